@@ -6,11 +6,12 @@ when `OmegaConf.to_object` builds it, before anything heavy is imported.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from sumcirc.errors import UserError
 
@@ -85,6 +86,89 @@ class DataConfig:
     seed: int = 0  # draws subsets; apart from the training seed, so all runs see the same items
 
 
+class Adaptation(Enum):
+    """What trains."""
+
+    full = "full"  # every parameter
+    lora = "lora"  # low-rank adapters on chosen layers and modules
+
+
+MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of the anatomy
+
+
+@dataclass
+class AdaptationConfig:
+    """conf/adaptation: full fine-tuning, or LoRA on chosen targets."""
+
+    kind: Adaptation = MISSING
+    learning_rate_scale: float = 1.0  # times model.learning_rate
+    layers: Any = "all"  # `all`, or a list of layer indices, counted from 0
+    modules: list[str] = field(default_factory=lambda: list(MODULES))
+    rank: Optional[int] = None  # LoRA rank; null where `budget` solves it
+    budget: Optional[int] = None  # trainable parameters; solves the rank
+    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank
+    rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind is Adaptation.full:
+            _require(
+                self.layers == "all"
+                and self.rank is None
+                and self.budget is None
+                and self.modules == list(MODULES),
+                "adaptation=full trains every parameter: adaptation.layers, modules, rank and"
+                " budget are for adaptation=lora",
+            )
+            return
+        self._check_layers()
+        unknown = [name for name in self.modules if name not in MODULES]
+        _require(
+            not unknown,
+            f"adaptation.modules={unknown}: unknown; choose from {', '.join(MODULES)}",
+        )
+        _require(bool(self.modules), "adaptation.modules=[]: name at least one module")
+        _require(
+            len(set(self.modules)) == len(self.modules),
+            f"adaptation.modules={self.modules}: a module is named twice",
+        )
+        _require(
+            (self.rank is None) != (self.budget is None),
+            "adaptation.rank and adaptation.budget: set exactly one of them"
+            " (adaptation.rank=null with a budget)",
+        )
+        _require(
+            self.rank is None or self.rank > 0, f"adaptation.rank={self.rank}: must be 1 or more"
+        )
+        _require(
+            self.budget is None or self.budget > 0,
+            f"adaptation.budget={self.budget}: must be a positive number of parameters",
+        )
+        _require(
+            self.alpha is None or self.alpha > 0,
+            f"adaptation.alpha={self.alpha}: must be positive, or null for twice the rank",
+        )
+        _require(
+            0 <= self.dropout < 1, f"adaptation.dropout={self.dropout}: must lie in [0, 1)"
+        )
+
+    def _check_layers(self) -> None:
+        layers = self.layers
+        if layers == "all":
+            return
+        shown = f"adaptation.layers={layers}"
+        _require(
+            isinstance(layers, list)
+            and all(isinstance(i, int) and not isinstance(i, bool) for i in layers),
+            f"{shown}: must be `all` or a list of layer indices such as [2,3,5]",
+        )
+        _require(bool(layers), f"{shown}: the list is empty; name a layer, or use `all`")
+        _require(
+            min(layers) >= 0, f"{shown}: negative indices are not taken; layers count from 0"
+        )
+        _require(len(set(layers)) == len(layers), f"{shown}: a layer is named twice")
+
+
 @dataclass
 class EncodingConfig:
     """How a pair becomes tokens: prompt with the document, then the summary, then EOS."""
@@ -93,6 +177,24 @@ class EncodingConfig:
     summary: str = " {summary}"
     max_length: Optional[int] = None  # tokens of the whole sequence; null: the model's context
     max_summary_tokens: int = 128  # longer summaries are dropped from training and counted
+
+    def __post_init__(self) -> None:
+        _require(
+            self.prompt.count("{document}") == 1,
+            f"encoding.prompt={self.prompt!r}: must hold {{document}} exactly once",
+        )
+        _require(
+            self.summary.count("{summary}") == 1,
+            f"encoding.summary={self.summary!r}: must hold {{summary}} exactly once",
+        )
+        _require(
+            self.max_length is None or self.max_length > 0,
+            f"encoding.max_length={self.max_length}: must be positive, or null for the context",
+        )
+        _require(
+            self.max_summary_tokens > 0,
+            f"encoding.max_summary_tokens={self.max_summary_tokens}: must be positive",
+        )
 
 
 @dataclass
@@ -106,6 +208,22 @@ class GenerationConfig:
     length_penalty: float = 1.0  # beam search only
     batch_size: int = 16
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_beams", 1),
+            ("max_new_tokens", 1),
+            ("min_new_tokens", 0),
+            ("no_repeat_ngram", 0),
+            ("batch_size", 1),
+        ):
+            value = getattr(self, name)
+            _require(value >= least, f"generation.{name}={value}: must be {least} or more")
+        _require(
+            self.min_new_tokens <= self.max_new_tokens,
+            f"generation.min_new_tokens={self.min_new_tokens}: more than"
+            f" generation.max_new_tokens={self.max_new_tokens}",
+        )
+
 
 @dataclass
 class EvaluationConfig:
@@ -115,3 +233,247 @@ class EvaluationConfig:
     confidence: float = 0.95
     min_sentence_words: int = 6  # shorter sentences are passed over by lead, random and oracle
     sentences: int = 3  # sentences of the lead, random and oracle baselines
+    at_end: bool = True  # training ends with scoring on data.test
+    base: bool = True  # the untrained model is scored on the same items, once per base (cached)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.bootstrap >= 100, f"evaluation.bootstrap={self.bootstrap}: must be 100 or more"
+        )
+        _require(
+            0 < self.confidence < 1,
+            f"evaluation.confidence={self.confidence}: must lie between 0 and 1",
+        )
+        _require(
+            self.sentences > 0, f"evaluation.sentences={self.sentences}: must be 1 or more"
+        )
+
+
+class Schedule(Enum):
+    """Learning rate after warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its schedule; biases and norms are not decayed."""
+
+    learning_rate: float = 5e-5  # peak
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    warmup: float = 0.05  # share of all steps
+    schedule: Schedule = Schedule.linear
+    clip: float = 1.0  # gradient norm; 0 is off
+
+    def __post_init__(self) -> None:
+        for name in ("weight_decay", "clip"):
+            value = getattr(self, name)
+            _require(value >= 0, f"optimizer.{name}={value}: must be 0 or more")
+        _require(
+            self.learning_rate > 0,
+            f"optimizer.learning_rate={self.learning_rate}: must be positive",
+        )
+        _require(0 <= self.warmup < 1, f"optimizer.warmup={self.warmup}: must lie in [0, 1)")
+
+
+@dataclass
+class TrainerConfig:
+    """conf/trainer: the machine, and how long and in what portions it trains."""
+
+    accelerator: str = "auto"
+    devices: Any = 1  # a number, a list of device indices, or `auto`
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Precision = Precision.auto
+    max_epochs: int = 3
+    max_steps: Optional[int] = None  # optimizer steps; null: as max_epochs says
+    batch_size: int = 16  # items a device takes at once
+    accumulate: int = 1  # batches behind one optimizer step
+    buckets: bool = True  # batches of similar length; false: order drawn regardless of length
+    validate_every: Optional[int] = None  # optimizer steps; null: at each epoch's end
+    checkpoint_every: int = 100  # optimizer steps; a resumed run starts from the last checkpoint
+    keep_checkpoints: int = 1  # newest ones kept; -1 keeps all
+    log_every: int = 10  # optimizer steps
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    threads: Optional[int] = None  # CPU threads; null: torch's choice
+
+    def __post_init__(self) -> None:
+        for name in (
+            "num_nodes",
+            "max_epochs",
+            "batch_size",
+            "accumulate",
+            "checkpoint_every",
+            "log_every",
+        ):
+            value = getattr(self, name)
+            _require(value > 0, f"trainer.{name}={value}: must be 1 or more")
+        for name in ("max_steps", "validate_every", "threads"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"trainer.{name}={value}: must be 1 or more")
+        _require(
+            self.keep_checkpoints == -1 or self.keep_checkpoints > 0,
+            f"trainer.keep_checkpoints={self.keep_checkpoints}: must be 1 or more, or -1 for all",
+        )
+
+
+@dataclass
+class CallbacksConfig:
+    """conf/callbacks: what watches a run."""
+
+    progress: bool = True  # rich progress bar
+    # further Lightning callbacks by name, each with `_target_` and its arguments
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class WandbMode(Enum):
+    """Where Weights & Biases logs."""
+
+    auto = "auto"  # online where the user is logged in, else offline
+    online = "online"
+    offline = "offline"
+
+
+class LoggerKind(Enum):
+    """Trackers beside the run directory."""
+
+    wandb = "wandb"
+    none = "none"
+
+
+@dataclass
+class LoggerConfig:
+    """conf/logger: Weights & Biases, or the run directory alone."""
+
+    kind: LoggerKind = LoggerKind.wandb
+    mode: WandbMode = WandbMode.auto
+    project: str = "sumcirc"
+    entity: Optional[str] = None
+    tags: list[str] = field(default_factory=list)
+    artifact: Optional[bool] = None  # log what was trained; null: only when online
+    samples: int = 16  # rows of the sample summary table
+
+
+@dataclass
+class SweepConfig:
+    """The directory that groups runs: runs_dir/sweep.name/run.name."""
+
+    name: str = MISSING
+
+
+@dataclass
+class RunConfig:
+    """Naming of one run."""
+
+    name: str = MISSING
+    varied: list[str] = field(default_factory=list)  # what a multirun sweeps over
+
+
+@dataclass
+class JobConfig:
+    """What every verb that makes a run directory has."""
+
+    model: ModelConfig = MISSING
+    data: DataConfig = MISSING
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: TrainerConfig = MISSING
+    logger: LoggerConfig = MISSING
+    sweep: SweepConfig = field(default_factory=SweepConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    runs_dir: str = "runs"
+    cache_dir: str = MISSING
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, f"seed={self.seed}: must be 0 or more")
+
+
+@dataclass
+class TrainConfig(JobConfig):
+    """conf/train.yaml: `sumcirc train`."""
+
+    adaptation: AdaptationConfig = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    callbacks: CallbacksConfig = MISSING
+    resume: Optional[str] = None  # a run directory to continue; takes its configuration
+
+
+@dataclass
+class EvaluateConfig(JobConfig):
+    """conf/evaluate.yaml: `sumcirc evaluate`."""
+
+    checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
+
+
+@dataclass
+class PretrainConfig:
+    """conf/pretrain.yaml: `sumcirc pretrain`, which makes the built-in model."""
+
+    out: str = MISSING  # folder to write
+    vocabulary: int = 2048
+    layers: int = 6
+    heads: int = 4
+    width: int = 128
+    context: int = 256
+    articles: int = 40000
+    echo_steps: int = 1800  # warm-up on repeated random tokens
+    steps: int = 4000  # articles and bulletins, every fourth step an echo batch
+    batch_size: int = 32
+    echo_learning_rate: float = 1e-3
+    learning_rate: float = 6e-4
+    threads: Optional[int] = None
+    seed: int = 0
+
+
+def run_name(*, _root_: Any) -> str:
+    """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
+    config = _root_
+    parts = [config.model.name, config.data.name]
+    adaptation = OmegaConf.select(config, "adaptation")
+    known = {"model", "data", "adaptation", "seed", "model.path"}
+    if adaptation is not None:
+        parts.append(adaptation.kind.value)
+        if adaptation.kind is Adaptation.lora:
+            layers = adaptation.layers
+            parts.append(layers if isinstance(layers, str) else ",".join(map(str, layers)))
+            if list(adaptation.modules) != list(MODULES):
+                parts.append("+".join(adaptation.modules))
+            size = adaptation.rank
+            parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
+            known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
+    for key in config.run.varied:
+        if key not in known:
+            value = str(OmegaConf.select(config, key)).replace("/", "_")
+            parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
+    parts.append(f"s{config.seed}")
+    return "-".join(parts)
+
+
+def register() -> None:
+    """Put the schemas and resolvers where Hydra finds them; may be called again."""
+    from hydra.core.config_store import ConfigStore
+
+    OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
+    store = ConfigStore.instance()
+    for name, node in (
+        ("train_schema", TrainConfig),
+        ("evaluate_schema", EvaluateConfig),
+        ("pretrain_schema", PretrainConfig),
+    ):
+        store.store(name=name, node=node)
+
+
+def _cache_dir() -> str:
+    """The user's cache folder (XDG), or $SUMCIRC_CACHE."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")

@@ -1,0 +1,6 @@
+"""`python -m sumcirc` is the `sumcirc` command."""
+
+from sumcirc.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Lightning callbacks: what watches a run, one concern a file."""

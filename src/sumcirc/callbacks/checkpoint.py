@@ -1,0 +1,110 @@
+"""Resumable checkpoints: a run killed at any point ends as an uninterrupted one does.
+
+A checkpoint of step s is written when everything that belongs to step s is done (its validation,
+its log lines), just before batch s+1. It holds the state of every random generator and how long
+metrics.csv was; resuming cuts that file back, so that what runs again is written once.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from sumcirc.modeling.module import SummarizationModule, TrainingDiverged
+from sumcirc.tracking.run_directory import RunDirectory
+
+
+class ResumableCheckpoint(pl.Callback):
+    """Writes `checkpoints/step-000100.ckpt` every so many optimizer steps.
+
+    Args:
+        keep: newest checkpoints kept; -1 keeps all.
+    """
+
+    def __init__(self, run: RunDirectory, every: int, keep: int) -> None:
+        self.run = run
+        self.every = every
+        self.keep = keep
+        self._saved = -1
+        self._generators: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_index: int
+    ) -> None:
+        """Save if the last batch completed a step that is due."""
+        if self._generators is not None:
+            set_generators(self._generators)
+            self._generators = None
+        step = trainer.global_step
+        between_steps = batch_index % trainer.accumulate_grad_batches == 0
+        if step and step % self.every == 0 and step != self._saved and between_steps:
+            self.save(trainer, module)
+
+    def save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write a checkpoint of the current step, then drop the ones too old to keep.
+
+        Raises:
+            TrainingDiverged: the loss or a weight is not finite; earlier checkpoints stay.
+        """
+        assert isinstance(module, SummarizationModule)
+        module.running_loss()
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad and not torch.isfinite(parameter).all():
+                raise TrainingDiverged(
+                    f"{name} holds values that are not finite at step {trainer.global_step}:"
+                    " lower optimizer.learning_rate"
+                )
+        step = trainer.global_step
+        trainer.save_checkpoint(self.run.checkpoints / f"step-{step:06d}.ckpt")
+        self._saved = step
+        if trainer.is_global_zero and self.keep != -1:
+            for old in checkpoints(self.run.checkpoints)[: -self.keep]:
+                old.unlink()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add generators and the length of metrics.csv."""
+        checkpoint["generators"] = generators()
+        checkpoint["metrics_size"] = self.run.metrics.size
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Cut metrics.csv back; generators are set right before the next batch."""
+        self._saved = checkpoint["global_step"]
+        self._generators = checkpoint["generators"]
+        if trainer.is_global_zero:
+            self.run.metrics.cut(checkpoint["metrics_size"])
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*.ckpt"))
+
+
+def generators() -> dict[str, Any]:
+    """State of every random generator, as plain containers and tensors."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_generators(state: dict[str, Any]) -> None:
+    """Put every random generator back to `generators()`."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

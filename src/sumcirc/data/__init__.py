@@ -1,0 +1,1 @@
+"""Documents, encoding, batches: from text to tensors."""

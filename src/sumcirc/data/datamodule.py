@@ -1,0 +1,94 @@
+"""The LightningDataModule: the corpus of a run, encoded once and handed out as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from sumcirc.data.batches import EvaluationBatches, TrainingStream, batches_per_epoch
+from sumcirc.data.encoding import EncodedCorpus, Encoder
+from sumcirc.data.documents import Corpus, read_corpus
+from sumcirc.schema import DataConfig, TrainerConfig
+
+
+class SummarizationData(pl.LightningDataModule):
+    """Training and validation pairs as batches.
+
+    Args:
+        cache: folder of encoded corpora, or None.
+    """
+
+    def __init__(
+        self, config: DataConfig, trainer: TrainerConfig, encoder: Encoder, cache: Path | None, seed: int
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.trainer_config = trainer
+        self.encoder = encoder
+        self.cache = cache
+        self.seed = seed
+        self.corpora: dict[str, Corpus] = {}
+        self.encoded: dict[str, EncodedCorpus] = {}
+
+    def read(self, progress: Callable[[str, int], Callable[[int], None]] | None = None) -> None:
+        """Read and encode both splits.
+
+        Args:
+            progress: called with a split and its size, gives what is called per item.
+
+        Raises:
+            UserError: see `read_corpus` and `Encoder.corpus`.
+        """
+        for split in ("train", "validation"):
+            corpus = read_corpus(self.config, split)
+            advance = progress(split, len(corpus.documents)) if progress else None
+            self.corpora[split] = corpus
+            self.encoded[split] = self.encoder.corpus(
+                corpus, f"data.{split}", self.cache, advance
+            )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was kept, cut and dropped, as `data/SPLIT/WHAT`."""
+        found = {}
+        for split, encoded in self.encoded.items():
+            counts = {"items": len(encoded.pairs), **self.corpora[split].dropped, **encoded.counts}
+            found |= {f"data/{split}/{name}": count for name, count in counts.items()}
+        return found
+
+    def steps(self, world_size: int) -> tuple[int, int]:
+        """(optimizer steps of one pass over the data, optimizer steps of the run)."""
+        config = self.trainer_config
+        batches = batches_per_epoch(
+            len(self.encoded["train"].pairs), config.batch_size * world_size
+        )
+        epoch = max(1, batches // config.accumulate)
+        return epoch, config.max_steps or epoch * config.max_epochs
+
+    def train_dataloader(self) -> TrainingStream:
+        """All batches of the run as one stream."""
+        trainer = self.trainer
+        assert trainer is not None
+        config = self.trainer_config
+        return TrainingStream(
+            self.encoded["train"].pairs,
+            config.batch_size,
+            self.steps(trainer.world_size)[1] * config.accumulate,
+            self.seed,
+            config.buckets,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+
+    def val_dataloader(self) -> EvaluationBatches:
+        """Every validation pair once."""
+        trainer = self.trainer
+        assert trainer is not None
+        return EvaluationBatches(
+            self.encoded["validation"].pairs,
+            self.trainer_config.batch_size,
+            trainer.global_rank,
+            trainer.world_size,
+        )

@@ -1,0 +1,223 @@
+"""From a document and its summary to tokens.
+
+A training sequence is `prompt(document) + summary + EOS`. The summary is tokenized first and kept
+whole; the document alone is cut, at a sentence end, to what the context leaves; prompt and EOS are
+never cut. Each part is told by position, never by token id (a pad token may equal EOS).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sumcirc.data.documents import Corpus, Document
+from sumcirc.data.sentences import sentence_spans
+from sumcirc.errors import UserError
+from sumcirc.schema import EncodingConfig
+from sumcirc.files import write_file
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FORMAT = 1  # of the cache; raised when the same input encodes differently
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt ready for generation: token ids, and whether the document was cut."""
+
+    ids: tuple[int, ...]
+    cut: bool
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """One training sequence.
+
+    Attributes:
+        ids: prompt, summary and EOS.
+        summary_start: index of the first summary token; loss is on `ids[summary_start:]`.
+    """
+
+    id: str
+    ids: np.ndarray
+    summary_start: int
+    cut: bool  # the document lost its end
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass
+class EncodedCorpus:
+    """Training sequences, and the counts of what was cut or dropped."""
+
+    pairs: list[EncodedPair]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Encoder:
+    """Encodes documents and pairs for one tokenizer and context.
+
+    Args:
+        context: the most tokens that the model takes.
+
+    Raises:
+        UserError: the tokenizer has no EOS, or `encoding.max_length` is above the context.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, config: EncodingConfig, context: int
+    ) -> None:
+        if tokenizer.eos_token_id is None:
+            raise UserError(
+                "the tokenizer has no EOS token, so a summary's end can't be learnt; give one"
+                " that has with model.tokenizer=FOLDER_OR_ID"
+            )
+        if config.max_length is not None and config.max_length > context:
+            raise UserError(
+                f"encoding.max_length={config.max_length}: the model's context is {context} tokens"
+            )
+        self.tokenizer = tokenizer
+        self.config = config
+        self.max_length = config.max_length or context
+        self.eos = int(tokenizer.eos_token_id)
+        self._before, self._after = config.prompt.split("{document}")
+        with_special = tokenizer("a").input_ids
+        starts_with_bos = bool(with_special) and with_special[0] == tokenizer.bos_token_id
+        self._bos = [int(tokenizer.bos_token_id)] if starts_with_bos else []
+
+    def _tokens(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+
+    def summary(self, text: str) -> list[int]:
+        """Tokens of a summary with EOS."""
+        return [*self._tokens(self.config.summary.format(summary=text)), self.eos]
+
+    def prompt(self, document: str, room: int) -> Prompt:
+        """Tokens of the prompt in at most `room` tokens; only the document is cut.
+
+        Raises:
+            UserError: not even an empty document fits.
+        """
+        whole = self._wrap(document)
+        if len(whole) <= room:
+            return Prompt(tuple(whole), cut=False)
+        frame = len(self._wrap(""))
+        if frame > room:
+            raise UserError(
+                f"encoding.prompt takes {frame} tokens where {room} are left of"
+                f" {self.max_length}: shorten it, or lower generation.max_new_tokens"
+            )
+        return Prompt(tuple(self._cut(document, room)), cut=True)
+
+    def _wrap(self, document: str) -> list[int]:
+        return [*self._bos, *self._tokens(f"{self._before}{document}{self._after}")]
+
+    def _cut(self, document: str, room: int) -> list[int]:
+        """The prompt with as many whole sentences as fit; a first sentence too long is cut."""
+        ends = [end for _, end in sentence_spans(document)]
+        best = _last_that(lambda i: len(self._wrap(document[: ends[i]])) <= room, len(ends))
+        if best is not None:
+            return self._wrap(document[: ends[best]])
+        first = document[: ends[0]] if ends else document
+        best = _last_that(lambda i: len(self._wrap(first[:i])) <= room, len(first) + 1)
+        return self._wrap(first[: best or 0])
+
+    def pair(self, item: Document) -> EncodedPair | None:
+        """A training sequence, or None where the summary leaves no room for a prompt."""
+        summary = self.summary(item.references[0])
+        room = self.max_length - len(summary)
+        longest = self.config.max_summary_tokens + 1
+        if len(summary) > longest or room < len(self._wrap("")) + 1:
+            return None
+        prompt = self.prompt(item.document, room)
+        ids = np.array([*prompt.ids, *summary], dtype=np.int32)
+        return EncodedPair(item.id, ids, len(prompt.ids), prompt.cut)
+
+    def corpus(
+        self,
+        corpus: Corpus,
+        what: str,
+        cache: Path | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> EncodedCorpus:
+        """Encode every pair; read from `cache` where the same has been encoded before.
+
+        Raises:
+            UserError: no pair is left (`what` names the split's setting).
+        """
+        file = cache / f"{self._key(corpus)}.npz" if cache else None
+        if file is not None and file.exists():
+            return _read(file)
+        pairs, dropped = [], 0
+        for item in corpus.documents:
+            pair = self.pair(item)
+            if pair is None:
+                dropped += 1
+            else:
+                pairs.append(pair)
+            if progress is not None:
+                progress(1)
+        if not pairs:
+            raise UserError(
+                f"{what}: all {dropped} summaries are longer than"
+                f" encoding.max_summary_tokens={self.config.max_summary_tokens} or the context of"
+                f" {self.max_length} tokens; raise the former or take a model with a longer context"
+            )
+        cut = sum(pair.cut for pair in pairs)
+        encoded = EncodedCorpus(pairs, {"cut": cut, "summary_too_long": dropped})
+        if file is not None:
+            write_file(file, lambda temporary: _write(temporary, encoded))
+        return encoded
+
+    def _key(self, corpus: Corpus) -> str:
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        tokenizer = backend.to_str() if backend is not None else repr(self.tokenizer)
+        parts = [FORMAT, corpus.fingerprint, tokenizer, asdict(self.config), self.max_length]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _last_that(holds: Callable[[int], bool], size: int) -> int | None:
+    """The last index at which a condition that turns false once still holds (bisection)."""
+    low, high = 0, size
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1 if low else None
+
+
+def _write(path: Path, encoded: EncodedCorpus) -> None:
+    pairs = encoded.pairs
+    with open(path, "wb") as file:
+        np.savez(
+            file,
+            ids=np.concatenate([pair.ids for pair in pairs]),
+            lengths=np.array([len(pair) for pair in pairs]),
+            starts=np.array([pair.summary_start for pair in pairs]),
+            cuts=np.array([pair.cut for pair in pairs]),
+            names=np.array([pair.id for pair in pairs]),
+            counts=np.array(json.dumps(encoded.counts)),
+        )
+
+
+def _read(path: Path) -> EncodedCorpus:
+    with np.load(path, allow_pickle=False) as stored:
+        ends = np.cumsum(stored["lengths"])[:-1]
+        sequences: Sequence[np.ndarray] = np.split(stored["ids"], ends)
+        pairs = [
+            EncodedPair(str(name), ids, int(start), bool(cut))
+            for name, ids, start, cut in zip(
+                stored["names"], sequences, stored["starts"], stored["cuts"], strict=True
+            )
+        ]
+        return EncodedCorpus(pairs, json.loads(str(stored["counts"])))

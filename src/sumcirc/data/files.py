@@ -1,0 +1,245 @@
+"""The user's own files as rows: JSON lines, JSON arrays, CSV and Parquet.
+
+Every defect is refused with the setting, the file and the place in it. A row comes with that place
+("line 3", "item 3" of an array, "row 3" of a Parquet file; all count from 1), so that whoever looks
+into a row can name it too. Text is UTF-8, with or without a byte order mark.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from sumcirc.errors import UserError
+
+EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
+
+# The csv module refuses fields of more than 128 KiB by default; long documents are longer.
+LONGEST_CSV_FIELD = 2**31 - 1
+
+Row = tuple[str, dict[str, Any]]  # place in the file, values by column
+
+
+def find_files(pattern: str, setting: str) -> list[Path]:
+    """The files that a path or glob pattern names, sorted; relative to the current folder.
+
+    Raises UserError if there is none, if one is a folder, is empty, cannot be read, or has an
+    extension other than `EXTENSIONS`.
+    """
+    literal = Path(pattern).expanduser()
+    if literal.exists():
+        paths = [literal]
+    else:
+        paths = [Path(found) for found in sorted(glob.glob(str(literal), recursive=True))]
+    if not paths and glob.has_magic(pattern):
+        raise UserError(f"{setting}={pattern}: no file matches this pattern in {Path.cwd()}")
+    if not paths:
+        raise UserError(f"{setting}={pattern}: no such file ({_absolute(literal)})")
+    for path in paths:
+        if path.is_dir():
+            raise UserError(
+                f"{setting}={pattern}: {path} is a folder; name a file, or a pattern like "
+                f"{path / '*.jsonl'}"
+            )
+        if path.suffix.lower() not in EXTENSIONS:
+            raise UserError(
+                f"{setting}={pattern}: {path.name} ends in none of {', '.join(EXTENSIONS)}"
+            )
+        try:
+            with path.open("rb") as file:
+                empty = not file.read(1)
+        except OSError as error:
+            raise UserError(f"{setting}={path}: cannot be read ({error.strerror})") from error
+        if empty:
+            raise UserError(f"{setting}={path}: the file is empty")
+    return paths
+
+
+def first_columns(path: Path, setting: str) -> list[str]:
+    """The columns of a file, judged by its header, schema or first row only.
+
+    Raises UserError if that much cannot be read, or if there is no row.
+    """
+    if path.suffix.lower() == ".parquet":
+        parquet = _open_parquet(path, setting)
+        if parquet.metadata.num_rows == 0:
+            raise UserError(f"{setting}={path}: the file has no rows")
+        return list(parquet.schema_arrow.names)
+    for _, values in _read(path, setting, None):
+        return list(values)
+    raise UserError(f"{setting}={path}: the file has no rows")
+
+
+def read_rows(path: Path, setting: str, columns: Collection[str]) -> Iterator[Row]:
+    """The rows of a file in order, `columns` of each.
+
+    Raises UserError at the first defect: invalid UTF-8, JSON or CSV, or a row without one of the
+    columns, each with its place.
+    """
+    for place, values in _read(path, setting, columns):
+        for column in columns:
+            if column not in values:
+                raise UserError(
+                    f"{setting}={path}: {place} has no column {column!r}; "
+                    f"it has {', '.join(values) or 'none'}"
+                )
+        yield place, {column: values[column] for column in columns}
+
+
+def _read(path: Path, setting: str, columns: Collection[str] | None) -> Iterator[Row]:
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return _parquet_rows(path, setting, columns)
+    if suffix == ".csv":
+        return _csv_rows(path, setting)
+    if suffix == ".json" and _starts_with_bracket(path):
+        return _array_rows(path, setting)
+    return _json_lines(path, setting)
+
+
+def _absolute(path: Path) -> Path:
+    return path if path.is_absolute() else Path.cwd() / path
+
+
+def _lines(path: Path, setting: str) -> Iterator[tuple[int, str]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{setting}={path}: line {number} is not valid UTF-8 (byte "
+                    f"0x{line[error.start]:02x} at column {error.start + 1}); save the file as UTF-8"
+                ) from error
+            yield number, text
+
+
+def _object(value: Any, place: str, path: Path, setting: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(
+            f"{setting}={path}: {place} is not a JSON object with named columns but "
+            f"{_json_type(value)}"
+        )
+    return value
+
+
+def _json_type(value: Any) -> str:
+    names = {str: "a string", list: "a list", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _json_lines(path: Path, setting: str) -> Iterator[Row]:
+    for number, line in _lines(path, setting):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:  # also of numbers with too many digits
+            raise UserError(
+                f"{setting}={path}: invalid JSON at line {number} ({error}); "
+                "each line must hold one object"
+            ) from error
+        place = f"line {number}"
+        yield place, _object(value, place, path, setting)
+
+
+def _starts_with_bracket(path: Path) -> bool:
+    with path.open("rb") as file:
+        while block := file.read(4096):
+            if text := block.removeprefix(b"\xef\xbb\xbf").strip():
+                return text.startswith(b"[")
+    return False
+
+
+def _array_rows(path: Path, setting: str) -> Iterator[Row]:
+    text = "".join(line for _, line in _lines(path, setting))
+    decoder = json.JSONDecoder()
+
+    def skip(at: int) -> int:
+        while at < len(text) and text[at] in " \t\r\n":
+            at += 1
+        return at
+
+    def invalid(at: int, reason: str) -> UserError:
+        line = text.count("\n", 0, at) + 1
+        return UserError(f"{setting}={path}: invalid JSON at line {line} ({reason})")
+
+    at = skip(skip(0) + 1)
+    number = 0
+    while text[at : at + 1] != "]":
+        number += 1
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise invalid(error.pos, error.msg) from error
+        except (ValueError, RecursionError) as error:
+            raise invalid(at, str(error)) from error
+        yield f"item {number}", _object(value, f"item {number}", path, setting)
+        at = skip(at)
+        if text[at : at + 1] == ",":
+            at = skip(at + 1)
+            if text[at : at + 1] == "]":
+                raise invalid(at, "a comma after the last item")
+        elif text[at : at + 1] != "]":
+            raise invalid(at, "expected , or ] after an item")
+    if skip(at + 1) != len(text):
+        raise invalid(skip(at + 1), "text after the array")
+
+
+def _csv_rows(path: Path, setting: str) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_CSV_FIELD)
+    reader = csv.reader((line for _, line in _lines(path, setting)), strict=True)
+    header: list[str] | None = None
+    line = 1
+    try:
+        for fields in reader:
+            place, line = f"line {line}", reader.line_num + 1
+            if not fields:
+                continue
+            if header is None:
+                header = fields
+                if repeated := sorted({name for name in header if header.count(name) > 1}):
+                    raise UserError(f"{setting}={path}: column {repeated[0]!r} is there twice")
+                continue
+            if len(fields) != len(header):
+                raise UserError(
+                    f"{setting}={path}: {place} has {len(fields)} fields, the header {len(header)}; "
+                    "quote fields that hold commas or line breaks"
+                )
+            yield place, dict(zip(header, fields, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{setting}={path}: invalid CSV at line {line} ({error})") from error
+
+
+def _open_parquet(path: Path, setting: str) -> Any:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{setting}={path}: not a readable Parquet file ({_brief(error)})") from error
+
+
+def _parquet_rows(path: Path, setting: str, columns: Collection[str] | None) -> Iterator[Row]:
+    import pyarrow
+
+    parquet = _open_parquet(path, setting)
+    present = parquet.schema_arrow.names
+    wanted = [name for name in present if columns is None or name in columns]
+    number = 0
+    try:
+        for batch in parquet.iter_batches(columns=wanted, batch_size=1024):
+            for values in batch.to_pylist():
+                number += 1
+                yield f"row {number}", values
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{setting}={path}: damaged after row {number} ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

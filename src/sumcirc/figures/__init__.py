@@ -1,0 +1,1 @@
+"""From saved records to pictures; imports no torch."""

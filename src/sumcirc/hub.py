@@ -1,0 +1,247 @@
+"""The Hugging Face hub: is it there, has it what is wanted, and else, is that in the local cache?
+
+Left to themselves `transformers` and `datasets` retry an unreachable hub for up to a minute for each
+thing wanted, even when all of it is cached. Here every wanted repository is asked for once, within
+`PROBE_SECONDS`. If the hub does not answer, this process (and those it starts) goes offline: the
+libraries then read their caches at once, and what is not cached is refused with a remedy.
+
+This is the only file that knows how the libraries are switched offline.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sumcirc.errors import UserError
+
+log = logging.getLogger(__name__)
+
+PROBE_SECONDS = 5.0  # connecting, the TLS handshake and one small answer take well under a second
+
+Kind = Literal["model", "dataset"]
+T = TypeVar("T")
+
+# Read once at import by each library; a process that has imported them must be told there too.
+_OFFLINE_SWITCHES = (
+    ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
+    ("datasets.config", "HF_HUB_OFFLINE"),
+    ("datasets.config", "HF_DATASETS_OFFLINE"),
+    ("transformers.utils.hub", "_is_offline_mode"),
+)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository that can be read: on the hub, or (`online` false) at most from the local cache."""
+
+    id: str
+    kind: Kind
+    revision: str | None  # as asked for
+    online: bool
+    commit: str | None  # what the revision stands for; None where the cache does not tell
+    files: frozenset[str] | None  # names of its files; None where they are not known
+
+
+_offline_because: str | None = None
+_found: dict[tuple[str, Kind, str | None], Repository] = {}
+
+
+def require_hub(
+    repo_id: str, setting: str, *, kind: Kind = "model", revision: str | None = None
+) -> Repository:
+    """Make sure that a hub repository can be read, within about `PROBE_SECONDS`.
+
+    `setting` is the configuration key that holds `repo_id`, for messages. Asks the hub once for each
+    repository and revision; goes offline (for the rest of the process) if there is no answer.
+
+    Raises UserError if the id is none, if the hub has no such repository or revision, if access needs
+    a login, and if a model is neither reachable nor in the cache. Whether a data set is in the cache
+    only `datasets` can tell: where it is not, the caller raises `not_cached`.
+    """
+    _check_id(repo_id, setting, kind)
+    if not is_offline():
+        key = (repo_id, kind, revision)
+        try:
+            if key not in _found:
+                _found[key] = _within(PROBE_SECONDS, lambda: _ask(repo_id, kind, revision))
+            return _found[key]
+        except Exception as error:
+            _refuse_if_answered(error, repo_id, setting, kind, revision)
+            # Every other failure, of whichever HTTP library, means that no usable answer came.
+            go_offline(f"{endpoint()} does not answer ({_one_line(error) or type(error).__name__})")
+    repository = _in_cache(repo_id, kind, revision)
+    if kind == "model" and repository.files is None:
+        raise not_cached(repository, setting)
+    return repository
+
+
+def is_offline() -> bool:
+    """Whether hub requests are off: by `HF_HUB_OFFLINE`, or because the hub did not answer."""
+    if _offline_because is not None:
+        return True
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        if os.environ.get(variable, "").upper() in {"1", "ON", "YES", "TRUE"}:
+            go_offline(f"{variable}={os.environ[variable]} is set")
+            return True
+    return False
+
+
+def go_offline(reason: str) -> None:
+    """Switch `huggingface_hub`, `transformers`, `datasets` and child processes to their caches."""
+    global _offline_because
+    _offline_because = reason
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for module, name in _OFFLINE_SWITCHES:
+        if module in sys.modules and hasattr(sys.modules[module], name):
+            setattr(sys.modules[module], name, True)
+    log.warning("hub: %s; only what is in the local cache is used", reason)
+
+
+def endpoint() -> str:
+    """The hub's address (`HF_ENDPOINT`)."""
+    from huggingface_hub import constants
+
+    return constants.ENDPOINT
+
+
+def snapshot(repo_id: str, kind: Kind, revision: str | None) -> Path | None:
+    """The folder of a repository in the hub cache, or None; of a data set only if it is complete.
+
+    A data set that is missing one of its files would be read as a smaller one, without an error, so
+    the cached list of files (which `hf download` leaves) has to prove that none is missing. A model
+    that is missing one is refused when it is loaded.
+    """
+    from huggingface_hub import get_cached_repo_tree, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+
+    if kind == "model":
+        found = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+        return Path(found).parent if isinstance(found, str) else None
+    try:
+        get_cached_repo_tree(repo_id, repo_type=kind, revision=revision)
+        return Path(
+            snapshot_download(repo_id, repo_type=kind, revision=revision, local_files_only=True)
+        )
+    except (CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
+        return None
+
+
+def not_cached(repository: Repository, setting: str) -> UserError:
+    """The error for a repository that is neither reachable nor in the local cache."""
+    option = " --repo-type dataset" if repository.kind == "dataset" else ""
+    option += f" --revision {repository.revision}" if repository.revision else ""
+    return UserError(
+        f"{setting}={repository.id}: not in the local cache, and the hub is not used because "
+        f"{_offline_because}; {_local_remedy(repository.kind, setting)}, or fetch it first where "
+        f"there is a network: hf download {repository.id}{option}"
+    )
+
+
+def _local_remedy(kind: Kind, setting: str) -> str:
+    if kind == "dataset":
+        return f"give files (data=files data.train=FILE ...) or a downloaded folder ({setting}=FOLDER)"
+    return f"give a folder ({setting}=FOLDER)"
+
+
+def _check_id(repo_id: str, setting: str, kind: Kind) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        raise UserError(
+            f"{setting}={repo_id}: neither a folder here nor a hub id (OWNER/NAME); "
+            f"{_local_remedy(kind, setting)}"
+        ) from None
+
+
+def _ask(repo_id: str, kind: Kind, revision: str | None) -> Repository:
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint())
+    info = api.repo_info(repo_id, repo_type=kind, revision=revision, timeout=PROBE_SECONDS)
+    if getattr(info, "gated", False):  # its description is public, its files are not
+        api.auth_check(repo_id, repo_type=kind)
+    siblings = getattr(info, "siblings", None)
+    files = None if siblings is None else frozenset(file.rfilename for file in siblings)
+    return Repository(repo_id, kind, revision, True, info.sha, files)
+
+
+def _in_cache(repo_id: str, kind: Kind, revision: str | None) -> Repository:
+    folder = snapshot(repo_id, kind, revision)
+    if folder is None:
+        return Repository(repo_id, kind, revision, False, None, None)
+    files = frozenset(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    return Repository(repo_id, kind, revision, False, folder.name, files)
+
+
+def _refuse_if_answered(
+    error: Exception, repo_id: str, setting: str, kind: Kind, revision: str | None
+) -> None:
+    """Raise UserError if the hub did answer, and the answer was no."""
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    what = "data set" if kind == "dataset" else "model"
+    page = f"{endpoint()}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
+    if isinstance(error, GatedRepoError):
+        answer = f"access must be granted at {page}; then log in with `hf auth login`"
+    elif isinstance(error, RepositoryNotFoundError):
+        answer = (
+            f"no folder here, and no such {what} on {endpoint()}; check the spelling, "
+            "or, if it is private, log in with `hf auth login`"
+        )
+    elif isinstance(error, RevisionNotFoundError):
+        holder = setting.rsplit(".", 1)[0]
+        raise UserError(
+            f"{holder}.revision={revision}: {what} {repo_id} has no such branch, tag or commit; "
+            f"see {page}/tree/main"
+        ) from error
+    elif isinstance(error, DisabledRepoError):
+        answer = f"the hub has disabled this {what}; {_local_remedy(kind, setting)}"
+    elif isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+        answer = "the hub refuses the stored token; log in again with `hf auth login`"
+    else:
+        return
+    raise UserError(f"{setting}={repo_id}: {answer}") from error
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """The call's result, or TimeoutError: name look-ups ignore the HTTP library's time limit."""
+    result: list[T] = []
+    failure: list[Exception] = []
+
+    def run() -> None:
+        try:
+            result.append(call())
+        except Exception as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="hub probe", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failure:
+        raise failure[0]
+    if not result:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return result[0]
+
+
+def _one_line(error: Any, limit: int = 200) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

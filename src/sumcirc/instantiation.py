@@ -1,0 +1,70 @@
+"""The one place a `_target_` from a configuration becomes an object.
+
+A configuration can come from a run directory that somebody sent; so only known namespaces are
+called. SUMCIRC_NAMESPACES=my_package,other adds the user's own: it is an environment variable since
+a file must not be able to admit itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sumcirc.errors import UserError
+
+NAMESPACES = ("sumcirc.callbacks", "pytorch_lightning.callbacks")
+
+
+def build(setting: str, spec: Mapping[str, Any]) -> Any:
+    """Instantiate `spec`, a mapping with `_target_` and keyword arguments.
+
+    Raises:
+        UserError: the target is missing, outside the known namespaces, or can't be made.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if not isinstance(spec, Mapping) or "_target_" not in spec:
+        raise UserError(f"{setting}: needs `_target_`, the class to make")
+    for target in _targets(spec):
+        _admit(setting, target)
+    try:
+        return instantiate(dict(spec), _convert_="all")
+    except InstantiationException as error:
+        raise UserError(f"{setting}: {' '.join(str(error).split())}") from None
+
+
+def _targets(spec: Any) -> list[str]:
+    if isinstance(spec, Mapping):
+        own = [str(spec["_target_"])] if "_target_" in spec else []
+        return own + [name for value in spec.values() for name in _targets(value)]
+    if isinstance(spec, list):
+        return [name for value in spec for name in _targets(value)]
+    return []
+
+
+def _admit(setting: str, target: str) -> None:
+    own = [name for name in os.environ.get("SUMCIRC_NAMESPACES", "").split(",") if name]
+    known = (*NAMESPACES, *own)
+    if not _is_within(target, known):
+        raise UserError(
+            f"{setting}._target_={target}: is outside the known namespaces {', '.join(known)};"
+            " name your own package in the environment variable SUMCIRC_NAMESPACES"
+        )
+    from hydra.utils import get_object
+
+    try:
+        found = get_object(target)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{setting}._target_={target}: can't be found ({reason})") from None
+    # `known.module.os.system` starts with a known name too: what it leads to must live there
+    if not (isinstance(found, type) and _is_within(f"{found.__module__}.", known)):
+        raise UserError(
+            f"{setting}._target_={target}: is not a class defined in {', '.join(known)}"
+        )
+
+
+def _is_within(name: str, namespaces: Iterable[str]) -> bool:
+    return any(name.startswith(f"{namespace}.") for namespace in namespaces)

@@ -1,0 +1,1 @@
+"""One short file per verb of the command line."""

@@ -1,0 +1,4 @@
+from __future__ import annotations
+PREPARE = lambda o: o
+def run(config):
+    print(config)

@@ -1,0 +1,1 @@
+"""Models: loading, adaptation, the LightningModule."""

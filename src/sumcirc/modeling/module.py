@@ -1,0 +1,205 @@
+"""The LightningModule: loss on the summary alone, AdamW with warm-up, metrics by optimizer step.
+
+The unembedding is applied at the positions that the loss reads, not to the whole document: with
+GPT-2's 50,257 tokens it would cost more than the blocks of a small model.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from transformers import (
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
+
+from sumcirc.data.batches import Batch
+from sumcirc.errors import UserError
+from sumcirc.schema import OptimizerConfig, Schedule
+
+
+class TrainingDiverged(UserError):
+    """The loss or a weight is no longer a finite number."""
+
+
+def summary_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Mean cross-entropy over summary and EOS tokens, in nats; a scalar.
+
+    Args:
+        network: a causal language model of transformers (or PEFT around one).
+        batch: right-padded; no attention mask is needed, since attention is causal.
+    """
+    width = batch.input_ids.shape[1]
+    targets = torch.arange(batch.first_summary, width, device=batch.input_ids.device)
+    logits = network(batch.input_ids, use_cache=False, logits_to_keep=targets - 1).logits
+    is_summary = (targets >= batch.summary_starts[:, None]) & (targets < batch.lengths[:, None])
+    labels = batch.input_ids[:, batch.first_summary :].masked_fill(~is_summary, -100)
+    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+
+
+class SummarizationModule(pl.LightningModule):
+    """Trains a causal language model to summarize.
+
+    Args:
+        model: the adapted model (`modeling.adaptation.adapt`).
+        total_steps: optimizer steps of the whole run; the schedule ends there.
+        log_every: optimizer steps between logged training values, each a mean since the last.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        log_every: int = 10,
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer_config = optimizer
+        self.total_steps = total_steps
+        self.log_every = log_every
+        # a plain tuple: a compiled wrapper registered as a submodule would be saved a second time
+        self._network = (torch.compile(model) if compile_network else model,)
+        self.validation_loss = MeanMetric()
+        self._reset_running_loss()
+        # the checkpoint of an adapter holds the adapter alone
+        self.strict_loading = False
+
+    def on_fit_start(self) -> None:
+        """Start the clock behind tokens per second."""
+        self._since = time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Loss of one batch."""
+        loss = summary_loss(self._network[0], batch)
+        # stays on the device: reading it here would make every step wait
+        self._loss_sum = self._loss_sum + loss.detach().double() * batch.summary_tokens
+        self._loss_tokens += batch.summary_tokens
+        self._tokens += batch.tokens
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """Log the mean loss since the last logged step."""
+        accumulating = (batch_index + 1) % self.trainer.accumulate_grad_batches
+        if accumulating or self.global_step % self.log_every:
+            return
+        seconds = time.perf_counter() - self._since
+        loss = self.running_loss()
+        self.record(
+            {
+                "train/loss": loss,
+                "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+                "train/epoch": self.epoch,
+                "time/tokens_per_second": self._tokens / seconds,
+            }
+        )
+        self.log("train/loss", loss, prog_bar=True, logger=False)
+        self._reset_running_loss()
+
+    def _reset_running_loss(self) -> None:
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_tokens, self._tokens = 0, 0
+        self._since = time.perf_counter()
+
+    def running_loss(self) -> float:
+        """Mean loss since the last logged step, in nats per summary token.
+
+        Raises:
+            TrainingDiverged: it is not a finite number.
+        """
+        loss = float(self._loss_sum) / max(1, self._loss_tokens)
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss is {loss} at step {self.global_step}: lower optimizer.learning_rate"
+                f" (now {self.optimizer_config.learning_rate:g}) or raise optimizer.warmup"
+            )
+        return loss
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training data so far."""
+        stream: Any = self.trainer.train_dataloader
+        return stream.position / stream.batches_per_epoch
+
+    def on_validation_epoch_start(self) -> None:
+        """Validation time is not training time."""
+        self._validation_since = time.perf_counter()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Add one batch to the token-weighted mean."""
+        self.validation_loss.update(summary_loss(self.model, batch), batch.summary_tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log validation loss (nats per summary token) and perplexity."""
+        loss = float(self.validation_loss.compute())
+        self.validation_loss.reset()
+        self._since += time.perf_counter() - self._validation_since
+        self.log("validation/loss", loss, prog_bar=True, logger=False)
+        if math.isfinite(loss):
+            self.record({"validation/loss": loss, "validation/perplexity": math.exp(loss)})
+
+    def record(self, metrics: dict[str, float]) -> None:
+        """Write values at the current optimizer step to every logger."""
+        if self.trainer.is_global_zero:
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.global_step)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up; biases and norms are not decayed."""
+        config = self.optimizer_config
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.model.named_parameters(), config.weight_decay),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+        )
+        warmup = round(config.warmup * self.total_steps)
+        if config.schedule is Schedule.linear:
+            schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.total_steps)
+        elif config.schedule is Schedule.cosine:
+            schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.total_steps)
+        else:
+            schedule = get_constant_schedule_with_warmup(optimizer, warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What trains, and nothing else: an adapter's checkpoint is as small as the adapter."""
+        trained = {f"model.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if name in trained}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the running mean, so that a resumed run logs the same values."""
+        checkpoint["running_loss"] = (float(self._loss_sum), self._loss_tokens)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the running mean; refuse a checkpoint of other parameters."""
+        self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
+        expected, found = set(self.state_dict()), set(checkpoint["state_dict"])
+        if expected != found:
+            raise RuntimeError(f"checkpoint of other parameters: {sorted(expected ^ found)[:3]}")
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices are decayed, biases and norms are not."""
+    trained = [p for _, p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,1 @@
+"""Summaries: generating them, scoring them, and the baselines they have to beat."""

@@ -1,0 +1,118 @@
+"""Scoring of summaries, one record per document, and of the baselines on the same documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.errors import UserError
+from sumcirc.statistics import Interval, bootstrap_mean
+from sumcirc.summaries import rouge
+from sumcirc.summaries.baselines import lead, oracle, random_sentences
+from sumcirc.summaries.copying import STATISTICS, copy_statistics, words
+
+if TYPE_CHECKING:
+    from sumcirc.data.documents import Document
+    from sumcirc.schema import EvaluationConfig
+
+MEASURES = (
+    *(f"{metric}_{part}" for metric in rouge.METRICS for part in ("precision", "recall", "f1")),
+    "length",
+    "reference_length",
+    *STATISTICS,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one system's summaries scored.
+
+    Each record has `id`, `system`, `prediction` and `MEASURES`: ROUGE as fractions, `length` and
+    `reference_length` (mean over the references) in words, and the copy statistics. A measure that
+    isn't defined for a summary (an empty one copies nothing) is None.
+    """
+
+    records: list[dict[str, Any]]
+    config: EvaluationConfig
+
+    def values(self, measure: str) -> list[float | None]:
+        """Return `measure` of every document, in order; None where it isn't defined."""
+        return [record[measure] for record in self.records]
+
+    def summary(self, config: EvaluationConfig | None = None) -> dict[str, Interval]:
+        """Return mean and bootstrap interval of every measure over the documents.
+
+        `config` replaces the one of the evaluation. The mean is over the documents for which the
+        measure is defined, `Interval.n` of them; a measure defined for none is left out. Resampling
+        uses one fixed seed, so that all systems see the same draws.
+        """
+        config = config or self.config
+        intervals = {}
+        for measure in MEASURES:
+            defined = [value for value in self.values(measure) if value is not None]
+            if defined:
+                intervals[measure] = bootstrap_mean(defined, config.bootstrap, config.confidence)
+        return intervals
+
+
+def evaluate_summaries(
+    documents: Sequence[Document],
+    predictions: Sequence[str],
+    config: EvaluationConfig,
+    system: str = "model",
+) -> Evaluation:
+    """Score `predictions[i]` as a summary of `documents[i]`.
+
+    Raises ValueError when their numbers differ, and UserError when there is no document or no
+    reference with a word that ROUGE can see.
+    """
+    if len(documents) != len(predictions):
+        raise ValueError(f"{len(documents)} documents but {len(predictions)} predictions")
+    if not documents:
+        raise UserError("data: there is no document to evaluate on; check the split and its size")
+    if not any(rouge.stemmed_tokens(text) for item in documents for text in item.references):
+        raise UserError(
+            "data: no reference summary has a letter a-z or a digit, and ROUGE sees no others"
+        )
+    records = []
+    for item, prediction in zip(documents, predictions, strict=True):
+        record: dict[str, Any] = {"id": item.id, "system": system, "prediction": prediction}
+        for metric, found in rouge.score(prediction, item.references).items():
+            record[f"{metric}_precision"] = found.precision
+            record[f"{metric}_recall"] = found.recall
+            record[f"{metric}_f1"] = found.f1
+        record["length"] = len(words(prediction))
+        record["reference_length"] = fmean(len(words(text)) for text in item.references)
+        for name, value in copy_statistics(item.document, prediction).items():
+            record[name] = None if math.isnan(value) else value
+        records.append(record)
+    return Evaluation(records, config)
+
+
+def evaluate_baselines(
+    documents: Sequence[Document], config: EvaluationConfig, seed: int = 0
+) -> dict[str, Evaluation]:
+    """Score lead-k, random-k and the greedy oracle, k being `config.sentences`, by system name.
+
+    `seed` draws the random sentences. Raises UserError for settings out of range and whatever
+    `evaluate_summaries` raises.
+    """
+    count, minimum = config.sentences, config.min_sentence_words
+    if count < 1:
+        raise UserError(f"evaluation.sentences={count}: must be at least 1")
+    if minimum < 0:
+        raise UserError(f"evaluation.min_sentence_words={minimum}: must not be negative")
+    systems: dict[str, Callable[[Document], str]] = {
+        f"lead-{count}": lambda item: lead(item.document, count, minimum),
+        f"random-{count}": lambda item: random_sentences(
+            item.document, item.id, count, minimum, seed
+        ),
+        "oracle": lambda item: oracle(item.document, item.references, count, minimum),
+    }
+    return {
+        name: evaluate_summaries(documents, [write(item) for item in documents], config, name)
+        for name, write in systems.items()
+    }

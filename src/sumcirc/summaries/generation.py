@@ -1,0 +1,204 @@
+"""Batched decoding of summaries, greedy or by beam search.
+
+Prompts are sorted by length, longest first, so that a batch carries little padding and a batch too
+large for the memory fails at once. They are padded on the left and masked by attention mask, never
+by token id: for many models the padding token is the end-of-sequence token.
+
+N-grams are blocked among the generated tokens only. The `no_repeat_ngram_size` of transformers also
+looks at the prompt, which for a decoder is the article: with 2 no bigram of the article could ever
+be copied. Decoding settings stored with a model (sampling, repetition penalty) have no effect here,
+so that all models are decoded alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+
+from sumcirc.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from sumcirc.schema import GenerationConfig
+
+
+class GeneratedNgramBlocker(LogitsProcessor):
+    """Forbids a token that would complete an n-gram which was generated before.
+
+    `prompt_length` is the padded length of the batch's prompts, in tokens: what stands before it is
+    never looked at. Works row by row, so beams need no special care.
+    """
+
+    def __init__(self, ngram: int, prompt_length: int) -> None:
+        if ngram < 1:
+            raise UserError(f"generation.no_repeat_ngram={ngram}: must be positive, or 0 for off")
+        self.ngram = ngram
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return `scores` (rows, vocabulary) with -inf at forbidden tokens.
+
+        `input_ids` (rows, positions) are the prompts and what was generated so far.
+        """
+        generated = input_ids[:, self.prompt_length :]
+        length = generated.shape[1]
+        if length < self.ngram:
+            return scores
+        earlier = generated.unfold(1, self.ngram, 1)  # (rows, n-grams, ngram)
+        suffix = generated[:, length - self.ngram + 1 :]
+        same = (earlier[..., :-1] == suffix[:, None, :]).all(dim=-1)
+        inf = torch.tensor(torch.inf, dtype=scores.dtype, device=scores.device)
+        # The minimum with -inf forbids, the minimum with inf changes nothing.
+        return scores.scatter_reduce(1, earlier[..., -1], torch.where(same, -inf, inf), "amin")
+
+
+def generate(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Return one summary per prompt (token ids), in order, without special tokens and stripped.
+
+    Arguments and errors are those of `generate_tokens`; a tokenizer without an end-of-sequence
+    token is refused with UserError.
+    """
+    eos = tokenizer.eos_token_id
+    if not isinstance(eos, int):
+        raise UserError("model.tokenizer: has no end-of-sequence token, summaries would never end")
+    pad = tokenizer.pad_token_id
+    tokens = generate_tokens(
+        model, prompts, config, eos, pad if isinstance(pad, int) else None, progress
+    )
+    return [str(tokenizer.decode(summary, skip_special_tokens=True)).strip() for summary in tokens]
+
+
+def generate_tokens(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    eos_token_id: int,
+    pad_token_id: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Return the generated token ids of each prompt, in order, without the EOS that ended them.
+
+    `model` is a transformers decoder or a PEFT model around one. It runs in evaluation mode; its
+    train/eval flags, generation config and the random state are afterwards what they were.
+    `pad_token_id` defaults to EOS. `progress` is called after each batch with its size. Raises
+    UserError when a prompt is empty or doesn't leave `max_new_tokens` of the model's context, and
+    for settings out of range.
+    """
+    _check(model, prompts, config)
+    device = next(model.parameters()).device
+    settings = _decoding(config, eos_token_id, pad_token_id)
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    results: list[list[int]] = [[] for _ in prompts]
+    with _left_as_it_was(model):
+        for first in range(0, len(order), config.batch_size):
+            members = order[first : first + config.batch_size]
+            input_ids, mask = _left_padded([prompts[m] for m in members], settings.pad_token_id)
+            width = input_ids.shape[1]
+            processors = LogitsProcessorList()
+            if config.no_repeat_ngram:
+                processors.append(GeneratedNgramBlocker(config.no_repeat_ngram, width))
+            output = model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=settings,
+                logits_processor=processors,
+            )
+            for member, row in zip(members, output[:, width:].tolist(), strict=True):
+                # Nothing but padding follows the first EOS.
+                end = row.index(eos_token_id) if eos_token_id in row else len(row)
+                results[member] = row[:end]
+            if progress is not None:
+                progress(len(members))
+    return results
+
+
+def _check(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> None:
+    for name in ("num_beams", "max_new_tokens", "batch_size"):
+        if getattr(config, name) < 1:
+            raise UserError(f"generation.{name}={getattr(config, name)}: must be at least 1")
+    for name in ("min_new_tokens", "no_repeat_ngram"):
+        if getattr(config, name) < 0:
+            raise UserError(f"generation.{name}={getattr(config, name)}: must not be negative")
+    if config.min_new_tokens > config.max_new_tokens:
+        raise UserError(
+            f"generation.min_new_tokens={config.min_new_tokens}: must be at most "
+            f"generation.max_new_tokens={config.max_new_tokens}"
+        )
+    context = getattr(model.config, "max_position_embeddings", None)
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise UserError(f"encoding.prompt: prompt {index} has no token, nothing to continue")
+        if context is not None and len(prompt) + config.max_new_tokens > context:
+            raise UserError(
+                f"generation.max_new_tokens={config.max_new_tokens}: prompt {index} has "
+                f"{len(prompt)} tokens and the model's context is {context}; "
+                "lower it, or cut documents shorter"
+            )
+
+
+def _decoding(
+    config: GenerationConfig, eos_token_id: int, pad_token_id: int | None
+) -> transformers.GenerationConfig:
+    beams: dict[str, Any] = {}
+    if config.num_beams > 1:
+        beams = {"length_penalty": config.length_penalty}  # transformers warns when not searching
+    return transformers.GenerationConfig(
+        do_sample=False,
+        num_beams=config.num_beams,
+        max_new_tokens=config.max_new_tokens,
+        min_new_tokens=config.min_new_tokens or None,
+        use_cache=True,
+        eos_token_id=eos_token_id,
+        pad_token_id=eos_token_id if pad_token_id is None else pad_token_id,
+        **beams,
+    )
+
+
+def _left_padded(prompts: list[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask, both (prompts, longest), padded on the left."""
+    width = max(len(prompt) for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
+        mask[row, width - len(prompt) :] = 1
+    return input_ids, mask
+
+
+@contextmanager
+def _left_as_it_was(model: Any) -> Iterator[None]:
+    """Evaluation mode and no stored decoding settings inside; everything restored behind.
+
+    transformers fills what a generation config leaves open from the model's own, so that one is
+    exchanged for an empty one meanwhile, not edited.
+    """
+    training = [(module, module.training) for module in model.modules()]
+    stored = [
+        (module, module.generation_config)
+        for module in model.modules()
+        if "generation_config" in vars(module)
+    ]
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for module, _ in stored:
+                module.generation_config = transformers.GenerationConfig()
+            model.eval()
+            yield
+        finally:
+            for module, flag in training:
+                module.training = flag
+            for module, generation_config in stored:
+                module.generation_config = generation_config

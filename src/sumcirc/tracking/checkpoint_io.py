@@ -1,0 +1,53 @@
+"""Lightning checkpoints written whole or not at all, and read as weights only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from sumcirc.errors import UserError
+from sumcirc.files import write_file
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes beside the target and renames; nothing but tensors and plain containers is read."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
+        """Write `checkpoint` to `path`.
+
+        Raises:
+            UserError: the disk is full; an earlier file of that name stays.
+        """
+
+        def write(temporary: Path) -> None:
+            try:
+                with open(temporary, "wb") as file:
+                    torch.save(checkpoint, file)
+            except RuntimeError as error:
+                # torch's zip writer turns a short write into a RuntimeError whose context is it
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
+
+        write_file(Path(path), write)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> dict:
+        """Read a checkpoint to the CPU.
+
+        Raises:
+            UserError: there is no such file, or it is not a checkpoint.
+        """
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such checkpoint") from None
+        except (RuntimeError, EOFError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: is not a checkpoint ({reason})") from None
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)

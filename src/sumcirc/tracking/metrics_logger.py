@@ -1,0 +1,46 @@
+"""A Lightning logger that writes the run directory's metrics.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
+
+from sumcirc.files import MetricsFile
+
+
+class MetricsLogger(Logger):
+    """Appends every logged scalar under the name that Weights & Biases sees."""
+
+    def __init__(self, file: MetricsFile) -> None:
+        super().__init__()
+        self._file = file
+
+    @property
+    def name(self) -> str:
+        """The logger's name."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """A run directory holds one run."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> MetricsFile:
+        """The file."""
+        return self._file
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration stands in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append values at an optimizer step."""
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        if values:
+            self._file.append(step or 0, values)

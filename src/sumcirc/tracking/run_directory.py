@@ -1,0 +1,143 @@
+"""A run is its directory: configuration, status, metrics and records as plain files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sumcirc import __version__
+from sumcirc.errors import UserError
+from sumcirc.files import MetricsFile, write_json, write_text
+
+PACKAGES = (
+    "torch",
+    "pytorch-lightning",
+    "hydra-core",
+    "omegaconf",
+    "transformers",
+    "peft",
+    "datasets",
+    "wandb",
+    "torchmetrics",
+    "rouge-score",
+    "tokenizers",
+    "numpy",
+)
+
+
+class RunDirectory:
+    """Paths and small files of one run (layout: README, "A run directory")."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.status_file = self.path / "status.json"
+        self.summary_file = self.path / "summary.json"
+        self.documents_file = self.path / "documents.parquet"
+        self.checkpoints = self.path / "checkpoints"
+        self.adapter = self.path / "adapter"
+        self.model = self.path / "model"
+        self.figures = self.path / "figures"
+        self.metrics = MetricsFile(self.path / "metrics.csv")
+
+    @classmethod
+    def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
+        """Start a run in `path`.
+
+        Raises:
+            UserError: a run is there already, or the folder can't be written.
+        """
+        run = cls(path)
+        if run.status_file.exists():
+            state = run.status()["state"]
+            raise UserError(
+                f"{run.path}: holds a run already ({state}); continue it with"
+                f" `sumcirc train resume={run.path}`, or choose another sweep.name"
+            )
+        run.write_config(verb, config)
+        run.set_status("pending", verb=verb, resumed=0)
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunDirectory:
+        """Open a run that exists.
+
+        Raises:
+            UserError: `path` is no run directory, or was written by another major version.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise UserError(f"resume={path}: no such directory; give a run's directory")
+        if not (run.config_file.exists() and run.status_file.exists()):
+            raise UserError(
+                f"{path}: is no run directory (config.yaml and status.json are not there);"
+                " give the directory that `sumcirc train` printed"
+            )
+        return run
+
+    def write_config(self, verb: str, config: Mapping[str, Any]) -> None:
+        """Write the resolved configuration with versions and the git commit."""
+        body = {"verb": verb, "config": dict(config), "environment": environment()}
+        write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
+
+    def read_config(self) -> dict[str, Any]:
+        """The file's content: verb, config, environment.
+
+        Raises:
+            UserError: the file is not the YAML that a run writes.
+        """
+        try:
+            body = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{self.config_file}: is not readable YAML ({error})") from None
+        if not isinstance(body, dict) or not {"verb", "config", "environment"} <= set(body):
+            raise UserError(f"{self.config_file}: was not written by sumcirc")
+        return body
+
+    def status(self) -> dict[str, Any]:
+        """State, reason, times, resume count."""
+        return json.loads(self.status_file.read_text(encoding="utf-8"))
+
+    def set_status(self, state: str, **fields: Any) -> None:
+        """Move to pending, running, done or failed; other fields are kept unless given."""
+        before = self.status() if self.status_file.exists() else {}
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        entry = {**before, **fields, "state": state, "updated": now}
+        entry.setdefault("created", now)
+        if state == "running":
+            entry |= {"process": os.getpid(), "host": socket.gethostname(), "reason": None}
+        write_json(self.status_file, entry)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and git commit: what a run needs to be repeated."""
+    return {
+        "sumcirc": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "commit": git_commit(),
+        "command": sys.argv,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, with `-dirty` where it differs."""
+    folder = Path(__file__).resolve().parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,133 @@
+"""The one place Weights & Biases is touched.
+
+A run is offline unless the user is logged in or says `logger.mode=online`. Offline files lie in the
+run directory; `make sync` uploads them. A resumed run continues its id.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.errors import UserError
+from sumcirc.schema import LoggerConfig, LoggerKind, WandbMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytorch_lightning.loggers import WandbLogger
+
+# how a curve becomes the run's one number; also what a sweep's table sorts by
+SUMMARIES = {
+    "train/loss": "min",
+    "validation/loss": "min",
+    "validation/perplexity": "min",
+}
+
+
+def is_online(config: LoggerConfig) -> bool:
+    """Whether runs upload while they run."""
+    if config.mode is not WandbMode.auto:
+        return config.mode is WandbMode.online
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"] == "online"
+    return is_logged_in()
+
+
+def is_logged_in() -> bool:
+    """Whether an API key is at hand, without asking the network."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split(":")[0]
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+@contextmanager
+def wandb_run(
+    config: LoggerConfig,
+    folder: Path,
+    *,
+    name: str,
+    group: str,
+    job_type: str,
+    tags: Sequence[str],
+    settings: Mapping[str, Any],
+    run_id: str,
+) -> Iterator[WandbLogger | None]:
+    """One W&B run, finished in every case; None with `logger=none`.
+
+    Args:
+        folder: run directory; files go to its `wandb/`.
+        settings: the resolved configuration, plain containers only.
+        run_id: kept over resumes.
+
+    Raises:
+        UserError: `logger.mode=online` without a login.
+    """
+    if config.kind is LoggerKind.none:
+        yield None
+        return
+    online = is_online(config)
+    if online and not is_logged_in():
+        raise UserError(
+            "logger.mode=online: no W&B login found; run `wandb login`, or use logger.mode=offline"
+        )
+    import wandb
+    from pytorch_lightning.loggers import WandbLogger
+
+    logger = WandbLogger(
+        project=config.project,
+        entity=config.entity,
+        name=name,
+        id=run_id,
+        group=group,
+        job_type=job_type,
+        tags=[*tags, *config.tags],
+        save_dir=str(folder),
+        offline=not online,
+        config=dict(settings),
+        resume="allow" if online else None,
+        # a killed run keeps what it logged up to half a second before
+        settings=wandb.Settings(
+            x_transaction_log_flush_interval=0.5, silent=True, console="off", reinit="finish_previous"
+        ),
+    )
+    run = logger.experiment
+    exit_code = 1
+    try:
+        for metric, kind in SUMMARIES.items():
+            run.define_metric(metric, step_metric="trainer/global_step", summary=kind)
+        yield logger
+        exit_code = 0
+    finally:
+        run.finish(exit_code=exit_code)
+
+
+def log_samples(logger: WandbLogger, records: Iterable[Mapping[str, Any]]) -> None:
+    """Log sample summaries as a table; records have equal keys."""
+    import wandb
+
+    rows = [dict(record) for record in records]
+    table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+    logger.experiment.log({"samples": table})
+
+
+def log_summary(logger: WandbLogger, values: Mapping[str, Any]) -> None:
+    """Set final values of the run."""
+    logger.experiment.summary.update(dict(values))
+
+
+def log_folder(logger: WandbLogger, name: str, kind: str, folder: Path) -> None:
+    """Log a folder of weights as an artifact."""
+    import wandb
+
+    artifact = wandb.Artifact(name, type=kind)
+    artifact.add_dir(str(folder))
+    logger.experiment.log_artifact(artifact)
