@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from sumcirc.errors import UserError
 
@@ -75,7 +75,7 @@ def require_hub(
         except Exception as error:
             _refuse_if_answered(error, repo_id, setting, kind, revision)
             # Every other failure, of whichever HTTP library, means that no usable answer came.
-            go_offline(f"{endpoint()} does not answer ({_one_line(error) or type(error).__name__})")
+            go_offline(f"{endpoint()} does not answer ({one_line(error) or type(error).__name__})")
     repository = _in_cache(repo_id, kind, revision)
     if kind == "model" and repository.files is None:
         raise not_cached(repository, setting)
@@ -111,34 +111,62 @@ def endpoint() -> str:
     return constants.ENDPOINT
 
 
-def snapshot(repo_id: str, kind: Kind, revision: str | None) -> Path | None:
+def snapshot(
+    repo_id: str, kind: Kind, revision: str | None, pattern: str | None = None
+) -> Path | None:
     """The folder of a repository in the hub cache, or None; of a data set only if it is complete.
 
     A data set that is missing one of its files would be read as a smaller one, without an error, so
-    the cached list of files (which `hf download` leaves) has to prove that none is missing. A model
-    that is missing one is refused when it is loaded.
+    the cached list of files (which `hf download` leaves) has to prove that none is missing, among
+    those that match `pattern`. A model that is missing one is refused when it is loaded.
     """
     from huggingface_hub import get_cached_repo_tree, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
 
     if kind == "model":
-        found = try_to_load_from_cache(repo_id, "config.json", revision=revision)
-        return Path(found).parent if isinstance(found, str) else None
+        for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+            found = try_to_load_from_cache(repo_id, name, revision=revision)
+            if isinstance(found, str):
+                return Path(found).parent
+        return None
+    where = {"repo_type": kind, "revision": revision}
     try:
-        get_cached_repo_tree(repo_id, repo_type=kind, revision=revision)
+        get_cached_repo_tree(repo_id, **where)
         return Path(
-            snapshot_download(repo_id, repo_type=kind, revision=revision, local_files_only=True)
+            snapshot_download(repo_id, allow_patterns=pattern, local_files_only=True, **where)
         )
     except (CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
         return None
 
 
-def not_cached(repository: Repository, setting: str) -> UserError:
-    """The error for a repository that is neither reachable nor in the local cache."""
+def download(repository: Repository, pattern: str, setting: str) -> Path:
+    """Fetch those files of a reachable repository that match a pattern; gives its folder.
+
+    Raises UserError if the download breaks off.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(
+                repository.id,
+                repo_type=repository.kind,
+                revision=repository.revision,
+                allow_patterns=pattern,
+            )
+        )
+    except Exception as error:  # of the HTTP library, the hub or the disk
+        raise UserError(
+            f"{setting}={repository.id}: the download broke off ({one_line(error)}); try again"
+        ) from error
+
+
+def not_cached(repository: Repository, setting: str, part: str = "") -> UserError:
+    """The error for a repository (or `part` of it) neither reachable nor in the local cache."""
     option = " --repo-type dataset" if repository.kind == "dataset" else ""
     option += f" --revision {repository.revision}" if repository.revision else ""
     return UserError(
-        f"{setting}={repository.id}: not in the local cache, and the hub is not used because "
+        f"{setting}={repository.id}{part}: not in the local cache, and the hub is not used because "
         f"{_offline_because}; {_local_remedy(repository.kind, setting)}, or fetch it first where "
         f"there is a network: hf download {repository.id}{option}"
     )
@@ -146,7 +174,9 @@ def not_cached(repository: Repository, setting: str) -> UserError:
 
 def _local_remedy(kind: Kind, setting: str) -> str:
     if kind == "dataset":
-        return f"give files (data=files data.train=FILE ...) or a downloaded folder ({setting}=FOLDER)"
+        return (
+            f"give files (data=files data.train=FILE ...) or a downloaded folder ({setting}=FOLDER)"
+        )
     return f"give a folder ({setting}=FOLDER)"
 
 
@@ -170,6 +200,9 @@ def _ask(repo_id: str, kind: Kind, revision: str | None) -> Repository:
     info = api.repo_info(repo_id, repo_type=kind, revision=revision, timeout=PROBE_SECONDS)
     if getattr(info, "gated", False):  # its description is public, its files are not
         api.auth_check(repo_id, repo_type=kind)
+    if kind == "dataset" and revision is not None:
+        # Leaves a note in the cache which commit this is: `load_dataset` leaves none.
+        api.resolve_revision(repo_id, repo_type=kind, revision=revision)
     siblings = getattr(info, "siblings", None)
     files = None if siblings is None else frozenset(file.rfilename for file in siblings)
     return Repository(repo_id, kind, revision, True, info.sha, files)
@@ -178,11 +211,26 @@ def _ask(repo_id: str, kind: Kind, revision: str | None) -> Repository:
 def _in_cache(repo_id: str, kind: Kind, revision: str | None) -> Repository:
     folder = snapshot(repo_id, kind, revision)
     if folder is None:
-        return Repository(repo_id, kind, revision, False, None, None)
+        commit = _noted_commit(repo_id, kind, revision) if revision else None
+        return Repository(repo_id, kind, revision, False, commit, None)
     files = frozenset(
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
     )
     return Repository(repo_id, kind, revision, False, folder.name, files)
+
+
+def _noted_commit(repo_id: str, kind: Kind, revision: str) -> str | None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionResolutionError
+
+    try:
+        return (
+            HfApi()
+            .resolve_revision(repo_id, repo_type=kind, revision=revision, local_files_only=True)
+            .resolved
+        )
+    except RevisionResolutionError:
+        return None
 
 
 def _refuse_if_answered(
@@ -242,6 +290,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     return result[0]
 
 
-def _one_line(error: Any, limit: int = 200) -> str:
+def one_line(error: object, limit: int = 200) -> str:
+    """The text of an error on one line of at most `limit` characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.errors import UserError
-
 _CHUNK = 1 << 20  # values drawn at once: bounds memory to some 16 MB, whatever n and B are
 
 
@@ -42,13 +40,13 @@ def bootstrap_mean(
 ) -> Interval:
     """Return the mean of `values` (one per document) with its percentile bootstrap interval.
 
-    Raises ValueError for no values or values that aren't finite, and UserError for a number of
-    `resamples` below 1 or a `confidence` outside (0, 1).
+    Raises ValueError for no values, values that aren't finite, less than 1 of `resamples` and a
+    `confidence` outside (0, 1).
     """
     if resamples < 1:
-        raise UserError(f"evaluation.bootstrap={resamples}: must be at least 1")
+        raise ValueError(f"resamples={resamples}: must be at least 1")
     if not 0.0 < confidence < 1.0:
-        raise UserError(f"evaluation.confidence={confidence}: must be between 0 and 1, like 0.95")
+        raise ValueError(f"confidence={confidence}: must lie between 0 and 1")
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise ValueError(f"expected a non-empty list of values, got shape {sample.shape}")

@@ -17,7 +17,7 @@ MARKED = [
     "At 5 p.m. Tuesday it rained.| It stopped at 6 p.m.| The sun came out.",
     'He asked "Why?" and left.| "Go!"| She left (at last.)| "I will," he said.',
     "\u201cIt is big.\u201d| Broussard smiled.| \u2018Yes.\u2019| \u201cNo.\u201d",
-    "We follow Vaswani et al. (2017), see Fig. 3 and Eq. 4.| Results (i.e. BLEU) improve, e.g. BERT.",
+    "We follow Vaswani et al. (2017), see Fig. 3 and Eq. 4.| Results (i.e. BLEU) rise, e.g. BERT.",
     "1. Introduction to it.| 2. It is late.",
     "By .| Daily Mail Reporter .| published: .| 10:49 EST .| the man left .",
     "in lower case.| all of it.| see mr. smith",
@@ -47,7 +47,8 @@ def test_white_space_has_no_sentence(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["  One. Two? \n\n Three...  ", ". . .", '." "', "a\u2028b\x85c. D", "\u00a0X.\u3000Y. "]
+    "text",
+    ["  One. Two? \n\n Three...  ", ". . .", '." "', "a\u2028b\x85c. D", "\u00a0X.\u3000Y. "],
 )
 def test_spans_are_ordered_stripped_and_leave_only_white_space(text: str) -> None:
     position = 0

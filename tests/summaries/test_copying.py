@@ -31,7 +31,7 @@ def test_worked_by_hand() -> None:
 
 
 def test_the_longest_run_wins_over_an_earlier_one() -> None:
-    assert extractive_fragments("a b x a b c d".split(), "a b c z b".split()) == [
+    assert extractive_fragments(list("abxabcd"), list("abczb")) == [
         (0, 3, 3),
         (4, 1, 1),
     ]
@@ -56,4 +56,10 @@ def test_undefined_is_nan() -> None:
 
 
 def test_words_of_any_script() -> None:
-    assert words("It's \u00c9T\u00c9 \u2013 3.5%, don\u2019t") == ["it's", "\u00e9t\u00e9", "3", "5", "don\u2019t"]
+    assert words("It's \u00c9T\u00c9 \u2013 3.5%, don\u2019t") == [
+        "it's",
+        "\u00e9t\u00e9",
+        "3",
+        "5",
+        "don\u2019t",
+    ]

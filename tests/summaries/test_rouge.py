@@ -41,6 +41,14 @@ def test_lsum_unites_sentences_and_l_does_not(gap: str) -> None:
     assert found["rougeL"].f1 == pytest.approx(0.5)
 
 
+def test_lsum_splits_the_references_too() -> None:
+    found = score(
+        "the bank was sold shares fell in Oslo", ["Shares fell in Oslo. The bank was sold."]
+    )
+    assert found["rougeLsum"].f1 == pytest.approx(1.0)
+    assert found["rougeL"].f1 == pytest.approx(0.5)
+
+
 def test_lsum_keeps_line_breaks_as_sentence_ends_on_both_sides() -> None:
     found = score("the bank was sold\nshares fell", ["shares fell\nthe bank was sold"])
     assert found["rougeLsum"].f1 == pytest.approx(1.0)
@@ -52,7 +60,14 @@ def test_lsum_keeps_line_breaks_as_sentence_ends_on_both_sides() -> None:
 
 
 def test_words_are_stemmed_and_case_and_punctuation_ignored() -> None:
-    assert stemmed_tokens("Banks' SHARES-fell 3.5% \u00e9t\u00e9") == ["bank", "share", "fell", "3", "5", "t"]
+    assert stemmed_tokens("Banks' SHARES-fell 3.5% \u00e9t\u00e9") == [
+        "bank",
+        "share",
+        "fell",
+        "3",
+        "5",
+        "t",
+    ]
     assert score("Running banks!", ["runs bank"])["rouge1"].f1 == pytest.approx(1.0)
 
 

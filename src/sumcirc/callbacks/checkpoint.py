@@ -60,7 +60,8 @@ class ResumableCheckpoint(pl.Callback):
                     " lower optimizer.learning_rate"
                 )
         step = trainer.global_step
-        trainer.save_checkpoint(self.run.checkpoints / f"step-{step:06d}.ckpt")
+        path = self.run.checkpoints / f"step-{step:06d}.ckpt"
+        trainer.save_checkpoint(path, weights_only=False)
         self._saved = step
         if trainer.is_global_zero and self.keep != -1:
             for old in checkpoints(self.run.checkpoints)[: -self.keep]:

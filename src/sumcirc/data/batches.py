@@ -25,30 +25,27 @@ POOL = 50  # batches sorted together
 class Batch:
     """Right-padded sequences; under a causal mask no real token sees a pad, so none is masked.
 
-    What a training step needs to know on the host is counted here, so that it never has to wait
-    for the device.
+    Where the loss is read is worked out here, on the host, so that a training step never has to
+    wait for the device.
 
     Attributes:
         input_ids: [batch, length].
-        lengths: [batch], real tokens of each sequence.
-        summary_starts: [batch], index of the first summary token.
-        first_summary: the least of `summary_starts`.
+        positions: [targets], index into the flattened [batch * length] of the token before each
+            summary or EOS token.
+        labels: [targets], the tokens there.
         tokens: real tokens, pads not counted.
-        summary_tokens: tokens of summaries and their EOS.
     """
 
     input_ids: Tensor
-    lengths: Tensor
-    summary_starts: Tensor
-    first_summary: int
+    positions: Tensor
+    labels: Tensor
     tokens: int
-    summary_tokens: int
 
     def to(self, device: torch.device, **options: Any) -> Batch:
         """The same batch on another device (Lightning calls this)."""
         moved = {
             name: getattr(self, name).to(device, **options)
-            for name in ("input_ids", "lengths", "summary_starts")
+            for name in ("input_ids", "positions", "labels")
         }
         return replace(self, **moved)
 
@@ -56,17 +53,18 @@ class Batch:
 def collate(pairs: Sequence[EncodedPair], width: int | None = None) -> Batch:
     """Pad sequences on the right, to the longest or to `width` tokens.
 
-    The pad value is 0 whatever the vocabulary: what is a pad is told by `lengths` alone.
+    The pad value is 0 whatever the vocabulary: no token's id says what it is.
     """
-    lengths = [len(pair) for pair in pairs]
-    starts = [pair.summary_start for pair in pairs]
-    ids = torch.zeros(len(pairs), width or max(lengths), dtype=torch.long)
-    for row, pair in zip(ids, pairs, strict=True):
-        row[: len(pair)] = torch.from_numpy(pair.ids.astype(np.int64))
-    tokens = sum(lengths)
-    return Batch(
-        ids, torch.tensor(lengths), torch.tensor(starts), min(starts), tokens, tokens - sum(starts)
-    )
+    width = width or max(len(pair) for pair in pairs)
+    ids = np.zeros((len(pairs), width), dtype=np.int64)
+    positions = []
+    for row, pair in enumerate(pairs):
+        ids[row, : len(pair)] = pair.ids
+        positions.append(row * width + np.arange(pair.summary_start - 1, len(pair) - 1))
+    flat = np.concatenate(positions)
+    labels = ids.reshape(-1)[flat + 1]
+    tokens = sum(len(pair) for pair in pairs)
+    return Batch(torch.from_numpy(ids), torch.from_numpy(flat), torch.from_numpy(labels), tokens)
 
 
 def bucketed_order(

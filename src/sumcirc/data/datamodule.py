@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -10,6 +9,7 @@ import pytorch_lightning as pl
 from sumcirc.data.batches import EvaluationBatches, TrainingStream, batches_per_epoch
 from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.data.documents import Corpus, read_corpus
+from sumcirc.progress import counted
 from sumcirc.schema import DataConfig, TrainerConfig
 
 
@@ -32,22 +32,17 @@ class SummarizationData(pl.LightningDataModule):
         self.corpora: dict[str, Corpus] = {}
         self.encoded: dict[str, EncodedCorpus] = {}
 
-    def read(self, progress: Callable[[str, int], Callable[[int], None]] | None = None) -> None:
+    def read(self) -> None:
         """Read and encode both splits.
-
-        Args:
-            progress: called with a split and its size, gives what is called per item.
 
         Raises:
             UserError: see `read_corpus` and `Encoder.corpus`.
         """
         for split in ("train", "validation"):
             corpus = read_corpus(self.config, split)
-            advance = progress(split, len(corpus.documents)) if progress else None
-            self.corpora[split] = corpus
-            self.encoded[split] = self.encoder.corpus(
-                corpus, f"data.{split}", self.cache, advance
-            )
+            with counted(f"encode {split}", len(corpus.documents)) as advance:
+                encoded = self.encoder.corpus(corpus, f"data.{split}", self.cache, advance)
+            self.corpora[split], self.encoded[split] = corpus, encoded
 
     @property
     def counts(self) -> dict[str, int]:

@@ -4,8 +4,8 @@ What is done to a text: line ends become one newline, other control characters t
 surrogate pairs (of emoji cut in two) become U+FFFD, outer white space is stripped. Nothing else.
 An item whose document or summary is then empty is dropped and counted.
 
-A document column may hold a list of sentences, which are joined by spaces; a summary column may hold
-a list of references. The first reference is the training target.
+A document column may hold a list of sentences, which are joined by spaces; a summary column may
+hold a list of references. The first reference is the training target; repeated ones count once.
 
 How a subset is drawn: items are put in the order of the SHA-256 of "seed/split/index" and taken from
 the front, passing over empty ones, until there are enough; then they go back to their original order.
@@ -22,12 +22,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sumcirc.data.files import find_files, first_columns, read_rows
+from sumcirc.data.hub_dataset import load_split
 from sumcirc.errors import UserError
 from sumcirc.schema import DataConfig, Source
 
@@ -39,6 +40,7 @@ SPLITS = ("train", "validation", "test")
 _CLEAN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _CLEAN |= dict.fromkeys([0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029], "\n") | {0x09: "\t"}
 _CLEAN |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+_UNCLEAN = re.compile("[" + "".join(map(re.escape, map(chr, _CLEAN.keys() - {0x09, 0x0A}))) + "]")
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
             for path in find_files(value, f"data.{split}"):
                 _require_columns(config, first_columns(path, f"data.{split}"), str(path))
         else:
-            dataset = _hub_dataset(config, split)
+            dataset = load_split(config, split)
             _require_columns(config, dataset.column_names, f"{config.path}, {value}")
 
 
@@ -128,7 +130,9 @@ def _split_value(config: DataConfig, split: str) -> str:
     value: str | None = getattr(config, split)
     if not value:
         kind = "FILE" if config.source is Source.files else "the name of a split"
-        raise UserError(f"data.{split}=null: this command reads the {split} split; set it to {kind}")
+        raise UserError(
+            f"data.{split}=null: this command reads the {split} split; set it to {kind}"
+        )
     return value
 
 
@@ -152,14 +156,160 @@ def _require_columns(config: DataConfig, present: Sequence[str], where: str) -> 
 
 def _files_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
     setting = f"data.{split}"
+    columns = set(_columns(config).values())
     rows: list[tuple[str, dict[str, Any]]] = []
     for path in find_files(getattr(config, split), setting):
         _require_columns(config, first_columns(path, setting), str(path))
-        columns = set(_columns(config).values())
-        found = [(f"{setting}={path}: {place}", row) for place, row in read_rows(path, setting, columns)]
-        if not found:
-            raise UserError(f"{setting}={path}: the file has no rows")
-        rows += found
-    ids = _ids(config, split, [(place, row) for place, row in rows])
-    items = [_item(config, ids[i], row, place) for i, (place, row) in enumerate(rows)]
-    return len(items), lambda indices: [items[i] for i in indices]
+        rows += [
+            (f"{setting}={path}: {place}", values)
+            for place, values in read_rows(path, setting, columns)
+        ]
+    ids = [f"{split}-{index}" for index in range(len(rows))]
+    if config.id_column is not None:
+        ids = _unique(config, ids, [(place, row[config.id_column]) for place, row in rows])
+    items = [_item(config, id, row, place) for id, (place, row) in zip(ids, rows, strict=True)]
+    return len(items), lambda indices: [items[index] for index in indices]
+
+
+def _hub_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
+    dataset = load_split(config, split)
+    name = getattr(config, split)
+    _require_columns(config, dataset.column_names, f"{config.path}, {name}")
+    dataset = dataset.select_columns(sorted(set(_columns(config).values())))
+
+    def place(index: int) -> str:
+        return f"data.path={config.path}, {name}: row {index + 1}"
+
+    ids = [f"{split}-{index}" for index in range(len(dataset))]
+    if config.id_column is not None:
+        values = dataset.select_columns([config.id_column])[:][config.id_column]
+        ids = _unique(config, ids, [(place(i), value) for i, value in enumerate(values)])
+
+    def read(indices: Sequence[int]) -> list[Item]:
+        items: list[Item] = []
+        for start in range(0, len(indices), 1000):
+            chunk = list(indices[start : start + 1000])
+            batch = dataset[chunk]
+            for row, index in enumerate(chunk):
+                values = {column: batch[column][row] for column in batch}
+                items.append(_item(config, ids[index], values, place(index)))
+        return items
+
+    return len(dataset), read
+
+
+def _unique(config: DataConfig, defaults: list[str], found: list[tuple[str, Any]]) -> list[str]:
+    """Ids in source order, with a suffix where one was there before."""
+    ids: list[str] = []
+    for default, (place, value) in zip(defaults, found, strict=True):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+            raise _not_text(place, config.id_column, value)
+        ids.append(default if value is None or value == "" else _clean(str(value)))
+    taken = set(ids)
+    seen: dict[str, int] = {}
+    repeated = 0
+    for index, id in enumerate(ids):
+        if id not in seen:
+            seen[id] = 1
+            continue
+        repeated += 1
+        while (suffixed := f"{id}-{seen[id] + 1}") in taken:
+            seen[id] += 1
+        seen[id] += 1
+        taken.add(suffixed)
+        ids[index] = suffixed
+    if repeated:
+        log.warning(
+            "data.id_column=%s: %d ids are not unique; they get a suffix",
+            config.id_column,
+            repeated,
+        )
+    return ids
+
+
+def _item(config: DataConfig, id: str, row: dict[str, Any], place: str) -> Item:
+    document = " ".join(_texts(row[config.document_column], place, config.document_column))
+    references = _texts(row[config.summary_column], place, config.summary_column)
+    if config.references_column is not None:
+        references += _texts(row[config.references_column], place, config.references_column)
+    if not document:
+        return "empty_document"
+    if not references:
+        return "empty_summary"
+    return Document(id, document, tuple(dict.fromkeys(references)))
+
+
+def _texts(value: Any, place: str, column: str) -> list[str]:
+    """A text, a list of texts or null as a list of cleaned texts that are not empty."""
+    values = [] if value is None else value if isinstance(value, list | tuple) else [value]
+    for one in values:
+        if one is not None and not isinstance(one, str):
+            raise _not_text(place, column, one)
+    return [text for one in values if one is not None and (text := _clean(one))]
+
+
+def _not_text(place: str, column: str | None, value: Any) -> UserError:
+    shown = json.dumps(value, default=str, ensure_ascii=False)[:60]
+    return UserError(
+        f"{place}, column {column!r}: holds {shown} ({type(value).__name__}), not text"
+    )
+
+
+def _clean(text: str) -> str:
+    text = text.replace("\r\n", "\n")
+    if _UNCLEAN.search(text):
+        text = text.translate(_CLEAN)
+    return text.strip()
+
+
+def _draw(
+    count: int, read: ItemReader, size: int | None, seed: int, split: str
+) -> tuple[list[Document], dict[str, int]]:
+    """The drawn documents in source order, and what was dropped."""
+    order: Sequence[int] = range(count)
+    if size is not None:
+        order = sorted(
+            order, key=lambda index: hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
+        )
+    wanted = count if size is None else min(size, count)
+    kept: dict[int, Document] = {}
+    dropped: dict[str, int] = {}
+    at = 0
+    while len(kept) < wanted and at < count:
+        batch = order[at : at + wanted - len(kept)]
+        at += len(batch)
+        for index, item in zip(batch, read(batch), strict=True):
+            if isinstance(item, Document):
+                kept[index] = item
+            else:
+                dropped[item] = dropped.get(item, 0) + 1
+    if at < count:
+        dropped["not_drawn"] = count - at
+    return [kept[index] for index in sorted(kept)], dropped
+
+
+def _wire_size(config: DataConfig, split: str) -> int:
+    size: int | None = getattr(config.sizes, split)
+    if size is None:
+        raise UserError(
+            f"data.sizes.{split}=null: the wire has no end; say how many articles to make, "
+            f"for example data.sizes.{split}=200"
+        )
+    return size
+
+
+def _wire_documents(config: DataConfig, split: str) -> list[Document]:
+    from sumcirc.data.wire import articles
+
+    size = _wire_size(config, split)
+    return [
+        Document(article.id, article.document, (article.summary,))
+        for article in articles(split, size, config.seed)
+    ]
+
+
+def _corpus(documents: list[Document], dropped: dict[str, int]) -> Corpus:
+    digest = hashlib.sha256()
+    for item in documents:
+        digest.update(json.dumps([item.id, item.document, item.references]).encode())
+    return Corpus(documents, dropped, digest.hexdigest())

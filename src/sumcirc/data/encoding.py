@@ -155,6 +155,8 @@ class Encoder:
         """
         file = cache / f"{self._key(corpus)}.npz" if cache else None
         if file is not None and file.exists():
+            if progress is not None:
+                progress(len(corpus.documents))
             return _read(file)
         pairs, dropped = [], 0
         for item in corpus.documents:

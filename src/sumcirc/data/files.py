@@ -222,7 +222,9 @@ def _open_parquet(path: Path, setting: str) -> Any:
     try:
         return parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{setting}={path}: not a readable Parquet file ({_brief(error)})") from error
+        raise UserError(
+            f"{setting}={path}: not a readable Parquet file ({_brief(error)})"
+        ) from error
 
 
 def _parquet_rows(path: Path, setting: str, columns: Collection[str] | None) -> Iterator[Row]:
@@ -238,7 +240,9 @@ def _parquet_rows(path: Path, setting: str, columns: Collection[str] | None) -> 
                 number += 1
                 yield f"row {number}", values
     except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(f"{setting}={path}: damaged after row {number} ({_brief(error)})") from error
+        raise UserError(
+            f"{setting}={path}: damaged after row {number} ({_brief(error)})"
+        ) from error
 
 
 def _brief(error: Exception) -> str:

@@ -1,4 +1,116 @@
+"""`sumcirc train`: fine-tune a model to summarize, score it, leave everything in a run directory.
+
+In order: check what can be checked without weights; read the data; score the untouched base;
+train; save; score what was trained.
+"""
+
 from __future__ import annotations
-PREPARE = lambda o: o
-def run(config):
-    print(config)
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.schema import Adaptation, TrainConfig
+
+if TYPE_CHECKING:
+    from sumcirc.tracking.run_directory import RunDirectory
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse what would fail later: files, model, targets, devices.
+
+    Raises:
+        UserError: one line that names the setting, the value and the remedy.
+    """
+    from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.modeling.adaptation import resolve_targets
+    from sumcirc.modeling.anatomy import anatomy
+    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.training import check_trainer
+
+    if config.resume:
+        return  # the run's own configuration takes the place of this one
+    check_trainer(config)
+    check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
+    check_model(config.model)
+    model_config = read_model_config(config.model)
+    anatomy(model_config)
+    if config.adaptation.kind is Adaptation.lora:
+        resolve_targets(config.adaptation, model_config)
+
+
+def run(config: TrainConfig, folder: Path) -> None:
+    """Train in the run directory `folder`, or continue the one that `config.resume` names."""
+    from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import plain, running, stored_config
+
+    if config.resume:
+        directory = RunDirectory.open(config.resume)
+        config = stored_config(directory, TrainConfig)
+        status = directory.status()
+        if status["state"] == "done":
+            print(f"{directory.path}: is done; nothing to resume")
+            return
+        directory.set_status("pending", resumed=status.get("resumed", 0) + 1)
+    else:
+        directory = RunDirectory.create(folder, "train", plain(config))
+    with running(directory):
+        check(config)
+        _train(config, directory)
+
+
+def _train(config: TrainConfig, directory: RunDirectory) -> None:
+    import pytorch_lightning as pl
+
+    from sumcirc.data.datamodule import SummarizationData
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.modeling.adaptation import adapt, trainable_parameters
+    from sumcirc.modeling.anatomy import context_length
+    from sumcirc.modeling.loading import load_model, load_tokenizer
+    from sumcirc.modeling.saving import save_trained
+    from sumcirc.results import TRAINED, Scoreboard, conclude
+    from sumcirc.tracking.session import Clock, plain
+    from sumcirc.tracking.wandb import wandb_run
+    from sumcirc.training import fit, set_threads
+
+    clock = Clock()
+    set_threads(config.trainer)
+    pl.seed_everything(config.seed, verbose=False)
+    cache = Path(config.cache_dir)
+    with clock.phase("data"):
+        tokenizer = load_tokenizer(config.model)
+        model = load_model(config.model)
+        encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
+        data = SummarizationData(
+            config.data, config.trainer, encoder, cache / "encoded", config.seed
+        )
+        data.read()
+    scoring = config.evaluation
+    board = Scoreboard(config, encoder, cache / "summaries") if scoring.at_end else None
+    with wandb_run(
+        config.logger,
+        directory.path,
+        name=config.run.name,
+        group=config.sweep.name,
+        job_type="train",
+        tags=[config.model.name, config.data.name, config.adaptation.kind.value],
+        settings=plain(config),
+        run_id=directory.status()["wandb_id"],
+    ) as wandb_logger:
+        if board is not None:
+            with clock.phase("base"):
+                board.add_baselines()
+                if scoring.base:
+                    board.add("base", model, once=True)
+        facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
+        model = adapt(model, config.adaptation, config.model.path)
+        facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
+        with clock.phase("train"):
+            trainer, module = fit(config, model, data, directory, wandb_logger)
+        if not trainer.is_global_zero:
+            return
+        save_trained(module.model, tokenizer, config, directory)
+        if board is not None:
+            with clock.phase("evaluate"):
+                board.add(TRAINED, module.model)
+        facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
+        conclude(directory, config, board, facts, wandb_logger, directory.trained)

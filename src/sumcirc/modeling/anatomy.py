@@ -77,3 +77,8 @@ def anatomy(config: PretrainedConfig) -> Anatomy:
             f" known: {', '.join(FAMILIES)} (a new one is an entry in modeling/anatomy.py)"
         )
     return FAMILIES[config.model_type]
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """The most tokens that a model takes."""
+    return int(config.max_position_embeddings)

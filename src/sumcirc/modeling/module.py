@@ -14,9 +14,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from peft import PeftModel
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from transformers import (
+    PreTrainedModel,
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
     get_linear_schedule_with_warmup,
@@ -31,19 +33,17 @@ class TrainingDiverged(UserError):
     """The loss or a weight is no longer a finite number."""
 
 
-def summary_loss(network: nn.Module, batch: Batch) -> Tensor:
+def summary_loss(backbone: nn.Module, unembedding: nn.Module, batch: Batch) -> Tensor:
     """Mean cross-entropy over summary and EOS tokens, in nats; a scalar.
 
     Args:
-        network: a causal language model of transformers (or PEFT around one).
+        backbone: from tokens to the normed residual stream, [batch, length, width].
+        unembedding: from the residual stream to logits.
         batch: right-padded; no attention mask is needed, since attention is causal.
     """
-    width = batch.input_ids.shape[1]
-    targets = torch.arange(batch.first_summary, width, device=batch.input_ids.device)
-    logits = network(batch.input_ids, use_cache=False, logits_to_keep=targets - 1).logits
-    is_summary = (targets >= batch.summary_starts[:, None]) & (targets < batch.lengths[:, None])
-    labels = batch.input_ids[:, batch.first_summary :].masked_fill(~is_summary, -100)
-    return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten())
+    hidden = backbone(batch.input_ids, use_cache=False).last_hidden_state
+    logits = unembedding(hidden.flatten(0, 1).index_select(0, batch.positions))
+    return F.cross_entropy(logits.float(), batch.labels)
 
 
 class SummarizationModule(pl.LightningModule):
@@ -68,8 +68,10 @@ class SummarizationModule(pl.LightningModule):
         self.optimizer_config = optimizer
         self.total_steps = total_steps
         self.log_every = log_every
-        # a plain tuple: a compiled wrapper registered as a submodule would be saved a second time
-        self._network = (torch.compile(model) if compile_network else model,)
+        backbone = base_model(model).base_model
+        # in tuples: registered as submodules they would be saved a second time
+        self._parts = (backbone, base_model(model).get_output_embeddings())
+        self._compiled = (torch.compile(backbone) if compile_network else backbone,)
         self.validation_loss = MeanMetric()
         self._reset_running_loss()
         # the checkpoint of an adapter holds the adapter alone
@@ -81,10 +83,10 @@ class SummarizationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Loss of one batch."""
-        loss = summary_loss(self._network[0], batch)
+        loss = summary_loss(self._compiled[0], self._parts[1], batch)
         # stays on the device: reading it here would make every step wait
-        self._loss_sum = self._loss_sum + loss.detach().double() * batch.summary_tokens
-        self._loss_tokens += batch.summary_tokens
+        self._loss_sum = self._loss_sum + loss.detach().double() * len(batch.labels)
+        self._loss_tokens += len(batch.labels)
         self._tokens += batch.tokens
         return loss
 
@@ -137,7 +139,7 @@ class SummarizationModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Add one batch to the token-weighted mean."""
-        self.validation_loss.update(summary_loss(self.model, batch), batch.summary_tokens)
+        self.validation_loss.update(summary_loss(*self._parts, batch), len(batch.labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log validation loss (nats per summary token) and perplexity."""
@@ -191,6 +193,13 @@ class SummarizationModule(pl.LightningModule):
         expected, found = set(self.state_dict()), set(checkpoint["state_dict"])
         if expected != found:
             raise RuntimeError(f"checkpoint of other parameters: {sorted(expected ^ found)[:3]}")
+
+
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model, under an adapter if there is one."""
+    found = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(found, PreTrainedModel)
+    return found
 
 
 def parameter_groups(

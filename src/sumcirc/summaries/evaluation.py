@@ -30,13 +30,14 @@ MEASURES = (
 class Evaluation:
     """What one system's summaries scored.
 
-    Each record has `id`, `system`, `prediction` and `MEASURES`: ROUGE as fractions, `length` and
+    Each record has `id`, `system`, `prediction` and `measures`, which are `MEASURES` and what a caller adds: ROUGE as fractions, `length` and
     `reference_length` (mean over the references) in words, and the copy statistics. A measure that
     isn't defined for a summary (an empty one copies nothing) is None.
     """
 
     records: list[dict[str, Any]]
     config: EvaluationConfig
+    measures: tuple[str, ...] = MEASURES
 
     def values(self, measure: str) -> list[float | None]:
         """Return `measure` of every document, in order; None where it isn't defined."""
@@ -51,7 +52,7 @@ class Evaluation:
         """
         config = config or self.config
         intervals = {}
-        for measure in MEASURES:
+        for measure in self.measures:
             defined = [value for value in self.values(measure) if value is not None]
             if defined:
                 intervals[measure] = bootstrap_mean(defined, config.bootstrap, config.confidence)
@@ -97,14 +98,9 @@ def evaluate_baselines(
 ) -> dict[str, Evaluation]:
     """Score lead-k, random-k and the greedy oracle, k being `config.sentences`, by system name.
 
-    `seed` draws the random sentences. Raises UserError for settings out of range and whatever
-    `evaluate_summaries` raises.
+    `seed` draws the random sentences. Raises what `evaluate_summaries` raises.
     """
     count, minimum = config.sentences, config.min_sentence_words
-    if count < 1:
-        raise UserError(f"evaluation.sentences={count}: must be at least 1")
-    if minimum < 0:
-        raise UserError(f"evaluation.min_sentence_words={minimum}: must not be negative")
     systems: dict[str, Callable[[Document], str]] = {
         f"lead-{count}": lambda item: lead(item.document, count, minimum),
         f"random-{count}": lambda item: random_sentences(

@@ -37,11 +37,11 @@ class GeneratedNgramBlocker(LogitsProcessor):
 
     def __init__(self, ngram: int, prompt_length: int) -> None:
         if ngram < 1:
-            raise UserError(f"generation.no_repeat_ngram={ngram}: must be positive, or 0 for off")
+            raise ValueError(f"an n-gram has at least one token, got {ngram}")
         self.ngram = ngram
         self.prompt_length = prompt_length
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return `scores` (rows, vocabulary) with -inf at forbidden tokens.
 
         `input_ids` (rows, positions) are the prompts and what was generated so far.
@@ -93,8 +93,7 @@ def generate_tokens(
     `model` is a transformers decoder or a PEFT model around one. It runs in evaluation mode; its
     train/eval flags, generation config and the random state are afterwards what they were.
     `pad_token_id` defaults to EOS. `progress` is called after each batch with its size. Raises
-    UserError when a prompt is empty or doesn't leave `max_new_tokens` of the model's context, and
-    for settings out of range.
+    UserError when a prompt is empty or doesn't leave `max_new_tokens` of the model's context.
     """
     _check(model, prompts, config)
     device = next(model.parameters()).device
@@ -125,17 +124,6 @@ def generate_tokens(
 
 
 def _check(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> None:
-    for name in ("num_beams", "max_new_tokens", "batch_size"):
-        if getattr(config, name) < 1:
-            raise UserError(f"generation.{name}={getattr(config, name)}: must be at least 1")
-    for name in ("min_new_tokens", "no_repeat_ngram"):
-        if getattr(config, name) < 0:
-            raise UserError(f"generation.{name}={getattr(config, name)}: must not be negative")
-    if config.min_new_tokens > config.max_new_tokens:
-        raise UserError(
-            f"generation.min_new_tokens={config.min_new_tokens}: must be at most "
-            f"generation.max_new_tokens={config.max_new_tokens}"
-        )
     context = getattr(model.config, "max_position_embeddings", None)
     for index, prompt in enumerate(prompts):
         if not len(prompt):

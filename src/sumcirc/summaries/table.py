@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
+from rich.text import Text
 
 from sumcirc.statistics import Interval
 from sumcirc.summaries.rouge import METRICS
@@ -54,7 +55,8 @@ def comparison_table(rows: Sequence[Row], title: str | None = None) -> Table:
     for position, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row))
+        # Text, since rich would read "[r16]" in a name as markup and leave it out.
+        table.add_row(*map(Text, _cells(row)))
     return table
 
 

@@ -51,6 +51,21 @@ class RunDirectory:
         self.figures = self.path / "figures"
         self.metrics = MetricsFile(self.path / "metrics.csv")
 
+    @property
+    def trained(self) -> Path:
+        """The adapter or model folder that training left.
+
+        Raises:
+            UserError: there is none; the run did not finish.
+        """
+        for folder in (self.adapter, self.model):
+            if folder.is_dir():
+                return folder
+        raise UserError(
+            f"{self.path}: holds neither adapter/ nor model/, so training did not finish;"
+            f" continue it with `sumcirc train resume={self.path}`"
+        )
+
     @classmethod
     def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
         """Start a run in `path`.
@@ -78,7 +93,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not run.path.is_dir():
-            raise UserError(f"resume={path}: no such directory; give a run's directory")
+            raise UserError(f"{path}: no such directory; give a run's directory")
         if not (run.config_file.exists() and run.status_file.exists()):
             raise UserError(
                 f"{path}: is no run directory (config.yaml and status.json are not there);"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import netrc
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ def wandb_run(
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    logger = WandbLogger(
+    run = wandb.init(
         project=config.project,
         entity=config.entity,
         name=name,
@@ -90,38 +90,53 @@ def wandb_run(
         group=group,
         job_type=job_type,
         tags=[*tags, *config.tags],
-        save_dir=str(folder),
-        offline=not online,
+        dir=folder,
+        mode="online" if online else "offline",
         config=dict(settings),
         resume="allow" if online else None,
-        # a killed run keeps what it logged up to half a second before
+        # several runs in one process stay several; a killed run keeps what it logged until shortly
+        # before
         settings=wandb.Settings(
-            x_transaction_log_flush_interval=0.5, silent=True, console="off", reinit="finish_previous"
+            reinit="create_new", silent=True, console="off", x_transaction_log_flush_interval=0.5
         ),
     )
-    run = logger.experiment
     exit_code = 1
     try:
+        run.define_metric("trainer/global_step", hidden=True)
+        run.define_metric("*", step_metric="trainer/global_step")
         for metric, kind in SUMMARIES.items():
             run.define_metric(metric, step_metric="trainer/global_step", summary=kind)
-        yield logger
+        yield WandbLogger(experiment=run)
         exit_code = 0
     finally:
         run.finish(exit_code=exit_code)
 
 
-def log_samples(logger: WandbLogger, records: Iterable[Mapping[str, Any]]) -> None:
-    """Log sample summaries as a table; records have equal keys."""
+def log_results(
+    logger: WandbLogger, summary: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
+) -> None:
+    """Log final values as the run's summary, and sample summaries as a table.
+
+    Scores are named `test/SYSTEM/MEASURE`, with `/low` and `/high` for the interval.
+    """
     import wandb
 
-    rows = [dict(record) for record in records]
-    table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
-    logger.experiment.log({"samples": table})
+    values = {name: value for name, value in summary.items() if isinstance(value, (int, float))}
+    values |= {f"time/{phase}": value for phase, value in summary.get("seconds", {}).items()}
+    for system, scores in summary["systems"].items():
+        for measure, interval in scores.items():
+            name = f"test/{system}/{measure}"
+            values[name] = interval["mean"]
+            values |= {f"{name}/low": interval["low"], f"{name}/high": interval["high"]}
+    logger.experiment.summary.update(values)
+    if samples:
+        rows = [list(sample.values()) for sample in samples]
+        logger.experiment.log({"samples": wandb.Table(columns=list(samples[0]), data=rows)})
 
 
-def log_summary(logger: WandbLogger, values: Mapping[str, Any]) -> None:
-    """Set final values of the run."""
-    logger.experiment.summary.update(dict(values))
+def wants_artifact(config: LoggerConfig) -> bool:
+    """Whether what was trained is logged: as asked, else only when it is uploaded."""
+    return is_online(config) if config.artifact is None else config.artifact
 
 
 def log_folder(logger: WandbLogger, name: str, kind: str, folder: Path) -> None:

@@ -1,0 +1,133 @@
+"""One split of a data set that is published on the Hugging Face hub, or was downloaded from there.
+
+Read through `datasets.load_dataset`, pinned to one commit: on its own the library falls back, with no
+more than a warning, to whatever version its cache holds when anything goes wrong on the way.
+
+A few older data sets are published as a Python script, which `datasets` no longer runs (and which
+nobody should run unread); of most of these the hub keeps a Parquet conversion on the branch
+`refs/convert/parquet`, with one folder for each configuration. That branch is read instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc import hub
+from sumcirc.errors import UserError
+from sumcirc.schema import DataConfig
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+CONVERTED = "refs/convert/parquet"
+
+
+def load_split(config: DataConfig, split: str) -> Dataset:
+    """The split that `config.train`, `.validation` or `.test` names, memory-mapped.
+
+    `config.path` is a hub id or a downloaded folder. Reachable hub: downloads what is not cached.
+    Unreachable hub: uses what `load_dataset` prepared before, or what `hf download` fetched.
+
+    Raises UserError if the data set, its revision, its configuration (`config.subset`) or the split
+    does not exist, needs a login, or is neither reachable nor cached.
+    """
+    if not config.path:
+        raise UserError("data.path=null: set it to a hub id (OWNER/NAME) or a downloaded folder")
+    return _load_split(config.path, config.subset, config.revision, split, getattr(config, split))
+
+
+@lru_cache(maxsize=16)
+def _load_split(
+    path: str, subset: str | None, revision: str | None, split: str, name: str
+) -> Dataset:
+    part = f" data.subset={subset}" if subset else ""
+    settings = f"data.path={path}{part} data.{split}={name}"
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return _load(settings, path=str(folder), name=subset, split=name)
+    found = hub.require_hub(path, "data.path", kind="dataset", revision=revision)
+    if not found.online:
+        return _load_cached(found, subset, name, settings, part)
+    if revision is None and f"{path.rsplit('/', 1)[-1]}.py" in (found.files or ()):
+        found = _converted(path)
+    if found.revision == CONVERTED:
+        configuration = subset or "default"
+        folder = hub.download(found, f"{configuration}/*", "data.path") / configuration
+        if not folder.is_dir():
+            there = sorted({file.split("/")[0] for file in found.files or () if "/" in file})
+            raise UserError(f"{settings}: no such configuration; there are: {', '.join(there)}")
+        return _load(settings, path=str(folder), split=name)
+    dataset = _load(settings, path=path, name=subset, split=name, revision=found.commit)
+    if not any(found.commit in Path(file["filename"]).parts for file in dataset.cache_files):
+        raise UserError(
+            f"{settings}: the hub broke off, and the local cache holds another version than "
+            f"{found.commit}; try again, or set HF_HUB_OFFLINE=1 to use that version"
+        )
+    return dataset
+
+
+def _converted(path: str) -> hub.Repository:
+    """The Parquet conversion of a data set that is published as a script."""
+    log.info("%s is published as a script: the hub's Parquet conversion is read", path)
+    try:
+        return hub.require_hub(path, "data.path", kind="dataset", revision=CONVERTED)
+    except UserError as error:
+        raise UserError(
+            f"data.path={path}: published as a Python script, which is not run, and the hub has no "
+            "Parquet conversion of it; give another copy, or files (data=files data.train=FILE ...)"
+        ) from error
+
+
+def _load_cached(
+    found: hub.Repository, subset: str | None, name: str, settings: str, part: str
+) -> Dataset:
+    """From what `load_dataset` prepared before, else from what `hf download` fetched."""
+    import datasets
+
+    try:
+        with _quiet():
+            builder = datasets.load_dataset_builder(found.id, subset)
+        prepared = found.revision is None or builder.hash == (found.commit or found.revision)
+    except (OSError, ValueError):  # both mean: not there
+        prepared = False
+    if prepared:
+        return _load(settings, path=found.id, name=subset, split=name)
+    if folder := hub.snapshot(found.id, "dataset", found.revision):
+        if not (folder / f"{found.id.rsplit('/', 1)[-1]}.py").exists():
+            return _load(settings, path=str(folder), name=subset, split=name)
+    configuration = subset or "default"
+    folder = hub.snapshot(found.id, "dataset", CONVERTED, f"{configuration}/*")
+    if found.revision in (None, CONVERTED) and folder and (folder / configuration).is_dir():
+        return _load(settings, path=str(folder / configuration), split=name)
+    raise hub.not_cached(found, "data.path", part)
+
+
+def _load(settings: str, **arguments: Any) -> Dataset:
+    import datasets
+
+    try:
+        with _quiet():
+            return datasets.load_dataset(**arguments)
+    except Exception as error:  # errors of the hub, HTTP, Arrow, file formats and the disk
+        cause = error.__cause__ or error  # DatasetGenerationError tells nothing itself
+        raise UserError(f"{settings}: {type(cause).__name__}: {hub.one_line(cause)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings of `datasets`: that its cache is used offline has been said once, by `hub`."""
+    from datasets.utils import logging as datasets_logging
+
+    previous = datasets_logging.get_verbosity()
+    datasets_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        datasets_logging.set_verbosity(previous)

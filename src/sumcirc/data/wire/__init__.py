@@ -1,0 +1,25 @@
+"""The built-in wire: made-up short news articles whose facts, and where they stand, are known.
+
+`article` and `articles` make them, `twin` makes a counterfactual of equal token length,
+`facts_found` says which facts a summary got right, `plain_text` is what a base model is trained on.
+"""
+
+from __future__ import annotations
+
+from sumcirc.data.wire.article import FACTS, SPLITS, Span, WireArticle, facts_found, plain_text
+from sumcirc.data.wire.generator import article, articles
+from sumcirc.data.wire.kinds import KINDS
+from sumcirc.data.wire.twin import twin
+
+__all__ = [
+    "FACTS",
+    "KINDS",
+    "SPLITS",
+    "Span",
+    "WireArticle",
+    "article",
+    "articles",
+    "facts_found",
+    "plain_text",
+    "twin",
+]

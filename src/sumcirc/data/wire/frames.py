@@ -1,0 +1,54 @@
+"""Phrasings that serve every kind of event: quotes, the second event, the way back to the main one.
+
+`{clause}` is a second event told as a clause, `{case}` a noun for an event of its kind, `{quote}`
+the words that somebody said, `{source}` that somebody; they are put in before a template is read.
+"""
+
+from __future__ import annotations
+
+PERSON_QUOTES: tuple[str, ...] = (
+    "<{quote},> {speaker} said",
+    "<{quote},> {speaker} said [later|afterward|by telephone]",
+    "<{quote},> {speaker} told reporters",
+    "<{quote},> {speaker} said [at a news conference|when it was over]",
+    "{speaker} [put it plainly|was in no doubt|had a simple answer]: <{quote}.>",
+    "{speaker} [told reporters|said afterward]: <{quote}.>",
+)
+
+OTHER_QUOTES: tuple[str, ...] = (
+    "<{quote},> {source} said",
+    "<{quote},> said {source}",
+    "<{quote},> {source} [recalled|told reporters]",
+    "[in the words of|as told by] {source}: <{quote}.>",
+    "{source} said: <{quote}.>",
+)
+
+ELSEWHERE_SAME_KIND: tuple[str, ...] = (
+    "in [an unrelated|a separate|a different] {case}, {clause}",
+    "[elsewhere in the region|some distance away|in another part of the country], {clause}",
+    "[separately|meanwhile], {clause}",
+    "there was no link, officials said, to {a case} in which {clause}",
+    "[it is not to be confused with|reports had first mixed it up with] {a case} in which {clause}",
+    "[two months|a year|six weeks|half a year] earlier, {clause}",
+    "the news came [a week|a month|only days] after {clause}",
+    "it [recalled|brought back memories of] {a case} last [spring|autumn], when {clause}",
+    "the last such {case} was [two years ago|last winter], when {clause}",
+)
+
+ELSEWHERE_OTHER_KIND: tuple[str, ...] = (
+    "in other news, {clause}",
+    "[elsewhere in the region|some distance away|in another part of the country], {clause}",
+    "[separately|meanwhile], {clause}",
+    "also this week, {clause}",
+    "on the same page of the local paper: {clause}",
+)
+
+ELSEWHERE_FIRST: tuple[str, ...] = (
+    "[only|just] last month, {clause}",
+    "[a week|ten days|two weeks] ago, {clause}",
+    "it is [barely|only] a month since {clause}",
+    "the region had hardly forgotten how {clause}",
+    "the papers were still full of {a case} in which {clause}",
+)
+
+ANCHORS: tuple[str, ...] = ("in {where}, ", "back in {where}, ", "in the {where} {case}, ")

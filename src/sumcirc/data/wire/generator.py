@@ -1,0 +1,252 @@
+"""Makes wire articles, each from its split, index and seed alone.
+
+An article tells one main event over several sentences. A lead states one or two of its key facts,
+or none; detail sentences state the others; between them stand background and quotes. One or two
+sentences tell of a second event, set off by a marker such as "in an unrelated case" or "two months
+earlier": before everything else, among the details, or after them. The reference summary tells the
+main event in other words. Lengths are settled here, so that document, summary and the tokens that
+an encoding adds fit into 256 tokens of the built-in tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sumcirc.data.wire import frames
+from sumcirc.data.wire.article import FACTS, SPLITS, Span, WireArticle
+from sumcirc.data.wire.cast import draw_cast, split_of
+from sumcirc.data.wire.draw import Draw, stable_hash
+from sumcirc.data.wire.kind import Kind
+from sumcirc.data.wire.kinds import BY_NAME, KINDS
+from sumcirc.data.wire.template import (
+    Cast,
+    Sentence,
+    Teller,
+    slots_always,
+    slots_ever,
+    with_article,
+)
+from sumcirc.errors import UserError
+
+WORDS = range(95, 131)  # of a document
+SENTENCES = range(6, 10)
+SUMMARY_WORDS = range(14, 29)
+CHARACTERS = 760  # of a document at most
+_ATTEMPTS = 200
+# Where the second event is told, and how often: before the lead, before the last detail, after it.
+_PLACES = ("first",) * 3 + ("early",) * 6 + ("late",) * 15
+_ORGANIZATION_SOURCES = ("a spokeswoman for {org}", "a spokesman for {org}", "an official of {org}")
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A planned sentence: `role` is main, other (the second event), person, source or color."""
+
+    role: str
+    template: str
+
+
+@dataclass
+class _Text:
+    """Sentences put together, with the offsets of what they state."""
+
+    text: str = ""
+    facts: list[Span] = field(default_factory=list)
+    sentences: list[Span] = field(default_factory=list)
+
+    def add(self, sentence: Sentence, role: str, values: dict[str, str]) -> None:
+        start = len(self.text) + 1 if self.text else 0
+        self.text = f"{self.text} {sentence.text}" if self.text else sentence.text
+        self.sentences.append(Span(start, len(self.text), role))
+        for offset, fact in sentence.facts:
+            begin = start + offset
+            self.facts.append(Span(begin, begin + len(values[fact]), fact))
+
+
+def article(split: str, index: int, seed: int = 0) -> WireArticle:
+    """Make the article of a split (`pretrain`, `train`, `validation`, `test`) with this index.
+
+    Raises UserError for another split or a negative index or seed.
+    """
+    if split not in SPLITS:
+        raise UserError(f"wire split {split!r}: choose from {', '.join(SPLITS)}")
+    if index < 0 or seed < 0:
+        raise UserError(f"wire index {index}, seed {seed}: neither may be negative")
+    draw = Draw("wire", split, str(index), str(seed))
+    kind = BY_NAME[draw.pick(KINDS)]
+    cast = draw_cast(kind, draw)
+    while split_of(cast.entities) != split:
+        cast = draw_cast(kind, draw)
+    other_kind = kind if draw.chance(0.65) else BY_NAME[draw.pick(KINDS)]
+    other = draw_cast(other_kind, draw, apart_from=cast)
+    document, told = _document(kind, cast, other_kind, other, draw)
+    summary = tell_summary(cast, draw)
+    return WireArticle(
+        id=f"{split}-{index:06d}",
+        kind=kind.name,
+        document=document.text,
+        summary=summary.text,
+        facts=cast.facts,
+        distractor={role: other.facts[role] for role in FACTS if role in told},
+        salient=tuple(document.facts),
+        salient_sentences=tuple(span for span in document.sentences if span.role == "main"),
+        answers=tuple(summary.facts),
+        entities=cast.entities,
+    )
+
+
+def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
+    """Make `size` articles of a split with documents that all differ, in the order of the index.
+
+    Raises UserError as `article` does, and for a negative size.
+    """
+    if size < 0:
+        raise UserError(f"wire size {size}: must be 0 or more")
+    seen: set[int] = set()
+    index = 0
+    while len(seen) < size:
+        candidate = article(split, index, seed)
+        index += 1
+        digest = stable_hash(candidate.document)
+        if digest not in seen:
+            seen.add(digest)
+            yield candidate
+
+
+def tell_summary(cast: Cast, draw: Draw) -> _Text:
+    """Tell the main event in the words of summaries, each key fact once."""
+    for _ in range(_ATTEMPTS):
+        teller = Teller(cast, draw, styles=("role", "name", "name"))
+        sentence = teller.tell(draw.pick(BY_NAME[cast.kind].summaries))
+        if len(sentence.text.split()) in SUMMARY_WORDS:
+            summary = _Text()
+            summary.add(sentence, "main", cast.facts)
+            return summary
+    raise AssertionError(f"kind {cast.kind}: no summary of {SUMMARY_WORDS} words for {cast}")
+
+
+def _document(
+    kind: Kind, cast: Cast, other_kind: Kind, other: Cast, draw: Draw
+) -> tuple[_Text, set[str]]:
+    """Tell both events; return the text and which facts of the second event it states."""
+    for _ in range(_ATTEMPTS):
+        text = _Text()
+        told: set[str] = set()
+        plan = _plan(kind, other_kind, draw)
+        main = Teller(cast, draw, styles=("role", "role", "apposition"))
+        second = Teller(other, draw, styles=("role", "role", "name"))
+        for item in plan:
+            if item.role == "other":
+                sentence = second.tell(item.template)
+                main.clear_pronoun = False
+                told |= {fact for _, fact in sentence.facts}
+                text.add(Sentence(sentence.text), "other", {})
+            else:
+                text.add(main.tell(item.template), item.role, cast.facts)
+        fits = len(text.sentences) in SENTENCES and len(text.text.split()) in WORDS
+        if fits and len(text.text) <= CHARACTERS:
+            return text, told
+    raise AssertionError(f"kind {kind.name}: no document of {WORDS} words for {cast}")
+
+
+def _plan(kind: Kind, other_kind: Kind, draw: Draw) -> list[_Item]:
+    """Choose sentences and their order."""
+    place = draw.pick(_PLACES)
+    lead, stated = _lead(kind, draw, anchored=place == "first")
+    details = _details(kind, stated, draw)
+    others = _second_event(kind, other_kind, place == "first", draw)
+    length = draw.pick((7, 7, 8, 8, 8, 9))
+    free = max(2, length - 1 - len(details) - len(others))
+    fillers = _fillers(kind, free, [lead, *details], draw)
+    body = draw.shuffled([_Item("main", template) for template in details] + fillers)
+    if place == "first":
+        return [*others, _Item("main", lead), *body]
+    last_detail = max(at for at, item in enumerate(body) if item.role == "main")
+    if place == "early":
+        positions = [at for at in range(last_detail + 1) if body[at].role != "source"]
+    else:
+        positions = [
+            at
+            for at in range(last_detail + 1, len(body) + 1)
+            if at == len(body) or body[at].role != "source"
+        ]
+    at = draw.pick(positions)
+    if at < len(body):
+        body[at] = _anchored(body[at], kind, draw)
+    return [_Item("main", lead), *body[:at], *others, *body[at:]]
+
+
+def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
+    """Pick a lead, perhaps behind a dateline, and the facts it states.
+
+    After another event the lead has to name its person or place, or it would seem to go on.
+    """
+    while True:
+        lead = draw.pick(kind.leads)
+        if not anchored and "where" not in slots_ever(lead) and draw.chance(0.3):
+            dateline = "{where}, {when}" if draw.chance(0.3) else "{where}"
+            if "when" not in slots_ever(dateline) & slots_ever(lead):
+                lead = f"{dateline} - {{capital}}{lead}"
+        stated = set(slots_always(lead)) & set(FACTS)
+        if not anchored or stated & {"who", "where"}:
+            return lead, stated
+
+
+def _details(kind: Kind, stated: set[str], draw: Draw) -> list[str]:
+    """Pick sentences for the facts not yet stated; day and number are stated but once."""
+    chosen: list[str] = []
+    stated = set(stated)
+    while missing := set(FACTS) - stated:
+        fitting = [
+            template
+            for template in kind.details
+            if slots_always(template) & missing
+            and not slots_ever(template) & stated & {"when", "how_many"}
+            and template not in chosen
+        ]
+        chosen.append(draw.pick(fitting))
+        stated |= slots_always(chosen[-1])
+    return chosen
+
+
+def _second_event(kind: Kind, other_kind: Kind, first: bool, draw: Draw) -> list[_Item]:
+    if first:
+        frame = draw.pick(frames.ELSEWHERE_FIRST)
+    elif other_kind is not kind:
+        frame = draw.pick(frames.ELSEWHERE_OTHER_KIND)
+    else:
+        frame = draw.pick(frames.ELSEWHERE_SAME_KIND)
+    clause, _, more = draw.pick(other_kind.elsewhere).partition("||")
+    case = draw.pick(other_kind.case)
+    told = frame.replace("{clause}", clause).replace("{case}", case)
+    told = told.replace("{a case}", with_article(case))
+    return [_Item("other", text) for text in (told, more) if text]
+
+
+def _fillers(kind: Kind, count: int, rest: list[str], draw: Draw) -> list[_Item]:
+    """Pick quotes and background; some sentence of the article names the organization."""
+    background = draw.shuffled(kind.background)
+    roles = draw.pick((("person",), ("person",), ("source",), ("person", "source")))
+    colors = background[: max(1, count - len(roles))]
+    named = any("org" in slots_always(template) for template in [*rest, *colors])
+    if not named and "source" not in roles:
+        roles = (*roles, "source")
+    items = [_Item("color", template) for template in colors]
+    for role in roles:
+        if role == "person":
+            frame, quote = draw.pick(frames.PERSON_QUOTES), draw.pick(kind.person_quotes)
+            items.append(_Item(role, frame.replace("{quote}", quote)))
+        else:
+            sources = kind.sources if named else _ORGANIZATION_SOURCES
+            frame = draw.pick(frames.OTHER_QUOTES).replace("{source}", draw.pick(sources))
+            items.append(_Item(role, frame.replace("{quote}", draw.pick(kind.other_quotes))))
+    return items
+
+
+def _anchored(item: _Item, kind: Kind, draw: Draw) -> _Item:
+    """Make clear that a sentence behind the second event is about the main one again."""
+    if item.role == "person" or {"who", "where"} & slots_always(item.template):
+        return item
+    anchor = draw.pick(frames.ANCHORS).replace("{case}", draw.pick(kind.case))
+    return _Item(item.role, anchor + item.template)

@@ -1,0 +1,30 @@
+"""What a kind of event consists of; the phrasings are in kinds_*.py, their notation in template.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An event kind: who takes part, and the sentences that can tell of it.
+
+    Sentences are templates without their final full stop, begun in lower case. Every sentence may
+    stand anywhere after the lead, so it names what it speaks of and doesn't lean on a neighbour;
+    what would contradict another sentence is an alternative inside the same template.
+    """
+
+    name: str
+    case: tuple[str, ...]  # nouns for an event of this kind: "in an unrelated CASE"
+    roles: tuple[str, ...]  # what the person is; a capital marks a formal title
+    organizations: tuple[str, ...]  # `*` stands for a name; a leading "the" is no part of it
+    numbers: range  # of how_many, always a plural
+    settings: tuple[dict[str, str], ...]  # words that go together; a `role` replaces `roles`
+    leads: tuple[str, ...]
+    details: tuple[str, ...]  # each states at least one key fact
+    background: tuple[str, ...]
+    person_quotes: tuple[str, ...]  # said by the person of the event
+    other_quotes: tuple[str, ...]  # said by one of `sources`
+    sources: tuple[str, ...]
+    elsewhere: tuple[str, ...]  # a second event as a clause; `||` begins a second sentence
+    summaries: tuple[str, ...]  # each states the four key facts once

@@ -1,0 +1,72 @@
+"""`sumcirc evaluate checkpoint=...`: score the summaries of any model on the test documents.
+
+The checkpoint is a run directory, an adapter, a model folder or a hub id; lead, random and oracle
+sentences stand beside it on the same documents.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sumcirc.schema import EvaluateConfig
+
+
+def check(config: EvaluateConfig) -> None:
+    """Refuse what would fail later.
+
+    Raises:
+        UserError: one line that names the setting, the value and the remedy.
+    """
+    from sumcirc.data.documents import check_files
+    from sumcirc.modeling.loading import check_model
+    from sumcirc.tracking.checkpoint_source import weights_of
+    from sumcirc.training import check_accelerator
+
+    check_accelerator(config.trainer)
+    check_files(config.data, ("test",))
+    check_model(config.model)
+    if config.checkpoint:
+        weights_of(config.checkpoint)
+
+
+def run(config: EvaluateConfig, folder: Path) -> None:
+    """Evaluate into the run directory `folder`."""
+    from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import plain, running
+
+    directory = RunDirectory.create(folder, "evaluate", plain(config))
+    with running(directory):
+        check(config)
+        _evaluate(config, directory)
+
+
+def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.modeling.anatomy import context_length
+    from sumcirc.modeling.loading import load_tokenizer
+    from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.tracking.session import Clock, plain
+    from sumcirc.tracking.wandb import wandb_run
+    from sumcirc.training import device, set_threads
+
+    clock = Clock()
+    set_threads(config.trainer)
+    model = load_checkpoint(config).to(device(config.trainer))
+    tokenizer = load_tokenizer(config.model)
+    encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
+    board = Scoreboard(config, encoder, Path(config.cache_dir) / "summaries")
+    with wandb_run(
+        config.logger,
+        directory.path,
+        name=config.run.name,
+        group=config.sweep.name,
+        job_type="evaluate",
+        tags=[config.model.name, config.data.name],
+        settings=plain(config),
+        run_id=directory.status()["wandb_id"],
+    ) as wandb_logger:
+        with clock.phase("evaluate"):
+            board.add_baselines()
+            board.add(TRAINED if config.checkpoint else BASE, model)
+        conclude(directory, config, board, {"seconds": clock.seconds}, wandb_logger)

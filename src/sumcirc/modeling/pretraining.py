@@ -1,0 +1,206 @@
+"""Make the built-in base model: a small GPT-2 that can read and copy wire text, but not summarize.
+
+Plain text alone does not teach a model of this size to copy. So:
+1. echo warm-up: rows of a random token sequence repeated (synthetic repetition, to form induction
+   heads, as repeated text does in a large corpus; Olsson et al. 2022, arXiv 2209.11895);
+2. articles as plain text, a third of them bulletins (an article's sentences said twice), every
+   fourth step an echo batch, so that copying is not lost again.
+No summary is ever seen.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from sumcirc.data.sentences import split_sentences
+from sumcirc.data.wire import articles
+from sumcirc.schema import PretrainConfig
+
+EOS = "<|endoftext|>"
+BULLETINS = 0.35  # share of documents that are said twice
+ECHO_EVERY = 4  # steps
+
+
+def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (as GPT-2's) of `size` tokens; EOS is the only special one."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, bos_token=EOS)
+
+
+def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
+    """GPT-2's architecture at the configured size, without dropout, randomly initialised."""
+    shape = GPT2Config(
+        vocab_size=config.vocabulary,
+        n_positions=config.context,
+        n_embd=config.width,
+        n_layer=config.layers,
+        n_head=config.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=eos,
+        eos_token_id=eos,
+    )
+    return GPT2LMHeadModel(shape)
+
+
+def echo_batch(generator: np.random.Generator, vocabulary: int, rows: int, length: int) -> Tensor:
+    """[rows, length]: in each row a sequence of 8 to 32 random tokens, repeated to the end."""
+    batch = np.empty((rows, length), dtype=np.int64)
+    for row in batch:
+        period = int(generator.integers(8, 33))
+        row[:] = np.resize(generator.integers(1, vocabulary, period), length)
+    return torch.from_numpy(batch)
+
+
+def document(text: str, choice: random.Random) -> str:
+    """An article as it is, or a bulletin: some of its sentences, said twice."""
+    if choice.random() >= BULLETINS:
+        return text
+    sentences = split_sentences(text)
+    count = choice.randint(2, max(2, len(sentences) // 2))
+    first = choice.randint(0, len(sentences) - count)
+    part = " ".join(sentences[first : first + count])
+    return f"{part}\n{part}"
+
+
+def packed_rows(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig, seed: int
+) -> Tensor:
+    """[rows, context]: documents one after the other, EOS between them, cut into full rows."""
+    choice = random.Random(seed)
+    encoded = tokenizer([document(text, choice) for text in texts]).input_ids
+    eos = tokenizer.eos_token_id
+    stream = np.fromiter((t for ids in encoded for t in (*ids, eos)), dtype=np.int64)
+    rows = len(stream) // config.context
+    return torch.from_numpy(stream[: rows * config.context].reshape(rows, config.context))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step's batch: its kind, and the learning rate."""
+
+    echo: bool
+    learning_rate: float
+
+
+def schedule(config: PretrainConfig) -> Iterator[Stage]:
+    """The steps: echo warm-up, then articles with an echo batch every fourth step; cosine ends."""
+    for step in range(config.echo_steps):
+        warm = min(1.0, (step + 1) / 100)
+        yield Stage(True, config.echo_learning_rate * warm)
+    for step in range(config.steps):
+        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        yield Stage(step % ECHO_EVERY == 0, config.learning_rate * decay)
+
+
+def pretrain(
+    config: PretrainConfig,
+    report: Callable[[int, int, bool, float], None],
+) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
+    """Train tokenizer and model from wire text.
+
+    Args:
+        report: called with (step, steps, whether the batch was an echo, loss in nats).
+    """
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    texts = [item.document for item in articles("pretrain", config.articles, config.seed)]
+    tokenizer = train_tokenizer(texts[:8000], config.vocabulary)
+    model = new_model(config, int(tokenizer.eos_token_id))
+    rows = packed_rows(texts, tokenizer, config, config.seed)
+    generator = np.random.default_rng(config.seed)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+    )
+    order, position = torch.randperm(len(rows)), 0
+    total = config.echo_steps + config.steps
+    for step, stage in enumerate(schedule(config)):
+        if stage.echo:
+            batch = echo_batch(generator, config.vocabulary, config.batch_size, config.context)
+        else:
+            if position + config.batch_size > len(rows):
+                order, position = torch.randperm(len(rows)), 0
+            batch = rows[order[position : position + config.batch_size]]
+            position += config.batch_size
+        loss = language_model_loss(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = stage.learning_rate
+        optimizer.step()
+        report(step + 1, total, stage.echo, loss.item())
+    return model.eval(), tokenizer
+
+
+def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
+    """Mean next-token cross-entropy of full rows, in nats."""
+    logits = model(batch, use_cache=False).logits[:, :-1]
+    return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+
+
+@torch.no_grad()
+def copy_loss(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int) -> float:
+    """Mean loss, in nats, on the second saying of held-out bulletins: near 0 where it copies."""
+    losses = []
+    for item in articles("validation", items):
+        sentences = split_sentences(item.document)
+        part = " ".join(sentences[: len(sentences) // 2])
+        once = tokenizer(part).input_ids
+        ids = torch.tensor([[*once, *tokenizer(f"\n{part}").input_ids]])
+        logits = model(ids).logits[0, len(once) : -1]
+        losses.append(F.cross_entropy(logits, ids[0, len(once) + 1 :]).item())
+    return sum(losses) / len(losses)
+
+
+@torch.no_grad()
+def perplexities(
+    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int
+) -> dict[str, float]:
+    """Perplexity per token on held-out articles, of the model and of a bigram model.
+
+    The bigram model is p(w | v) = 0.9 c(v, w) / c(v) + 0.1 (c(w) + 1) / (N + V) (Jelinek-Mercer), counted
+    on ten times as many training articles.
+    """
+    encode = lambda split, size: [  # noqa: E731
+        [*tokenizer(item.document).input_ids, int(tokenizer.eos_token_id)]
+        for item in articles(split, size)
+    ]
+    size = len(tokenizer)
+    pairs = np.zeros((size, size))
+    for ids in encode("pretrain", items * 10):
+        np.add.at(pairs, (ids[:-1], ids[1:]), 1)
+    unigram = (pairs.sum(0) + 1) / (pairs.sum() + size)
+    given = pairs / np.maximum(pairs.sum(1, keepdims=True), 1)
+    total, bigram, tokens = 0.0, 0.0, 0
+    for ids in encode("test", items):
+        logits = model(torch.tensor([ids])).logits[0, :-1]
+        total += F.cross_entropy(logits, torch.tensor(ids[1:]), reduction="sum").item()
+        chance = 0.9 * given[ids[:-1], ids[1:]] + 0.1 * unigram[ids[1:]]
+        bigram -= float(np.log(chance).sum())
+        tokens += len(ids) - 1
+    return {"model": math.exp(total / tokens), "bigram": math.exp(bigram / tokens)}

@@ -1,0 +1,83 @@
+"""What was trained, as a plain PEFT adapter or model folder that other tools load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers
+from peft import PeftModel
+from torch import nn
+
+from sumcirc import __version__
+from sumcirc.files import write_folder
+from sumcirc.modeling.loading import resolve_model_path
+from sumcirc.schema import TrainConfig
+from sumcirc.tracking.run_directory import RunDirectory
+
+CARD = """\
+---
+library_name: {library}
+base_model: {base}
+tags: [summarization, sumcirc]
+---
+# {name}
+
+`{base}` fine-tuned to summarize `{data}` with sumcirc {version} ({what}). {trainable:,} parameters
+were trained.
+
+The prompt is {prompt!r}, the summary {summary!r}, and the end-of-text token follows it.
+
+```python
+{code}
+```
+
+The run's configuration, seeds, versions and scores stand beside this folder in `config.yaml` and
+`summary.json`.
+"""
+
+ADAPTER_CODE = """\
+from peft import AutoPeftModelForCausalLM
+model = AutoPeftModelForCausalLM.from_pretrained("adapter")"""
+
+MODEL_CODE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("model")
+tokenizer = AutoTokenizer.from_pretrained("model")"""
+
+
+def save_trained(
+    model: nn.Module, tokenizer: Any, config: TrainConfig, directory: RunDirectory
+) -> Path:
+    """Write `adapter/` or `model/` with a model card; returns the folder."""
+    is_adapter = isinstance(model, PeftModel)
+    base = resolve_model_path(config.model)
+    adaptation = config.adaptation
+    what = "every parameter"
+    if is_adapter:
+        # where the base really is, so that PEFT finds it; `tiny` is a name that only sumcirc knows
+        model.peft_config["default"].base_model_name_or_path = base
+        rank = model.peft_config["default"].r
+        what = f"LoRA of rank {rank} on layers {adaptation.layers}, {'+'.join(adaptation.modules)}"
+    card = CARD.format(
+        library="peft" if is_adapter else "transformers",
+        base=base,
+        name=config.run.name,
+        data=config.data.name,
+        version=__version__,
+        what=what,
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        prompt=config.encoding.prompt,
+        summary=config.encoding.summary,
+        code=ADAPTER_CODE if is_adapter else MODEL_CODE,
+    )
+
+    def write(folder: Path) -> None:
+        transformers.utils.logging.disable_progress_bar()  # of writing one small file
+        model.save_pretrained(str(folder))  # type: ignore[operator]
+        tokenizer.save_pretrained(str(folder))
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    target = directory.adapter if is_adapter else directory.model
+    write_folder(target, write)
+    return target

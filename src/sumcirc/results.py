@@ -1,0 +1,197 @@
+"""What a run found: every system scored on the same items; summary.json and documents.parquet.
+
+Reading needs neither torch nor transformers: tables and figures are views of the files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from sumcirc.data.documents import read_corpus
+from sumcirc.errors import UserError
+from sumcirc.files import write_json, write_table
+from sumcirc.progress import counted
+from sumcirc.schema import JobConfig, Source
+from sumcirc.statistics import Interval
+from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
+from sumcirc.summaries.table import Row, comparison_table
+from sumcirc.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from sumcirc.data.encoding import Encoder
+
+FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
+BASE = "base"  # the model before training
+TRAINED = "trained"  # the system that a training run made; its row carries the run's name
+
+
+class Scoreboard:
+    """Systems scored on the test documents of a run: baselines, the base, what was trained.
+
+    Args:
+        cache: folder for summaries of models that many runs score (the base).
+
+    Raises:
+        UserError: see `read_corpus`.
+    """
+
+    def __init__(self, config: JobConfig, encoder: Encoder, cache: Path) -> None:
+        self.config = config
+        self.encoder = encoder
+        self.cache = cache
+        self.corpus = read_corpus(config.data, "test")
+        self.systems: dict[str, Evaluation] = {}
+
+    def add_baselines(self) -> None:
+        """Score lead, random and oracle sentences."""
+        documents, config = self.corpus.documents, self.config.evaluation
+        for name, evaluation in evaluate_baselines(documents, config, self.config.data.seed).items():
+            self.systems[name] = self._with_facts(evaluation)
+
+    def add(self, name: str, model: Any, once: bool = False) -> None:
+        """Score a model's summaries; with `once` they are kept for later runs."""
+        from sumcirc.summaries.scoring import summarize, summarize_once
+
+        documents, generation = self.corpus.documents, self.config.generation
+        with counted(f"summarize with {name}", len(documents)) as advance:
+            if once:
+                predictions = summarize_once(
+                    model, self.encoder, documents, generation, self.cache, advance
+                )
+            else:
+                predictions = summarize(model, self.encoder, documents, generation, advance)
+        evaluation = evaluate_summaries(documents, predictions, self.config.evaluation, name)
+        self.systems[name] = self._with_facts(evaluation)
+
+    def _with_facts(self, evaluation: Evaluation) -> Evaluation:
+        """Where the data knows each document's key facts, add the share found in its summary."""
+        if self.config.data.source is not Source.wire:
+            return evaluation
+        from sumcirc.data.wire import article_of, facts_found
+
+        for record in evaluation.records:
+            found = facts_found(article_of(record["id"]), record["prediction"])
+            record |= {f"fact_{role}": float(is_there) for role, is_there in found.items()}
+            record["facts"] = sum(found.values()) / len(found)
+        return replace(evaluation, measures=(*evaluation.measures, *FACTS))
+
+    def samples(self, count: int) -> list[dict[str, str]]:
+        """The first test documents with their reference and every model's summary."""
+        models = [name for name in self.systems if name in (BASE, TRAINED)]
+        return [
+            {
+                "id": item.id,
+                "document": item.document,
+                "reference": item.references[0],
+                **{name: self.systems[name].records[i]["prediction"] for name in models},
+            }
+            for i, item in enumerate(self.corpus.documents[:count])
+        ]
+
+
+def conclude(
+    directory: RunDirectory,
+    config: JobConfig,
+    board: Scoreboard | None,
+    facts: Mapping[str, Any],
+    wandb_logger: Any,
+    trained: Path | None = None,
+) -> None:
+    """Write records, summary and figures; log them; print the table.
+
+    Args:
+        board: None where nothing was scored.
+        facts: the run's own final values.
+        trained: folder of what was trained, to log as an artifact.
+    """
+    from rich.console import Console
+
+    from sumcirc.figures.training import draw_loss, draw_scores
+    from sumcirc.tracking import wandb
+
+    systems = board.systems if board else {}
+    scores = {
+        name: {measure: asdict(interval) for measure, interval in evaluation.summary().items()}
+        for name, evaluation in systems.items()
+    }
+    items = board.corpus.fingerprint if board else None
+    summary = {**facts, "items": items, "systems": scores}
+    if systems:
+        records = (record for evaluation in systems.values() for record in evaluation.records)
+        write_table(directory.documents_file, records)
+        draw_scores(scores, directory.figures / "scores.png")
+    if directory.metrics.path.exists():
+        draw_loss(directory.metrics.path, directory.figures / "loss.png")
+    write_json(directory.summary_file, summary)
+    if wandb_logger is not None:
+        wandb.log_results(wandb_logger, summary, board.samples(config.logger.samples) if board else [])
+        if trained is not None and wandb.wants_artifact(config.logger):
+            wandb.log_folder(wandb_logger, config.run.name, "model", trained)
+    if systems:
+        Console().print(comparison_table(rows(summary, config.run.name)))
+    print(f"run directory: {directory.path}")
+    print(f"figures: {directory.figures}")
+
+
+def read_summary(directory: RunDirectory) -> dict[str, Any]:
+    """The content of summary.json.
+
+    Raises:
+        UserError: the run has none yet.
+    """
+    if not directory.summary_file.exists():
+        raise UserError(f"{directory.path}: has no summary.json; the run did not finish")
+    return json.loads(directory.summary_file.read_text(encoding="utf-8"))
+
+
+def intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
+    """Intervals by measure, as `Evaluation.summary` gives them."""
+    return {measure: Interval(**value) for measure, value in scores.items()}
+
+
+def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
+    """Rows of the comparison table: baselines and base first, what was trained last."""
+    found = []
+    for name, scores in summary["systems"].items():
+        trained = name == TRAINED
+        found.append(
+            Row.from_summary(
+                label if trained else name,
+                intervals(scores),
+                summary.get("trainable_parameters") if trained else None,
+                summary.get("seconds", {}).get("train") if trained else None,
+            )
+        )
+    return found
+
+
+def sweep_table(folder: Path) -> Table | None:
+    """One table of all finished runs of a sweep; None where none has scores.
+
+    Systems that several runs share (baselines, the base) stand there once.
+
+    Raises:
+        UserError: runs were scored on different items, so their rows can't stand in one table.
+    """
+    found: dict[str, Row] = {}
+    items: dict[str, str] = {}
+    for file in sorted(folder.glob("*/summary.json")):
+        directory = RunDirectory(file.parent)
+        summary = read_summary(directory)
+        if summary.get("systems"):
+            items[directory.path.name] = summary["items"]
+            for row in rows(summary, directory.path.name):
+                found.setdefault(row.system, row)
+    if len(set(items.values())) > 1:
+        raise UserError(f"{folder}: its runs were scored on different items: {sorted(items)}")
+    shared = [row for name, row in found.items() if name not in items]
+    own = [row for name, row in found.items() if name in items]
+    if not own:
+        return None
+    return comparison_table([*shared, *own], title=f"{folder}")

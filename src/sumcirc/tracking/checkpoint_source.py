@@ -1,0 +1,76 @@
+"""What `checkpoint=` may name, and the configuration that it brings along.
+
+A run directory brings its model, data, encoding and decoding; an adapter its base; a folder or hub
+id is the model itself. What the user gives on the command line wins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Any
+
+from sumcirc.errors import UserError
+from sumcirc.tracking.run_directory import RunDirectory
+
+SECTIONS = ("model", "data", "encoding", "generation", "evaluation")
+
+
+def quoted(value: str) -> str:
+    """A string in Hydra's override grammar."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def overrides_of(checkpoint: str, given: Set[str]) -> list[str]:
+    """Overrides that a checkpoint stands for; groups in `given` are the user's own.
+
+    Raises:
+        UserError: a model is named beside the checkpoint, or an adapter does not name its base.
+    """
+    if "model" in given or "model.path" in given:
+        raise UserError(f"checkpoint={checkpoint}: brings its model; leave model= out")
+    path = Path(checkpoint)
+    if (path / "config.yaml").exists():
+        stored = RunDirectory.open(path).read_config()["config"]
+        sections = [name for name in SECTIONS if name not in given]
+        return [item for name in sections for item in _flat(name, stored[name])]
+    adapter = path / "adapter_config.json"
+    if adapter.exists():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        if not base:
+            raise UserError(f"checkpoint={checkpoint}: its adapter_config.json names no base model")
+        return [f"model.path={quoted(base)}", f"model.name={quoted(path.resolve().name)}"]
+    name = path.resolve().name if path.is_dir() else checkpoint.rsplit("/", 1)[-1]
+    return [f"model.path={quoted(checkpoint)}", f"model.name={quoted(name)}"]
+
+
+def weights_of(checkpoint: str) -> Path | None:
+    """The folder whose weights are evaluated; None where they are `model.path`'s own.
+
+    Raises:
+        UserError: a run directory whose training did not finish.
+    """
+    path = Path(checkpoint)
+    if (path / "config.yaml").exists():
+        return RunDirectory.open(path).trained
+    return path if (path / "adapter_config.json").exists() else None
+
+
+def _flat(prefix: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}", inner)
+    else:
+        yield f"{prefix}={_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    return quoted(value) if isinstance(value, str) else repr(value)

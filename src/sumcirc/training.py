@@ -1,0 +1,198 @@
+"""Lightning put together: from a module and data to a trained module, resumable at any point.
+
+The whole run is one Lightning epoch over a stream of batches (`data.batches.TrainingStream`), so
+that the optimizer step is the only clock: accumulation never straddles a pass over the data, and
+a resumed run has one kind of position to restore.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from sumcirc.callbacks.checkpoint import ResumableCheckpoint, checkpoints
+from sumcirc.callbacks.progress import progress_callback
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.errors import UserError
+from sumcirc.instantiation import build
+from sumcirc.modeling.module import SummarizationModule
+from sumcirc.schema import Precision, TrainConfig, TrainerConfig
+from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
+from sumcirc.tracking.metrics_logger import MetricsLogger
+from sumcirc.tracking.run_directory import RunDirectory
+
+PRECISIONS = {
+    Precision.fp32: "32-true",
+    Precision.bf16: "bf16-mixed",
+    Precision.fp16: "16-mixed",
+}
+
+
+def check_trainer(config: TrainConfig) -> None:
+    """Refuse a machine that isn't there, and settings that don't go together.
+
+    Raises:
+        UserError: no such accelerator, or a combination that can't work.
+    """
+    trainer = config.trainer
+    check_accelerator(trainer)
+    if trainer.precision is Precision.fp16 and not torch.cuda.is_available():
+        raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
+    if trainer.strategy == "fsdp" and config.evaluation.at_end:
+        raise UserError(
+            "trainer.strategy=fsdp: parameters are spread over devices, so summaries can't be"
+            " generated here; set evaluation.at_end=false and run `sumcirc evaluate` afterwards"
+        )
+    for name, spec in config.callbacks.extra.items():
+        build(f"callbacks.extra.{name}", spec)
+
+
+def check_accelerator(config: TrainerConfig) -> None:
+    """Refuse a device that isn't there.
+
+    Raises:
+        UserError: no such accelerator here.
+    """
+    known = ("auto", "cpu", "gpu", "cuda", "mps")
+    if config.accelerator not in known:
+        raise UserError(
+            f"trainer.accelerator={config.accelerator}: unknown; choose from {', '.join(known)}"
+        )
+    if config.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={config.accelerator}: no GPU is visible to torch; use"
+            " trainer=cpu, or install a CUDA build of torch"
+        )
+
+
+def device(config: TrainerConfig) -> torch.device:
+    """Where inference outside of training runs."""
+    if config.accelerator == "cpu":
+        return torch.device("cpu")
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def set_threads(config: TrainerConfig) -> None:
+    """Use as many CPU threads as the configuration says."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+
+def precision(config: TrainerConfig) -> str:
+    """Lightning's name of the arithmetic; `auto` is bf16 where the device has it."""
+    if config.precision is not Precision.auto:
+        return PRECISIONS[config.precision]
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def make_trainer(
+    config: TrainConfig, data: SummarizationData, run: RunDirectory, wandb_logger: Any
+) -> pl.Trainer:
+    """A Lightning Trainer for the run."""
+    options = config.trainer
+    loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
+    callbacks: list[pl.Callback] = [
+        ResumableCheckpoint(run, options.checkpoint_every, options.keep_checkpoints)
+    ]
+    if config.callbacks.progress:
+        callbacks.append(progress_callback())
+    callbacks += [
+        build(f"callbacks.extra.{name}", spec) for name, spec in config.callbacks.extra.items()
+    ]
+    trainer = pl.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        precision=precision(options),  # type: ignore[arg-type]
+        max_epochs=1,
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=config.optimizer.clip or None,
+        check_val_every_n_epoch=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        inference_mode=False,  # validation state is taken up again when training goes on
+        enable_model_summary=False,
+        enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
+        default_root_dir=str(run.path),
+    )
+    # Lightning reads it when fit() sets up the data; only now is the number of processes known
+    trainer.val_check_interval = validation_interval(data, trainer) * options.accumulate
+    return trainer
+
+
+def validation_interval(data: SummarizationData, trainer: pl.Trainer) -> int:
+    """Optimizer steps between validations: as configured, else one pass over the data."""
+    epoch, total = data.steps(trainer.world_size)
+    return min(data.trainer_config.validate_every or epoch, total)
+
+
+def fit(
+    config: TrainConfig,
+    model: torch.nn.Module,
+    data: SummarizationData,
+    run: RunDirectory,
+    wandb_logger: Any,
+) -> tuple[pl.Trainer, SummarizationModule]:
+    """Train, from the last checkpoint if the run has one.
+
+    Values of step 0 (the untouched model on the validation pairs) are logged first.
+
+    Raises:
+        TrainingDiverged: the loss is no longer a finite number; the last checkpoint stays.
+    """
+    if config.trainer.gradient_checkpointing:
+        # the re-entrant kind gives no gradient to adapters on a frozen base
+        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    saved = checkpoints(run.checkpoints)
+    with quiet():
+        trainer = make_trainer(config, data, run, wandb_logger)
+        _, total = data.steps(trainer.world_size)
+        module = SummarizationModule(
+            model, config.optimizer, total, config.trainer.log_every, config.trainer.compile
+        )
+        if not saved:
+            run.metrics.cut(0)
+            trainer.validate(module, datamodule=data, verbose=False)
+        trainer.fit(
+            module, datamodule=data, ckpt_path=str(saved[-1]) if saved else None, weights_only=True
+        )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if saved and f"{total:06d}" in saved[-1].name:
+            return trainer, module
+        if trainer.global_step % validation_interval(data, trainer):
+            trainer.validate(module, datamodule=data, verbose=False)
+    saver = next(c for c in trainer.callbacks if isinstance(c, ResumableCheckpoint))  # type: ignore[attr-defined]
+    saver.save(trainer, module)
+    return trainer, module
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Lightning says of choices that are made on purpose here, and its tips."""
+    talkers = [logging.getLogger(f"pytorch_lightning.{name}") for name in ("utilities.rank_zero",)]
+    levels = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (".*in eval mode at the start of training.*", ".*treespec, LeafSpec.*"):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)

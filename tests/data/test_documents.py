@@ -1,0 +1,279 @@
+"""Corpora: what is kept, dropped, drawn and refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sumcirc.data.documents import Document, check_files, read_corpus
+from sumcirc.errors import UserError
+from sumcirc.schema import DataConfig, SizesConfig, Source
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def config(train: Path | None = None, **changes: Any) -> DataConfig:
+    values: dict[str, Any] = {"name": "files", "source": Source.files}
+    values |= {split: str(train) for split in ("train", "validation", "test") if train}
+    return DataConfig(**(values | changes))
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def thirty(tmp_path: Path) -> Path:
+    """Thirty items, every third of which lacks its summary."""
+    rows = [
+        {"document": f"Document {i}.", "summary": "" if i % 3 == 2 else f"Summary {i}."}
+        for i in range(30)
+    ]
+    return write(tmp_path / "thirty.jsonl", rows)
+
+
+def test_items_ids_and_counts(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        [
+            {"document": "One.", "summary": "1."},
+            {"document": " \n\t", "summary": "2."},
+            {"document": None, "summary": "3."},
+            {"document": "Four.", "summary": [" ", None, ""]},
+            {"document": ["Five.", " So it is. "], "summary": ["5a.", "", "5b."]},
+        ],
+    )
+    corpus = read_corpus(config(path), "validation")
+    assert corpus.documents == [
+        Document("validation-0", "One.", ("1.",)),
+        Document("validation-4", "Five. So it is.", ("5a.", "5b.")),
+    ]
+    assert corpus.dropped == {"empty_document": 2, "empty_summary": 1}
+
+
+def test_further_references_and_own_ids(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        [
+            {"id": "a", "text": "T1", "short": "S1", "more": ["M1", "S1", "M2"]},
+            {"id": "a", "text": "T2", "short": "", "more": "M3"},
+            {"id": "a-2", "text": "T3", "short": "S3", "more": None},
+            {"id": "a", "text": "T4", "short": "S4", "more": []},
+            {"id": 7, "text": "T5", "short": "S5", "more": []},
+            {"id": None, "text": "T6", "short": "S6", "more": []},
+        ],
+    )
+    given = config(
+        path,
+        document_column="text",
+        summary_column="short",
+        references_column="more",
+        id_column="id",
+    )
+    with caplog.at_level(logging.WARNING):
+        documents = read_corpus(given, "train").documents
+    assert [item.references for item in documents[:3]] == [("S1", "M1", "M2"), ("M3",), ("S3",)]
+    assert [item.id for item in documents] == ["a", "a-3", "a-2", "a-4", "7", "train-5"]
+    assert "2 ids are not unique" in caplog.text
+
+
+def test_text_is_kept_but_for_control_characters(tmp_path: Path) -> None:
+    text = "  A\r\nB\rC\x0bD\x00\x1b[0m\tE\x92\u2028F  two  spaces \ud83d cut \U0001f600 ü  \n"
+    path = write(tmp_path / "a.jsonl", [{"document": text, "summary": text}])
+    expected = "A\nB\nC\nD[0m\tE\nF  two  spaces \ufffd cut \U0001f600 ü"
+    assert read_corpus(config(path), "train").documents == [
+        Document("train-0", expected, (expected,))
+    ]
+
+
+def test_glob_reads_files_in_order(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write(tmp_path / f"{name}.jsonl", [{"document": name, "summary": name}])
+    corpus = read_corpus(config(tmp_path / "*.jsonl"), "train")
+    assert [(item.id, item.document) for item in corpus.documents] == [
+        ("train-0", "a"),
+        ("train-1", "b"),
+    ]
+
+
+def test_drawing(thirty: Path) -> None:
+    def drawn(size: int | None, seed: int = 0, split: str = "train") -> list[int]:
+        given = config(thirty, seed=seed, sizes=SizesConfig(**{split: size}))
+        corpus = read_corpus(given, split)
+        found = [int(item.id.rpartition("-")[2]) for item in corpus.documents]
+        assert found == sorted(found)
+        assert all(index % 3 != 2 for index in found)
+        assert len(found) + sum(corpus.dropped.values()) == 30
+        return found
+
+    assert len(drawn(None)) == 20
+    assert drawn(6) == drawn(6)
+    assert drawn(6) == [0, 1, 4, 7, 18, 27]  # by SHA-256, so equal everywhere and for ever
+    assert len(drawn(19)) == 19
+    assert set(drawn(3)) < set(drawn(6)) < set(drawn(12))
+    assert drawn(6, seed=1) != drawn(6) != drawn(6, split="test")
+    heads = [drawn(6, seed=seed) == drawn(None)[:6] for seed in range(20)]
+    assert not any(heads)
+    early = sum(drawn(1, seed=seed)[0] < 15 for seed in range(200))
+    assert 70 <= early <= 130  # 100 expected, standard deviation 7
+
+
+def test_more_wanted_than_there_are(thirty: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        corpus = read_corpus(config(thirty, sizes=SizesConfig(train=25)), "train")
+    assert len(corpus.documents) == 20
+    assert corpus.dropped == {"empty_summary": 10}
+    assert "data.sizes.train=25" in caplog.text and "20 items" in caplog.text
+
+
+def test_fingerprint_is_of_contents_and_ids(tmp_path: Path) -> None:
+    rows = [{"id": "1", "document": "D.", "summary": ["S.", "R."]}]
+    changed = [
+        [{**rows[0], "document": "D!"}],
+        [{**rows[0], "summary": ["S.R."]}],
+        [{**rows[0], "id": "2"}],
+        [*rows, {"id": "2", "document": "D.", "summary": "S."}],
+    ]
+    prints = set()
+    for number, content in enumerate([rows, *changed]):
+        path = write(tmp_path / f"{number}.jsonl", content)
+        prints.add(read_corpus(config(path, id_column="id"), "train").fingerprint)
+        copied = write(tmp_path / f"copy{number}.jsonl", content)
+        prints.add(read_corpus(config(copied, id_column="id"), "train").fingerprint)
+    assert len(prints) == 5
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "message"),
+    [
+        (
+            [{"document": "D", "summary": "S"}, {"document": 3.5, "summary": "S"}],
+            {},
+            r"data\.train=\S+a\.jsonl: line 2, column 'document': holds 3\.5 \(float\), not text",
+        ),
+        (
+            [{"document": "D", "summary": ["S", {"a": 1}]}],
+            {},
+            r"data\.train=\S+: line 1, column 'summary': holds \{\"a\": 1\} \(dict\), not text",
+        ),
+        (
+            [{"document": "D", "summary": "S", "id": True}],
+            {"id_column": "id"},
+            r"line 1, column 'id': holds true \(bool\), not text",
+        ),
+        (
+            [{"text": "D", "summary": "S"}],
+            {},
+            r"data\.document_column=document: no such column in \S+; its columns are: text, summary",
+        ),
+        (
+            [{"document": "D", "summary": "S"}],
+            {"summary_column": "tldr"},
+            r"data\.summary_column=tldr: no such column in",
+        ),
+        (
+            [{"document": "D", "summary": "S"}],
+            {"references_column": "others"},
+            r"data\.references_column=others: no such column in",
+        ),
+        (
+            [{"document": "D", "summary": "S"}],
+            {"id_column": "key"},
+            r"data\.id_column=key: no such column in",
+        ),
+        (
+            [{"document": " ", "summary": "S"}, {"document": "D", "summary": None}],
+            {},
+            r"data\.train=\S+: every item is empty \(empty_document: 1, empty_summary: 1\)",
+        ),
+    ],
+)
+def test_refused(tmp_path: Path, rows: list[dict], changes: dict, message: str) -> None:
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(UserError, match=message) as error:
+        read_corpus(config(path, **changes), "train")
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_row_is_refused_even_if_it_would_not_be_drawn(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"document": "D", "summary": "S"} for _ in range(50)]
+    rows[37]["summary"] = 1
+    given = config(write(tmp_path / "a.jsonl", rows), sizes=SizesConfig(train=1))
+    with pytest.raises(UserError, match="line 38"):
+        read_corpus(given, "train")
+
+
+def test_split_that_is_not_set() -> None:
+    with pytest.raises(UserError, match=r"data\.test=null: this command reads the test split"):
+        read_corpus(config(), "test")
+    with pytest.raises(ValueError, match="none of train, validation, test"):
+        read_corpus(config(), "dev")
+
+
+def test_check_files_looks_at_every_split(thirty: Path, tmp_path: Path) -> None:
+    check_files(config(thirty))
+    missing = config(thirty, test=str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError, match=r"data\.test=\S+none\.jsonl: no such file"):
+        check_files(missing)
+    check_files(missing, ("train", "validation"))
+    other = write(tmp_path / "other.jsonl", [{"document": "D", "abstract": "S"}])
+    with pytest.raises(
+        UserError, match=r"data\.summary_column=summary: no such column in \S+other"
+    ):
+        check_files(config(thirty, validation=str(other)))
+    with pytest.raises(UserError, match=r"data\.validation=null"):
+        check_files(config(thirty, validation=None))
+
+
+def test_check_files_does_not_read_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"document": "D", "summary": "S"}])
+    path.write_text(path.read_text() + "not JSON\n")
+    check_files(config(path))
+    with pytest.raises(UserError, match="invalid JSON at line 2"):
+        read_corpus(config(path), "train")
+
+
+def test_wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    def articles(split: str, size: int, seed: int) -> list[types.SimpleNamespace]:
+        return [
+            types.SimpleNamespace(id=f"{split}-{seed}-{i}", document=f"D{i}", summary=f"S{i}")
+            for i in range(size)
+        ]
+
+    wire = types.ModuleType("sumcirc.data.wire")
+    wire.articles = articles  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sumcirc.data.wire", wire)
+    given = config(source=Source.wire, train="train", test="test", seed=3)
+    given.sizes = SizesConfig(train=2)
+    corpus = read_corpus(given, "train")
+    assert corpus.documents == [
+        Document("train-3-0", "D0", ("S0",)),
+        Document("train-3-1", "D1", ("S1",)),
+    ]
+    check_files(given, ("train",))
+    for read in (read_corpus, lambda given, split: check_files(given, (split,))):
+        with pytest.raises(UserError, match=r"data\.sizes\.test=null"):
+            read(given, "test")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "total"),
+    [("scitldr/scitldr_a_test.jsonl", 618, 1967), ("dialogsum/dialogsum_test.jsonl", 500, 1490)],
+)
+def test_real_files(name: str, count: int, total: int) -> None:
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip("real data sets are not beside this checkout")
+    given = config(path, id_column="id", references_column="references")
+    corpus = read_corpus(given, "test")
+    assert len(corpus.documents) == count
+    assert sum(len(item.references) for item in corpus.documents) == total
+    assert corpus.dropped == {}

@@ -1,0 +1,291 @@
+"""Models and tokenizers: what loads, and what is refused before weights are read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from sumcirc.errors import UserError
+from sumcirc.modeling.loading import (
+    adapter_base,
+    check_model,
+    is_adapter,
+    load_model,
+    load_tokenizer,
+    read_model_config,
+    resolve_model_path,
+)
+from sumcirc.schema import ModelConfig
+from tests.support.hub_server import small_tokenizer
+
+SENTENCES = [f"A storm reached town {i} and closed {i + 2} roads." for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small GPT-2 with tied embeddings and its own tokenizer, as save_pretrained writes them."""
+    folder = tmp_path_factory.mktemp("original")
+    tokenizer = small_tokenizer(SENTENCES)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = transformers.GPT2Config(
+            vocab_size=len(tokenizer),
+            n_layer=1,
+            n_embd=16,
+            n_head=2,
+            n_positions=64,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        transformers.GPT2LMHeadModel(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(original: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(original, tmp_path / "model"))
+
+
+def config(path: Path | str, tokenizer: Path | str | None = None) -> ModelConfig:
+    return ModelConfig(
+        name="m", path=str(path), tokenizer=None if tokenizer is None else str(tokenizer)
+    )
+
+
+def edit(path: Path, **changes: Any) -> None:
+    content = json.loads(path.read_text())
+    for key, value in changes.items():
+        content.pop(key, None) if value is None else content.update({key: value})
+    path.write_text(json.dumps(content))
+
+
+def refused(call: Any, given: ModelConfig, *fragments: str) -> None:
+    with pytest.raises(UserError) as error:
+        call(given)
+    message = str(error.value)
+    assert "\n" not in message
+    for fragment in (given.path, *fragments):
+        assert fragment in message
+
+
+def test_folder_loads_as_it_was_saved(original: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    given = config(original)
+    check_model(given)
+    capfd.readouterr()
+    model = load_model(given)
+    assert capfd.readouterr() == ("", "")  # no bars, no reports
+    assert not model.training
+    saved = load_file(original / "model.safetensors")
+    state = model.state_dict()
+    assert all(torch.equal(state[name], weight) for name, weight in saved.items())
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.config._attn_implementation == "sdpa"
+    assert load_model(given, torch.bfloat16).dtype is torch.bfloat16
+
+
+def test_loading_leaves_download_bars_on(original: Path) -> None:
+    from huggingface_hub.utils import are_progress_bars_disabled
+
+    load_model(config(original))
+    assert not are_progress_bars_disabled()
+    bar = transformers.utils.logging.tqdm(total=1, disable=True)
+    assert type(bar).__name__ != "EmptyTqdm"
+
+
+def test_padding_is_not_a_new_token(original: Path) -> None:
+    tokenizer = load_tokenizer(config(original))
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    assert len(tokenizer) == read_model_config(config(original)).vocab_size
+    assert tokenizer.decode(tokenizer(SENTENCES[3]).input_ids) == SENTENCES[3]
+
+
+def test_gpt2_vocabulary_and_merges_only(original: Path, tmp_path: Path) -> None:
+    bpe = tmp_path / "bpe"
+    bpe.mkdir()
+    backend = load_tokenizer(config(original)).backend_tokenizer
+    backend.model.save(str(bpe))
+    tokenizer = load_tokenizer(config(original, bpe))
+    own = load_tokenizer(config(original))
+    assert tokenizer.eos_token == "<|endoftext|>"
+    assert tokenizer.get_vocab() == own.get_vocab()
+    assert tokenizer(SENTENCES[0]).input_ids == own(SENTENCES[0]).input_ids
+    assert len(tokenizer(SENTENCES[0]).input_ids) < len(SENTENCES[0])  # merges are used
+
+    vocabulary = json.loads((bpe / "vocab.json").read_text())
+    del vocabulary["<|endoftext|>"]
+    (bpe / "vocab.json").write_text(json.dumps(vocabulary))
+    with pytest.raises(
+        UserError, match=r"model\.tokenizer=\S+bpe: vocab\.json has no <\|endoftext"
+    ):
+        load_tokenizer(config(original, bpe))
+
+
+def test_real_gpt2_vocabulary(tmp_path: Path) -> None:
+    shared = Path(__file__).resolve().parents[3] / "shared" / "models" / "gpt2_tokenizer"
+    if not shared.is_dir():
+        pytest.skip("GPT-2's vocabulary is not beside this checkout")
+    transformers.GPT2Config().save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(config(tmp_path, shared))
+    assert (len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id) == (50257, 50256, 50256)
+    assert tokenizer("Hello world").input_ids == [15496, 995]  # as published for GPT-2
+
+
+def test_paths(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_model_path(config(original)) == str(original)
+    assert resolve_model_path(config("openai-community/gpt2")) == "openai-community/gpt2"
+    assert resolve_model_path(config("gpt2")) == "gpt2"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gpt2").mkdir()
+    assert Path(resolve_model_path(config("gpt2"))).is_dir()
+    for missing in (tmp_path / "none", "./none", "~/none-such", "a/b/c"):
+        refused(resolve_model_path, config(missing), "no such folder")
+    refused(resolve_model_path, config(original / "config.json"), "a file")
+
+
+def test_folder_without_parts(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    refused(check_model, config(folder), "no weights")
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
+    refused(check_model, config(folder), "pickle (pytorch_model.bin)", "save_pretrained")
+    refused(load_model, config(folder))
+    (folder / "config.json").unlink()
+    refused(check_model, config(folder), "no config.json")
+
+
+@pytest.mark.parametrize(
+    ("changes", "fragment"),
+    [
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM is an enc"),
+        (
+            {"model_type": "roberta", "architectures": ["RobertaModel"]},
+            "RobertaModel is an encoder",
+        ),
+        ({"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}, "encoder-decoder"),
+        ({"model_type": "bart", "architectures": ["BartForCausalLM"]}, "encoder-decoder"),
+        ({"model_type": "vit", "architectures": ["ViTModel"]}, "ViTModel (type 'vit')"),
+        ({"model_type": "distilbert", "architectures": None}, "distilbert is an encoder"),
+    ],
+)
+def test_other_kinds_of_model(folder: Path, changes: dict, fragment: str) -> None:
+    edit(folder / "config.json", **changes)
+    for call in (read_model_config, check_model, load_model):
+        refused(call, config(folder), fragment, "not a causal language model")
+
+
+def test_spoilt_config(folder: Path) -> None:
+    edit(folder / "config.json", model_type="my_own", auto_map={"AutoConfig": "mine.Config"})
+    (folder / "mine.py").write_text("raise SystemExit('model code must never run')\n")
+    refused(check_model, config(folder), "config.json cannot be used")
+    (folder / "config.json").write_text("{ not JSON")
+    refused(check_model, config(folder), "config.json cannot be used")
+
+
+def test_damaged_weights(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
+    refused(check_model, config(folder), "model.safetensors is damaged")
+    refused(load_model, config(folder), "weights cannot be loaded")
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    refused(check_model, config(folder), "Git LFS pointer", "git lfs pull")
+
+
+def test_shards(folder: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    model.save_pretrained(folder, max_shard_size="20KB")
+    shards = sorted(folder.glob("model-*.safetensors"))
+    assert len(shards) > 1
+    check_model(config(folder))
+    loaded = load_model(config(folder))
+    assert all(map(torch.equal, loaded.state_dict().values(), model.state_dict().values()))
+    shards[1].unlink()
+    refused(check_model, config(folder), f"{shards[1].name} is missing")
+
+
+def test_parameters_without_weights(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    missing = {"transformer.h.0.mlp.c_fc.weight", "transformer.ln_f.bias"}
+    kept = {name: weight for name, weight in weights.items() if name not in missing}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    check_model(config(folder))
+    refused(load_model, config(folder), "2 parameters have no weights", *missing)
+
+
+def test_weights_of_another_shape(folder: Path) -> None:
+    edit(folder / "config.json", n_embd=32)
+    refused(load_model, config(folder), "weights cannot be loaded")
+
+
+def test_tokenizer_without_end(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    refused(check_model, config(folder), "no end-of-text token", "eos_token")
+
+
+def test_no_tokenizer(folder: Path, tmp_path: Path) -> None:
+    for file in folder.glob("*token*"):
+        file.unlink()
+    refused(check_model, config(folder), "model.tokenizer=FOLDER")
+    with pytest.raises(UserError, match=r"model\.tokenizer=\S+: "):
+        load_tokenizer(config(folder, tmp_path))
+
+
+def test_empty_vocabulary(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text(
+        transformers.GPT2TokenizerFast().backend_tokenizer.to_str()
+    )
+    refused(check_model, config(folder), "empty vocabulary")
+
+
+def test_tokenizer_larger_than_the_embedding(folder: Path, tmp_path: Path) -> None:
+    size = len(load_tokenizer(config(folder)))
+    edit(folder / "config.json", vocab_size=size - 1)
+    found = f"token ids up to {size - 1}, the model's embedding {size - 1} rows"
+    refused(check_model, config(folder), found)
+    other = shutil.copytree(folder, tmp_path / "other")
+    with pytest.raises(UserError, match=rf"model\.tokenizer=\S+other: .*{found}"):
+        load_tokenizer(config(folder, other))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_adapters(original: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    adapter = tmp_path / "adapter"
+    model = get_peft_model(
+        load_model(config(original)),
+        LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True),
+    )
+    model.save_pretrained(adapter)
+    assert is_adapter(adapter) and not is_adapter(original)
+    assert adapter_base(adapter) == str(original)
+    check_model(config(adapter))
+    assert read_model_config(config(adapter)).n_embd == 16
+    assert len(load_tokenizer(config(adapter))) == len(load_tokenizer(config(original)))
+    refused(load_model, config(adapter), "an adapter")
+
+    description = adapter / "adapter_config.json"
+    shutil.copytree(original, adapter / "base")
+    edit(description, base_model_name_or_path="base")
+    assert adapter_base(adapter) == str(adapter / "base")
+    edit(description, base_model_name_or_path="openai-community/gpt2")
+    assert adapter_base(adapter) == "openai-community/gpt2"
+    edit(description, base_model_name_or_path=str(tmp_path / "gone"))
+    refused(adapter_base_of, config(adapter), "gone is not there")
+    edit(description, base_model_name_or_path=None)
+    refused(adapter_base_of, config(adapter), "does not tell its base model")
+    (adapter / "adapter_model.safetensors").unlink()
+    refused(check_model, config(adapter), "without adapter_model.safetensors")
+
+
+def adapter_base_of(given: ModelConfig) -> str:
+    return adapter_base(given.path)

@@ -1,0 +1,111 @@
+"""Per-document records, their means, and the baselines on the same items."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sumcirc.data.documents import Document
+from sumcirc.errors import UserError
+from sumcirc.schema import EvaluationConfig
+from sumcirc.statistics import bootstrap_mean
+from sumcirc.summaries.baselines import lead, oracle, random_sentences
+from sumcirc.summaries.copying import copy_statistics
+from sumcirc.summaries.evaluation import MEASURES, evaluate_baselines, evaluate_summaries
+from sumcirc.summaries.rouge import score
+
+ITEMS = [
+    Document(
+        f"item-{number}",
+        f"The bank of {place} was sold on Monday morning. Rain is expected for the whole week. "
+        f"Its shares fell by {number} percent in one day. Nobody in {place} had seen it coming.",
+        (f"A bank in {place} was sold.", f"Shares fell {number} percent there."),
+    )
+    for number, place in enumerate(["Oslo", "Lima", "Perth", "Kyoto", "Quito"], start=2)
+]
+CONFIG = EvaluationConfig(bootstrap=200)
+
+
+def test_records_hold_what_each_measure_says() -> None:
+    predictions = ["A bank was sold.", "", "Shares fell\nin Perth.", "Kyoto", "nothing shared"]
+    found = evaluate_summaries(ITEMS, predictions, CONFIG, system="mine")
+    assert [record["id"] for record in found.records] == [item.id for item in ITEMS]
+    for item, text, record in zip(ITEMS, predictions, found.records, strict=True):
+        assert set(record) == {"id", "system", "prediction", *MEASURES}
+        assert (record["system"], record["prediction"]) == ("mine", text)
+        assert record["rouge1_f1"] == score(text, item.references)["rouge1"].f1
+        assert record["rougeLsum_recall"] == score(text, item.references)["rougeLsum"].recall
+        assert record["length"] == len(text.split())
+        assert record["reference_length"] == 5.5
+    assert (
+        found.records[0]["coverage"]
+        == copy_statistics(ITEMS[0].document, "A bank was sold.")["coverage"]
+    )
+    assert found.records[0]["coverage"] == 0.75
+    assert found.records[1]["coverage"] is None
+    assert found.records[3]["novel_ngrams_2"] is None
+    json.dumps(found.records, allow_nan=False)
+
+
+def test_summary_averages_what_is_defined() -> None:
+    predictions = ["A bank was sold.", "", "Shares fell in Perth.", "Kyoto", "nothing shared"]
+    found = evaluate_summaries(ITEMS, predictions, CONFIG)
+    summary = found.summary()
+    f1 = [record["rouge1_f1"] for record in found.records]
+    assert summary["rouge1_f1"] == bootstrap_mean(f1, 200, 0.95)
+    assert summary["rouge1_f1"].low < summary["rouge1_f1"].mean < summary["rouge1_f1"].high
+    assert summary["length"].mean == pytest.approx(11 / 5)
+    assert (summary["coverage"].n, summary["novel_ngrams_2"].n) == (4, 3)
+    narrow = found.summary(EvaluationConfig(bootstrap=200, confidence=0.5))["rouge1_f1"]
+    assert narrow.high - narrow.low < summary["rouge1_f1"].high - summary["rouge1_f1"].low
+
+
+def test_a_measure_defined_nowhere_is_left_out() -> None:
+    summary = evaluate_summaries(ITEMS, [""] * len(ITEMS), CONFIG).summary()
+    assert "coverage" not in summary
+    assert summary["rouge1_f1"].mean == 0.0
+    assert summary["length"].mean == 0.0
+
+
+def test_baselines_are_scored_on_the_same_items() -> None:
+    config = EvaluationConfig(bootstrap=100, sentences=2, min_sentence_words=6)
+    found = evaluate_baselines(ITEMS, config, seed=3)
+    assert list(found) == ["lead-2", "random-2", "oracle"]
+    for item, first, drawn, best in zip(
+        ITEMS, *(evaluation.records for evaluation in found.values()), strict=True
+    ):
+        assert first["prediction"] == lead(item.document, 2, 6)
+        assert drawn["prediction"] == random_sentences(item.document, item.id, 2, 6, seed=3)
+        assert best["prediction"] == oracle(item.document, item.references, 2, 6)
+        assert (first["system"], drawn["system"], best["system"]) == tuple(found)
+        assert first["id"] == drawn["id"] == best["id"] == item.id
+        assert best["coverage"] == 1.0
+    means = {name: evaluation.summary()["rouge1_f1"].mean for name, evaluation in found.items()}
+    assert means["oracle"] > max(means["lead-2"], means["random-2"])
+
+
+def test_refuses_what_cannot_be_scored() -> None:
+    with pytest.raises(ValueError, match="5 documents but 1 predictions"):
+        evaluate_summaries(ITEMS, ["one"], CONFIG)
+    with pytest.raises(UserError, match="no document"):
+        evaluate_summaries([], [], CONFIG)
+    with pytest.raises(UserError, match="ROUGE sees no others"):
+        evaluate_summaries(
+            [Document("a", "\u94f6\u884c", ("\u94f6\u884c\u3002",))], ["\u94f6\u884c"], CONFIG
+        )
+
+
+def test_scoring_needs_no_torch() -> None:
+    code = (
+        "import sys; import sumcirc.summaries.evaluation as e, sumcirc.summaries.table; "
+        "from types import SimpleNamespace as S; from sumcirc.schema import EvaluationConfig as C; "
+        "e.evaluate_baselines([S(id='a', document='One two.', references=('two',))], C()); "
+        "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"

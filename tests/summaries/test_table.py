@@ -1,0 +1,75 @@
+"""The comparison table in the terminal and in Markdown."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sumcirc.statistics import Interval
+from sumcirc.summaries.evaluation import MEASURES
+from sumcirc.summaries.rouge import METRICS
+from sumcirc.summaries.table import (
+    Row,
+    comparison_table,
+    format_score,
+    format_seconds,
+    render_markdown,
+)
+
+SCORES = {
+    metric: Interval(0.248 + 0.1 * place, 0.24 + 0.1 * place, 0.2561 + 0.1 * place, 500)
+    for place, metric in enumerate(METRICS)
+}
+ROWS = [
+    Row("lead-3", SCORES, length=61.25),
+    Row("lora|2,3,5 [r16]", SCORES, trainable_parameters=589_824, seconds=125.2, length=40.0),
+]
+
+
+def test_markdown() -> None:
+    assert render_markdown(ROWS).splitlines() == [
+        "| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum | words | trainable | time |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| lead-3 | 24.8 [24.0, 25.6] | 34.8 [34.0, 35.6] | 44.8 [44.0, 45.6] | "
+        "54.8 [54.0, 55.6] | 61.2 | - | - |",
+        "| lora\\|2,3,5 [r16] | 24.8 [24.0, 25.6] | 34.8 [34.0, 35.6] | 44.8 [44.0, 45.6] | "
+        "54.8 [54.0, 55.6] | 40.0 | 589,824 | 2 min 05 s |",
+    ]
+
+
+def test_terminal_table_shows_the_same_cells_literally() -> None:
+    target = io.StringIO()
+    Console(file=target, width=200).print(comparison_table(ROWS, title="500 items"))
+    shown = target.getvalue()
+    for cell in ["500 items", "lora|2,3,5 [r16]", "24.8 [24.0, 25.6]", "589,824", "2 min 05 s"]:
+        assert cell in shown
+    assert shown.count("54.8 [54.0, 55.6]") == 2
+
+
+def test_row_from_a_summary() -> None:
+    summary = {measure: Interval(place, place, place, 2) for place, measure in enumerate(MEASURES)}
+    row = Row.from_summary("x", summary, 12, 3.5)
+    assert row.scores["rouge2"] == summary["rouge2_f1"]
+    assert row.scores["rougeLsum"] == summary["rougeLsum_f1"]
+    assert row.length == summary["length"].mean
+    assert (row.trainable_parameters, row.seconds) == (12, 3.5)
+
+
+def test_one_item_has_no_interval() -> None:
+    assert format_score(Interval(0.25, 0.25, 0.25, 1)) == "25.0 (1 item)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (8.34, "8.3 s"),
+        (59.94, "59.9 s"),
+        (59.97, "1 min 00 s"),
+        (3599.7, "1 h 00 min"),
+        (3725, "1 h 02 min"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert format_seconds(seconds) == text

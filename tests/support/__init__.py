@@ -1,0 +1,1 @@
+"""What several tests need: servers and small models made on the spot."""

@@ -1,0 +1,233 @@
+"""The hub as users meet it: reachable, switched off, dead, silent, and saying no."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sumcirc import hub
+from sumcirc.errors import UserError
+from tests.support.hub_server import CONVERTED, Hub, commit_of, start_hub
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Reads two models and two data sets (or those of them that argv names) as the commands do.
+READ_ALL = """
+import json, sys, time
+start = time.perf_counter()
+from sumcirc.data.documents import check_files, read_corpus
+from sumcirc.errors import UserError
+from sumcirc.modeling.loading import check_model, load_model, load_tokenizer
+from sumcirc.schema import DataConfig, ModelConfig, Source
+
+def model(path):
+    config = ModelConfig(name="m", path=path)
+    check_model(config)
+    tokenizer, model = load_tokenizer(config), load_model(config)
+    assert not model.training and next(model.parameters()).dtype.is_floating_point
+    weight = sum(parameter.double().abs().sum().item() for parameter in model.parameters())
+    return [weight, tokenizer("Trains to Lisbon").input_ids]
+
+def data(path, subset, document, summary, id):
+    config = DataConfig(
+        name="d", source=Source.hub, path=path, subset=subset, train="train",
+        validation="validation", test="test", document_column=document, summary_column=summary,
+        id_column=id,
+    )
+    config.sizes.train = 5
+    check_files(config)
+    corpora = [read_corpus(config, split) for split in ("train", "validation", "test")]
+    return [[len(c.documents), c.documents[0].document, list(c.documents[0].references),
+             c.dropped, c.fingerprint] for c in corpora]
+
+found = {}
+for name, read in {
+    "gpt2": lambda: model("loop/gpt2-small-test"),
+    "llama": lambda: model("loop/llama-small-test"),
+    "cnn": lambda: data("abisee/cnn_dailymail", "3.0.0", "article", "highlights", "id"),
+    "scripted": lambda: data("loop/scripted", "Abstract", "source", "target", "paper_id"),
+}.items():
+    if name in sys.argv[1:]:
+        try:
+            found[name] = read()
+        except UserError as error:
+            found[name] = str(error)
+found["seconds"] = time.perf_counter() - start
+print(json.dumps(found))
+"""
+
+
+def read_all(environment: dict[str, str], *names: str) -> dict:
+    path = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", READ_ALL, *names],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]) | {"log": done.stderr}
+
+
+def test_reachable_then_offline_then_dead(tmp_path: Path) -> None:
+    served = start_hub(tmp_path / "repositories")
+    environment = served.environment(tmp_path / "cache")
+    everything = ("gpt2", "llama", "cnn", "scripted")
+
+    online = read_all(environment, *everything)
+    assert online["gpt2"][0] != online["llama"][0]
+    assert [corpus[0] for corpus in online["cnn"]] == [5, 8, 8]
+    assert online["cnn"][0][3] == {"not_drawn": 19}
+    assert online["cnn"][1][1].startswith("(VALIDATION) A storm reached Lisbon on day 0")
+    assert online["scripted"][1][2] == [
+        "Storm closes 2 roads in Lisbon.\nNobody is hurt.",
+        "A storm.",
+    ]
+    assert any("cnn_dailymail/resolve" in request for request in served.requests)
+    assert not any(".bin" in request for request in served.requests)
+
+    served.stop()
+    before = len(served.requests)
+    for off in ({"HF_HUB_OFFLINE": "1"}, {}):
+        again = read_all({**environment, **off}, *everything)
+        assert {name: again[name] for name in everything} == {n: online[n] for n in everything}
+        assert again["seconds"] < 15
+    assert len(served.requests) == before
+
+
+def test_silent_hub_and_empty_cache_is_refused_within_15_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        start = time.perf_counter()
+        found = read_all(
+            {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}, "gpt2", "cnn"
+        )
+        assert time.perf_counter() - start < 15
+    assert found["seconds"] > 4  # it did wait for the answer
+    assert found["gpt2"].startswith("model.path=loop/gpt2-small-test: not in the local cache")
+    assert "model.path=FOLDER" in found["gpt2"]
+    assert "hf download loop/gpt2-small-test" in found["gpt2"]
+    assert found["cnn"].startswith("data.path=abisee/cnn_dailymail data.subset=3.0.0: not in the")
+    assert "data=files data.train=FILE" in found["cnn"]
+    assert "hf download abisee/cnn_dailymail --repo-type dataset" in found["cnn"]
+    assert "Traceback" not in found["log"]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory):
+    running = start_hub(tmp_path_factory.mktemp("repositories"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def online(served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """This process sees the loopback hub, with an empty cache, and forgets it afterwards."""
+    from huggingface_hub import constants
+
+    for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(variable, "")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", served.url)
+    template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(hub, "_offline_because", None)
+    monkeypatch.setattr(hub, "_found", {})
+    return served
+
+
+def test_found_repository_tells_commit_and_files(online: Hub) -> None:
+    found = hub.require_hub("loop/gpt2-small-test", "model.path")
+    folder = online.repositories["loop/gpt2-small-test"].branches["main"]
+    assert found.online
+    assert found.commit == commit_of(folder)
+    assert found.files == {path.name for path in folder.iterdir()}
+
+
+def test_hub_is_asked_once_for_each_repository(online: Hub) -> None:
+    before = len(online.requests)
+    for _ in range(3):
+        hub.require_hub("loop/llama-small-test", "model.path")
+    assert len(online.requests) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("loop/none", "model.path"), r"model\.path=loop/none: no folder here, and no such model"),
+        (("a b", "model.path"), r"model\.path=a b: neither a folder here nor a hub id"),
+        (("loop/gated-test", "model.path"), r"model\.path=loop/gated-test: .*hf auth login"),
+    ],
+)
+def test_refusals(online: Hub, arguments: tuple[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        hub.require_hub(*arguments)
+    assert "\n" not in str(refused.value)
+    assert not hub.is_offline()
+
+
+def test_missing_data_set_and_revision(online: Hub) -> None:
+    with pytest.raises(UserError, match=r"data\.path=loop/gpt2-small-test: .*no such data set"):
+        hub.require_hub("loop/gpt2-small-test", "data.path", kind="dataset")
+    with pytest.raises(UserError, match=r"data\.revision=v9: data set abisee/cnn_dailymail has no"):
+        hub.require_hub("abisee/cnn_dailymail", "data.path", kind="dataset", revision="v9")
+
+
+def test_revision_of_a_data_set_is_known_offline_afterwards(
+    online: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"kind": "dataset", "revision": CONVERTED}
+    found = hub.require_hub("loop/scripted", "data.path", **asked)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cached = hub.require_hub("loop/scripted", "data.path", **asked)
+    assert (cached.online, cached.commit) == (False, found.commit)
+
+
+def test_incomplete_data_set_snapshot_does_not_count(online: Hub) -> None:
+    found = hub.require_hub("loop/scripted", "data.path", kind="dataset", revision=CONVERTED)
+    hub.download(found, "Abstract/train/*", "data.path")
+    pick = ("loop/scripted", "dataset", CONVERTED)
+    assert hub.snapshot(*pick, "Abstract/train/*") is not None
+    assert hub.snapshot(*pick, "Abstract/*") is None
+
+
+def test_no_answer_switches_every_library_off(
+    online: Hub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import datasets.config
+    import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
+    monkeypatch.setattr(hub, "PROBE_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent, caplog.at_level(logging.WARNING):
+        dead = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", dead)
+        start = time.perf_counter()
+        for name in ("loop/one", "loop/two", "loop/three"):
+            with pytest.raises(UserError, match=f"model.path={name}: not in the local cache"):
+                hub.require_hub(name, "model.path")
+        assert time.perf_counter() - start < 1  # only the first one waited
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    assert huggingface_hub.is_offline_mode()
+    assert datasets.config.HF_HUB_OFFLINE
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_failing_hub_counts_as_no_answer(online: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", online.url + "/broken")
+    monkeypatch.setattr(hub, "_OFFLINE_SWITCHES", ())
+    with pytest.raises(UserError, match="not in the local cache, and the hub is not used because"):
+        hub.require_hub("loop/one", "model.path")
