@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from sumcirc import hub
+from sumcirc.data import hub_dataset
+from sumcirc.data.documents import read_corpus
 from sumcirc.errors import UserError
+from sumcirc.schema import DataConfig, Source
 from tests.support.hub_server import CONVERTED, Hub, commit_of, start_hub
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -199,6 +202,33 @@ def test_incomplete_data_set_snapshot_does_not_count(online: Hub) -> None:
     pick = ("loop/scripted", "dataset", CONVERTED)
     assert hub.snapshot(*pick, "Abstract/train/*") is not None
     assert hub.snapshot(*pick, "Abstract/*") is None
+
+
+def test_downloaded_data_set_is_read_offline(
+    online: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets.config
+    import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "prepared")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    repo_id = "abisee/cnn_dailymail"
+    given = DataConfig(
+        name="cnn",
+        source=Source.hub,
+        path=repo_id,
+        subset="3.0.0",
+        train="train",
+        document_column="article",
+        summary_column="highlights",
+    )
+    huggingface_hub.hf_hub_download(repo_id, "README.md", repo_type="dataset")
+    assert hub.snapshot(repo_id, "dataset", None) is None  # a part is not enough
+    huggingface_hub.snapshot_download(repo_id, repo_type="dataset")  # what `hf download` does
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    hub_dataset._load_split.cache_clear()
+    assert len(read_corpus(given, "train").documents) == 24
+    hub_dataset._load_split.cache_clear()
 
 
 def test_no_answer_switches_every_library_off(

@@ -126,6 +126,15 @@ def read_metrics(path: Path) -> list[tuple[int, str, float]]:
     return [(int(row[0]), row[1], float(row[2])) for row in rows if len(row) == 3 and row[2]]
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left in `folder` and its subfolders."""
+    for leftover in folder.rglob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
 def _flush_to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,7 +1,7 @@
 """The Hugging Face hub: is it there, has it what is wanted, and else, is that in the local cache?
 
-Left to themselves `transformers` and `datasets` retry an unreachable hub for up to a minute for each
-thing wanted, even when all of it is cached. Here every wanted repository is asked for once, within
+Left to themselves `transformers` and `datasets` retry an unreachable hub for up to a minute for
+each thing wanted, even when all of it is cached. Here a wanted repository is asked for once, within
 `PROBE_SECONDS`. If the hub does not answer, this process (and those it starts) goes offline: the
 libraries then read their caches at once, and what is not cached is refused with a remedy.
 
@@ -39,14 +39,20 @@ _OFFLINE_SWITCHES = (
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository that can be read: on the hub, or (`online` false) at most from the local cache."""
+    """A repository that can be read: on the hub or, `online` being false, at most from the cache.
+
+    Attributes:
+        revision: as asked for.
+        commit: what the revision stands for; None where the cache does not tell.
+        files: names of its files; None where they are not known.
+    """
 
     id: str
     kind: Kind
-    revision: str | None  # as asked for
+    revision: str | None
     online: bool
-    commit: str | None  # what the revision stands for; None where the cache does not tell
-    files: frozenset[str] | None  # names of its files; None where they are not known
+    commit: str | None
+    files: frozenset[str] | None
 
 
 _offline_because: str | None = None
@@ -58,12 +64,12 @@ def require_hub(
 ) -> Repository:
     """Make sure that a hub repository can be read, within about `PROBE_SECONDS`.
 
-    `setting` is the configuration key that holds `repo_id`, for messages. Asks the hub once for each
-    repository and revision; goes offline (for the rest of the process) if there is no answer.
+    `setting` is the configuration key that holds `repo_id`, for messages. Asks the hub once for
+    each repository and revision; goes offline (for the rest of the process) if there is no answer.
 
-    Raises UserError if the id is none, if the hub has no such repository or revision, if access needs
-    a login, and if a model is neither reachable nor in the cache. Whether a data set is in the cache
-    only `datasets` can tell: where it is not, the caller raises `not_cached`.
+    Raises UserError if the id is none, if the hub has no such repository or revision, if access
+    needs a login, and if a model is neither reachable nor in the cache. Whether a data set is in
+    the cache only `datasets` can tell: where it is not, the caller raises `not_cached`.
     """
     _check_id(repo_id, setting, kind)
     if not is_offline():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sumcirc.schema import DataConfig, SizesConfig, Source
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as `hf download --repo-type dataset` leaves it: two configurations, 40 + 4 items."""
+    """A folder as `hf download --repo-type dataset` leaves it: 40 + 4 items."""
     import datasets.config
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
@@ -30,10 +31,9 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for i in range(count)
         ]
         parquet.write_table(pa.Table.from_pylist(rows), folder / "full" / f"{split}.parquet")
-    header = (
-        "configs: [{config_name: full, data_files: full/*}, {config_name: half, data_files: []}]"
-    )
-    (folder / "README.md").write_text(f"---\n{header}\n---\n")
+    files = [{"split": split, "path": f"full/{split}.parquet"} for split in ("train", "test")]
+    header = {"configs": [{"config_name": "full", "data_files": files}]}
+    (folder / "README.md").write_text(f"---\n{json.dumps(header)}\n---\n")
     return folder
 
 

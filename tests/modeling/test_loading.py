@@ -266,7 +266,8 @@ def test_adapters(original: Path, tmp_path: Path) -> None:
         LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True),
     )
     model.save_pretrained(adapter)
-    assert is_adapter(adapter) and not is_adapter(original)
+    assert is_adapter(adapter)
+    assert not is_adapter(original)
     assert adapter_base(adapter) == str(original)
     check_model(config(adapter))
     assert read_model_config(config(adapter)).n_embd == 16

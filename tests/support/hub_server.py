@@ -1,7 +1,7 @@
 """A hub on loopback: small real models, tokenizers and data sets behind the hub's own requests.
 
-`start_hub(folder)` makes the repositories in `folder` and serves them; with `HF_ENDPOINT` set to the
-hub's `url`, `from_pretrained` and `load_dataset` run as they do for users. Repositories:
+`start_hub(folder)` makes the repositories in `folder` and serves them; with `HF_ENDPOINT` set to
+the hub's `url`, `from_pretrained` and `load_dataset` run as they do for users. Repositories:
 
     loop/gpt2-small-test     GPT-2, 2 layers, width 32, random weights, its own byte-level BPE
     loop/llama-small-test    Llama with grouped-query attention, of the same size
@@ -116,8 +116,9 @@ def news(split: str, count: int) -> list[dict[str, str]]:
     for index in range(count):
         place = PLACES[index % len(PLACES)]
         article = (
-            f"({split.upper()}) A storm reached {place} on day {index} and closed {index + 2} roads. "
-            f"Trains between {place} and the coast stood still. Officials said that nobody was hurt."
+            f"({split.upper()}) A storm reached {place} on day {index} and closed {index + 2} "
+            f"roads. Trains between {place} and the coast stood still. Officials said that nobody "
+            "was hurt."
         )
         summary = f"Storm closes {index + 2} roads in {place}.\nNobody is hurt."
         digest = hashlib.sha1(article.encode()).hexdigest()

@@ -127,8 +127,10 @@ class TrainingStream:
                 order = bucketed_order(
                     self.lengths, self.global_batch, self.seed, epoch, self.buckets
                 )
-            self.position += 1
             yield collate([self.pairs[i] for i in self._share(order[index])])
+            # a batch counts once the next one is asked for: a checkpoint between the two is of a
+            # state that has not seen the batch already fetched
+            self.position += 1
 
     def _share(self, indices: list[int]) -> list[int]:
         if self.world_size == 1:
@@ -139,11 +141,11 @@ class TrainingStream:
         return filled[self.rank :: self.world_size]
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches were handed out."""
+        """How many batches were done."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batches that were handed out before."""
+        """Continue after the batches that were done."""
         self.position = state["position"]
 
 

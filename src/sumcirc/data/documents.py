@@ -7,10 +7,11 @@ An item whose document or summary is then empty is dropped and counted.
 A document column may hold a list of sentences, which are joined by spaces; a summary column may
 hold a list of references. The first reference is the training target; repeated ones count once.
 
-How a subset is drawn: items are put in the order of the SHA-256 of "seed/split/index" and taken from
-the front, passing over empty ones, until there are enough; then they go back to their original order.
-So the same source, seed and size give the same items with every version of every library, and a
-smaller subset is part of a larger one. If there are fewer than wanted, all are taken, with a warning.
+How a subset is drawn: items are put in the order of the SHA-256 of "seed/split/index" and taken
+from the front, passing over empty ones, until there are enough; then they go back to their original
+order. So the same source, seed and size give the same items with every version of every library,
+and a smaller subset is part of a larger one. If there are fewer than wanted, all are taken, with a
+warning.
 
 Ids: those of `data.id_column`, or "split-index" with the index in the source from 0 (also where the
 id is null or empty). A repeated id gets "-2", "-3" and so on in source order, with a warning, since
@@ -104,7 +105,7 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
 
 
 def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
-    """Find the mistakes of `splits` that show without reading them in full, before a model is loaded.
+    """Find the mistakes of `splits` that show without reading them in full.
 
     Files: that they exist, with a known extension, the columns and a first row. Hub: that the data
     set, its configuration, splits and columns exist; what is not in the cache is downloaded. Wire:
@@ -216,7 +217,6 @@ def _unique(config: DataConfig, defaults: list[str], found: list[tuple[str, Any]
         while (suffixed := f"{id}-{seen[id] + 1}") in taken:
             seen[id] += 1
         seen[id] += 1
-        taken.add(suffixed)
         ids[index] = suffixed
     if repeated:
         log.warning(

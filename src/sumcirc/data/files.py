@@ -113,7 +113,7 @@ def _lines(path: Path, setting: str) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise UserError(
                     f"{setting}={path}: line {number} is not valid UTF-8 (byte "
-                    f"0x{line[error.start]:02x} at column {error.start + 1}); save the file as UTF-8"
+                    f"0x{line[error.start]:02x} at column {error.start + 1}); save it as UTF-8"
                 ) from error
             yield number, text
 
@@ -207,8 +207,8 @@ def _csv_rows(path: Path, setting: str) -> Iterator[Row]:
                 continue
             if len(fields) != len(header):
                 raise UserError(
-                    f"{setting}={path}: {place} has {len(fields)} fields, the header {len(header)}; "
-                    "quote fields that hold commas or line breaks"
+                    f"{setting}={path}: {place} has {len(fields)} fields, the header "
+                    f"{len(header)}; quote fields that hold commas or line breaks"
                 )
             yield place, dict(zip(header, fields, strict=True))
     except csv.Error as error:

@@ -1,7 +1,7 @@
 """One split of a data set that is published on the Hugging Face hub, or was downloaded from there.
 
-Read through `datasets.load_dataset`, pinned to one commit: on its own the library falls back, with no
-more than a warning, to whatever version its cache holds when anything goes wrong on the way.
+Read through `datasets.load_dataset`, pinned to one commit: on its own the library falls back, with
+no more than a warning, to whatever version its cache holds when anything goes wrong on the way.
 
 A few older data sets are published as a Python script, which `datasets` no longer runs (and which
 nobody should run unread); of most of these the hub keeps a Parquet conversion on the branch
@@ -55,7 +55,7 @@ def _load_split(
     found = hub.require_hub(path, "data.path", kind="dataset", revision=revision)
     if not found.online:
         return _load_cached(found, subset, name, settings, part)
-    if revision is None and f"{path.rsplit('/', 1)[-1]}.py" in (found.files or ()):
+    if revision is None and _script(path) in (found.files or ()):
         found = _converted(path)
     if found.revision == CONVERTED:
         configuration = subset or "default"
@@ -71,6 +71,10 @@ def _load_split(
             f"{found.commit}; try again, or set HF_HUB_OFFLINE=1 to use that version"
         )
     return dataset
+
+
+def _script(repo_id: str) -> str:
+    return repo_id.rsplit("/", 1)[-1] + ".py"
 
 
 def _converted(path: str) -> hub.Repository:
@@ -99,9 +103,9 @@ def _load_cached(
         prepared = False
     if prepared:
         return _load(settings, path=found.id, name=subset, split=name)
-    if folder := hub.snapshot(found.id, "dataset", found.revision):
-        if not (folder / f"{found.id.rsplit('/', 1)[-1]}.py").exists():
-            return _load(settings, path=str(folder), name=subset, split=name)
+    folder = hub.snapshot(found.id, "dataset", found.revision)
+    if folder and found.revision != CONVERTED and not (folder / _script(found.id)).exists():
+        return _load(settings, path=str(folder), name=subset, split=name)
     configuration = subset or "default"
     folder = hub.snapshot(found.id, "dataset", CONVERTED, f"{configuration}/*")
     if found.revision in (None, CONVERTED) and folder and (folder / configuration).is_dir():

@@ -40,6 +40,7 @@ def check(config: TrainConfig) -> None:
 
 def run(config: TrainConfig, folder: Path) -> None:
     """Train in the run directory `folder`, or continue the one that `config.resume` names."""
+    from sumcirc.files import remove_leftovers
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import plain, running, stored_config
 
@@ -50,6 +51,7 @@ def run(config: TrainConfig, folder: Path) -> None:
         if status["state"] == "done":
             print(f"{directory.path}: is done; nothing to resume")
             return
+        remove_leftovers(directory.path)
         directory.set_status("pending", resumed=status.get("resumed", 0) + 1)
     else:
         directory = RunDirectory.create(folder, "train", plain(config))

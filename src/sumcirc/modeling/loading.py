@@ -2,8 +2,8 @@
 
 What can be known without reading weights is checked first (`check_model`), so that a mistake costs
 seconds. Weights are read from safetensors only and code that comes with a model is never run. No
-token is added to a vocabulary: a tokenizer without a padding token pads with its end token, which is
-safe because padding is masked by position and never by token id.
+token is added to a vocabulary: a tokenizer without a padding token pads with its end token, which
+is safe because padding is masked by position and never by token id.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def is_adapter(path: str | Path) -> bool:
 def adapter_base(path: str | Path) -> str:
     """The base model of the PEFT adapter in a folder: a folder, a hub id, or `tiny`.
 
-    A relative folder is looked up from the current folder, then from the adapter's. Raises UserError
-    if the adapter does not tell its base, or the base is a folder that is not there.
+    A relative folder is looked up from the current folder, then from the adapter's. Raises
+    UserError if the adapter does not tell its base, or the base is a folder that is not there.
     """
     folder = Path(path).expanduser()
     base = _read_json(folder / "adapter_config.json", "model.path").get("base_model_name_or_path")
@@ -187,7 +187,7 @@ def load_model(config: ModelConfig, dtype: torch.dtype | None = None) -> PreTrai
     read_model_config(config)
     try:
         with _no_loading_bar():
-            model, report = transformers.AutoModelForCausalLM.from_pretrained(
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=config.revision,
                 dtype=torch.float32 if dtype is None else dtype,
@@ -199,6 +199,7 @@ def load_model(config: ModelConfig, dtype: torch.dtype | None = None) -> PreTrai
         raise UserError(
             f"model.path={config.path}: weights cannot be loaded ({hub.one_line(error)})"
         ) from error
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
         raise UserError(
@@ -290,8 +291,8 @@ def _require_weights(names: set[str], config: ModelConfig) -> list[str]:
             return [name]
     if pickles := sorted(name for name in names if name.endswith(PICKLES) and "/" not in name):
         raise UserError(
-            f"model.path={config.path}: its weights are a pickle ({pickles[0]}), which can run code "
-            "when it is read, so it is not; convert it where you trust it: load it with "
+            f"model.path={config.path}: its weights are a pickle ({pickles[0]}), which can run "
+            "code when read, so it is not read; convert it where you trust it: load it with "
             "AutoModelForCausalLM.from_pretrained and write it with save_pretrained(FOLDER)"
         )
     raise UserError(f"model.path={config.path}: there are no weights in it ({WEIGHTS})")
@@ -336,7 +337,7 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
             if "<|endoftext|>" not in _read_json(vocabulary, given.partition("=")[0]):
                 raise UserError(f"{given}: vocab.json has no <|endoftext|>, which ends a text")
             try:
-                return transformers.GPT2TokenizerFast(vocab=str(vocabulary), merges=str(merges))
+                return transformers.GPT2Tokenizer(vocab=str(vocabulary), merges=str(merges))
             except Exception as error:  # the tokenizers library raises bare Exception
                 raise UserError(
                     f"{given}: vocab.json and merges.txt cannot be read ({hub.one_line(error)})"

@@ -129,9 +129,9 @@ class SummarizationModule(pl.LightningModule):
 
     @property
     def epoch(self) -> float:
-        """Passes over the training data so far."""
+        """Passes over the training data, the current batch included."""
         stream: Any = self.trainer.train_dataloader
-        return stream.position / stream.batches_per_epoch
+        return (stream.position + 1) / stream.batches_per_epoch
 
     def on_validation_epoch_start(self) -> None:
         """Validation time is not training time."""

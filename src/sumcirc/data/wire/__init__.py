@@ -6,7 +6,14 @@
 
 from __future__ import annotations
 
-from sumcirc.data.wire.article import FACTS, SPLITS, Span, WireArticle, facts_found, plain_text
+from sumcirc.data.wire.article import (
+    FACTS,
+    SPLITS,
+    Span,
+    WireArticle,
+    facts_found,
+    plain_text,
+)
 from sumcirc.data.wire.generator import article, articles
 from sumcirc.data.wire.kinds import KINDS
 from sumcirc.data.wire.twin import twin

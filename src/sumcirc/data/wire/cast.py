@@ -25,9 +25,13 @@ def draw_cast(kind: Kind, draw: Draw, apart_from: Cast | None = None) -> Cast:
     """Draw an event's values, all different from those of `apart_from`."""
     while True:
         woman = draw.chance(0.5)
-        first, voice_first = draw.pick(lexicon.WOMEN if woman else lexicon.MEN), _first_name(draw)
+        first, voice_first = (
+            draw.pick(lexicon.WOMEN if woman else lexicon.MEN),
+            _first_name(draw),
+        )
         surname, voice = draw.pick(lexicon.SURNAMES), draw.pick(lexicon.SURNAMES)
-        names = draw.shuffled(lexicon.ORGANIZATION_NAMES)[:2]
+        names = draw.shuffled(lexicon.ORGANIZATION_NAMES)
+        patterns = draw.shuffled(kind.organizations)
         setting = draw.pick(kind.settings)
         cast = Cast(
             kind=kind.name,
@@ -38,8 +42,8 @@ def draw_cast(kind: Kind, draw: Draw, apart_from: Cast | None = None) -> Cast:
             place=draw.pick(lexicon.PLACES),
             weekday=draw.pick(lexicon.WEEKDAYS),
             number=format_number(draw.pick(kind.numbers)),
-            organization=draw.pick(kind.organizations).replace("*", names[0]),
-            rival=draw.pick(kind.organizations).replace("*", names[1]),
+            organization=patterns[0].replace("*", names[0]),
+            rival=patterns[1].replace("*", names[1]),
             voice=f"{voice_first} {voice}",
             setting=setting,
         )

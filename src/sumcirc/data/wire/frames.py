@@ -18,24 +18,20 @@ PERSON_QUOTES: tuple[str, ...] = (
 OTHER_QUOTES: tuple[str, ...] = (
     "<{quote},> {source} said",
     "<{quote},> said {source}",
-    "<{quote},> {source} [recalled|told reporters]",
-    "[in the words of|as told by] {source}: <{quote}.>",
+    "<{quote},> {source} told reporters",
+    "in the words of {source}: <{quote}.>",
     "{source} said: <{quote}.>",
 )
 
-ELSEWHERE_SAME_KIND: tuple[str, ...] = (
+THIS_WEEK_SAME_KIND: tuple[str, ...] = (
     "in [an unrelated|a separate|a different] {case}, {clause}",
     "[elsewhere in the region|some distance away|in another part of the country], {clause}",
     "[separately|meanwhile], {clause}",
     "there was no link, officials said, to {a case} in which {clause}",
     "[it is not to be confused with|reports had first mixed it up with] {a case} in which {clause}",
-    "[two months|a year|six weeks|half a year] earlier, {clause}",
-    "the news came [a week|a month|only days] after {clause}",
-    "it [recalled|brought back memories of] {a case} last [spring|autumn], when {clause}",
-    "the last such {case} was [two years ago|last winter], when {clause}",
 )
 
-ELSEWHERE_OTHER_KIND: tuple[str, ...] = (
+THIS_WEEK_OTHER_KIND: tuple[str, ...] = (
     "in other news, {clause}",
     "[elsewhere in the region|some distance away|in another part of the country], {clause}",
     "[separately|meanwhile], {clause}",
@@ -43,12 +39,24 @@ ELSEWHERE_OTHER_KIND: tuple[str, ...] = (
     "on the same page of the local paper: {clause}",
 )
 
-ELSEWHERE_FIRST: tuple[str, ...] = (
+# Behind these the weekday is one of some other week: "on a Friday".
+LONG_AGO_SAME_KIND: tuple[str, ...] = (
+    "[two months|a year|six weeks|half a year] earlier, {clause}",
+    "the news came [a month|two weeks|not long] after {clause}",
+    "it [recalled|brought back memories of] {a case} last [spring|autumn], when {clause}",
+    "the last such {case} was [two years ago|last winter], when {clause}",
+)
+
+LONG_AGO_FIRST: tuple[str, ...] = (
     "[only|just] last month, {clause}",
-    "[a week|ten days|two weeks] ago, {clause}",
+    "[three|five|two] weeks ago, {clause}",
     "it is [barely|only] a month since {clause}",
     "the region had hardly forgotten how {clause}",
     "the papers were still full of {a case} in which {clause}",
 )
 
-ANCHORS: tuple[str, ...] = ("in {where}, ", "back in {where}, ", "in the {where} {case}, ")
+ANCHORS: tuple[str, ...] = (
+    "in {where}, ",
+    "back in {where}, ",
+    "in the {where} {case}, ",
+)

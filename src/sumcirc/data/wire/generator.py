@@ -29,14 +29,15 @@ from sumcirc.data.wire.template import (
 )
 from sumcirc.errors import UserError
 
-WORDS = range(95, 131)  # of a document
+WORDS = range(86, 121)  # of a document
 SENTENCES = range(6, 10)
 SUMMARY_WORDS = range(14, 29)
-CHARACTERS = 760  # of a document at most
+CHARACTERS = 735  # of document and summary together
 _ATTEMPTS = 200
 # Where the second event is told, and how often: before the lead, before the last detail, after it.
+_LATE_FACTS = 0.5  # share of articles whose second sentence isn't a detail
 _PLACES = ("first",) * 3 + ("early",) * 6 + ("late",) * 15
-_ORGANIZATION_SOURCES = ("a spokeswoman for {org}", "a spokesman for {org}", "an official of {org}")
+_OFFICIALS = ("a spokeswoman for {org}", "a spokesman for {org}")
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ def article(split: str, index: int, seed: int = 0) -> WireArticle:
         cast = draw_cast(kind, draw)
     other_kind = kind if draw.chance(0.65) else BY_NAME[draw.pick(KINDS)]
     other = draw_cast(other_kind, draw, apart_from=cast)
-    document, told = _document(kind, cast, other_kind, other, draw)
     summary = tell_summary(cast, draw)
+    room = CHARACTERS - len(summary.text)
+    document, told = _document(kind, cast, other_kind, other, room, draw)
     return WireArticle(
         id=f"{split}-{index:06d}",
         kind=kind.name,
@@ -127,9 +129,9 @@ def tell_summary(cast: Cast, draw: Draw) -> _Text:
 
 
 def _document(
-    kind: Kind, cast: Cast, other_kind: Kind, other: Cast, draw: Draw
+    kind: Kind, cast: Cast, other_kind: Kind, other: Cast, room: int, draw: Draw
 ) -> tuple[_Text, set[str]]:
-    """Tell both events; return the text and which facts of the second event it states."""
+    """Tell both events in `room` characters; return the text and the second event's facts in it."""
     for _ in range(_ATTEMPTS):
         text = _Text()
         told: set[str] = set()
@@ -145,7 +147,7 @@ def _document(
             else:
                 text.add(main.tell(item.template), item.role, cast.facts)
         fits = len(text.sentences) in SENTENCES and len(text.text.split()) in WORDS
-        if fits and len(text.text) <= CHARACTERS:
+        if fits and len(text.text) <= room:
             return text, told
     raise AssertionError(f"kind {kind.name}: no document of {WORDS} words for {cast}")
 
@@ -156,25 +158,38 @@ def _plan(kind: Kind, other_kind: Kind, draw: Draw) -> list[_Item]:
     lead, stated = _lead(kind, draw, anchored=place == "first")
     details = _details(kind, stated, draw)
     others = _second_event(kind, other_kind, place == "first", draw)
-    length = draw.pick((7, 7, 8, 8, 8, 9))
+    length = draw.pick((6, 7, 7, 7, 8, 8))
     free = max(2, length - 1 - len(details) - len(others))
     fillers = _fillers(kind, free, [lead, *details], draw)
-    body = draw.shuffled([_Item("main", template) for template in details] + fillers)
+    body = _ordered([_Item("main", template) for template in details] + fillers, draw)
     if place == "first":
         return [*others, _Item("main", lead), *body]
     last_detail = max(at for at, item in enumerate(body) if item.role == "main")
     if place == "early":
-        positions = [at for at in range(last_detail + 1) if body[at].role != "source"]
+        positions = range(last_detail + 1)
     else:
-        positions = [
-            at
-            for at in range(last_detail + 1, len(body) + 1)
-            if at == len(body) or body[at].role != "source"
-        ]
-    at = draw.pick(positions)
+        positions = range(last_detail + 1, len(body) + 1)
+    fitting = [at for at in positions if at == len(body) or _resumes(body[at])]
+    at = draw.pick(fitting or [len(body)])
     if at < len(body):
         body[at] = _anchored(body[at], kind, draw)
     return [_Item("main", lead), *body[:at], *others, *body[at:]]
+
+
+def _ordered(items: list[_Item], draw: Draw) -> list[_Item]:
+    """Shuffle the sentences behind the lead, mostly so that a filler comes first.
+
+    Two quotes don't stand side by side, where their speakers could be mixed up.
+    """
+    quotes = {"person", "source"}
+    late = draw.chance(_LATE_FACTS)
+    while True:
+        body = draw.shuffled(items)
+        pairs = zip(body, body[1:], strict=False)
+        if not any({one.role, two.role} <= quotes for one, two in pairs) and not (
+            late and body[0].role == "main"
+        ):
+            return body
 
 
 def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
@@ -211,13 +226,14 @@ def _details(kind: Kind, stated: set[str], draw: Draw) -> list[str]:
 
 
 def _second_event(kind: Kind, other_kind: Kind, first: bool, draw: Draw) -> list[_Item]:
-    if first:
-        frame = draw.pick(frames.ELSEWHERE_FIRST)
-    elif other_kind is not kind:
-        frame = draw.pick(frames.ELSEWHERE_OTHER_KIND)
-    else:
-        frame = draw.pick(frames.ELSEWHERE_SAME_KIND)
     clause, _, more = draw.pick(other_kind.elsewhere).partition("||")
+    if first or (other_kind is kind and draw.chance(0.45)):
+        frame = draw.pick(frames.LONG_AGO_FIRST if first else frames.LONG_AGO_SAME_KIND)
+        clause = clause.replace("on {when}", "on a {when}")
+    elif other_kind is kind:
+        frame = draw.pick(frames.THIS_WEEK_SAME_KIND)
+    else:
+        frame = draw.pick(frames.THIS_WEEK_OTHER_KIND)
     case = draw.pick(other_kind.case)
     told = frame.replace("{clause}", clause).replace("{case}", case)
     told = told.replace("{a case}", with_article(case))
@@ -235,18 +251,33 @@ def _fillers(kind: Kind, count: int, rest: list[str], draw: Draw) -> list[_Item]
     items = [_Item("color", template) for template in colors]
     for role in roles:
         if role == "person":
-            frame, quote = draw.pick(frames.PERSON_QUOTES), draw.pick(kind.person_quotes)
+            frame, quote = (
+                draw.pick(frames.PERSON_QUOTES),
+                draw.pick(kind.person_quotes),
+            )
             items.append(_Item(role, frame.replace("{quote}", quote)))
         else:
-            sources = kind.sources if named else _ORGANIZATION_SOURCES
+            official = not named or draw.chance(0.25)
+            sources = _OFFICIALS if official else kind.sources
+            quote = draw.pick(kind.official_quotes if official else kind.other_quotes)
             frame = draw.pick(frames.OTHER_QUOTES).replace("{source}", draw.pick(sources))
-            items.append(_Item(role, frame.replace("{quote}", draw.pick(kind.other_quotes))))
+            items.append(_Item(role, frame.replace("{quote}", quote)))
     return items
+
+
+def _named(item: _Item) -> bool:
+    return bool({"who", "where", "speaker"} & slots_always(item.template))
+
+
+def _resumes(item: _Item) -> bool:
+    """Whether a sentence can stand right behind the second event."""
+    opens_with_phrase = item.template.startswith(("in ", "on ", "by ", "so far", "when "))
+    return _named(item) or not (item.role == "source" or opens_with_phrase)
 
 
 def _anchored(item: _Item, kind: Kind, draw: Draw) -> _Item:
     """Make clear that a sentence behind the second event is about the main one again."""
-    if item.role == "person" or {"who", "where"} & slots_always(item.template):
+    if _named(item):
         return item
     anchor = draw.pick(frames.ANCHORS).replace("{case}", draw.pick(kind.case))
     return _Item(item.role, anchor + item.template)

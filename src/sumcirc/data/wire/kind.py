@@ -26,5 +26,25 @@ class Kind:
     person_quotes: tuple[str, ...]  # said by the person of the event
     other_quotes: tuple[str, ...]  # said by one of `sources`
     sources: tuple[str, ...]
+    official_quotes: tuple[str, ...]  # said on behalf of the organization
     elsewhere: tuple[str, ...]  # a second event as a clause; `||` begins a second sentence
     summaries: tuple[str, ...]  # each states the four key facts once
+
+
+def phrasings(text: str) -> tuple[str, ...]:
+    """Read templates from a block of text, one a line; a deeper line goes on with the one before.
+
+    Raises ValueError for a line left of the first one.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    margin = len(lines[0]) - len(lines[0].lstrip())
+    found: list[str] = []
+    for line in lines:
+        depth = len(line) - len(line.lstrip())
+        if depth > margin:
+            found[-1] += f" {line.strip()}"
+        elif depth == margin:
+            found.append(line.strip())
+        else:
+            raise ValueError(f"phrasing outside the margin: {line!r}")
+    return tuple(found)

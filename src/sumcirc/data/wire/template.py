@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Union
+from functools import cache
 
 from sumcirc.data.wire.article import FACTS
 from sumcirc.data.wire.draw import Draw
@@ -33,17 +32,17 @@ class Slot:
 class Choice:
     """Alternatives, one of which is told."""
 
-    options: tuple[Sequence_, ...]
+    options: tuple[Nodes, ...]
 
 
-Node = Union[str, Slot, Choice]
-Sequence_ = tuple[Node, ...]
+Node = str | Slot | Choice
+Nodes = tuple[Node, ...]
 
 _TOKEN = re.compile(r"[\[\]|]|\{[^{}]*\}|[^\[\]|{}]+")
 
 
-@lru_cache(maxsize=None)
-def parse(template: str) -> Sequence_:
+@cache
+def parse(template: str) -> Nodes:
     """Read a template; raises ValueError where brackets don't match."""
     stack: list[list[list[Node]]] = [[[]]]
     consumed = 0
@@ -68,19 +67,19 @@ def parse(template: str) -> Sequence_:
     return tuple(stack[0][0])
 
 
-@lru_cache(maxsize=None)
+@cache
 def slots_always(template: str) -> frozenset[str]:
     """Slots that every telling of a template contains."""
     return _slots(parse(template), every=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def slots_ever(template: str) -> frozenset[str]:
     """Slots that some telling of a template contains."""
     return _slots(parse(template), every=False)
 
 
-def _slots(nodes: Sequence_, every: bool) -> frozenset[str]:
+def _slots(nodes: Nodes, every: bool) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     for node in nodes:
         if isinstance(node, Slot):
@@ -93,7 +92,7 @@ def _slots(nodes: Sequence_, every: bool) -> frozenset[str]:
 
 def with_article(words: str) -> str:
     """Put `a` or `an` before some words."""
-    sounds_consonant = words.lower().startswith(("uni", "eu", "one", "use"))
+    sounds_consonant = words.lower().startswith(("uni", "uti", "eu", "one", "use"))
     vowel = words[0].lower() in "aeiou" and not sounds_consonant
     return ("an " if vowel or words.lower().startswith(("hour", "honor")) else "a ") + words
 
@@ -168,7 +167,7 @@ class Teller:
         self.clear_pronoun = self._named and not self._names_voice
         return Sentence(text, self._facts, self._names_voice)
 
-    def _tell(self, nodes: Sequence_) -> None:
+    def _tell(self, nodes: Nodes) -> None:
         for index, node in enumerate(nodes):
             if isinstance(node, str):
                 self._say(node)

@@ -8,7 +8,7 @@ alone, and have different right answers. Both conditions are checked by encoding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sumcirc.data.wire import lexicon
@@ -19,7 +19,6 @@ from sumcirc.data.wire.kinds import BY_NAME
 from sumcirc.errors import UserError
 
 Encode = Callable[[str], Sequence[int]]
-_PAIRS = 64  # candidates of person and place that are tried together, each
 
 
 def twin(original: WireArticle, encode: Encode) -> WireArticle:
@@ -31,22 +30,46 @@ def twin(original: WireArticle, encode: Encode) -> WireArticle:
     """
     draw = Draw("twin", original.id, original.document)
     checker = _Checker(original, encode)
-    numbers = (format_number(number) for number in draw.shuffled(BY_NAME[original.kind].numbers))
     found = {
         "when": checker.first("when", draw.shuffled(lexicon.WEEKDAYS)),
-        "how_many": checker.first("how_many", numbers),
+        "how_many": checker.first("how_many", _numbers(original, draw)),
     }
-    surnames = list(checker.fitting("who", draw.shuffled(lexicon.SURNAMES), _PAIRS))
-    places = list(checker.fitting("where", draw.shuffled(lexicon.PLACES), _PAIRS))
     split = split_of(original.entities)
     first_name = original.entities[0].split()[0]
-    for surname in surnames:
-        for place in places:
-            entities = (f"{first_name} {surname}", place, original.entities[2])
-            if split_of(entities) == split:
-                facts = {"who": surname, "where": place, **found}
-                return _finish(original, {role: facts[role] for role in FACTS}, entities, encode)
-    raise _no_candidate(original, "who" if not surnames else "where")
+    surnames = checker.fitting("who", draw.shuffled(lexicon.SURNAMES))
+    places = checker.fitting("where", draw.shuffled(lexicon.PLACES))
+    for surname, place in _pairs(surnames, places):
+        entities = (f"{first_name} {surname}", place, original.entities[2])
+        if split_of(entities) == split:
+            facts = {"who": surname, "where": place, **found}
+            facts = {role: facts[role] for role in FACTS}
+            return _finish(original, facts, entities, checker)
+    raise _no_candidate(original, "who and where")
+
+
+def _numbers(original: WireArticle, draw: Draw) -> Iterator[str]:
+    """Numbers that are usual for the kind of event, then all with as many digits."""
+    digits = len(original.facts["how_many"].replace(",", ""))
+    usual = BY_NAME[original.kind].numbers
+    for numbers in (usual, range(max(2, 10 ** (digits - 1)), 10**digits)):
+        for number in draw.shuffled(numbers):
+            yield format_number(number)
+
+
+def _pairs(first: Iterator[str], second: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """All pairs of two streams, reading no further into either than needed."""
+    rows: list[str] = []
+    columns: list[str] = []
+    while True:
+        row, column = next(first, None), next(second, None)
+        if row is None and column is None:
+            return
+        if column is not None:
+            yield from ((known, column) for known in rows)
+            columns.append(column)
+        if row is not None:
+            yield from ((row, known) for known in columns)
+            rows.append(row)
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,19 @@ class _Text:
     def read(cls, text: str, spans: tuple[Span, ...], encode: Encode) -> _Text:
         places = tuple(_token_range(text, span, encode) for span in spans)
         return cls(text, spans, tuple(encode(text)), places)
+
+    def aligned(self, tokens: Sequence[int], roles: Sequence[str]) -> bool:
+        """Whether a text's tokens differ in these facts alone, and in each mention's first."""
+        if len(tokens) != len(self.tokens):
+            return False
+        free: set[int] = set()
+        for span, (start, end) in zip(self.spans, self.places, strict=True):
+            if span.role in roles:
+                if tokens[start] == self.tokens[start]:
+                    return False
+                free.update(range(start, end))
+        pairs = zip(self.tokens, tokens, strict=True)
+        return all(mine == theirs or at in free for at, (mine, theirs) in enumerate(pairs))
 
 
 def _token_range(text: str, span: Span, encode: Encode) -> tuple[int, int]:
@@ -85,72 +121,51 @@ def _swap(text: str, spans: Sequence[Span], facts: dict[str, str]) -> tuple[str,
     return "".join([*pieces, text[end:]]), tuple(moved)
 
 
-def _aligned(clean: _Text, corrupted: _Text, roles: Sequence[str]) -> bool:
-    """Whether two texts differ in the tokens of these facts alone, and in each one's first."""
-    if len(clean.tokens) != len(corrupted.tokens) or clean.places != corrupted.places:
-        return False
-    free: set[int] = set()
-    for span, (start, end) in zip(clean.spans, clean.places, strict=True):
-        if span.role in roles:
-            if clean.tokens[start] == corrupted.tokens[start]:
-                return False
-            free.update(range(start, end))
-    pairs = zip(clean.tokens, corrupted.tokens, strict=True)
-    return all(mine == theirs or at in free for at, (mine, theirs) in enumerate(pairs))
-
-
 class _Checker:
     """Tries replacements of one fact on both texts of an article."""
 
     def __init__(self, original: WireArticle, encode: Encode) -> None:
         self._original = original
-        self._encode = encode
+        self.encode = encode
         self._words = f"{original.document} {original.summary}"
-        self._texts = [
+        self.texts = [
             _Text.read(original.document, original.salient, encode),
             _Text.read(original.summary, original.answers, encode),
         ]
 
-    def first(self, role: str, candidates: Sequence[str] | Iterator[str]) -> str:
+    def first(self, role: str, candidates: Iterable[str]) -> str:
         """The first candidate that fits; raises UserError if there is none."""
-        for candidate in self.fitting(role, candidates, 1):
+        for candidate in self.fitting(role, candidates):
             return candidate
         raise _no_candidate(self._original, role)
 
-    def fitting(
-        self, role: str, candidates: Sequence[str] | Iterator[str], most: int
-    ) -> Iterator[str]:
-        """Up to `most` of the candidates that can take the place of a fact."""
-        length = len(self._encode(f" {self._original.facts[role]}"))
+    def fitting(self, role: str, candidates: Iterable[str]) -> Iterator[str]:
+        """The candidates that can take the place of a fact."""
+        value = self.encode(f" {self._original.facts[role]}")
         for candidate in candidates:
-            if most and len(self._encode(f" {candidate}")) == length and self._fits(role, candidate):
-                most -= 1
+            tokens = self.encode(f" {candidate}")
+            if len(tokens) == len(value) and tokens[0] != value[0] and self._fits(role, candidate):
                 yield candidate
 
     def _fits(self, role: str, candidate: str) -> bool:
         if mentions(self._words, candidate) or candidate in self._original.distractor.values():
             return False
-        for clean in self._texts:
-            text, spans = _swap(clean.text, clean.spans, {role: candidate})
-            if len(self._encode(text)) != len(clean.tokens):
-                return False
-            if not _aligned(clean, _Text.read(text, spans, self._encode), (role,)):
-                return False
-        return True
+        return all(
+            clean.aligned(
+                self.encode(_swap(clean.text, clean.spans, {role: candidate})[0]), (role,)
+            )
+            for clean in self.texts
+        )
 
 
 def _finish(
-    original: WireArticle, facts: dict[str, str], entities: tuple[str, str, str], encode: Encode
+    original: WireArticle, facts: dict[str, str], entities: tuple[str, str, str], checker: _Checker
 ) -> WireArticle:
     """Put all four facts in, and check once more that the texts align."""
     document, salient = _swap(original.document, original.salient, facts)
     summary, answers = _swap(original.summary, original.answers, facts)
-    for clean, clean_spans, text, spans in (
-        (original.document, original.salient, document, salient),
-        (original.summary, original.answers, summary, answers),
-    ):
-        before, after = _Text.read(clean, clean_spans, encode), _Text.read(text, spans, encode)
-        if not _aligned(before, after, FACTS):
+    for clean, text in zip(checker.texts, (document, summary), strict=True):
+        if not clean.aligned(checker.encode(text), FACTS):
             raise UserError(
                 f"wire twin of {original.id}: this tokenizer encodes the facts of a text"
                 " differently together than one by one; use a byte-level BPE tokenizer"
@@ -178,13 +193,12 @@ def _moved(original: WireArticle, salient: tuple[Span, ...]) -> tuple[Span, ...]
         )
 
     return tuple(
-        Span(offset(span.start), offset(span.end), span.role)
-        for span in original.salient_sentences
+        Span(offset(span.start), offset(span.end), span.role) for span in original.salient_sentences
     )
 
 
 def _no_candidate(original: WireArticle, role: str) -> UserError:
     return UserError(
-        f"wire twin of {original.id}: this tokenizer has no other {role} with the token length of"
-        f" {original.facts[role]!r}; leave this article out, or use the built-in tokenizer"
+        f"wire twin of {original.id}: this tokenizer has no replacement of equal token length for"
+        f" {role} among {original.facts}; leave this article out, or use the built-in tokenizer"
     )
