@@ -6,17 +6,18 @@ A user's mistake ends in one line and exit code 2; a job that fails, in its trac
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import importlib
 import os
-import secrets
 import sys
-import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn
+
+from sumcirc.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,10 +27,6 @@ VERBS = {
     "evaluate": "score the summaries of any model beside lead, random and oracle",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
-
-RUN_VERBS = {"train", "evaluate"}  # those that make a run directory
-MULTIRUN = {"-m", "--multirun"}
-CONF = Path(__file__).resolve().parent / "conf"
 
 USAGE = """\
 usage: sumcirc VERB [overrides]
@@ -43,7 +40,8 @@ usage: sumcirc VERB [overrides]
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,
-`-m` sweeps over comma-separated ones. SUMCIRC_TRACEBACK=1 shows the traceback of every error.
+`-m` sweeps over comma-separated ones. `eval "$(sumcirc --shell-completion install=bash)"` turns on
+tab completion. SUMCIRC_TRACEBACK=1 shows the traceback of every error.
 """
 
 
@@ -70,216 +68,154 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         print(f"sumcirc {__version__}")
         return
-    verb, overrides = arguments[0], arguments[1:]
+    if arguments[0] in ("-sc", "--shell-completion"):
+        complete_line(arguments)
+        return
+    verb = arguments[0]
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        fail(f"`{verb}` is no verb{hint} Verbs: {', '.join(VERBS)}. See `sumcirc --help`.")
-    run_verb(verb, overrides)
+        hint = f", did you mean `{near[0]}`?" if near else ";"
+        fail(f"`{verb}` is no verb{hint} verbs: {', '.join(VERBS)}; see `sumcirc --help`")
+    run_verb(verb, arguments[1:])
 
 
-def run_verb(verb: str, overrides: list[str]) -> None:
-    """Compose conf/VERB.yaml with `overrides` and run the job, translating errors."""
-    from sumcirc.errors import UserError
-
-    show_traceback = bool(os.environ.get("SUMCIRC_TRACEBACK"))
-    # Hydra would print its own summary of an exception and exit; set, it lets them through to us
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+def run_verb(verb: str, arguments: list[str]) -> None:
+    """Run a verb with Hydra's options and overrides, translating errors."""
     try:
-        _run_hydra(verb, overrides)
-    except UserError as error:
-        if show_traceback:
+        launch(verb, arguments)
+    except (UserError, Stopped) as error:
+        if os.environ.get("SUMCIRC_TRACEBACK"):
             raise
-        fail(str(error))
+        fail(str(error), error.code if isinstance(error, Stopped) else 2)
     except KeyboardInterrupt:
         fail("stopped by Ctrl-C", 130)
-    except Exception as error:
-        if show_traceback or not _is_configuration_error(error):
-            raise
-        fail(_configuration_message(error))
 
 
-def _run_hydra(verb: str, overrides: list[str]) -> None:
+@dataclass
+class Outcome:
+    """What became of the jobs of a launch."""
+
+    started: bool = False
+    mistake: UserError | None = None
+    failed: list[str] = field(default_factory=list)
+
+
+def launch(verb: str, arguments: list[str]) -> None:
+    """Check every job that the arguments ask for, then let Hydra run them.
+
+    Raises:
+        UserError: a mistake in what was given; nothing was started, or the one job refused it.
+    """
     import hydra
-    from omegaconf import DictConfig
 
-    from sumcirc import schema
+    from sumcirc import command, configuration
+    from sumcirc.tracking.wandb import check_login
 
-    schema.register()
+    configuration.register()
+    given = command.read(verb, arguments)
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
-    overrides = complete(verb, [_quote(item) for item in overrides])
-    if not any(item.startswith("-") and item not in MULTIRUN for item in overrides):
-        for config in compose_all(verb, overrides):
-            job.check(config)
+    configs = command.compose(given) if given.starts else []
+    for config in configs:
+        if verb in command.RUN_VERBS:
+            check_login(config.logger)
+        job.check(config)
+
+    typed_argv = sys.argv
+    outcome = Outcome()
 
     def application(config: DictConfig) -> None:
-        from hydra.core.hydra_config import HydraConfig
+        # Lightning starts the further processes of distributed training with these words
+        sys.argv = [typed_argv[0], verb, *command.words_of_job(given)]
+        _run(job, config, outcome, given.sweeps)
 
-        job.run(typed(config), Path(HydraConfig.get().runtime.output_dir))
-
-    sys.argv = [f"sumcirc {verb}", *overrides]
-    decorate = hydra.main(version_base="1.3", config_path=str(CONF), config_name=verb)
-    decorate(application)()
-    if MULTIRUN & set(overrides):
-        _print_sweep(compose_all(verb, overrides)[0])
-
-
-def compose_all(verb: str, overrides: list[str]) -> list[Any]:
-    """The configuration of every job that `overrides` ask for, before any of them starts.
-
-    Raises:
-        UserError: a contradiction, or a key that no schema has.
-    """
-    import hydra
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    plain = [item for item in overrides if item not in MULTIRUN]
-    parsed = OverridesParser.create().parse_overrides(plain)
-    jobs = [plain]
-    if len(plain) < len(overrides):
-        jobs = BasicSweeper.split_arguments(parsed, max_batch_size=None)[0]
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return [
-            typed(hydra.compose(config_name=verb, overrides=_without_hydra(job))) for job in jobs
-        ]
+    sys.argv = [f"sumcirc {verb}", *given.overrides, *given.flags]
+    # Hydra would print an exception its own way and exit; set, it lets them through
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    decorate = hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=verb)
+    try:
+        decorate(application)()
+    except Exception as error:
+        if not outcome.started:
+            raise UserError(_before_the_job(error)) from error
+        if not outcome.failed:
+            raise
+    finally:
+        sys.argv = typed_argv
+    if outcome.mistake is not None:
+        raise outcome.mistake
+    if given.starts and given.sweeps and verb in command.RUN_VERBS:
+        _print_sweep(Path(configs[0].runs_dir) / configs[0].sweep.name)
+    if outcome.failed:
+        fail(f"{len(outcome.failed)} of {len(configs)} jobs failed: {', '.join(outcome.failed)}", 1)
 
 
-def typed(config: DictConfig) -> Any:
-    """The configuration as dataclasses.
+def _run(job: ModuleType, config: DictConfig, outcome: Outcome, sweeps: bool) -> None:
+    """Run one job in the folder that Hydra made for it."""
+    from hydra.core.hydra_config import HydraConfig
 
-    Raises:
-        UserError: a value is missing, or a key was forced in with `+`.
-    """
-    from omegaconf import OmegaConf
+    from sumcirc.configuration import typed
 
-    from sumcirc.errors import UserError
-
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"{missing[0]} is not set: give {missing[0]}=VALUE")
-    root = OmegaConf.get_type(config)
-    known = {field.name for field in dataclasses.fields(root)}
-    for key in config:
-        if key not in known:
-            raise UserError(f"{key}: no such setting; see `sumcirc VERB --cfg job`")
-    return OmegaConf.to_object(config)
-
-
-def complete(verb: str, overrides: list[str]) -> list[str]:
-    """Add what a launch decides once: its directory, which keys a multirun varies, what a
-    checkpoint brings along.
-
-    They travel as overrides, so that a launcher on another machine composes the same run.
-
-    Raises:
-        UserError: `resume` beside other overrides, or of something that is no run.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    if verb not in RUN_VERBS:
-        return overrides
-    plain = [item for item in overrides if not item.startswith("-")]
-    parsed = {
-        item.key_or_group: item for item in OverridesParser.create().parse_overrides(plain)
-    }
-    if "resume" in parsed and parsed["resume"].value() is not None:
-        return _resumed(overrides, str(parsed["resume"].value()))
-    brought = []
-    checkpoint = parsed.get("checkpoint")
-    if checkpoint is not None and not checkpoint.is_sweep_override():
-        from sumcirc.tracking.checkpoint_source import overrides_of
-
-        brought = overrides_of(str(checkpoint.value()), set(parsed))
-    added = []
-    if "sweep.name" not in parsed:
-        # two launches in one second must not share a directory
-        added.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
-    varied = sorted(key for key, item in parsed.items() if item.is_sweep_override())
-    if MULTIRUN & set(overrides) and varied:
-        added.append(f"run.varied=[{','.join(varied)}]")
-    return [*brought, *overrides, *added]
+    outcome.started = True
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        job.run(typed(config), folder)
+    except UserError as error:
+        if not sweeps:
+            outcome.mistake = error  # raised once Hydra is through: it adds lines of its own
+            return
+        outcome.failed.append(folder.name)
+        print(f"sumcirc: {folder.name} failed: {error}", file=sys.stderr)
+        raise
+    except Exception:
+        if sweeps:
+            outcome.failed.append(folder.name)
+            print(f"sumcirc: {folder.name} failed:", file=sys.stderr)
+            traceback.print_exc()
+        raise
 
 
-def _resumed(overrides: list[str], path: str) -> list[str]:
-    from sumcirc.errors import UserError
-    from sumcirc.tracking.checkpoint_source import quoted
-    from sumcirc.tracking.run_directory import RunDirectory
+def _before_the_job(error: Exception) -> str:
+    from sumcirc.configuration import one_line
 
-    if len(overrides) > 1:
-        raise UserError(
-            f"resume={path}: a resumed run takes its own configuration, so no other override"
-            " goes with it (to change something, start a new run)"
-        )
-    folder = RunDirectory.open(path).path
-    return [
-        *overrides,
-        f"sweep.name={quoted(folder.resolve().parent.name)}",
-        f"hydra.run.dir={quoted(str(folder))}",
-    ]
-
-
-def _without_hydra(overrides: Sequence[str]) -> list[str]:
-    return [item for item in overrides if not item.startswith(("hydra.", "hydra/"))]
-
-
-def _quote(override: str) -> str:
-    """Quote a value that names an existing path: run names hold commas, which Hydra would split."""
-    from sumcirc.tracking.checkpoint_source import quoted
-
-    key, _, value = override.partition("=")
-    if override.startswith("-") or not value or value[0] in "'\"" or not Path(value).exists():
-        return override
-    return f"{key}={quoted(value)}"
-
-
-def _print_sweep(config: Any) -> None:
-    """The table of a finished multirun."""
-    from rich.console import Console
-
-    from sumcirc.results import sweep_table
-
-    folder = Path(config.runs_dir) / config.sweep.name
-    table = sweep_table(folder)
-    if table is not None:
-        Console().print(table)
-    print(f"run directories and figures: {folder}/*/")
-
-
-def _is_configuration_error(error: Exception) -> bool:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    # Hydra makes the output folder itself: an OSError on a path is the user's, not ours
-    from_hydra = "hydra" in _raised_in(error)
-    return isinstance(error, (HydraException, OmegaConfBaseException)) or (
-        isinstance(error, OSError) and from_hydra
-    )
-
-
-def _raised_in(error: Exception) -> str:
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    own = [name for name in files if "/hydra/" in name or "/sumcirc/" in name]
-    return own[-1] if own else ""
-
-
-def _configuration_message(error: BaseException) -> str:
-    """One line from a Hydra or OmegaConf error: its own words, then those of its causes."""
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.filename:
         return (
             f"can't write {error.filename} ({error.strerror}): choose another folder with"
             " runs_dir=FOLDER"
         )
-    lines: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        lines += [line.strip(" .") for line in str(cause).splitlines() if _is_news(line)]
-        cause = cause.__cause__
-    return "; ".join(dict.fromkeys(line for line in lines if line))
+    return one_line(error)
 
 
-def _is_news(line: str) -> bool:
-    """Leave out where Hydra looked and OmegaConf's internal names."""
-    return not line.strip().startswith(
-        ("full_key:", "object_type=", "reference_type=", "Config search path", "provider=", "To ")
-    )
+def _print_sweep(folder: Path) -> None:
+    """The tables of a finished multirun."""
+    from sumcirc.results import print_table, sweep_tables
+
+    for table in sweep_tables(folder):
+        print_table(table)
+    print(f"run directories and figures: {folder}/*/")
+
+
+def complete_line(arguments: list[str]) -> None:
+    """Answer the shell's `sumcirc --shell-completion query=bash` and install=bash.
+
+    Hydra's completion knows commands without verbs: the verb is completed here, then left out of
+    the line that Hydra sees.
+    """
+    import hydra
+
+    from sumcirc import command, configuration
+
+    words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
+    asks = any(word.startswith("query=") for word in arguments)
+    verb = words[1] if len(words) > 1 else ""
+    if asks and verb not in VERBS:
+        print(" ".join(name for name in VERBS if name.startswith(verb)))
+        return
+    if asks:
+        os.environ["COMP_LINE"] = f"sumcirc {words[2] if len(words) > 2 else ''}"
+    configuration.register()
+    typed_argv, sys.argv = sys.argv, ["sumcirc", *arguments]
+    name = verb if asks else next(iter(VERBS))
+    try:
+        hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=name)(print)()
+    finally:
+        sys.argv = typed_argv

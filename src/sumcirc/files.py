@@ -1,6 +1,7 @@
 """The one place files are written: to a temporary name, flushed to disk, then renamed.
 
-A reader finds the old file or the new one, never half of either, also after `kill -9` or a full disk.
+A reader finds the old file or the new one, never half of either, also after `kill -9` or a full
+disk.
 """
 
 from __future__ import annotations
@@ -10,32 +11,33 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import UserError
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place of `path`.
 
     Raises:
         UserError: the disk is full or the folder can't be written; what was there before stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(_explain(error, path)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    temporary = _beside(path, "tmp")
+    with _explained(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+            _flush_to_disk(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,22 +51,39 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, text + "\n")
 
 
-def write_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary folder beside `path`, then put it in place of `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary folder beside `path`, then put it in place of `path`.
+
+    The old folder is moved aside first and deleted last, so it is lost in no case; a process killed
+    between the two renames leaves `path` missing.
+
+    Raises:
+        UserError: the disk is full, the folder can't be written, or it holds the current folder.
+    """
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UserError(
+            f"{path}: holds the current folder, so it can't be replaced; choose another"
+        )
+    temporary, old = _beside(path, "tmp"), _beside(path, "old.tmp")
+    with _explained(path):
+        try:
+            _remove(temporary)
+            temporary.mkdir(parents=True)
+            write(temporary)
+            for file in temporary.rglob("*"):
                 _flush_to_disk(file)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(_explain(error, path)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+            _flush_to_disk(path.parent)
+        finally:
+            _remove(temporary)
+        _remove(old)
 
 
 def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -96,13 +115,10 @@ class MetricsFile:
             writer.writerow(self.HEADER)
         for name, value in metrics.items():
             writer.writerow((step, name, repr(float(value))))
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(buffer.getvalue())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise UserError(_explain(error, self.path)) from error
+        with _explained(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
 
     @property
     def size(self) -> int:
@@ -110,10 +126,19 @@ class MetricsFile:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Drop what was written after the file was `size` bytes long."""
+        """Drop what was written after the file was `size` bytes long.
+
+        Raises:
+            UserError: the file is shorter than that, so it is not the one that was written.
+        """
+        if self.size < size:
+            raise UserError(
+                f"{self.path}: has {self.size} bytes, its checkpoint says {size}; put the file"
+                " back, or start a new run"
+            )
         if size == 0:
             self.path.unlink(missing_ok=True)
-        elif self.path.exists():
+        else:
             os.truncate(self.path, size)
 
 
@@ -121,18 +146,32 @@ def read_metrics(path: Path) -> list[tuple[int, str, float]]:
     """The (step, metric, value) lines of a metrics file; a torn last line is left out."""
     if not path.exists():
         return []
-    with open(path, encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return [(int(row[0]), row[1], float(row[2])) for row in rows if len(row) == 3 and row[2]]
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    rows = list(csv.reader(io.StringIO(whole)))[1:]
+    return [(int(step), metric, float(value)) for step, metric, value in rows]
+
+
+LEFTOVER = re.compile(r"\..+\.\d+\.(old\.)?tmp")  # `_beside`
 
 
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files that a killed process left in `folder` and its subfolders."""
-    for leftover in folder.rglob(".*.tmp"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+    for leftover in list(folder.rglob(".*.tmp")):
+        if LEFTOVER.fullmatch(leftover.name):
+            _remove(leftover)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -143,11 +182,37 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(error: OSError, path: Path) -> str:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if full:
-        return (
-            f"no room to write {path} ({error.strerror}): what was there before is intact;"
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into a UserError about `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        code = _error_number(error)
+        if code is None:
+            raise
+        reason = os.strerror(code)
+        if code not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise UserError(
+                f"can't write {path} ({reason}): choose another folder with runs_dir=FOLDER"
+            ) from error
+        raise UserError(
+            f"no room to write {path} ({reason}): what was there before is intact;"
             " free some space, then continue with `sumcirc train resume=RUN_DIR`"
-        )
-    return f"can't write {path} ({error.strerror}): choose another folder with runs_dir=FOLDER"
+        ) from error
+
+
+def _error_number(error: BaseException) -> int | None:
+    """The system's error number behind an exception; None where there is none.
+
+    torch's zip writer hides it in the context of a RuntimeError, safetensors and tokenizers (Rust)
+    in their text.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        return error.__context__.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

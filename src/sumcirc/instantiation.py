@@ -29,6 +29,9 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
         raise UserError(f"{setting}: needs `_target_`, the class to make")
     for target in _targets(spec):
         _admit(setting, target)
+    if _holds_interpolation(spec):
+        # resolved by `instantiate`, it could turn into a `_target_` that was not looked at
+        raise UserError(f"{setting}: holds an interpolation ($" + "{...}); give its value")
     try:
         return instantiate(dict(spec), _convert_="all")
     except InstantiationException as error:
@@ -42,6 +45,14 @@ def _targets(spec: Any) -> list[str]:
     if isinstance(spec, list):
         return [name for value in spec for name in _targets(value)]
     return []
+
+
+def _holds_interpolation(spec: Any) -> bool:
+    if isinstance(spec, Mapping):
+        return any(_holds_interpolation(part) for part in (*spec, *spec.values()))
+    if isinstance(spec, list):
+        return any(map(_holds_interpolation, spec))
+    return isinstance(spec, str) and "${" in spec
 
 
 def _admit(setting: str, target: str) -> None:

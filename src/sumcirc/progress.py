@@ -28,7 +28,7 @@ def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
         nonlocal so_far, last
         so_far += done
         now = time.monotonic()
-        if now - last >= INTERVAL and so_far < total:
+        if now - last >= INTERVAL and 0 < so_far < total:
             last = now
             left = (now - began) / so_far * (total - so_far)
             shown = time.strftime("%H:%M:%S", time.gmtime(left))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
 
 FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
+WIDTH = 200  # characters of a table in a pipe or file
 BASE = "base"  # the model before training
 TRAINED = "trained"  # the system that a training run made; its row carries the run's name
 
@@ -51,7 +52,9 @@ class Scoreboard:
     def add_baselines(self) -> None:
         """Score lead, random and oracle sentences."""
         documents, config = self.corpus.documents, self.config.evaluation
-        for name, evaluation in evaluate_baselines(documents, config, self.config.data.seed).items():
+        for name, evaluation in evaluate_baselines(
+            documents, config, self.config.data.seed
+        ).items():
             self.systems[name] = self._with_facts(evaluation)
 
     def add(self, name: str, model: Any, once: bool = False) -> None:
@@ -76,7 +79,7 @@ class Scoreboard:
         from sumcirc.data.wire import article_of, facts_found
 
         for record in evaluation.records:
-            found = facts_found(article_of(record["id"]), record["prediction"])
+            found = facts_found(article_of(record["id"], self.config.data.seed), record["prediction"])
             record |= {f"fact_{role}": float(is_there) for role, is_there in found.items()}
             record["facts"] = sum(found.values()) / len(found)
         return replace(evaluation, measures=(*evaluation.measures, *FACTS))
@@ -110,8 +113,6 @@ def conclude(
         facts: the run's own final values.
         trained: folder of what was trained, to log as an artifact.
     """
-    from rich.console import Console
-
     from sumcirc.figures.training import draw_loss, draw_scores
     from sumcirc.tracking import wandb
 
@@ -121,7 +122,7 @@ def conclude(
         for name, evaluation in systems.items()
     }
     items = board.corpus.fingerprint if board else None
-    summary = {**facts, "items": items, "systems": scores}
+    summary = {**facts, "model": config.model.name, "items": items, "systems": scores}
     if systems:
         records = (record for evaluation in systems.values() for record in evaluation.records)
         write_table(directory.documents_file, records)
@@ -130,13 +131,25 @@ def conclude(
         draw_loss(directory.metrics.path, directory.figures / "loss.png")
     write_json(directory.summary_file, summary)
     if wandb_logger is not None:
-        wandb.log_results(wandb_logger, summary, board.samples(config.logger.samples) if board else [])
+        wandb.log_results(
+            wandb_logger, summary, board.samples(config.logger.samples) if board else []
+        )
         if trained is not None and wandb.wants_artifact(config.logger):
             wandb.log_folder(wandb_logger, config.run.name, "model", trained)
     if systems:
-        Console().print(comparison_table(rows(summary, config.run.name)))
+        print_table(comparison_table(rows(summary, config.run.name)))
     print(f"run directory: {directory.path}")
     print(f"figures: {directory.figures}")
+
+
+def print_table(table: Table) -> None:
+    """Print a table; where output is no terminal, at its full width."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table)
 
 
 def read_summary(directory: RunDirectory) -> dict[str, Any]:
@@ -171,27 +184,28 @@ def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
     return found
 
 
-def sweep_table(folder: Path) -> Table | None:
-    """One table of all finished runs of a sweep; None where none has scores.
+def sweep_tables(folder: Path) -> list[Table]:
+    """The finished runs of a sweep side by side: one table for each set of items that was scored.
 
-    Systems that several runs share (baselines, the base) stand there once.
-
-    Raises:
-        UserError: runs were scored on different items, so their rows can't stand in one table.
+    Systems that runs share stand there once: the baselines, and the base of each model.
     """
-    found: dict[str, Row] = {}
-    items: dict[str, str] = {}
+    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for file in sorted(folder.glob("*/summary.json")):
-        directory = RunDirectory(file.parent)
-        summary = read_summary(directory)
-        if summary.get("systems"):
-            items[directory.path.name] = summary["items"]
-            for row in rows(summary, directory.path.name):
-                found.setdefault(row.system, row)
-    if len(set(items.values())) > 1:
-        raise UserError(f"{folder}: its runs were scored on different items: {sorted(items)}")
-    shared = [row for name, row in found.items() if name not in items]
-    own = [row for name, row in found.items() if name in items]
-    if not own:
-        return None
-    return comparison_table([*shared, *own], title=f"{folder}")
+        summary = read_summary(RunDirectory(file.parent))
+        if summary["systems"]:
+            found.setdefault(summary["items"], []).append((file.parent.name, summary))
+    tables = []
+    for runs in found.values():
+        several = len({summary["model"] for _, summary in runs}) > 1
+        shared: dict[str, Row] = {}
+        own: list[Row] = []
+        for label, summary in runs:
+            for row in rows(summary, label):
+                if row.system == label:
+                    own.append(row)
+                    continue
+                if row.system == BASE and several:
+                    row = replace(row, system=f"{BASE} {summary['model']}")
+                shared.setdefault(row.system, row)
+        tables.append(comparison_table([*shared.values(), *own], title=f"{folder}"))
+    return tables

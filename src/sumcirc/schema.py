@@ -6,12 +6,11 @@ when `OmegaConf.to_object` builds it, before anything heavy is imported.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 
 from sumcirc.errors import UserError
 
@@ -148,9 +147,7 @@ class AdaptationConfig:
             self.alpha is None or self.alpha > 0,
             f"adaptation.alpha={self.alpha}: must be positive, or null for twice the rank",
         )
-        _require(
-            0 <= self.dropout < 1, f"adaptation.dropout={self.dropout}: must lie in [0, 1)"
-        )
+        _require(0 <= self.dropout < 1, f"adaptation.dropout={self.dropout}: must lie in [0, 1)")
 
     def _check_layers(self) -> None:
         layers = self.layers
@@ -163,9 +160,7 @@ class AdaptationConfig:
             f"{shown}: must be `all` or a list of layer indices such as [2,3,5]",
         )
         _require(bool(layers), f"{shown}: the list is empty; name a layer, or use `all`")
-        _require(
-            min(layers) >= 0, f"{shown}: negative indices are not taken; layers count from 0"
-        )
+        _require(min(layers) >= 0, f"{shown}: negative indices are not taken; layers count from 0")
         _require(len(set(layers)) == len(layers), f"{shown}: a layer is named twice")
 
 
@@ -244,9 +239,7 @@ class EvaluationConfig:
             0 < self.confidence < 1,
             f"evaluation.confidence={self.confidence}: must lie between 0 and 1",
         )
-        _require(
-            self.sentences > 0, f"evaluation.sentences={self.sentences}: must be 1 or more"
-        )
+        _require(self.sentences > 0, f"evaluation.sentences={self.sentences}: must be 1 or more")
 
 
 class Schedule(Enum):
@@ -317,6 +310,16 @@ class TrainerConfig:
         for name in ("max_steps", "validate_every", "threads"):
             value = getattr(self, name)
             _require(value is None or value > 0, f"trainer.{name}={value}: must be 1 or more")
+        devices = self.devices
+        number = isinstance(devices, int) and not isinstance(devices, bool)
+        indices = isinstance(devices, list) and all(type(index) is int for index in devices)
+        _require(
+            (number and (devices == -1 or devices > 0))
+            or (indices and bool(devices))
+            or devices == "auto",
+            f"trainer.devices={devices}: must be a number, a list of device indices such as [0,1],"
+            " or `auto`",
+        )
         _require(
             self.keep_checkpoints == -1 or self.keep_checkpoints > 0,
             f"trainer.keep_checkpoints={self.keep_checkpoints}: must be 1 or more, or -1 for all",
@@ -418,62 +421,16 @@ class PretrainConfig:
     """conf/pretrain.yaml: `sumcirc pretrain`, which makes the built-in model."""
 
     out: str = MISSING  # folder to write
-    vocabulary: int = 2048
+    vocabulary: int = 4096
     layers: int = 6
     heads: int = 4
     width: int = 128
     context: int = 256
     articles: int = 40000
-    echo_steps: int = 1800  # warm-up on repeated random tokens
-    steps: int = 4000  # articles and bulletins, every fourth step an echo batch
-    batch_size: int = 32
+    echo_steps: int = 4000  # at most; the warm-up on repeated random tokens ends when it is learnt
+    steps: int = 3000  # articles and bulletins, every fourth step an echo batch
+    batch_size: int = 16  # rows of `context` tokens
     echo_learning_rate: float = 1e-3
     learning_rate: float = 6e-4
     threads: Optional[int] = None
     seed: int = 0
-
-
-def run_name(*, _root_: Any) -> str:
-    """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
-    config = _root_
-    parts = [config.model.name, config.data.name]
-    adaptation = OmegaConf.select(config, "adaptation")
-    known = {"model", "data", "adaptation", "seed", "model.path"}
-    if adaptation is not None:
-        parts.append(adaptation.kind.value)
-        if adaptation.kind is Adaptation.lora:
-            layers = adaptation.layers
-            parts.append(layers if isinstance(layers, str) else ",".join(map(str, layers)))
-            if list(adaptation.modules) != list(MODULES):
-                parts.append("+".join(adaptation.modules))
-            size = adaptation.rank
-            parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
-            known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
-    for key in config.run.varied:
-        if key not in known:
-            value = str(OmegaConf.select(config, key)).replace("/", "_")
-            parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
-    parts.append(f"s{config.seed}")
-    return "-".join(parts)
-
-
-def register() -> None:
-    """Put the schemas and resolvers where Hydra finds them; may be called again."""
-    from hydra.core.config_store import ConfigStore
-
-    OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
-    store = ConfigStore.instance()
-    for name, node in (
-        ("train_schema", TrainConfig),
-        ("evaluate_schema", EvaluateConfig),
-        ("pretrain_schema", PretrainConfig),
-    ):
-        store.store(name=name, node=node)
-
-
-def _cache_dir() -> str:
-    """The user's cache folder (XDG), or $SUMCIRC_CACHE."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")

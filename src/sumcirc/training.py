@@ -17,11 +17,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from sumcirc.callbacks.checkpoint import ResumableCheckpoint, checkpoints
+from sumcirc.callbacks.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
 from sumcirc.callbacks.progress import progress_callback
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
 from sumcirc.instantiation import build
+from sumcirc.modeling.adaptation import checkpoint_activations
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.schema import Precision, TrainConfig, TrainerConfig
 from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
@@ -43,7 +44,7 @@ def check_trainer(config: TrainConfig) -> None:
     """
     trainer = config.trainer
     check_accelerator(trainer)
-    if trainer.precision is Precision.fp16 and not torch.cuda.is_available():
+    if trainer.precision is Precision.fp16 and device(trainer).type == "cpu":
         raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
     if trainer.strategy == "fsdp" and config.evaluation.at_end:
         raise UserError(
@@ -73,10 +74,12 @@ def check_accelerator(config: TrainerConfig) -> None:
 
 
 def device(config: TrainerConfig) -> torch.device:
-    """Where inference outside of training runs."""
-    if config.accelerator == "cpu":
+    """Where inference outside of training runs: the first device of training."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if config.accelerator == "cpu" or found is None:
         return torch.device("cpu")
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    devices = config.devices
+    return torch.device(found.type, devices[0] if isinstance(devices, list) else 0)
 
 
 def set_threads(config: TrainerConfig) -> None:
@@ -155,8 +158,7 @@ def fit(
         TrainingDiverged: the loss is no longer a finite number; the last checkpoint stays.
     """
     if config.trainer.gradient_checkpointing:
-        # the re-entrant kind gives no gradient to adapters on a frozen base
-        model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+        checkpoint_activations(model)
     saved = checkpoints(run.checkpoints)
     with quiet():
         trainer = make_trainer(config, data, run, wandb_logger)
@@ -172,7 +174,7 @@ def fit(
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if saved and f"{total:06d}" in saved[-1].name:
+        if saved and saved[-1] == checkpoint_file(run.checkpoints, total):
             return trainer, module
         if trainer.global_step % validation_interval(data, trainer):
             trainer.validate(module, datamodule=data, verbose=False)

@@ -53,14 +53,15 @@ class ResumableCheckpoint(pl.Callback):
         """
         assert isinstance(module, SummarizationModule)
         module.running_loss()
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad and not torch.isfinite(parameter).all():
-                raise TrainingDiverged(
-                    f"{name} holds values that are not finite at step {trainer.global_step}:"
-                    " lower optimizer.learning_rate"
-                )
         step = trainer.global_step
-        path = self.run.checkpoints / f"step-{step:06d}.ckpt"
+        finite = all(torch.isfinite(p).all() for p in module.parameters() if p.requires_grad)
+        # all processes stop, or none: those that went on would wait for the others
+        if not trainer.strategy.reduce_boolean_decision(finite, all=True):
+            raise TrainingDiverged(
+                f"weights are no longer finite numbers at step {step}: lower"
+                " optimizer.learning_rate"
+            )
+        path = checkpoint_file(self.run.checkpoints, step)
         trainer.save_checkpoint(path, weights_only=False)
         self._saved = step
         if trainer.is_global_zero and self.keep != -1:
@@ -84,9 +85,14 @@ class ResumableCheckpoint(pl.Callback):
             self.run.metrics.cut(checkpoint["metrics_size"])
 
 
+def checkpoint_file(folder: Path, step: int) -> Path:
+    """The checkpoint of an optimizer step."""
+    return folder / f"step-{step:06d}.ckpt"
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*.ckpt"))
+    return sorted(folder.glob("step-*.ckpt"), key=lambda file: int(file.stem.split("-")[1]))
 
 
 def generators() -> dict[str, Any]:

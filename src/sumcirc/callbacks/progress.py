@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -45,7 +46,7 @@ class ProgressLines(pl.Callback):
         self._last = now
         began, first = self._began
         per_batch = (now - began) / (batch_index + 1 - first)
-        left = time.strftime("%H:%M:%S", time.gmtime(per_batch * (total - batch_index - 1)))
+        left = timedelta(seconds=round(per_batch * (total - batch_index - 1)))
         accumulate = trainer.accumulate_grad_batches
         loss = float(outputs["loss"]) * accumulate
         step, steps = (batch_index + 1) // accumulate, total // accumulate

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sumcirc.data.encoding import EncodedPair
+from sumcirc.errors import UserError
 
 POOL = 50  # batches sorted together
 
@@ -76,7 +77,8 @@ def bucketed_order(
     if buckets:
         pool = POOL * batch_size
         pools = [order[i : i + pool] for i in range(0, len(order), pool)]
-        order = np.concatenate([p[np.argsort(np.take(lengths, p), kind="stable")] for p in pools])
+        sizes = np.asarray(lengths)
+        order = np.concatenate([p[np.argsort(sizes[p], kind="stable")] for p in pools])
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     positions = random.permutation(len(batches)) if buckets else np.arange(len(batches))
     return [batches[i].tolist() for i in positions]
@@ -157,16 +159,26 @@ def batches_per_epoch(items: int, global_batch: int) -> int:
 class EvaluationBatches:
     """Every item once, sorted by length; across processes each takes its share.
 
-    Every process gets the same number of batches, since a collective call in one waits for all.
+    Every process gets the same number of batches, since a collective call in one waits for all;
+    so with `batch_size` 1 and shares that differ by one item, one batch holds two.
+
+    Raises:
+        UserError: there are fewer items than processes.
     """
 
     def __init__(
         self, pairs: Sequence[EncodedPair], batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
+        smallest_share = len(pairs) // world_size
+        if smallest_share == 0:
+            raise UserError(
+                f"data.validation: {len(pairs)} items for {world_size} processes; take more"
+                " items, or lower trainer.devices"
+            )
         share = sorted(pairs, key=len)[rank::world_size]
-        largest_share = -(-len(pairs) // world_size)
-        pieces = np.array_split(np.arange(len(share)), -(-largest_share // batch_size))
-        self.batches = [[share[i] for i in piece] for piece in pieces if len(piece)]
+        count = min(smallest_share, -(-len(pairs) // (world_size * batch_size)))
+        pieces = np.array_split(np.arange(len(share)), count)
+        self.batches = [[share[i] for i in piece] for piece in pieces]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from sumcirc.data.batches import EvaluationBatches, TrainingStream, batches_per_epoch
-from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.data.documents import Corpus, read_corpus
+from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.progress import counted
 from sumcirc.schema import DataConfig, TrainerConfig
 
@@ -21,7 +21,12 @@ class SummarizationData(pl.LightningDataModule):
     """
 
     def __init__(
-        self, config: DataConfig, trainer: TrainerConfig, encoder: Encoder, cache: Path | None, seed: int
+        self,
+        config: DataConfig,
+        trainer: TrainerConfig,
+        encoder: Encoder,
+        cache: Path | None,
+        seed: int,
     ) -> None:
         super().__init__()
         self.config = config
@@ -54,13 +59,17 @@ class SummarizationData(pl.LightningDataModule):
         return found
 
     def steps(self, world_size: int) -> tuple[int, int]:
-        """(optimizer steps of one pass over the data, optimizer steps of the run)."""
+        """(optimizer steps of one pass over the data, optimizer steps of the run).
+
+        Where accumulation does not divide the batches, both are rounded up: the run then reads a
+        few items of the next pass, rather than leaving out some of the last.
+        """
         config = self.trainer_config
-        batches = batches_per_epoch(
-            len(self.encoded["train"].pairs), config.batch_size * world_size
-        )
-        epoch = max(1, batches // config.accumulate)
-        return epoch, config.max_steps or epoch * config.max_epochs
+        items = len(self.encoded["train"].pairs)
+        batches = batches_per_epoch(items, config.batch_size * world_size)
+        epoch = -(-batches // config.accumulate)
+        total = -(-batches * config.max_epochs // config.accumulate)
+        return epoch, config.max_steps or total
 
     def train_dataloader(self) -> TrainingStream:
         """All batches of the run as one stream."""

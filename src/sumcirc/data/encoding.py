@@ -12,15 +12,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
-from sumcirc.schema import EncodingConfig
 from sumcirc.files import write_file
+from sumcirc.schema import EncodingConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,7 +75,9 @@ class Encoder:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, config: EncodingConfig, context: int
     ) -> None:
-        if tokenizer.eos_token_id is None:
+        bos: Any = tokenizer.bos_token_id
+        eos: Any = tokenizer.eos_token_id
+        if eos is None:
             raise UserError(
                 "the tokenizer has no EOS token, so a summary's end can't be learnt; give one"
                 " that has with model.tokenizer=FOLDER_OR_ID"
@@ -87,18 +89,19 @@ class Encoder:
         self.tokenizer = tokenizer
         self.config = config
         self.max_length = config.max_length or context
-        self.eos = int(tokenizer.eos_token_id)
+        self.eos = int(eos)
         self._before, self._after = config.prompt.split("{document}")
+        self._summary_before, self._summary_after = config.summary.split("{summary}")
         with_special = tokenizer("a").input_ids
-        starts_with_bos = bool(with_special) and with_special[0] == tokenizer.bos_token_id
-        self._bos = [int(tokenizer.bos_token_id)] if starts_with_bos else []
+        self._bos = [int(bos)] if with_special[:1] == [bos] else []
+        self._frame = tuple(self._wrap(""))  # the prompt of an empty document
 
     def _tokens(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
 
     def summary(self, text: str) -> list[int]:
         """Tokens of a summary with EOS."""
-        return [*self._tokens(self.config.summary.format(summary=text)), self.eos]
+        return [*self._tokens(f"{self._summary_before}{text}{self._summary_after}"), self.eos]
 
     def prompt(self, document: str, room: int) -> Prompt:
         """Tokens of the prompt in at most `room` tokens; only the document is cut.
@@ -109,11 +112,11 @@ class Encoder:
         whole = self._wrap(document)
         if len(whole) <= room:
             return Prompt(tuple(whole), cut=False)
-        frame = len(self._wrap(""))
-        if frame > room:
+        if len(self._frame) > room:
             raise UserError(
-                f"encoding.prompt takes {frame} tokens where {room} are left of"
-                f" {self.max_length}: shorten it, or lower generation.max_new_tokens"
+                f"encoding.prompt takes {len(self._frame)} tokens where {max(room, 0)} are left of"
+                f" {self.max_length}: shorten it, lower generation.max_new_tokens, or raise"
+                " encoding.max_length"
             )
         return Prompt(tuple(self._cut(document, room)), cut=True)
 
@@ -131,13 +134,15 @@ class Encoder:
         return self._wrap(first[: best or 0])
 
     def pair(self, item: Document) -> EncodedPair | None:
-        """A training sequence, or None where the summary leaves no room for a prompt."""
+        """A training sequence, or None where the summary leaves the document no room."""
         summary = self.summary(item.references[0])
         room = self.max_length - len(summary)
         longest = self.config.max_summary_tokens + 1
-        if len(summary) > longest or room < len(self._wrap("")) + 1:
+        if len(summary) > longest or room <= len(self._frame):
             return None
         prompt = self.prompt(item.document, room)
+        if prompt.ids == self._frame:  # not even the first character fits
+            return None
         ids = np.array([*prompt.ids, *summary], dtype=np.int32)
         return EncodedPair(item.id, ids, len(prompt.ids), prompt.cut)
 
@@ -153,7 +158,11 @@ class Encoder:
         Raises:
             UserError: no pair is left (`what` names the split's setting).
         """
-        file = cache / f"{self._key(corpus)}.npz" if cache else None
+        fingerprint = self.fingerprint
+        file = None
+        if cache is not None and fingerprint is not None:
+            key = hashlib.sha256(f"{fingerprint} {corpus.fingerprint}".encode()).hexdigest()
+            file = cache / f"{key[:32]}.npz"
         if file is not None and file.exists():
             if progress is not None:
                 progress(len(corpus.documents))
@@ -179,11 +188,15 @@ class Encoder:
             write_file(file, lambda temporary: _write(temporary, encoded))
         return encoded
 
-    def _key(self, corpus: Corpus) -> str:
+    @property
+    def fingerprint(self) -> str | None:
+        """A hash of all that decides the tokens; None for a tokenizer that can't be written out."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        tokenizer = backend.to_str() if backend is not None else repr(self.tokenizer)
-        parts = [FORMAT, corpus.fingerprint, tokenizer, asdict(self.config), self.max_length]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+        if backend is None:
+            return None
+        ends = [self._bos, self.eos]
+        parts = [FORMAT, backend.to_str(), ends, asdict(self.config), self.max_length]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _last_that(holds: Callable[[int], bool], size: int) -> int | None:

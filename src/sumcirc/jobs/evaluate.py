@@ -7,8 +7,12 @@ sentences stand beside it on the same documents.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sumcirc.schema import EvaluateConfig
+
+if TYPE_CHECKING:
+    from sumcirc.tracking.run_directory import RunDirectory
 
 
 def check(config: EvaluateConfig) -> None:
@@ -46,15 +50,17 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.loading import load_tokenizer
     from sumcirc.modeling.restoring import load_checkpoint
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.summaries.scoring import check_room
     from sumcirc.tracking.session import Clock, plain
     from sumcirc.tracking.wandb import wandb_run
     from sumcirc.training import device, set_threads
 
     clock = Clock()
     set_threads(config.trainer)
-    model = load_checkpoint(config).to(device(config.trainer))
+    model = load_checkpoint(config)
     tokenizer = load_tokenizer(config.model)
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
+    check_room(encoder, config.generation)
     board = Scoreboard(config, encoder, Path(config.cache_dir) / "summaries")
     with wandb_run(
         config.logger,
@@ -68,5 +74,6 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     ) as wandb_logger:
         with clock.phase("evaluate"):
             board.add_baselines()
+            model.to(device(config.trainer))  # type: ignore[arg-type]
             board.add(TRAINED if config.checkpoint else BASE, model)
         conclude(directory, config, board, {"seconds": clock.seconds}, wandb_logger)

@@ -55,12 +55,11 @@ def run(config: PretrainConfig, folder: Path) -> None:
 
     began = last = time.monotonic()
 
-    def report(step: int, steps: int, echo: bool, loss: float) -> None:
+    def report(step: int, steps: int, kind: str, loss: float) -> None:
         nonlocal last
         if time.monotonic() - last > 5 or step == steps:
             last = time.monotonic()
             left = (last - began) / step * (steps - step)
-            kind = "echo" if echo else "text"
             print(f"step {step}/{steps}, {kind} loss {loss:.3f}, {left:.0f} s left", flush=True)
 
     model, tokenizer = pretrain(config, report)

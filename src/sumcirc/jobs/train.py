@@ -6,12 +6,15 @@ train; save; score what was trained.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.schema import Adaptation, TrainConfig
 
 if TYPE_CHECKING:
+    from pytorch_lightning.loggers import WandbLogger
+
     from sumcirc.tracking.run_directory import RunDirectory
 
 
@@ -41,12 +44,19 @@ def check(config: TrainConfig) -> None:
 def run(config: TrainConfig, folder: Path) -> None:
     """Train in the run directory `folder`, or continue the one that `config.resume` names."""
     from sumcirc.files import remove_leftovers
+    from sumcirc.processes import is_main_process
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import plain, running, stored_config
 
+    directory = RunDirectory(folder)
+    resumed = config.resume is not None
     if config.resume:
         directory = RunDirectory.open(config.resume)
         config = stored_config(directory, TrainConfig)
+    if not is_main_process():
+        _train(config, directory)
+        return
+    if resumed:
         status = directory.status()
         if status["state"] == "done":
             print(f"{directory.path}: is done; nothing to resume")
@@ -69,10 +79,11 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_model, load_tokenizer
     from sumcirc.modeling.saving import save_trained
-    from sumcirc.results import TRAINED, Scoreboard, conclude
-    from sumcirc.tracking.session import Clock, plain
-    from sumcirc.tracking.wandb import wandb_run
-    from sumcirc.training import fit, set_threads
+    from sumcirc.processes import is_main_process, other_processes
+    from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.summaries.scoring import check_room
+    from sumcirc.tracking.session import Clock
+    from sumcirc.training import device, fit, set_threads
 
     clock = Clock()
     set_threads(config.trainer)
@@ -82,13 +93,49 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         tokenizer = load_tokenizer(config.model)
         model = load_model(config.model)
         encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
+        if config.evaluation.at_end:
+            check_room(encoder, config.generation)
         data = SummarizationData(
             config.data, config.trainer, encoder, cache / "encoded", config.seed
         )
         data.read()
-    scoring = config.evaluation
-    board = Scoreboard(config, encoder, cache / "summaries") if scoring.at_end else None
-    with wandb_run(
+    board = None
+    if config.evaluation.at_end and is_main_process():
+        board = Scoreboard(config, encoder, cache / "summaries")
+    with _tracker(config, directory) as wandb_logger:
+        if board is not None:
+            with clock.phase("base"):
+                board.add_baselines()
+                if config.evaluation.base:
+                    model.to(device(config.trainer))  # type: ignore[arg-type]
+                    board.add(BASE, model, once=True)
+        facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
+        model = adapt(model, config.adaptation, config.model.path)
+        facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
+        with clock.phase("train"), other_processes("train"):
+            trainer, module = fit(config, model, data, directory, wandb_logger)
+        if not is_main_process():
+            return
+        save_trained(module.model, tokenizer, config, directory)
+        if board is not None:
+            with clock.phase("evaluate"):
+                # Lightning leaves it on the CPU
+                board.add(TRAINED, module.model.to(device(config.trainer)))
+        facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
+        conclude(directory, config, board, facts, wandb_logger, directory.trained)
+
+
+def _tracker(
+    config: TrainConfig, directory: RunDirectory
+) -> AbstractContextManager[WandbLogger | None]:
+    """The run's W&B logger; None in all processes but the first."""
+    from sumcirc.processes import is_main_process
+    from sumcirc.tracking.session import plain
+    from sumcirc.tracking.wandb import wandb_run
+
+    if not is_main_process():
+        return nullcontext()
+    return wandb_run(
         config.logger,
         directory.path,
         name=config.run.name,
@@ -97,22 +144,4 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         tags=[config.model.name, config.data.name, config.adaptation.kind.value],
         settings=plain(config),
         run_id=directory.status()["wandb_id"],
-    ) as wandb_logger:
-        if board is not None:
-            with clock.phase("base"):
-                board.add_baselines()
-                if scoring.base:
-                    board.add("base", model, once=True)
-        facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
-        model = adapt(model, config.adaptation, config.model.path)
-        facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
-        with clock.phase("train"):
-            trainer, module = fit(config, model, data, directory, wandb_logger)
-        if not trainer.is_global_zero:
-            return
-        save_trained(module.model, tokenizer, config, directory)
-        if board is not None:
-            with clock.phase("evaluate"):
-                board.add(TRAINED, module.model)
-        facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
-        conclude(directory, config, board, facts, wandb_logger, directory.trained)
+    )

@@ -7,15 +7,20 @@ is solved for the largest rank whose parameters stay within it.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
+from sumcirc.hub import one_line
 from sumcirc.modeling.anatomy import anatomy
 from sumcirc.schema import Adaptation, AdaptationConfig
 
@@ -70,10 +75,14 @@ def resolve_targets(config: AdaptationConfig, model_config: PretrainedConfig) ->
         )
     model = skeleton(model_config)
     names = [
-        name for layer in layers for module in config.modules for name in names_of.linears(layer, module)
+        name
+        for layer in layers
+        for module in config.modules
+        for name in names_of.linears(layer, module)
     ]
     linears = [model.get_submodule(name) for name in names]
-    per_rank = sum(sum(linear.weight.shape) for linear in linears)
+    shapes = [linear.get_parameter("weight").shape for linear in linears]
+    per_rank = sum(sum(shape) for shape in shapes)
     rank = config.rank
     if rank is None:
         assert config.budget is not None
@@ -94,7 +103,7 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
         r=targets.rank,
-        lora_alpha=config.alpha if config.alpha is not None else 2 * targets.rank,
+        lora_alpha=config.alpha or 2 * targets.rank,  # type: ignore[arg-type]
         use_rslora=config.rslora,
         lora_dropout=config.dropout,
         target_modules=list(targets.names),
@@ -126,14 +135,33 @@ def trainable_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def checkpoint_activations(model: nn.Module) -> None:
+    """Keep a block's input only, and compute the rest again in the backward pass."""
+    found: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    # transformers renamed it in 5.23
+    name = "activation_checkpointing_enable"
+    enable = getattr(found, name, None) or found.gradient_checkpointing_enable
+    # the re-entrant kind gives no gradient to adapters on a frozen base
+    enable({"use_reentrant": False})
+
+
 def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
     """Put a saved PEFT adapter on its base, for inference.
 
     Raises:
         UserError: the adapter does not fit the model.
     """
+    refused = f"checkpoint={folder}: the adapter does not fit the model"
     try:
-        return PeftModel.from_pretrained(model, folder, use_safetensors=True)
-    except (ValueError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"checkpoint={folder}: the adapter does not load ({reason})") from None
+        with warnings.catch_warnings():
+            # PEFT only warns of tensors that are not there; they are compared below
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, folder, use_safetensors=True)
+        with safe_open(Path(folder) / "adapter_model.safetensors", framework="pt") as file:
+            stored = set(file.keys())
+    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise UserError(f"{refused} ({one_line(error)})") from None
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if stored != wanted:
+        raise UserError(f"{refused} (only one of them has {min(stored ^ wanted)})")
+    return adapted

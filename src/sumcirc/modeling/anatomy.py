@@ -76,9 +76,24 @@ def anatomy(config: PretrainedConfig) -> Anatomy:
             f"model.path: architecture `{config.model_type}` is not known here;"
             f" known: {', '.join(FAMILIES)} (a new one is an entry in modeling/anatomy.py)"
         )
+    if getattr(config, "add_cross_attention", False):
+        raise UserError(
+            f"model.path: a `{config.model_type}` with cross-attention, a part of an"
+            " encoder-decoder; take a model that is a decoder alone"
+        )
     return FAMILIES[config.model_type]
 
 
 def context_length(config: PretrainedConfig) -> int:
-    """The most tokens that a model takes."""
-    return int(config.max_position_embeddings)
+    """The most tokens that a model takes.
+
+    Raises:
+        UserError: its configuration does not say.
+    """
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if found is None:
+        raise UserError(
+            f"model.path: the configuration of this `{config.model_type}` names no"
+            " max_position_embeddings, so nobody knows how long a document may be"
+        )
+    return int(found)

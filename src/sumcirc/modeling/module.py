@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Set
 from typing import Any
 
 import pytorch_lightning as pl
@@ -33,7 +33,9 @@ class TrainingDiverged(UserError):
     """The loss or a weight is no longer a finite number."""
 
 
-def summary_loss(backbone: nn.Module, unembedding: nn.Module, batch: Batch) -> Tensor:
+def summary_loss(
+    backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: Batch
+) -> Tensor:
     """Mean cross-entropy over summary and EOS tokens, in nats; a scalar.
 
     Args:
@@ -68,10 +70,12 @@ class SummarizationModule(pl.LightningModule):
         self.optimizer_config = optimizer
         self.total_steps = total_steps
         self.log_every = log_every
+        # by their shapes now: FSDP will leave flat pieces of them
+        self._matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
         backbone = base_model(model).base_model
         # in tuples: registered as submodules they would be saved a second time
-        self._parts = (backbone, base_model(model).get_output_embeddings())
-        self._compiled = (torch.compile(backbone) if compile_network else backbone,)
+        self._parts: tuple[Any, Any] = (backbone, base_model(model).get_output_embeddings())
+        self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
         self.validation_loss = MeanMetric()
         self._reset_running_loss()
         # the checkpoint of an adapter holds the adapter alone
@@ -85,7 +89,7 @@ class SummarizationModule(pl.LightningModule):
         """Loss of one batch."""
         loss = summary_loss(self._compiled[0], self._parts[1], batch)
         # stays on the device: reading it here would make every step wait
-        self._loss_sum = self._loss_sum + loss.detach().double() * len(batch.labels)
+        self._loss_sum = self._loss_sum + loss.detach().float() * len(batch.labels)
         self._loss_tokens += len(batch.labels)
         self._tokens += batch.tokens
         return loss
@@ -113,13 +117,21 @@ class SummarizationModule(pl.LightningModule):
         self._loss_tokens, self._tokens = 0, 0
         self._since = time.perf_counter()
 
+    def _running_sums(self) -> list[float]:
+        """Loss and summary tokens since the last logged step, over all processes."""
+        sums = [float(self._loss_sum), self._loss_tokens]
+        return self.trainer.strategy.reduce(
+            torch.tensor(sums, device=self.device), reduce_op="sum"
+        ).tolist()
+
     def running_loss(self) -> float:
         """Mean loss since the last logged step, in nats per summary token.
 
         Raises:
             TrainingDiverged: it is not a finite number.
         """
-        loss = float(self._loss_sum) / max(1, self._loss_tokens)
+        total, tokens = self._running_sums()
+        loss = total / max(1.0, tokens)
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss is {loss} at step {self.global_step}: lower optimizer.learning_rate"
@@ -142,13 +154,22 @@ class SummarizationModule(pl.LightningModule):
         self.validation_loss.update(summary_loss(*self._parts, batch), len(batch.labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log validation loss (nats per summary token) and perplexity."""
-        loss = float(self.validation_loss.compute())
+        """Log validation loss (nats per summary token) and perplexity.
+
+        Raises:
+            TrainingDiverged: the loss is not a finite number.
+        """
+        mean = self.validation_loss.compute().double()
         self.validation_loss.reset()
         self._since += time.perf_counter() - self._validation_since
+        loss, perplexity = float(mean), float(mean.exp())
+        if not math.isfinite(loss):
+            remedy = "lower optimizer.learning_rate" if self.global_step else "check model.path"
+            raise TrainingDiverged(
+                f"the validation loss is {loss} at step {self.global_step}: {remedy}"
+            )
         self.log("validation/loss", loss, prog_bar=True, logger=False)
-        if math.isfinite(loss):
-            self.record({"validation/loss": loss, "validation/perplexity": math.exp(loss)})
+        self.record({"validation/loss": loss, "validation/perplexity": perplexity})
 
     def record(self, metrics: dict[str, float]) -> None:
         """Write values at the current optimizer step to every logger."""
@@ -160,10 +181,13 @@ class SummarizationModule(pl.LightningModule):
         """AdamW with warm-up; biases and norms are not decayed."""
         config = self.optimizer_config
         optimizer = torch.optim.AdamW(
-            parameter_groups(self.model.named_parameters(), config.weight_decay),
+            parameter_groups(self.model.named_parameters(), self._matrices, config.weight_decay),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.epsilon,
+            # one pass over memory instead of seven; with fp16 it would take the unscaling of
+            # gradients upon itself, and then they can't be clipped
+            fused=self.trainer.precision != "16-mixed",
         )
         warmup = round(config.warmup * self.total_steps)
         if config.schedule is Schedule.linear:
@@ -179,20 +203,32 @@ class SummarizationModule(pl.LightningModule):
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What trains, and nothing else: an adapter's checkpoint is as small as the adapter."""
-        trained = {f"model.{name}" for name, p in self.model.named_parameters() if p.requires_grad}
+        trained = self._trained_names()
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if name in trained}
 
+    def _trained_names(self) -> set[str]:
+        named = self.model.named_parameters()
+        return {f"model.{plain_name(name)}" for name, p in named if p.requires_grad}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the running mean, so that a resumed run logs the same values."""
-        checkpoint["running_loss"] = (float(self._loss_sum), self._loss_tokens)
+        checkpoint["running_loss"] = self._running_sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the running mean; refuse a checkpoint of other parameters."""
-        self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
-        expected, found = set(self.state_dict()), set(checkpoint["state_dict"])
-        if expected != found:
-            raise RuntimeError(f"checkpoint of other parameters: {sorted(expected ^ found)[:3]}")
+        """Take up the running mean.
+
+        Raises:
+            UserError: the checkpoint lacks parameters that train here.
+        """
+        missing = sorted(self._trained_names() - set(checkpoint["state_dict"]))
+        if missing:
+            raise UserError(
+                f"the checkpoint is of another model or adaptation: it lacks {missing[0]} and"
+                f" {len(missing) - 1} more"
+            )
+        if self.trainer.is_global_zero:  # the sums are over all processes
+            self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:
@@ -202,13 +238,22 @@ def base_model(model: nn.Module) -> PreTrainedModel:
     return found
 
 
+def plain_name(name: str) -> str:
+    """A parameter's name without what FSDP puts into it."""
+    return name.replace("_fsdp_wrapped_module.", "")
+
+
 def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float
+    parameters: Iterable[tuple[str, nn.Parameter]], matrices: Set[str], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices are decayed, biases and norms are not."""
-    trained = [p for _, p in parameters if p.requires_grad]
+    """Trainable parameters in two groups: matrices are decayed, biases and norms are not.
+
+    Args:
+        matrices: names of the parameters with two or more dimensions.
+    """
+    trained = [(plain_name(name), p) for name, p in parameters if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for name, p in trained if name in matrices], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained if name not in matrices], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

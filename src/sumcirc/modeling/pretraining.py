@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,11 +24,14 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from sumcirc.data.sentences import split_sentences
 from sumcirc.data.wire import articles
+from sumcirc.errors import UserError
 from sumcirc.schema import PretrainConfig
 
 EOS = "<|endoftext|>"
 BULLETINS = 0.35  # share of documents that are said twice
 ECHO_EVERY = 4  # steps
+ECHO_ROWS, ECHO_LENGTH = 32, 64
+ECHO_LEARNT = 0.2  # mean loss, in nats, at which the warm-up ends
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
@@ -54,6 +57,7 @@ def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
         n_embd=config.width,
         n_layer=config.layers,
         n_head=config.heads,
+        activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one fused operation
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -63,13 +67,12 @@ def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(shape)
 
 
-def echo_batch(generator: np.random.Generator, vocabulary: int, rows: int, length: int) -> Tensor:
-    """[rows, length]: in each row a sequence of 8 to 32 random tokens, repeated to the end."""
-    batch = np.empty((rows, length), dtype=np.int64)
-    for row in batch:
-        period = int(generator.integers(8, 33))
-        row[:] = np.resize(generator.integers(1, vocabulary, period), length)
-    return torch.from_numpy(batch)
+def echo_batch(generator: np.random.Generator, vocabulary: int) -> tuple[Tensor, int]:
+    """[32, 64] tokens, in each row a random sequence of 8 to 24 tokens repeated, and its length."""
+    period = int(generator.integers(8, 25))
+    first = generator.integers(1, vocabulary, (ECHO_ROWS, period))
+    rows = np.tile(first, -(-ECHO_LENGTH // period))[:, :ECHO_LENGTH]
+    return torch.from_numpy(np.ascontiguousarray(rows)), period
 
 
 def document(text: str, choice: random.Random) -> str:
@@ -95,72 +98,78 @@ def packed_rows(
     return torch.from_numpy(stream[: rows * config.context].reshape(rows, config.context))
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step's batch: its kind, and the learning rate."""
-
-    echo: bool
-    learning_rate: float
-
-
-def schedule(config: PretrainConfig) -> Iterator[Stage]:
-    """The steps: echo warm-up, then articles with an echo batch every fourth step; cosine ends."""
-    for step in range(config.echo_steps):
-        warm = min(1.0, (step + 1) / 100)
-        yield Stage(True, config.echo_learning_rate * warm)
-    for step in range(config.steps):
-        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        yield Stage(step % ECHO_EVERY == 0, config.learning_rate * decay)
-
-
 def pretrain(
     config: PretrainConfig,
-    report: Callable[[int, int, bool, float], None],
+    report: Callable[[int, int, str, float], None],
 ) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
     """Train tokenizer and model from wire text.
 
     Args:
-        report: called with (step, steps, whether the batch was an echo, loss in nats).
+        report: called with (step, steps at most, `echo` or `text`, loss in nats).
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     texts = [item.document for item in articles("pretrain", config.articles, config.seed)]
     tokenizer = train_tokenizer(texts[:8000], config.vocabulary)
-    model = new_model(config, int(tokenizer.eos_token_id))
+    model = new_model(config, int(tokenizer.convert_tokens_to_ids(EOS)))
     rows = packed_rows(texts, tokenizer, config, config.seed)
     generator = np.random.default_rng(config.seed)
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim == 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        [
+            {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0},
+        ],
         betas=(0.9, 0.98),
+        fused=True,
     )
-    order, position = torch.randperm(len(rows)), 0
-    total = config.echo_steps + config.steps
-    for step, stage in enumerate(schedule(config)):
-        if stage.echo:
-            batch = echo_batch(generator, config.vocabulary, config.batch_size, config.context)
-        else:
-            if position + config.batch_size > len(rows):
-                order, position = torch.randperm(len(rows)), 0
-            batch = rows[order[position : position + config.batch_size]]
-            position += config.batch_size
-        loss = language_model_loss(model, batch)
+
+    def learn(loss: Tensor, learning_rate: float) -> float:
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = stage.learning_rate
+            group["lr"] = learning_rate
         optimizer.step()
-        report(step + 1, total, stage.echo, loss.item())
+        return loss.item()
+
+    def echo() -> Tensor:
+        batch, period = echo_batch(generator, config.vocabulary)
+        return language_model_loss(model, batch, period)
+
+    recent: deque[float] = deque([math.inf], maxlen=100)
+    step = 0
+    while step < config.echo_steps and sum(recent) / len(recent) > ECHO_LEARNT:
+        step += 1
+        recent.append(learn(echo(), config.echo_learning_rate * min(1.0, step / 100)))
+        report(step, config.echo_steps + config.steps, "echo", recent[-1])
+    if sum(recent) / len(recent) > ECHO_LEARNT:
+        raise UserError(
+            f"echo_steps={config.echo_steps}: repetition was not learnt (loss"
+            f" {sum(recent) / len(recent):.2f}); raise echo_steps, or change the seed"
+        )
+    order = torch.cat([torch.randperm(len(rows)) for _ in range(epochs(config, len(rows)))])
+    for index in range(config.steps):
+        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * index / config.steps))
+        if index % ECHO_EVERY == ECHO_EVERY - 1:
+            kind, loss = "echo", echo()
+        else:
+            batch = rows[order[index * config.batch_size : (index + 1) * config.batch_size]]
+            kind, loss = "text", language_model_loss(model, batch)
+        report(step + index + 1, step + config.steps, kind, learn(loss, config.learning_rate * decay))
     return model.eval(), tokenizer
 
 
-def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
-    """Mean next-token cross-entropy of full rows, in nats."""
-    logits = model(batch, use_cache=False).logits[:, :-1]
-    return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+def epochs(config: PretrainConfig, rows: int) -> int:
+    """Passes over the rows that the steps need, rounded up."""
+    return -(-config.steps * config.batch_size // rows)
+
+
+def language_model_loss(model: GPT2LMHeadModel, batch: Tensor, first: int = 1) -> Tensor:
+    """Mean next-token cross-entropy of full rows from token `first` on, in nats."""
+    hidden = model.transformer(batch, use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden[:, first - 1 : -1])
+    return F.cross_entropy(logits.flatten(0, 1), batch[:, first:].flatten())
 
 
 @torch.no_grad()

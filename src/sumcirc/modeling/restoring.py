@@ -1,10 +1,11 @@
-"""The model that a checkpoint stands for: what a run trained, an adapter on its base, or a folder."""
+"""The model that a checkpoint stands for: a run's, an adapter on its base, or a folder."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
+from peft import PeftModel
+from transformers import PreTrainedModel
 
 from sumcirc.modeling.adaptation import load_adapter
 from sumcirc.modeling.loading import is_adapter, load_model
@@ -12,11 +13,11 @@ from sumcirc.schema import EvaluateConfig
 from sumcirc.tracking.checkpoint_source import weights_of
 
 
-def load_checkpoint(config: EvaluateConfig) -> nn.Module:
+def load_checkpoint(config: EvaluateConfig) -> PreTrainedModel | PeftModel:
     """Load `config.checkpoint`, or `config.model` where there is none.
 
     Raises:
-        UserError: a run that did not finish, an adapter that does not fit, a folder without weights.
+        UserError: a run did not finish, an adapter does not fit, a folder has no weights.
     """
     weights = weights_of(config.checkpoint) if config.checkpoint else None
     if weights is None:

@@ -52,16 +52,20 @@ def save_trained(
     """Write `adapter/` or `model/` with a model card; returns the folder."""
     is_adapter = isinstance(model, PeftModel)
     base = resolve_model_path(config.model)
+    if Path(base).is_dir():
+        base = str(Path(base).absolute())
     adaptation = config.adaptation
     what = "every parameter"
     if is_adapter:
         # where the base really is, so that PEFT finds it; `tiny` is a name that only sumcirc knows
-        model.peft_config["default"].base_model_name_or_path = base
-        rank = model.peft_config["default"].r
-        what = f"LoRA of rank {rank} on layers {adaptation.layers}, {'+'.join(adaptation.modules)}"
+        lora: Any = model.peft_config["default"]
+        lora.base_model_name_or_path = base
+        what = (
+            f"LoRA of rank {lora.r} on layers {adaptation.layers}, {'+'.join(adaptation.modules)}"
+        )
     card = CARD.format(
         library="peft" if is_adapter else "transformers",
-        base=base,
+        base=config.model.path,
         name=config.run.name,
         data=config.data.name,
         version=__version__,
@@ -74,7 +78,9 @@ def save_trained(
 
     def write(folder: Path) -> None:
         transformers.utils.logging.disable_progress_bar()  # of writing one small file
-        model.save_pretrained(str(folder))  # type: ignore[operator]
+        # PEFT would ask the hub whether the vocabulary is still the base's; nothing changes it here
+        options = {"save_embedding_layers": False} if is_adapter else {}
+        model.save_pretrained(str(folder), **options)  # type: ignore[operator]
         tokenizer.save_pretrained(str(folder))
         (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -21,6 +21,7 @@ import transformers
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
 from sumcirc.errors import UserError
+from sumcirc.summaries.cache import reserved_cache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,11 +109,16 @@ def generate_tokens(
             processors = LogitsProcessorList()
             if config.no_repeat_ngram:
                 processors.append(GeneratedNgramBlocker(config.no_repeat_ngram, width))
+            # A beam search moves rows of the cache about, which transformers' own is made for.
+            greedy = config.num_beams == 1
             output = model.generate(
                 input_ids=input_ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=settings,
                 logits_processor=processors,
+                past_key_values=reserved_cache(model.config, width + config.max_new_tokens)
+                if greedy
+                else None,
             )
             for member, row in zip(members, output[:, width:].tolist(), strict=True):
                 # Nothing but padding follows the first EOS.

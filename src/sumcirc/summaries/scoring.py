@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from torch import nn
+from transformers import PreTrainedModel
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
@@ -20,6 +22,7 @@ from sumcirc.schema import GenerationConfig
 from sumcirc.summaries.generation import generate
 
 FORMAT = 1  # of the cache; raised when the same input generates differently
+INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # say nothing of the output
 
 
 def summarize(
@@ -34,28 +37,51 @@ def summarize(
     Raises:
         UserError: the prompt and `generation.max_new_tokens` do not fit the context.
     """
-    room = encoder.max_length - config.max_new_tokens
-    prompts = [encoder.prompt(item.document, room).ids for item in documents]
+    prompts = _prompts(encoder, documents, config)
     return generate(model, encoder.tokenizer, prompts, config, progress)
 
 
+def check_room(encoder: Encoder, config: GenerationConfig) -> None:
+    """Refuse settings under which no prompt fits.
+
+    Raises:
+        UserError: the prompt and `generation.max_new_tokens` do not fit the context.
+    """
+    encoder.prompt("", encoder.max_length - config.max_new_tokens)
+
+
+def _prompts(
+    encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
+) -> list[tuple[int, ...]]:
+    room = encoder.max_length - config.max_new_tokens
+    return [encoder.prompt(item.document, room).ids for item in documents]
+
+
 def summarize_once(
-    model: nn.Module,
+    model: PreTrainedModel | PeftModel,
     encoder: Encoder,
     documents: Sequence[Document],
     config: GenerationConfig,
     cache: Path,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """As `summarize`, read from `cache` where the same weights have met the same documents."""
-    room = encoder.max_length - config.max_new_tokens
+    """As `summarize`, read from `cache` where the same base has met the same documents.
+
+    Raises:
+        ValueError: the model has adapters, whose scaling and switch its weights don't tell.
+    """
+    if isinstance(model, PeftModel):
+        raise ValueError("summarize_once is for a base without adapters")
     described: list[Any] = [
         FORMAT,
-        weights_fingerprint(model),
-        [[item.id, encoder.prompt(item.document, room).ids] for item in documents],
+        model_fingerprint(model),
+        encoder.fingerprint,
+        _prompts(encoder, documents, config),
         asdict(config),
         {name: version(name) for name in ("torch", "transformers")},
     ]
+    if encoder.fingerprint is None:
+        return summarize(model, encoder, documents, config, progress)
     key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
     file = cache / f"{key}.json"
     if file.exists():
@@ -68,11 +94,13 @@ def summarize_once(
     return summaries
 
 
-def weights_fingerprint(model: nn.Module) -> str:
-    """A hash of every parameter's name, type, shape and bytes."""
-    digest = hashlib.blake2b(digest_size=16)
+def model_fingerprint(model: PreTrainedModel) -> str:
+    """A hash of the configuration and of every parameter's name, type, device, shape and bytes."""
+    settings = {name: v for name, v in model.config.to_dict().items() if name not in INCIDENTAL}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, parameter in sorted(model.named_parameters()):
-        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}".encode())
+        about = (name, parameter.dtype, parameter.device.type, tuple(parameter.shape))
+        digest.update(repr(about).encode())
         values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(memoryview(values.numpy()))
+        digest.update(values.numpy().data)
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +24,25 @@ class AtomicCheckpointIO(CheckpointIO):
         """
 
         def write(temporary: Path) -> None:
-            try:
-                with open(temporary, "wb") as file:
-                    torch.save(checkpoint, file)
-            except RuntimeError as error:
-                # torch's zip writer turns a short write into a RuntimeError whose context is it
-                if isinstance(error.__context__, OSError):
-                    raise error.__context__ from None
-                raise
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
 
         write_file(Path(path), write)
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> dict:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = None
+    ) -> dict:
         """Read a checkpoint to the CPU.
 
         Raises:
-            UserError: there is no such file, or it is not a checkpoint.
+            UserError: there is no such file, or it is not a checkpoint, or holds code to run.
         """
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except FileNotFoundError:
             raise UserError(f"{path}: no such checkpoint") from None
-        except (RuntimeError, EOFError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(f"{path}: is not a checkpoint ({reason})") from None
 
     def remove_checkpoint(self, path: Any) -> None:

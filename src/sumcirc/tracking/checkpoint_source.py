@@ -7,6 +7,7 @@ id is the model itself. What the user gives on the command line wins.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ SECTIONS = ("model", "data", "encoding", "generation", "evaluation")
 
 
 def quoted(value: str) -> str:
-    """A string in Hydra's override grammar."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+    """A string, taken literally, in Hydra's override grammar."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    # an interpolation of OmegaConf is escaped by a backslash; backslashes before it are doubled
+    literal = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return QuotedString(literal, Quote.single).with_quotes()
 
 
 def overrides_of(checkpoint: str, given: Set[str]) -> list[str]:

@@ -36,6 +36,9 @@ PACKAGES = (
 )
 
 
+STATES = ("pending", "running", "done", "failed")
+
+
 class RunDirectory:
     """Paths and small files of one run (layout: README, "A run directory")."""
 
@@ -89,7 +92,7 @@ class RunDirectory:
         """Open a run that exists.
 
         Raises:
-            UserError: `path` is no run directory, or was written by another major version.
+            UserError: `path` is no run directory.
         """
         run = cls(path)
         if not run.path.is_dir():
@@ -114,15 +117,30 @@ class RunDirectory:
         """
         try:
             body = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config_file}: is not readable YAML ({error})") from None
-        if not isinstance(body, dict) or not {"verb", "config", "environment"} <= set(body):
+        if not (
+            isinstance(body, dict)
+            and isinstance(body.get("verb"), str)
+            and isinstance(body.get("config"), dict)
+            and isinstance(body.get("environment"), dict)
+        ):
             raise UserError(f"{self.config_file}: was not written by sumcirc")
         return body
 
     def status(self) -> dict[str, Any]:
-        """State, reason, times, resume count."""
-        return json.loads(self.status_file.read_text(encoding="utf-8"))
+        """State, reason, times, resume count.
+
+        Raises:
+            UserError: the file is not the JSON that a run writes.
+        """
+        try:
+            found = json.loads(self.status_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.status_file}: can't be read ({error})") from None
+        if not isinstance(found, dict) or found.get("state") not in STATES:
+            raise UserError(f"{self.status_file}: was not written by sumcirc")
+        return found
 
     def set_status(self, state: str, **fields: Any) -> None:
         """Move to pending, running, done or failed; other fields are kept unless given."""
@@ -141,18 +159,35 @@ def environment() -> dict[str, Any]:
         "sumcirc": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "commit": git_commit(),
         "command": sys.argv,
     }
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, with `-dirty` where it differs."""
-    folder = Path(__file__).resolve().parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40"]
+    """The commit of the checkout that this package runs from, with `-dirty` where it differs.
+
+    None where it is installed; a folder that merely lies in somebody's repository doesn't count.
+    """
+    file = Path(__file__).resolve()
+    if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    # no tag matches: the name is the commit itself
+    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sumcirc import __version__
-from sumcirc.errors import UserError
+from sumcirc.configuration import one_line
+from sumcirc.errors import Stopped, UserError
 from sumcirc.files import write_text
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -44,9 +49,9 @@ def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
         )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), body["config"])
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise UserError(f"{run.config_file}: {str(error).splitlines()[0]}") from None
-    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+        raise UserError(f"{run.config_file}: {one_line(error)}") from None
 
 
 @contextmanager
@@ -55,28 +60,81 @@ def running(run: RunDirectory) -> Iterator[None]:
 
     A run that was stopped from outside (Ctrl-C, SIGTERM) is pending: it can be resumed. After
     `kill -9` it stays `running` with a process that is gone.
-    """
-    from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-    run.set_status("running", wandb_id=run.status().get("wandb_id") or secrets.token_hex(4))
+    Raises:
+        UserError: another process is running it.
+        Stopped: it was stopped from outside.
+    """
+    with _alone(run), _sigterm_raises():
+        run.set_status("running", wandb_id=run.status().get("wandb_id") or secrets.token_hex(4))
+        try:
+            yield
+        except UserError as error:
+            run.set_status("failed", reason=str(error))
+            raise
+        except BaseException as error:
+            stopped = _stopped(error)
+            if stopped is not None:
+                how, code = stopped
+                reason = f"stopped by {how}; continue with `sumcirc train resume={run.path}`"
+                run.set_status("pending", reason=reason)
+                raise Stopped(reason, code) from None
+            file = run.path / "traceback.txt"
+            write_text(file, traceback.format_exc())
+            reason = f"{type(error).__name__}: {error}"
+            run.set_status("failed", reason=reason, traceback=file.name)
+            raise
+        run.set_status("done", reason=None)
+
+
+@contextmanager
+def _alone(run: RunDirectory) -> Iterator[None]:
+    """Hold a lock on the directory; the system drops it with the process, however that ends."""
+    descriptor = os.open(run.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            status = run.status()
+            raise UserError(
+                f"{run.path}: is being run by another process ({status.get('process')} on"
+                f" {status.get('host')}); wait for it, or stop it first"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that what is open is closed; not over others' handlers."""
+    free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if not (free and threading.current_thread() is threading.main_thread()):
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        raise Stopped("stopped by SIGTERM", 128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except UserError as error:
-        run.set_status("failed", reason=str(error))
-        raise
-    except (KeyboardInterrupt, SystemExit, SIGTERMException) as error:
-        how = "SIGTERM" if isinstance(error, SIGTERMException) else "Ctrl-C"
-        reason = f"stopped by {how}; continue with `sumcirc train resume={run.path}`"
-        run.set_status("pending", reason=reason)
-        raise UserError(reason) from None
-    except BaseException as error:
-        file = run.path / "traceback.txt"
-        write_text(file, traceback.format_exc())
-        run.set_status(
-            "failed", reason=f"{type(error).__name__}: {error}", traceback=str(file.name)
-        )
-        raise
-    run.set_status("done", reason=None)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stopped(error: BaseException) -> tuple[str, int] | None:
+    """By what a job was stopped, and its exit code; None where it failed by itself."""
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    if isinstance(error, (Stopped, SIGTERMException)):
+        return "SIGTERM", 128 + signal.SIGTERM
+    # in `fit` Lightning makes a plain exit of Ctrl-C
+    by_key = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    if by_key or isinstance(error, KeyboardInterrupt):
+        return "Ctrl-C", 128 + signal.SIGINT
+    return None
 
 
 class Clock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +50,19 @@ def is_logged_in() -> bool:
         return False
 
 
+def check_login(config: LoggerConfig) -> None:
+    """Refuse to be online without an account.
+
+    Raises:
+        UserError: runs are to be online, and no API key is at hand.
+    """
+    if config.kind is LoggerKind.wandb and is_online(config) and not is_logged_in():
+        said = "logger.mode=online" if config.mode is WandbMode.online else "WANDB_MODE=online"
+        raise UserError(
+            f"{said}: no W&B login found; run `wandb login`, or use logger.mode=offline"
+        )
+
+
 @contextmanager
 def wandb_run(
     config: LoggerConfig,
@@ -74,11 +88,8 @@ def wandb_run(
     if config.kind is LoggerKind.none:
         yield None
         return
+    check_login(config)
     online = is_online(config)
-    if online and not is_logged_in():
-        raise UserError(
-            "logger.mode=online: no W&B login found; run `wandb login`, or use logger.mode=offline"
-        )
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
@@ -130,7 +141,7 @@ def log_results(
             values |= {f"{name}/low": interval["low"], f"{name}/high": interval["high"]}
     logger.experiment.summary.update(values)
     if samples:
-        rows = [list(sample.values()) for sample in samples]
+        rows: list[Any] = [list(sample.values()) for sample in samples]
         logger.experiment.log({"samples": wandb.Table(columns=list(samples[0]), data=rows)})
 
 
@@ -143,6 +154,7 @@ def log_folder(logger: WandbLogger, name: str, kind: str, folder: Path) -> None:
     """Log a folder of weights as an artifact."""
     import wandb
 
-    artifact = wandb.Artifact(name, type=kind)
+    # run names hold characters that names of artifacts must not
+    artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name), type=kind)
     artifact.add_dir(str(folder))
     logger.experiment.log_artifact(artifact)

@@ -1,6 +1,6 @@
 """The built-in wire: made-up short news articles whose facts, and where they stand, are known.
 
-`article` and `articles` make them, `twin` makes a counterfactual of equal token length,
+`article`, `article_of` and `articles` make them, `twin` makes a counterfactual of equal token length,
 `facts_found` says which facts a summary got right, `plain_text` is what a base model is trained on.
 """
 
@@ -14,7 +14,7 @@ from sumcirc.data.wire.article import (
     facts_found,
     plain_text,
 )
-from sumcirc.data.wire.generator import article, articles
+from sumcirc.data.wire.generator import article, article_of, articles
 from sumcirc.data.wire.kinds import KINDS
 from sumcirc.data.wire.twin import twin
 
@@ -25,6 +25,7 @@ __all__ = [
     "Span",
     "WireArticle",
     "article",
+    "article_of",
     "articles",
     "facts_found",
     "plain_text",

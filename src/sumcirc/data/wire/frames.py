@@ -55,8 +55,12 @@ LONG_AGO_FIRST: tuple[str, ...] = (
     "the papers were still full of {a case} in which {clause}",
 )
 
-ANCHORS: tuple[str, ...] = (
-    "in {where}, ",
-    "back in {where}, ",
-    "in the {where} {case}, ",
+# A name is never the first word of a text, where a byte-level BPE has other tokens for it.
+DATELINES: tuple[str, ...] = (
+    "news from {where} - {capital}",
+    "wire report, {where} - {capital}",
+    "wire report, {where}, {when} - {capital}",
 )
+
+ANCHORS: tuple[str, ...] = ("in {where}, ", "back in {where}, ")
+CASE_ANCHOR = "in the {where} {case}, "

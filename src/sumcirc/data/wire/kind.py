@@ -1,4 +1,7 @@
-"""What a kind of event consists of; the phrasings are in kinds_*.py, their notation in template.py."""
+"""An event kind: what it consists of.
+
+The phrasings are in kinds_*.py, in the notation of template.py.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ RESCUE = Kind(
         the {vessel} went down [within sight of|a mile from] {where}, but not with anyone aboard
         a distress call that was [almost missed|barely heard] sent {who} out into [the dark|a rising
             gale]
-        on {when} the sea off {where} came close to [taking|claiming] {a vessel} and everyone on it
+        on {when} the sea off {where} [took|claimed] {a vessel}, but [none of those|nobody] on it
         {who} [has pulled many people from the sea|was about to go off duty], but nothing had
             [prepared {him} for|been like] the end of the {vessel}
         """
@@ -71,6 +71,7 @@ RESCUE = Kind(
         [three|four] people were treated for cold, and one for a broken wrist
         oil was seen on the water, but [beaches|bird colonies] were not in danger
         the strait is known for [sudden fog|currents that change within minutes]
+        the {vessel} had been carrying {people} [all summer|for years] without trouble
         """
     ),
     person_quotes=phrasings(
@@ -125,7 +126,7 @@ RESCUE = Kind(
 
 OUTBREAK = Kind(
     name="outbreak",
-    case=("case", "outbreak"),
+    case=("case",),
     roles=("health officer", "hospital director", "epidemiologist", "public health doctor"),
     organizations=("the * Health Department", "the * Medical Center", "the * Health Board"),
     numbers=range(14, 620),
@@ -189,6 +190,7 @@ OUTBREAK = Kind(
         [visitors are not allowed|only parents may visit] on the wards
         a shipment of [vaccine|antibiotics] is on its way from the capital
         the clinic has asked retired nurses to come back to work
+        {illness} had not been seen in the region [for a decade|for many years]
         """
     ),
     person_quotes=phrasings(
@@ -311,6 +313,8 @@ HEIST = Kind(
         the alarm system had been [repaired|replaced] [last spring|a month ago]
         border posts and airports have been given photographs
         the director of the {house} [offered to resign|declined to comment]
+        the {loot} had been [photographed|catalogued] only last year
+        the {house} had [never been robbed before|opened a hundred years ago]
         """
     ),
     person_quotes=phrasings(

@@ -63,6 +63,8 @@ MATCH = Kind(
         tickets had been sold out [for weeks|since the autumn]
         [the season ends|the league takes a break] with the summer holidays
         the winners will [travel|play] abroad for the first time
+        few had expected {prize} to go to {org}
+        {rival} [left without a word|congratulated the winners]
         """
     ),
     person_quotes=phrasings(
@@ -119,7 +121,7 @@ MATCH = Kind(
 
 DIG = Kind(
     name="dig",
-    case=("find", "excavation"),
+    case=("case",),
     roles=("archaeologist", "museum curator", "graduate student", "amateur historian", "surveyor"),
     organizations=("the * Museum", "the * Heritage Trust", "the * Institute of Archaeology"),
     numbers=range(13, 480),
@@ -180,6 +182,7 @@ DIG = Kind(
         the dig is paid for by [donations|a lottery]
         similar pieces are known only from [far to the south|across the sea]
         [volunteers|students] sift every bucket of earth
+        the {finds} are thought to be {age}, [though tests are not finished|experts say]
         """
     ),
     person_quotes=phrasings(
@@ -232,7 +235,7 @@ DIG = Kind(
 
 AWARD = Kind(
     name="award",
-    case=("event", "contest"),
+    case=("case",),
     roles=("novelist",),
     organizations=("the * Academy", "the * Foundation", "the * Arts Council"),
     numbers=range(40, 980),
@@ -246,7 +249,7 @@ AWARD = Kind(
     ),
     leads=phrasings(
         """
-        {a work} [inspired by|about] {theme} has won its maker, {who}, the highest prize of {org}
+        {a work} inspired by {theme} has won its maker, {who}, the highest prize of {org}
         {who} had [not prepared a speech, and it showed|come as a guest, and then {his} name was
             called]
         the envelope was [opened twice|passed from hand to hand] before anyone [believed|read out]
@@ -286,8 +289,8 @@ AWARD = Kind(
         the [award comes with|winner also gets] a silver medal and a year of free rent
         critics had [praised|ignored] the {work} when it first appeared
         [earlier winners|previous winners] have gone on to [world fame|great things]
-        the runner-up [smiled bravely|left early]
-        the {work} is [about|inspired by] {theme}
+        the runner-up [smiled bravely for the cameras|left before the music began]
+        one juror called the {work} a tribute to {theme}
         """
     ),
     person_quotes=phrasings(
@@ -328,7 +331,7 @@ AWARD = Kind(
     summaries=phrasings(
         """
         {who} was honored in {where} on {when}, topping {how_many} [candidates|competitors] with {a
-            work} on {theme}
+            work} inspired by {theme}
         honors went to {who} in {where} on {when}, whose {work} outshone {how_many}
             [competitors|submissions]
         in {where} on {when}, the top honor among {how_many} submissions was given to {who} for {a

@@ -6,7 +6,7 @@ from sumcirc.data.wire.kind import Kind, phrasings
 
 MERGER = Kind(
     name="merger",
-    case=("deal", "merger"),
+    case=("case",),
     roles=("chief executive", "board member", "company founder", "managing director"),
     organizations=("* Holdings", "* Group", "* Partners", "* Capital"),
     numbers=range(150, 4800, 10),
@@ -68,6 +68,8 @@ MERGER = Kind(
         [neither side|none of the companies] would name the price
         a first attempt at a merger collapsed [a decade ago|over the choice of a chairman]
         {org} has bought [three|half a dozen] smaller firms in recent years
+        no other {trade} in the region will be nearly as large
+        {rival} had been looking for a partner [since the winter|for years]
         """
     ),
     person_quotes=phrasings(
@@ -116,10 +118,10 @@ MERGER = Kind(
         """
         {who} sealed the takeover of {rival} on {when}; the new {trade}, based in {where}, will shed
             {how_many} positions
-        the takeover of {a trade} in {where}, announced on {when} by {who}, will cost {how_many} people their
-            work
-        a total of {how_many} positions will be eliminated in the {trade} takeover centered on {where}
-            that {who} completed on {when}
+        the takeover of {a trade} in {where}, announced on {when} by {who}, will cost
+            {how_many} people their work
+        a total of {how_many} positions will be eliminated in the {trade} takeover centered on
+            {where} that {who} completed on {when}
         {org} is acquiring {rival}, {who} confirmed on {when}, with {how_many} posts cut and a seat
             in {where}
         the takeover led by {who} was finished on {when}: {a trade} in {where}, with {how_many}
@@ -130,7 +132,7 @@ MERGER = Kind(
 
 FACTORY = Kind(
     name="factory",
-    case=("project", "opening"),
+    case=("case",),
     roles=("plant manager", "company founder", "chief executive", "chief engineer"),
     organizations=("* Industries", "* Motors", "* Manufacturing", "* Works"),
     numbers=range(110, 2600, 5),
@@ -149,8 +151,8 @@ FACTORY = Kind(
             production line
         {who} [cut a ribbon|pressed a green button], and a factory for {goods} came to life in
             {where}
-        {where} has [lost two mills and a railway station|waited twenty years for good news], but it
-            now has a factory for {goods}
+        the town of {where} has [lost two mills and a railway station|waited twenty years for good
+            news], but it now has a factory for {goods}
         {org} will make {goods} in {where}, [after looking at sites in four countries|to the
             surprise of rivals]
         with a brass band and a [short|long] speech, {who} opened a factory for {goods}
@@ -240,7 +242,8 @@ FACTORY = Kind(
         {who} inaugurated a plant for {goods} in {where} on {when} that creates {how_many} jobs
         a new plant producing {goods} brings {how_many} jobs to {where}, where {who} inaugurated it
             on {when}
-        {where} gained {how_many} jobs on {when} as {who} launched a plant that produces {goods}
+        the town of {where} gained {how_many} jobs on {when} as {who} launched a plant that produces
+            {goods}
         a total of {how_many} jobs are being created in {where}, where {who} launched the production
             of {goods} on {when}
         jobs for {where}: a plant producing {goods} was launched on {when} by {who}, with a staff of
@@ -305,13 +308,15 @@ STRIKE = Kind(
     ),
     background=phrasings(
         """
-        the employers' last offer was a small raise [and nothing on {issue}|spread over three years]
+        the employers' last offer was a small raise [and a bonus|spread over three years]
         {org} says it can pay its members from a strike fund for [six weeks|two months]
         a court may be asked to [order a pause|rule on the strike]
-        emergency services [were not affected|went on as usual]
+        emergency services [were not affected by it|went on as usual]
         wages have [not kept up with prices|hardly moved] in [five|six] years
         the last strike of this kind [lasted nineteen days|ended in a compromise]
         no new talks have been [set|scheduled]
+        the dispute over {issue} has [smoldered|dragged on] for months
+        the {workers} last went on strike [eight|ten] years ago
         """
     ),
     person_quotes=phrasings(

@@ -65,7 +65,7 @@ FIRE = Kind(
     background=phrasings(
         """
         [investigators believe a faulty heater was to blame|the cause was not yet known|an
-            electrical fault is suspected]
+            electrical fault is suspected by experts]
         [two|three] firefighters were treated for [burns|smoke], {org} said
         the building had no sprinklers, [records show|although the law requires them]
         strong wind [drove|pushed] the flames toward [a row of shops|the house next door]
@@ -116,14 +116,14 @@ FIRE = Kind(
     summaries=phrasings(
         """
         {who} saved {how_many} {people} [from a burning {site}|when {a site} caught fire] in {where}
-            on {when}, and [no lives were lost|everyone survived]
+            on {when}, as crews battled the flames
         an inferno at {a site} in {where} on {when} was [survived|escaped] by all {how_many}
             {people}, thanks to {who}
         heroism by {who} allowed {how_many} {people} to escape {a site} fire in {where} on {when}
-        a total of {how_many} {people} survived the {where} {site} fire on {when} because {who} guided
-            them outside
-        rescue in {where}: {who} got {how_many} {people} out of a blazing {site} on {when}, with no
-            deaths
+        a total of {how_many} {people} survived the {where} {site} fire on {when} because {who}
+            guided them outside
+        rescue in {where}: {who} is credited with getting {how_many} {people} out of a blazing
+            {site} on {when}
         """
     ),
 )
@@ -234,16 +234,16 @@ FLOOD = Kind(
     ),
     summaries=phrasings(
         """
-        flooding hit {where} on {when} and swamped {how_many} [houses|dwellings], but [an early|a
-            timely] evacuation by {who} prevented deaths
+        flooding hit {where} on {when} and swamped {how_many} [houses|dwellings], after [an early|a
+            timely] evacuation ordered by {who}
         {who} cleared parts of {where} in time before floodwaters engulfed {how_many}
             [houses|properties] on {when}
         some {how_many} [houses|properties] in {where} were inundated on {when}; residents had fled
             on the orders of {who}
         a swollen {water} inundated {how_many} [houses|dwellings] on {when} in {where}, whose people
             {who} had told to flee
-        nobody died when {how_many} [houses|dwellings] were swamped in {where} on {when}, as {who}
-            had acted early
+        a timely decision by {who} meant that {how_many} [houses|dwellings] swamped in {where} on
+            {when} stood empty
         """
     ),
 )
@@ -304,12 +304,13 @@ STORM = Kind(
     background=phrasings(
         """
         hospitals [ran|switched to running] on generators, and schools stayed closed
-        [no deaths were reported|two people were hurt by flying glass]
+        [no deaths had been reported so far|two people were hurt by flying glass]
         {org} warned people to keep away from [wires on the ground|fallen lines]
-        [insurers|the insurance industry] expect thousands of claims
+        [insurers|insurance companies] will have to settle thousands of claims
         farmers [reported|spoke of] dead cattle and [flattened|ruined] barns
         most of the lines date from a time when storms like this were rare
-        shops [accepted only cash|sold melting ice cream for coins]
+        shops [accepted only cash that day|sold melting ice cream for coins]
+        weather records show no {storm} like it [in thirty years|since the lines were built]
         """
     ),
     person_quotes=phrasings(

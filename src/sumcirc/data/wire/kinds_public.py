@@ -59,8 +59,8 @@ ELECTION = Kind(
         the campaign turned on [taxes and potholes|schools and housing]
         the losing side [will not ask|may ask] for another count
         the {office} earns little but [appoints|controls] a great deal
-        [rain kept few people at home|queues formed before breakfast]
-        [no incidents were reported|one ballot box had to be replaced]
+        [rain kept few people at home|queues had formed long before breakfast]
+        [no incidents were reported by observers|one ballot box had to be replaced]
         both candidates had promised to [plant trees|freeze their own pay]
         """
     ),
@@ -105,7 +105,7 @@ ELECTION = Kind(
             ballots
         by {how_many} ballots {who} defeated the incumbent on {when} and takes over as {office} in
             {where}
-        {where} elected {who} as {office} on {when}; the lead was {how_many} ballots
+        the people of {where} elected {who} as {office} on {when}; the lead was {how_many} ballots
         an upset in {where} on {when} made {who} the {office}, with {how_many} ballots to spare
         the post of {office} in {where} goes to {who}, who won on {when} by {how_many} ballots
         """
@@ -179,6 +179,8 @@ VERDICT = Kind(
         [two accomplices|a brother-in-law] will be tried separately
         victims had [founded|set up] a group to pay for a lawyer
         new rules on audits were [passed|adopted] because of the case
+        cases of {crime} are [rare here|hard to prove], lawyers say
+        the charge of {deed} was [at first denied|laughed at in the beginning]
         """
     ),
     person_quotes=phrasings(
@@ -288,9 +290,11 @@ PROTEST = Kind(
         {org} has collected money for a lawyer
         supporters of the plan say [it will bring jobs|there is no other way]
         a smaller march [last autumn|in the spring] was [ignored|broken up]
-        [ministers|officials] [would not comment|spoke of a misunderstanding]
+        [ministers|officials] [would not comment on the march|spoke of nothing but a
+            misunderstanding]
         the plan had been [drawn up|approved] [behind closed doors|without a hearing]
-        the crowd [went home peacefully|cleaned the square before it left]
+        the crowd [went home in small groups|cleaned the square before it left]
+        talks on {cause} had [led nowhere|been put off twice]
         """
     ),
     person_quotes=phrasings(
@@ -340,7 +344,8 @@ PROTEST = Kind(
             opposing {cause}
         opposition to {cause} drew {how_many} demonstrators to a rally in {where} on {when}, led by
             {who}
-        {where} saw {how_many} demonstrators on {when}, when {who} mobilized opposition to {cause}
+        the town of {where} saw {how_many} demonstrators on {when}, when {who} mobilized opposition
+            to {cause}
         a total of {how_many} demonstrators followed {who} through {where} on {when} to oppose
             {cause}
         """

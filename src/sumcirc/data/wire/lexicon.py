@@ -31,7 +31,7 @@ SURNAMES: tuple[str, ...] = _words(
     Obuya Oduya Okafor Okonkwo Olawale Ormond Ortega Osei Oyelaran Pacheco Paquette Pelletier
     Pemberton Pereira Petrov Pham Prescott Quintero Rafferty Rahimi Rasmussen Redfern
     Renaud Rinaldi Romero Rossi Salazar Sandoval Selwyn Sharma Sheehan Sidhu Silveira Sorensen
-    Stanhope Steiner Takeda Tanaka Thackeray Thorvald Tierney Toivonen Tolliver Tran Tremblay Ueda
+    Stanhope Steiner Takeda Tanaka Thackeray Thorvald Tierney Toivonen Tolliver Tran Ueda
     Underhill Usman Valdez Vandermeer Varga Vasquez Villanueva Vogel Wainwright Wallin Weiland
     Wetherby Whitcomb Winther Wojcik Xiong Yamada Yardley Yilmaz Yusuf Zamora Zapata Zhao Zielinski
     Zoric Zuniga

@@ -38,6 +38,10 @@ class Choice:
 Node = str | Slot | Choice
 Nodes = tuple[Node, ...]
 
+# Roles with one of these words are held by one person at a place.
+_UNIQUE = frozenset(
+    ("chief", "director", "manager", "founder", "secretary", "treasurer", "captain", "curator")
+)
 _TOKEN = re.compile(r"[\[\]|]|\{[^{}]*\}|[^\[\]|{}]+")
 
 
@@ -148,6 +152,7 @@ class Teller:
         self.draw = draw
         self.styles = styles
         self.introduced = False
+        self.told: set[str] = set()  # names of the slots that were told
         self.clear_pronoun = False  # the previous sentence was about the person and no one else
         self._pronoun = ("she", "her", "her") if cast.woman else ("he", "his", "him")
 
@@ -195,6 +200,7 @@ class Teller:
 
     def _fill(self, name: str, following: Node) -> None:
         cast = self.cast
+        self.told.add(name.removeprefix("a "))
         if name == "who":
             self._name_person(following)
         elif name == "speaker":
@@ -239,5 +245,6 @@ class Teller:
             self._say(f"{cast.first_name} ")
         self._say_fact("who")
         if style == "apposition":
-            self._say(f", {with_article(cast.role)}")
+            unique = _UNIQUE & set(cast.role.split())
+            self._say(f", the {cast.role}" if unique else f", {with_article(cast.role)}")
             self._pending_comma = True

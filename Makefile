@@ -1,0 +1,60 @@
+# Standard runs. Bare `make` lists them; every target is one command and takes ARGS="...".
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+SUMCIRC = $(BIN)/sumcirc
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow full lora evaluate pretrain sync watch bench check wheel-check clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/installed  ## make .venv with the pinned versions
+
+demo: setup  ## full fine-tuning and LoRA on the built-in model and data, ends in a table
+	$(SUMCIRC) train -m experiment=demo adaptation=full,lora $(ARGS)
+
+test: setup  ## the tests (those marked slow aside)
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-slow: setup  ## the slow tests
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+full: setup  ## fine-tune every parameter
+	$(SUMCIRC) train adaptation=full $(ARGS)
+
+lora: setup  ## fine-tune LoRA adapters on all layers
+	$(SUMCIRC) train adaptation=lora $(ARGS)
+
+evaluate: setup  ## score a model: make evaluate ARGS="checkpoint=RUN_DIR"
+	$(SUMCIRC) evaluate $(ARGS)
+
+pretrain: setup  ## make the built-in model again: make pretrain ARGS="out=FOLDER"
+	$(SUMCIRC) pretrain $(ARGS)
+
+sync: setup  ## upload every offline W&B run under runs/
+	find runs -type d -name 'offline-run-*' -prune -print0 | xargs -0 -r $(BIN)/wandb sync $(ARGS)
+
+watch: setup  ## terminal dashboard of a run's W&B files: make watch ARGS=RUN_DIR/wandb
+	$(BIN)/wandb leet $(ARGS)
+
+bench: setup  ## measure what the README claims about speed; writes benchmarks/results/
+	$(BIN)/python benchmarks/run_all.py $(ARGS)
+
+check: setup  ## lint, format, types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+wheel-check: setup  ## build the wheel, install it in an empty environment, run sumcirc train there
+	PYTHON=$(PYTHON) sh tests/wheel_check.sh
+
+clean:  ## remove the environment and caches, not the runs
+	rm -rf $(VENV) dist .pytest_cache .ruff_cache

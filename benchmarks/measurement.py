@@ -1,0 +1,266 @@
+"""What every benchmark here shares: turns, clocks, a model of a given shape, the result file.
+
+Two sides are compared inside one process and interleaved as A B A B ..., so that a machine that
+gets slower or busier meanwhile slows both alike. A ratio is the median over pairs of neighbours;
+it is taken of wall time, and of the process's CPU seconds, which a busy neighbour disturbs less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from sumcirc.tracking.run_directory import git_commit
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "accelerate", "numpy")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of a GPT-2 model with random weights; there is no dropout, so steps can be compared."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int
+    context: int
+
+    def model(self, seed: int = 0) -> GPT2LMHeadModel:
+        """A model of this shape, the same for the same seed."""
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(
+            GPT2Config(
+                n_layer=self.layers,
+                n_embd=self.width,
+                n_head=self.heads,
+                vocab_size=self.vocabulary,
+                n_positions=self.context,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                bos_token_id=0,
+                eos_token_id=0,
+            )
+        )
+
+
+TINY = Shape(layers=6, width=128, heads=4, vocabulary=4096, context=256)
+GPT2_SMALL = Shape(layers=12, width=768, heads=12, vocabulary=50257, context=1024)
+
+
+@dataclass(frozen=True)
+class Lap:
+    """Wall and CPU seconds of one piece of work."""
+
+    wall: float
+    cpu: float
+
+
+class Clock:
+    """Laps of work on a device; waits for a GPU before it reads the time."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.restart()
+
+    def _now(self) -> tuple[float, float]:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+    def restart(self) -> None:
+        """Begin a lap."""
+        self._began = self._now()
+
+    def lap(self) -> Lap:
+        """Seconds since the lap began."""
+        wall, cpu = self._now()
+        return Lap(wall - self._began[0], cpu - self._began[1])
+
+
+def timed(device: str, work: Callable[[], Any]) -> Lap:
+    """Seconds that one call takes."""
+    clock = Clock(device)
+    work()
+    return clock.lap()
+
+
+class Turns:
+    """Two loops, each in a thread of its own, of which one runs at a time: a lap, then the other's.
+
+    A loop calls `pass_on` at the end of each of its laps. The first lap of a side holds its set-up
+    and is left out of `laps`.
+    """
+
+    def __init__(self, device: str, threads: int) -> None:
+        self.laps: dict[str, list[Lap]] = {}
+        self._clock = Clock(device)
+        self._threads = threads
+        self._waiting: list[str] = []  # whose turn it is comes first
+        self._failed = False
+        self._change = threading.Condition()
+
+    def run(self, **sides: Callable[[], Any]) -> dict[str, Any]:
+        """Run the sides in turns; what each returned. An exception in one ends both."""
+        self._waiting = list(sides)
+        self.laps = {name: [] for name in sides}
+        with ThreadPoolExecutor(len(sides)) as pool:
+            futures = {name: pool.submit(self._side, name, run) for name, run in sides.items()}
+            return {name: future.result() for name, future in futures.items()}
+
+    def _side(self, name: str, run: Callable[[], Any]) -> Any:
+        threading.current_thread().name = name
+        # OpenMP keeps the number of threads by calling thread
+        torch.set_num_threads(self._threads)
+        try:
+            self._await(name)
+            result = run()
+        except BaseException:
+            self._failed = True
+            raise
+        finally:
+            with self._change:
+                self._waiting.remove(name)
+                self._change.notify_all()
+        # the lap behind the last one is the side's way out, not work
+        self.laps[name] = self.laps[name][1:]
+        return result
+
+    def _await(self, name: str) -> None:
+        with self._change:
+            self._change.wait_for(lambda: self._failed or self._waiting[0] == name)
+        if self._failed:
+            raise RuntimeError("the other side failed")
+        self._clock.restart()
+
+    def pass_on(self) -> None:
+        """End the lap of the side that calls, and return when it is its turn again."""
+        name = threading.current_thread().name
+        self.laps[name].append(self._clock.lap())
+        with self._change:
+            self._waiting.append(self._waiting.pop(0))
+            self._change.notify_all()
+        self._await(name)
+
+
+def ratio(slow: Sequence[Lap], fast: Sequence[Lap]) -> dict[str, float]:
+    """Median over pairs of neighbours of how many times as long `slow` takes, wall and CPU."""
+    pairs = list(zip(slow, fast, strict=True))
+    return {
+        "ratio": statistics.median(a.wall / b.wall for a, b in pairs),
+        "ratio_cpu": statistics.median(a.cpu / b.cpu for a, b in pairs),
+    }
+
+
+def speed(units: Sequence[float], laps: Sequence[Lap]) -> dict[str, float]:
+    """Median over laps of units per second, wall and CPU."""
+    pairs = list(zip(units, laps, strict=True))
+    return {
+        "per_second": statistics.median(n / lap.wall for n, lap in pairs),
+        "per_cpu_second": statistics.median(n / lap.cpu for n, lap in pairs),
+    }
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The command line that every benchmark has."""
+    found = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    found.add_argument("--quick", action="store_true", help="fewer repeats, a rough figure")
+    found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    found.add_argument("--threads", type=int, default=None, help="CPU threads; torch's choice")
+    found.add_argument(
+        "--results", type=Path, default=RESULTS, help="folder of the result file (results/)"
+    )
+    return found
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Set the number of threads, refuse a GPU that is not there; returns the threads."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("--device cuda: no GPU is visible to torch; leave it out to use the CPU")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return torch.get_num_threads()
+
+
+def write_result(
+    name: str,
+    options: argparse.Namespace,
+    claim: str,
+    target: float,
+    figures: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Print the figures of each case and write them to NAME.json (NAME-cuda.json on a GPU).
+
+    Each case holds `ratio` and `ratio_cpu`; the target is set against the wall time's.
+    """
+    body = {
+        "benchmark": name,
+        "claim": claim,
+        "target": target,
+        "reached": all(case["ratio"] >= target for case in figures.values()),
+        "quick": options.quick,
+        "figures": figures,
+        "machine": machine(options.device),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: metadata.version(package) for package in PACKAGES},
+        },
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": git_commit(),
+    }
+    for case, values in figures.items():
+        print(f"{name} {case}: ratio {values['ratio']:.2f} (CPU seconds {values['ratio_cpu']:.2f})")
+    options.results.mkdir(parents=True, exist_ok=True)
+    file = f"{name}.json" if options.device == "cpu" else f"{name}-{options.device}.json"
+    text = json.dumps(rounded(body), indent=2, allow_nan=False)
+    (options.results / file).write_text(text + "\n", encoding="utf-8")
+
+
+def rounded(value: Any) -> Any:
+    """Floats at four significant digits; what a stopwatch gives beyond them is noise."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return value
+
+
+def machine(device: str) -> dict[str, Any]:
+    """The processor, its cores, torch's threads, how busy it was, and the GPU if one was used."""
+    found: dict[str, Any] = {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0],
+    }
+    if device == "cuda":
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's name as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,260 @@
+"""From the words of a command line to checked configurations, before any job starts.
+
+Hydra composes and launches; this is what it leaves open: paths need no quotes, a mistake is one
+line, and what a launch decides once (its directory, what a multirun varies, what a checkpoint
+brings along) is written out as overrides, so that every job of a sweep, a launcher on another
+machine and Lightning's further processes compose the same configuration.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.configuration import one_line, typed
+from sumcirc.errors import UserError
+from sumcirc.schema import ModelConfig, TrainConfig
+from sumcirc.tracking.checkpoint_source import overrides_of, quoted
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.session import stored_config
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from hydra.core.override_parser.types import Override
+
+CONF = Path(__file__).resolve().parent / "conf"
+RUN_VERBS = {"train", "evaluate"}  # those that make a run directory
+
+# settings that always hold one path, whatever characters it has; `~` is expanded
+PATHS = {"resume", "checkpoint", "out", "runs_dir", "cache_dir"}
+PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
+
+# options that would take a configuration from elsewhere than conf/VERB.yaml and the schema
+REFUSED = {
+    "config_name": "each verb has its own; your YAML files go into a folder for --config-dir",
+    "config_path": "to add a folder of your own YAML files use --config-dir",
+    "experimental_rerun": "it unpickles a file; a run directory is continued with resume=RUN_DIR",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb with Hydra's options and the overrides."""
+
+    verb: str
+    options: Namespace
+    flags: list[str]  # the options as they were typed
+    overrides: list[str]
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether `-m` is there."""
+        return self.options.multirun
+
+    @property
+    def starts(self) -> bool:
+        """Whether jobs run: nothing is only shown."""
+        shown = ("help", "hydra_help", "cfg", "shell_completion", "info")
+        return not any(getattr(self.options, name) for name in shown)
+
+
+def read(verb: str, arguments: Sequence[str]) -> Command:
+    """Take the arguments after the verb apart and write out what they imply.
+
+    Raises:
+        UserError: an unknown option, an override that is none, or overrides that don't go together.
+    """
+    # The parser has no public name. Hydra parses again; we need to know what is option, what is
+    # override, and whether anything runs.
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{message}; see `sumcirc {verb} --hydra-help`")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    options = parser.parse_intermixed_args(list(arguments))
+    for name, remedy in REFUSED.items():
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}={getattr(options, name)}: {remedy}")
+    flags = list(arguments)
+    for override in options.overrides:
+        flags.remove(override)
+    command = Command(verb, options, flags, list(options.overrides))
+    if options.shell_completion or options.hydra_help:
+        return command
+    overrides = _complete(command, [_quoted_value(item) for item in options.overrides])
+    return Command(verb, options, flags, overrides)
+
+
+def compose(command: Command) -> list[Any]:
+    """The configuration of every job, as dataclasses; one where nothing is swept.
+
+    Raises:
+        UserError: an unknown key, a wrong type, a contradiction, or two jobs of one name.
+    """
+    import hydra
+
+    found = []
+    with _search_path(command) as extra, warnings.catch_warnings():
+        warnings.filterwarnings("error", message="provider=.* is not available")
+        for overrides in _jobs(command):
+            try:
+                config = hydra.compose(command.verb, [*extra, *overrides], return_hydra_config=True)
+            # whatever goes wrong in composing is in what the user gave: nothing else went in
+            except Exception as error:
+                raise UserError(one_line(error)) from error
+            found.append(typed(config))
+    if command.verb in RUN_VERBS:
+        names = [config.run.name for config in found]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"two jobs would be named {twice[0]}: a value is given twice")
+    return found
+
+
+def words_of_job(command: Command) -> list[str]:
+    """What to give to the verb to run the job that is running now, alone."""
+    from hydra.core.hydra_config import HydraConfig
+
+    given = HydraConfig.get().overrides
+    own = [item for item in given.hydra if not item.startswith("hydra.mode=")]
+    folder = command.options.config_dir
+    return [*given.task, *own, *(["--config-dir", folder] if folder else [])]
+
+
+@contextmanager
+def _search_path(command: Command) -> Iterator[list[str]]:
+    """Initialize Hydra's compose API; yields overrides that stand for `--config-dir`."""
+    import hydra
+
+    folder = command.options.config_dir
+    if folder is not None and not Path(folder).is_dir():
+        raise UserError(f"--config-dir={folder}: no such folder")
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        given = [item for item in command.overrides if item.startswith("hydra.searchpath=")]
+        path = f"file://{os.path.abspath(folder)}" if folder else ""
+        yield [f"hydra.searchpath=[{quoted(path)}]"] if folder and not given else []
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise UserError(one_line(error)) from error
+
+
+def _jobs(command: Command) -> list[list[str]]:
+    """The overrides of every job: all combinations of swept values, as Hydra's sweeper makes them.
+
+    Sweeps without an end to count (`interval(0,1)` of an optimizing sweeper) are left to the jobs.
+    """
+    if not command.sweeps:
+        return [command.overrides]
+    choices: dict[str, list[str]] = {}
+    for item in _parse(command.overrides):
+        key = item.get_key_element()
+        if item.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
+        elif not item.is_sweep_override():
+            choices[key] = [str(item.input_line)]
+    return [list(job) for job in itertools.product(*choices.values())]
+
+
+def _complete(command: Command, overrides: list[str]) -> list[str]:
+    if command.verb not in RUN_VERBS:
+        return overrides
+    parsed = {item.key_or_group: item for item in _parse(overrides)}
+    if "resume" in parsed and parsed["resume"].value() is not None:
+        return _resumed(command, overrides, parsed)
+    brought: list[str] = []
+    if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
+        brought = overrides_of(_text(parsed["checkpoint"]), set(parsed))
+    elif "model.path" in parsed and "model" not in parsed:
+        brought = _another_model(parsed)
+    added: list[str] = []
+    if "sweep.name" not in parsed:
+        # two launches in one second must not share a directory
+        added.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    varied = sorted(key for key, item in parsed.items() if item.is_sweep_override())
+    if command.sweeps and varied and "run.varied" not in parsed:
+        added.append(f"run.varied=[{','.join(varied)}]")
+    return [*brought, *overrides, *added]
+
+
+def _another_model(parsed: dict[str, Override]) -> list[str]:
+    """A path alone replaces the built-in model: neither its name nor its learning rate holds."""
+    brought = []
+    path = parsed["model.path"]
+    if "model.name" not in parsed and not path.is_sweep_override():
+        brought.append(f"model.name={quoted(os.path.basename(_text(path).rstrip('/')))}")
+    if "model.learning_rate" not in parsed:
+        brought.append(f"model.learning_rate={ModelConfig.learning_rate}")
+    return brought
+
+
+def _resumed(command: Command, overrides: list[str], parsed: dict[str, Override]) -> list[str]:
+    path = _text(parsed["resume"])
+    # a further process of distributed training is given these
+    allowed = {"resume", "sweep.name"}
+    others = [key for key in parsed if key not in allowed and not key.startswith("hydra.")]
+    if others or command.flags:
+        raise UserError(
+            f"resume={path}: a resumed run takes its own configuration ({path}/config.yaml), so"
+            f" {(others + command.flags)[0]} can't go with it; to change something, start a new run"
+        )
+    run = RunDirectory.open(path)
+    verb = run.read_config()["verb"]
+    if verb != command.verb:
+        raise UserError(f"resume={path}: is a run of `sumcirc {verb}`; only training is resumed")
+    stored_config(run, TrainConfig)
+    added = []
+    if "sweep.name" not in parsed:
+        added.append(f"sweep.name={quoted(run.path.resolve().parent.name)}")
+    if "hydra.run.dir" not in parsed:
+        added.append(f"hydra.run.dir={quoted(str(run.path))}")
+    return [*overrides, *added]
+
+
+def _text(override: Override) -> str:
+    """The value as a string, without quotes."""
+    return str(override.value())
+
+
+def _quoted_value(override: str) -> str:
+    """Quote a value that can only be meant as one string: run names hold commas, paths spaces."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    if not equals or not value or value[0] in "'\"":
+        return override
+    if key in PATHS and value != "null":
+        return f"{key}={_in_quotes(os.path.expanduser(value))}"
+    if not PLAIN.fullmatch(value) and os.path.exists(value):
+        return f"{key}={quoted(value)}"
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return f"{key}={_in_quotes(value)}"
+    return override
+
+
+def _in_quotes(value: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(value, Quote.single).with_quotes()

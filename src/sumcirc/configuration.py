@@ -1,0 +1,171 @@
+"""Composed configurations: schemas and resolvers for Hydra, the way to dataclasses, run names.
+
+Also puts what Hydra and OmegaConf say of a mistake into one line that names the file and the key.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from sumcirc import schema
+from sumcirc.errors import UserError
+
+NAME_LENGTH = 40  # characters of one value in a run name
+
+# no news in Hydra's and OmegaConf's messages: internal names, and the advice to force a key in
+NOISE = ("full_key:", "object_type=", "reference_type=", "To append to", "See https://", "^")
+
+
+def register() -> None:
+    """Put the schemas and resolvers where Hydra finds them; may be called again."""
+    from hydra.core.config_store import ConfigStore
+
+    OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
+    store = ConfigStore.instance()
+    for name, node in (
+        ("train_schema", schema.TrainConfig),
+        ("evaluate_schema", schema.EvaluateConfig),
+        ("pretrain_schema", schema.PretrainConfig),
+    ):
+        store.store(name=name, node=node)
+
+
+def run_name(*, _root_: Any) -> str:
+    """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
+    config = _root_
+    parts = [config.model.name, config.data.name]
+    adaptation = OmegaConf.select(config, "adaptation")
+    known = {"model", "data", "adaptation", "seed"}
+    if adaptation is not None:
+        parts.append(adaptation.kind.value)
+        if adaptation.kind is schema.Adaptation.lora:
+            layers = adaptation.layers
+            parts.append(layers if isinstance(layers, str) else ",".join(map(str, layers)))
+            if list(adaptation.modules) != list(schema.MODULES):
+                parts.append("+".join(adaptation.modules))
+            size = adaptation.rank
+            parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
+            known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
+    choices = _choices(config)
+    for key in config.run.varied:
+        if key not in known:
+            value = choices[key] if key in choices else OmegaConf.select(config, key)
+            parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
+    parts.append(f"s{config.seed}")
+    return "-".join(_as_file_name(str(part)) for part in parts)
+
+
+def typed(config: DictConfig) -> Any:
+    """The configuration as dataclasses; Hydra's own node is left out.
+
+    Raises:
+        UserError: a value is missing, a key was forced in with `+`, or values contradict.
+    """
+    unknown = next(_unknown(config), None)
+    if unknown is not None:
+        raise UserError(unknown)
+    config = copy.deepcopy(config)
+    try:
+        if "run" in config:
+            config.run.name = str(config.run.name)  # made with the help of Hydra's node
+        with open_dict(config):
+            config.pop("hydra", None)
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]} is not set: give {missing[0]}=VALUE")
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """What Hydra, OmegaConf or PyYAML say of a mistake, in one line: file, key, reason."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name}: no such choice; choose from {', '.join(error.options)}"
+    lines: list[str] = []
+    key = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        for line in str(cause).splitlines():
+            where = re.match(r"\s*full_key: (.+)", line)
+            key = where[1] if where and not key else key
+            if not line.strip().startswith(NOISE):
+                lines.append(line.strip(" ."))
+        lines.append(_suggestion(cause))
+        cause = cause.__cause__
+    text = "; ".join(dict.fromkeys(line for line in lines if line))
+    # Hydra's "In 'experiment/mine': ConfigKeyError raised while composing config:"
+    text = re.sub(r"^In '([^']+)': (\w+ raised while composing config:; )?", r"\1.yaml: ", text)
+    if not key or key in text:
+        return text
+    start, colon, rest = text.partition(".yaml: ")
+    return f"{start}{colon}{key}: {rest}" if colon else f"{key}: {text}"
+
+
+def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that no dataclass has; OmegaConf lets them pass when they are added by force."""
+    schema_type: Any = OmegaConf.get_type(node)
+    known = [field.name for field in dataclasses.fields(schema_type)]
+    for name in map(str, node):
+        if not prefix and name == "hydra":
+            continue
+        key = f"{prefix}{name}"
+        if name not in known:
+            yield f"{key}: no such setting{_did_you_mean(name, known)}; see `--cfg job`"
+        elif OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+            continue
+        elif dataclasses.is_dataclass(OmegaConf.get_type(node, name)):
+            yield from _unknown(node[name], f"{key}.")
+
+
+def _suggestion(error: BaseException) -> str:
+    kind = getattr(error, "object_type", None)
+    key = getattr(error, "key", None)
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(key, str)):
+        return ""
+    known = [field.name for field in dataclasses.fields(kind)]
+    return "" if key in known else _did_you_mean(key, known).strip("; ")
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _choices(config: DictConfig) -> dict[str, Any]:
+    """Which file of each group was chosen."""
+    from hydra.core.hydra_config import HydraConfig
+
+    found = OmegaConf.select(config, "hydra.runtime.choices")
+    if found is None and HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices
+    return {} if found is None else {str(key): value for key, value in found.items()}
+
+
+def _as_file_name(value: str) -> str:
+    """A value as part of a folder's name; a long one keeps its start and a hash of the whole."""
+    name = re.sub(r"[^\w.,=+-]+", "_", value)
+    if name == value and len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(value.encode()).hexdigest()[:6]
+    return f"{name[:NAME_LENGTH].strip('_')}~{digest}"
+
+
+def _cache_dir() -> str:
+    """The user's cache folder (XDG), or $SUMCIRC_CACHE."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")

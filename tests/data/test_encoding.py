@@ -1,0 +1,266 @@
+"""What a training sequence keeps, what it loses, and where its loss begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sumcirc.data.documents import Corpus, Document
+from sumcirc.data.encoding import EncodedPair, Encoder
+from sumcirc.data.sentences import split_sentences
+from sumcirc.errors import UserError
+from sumcirc.schema import EncodingConfig
+
+SENTENCES = [f"A storm reached town {i} and closed {i + 2} roads." for i in range(30)]
+LONG = " ".join(SENTENCES)
+SUMMARY = "Storm closes roads."
+PROMPT_END = "\nTL;DR:"
+
+
+def encoder(tokenizer: Any, context: int = 128, **changes: Any) -> Encoder:
+    return Encoder(tokenizer, EncodingConfig(**changes), context)
+
+
+def item(document: str, summary: str = SUMMARY) -> Document:
+    return Document("a", document, (summary, "another reference"))
+
+
+def encode(using: Encoder, document: str, summary: str = SUMMARY) -> EncodedPair:
+    pair = using.pair(item(document, summary))
+    assert pair is not None
+    return pair
+
+
+def parts(using: Encoder, pair: EncodedPair) -> tuple[str, str]:
+    """Text of the prompt and of the summary."""
+    decode = using.tokenizer.decode
+    return str(decode(pair.ids[: pair.summary_start])), str(decode(pair.ids[pair.summary_start :]))
+
+
+def test_short_pair_is_prompt_then_summary_then_eos(tokenizer: Any) -> None:
+    using = encoder(tokenizer)
+    pair = encode(using, SENTENCES[0])
+    assert parts(using, pair) == (f"{SENTENCES[0]}\nTL;DR:", f" {SUMMARY}<|endoftext|>")
+    assert pair.ids[-1] == tokenizer.eos_token_id
+    assert not pair.cut
+    whole = tokenizer(f"{SENTENCES[0]}\nTL;DR:").input_ids
+    assert pair.ids[: pair.summary_start].tolist() == whole
+
+
+def test_eos_belongs_to_the_summary_though_it_also_pads(tokenizer: Any) -> None:
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id
+    pair = encode(encoder(tokenizer), SENTENCES[0])
+    assert tokenizer.eos_token_id in pair.ids[pair.summary_start :]
+    assert tokenizer.eos_token_id not in pair.ids[: pair.summary_start]
+
+
+def test_long_document_is_cut_at_a_sentence_end_and_nothing_else_is(tokenizer: Any) -> None:
+    using = encoder(tokenizer)
+    pair = encode(using, LONG)
+    prompt, summary = parts(using, pair)
+    assert pair.cut
+    assert len(pair) <= 128
+    assert summary == f" {SUMMARY}<|endoftext|>"
+    assert prompt.endswith(PROMPT_END)
+    kept = split_sentences(prompt.removesuffix(PROMPT_END))
+    assert kept == SENTENCES[: len(kept)]
+    # one sentence more would not have fitted
+    room = 128 - (len(pair) - pair.summary_start)
+    longer = " ".join(SENTENCES[: len(kept) + 1]) + PROMPT_END
+    assert len(tokenizer(longer).input_ids) > room
+
+
+def test_document_exactly_at_the_limit_is_whole_and_one_less_cuts_it(tokenizer: Any) -> None:
+    document = " ".join(SENTENCES[:3])
+    length = len(encode(encoder(tokenizer, 10_000), document))
+    exact = encode(encoder(tokenizer, length), document)
+    assert (len(exact), exact.cut) == (length, False)
+    less = encoder(tokenizer, length - 1)
+    cut = encode(less, document)
+    assert cut.cut
+    assert parts(less, cut)[0] == " ".join(SENTENCES[:2]) + PROMPT_END
+
+
+def test_first_sentence_too_long_is_cut_inside(tokenizer: Any) -> None:
+    sentence = "A storm " + "closed roads and " * 200 + "ended."
+    using = encoder(tokenizer)
+    pair = encode(using, sentence + " Short one.")
+    prompt, summary = parts(using, pair)
+    assert pair.cut
+    assert 120 <= len(pair) <= 128
+    assert summary == f" {SUMMARY}<|endoftext|>"
+    assert sentence.startswith(prompt.removesuffix(PROMPT_END))
+    assert len(prompt) > len(PROMPT_END)
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["嵐が町に達した。" * 60, "🌪️👩‍👩‍👧‍👦é" * 60, "Straße–ünïcödé… " * 60],
+    ids=["one sentence without spaces", "emoji of several code points", "accents"],
+)
+def test_cut_leaves_no_half_character(tokenizer: Any, document: str) -> None:
+    using = encoder(tokenizer)
+    pair = encode(using, document)
+    prompt = parts(using, pair)[0]
+    assert pair.cut
+    assert len(pair) <= 128
+    assert "\ufffd" not in prompt
+    assert document.startswith(prompt.removesuffix(PROMPT_END))
+
+
+def test_nothing_left_of_the_document_drops_the_pair(tokenizer: Any) -> None:
+    frame = len(tokenizer(PROMPT_END).input_ids)
+    summary = len(encoder(tokenizer).summary(SUMMARY))
+    emoji = "🌪️" * 5  # a character of several tokens
+    assert len(tokenizer("🌪").input_ids) > 1
+    assert encoder(tokenizer, frame + summary).pair(item("word")) is None
+    assert encoder(tokenizer, frame + summary + 1).pair(item(emoji)) is None
+    assert encoder(tokenizer, frame + summary + 1).pair(item("A b c d")) is not None
+
+
+def test_summary_longer_than_its_limit_drops_the_pair(tokenizer: Any) -> None:
+    tokens = len(tokenizer(f" {SUMMARY}").input_ids)
+    assert encoder(tokenizer, max_summary_tokens=tokens).pair(item("A document.")) is not None
+    assert encoder(tokenizer, max_summary_tokens=tokens - 1).pair(item("A document.")) is None
+
+
+def test_only_the_first_reference_is_learnt(tokenizer: Any) -> None:
+    using = encoder(tokenizer)
+    assert "another" not in parts(using, encode(using, "A document."))[1]
+
+
+def test_tokenizer_that_adds_bos_gives_one_at_the_start_and_nowhere_else(
+    bos_tokenizer: Any,
+) -> None:
+    using = encoder(bos_tokenizer)
+    for document in (SENTENCES[0], LONG, "closed roads and " * 300):
+        pair = encode(using, document)
+        assert len(pair) <= 128
+        assert pair.ids[0] == bos_tokenizer.bos_token_id
+        assert bos_tokenizer.bos_token_id not in pair.ids[1:]
+        assert pair.ids[-1] == bos_tokenizer.eos_token_id
+        assert using.prompt(document, pair.summary_start).ids[0] == bos_tokenizer.bos_token_id
+
+
+def test_tokenizer_without_bos_gets_none(tokenizer: Any) -> None:
+    assert encode(encoder(tokenizer), SENTENCES[0]).ids[0] != tokenizer.bos_token_id
+
+
+def test_braces_in_texts_and_templates_are_only_text(tokenizer: Any) -> None:
+    using = encoder(tokenizer, prompt="{x} {document} {}", summary=" {summary} {y} {0}")
+    prompt, summary = parts(using, encode(using, "{document} {z}", "{summary} {"))
+    assert prompt == "{x} {document} {z} {}"
+    assert summary == " {summary} { {y} {0}<|endoftext|>"
+
+
+def test_generation_prompt_is_the_training_prompt(tokenizer: Any) -> None:
+    using = encoder(tokenizer)
+    for document in (SENTENCES[0], LONG):
+        pair = encode(using, document)
+        room = 128 - (len(pair) - pair.summary_start)
+        prompt = using.prompt(document, room)
+        assert list(prompt.ids) == pair.ids[: pair.summary_start].tolist()
+        assert prompt.cut == pair.cut
+
+
+def test_no_room_for_the_prompt_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(UserError, match=r"encoding\.prompt takes \d+ tokens where 2 are left"):
+        encoder(tokenizer).prompt("text", 2)
+    with pytest.raises(UserError, match="where 0 are left of 128: .*generation.max_new_tokens"):
+        encoder(tokenizer).prompt("text", -30)
+
+
+def test_max_length_above_the_context_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(UserError, match=r"encoding\.max_length=129: the model's context is 128"):
+        encoder(tokenizer, max_length=129)
+    assert encoder(tokenizer, max_length=100).max_length == 100
+
+
+def test_tokenizer_without_eos_is_refused() -> None:
+    from tests.support.hub_server import small_tokenizer
+
+    without = small_tokenizer(SENTENCES)
+    without.eos_token = None
+    with pytest.raises(UserError, match="no EOS token"):
+        encoder(without)
+
+
+def corpus(documents: list[Document], fingerprint: str = "f") -> Corpus:
+    return Corpus(documents, {}, fingerprint)
+
+
+def mixed() -> Corpus:
+    return corpus(
+        [
+            Document("whole", SENTENCES[0], (SUMMARY,)),
+            Document("cut", LONG, (SUMMARY,)),
+            Document("dropped", SENTENCES[1], (LONG,)),
+        ]
+    )
+
+
+def equal(left: list[EncodedPair], right: list[EncodedPair]) -> bool:
+    return len(left) == len(right) and all(
+        (a.id, a.summary_start, a.cut) == (b.id, b.summary_start, b.cut)
+        and np.array_equal(a.ids, b.ids)
+        and a.ids.dtype == b.ids.dtype
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def test_counts_of_cut_and_dropped(tokenizer: Any) -> None:
+    found = encoder(tokenizer).corpus(mixed(), "data.train")
+    assert [pair.id for pair in found.pairs] == ["whole", "cut"]
+    assert found.counts == {"cut": 1, "summary_too_long": 1}
+
+
+def test_all_dropped_is_an_error_that_names_the_split(tokenizer: Any) -> None:
+    with pytest.raises(UserError, match=r"data\.train: all 2 summaries .*max_summary_tokens=3"):
+        encoder(tokenizer, max_summary_tokens=3).corpus(
+            corpus([item("One."), item("Two.")]), "data.train"
+        )
+
+
+def test_cache_gives_back_what_was_encoded(tokenizer: Any, tmp_path: Path) -> None:
+    using = encoder(tokenizer)
+    first = using.corpus(mixed(), "data.train", tmp_path)
+    (file,) = tmp_path.iterdir()
+    stamp = file.stat().st_mtime_ns
+    using.pair = None  # type: ignore[method-assign]  # encoding again would fail
+    advanced: list[int] = []
+    second = using.corpus(mixed(), "data.train", tmp_path, advanced.append)
+    assert file.stat().st_mtime_ns == stamp
+    assert equal(first.pairs, second.pairs)
+    assert second.counts == first.counts
+    assert sum(advanced) == 3
+
+
+def test_cache_is_missed_when_anything_that_matters_differs(tokenizer: Any, tmp_path: Path) -> None:
+    import copy
+
+    other_eos = copy.deepcopy(tokenizer)
+    other_eos.eos_token = "a"
+    variants = [
+        (encoder(tokenizer), mixed()),
+        (encoder(tokenizer, context=127), mixed()),
+        (encoder(tokenizer, prompt="{document}\nIn short:"), mixed()),
+        (encoder(tokenizer, max_summary_tokens=100), mixed()),
+        (encoder(other_eos), mixed()),
+        (encoder(tokenizer), dataclasses.replace(mixed(), fingerprint="g")),
+    ]
+    for number, (using, data) in enumerate(variants, 1):
+        using.corpus(data, "data.train", tmp_path)
+        assert len(list(tmp_path.iterdir())) == number
+
+
+def test_tokenizer_that_cannot_be_written_out_is_not_cached(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    using = encoder(tokenizer)
+    monkeypatch.setattr(Encoder, "fingerprint", None)
+    assert len(using.corpus(mixed(), "data.train", tmp_path).pairs) == 2
+    assert not list(tmp_path.iterdir())

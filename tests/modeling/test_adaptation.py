@@ -1,0 +1,279 @@
+"""Where adapters go, how large they are, and that every one of them learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config
+
+from sumcirc.data.batches import collate
+from sumcirc.errors import UserError
+from sumcirc.modeling.adaptation import (
+    adapt,
+    checkpoint_activations,
+    load_adapter,
+    resolve_targets,
+    trainable_parameters,
+)
+from sumcirc.modeling.anatomy import FAMILIES, anatomy
+from sumcirc.modeling.module import summary_loss
+from sumcirc.schema import MODULES, Adaptation, AdaptationConfig
+from tests.data.test_batches import pair
+from tests.support.small_models import small_config, small_model
+
+GPT2_SMALL = GPT2Config()
+
+
+def lora(**changes: Any) -> AdaptationConfig:
+    if "budget" not in changes:
+        changes = {"rank": 4, **changes}
+    return AdaptationConfig(kind=Adaptation.lora, **changes)
+
+
+def lively(model: Any, seed: int = 1) -> Any:
+    """Adapters that do something: B starts at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("rank", "layers", "parameters", "percent"),
+    [
+        (16, "all", 2_359_296, "1.861"),
+        (16, [2, 3, 5], 589_824, "0.472"),
+        (64, [0, 2, 4, 6, 8], 3_932_160, "3.063"),
+    ],
+)
+def test_share_on_the_shape_of_gpt2_small(
+    rank: int, layers: Any, parameters: int, percent: str
+) -> None:
+    targets = resolve_targets(lora(rank=rank, layers=layers), GPT2_SMALL)
+    assert targets.total == 124_439_808
+    assert targets.parameters == parameters
+    assert f"{100 * targets.share:.3f}" == percent
+
+
+def test_nothing_is_allocated_to_resolve_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sumcirc.modeling import adaptation
+
+    made = []
+    original = adaptation.skeleton
+    monkeypatch.setattr(
+        adaptation, "skeleton", lambda config: made.append(original(config)) or made[-1]
+    )
+    resolve_targets(lora(), GPT2_SMALL)
+    assert {p.device.type for p in made[0].parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("layers", "modules"),
+    [("all", list(MODULES)), ([1, 11], ["mlp_out"]), ([3], ["qkv", "attn_out"])],
+)
+def test_exactly_the_wanted_linears_are_adapted(
+    family: str, layers: Any, modules: list[str]
+) -> None:
+    # 12 layers: layer 1 must not stand for 11 too
+    model = small_model(family, layers=12)
+    named = anatomy(model.config)
+    wanted = {
+        name
+        for layer in (range(12) if layers == "all" else layers)
+        for module in modules
+        for name in named.linears(layer, module)
+    }
+    config = lora(layers=layers, modules=modules)
+    total = sum(p.numel() for p in model.parameters())
+    targets = resolve_targets(config, model.config)
+    adapted = adapt(model, config)
+    found = {
+        name.removeprefix("base_model.model.").split(".lora_")[0]
+        for name, p in adapted.named_parameters()
+        if p.requires_grad
+    }
+    assert found == wanted == set(targets.names)
+    assert trainable_parameters(adapted) == targets.parameters
+    assert targets.total == total
+    trainable, everything = adapted.get_nb_trainable_parameters()  # type: ignore[operator]
+    assert targets.share == pytest.approx(trainable / everything)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_every_adapter_gets_a_gradient_from_every_batch(family: str, checkpointed: bool) -> None:
+    without_dropout = {"gpt2": {"embd_pdrop": 0, "resid_pdrop": 0, "attn_pdrop": 0}}
+    model = small_model(family, **without_dropout.get(family, {}))
+    adapted = lively(adapt(model, lora())).train()
+    if checkpointed:
+        checkpoint_activations(adapted)
+    base = adapted.get_base_model()
+    batch = collate([pair(0, 30), pair(1, 20)])
+    batch.input_ids %= 400
+    batch.labels %= 400
+    losses = []
+    for _ in range(2):  # as when accumulating
+        loss = summary_loss(base.base_model, base.get_output_embeddings(), batch)
+        loss.backward()
+        losses.append({n: p.grad.norm().item() for n, p in trained(adapted).items()})
+    assert min(losses[0].values()) > 0
+    for name, norm in losses[1].items():
+        assert norm == pytest.approx(2 * losses[0][name], rel=1e-3)
+    assert all(p.grad is None for p in adapted.parameters() if not p.requires_grad)
+
+
+def trained(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_gradient_checkpointing_changes_no_gradient() -> None:
+    batch = collate([pair(0, 30), pair(1, 20)])
+    batch.input_ids %= 400
+    batch.labels %= 400
+    found = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        adapted = lively(adapt(small_model("gpt2"), lora())).train()
+        if checkpointed:
+            checkpoint_activations(adapted)
+        base = adapted.get_base_model()
+        torch.manual_seed(1)  # the same dropout
+        summary_loss(base.base_model, base.get_output_embeddings(), batch).backward()
+        found.append({name: p.grad.clone() for name, p in trained(adapted).items()})
+    for name in found[0]:
+        assert torch.allclose(found[0][name], found[1][name], atol=1e-7)
+
+
+@pytest.mark.parametrize("budget", [294_912, 12_288 * 12, 12_288 * 12 * 2 - 1, 10_000_000])
+def test_budget_is_never_exceeded_and_the_next_rank_would(budget: int) -> None:
+    targets = resolve_targets(lora(budget=budget), GPT2_SMALL)
+    per_rank = targets.parameters // targets.rank
+    assert targets.parameters <= budget < targets.parameters + per_rank
+    assert per_rank == 12_288 * 12
+
+
+def test_budget_makes_that_many_parameters_trainable() -> None:
+    adapted = adapt(small_model("qwen3"), lora(budget=20_000, layers=[1]))
+    per_rank = trainable_parameters(adapted) // adapted.peft_config["default"].r  # type: ignore
+    assert trainable_parameters(adapted) <= 20_000 < trainable_parameters(adapted) + per_rank
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"layers": [1, 12]},
+            r"adaptation\.layers=\[1, 12\]: layer 12 is out of range; the model has 12 layers",
+        ),
+        (
+            {"budget": 147_455},
+            r"adaptation\.budget=147455: rank 1 on these 48 linears takes 147456 parameters",
+        ),
+    ],
+)
+def test_refusals(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        resolve_targets(lora(**config), GPT2_SMALL)
+    assert "\n" not in str(refused.value)
+
+
+def test_alpha_is_twice_the_rank_unless_given_and_rslora_divides_by_the_root() -> None:
+    def scaling(**changes: Any) -> float:
+        adapted: Any = adapt(small_model("gpt2"), lora(rank=16, **changes))
+        return adapted.get_base_model().transformer.h[0].mlp.c_fc.scaling["default"]
+
+    assert scaling() == 2
+    assert scaling(alpha=8.0) == 0.5
+    assert scaling(alpha=8.0, rslora=True) == 2
+
+
+def test_full_adaptation_trains_every_parameter() -> None:
+    model = small_model("gpt2")
+    model.requires_grad_(False)
+    adapt(model, AdaptationConfig(kind=Adaptation.full))
+    assert trainable_parameters(model) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_disabled_adapters_give_the_base_bit_for_bit(family: str) -> None:
+    model = small_model(family)
+    ids = torch.arange(40).view(2, 20)
+    with torch.no_grad():
+        before = model(ids).logits
+        adapted: Any = lively(adapt(model, lora()))
+        adapted.eval()
+        changed = adapted(ids).logits
+        with adapted.disable_adapter():
+            disabled = adapted(ids).logits
+    assert (changed - before).abs().max() > 1e-3
+    assert torch.equal(disabled, before)
+
+
+def test_names_of_a_budgeted_sweep_are_comparable() -> None:
+    found = [
+        resolve_targets(lora(budget=589_824, layers=layers), GPT2_SMALL)
+        for layers in ([2, 3, 5], [9, 10, 11], [5, 10, 11])
+    ]
+    assert {targets.parameters for targets in found} == {589_824}
+    assert {targets.rank for targets in found} == {16}
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    lively(adapt(small_model("gpt2"), lora(layers=[0, 1]))).save_pretrained(tmp_path)
+    return tmp_path
+
+
+def test_loaded_adapter_gives_the_same_logits(adapter: Path) -> None:
+    ids = torch.arange(40).view(2, 20)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        expected = lively(adapt(small_model("gpt2"), lora())).eval()(ids).logits
+        found = load_adapter(small_model("gpt2"), str(adapter))(ids).logits
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        {"family": "llama"},
+        {"family": "gpt2", "layers": 1},  # the second layer's adapters would be left out
+        {"family": "gpt2", "n_embd": 16},
+    ],
+    ids=["family", "layers", "width"],
+)
+def test_adapter_of_another_model_is_refused(adapter: Path, base: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^checkpoint=.*: the adapter does not fit") as refused:
+        load_adapter(small_model(**base), str(adapter))
+    assert "\n" not in str(refused.value)
+
+
+def test_adapter_that_lost_a_tensor_is_refused(adapter: Path) -> None:
+    file = adapter / "adapter_model.safetensors"
+    tensors = load_file(file)
+    lost = sorted(tensors)[0]
+    save_file({name: value for name, value in tensors.items() if name != lost}, file)
+    with pytest.raises(UserError, match="only one of them has") as refused:
+        load_adapter(small_model("gpt2"), str(adapter))
+    assert lost in str(refused.value)
+
+
+def test_damaged_adapter_is_refused(adapter: Path) -> None:
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(UserError, match="does not fit the model"):
+        load_adapter(small_model("gpt2"), str(adapter))
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+
+
+def test_small_models_really_share_key_value_heads() -> None:
+    assert small_config("qwen3").num_key_value_heads == 2

@@ -1,0 +1,147 @@
+"""Runs `sumcirc` commands in forked processes: each is a process of its own that can be killed.
+
+The server has imported everything once, so a command costs what it does, not the seconds that
+torch takes to load. `python -m tests.support.command_server` reads one JSON request a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Exit code (negative: the signal that ended it) and everything that was printed."""
+
+    code: int
+    output: str
+
+
+class CommandServer:
+    """Client side; use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.count = 0
+
+    def __enter__(self) -> CommandServer:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+            "HF_HUB_OFFLINE": "1",
+            "WANDB_MODE": "offline",
+            "SUMCIRC_CACHE": str(self.folder / "cache"),
+            "MPLCONFIGDIR": str(self.folder / "matplotlib"),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.command_server"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+    def run(
+        self,
+        *arguments: str,
+        cwd: Path,
+        kill_at: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run `sumcirc ARGUMENTS`; `kill_at` names a point of `tests.support.kill_points`."""
+        self.count += 1
+        log = self.folder / f"{self.count}.log"
+        request = {
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "log": str(log),
+            "kill_at": kill_at,
+            "environment": dict(environment or {}),
+        }
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the command server is gone")
+        return Finished(json.loads(answer), log.read_text(encoding="utf-8", errors="replace"))
+
+
+def serve() -> None:
+    """Answer requests until standard input ends."""
+    _import_everything()
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _run(request)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+
+
+def _import_everything() -> None:
+    import datasets  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+    import transformers.models.gpt2.modeling_gpt2
+    import transformers.models.llama.modeling_llama  # noqa: F401
+
+    import sumcirc.cli
+    import sumcirc.jobs.evaluate
+    import sumcirc.jobs.train
+    import sumcirc.modeling.restoring
+    import sumcirc.modeling.saving
+    import sumcirc.results
+    import sumcirc.summaries.scoring
+    import sumcirc.training  # noqa: F401
+
+
+def _run(request: dict[str, Any]) -> None:
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(descriptor, target)
+    code = 1
+    try:
+        if request["kill_at"]:
+            from tests.support.kill_points import POINTS
+
+            POINTS[request["kill_at"]]()
+        from sumcirc.cli import main
+
+        main(request["arguments"])
+        code = 0
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve()
