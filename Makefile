@@ -44,8 +44,8 @@ pretrain: setup  ## make the built-in model again: make pretrain ARGS="out=FOLDE
 sync: setup  ## upload every offline W&B run under runs/
 	find runs -type d -name 'offline-run-*' -prune -print0 | xargs -0 -r $(BIN)/wandb sync $(ARGS)
 
-watch: setup  ## terminal dashboard of a run's W&B files: make watch ARGS=RUN_DIR/wandb
-	$(BIN)/wandb leet $(ARGS)
+watch: setup  ## terminal dashboard of the newest run, or of ARGS=RUN_DIR/wandb
+	$(BIN)/wandb leet $(or $(ARGS),$(shell ls -td runs/*/*/wandb 2>/dev/null | head -n 1))
 
 bench: setup  ## measure what the README claims about speed; writes benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py $(ARGS)

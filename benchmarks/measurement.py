@@ -20,12 +20,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import transformers
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from sumcirc.tracking.run_directory import git_commit
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "accelerate", "numpy")
@@ -41,10 +44,10 @@ class Shape:
     vocabulary: int
     context: int
 
-    def model(self, seed: int = 0) -> GPT2LMHeadModel:
-        """A model of this shape, the same for the same seed."""
+    def save(self, folder: str, seed: int) -> None:
+        """Write a model of this shape, the same for the same seed, to be loaded as any other."""
         torch.manual_seed(seed)
-        return GPT2LMHeadModel(
+        model = GPT2LMHeadModel(
             GPT2Config(
                 n_layer=self.layers,
                 n_embd=self.width,
@@ -58,6 +61,7 @@ class Shape:
                 eos_token_id=0,
             )
         )
+        model.save_pretrained(folder)
 
 
 TINY = Shape(layers=6, width=128, heads=4, vocabulary=4096, context=256)
@@ -70,6 +74,11 @@ class Lap:
 
     wall: float
     cpu: float
+
+
+def total(laps: Sequence[Lap]) -> Lap:
+    """Several laps as one."""
+    return Lap(sum(lap.wall for lap in laps), sum(lap.cpu for lap in laps))
 
 
 class Clock:
@@ -94,11 +103,11 @@ class Clock:
         return Lap(wall - self._began[0], cpu - self._began[1])
 
 
-def timed(device: str, work: Callable[[], Any]) -> Lap:
-    """Seconds that one call takes."""
+def timed(device: str, work: Callable[[], T]) -> tuple[T, Lap]:
+    """What a call returns, and the seconds that it took."""
     clock = Clock(device)
-    work()
-    return clock.lap()
+    result = work()
+    return result, clock.lap()
 
 
 class Turns:
@@ -190,11 +199,13 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def prepare(options: argparse.Namespace) -> int:
-    """Set the number of threads, refuse a GPU that is not there; returns the threads."""
+    """Set threads and quiet, refuse a GPU that is not there; returns the number of threads."""
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: no GPU is visible to torch; leave it out to use the CPU")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     return torch.get_num_threads()
 
 
@@ -230,6 +241,41 @@ def write_result(
     file = f"{name}.json" if options.device == "cpu" else f"{name}-{options.device}.json"
     text = json.dumps(rounded(body), indent=2, allow_nan=False)
     (options.results / file).write_text(text + "\n", encoding="utf-8")
+    write_table(options.results)
+
+
+def write_table(folder: Path) -> None:
+    """Write README.md, a table of all result files in `folder`."""
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text(encoding="utf-8"))
+        where = result["machine"]
+        machine = (
+            where.get("gpu") or f"{where['cpu']}, {where['threads']} of {where['cores']} cores"
+        )
+        for case, values in result["figures"].items():
+            cells = [
+                result["benchmark"],
+                case,
+                f"{values['ratio']:.2f}",
+                f"{values['ratio_cpu']:.2f}",
+                f"{result['target']:g}",
+                machine + (", --quick" if result["quick"] else ""),
+                result["date"],
+            ]
+            rows.append(f"| {' | '.join(cells)} |")
+    text = "\n".join(
+        [
+            "# Last results",
+            "",
+            "Written by the benchmarks; what the figures mean is in [../README.md](../README.md).",
+            "",
+            "| benchmark | case | ratio | in CPU seconds | target | machine | date |",
+            "|---|---|---|---|---|---|---|",
+            *rows,
+        ]
+    )
+    (folder / "README.md").write_text(text + "\n", encoding="utf-8")
 
 
 def rounded(value: Any) -> Any:

@@ -95,7 +95,7 @@ def test_training_lowers_the_validation_loss(
         adaptation=adaptation,
     )
     loss = train(config, tmp_path / "run").values("validation/loss")
-    assert loss[30] < loss[0] - (1 if adaptation else 2)
+    assert loss[30] < loss[0] - (0.2 if adaptation else 2)
 
 
 @pytest.fixture
@@ -139,7 +139,10 @@ def test_two_batches_of_4_equal_one_of_8_where_summaries_have_equal_tokens(
 ) -> None:
     """Without dropout; epsilon keeps Adam from magnifying rounding where a gradient is near 0."""
     rows = [
-        {"document": f"Trains to {'Porto Lisbon Faro'.split()[i % 3]} " + "stood " * i, "summary": s}
+        {
+            "document": f"Trains to {'Porto Lisbon Faro'.split()[i % 3]} " + "stood " * i,
+            "summary": s,
+        }
         for i, s in enumerate(["Storm closes roads."] * 40)
     ]
     file = tmp_path / "equal.jsonl"

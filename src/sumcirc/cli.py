@@ -187,10 +187,11 @@ def _before_the_job(error: Exception) -> str:
 
 def _print_sweep(folder: Path) -> None:
     """The tables of a finished multirun."""
-    from sumcirc.results import print_table, sweep_tables
+    from sumcirc.results import sweep_rows
+    from sumcirc.summaries.table import print_table
 
-    for table in sweep_tables(folder):
-        print_table(table)
+    for rows in sweep_rows(folder):
+        print_table(rows, title=str(folder))
     print(f"run directories and figures: {folder}/*/")
 
 

@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import os
 import re
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,6 +108,7 @@ def one_line(error: BaseException) -> str:
                 lines.append(line.strip(" ."))
         lines.append(_suggestion(cause))
         cause = cause.__cause__
+    key = key or _merged_key(error)
     text = "; ".join(dict.fromkeys(line for line in lines if line))
     # Hydra's "In 'experiment/mine': ConfigKeyError raised while composing config:"
     text = re.sub(r"^In '([^']+)': (\w+ raised while composing config:; )?", r"\1.yaml: ", text)
@@ -130,6 +132,13 @@ def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
             continue
         elif dataclasses.is_dataclass(OmegaConf.get_type(node, name)):
             yield from _unknown(node[name], f"{key}.")
+
+
+def _merged_key(error: BaseException) -> str:
+    """The key at which a list met a mapping: OmegaConf's message leaves it out, its frames know."""
+    frames = traceback.walk_tb(error.__traceback__)
+    merges = [frame.f_locals for frame, _ in frames if frame.f_code.co_name == "_map_merge"]
+    return ".".join(str(found["key"]) for found in merges if "key" in found)
 
 
 def _suggestion(error: BaseException) -> str:

@@ -7,13 +7,12 @@ W&B) is the first one's alone.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pytorch_lightning.utilities import rank_zero_only
 
-# set by Lightning for the processes it starts; left behind, they would end up in the next job
+# set by Lightning for the processes it starts
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
 
@@ -24,21 +23,18 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def other_processes(verb: str) -> Iterator[None]:
-    """Let Lightning start other processes of this job, also when it is one of a multirun."""
+def distributed() -> Iterator[None]:
+    """A block that Lightning may run in several processes.
+
+    It ends without a process group, and with the environment as it was: by it the next job of a
+    multirun would take itself for a process that was started already.
+    """
     import torch.distributed
-    from hydra.core.hydra_config import HydraConfig
 
-    import __main__
-
-    arguments = sys.argv
     before = {name: os.environ.get(name) for name in VARIABLES}
-    if HydraConfig.initialized():
-        sys.argv = [str(__main__.__file__), verb, *HydraConfig.get().overrides.task]
     try:
         yield
     finally:
-        sys.argv = arguments
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

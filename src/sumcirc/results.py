@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 
 from sumcirc.data.documents import read_corpus
 from sumcirc.errors import UserError
@@ -20,14 +19,13 @@ from sumcirc.progress import counted
 from sumcirc.schema import JobConfig, Source
 from sumcirc.statistics import Interval
 from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
-from sumcirc.summaries.table import Row, comparison_table
+from sumcirc.summaries.table import Row, print_table
 from sumcirc.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
 
 FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
-WIDTH = 200  # characters of a table in a pipe or file
 BASE = "base"  # the model before training
 TRAINED = "trained"  # the system that a training run made; its row carries the run's name
 
@@ -79,7 +77,9 @@ class Scoreboard:
         from sumcirc.data.wire import article_of, facts_found
 
         for record in evaluation.records:
-            found = facts_found(article_of(record["id"], self.config.data.seed), record["prediction"])
+            found = facts_found(
+                article_of(record["id"], self.config.data.seed), record["prediction"]
+            )
             record |= {f"fact_{role}": float(is_there) for role, is_there in found.items()}
             record["facts"] = sum(found.values()) / len(found)
         return replace(evaluation, measures=(*evaluation.measures, *FACTS))
@@ -137,19 +137,9 @@ def conclude(
         if trained is not None and wandb.wants_artifact(config.logger):
             wandb.log_folder(wandb_logger, config.run.name, "model", trained)
     if systems:
-        print_table(comparison_table(rows(summary, config.run.name)))
+        print_table(rows(summary, config.run.name))
     print(f"run directory: {directory.path}")
     print(f"figures: {directory.figures}")
-
-
-def print_table(table: Table) -> None:
-    """Print a table; where output is no terminal, at its full width."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = WIDTH
-    console.print(table)
 
 
 def read_summary(directory: RunDirectory) -> dict[str, Any]:
@@ -184,8 +174,8 @@ def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
     return found
 
 
-def sweep_tables(folder: Path) -> list[Table]:
-    """The finished runs of a sweep side by side: one table for each set of items that was scored.
+def sweep_rows(folder: Path) -> list[list[Row]]:
+    """The finished runs of a sweep side by side: one list for each set of items that was scored.
 
     Systems that runs share stand there once: the baselines, and the base of each model.
     """
@@ -207,5 +197,5 @@ def sweep_tables(folder: Path) -> list[Table]:
                 if row.system == BASE and several:
                     row = replace(row, system=f"{BASE} {summary['model']}")
                 shared.setdefault(row.system, row)
-        tables.append(comparison_table([*shared.values(), *own], title=f"{folder}"))
+        tables.append([*shared.values(), *own])
     return tables

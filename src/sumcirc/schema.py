@@ -311,12 +311,10 @@ class TrainerConfig:
             value = getattr(self, name)
             _require(value is None or value > 0, f"trainer.{name}={value}: must be 1 or more")
         devices = self.devices
-        number = isinstance(devices, int) and not isinstance(devices, bool)
+        number = type(devices) is int and (devices == -1 or devices > 0)
         indices = isinstance(devices, list) and all(type(index) is int for index in devices)
         _require(
-            (number and (devices == -1 or devices > 0))
-            or (indices and bool(devices))
-            or devices == "auto",
+            number or (indices and bool(devices)) or devices == "auto",
             f"trainer.devices={devices}: must be a number, a list of device indices such as [0,1],"
             " or `auto`",
         )
@@ -426,10 +424,10 @@ class PretrainConfig:
     heads: int = 4
     width: int = 128
     context: int = 256
-    articles: int = 40000
+    articles: int = 20000
     echo_steps: int = 4000  # at most; the warm-up on repeated random tokens ends when it is learnt
     steps: int = 3000  # articles and bulletins, every fourth step an echo batch
-    batch_size: int = 16  # rows of `context` tokens
+    batch_size: int = 8  # rows of `context` tokens
     echo_learning_rate: float = 1e-3
     learning_rate: float = 6e-4
     threads: Optional[int] = None

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
-from tests.support.command_server import CommandServer, Finished
+from sumcirc.callbacks.checkpoint import checkpoints
+from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
+from tests.support.command_server import ROOT, CommandServer, Finished
 from tests.support.kill_points import POINTS
 
 LORA = ["adaptation=lora", "adaptation.rank=4", "adaptation.dropout=0.2"]
 ARMS = {"full": [], "lora": LORA}
 SIGKILL = -9
+# these run always, the other pairs of point and arm with `make test-slow`
+QUICK = {
+    ("mid_step", "lora"),
+    ("checkpoint_half_written", "full"),
+    ("checkpoint_written", "full"),
+    ("validation", "lora"),
+    ("line_torn", "full"),
+    ("last_checkpoint_written", "lora"),
+}
 
 
 def run_directory(folder: Path) -> Path:
@@ -39,6 +54,18 @@ def weights(run: Path) -> bytes:
     return file.read_bytes()
 
 
+def status(run: Path) -> dict:
+    return json.loads((run / "status.json").read_text())
+
+
+def assert_same(run: Path, reference: Path) -> None:
+    """Weights and metrics bit for bit, the last checkpoint alone, nothing half-written."""
+    assert metrics(run) == metrics(reference)
+    assert weights(run) == weights(reference)
+    assert [file.name for file in (run / "checkpoints").iterdir()] == ["step-000012.ckpt"]
+    assert not [*run.rglob("*.tmp")]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(
     commands: CommandServer, small_run: list[str], tmp_path_factory: pytest.TempPathFactory
@@ -60,13 +87,18 @@ def test_uninterrupted_run_logs_what_the_kill_points_count_on(
     validated = [int(step) for step, name in steps if name == "validation/loss"]
     assert logged == [2, 4, 6, 8, 10, 12]
     assert validated == [0, 4, 8, 12]
-    assert [file.name for file in (uninterrupted["full"] / "checkpoints").iterdir()] == [
-        "step-000012.ckpt"
-    ]
+    assert metrics(uninterrupted["full"]) != metrics(uninterrupted["lora"])
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("point", [name for name in POINTS if name != "final_evaluation"])
+@pytest.mark.parametrize(
+    ("point", "arm"),
+    [
+        pytest.param(point, arm, marks=[] if (point, arm) in QUICK else pytest.mark.slow)
+        for point in POINTS
+        for arm in ARMS
+        if point != "final_evaluation"
+    ],
+)
 def test_killed_and_resumed_equals_uninterrupted(
     point: str,
     arm: str,
@@ -79,12 +111,114 @@ def test_killed_and_resumed_equals_uninterrupted(
     assert killed.code == SIGKILL, killed.output
     run = run_directory(tmp_path)
     assert not [*run.glob("model"), *run.glob("adapter")]
-    assert json.loads((run / "status.json").read_text())["state"] == "running"
+    assert status(run)["state"] == "running"
     resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
     assert resumed.code == 0, resumed.output
-    assert metrics(run) == metrics(uninterrupted[arm])
-    assert weights(run) == weights(uninterrupted[arm])
-    status = json.loads((run / "status.json").read_text())
-    assert (status["state"], status["resumed"]) == ("done", 1)
-    assert [file.name for file in (run / "checkpoints").iterdir()] == ["step-000012.ckpt"]
-    assert not [*run.rglob("*.tmp")]
+    assert_same(run, uninterrupted[arm])
+    assert (status(run)["state"], status(run)["resumed"]) == ("done", 1)
+
+
+@pytest.mark.slow
+def test_killed_twice(
+    commands: CommandServer,
+    small_run: list[str],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    assert train(commands, tmp_path, [*small_run, *LORA], kill_at="mid_step").code == SIGKILL
+    run = run_directory(tmp_path)
+    # counted from the checkpoint of step 5: after the line of step 12
+    again = commands.run("train", f"resume={run}", cwd=tmp_path, kill_at="line_logged")
+    assert again.code == SIGKILL
+    assert commands.run("train", f"resume={run}", cwd=tmp_path).code == 0
+    assert_same(run, uninterrupted["lora"])
+    assert status(run)["resumed"] == 2
+
+
+def test_killed_while_scoring_keeps_the_scores_too(
+    commands: CommandServer, small_run: list[str], tmp_path: Path
+) -> None:
+    scored = [*small_run, *LORA, "evaluation.at_end=true", "trainer.max_steps=4"]
+    assert train(commands, tmp_path / "whole", scored).code == 0
+    reference = run_directory(tmp_path / "whole")
+    killed = train(commands, tmp_path / "killed", scored, kill_at="final_evaluation")
+    assert killed.code == SIGKILL, killed.output
+    run = run_directory(tmp_path / "killed")
+    assert not (run / "summary.json").exists()
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    assert resumed.code == 0, resumed.output
+    assert weights(run) == weights(reference)
+    assert metrics(run) == metrics(reference)
+    tables = [pyarrow.parquet.read_table(each / "documents.parquet") for each in (run, reference)]
+    assert tables[0].equals(tables[1])
+    summaries = [json.loads((each / "summary.json").read_text()) for each in (run, reference)]
+    assert summaries[0].pop("seconds").keys() == summaries[1].pop("seconds").keys()
+    assert summaries[0] == summaries[1]
+
+
+def test_full_disk_keeps_the_checkpoint_before_and_says_so_in_one_line(
+    commands: CommandServer,
+    small_run: list[str],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    failed = train(commands, tmp_path, small_run, kill_at="disk_full")
+    assert failed.code == 2
+    run = run_directory(tmp_path)
+    said = [line for line in failed.output.splitlines() if line.startswith("sumcirc:")]
+    assert len(said) == 1
+    assert "no room to write" in said[0]
+    assert "step-000010.ckpt" in said[0]
+    assert "Traceback" not in failed.output
+    assert status(run)["state"] == "failed"
+    assert "no room to write" in status(run)["reason"]
+    (kept,) = (run / "checkpoints").iterdir()
+    assert AtomicCheckpointIO().load_checkpoint(kept)["global_step"] == 5
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    assert resumed.code == 0, resumed.output
+    assert_same(run, uninterrupted["full"])
+
+
+def test_diverged_run_fails_with_its_reason(
+    commands: CommandServer, small_run: list[str], tmp_path: Path
+) -> None:
+    steep = ["optimizer.learning_rate=1e30", "trainer.checkpoint_every=1"]
+    failed = train(commands, tmp_path, [*small_run, *steep])
+    assert failed.code == 2
+    run = run_directory(tmp_path)
+    assert status(run)["state"] == "failed"
+    assert "lower optimizer.learning_rate" in status(run)["reason"]
+    assert failed.output.splitlines()[-1] == f"sumcirc: {status(run)['reason']}"
+    (kept,) = checkpoints(run / "checkpoints")
+    state = AtomicCheckpointIO().load_checkpoint(kept)["state_dict"]
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_finished_run_is_left_alone(
+    commands: CommandServer, uninterrupted: dict[str, Path], tmp_path: Path
+) -> None:
+    run = uninterrupted["lora"]
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.suffix != ".txt"}
+    done = commands.run("train", f"resume={run}", cwd=tmp_path)
+    assert done.code == 0
+    assert "is done" in done.output
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.slow
+def test_resume_as_users_type_it(
+    commands: CommandServer,
+    small_run: list[str],
+    uninterrupted: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """In an interpreter of its own, from another folder."""
+    assert train(commands, tmp_path, small_run, kill_at="line_logged").code == SIGKILL
+    run = run_directory(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "sumcirc", "train", f"resume={run}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
+    assert_same(run, uninterrupted["full"])
+    assert not list(elsewhere.iterdir())

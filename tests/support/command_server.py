@@ -66,7 +66,7 @@ class CommandServer:
         kill_at: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> Finished:
-        """Run `sumcirc ARGUMENTS`; `kill_at` names a point of `tests.support.kill_points`."""
+        """Run `sumcirc ARGUMENTS`; `kill_at` names a fault of `tests.support.kill_points`."""
         self.count += 1
         log = self.folder / f"{self.count}.log"
         request = {
@@ -124,9 +124,9 @@ def _run(request: dict[str, Any]) -> None:
     code = 1
     try:
         if request["kill_at"]:
-            from tests.support.kill_points import POINTS
+            from tests.support.kill_points import FAULTS
 
-            POINTS[request["kill_at"]]()
+            FAULTS[request["kill_at"]]()
         from sumcirc.cli import main
 
         main(request["arguments"])

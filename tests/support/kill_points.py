@@ -150,6 +150,25 @@ def final_evaluation() -> None:
     at_call(scoring, "summarize", 1)
 
 
+def disk_full() -> None:
+    """No file may grow beyond 20 kB while step 10's checkpoint is written (this kills nothing)."""
+    import resource
+
+    import torch
+
+    original = torch.save
+    calls = 0
+
+    def save(value: Any, file: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        original(value, file)
+
+    torch.save = save
+
+
 POINTS: dict[str, Callable[[], None]] = {
     point.__name__: point
     for point in (
@@ -167,3 +186,4 @@ POINTS: dict[str, Callable[[], None]] = {
         final_evaluation,
     )
 }
+FAULTS = {**POINTS, "disk_full": disk_full}

@@ -20,10 +20,11 @@ width {width}, context {context}, byte-level BPE of {vocabulary:,} tokens), made
 `sumcirc pretrain` in {minutes:.0f} minutes on two CPU cores. It is there so that every command runs
 on any machine; a finding on it is a finding on it.
 
-Training data: {articles:,} articles of the built-in generator `wire` (split `pretrain`) as plain text,
-about a third of them with some sentences said twice, and synthetic repetition (random token
-sequences, repeated) to form induction heads, as repeated text does in a large corpus. It has never
-seen a summary.
+It starts with one head (layer 0, head 0) that attends to the previous token, by sinusoidal
+position embeddings. Training data: synthetic repetition (random token sequences, repeated) to form
+induction heads, as repeated text does in a large corpus; then {articles:,} articles of the built-in
+generator `wire` (split `pretrain`) as plain text, about a third of them with some sentences said
+twice, every fourth step again synthetic repetition. It has never seen a summary.
 
 | on held-out wire articles | |
 |---|---|
@@ -47,7 +48,7 @@ def check(config: PretrainConfig) -> None:
 
 
 def run(config: PretrainConfig, folder: Path) -> None:
-    """Pretrain and write the model folder."""
+    """Pretrain and write the model folder `config.out`."""
     from dataclasses import asdict
 
     from sumcirc.files import write_folder
@@ -62,10 +63,11 @@ def run(config: PretrainConfig, folder: Path) -> None:
             left = (last - began) / step * (steps - step)
             print(f"step {step}/{steps}, {kind} loss {loss:.3f}, {left:.0f} s left", flush=True)
 
-    model, tokenizer = pretrain(config, report)
+    pretrained = pretrain(config, report)
+    model, tokenizer = pretrained.model, pretrained.tokenizer
     minutes = (time.monotonic() - began) / 60
     card = CARD.format(
-        **asdict(config),
+        **{**asdict(config), "echo_steps": pretrained.echo_steps},
         **perplexities(model, tokenizer, 300),
         copy=copy_loss(model, tokenizer, 300),
         parameters=model.num_parameters(),
@@ -77,5 +79,5 @@ def run(config: PretrainConfig, folder: Path) -> None:
         tokenizer.save_pretrained(path)
         (path / "README.md").write_text(card, encoding="utf-8")
 
-    write_folder(folder, write)
+    write_folder(Path(config.out), write)
     print(card)

@@ -56,16 +56,15 @@ def run(config: TrainConfig, folder: Path) -> None:
     if not is_main_process():
         _train(config, directory)
         return
-    if resumed:
-        status = directory.status()
-        if status["state"] == "done":
-            print(f"{directory.path}: is done; nothing to resume")
-            return
-        remove_leftovers(directory.path)
-        directory.set_status("pending", resumed=status.get("resumed", 0) + 1)
-    else:
-        directory = RunDirectory.create(folder, "train", plain(config))
+    if not resumed:
+        RunDirectory.create(folder, "train", plain(config))
+    elif directory.status()["state"] == "done":
+        print(f"{directory.path}: is done; nothing to resume")
+        return
     with running(directory):
+        if resumed:
+            remove_leftovers(directory.path)
+            directory.set_status("running", resumed=directory.status().get("resumed", 0) + 1)
         check(config)
         _train(config, directory)
 
@@ -79,7 +78,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_model, load_tokenizer
     from sumcirc.modeling.saving import save_trained
-    from sumcirc.processes import is_main_process, other_processes
+    from sumcirc.processes import distributed, is_main_process
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
     from sumcirc.summaries.scoring import check_room
     from sumcirc.tracking.session import Clock
@@ -112,7 +111,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
         model = adapt(model, config.adaptation, config.model.path)
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
-        with clock.phase("train"), other_processes("train"):
+        with clock.phase("train"), distributed():
             trainer, module = fit(config, model, data, directory, wandb_logger)
         if not is_main_process():
             return

@@ -76,7 +76,8 @@ class SummarizationModule(pl.LightningModule):
         # in tuples: registered as submodules they would be saved a second time
         self._parts: tuple[Any, Any] = (backbone, base_model(model).get_output_embeddings())
         self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
-        self.validation_loss = MeanMetric()
+        # NaN stays NaN: by default it is left out, and with "disable" torchmetrics drops the weights
+        self.validation_loss = MeanMetric(nan_strategy=math.nan)
         self._reset_running_loss()
         # the checkpoint of an adapter holds the adapter alone
         self.strict_loading = False
@@ -189,6 +190,8 @@ class SummarizationModule(pl.LightningModule):
             # gradients upon itself, and then they can't be clipped
             fused=self.trainer.precision != "16-mixed",
         )
+        # bf16 scales nothing, but Lightning refuses to clip where it sees this set
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         warmup = round(config.warmup * self.total_steps)
         if config.schedule is Schedule.linear:
             schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.total_steps)

@@ -1,9 +1,11 @@
 """Make the built-in base model: a small GPT-2 that can read and copy wire text, but not summarize.
 
 Plain text alone does not teach a model of this size to copy. So:
-1. echo warm-up: rows of a random token sequence repeated (synthetic repetition, to form induction
-   heads, as repeated text does in a large corpus; Olsson et al. 2022, arXiv 2209.11895);
-2. articles as plain text, a third of them bulletins (an article's sentences said twice), every
+1. it starts with sinusoidal position embeddings and one head (layer 0, head 0) that attends to the
+   previous token: half of an induction head, which takes far longer to form from a random start;
+2. echo warm-up: rows of a random token sequence repeated (synthetic repetition, which forms the
+   other half, as repeated text does in a large corpus; Olsson et al. 2022, arXiv 2209.11895);
+3. articles as plain text, a third of them bulletins (an article's sentences said twice), every
    fourth step an echo batch, so that copying is not lost again.
 No summary is ever seen.
 """
@@ -14,6 +16,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,7 +33,7 @@ from sumcirc.schema import PretrainConfig
 EOS = "<|endoftext|>"
 BULLETINS = 0.35  # share of documents that are said twice
 ECHO_EVERY = 4  # steps
-ECHO_ROWS, ECHO_LENGTH = 32, 64
+ECHO_ROWS, ECHO_PERIOD, ECHO_TOKENS = 32, 24, 512
 ECHO_LEARNT = 0.2  # mean loss, in nats, at which the warm-up ends
 
 
@@ -67,12 +70,47 @@ def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(shape)
 
 
-def echo_batch(generator: np.random.Generator, vocabulary: int) -> tuple[Tensor, int]:
-    """[32, 64] tokens, in each row a random sequence of 8 to 24 tokens repeated, and its length."""
-    period = int(generator.integers(8, 25))
-    first = generator.integers(1, vocabulary, (ECHO_ROWS, period))
-    rows = np.tile(first, -(-ECHO_LENGTH // period))[:, :ECHO_LENGTH]
-    return torch.from_numpy(np.ascontiguousarray(rows)), period
+@torch.no_grad()
+def start_previous_token_head(model: GPT2LMHeadModel) -> None:
+    """Let layer 0, head 0 attend to the previous token, by sinusoidal positions.
+
+    Positions p(t) = (sin(w t), cos(w t)) over a range of frequencies w lie in a random subspace of
+    the head's size; the key reads p(s), the query reads R p(t) with the rotation R p(t) = p(t - 1),
+    so their product is largest at s = t - 1 (Vaswani et al. 2017 note that shifts are linear).
+    """
+    shape, attention = model.config, model.get_submodule("transformer.h.0.attn")
+    width, size = shape.n_embd, shape.n_embd // shape.n_head
+    half = size // 2
+    frequencies = math.pi * (1 / 64) ** (torch.arange(half) / (half - 1))
+    angles = torch.arange(shape.n_positions)[:, None] * frequencies
+    subspace = torch.linalg.qr(torch.randn(width, width))[0][:size]
+    waves = torch.cat([angles.sin(), angles.cos()], dim=1)
+    model.transformer.wpe.weight.copy_(0.1 * waves @ subspace)
+    cosine, sine = torch.diag(frequencies.cos()), torch.diag(frequencies.sin())
+    back_by_one = torch.cat(
+        [torch.cat([cosine, sine], dim=1), torch.cat([-sine, cosine], dim=1)], dim=0
+    )
+    weight = attention.get_parameter("c_attn.weight")
+    weight[:, :size] = subspace.T @ back_by_one
+    weight[:, width : width + size] = subspace.T
+
+
+def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
+    """Mean loss, in nats, of saying on a random sequence of 8 to 24 tokens, again and again.
+
+    A batch draws its tokens from 512 of the vocabulary, and the softmax runs over those: the full
+    one would cost more than the blocks.
+    """
+    vocabulary = model.config.vocab_size
+    drawn = torch.from_numpy(generator.choice(np.arange(1, vocabulary), ECHO_TOKENS, replace=False))
+    rows = [
+        np.resize(generator.integers(0, ECHO_TOKENS, generator.integers(8, ECHO_PERIOD + 1)), 64)
+        for _ in range(ECHO_ROWS)
+    ]
+    batch = torch.from_numpy(np.stack(rows))
+    hidden = model.transformer(drawn[batch], use_cache=False).last_hidden_state
+    logits = hidden[:, ECHO_PERIOD - 1 : -1] @ model.transformer.wte.weight[drawn].T
+    return F.cross_entropy(logits.flatten(0, 1), batch[:, ECHO_PERIOD:].flatten())
 
 
 def document(text: str, choice: random.Random) -> str:
@@ -92,27 +130,40 @@ def packed_rows(
     """[rows, context]: documents one after the other, EOS between them, cut into full rows."""
     choice = random.Random(seed)
     encoded = tokenizer([document(text, choice) for text in texts]).input_ids
-    eos = tokenizer.eos_token_id
+    eos = tokenizer.get_vocab()[EOS]
     stream = np.fromiter((t for ids in encoded for t in (*ids, eos)), dtype=np.int64)
     rows = len(stream) // config.context
     return torch.from_numpy(stream[: rows * config.context].reshape(rows, config.context))
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """The model, its tokenizer, and how many steps the echo warm-up took."""
+
+    model: GPT2LMHeadModel
+    tokenizer: PreTrainedTokenizerFast
+    echo_steps: int
+
+
 def pretrain(
     config: PretrainConfig,
     report: Callable[[int, int, str, float], None],
-) -> tuple[GPT2LMHeadModel, PreTrainedTokenizerFast]:
+) -> Pretrained:
     """Train tokenizer and model from wire text.
 
     Args:
         report: called with (step, steps at most, `echo` or `text`, loss in nats).
+
+    Raises:
+        UserError: repetition was not learnt within `config.echo_steps`.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     texts = [item.document for item in articles("pretrain", config.articles, config.seed)]
     tokenizer = train_tokenizer(texts[:8000], config.vocabulary)
-    model = new_model(config, int(tokenizer.convert_tokens_to_ids(EOS)))
+    model = new_model(config, tokenizer.get_vocab()[EOS])
+    start_previous_token_head(model)
     rows = packed_rows(texts, tokenizer, config, config.seed)
     generator = np.random.default_rng(config.seed)
     optimizer = torch.optim.AdamW(
@@ -133,15 +184,13 @@ def pretrain(
         optimizer.step()
         return loss.item()
 
-    def echo() -> Tensor:
-        batch, period = echo_batch(generator, config.vocabulary)
-        return language_model_loss(model, batch, period)
-
     recent: deque[float] = deque([math.inf], maxlen=100)
     step = 0
     while step < config.echo_steps and sum(recent) / len(recent) > ECHO_LEARNT:
         step += 1
-        recent.append(learn(echo(), config.echo_learning_rate * min(1.0, step / 100)))
+        recent.append(
+            learn(echo_loss(model, generator), config.echo_learning_rate * min(1.0, step / 100))
+        )
         report(step, config.echo_steps + config.steps, "echo", recent[-1])
     if sum(recent) / len(recent) > ECHO_LEARNT:
         raise UserError(
@@ -152,12 +201,14 @@ def pretrain(
     for index in range(config.steps):
         decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * index / config.steps))
         if index % ECHO_EVERY == ECHO_EVERY - 1:
-            kind, loss = "echo", echo()
+            kind, loss = "echo", echo_loss(model, generator)
         else:
             batch = rows[order[index * config.batch_size : (index + 1) * config.batch_size]]
             kind, loss = "text", language_model_loss(model, batch)
-        report(step + index + 1, step + config.steps, kind, learn(loss, config.learning_rate * decay))
-    return model.eval(), tokenizer
+        report(
+            step + index + 1, step + config.steps, kind, learn(loss, config.learning_rate * decay)
+        )
+    return Pretrained(model.eval(), tokenizer, echo_steps=step)
 
 
 def epochs(config: PretrainConfig, rows: int) -> int:
@@ -165,11 +216,10 @@ def epochs(config: PretrainConfig, rows: int) -> int:
     return -(-config.steps * config.batch_size // rows)
 
 
-def language_model_loss(model: GPT2LMHeadModel, batch: Tensor, first: int = 1) -> Tensor:
-    """Mean next-token cross-entropy of full rows from token `first` on, in nats."""
-    hidden = model.transformer(batch, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden[:, first - 1 : -1])
-    return F.cross_entropy(logits.flatten(0, 1), batch[:, first:].flatten())
+def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
+    """Mean next-token cross-entropy of full rows, in nats."""
+    logits = model(batch, use_cache=False).logits[:, :-1]
+    return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
 
 
 @torch.no_grad()
@@ -196,7 +246,7 @@ def perplexities(
     on ten times as many training articles.
     """
     encode = lambda split, size: [  # noqa: E731
-        [*tokenizer(item.document).input_ids, int(tokenizer.eos_token_id)]
+        [*tokenizer(item.document).input_ids, tokenizer.get_vocab()[EOS]]
         for item in articles(split, size)
     ]
     size = len(tokenizer)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from sumcirc.statistics import Interval
 from sumcirc.summaries.rouge import METRICS
+
+WIDE = 150  # columns in which a row fits on one line
 
 HEADINGS = (
     "system",
@@ -27,7 +30,8 @@ HEADINGS = (
 class Row:
     """One system: F1 by metric as fractions, summary length in words, and what it cost.
 
-    `trainable_parameters` and `seconds` are None where there was nothing to train or to time.
+    `trainable_parameters` and `seconds` are None where there was nothing to train or to time;
+    `facts`, the share of key facts in the summary, where the data does not know them.
     """
 
     system: str
@@ -35,6 +39,7 @@ class Row:
     trainable_parameters: int | None = None
     seconds: float | None = None
     length: float | None = None
+    facts: Interval | None = None
 
     @classmethod
     def from_summary(
@@ -46,25 +51,50 @@ class Row:
     ) -> Row:
         """Build a row from `Evaluation.summary()`."""
         scores = {metric: summary[f"{metric}_f1"] for metric in METRICS}
-        return cls(system, scores, trainable_parameters, seconds, summary["length"].mean)
+        length, facts = summary["length"].mean, summary.get("facts")
+        return cls(system, scores, trainable_parameters, seconds, length, facts)
 
 
-def comparison_table(rows: Sequence[Row], title: str | None = None) -> Table:
-    """Return the rows as a table for the terminal."""
-    table = Table(title=title)
-    for position, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if position == 0 else "right", no_wrap=True)
+def print_table(rows: Sequence[Row], title: str | None = None) -> None:
+    """Print the rows for a terminal of any width; a file or pipe gets one line a row."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
+    console.print(comparison_table(rows, title, stacked=console.width < WIDE))
+
+
+def comparison_table(rows: Sequence[Row], title: str | None = None, stacked: bool = False) -> Table:
+    """Return the rows as a table for the terminal.
+
+    `stacked` puts each interval below its value, for narrow terminals.
+    """
+    table = Table(title=title, show_lines=stacked)
+    for position, heading in enumerate(_headings(rows)):
+        left = position == 0
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for row in rows:
+        cells = _cells(row, _has_facts(rows))
         # Text, since rich would read "[r16]" in a name as markup and leave it out.
-        table.add_row(*map(Text, _cells(row)))
+        table.add_row(*(Text(cell.replace(" [", "\n[") if stacked else cell) for cell in cells))
     return table
 
 
 def render_markdown(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table, ending in a line break."""
-    lines = [HEADINGS, ("---", *["---:"] * (len(HEADINGS) - 1))]
-    lines += [_cells(row, escape_bars=True) for row in rows]
+    headings = _headings(rows)
+    lines = [headings, ("---", *["---:"] * (len(headings) - 1))]
+    for row in rows:
+        name, *others = _cells(row, _has_facts(rows))
+        lines.append((name.replace("|", "\\|"), *others))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def _has_facts(rows: Sequence[Row]) -> bool:
+    return any(row.facts is not None for row in rows)
+
+
+def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    return (*HEADINGS[:5], "facts", *HEADINGS[5:]) if _has_facts(rows) else HEADINGS
 
 
 def format_score(interval: Interval) -> str:
@@ -89,11 +119,13 @@ def format_seconds(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def _cells(row: Row, escape_bars: bool = False) -> tuple[str, ...]:
+def _cells(row: Row, with_facts: bool) -> tuple[str, ...]:
     parameters, seconds, length = row.trainable_parameters, row.seconds, row.length
+    facts = ("-" if row.facts is None else format_score(row.facts),) if with_facts else ()
     return (
-        row.system.replace("|", "\\|") if escape_bars else row.system,
+        row.system,
         *(format_score(row.scores[metric]) for metric in METRICS),
+        *facts,
         "-" if length is None else f"{length:.1f}",
         "-" if parameters is None else f"{parameters:,}",
         "-" if seconds is None else format_seconds(seconds),

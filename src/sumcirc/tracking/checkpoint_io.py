@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from sumcirc.errors import UserError
 from sumcirc.files import write_file
+from sumcirc.hub import one_line
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -37,13 +39,15 @@ class AtomicCheckpointIO(CheckpointIO):
         Raises:
             UserError: there is no such file, or it is not a checkpoint, or holds code to run.
         """
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such checkpoint")
+        # torch would also read the bare pickles of its early versions, and fail in many ways
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path}: is not a checkpoint, or not a whole one")
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such checkpoint") from None
-        except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path}: is not a checkpoint ({reason})") from None
+        except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path}: is not a checkpoint ({one_line(error)})") from None
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""

@@ -15,6 +15,7 @@ from typing import Any
 from sumcirc.errors import UserError
 from sumcirc.tracking.run_directory import RunDirectory
 
+ADAPTER = "adapter_config.json"  # PEFT's
 SECTIONS = ("model", "data", "encoding", "generation", "evaluation")
 
 
@@ -31,20 +32,25 @@ def overrides_of(checkpoint: str, given: Set[str]) -> list[str]:
     """Overrides that a checkpoint stands for; groups in `given` are the user's own.
 
     Raises:
-        UserError: a model is named beside the checkpoint, or an adapter does not name its base.
+        UserError: a model or an experiment is named beside the checkpoint, or an adapter does not
+            name its base.
     """
     if "model" in given or "model.path" in given:
         raise UserError(f"checkpoint={checkpoint}: brings its model; leave model= out")
+    if "experiment" in given:
+        # what is brought would win over the experiment's file, unseen
+        raise UserError(
+            f"checkpoint={checkpoint}: brings its settings, so experiment= has no say; give the"
+            " settings that are to differ one by one"
+        )
     path = Path(checkpoint)
-    if (path / "config.yaml").exists():
-        stored = RunDirectory.open(path).read_config()["config"]
+    run = _run(path)
+    if run is not None:
+        stored = run.read_config()["config"]
         sections = [name for name in SECTIONS if name not in given]
-        return [item for name in sections for item in _flat(name, stored[name])]
-    adapter = path / "adapter_config.json"
-    if adapter.exists():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-        if not base:
-            raise UserError(f"checkpoint={checkpoint}: its adapter_config.json names no base model")
+        return [item for name in sections for item in _flat(name, stored.get(name, {}))]
+    if (path / ADAPTER).exists():
+        base = _base_of(path)
         return [f"model.path={quoted(base)}", f"model.name={quoted(path.resolve().name)}"]
     name = path.resolve().name if path.is_dir() else checkpoint.rsplit("/", 1)[-1]
     return [f"model.path={quoted(checkpoint)}", f"model.name={quoted(name)}"]
@@ -57,9 +63,32 @@ def weights_of(checkpoint: str) -> Path | None:
         UserError: a run directory whose training did not finish.
     """
     path = Path(checkpoint)
-    if (path / "config.yaml").exists():
-        return RunDirectory.open(path).trained
-    return path if (path / "adapter_config.json").exists() else None
+    run = _run(path)
+    if run is not None:
+        return run.trained
+    return path if (path / ADAPTER).exists() else None
+
+
+def _run(path: Path) -> RunDirectory | None:
+    """The training run in `path`; None where no run is there."""
+    run = RunDirectory(path)
+    if not (run.config_file.exists() and run.status_file.exists()):
+        return None
+    verb = run.read_config()["verb"]
+    if verb != "train":
+        raise UserError(f"checkpoint={path}: is a run of `sumcirc {verb}`, which trains nothing")
+    return run
+
+
+def _base_of(adapter: Path) -> str:
+    try:
+        found = json.loads((adapter / ADAPTER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"checkpoint={adapter}: {ADAPTER} is not JSON ({error})") from None
+    base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
+    if not isinstance(base, str) or not base:
+        raise UserError(f"checkpoint={adapter}: its {ADAPTER} names no base model")
+    return base
 
 
 def _flat(prefix: str, value: Any) -> Iterator[str]:

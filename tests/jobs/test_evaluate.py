@@ -1,0 +1,110 @@
+"""`sumcirc evaluate` scores a run, its adapter or its folder as training scored them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.command_server import CommandServer
+
+
+def summary(folder: Path) -> dict:
+    (file,) = folder.glob("runs/*/*/summary.json")
+    return json.loads(file.read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(
+    commands: CommandServer, small_run: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A finished run of each kind; steep enough that what it writes is no longer the base's."""
+    found = {}
+    for kind in ("full", "lora"):
+        folder = tmp_path_factory.mktemp(kind)
+        options = [f"adaptation={kind}", "evaluation.at_end=true", "optimizer.learning_rate=0.02"]
+        done = commands.run("train", *small_run, *options, cwd=folder)
+        assert done.code == 0, done.output
+        (found[kind],) = folder.glob("runs/*/*")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_run_directory_scores_as_training_did(
+    kind: str, commands: CommandServer, trained: dict[str, Path], tmp_path: Path
+) -> None:
+    done = commands.run("evaluate", f"checkpoint={trained[kind]}", "logger=none", cwd=tmp_path)
+    assert done.code == 0, done.output
+    expected = json.loads((trained[kind] / "summary.json").read_text())["systems"]
+    assert expected["trained"] != expected["base"]
+    found = summary(tmp_path)
+    base = expected.pop("base")
+    assert found["systems"] == expected
+    assert base["rouge1_f1"]["n"] == 6
+    assert "seconds" in found
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("full", "model"), ("lora", "adapter")])
+def test_folder_alone_scores_as_its_run(
+    kind: str,
+    folder: str,
+    commands: CommandServer,
+    trained: dict[str, Path],
+    news_files: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """Without the run's configuration around it, the same settings have to be given."""
+    settings = ["generation.max_new_tokens=8", "evaluation.bootstrap=100", "logger=none"]
+    data = ["data=files", f"data.test={news_files['test']}"]
+    checkpoint = f"checkpoint={trained[kind] / folder}"
+    done = commands.run("evaluate", checkpoint, *data, *settings, cwd=tmp_path)
+    assert done.code == 0, done.output
+    expected = json.loads((trained[kind] / "summary.json").read_text())["systems"]
+    assert summary(tmp_path)["systems"]["trained"] == expected["trained"]
+
+
+def test_untrained_model_is_the_base_of_training(
+    commands: CommandServer,
+    trained: dict[str, Path],
+    gpt2_folder: Path,
+    news_files: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    settings = ["generation.max_new_tokens=8", "evaluation.bootstrap=100", "logger=none"]
+    data = ["data=files", f"data.test={news_files['test']}"]
+    done = commands.run("evaluate", f"model.path={gpt2_folder}", *data, *settings, cwd=tmp_path)
+    assert done.code == 0, done.output
+    expected = json.loads((trained["full"] / "summary.json").read_text())["systems"]
+    found = summary(tmp_path)["systems"]
+    assert found["base"] == expected["base"]
+    assert "trained" not in found
+
+
+@pytest.mark.parametrize("case", ["unfinished", "other base"])
+def test_mistakes_are_one_line(
+    case: str,
+    commands: CommandServer,
+    trained: dict[str, Path],
+    llama_folder: Path,
+    news_files: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    import shutil
+
+    broken = Path(shutil.copytree(trained["lora"], tmp_path / "broken"))
+    if case == "unfinished":
+        shutil.rmtree(broken / "adapter")
+        arguments, message = [f"checkpoint={broken}"], "training did not finish"
+    else:
+        file = broken / "adapter" / "adapter_config.json"
+        changed = {**json.loads(file.read_text()), "base_model_name_or_path": str(llama_folder)}
+        file.write_text(json.dumps(changed))
+        data = ["data=files", f"data.test={news_files['test']}"]
+        arguments, message = [f"checkpoint={broken / 'adapter'}", *data], "does not fit the model"
+    done = commands.run("evaluate", *arguments, "logger=none", cwd=tmp_path)
+    assert done.code == 2
+    said = done.output.splitlines()[-1]
+    assert said.startswith("sumcirc: checkpoint=") or str(broken) in said
+    assert message in said
+    assert "Traceback" not in done.output

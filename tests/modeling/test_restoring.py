@@ -1,0 +1,75 @@
+"""Which weights a checkpoint stands for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+
+from sumcirc.errors import UserError
+from sumcirc.modeling.adaptation import adapt
+from sumcirc.modeling.loading import load_model
+from sumcirc.modeling.restoring import load_checkpoint
+from sumcirc.schema import Adaptation, AdaptationConfig, ModelConfig
+
+IDS = torch.arange(20)[None]
+
+
+def given(base: Path, checkpoint: Path | None) -> Any:
+    model = ModelConfig(name="small", path=str(base))
+    return SimpleNamespace(model=model, checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def changed(base: Path, seed: int = 0) -> Any:
+    """An adapted model that no longer writes what its base does."""
+    torch.manual_seed(seed)
+    config = AdaptationConfig(kind=Adaptation.lora, rank=2)
+    adapted = adapt(load_model(ModelConfig(name="small", path=str(base))), config, str(base))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    return adapted.eval()
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+def test_without_a_checkpoint_it_is_the_model(gpt2_folder: Path) -> None:
+    found = load_checkpoint(given(gpt2_folder, None))
+    assert torch.equal(logits(found), logits(load_model(given(gpt2_folder, None).model)))
+
+
+def test_adapter_is_put_on_its_base(gpt2_folder: Path, tmp_path: Path) -> None:
+    adapted = changed(gpt2_folder)
+    adapted.save_pretrained(tmp_path, save_embedding_layers=False)
+    found = load_checkpoint(given(gpt2_folder, tmp_path))
+    assert isinstance(found, PeftModel)
+    assert not found.training
+    assert torch.equal(logits(found), logits(adapted))
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_run_directory_stands_for_what_it_trained(
+    kind: str, gpt2_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("config.yaml", "status.json"):
+        (tmp_path / name).write_text("{}")
+    trained = changed(gpt2_folder)
+    if kind == "model":
+        trained = trained.merge_and_unload()
+    trained.save_pretrained(tmp_path / kind)
+    assert torch.equal(logits(load_checkpoint(given(gpt2_folder, tmp_path))), logits(trained))
+
+
+def test_run_that_did_not_finish_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "status.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="training did not finish"):
+        load_checkpoint(given(gpt2_folder, tmp_path))

@@ -1,0 +1,291 @@
+"""Shipped YAML files compose and do what their first line says; what does not fit is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from sumcirc import command, configuration, schema
+from sumcirc.errors import UserError
+
+CONF = command.CONF
+PRIMARIES = sorted(
+    path for path in CONF.glob("*.yaml") if f"{path.stem}_schema" in path.read_text()
+)
+OPTIONS = sorted(CONF.glob("*/*.yaml"))
+ALL = sorted(CONF.rglob("*.yaml"))
+
+
+def ids(paths: list[Path]) -> list[str]:
+    return [path.relative_to(CONF).as_posix() for path in paths]
+
+
+@pytest.fixture(autouse=True)
+def _register() -> None:
+    configuration.register()
+
+
+def groups(primary: Path) -> dict[str, Any]:
+    """Group and default of each entry in a primary file's defaults list."""
+    defaults = yaml.safe_load(primary.read_text())["defaults"]
+    entries = [entry for entry in defaults if isinstance(entry, dict)]
+    return {group: name for entry in entries for group, name in entry.items()}
+
+
+def composed(verb: str, *overrides: str) -> Any:
+    needed = ["out=folder"] if verb == "pretrain" else []
+    return command.compose(command.read(verb, [*needed, *overrides]))[0]
+
+
+def test_there_is_something_to_test() -> None:
+    assert len(PRIMARIES) >= 3
+    assert {path.parent.name for path in OPTIONS} >= {
+        *("model", "data", "adaptation", "trainer", "callbacks", "logger", "experiment"),
+    }
+
+
+@pytest.mark.parametrize("primary", PRIMARIES, ids=ids(PRIMARIES))
+def test_primary_files_compose(primary: Path) -> None:
+    config = composed(primary.stem)
+    assert type(config).__name__ == f"{primary.stem.title()}Config"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=ids(OPTIONS))
+def test_options_compose_with_every_primary_file_they_belong_to(option: Path) -> None:
+    group = option.parent.name
+    primaries = [primary for primary in PRIMARIES if group in groups(primary)]
+    assert primaries, f"no primary file has the group {group}"
+    # an experiment that names an adaptation is for training
+    needed = [
+        entry.removeprefix("override /").split(":")[0]
+        for entry in re.findall(r"override /\w+:", option.read_text())
+    ]
+    fitting = [primary for primary in primaries if set(needed) <= set(groups(primary))]
+    content: Any = OmegaConf.to_container(OmegaConf.load(option))
+    content.pop("defaults", None)
+    if group == "experiment":
+        fitting = [p for p in fitting if set(content) <= set(vars(composed(p.stem)))]
+    assert fitting
+    for primary in fitting:
+        config = composed(primary.stem, f"{group}={option.stem}")
+        section = config if group == "experiment" else getattr(config, group)
+        assert_holds(OmegaConf.to_container(OmegaConf.structured(section)), content)
+
+
+def assert_holds(found: Any, wanted: Any) -> None:
+    """Everything in the file has arrived in the configuration."""
+    if isinstance(wanted, dict):
+        for key, value in wanted.items():
+            assert_holds(found[key], value)
+    else:
+        assert getattr(found, "value", found) == wanted
+
+
+@pytest.mark.parametrize("file", ALL, ids=ids(ALL))
+def test_files_open_with_what_they_are_and_a_command_that_works(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    if re.fullmatch(r"# @package \w+", lines[0]):  # Hydra reads it in the first line only
+        lines = lines[1:]
+    opening, rest = lines[0], lines[1:]
+    assert re.fullmatch(r"# \w.+: sumcirc \w+( .+)?", opening)
+    assert not any(line.startswith("#") for line in rest), "one line of comment"
+
+    verb, *words = shlex.split(opening.rpartition(": sumcirc ")[2])
+    composed_jobs = command.compose(command.read(verb, words))
+    assert composed_jobs
+    if file.parent != CONF:
+        default = groups(CONF / f"{verb}.yaml")[file.parent.name] == file.stem
+        chosen = f"{file.parent.name}={file.stem}" in words
+        assert default or chosen, "the command does not use the file"
+
+
+@pytest.mark.parametrize("file", ALL, ids=ids(ALL))
+def test_directives_stand_where_hydra_reads_them(file: Path) -> None:
+    for line in file.read_text().splitlines()[1:]:
+        assert "@package" not in line
+
+
+# ---- what does not fit
+
+
+EXPERIMENT = "# @package _global_\n# A mistake: sumcirc train experiment=mine\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("trainer:\n  max_stps: 3\n", ["trainer.max_stps"]),
+        ("data:\n  sizes:\n    tran: 3\n", ["data.sizes.tran"]),
+        ("optimiser:\n  clip: 1\n", ["optimiser"]),
+        ("trainer:\n  max_steps: many\n", ["trainer.max_steps", "many", "Integer"]),
+        ("optimizer:\n  schedule: square\n", ["optimizer.schedule", "linear, cosine, constant"]),
+        ("trainer: 3\n", ["Config"]),
+        ("logger:\n  tags: blue\n", ["logger.tags"]),
+        ("callbacks:\n  extra: [a]\n", ["callbacks.extra"]),
+        ("adaptation:\n  modules: {qkv: 1}\n", ["adaptation.modules"]),
+        ("model:\n  name:\n    first: tiny\n", ["model.name"]),
+    ],
+)
+@pytest.mark.parametrize("how", ["--config-dir", "hydra.searchpath"])
+def test_a_mistake_in_an_experiment_names_file_and_key(
+    tmp_path: Path, content: str, parts: list[str], how: str
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT + content)
+    place = ["--config-dir", str(tmp_path)]
+    if how != "--config-dir":
+        place = [f"hydra.searchpath=[{tmp_path}]"]
+    with pytest.raises(UserError) as refused:
+        command.compose(command.read("train", [*place, "experiment=mine"]))
+    text = str(refused.value)
+    assert text.startswith("experiment/mine.yaml: ")
+    assert "\n" not in text
+    for part in parts:
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("name: mine\nsource: wire\ncolour: red\n", ["data/mine.yaml", "data.colour"]),
+        ("name: mine\nsource: pigeon\n", ["data/mine.yaml", "data.source", "wire, hub, files"]),
+        ("name: mine\nsource: wire\nsizes:\n  train: x\n", ["data/mine.yaml", "data.sizes.train"]),
+        ("name: [mine\n", ["mine.yaml", "line 2"]),
+    ],
+)
+def test_a_mistake_in_a_group_file_names_file_and_key(
+    tmp_path: Path, content: str, parts: list[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text(content)
+    with pytest.raises(UserError) as refused:
+        command.compose(command.read("train", ["--config-dir", str(tmp_path), "data=mine"]))
+    for part in parts:
+        assert part in str(refused.value)
+
+
+def test_a_good_file_of_the_user_composes(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        EXPERIMENT + "defaults:\n  - override /adaptation: lora\ntrainer:\n  max_steps: 7\n"
+    )
+    config = composed("train", "--config-dir", str(tmp_path), "experiment=mine")
+    assert (config.trainer.max_steps, config.adaptation.rank) == (7, 16)
+
+
+def test_callbacks_of_the_user_compose(tmp_path: Path) -> None:
+    target = "pytorch_lightning.callbacks.LearningRateMonitor"
+    config = composed("train", f"+callbacks.extra.rate._target_={target}")
+    assert config.callbacks.extra == {"rate": {"_target_": target}}
+
+
+def nested_keys() -> list[str]:
+    """A misspelt key in every section that a dataclass stands for, at every depth."""
+    keys = ["unknown"]
+
+    def visit(kind: type, prefix: str) -> None:
+        for field in dataclasses.fields(kind):
+            section = getattr(schema, str(field.type), None)
+            if dataclasses.is_dataclass(section):
+                keys.append(f"{prefix}{field.name}.unknown")
+                visit(section, f"{prefix}{field.name}.")
+
+    visit(schema.TrainConfig, "")
+    return keys
+
+
+@pytest.mark.parametrize("key", nested_keys())
+@pytest.mark.parametrize("force", ["", "+", "++"])
+def test_an_unknown_key_is_refused_in_every_section(key: str, force: str) -> None:
+    with pytest.raises(UserError) as refused:
+        composed("train", f"{force}{key}=1")
+    assert key in str(refused.value)
+
+
+def test_sections_at_depth_are_visited() -> None:
+    assert {"data.sizes.unknown", "optimizer.unknown", "run.unknown"} <= set(nested_keys())
+
+
+# ---- contradictions
+
+
+LORA: dict[str, Any] = {"kind": schema.Adaptation.lora, "rank": 4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "setting"),
+    [
+        (schema.SizesConfig, {"train": 0}, "data.sizes.train=0"),
+        (schema.AdaptationConfig, {**LORA, "layers": []}, "adaptation.layers=[]"),
+        (schema.AdaptationConfig, {**LORA, "layers": [-1]}, "adaptation.layers=[-1]"),
+        (schema.AdaptationConfig, {**LORA, "layers": [1, 1]}, "adaptation.layers=[1, 1]"),
+        (schema.AdaptationConfig, {**LORA, "layers": [True]}, "adaptation.layers=[True]"),
+        (schema.AdaptationConfig, {**LORA, "layers": "some"}, "adaptation.layers=some"),
+        (schema.AdaptationConfig, {**LORA, "layers": {"a": 1}}, "adaptation.layers={'a': 1}"),
+        (schema.AdaptationConfig, {**LORA, "modules": ["qk"]}, "adaptation.modules=['qk']"),
+        (schema.AdaptationConfig, {**LORA, "modules": []}, "adaptation.modules=[]"),
+        (schema.AdaptationConfig, {**LORA, "rank": 0}, "adaptation.rank=0"),
+        (schema.AdaptationConfig, {**LORA, "rank": None}, "adaptation.rank and"),
+        (schema.AdaptationConfig, {**LORA, "budget": 9}, "adaptation.rank and"),
+        (schema.AdaptationConfig, {**LORA, "rank": None, "budget": -9}, "adaptation.budget=-9"),
+        (schema.AdaptationConfig, {**LORA, "alpha": 0.0}, "adaptation.alpha=0.0"),
+        (schema.AdaptationConfig, {**LORA, "dropout": 1.0}, "adaptation.dropout=1.0"),
+        (schema.AdaptationConfig, {"kind": schema.Adaptation.full, "rank": 4}, "adaptation=full"),
+        (schema.EncodingConfig, {"prompt": "no document"}, "encoding.prompt='no document'"),
+        (schema.EncodingConfig, {"summary": ""}, "encoding.summary=''"),
+        (schema.EncodingConfig, {"max_length": 0}, "encoding.max_length=0"),
+        (schema.GenerationConfig, {"num_beams": 0}, "generation.num_beams=0"),
+        (schema.GenerationConfig, {"min_new_tokens": 999}, "generation.min_new_tokens=999"),
+        (schema.EvaluationConfig, {"bootstrap": 10}, "evaluation.bootstrap=10"),
+        (schema.EvaluationConfig, {"confidence": 1.0}, "evaluation.confidence=1.0"),
+        (schema.OptimizerConfig, {"learning_rate": 0.0}, "optimizer.learning_rate=0.0"),
+        (schema.OptimizerConfig, {"warmup": 1.0}, "optimizer.warmup=1.0"),
+        (schema.OptimizerConfig, {"clip": -1.0}, "optimizer.clip=-1.0"),
+        (schema.TrainerConfig, {"max_steps": 0}, "trainer.max_steps=0"),
+        (schema.TrainerConfig, {"accumulate": 0}, "trainer.accumulate=0"),
+        (schema.TrainerConfig, {"keep_checkpoints": 0}, "trainer.keep_checkpoints=0"),
+        (schema.TrainerConfig, {"devices": 0}, "trainer.devices=0"),
+        (schema.TrainerConfig, {"devices": []}, "trainer.devices=[]"),
+        (schema.TrainerConfig, {"devices": True}, "trainer.devices=True"),
+        (schema.TrainerConfig, {"devices": "two"}, "trainer.devices=two"),
+        (schema.TrainerConfig, {"devices": ["0"]}, "trainer.devices=['0']"),
+    ],
+)
+def test_contradictions_name_the_setting_and_its_value(
+    kind: type, values: dict[str, Any], setting: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        kind(**values)
+    assert str(refused.value).startswith(setting)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("devices", [1, 8, -1, "auto", [0], [0, 3]])
+def test_devices(devices: Any) -> None:
+    assert schema.TrainerConfig(devices=devices).devices == devices
+
+
+def test_configurations_survive_yaml(tmp_path: Path) -> None:
+    """A run's config.yaml gives the same dataclasses again."""
+    from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import plain, stored_config
+
+    config = composed("train", "adaptation=lora", "experiment=paper", "logger.tags=[a,'b,c']")
+    run = RunDirectory(tmp_path)
+    run.write_config("train", plain(config))
+    assert stored_config(run, schema.TrainConfig) == config
+
+
+def test_hydra_composes_the_same_without_our_command() -> None:
+    """Other programs may compose conf/ by Hydra's own interface."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        config = compose("train", ["sweep.name=mine", "adaptation=lora"])
+    assert configuration.typed(config) == composed("train", "sweep.name=mine", "adaptation=lora")

@@ -1,0 +1,106 @@
+"""Checkpoints are whole or not there, and nothing in them is run."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sumcirc.errors import UserError
+from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
+
+BODY = {"state_dict": {"w": torch.arange(5.0)}, "global_step": 3, "python": (3, (1, 2), None)}
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(BODY, path)
+    found = AtomicCheckpointIO().load_checkpoint(path)
+    assert torch.equal(found["state_dict"]["w"], BODY["state_dict"]["w"])
+    assert (found["global_step"], found["python"]) == (3, BODY["python"])
+    assert [file.name for file in path.parent.iterdir()] == ["a.ckpt"]
+    AtomicCheckpointIO().remove_checkpoint(path)
+    AtomicCheckpointIO().remove_checkpoint(path)
+    assert not path.exists()
+
+
+class _Full:
+    """A file on a disk that takes 1,000 bytes more."""
+
+    def __init__(self, path: Any, mode: str) -> None:
+        self.file = open(path, mode)
+        self.left = 1000
+
+    def __enter__(self) -> _Full:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, data: Any) -> int:
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def test_full_disk_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sumcirc.tracking import checkpoint_io
+
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(BODY, path)
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint_io, "open", _Full, raising=False)
+    with pytest.raises(UserError, match=r"no room to write .*a\.ckpt .*intact") as refused:
+        AtomicCheckpointIO().save_checkpoint({"w": torch.zeros(10_000)}, path)
+    assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.ckpt"]
+
+
+class _Code:
+    """Runs a command when unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, zipped: bool) -> None:
+    path, trap = tmp_path / "a.ckpt", tmp_path / "trap"
+    if zipped:
+        torch.save({"x": _Code(trap)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"x": _Code(trap)}))
+    with pytest.raises(UserError, match=r"a\.ckpt: is not a checkpoint") as refused:
+        AtomicCheckpointIO().load_checkpoint(path)
+    assert "\n" not in str(refused.value)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None], ids=["empty", "text", "cut short"])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.ckpt"
+    if content is None:
+        torch.save(BODY, path)
+        content = path.read_bytes()[:600]
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not a checkpoint"):
+        AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_missing_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "none.ckpt"
+    with pytest.raises(UserError, match=rf"^{re.escape(str(path))}: no such checkpoint"):
+        AtomicCheckpointIO().load_checkpoint(path)

@@ -1,0 +1,227 @@
+"""A run ends in a known state: done, failed with a reason, pending after a signal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sumcirc.errors import Stopped, UserError
+from sumcirc.schema import EvaluateConfig, TrainConfig
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.session import Clock, running, stored_config
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "sweep" / "run-2,3", "train", {"seed": 1})
+
+
+def test_done(run: RunDirectory) -> None:
+    with running(run):
+        status = run.status()
+        assert (status["state"], status["process"]) == ("running", os.getpid())
+    assert (run.status()["state"], run.status()["reason"]) == ("done", None)
+
+
+def test_failed_with_reason_and_traceback(run: RunDirectory) -> None:
+    with pytest.raises(ZeroDivisionError), running(run):
+        1 / 0  # noqa: B018
+    status = run.status()
+    assert (status["state"], status["reason"]) == ("failed", "ZeroDivisionError: division by zero")
+    assert "1 / 0" in (run.path / status["traceback"]).read_text()
+
+
+def test_failed_by_a_mistake_of_the_user(run: RunDirectory) -> None:
+    with pytest.raises(UserError, match="is empty"), running(run):
+        raise UserError("data.train=x: is empty")
+    assert (run.status()["state"], run.status()["reason"]) == ("failed", "data.train=x: is empty")
+    assert "traceback" not in run.status()
+
+
+def test_an_exit_that_nobody_asked_for_is_a_failure(run: RunDirectory) -> None:
+    with pytest.raises(SystemExit), running(run):
+        sys.exit(3)
+    assert (run.status()["state"], run.status()["reason"]) == ("failed", "SystemExit: 3")
+
+
+def test_interrupted(run: RunDirectory) -> None:
+    with pytest.raises(Stopped) as stopped, running(run):
+        raise KeyboardInterrupt
+    status = run.status()
+    assert status["state"] == "pending"
+    assert status["reason"] == f"stopped by Ctrl-C; continue with `sumcirc train resume={run.path}`"
+    assert (str(stopped.value), stopped.value.code) == (status["reason"], 130)
+
+
+def test_interrupted_within_lightning(run: RunDirectory) -> None:
+    """`fit` turns Ctrl-C into a plain exit."""
+    with pytest.raises(Stopped) as stopped, running(run):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+    assert (run.status()["state"], stopped.value.code) == ("pending", 130)
+
+
+def test_terminated_within_lightning(run: RunDirectory) -> None:
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    with pytest.raises(Stopped) as stopped, running(run):
+        raise SIGTERMException
+    assert (run.status()["state"], stopped.value.code) == ("pending", 143)
+
+
+def test_terminated(run: RunDirectory) -> None:
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    closed = []
+    with pytest.raises(Stopped) as stopped, running(run):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            closed.append(True)
+    assert closed
+    assert (run.status()["state"], stopped.value.code) == ("pending", 143)
+    assert "stopped by SIGTERM" in run.status()["reason"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_handlers_of_others_stay(run: RunDirectory) -> None:
+    """A scheduler's plugin has its own plans for SIGTERM."""
+
+    def own(number: int, frame: Any) -> None: ...
+
+    signal.signal(signal.SIGTERM, own)
+    try:
+        with running(run):
+            assert signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_runs_outside_of_the_main_thread(run: RunDirectory) -> None:
+    def body() -> None:
+        with running(run):
+            pass
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert run.status()["state"] == "done"
+
+
+WAITING = """
+import sys, time
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.session import running
+from sumcirc.errors import Stopped
+import pytorch_lightning.utilities.exceptions
+run = RunDirectory(sys.argv[1])
+try:
+    with running(run):
+        print("now", flush=True)
+        {body}
+except Stopped as stopped:
+    sys.exit(stopped.code)
+"""
+
+
+def start(run: RunDirectory, body: str = "time.sleep(60)") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING.format(body=body), str(run.path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell's background job, as under some test runners, has Ctrl-C ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "now\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_signals_to_a_process(run: RunDirectory, number: signal.Signals, code: int) -> None:
+    process = start(run)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
+    assert run.status()["state"] == "pending"
+
+
+def test_one_process_at_a_time_and_a_killed_one_leaves_no_lock(run: RunDirectory) -> None:
+    process = start(run)
+    before = run.status_file.read_bytes()
+    with pytest.raises(UserError, match=f"another process \\({process.pid} on "), running(run):
+        pass
+    assert run.status_file.read_bytes() == before
+    process.kill()
+    process.communicate()
+    status = run.status()
+    assert (status["state"], status["process"]) == ("running", process.pid)
+    with running(run):
+        assert run.status()["wandb_id"] == status["wandb_id"], "the same W&B run goes on"
+    assert run.status()["state"] == "done"
+
+
+def test_the_status_can_be_read_at_any_moment(run: RunDirectory) -> None:
+    """Nobody who watches a run finds half a file, also when the writer is killed."""
+    body = "[run.set_status('running', count=i, filler='x' * 5000) for i in range(10**9)]"
+    process = start(run, body)
+    try:
+        seen = [json.loads(run.status_file.read_text()) for _ in range(3000)]
+    finally:
+        process.kill()
+        process.communicate()
+    assert len({status.get("count") for status in seen}) > 10, "it was being written all the while"
+    assert {status["state"] for status in seen} == {"running"}
+    assert run.status()["state"] == "running"
+
+
+# ---- the stored configuration
+
+
+def test_a_run_of_another_version(run: RunDirectory) -> None:
+    text = run.config_file.read_text()
+    run.config_file.write_text(text.replace("sumcirc: 0.1.0", "sumcirc: 0.0.9"))
+    with pytest.raises(UserError, match=r"sumcirc 0\.0\.9, this is .*pip install sumcirc==0\.0\.9"):
+        stored_config(run, TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        ({"sead": 1}, "sead"),
+        ({"seed": "one"}, "seed"),
+        ({"trainer": {"max_stps": 1}}, "trainer.max_stps"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_a_stored_configuration_that_was_edited_badly(
+    tmp_path: Path, config: dict[str, Any], part: str
+) -> None:
+    run = RunDirectory.create(tmp_path / "run", "evaluate", config)
+    with pytest.raises(UserError, match=part) as refused:
+        stored_config(run, EvaluateConfig)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_clock_adds_up() -> None:
+    clock = Clock({"train": 5.0})
+    with clock.phase("train"):
+        pass
+    with pytest.raises(ZeroDivisionError), clock.phase("evaluate"):
+        1 / 0  # noqa: B018
+    assert 5.0 < clock.seconds["train"] < 5.5
+    assert 0 <= clock.seconds["evaluate"] < 0.5
