@@ -197,13 +197,14 @@ def _complete(command: Command, overrides: list[str]) -> list[str]:
 
 
 def _another_model(parsed: dict[str, Override]) -> list[str]:
-    """A path alone replaces the built-in model: neither its name nor its learning rate holds."""
+    """A path alone replaces the built-in model: neither its name nor its learning rates hold."""
     brought = []
     path = parsed["model.path"]
     if "model.name" not in parsed and not path.is_sweep_override():
         brought.append(f"model.name={quoted(os.path.basename(_text(path).rstrip('/')))}")
-    if "model.learning_rate" not in parsed:
-        brought.append(f"model.learning_rate={ModelConfig.learning_rate}")
+    for name in ("learning_rate", "lora_learning_rate_scale"):
+        if f"model.{name}" not in parsed:
+            brought.append(f"model.{name}={getattr(ModelConfig, name)}")
     return brought
 
 

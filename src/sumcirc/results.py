@@ -11,7 +11,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 from sumcirc.data.documents import read_corpus
 from sumcirc.errors import UserError
 from sumcirc.files import write_json, write_table

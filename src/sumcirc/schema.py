@@ -46,6 +46,7 @@ class ModelConfig:
     revision: Optional[str] = None  # hub revision
     tokenizer: Optional[str] = None  # hub id or folder; null: the model's own
     learning_rate: float = 5e-5  # peak learning rate of full fine-tuning
+    lora_learning_rate_scale: float = 10.0  # LoRA's peak learning rate over it
 
 
 @dataclass

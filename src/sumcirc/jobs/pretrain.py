@@ -32,7 +32,8 @@ twice, every fourth step again synthetic repetition. It has never seen a summary
 | perplexity per token, bigram model of the same tokens | {bigram:.2f} |
 | loss on a repeated passage (nats per token; near 0: it copies) | {copy:.3f} |
 
-Seed {seed}; {echo_steps:,} echo steps, then {steps:,} steps of {batch_size} rows of {context} tokens.
+Seed {seed}; {echo_steps:,} echo steps, then {steps:,} steps of {batch_size} rows of {context}
+tokens.
 """
 
 

@@ -123,7 +123,10 @@ def adapt(
         model.requires_grad_(True)
         return model
     targets = resolve_targets(config, model.config)
-    adapted = get_peft_model(model, lora_config(config, targets, base))
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 by an old name; nothing that a user could change
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        adapted = get_peft_model(model, lora_config(config, targets, base))
     found = trainable_parameters(adapted)
     if found != targets.parameters:
         raise RuntimeError(f"PEFT made {found} parameters trainable, not {targets.parameters}")

@@ -76,7 +76,7 @@ class SummarizationModule(pl.LightningModule):
         # in tuples: registered as submodules they would be saved a second time
         self._parts: tuple[Any, Any] = (backbone, base_model(model).get_output_embeddings())
         self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
-        # NaN stays NaN: by default it is left out, and with "disable" torchmetrics drops the weights
+        # NaN stays NaN: by default it is left out; "disable" makes torchmetrics drop the weights
         self.validation_loss = MeanMetric(nan_strategy=math.nan)
         self._reset_running_loss()
         # the checkpoint of an adapter holds the adapter alone

@@ -242,8 +242,8 @@ def perplexities(
 ) -> dict[str, float]:
     """Perplexity per token on held-out articles, of the model and of a bigram model.
 
-    The bigram model is p(w | v) = 0.9 c(v, w) / c(v) + 0.1 (c(w) + 1) / (N + V) (Jelinek-Mercer), counted
-    on ten times as many training articles.
+    The bigram model is p(w | v) = 0.9 c(v, w) / c(v) + 0.1 (c(w) + 1) / (N + V) (Jelinek-Mercer),
+    counted on ten times as many training articles.
     """
     encode = lambda split, size: [  # noqa: E731
         [*tokenizer(item.document).input_ids, tokenizer.get_vocab()[EOS]]

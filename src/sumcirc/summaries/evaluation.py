@@ -30,9 +30,10 @@ MEASURES = (
 class Evaluation:
     """What one system's summaries scored.
 
-    Each record has `id`, `system`, `prediction` and `measures`, which are `MEASURES` and what a caller adds: ROUGE as fractions, `length` and
-    `reference_length` (mean over the references) in words, and the copy statistics. A measure that
-    isn't defined for a summary (an empty one copies nothing) is None.
+    Each record has `id`, `system`, `prediction` and `measures`, which are `MEASURES` and what a
+    caller adds: ROUGE as fractions, `length` and `reference_length` (mean over the references) in
+    words, and the copy statistics. A measure that isn't defined for a summary (an empty one copies
+    nothing) is None.
     """
 
     records: list[dict[str, Any]]

@@ -1,7 +1,8 @@
 """The built-in wire: made-up short news articles whose facts, and where they stand, are known.
 
-`article`, `article_of` and `articles` make them, `twin` makes a counterfactual of equal token length,
-`facts_found` says which facts a summary got right, `plain_text` is what a base model is trained on.
+`article`, `article_of` and `articles` make them, `twin` makes a counterfactual of equal token
+length, `facts_found` says which facts a summary got right, `plain_text` is what a base model is
+trained on.
 """
 
 from __future__ import annotations
