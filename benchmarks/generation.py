@@ -56,12 +56,12 @@ class Case:
 
 
 CASES = {
-    "tiny": Case(TINY, prompt=(150, 200), new_tokens=48, rounds=7),
+    "tiny": Case(TINY, prompt=(150, 200), new_tokens=48, rounds=5),
     "gpt2_small": Case(GPT2_SMALL, prompt=(150, 200), new_tokens=48, rounds=2),
 }
 QUICK = {
     "tiny": Case(TINY, prompt=(150, 200), new_tokens=48, rounds=2),
-    "gpt2_small": Case(GPT2_SMALL, prompt=(30, 40), new_tokens=12, rounds=1),
+    "gpt2_small": Case(GPT2_SMALL, prompt=(30, 40), new_tokens=8, rounds=1),
 }
 
 

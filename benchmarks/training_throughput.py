@@ -85,12 +85,12 @@ class Case:
 
 
 CASES = {
-    "tiny": Case(TINY, batch_size=16, steps=60, document=170, summary=(25, 50)),
-    "gpt2_small": Case(GPT2_SMALL, batch_size=2, steps=7, document=512, summary=(30, 80)),
+    "tiny": Case(TINY, batch_size=16, steps=40, document=170, summary=(25, 50)),
+    "gpt2_small": Case(GPT2_SMALL, batch_size=2, steps=6, document=512, summary=(30, 80)),
 }
 QUICK = {
     "tiny": Case(TINY, batch_size=16, steps=12, document=170, summary=(25, 50)),
-    "gpt2_small": Case(GPT2_SMALL, batch_size=1, steps=4, document=200, summary=(30, 80)),
+    "gpt2_small": Case(GPT2_SMALL, batch_size=1, steps=3, document=100, summary=(30, 80)),
 }
 
 

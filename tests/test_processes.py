@@ -28,10 +28,15 @@ def test_environment_and_process_group_are_as_before(monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MASTER_PORT", "12345")
     store = torch.distributed.HashStore()
-    with pytest.raises(RuntimeError, match="on the way"), distributed():
+
+    @distributed()
+    def train() -> None:
         os.environ.update(LOCAL_RANK="0", WORLD_SIZE="2", MASTER_PORT="1")
         torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
         raise RuntimeError("on the way")
+
+    with pytest.raises(RuntimeError, match="on the way"):
+        train()
     assert not torch.distributed.is_initialized()
     assert {name: os.environ.get(name) for name in VARIABLES} == {
         **dict.fromkeys(VARIABLES),

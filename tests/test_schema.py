@@ -82,6 +82,8 @@ def test_options_compose_with_every_primary_file_they_belong_to(option: Path) ->
 
 def assert_holds(found: Any, wanted: Any) -> None:
     """Everything in the file has arrived in the configuration."""
+    if isinstance(wanted, str) and "${" in wanted:
+        return
     if isinstance(wanted, dict):
         for key, value in wanted.items():
             assert_holds(found[key], value)
@@ -134,17 +136,13 @@ EXPERIMENT = "# @package _global_\n# A mistake: sumcirc train experiment=mine\n"
         ("model:\n  name:\n    first: tiny\n", ["model.name"]),
     ],
 )
-@pytest.mark.parametrize("how", ["--config-dir", "hydra.searchpath"])
 def test_a_mistake_in_an_experiment_names_file_and_key(
-    tmp_path: Path, content: str, parts: list[str], how: str
+    tmp_path: Path, content: str, parts: list[str]
 ) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT + content)
-    place = ["--config-dir", str(tmp_path)]
-    if how != "--config-dir":
-        place = [f"hydra.searchpath=[{tmp_path}]"]
     with pytest.raises(UserError) as refused:
-        command.compose(command.read("train", [*place, "experiment=mine"]))
+        command.compose(command.read("train", ["--config-dir", str(tmp_path), "experiment=mine"]))
     text = str(refused.value)
     assert text.startswith("experiment/mine.yaml: ")
     assert "\n" not in text
@@ -177,8 +175,9 @@ def test_a_good_file_of_the_user_composes(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "mine.yaml").write_text(
         EXPERIMENT + "defaults:\n  - override /adaptation: lora\ntrainer:\n  max_steps: 7\n"
     )
-    config = composed("train", "--config-dir", str(tmp_path), "experiment=mine")
-    assert (config.trainer.max_steps, config.adaptation.rank) == (7, 16)
+    for place in (["--config-dir", str(tmp_path)], [f"hydra.searchpath=[{tmp_path}]"]):
+        config = composed("train", *place, "experiment=mine")
+        assert (config.trainer.max_steps, config.adaptation.rank) == (7, 16)
 
 
 def test_callbacks_of_the_user_compose(tmp_path: Path) -> None:
@@ -203,7 +202,7 @@ def nested_keys() -> list[str]:
 
 
 @pytest.mark.parametrize("key", nested_keys())
-@pytest.mark.parametrize("force", ["", "+", "++"])
+@pytest.mark.parametrize("force", ["", "+"])
 def test_an_unknown_key_is_refused_in_every_section(key: str, force: str) -> None:
     with pytest.raises(UserError) as refused:
         composed("train", f"{force}{key}=1")
@@ -252,6 +251,9 @@ LORA: dict[str, Any] = {"kind": schema.Adaptation.lora, "rank": 4}
         (schema.TrainerConfig, {"max_steps": 0}, "trainer.max_steps=0"),
         (schema.TrainerConfig, {"accumulate": 0}, "trainer.accumulate=0"),
         (schema.TrainerConfig, {"keep_checkpoints": 0}, "trainer.keep_checkpoints=0"),
+        (schema.LoggerConfig, {"tags": ["x" * 65]}, "logger.tags="),
+        (schema.LoggerConfig, {"tags": [""]}, "logger.tags="),
+        (schema.LoggerConfig, {"samples": -1}, "logger.samples=-1"),
         (schema.TrainerConfig, {"devices": 0}, "trainer.devices=0"),
         (schema.TrainerConfig, {"devices": []}, "trainer.devices=[]"),
         (schema.TrainerConfig, {"devices": True}, "trainer.devices=True"),
@@ -278,10 +280,15 @@ def test_configurations_survive_yaml(tmp_path: Path) -> None:
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import plain, stored_config
 
-    config = composed("train", "adaptation=lora", "experiment=paper", "logger.tags=[a,'b,c']")
+    config = composed(
+        *("train", "adaptation=lora", "experiment=paper", "logger.tags=[a,'b,c']"),
+        *(r"encoding.prompt='{document} \${seed}'", "+callbacks.extra.x._target_=y", "seed=5"),
+    )
     run = RunDirectory(tmp_path)
     run.write_config("train", plain(config))
-    assert stored_config(run, schema.TrainConfig) == config
+    again = stored_config(run, schema.TrainConfig)
+    assert again == config
+    assert again.encoding.prompt == "{document} ${seed}"
 
 
 def test_hydra_composes_the_same_without_our_command() -> None:

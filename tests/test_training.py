@@ -140,7 +140,7 @@ def test_two_batches_of_4_equal_one_of_8_where_summaries_have_equal_tokens(
     """Without dropout; epsilon keeps Adam from magnifying rounding where a gradient is near 0."""
     rows = [
         {
-            "document": f"Trains to {'Porto Lisbon Faro'.split()[i % 3]} " + "stood " * i,
+            "document": f"Trains to {['Porto', 'Lisbon', 'Faro'][i % 3]} " + "stood " * i,
             "summary": s,
         }
         for i, s in enumerate(["Storm closes roads."] * 40)

@@ -92,6 +92,18 @@ def typed(config: DictConfig) -> Any:
         raise UserError(one_line(error)) from error
 
 
+def literal(value: Any) -> Any:
+    """Resolved values as OmegaConf takes them: a text that looks like an interpolation is text."""
+    if isinstance(value, dict):
+        return {key: literal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [literal(part) for part in value]
+    if isinstance(value, str):
+        # a backslash escapes it, and backslashes before it are doubled
+        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return value
+
+
 def one_line(error: BaseException) -> str:
     """What Hydra, OmegaConf or PyYAML say of a mistake, in one line: file, key, reason."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:

@@ -176,7 +176,8 @@ def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
 def sweep_rows(folder: Path) -> list[list[Row]]:
     """The finished runs of a sweep side by side: one list for each set of items that was scored.
 
-    Systems that runs share stand there once: the baselines, and the base of each model.
+    Systems that runs share stand there once: the baselines, and the base of each model. Where one
+    scored differently (the sweep varies the decoding, say), its row names the run.
     """
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for file in sorted(folder.glob("*/summary.json")):
@@ -195,6 +196,8 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
                     continue
                 if row.system == BASE and several:
                     row = replace(row, system=f"{BASE} {summary['model']}")
-                shared.setdefault(row.system, row)
+                if shared.setdefault(row.system, row).scores != row.scores:
+                    name = f"{row.system} of {label}"
+                    shared[name] = replace(row, system=name)
         tables.append([*shared.values(), *own])
     return tables

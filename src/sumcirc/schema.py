@@ -349,6 +349,9 @@ class LoggerKind(Enum):
     none = "none"
 
 
+TAG_LENGTH = 64  # characters that Weights & Biases takes
+
+
 @dataclass
 class LoggerConfig:
     """conf/logger: Weights & Biases, or the run directory alone."""
@@ -360,6 +363,14 @@ class LoggerConfig:
     tags: list[str] = field(default_factory=list)
     artifact: Optional[bool] = None  # log what was trained; null: only when online
     samples: int = 16  # rows of the sample summary table
+
+    def __post_init__(self) -> None:
+        for tag in self.tags:
+            _require(
+                0 < len(tag) <= TAG_LENGTH,
+                f"logger.tags={self.tags}: a tag must have 1 to {TAG_LENGTH} characters",
+            )
+        _require(self.samples >= 0, f"logger.samples={self.samples}: must be 0 or more")
 
 
 @dataclass

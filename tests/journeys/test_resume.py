@@ -21,6 +21,7 @@ ARMS = {"full": [], "lora": LORA}
 SIGKILL = -9
 # these run always, the other pairs of point and arm with `make test-slow`
 QUICK = {
+    ("before_first_checkpoint", "lora"),
     ("mid_step", "lora"),
     ("checkpoint_half_written", "full"),
     ("checkpoint_written", "full"),

@@ -138,16 +138,20 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     batch = collate([pair(0, 30), pair(1, 20)])
     batch.input_ids %= 400
     batch.labels %= 400
-    found = []
+    found, calls = [], []
     for checkpointed in (False, True):
         torch.manual_seed(0)
         adapted = lively(adapt(small_model("gpt2"), lora())).train()
         if checkpointed:
             checkpoint_activations(adapted)
         base = adapted.get_base_model()
+        count: list[None] = []
+        base.transformer.h[0].mlp.register_forward_hook(lambda *_, seen=count: seen.append(None))
+        calls.append(count)
         torch.manual_seed(1)  # the same dropout
         summary_loss(base.base_model, base.get_output_embeddings(), batch).backward()
         found.append({name: p.grad.clone() for name, p in trained(adapted).items()})
+    assert [len(count) for count in calls] == [1, 2]  # computed again in the backward pass
     for name in found[0]:
         assert torch.allclose(found[0][name], found[1][name], atol=1e-7)
 

@@ -28,7 +28,7 @@ def changed(base: Path, seed: int = 0) -> Any:
     """An adapted model that no longer writes what its base does."""
     torch.manual_seed(seed)
     config = AdaptationConfig(kind=Adaptation.lora, rank=2)
-    adapted = adapt(load_model(ModelConfig(name="small", path=str(base))), config, str(base))
+    adapted = adapt(load_model(ModelConfig(name="small", path=str(base))), config)
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:

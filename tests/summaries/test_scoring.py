@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,14 @@ def test_a_base_is_asked_once(
 def test_anything_that_changes_a_summary_misses_the_cache(
     model: Any, encoder: Encoder, tokenizer: Any, tmp_path: Path, generated: list[int]
 ) -> None:
+    other_end = copy.deepcopy(tokenizer)
+    other_end.eos_token = "a"
     other_prompt = Encoder(tokenizer, EncodingConfig(prompt="{document}\nIn short:"), 128)
     calls: list[tuple[Any, ...]] = [
         (encoder, DOCUMENTS, CONFIG),
         (encoder, DOCUMENTS[:1], CONFIG),
         (other_prompt, DOCUMENTS, CONFIG),
+        (Encoder(other_end, EncodingConfig(), 128), DOCUMENTS, CONFIG),
         (encoder, DOCUMENTS, GenerationConfig(max_new_tokens=8, no_repeat_ngram=2)),
     ]
     for arguments in calls:

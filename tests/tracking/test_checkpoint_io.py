@@ -33,7 +33,7 @@ class _Full:
     """A file on a disk that takes 1,000 bytes more."""
 
     def __init__(self, path: Any, mode: str) -> None:
-        self.file = open(path, mode)
+        self.file = open(path, mode)  # noqa: SIM115
         self.left = 1000
 
     def __enter__(self) -> _Full:

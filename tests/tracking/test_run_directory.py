@@ -66,7 +66,7 @@ def test_a_start_that_was_cut_off_before_the_status_is_made_again(tmp_path: Path
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't write .*runs_dir=FOLDER"):
+    with pytest.raises(UserError, match=r"can't write .*runs_dir=FOLDER"):
         RunDirectory.create(tmp_path / "file/run", "train", CONFIG)
 
 

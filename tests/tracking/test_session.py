@@ -63,11 +63,15 @@ def test_interrupted(run: RunDirectory) -> None:
 
 def test_interrupted_within_lightning(run: RunDirectory) -> None:
     """`fit` turns Ctrl-C into a plain exit."""
-    with pytest.raises(Stopped) as stopped, running(run):
+
+    def fit() -> None:
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             sys.exit(1)
+
+    with pytest.raises(Stopped) as stopped, running(run):
+        fit()
     assert (run.status()["state"], stopped.value.code) == ("pending", 130)
 
 
@@ -82,12 +86,16 @@ def test_terminated_within_lightning(run: RunDirectory) -> None:
 def test_terminated(run: RunDirectory) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     closed = []
-    with pytest.raises(Stopped) as stopped, running(run):
+
+    def work() -> None:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             signal.pause()
         finally:
             closed.append(True)
+
+    with pytest.raises(Stopped) as stopped, running(run):
+        work()
     assert closed
     assert (run.status()["state"], stopped.value.code) == ("pending", 143)
     assert "stopped by SIGTERM" in run.status()["reason"]
@@ -124,7 +132,6 @@ import sys, time
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import running
 from sumcirc.errors import Stopped
-import pytorch_lightning.utilities.exceptions
 run = RunDirectory(sys.argv[1])
 try:
     with running(run):
@@ -205,7 +212,6 @@ def test_a_run_of_another_version(run: RunDirectory) -> None:
         ({"sead": 1}, "sead"),
         ({"seed": "one"}, "seed"),
         ({"trainer": {"max_stps": 1}}, "trainer.max_stps"),
-        ({"seed": -1}, "seed=-1"),
     ],
 )
 def test_a_stored_configuration_that_was_edited_badly(

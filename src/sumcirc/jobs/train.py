@@ -109,7 +109,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                     model.to(device(config.trainer))  # type: ignore[arg-type]
                     board.add(BASE, model, once=True)
         facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
-        model = adapt(model, config.adaptation, config.model.path)
+        model = adapt(model, config.adaptation)
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
         with clock.phase("train"), distributed():
             trainer, module = fit(config, model, data, directory, wandb_logger)

@@ -111,9 +111,7 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
     )
 
 
-def adapt(
-    model: PreTrainedModel, config: AdaptationConfig, base: str | None = None
-) -> PreTrainedModel | PeftModel:
+def adapt(model: PreTrainedModel, config: AdaptationConfig) -> PreTrainedModel | PeftModel:
     """Make `model` trainable as `config` says.
 
     Raises:
@@ -126,7 +124,7 @@ def adapt(
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 by an old name; nothing that a user could change
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        adapted = get_peft_model(model, lora_config(config, targets, base))
+        adapted = get_peft_model(model, lora_config(config, targets))
     found = trainable_parameters(adapted)
     if found != targets.parameters:
         raise RuntimeError(f"PEFT made {found} parameters trainable, not {targets.parameters}")

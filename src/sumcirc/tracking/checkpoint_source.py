@@ -7,11 +7,11 @@ id is the model itself. What the user gives on the command line wins.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
+from sumcirc.configuration import literal
 from sumcirc.errors import UserError
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -23,9 +23,7 @@ def quoted(value: str) -> str:
     """A string, taken literally, in Hydra's override grammar."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    # an interpolation of OmegaConf is escaped by a backslash; backslashes before it are doubled
-    literal = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
-    return QuotedString(literal, Quote.single).with_quotes()
+    return QuotedString(literal(value), Quote.single).with_quotes()
 
 
 def overrides_of(checkpoint: str, given: Set[str]) -> list[str]:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sumcirc import __version__
-from sumcirc.configuration import one_line
+from sumcirc.configuration import literal, one_line
 from sumcirc.errors import Stopped, UserError
 from sumcirc.files import write_text
 from sumcirc.tracking.run_directory import RunDirectory
@@ -27,11 +30,15 @@ Config = TypeVar("Config")
 
 def plain(config: Any) -> dict[str, Any]:
     """A configuration dataclass as plain containers, ready for YAML and W&B."""
-    container = OmegaConf.to_container(
-        OmegaConf.structured(config), resolve=True, enum_to_str=True, throw_on_missing=True
-    )
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+    return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.name if isinstance(value, Enum) else value
 
 
 def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
@@ -48,7 +55,7 @@ def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
             f" use that version (pip install sumcirc=={version})"
         )
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), body["config"])
+        merged = OmegaConf.merge(OmegaConf.structured(schema), literal(body["config"]))
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(f"{run.config_file}: {one_line(error)}") from None
@@ -126,9 +133,9 @@ def _sigterm_raises() -> Iterator[None]:
 
 def _stopped(error: BaseException) -> tuple[str, int] | None:
     """By what a job was stopped, and its exit code; None where it failed by itself."""
-    from pytorch_lightning.utilities.exceptions import SIGTERMException
-
-    if isinstance(error, (Stopped, SIGTERMException)):
+    # not imported for this: seconds, between the signal and the status
+    lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
+    if isinstance(error, Stopped) or (lightning and isinstance(error, lightning.SIGTERMException)):
         return "SIGTERM", 128 + signal.SIGTERM
     # in `fit` Lightning makes a plain exit of Ctrl-C
     by_key = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from sumcirc.errors import UserError
-from sumcirc.schema import LoggerConfig, LoggerKind, WandbMode
+from sumcirc.schema import TAG_LENGTH, LoggerConfig, LoggerKind, WandbMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,9 @@ SUMMARIES = {
     "validation/perplexity": "min",
 }
 
+# names of the public server, under any of which `wandb login` may have left a key
+CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
+
 
 def is_online(config: LoggerConfig) -> bool:
     """Whether runs upload while they run."""
@@ -40,14 +44,22 @@ def is_online(config: LoggerConfig) -> bool:
 
 
 def is_logged_in() -> bool:
-    """Whether an API key is at hand, without asking the network."""
-    if os.environ.get("WANDB_API_KEY"):
+    """Whether credentials are at hand, without asking the network."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split(":")[0]
+    server = urlsplit(_server()).netloc
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        known = netrc.netrc(os.environ.get("NETRC"))
     except (OSError, netrc.NetrcParseError):
         return False
+    return any(known.authenticators(host) for host in (CLOUD if server in CLOUD else (server,)))
+
+
+def _server() -> str:
+    """Where W&B would log: the environment's server, that of its settings file, or its own."""
+    import wandb
+
+    return os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
 
 
 def check_login(config: LoggerConfig) -> None:
@@ -93,24 +105,31 @@ def wandb_run(
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-    run = wandb.init(
-        project=config.project,
-        entity=config.entity,
-        name=name,
-        id=run_id,
-        group=group,
-        job_type=job_type,
-        tags=[*tags, *config.tags],
-        dir=folder,
-        mode="online" if online else "offline",
-        config=dict(settings),
-        resume="allow" if online else None,
-        # several runs in one process stay several; a killed run keeps what it logged until shortly
-        # before
-        settings=wandb.Settings(
-            reinit="create_new", silent=True, console="off", x_transaction_log_flush_interval=0.5
-        ),
+    # several runs in one process stay several; a killed run keeps all but its last half second
+    behaviour = wandb.Settings(
+        reinit="create_new", silent=True, console="off", x_transaction_log_flush_interval=0.5
     )
+    try:
+        run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            name=name,
+            id=run_id,
+            group=group,
+            job_type=job_type,
+            tags=list(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *config.tags))),
+            dir=folder,
+            mode="online" if online else "offline",
+            config=dict(settings),
+            resume="allow" if online else None,
+            settings=behaviour,
+        )
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"logger=wandb: W&B can't start the run ({reason});"
+            " logger.mode=offline logs without a server, logger=none not at all"
+        ) from error
     exit_code = 1
     try:
         run.define_metric("trainer/global_step", hidden=True)
