@@ -107,6 +107,7 @@ def filled(config: Any) -> Scoreboard:
 def test_the_files_of_a_run(
     config: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config.run.name = "mine"
     run = RunDirectory(tmp_path / "run")
     run.path.mkdir()
     run.metrics.append(0, {"validation/loss": 3.0})
@@ -130,7 +131,7 @@ def test_the_files_of_a_run(
     assert {path.name for path in run.figures.iterdir()} == {"scores.png", "loss.png"}
 
     shown = capsys.readouterr().out
-    for part in ("lead-3", "oracle", config.run.name, "1,234", "1 min 01 s", str(run.figures)):
+    for part in ("lead-3", "oracle", "mine", "1,234", "1 min 01 s", str(run.figures)):
         assert part in shown
     assert [row.system for row in rows(read_summary(run), "mine")][-1] == "mine"
 

@@ -209,7 +209,7 @@ from sumcirc.tracking.wandb import wandb_run
 with wandb_run(LoggerConfig(), Path("."), name="x", group="g", job_type="train", tags=[],
                settings={}, run_id="abcd1234") as logger:
     logger.log_metrics({"train/loss": 7.0}, 3)
-    time.sleep(3)
+    time.sleep(1.5)
     print("now", flush=True)
     time.sleep(60)
 """
