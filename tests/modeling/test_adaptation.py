@@ -146,7 +146,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
             checkpoint_activations(adapted)
         base = adapted.get_base_model()
         count: list[None] = []
-        base.transformer.h[0].mlp.register_forward_hook(lambda *_, seen=count: seen.append(None))
+        base.transformer.h[0].attn.register_forward_hook(lambda *_, seen=count: seen.append(None))
         calls.append(count)
         torch.manual_seed(1)  # the same dropout
         summary_loss(base.base_model, base.get_output_embeddings(), batch).backward()

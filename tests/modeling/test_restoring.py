@@ -59,8 +59,8 @@ def test_adapter_is_put_on_its_base(gpt2_folder: Path, tmp_path: Path) -> None:
 def test_run_directory_stands_for_what_it_trained(
     kind: str, gpt2_folder: Path, tmp_path: Path
 ) -> None:
-    for name in ("config.yaml", "status.json"):
-        (tmp_path / name).write_text("{}")
+    (tmp_path / "config.yaml").write_text("{verb: train, config: {}, environment: {}}")
+    (tmp_path / "status.json").write_text('{"state": "done"}')
     trained = changed(gpt2_folder)
     if kind == "model":
         trained = trained.merge_and_unload()
@@ -69,7 +69,7 @@ def test_run_directory_stands_for_what_it_trained(
 
 
 def test_run_that_did_not_finish_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
-    for name in ("config.yaml", "status.json"):
-        (tmp_path / name).write_text("{}")
+    (tmp_path / "config.yaml").write_text("{verb: train, config: {}, environment: {}}")
+    (tmp_path / "status.json").write_text('{"state": "done"}')
     with pytest.raises(UserError, match="training did not finish"):
         load_checkpoint(given(gpt2_folder, tmp_path))
