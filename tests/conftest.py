@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 # before torch is imported, here and in the processes that tests start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,12 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import absl.logging
 import pytest
 
 from tests.support.hub_server import news, small_tokenizer
 
 if TYPE_CHECKING:
     from tests.support.command_server import CommandServer
+
+# rouge-score brings absl, whose log handler closes its stream when Hydra sets up logging, unless
+# that is the real standard error: here it would be the file into which pytest captures
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")
