@@ -16,7 +16,6 @@ from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.anatomy import FAMILIES
 from sumcirc.modeling.module import (
     SummarizationModule,
-    base_model,
     parameter_groups,
     plain_name,
     summary_loss,
@@ -174,9 +173,3 @@ def test_checkpoint_of_another_adaptation_is_refused() -> None:
     checkpoint = {"state_dict": other.state_dict(), "running_loss": [0.0, 0.0]}
     with pytest.raises(UserError, match=r"another model or adaptation: it lacks .*h\.1.* 7 more"):
         made.on_load_checkpoint(checkpoint)
-
-
-def test_base_model_lies_under_the_adapter() -> None:
-    model = small_model("gpt2")
-    assert base_model(adapt(model, LORA)) is model
-    assert base_model(model) is model

@@ -14,11 +14,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from transformers import (
-    PreTrainedModel,
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
     get_linear_schedule_with_warmup,
@@ -26,6 +24,7 @@ from transformers import (
 
 from sumcirc.data.batches import Batch
 from sumcirc.errors import UserError
+from sumcirc.modeling.parts import base_model
 from sumcirc.schema import OptimizerConfig, Schedule
 
 
@@ -232,13 +231,6 @@ class SummarizationModule(pl.LightningModule):
             )
         if self.trainer.is_global_zero:  # the sums are over all processes
             self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
-
-
-def base_model(model: nn.Module) -> PreTrainedModel:
-    """The transformers model, under an adapter if there is one."""
-    found = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(found, PreTrainedModel)
-    return found
 
 
 def plain_name(name: str) -> str:

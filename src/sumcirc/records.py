@@ -1,0 +1,146 @@
+"""What probes measure: one catalogue of names, units and axes, and the files that hold the values.
+
+A record is `probes/step-000200.safetensors` in a run directory: one float32 array a measure, and in
+the header, as JSON, the step, the documents' ids, their sizes and what else was found (the tokens
+that the activation-difference lens promotes). Values are kept per document (the last axis), so that
+every mean can be given its interval. Reading needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from sumcirc.errors import UserError
+from sumcirc.files import write_file
+
+FORMAT = 1
+
+HEADS = ("layer", "head", "document")
+STREAM = ("stream", "document")  # 0: the embedding; l: after layer l-1; last: before the final norm
+NEURONS = ("layer", "neuron")
+DOCUMENTS = ("document",)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an array of a record holds.
+
+    Attributes:
+        axes: names of its axes.
+        unit: of its values; empty for a pure number.
+        label: for axes of figures and tables.
+    """
+
+    axes: tuple[str, ...]
+    unit: str
+    label: str
+
+
+MEASURES = {
+    "attention/entropy": Measure(HEADS, "nats", "attention entropy"),
+    "attention/normalized_entropy": Measure(HEADS, "", "attention entropy / log visible keys"),
+    "attention/effective_keys": Measure(HEADS, "keys", "effective keys, exp(entropy)"),
+    "attention/entropy_no_sink": Measure(HEADS, "nats", "attention entropy without the sink"),
+    "attention/normalized_entropy_no_sink": Measure(
+        HEADS, "", "attention entropy / log visible keys, without the sink"
+    ),
+    "attention/effective_keys_no_sink": Measure(HEADS, "keys", "effective keys without the sink"),
+    "attention/mass_sink": Measure(HEADS, "", "attention to the first position"),
+    "attention/mass_document": Measure(HEADS, "", "attention to the document"),
+    "attention/mass_prompt": Measure(HEADS, "", "attention to the prompt"),
+    "attention/mass_summary": Measure(HEADS, "", "attention to the summary so far"),
+    "attention/salience_alignment": Measure(
+        HEADS, "", "Spearman correlation of attention with ROUGE salience"
+    ),
+    "attention/kl_tuned_base": Measure(HEADS, "nats", "attention KL(tuned || base)"),
+    "attention/kl_base_tuned": Measure(HEADS, "nats", "attention KL(base || tuned)"),
+    "attention/js": Measure(HEADS, "nats", "attention Jensen-Shannon divergence from the base"),
+    "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
+    "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
+    "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base"),
+    "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base"),
+    "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag"),
+    "mlp/activation_change": Measure(NEURONS, "", "mean change of the neuron's activation"),
+    "mlp/activation_change_error": Measure(NEURONS, "", "its standard error over documents"),
+    "output/kl_tuned_base": Measure(DOCUMENTS, "nats", "next-token KL(tuned || base)"),
+    "output/kl_base_tuned": Measure(DOCUMENTS, "nats", "next-token KL(base || tuned)"),
+    "output/js": Measure(DOCUMENTS, "nats", "next-token Jensen-Shannon divergence from the base"),
+    "output/top1_agreement": Measure(DOCUMENTS, "", "share of equal most likely tokens"),
+}
+
+
+@dataclass
+class ProbeRecord:
+    """Values of one model state on the probe documents.
+
+    Attributes:
+        step: optimizer step; -1 for the base itself.
+        documents: ids, in the order of every array's last axis (of those that have it).
+        values: arrays by measure; NaN where a document leaves a value undefined.
+        found: what is no array, plain JSON: `lens` (for each stream position the promoted tokens
+            with their values), `neurons` (top neurons).
+    """
+
+    step: int
+    documents: list[str]
+    values: dict[str, NDArray[np.float32]]
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the record whole or not at all.
+
+        Raises:
+            ValueError: a name is not in the catalogue, or the axes don't fit it.
+        """
+        for name, array in self.values.items():
+            axes = MEASURES[name].axes if name in MEASURES else None
+            if axes is None or len(axes) != array.ndim:
+                raise ValueError(f"{name}: shape {array.shape} does not fit {axes}")
+        header = {"step": self.step, "documents": self.documents, "found": self.found}
+        metadata = {"format": str(FORMAT), "record": json.dumps(header, ensure_ascii=False)}
+        arrays = {
+            name: np.ascontiguousarray(array, dtype=np.float32)
+            for name, array in self.values.items()
+        }
+        write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
+
+    @classmethod
+    def read(cls, path: Path) -> ProbeRecord:
+        """Read a record.
+
+        Raises:
+            UserError: there is none, or it is not what `save` writes.
+        """
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata: Mapping[str, str] = file.metadata() or {}
+                values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such probe record") from None
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: is not a probe record ({error})") from None
+        if metadata.get("format") != str(FORMAT):
+            raise UserError(
+                f"{path}: is not a probe record of format {FORMAT}; probe the model again"
+            )
+        header = json.loads(metadata["record"])
+        return cls(header["step"], header["documents"], values, header["found"])
+
+
+def record_file(folder: Path, step: int) -> Path:
+    """The record of an optimizer step in a run's `probes/`; step -1 is the base."""
+    return folder / (f"step-{step:06d}.safetensors" if step >= 0 else "base.safetensors")
+
+
+def record_files(folder: Path) -> list[Path]:
+    """Records of a run's `probes/` in the order of their steps, without the base's."""
+    return sorted(folder.glob("step-*.safetensors"))
