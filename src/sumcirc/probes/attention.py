@@ -1,0 +1,257 @@
+"""Attention measured from queries and keys, without attention matrices.
+
+For a row t (a query position) with visible keys s and scores a_s = scaling * q_t . k_s, attention
+is A_s = exp(a_s) / sum exp(a). All measures come from one pass over blocks of rows in fp32:
+
+    entropy                H = -sum_s A_s log A_s                                   (nats)
+    normalized entropy     H / log(number of visible keys); rows that see one key are left out
+    effective keys         exp(H)
+    KL(tuned || base)      sum_s A_s (log A_s - log B_s), and the reverse
+    Jensen-Shannon         (KL(A || M) + KL(B || M)) / 2 with M = (A + B) / 2       (at most ln 2)
+
+The first real position is the sink (GPT-2 heads rest most of their mass there). `_no_sink` is of
+A'_s = A_s / (1 - A_sink) over the other keys. To be exact also where the sink holds almost all, the
+other keys are summed by themselves and the sink is joined to them in log space; nothing is a
+difference of nearly equal numbers.
+
+Every value is the mean over a document's rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SPANS = ("document", "prompt", "summary")  # kinds of keys beside the sink; 0, 1, 2 in `kinds`
+NO_KEY = -1  # in `kinds`: a pad
+BLOCK = 1 << 19  # scores held at once, a tensor: 2 MiB, so that a block's work stays in the cache
+HIDDEN = -1e30  # score of a key that a row doesn't see; exp() of it is 0, and 0 * it is 0
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a padded batch are measured, and what its keys are.
+
+    Attributes:
+        index: [batch, rows] query positions in ascending order; short documents repeat their last.
+        real: [batch, rows] False where a row is such a repetition.
+        kinds: [batch, length] index into SPANS of every key; NO_KEY for pads.
+        sink: [batch] position of the first real token.
+        last: for every column of `index` its largest position (a list: no wait for the device).
+    """
+
+    index: Tensor
+    real: Tensor
+    kinds: Tensor
+    sink: Tensor
+    last: list[int]
+
+    def to(self, device: torch.device) -> Rows:
+        """The same on another device."""
+        moved = (part.to(device) for part in (self.index, self.real, self.kinds, self.sink))
+        return Rows(*moved, self.last)
+
+    def of(self, values: Tensor) -> Tensor:
+        """The measured rows of `values` [batch, length, ...], one after another: [total, ...]."""
+        batch = torch.arange(len(self.index), device=values.device)[:, None]
+        return values[batch, self.index][self.real]
+
+
+def attention_measures(
+    query: Tensor,
+    key: Tensor,
+    rows: Rows,
+    scaling: float,
+    mask: Tensor | None = None,
+    base: tuple[Tensor, Tensor] | None = None,
+    keys_read: bool = False,
+) -> dict[str, Tensor]:
+    """Mean over the measured rows of every measure: [batch, heads] by name without `attention/`.
+
+    Args:
+        query: [batch, heads, length, head width], or [batch, heads, rows, head width] of the
+            measured rows alone; positions are encoded already.
+        key: [batch, key/value heads, length, head width].
+        mask: [batch, 1, length, length], True where a row sees a key; None is causal.
+        base: the base's query rows and keys on the same tokens; adds the divergences.
+        keys_read: adds `keys` [batch, heads, length], mean attention of the rows to every key.
+
+    Raises:
+        ValueError: shapes don't fit.
+    """
+    query = rows_of_query(query, rows, key.shape[2])
+    batch, heads, count, _ = query.shape
+    length = key.shape[2]
+    key = key.float()
+    other = None
+    if base is not None:
+        other = rows_of_query(base[0], rows, length), base[1].float()
+        if other[0].shape != query.shape or other[1].shape != key.shape:
+            wrong = [tuple(part.shape) for part in other]
+            raise ValueError(f"base: {wrong} beside {tuple(query.shape)}, {tuple(key.shape)}")
+    spans = F.one_hot(rows.kinds.clamp(min=0), len(SPANS)).to(key.dtype)
+    spans = (spans * (rows.kinds >= 0)[..., None])[:, None]
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+    read = key.new_zeros(batch, heads, length) if keys_read else None
+    size = max(1, BLOCK // (batch * heads * length))
+    for begin in range(0, count, size):
+        block = slice(begin, min(begin + size, count))
+        until = rows.last[block.stop - 1] + 1 if mask is None else length
+        visible, sink_seen = _visible(rows, block, until, mask)
+        side = _Side.of(query[:, :, block], key[:, :, :until], rows, scaling, visible, sink_seen)
+        real = rows.real[:, None, block]
+        always = torch.ones_like(real)
+        values = _entropies(side, visible, sink_seen)
+        masses = side.weights @ spans[:, :, :until]
+        for i, name in enumerate(SPANS):
+            values[f"mass_{name}"] = (masses[..., i] * side.scale, always)
+        values["mass_sink"] = (side.sink_share, always)
+        if other is not None:
+            their = other[0][:, :, block], other[1][:, :, :until]
+            base_side = _Side.of(*their, rows, scaling, visible, sink_seen)
+            found = _divergences(side, base_side, sink_seen)
+            values |= {name: (value, always) for name, value in found.items()}
+        for name, (value, defined) in values.items():
+            counted = defined & real
+            here = torch.where(counted, value, 0.0).sum(-1)
+            sums[name] = sums[name] + here if name in sums else here
+            number = counted.expand_as(value).sum(-1)
+            counts[name] = counts[name] + number if name in counts else number
+        if read is not None:
+            share = torch.where(real, side.scale, 0.0)
+            read[:, :, :until] += (share[:, :, None] @ side.weights)[:, :, 0]
+            at_sink = torch.where(real, side.sink_share, 0.0).sum(-1, keepdim=True)
+            read.scatter_add_(2, rows.sink[:, None, None].expand(-1, heads, 1), at_sink)
+    # 0 / 0 is NaN: no row defines the measure
+    means = {name: sums[name] / counts[name] for name in sums}
+    if read is not None:
+        means["keys"] = read / rows.real.sum(-1)[:, None, None]
+    return means
+
+
+def rows_of_query(query: Tensor, rows: Rows, length: int) -> Tensor:
+    """The measured rows of a query, in fp32: [batch, heads, rows, head width]."""
+    if query.shape[2] == length and not _is_all_rows(rows, length):
+        batch = torch.arange(len(query), device=query.device)[:, None]
+        query = query.transpose(1, 2)[batch, rows.index].transpose(1, 2)
+    if query.shape[2] != rows.index.shape[1]:
+        raise ValueError(f"{query.shape[2]} query rows where {rows.index.shape[1]} are measured")
+    return query.float()
+
+
+def _is_all_rows(rows: Rows, length: int) -> bool:
+    return rows.index.shape[1] == length and rows.last == list(range(length))
+
+
+def _visible(rows: Rows, block: slice, until: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Which keys but the sink each row sees, [batch, 1, rows, keys]; whether it sees the sink."""
+    index = rows.index[:, block]
+    if mask is None:
+        at = torch.arange(until, device=index.device)
+        seen = (at <= index[..., None]) & (rows.kinds[:, None, :until] >= 0)
+    else:
+        batch = torch.arange(len(index), device=index.device)[:, None]
+        seen = mask.expand(len(index), -1, -1, -1)[:, 0][batch, index][..., :until]
+    sink = rows.sink[:, None, None].expand(-1, seen.shape[1], 1)
+    sink_seen = seen.gather(2, sink)[..., 0]
+    return seen.scatter(2, sink, False)[:, None], sink_seen[:, None]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One model's attention in a block of rows; keys are those other than the sink.
+
+    Attributes:
+        scores: [batch, heads, rows, keys] less their largest; HIDDEN where not visible.
+        weights: exp(scores).
+        total: [batch, heads, rows] sum of the weights.
+        scale: by which a weight becomes attention among all keys.
+        log_total: log of the sum over all keys, on the scale of `scores`.
+        sink: the sink's score on that scale.
+        sink_share: attention to the sink.
+    """
+
+    scores: Tensor
+    weights: Tensor
+    total: Tensor
+    scale: Tensor
+    log_total: Tensor
+    sink: Tensor
+    sink_share: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        query: Tensor,
+        key: Tensor,
+        rows: Rows,
+        scaling: float,
+        visible: Tensor,
+        sink_seen: Tensor,
+    ) -> _Side:
+        batch, heads, count, width = query.shape
+        groups = key.shape[1]
+        grouped = (query * scaling).reshape(batch, groups, heads // groups * count, width)
+        scores = (grouped @ key.transpose(2, 3)).reshape(batch, heads, count, key.shape[2])
+        sink = scores.gather(3, rows.sink[:, None, None, None].expand(-1, heads, count, 1))[..., 0]
+        scores.masked_fill_(~visible, HIDDEN)
+        top = scores.amax(-1, keepdim=True)
+        top.masked_fill_(top == HIDDEN, 0.0)
+        scores.sub_(top)
+        weights = scores.exp()
+        total = weights.sum(-1)
+        sink = torch.where(sink_seen, sink - top[..., 0], -math.inf)
+        log_total = torch.logaddexp(total.log(), sink)
+        return cls(
+            scores,
+            weights,
+            total,
+            (-log_total).exp(),
+            log_total,
+            torch.where(sink_seen, sink, 0.0),
+            (sink - log_total).exp(),
+        )
+
+
+def _entropies(side: _Side, visible: Tensor, sink_seen: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Values [batch, heads, rows], each with the rows [batch, 1, rows] that define it."""
+    keys = visible.sum(-1)
+    every = keys + sink_seen
+    total = side.total.clamp(min=torch.finfo(torch.float32).tiny)
+    mean_score = torch.linalg.vecdot(side.weights, side.scores) / total
+    others = total.log() - mean_score
+    share = side.total * side.scale
+    whole = share * (side.log_total - mean_score)
+    whole = whole + side.sink_share * (side.log_total - side.sink)
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for entropy, number, ending in ((whole, every, ""), (others, keys, "_no_sink")):
+        clean = entropy.clamp(min=0.0)
+        found[f"entropy{ending}"] = (clean, number > 0)
+        found[f"normalized_entropy{ending}"] = (clean / number.clamp(min=2).log(), number > 1)
+        found[f"effective_keys{ending}"] = (clean.exp(), number > 0)
+    return found
+
+
+def _divergences(tuned: _Side, base: _Side, sink_seen: Tensor) -> dict[str, Tensor]:
+    """KL both ways and Jensen-Shannon of every row, in nats: [batch, heads, rows].
+
+    With d = log A - log B: JS = ln 2 - sum (A + B) softplus(-d) / 2 + KL(B || A) / 2.
+    """
+    # of a hidden key both scores are HIDDEN: d is finite, and its weights are 0
+    d = (tuned.scores - base.scores).sub_((tuned.log_total - base.log_total)[..., None])
+    at_sink = torch.where(sink_seen, tuned.sink - tuned.log_total - base.sink + base.log_total, 0.0)
+
+    def mean(side: _Side, over: Tensor, over_sink: Tensor) -> Tensor:
+        return torch.linalg.vecdot(side.weights, over) * side.scale + side.sink_share * over_sink
+
+    forward, reverse = mean(tuned, d, at_sink), -mean(base, d, at_sink)
+    soft, soft_sink = F.softplus(-d), F.softplus(-at_sink)
+    both = mean(tuned, soft, soft_sink) + mean(base, soft, soft_sink)
+    js = math.log(2) - both / 2 + reverse / 2
+    found = {"kl_tuned_base": forward, "kl_base_tuned": reverse, "js": js}
+    return {name: value.clamp(min=0.0) for name, value in found.items()}
