@@ -52,14 +52,20 @@ def batch(side: str) -> tuple[Tensor, Tensor, Rows]:
         sink[i] = offset
     count = int(real.sum(1).max())
     index, real = index[:, :count], real[:, :count]
-    return ids, mask, Rows(index, real, kinds, sink, index.amax(0).tolist())
+    return (
+        ids,
+        mask,
+        Rows(index, real, kinds, sink, *(f(0).tolist() for f in (index.amin, index.amax))),
+    )
 
 
 def every_row(length: int, documents: int) -> Rows:
     """All positions of unpadded documents, the first included."""
     index = torch.arange(length).expand(documents, -1)
     kinds, sink = torch.zeros_like(index), torch.zeros(documents, dtype=torch.long)
-    return Rows(index, torch.ones_like(index, dtype=torch.bool), kinds, sink, list(range(length)))
+    return Rows(
+        index, torch.ones_like(index, dtype=torch.bool), kinds, sink, *[list(range(length))] * 2
+    )
 
 
 def seen(model: Any, ids: Tensor, mask: Tensor | None) -> list[tuple[Any, ...]]:
@@ -227,7 +233,9 @@ def test_a_sink_that_holds_nearly_all(gap: float) -> None:
     query[..., :2] = 1
     index = torch.tensor([[4, 5]])
     kinds = torch.zeros(1, 6, dtype=torch.long)
-    rows = Rows(index, torch.ones_like(index, dtype=torch.bool), kinds, torch.tensor([0]), [4, 5])
+    rows = Rows(
+        index, torch.ones_like(index, dtype=torch.bool), kinds, torch.tensor([0]), [4, 5], [4, 5]
+    )
     found = attention_measures(query, keys, rows, 1.0)
     expected = []
     for count in (4, 5):

@@ -41,19 +41,21 @@ class Rows:
         real: [batch, rows] False where a row is such a repetition.
         kinds: [batch, length] index into SPANS of every key; NO_KEY for pads.
         sink: [batch] position of the first real token.
-        last: for every column of `index` its largest position (a list: no wait for the device).
+        first, last: for every column of `index` its least and largest position (lists: no wait for
+            the device).
     """
 
     index: Tensor
     real: Tensor
     kinds: Tensor
     sink: Tensor
+    first: list[int]
     last: list[int]
 
     def to(self, device: torch.device) -> Rows:
         """The same on another device."""
         moved = (part.to(device) for part in (self.index, self.real, self.kinds, self.sink))
-        return Rows(*moved, self.last)
+        return Rows(*moved, self.first, self.last)
 
     def of(self, values: Tensor) -> Tensor:
         """The measured rows of `values` [batch, length, ...], one after another: [total, ...]."""
@@ -95,6 +97,8 @@ def attention_measures(
             raise ValueError(f"base: {wrong} beside {tuple(query.shape)}, {tuple(key.shape)}")
     spans = F.one_hot(rows.kinds.clamp(min=0), len(SPANS)).to(key.dtype)
     spans = (spans * (rows.kinds >= 0)[..., None])[:, None]
+    # one column more adds up all keys
+    spans = torch.cat([spans, torch.ones_like(spans[..., :1])], -1)
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     read = key.new_zeros(batch, heads, length) if keys_read else None
@@ -102,19 +106,18 @@ def attention_measures(
     for begin in range(0, count, size):
         block = slice(begin, min(begin + size, count))
         until = rows.last[block.stop - 1] + 1 if mask is None else length
-        visible, sink_seen = _visible(rows, block, until, mask)
-        side = _Side.of(query[:, :, block], key[:, :, :until], rows, scaling, visible, sink_seen)
+        seen = _Seen.of(rows, block, until, mask)
+        side = _Side.of(query[:, :, block], key[:, :, :until], spans[:, :, :until], scaling, seen)
         real = rows.real[:, None, block]
         always = torch.ones_like(real)
-        values = _entropies(side, visible, sink_seen)
-        masses = side.weights @ spans[:, :, :until]
+        values = _entropies(side, seen)
         for i, name in enumerate(SPANS):
-            values[f"mass_{name}"] = (masses[..., i] * side.scale, always)
+            values[f"mass_{name}"] = (side.sums[..., i] * side.scale, always)
         values["mass_sink"] = (side.sink_share, always)
         if other is not None:
             their = other[0][:, :, block], other[1][:, :, :until]
-            base_side = _Side.of(*their, rows, scaling, visible, sink_seen)
-            found = _divergences(side, base_side, sink_seen)
+            base_side = _Side.of(*their, spans[:, :, :until, -1:], scaling, seen)
+            found = _divergences(side, base_side, seen)
             values |= {name: (value, always) for name, value in found.items()}
         for name, (value, defined) in values.items():
             counted = defined & real
@@ -148,18 +151,44 @@ def _is_all_rows(rows: Rows, length: int) -> bool:
     return rows.index.shape[1] == length and rows.last == list(range(length))
 
 
-def _visible(rows: Rows, block: slice, until: int, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Which keys but the sink each row sees, [batch, 1, rows, keys]; whether it sees the sink."""
-    index = rows.index[:, block]
-    if mask is None:
-        at = torch.arange(until, device=index.device)
-        seen = (at <= index[..., None]) & (rows.kinds[:, None, :until] >= 0)
-    else:
-        batch = torch.arange(len(index), device=index.device)[:, None]
-        seen = mask.expand(len(index), -1, -1, -1)[:, 0][batch, index][..., :until]
-    sink = rows.sink[:, None, None].expand(-1, seen.shape[1], 1)
-    sink_seen = seen.gather(2, sink)[..., 0]
-    return seen.scatter(2, sink, False)[:, None], sink_seen[:, None]
+@dataclass(frozen=True)
+class _Seen:
+    """Which keys the rows of a block see.
+
+    Attributes:
+        hidden: [batch, 1, rows, keys from `start` on] True where a row doesn't see a key.
+        start: all keys before it are seen by every row.
+        keys: [batch, 1, rows] number of keys seen but the sink.
+        sink: [batch, 1, rows] position of the sink.
+        sink_seen: [batch, 1, rows] whether the row sees it.
+    """
+
+    hidden: Tensor
+    start: int
+    keys: Tensor
+    sink: Tensor
+    sink_seen: Tensor
+
+    @classmethod
+    def of(cls, rows: Rows, block: slice, until: int, mask: Tensor | None) -> _Seen:
+        index = rows.index[:, block]
+        sink = rows.sink[:, None].expand_as(index)
+        if mask is None:
+            start = min(rows.first[block])
+            at = torch.arange(start, until, device=index.device)
+            hidden = at > index[..., None]
+            keys = index - sink
+            sink_seen = torch.ones_like(index, dtype=torch.bool)
+        else:
+            start = 0
+            batch = torch.arange(len(index), device=index.device)[:, None]
+            seen = mask.expand(len(index), -1, -1, -1)[:, 0][batch, index][..., :until]
+            hidden = ~seen
+            sink_seen = seen.gather(2, sink[..., None])[..., 0]
+            keys = seen.sum(-1) - sink_seen.long()
+        parts = (hidden, keys, sink, sink_seen)
+        hidden, keys, sink, sink_seen = (part[:, None] for part in parts)
+        return cls(hidden, start, keys, sink, sink_seen)
 
 
 @dataclass(frozen=True)
@@ -169,7 +198,7 @@ class _Side:
     Attributes:
         scores: [batch, heads, rows, keys] less their largest; HIDDEN where not visible.
         weights: exp(scores).
-        total: [batch, heads, rows] sum of the weights.
+        sums: [batch, heads, rows, spans + 1] sums of the weights by span, and of all.
         scale: by which a weight becomes attention among all keys.
         log_total: log of the sum over all keys, on the scale of `scores`.
         sink: the sink's score on that scale.
@@ -178,58 +207,51 @@ class _Side:
 
     scores: Tensor
     weights: Tensor
-    total: Tensor
+    sums: Tensor
     scale: Tensor
     log_total: Tensor
     sink: Tensor
     sink_share: Tensor
 
     @classmethod
-    def of(
-        cls,
-        query: Tensor,
-        key: Tensor,
-        rows: Rows,
-        scaling: float,
-        visible: Tensor,
-        sink_seen: Tensor,
-    ) -> _Side:
+    def of(cls, query: Tensor, key: Tensor, spans: Tensor, scaling: float, seen: _Seen) -> _Side:
         batch, heads, count, width = query.shape
         groups = key.shape[1]
         grouped = (query * scaling).reshape(batch, groups, heads // groups * count, width)
         scores = (grouped @ key.transpose(2, 3)).reshape(batch, heads, count, key.shape[2])
-        sink = scores.gather(3, rows.sink[:, None, None, None].expand(-1, heads, count, 1))[..., 0]
-        scores.masked_fill_(~visible, HIDDEN)
+        place = seen.sink[..., None].expand(-1, heads, -1, 1)
+        sink = scores.gather(3, place)[..., 0]
+        scores.scatter_(3, place, HIDDEN)
+        scores[..., seen.start :].masked_fill_(seen.hidden, HIDDEN)
         top = scores.amax(-1, keepdim=True)
         top.masked_fill_(top == HIDDEN, 0.0)
         scores.sub_(top)
         weights = scores.exp()
-        total = weights.sum(-1)
-        sink = torch.where(sink_seen, sink - top[..., 0], -math.inf)
-        log_total = torch.logaddexp(total.log(), sink)
+        sums = weights @ spans
+        sink = torch.where(seen.sink_seen, sink - top[..., 0], -math.inf)
+        log_total = torch.logaddexp(sums[..., -1].log(), sink)
         return cls(
             scores,
             weights,
-            total,
+            sums,
             (-log_total).exp(),
             log_total,
-            torch.where(sink_seen, sink, 0.0),
+            torch.where(seen.sink_seen, sink, 0.0),
             (sink - log_total).exp(),
         )
 
 
-def _entropies(side: _Side, visible: Tensor, sink_seen: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
     """Values [batch, heads, rows], each with the rows [batch, 1, rows] that define it."""
-    keys = visible.sum(-1)
-    every = keys + sink_seen
-    total = side.total.clamp(min=torch.finfo(torch.float32).tiny)
-    mean_score = torch.linalg.vecdot(side.weights, side.scores) / total
-    others = total.log() - mean_score
-    share = side.total * side.scale
-    whole = share * (side.log_total - mean_score)
+    total = side.sums[..., -1]
+    positive = total.clamp(min=torch.finfo(torch.float32).tiny)
+    mean_score = torch.linalg.vecdot(side.weights, side.scores) / positive
+    others = positive.log() - mean_score
+    whole = total * side.scale * (side.log_total - mean_score)
     whole = whole + side.sink_share * (side.log_total - side.sink)
     found: dict[str, tuple[Tensor, Tensor]] = {}
-    for entropy, number, ending in ((whole, every, ""), (others, keys, "_no_sink")):
+    every = seen.keys + seen.sink_seen
+    for entropy, number, ending in ((whole, every, ""), (others, seen.keys, "_no_sink")):
         clean = entropy.clamp(min=0.0)
         found[f"entropy{ending}"] = (clean, number > 0)
         found[f"normalized_entropy{ending}"] = (clean / number.clamp(min=2).log(), number > 1)
@@ -237,21 +259,24 @@ def _entropies(side: _Side, visible: Tensor, sink_seen: Tensor) -> dict[str, tup
     return found
 
 
-def _divergences(tuned: _Side, base: _Side, sink_seen: Tensor) -> dict[str, Tensor]:
+def _divergences(tuned: _Side, base: _Side, seen: _Seen) -> dict[str, Tensor]:
     """KL both ways and Jensen-Shannon of every row, in nats: [batch, heads, rows].
 
-    With d = log A - log B: JS = ln 2 - sum (A + B) softplus(-d) / 2 + KL(B || A) / 2.
+    With d = log A - log B: JS = ln 2 + sum (A + B) log sigmoid(d) / 2 + KL(B || A) / 2.
     """
     # of a hidden key both scores are HIDDEN: d is finite, and its weights are 0
     d = (tuned.scores - base.scores).sub_((tuned.log_total - base.log_total)[..., None])
-    at_sink = torch.where(sink_seen, tuned.sink - tuned.log_total - base.sink + base.log_total, 0.0)
+    at_sink = tuned.sink - tuned.log_total - base.sink + base.log_total
+    at_sink = torch.where(seen.sink_seen, at_sink, 0.0)
 
     def mean(side: _Side, over: Tensor, over_sink: Tensor) -> Tensor:
         return torch.linalg.vecdot(side.weights, over) * side.scale + side.sink_share * over_sink
 
     forward, reverse = mean(tuned, d, at_sink), -mean(base, d, at_sink)
-    soft, soft_sink = F.softplus(-d), F.softplus(-at_sink)
-    both = mean(tuned, soft, soft_sink) + mean(base, soft, soft_sink)
-    js = math.log(2) - both / 2 + reverse / 2
+    both = tuned.weights * tuned.scale[..., None]
+    both.addcmul_(base.weights, base.scale[..., None])
+    twice = torch.linalg.vecdot(both, F.logsigmoid(d))
+    twice = twice + (tuned.sink_share + base.sink_share) * F.logsigmoid(at_sink)
+    js = math.log(2) + twice / 2 + reverse / 2
     found = {"kl_tuned_base": forward, "kl_base_tuned": reverse, "js": js}
     return {name: value.clamp(min=0.0) for name, value in found.items()}
