@@ -8,9 +8,10 @@ a resumed run has one kind of position to restore.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +52,11 @@ def check_trainer(config: TrainConfig) -> None:
             "trainer.strategy=fsdp: parameters are spread over devices, so summaries can't be"
             " generated here; set evaluation.at_end=false and run `sumcirc evaluate` afterwards"
         )
+    if trainer.strategy == "fsdp" and config.callbacks.watch:
+        raise UserError(
+            "trainer.strategy=fsdp: parameters are spread over devices, so the model can't be"
+            " probed here; set callbacks.watch=[] and compare the trained model afterwards"
+        )
     for name, spec in config.callbacks.extra.items():
         build(f"callbacks.extra.{name}", spec)
 
@@ -74,12 +80,12 @@ def check_accelerator(config: TrainerConfig) -> None:
 
 
 def device(config: TrainerConfig) -> torch.device:
-    """Where inference outside of training runs: the first device of training."""
+    """Where inference outside of training runs: the device that this process trains on."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if config.accelerator == "cpu" or found is None:
         return torch.device("cpu")
-    devices = config.devices
-    return torch.device(found.type, devices[0] if isinstance(devices, list) else 0)
+    devices, rank = config.devices, int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device(found.type, devices[rank] if isinstance(devices, list) else rank)
 
 
 def set_threads(config: TrainerConfig) -> None:
@@ -97,13 +103,23 @@ def precision(config: TrainerConfig) -> str:
 
 
 def make_trainer(
-    config: TrainConfig, data: SummarizationData, run: RunDirectory, wandb_logger: Any
+    config: TrainConfig,
+    data: SummarizationData,
+    run: RunDirectory,
+    wandb_logger: Any,
+    watchers: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """A Lightning Trainer for the run."""
+    """A Lightning Trainer for the run.
+
+    Args:
+        watchers: callbacks that probe the model; what they write of a step is part of its
+            checkpoint, so they come before the one that saves.
+    """
     options = config.trainer
     loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
     callbacks: list[pl.Callback] = [
-        ResumableCheckpoint(run, options.checkpoint_every, options.keep_checkpoints)
+        *watchers,
+        ResumableCheckpoint(run, options.checkpoint_every, options.keep_checkpoints),
     ]
     if config.callbacks.progress:
         callbacks.append(progress_callback())
@@ -149,6 +165,7 @@ def fit(
     data: SummarizationData,
     run: RunDirectory,
     wandb_logger: Any,
+    watchers: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, SummarizationModule]:
     """Train, from the last checkpoint if the run has one.
 
@@ -161,7 +178,7 @@ def fit(
         checkpoint_activations(model)
     saved = checkpoints(run.checkpoints)
     with quiet():
-        trainer = make_trainer(config, data, run, wandb_logger)
+        trainer = make_trainer(config, data, run, wandb_logger, watchers)
         _, total = data.steps(trainer.world_size)
         module = SummarizationModule(
             model, config.optimizer, total, config.trainer.log_every, config.trainer.compile

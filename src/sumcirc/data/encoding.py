@@ -30,9 +30,15 @@ FORMAT = 1  # of the cache; raised when the same input encodes differently
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt ready for generation: token ids, and whether the document was cut."""
+    """A prompt ready for generation.
+
+    Attributes:
+        kept: characters of the document that went in.
+        cut: whether that is not all of them.
+    """
 
     ids: tuple[int, ...]
+    kept: int
     cut: bool
 
 
@@ -111,27 +117,50 @@ class Encoder:
         """
         whole = self._wrap(document)
         if len(whole) <= room:
-            return Prompt(tuple(whole), cut=False)
+            return Prompt(tuple(whole), len(document), cut=False)
         if len(self._frame) > room:
             raise UserError(
                 f"encoding.prompt takes {len(self._frame)} tokens where {max(room, 0)} are left of"
                 f" {self.max_length}: shorten it, lower generation.max_new_tokens, or raise"
                 " encoding.max_length"
             )
-        return Prompt(tuple(self._cut(document, room)), cut=True)
+        kept = self._fitting(document, room)
+        return Prompt(tuple(self._wrap(document[:kept])), kept, cut=True)
 
     def _wrap(self, document: str) -> list[int]:
         return [*self._bos, *self._tokens(f"{self._before}{document}{self._after}")]
 
-    def _cut(self, document: str, room: int) -> list[int]:
-        """The prompt with as many whole sentences as fit; a first sentence too long is cut."""
+    def _fitting(self, document: str, room: int) -> int:
+        """How many characters fit: whole sentences, or the start of a first one that is too long."""
         ends = [end for _, end in sentence_spans(document)]
         best = _last_that(lambda i: len(self._wrap(document[: ends[i]])) <= room, len(ends))
         if best is not None:
-            return self._wrap(document[: ends[best]])
+            return ends[best]
         first = document[: ends[0]] if ends else document
         best = _last_that(lambda i: len(self._wrap(first[:i])) <= room, len(first) + 1)
-        return self._wrap(first[: best or 0])
+        return best or 0
+
+    def document_offsets(self, prompt: Prompt, document: str) -> list[tuple[int, int] | None]:
+        """For every token of a prompt its characters in the document; None for other tokens.
+
+        Raises:
+            UserError: the tokenizer does not know its tokens' places.
+        """
+        if self.fingerprint is None:
+            raise UserError(
+                "model.tokenizer: this one does not say which characters a token stands for; take"
+                " a fast tokenizer (a folder with tokenizer.json), or callbacks.watch=[]"
+            )
+        begin, end = len(self._before), len(self._before) + prompt.kept
+        text = f"{self._before}{document[: prompt.kept]}{self._after}"
+        encoded = self.tokenizer(
+            text, add_special_tokens=False, verbose=False, return_offsets_mapping=True
+        )
+        found: list[tuple[int, int] | None] = [None] * len(self._bos)
+        for first, last in encoded["offset_mapping"]:  # type: ignore[union-attr]
+            first, last = max(first, begin), min(last, end)
+            found.append((first - begin, last - begin) if first < last else None)
+        return found
 
     def pair(self, item: Document) -> EncodedPair | None:
         """A training sequence, or None where the summary leaves the document no room."""

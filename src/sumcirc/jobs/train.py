@@ -72,6 +72,7 @@ def run(config: TrainConfig, folder: Path) -> None:
 def _train(config: TrainConfig, directory: RunDirectory) -> None:
     import pytorch_lightning as pl
 
+    from sumcirc.callbacks.watching import make_watchers
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
     from sumcirc.modeling.adaptation import adapt, trainable_parameters
@@ -108,13 +109,21 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                 if config.evaluation.base:
                     model.to(device(config.trainer))  # type: ignore[arg-type]
                     board.add(BASE, model, once=True)
+        with clock.phase("probe base"):
+            if config.callbacks.watch:
+                model.to(device(config.trainer))  # type: ignore[arg-type]
+            watchers = make_watchers(config, model, encoder, data, directory)
         facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
         model = adapt(model, config.adaptation)
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
         with clock.phase("train"), distributed():
-            trainer, module = fit(config, model, data, directory, wandb_logger)
+            trainer, module = fit(
+                config, model, data, directory, wandb_logger, watchers
+            )
         if not is_main_process():
             return
+        if watchers:
+            clock.move("train", "probe", watchers[0].probing.seconds)
         save_trained(module.model, tokenizer, config, directory)
         if board is not None:
             with clock.phase("evaluate"):

@@ -8,6 +8,8 @@ is solved for the largest rank whose parameters stay within it.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,14 +123,20 @@ def adapt(model: PreTrainedModel, config: AdaptationConfig) -> PreTrainedModel |
         model.requires_grad_(True)
         return model
     targets = resolve_targets(config, model.config)
-    with warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 by an old name; nothing that a user could change
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+    with _without_old_names():
         adapted = get_peft_model(model, lora_config(config, targets))
     found = trainable_parameters(adapted)
     if found != targets.parameters:
         raise RuntimeError(f"PEFT made {found} parameters trainable, not {targets.parameters}")
     return adapted
+
+
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """peft 0.21 asks transformers 5.23 by an old name: nothing that a user could change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        yield
 
 
 def trainable_parameters(model: nn.Module) -> int:
@@ -154,7 +162,7 @@ def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
     """
     refused = f"checkpoint={folder}: the adapter does not fit the model"
     try:
-        with warnings.catch_warnings():
+        with _without_old_names():
             # PEFT only warns of tensors that are not there; they are compared below
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, folder, use_safetensors=True)

@@ -161,7 +161,7 @@ class SummarizationModule(pl.LightningModule):
         """
         mean = self.validation_loss.compute().double()
         self.validation_loss.reset()
-        self._since += time.perf_counter() - self._validation_since
+        self.leave_out(time.perf_counter() - self._validation_since)
         loss, perplexity = float(mean), float(mean.exp())
         if not math.isfinite(loss):
             remedy = "lower optimizer.learning_rate" if self.global_step else "check model.path"
@@ -170,6 +170,10 @@ class SummarizationModule(pl.LightningModule):
             )
         self.log("validation/loss", loss, prog_bar=True, logger=False)
         self.record({"validation/loss": loss, "validation/perplexity": perplexity})
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was not training time, for tokens per second."""
+        self._since += seconds
 
     def record(self, metrics: dict[str, float]) -> None:
         """Write values at the current optimizer step to every logger."""

@@ -54,8 +54,9 @@ class Rows:
 
     def to(self, device: torch.device) -> Rows:
         """The same on another device."""
-        moved = (part.to(device) for part in (self.index, self.real, self.kinds, self.sink))
-        return Rows(*moved, self.first, self.last)
+        tensors = (self.index, self.real, self.kinds, self.sink)
+        index, real, kinds, sink = (part.to(device) for part in tensors)
+        return Rows(index, real, kinds, sink, self.first, self.last)
 
     def of(self, values: Tensor) -> Tensor:
         """The measured rows of `values` [batch, length, ...], one after another: [total, ...]."""

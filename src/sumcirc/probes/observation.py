@@ -60,7 +60,7 @@ def attention_seen(parts: Parts, see: SeeAttention) -> Iterator[None]:
         UserError: a layer's attention was not seen, so what was measured would be incomplete.
     """
     model = parts.model
-    before = model.config._attn_implementation
+    before: Any = model.config._attn_implementation
     layers: set[int] = set()
 
     def note(layer: int, *arguments: Any) -> None:
@@ -103,11 +103,11 @@ def neurons_seen(parts: Parts, see: Callable[[int, Tensor], None]) -> Iterator[N
 
 @contextmanager
 def _inputs_seen(modules: list[nn.Module], see: Callable[[int, Tensor], None]) -> Iterator[None]:
+    def shower(number: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        return lambda module, inputs: see(number, inputs[0])
+
     handles = [
-        module.register_forward_pre_hook(
-            lambda module, inputs, number=number: see(number, inputs[0])
-        )
-        for number, module in enumerate(modules)
+        module.register_forward_pre_hook(shower(number)) for number, module in enumerate(modules)
     ]
     try:
         yield

@@ -18,11 +18,11 @@ from transformers import PreTrainedModel
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.files import write_json
+from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.schema import GenerationConfig
 from sumcirc.summaries.generation import generate
 
 FORMAT = 1  # of the cache; raised when the same input generates differently
-INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # say nothing of the output
 
 
 def summarize(
@@ -92,15 +92,3 @@ def summarize_once(
     summaries = summarize(model, encoder, documents, config, progress)
     write_json(file, summaries)
     return summaries
-
-
-def model_fingerprint(model: PreTrainedModel) -> str:
-    """A hash of the configuration and of every parameter's name, type, device, shape and bytes."""
-    settings = {name: v for name, v in model.config.to_dict().items() if name not in INCIDENTAL}
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, parameter in sorted(model.named_parameters()):
-        about = (name, parameter.dtype, parameter.device.type, tuple(parameter.shape))
-        digest.update(repr(about).encode())
-        values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(values.numpy().data)
-    return digest.hexdigest()

@@ -52,6 +52,7 @@ class RunDirectory:
         self.adapter = self.path / "adapter"
         self.model = self.path / "model"
         self.figures = self.path / "figures"
+        self.probes = self.path / "probes"
         self.metrics = MetricsFile(self.path / "metrics.csv")
 
     @property

@@ -158,3 +158,8 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def move(self, of: str, to: str, seconds: float) -> None:
+        """Count seconds that were measured within one phase as another's."""
+        self.seconds[of] -= seconds
+        self.seconds[to] = self.seconds.get(to, 0.0) + seconds

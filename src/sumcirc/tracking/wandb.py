@@ -30,6 +30,8 @@ SUMMARIES = {
     "validation/perplexity": "min",
 }
 
+TABLE_ROWS = 10_000  # that W&B takes in one table
+
 # names of the public server, under any of which `wandb login` may have left a key
 CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 
@@ -162,6 +164,29 @@ def log_results(
     if samples:
         rows: list[Any] = [list(sample.values()) for sample in samples]
         logger.experiment.log({"samples": wandb.Table(columns=list(samples[0]), data=rows)})
+
+
+PROBE_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")
+
+
+def log_probe(
+    logger: WandbLogger,
+    step: int,
+    name: str,
+    rows: Sequence[Sequence[Any]],
+    images: Mapping[str, Path],
+) -> None:
+    """Log one step's values by head as the table `probes/NAME`, and pictures by their names.
+
+    Args:
+        rows: values of PROBE_COLUMNS; at most the 10,000 that W&B takes at once are logged.
+    """
+    import wandb
+
+    payload: dict[str, Any] = {f"probes/{key}": wandb.Image(str(p)) for key, p in images.items()}
+    table: list[Any] = [list(row) for row in rows[:TABLE_ROWS]]
+    payload[f"probes/{name}"] = wandb.Table(columns=list(PROBE_COLUMNS), data=table)
+    logger.experiment.log({**payload, "trainer/global_step": step})
 
 
 def wants_artifact(config: LoggerConfig) -> bool:

@@ -1,0 +1,27 @@
+"""How far the residual stream and the neurons are from the base's, layer by layer."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from sumcirc.callbacks.probing import Watcher
+from sumcirc.callbacks.values import by_layer
+from sumcirc.modeling.module import SummarizationModule
+
+BY_LAYER = (
+    "residual/cka",
+    "residual/rsa",
+    "residual/centered_cosine",
+    "residual/relative_change",
+    "residual/magnitude",
+)
+
+
+class ActivationDrift(Watcher):
+    """Logs CKA, RSA, centred cosine, relative change and ActMag of the residual stream."""
+
+    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+        """Log every measure by layer."""
+        record = self.probing.record(trainer, module)
+        if record is not None:
+            module.record(by_layer(record, *BY_LAYER))

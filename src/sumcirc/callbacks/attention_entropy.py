@@ -1,0 +1,58 @@
+"""Which heads focus or spread: attention entropy and where attention goes, beside the base."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from sumcirc.callbacks.probing import Watcher
+from sumcirc.callbacks.values import by_layer, overall
+from sumcirc.modeling.module import SummarizationModule
+from sumcirc.records import ProbeRecord
+from sumcirc.statistics import share_below_zero, significantly_different
+
+OVERALL = (
+    "attention/entropy",
+    "attention/normalized_entropy",
+    "attention/effective_keys",
+    "attention/entropy_no_sink",
+    "attention/mass_sink",
+    "attention/mass_document",
+    "attention/mass_prompt",
+    "attention/mass_summary",
+    "attention/salience_alignment",
+)
+BY_LAYER = ("attention/entropy", "attention/salience_alignment")
+
+
+class AttentionEntropy(Watcher):
+    """Logs attention entropy, masses and salience alignment."""
+
+    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+        """Log the means, and the share of heads whose entropy fell."""
+        record = self.probing.record(trainer, module)
+        if record is None:
+            return
+        base = self.probing.base_record
+        module.record(
+            {
+                **overall(record, *OVERALL),
+                **by_layer(record, *BY_LAYER),
+                **fallen_heads(record, base),
+            }
+        )
+
+
+def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
+    """The share of heads whose entropy is below the base's, and the share significantly so.
+
+    Significance: Wilcoxon signed-rank over documents, false discovery rate 5 %.
+    """
+    name = "attention/entropy"
+    differences = record.values[name] - base.values[name]
+    share = share_below_zero(differences)
+    significant = significantly_different(differences) & (differences.mean(-1) < 0)
+    found = {"attention/heads_fell": share.mean}
+    if len(record.documents) > 1:
+        found |= {"attention/heads_fell/low": share.low, "attention/heads_fell/high": share.high}
+        found["attention/heads_fell_significantly"] = float(significant.mean())
+    return found

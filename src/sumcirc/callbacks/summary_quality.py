@@ -1,0 +1,63 @@
+"""What the model writes while it learns: ROUGE and copying on the probe documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+
+from sumcirc.callbacks.probing import Probing, Watcher
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.files import write_table
+from sumcirc.modeling.module import SummarizationModule
+from sumcirc.probes.observation import inference
+from sumcirc.schema import EvaluationConfig, GenerationConfig
+from sumcirc.summaries.copying import STATISTICS
+from sumcirc.summaries.evaluation import evaluate_summaries
+from sumcirc.summaries.scoring import summarize
+
+LOGGED = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "length", *STATISTICS)
+
+
+class SummaryQuality(Watcher):
+    """Generates a summary of every probe document and scores it.
+
+    Scores are logged as `summaries/MEASURE` with `/low` and `/high`; each document's summary and
+    scores go to `probes/summaries-000200.parquet`.
+    """
+
+    def __init__(
+        self,
+        probing: Probing,
+        encoder: Encoder,
+        documents: Sequence[Document],
+        generation: GenerationConfig,
+        evaluation: EvaluationConfig,
+    ) -> None:
+        super().__init__(probing)
+        self.encoder = encoder
+        self.documents = list(documents)
+        self.generation = generation
+        self.evaluation = evaluation
+
+    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+        """Summarize and score."""
+        if not trainer.is_global_zero:
+            return
+        with inference(module.model):
+            texts = summarize(module.model, self.encoder, self.documents, self.generation)
+        step = trainer.global_step
+        found = evaluate_summaries(self.documents, texts, self.evaluation, f"step {step}")
+        metrics = {}
+        for measure, interval in found.summary().items():
+            if measure not in LOGGED:
+                continue
+            metrics[f"summaries/{measure}"] = interval.mean
+            if interval.n > 1:
+                metrics |= {
+                    f"summaries/{measure}/low": interval.low,
+                    f"summaries/{measure}/high": interval.high,
+                }
+        module.record(metrics)
+        write_table(self.probing.run.probes / f"summaries-{step:06d}.parquet", found.records)

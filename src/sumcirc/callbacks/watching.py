@@ -1,0 +1,96 @@
+"""From `callbacks.watch` to Lightning callbacks, with the documents and the base they share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sumcirc.callbacks.activation_drift import ActivationDrift
+from sumcirc.callbacks.attention_entropy import AttentionEntropy
+from sumcirc.callbacks.base_divergence import BaseDivergence
+from sumcirc.callbacks.probing import Probing, Watcher
+from sumcirc.callbacks.summary_quality import SummaryQuality
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.probes.documents import overlap, probe_set
+from sumcirc.probes.measure import prepare_base
+from sumcirc.progress import counted
+from sumcirc.schema import TrainConfig
+from sumcirc.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+PLAIN = {
+    "attention_entropy": AttentionEntropy,
+    "base_divergence": BaseDivergence,
+    "activation_drift": ActivationDrift,
+}
+
+
+def make_watchers(
+    config: TrainConfig,
+    base: PreTrainedModel,
+    encoder: Encoder,
+    data: SummarizationData,
+    run: RunDirectory,
+) -> list[Watcher]:
+    """The watchers of a run, which share one `Probing`; none where `callbacks.watch` is empty.
+
+    Args:
+        base: the model before it is adapted or trained; it is probed here, or read from the cache.
+
+    Raises:
+        UserError: no document can be probed, or the architecture is not known.
+    """
+    options = config.callbacks
+    if not options.watch:
+        return []
+    validation = data.corpora["validation"].documents
+    ordered = in_drawn_order(validation, config.data.seed)
+    probes = probe_set(
+        encoder, ordered, options.probes.documents, options.probes.rows, options.probes.batch_size
+    )
+    by_id = {item.id: item for item in ordered}
+    chosen = [by_id[name] for name in probes.ids]
+    if len(probes) < 2:
+        log.warning("callbacks.probes: one document, so values come without intervals")
+    trained_on = overlap(chosen, data.corpora["train"].documents)
+    if trained_on:
+        log.warning(
+            "callbacks.probes: %d of %d probe documents are in data.train too, so what they show"
+            " may be memory; give other documents as data.validation",
+            trained_on,
+            len(probes),
+        )
+    with counted("probe the base", len(probes)) as advance:
+        store = prepare_base(base, probes, Path(config.cache_dir) / "bases", advance)
+    tokenizer = encoder.tokenizer
+    probing = Probing(
+        run,
+        probes,
+        store,
+        options.watch,
+        options.schedule,
+        lambda token: str(tokenizer.decode([token])),
+    )
+    watchers: list[Watcher] = [PLAIN[name](probing) for name in options.watch if name in PLAIN]
+    if "summary_quality" in options.watch:
+        watchers.append(
+            SummaryQuality(probing, encoder, chosen, config.generation, config.evaluation)
+        )
+    return watchers
+
+
+def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
+    """Documents in an order that depends on the seed and their ids alone, not on the file's."""
+
+    def key(item: Document) -> str:
+        return hashlib.sha256(f"{seed}/probe/{item.id}".encode()).hexdigest()
+
+    return sorted(documents, key=key)

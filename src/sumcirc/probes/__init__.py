@@ -1,0 +1,1 @@
+"""Probes: pure measurements on a model and its documents."""

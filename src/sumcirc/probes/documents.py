@@ -1,0 +1,181 @@
+"""The fixed documents on which models are probed, teacher-forced with their reference summaries.
+
+All models and all steps see the same tokens, so a difference between two of them is one of the
+models, not of texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
+from sumcirc.probes.attention import NO_KEY, SPANS, Rows
+from sumcirc.probes.salience import token_salience
+from sumcirc.schema import ProbeRows
+
+DOCUMENT, PROMPT, SUMMARY = range(len(SPANS))
+
+
+@dataclass(frozen=True)
+class ProbeDocument:
+    """One document with its summary as tokens.
+
+    Attributes:
+        ids: [length] tokens of document, prompt, summary and EOS.
+        kinds: [length] index into SPANS.
+        rows: query positions that are measured, ascending.
+        salience: [length] ROUGE salience of document tokens; 0 elsewhere.
+    """
+
+    id: str
+    ids: np.ndarray
+    kinds: np.ndarray
+    rows: np.ndarray
+    salience: np.ndarray
+
+
+@dataclass(frozen=True)
+class ProbeBatch:
+    """Documents padded on the right; no mask is needed under causal attention.
+
+    Attributes:
+        documents: their places in the probe set.
+        groups: [measured rows] place in the batch of each row's document.
+        salience: [batch, length]; NaN where a key is no document token.
+    """
+
+    documents: list[int]
+    input_ids: Tensor
+    rows: Rows
+    groups: Tensor
+    salience: Tensor
+
+    def to(self, device: torch.device) -> ProbeBatch:
+        """The same on another device."""
+        ids, groups, salience = (
+            part.to(device) for part in (self.input_ids, self.groups, self.salience)
+        )
+        return ProbeBatch(self.documents, ids, self.rows.to(device), groups, salience)
+
+
+class ProbeSet:
+    """Probe documents in batches of similar length.
+
+    Attributes:
+        ids: of the documents, in their order.
+        fingerprint: a hash of all tokens, rows, kinds and of how they are batched.
+    """
+
+    def __init__(self, documents: Sequence[ProbeDocument], batch_size: int) -> None:
+        self.documents = list(documents)
+        self.ids = [document.id for document in documents]
+        order = sorted(range(len(documents)), key=lambda i: len(documents[i].ids))
+        self.batches = [
+            _collate(self.documents, order[i : i + batch_size])
+            for i in range(0, len(order), batch_size)
+        ]
+        digest = hashlib.sha256(str(batch_size).encode())
+        for document in documents:
+            for part in (document.ids, document.kinds, document.rows, document.salience):
+                digest.update(f"{part.dtype} {part.shape}".encode())
+                digest.update(np.ascontiguousarray(part).data)
+        self.fingerprint = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+def probe_set(
+    encoder: Encoder,
+    documents: Iterable[Document],
+    count: int,
+    rows: ProbeRows = ProbeRows.summary,
+    batch_size: int = 8,
+) -> ProbeSet:
+    """The first `count` documents whose summary fits, encoded for probing.
+
+    Raises:
+        UserError: none fits, or the tokenizer does not know its tokens' places.
+    """
+    found: list[ProbeDocument] = []
+    for item in documents:
+        if len(found) == count:
+            break
+        pair = encoder.pair(item)
+        if pair is None:
+            continue
+        prompt = encoder.prompt(item.document, pair.summary_start)
+        offsets = encoder.document_offsets(prompt, item.document)
+        if len(offsets) != pair.summary_start:
+            raise UserError(
+                "model.tokenizer: splits a prompt differently where it tells its tokens' places,"
+                " so probes can't know which token is of the document; set callbacks.watch=[]"
+            )
+        salience = np.zeros(len(pair), dtype=np.float32)
+        kinds = np.full(len(pair), PROMPT, dtype=np.int8)
+        kinds[pair.summary_start :] = SUMMARY
+        places = [i for i, span in enumerate(offsets) if span is not None]
+        kinds[places] = DOCUMENT
+        spans = [span for span in offsets if span is not None]
+        salience[places] = token_salience(item.document, spans, item.references[0])
+        wanted = {
+            # a row predicts the token after it
+            ProbeRows.summary: np.arange(pair.summary_start - 1, len(pair) - 1),
+            ProbeRows.document: np.array(places),
+            ProbeRows.all: np.arange(len(pair)),
+        }[rows]
+        found.append(ProbeDocument(item.id, pair.ids, kinds, wanted.astype(np.int32), salience))
+    if not found:
+        raise UserError("callbacks.probes: no probe document's summary fits the context")
+    return ProbeSet(found, batch_size)
+
+
+def overlap(probes: Iterable[Document], training: Iterable[Document]) -> int:
+    """How many probe documents have a text that is trained on."""
+    texts = {item.document for item in training}
+    return sum(item.document in texts for item in probes)
+
+
+def _collate(documents: Sequence[ProbeDocument], places: list[int]) -> ProbeBatch:
+    chosen = [documents[place] for place in places]
+    width = max(len(document.ids) for document in chosen)
+    count = max(len(document.rows) for document in chosen)
+    ids = np.zeros((len(chosen), width), dtype=np.int64)
+    kinds = np.full((len(chosen), width), NO_KEY, dtype=np.int64)
+    salience = np.full((len(chosen), width), np.nan, dtype=np.float32)
+    index = np.zeros((len(chosen), count), dtype=np.int64)
+    real = np.zeros((len(chosen), count), dtype=bool)
+    for i, document in enumerate(chosen):
+        size, rows = len(document.ids), len(document.rows)
+        ids[i, :size] = document.ids
+        kinds[i, :size] = document.kinds
+        here = document.kinds == DOCUMENT
+        here[0] = False  # the sink
+        salience[i, :size][here] = document.salience[here]
+        index[i] = document.rows[-1]
+        index[i, :rows] = document.rows
+        real[i, :rows] = True
+    groups = np.repeat(np.arange(len(chosen)), real.sum(1))
+    rows = Rows(
+        torch.from_numpy(index),
+        torch.from_numpy(real),
+        torch.from_numpy(kinds),
+        torch.zeros(len(chosen), dtype=torch.long),
+        index.min(0).tolist(),
+        index.max(0).tolist(),
+    )
+    return ProbeBatch(
+        places,
+        torch.from_numpy(ids),
+        rows,
+        torch.from_numpy(groups),
+        torch.from_numpy(salience),
+    )

@@ -1,0 +1,114 @@
+"""Probe any model beside its base: a live one, one on disk, one under an adapter.
+
+What the base gives is computed once for given documents and kept; the folder's name is a hash of
+all that decides the values: the model's weights without adapters, the documents and how they are
+encoded and batched, the versions of torch and transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sumcirc.files import write_folder
+from sumcirc.modeling.fingerprint import model_fingerprint
+from sumcirc.modeling.parts import Parts
+from sumcirc.probes.base import BaseStore, batch_name
+from sumcirc.probes.documents import ProbeSet
+from sumcirc.probes.passes import CONCERNS, about, assemble, check_comparable, measure_batches
+from sumcirc.records import ProbeRecord, record_file
+
+FORMAT = 1  # raised when the same input gives other files
+
+
+def measure(
+    model: PreTrainedModel | PeftModel,
+    probes: ProbeSet,
+    base: BaseStore | PreTrainedModel | None = None,
+    step: int = 0,
+    concerns: Sequence[str] = CONCERNS,
+    decode: Callable[[int], str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ProbeRecord:
+    """Probe a model on documents, beside its base.
+
+    Args:
+        base: a store of the base (`prepare_base`), the base itself, or None: of an adapted model
+            its own base, of another model no comparison.
+        concerns: which of CONCERNS; the last two need a base.
+        decode: from a token's id to its text, for the lens; None leaves the lens out.
+
+    Raises:
+        UserError: the base is of another architecture or other sizes, or attention can't be seen.
+    """
+    with TemporaryDirectory(prefix="sumcirc-base-") as folder:
+        if base is None and isinstance(model, PeftModel):
+            base = prepare_base(model, probes, Path(folder))
+        elif base is not None and not isinstance(base, BaseStore):
+            check_comparable(Parts(model), *about(Parts(base)))
+            base = prepare_base(base, probes, Path(folder))
+        parts = Parts(model)
+        results = measure_batches(parts, probes, base, concerns, progress=progress)
+        return assemble(results, probes, step, parts, decode)
+
+
+def base_key(model: PreTrainedModel | PeftModel, probes: ProbeSet) -> str:
+    """The name of the folder for a base and documents."""
+    versions = {name: version(name) for name in ("torch", "transformers")}
+    parts = [FORMAT, model_fingerprint(model), probes.fingerprint, versions]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def prepare_base(
+    model: PreTrainedModel | PeftModel,
+    probes: ProbeSet,
+    cache: Path,
+    progress: Callable[[int], None] | None = None,
+) -> BaseStore:
+    """The store of a base, computed unless `cache` has it.
+
+    Args:
+        model: the base; of an adapted model its base, with adapters switched off meanwhile.
+
+    Raises:
+        UserError: the architecture is not known, or the folder can't be written.
+    """
+    folder = cache / base_key(model, probes)
+    if folder.is_dir():
+        if progress is not None:
+            progress(len(probes))
+        return BaseStore(folder)
+    parts = Parts(model)
+    without = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+
+    def write(temporary: Path) -> None:
+        def keep(number: int, tensors: dict[str, Tensor]) -> None:
+            save_file(
+                {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
+                temporary / batch_name(number),
+            )
+
+        with without:
+            results = measure_batches(parts, probes, keep=keep, progress=progress)
+        record = assemble(results, probes, -1, parts)
+        record.save(record_file(temporary, -1))
+        unembedding = {
+            name: value.detach().cpu().contiguous()
+            for name, value in parts.unembedding.named_parameters()
+        }
+        save_file(unembedding, temporary / "unembedding.safetensors")
+        about = {"shape": vars(parts.shape), "family": parts.model.config.model_type}
+        (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+    write_folder(folder, write)
+    return BaseStore(folder)

@@ -1,0 +1,50 @@
+"""How far a fine-tuned model's next-token distribution is from its base's, row by row.
+
+With p of the tuned model, q of the base, d = log p - log q and m = (p + q) / 2:
+
+    KL(tuned || base)   sum [p d - (p - q)]
+    KL(base || tuned)   sum [(p - q) - q d]
+    Jensen-Shannon      (KL(p || m) + KL(q || m)) / 2
+                        = 1/2 sum [p (ln 2 - softplus(-d)) + q (ln 2 - softplus(d))]
+
+The sum of p - q is 0; with it in the sums no term is negative, and rounding errors of log p and
+log q, which are larger than a small divergence, cancel to first order. The form of the last has no
+log m, and so none of 0 where both models rule a token out.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def output_divergences(tuned: Tensor, base: Tensor) -> dict[str, Tensor]:
+    """Divergences of two models' next-token distributions, computed in fp32.
+
+    Args:
+        tuned, base: [n, V] logits, finite, of any floating type.
+
+    Returns:
+        [n] each, in fp32: `kl_tuned_base`, `kl_base_tuned` and `js` in nats, none negative, the
+        last at most ln 2; `top1_agreement`, 1 where the most likely token is the same, else 0.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if tuned.shape != base.shape:
+        raise ValueError(f"logits of shapes {tuple(tuned.shape)} and {tuple(base.shape)}")
+    log_p = torch.log_softmax(tuned, -1, dtype=torch.float32)
+    log_q = torch.log_softmax(base, -1, dtype=torch.float32)
+    p, q, d = log_p.exp(), log_q.exp(), log_p - log_q
+    change = p - q
+    from_mean = p * (math.log(2) - F.softplus(-d)) + q * (math.log(2) - F.softplus(d))
+    return {
+        # Rounding alone could bring them below 0.
+        "kl_tuned_base": (p * d - change).sum(-1).clamp(min=0),
+        "kl_base_tuned": (change - q * d).sum(-1).clamp(min=0),
+        "js": (from_mean.sum(-1) / 2).clamp(0, math.log(2)),
+        "top1_agreement": (tuned.argmax(-1) == base.argmax(-1)).float(),
+    }

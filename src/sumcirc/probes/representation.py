@@ -1,0 +1,264 @@
+"""How far a fine-tuned model's hidden states are from its base's, row by row and as a geometry.
+
+Linear CKA compares the Gram matrices K = X X' and L = Y Y' of n rows, whatever rotation and common
+scale lie between X and Y:
+
+    CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))
+    HSIC(K, L) = [tr(K~L~) + 1'K~1 1'L~1 / ((n-1)(n-2)) - 2/(n-2) 1'K~L~1] / (n(n-3))
+
+where K~ is K with a zero diagonal (L. Song et al., Feature Selection via Dependence Maximization,
+2012; T. Nguyen et al., Do Wide and Deep Networks Learn the Same Things?, 2021). Unlike
+the usual estimate this one is unbiased: of unrelated X and Y it is near 0 also when rows are fewer
+than dimensions, where the usual one is near 1.
+
+RSA compares how documents differ from one another: the Spearman correlation of the two models'
+dissimilarities, 1 - r between the vectors of two documents (N. Kriegeskorte et al., 2008).
+
+Both are of all documents together. Each document gets its jackknife pseudo-value
+D theta - (D - 1) theta_(-a), where theta_(-a) is the measure without document a (B. Efron and R.
+Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), so that their mean has an interval
+as any other mean over documents.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LEAST_ROWS = 4  # HSIC divides by n(n-3)
+_LEAST_DOCUMENTS = 4  # of fewer there are three dissimilarities at most
+_ROUNDING = 1e-13  # an HSIC below this share of its terms is rounding error in float64
+
+
+def document_means(values: Tensor, groups: Tensor, documents: int) -> Tensor:
+    """The mean of each document's rows, NaN for a document without rows.
+
+    Args:
+        values: [n, ...].
+        groups: [n] each row's document, 0 to `documents` - 1.
+
+    Returns:
+        [documents, ...] in fp32, or float64 where `values` are.
+    """
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    # One by one, not by scatter: on a GPU that adds in no fixed order, and a NaN stays where it is.
+    means = [values[groups == document].mean(0, dtype=dtype) for document in range(documents)]
+    return torch.stack(means) if means else values.new_zeros((0, *values.shape[1:]), dtype=dtype)
+
+
+def magnitude(hidden: Tensor) -> Tensor:
+    """ActMag: the mean absolute activation of each vector, [..., d] to [...], in fp32."""
+    return hidden.abs().mean(-1, dtype=torch.float32)
+
+
+def relative_change(tuned: Tensor, base: Tensor) -> Tensor:
+    """|tuned - base| / |base| (Euclidean), [..., d] to [...]; NaN where the base is zero."""
+    size = torch.linalg.vector_norm(base.float(), dim=-1)
+    change = torch.linalg.vector_norm(tuned.float() - base.float(), dim=-1)
+    return torch.where(size > 0, change / size, torch.nan)
+
+
+def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
+    """Cosine of each row with the base's, both less the mean over rows of the base.
+
+    Without centring a few outlier dimensions bring the cosine of any two rows near 1 (W. Timkey
+    and M. van Schijndel, All Bark and No Bite, 2021). The base's mean is taken from both sides, so
+    that a shift common to all rows is a change as well.
+
+    Args:
+        tuned, base: [n, d].
+
+    Returns:
+        [n] in fp32; NaN where a side equals the mean.
+    """
+    own, other = tuned.double(), base.double()
+    mean = other.mean(0)
+    own, other = own - mean, other - mean
+    sizes = torch.linalg.vector_norm(own, dim=-1) * torch.linalg.vector_norm(other, dim=-1)
+    return torch.where(sizes > 0, (own * other).sum(-1) / sizes, torch.nan).clamp(-1, 1).float()
+
+
+def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, Tensor]:
+    """Linear CKA by the unbiased HSIC, with the documents' jackknife pseudo-values.
+
+    No n x n matrix is held, and leaving a document out costs no second look at the rows.
+
+    Args:
+        first: [n, d].
+        second: [n, e].
+        groups: [n] each row's document, 0 to D - 1, in any order.
+
+    Returns:
+        The value of all rows and [D] pseudo-values, in float64. NaN where fewer than 4 rows are
+        there or left, or where the HSIC of a side with itself is not positive (its rows are all
+        the same, or nearly all). Of a single document the pseudo-value is the value.
+
+    Raises:
+        ValueError: the numbers of rows differ, or a document has none.
+    """
+    if not len(first) == len(second) == len(groups):
+        raise ValueError(f"rows: {len(first)} and {len(second)}, in {len(groups)} groups")
+    if len(groups) == 0:
+        return torch.nan, torch.zeros(0, dtype=torch.float64)
+    sizes = groups.bincount()
+    if (sizes == 0).any():
+        raise ValueError(f"a document has no rows: {sizes.tolist()}")
+    order = groups.argsort(stable=True)
+    groups, sides = groups[order], (_moved(first[order]), _moved(second[order]))
+    pairs = ((0, 1), (0, 0), (1, 1))
+
+    # index 0 of the last axis from here on: nothing left out; index 1 + a: without document a
+    trace, size = _traces(sides, pairs, sizes), torch.nn.functional.pad(sizes, (1, 0))
+    left = len(groups) - size.double()
+    kept = groups[:, None] != torch.arange(-1, len(sizes), device=groups.device)
+    rows = [_row_sums(side, groups, len(sizes)) * kept for side in sides]
+    totals = [side.sum(0) for side in rows]
+    found = []
+    for number, (i, j) in enumerate(pairs):
+        terms = torch.stack(
+            [
+                trace[number],
+                totals[i] * totals[j] / ((left - 1) * (left - 2)),
+                -2 / (left - 2) * (rows[i] * rows[j]).sum(0),
+            ]
+        )
+        hsic = terms.sum(0) / (left * (left - 3))
+        positive = terms.sum(0) > _ROUNDING * terms[:, 0].abs().sum()
+        found.append(torch.where(positive, hsic, torch.nan) if i == j else hsic)
+    values = found[0] / (found[1].sqrt() * found[2].sqrt())
+    return _with_pseudo_values(torch.where(left >= _LEAST_ROWS, values, torch.nan))
+
+
+def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
+    """Spearman correlation of two models' dissimilarities between documents.
+
+    Args:
+        first: [D, d] one vector a document.
+        second: [D, e].
+
+    Returns:
+        The value and [D] jackknife pseudo-values, in float64. NaN where fewer than 4 documents are
+        there or left (so pseudo-values need 5), where a vector or all dissimilarities are constant.
+
+    Raises:
+        ValueError: the numbers of documents differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"documents: {len(first)} and {len(second)}")
+    count = len(first)
+    above = torch.triu_indices(count, count, 1, device=first.device)
+    pair = [_dissimilarities(side)[above[0], above[1]] for side in (first, second)]
+
+    def value(kept: Tensor, documents: int) -> Tensor:
+        if documents < _LEAST_DOCUMENTS:
+            return pair[0].new_tensor(torch.nan)
+        return spearman(pair[0][kept], pair[1][kept])
+
+    everything = torch.ones_like(above[0], dtype=torch.bool)
+    without = [value((above != document).all(0), count - 1) for document in range(count)]
+    return _with_pseudo_values(torch.stack([value(everything, count), *without]))
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Spearman's rank correlation over the last axis; tied values share their average rank.
+
+    Args:
+        first, second: [..., n] of shapes that broadcast.
+
+    Returns:
+        [...] in the arguments' dtype, but at least fp32; NaN where a side is constant or has a NaN.
+    """
+    ranks = [_centered_ranks(side) for side in (first, second)]
+    # Sums, not products of matrices: on a GPU those may be rounded to TF32.
+    sizes = [side.square().sum(-1).sqrt() for side in ranks]
+    correlation = (ranks[0] * ranks[1]).sum(-1) / (sizes[0] * sizes[1])
+    return correlation.clamp(-1, 1)
+
+
+def _centered_ranks(values: Tensor) -> Tensor:
+    """Average ranks less their mean, over their number: exact, so those of a constant are 0."""
+    values = values.to(torch.promote_types(values.dtype, torch.float32)).contiguous()
+    ordered = values.sort(-1).values
+    below = torch.searchsorted(ordered, values)
+    up_to = torch.searchsorted(ordered, values, right=True)
+    count = values.shape[-1]
+    ranks = (below + up_to - count).to(values.dtype) / (2 * max(count, 1))
+    return torch.where(values.isnan().any(-1, keepdim=True), torch.nan, ranks)
+
+
+def _dissimilarities(vectors: Tensor) -> Tensor:
+    """1 - Pearson's correlation of every two vectors, [D, d] to [D, D], in float64."""
+    centered = vectors.double()
+    centered = centered - centered[:, :1]  # so that a constant vector is 0, without rounding
+    centered = centered - centered.mean(-1, keepdim=True)
+    unit = centered / torch.linalg.vector_norm(centered, dim=-1, keepdim=True)
+    return 1 - unit @ unit.T
+
+
+def _with_pseudo_values(values: Tensor) -> tuple[float, Tensor]:
+    """The value and pseudo-values, from [1 + D] values: of all, then without each document."""
+    value, documents = values[0], len(values) - 1
+    if documents == 1:
+        return float(value), value[None]
+    return float(value), documents * value - (documents - 1) * values[1:]
+
+
+def _moved(side: Tensor) -> Tensor:
+    """Rows in float64, centred: the unbiased HSIC has no origin, but digits are lost far from it.
+
+    Exactly 0 where a column is constant, which a mean's rounding would not give.
+    """
+    side = side.double()
+    side = side - side[:1]
+    return side - side.mean(0)
+
+
+def _row_sums(side: Tensor, groups: Tensor, documents: int) -> Tensor:
+    """Sums over the rows of K~: [n, 1 + D] over all columns, then without each document's."""
+    member = (groups[:, None] == torch.arange(documents, device=groups.device)).double()
+    sums = side @ (side.T @ member) - member * side.square().sum(-1, keepdim=True)
+    return torch.cat([sums.sum(-1, keepdim=True), sums.sum(-1, keepdim=True) - sums], dim=-1)
+
+
+def _traces(
+    sides: tuple[Tensor, Tensor], pairs: tuple[tuple[int, int], ...], sizes: Tensor
+) -> Tensor:
+    """tr(K~L~) of each pair of sides: [pairs, 1 + D] of all rows, then without each document.
+
+    It is the sum of K~ * L~ over all pairs of rows; without a document, less the pairs that it is
+    in. They are added up from blocks of the Gram matrices or, where rows are many for their width,
+    by sum_j (x_i'x_j)(y_i'y_j) = x_i'(X'Y)y_i.
+    """
+    counts = sizes.tolist()
+    n, widths = sum(counts), [side.shape[1] for side in sides]
+    by_columns = 4 * sum(widths[i] * widths[j] for i, j in pairs) < n * sum(widths)
+    inside = sides[0].new_zeros(len(pairs), len(counts))  # both rows are the document's
+    touching = torch.zeros_like(inside)  # the first is
+    begin = 0
+    for document, count in enumerate(counts):
+        # The Gram matrices are symmetric: only this document's rows with later ones are needed.
+        until = begin + count if by_columns else n
+        grams = [side[begin : begin + count] @ side[begin:until].T for side in sides]
+        for gram in grams:
+            gram.diagonal().zero_()
+        for number, (i, j) in enumerate(pairs):
+            columns = (grams[i] * grams[j]).sum(0)
+            inside[number, document] = columns[:count].sum()
+            if not by_columns:
+                shared = _sums(columns, counts[document:])
+                touching[number, document] += shared.sum()
+                touching[number, document + 1 :] += shared[1:]
+        begin += count
+    if by_columns:
+        squares = [side.square().sum(-1) for side in sides]
+        for number, (i, j) in enumerate(pairs):
+            x, y = sides[i], sides[j]
+            partners = ((x @ (x.T @ y)) * y).sum(-1) - squares[i] * squares[j]
+            touching[number] = _sums(partners, counts)
+    everything = touching.sum(-1, keepdim=True)
+    return torch.cat([everything, everything - 2 * touching + inside], dim=-1)
+
+
+def _sums(values: Tensor, counts: list[int]) -> Tensor:
+    """Sums of consecutive runs of values."""
+    return torch.stack([part.sum() for part in values.split(counts)])

@@ -1,0 +1,69 @@
+"""Typed configuration behind conf/: Hydra refuses keys and types that are not here.
+
+Every dataclass mirrors one configuration group or section. `__post_init__` refuses contradictions
+when `OmegaConf.to_object` builds it, before anything heavy is imported.
+"""
+
+from sumcirc.schema.data import DataConfig, EncodingConfig, SizesConfig, Source
+from sumcirc.schema.jobs import (
+    EvaluateConfig,
+    JobConfig,
+    PretrainConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
+from sumcirc.schema.learning import (
+    MODULES,
+    Adaptation,
+    AdaptationConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Precision,
+    Schedule,
+    TrainerConfig,
+)
+from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
+from sumcirc.schema.watching import (
+    TAG_LENGTH,
+    WATCHERS,
+    CallbacksConfig,
+    LoggerConfig,
+    LoggerKind,
+    ProbeRows,
+    ProbeScheduleConfig,
+    ProbesConfig,
+    WandbMode,
+)
+
+__all__ = [
+    "MODULES",
+    "TAG_LENGTH",
+    "WATCHERS",
+    "Adaptation",
+    "AdaptationConfig",
+    "CallbacksConfig",
+    "DataConfig",
+    "EncodingConfig",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "GenerationConfig",
+    "JobConfig",
+    "LoggerConfig",
+    "LoggerKind",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Precision",
+    "PretrainConfig",
+    "ProbeRows",
+    "ProbeScheduleConfig",
+    "ProbesConfig",
+    "RunConfig",
+    "Schedule",
+    "SizesConfig",
+    "Source",
+    "SweepConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "WandbMode",
+]

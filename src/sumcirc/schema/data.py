@@ -1,0 +1,84 @@
+"""Documents and how they become tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+from omegaconf import MISSING
+
+from sumcirc.schema.require import require
+
+
+class Source(Enum):
+    """Where documents come from."""
+
+    wire = "wire"  # the built-in generator
+    hub = "hub"  # a Hugging Face hub data set
+    files = "files"  # the user's own JSONL, CSV or Parquet files
+
+
+@dataclass
+class SizesConfig:
+    """How many items to draw, at random by `data.seed`; null takes all."""
+
+    train: Optional[int] = None
+    validation: Optional[int] = None
+    test: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        for split in ("train", "validation", "test"):
+            value = getattr(self, split)
+            require(
+                value is None or value > 0,
+                f"data.sizes.{split}={value}: must be positive, or null for all items",
+            )
+
+
+@dataclass
+class DataConfig:
+    """conf/data: pairs of documents and summaries."""
+
+    name: str = MISSING  # short name, used in run names
+    source: Source = MISSING
+    path: Optional[str] = None  # hub id (source hub)
+    subset: Optional[str] = None  # hub configuration name
+    revision: Optional[str] = None  # hub revision
+    train: Optional[str] = None  # split name (hub) or file or glob pattern (files)
+    validation: Optional[str] = None
+    test: Optional[str] = None
+    document_column: str = "document"
+    summary_column: str = "summary"  # a string, or a list of references
+    references_column: Optional[str] = None  # further references, a list; missing column: refused
+    id_column: Optional[str] = None  # null: `split-index`
+    sizes: SizesConfig = field(default_factory=SizesConfig)
+    seed: int = 0  # draws subsets; apart from the training seed, so all runs see the same items
+
+
+@dataclass
+class EncodingConfig:
+    """How a pair becomes tokens: prompt with the document, then the summary, then EOS."""
+
+    prompt: str = "{document}\nTL;DR:"
+    summary: str = " {summary}"
+    max_length: Optional[int] = None  # tokens of the whole sequence; null: the model's context
+    max_summary_tokens: int = 128  # longer summaries are dropped from training and counted
+
+    def __post_init__(self) -> None:
+        require(
+            self.prompt.count("{document}") == 1,
+            f"encoding.prompt={self.prompt!r}: must hold {{document}} exactly once",
+        )
+        require(
+            self.summary.count("{summary}") == 1,
+            f"encoding.summary={self.summary!r}: must hold {{summary}} exactly once",
+        )
+        require(
+            self.max_length is None or self.max_length > 0,
+            f"encoding.max_length={self.max_length}: must be positive, or null for the context",
+        )
+        require(
+            self.max_summary_tokens > 0,
+            f"encoding.max_summary_tokens={self.max_summary_tokens}: must be positive",
+        )

@@ -1,0 +1,193 @@
+"""What trains, from which model, and how."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+from sumcirc.schema.require import require
+
+
+class Precision(Enum):
+    """Arithmetic of training: `auto` is bf16 where the device has it, else fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+@dataclass
+class ModelConfig:
+    """conf/model: a causal language model."""
+
+    name: str = MISSING  # short name, used in run names
+    path: str = MISSING  # hub id, folder, or `tiny` (built in)
+    revision: Optional[str] = None  # hub revision
+    tokenizer: Optional[str] = None  # hub id or folder; null: the model's own
+    learning_rate: float = 5e-5  # peak learning rate of full fine-tuning
+    lora_learning_rate_scale: float = 10.0  # LoRA's peak learning rate over it
+
+
+class Adaptation(Enum):
+    """What trains."""
+
+    full = "full"  # every parameter
+    lora = "lora"  # low-rank adapters on chosen layers and modules
+
+
+MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of the anatomy
+
+
+@dataclass
+class AdaptationConfig:
+    """conf/adaptation: full fine-tuning, or LoRA on chosen targets."""
+
+    kind: Adaptation = MISSING
+    learning_rate_scale: float = 1.0  # times model.learning_rate
+    layers: Any = "all"  # `all`, or a list of layer indices, counted from 0
+    modules: list[str] = field(default_factory=lambda: list(MODULES))
+    rank: Optional[int] = None  # LoRA rank; null where `budget` solves it
+    budget: Optional[int] = None  # trainable parameters; solves the rank
+    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank
+    rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind is Adaptation.full:
+            require(
+                self.layers == "all"
+                and self.rank is None
+                and self.budget is None
+                and self.modules == list(MODULES),
+                "adaptation=full trains every parameter: adaptation.layers, modules, rank and"
+                " budget are for adaptation=lora",
+            )
+            return
+        self._check_layers()
+        unknown = [name for name in self.modules if name not in MODULES]
+        require(
+            not unknown,
+            f"adaptation.modules={unknown}: unknown; choose from {', '.join(MODULES)}",
+        )
+        require(bool(self.modules), "adaptation.modules=[]: name at least one module")
+        require(
+            len(set(self.modules)) == len(self.modules),
+            f"adaptation.modules={self.modules}: a module is named twice",
+        )
+        require(
+            (self.rank is None) != (self.budget is None),
+            "adaptation.rank and adaptation.budget: set exactly one of them"
+            " (adaptation.rank=null with a budget)",
+        )
+        require(
+            self.rank is None or self.rank > 0, f"adaptation.rank={self.rank}: must be 1 or more"
+        )
+        require(
+            self.budget is None or self.budget > 0,
+            f"adaptation.budget={self.budget}: must be a positive number of parameters",
+        )
+        require(
+            self.alpha is None or self.alpha > 0,
+            f"adaptation.alpha={self.alpha}: must be positive, or null for twice the rank",
+        )
+        require(0 <= self.dropout < 1, f"adaptation.dropout={self.dropout}: must lie in [0, 1)")
+
+    def _check_layers(self) -> None:
+        layers = self.layers
+        if layers == "all":
+            return
+        shown = f"adaptation.layers={layers}"
+        require(
+            isinstance(layers, list)
+            and all(isinstance(i, int) and not isinstance(i, bool) for i in layers),
+            f"{shown}: must be `all` or a list of layer indices such as [2,3,5]",
+        )
+        require(bool(layers), f"{shown}: the list is empty; name a layer, or use `all`")
+        require(min(layers) >= 0, f"{shown}: negative indices are not taken; layers count from 0")
+        require(len(set(layers)) == len(layers), f"{shown}: a layer is named twice")
+
+
+class Schedule(Enum):
+    """Learning rate after warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its schedule; biases and norms are not decayed."""
+
+    learning_rate: float = 5e-5  # peak
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    warmup: float = 0.05  # share of all steps
+    schedule: Schedule = Schedule.linear
+    clip: float = 1.0  # gradient norm; 0 is off
+
+    def __post_init__(self) -> None:
+        for name in ("weight_decay", "clip"):
+            value = getattr(self, name)
+            require(value >= 0, f"optimizer.{name}={value}: must be 0 or more")
+        require(
+            self.learning_rate > 0,
+            f"optimizer.learning_rate={self.learning_rate}: must be positive",
+        )
+        require(0 <= self.warmup < 1, f"optimizer.warmup={self.warmup}: must lie in [0, 1)")
+
+
+@dataclass
+class TrainerConfig:
+    """conf/trainer: the machine, and how long and in what portions it trains."""
+
+    accelerator: str = "auto"
+    devices: Any = 1  # a number, a list of device indices, or `auto`
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: Precision = Precision.auto
+    max_epochs: int = 3
+    max_steps: Optional[int] = None  # optimizer steps; null: as max_epochs says
+    batch_size: int = 16  # items a device takes at once
+    accumulate: int = 1  # batches behind one optimizer step
+    buckets: bool = True  # batches of similar length; false: order drawn regardless of length
+    validate_every: Optional[int] = None  # optimizer steps; null: at each epoch's end
+    checkpoint_every: int = 100  # optimizer steps; a resumed run starts from the last checkpoint
+    keep_checkpoints: int = 1  # newest ones kept; -1 keeps all
+    log_every: int = 10  # optimizer steps
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    threads: Optional[int] = None  # CPU threads; null: torch's choice
+
+    def __post_init__(self) -> None:
+        for name in (
+            "num_nodes",
+            "max_epochs",
+            "batch_size",
+            "accumulate",
+            "checkpoint_every",
+            "log_every",
+        ):
+            value = getattr(self, name)
+            require(value > 0, f"trainer.{name}={value}: must be 1 or more")
+        for name in ("max_steps", "validate_every", "threads"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"trainer.{name}={value}: must be 1 or more")
+        devices = self.devices
+        number = type(devices) is int and (devices == -1 or devices > 0)
+        indices = isinstance(devices, list) and all(type(index) is int for index in devices)
+        require(
+            number or (indices and bool(devices)) or devices == "auto",
+            f"trainer.devices={devices}: must be a number, a list of device indices such as [0,1],"
+            " or `auto`",
+        )
+        require(
+            self.keep_checkpoints == -1 or self.keep_checkpoints > 0,
+            f"trainer.keep_checkpoints={self.keep_checkpoints}: must be 1 or more, or -1 for all",
+        )

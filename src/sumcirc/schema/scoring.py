@@ -1,0 +1,57 @@
+"""Decoding summaries and scoring them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sumcirc.schema.require import require
+
+
+@dataclass
+class GenerationConfig:
+    """Decoding of summaries."""
+
+    num_beams: int = 1  # 1 is greedy
+    max_new_tokens: int = 128
+    min_new_tokens: int = 0
+    no_repeat_ngram: int = 3  # blocked among generated tokens only; 0 is off
+    length_penalty: float = 1.0  # beam search only
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_beams", 1),
+            ("max_new_tokens", 1),
+            ("min_new_tokens", 0),
+            ("no_repeat_ngram", 0),
+            ("batch_size", 1),
+        ):
+            value = getattr(self, name)
+            require(value >= least, f"generation.{name}={value}: must be {least} or more")
+        require(
+            self.min_new_tokens <= self.max_new_tokens,
+            f"generation.min_new_tokens={self.min_new_tokens}: more than"
+            f" generation.max_new_tokens={self.max_new_tokens}",
+        )
+
+
+@dataclass
+class EvaluationConfig:
+    """Scoring of summaries."""
+
+    bootstrap: int = 1000  # resamples behind each interval
+    confidence: float = 0.95
+    min_sentence_words: int = 6  # shorter sentences are passed over by lead, random and oracle
+    sentences: int = 3  # sentences of the lead, random and oracle baselines
+    at_end: bool = True  # training ends with scoring on data.test
+    base: bool = True  # the untrained model is scored on the same items, once per base (cached)
+
+    def __post_init__(self) -> None:
+        require(
+            self.bootstrap >= 100, f"evaluation.bootstrap={self.bootstrap}: must be 100 or more"
+        )
+        require(
+            0 < self.confidence < 1,
+            f"evaluation.confidence={self.confidence}: must lie between 0 and 1",
+        )
+        require(self.sentences > 0, f"evaluation.sentences={self.sentences}: must be 1 or more")

@@ -1,0 +1,118 @@
+"""What watches a run, and where it is logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Optional
+
+from sumcirc.schema.require import require
+
+
+class ProbeRows(Enum):
+    """Which query positions are measured."""
+
+    summary = "summary"  # those that predict the summary and EOS
+    document = "document"
+    all = "all"
+
+
+WATCHERS = ("attention_entropy", "base_divergence", "activation_drift", "summary_quality")
+
+
+@dataclass
+class ProbesConfig:
+    """The fixed documents that every model state is probed on."""
+
+    documents: int = 32  # of data.validation, the same in every run of a sweep
+    rows: ProbeRows = ProbeRows.summary
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("documents", "batch_size"):
+            value = getattr(self, name)
+            require(value > 0, f"callbacks.probes.{name}={value}: must be 1 or more")
+
+
+@dataclass
+class ProbeScheduleConfig:
+    """When the model is probed, beside step 0 and the last step; all watchers share it."""
+
+    points: int = 4  # log-spaced steps between the first and the last
+    every: Optional[int] = None  # also every so many optimizer steps
+    # the most that probing may take, as a share of training time; a step that would pass it is left
+    # out (so which steps are recorded then depends on the clock). null: no limit
+    budget: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        require(self.points >= 0, f"callbacks.schedule.points={self.points}: must be 0 or more")
+        require(
+            self.every is None or self.every > 0,
+            f"callbacks.schedule.every={self.every}: must be 1 or more, or null",
+        )
+        require(
+            self.budget is None or self.budget > 0,
+            f"callbacks.schedule.budget={self.budget}: must be a positive share such as 0.05",
+        )
+
+
+@dataclass
+class CallbacksConfig:
+    """conf/callbacks: what watches a run."""
+
+    progress: bool = True  # rich progress bar
+    watch: list[str] = field(default_factory=list)  # of WATCHERS
+    probes: ProbesConfig = field(default_factory=ProbesConfig)
+    schedule: ProbeScheduleConfig = field(default_factory=ProbeScheduleConfig)
+    # further Lightning callbacks by name, each with `_target_` and its arguments
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.watch if name not in WATCHERS]
+        require(
+            not unknown,
+            f"callbacks.watch={self.watch}: unknown {unknown}; choose from {', '.join(WATCHERS)}",
+        )
+        require(
+            len(set(self.watch)) == len(self.watch),
+            f"callbacks.watch={self.watch}: a watcher is named twice",
+        )
+
+
+class WandbMode(Enum):
+    """Where Weights & Biases logs."""
+
+    auto = "auto"  # online where the user is logged in, else offline
+    online = "online"
+    offline = "offline"
+
+
+class LoggerKind(Enum):
+    """Trackers beside the run directory."""
+
+    wandb = "wandb"
+    none = "none"
+
+
+TAG_LENGTH = 64  # characters that Weights & Biases takes
+
+
+@dataclass
+class LoggerConfig:
+    """conf/logger: Weights & Biases, or the run directory alone."""
+
+    kind: LoggerKind = LoggerKind.wandb
+    mode: WandbMode = WandbMode.auto
+    project: str = "sumcirc"
+    entity: Optional[str] = None
+    tags: list[str] = field(default_factory=list)
+    artifact: Optional[bool] = None  # log what was trained; null: only when online
+    samples: int = 16  # rows of the sample summary table
+
+    def __post_init__(self) -> None:
+        for tag in self.tags:
+            require(
+                0 < len(tag) <= TAG_LENGTH,
+                f"logger.tags={self.tags}: a tag must have 1 to {TAG_LENGTH} characters",
+            )
+        require(self.samples >= 0, f"logger.samples={self.samples}: must be 0 or more")
