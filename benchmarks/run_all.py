@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("training_throughput", "buckets", "generation")
+NAMES = ("training_throughput", "buckets", "generation", "attention")
 
 
 def main() -> None:

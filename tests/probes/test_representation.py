@@ -171,10 +171,11 @@ def test_cka_needs_four_rows() -> None:
     assert pseudo.shape == (0,)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1234.567])
-def test_cka_with_rows_all_alike_is_undefined(constant: float) -> None:
+def test_cka_with_rows_all_alike_is_undefined(constant: float, dtype: torch.dtype) -> None:
     groups = torch.arange(12) // 4
-    alike = torch.full((12, 5), constant)
+    alike = torch.full((12, 5), constant, dtype=dtype)
     for sides in ((alike, normal(12, 5)), (normal(12, 5), alike)):
         value, pseudo = debiased_cka(*sides, groups)
         assert math.isnan(value)
@@ -228,8 +229,9 @@ def test_rsa_needs_four_documents(documents: int, value_known: bool, pseudo_know
     assert pseudo.isfinite().all() == pseudo_known
 
 
-def test_rsa_with_a_constant_vector_is_undefined() -> None:
-    x = normal(6, 4)
+@pytest.mark.parametrize("width", [4, 6, 7, 11])
+def test_rsa_with_a_constant_vector_is_undefined(width: int) -> None:
+    x = normal(6, width).double()
     x[2] = 0.1
     value, pseudo = rsa(x, normal(6, 4, seed=1))
     assert math.isnan(value)
@@ -316,8 +318,9 @@ def test_means_are_of_each_document_alone() -> None:
     assert document_means(values[:0], groups[:0], 0).shape == (0, 2, 3)
 
 
-def test_documents_are_needed_for_an_error_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threshold for rounding never decides about a real HSIC."""
+def test_the_threshold_for_rounding_decides_about_no_real_hsic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     x, y = related(24, 6, 6)
     x[0] *= 1e3  # one row holds almost all of the norm
     groups = torch.arange(24) // 6

@@ -131,7 +131,7 @@ class Encoder:
         return [*self._bos, *self._tokens(f"{self._before}{document}{self._after}")]
 
     def _fitting(self, document: str, room: int) -> int:
-        """How many characters fit: whole sentences, or the start of a first one that is too long."""
+        """How many characters fit: whole sentences, or the start of a first one too long."""
         ends = [end for _, end in sentence_spans(document)]
         best = _last_that(lambda i: len(self._wrap(document[: ends[i]])) <= room, len(ends))
         if best is not None:

@@ -117,9 +117,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         model = adapt(model, config.adaptation)
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
         with clock.phase("train"), distributed():
-            trainer, module = fit(
-                config, model, data, directory, wandb_logger, watchers
-            )
+            trainer, module = fit(config, model, data, directory, wandb_logger, watchers)
         if not is_main_process():
             return
         if watchers:

@@ -71,6 +71,7 @@ def attention_measures(
     scaling: float,
     mask: Tensor | None = None,
     base: tuple[Tensor, Tensor] | None = None,
+    js: bool = True,
     keys_read: bool = False,
 ) -> dict[str, Tensor]:
     """Mean over the measured rows of every measure: [batch, heads] by name without `attention/`.
@@ -81,6 +82,7 @@ def attention_measures(
         key: [batch, key/value heads, length, head width].
         mask: [batch, 1, length, length], True where a row sees a key; None is causal.
         base: the base's query rows and keys on the same tokens; adds the divergences.
+        js: whether Jensen-Shannon is among the divergences; it is a third of their cost.
         keys_read: adds `keys` [batch, heads, length], mean attention of the rows to every key.
 
     Raises:
@@ -96,10 +98,8 @@ def attention_measures(
         if other[0].shape != query.shape or other[1].shape != key.shape:
             wrong = [tuple(part.shape) for part in other]
             raise ValueError(f"base: {wrong} beside {tuple(query.shape)}, {tuple(key.shape)}")
-    spans = F.one_hot(rows.kinds.clamp(min=0), len(SPANS)).to(key.dtype)
-    spans = (spans * (rows.kinds >= 0)[..., None])[:, None]
-    # one column more adds up all keys
-    spans = torch.cat([spans, torch.ones_like(spans[..., :1])], -1)
+    # the last kind is what the others leave
+    of_span = [(rows.kinds == span)[:, None, None].to(key.dtype) for span in range(len(SPANS) - 1)]
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor] = {}
     read = key.new_zeros(batch, heads, length) if keys_read else None
@@ -108,17 +108,21 @@ def attention_measures(
         block = slice(begin, min(begin + size, count))
         until = rows.last[block.stop - 1] + 1 if mask is None else length
         seen = _Seen.of(rows, block, until, mask)
-        side = _Side.of(query[:, :, block], key[:, :, :until], spans[:, :, :until], scaling, seen)
+        side = _Side.of(query[:, :, block], key[:, :, :until], scaling, seen)
         real = rows.real[:, None, block]
         always = torch.ones_like(real)
         values = _entropies(side, seen)
-        for i, name in enumerate(SPANS):
-            values[f"mass_{name}"] = (side.sums[..., i] * side.scale, always)
+        rest = side.share
+        for name, chosen in zip(SPANS, of_span, strict=False):
+            mass = torch.linalg.vecdot(side.weights, chosen[..., :until]) * side.share
+            values[f"mass_{name}"] = (mass, always)
+            rest = rest - mass
+        values[f"mass_{SPANS[-1]}"] = (rest.clamp(min=0.0), always)
         values["mass_sink"] = (side.sink_share, always)
         if other is not None:
             their = other[0][:, :, block], other[1][:, :, :until]
-            base_side = _Side.of(*their, spans[:, :, :until, -1:], scaling, seen)
-            found = _divergences(side, base_side, seen)
+            base_side = _Side.of(*their, scaling, seen)
+            found = _divergences(side, base_side, seen, js)
             values |= {name: (value, always) for name, value in found.items()}
         for name, (value, defined) in values.items():
             counted = defined & real
@@ -127,7 +131,7 @@ def attention_measures(
             number = counted.expand_as(value).sum(-1)
             counts[name] = counts[name] + number if name in counts else number
         if read is not None:
-            share = torch.where(real, side.scale, 0.0)
+            share = torch.where(real, side.share, 0.0)
             read[:, :, :until] += (share[:, :, None] @ side.weights)[:, :, 0]
             at_sink = torch.where(real, side.sink_share, 0.0).sum(-1, keepdim=True)
             read.scatter_add_(2, rows.sink[:, None, None].expand(-1, heads, 1), at_sink)
@@ -198,24 +202,24 @@ class _Side:
 
     Attributes:
         scores: [batch, heads, rows, keys] less their largest; HIDDEN where not visible.
-        weights: exp(scores).
-        sums: [batch, heads, rows, spans + 1] sums of the weights by span, and of all.
-        scale: by which a weight becomes attention among all keys.
-        log_total: log of the sum over all keys, on the scale of `scores`.
-        sink: the sink's score on that scale.
+        weights: attention to each of these keys among them.
+        log_others: [batch, heads, rows] log of the sum of exp(scores); -inf where none is visible.
+        log_total: the same with the sink.
+        share: attention to all these keys.
+        sink: the sink's score on the scale of `scores`.
         sink_share: attention to the sink.
     """
 
     scores: Tensor
     weights: Tensor
-    sums: Tensor
-    scale: Tensor
+    log_others: Tensor
     log_total: Tensor
+    share: Tensor
     sink: Tensor
     sink_share: Tensor
 
     @classmethod
-    def of(cls, query: Tensor, key: Tensor, spans: Tensor, scaling: float, seen: _Seen) -> _Side:
+    def of(cls, query: Tensor, key: Tensor, scaling: float, seen: _Seen) -> _Side:
         batch, heads, count, width = query.shape
         groups = key.shape[1]
         grouped = (query * scaling).reshape(batch, groups, heads // groups * count, width)
@@ -227,16 +231,17 @@ class _Side:
         top = scores.amax(-1, keepdim=True)
         top.masked_fill_(top == HIDDEN, 0.0)
         scores.sub_(top)
-        weights = scores.exp()
-        sums = weights @ spans
+        # fused, it costs less than its parts; the largest score is 0, so its weight tells the sum
+        weights = scores.softmax(-1)
+        log_others = torch.where(seen.keys > 0, -weights.amax(-1).log(), -math.inf)
         sink = torch.where(seen.sink_seen, sink - top[..., 0], -math.inf)
-        log_total = torch.logaddexp(sums[..., -1].log(), sink)
+        log_total = torch.logaddexp(log_others, sink)
         return cls(
             scores,
             weights,
-            sums,
-            (-log_total).exp(),
+            log_others,
             log_total,
+            (log_others - log_total).exp(),
             torch.where(seen.sink_seen, sink, 0.0),
             (sink - log_total).exp(),
         )
@@ -244,11 +249,9 @@ class _Side:
 
 def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
     """Values [batch, heads, rows], each with the rows [batch, 1, rows] that define it."""
-    total = side.sums[..., -1]
-    positive = total.clamp(min=torch.finfo(torch.float32).tiny)
-    mean_score = torch.linalg.vecdot(side.weights, side.scores) / positive
-    others = positive.log() - mean_score
-    whole = total * side.scale * (side.log_total - mean_score)
+    mean_score = torch.linalg.vecdot(side.weights, side.scores)
+    others = side.log_others - mean_score
+    whole = side.share * (side.log_total - mean_score)
     whole = whole + side.sink_share * (side.log_total - side.sink)
     found: dict[str, tuple[Tensor, Tensor]] = {}
     every = seen.keys + seen.sink_seen
@@ -260,7 +263,7 @@ def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def _divergences(tuned: _Side, base: _Side, seen: _Seen) -> dict[str, Tensor]:
+def _divergences(tuned: _Side, base: _Side, seen: _Seen, js: bool) -> dict[str, Tensor]:
     """KL both ways and Jensen-Shannon of every row, in nats: [batch, heads, rows].
 
     With d = log A - log B: JS = ln 2 + sum (A + B) log sigmoid(d) / 2 + KL(B || A) / 2.
@@ -271,13 +274,14 @@ def _divergences(tuned: _Side, base: _Side, seen: _Seen) -> dict[str, Tensor]:
     at_sink = torch.where(seen.sink_seen, at_sink, 0.0)
 
     def mean(side: _Side, over: Tensor, over_sink: Tensor) -> Tensor:
-        return torch.linalg.vecdot(side.weights, over) * side.scale + side.sink_share * over_sink
+        return torch.linalg.vecdot(side.weights, over) * side.share + side.sink_share * over_sink
 
     forward, reverse = mean(tuned, d, at_sink), -mean(base, d, at_sink)
-    both = tuned.weights * tuned.scale[..., None]
-    both.addcmul_(base.weights, base.scale[..., None])
-    twice = torch.linalg.vecdot(both, F.logsigmoid(d))
-    twice = twice + (tuned.sink_share + base.sink_share) * F.logsigmoid(at_sink)
-    js = math.log(2) + twice / 2 + reverse / 2
-    found = {"kl_tuned_base": forward, "kl_base_tuned": reverse, "js": js}
+    found = {"kl_tuned_base": forward, "kl_base_tuned": reverse}
+    if js:
+        both = tuned.weights * tuned.share[..., None]
+        both.addcmul_(base.weights, base.share[..., None])
+        twice = torch.linalg.vecdot(both, F.logsigmoid(d))
+        twice = twice + (tuned.sink_share + base.sink_share) * F.logsigmoid(at_sink)
+        found["js"] = math.log(2) + twice / 2 + reverse / 2
     return {name: value.clamp(min=0.0) for name, value in found.items()}

@@ -5,11 +5,12 @@ With p of the tuned model, q of the base, d = log p - log q and m = (p + q) / 2:
     KL(tuned || base)   sum [p d - (p - q)]
     KL(base || tuned)   sum [(p - q) - q d]
     Jensen-Shannon      (KL(p || m) + KL(q || m)) / 2
-                        = 1/2 sum [p (ln 2 - softplus(-d)) + q (ln 2 - softplus(d))]
+                        = 1/2 sum [max(p, q) g + min(p, q) (g - |d|)]
 
-The sum of p - q is 0; with it in the sums no term is negative, and rounding errors of log p and
-log q, which are larger than a small divergence, cancel to first order. The form of the last has no
-log m, and so none of 0 where both models rule a token out.
+where g = log(max(p, q) / m) = -log(1 + (exp(-|d|) - 1) / 2). The sum of p - q is 0; with it in the
+sums no term is negative, and rounding errors of log p and log q, which are larger than a small
+divergence, cancel to first order. No term needs log m, which is that of 0 where both models rule a
+token out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -39,12 +39,15 @@ def output_divergences(tuned: Tensor, base: Tensor) -> dict[str, Tensor]:
     log_p = torch.log_softmax(tuned, -1, dtype=torch.float32)
     log_q = torch.log_softmax(base, -1, dtype=torch.float32)
     p, q, d = log_p.exp(), log_q.exp(), log_p - log_q
-    change = p - q
-    from_mean = p * (math.log(2) - F.softplus(-d)) + q * (math.log(2) - F.softplus(d))
+    size, larger, smaller = d.abs(), torch.maximum(p, q), torch.minimum(p, q)
+    fall = torch.expm1(-size)
+    change = torch.copysign(larger * fall, d)  # p - q, as exact as d
+    over_mean = -torch.log1p(fall / 2)
+    js = (larger * over_mean + smaller * (over_mean - size)).sum(-1) / 2
     return {
         # Rounding alone could bring them below 0.
         "kl_tuned_base": (p * d - change).sum(-1).clamp(min=0),
         "kl_base_tuned": (change - q * d).sum(-1).clamp(min=0),
-        "js": (from_mean.sum(-1) / 2).clamp(0, math.log(2)),
+        "js": js.clamp(0, math.log(2)),
         "top1_agreement": (tuned.argmax(-1) == base.argmax(-1)).float(),
     }

@@ -148,15 +148,23 @@ def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
     count = len(first)
     above = torch.triu_indices(count, count, 1, device=first.device)
     pair = [_dissimilarities(side)[above[0], above[1]] for side in (first, second)]
-
-    def value(kept: Tensor, documents: int) -> Tensor:
-        if documents < _LEAST_DOCUMENTS:
-            return pair[0].new_tensor(torch.nan)
-        return spearman(pair[0][kept], pair[1][kept])
-
-    everything = torch.ones_like(above[0], dtype=torch.bool)
-    without = [value((above != document).all(0), count - 1) for document in range(count)]
-    return _with_pseudo_values(torch.stack([value(everything, count), *without]))
+    ranks = [_centered_ranks(side, side) for side in pair]
+    values = [_correlation(*ranks)]
+    for document in range(count):
+        gone = (above == document).any(0)
+        # ranks count the values below and above, so those of the ones that go are taken off
+        values.append(
+            _correlation(
+                *(
+                    (rank - _centered_ranks(side, side[gone]))[~gone]
+                    for rank, side in zip(ranks, pair, strict=True)
+                )
+            )
+        )
+    left = torch.tensor([count, *[count - 1] * count], device=first.device)
+    return _with_pseudo_values(
+        torch.where(left >= _LEAST_DOCUMENTS, torch.stack(values), torch.nan)
+    )
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
@@ -168,21 +176,26 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         [...] in the arguments' dtype, but at least fp32; NaN where a side is constant or has a NaN.
     """
-    ranks = [_centered_ranks(side) for side in (first, second)]
+    return _correlation(*(_centered_ranks(side, side) for side in (first, second)))
+
+
+def _correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's correlation of what has mean 0; NaN where a side is 0."""
     # Sums, not products of matrices: on a GPU those may be rounded to TF32.
-    sizes = [side.square().sum(-1).sqrt() for side in ranks]
-    correlation = (ranks[0] * ranks[1]).sum(-1) / (sizes[0] * sizes[1])
-    return correlation.clamp(-1, 1)
+    sizes = [side.square().sum(-1).sqrt() for side in (first, second)]
+    return ((first * second).sum(-1) / (sizes[0] * sizes[1])).clamp(-1, 1)
 
 
-def _centered_ranks(values: Tensor) -> Tensor:
-    """Average ranks less their mean, over their number: exact, so those of a constant are 0."""
+def _centered_ranks(values: Tensor, among: Tensor) -> Tensor:
+    """Half the number of values of `among` below each value, less half of those above.
+
+    Among themselves these are the average ranks less their mean; of a constant exactly 0.
+    """
     values = values.to(torch.promote_types(values.dtype, torch.float32)).contiguous()
-    ordered = values.sort(-1).values
+    ordered = among.to(values.dtype).sort(-1).values.contiguous()
     below = torch.searchsorted(ordered, values)
-    up_to = torch.searchsorted(ordered, values, right=True)
-    count = values.shape[-1]
-    ranks = (below + up_to - count).to(values.dtype) / (2 * max(count, 1))
+    not_above = torch.searchsorted(ordered, values, right=True)
+    ranks = (below + not_above - among.shape[-1]).to(values.dtype) / 2
     return torch.where(values.isnan().any(-1, keepdim=True), torch.nan, ranks)
 
 
@@ -204,12 +217,8 @@ def _with_pseudo_values(values: Tensor) -> tuple[float, Tensor]:
 
 
 def _moved(side: Tensor) -> Tensor:
-    """Rows in float64, centred: the unbiased HSIC has no origin, but digits are lost far from it.
-
-    Exactly 0 where a column is constant, which a mean's rounding would not give.
-    """
+    """Rows in float64, centred: HSIC has no origin, but digits are lost far from it."""
     side = side.double()
-    side = side - side[:1]
     return side - side.mean(0)
 
 

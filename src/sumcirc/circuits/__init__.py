@@ -1,0 +1,1 @@
+"""Which edges of the model carry the summary: attribution, patching, faithfulness, stability."""

@@ -1,0 +1,127 @@
+"""The computational graph of a transformer: who writes to the residual stream, who reads from it.
+
+Sources are the embedding (`input`), every head (`a3.h7`) and every MLP (`m3`); destinations the
+query, key and value input of every head (`a3.h7<q>`), every MLP and the `logits`. An edge goes from
+a source to each destination that comes after it. Under grouped-query attention keys and values are
+destinations of a key/value head (`a3.g1<k>`), or, with `expand_groups`, of every query head, as
+other tools have it. Order of sources and destinations is that of EAP-IG (hannamw/EAP-IG).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.modeling.anatomy import Shape
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes, edges and their places in a score matrix [sources, destinations].
+
+    Args:
+        expand_groups: key and value destinations for every query head; without grouped queries it
+            makes no difference.
+
+    Attributes:
+        sources: names by row.
+        destinations: names by column.
+        exists: [sources, destinations] True where there is such an edge.
+    """
+
+    shape: Shape
+    expand_groups: bool = False
+    sources: list[str] = field(init=False)
+    destinations: list[str] = field(init=False)
+    exists: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = self.shape
+        sources, destinations, reads = ["input"], [], []
+        per_head = self.key_value_destinations == size.heads
+        for layer in range(size.layers):
+            before = len(sources)
+            heads = [f"a{layer}.h{head}" for head in range(size.heads)]
+            kind = "h" if per_head else "g"
+            groups = [f"a{layer}.{kind}{i}" for i in range(self.key_value_destinations)]
+            destinations += [f"{name}<q>" for name in heads]
+            destinations += [f"{name}<k>" for name in groups]
+            destinations += [f"{name}<v>" for name in groups]
+            reads += [before] * (len(heads) + 2 * len(groups))
+            sources += heads
+            destinations.append(f"m{layer}")
+            reads.append(before if size.parallel else len(sources))
+            sources.append(f"m{layer}")
+        destinations.append("logits")
+        reads.append(len(sources))
+        exists = np.arange(len(sources))[:, None] < np.array(reads)
+        for name, value in (
+            ("sources", sources),
+            ("destinations", destinations),
+            ("exists", exists),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def key_value_destinations(self) -> int:
+        """Key destinations of one layer, and as many value destinations."""
+        return self.shape.heads if self.expand_groups else self.shape.key_value_heads
+
+    @property
+    def nodes(self) -> int:
+        """Sources and the logits."""
+        return len(self.sources) + 1
+
+    @property
+    def edges(self) -> int:
+        """Number of edges."""
+        return int(self.exists.sum())
+
+    def attention_sources(self, layer: int) -> slice:
+        """Rows of a layer's heads."""
+        first = 1 + layer * (self.shape.heads + 1)
+        return slice(first, first + self.shape.heads)
+
+    def mlp_source(self, layer: int) -> int:
+        """The row of a layer's MLP."""
+        return (layer + 1) * (self.shape.heads + 1)
+
+    def _first_destination(self, layer: int) -> int:
+        return layer * (self.shape.heads + 2 * self.key_value_destinations + 1)
+
+    def query_columns(self, layer: int) -> slice:
+        """Columns of a layer's queries."""
+        first = self._first_destination(layer)
+        return slice(first, first + self.shape.heads)
+
+    def key_columns(self, layer: int) -> slice:
+        """Columns of a layer's keys."""
+        first = self.query_columns(layer).stop
+        return slice(first, first + self.key_value_destinations)
+
+    def value_columns(self, layer: int) -> slice:
+        """Columns of a layer's values."""
+        first = self.key_columns(layer).stop
+        return slice(first, first + self.key_value_destinations)
+
+    def mlp_destination(self, layer: int) -> int:
+        """The column of a layer's MLP."""
+        return self.value_columns(layer).stop
+
+    def attention_reads(self, layer: int) -> int:
+        """How many sources (the first ones) a layer's attention reads."""
+        return self.attention_sources(layer).start
+
+    def mlp_reads(self, layer: int) -> int:
+        """How many sources (the first ones) a layer's MLP reads."""
+        return self.attention_reads(layer) if self.shape.parallel else self.mlp_source(layer)
+
+    def edge_names(self) -> list[tuple[str, int, int]]:
+        """`source->destination` of every edge with its row and column, row by row."""
+        rows, columns = np.nonzero(self.exists)
+        return [
+            (f"{self.sources[row]}->{self.destinations[column]}", int(row), int(column))
+            for row, column in zip(rows, columns, strict=True)
+        ]
