@@ -6,6 +6,7 @@ Reading needs neither torch nor transformers: tables and figures are views of th
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from sumcirc.data.documents import read_corpus
 from sumcirc.errors import UserError
 from sumcirc.files import write_json, write_table
 from sumcirc.progress import counted
+from sumcirc.records import record_files
 from sumcirc.schema import JobConfig, Source
 from sumcirc.statistics import Interval
 from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
@@ -23,6 +25,8 @@ from sumcirc.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
+
+log = logging.getLogger(__name__)
 
 FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
 BASE = "base"  # the model before training
@@ -112,6 +116,7 @@ def conclude(
         facts: the run's own final values.
         trained: folder of what was trained, to log as an artifact.
     """
+    from sumcirc.figures.probes import draw_all
     from sumcirc.figures.training import draw_loss, draw_scores
     from sumcirc.tracking import wandb
 
@@ -128,11 +133,15 @@ def conclude(
         draw_scores(scores, directory.figures / "scores.png")
     if directory.metrics.path.exists():
         draw_loss(directory.metrics.path, directory.figures / "loss.png")
+    if record_files(directory.probes):
+        for reason in draw_all(directory.probes, directory.figures):
+            log.info("figures: %s", reason)
     write_json(directory.summary_file, summary)
     if wandb_logger is not None:
         wandb.log_results(
             wandb_logger, summary, board.samples(config.logger.samples) if board else []
         )
+        wandb.log_figures(wandb_logger, directory.figures)
         if trained is not None and wandb.wants_artifact(config.logger):
             wandb.log_folder(wandb_logger, config.run.name, "model", trained)
     if systems:

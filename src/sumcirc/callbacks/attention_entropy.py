@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.probing import Watcher
-from sumcirc.callbacks.values import by_layer, overall
+from sumcirc.callbacks.values import by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.records import ProbeRecord
 from sumcirc.statistics import share_below_zero, significantly_different
 
+ENTROPY = "attention/entropy"
 OVERALL = (
-    "attention/entropy",
+    ENTROPY,
     "attention/normalized_entropy",
     "attention/effective_keys",
     "attention/entropy_no_sink",
@@ -21,7 +22,7 @@ OVERALL = (
     "attention/mass_summary",
     "attention/salience_alignment",
 )
-BY_LAYER = ("attention/entropy", "attention/salience_alignment")
+BY_LAYER = (ENTROPY, "attention/salience_alignment")
 
 
 class AttentionEntropy(Watcher):
@@ -40,6 +41,10 @@ class AttentionEntropy(Watcher):
                 **fallen_heads(record, base),
             }
         )
+        change = record.values[ENTROPY] - base.values[ENTROPY]
+        rows = by_head(record, ENTROPY)
+        rows += by_head(record, ENTROPY, change, "attention/entropy_difference")
+        self.log_heads(trainer, "attention_entropy", rows)
 
 
 def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
@@ -47,8 +52,7 @@ def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
 
     Significance: Wilcoxon signed-rank over documents, false discovery rate 5 %.
     """
-    name = "attention/entropy"
-    differences = record.values[name] - base.values[name]
+    differences = record.values[ENTROPY] - base.values[ENTROPY]
     share = share_below_zero(differences)
     significant = significantly_different(differences) & (differences.mean(-1) < 0)
     found = {"attention/heads_fell": share.mean}

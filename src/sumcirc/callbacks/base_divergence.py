@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.probing import Watcher
-from sumcirc.callbacks.values import by_layer, overall
+from sumcirc.callbacks.values import by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
 
 OVERALL = (
@@ -26,5 +26,8 @@ class BaseDivergence(Watcher):
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
         """Log the means, overall and by layer."""
         record = self.probing.record(trainer, module)
-        if record is not None:
-            module.record({**overall(record, *OVERALL), **by_layer(record, *BY_LAYER)})
+        if record is None:
+            return
+        module.record({**overall(record, *OVERALL), **by_layer(record, *BY_LAYER)})
+        rows = [row for name in BY_LAYER for row in by_head(record, name)]
+        self.log_heads(trainer, "base_divergence", rows)

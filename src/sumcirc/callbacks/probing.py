@@ -26,6 +26,7 @@ from sumcirc.probes.passes import BatchResult, assemble, measure_batches
 from sumcirc.records import ProbeRecord, record_file
 from sumcirc.schema import ProbeScheduleConfig
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.wandb import log_probe
 
 log = logging.getLogger(__name__)
 
@@ -183,3 +184,11 @@ class Watcher(pl.Callback):
         if self.probing.is_due(trainer):
             with self.probing.unnoticed(module):
                 self.observe(trainer, module)
+
+    def log_heads(self, trainer: pl.Trainer, name: str, rows: list[tuple[Any, ...]]) -> None:
+        """Log values by head as a table, where Weights & Biases logs."""
+        from pytorch_lightning.loggers import WandbLogger
+
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_probe(logger, trainer.global_step, name, rows)

@@ -32,6 +32,7 @@ from sumcirc.statistics import bootstrap_means
 CONCERNS = ("attention", "divergence", "drift")
 LENS_TOKENS = 10  # promoted and demoted tokens kept for each stream position
 TOP_NEURONS = 10  # kept for each layer
+CKA_ROWS = 1024  # evenly spaced over all documents: its cost grows with their square
 LOGIT_ROWS = 128  # rows unembedded at once: at most 128 x vocabulary numbers
 
 Keep = Callable[[int, dict[str, Tensor]], None]
@@ -271,31 +272,46 @@ def _add_streams(
     decode: Callable[[int], str] | None,
 ) -> None:
     """Measures of all documents together: CKA, RSA, centred cosine, the lens."""
-    groups = torch.cat([result.groups for result in results])  # type: ignore[misc]
+    device = _exact_device(parts)
+    groups = torch.cat([result.groups for result in results]).to(device)  # type: ignore[misc]
     count = len(record.documents)
+    chosen = _spread(groups, CKA_ROWS)
     found: dict[str, list[Tensor]] = {"cka": [], "rsa": [], "centered_cosine": []}
     differences = []
     for stream in range(parts.shape.layers + 1):
-        own = torch.cat([result.residual[stream] for result in results])  # type: ignore[index]
-        base = torch.cat([result.base_residual[stream] for result in results])  # type: ignore[index]
+        own = torch.cat([r.residual[stream] for r in results]).to(device)  # type: ignore[index]
+        base = torch.cat([r.base_residual[stream] for r in results]).to(device)  # type: ignore[index]
         means = [rep.document_means(side, groups, count) for side in (own, base)]
-        found["cka"].append(rep.debiased_cka(own, base, groups)[1])
+        found["cka"].append(rep.debiased_cka(own[chosen], base[chosen], groups[chosen])[1])
         found["rsa"].append(rep.rsa(*means)[1])
         cosine = rep.centered_cosine(own, base)
         found["centered_cosine"].append(rep.document_means(cosine, groups, count))
         differences.append((means[0] - means[1]).mean(0))
     for name, streams in found.items():
-        record.values[f"residual/{name}"] = torch.stack(streams).numpy()
+        record.values[f"residual/{name}"] = torch.stack(streams).cpu().numpy()
     if decode is not None:
-        device = parts.unembedding.weight.device  # type: ignore[union-attr]
+        weight: Any = parts.unembedding.weight
         with inference(parts.model):
             record.found["lens"] = promoted_tokens(
-                torch.stack(differences).to(device),  # type: ignore[arg-type]
+                torch.stack(differences).to(weight.device),
                 parts.final_norm,
                 parts.unembedding,
                 decode,
                 LENS_TOKENS,
             )
+
+
+def _exact_device(parts: Parts) -> torch.device:
+    """Where float64 is at hand: the model's GPU, else the CPU."""
+    device: torch.device = parts.unembedding.weight.device  # type: ignore[assignment]
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def _spread(groups: Tensor, most: int) -> Tensor:
+    """Indices of at most about `most` rows: every k-th of each document, and its first."""
+    step = -(-len(groups) // most)
+    places = [(groups == group).nonzero()[:, 0][::step] for group in groups.unique()]
+    return torch.cat(places)
 
 
 def _add_neurons(record: ProbeRecord, results: Sequence[BatchResult], order: np.ndarray) -> None:

@@ -169,24 +169,29 @@ def log_results(
 PROBE_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")
 
 
-def log_probe(
-    logger: WandbLogger,
-    step: int,
-    name: str,
-    rows: Sequence[Sequence[Any]],
-    images: Mapping[str, Path],
-) -> None:
-    """Log one step's values by head as the table `probes/NAME`, and pictures by their names.
+def log_probe(logger: WandbLogger, step: int, name: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Log one step's values by head as the table `probes/NAME`.
 
     Args:
-        rows: values of PROBE_COLUMNS; at most the 10,000 that W&B takes at once are logged.
+        rows: values of PROBE_COLUMNS; W&B takes 10,000 at once, so of more the first are logged
+            and the records hold the rest.
     """
     import wandb
 
-    payload: dict[str, Any] = {f"probes/{key}": wandb.Image(str(p)) for key, p in images.items()}
     table: list[Any] = [list(row) for row in rows[:TABLE_ROWS]]
-    payload[f"probes/{name}"] = wandb.Table(columns=list(PROBE_COLUMNS), data=table)
-    logger.experiment.log({**payload, "trainer/global_step": step})
+    found = wandb.Table(columns=list(PROBE_COLUMNS), data=table)
+    logger.experiment.log({f"probes/{name}": found, "trainer/global_step": step})
+
+
+def log_figures(logger: WandbLogger, folder: Path) -> None:
+    """Log every PNG of a folder as the image `figures/NAME`."""
+    import wandb
+
+    images = {
+        f"figures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))
+    }
+    if images:
+        logger.experiment.log(images)
 
 
 def wants_artifact(config: LoggerConfig) -> bool:
