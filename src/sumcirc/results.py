@@ -12,13 +12,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sumcirc.data.documents import read_corpus
 from sumcirc.errors import UserError
 from sumcirc.files import write_json, write_table
 from sumcirc.progress import counted
-from sumcirc.records import record_files
+from sumcirc.records import MEASURES, ProbeRecord, record_files
 from sumcirc.schema import JobConfig, Source
-from sumcirc.statistics import Interval
+from sumcirc.statistics import Interval, bootstrap_mean
 from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
 from sumcirc.summaries.table import Row, print_table
 from sumcirc.tracking.run_directory import RunDirectory
@@ -134,6 +136,7 @@ def conclude(
     if directory.metrics.path.exists():
         draw_loss(directory.metrics.path, directory.figures / "loss.png")
     if record_files(directory.probes):
+        summary["probes"] = last_probe(directory, config)
         for reason in draw_all(directory.probes, directory.figures):
             log.info("figures: %s", reason)
     write_json(directory.summary_file, summary)
@@ -148,6 +151,22 @@ def conclude(
         print_table(rows(summary, config.run.name))
     print(f"run directory: {directory.path}")
     print(f"figures: {directory.figures}")
+
+
+def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
+    """Every measure at the last probed step: its mean, with an interval over documents."""
+    record = ProbeRecord.read(record_files(directory.probes)[-1])
+    found: dict[str, Any] = {"step": record.step, "documents": len(record.documents)}
+    options = config.evaluation
+    for name, values in sorted(record.values.items()):
+        if MEASURES[name].axes[-1] != "document":
+            continue
+        by_document = values.reshape(-1, values.shape[-1]).mean(0, dtype=np.float64)
+        defined = by_document[np.isfinite(by_document)]
+        if len(defined):
+            interval = bootstrap_mean(defined, options.bootstrap, options.confidence)
+            found[name] = asdict(interval)
+    return found
 
 
 def read_summary(directory: RunDirectory) -> dict[str, Any]:

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sumcirc.records import ProbeRecord, record_file
+from sumcirc.tracking.run_directory import RunDirectory
 from tests.support.command_server import ROOT
 
 DDP = ["trainer.strategy=ddp", "trainer.devices=2", "trainer.batch_size=4"]
@@ -97,7 +100,16 @@ def test_two_processes_equal_one_with_the_whole_batch(overrides: list[str], tmp_
     found = rows(run)
     assert found.keys() == rows(single).keys()
     for key, value in rows(single).items():
-        assert found[key] == pytest.approx(value, rel=1e-4), key
+        if "heads_fell" not in key[1]:  # by the sign of differences that are rounding at step 0
+            assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
+    for step in (0, 3):
+        ours, theirs = (
+            ProbeRecord.read(record_file(RunDirectory(each).probes, step))
+            for each in (run, single)
+        )
+        assert ours.documents == theirs.documents
+        for name, values in theirs.values.items():
+            np.testing.assert_allclose(ours.values[name], values, atol=1e-4, err_msg=name)
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == "done"
     assert [file.name for file in (run / "checkpoints").iterdir()] == ["step-000003.ckpt"]

@@ -76,6 +76,7 @@ class Probing:
         self._began: float | None = None
         self._steps: list[int] = []
         self._decided: tuple[int, bool] = (-1, False)
+        self._measured = -1
         self._record: ProbeRecord | None = None
 
     def start(self, trainer: pl.Trainer) -> None:
@@ -122,8 +123,10 @@ class Probing:
     def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
         """The record of the current step; None in all processes but the first."""
         step = trainer.global_step
-        if self._record is not None and self._record.step == step:
+        # by step, not by record: all processes must measure together or not at all
+        if self._measured == step:
             return self._record
+        self._measured = step
         parts = Parts(module.model)  # type: ignore[arg-type]
         numbers = range(trainer.global_rank, len(self.probes.batches), trainer.world_size)
         results = _gathered(

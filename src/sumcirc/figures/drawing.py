@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -202,6 +203,7 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
     writer.writerows([_field(value) for value in row] for row in rows)
     write_text(target.with_name(f"{stem}.csv"), buffer.getvalue())
     # text stays text in the PDF; without the date equal figures are equal files
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table it drops
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         for kind, options in (("png", {"dpi": 150}), ("pdf", {"metadata": {"CreationDate": None}})):
             write_file(
