@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 VERBS = {
     "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
     "evaluate": "score the summaries of any model beside lead, random and oracle",
+    "circuit": "find the edges that carry the summary in any model, and judge them",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
 
@@ -37,6 +38,7 @@ usage: sumcirc VERB [overrides]
   sumcirc train -m adaptation=lora 'adaptation.layers=[2,3,5],[9,10,11],all' seed=1,2,3
   sumcirc train resume=RUN_DIR
   sumcirc evaluate checkpoint=RUN_DIR
+  sumcirc circuit checkpoint=RUN_DIR
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CONF = Path(__file__).resolve().parent / "conf"
-RUN_VERBS = {"train", "evaluate"}  # those that make a run directory
+RUN_VERBS = {"train", "evaluate", "circuit"}  # those that make a run directory
 
 # settings that always hold one path, whatever characters it has; `~` is expanded
 PATHS = {"resume", "checkpoint", "out", "runs_dir", "cache_dir"}

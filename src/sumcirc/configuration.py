@@ -39,6 +39,7 @@ def register() -> None:
     for name, node in (
         ("train_schema", schema.TrainConfig),
         ("evaluate_schema", schema.EvaluateConfig),
+        ("circuit_schema", schema.CircuitConfig),
         ("pretrain_schema", schema.PretrainConfig),
     ):
         store.store(name=name, node=node)

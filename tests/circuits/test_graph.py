@@ -98,3 +98,8 @@ def test_edge_names_are_all_and_once() -> None:
     for _, row, column in names:
         mask[row, column] = True
     assert (mask == graph.exists).all()
+
+
+def test_graphs_are_equal_by_shape() -> None:
+    assert Graph(GPT2_SMALL) == Graph(GPT2_SMALL)
+    assert Graph(GPT2_SMALL) != Graph(replace(GPT2_SMALL, layers=11))

@@ -47,7 +47,9 @@ def test_files_of_a_run(
     assert (trained == total) == (adaptation == "full")
     assert summary["steps"] == 12
     assert summary["data/train/items"] == 40
-    assert set(summary["seconds"]) == {"data", "base", "train", "evaluate"}
+    assert set(summary["seconds"]) == {
+        *("data", "base", "probe base", "train", "probe", "evaluate")
+    }
 
     records = rows(run)
     assert list(records) == ["lead-3", "random-3", "oracle", "base", "trained"]

@@ -33,9 +33,10 @@ class Graph:
 
     shape: Shape
     expand_groups: bool = False
-    sources: list[str] = field(init=False)
-    destinations: list[str] = field(init=False)
-    exists: NDArray[np.bool_] = field(init=False)
+    # they follow from the shape: two graphs are equal if what they are made of is
+    sources: list[str] = field(init=False, compare=False)
+    destinations: list[str] = field(init=False, compare=False)
+    exists: NDArray[np.bool_] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         size = self.shape

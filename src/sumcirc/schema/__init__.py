@@ -4,8 +4,17 @@ Every dataclass mirrors one configuration group or section. `__post_init__` refu
 when `OmegaConf.to_object` builds it, before anything heavy is imported.
 """
 
+from sumcirc.schema.circuits import (
+    SIZES,
+    CircuitMetric,
+    CircuitOptions,
+    Corruption,
+    Method,
+    Rule,
+)
 from sumcirc.schema.data import DataConfig, EncodingConfig, SizesConfig, Source
 from sumcirc.schema.jobs import (
+    CircuitConfig,
     EvaluateConfig,
     JobConfig,
     PretrainConfig,
@@ -38,11 +47,16 @@ from sumcirc.schema.watching import (
 
 __all__ = [
     "MODULES",
+    "SIZES",
     "TAG_LENGTH",
     "WATCHERS",
     "Adaptation",
     "AdaptationConfig",
     "CallbacksConfig",
+    "CircuitConfig",
+    "CircuitMetric",
+    "CircuitOptions",
+    "Corruption",
     "DataConfig",
     "EncodingConfig",
     "EvaluateConfig",
@@ -51,6 +65,7 @@ __all__ = [
     "JobConfig",
     "LoggerConfig",
     "LoggerKind",
+    "Method",
     "ModelConfig",
     "OptimizerConfig",
     "Precision",
@@ -58,6 +73,7 @@ __all__ = [
     "ProbeRows",
     "ProbeScheduleConfig",
     "ProbesConfig",
+    "Rule",
     "RunConfig",
     "Schedule",
     "SizesConfig",

@@ -1,4 +1,4 @@
-"""What every verb takes: conf/train.yaml, conf/evaluate.yaml, conf/pretrain.yaml."""
+"""What every verb takes: conf/train.yaml, evaluate.yaml, circuit.yaml, pretrain.yaml."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Optional
 
 from omegaconf import MISSING
 
+from sumcirc.schema.circuits import CircuitOptions
 from sumcirc.schema.data import DataConfig, EncodingConfig
 from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.require import require
@@ -64,6 +65,14 @@ class TrainConfig(JobConfig):
 class EvaluateConfig(JobConfig):
     """conf/evaluate.yaml: `sumcirc evaluate`."""
 
+    checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
+
+
+@dataclass
+class CircuitConfig(JobConfig):
+    """conf/circuit.yaml: `sumcirc circuit`."""
+
+    circuit: CircuitOptions = field(default_factory=CircuitOptions)
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
 
 

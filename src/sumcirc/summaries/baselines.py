@@ -11,7 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 
-from sumcirc.data.sentences import split_sentences
+from sumcirc.data.sentences import sentence_spans, split_sentences
 from sumcirc.summaries.rouge import stemmed_tokens
 
 
@@ -68,6 +68,14 @@ def oracle(document: str, references: Sequence[str], sentences: int = 3, min_wor
             break
         chosen.append(winner)
     return "\n".join(candidates[index] for index in sorted(chosen))
+
+
+def oracle_spans(
+    document: str, references: Sequence[str], sentences: int = 3, min_words: int = 6
+) -> list[tuple[int, int]]:
+    """Character spans of the sentences that `oracle` finds."""
+    found = set(oracle(document, references, sentences, min_words).split("\n"))
+    return [(start, end) for start, end in sentence_spans(document) if document[start:end] in found]
 
 
 def candidate_sentences(document: str, min_words: int) -> list[str]:

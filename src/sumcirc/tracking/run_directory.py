@@ -53,6 +53,7 @@ class RunDirectory:
         self.model = self.path / "model"
         self.figures = self.path / "figures"
         self.probes = self.path / "probes"
+        self.circuits = self.path / "circuits"
         self.metrics = MetricsFile(self.path / "metrics.csv")
 
     @property

@@ -194,6 +194,31 @@ def log_figures(logger: WandbLogger, folder: Path) -> None:
         logger.experiment.log(images)
 
 
+def log_circuit(
+    logger: WandbLogger, summary: Mapping[str, Any], circuits: Path, figures: Path
+) -> None:
+    """Log a circuit's figures of merit, its files as an artifact and its pictures."""
+    import wandb
+
+    values = {
+        f"circuit/{name}": value
+        for name, value in summary.items()
+        if isinstance(value, (int, float))
+    }
+    for name in ("cpr", "cmd"):
+        interval = summary[name]["value"]
+        values[f"circuit/{name}"] = interval["mean"]
+        values |= {f"circuit/{name}/{end}": interval[end] for end in ("low", "high")}
+    if "jaccard" in summary:
+        values["circuit/jaccard"] = summary["jaccard"]["mean"]
+        values["circuit/spearman"] = summary["spearman"]["mean"]
+    logger.experiment.summary.update(values)
+    log_figures(logger, figures)
+    artifact = wandb.Artifact(f"circuit-{logger.experiment.id}", type="circuit")
+    artifact.add_dir(str(circuits))
+    logger.experiment.log_artifact(artifact)
+
+
 def wants_artifact(config: LoggerConfig) -> bool:
     """Whether what was trained is logged: as asked, else only when it is uploaded."""
     return is_online(config) if config.artifact is None else config.artifact

@@ -1,0 +1,297 @@
+"""How a circuit changes while a model is trained: overlaps, change rates, and where change sits.
+
+With S_t the set of edges (or nodes) of the circuit at checkpoint t:
+
+- Jaccard index |S_t and S_u| / |S_t or S_u| to the first checkpoint (the base), the one before and
+  the last.
+- Change rate |S_t xor S_t+1| / |S_0| x 100 %, per step and summed over steps: Delta-S of
+  Y. Wang et al., Towards Understanding Fine-Tuning Mechanisms of LLMs via Circuit Analysis, 2025,
+  arXiv:2502.11812. Edges are those of query, key and value inputs, not merged by head.
+
+Documents are a sample, and circuits of two samples differ while the model stays the same. So the
+rule is: two checkpoints' circuits, each of all documents, are said to *differ* if their Jaccard
+distance exceeds what 95 % of the pairs of resamples of one checkpoint have, for both of them
+(`bound`, the larger one). A pair of resamples is about as far apart as two experiments on fresh
+documents; a little less where scores are mostly noise, for resamples take the sample's mean for
+the truth. Checkpoints scored on the same documents share part of the noise, which makes the rule
+the safer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.selection import Selection, by_kind, by_layer, circuit_nodes, top_n
+from sumcirc.circuits.stability import (
+    chance_jaccard,
+    choose,
+    edge_scores,
+    jaccard,
+    pair_jaccards,
+    resampled_means,
+)
+from sumcirc.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Circuits of all checkpoints beside circuits of others, one each; arrays are [checkpoints].
+
+    Attributes:
+        jaccard: of the circuits of all documents; NaN where there is no other one.
+        low, high: bounds that 95 % of the resamples lie within, where both circuits are of the
+            same resample. Resampling adds noise to both, so they tend to lie below `jaccard`, and
+            may leave it out. NaN where the checkpoints' documents differ in number.
+        chance: what random sets of these sizes would have.
+        bound: Jaccard distance that counts as noise, see above.
+        differs: 1 - jaccard > bound.
+    """
+
+    jaccard: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    chance: NDArray[np.float64]
+    bound: NDArray[np.float64]
+    differs: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """Edges, or nodes, of the circuit from checkpoint to checkpoint; arrays are [checkpoints].
+
+    Attributes:
+        size: members of the set.
+        to_first, to_previous, to_last: overlap with other checkpoints.
+        within: mean Jaccard index between two resamples of the checkpoint itself: what an overlap
+            would be if nothing had changed.
+        changed: |S_t-1 xor S_t|; 0 for the first.
+        change_rate: the same in percent of |S_0|; NaN if S_0 is empty.
+        total_change_rate: sum over all steps, in percent.
+    """
+
+    size: NDArray[np.int64]
+    to_first: Comparison
+    to_previous: Comparison
+    to_last: Comparison
+    within: NDArray[np.float64]
+    changed: NDArray[np.int64]
+    change_rate: NDArray[np.float64]
+    total_change_rate: float
+
+
+@dataclass(frozen=True, eq=False)
+class Transition:
+    """Where edges came and went from one checkpoint to the next.
+
+    Matrices are as `selection.by_layer` [1 + layers, layers + 1] and `selection.by_kind` [3, 5]
+    have them, by source and destination.
+
+    Attributes:
+        step, next_step: of the two checkpoints.
+        added_by_layer, removed_by_layer, added_by_kind, removed_by_kind: numbers of edges.
+        noise_by_layer, noise_by_kind: the number of changed edges that 95 % of the pairs of
+            successive resamples stay within, the larger of both checkpoints. A cell with more than
+            that has changed beyond noise; of many such cells, 5 % do by chance.
+    """
+
+    step: int
+    next_step: int
+    added_by_layer: NDArray[np.float64]
+    removed_by_layer: NDArray[np.float64]
+    added_by_kind: NDArray[np.float64]
+    removed_by_kind: NDArray[np.float64]
+    noise_by_layer: NDArray[np.float64]
+    noise_by_kind: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Evolution:
+    """What became of the circuit: `steps` and `circuits` by checkpoint, `transitions` between."""
+
+    steps: list[int]
+    circuits: list[NDArray[np.bool_]]
+    edges: Track
+    nodes: Track
+    transitions: list[Transition]
+
+
+@dataclass(frozen=True, eq=False)
+class _Resampled:
+    """A checkpoint's circuit and those of its resamples."""
+
+    circuit: NDArray[np.bool_]
+    sets: dict[str, NDArray[np.bool_]]  # "edges" and "nodes" of the circuit
+    packed: dict[str, NDArray[np.uint8]]  # of the resamples, [resamples, bytes]
+    within: dict[str, NDArray[np.float64]]  # Jaccard of pairs of resamples
+    noise_by_layer: NDArray[np.float64]
+    noise_by_kind: NDArray[np.float64]
+    documents: int
+
+
+def evolution(
+    checkpoints: Iterable[tuple[int, NDArray[Any]]],
+    graph: Graph,
+    size: int,
+    select: Selection = top_n,
+    pruned: bool = True,
+    resamples: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Evolution:
+    """Follow the circuit over checkpoints.
+
+    Args:
+        checkpoints: step and scores per document [documents, sources, destinations], in the order
+            of training, the base first. Scores are let go of one by one, so they may be read from
+            files as they come. The documents should be the same and in the same order.
+        size: edges to choose at each.
+        select: how, such as `top_n` or `greedy`.
+        pruned: prune what was chosen.
+        resamples: of the documents, 2 or more, the same for all checkpoints.
+        confidence: what the notes above call 95 %.
+
+    Raises:
+        UserError: no checkpoint, steps that don't rise, fewer than 2 documents, a size the graph
+            doesn't have, or a score that isn't finite.
+        ValueError: shape, resamples or confidence can't be.
+    """
+    if resamples < 2 or not 0.0 < confidence < 1.0:
+        raise ValueError(
+            f"resamples={resamples}, confidence={confidence}: need 2 or more, and 0 to 1"
+        )
+    steps, found = [], []
+    for step, scores in checkpoints:
+        if steps and step <= steps[-1]:
+            raise UserError(
+                f"checkpoints: step {step} comes after step {steps[-1]}; give them in the order of"
+                " training, each once"
+            )
+        steps.append(step)
+        found.append(_resample(scores, graph, size, select, pruned, resamples, confidence, seed))
+    if not found:
+        raise UserError("checkpoints: there are none; give scores of the base and of later steps")
+    return Evolution(
+        steps,
+        [one.circuit for one in found],
+        _track(found, "edges", graph.edges, confidence),
+        _track(found, "nodes", graph.nodes, confidence),
+        [
+            _transition(*places, *pair, graph)
+            for places, pair in zip(pairwise(steps), pairwise(found), strict=True)
+        ],
+    )
+
+
+def _resample(
+    scores: NDArray[Any],
+    graph: Graph,
+    size: int,
+    select: Selection,
+    pruned: bool,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> _Resampled:
+    edges = edge_scores(scores, graph)
+
+    def circuit_of(means: NDArray[np.float64]) -> NDArray[np.bool_]:
+        matrix = np.zeros(graph.exists.shape)
+        matrix[graph.exists] = means
+        return choose(matrix, graph, size, select, pruned)
+
+    packed: dict[str, list[NDArray[np.uint8]]] = {"edges": [], "nodes": []}
+    by_layers, by_kinds, last = [], [], None
+    for means in resampled_means(edges, resamples, seed):
+        kept = circuit_of(means)
+        for name, members in _sets(kept, graph).items():
+            packed[name].append(np.packbits(members))
+        if last is not None:
+            by_layers.append(by_layer(kept ^ last, graph))
+            by_kinds.append(by_kind(kept ^ last, graph))
+        last = kept
+    circuit = circuit_of(edges.astype(np.float64).mean(axis=0))
+    arrays = {name: np.array(rows) for name, rows in packed.items()}
+    return _Resampled(
+        circuit,
+        _sets(circuit, graph),
+        arrays,
+        {name: pair_jaccards(rows, rows.shape[1] * 8)[0] for name, rows in arrays.items()},
+        np.quantile(by_layers, confidence, axis=0),
+        np.quantile(by_kinds, confidence, axis=0),
+        len(edges),
+    )
+
+
+def _sets(kept: NDArray[np.bool_], graph: Graph) -> dict[str, NDArray[np.bool_]]:
+    return {"edges": kept[graph.exists], "nodes": circuit_nodes(kept, graph)}
+
+
+def _track(found: list[_Resampled], name: str, members: int, confidence: float) -> Track:
+    sets = [one.sets[name] for one in found]
+    changed = [0, *(int((one ^ two).sum()) for one, two in pairwise(sets))]
+    first = int(sets[0].sum())
+    rate = np.array(changed) * 100 / first if first else np.full(len(sets), np.nan)
+    last = len(found) - 1
+    return Track(
+        np.array([one.sum() for one in sets]),
+        _compare(found, [0] * len(found), name, members, confidence),
+        _compare(found, list(range(-1, last)), name, members, confidence),
+        _compare(found, [last] * len(found), name, members, confidence),
+        np.array([one.within[name].mean() for one in found]),
+        np.array(changed),
+        rate,
+        float(rate.sum()),
+    )
+
+
+def _compare(
+    found: list[_Resampled], others: list[int], name: str, members: int, confidence: float
+) -> Comparison:
+    """Compare each checkpoint with another one; -1 stands for none."""
+    columns = np.full((5, len(found)), np.nan)
+    tails = (1 - confidence) / 2, (1 + confidence) / 2
+    for i, place in enumerate(others):
+        if place < 0:
+            continue
+        one, other = found[i], found[place]
+        first, second = one.sets[name], other.sets[name]
+        columns[0, i] = jaccard(first, second)
+        if one.documents == other.documents:
+            columns[1:3, i] = np.quantile(_paired(one.packed[name], other.packed[name]), tails)
+        columns[3, i] = chance_jaccard(first.sum(), second.sum(), members)
+        columns[4, i] = max(
+            1 - float(np.quantile(each.within[name], 1 - confidence)) for each in (one, other)
+        )
+    # quantiles interpolate: a distance equal to the bound may come out beyond it by rounding
+    value, low, high, chance, bound = columns
+    return Comparison(value, low, high, chance, bound, 1 - value > bound + 1e-12)
+
+
+def _paired(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Jaccard index of both circuits of each resample."""
+    shared = np.bitwise_count(first & second).sum(axis=1)
+    either = np.bitwise_count(first | second).sum(axis=1)
+    return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
+
+
+def _transition(
+    step: int, next_step: int, one: _Resampled, two: _Resampled, graph: Graph
+) -> Transition:
+    added, removed = two.circuit & ~one.circuit, one.circuit & ~two.circuit
+    return Transition(
+        step,
+        next_step,
+        by_layer(added, graph),
+        by_layer(removed, graph),
+        by_kind(added, graph),
+        by_kind(removed, graph),
+        np.maximum(one.noise_by_layer, two.noise_by_layer),
+        np.maximum(one.noise_by_kind, two.noise_by_kind),
+    )

@@ -1,0 +1,289 @@
+"""How much of a circuit hangs on the documents it was found on: the bootstrap over documents.
+
+From n documents draw n with replacement, average their edge scores, choose the circuit; repeat B
+times. The difference of two resamples' means has about the variance of the difference between two
+fresh samples of n documents, so two resamples' circuits have about as much in common as those of
+two experiments (somewhat more where scores are mostly noise). Source: B. Efron and R. Tibshirani,
+An Introduction to the Bootstrap (1993), chapter 6; for circuits, selection frequency after
+N. Meinshausen and P. Buehlmann, Stability selection (2010).
+
+Overlap of two edge sets is stated as Jaccard index |A and B| / |A or B| beside its value by chance:
+two random sets of a share p of all edges have about p^2 / (2p - p^2) = p / (2 - p).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.selection import Selection, prune, top_n
+from sumcirc.errors import UserError
+from sumcirc.statistics import Interval, bootstrap_means
+
+_CHUNK = 1 << 21  # float64 values held at once: 16 MB
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two circuits have in common.
+
+    Attributes:
+        shared: edges in both.
+        sizes: edges of each.
+        jaccard: shared edges / edges in either; 1 for two empty circuits.
+        chance: Jaccard of two random edge sets of these sizes (of expected counts).
+        p_value: probability that two random edge sets of these sizes share as many or more
+            (hypergeometric). Edges drawn at random are no circuits: a small value says little.
+    """
+
+    shared: int
+    sizes: tuple[int, int]
+    jaccard: float
+    chance: float
+    p_value: float
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """What resampling the documents does to scores and circuit.
+
+    Attributes:
+        size: edges asked for.
+        mean, low, high: score of each edge over documents with its interval,
+            [sources, destinations]; 0 where there is no edge.
+        same_sign: share of resamples in which an edge's score has the sign it has in the mean,
+            [sources, destinations].
+        circuit: of the mean scores, [sources, destinations].
+        frequency: share of resamples whose circuit has an edge, [sources, destinations].
+        jaccard: between circuits of two resamples: mean over all pairs; `low` and `high` bound the
+            given share of the pairs.
+        chance: mean of the Jaccard index that sets of the pairs' sizes would have by chance.
+        spearman: rank correlation of all signed edge scores between one resample and the next:
+            mean and bounds as for `jaccard`.
+    """
+
+    size: int
+    mean: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    same_sign: NDArray[np.float64]
+    circuit: NDArray[np.bool_]
+    frequency: NDArray[np.float64]
+    jaccard: Interval
+    chance: float
+    spearman: Interval
+
+
+def stability(
+    scores: NDArray[Any],
+    graph: Graph,
+    size: int,
+    select: Selection = top_n,
+    pruned: bool = True,
+    resamples: int = 200,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Stability:
+    """Resample documents and see what stays of scores and circuit.
+
+    Means of resamples are formed some tens of megabytes at a time; a circuit takes a bit an edge.
+
+    Args:
+        scores: per document, [documents, sources, destinations].
+        size: edges to choose.
+        select: how, such as `top_n` or `greedy`.
+        pruned: prune what was chosen.
+        resamples: how many, 2 or more.
+        seed: draws depend on it and the number of documents alone.
+
+    Raises:
+        UserError: fewer than 2 documents, a size the graph doesn't have, or a score isn't finite.
+        ValueError: shape, resamples or confidence can't be.
+    """
+    edges = edge_scores(scores, graph)
+    if resamples < 2:
+        raise ValueError(f"resamples={resamples}: must be at least 2 to compare them")
+    mean, low, high = _intervals(edges, resamples, confidence, seed)
+    signs = np.sign(mean)
+    count, agreeing = np.zeros(graph.edges), np.zeros(graph.edges)
+    correlations: list[float] = []
+    circuits, last = [], None
+    for resample in resampled_means(edges, resamples, seed):
+        kept = choose(_matrix(resample, graph), graph, size, select, pruned)[graph.exists]
+        circuits.append(np.packbits(kept))
+        count += kept
+        agreeing += np.sign(resample) == signs
+        ranks = _standard_ranks(resample)
+        if last is not None:
+            correlations.append(float(ranks @ last))
+        last = ranks
+    values, chances = pair_jaccards(np.array(circuits), graph.edges)
+    tail = (1 - confidence) / 2
+    return Stability(
+        size,
+        _matrix(mean, graph),
+        _matrix(low, graph),
+        _matrix(high, graph),
+        _matrix(agreeing / resamples, graph),
+        choose(_matrix(mean, graph), graph, size, select, pruned),
+        _matrix(count / resamples, graph),
+        _spread(values, tail, len(edges)),
+        float(chances.mean()),
+        _spread(np.array(correlations), tail, len(edges)),
+    )
+
+
+def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_], graph: Graph) -> Overlap:
+    """Compare two circuits of one graph, [sources, destinations] each."""
+    from scipy.stats import hypergeom
+
+    for kept in (first, second):
+        if kept.shape != graph.exists.shape:
+            raise ValueError(f"expected the graph's shape {graph.exists.shape}, got {kept.shape}")
+    one, two = first & graph.exists, second & graph.exists
+    shared, sizes = int((one & two).sum()), (int(one.sum()), int(two.sum()))
+    return Overlap(
+        shared,
+        sizes,
+        jaccard(one, two),
+        float(chance_jaccard(*sizes, graph.edges)),
+        float(hypergeom.sf(shared - 1, graph.edges, *sizes)),
+    )
+
+
+def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """|A and B| / |A or B| of two sets given as bool arrays; 1 for two empty ones."""
+    either = int((first | second).sum())
+    return int((first & second).sum()) / either if either else 1.0
+
+
+def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
+    """Jaccard index of expected counts of two random sets of `first` and `second` out of `edges`.
+
+    For equal sizes, a share p of all edges, it is p / (2 - p). Numbers or arrays.
+    """
+    shared = np.asarray(first, dtype=np.float64) * second / edges
+    either = first + second - shared
+    return np.where(either > 0, shared / np.maximum(either, 1e-300), 1.0)
+
+
+# ---- parts that `circuits.evolution` needs as well
+
+
+def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
+    """Scores of the edges alone, [documents, edges] row by row, in the type given.
+
+    Raises:
+        UserError: fewer than 2 documents, or an edge's score isn't finite.
+        ValueError: the shape is not [documents, sources, destinations].
+    """
+    if scores.ndim != 3 or scores.shape[1:] != graph.exists.shape:
+        raise ValueError(
+            f"expected [documents, {graph.exists.shape[0]}, {graph.exists.shape[1]}],"
+            f" got {list(scores.shape)}"
+        )
+    if len(scores) < 2:
+        raise UserError(
+            f"{len(scores)} document{'s' * (len(scores) != 1)} can't be resampled:"
+            " score the circuit on 2 or more"
+        )
+    edges = scores[:, graph.exists]
+    bad = [i for i, row in enumerate(edges) if not np.isfinite(row).all()]
+    if bad:
+        raise UserError(
+            f"edge scores of document {bad[0]} (of {len(edges)}, from 0) are NaN or infinite:"
+            " score the circuit again in float32"
+        )
+    return edges
+
+
+def resampled_means(
+    edges: NDArray[Any], resamples: int, seed: int
+) -> Iterator[NDArray[np.float64]]:
+    """Mean scores of one resample after the other, [edges] each.
+
+    For equal `seed` and number of documents the resamples are of the same documents, so that
+    checkpoints scored on the same documents can be compared resample by resample.
+    """
+    documents, count = edges.shape
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(documents, np.full(documents, 1 / documents), resamples) / documents
+    block = max(1, _CHUNK // 2 // count)
+    part = max(1, _CHUNK // 2 // documents)
+    for first in range(0, resamples, block):
+        drawn = weights[first : first + block]
+        means = np.empty((len(drawn), count))
+        for begin in range(0, count, part):
+            piece = slice(begin, begin + part)
+            means[:, piece] = drawn @ edges[:, piece].astype(np.float64)
+        yield from means
+
+
+def choose(
+    scores: NDArray[Any], graph: Graph, size: int, select: Selection, pruned: bool
+) -> NDArray[np.bool_]:
+    """A circuit from mean scores [sources, destinations]."""
+    kept = select(scores, graph, size)
+    return prune(kept, graph) if pruned else kept
+
+
+def pair_jaccards(
+    packed: NDArray[np.uint8], members: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Jaccard index of all pairs of sets, and what sets of their sizes would have by chance.
+
+    Args:
+        packed: [sets, bytes] by `np.packbits`.
+        members: of a set that holds all.
+
+    Returns:
+        [pairs] each: 0 and 1, 0 and 2, ...
+    """
+    count = len(packed)
+    shared = np.zeros((count, count))
+    width = max(1, _CHUNK // count // 8)
+    for first in range(0, packed.shape[1], width):
+        bits = np.unpackbits(packed[:, first : first + width], axis=1).astype(np.float32)
+        shared += bits @ bits.T  # whole numbers below 2^24: exact
+    sizes = np.diag(shared)
+    one, two = np.triu_indices(count, 1)
+    either = sizes[one] + sizes[two] - shared[one, two]
+    values = np.where(either > 0, shared[one, two] / np.maximum(either, 1), 1.0)
+    return values, chance_jaccard(sizes[one], sizes[two], members)
+
+
+def _intervals(
+    edges: NDArray[Any], resamples: int, confidence: float, seed: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Mean, low and high of every edge."""
+    part = max(1, _CHUNK // 2 // len(edges))
+    pieces = [
+        bootstrap_means(edges[:, begin : begin + part].T, resamples, confidence, seed)
+        for begin in range(0, edges.shape[1], part)
+    ]
+    return tuple(np.concatenate(column) for column in zip(*pieces, strict=True))
+
+
+def _matrix(values: NDArray[np.float64], graph: Graph) -> NDArray[np.float64]:
+    matrix = np.zeros(graph.exists.shape)
+    matrix[graph.exists] = values
+    return matrix
+
+
+def _standard_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks, centred and of length 1: the product of two is Spearman's correlation."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values) - (len(values) + 1) / 2
+    length = np.linalg.norm(ranks)
+    return ranks / length if length > 0 else np.full(len(values), np.nan)
+
+
+def _spread(values: NDArray[np.float64], tail: float, documents: int) -> Interval:
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high), documents)

@@ -1,0 +1,292 @@
+"""`sumcirc circuit`: the edges that carry the summary, how faithful and how stable they are.
+
+For any model: the built-in one, a hub id or folder, or `checkpoint=` a run directory or adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.errors import UserError
+from sumcirc.schema import CircuitConfig, Corruption, Source
+
+if TYPE_CHECKING:
+    from sumcirc.circuits.finding import Found
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.tracking.run_directory import RunDirectory
+
+DRAWN_EDGES = 150  # of the picture; more can't be read
+LISTED_EDGES = 15  # of the table
+
+
+def check(config: CircuitConfig) -> None:
+    """Refuse what would fail later.
+
+    Raises:
+        UserError: one line that names the setting, the value and the remedy.
+    """
+    from sumcirc.data.documents import check_files
+    from sumcirc.modeling.anatomy import anatomy
+    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.tracking.checkpoint_source import weights_of
+    from sumcirc.training import check_accelerator
+
+    if config.circuit.corruption is Corruption.twin and config.data.source is not Source.wire:
+        raise UserError(
+            f"circuit.corruption=twin: is for data=wire, whose facts are known, not for"
+            f" data={config.data.name}; use circuit.corruption=replace"
+        )
+    check_accelerator(config.trainer)
+    check_files(config.data, ("test",))
+    check_model(config.model)
+    anatomy(read_model_config(config.model))
+    if config.checkpoint:
+        weights_of(config.checkpoint)
+
+
+def run(config: CircuitConfig, folder: Path) -> None:
+    """Find the circuit into the run directory `folder`."""
+    from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import plain, running
+
+    directory = RunDirectory.create(folder, "circuit", plain(config))
+    with running(directory):
+        check(config)
+        _circuit(config, directory)
+
+
+def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
+    from sumcirc.circuits.finding import find_circuit
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.modeling.anatomy import context_length
+    from sumcirc.modeling.loading import load_tokenizer
+    from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.progress import counted
+    from sumcirc.tracking.session import Clock, plain
+    from sumcirc.tracking.wandb import log_circuit, wandb_run
+    from sumcirc.training import device, set_threads
+
+    clock = Clock()
+    set_threads(config.trainer)
+    model: Any = load_checkpoint(config)
+    tokenizer = load_tokenizer(config.model)
+    encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
+    with clock.phase("pairs"):
+        pairs, dropped = _pairs(config, encoder)
+    options = config.circuit
+    with (
+        wandb_run(
+            config.logger,
+            directory.path,
+            name=config.run.name,
+            group=config.sweep.name,
+            job_type="circuit",
+            tags=[config.model.name, config.data.name],
+            settings=plain(config),
+            run_id=directory.status()["wandb_id"],
+        ) as wandb_logger,
+        clock.phase("circuit"),
+    ):
+        model.to(device(config.trainer))
+        with (
+            counted(f"attribute by {options.method.value}", len(pairs)) as attributed,
+            counted("judge circuits", 2) as judged,
+        ):
+            found = find_circuit(model, pairs, options, attributed, judged)
+        summary = _summary(config, found, dropped)
+        _write(directory, config, found, summary)
+        if wandb_logger is not None:
+            log_circuit(wandb_logger, summary, directory.circuits, directory.figures)
+    _print(found, summary, directory)
+
+
+def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Any], dict[str, int]]:
+    from sumcirc.circuits.pairing import make_pairs
+    from sumcirc.data.documents import Document, read_corpus
+    from sumcirc.summaries.baselines import oracle_spans
+
+    options, evaluation = config.circuit, config.evaluation
+    corruption = options.corruption
+    if corruption is Corruption.auto:
+        wire = config.data.source is Source.wire
+        corruption = Corruption.twin if wire else Corruption.replace
+
+    def salient(item: Document) -> list[tuple[int, int]]:
+        return oracle_spans(
+            item.document, item.references, evaluation.sentences, evaluation.min_sentence_words
+        )
+
+    documents = read_corpus(config.data, "test").documents
+    return make_pairs(
+        encoder, documents, corruption.value, options.documents, salient, config.data.seed
+    )
+
+
+def _summary(config: CircuitConfig, found: Found, dropped: dict[str, int]) -> dict[str, Any]:
+    from sumcirc.circuits.pairing import SPANS
+
+    options, graph = config.circuit, found.scores.graph
+    summary: dict[str, Any] = {
+        "model": config.model.name,
+        "method": options.method.value,
+        "metric": options.metric.value,
+        "pairs": len(found.scores.ids),
+        "pairs_dropped": dropped,
+        "pairs_unchanged": found.unchanged,
+        "nodes": graph.nodes,
+        "edges": graph.edges,
+        "circuit_edges": int(found.circuit.sum()),
+        "cpr": asdict(found.signed.cpr),
+        "cmd": asdict(found.absolute.cmd),
+    }
+    if found.stability is not None:
+        summary["jaccard"] = asdict(found.stability.jaccard)
+        summary["jaccard_chance"] = float(found.stability.chance)
+        summary["spearman"] = asdict(found.stability.spearman)
+    if found.scores.spans is not None:
+        sizes = found.scores.spans.mean(0).abs().sum((1, 2))
+        shares = sizes / sizes.sum()
+        summary["score_share_by_span"] = dict(zip(SPANS, map(float, shares), strict=False))
+    return summary
+
+
+def _write(
+    directory: RunDirectory, config: CircuitConfig, found: Found, summary: dict[str, Any]
+) -> None:
+    import numpy as np
+
+    from sumcirc.circuits.exchange import write_circuit
+    from sumcirc.circuits.selection import by_node
+    from sumcirc.circuits.storage import DocumentScores
+    from sumcirc.figures.circuit_curves import draw_faithfulness
+    from sumcirc.figures.circuits import draw_circuit, draw_node_scores
+    from sumcirc.files import write_json
+
+    options, scores = config.circuit, found.scores
+    graph, mean = scores.graph, found.mean
+    stored = DocumentScores(
+        graph,
+        scores.documents.float().numpy(),
+        scores.ids,
+        options.method.value,
+        options.metric.value,
+        options.steps,
+        0,
+    )
+    stored.save(directory.circuits / "scores.safetensors")
+    write_circuit(directory.circuits / "circuit.json", mean, found.circuit, graph)
+    curves = {"absolute": found.absolute.as_json(), "signed": found.signed.as_json()}
+    write_json(directory.circuits / "faithfulness.json", _without_nan(curves))
+    write_json(directory.summary_file, _without_nan(summary))
+    shape = graph.shape
+    unit = "logits" if options.metric.value == "logit_difference" else "nats"
+    edges = _largest(found, DRAWN_EDGES)
+    if edges:
+        draw_circuit(
+            edges,
+            directory.figures / "circuit.png",
+            shape.layers,
+            shape.heads,
+            f"{config.model.name}, {options.method.value}",
+            unit,
+            shape.group if not graph.expand_groups else 1,
+        )
+    outgoing, _ = by_node(mean, graph)
+    heads = np.array([outgoing[graph.attention_sources(i)] for i in range(shape.layers)])
+    mlps = [float(outgoing[graph.mlp_source(i)]) for i in range(shape.layers)]
+    label = f"sum of |score| of outgoing edges ({unit})"
+    draw_node_scores(heads, directory.figures / "node_scores.png", label, mlps)
+    draw_faithfulness(_drawn_curves(found), directory.figures / "faithfulness.png", graph.edges)
+
+
+def _largest(found: Found, count: int) -> list[tuple[str, str, float]]:
+    """The circuit's edges of largest |score|, largest first."""
+    import numpy as np
+
+    mean, graph = found.mean, found.scores.graph
+    rows, columns = np.nonzero(found.circuit)
+    values = mean[rows, columns]
+    order = np.argsort(-np.abs(values), kind="stable")[:count]
+    return [
+        (graph.sources[rows[i]], graph.destinations[columns[i]], float(values[i])) for i in order
+    ]
+
+
+def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
+    """Faithfulness over edges of both rankings, and of random circuits (mean over seeds)."""
+    import numpy as np
+
+    curves: dict[str, dict[str, list[float]]] = {}
+    for name, one in (("by |score|", found.absolute), ("by score", found.signed)):
+        points = [point for point in one.points if point.edges]
+        curves[name] = {
+            "size": [point.edges for point in points],
+            "mean": [point.faithfulness.mean for point in points],
+            "low": [point.faithfulness.low for point in points],
+            "high": [point.faithfulness.high for point in points],
+        }
+    series = found.absolute.random
+    kept = [i for i in range(len(series[0])) if all(points[i].edges for points in series)]
+    values = np.array([[points[i].faithfulness.mean for i in kept] for points in series])
+    curves["random"] = {
+        "size": [float(np.mean([points[i].edges for points in series])) for i in kept],
+        "mean": values.mean(0).tolist(),
+        "low": values.min(0).tolist(),
+        "high": values.max(0).tolist(),
+    }
+    return {name: one for name, one in curves.items() if one["size"]}
+
+
+def _without_nan(value: Any) -> Any:
+    """Plain JSON: what is not a number becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(part) for part in value]
+    if isinstance(value, float) and value != value:
+        return None
+    return value
+
+
+def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title="faithfulness (1: the whole model, 0: all edges patched)")
+    for name in ("edges", "share", "by |score|", "random", "KL in nats"):
+        table.add_column(name, justify="right")
+    for i, point in enumerate(found.absolute.points):
+        f = point.faithfulness
+        control = [points[i].faithfulness.mean for points in found.absolute.random]
+        table.add_row(
+            str(point.edges),
+            f"{100 * (point.fraction or 0):g} %",
+            f"{f.mean:.2f} [{f.low:.2f}, {f.high:.2f}]",
+            f"{sum(control) / len(control):.2f}",
+            f"{point.kl.mean:.3f}",
+        )
+    console.print(table)
+    edges = Table(title=f"largest of {summary['circuit_edges']} edges in the circuit")
+    edges.add_column("edge")
+    edges.add_column("score", justify="right")
+    for source, destination, score in _largest(found, LISTED_EDGES):
+        edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
+    console.print(edges, markup=False)
+    for name in ("cpr", "cmd"):
+        area = summary[name]["value"]
+        control = [one["mean"] for one in summary[name]["random"]]
+        print(
+            f"{name.upper()} {area['mean']:.3f} [{area['low']:.3f}, {area['high']:.3f}],"
+            f" random {sum(control) / len(control):.3f}"
+        )
+    if "jaccard" in summary:
+        one = summary["jaccard"]
+        print(
+            f"Jaccard between resamples of the documents {one['mean']:.2f}"
+            f" [{one['low']:.2f}, {one['high']:.2f}], by chance {summary['jaccard_chance']:.3f}"
+        )
+    print(f"run directory: {directory.path}")
+    print(f"figures: {directory.figures}")

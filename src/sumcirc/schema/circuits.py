@@ -1,0 +1,79 @@
+"""How a circuit is found and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sumcirc.schema.require import require
+
+
+class Method(Enum):
+    """Attribution of a metric to edges."""
+
+    eap = "eap"
+    eap_ig_inputs = "eap-ig-inputs"
+    clean_corrupted = "clean-corrupted"
+    eap_ig_activations = "eap-ig-activations"
+    relp = "relp"
+    exact = "exact"
+    random = "random"
+
+
+class Rule(Enum):
+    """Where interpolation steps lie between the corrupted and the clean input."""
+
+    left = "left"  # with the corrupted end
+    right = "right"  # with the clean end
+    midpoint = "midpoint"
+    gauss_legendre = "gauss-legendre"
+
+
+class CircuitMetric(Enum):
+    """What the circuit is to explain, read where the summary is predicted."""
+
+    kl = "kl"  # KL(clean || patched) of next tokens
+    surprise = "surprise"  # -log p of the reference summary
+    logit_difference = "logit_difference"  # right token less the twin's, where a fact is told
+
+
+class Corruption(Enum):
+    """What a document is contrasted with."""
+
+    auto = "auto"  # twin on the built-in wire, else replace
+    twin = "twin"  # the same article with other key facts (data=wire)
+    replace = "replace"  # salient sentences replaced by text of other documents
+    control = "control"  # as much text that is not salient replaced
+
+
+# MIB's shares of edges (2504.13151)
+SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+@dataclass
+class CircuitOptions:
+    """The section `circuit`."""
+
+    method: Method = Method.eap_ig_inputs
+    steps: int = 5  # interpolation steps
+    rule: Rule = Rule.midpoint
+    metric: CircuitMetric = CircuitMetric.kl
+    corruption: Corruption = Corruption.auto
+    documents: int = 32  # pairs, of data.test
+    batch_size: int = 4
+    size: float = 0.05  # share of all edges in the circuit that is written and drawn
+    sizes: list[float] = field(default_factory=lambda: list(SIZES))  # of the faithfulness curve
+    random_circuits: int = 3  # of each size, for comparison
+    resamples: int = 200  # of the documents, for stability
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "documents", "batch_size", "random_circuits", "resamples"):
+            value = getattr(self, name)
+            require(value > 0, f"circuit.{name}={value}: must be 1 or more")
+        require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
+        require(
+            bool(self.sizes)
+            and all(0 < size <= 1 for size in self.sizes)
+            and self.sizes == sorted(set(self.sizes)),
+            f"circuit.sizes={self.sizes}: must be rising shares between 0 and 1",
+        )

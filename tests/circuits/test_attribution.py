@@ -1,0 +1,524 @@
+"""Edge scores against the reference's, against autograd, and against what must not matter."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers.pytorch_utils import Conv1D
+
+from sumcirc.circuits import accumulation
+from sumcirc.circuits.accumulation import Weights, differences
+from sumcirc.circuits.attribution import METHODS, Scores, attribute
+from sumcirc.circuits.batching import Reader, batches
+from sumcirc.circuits.exact import patched_values
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, ReferenceSurprise
+from sumcirc.circuits.pairs import TokenPairs
+from sumcirc.circuits.passes import Tracer, still
+from sumcirc.errors import UserError
+from sumcirc.modeling.anatomy import FAMILIES
+from sumcirc.modeling.parts import Parts
+from tests.circuits.attribution_cases import (
+    Oracle,
+    reference_metric,
+    reference_model,
+    reference_pairs,
+    reference_scores,
+)
+from tests.support.small_models import VOCABULARY, WITH_GROUPS, small_model
+
+GPT2, LLAMA = reference_scores("small_gpt2"), reference_scores("small_llama")
+STORED = [key.split("/")[1:3] for key in GPT2 if key.startswith("scores/")]
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+# ---- the reference implementation
+
+
+@pytest.mark.parametrize(("method", "metric"), STORED)
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["f64", "f32"]
+)
+def test_equals_the_reference(method: str, metric: str, dtype: torch.dtype, close: float) -> None:
+    pairs = reference_pairs(GPT2)
+    found = attribute(
+        reference_model("small_gpt2", dtype),
+        pairs,
+        reference_metric(GPT2, metric),
+        method=method.removesuffix("-right").lower(),
+        rule="right" if method.endswith("-right") else "left",
+        batch_size=64 if method == "exact" else 4,
+    )
+    # the reference divides the mean over a batch by the items once more, but not in `exact`
+    times = 1 if method == "exact" else len(pairs)
+    stored = torch.from_numpy(GPT2[f"scores/{method}/{metric}/f64"]) * times
+    assert found.documents.dtype == dtype
+    assert found.graph.sources == GPT2["src_nodes"].tolist()
+    assert relative(found.mean.double(), stored) < close
+    assert (found.documents[:, torch.from_numpy(~GPT2["real_edge_mask"])] == 0).all()
+
+
+@pytest.mark.parametrize(("method", "metric"), [("EAP-IG-inputs", "kl_all"), ("EAP", "logit_diff")])
+def test_equals_the_reference_with_grouped_queries(method: str, metric: str) -> None:
+    model, pairs = reference_model("small_llama"), reference_pairs(LLAMA)
+    graph = Graph(Parts(model).shape, expand_groups=True)
+    found = attribute(
+        model, pairs, reference_metric(LLAMA, metric), method=method.lower(), graph=graph
+    )
+    assert graph.edges == 262
+    stored = torch.from_numpy(LLAMA[f"scores/{method}/{metric}/f64"]) * len(pairs)
+    assert relative(found.mean, stored) < 1e-4
+    assert model.model.layers[0].self_attn.num_key_value_groups == 2
+
+
+def test_a_group_has_the_sum_of_its_query_heads() -> None:
+    model, pairs = reference_model("small_llama"), reference_pairs(LLAMA)
+    metric, shape = reference_metric(LLAMA, "kl_all"), Parts(model).shape
+    grouped = attribute(model, pairs, metric)
+    each = attribute(model, pairs, metric, graph=Graph(shape, expand_groups=True))
+    for layer in range(shape.layers):
+        for columns in ("key_columns", "value_columns"):
+            one = grouped.documents[..., getattr(grouped.graph, columns)(layer)]
+            other = each.documents[..., getattr(each.graph, columns)(layer)]
+            assert relative(other.unflatten(-1, (-1, shape.group)).sum(-1), one) < 1e-5
+
+
+@pytest.mark.parametrize("method", ["clean-corrupted", "eap-ig-activations"])
+@pytest.mark.parametrize("metric", ["kl_all", "logit_diff"])
+def test_equals_the_definition_with_a_copy_of_the_stream_per_destination(
+    method: str, metric: str
+) -> None:
+    model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
+    losses = reference_metric(GPT2, metric)
+    found = attribute(model, pairs, losses, method=method, steps=3)
+    oracle = Oracle(model)
+    for item in (0, 3):
+        expected = oracle.scores(pairs, losses, item, method)
+        expected *= torch.from_numpy(found.graph.exists)
+        assert relative(found.documents[item], expected) < 1e-9
+
+
+# ---- every family, with and without adapters
+
+
+def family_model(form: str) -> Any:
+    """Random in every parameter, in float64."""
+    family, *rest = form.split(" ", 1)
+    changes = {"use_parallel_residual": False} if rest == ["sequential"] else {}
+    model = small_model(family, layers=3, **changes).double()
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(3)
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(0.1 * noise)
+    return adapted(model) if rest == ["+ lora"] else model
+
+
+def adapted(model: Any) -> Any:
+    """LoRA on every linear of the blocks, far from its initial zero."""
+    parts = Parts(model)
+    linears = {
+        linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
+    }
+    config = LoraConfig(
+        r=3,
+        lora_dropout=0.3,
+        target_modules=[name for name, module in model.named_modules() if module in linears],
+        fan_in_fan_out=isinstance(parts.blocks[0].attn_out, Conv1D),
+    )
+    found = get_peft_model(model, config)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(4)
+        for name, parameter in found.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return found
+
+
+def some_pairs(left: bool = False) -> TokenPairs:
+    generator = torch.Generator().manual_seed(5)
+    lengths = (9, 5, 7)
+    clean = [torch.randint(1, VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
+    corrupted = [list(one) for one in clean]
+    for one in corrupted:
+        one[1], one[3] = (one[1] + 7) % VOCABULARY, (one[3] + 100) % VOCABULARY
+    kinds = [[0] + [1] * (n - 3) + [-1, 0] for n in lengths]
+    return TokenPairs.from_tokens(clean, corrupted, ["one", "two", "three"], kinds, left=left)
+
+
+def difference_metric(pairs: TokenPairs) -> Metric:
+    return LogitDifference(pairs.last(), torch.tensor([3, 4, 5]), torch.tensor([6, 7, 8]))
+
+
+FORMS = [*FAMILIES, "gpt_neox sequential", "gpt2 + lora", "qwen3 + lora", "gpt_neox + lora"]
+
+
+@pytest.mark.parametrize(
+    ("form", "expand"),
+    [*((form, False) for form in FORMS), *((form, True) for form in WITH_GROUPS)],
+)
+def test_eap_is_the_derivative_of_patching_each_edge(form: str, expand: bool) -> None:
+    """Patching runs the norm and the projection as they are: no closed form is shared."""
+    model, pairs = family_model(form), some_pairs()
+    metric = difference_metric(pairs)
+    parts = Parts(model)
+    graph = Graph(parts.shape, expand)
+    found = attribute(model, pairs, metric, method="eap", graph=graph)
+    tracer = Tracer(parts, graph)
+    reader = Reader(tracer, metric, pairs)
+    rows, columns = np.nonzero(graph.exists)
+    chosen = np.random.default_rng(0).permutation(len(rows))[:60]
+    with still(model), tracer.watching():
+        weights = Weights(parts, graph, torch.float64)
+        for batch in batches(parts, pairs, 1, False):
+            clean, _ = reader.clean(batch)
+            corrupted, _ = reader.look(batch, batch.corrupted)
+            change = batch.corrupted - batch.clean
+            written = differences(weights, change, clean, corrupted, batch.mask)
+            size = torch.zeros(len(chosen), dtype=torch.float64, requires_grad=True)
+            added = size[:, None, None] * written[rows[chosen], 0]
+            here = torch.from_numpy(columns[chosen])
+            values = patched_values(reader, weights, batch, here, added, None)
+            (slopes,) = torch.autograd.grad(values.sum(), size)
+            scores = found.documents[int(batch.items)][rows[chosen], columns[chosen]]
+            close = 1e-9 if form.split()[0] in ("gpt2", "gpt_neox") else 1e-4
+            # transformers keeps RMSNorm and rotary embeddings in float32
+            assert relative(scores, slopes) < max(close, 1e-6 if "neox" in form else 0)
+            assert float(slopes.abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("form", "method"),
+    [
+        *((f"{family} + lora", "eap-ig-inputs") for family in ("gpt2", "qwen3", "gpt_neox")),
+        *(("gpt2 + lora", method) for method in ("relp", "exact")),
+    ],
+)
+def test_an_adapter_counts_as_if_it_were_merged(form: str, method: str) -> None:
+    model, pairs = family_model(form), some_pairs()
+    metric = difference_metric(pairs)
+    attached = attribute(model, pairs, metric, method=method, batch_size=64)
+    with model.disable_adapter():
+        disabled = attribute(model, pairs, metric, method=method, batch_size=64)
+    base = attribute(copy.deepcopy(model).unload(), pairs, metric, method=method, batch_size=64)
+    merged = model.merge_and_unload()
+    expected = attribute(merged, pairs, metric, method=method, batch_size=64)
+    close = 1e-9 if form == "gpt2 + lora" else 1e-5
+    assert relative(attached.documents, expected.documents) < close
+    assert relative(disabled.documents, base.documents) < close
+    assert relative(attached.documents, base.documents) > 0.05
+
+
+# ---- what must not matter
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "random"])
+def test_neither_batch_size_nor_padding_side_matters(method: str) -> None:
+    model = family_model("gpt2")
+
+    def scores(pairs: TokenPairs, size: int) -> Tensor:
+        metric = difference_metric(pairs)
+        return attribute(model, pairs, metric, method=method, steps=2, batch_size=size).documents
+
+    right = scores(some_pairs(), 1)
+    for pairs, size in ((some_pairs(), 3), (some_pairs(left=True), 3), (some_pairs(left=True), 2)):
+        found = scores(pairs, size)
+        assert found.isfinite().all()
+        assert relative(found, right) < 1e-9
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_left_padding_with_rotary_embeddings(family: str) -> None:
+    model = family_model(family)
+    found = [
+        attribute(model, pairs, Divergence(pairs.attention_mask), batch_size=3).documents
+        for pairs in (some_pairs(), some_pairs(left=True))
+    ]
+    assert relative(found[1], found[0]) < 1e-5
+
+
+def test_items_keep_their_places() -> None:
+    model, pairs = family_model("gpt2"), some_pairs()
+    metric = difference_metric(pairs)
+    found = attribute(model, pairs, metric, batch_size=2)
+    assert found.ids == ["one", "two", "three"]
+    for i in range(3):
+        alone = TokenPairs(
+            pairs.clean_ids[[i]], pairs.corrupted_ids[[i]], pairs.attention_mask[[i]], ["x"]
+        )
+        good, bad = torch.tensor([3 + i]), torch.tensor([6 + i])
+        one = attribute(model, alone, LogitDifference(alone.last(), good, bad))
+        assert relative(found.documents[[i]], one.documents) < 1e-9
+    torch.testing.assert_close(found.mean, found.documents.mean(0))
+
+
+def test_spans_add_up() -> None:
+    model, pairs = family_model("qwen3"), some_pairs(left=True)
+    metric = Divergence(pairs.attention_mask)
+    found = attribute(model, pairs, metric, by_span=True)
+    assert pairs.kinds is not None
+    assert found.spans is not None
+    assert found.spans.shape == (3, 2, *found.documents.shape[1:])
+    whole = attribute(model, pairs, metric)
+    assert relative(found.documents, whole.documents) < 1e-6
+    rest = found.documents - found.spans.sum(1)  # of tokens that belong to no span
+    assert float(rest.abs().max()) > 1e-6
+    everywhere = replace(pairs, kinds=torch.where(pairs.kinds < 0, 0, pairs.kinds))
+    full = attribute(model, everywhere, metric, by_span=True)
+    assert full.spans is not None
+    assert relative(full.spans.sum(1), whole.documents) < 1e-6
+
+
+def test_weights_too_large_to_keep_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, pairs = family_model("llama"), some_pairs()
+    graph = Graph(Parts(model).shape, expand_groups=True)
+    metric = difference_metric(pairs)
+    kept = attribute(model, pairs, metric, batch_size=1, graph=graph)
+    monkeypatch.setattr(accumulation, "CACHED", 0)
+    again = attribute(model, pairs, metric, batch_size=1, graph=graph)
+    assert torch.equal(kept.documents, again.documents)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_is_left_as_it_was(method: str) -> None:
+    model = family_model("qwen3 + lora").float()
+    parts = Parts(model)
+    model.train()
+    parts.blocks[1].mlp.eval()
+    modes = [module.training for module in model.modules()]
+    asking = [parameter.requires_grad for parameter in model.parameters()]
+    hooks = [
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
+    ]
+    random = torch.get_rng_state()
+    pairs = some_pairs()
+    graph = Graph(parts.shape, expand_groups=True)
+    done: list[int] = []
+    with torch.inference_mode():  # as within Lightning's validation
+        found = attribute(
+            model,
+            pairs,
+            difference_metric(pairs),
+            method=method,
+            steps=2,
+            graph=graph,
+            batch_size=64,
+            progress=done.append,
+        )
+    assert method == "random" or sum(done) == 3
+    assert found.documents.isfinite().all()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert [parameter.requires_grad for parameter in model.parameters()] == asking
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert parts.blocks[0].attention.num_key_value_groups == 2
+    assert hooks == [
+        len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
+    ]
+
+
+def test_the_model_is_left_as_it_was_when_a_pass_fails() -> None:
+    class Broken(LogitDifference):
+        def by_position(self, *arguments: Any) -> Tensor:
+            raise RuntimeError("broken")
+
+    model, pairs = family_model("llama"), some_pairs()
+    model.train()
+    metric = Broken(pairs.last(), torch.ones(3).long(), torch.ones(3).long())
+    with pytest.raises(RuntimeError, match="broken"):
+        attribute(model, pairs, metric, graph=Graph(Parts(model).shape, True))
+    assert all(module.training for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+    assert model.model.layers[0].self_attn.num_key_value_groups == 2
+
+
+# ---- the methods among themselves
+
+
+def correlation(found: Scores, exact: Tensor) -> float:
+    edges = torch.from_numpy(found.graph.exists)
+    return float(torch.corrcoef(torch.stack([found.mean[edges], exact[edges]]))[0, 1])
+
+
+def test_estimates_agree_with_patching() -> None:
+    model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
+    metric = reference_metric(GPT2, "logit_diff")
+    exact = torch.from_numpy(GPT2["scores/exact/logit_diff/f64"])
+    found = {
+        method: correlation(attribute(model, pairs, metric, method=method), exact)
+        for method in ("eap", "eap-ig-inputs", "clean-corrupted", "relp", "random")
+    }
+    print({method: round(value, 3) for method, value in found.items()})
+    assert found["eap-ig-inputs"] > 0.5
+    assert found["relp"] > 0.3
+    assert abs(found["random"]) < 0.15
+
+
+def test_relevance_rules_keep_values_and_change_gradients() -> None:
+    """Also that query edges keep a score: the pattern is not taken for a constant."""
+    model, pairs = family_model("qwen3"), some_pairs()
+    metric = difference_metric(pairs)
+    relp = attribute(model, pairs, metric, method="relp")
+    eap = attribute(model, pairs, metric, method="eap")
+    assert relative(relp.documents, eap.documents) > 0.05
+    queries = relp.documents[..., relp.graph.query_columns(1)]
+    assert float(queries.abs().max()) > 0
+    logits = relp.graph.destinations.index("logits")
+    assert correlation(relp, eap.mean) > 0.2
+    assert relp.documents[..., logits].abs().max() > 0
+
+
+def test_relevance_flows_to_the_sources_of_the_logits_in_full() -> None:
+    """With every scale constant the logits are linear in their sources: scores are exact there."""
+    model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
+    metric = reference_metric(GPT2, "logit_diff")
+    found = attribute(model, pairs, metric, method="relp").documents[..., -1]
+    with torch.no_grad():
+        for item in (0, 3):
+            real = pairs.attention_mask[item]
+            oracle = Oracle(model)
+            table = oracle.state["wte.weight"]
+            runs = [
+                oracle.run(table[ids[item][real]]) for ids in (pairs.clean_ids, pairs.corrupted_ids)
+            ]
+            stream = runs[0][1]["logits"][-1]
+            good, bad = metric.good[item, 0], metric.bad[item, 0]
+            direction = (table[bad] - table[good]) * oracle.state["ln_f.weight"]
+            for row, name in enumerate(runs[0][0]):
+                change = (runs[1][0][name] - runs[0][0][name])[-1]
+                scale = (stream.var(correction=0) + 1e-5).sqrt()
+                expected = ((change - change.mean()) / scale) @ direction
+                assert float(found[item, row]) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_more_steps_come_closer_and_rules_meet() -> None:
+    model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
+    metric = reference_metric(GPT2, "kl_all")
+    truth = attribute(model, pairs, metric, steps=12, rule="gauss-legendre").mean
+    errors = {
+        (rule, steps): relative(attribute(model, pairs, metric, steps=steps, rule=rule).mean, truth)
+        for rule, steps in (
+            *(("left", 5), ("right", 5), ("midpoint", 5), ("gauss-legendre", 5)),
+            *(("left", 20), ("right", 20)),
+        )
+    }
+    for rule in ("left", "right"):
+        assert errors[rule, 20] < 0.5 * errors[rule, 5]
+    assert errors["midpoint", 5] < errors["left", 5]
+    assert errors["gauss-legendre", 5] < errors["left", 5]
+
+
+def test_random_scores_are_a_seeded_control() -> None:
+    model, pairs = family_model("gpt2"), some_pairs()
+    metric = Divergence(pairs.attention_mask)
+    first, again, other = (
+        attribute(model, pairs, metric, method="random", seed=seed).documents for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert (first[0] != first[1]).any()
+    exists = torch.from_numpy(Graph(Parts(model).shape).exists)
+    assert (first[:, ~exists] == 0).all()
+    assert (first[:, exists] != 0).all()
+
+
+def test_content_tokens_of_a_reference() -> None:
+    """Only the positions before them are read, and both IG ends and the metric are consistent."""
+    model, pairs = family_model("gpt2"), some_pairs()
+    tokens = torch.zeros_like(pairs.attention_mask)
+    tokens[:, 4] = True
+    metric = ReferenceSurprise.of_tokens(pairs.clean_ids, tokens)
+    found = attribute(model, pairs, metric, rule="gauss-legendre", steps=6)
+    assert (found.documents.abs().amax((1, 2)) > 0).all()
+
+
+def test_half_precision() -> None:
+    pairs = some_pairs()
+    metric = difference_metric(pairs)
+    model = family_model("llama")
+    exact = attribute(model, pairs, metric).mean.float()
+    found = attribute(model.bfloat16(), pairs, metric)
+    assert found.documents.dtype == torch.float32
+    assert relative(found.mean, exact) < 0.1
+
+
+# ---- mistakes
+
+
+def test_inputs_of_different_length_are_refused_by_name() -> None:
+    with pytest.raises(UserError, match="item `b` has 2 clean and 3 corrupted tokens"):
+        TokenPairs.from_tokens([[1, 2], [3, 4]], [[1, 2], [3, 4, 5]], ["a", "b"])
+    with pytest.raises(UserError, match=r"corrupted_ids of shape \[1, 3\]"):
+        TokenPairs(torch.ones(1, 2), torch.ones(1, 3), torch.ones(1, 2), ["a"])
+    with pytest.raises(UserError, match="item `b` has no token"):
+        TokenPairs.from_tokens([[1, 2], []], [[1, 2], []], ["a", "b"])
+    with pytest.raises(UserError, match="2 ids for 1 items"):
+        TokenPairs(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1, 2), ["a", "b"])
+    with pytest.raises(UserError, match="item `a` has 2 tokens, 1 kinds"):
+        TokenPairs.from_tokens([[1, 2]], [[1, 2]], ["a"], [[0]])
+    with pytest.raises(UserError, match="1 corrupted for 2 clean"):
+        TokenPairs.from_tokens([[1], [2]], [[1]])
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_pairs_from_tokens(left: bool) -> None:
+    pairs = TokenPairs.from_tokens([[1, 2, 3], [4]], [[1, 9, 3], [5]], kinds=[[0, 0, 1], [1]],
+                                   pad=7, left=left)  # fmt: skip
+    assert pairs.ids == ["0", "1"]
+    assert pairs.clean_ids.tolist() == [[1, 2, 3], [7, 7, 4] if left else [4, 7, 7]]
+    assert pairs.last().int().tolist() == [[0, 0, 1], [0, 0, 1] if left else [1, 0, 0]]
+    assert pairs.kinds is not None
+    assert pairs.kinds[1].tolist() == ([-1, -1, 1] if left else [1, -1, -1])
+    assert (len(pairs), pairs.spans) == (2, 2)
+
+
+def test_pairs_from_texts() -> None:
+    class Letters:
+        def __call__(self, text: str, verbose: bool) -> Any:
+            return type("Encoded", (), {"input_ids": [ord(letter) for letter in text]})
+
+    pairs = TokenPairs.from_texts(Letters(), ["abc", "d"], ["abd", "e"], ["x", "y"])  # type: ignore[arg-type]
+    assert pairs.corrupted_ids.tolist() == [[97, 98, 100], [101, 0, 0]]
+    with pytest.raises(UserError, match="item `x` has 1 clean and 2 corrupted"):
+        TokenPairs.from_texts(Letters(), ["a"], ["ab"], ["x"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "acdc"}, "method `acdc` is not known"),
+        ({"rule": "up"}, "rule `up` is not known"),
+        ({"steps": 0}, "steps=0"),
+        ({"method": "eap"}, "no gradient there"),
+        ({"method": "relp"}, "no gradient there"),
+        ({"by_span": True, "method": "exact"}, "no share of a span"),
+    ],
+)
+def test_mistakes_in_settings(settings: dict[str, Any], message: str) -> None:
+    model, pairs = small_model("gpt2"), some_pairs()
+    with pytest.raises(UserError, match=message):
+        attribute(model, pairs, Divergence(pairs.attention_mask), **settings)
+
+
+def test_mistakes_in_metric_and_graph() -> None:
+    model, pairs = small_model("gpt2"), some_pairs()
+    metric = Divergence(pairs.attention_mask)
+    with pytest.raises(UserError, match="the pairs have no kinds"):
+        attribute(model, replace(pairs, kinds=None), metric, by_span=True)
+    with pytest.raises(UserError, match="reads padding in item `two`"):
+        attribute(model, pairs, Divergence(torch.ones(3, 9)))
+    with pytest.raises(UserError, match="made for"):
+        attribute(model, pairs, Divergence(torch.ones(3, 5)))
+    with pytest.raises(UserError, match="another shape"):
+        attribute(model, pairs, metric, graph=Graph(Parts(small_model("llama")).shape))

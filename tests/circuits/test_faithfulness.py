@@ -1,0 +1,181 @@
+"""Faithfulness: 0 for nothing, 1 for everything, the reference's numbers in between."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sumcirc.circuits.faithfulness import FRACTIONS, Evaluator, curve, faithfulness, random_circuit
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.metrics import Divergence, LogitDifference
+from sumcirc.circuits.pairs import TokenPairs
+from sumcirc.circuits.selection import prune, top_n
+from sumcirc.errors import UserError
+from sumcirc.modeling.anatomy import Shape
+from tests.circuits.test_graph import GPT2_SMALL
+from tests.circuits.test_intervention import FIXTURES
+from tests.support.small_models import VOCABULARY, small_model
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """Model, pairs, metrics and matrices of the stored small GPT-2."""
+    config = AutoConfig.for_model(**json.loads((FIXTURES / "small_gpt2_config.json").read_text()))
+    model = AutoModelForCausalLM.from_config(config).double().eval()
+    model.load_state_dict(load_file(FIXTURES / "small_gpt2.safetensors"), strict=False)
+    model.tie_weights()
+    arrays = np.load(FIXTURES / "small_gpt2_reference.npz")
+    clean, corrupted, mask, labels = (
+        torch.from_numpy(arrays[name])
+        for name in ("clean_ids", "corrupted_ids", "attention_mask", "labels")
+    )
+    pairs = TokenPairs(clean, corrupted, mask, [f"d{i}" for i in range(len(clean))])
+    difference = LogitDifference(pairs.last(), labels[:, 0], labels[:, 1])
+    scores = arrays["scores/EAP-IG-inputs/kl_all/f64"]
+    expected = json.loads((FIXTURES / "small_gpt2_faithfulness.json").read_text())
+    return model, pairs, difference, scores, expected
+
+
+def made_pairs() -> TokenPairs:
+    clean, corrupted = torch.randint(
+        0, VOCABULARY, (2, 5, 7), generator=torch.Generator().manual_seed(0)
+    )
+    return TokenPairs(clean, corrupted, torch.ones(5, 7), list("abcde"))
+
+
+def test_values_of_the_reference(reference: Any) -> None:
+    model, pairs, difference, scores, expected = reference
+    judges = {
+        "logit_diff": Evaluator(model, pairs, difference, batch=4),
+        "kl_all": Evaluator(model, pairs, Divergence(pairs.attention_mask)),
+    }
+    for row in expected["results"]:
+        if row["select"] != "topn" or row["metric"] != "kl_all":
+            continue
+        for name, sign in (("logit_diff", -1), ("kl_all", 1)):
+            judge = judges[name]
+            kept = prune(top_n(scores, judge.graph, row["N"]), judge.graph)
+            assert kept.sum() == row["edges"]
+            found = faithfulness(judge, kept, resamples=10)
+            empty = np.array(expected["corrupted"][name])
+            full = np.array(expected["baseline_logit_diff"]) if name == "logit_diff" else 0 * empty
+            own = np.array(row[name])
+            np.testing.assert_allclose(found.metric, sign * own, rtol=0, atol=1e-9)
+            ratio = (own - empty).mean() / (full - empty).mean()
+            assert found.faithfulness.mean == pytest.approx(ratio, abs=1e-8)
+            np.testing.assert_allclose(
+                np.array(found.by_document, dtype=float), (own - empty) / (full - empty), atol=1e-7
+            )
+            kl = row["kl_all" if name == "kl_all" else "kl_last"]
+            np.testing.assert_allclose(found.kl_by_document, kl, rtol=0, atol=1e-9)
+            assert found.kl.mean == pytest.approx(np.mean(kl), abs=1e-9)
+
+
+@pytest.mark.parametrize("ablation", ["interchange", "zero"])
+def test_everything_is_1_and_nothing_is_0(reference: Any, ablation: Any) -> None:
+    model, pairs, difference, _, _ = reference
+    judge = Evaluator(model, pairs, difference, ablation=ablation)
+    full = faithfulness(judge, judge.graph.exists)
+    assert (full.faithfulness.mean, full.faithfulness.low, full.faithfulness.high) == (1, 1, 1)
+    assert full.kl.mean == 0
+    assert full.completeness is not None
+    assert full.completeness.mean == 1
+    empty = faithfulness(judge, np.zeros_like(judge.graph.exists))
+    assert (empty.faithfulness.mean, empty.faithfulness.high) == (0, 0)
+    assert empty.kl.mean > 0.1
+    assert empty.completeness is not None
+    assert empty.completeness.mean == 0
+    assert (empty.edges, full.edges) == (0, judge.graph.edges)
+
+
+def test_curve_and_its_areas(reference: Any) -> None:
+    model, pairs, difference, scores, _ = reference
+    judge = Evaluator(model, pairs, difference)
+    found = curve(judge, scores, random_seeds=(0, 1), resamples=200, completeness=True)
+    assert [point.fraction for point in found.points] == list(FRACTIONS)
+    heights = np.array([point.faithfulness.mean for point in found.points])
+    assert heights[-1] == 1
+    steps = np.diff(FRACTIONS)
+    assert found.cpr.value.mean == pytest.approx(((heights[1:] + heights[:-1]) / 2) @ steps)
+    below = np.abs(1 - heights)
+    assert found.cmd.value.mean == pytest.approx(((below[1:] + below[:-1]) / 2) @ steps)
+    assert found.cmd.value.low <= found.cmd.value.mean <= found.cmd.value.high
+    assert len(found.random) == len(found.cpr.random) == 2
+    for control in found.random:
+        for point, random in zip(found.points, control, strict=True):
+            # pruning may take several edges at once, so a few more are unavoidable
+            assert point.edges <= random.edges <= point.edges + 0.05 * judge.graph.edges
+    kept = prune(top_n(scores, judge.graph, int(0.2 * judge.graph.edges)), judge.graph)
+    assert found.points[7] == replace(faithfulness(judge, kept, resamples=200), fraction=0.2)
+    text = json.dumps(found.as_json(), allow_nan=False)
+    back = json.loads(text)
+    assert back["points"][3]["faithfulness"]["mean"] == heights[3]
+    assert (back["documents"], back["ablation"]) == (pairs.ids, "interchange")
+
+
+def test_a_planted_edge() -> None:
+    """Blocks that write nothing: only the embedding's way to the logits counts."""
+    model = small_model("gpt2").double()
+    for block in model.transformer.h:
+        for linear in (block.attn.c_proj, block.mlp.c_proj):
+            linear.weight.data.zero_()
+    pairs = made_pairs()
+    judge = Evaluator(model, pairs, Divergence(torch.ones(5, 7)), batch=2)
+    scores = np.zeros(judge.graph.exists.shape)
+    scores[0, -1] = 1.0
+    fractions = (2 / judge.graph.edges, 0.1, 0.5, 1.0)
+    found = curve(judge, scores, fractions=fractions, resamples=50)
+    assert [point.faithfulness.mean for point in found.points] == pytest.approx([1] * 4)
+    assert found.cmd.value.mean == pytest.approx(0)
+    assert found.cpr.value.mean == pytest.approx(1 - fractions[0])
+    against = curve(judge, -scores, absolute=False, fractions=fractions, resamples=50)
+    assert [point.faithfulness.mean for point in against.points] == pytest.approx([0, 0, 0, 1])
+    assert against.cmd.value.mean == pytest.approx(fractions[2] - fractions[0] + 0.25)
+    # a random circuit has either all of it or nothing
+    for control in found.random:
+        heights = np.array([point.faithfulness.mean for point in control])
+        assert np.minimum(np.abs(heights), np.abs(heights - 1)).max() < 1e-9
+        assert (np.diff(heights) > -1e-9).all()  # nested, so never less
+
+
+def test_batches_make_no_difference(reference: Any) -> None:
+    model, pairs, difference, scores, _ = reference
+    kept = top_n(scores, Graph(Shape(4, 4, 4, 16, 64, 256, 512, False)), 60)
+    values = [
+        Evaluator(model, pairs, difference, batch=batch).run([kept])[0].metric
+        for batch in (1, 4, 100)
+    ]
+    np.testing.assert_allclose(values[0], values[1], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(values[0], values[2], rtol=0, atol=1e-12)
+
+
+def test_random_circuits_have_the_size_asked_for() -> None:
+    graph = Graph(GPT2_SMALL)
+    draws = np.random.default_rng(0).random(graph.exists.shape)
+    before = np.zeros_like(graph.exists)
+    for edges in (0, 300, 1624, graph.edges):
+        kept = random_circuit(draws, graph, edges)
+        assert edges <= kept.sum() <= 1.05 * edges
+        assert (prune(kept, graph) == kept).all()
+        assert (kept | ~before).all()
+        before = kept
+
+
+def test_what_says_nothing_is_refused(reference: Any) -> None:
+    model, pairs, difference, scores, _ = reference
+    judge = Evaluator(model, pairs, difference)
+    for fractions in ((), (0.5, 0.1), (0.1, 1.5)):
+        with pytest.raises(UserError, match="fractions="):
+            curve(judge, scores, fractions=fractions)
+    same = TokenPairs(pairs.clean_ids, pairs.clean_ids, pairs.attention_mask, pairs.ids)
+    with pytest.raises(UserError, match="corruption makes no difference"):
+        faithfulness(Evaluator(model, same, difference), judge.graph.exists)
+    with pytest.raises(UserError, match="make it from these pairs"):
+        Evaluator(model, made_pairs(), difference)
