@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution import Scores, attribute
-from sumcirc.circuits.faithfulness import Curve, Evaluator, curve
+from sumcirc.circuits.faithfulness import Curve, Evaluator, Faithfulness, curve, faithfulness
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.pairing import (
     SummaryPair,
@@ -25,6 +25,8 @@ from sumcirc.circuits.stability import Stability, stability
 from sumcirc.errors import UserError
 from sumcirc.schema import CircuitOptions
 
+JUDGEMENTS = 3
+
 Progress = Callable[[int], None]
 
 
@@ -34,6 +36,7 @@ class Found:
 
     Attributes:
         circuit: [sources, destinations] the `size` edges of largest |score|, pruned.
+        faithfulness: of that circuit, with its completeness.
         absolute, signed: faithfulness by size, edges ranked by |score| and by score; CMD is taken
             from the first, CPR from the second.
         unchanged: pairs left out, since corrupting the document does not raise their metric.
@@ -41,6 +44,7 @@ class Found:
 
     scores: Scores
     circuit: NDArray[np.bool_]
+    faithfulness: Faithfulness
     stability: Stability | None
     absolute: Curve
     signed: Curve
@@ -88,7 +92,7 @@ def find_circuit(
 
     Args:
         attributed: called with the number of pairs that were scored.
-        judged: called with the number of curves that were measured, of 2.
+        judged: called after each of JUDGEMENTS: both curves, and the circuit itself.
 
     Raises:
         UserError: see `usable_pairs` and `attribute`.
@@ -109,27 +113,24 @@ def find_circuit(
     graph = scores.graph
     count = max(1, round(options.size * graph.edges))
     by_document = scores.documents.float().numpy()
-    curves = []
-    for absolute in (True, False):
-        curves.append(
-            curve(
-                evaluator,
-                mean,
-                absolute,
-                options.sizes,
-                random_seeds=range(options.random_circuits),
-                completeness=absolute,
-            )
-        )
-        if judged is not None:
-            judged(1)
+    circuit = prune(top_n(mean, graph, count), graph)
+    done = judged or (lambda steps: None)
+    # random circuits of a size are a control of both rankings
+    seeds = range(options.random_circuits)
+    absolute = curve(evaluator, mean, True, options.sizes, random_seeds=seeds)
+    done(1)
+    signed = curve(evaluator, mean, False, options.sizes, random_seeds=())
+    done(1)
+    judgement = faithfulness(evaluator, circuit)
+    done(1)
     return Found(
         scores=scores,
-        circuit=prune(top_n(mean, graph, count), graph),
+        circuit=circuit,
+        faithfulness=judgement,
         stability=stability(by_document, graph, count, resamples=options.resamples)
         if len(scores.ids) > 1
         else None,
-        absolute=curves[0],
-        signed=curves[1],
+        absolute=absolute,
+        signed=signed,
         unchanged=left_out,
     )

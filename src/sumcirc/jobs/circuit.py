@@ -58,7 +58,7 @@ def run(config: CircuitConfig, folder: Path) -> None:
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
-    from sumcirc.circuits.finding import find_circuit
+    from sumcirc.circuits.finding import JUDGEMENTS, find_circuit
     from sumcirc.data.encoding import Encoder
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer
@@ -92,7 +92,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         model.to(device(config.trainer))
         with (
             counted(f"attribute by {options.method.value}", len(pairs)) as attributed,
-            counted("judge circuits", 2) as judged,
+            counted("judge circuits", JUDGEMENTS) as judged,
         ):
             found = find_circuit(model, pairs, options, attributed, judged)
         summary = _summary(config, found, dropped)
@@ -138,7 +138,15 @@ def _summary(config: CircuitConfig, found: Found, dropped: dict[str, int]) -> di
         "nodes": graph.nodes,
         "edges": graph.edges,
         "circuit_edges": int(found.circuit.sum()),
-        "cpr": asdict(found.signed.cpr),
+        "faithfulness": asdict(found.faithfulness.faithfulness),
+        "completeness": asdict(found.faithfulness.completeness)
+        if found.faithfulness.completeness
+        else None,
+        "kl": asdict(found.faithfulness.kl),
+        "cpr": {
+            "value": asdict(found.signed.cpr.value),
+            "random": [asdict(one) for one in found.absolute.cpr.random],
+        },
         "cmd": asdict(found.absolute.cmd),
     }
     if found.stability is not None:
@@ -275,6 +283,11 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
     for source, destination, score in _largest(found, LISTED_EDGES):
         edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
     console.print(edges, markup=False)
+    one = found.faithfulness
+    print(
+        f"circuit of {one.edges} edges: faithfulness {one.faithfulness.mean:.2f}"
+        f" [{one.faithfulness.low:.2f}, {one.faithfulness.high:.2f}], KL {one.kl.mean:.3f} nats"
+    )
     for name in ("cpr", "cmd"):
         area = summary[name]["value"]
         control = [one["mean"] for one in summary[name]["random"]]

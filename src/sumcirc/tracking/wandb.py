@@ -205,8 +205,8 @@ def log_circuit(
         for name, value in summary.items()
         if isinstance(value, (int, float))
     }
-    for name in ("cpr", "cmd"):
-        interval = summary[name]["value"]
+    areas = {name: summary[name]["value"] for name in ("cpr", "cmd")}
+    for name, interval in (*areas.items(), ("faithfulness", summary["faithfulness"])):
         values[f"circuit/{name}"] = interval["mean"]
         values |= {f"circuit/{name}/{end}": interval[end] for end in ("low", "high")}
     if "jaccard" in summary:
