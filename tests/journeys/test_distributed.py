@@ -104,8 +104,7 @@ def test_two_processes_equal_one_with_the_whole_batch(overrides: list[str], tmp_
             assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-5), key
     for step in (0, 3):
         ours, theirs = (
-            ProbeRecord.read(record_file(RunDirectory(each).probes, step))
-            for each in (run, single)
+            ProbeRecord.read(record_file(RunDirectory(each).probes, step)) for each in (run, single)
         )
         assert ours.documents == theirs.documents
         for name, values in theirs.values.items():

@@ -25,9 +25,24 @@ from sumcirc.circuits.stability import Stability, stability
 from sumcirc.errors import UserError
 from sumcirc.schema import CircuitOptions
 
-JUDGEMENTS = 3
+JUDGEMENTS = 4
 
 Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a circuit is to explain: pairs on which corruption matters, and a loss.
+
+    Attributes:
+        unchanged: pairs left out, since corrupting the document does not raise their loss.
+    """
+
+    pairs: list[SummaryPair]
+    tokens: TokenPairs
+    metric: Metric
+    evaluator: Evaluator
+    unchanged: int
 
 
 @dataclass(frozen=True)
@@ -38,8 +53,7 @@ class Found:
         circuit: [sources, destinations] the `size` edges of largest |score|, pruned.
         faithfulness: of that circuit, with its completeness.
         absolute, signed: faithfulness by size, edges ranked by |score| and by score; CMD is taken
-            from the first, CPR from the second.
-        unchanged: pairs left out, since corrupting the document does not raise their metric.
+            from the first, CPR from the second. Random circuits are with the first.
     """
 
     scores: Scores
@@ -48,7 +62,6 @@ class Found:
     stability: Stability | None
     absolute: Curve
     signed: Curve
-    unchanged: int
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -56,81 +69,81 @@ class Found:
         return self.scores.mean.double().numpy()
 
 
-def usable_pairs(
+def make_task(
     model: PreTrainedModel | PeftModel, pairs: list[SummaryPair], options: CircuitOptions
-) -> tuple[list[SummaryPair], TokenPairs, Metric, Evaluator, int]:
-    """Pairs on which corruption raises the metric, ready to run, and how many others there were.
+) -> Task:
+    """Leave out pairs on which corruption does not raise the metric.
 
     Raises:
-        UserError: there are fewer than two.
+        UserError: fewer than two are left, or the metric does not fit the pairs.
     """
-    left_out = 0
+    unchanged = 0
     while True:
         tokens = token_pairs(pairs)
         metric = summary_metric(options.metric.value, pairs, tokens)
         evaluator = Evaluator(model, tokens, metric, batch=options.batch_size)
         kept, dropped = changed_pairs(pairs, evaluator.full.metric, evaluator.empty.metric)
         if not dropped:
-            return pairs, tokens, metric, evaluator, left_out
-        pairs, left_out = kept, left_out + dropped
+            return Task(pairs, tokens, metric, evaluator, unchanged)
+        pairs, unchanged = kept, unchanged + dropped
         if len(pairs) < 2:
             raise UserError(
                 f"circuit.corruption={options.corruption.value}: corrupting the document raises"
-                f" {options.metric.value} in {len(pairs)} of {len(pairs) + left_out} pairs; there"
+                f" {options.metric.value} in {len(pairs)} of {len(pairs) + unchanged} pairs; there"
                 " is no behaviour to explain (train the model first, or take another metric)"
             )
 
 
-def find_circuit(
+def score_edges(
     model: PreTrainedModel | PeftModel,
-    pairs: list[SummaryPair],
+    task: Task,
     options: CircuitOptions,
-    attributed: Progress | None = None,
-    judged: Progress | None = None,
-) -> Found:
-    """Score every edge, take the circuit, judge it.
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every edge on every pair.
 
     Args:
-        attributed: called with the number of pairs that were scored.
-        judged: called after each of JUDGEMENTS: both curves, and the circuit itself.
+        progress: called with the number of pairs that were scored.
 
     Raises:
-        UserError: see `usable_pairs` and `attribute`.
+        UserError: see `attribute`.
     """
-    _, tokens, metric, evaluator, left_out = usable_pairs(model, pairs, options)
-    scores = attribute(
+    return attribute(
         model,
-        tokens,
-        metric,
+        task.tokens,
+        task.metric,
         method=options.method.value,
         steps=options.steps,
         rule=options.rule.value,
         batch_size=options.batch_size,
         by_span=options.method.value not in ("exact", "random"),
-        progress=attributed,
+        progress=progress,
     )
-    mean = scores.mean.double().numpy()
-    graph = scores.graph
+
+
+def judge(
+    task: Task, scores: Scores, options: CircuitOptions, progress: Progress | None = None
+) -> Found:
+    """Take the circuit and measure how faithful and how stable it is.
+
+    Args:
+        progress: called after each of JUDGEMENTS: both curves, the circuit itself, its stability.
+    """
+    done = progress or (lambda steps: None)
+    mean, graph = scores.mean.double().numpy(), scores.graph
     count = max(1, round(options.size * graph.edges))
-    by_document = scores.documents.float().numpy()
     circuit = prune(top_n(mean, graph, count), graph)
-    done = judged or (lambda steps: None)
     # random circuits of a size are a control of both rankings
     seeds = range(options.random_circuits)
-    absolute = curve(evaluator, mean, True, options.sizes, random_seeds=seeds)
+    absolute = curve(task.evaluator, mean, True, options.sizes, random_seeds=seeds)
     done(1)
-    signed = curve(evaluator, mean, False, options.sizes, random_seeds=())
+    signed = curve(task.evaluator, mean, False, options.sizes, random_seeds=())
     done(1)
-    judgement = faithfulness(evaluator, circuit)
+    judgement = faithfulness(task.evaluator, circuit)
     done(1)
-    return Found(
-        scores=scores,
-        circuit=circuit,
-        faithfulness=judgement,
-        stability=stability(by_document, graph, count, resamples=options.resamples)
-        if len(scores.ids) > 1
-        else None,
-        absolute=absolute,
-        signed=signed,
-        unchanged=left_out,
-    )
+    by_document = scores.documents.float().numpy()
+    steady = None
+    if len(scores.ids) > 1:
+        steady = stability(by_document, graph, count, resamples=options.resamples)
+    done(1)
+    return Found(scores, circuit, judgement, steady, absolute, signed)

@@ -142,7 +142,8 @@ def _replaced_pair(
     clean, kinds, offsets = _encoded(encoder, item)
     spans = find_salient(item)
     for place, span in enumerate(offsets):
-        if span is not None and any(start <= span[0] < end for start, end in spans):
+        # by a token's end: its start may be the space before the sentence
+        if span is not None and any(start < span[1] <= end for start, end in spans):
             kinds[place] = SALIENT
     salient = np.flatnonzero(kinds == SALIENT)
     if not len(salient):
@@ -213,7 +214,7 @@ def summary_metric(name: str, pairs: Sequence[SummaryPair], tokens: TokenPairs) 
     other = torch.zeros_like(tokens.clean_ids)
     for row, pair in zip(other, pairs, strict=True):
         row[: len(pair.other)] = torch.from_numpy(pair.other)
-    # the first token of each fact tells it; what follows within a fact is given by it
+    # of tokens in a row that differ the first tells the fact, the others follow from it
     differs = (other != tokens.clean_ids) & summary
     first = differs & ~differs.roll(1, 1)
     if not first.any(1).all():

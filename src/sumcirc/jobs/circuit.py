@@ -58,7 +58,7 @@ def run(config: CircuitConfig, folder: Path) -> None:
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
-    from sumcirc.circuits.finding import JUDGEMENTS, find_circuit
+    from sumcirc.circuits.finding import JUDGEMENTS, judge, make_task, score_edges
     from sumcirc.data.encoding import Encoder
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer
@@ -90,12 +90,12 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         clock.phase("circuit"),
     ):
         model.to(device(config.trainer))
-        with (
-            counted(f"attribute by {options.method.value}", len(pairs)) as attributed,
-            counted("judge circuits", JUDGEMENTS) as judged,
-        ):
-            found = find_circuit(model, pairs, options, attributed, judged)
-        summary = _summary(config, found, dropped)
+        task = make_task(model, pairs, options)
+        with counted(f"attribute by {options.method.value}", len(task.pairs)) as attributed:
+            scores = score_edges(model, task, options, attributed)
+        with counted("judge circuits", JUDGEMENTS) as judged:
+            found = judge(task, scores, options, judged)
+        summary = _summary(config, found, dropped | {"unchanged": task.unchanged})
         _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, summary, directory.circuits, directory.figures)
@@ -134,7 +134,6 @@ def _summary(config: CircuitConfig, found: Found, dropped: dict[str, int]) -> di
         "metric": options.metric.value,
         "pairs": len(found.scores.ids),
         "pairs_dropped": dropped,
-        "pairs_unchanged": found.unchanged,
         "nodes": graph.nodes,
         "edges": graph.edges,
         "circuit_edges": int(found.circuit.sum()),
