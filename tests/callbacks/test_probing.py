@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ import torch
 
 from sumcirc.callbacks.probing import scheduled_steps
 from sumcirc.callbacks.watching import in_drawn_order, make_watchers
+from sumcirc.circuits.exchange import read_circuit
+from sumcirc.circuits.storage import DocumentScores
 from sumcirc.records import ProbeRecord, record_file, record_files
 from sumcirc.schema import (
     WATCHERS,
     Adaptation,
+    CircuitOptions,
     ProbeScheduleConfig,
     ProbesConfig,
     TrainConfig,
@@ -28,6 +32,7 @@ from tests.support.small_training import Trained, prepared, small_config
 Files = dict[str, Path]
 LORA = {"kind": Adaptation.lora, "rank": 4, "dropout": 0.2}
 PROBES = ProbesConfig(documents=5, batch_size=2)
+CIRCUIT = CircuitOptions(documents=4, sizes=[0.1, 1.0], random_circuits=1, resamples=20)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,8 @@ def watched(config: TrainConfig, folder: Path) -> Trained:
 
 
 def config_of(model: Path, files: Files, folder: Path, **sections: Any) -> TrainConfig:
-    callbacks = {"watch": list(WATCHERS), "probes": PROBES, **sections.pop("callbacks", {})}
+    fixed = {"probes": PROBES, "circuit": CIRCUIT}
+    callbacks = {"watch": list(WATCHERS), **fixed, **sections.pop("callbacks", {})}
     return small_config(model, files, folder, callbacks=callbacks, **sections)
 
 
@@ -154,6 +160,7 @@ def test_every_watcher_works_alone(
                 "base_divergence": {"attention", "output"},
                 "activation_drift": {"residual"},
                 "summary_quality": {"summaries"},
+                "circuit_tracker": {"circuit"},
             }
             assert logged == expected[name]
 
@@ -209,3 +216,21 @@ def test_which_documents_are_probed_depends_on_no_order(
     assert drawn == in_drawn_order(documents[::-1], 0)
     assert drawn != in_drawn_order(documents, 1)
     assert drawn != documents
+
+
+def test_circuits_of_every_scheduled_step(trained: Trained) -> None:
+    folder = trained.run.circuits
+    steps = [0, 1, 2, 3, 4, 6]
+    assert [DocumentScores.read(file).step for file in record_files(folder)] == steps
+    base, first, last = (DocumentScores.read(record_file(folder, step)) for step in (-1, 0, 6))
+    size = np.abs(base.scores).max()
+    np.testing.assert_allclose(first.scores / size, base.scores / size, atol=1e-3)
+    assert np.abs(last.scores - base.scores).max() > 0.02 * size
+    circuit = read_circuit(record_file(folder, 6).with_suffix(".json"))
+    assert circuit.kept.sum() == trained.values("circuit/edges")[6]
+    for name in ("faithfulness", "kl", "cpr", "cmd", "cmd_random", "jaccard_base"):
+        assert list(trained.values(f"circuit/{name}")) == steps, name
+    assert list(trained.values("circuit/jaccard_previous")) == steps[1:]
+    evolution = json.loads((folder / "evolution.json").read_text())
+    assert evolution["steps"] == [-1, *steps]
+    assert len(evolution["transitions"]) == 6

@@ -89,13 +89,18 @@ class Probing:
         if trainer.is_global_zero:
             self.base_record.save(record_file(self.run.probes, -1))
 
+    @property
+    def last_step(self) -> int:
+        """The run's last optimizer step."""
+        return self._steps[-1]
+
     def is_due(self, trainer: pl.Trainer) -> bool:
         """Whether the model is probed at the current step; the same answer for every watcher."""
         step = trainer.global_step
         if self._decided[0] == step:
             return self._decided[1]
         due = step in self._steps
-        optional = step not in (0, self._steps[-1])
+        optional = step not in (0, self.last_step)
         if due and optional and self.schedule.budget is not None:
             assert self._began is not None
             trained = time.perf_counter() - self._began - self.seconds

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from sumcirc.callbacks.activation_drift import ActivationDrift
 from sumcirc.callbacks.attention_entropy import AttentionEntropy
 from sumcirc.callbacks.base_divergence import BaseDivergence
+from sumcirc.callbacks.circuit_tracker import CircuitTracker
 from sumcirc.callbacks.probing import Probing, Watcher
 from sumcirc.callbacks.summary_quality import SummaryQuality
+from sumcirc.circuits.pairing import make_pairs
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
@@ -19,6 +21,7 @@ from sumcirc.probes.documents import overlap, probe_set
 from sumcirc.probes.measure import prepare_base
 from sumcirc.progress import counted
 from sumcirc.schema import TrainConfig
+from sumcirc.summaries.baselines import oracle_finder
 from sumcirc.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -84,7 +87,30 @@ def make_watchers(
         watchers.append(
             SummaryQuality(probing, encoder, chosen, config.generation, config.evaluation)
         )
+    if "circuit_tracker" in options.watch:
+        watchers.append(_tracker(config, probing, base, encoder, ordered))
     return watchers
+
+
+def _tracker(
+    config: TrainConfig,
+    probing: Probing,
+    base: PreTrainedModel,
+    encoder: Encoder,
+    documents: list[Document],
+) -> CircuitTracker:
+    options, evaluation = config.callbacks.circuit, config.evaluation
+    pairs, dropped = make_pairs(
+        encoder,
+        documents,
+        options.corruption_of(config.data.source).value,
+        options.documents,
+        oracle_finder(evaluation.sentences, evaluation.min_sentence_words),
+        config.data.seed,
+    )
+    if dropped:
+        log.info("callbacks.circuit: documents without a pair: %s", dropped)
+    return CircuitTracker(probing, base, pairs, options, Path(config.cache_dir) / "circuits")
 
 
 def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:

@@ -70,9 +70,15 @@ class Found:
 
 
 def make_task(
-    model: PreTrainedModel | PeftModel, pairs: list[SummaryPair], options: CircuitOptions
+    model: PreTrainedModel | PeftModel,
+    pairs: list[SummaryPair],
+    options: CircuitOptions,
+    keep_all: bool = False,
 ) -> Task:
     """Leave out pairs on which corruption does not raise the metric.
+
+    Args:
+        keep_all: keep them, so that circuits of several models are of the same pairs.
 
     Raises:
         UserError: fewer than two are left, or the metric does not fit the pairs.
@@ -83,7 +89,7 @@ def make_task(
         metric = summary_metric(options.metric.value, pairs, tokens)
         evaluator = Evaluator(model, tokens, metric, batch=options.batch_size)
         kept, dropped = changed_pairs(pairs, evaluator.full.metric, evaluator.empty.metric)
-        if not dropped:
+        if not dropped or keep_all:
             return Task(pairs, tokens, metric, evaluator, unchanged)
         pairs, unchanged = kept, unchanged + dropped
         if len(pairs) < 2:

@@ -104,23 +104,18 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 
 def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Any], dict[str, int]]:
     from sumcirc.circuits.pairing import make_pairs
-    from sumcirc.data.documents import Document, read_corpus
-    from sumcirc.summaries.baselines import oracle_spans
+    from sumcirc.data.documents import read_corpus
+    from sumcirc.summaries.baselines import oracle_finder
 
     options, evaluation = config.circuit, config.evaluation
-    corruption = options.corruption
-    if corruption is Corruption.auto:
-        wire = config.data.source is Source.wire
-        corruption = Corruption.twin if wire else Corruption.replace
-
-    def salient(item: Document) -> list[tuple[int, int]]:
-        return oracle_spans(
-            item.document, item.references, evaluation.sentences, evaluation.min_sentence_words
-        )
-
-    documents = read_corpus(config.data, "test").documents
+    salient = oracle_finder(evaluation.sentences, evaluation.min_sentence_words)
     return make_pairs(
-        encoder, documents, corruption.value, options.documents, salient, config.data.seed
+        encoder,
+        read_corpus(config.data, "test").documents,
+        options.corruption_of(config.data.source).value,
+        options.documents,
+        salient,
+        config.data.seed,
     )
 
 

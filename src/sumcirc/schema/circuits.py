@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sumcirc.schema.data import Source
 from sumcirc.schema.require import require
 
 
@@ -77,3 +78,9 @@ class CircuitOptions:
             and self.sizes == sorted(set(self.sizes)),
             f"circuit.sizes={self.sizes}: must be rising shares between 0 and 1",
         )
+
+    def corruption_of(self, source: Source) -> Corruption:
+        """What `auto` stands for on given data."""
+        if self.corruption is not Corruption.auto:
+            return self.corruption
+        return Corruption.twin if source is Source.wire else Corruption.replace

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
+from sumcirc.schema.circuits import CircuitOptions
 from sumcirc.schema.require import require
 
 
@@ -17,7 +18,15 @@ class ProbeRows(Enum):
     all = "all"
 
 
-WATCHERS = ("attention_entropy", "base_divergence", "activation_drift", "summary_quality")
+WATCHERS = (
+    *("attention_entropy", "base_divergence", "activation_drift"),
+    *("summary_quality", "circuit_tracker"),
+)
+
+
+def _tracked() -> CircuitOptions:
+    """Smaller than those of `sumcirc circuit`, since they are paid at every scheduled step."""
+    return CircuitOptions(documents=16, sizes=[0.01, 0.05, 0.2, 1.0], random_circuits=1)
 
 
 @dataclass
@@ -64,6 +73,7 @@ class CallbacksConfig:
     watch: list[str] = field(default_factory=list)  # of WATCHERS
     probes: ProbesConfig = field(default_factory=ProbesConfig)
     schedule: ProbeScheduleConfig = field(default_factory=ProbeScheduleConfig)
+    circuit: CircuitOptions = field(default_factory=_tracked)  # of circuit_tracker
     # further Lightning callbacks by name, each with `_target_` and its arguments
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from sumcirc.data.documents import Document
 from sumcirc.data.sentences import sentence_spans, split_sentences
 from sumcirc.summaries.rouge import stemmed_tokens
 
@@ -76,6 +77,15 @@ def oracle_spans(
     """Character spans of the sentences that `oracle` finds."""
     found = set(oracle(document, references, sentences, min_words).split("\n"))
     return [(start, end) for start, end in sentence_spans(document) if document[start:end] in found]
+
+
+def oracle_finder(sentences: int, min_words: int) -> Callable[[Document], list[tuple[int, int]]]:
+    """From a document to the spans of its oracle sentences."""
+
+    def find(item: Document) -> list[tuple[int, int]]:
+        return oracle_spans(item.document, item.references, sentences, min_words)
+
+    return find
 
 
 def candidate_sentences(document: str, min_words: int) -> list[str]:
