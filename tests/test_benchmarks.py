@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-NO_BENCHMARK = {"measurement", "run_all"}
+# `convergence` reads no clock and so has no ratio; its tables are tested below
+NO_BENCHMARK = {"measurement", "run_all", "convergence"}
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
 
@@ -70,3 +71,18 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     done = run(name, "--device", "cuda")
     assert done.returncode == 1
     assert done.stderr.startswith("--device cuda: no GPU is visible to torch")
+
+
+@pytest.mark.slow
+def test_convergence_leaves_its_tables(tmp_path: Path) -> None:
+    done = run("convergence", "--quick", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "convergence"
+    tables = json.loads((folder / "scores.json").read_text(encoding="utf-8"))["tables"]
+    assert set(tables) == {"kl", "logit_difference"}
+    for rows in tables.values():
+        best = {row["rule"]: row["error"] for row in rows if row["steps"] == 3}
+        assert best["midpoint"] < best["left"]
+        assert best["gauss-legendre"] < best["right"]
+    assert "| midpoint |" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "convergence.py" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")

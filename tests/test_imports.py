@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "selection": {"data", "modeling", "probes", "circuits", "summaries"},
     "callbacks": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "tracking"),
+        "figures",
     },
     "training": {"data", "modeling", "callbacks", "tracking"},
     "results": {"data", "summaries", "figures", "tracking"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.probing import Watcher
-from sumcirc.callbacks.values import by_head, by_layer, overall
+from sumcirc.callbacks.values import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.records import ProbeRecord
 from sumcirc.statistics import share_below_zero, significantly_different
@@ -44,7 +44,7 @@ class AttentionEntropy(Watcher):
         change = record.values[ENTROPY] - base.values[ENTROPY]
         rows = by_head(record, ENTROPY)
         rows += by_head(record, ENTROPY, change, "attention/entropy_difference")
-        self.log_heads(trainer, "attention_entropy", rows)
+        self.log_table(trainer, "probes/attention_entropy", HEAD_COLUMNS, rows)
 
 
 def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:

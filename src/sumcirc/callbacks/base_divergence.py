@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from sumcirc.callbacks.probing import Watcher
-from sumcirc.callbacks.values import by_head, by_layer, overall
+from sumcirc.callbacks.values import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
 
 OVERALL = (
@@ -30,4 +30,4 @@ class BaseDivergence(Watcher):
             return
         module.record({**overall(record, *OVERALL), **by_layer(record, *BY_LAYER)})
         rows = [row for name in BY_LAYER for row in by_head(record, name)]
-        self.log_heads(trainer, "base_divergence", rows)
+        self.log_table(trainer, "probes/base_divergence", HEAD_COLUMNS, rows)

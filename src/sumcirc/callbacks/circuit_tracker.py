@@ -95,8 +95,9 @@ class CircuitTracker(Watcher):
         file = record_file(self.folder, step).with_suffix(".json")
         write_circuit(file, found.mean, found.circuit, scores.graph)
         module.record(self._metrics(found, step))
+        self.log_table(trainer, "circuit/top_edges", EDGE_COLUMNS, _top_edges(found, step))
         if step == self.probing.last_step:
-            self._conclude()
+            self._conclude(found)
 
     def _metrics(self, found: Found, step: int) -> dict[str, float]:
         count = max(1, round(self.options.size * found.scores.graph.edges))
@@ -123,8 +124,11 @@ class CircuitTracker(Watcher):
             metrics["circuit/jaccard_previous"] = jaccard(found.circuit, previous)
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
-    def _conclude(self) -> None:
-        """Write how the circuit changed from the base to the last step."""
+    def _conclude(self, last_found: Found) -> None:
+        """Write and draw how the circuit changed from the base to the last step, and the last."""
+        from sumcirc.figures.circuit_curves import draw_evolution
+        from sumcirc.figures.circuits import draw_circuit
+
         files = [record_file(self.folder, -1), *record_files(self.folder)]
         last = self.probing.last_step
         read = [one for one in map(DocumentScores.read, files) if one.step <= last]
@@ -135,11 +139,40 @@ class CircuitTracker(Watcher):
             count,
             resamples=self.options.resamples,
         )
-        write_json(self.folder / "evolution.json", _plain(found))
+        plain = _plain(found)
+        write_json(self.folder / "evolution.json", plain)
+        figures, shape = self.probing.run.figures, self.base.graph.shape
+        tracks = {name: plain[name] for name in ("edges", "nodes")}
+        draw_evolution(found.steps, tracks, figures / "circuit_evolution.png")
+        edges = [(row[1], row[2], row[3]) for row in _top_edges(last_found, last, DRAWN_EDGES)]
+        if edges:
+            title = f"step {last}, {self.options.method.value}"
+            file = figures / "circuit.png"
+            draw_circuit(edges, file, shape.layers, shape.heads, title, "", shape.group)
 
+
+EDGE_COLUMNS = ("step", "source", "destination", "score")
+TOP_EDGES = 50  # logged at each step
+DRAWN_EDGES = 150  # more can't be read
 
 # settings on which scores depend
 DECIDING = ("method", "steps", "rule", "metric")
+
+
+def _top_edges(found: Found, step: int, count: int = TOP_EDGES) -> list[tuple[Any, ...]]:
+    """Rows of EDGE_COLUMNS, the circuit's edges of largest |score| first."""
+    graph, mean = found.scores.graph, found.mean
+    rows, columns = np.nonzero(found.circuit)
+    order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:count]
+    return [
+        (
+            step,
+            graph.sources[rows[i]],
+            graph.destinations[columns[i]],
+            float(mean[rows[i], columns[i]]),
+        )
+        for i in order
+    ]
 
 
 def _circuit_of(scores: DocumentScores, count: int) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from sumcirc.probes.passes import BatchResult, assemble, measure_batches
 from sumcirc.records import ProbeRecord, record_file
 from sumcirc.schema import ProbeScheduleConfig
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.tracking.wandb import log_probe
+from sumcirc.tracking.wandb import log_table
 
 log = logging.getLogger(__name__)
 
@@ -193,10 +193,12 @@ class Watcher(pl.Callback):
             with self.probing.unnoticed(module):
                 self.observe(trainer, module)
 
-    def log_heads(self, trainer: pl.Trainer, name: str, rows: list[tuple[Any, ...]]) -> None:
-        """Log values by head as a table, where Weights & Biases logs."""
+    def log_table(
+        self, trainer: pl.Trainer, name: str, columns: Sequence[str], rows: Sequence[Any]
+    ) -> None:
+        """Log rows of the current step as a table, where Weights & Biases logs."""
         from pytorch_lightning.loggers import WandbLogger
 
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                log_probe(logger, trainer.global_step, name, rows)
+                log_table(logger, trainer.global_step, name, columns, rows)

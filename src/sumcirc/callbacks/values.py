@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from sumcirc.records import MEASURES, STREAM, ProbeRecord
 from sumcirc.statistics import bootstrap_means
 
+HEAD_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")  # of `by_head`
+
 
 def overall(record: ProbeRecord, *names: str) -> dict[str, float]:
     """The mean of each measure over all that defines it; left out where nothing does."""
@@ -47,7 +49,7 @@ def mean_of(values: NDArray[np.floating]) -> np.floating | float:
 def by_head(
     record: ProbeRecord, name: str, values: NDArray[np.floating] | None = None, label: str = ""
 ) -> list[tuple[int, int, int, str, float, float | None, float | None]]:
-    """Rows (step, layer, head, measure, value, low, high) with bootstrap intervals over documents.
+    """Rows of HEAD_COLUMNS with bootstrap intervals over documents.
 
     Args:
         values: [layers, heads, documents]; the measure `name` unless given.

@@ -166,21 +166,18 @@ def log_results(
         logger.experiment.log({"samples": wandb.Table(columns=list(samples[0]), data=rows)})
 
 
-PROBE_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")
+def log_table(
+    logger: WandbLogger, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Log rows of one step as a table.
 
-
-def log_probe(logger: WandbLogger, step: int, name: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Log one step's values by head as the table `probes/NAME`.
-
-    Args:
-        rows: values of PROBE_COLUMNS; W&B takes 10,000 at once, so of more the first are logged
-            and the records hold the rest.
+    W&B takes 10,000 rows at once: of more the first are logged, and the run's records hold all.
     """
     import wandb
 
-    table: list[Any] = [list(row) for row in rows[:TABLE_ROWS]]
-    found = wandb.Table(columns=list(PROBE_COLUMNS), data=table)
-    logger.experiment.log({f"probes/{name}": found, "trainer/global_step": step})
+    data: list[Any] = [list(row) for row in rows[:TABLE_ROWS]]
+    table = wandb.Table(columns=list(columns), data=data)
+    logger.experiment.log({name: table, "trainer/global_step": step})
 
 
 def log_figures(logger: WandbLogger, folder: Path) -> None:
