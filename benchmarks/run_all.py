@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("training_throughput", "buckets", "generation", "attention")
+NAMES = ("training_throughput", "buckets", "generation", "attention", "circuits")
 
 
 def main() -> None:

@@ -502,6 +502,7 @@ def test_pairs_from_texts() -> None:
         ({"steps": 0}, "steps=0"),
         ({"method": "eap"}, "no gradient there"),
         ({"method": "relp"}, "no gradient there"),
+        ({"rule": "right", "steps": 1}, "only point is the clean run"),
         ({"by_span": True, "method": "exact"}, "no share of a span"),
     ],
 )

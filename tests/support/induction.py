@@ -28,7 +28,7 @@ _SCALE = 0.4  # about the deviation of the stream, so that a normed one is divid
 
 
 @torch.no_grad()
-def induction_model(sharpness: float = 6.0, noise: float = 0.05, seed: int = 0) -> Any:
+def induction_model(sharpness: float = 5.0, noise: float = 0.05, seed: int = 0) -> Any:
     """Attention alone, no MLP; in evaluation mode, float64.
 
     A head of layer 0 looks one place back and notes what stood there; one of layer 1 looks for the
@@ -39,19 +39,18 @@ def induction_model(sharpness: float = 6.0, noise: float = 0.05, seed: int = 0) 
         sharpness: how far the logit of a wanted place lies above that of the others, in attention.
         noise: standard deviation of the other heads' weights.
     """
-    model = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=TOKENS,
-            n_positions=POSITIONS,
-            n_embd=WIDTH,
-            n_layer=2,
-            n_head=HEADS,
-            tie_word_embeddings=False,
-            bos_token_id=START,
-            eos_token_id=START,
-        )
+    config = GPT2Config(
+        vocab_size=TOKENS,
+        n_positions=POSITIONS,
+        n_embd=WIDTH,
+        n_layer=2,
+        n_head=HEADS,
+        tie_word_embeddings=False,
+        bos_token_id=START,
+        eos_token_id=START,
     )
-    model = model.double().eval()
+    with torch.random.fork_rng():
+        model = GPT2LMHeadModel(config).double().eval()
     generator = torch.Generator().manual_seed(seed)
     body, each = model.transformer, WIDTH // HEADS
     for name, parameter in model.named_parameters():
@@ -89,8 +88,8 @@ def induction_model(sharpness: float = 6.0, noise: float = 0.05, seed: int = 0) 
     connect(1, INDUCTION_HEAD, "k", read(_BEFORE, TOKENS))
     connect(1, INDUCTION_HEAD, "v", read(_TOKEN, TOKENS))
     write(1, INDUCTION_HEAD, _NEXT)
-    # ten times the prediction, so that a sure head makes a sure model
-    model.lm_head.weight[:, _NEXT : _NEXT + TOKENS] = 10 * _SCALE * torch.eye(TOKENS)
+    # twenty times the prediction, so that a sure head makes a sure model
+    model.lm_head.weight[:, _NEXT : _NEXT + TOKENS] = 20 * _SCALE * torch.eye(TOKENS)
     return model
 
 
@@ -99,9 +98,10 @@ def induction_pairs(
 ) -> tuple[TokenPairs, torch.Tensor, torch.Tensor]:
     """Inputs `.. A B .. C D .. A` of different tokens, with the answer B and the wrong one D.
 
-    Corruptions, in turn: `keys` has A and C in each other's place, so that D follows A; `gone` a
-    new token in the place of the first A, so that nothing follows it; `values` has B and D in each
-    other's place; `query` asks for C. The order of `A B` and `C D` changes from item to item.
+    An item's id starts with its corruption, one of these in turn: `keys` has A and C in each
+    other's place, so that D follows A; `gone` a new token in the place of the first A, so that
+    nothing follows it; `values` has B and D in each other's place; `query` asks for C. The order of
+    `A B` and `C D` changes from item to item.
     """
     generator = torch.Generator().manual_seed(seed)
     clean, corrupted, answers, others, names = [], [], [], [], []
@@ -113,13 +113,8 @@ def induction_pairs(
             bigrams.reverse()
         tokens = [START, rest[0], *bigrams[0], *rest[1:3], *bigrams[1], *rest[3:5], a]
         kind = corruptions[item % len(corruptions)]
-        exchange = {
-            "keys": {a: c, c: a},
-            "gone": {a: new},
-            "values": {b: d, d: b},
-            "query": {},
-        }[kind]
-        changed = [exchange.get(token, token) for token in tokens[:-1]]
+        exchanges = {"keys": {a: c, c: a}, "gone": {a: new}, "values": {b: d, d: b}, "query": {}}
+        changed = [exchanges[kind].get(token, token) for token in tokens[:-1]]
         clean.append(tokens)
         corrupted.append([*changed, c if kind == "query" else a])
         answers.append(b)

@@ -156,6 +156,12 @@ def _check(
             " run has no gradient there, so every score would be 0; take eap-ig-inputs, or a metric"
             " with a reference of its own"
         )
+    alone = method == "eap-ig-inputs" and rule == "right" and steps == 1
+    if metric.against_clean and alone:
+        raise UserError(
+            f"circuit rule=right, steps=1 with metric `{metric.name}`: its only point is the clean"
+            " run, where the divergence from that run has no gradient; take more steps"
+        )
     if by_span and pairs.kinds is None:
         raise UserError("circuit by_span=true: the pairs have no kinds; say which span a token is")
     if by_span and method in ("exact", "random"):

@@ -113,7 +113,12 @@ class Reader:
         del hidden, logits
         assert trace.final is not None
         places = [*trace.projections.values(), *trace.normed.values(), trace.final]
-        found = iter(torch.autograd.grad(loss, places, allow_unused=True, materialize_grads=True))
+        # only where an output is replaced may a place have no way to the loss; elsewhere that
+        # would be a hook that cut it off, and must not pass for a gradient of 0
+        replaced = self.tracer.instead is not None
+        found = iter(
+            torch.autograd.grad(loss, places, allow_unused=replaced, materialize_grads=replaced)
+        )
         projections = {key: next(found) for key in trace.projections}
         normed = {key: next(found) for key in trace.normed}
         return trace, Trace(projections=projections, normed=normed, final=next(found))

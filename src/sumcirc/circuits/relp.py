@@ -9,7 +9,7 @@ would have a score.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -31,12 +31,17 @@ def relevance_rules(parts: Parts) -> Iterator[None]:
             heads = (getattr(block.attention, name, None) for name in ("q_norm", "k_norm"))
             norms = [block.norm_attention, block.norm_mlp, *filter(None, heads)]
             for norm in norms:
-                stack.callback(norm.register_forward_hook(_constant_scale).remove)
+                stack.callback(_first(norm, _constant_scale))
             stack.callback(_activation(block).register_forward_hook(_constant_ratio).remove)
             if gated:
                 stack.callback(block.mlp_out.register_forward_pre_hook(_half).remove)
-        stack.callback(parts.final_norm.register_forward_hook(_constant_scale).remove)
+        stack.callback(_first(parts.final_norm, _constant_scale))
         yield
+
+
+def _first(module: nn.Module, hook: Callable[..., Tensor]) -> Callable[[], None]:
+    """Hook a module before all others, so that they see what is really used; how to undo it."""
+    return module.register_forward_hook(hook, prepend=True).remove
 
 
 def _activation(block: Block) -> nn.Module:

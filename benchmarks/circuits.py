@@ -1,0 +1,195 @@
+"""What finding a circuit costs beside the passes that it can't do without.
+
+    python benchmarks/circuits.py [--quick] [--device cuda]
+
+GPT-2 small's shape, 4 pairs of 128 tokens and 1 pair of 512, KL at the 16 positions that predict
+the last tokens. EAP-IG on inputs with m=5 midpoints (32,491 edges scored), against its floor: one
+corrupted and one clean forward pass, and m passes forward and backward to the token embeddings, no
+gradient of a parameter, the metric's positions alone unembedded. A patched forward pass of a random
+circuit (5 % of all edges, not pruned), against a plain one with logits at the same positions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from attention import resident
+from measurement import GPT2_SMALL, Lap, Shape, parser, prepare, ratio, timed, write_result
+from torch import Tensor
+
+from sumcirc.circuits.attribution import attribute
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.intervention import PatchedRun
+from sumcirc.circuits.metrics import Divergence
+from sumcirc.circuits.pairs import TokenPairs
+from sumcirc.circuits.passes import still
+from sumcirc.circuits.residual import inference
+from sumcirc.circuits.selection import top_n
+from sumcirc.modeling.loading import load_model
+from sumcirc.modeling.parts import Parts
+from sumcirc.schema import ModelConfig
+
+CLAIM = (
+    "EAP-IG (m=5) takes at most 1.3 of the time and 1.5 of the memory of the passes that it needs,"
+    " a patched forward pass at most 2 of a plain one"
+)
+SIZES = ((4, 128), (1, 512))  # documents, tokens
+STEPS = 5
+READ = 16  # positions of the metric
+SHARE = 0.05  # of all edges in the circuit
+AT_MOST = {"attribution": 1.3, "memory": 1.5, "patched": 2.0}
+
+
+class Case:
+    """Random pairs of one size, and both sides of each comparison on them."""
+
+    def __init__(self, model: Any, documents: int, length: int, device: str) -> None:
+        self.model, self.device = model, device
+        self.parts = Parts(model)
+        generator = torch.Generator().manual_seed(documents)
+        vocabulary = model.config.vocab_size
+        self.clean, self.corrupted = (
+            torch.randint(0, vocabulary, (documents, length), generator=generator) for _ in range(2)
+        )
+        self.corrupted[:, -READ:] = self.clean[:, -READ:]  # the summary is the same
+        positions = torch.zeros(documents, length, dtype=torch.bool)
+        positions[:, -READ - 1 : -1] = True
+        self.metric = Divergence(positions)
+        names = [str(i) for i in range(documents)]
+        mask = torch.ones_like(self.clean)
+        self.pairs = TokenPairs(self.clean, self.corrupted, mask, names)
+        self.positions = positions.to(device)
+        self.inputs = [ids.to(device) for ids in (self.clean, self.corrupted)]
+        graph = Graph(self.parts.shape)
+        draws = np.random.default_rng(0).random(graph.exists.shape)
+        self.circuit = top_n(draws, graph, int(SHARE * graph.edges))
+        self.run = PatchedRun(model, *self.inputs)
+
+    def attribution(self, rule: str = "midpoint", steps: int = STEPS) -> None:
+        """Scores of all edges; at `left` the first point is the corrupted run itself."""
+        batch = len(self.pairs)
+        attribute(self.model, self.pairs, self.metric, steps=steps, rule=rule, batch_size=batch)
+
+    def floor(self, steps: int = STEPS) -> None:
+        """The passes alone, with the same metric."""
+        items = torch.arange(len(self.pairs))
+        with still(self.model):
+            with torch.no_grad():
+                clean, corrupted = (self.parts.embedding(ids) for ids in self.inputs)
+                self._hidden(corrupted)
+                reference = self.metric.reference(self._logits(self._hidden(clean)))
+            for k in range(steps):
+                point = torch.lerp(corrupted, clean, (k + 0.5) / steps).requires_grad_()
+                logits = self._logits(self._hidden(point))
+                torch.autograd.grad(self.metric.values(logits, items, reference).sum(), point)
+
+    def _hidden(self, embeddings: Tensor) -> Tensor:
+        return self.parts.backbone(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.parts.unembedding(hidden[self.positions])
+
+    def patched(self) -> None:
+        """Logits of the circuit."""
+        self.run.logits(self.circuit, self.positions)
+
+    def plain(self) -> None:
+        """Logits of the model."""
+        with inference(self.model):
+            hidden = self.parts.backbone(self.inputs[0], use_cache=False).last_hidden_state
+            self._logits(hidden)
+
+    def compare(
+        self, floor: Callable[[], None], rounds: int, **sides: Callable[[], None]
+    ) -> dict[str, dict[str, Any]]:
+        """How many times as long as the floor each side takes, in turns, and the seconds."""
+        laps: dict[str, list[Lap]] = {name: [] for name in (*sides, "floor")}
+        for _ in range(rounds):
+            for name, work in (*sides.items(), ("floor", floor)):
+                laps[name].append(timed(self.device, work)[1])
+        fastest = {name: min(lap.wall for lap in laps[name]) for name in laps}
+        return {
+            name: {
+                **ratio(laps[name], laps["floor"]),
+                "seconds": fastest[name],
+                "seconds_floor": fastest["floor"],
+                "rounds": rounds,
+            }
+            for name in sides
+        }
+
+    def memory(self) -> dict[str, Any]:
+        """Peak memory over the floor's."""
+        ours, floor = (peak(self.device, work) for work in (self.attribution, self.floor))
+        share = ours / floor
+        return {
+            "ratio": share,
+            "ratio_cpu": share,  # the table's column for seconds: of memory there is one figure
+            "megabytes": ours / 1e6,
+            "megabytes_floor": floor / 1e6,
+        }
+
+
+def peak(device: str, work: Callable[[], None]) -> int:
+    """Most bytes in use during `work`, above those before it."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    # else freed memory that the process still holds would serve, uncounted
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = resident("VmRSS")
+    work()
+    return resident("VmHWM") - before
+
+
+def measure(model: Any, shape: Shape, device: str, rounds: int) -> dict[str, dict[str, Any]]:
+    """The figures of every size."""
+    figures: dict[str, dict[str, Any]] = {}
+    for documents, length in SIZES:
+        case = Case(model, documents, length, device)
+        for work in (case.attribution, case.floor):
+            work(steps=1)  # what a process takes once is neither the time nor the memory of a pass
+        found = {"memory": case.memory()}
+        found |= case.compare(
+            case.floor,
+            rounds,
+            attribution=case.attribution,
+            attribution_left=lambda c=case: c.attribution("left"),
+        )
+        for work in (case.patched, case.plain):
+            work()
+        found |= case.compare(case.plain, 3 * rounds, patched=case.patched)
+        found["patched"]["edges"] = int(case.circuit.sum())
+        figures |= {f"{name}_{documents}x{length}": figure for name, figure in found.items()}
+    for name, figure in figures.items():
+        figure["at_most"] = AT_MOST[name.split("_")[0]]
+        figure["shape"] = asdict(shape)
+    return figures
+
+
+def main() -> None:
+    """Measure, print and write the ratios."""
+    options = parser(__doc__).parse_args()
+    prepare(options)
+    shape = replace(GPT2_SMALL, layers=2) if options.quick else GPT2_SMALL
+    with tempfile.TemporaryDirectory() as folder:
+        shape.save(folder, 1)
+        model: Any = load_model(ModelConfig(name="random", path=folder)).to(options.device)
+    figures = measure(model, shape, options.device, 1 if options.quick else 3)
+    write_result("circuits", options, CLAIM, None, figures)
+
+
+if __name__ == "__main__":
+    main()
