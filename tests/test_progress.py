@@ -29,9 +29,9 @@ def test_lines_come_every_few_seconds_and_at_the_end(
             clock.now += 2.0
             advance(4)
     assert capsys.readouterr().out.splitlines() == [
-        "summarize: 12/40, 00:00:14 left",
-        "summarize: 24/40, 00:00:08 left",
-        "summarize: 36/40, 00:00:02 left",
+        "summarize: 12/40, 0:00:14 left",
+        "summarize: 24/40, 0:00:08 left",
+        "summarize: 36/40, 0:00:02 left",
         "summarize: 40/40, 20.0 s",
     ]
 

@@ -342,6 +342,7 @@ def test_extra_callbacks_are_built_and_log_to_the_same_file(
         ({"accelerator": "tpu"}, r"trainer\.accelerator=tpu: unknown; choose from auto, cpu"),
         ({"accelerator": "gpu"}, r"trainer\.accelerator=gpu: no GPU is visible"),
         ({"precision": Precision.fp16}, r"trainer\.precision=fp16: needs a GPU"),
+        ({"strategy": "dpp"}, r"trainer\.strategy=dpp: unknown; choose from auto, ddp"),
         ({"strategy": "fsdp"}, r"trainer\.strategy=fsdp: .*evaluation\.at_end=false"),
     ],
 )

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 INTERVAL = 5.0  # seconds between plain lines
 
@@ -31,7 +32,7 @@ def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
         if now - last >= INTERVAL and 0 < so_far < total:
             last = now
             left = (now - began) / so_far * (total - so_far)
-            shown = time.strftime("%H:%M:%S", time.gmtime(left))
+            shown = timedelta(seconds=round(left))
             print(f"{label}: {so_far}/{total}, {shown} left", flush=True)
 
     yield advance

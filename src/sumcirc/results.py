@@ -145,8 +145,12 @@ def conclude(
             wandb_logger, summary, board.samples(config.logger.samples) if board else []
         )
         wandb.log_figures(wandb_logger, directory.figures)
-        if trained is not None and wandb.wants_artifact(config.logger):
-            wandb.log_folder(wandb_logger, config.run.name, "model", trained)
+        if wandb.wants_artifact(config.logger):
+            if trained is not None:
+                wandb.log_folder(wandb_logger, config.run.name, "model", trained)
+            if directory.circuits.is_dir():
+                name = f"{config.run.name}-circuits"
+                wandb.log_folder(wandb_logger, name, "circuit", directory.circuits)
     if systems:
         print_table(rows(summary, config.run.name))
     print(f"run directory: {directory.path}")

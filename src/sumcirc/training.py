@@ -17,6 +17,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import StrategyRegistry
 
 from sumcirc.callbacks.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
 from sumcirc.callbacks.progress import progress_callback
@@ -45,6 +46,11 @@ def check_trainer(config: TrainConfig) -> None:
     """
     trainer = config.trainer
     check_accelerator(trainer)
+    strategies = ("auto", *StrategyRegistry.available_strategies())
+    if trainer.strategy not in strategies:
+        raise UserError(
+            f"trainer.strategy={trainer.strategy}: unknown; choose from {', '.join(strategies)}"
+        )
     if trainer.precision is Precision.fp16 and device(trainer).type == "cpu":
         raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
     if trainer.strategy == "fsdp" and config.evaluation.at_end:
