@@ -10,6 +10,7 @@ import csv
 import errno
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -49,6 +50,17 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN is refused, since no JSON reader has to take it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
+
+
+def plain_numbers(value: Any) -> Any:
+    """Arrays as lists, tuples as lists, and what is not a finite number as null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {name: plain_numbers(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:

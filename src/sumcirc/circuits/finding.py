@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution import Scores, attribute
 from sumcirc.circuits.faithfulness import Curve, Evaluator, Faithfulness, curve, faithfulness
+from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.pairing import (
     SummaryPair,
@@ -22,6 +23,7 @@ from sumcirc.circuits.pairing import (
 from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.circuits.selection import prune, top_n
 from sumcirc.circuits.stability import Stability, stability
+from sumcirc.circuits.storage import DocumentScores
 from sumcirc.errors import UserError
 from sumcirc.schema import CircuitOptions
 
@@ -67,6 +69,20 @@ class Found:
     def mean(self) -> NDArray[np.float64]:
         """[sources, destinations] over documents."""
         return self.scores.mean.double().numpy()
+
+    def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
+        """Source, destination and score of the circuit's edges of largest |score|."""
+        mean, graph = self.mean, self.scores.graph
+        rows, columns = np.nonzero(self.circuit)
+        order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:count]
+        return [
+            (
+                graph.sources[rows[i]],
+                graph.destinations[columns[i]],
+                float(mean[rows[i], columns[i]]),
+            )
+            for i in order
+        ]
 
 
 def make_task(
@@ -127,6 +143,24 @@ def score_edges(
     )
 
 
+def edges_of(graph: Graph, options: CircuitOptions) -> int:
+    """How many edges a circuit of `options.size` is chosen from, before pruning."""
+    return max(1, round(options.size * graph.edges))
+
+
+def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScores:
+    """Scores with what made them, ready to be written."""
+    return DocumentScores(
+        scores.graph,
+        scores.documents.float().numpy(),
+        scores.ids,
+        options.method.value,
+        options.metric.value,
+        options.steps,
+        step,
+    )
+
+
 def judge(
     task: Task, scores: Scores, options: CircuitOptions, progress: Progress | None = None
 ) -> Found:
@@ -137,7 +171,7 @@ def judge(
     """
     done = progress or (lambda steps: None)
     mean, graph = scores.mean.double().numpy(), scores.graph
-    count = max(1, round(options.size * graph.edges))
+    count = edges_of(graph, options)
     circuit = prune(top_n(mean, graph, count), graph)
     # random circuits of a size are a control of both rankings
     seeds = range(options.random_circuits)

@@ -38,6 +38,9 @@ class _Drawn:
     score: float
 
 
+MOST_EDGES = 150  # in a picture that can still be read
+
+
 def draw_circuit(
     edges: Iterable[tuple[str, str, float]],
     target: Path,

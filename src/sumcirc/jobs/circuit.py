@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
     from sumcirc.tracking.run_directory import RunDirectory
 
-DRAWN_EDGES = 150  # of the picture; more can't be read
 LISTED_EDGES = 15  # of the table
 
 
@@ -98,7 +97,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         summary = _summary(config, found, dropped | {"unchanged": task.unchanged})
         _write(directory, config, found, summary)
         if wandb_logger is not None:
-            log_circuit(wandb_logger, summary, directory.circuits, directory.figures)
+            log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
     _print(found, summary, directory)
 
 
@@ -160,31 +159,23 @@ def _write(
     import numpy as np
 
     from sumcirc.circuits.exchange import write_circuit
+    from sumcirc.circuits.finding import to_store
     from sumcirc.circuits.selection import by_node
-    from sumcirc.circuits.storage import DocumentScores
     from sumcirc.figures.circuit_curves import draw_faithfulness
-    from sumcirc.figures.circuits import draw_circuit, draw_node_scores
-    from sumcirc.files import write_json
+    from sumcirc.figures.circuits import MOST_EDGES, draw_circuit, draw_node_scores
+    from sumcirc.files import plain_numbers, write_json
 
     options, scores = config.circuit, found.scores
     graph, mean = scores.graph, found.mean
-    stored = DocumentScores(
-        graph,
-        scores.documents.float().numpy(),
-        scores.ids,
-        options.method.value,
-        options.metric.value,
-        options.steps,
-        0,
-    )
+    stored = to_store(scores, options, 0)
     stored.save(directory.circuits / "scores.safetensors")
     write_circuit(directory.circuits / "circuit.json", mean, found.circuit, graph)
     curves = {"absolute": found.absolute.as_json(), "signed": found.signed.as_json()}
-    write_json(directory.circuits / "faithfulness.json", _without_nan(curves))
-    write_json(directory.summary_file, _without_nan(summary))
+    write_json(directory.circuits / "faithfulness.json", plain_numbers(curves))
+    write_json(directory.summary_file, plain_numbers(summary))
     shape = graph.shape
     unit = "logits" if options.metric.value == "logit_difference" else "nats"
-    edges = _largest(found, DRAWN_EDGES)
+    edges = found.largest_edges(MOST_EDGES)
     if edges:
         draw_circuit(
             edges,
@@ -201,19 +192,6 @@ def _write(
     label = f"sum of |score| of outgoing edges ({unit})"
     draw_node_scores(heads, directory.figures / "node_scores.png", label, mlps)
     draw_faithfulness(_drawn_curves(found), directory.figures / "faithfulness.png", graph.edges)
-
-
-def _largest(found: Found, count: int) -> list[tuple[str, str, float]]:
-    """The circuit's edges of largest |score|, largest first."""
-    import numpy as np
-
-    mean, graph = found.mean, found.scores.graph
-    rows, columns = np.nonzero(found.circuit)
-    values = mean[rows, columns]
-    order = np.argsort(-np.abs(values), kind="stable")[:count]
-    return [
-        (graph.sources[rows[i]], graph.destinations[columns[i]], float(values[i])) for i in order
-    ]
 
 
 def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
@@ -241,17 +219,6 @@ def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
     return {name: one for name, one in curves.items() if one["size"]}
 
 
-def _without_nan(value: Any) -> Any:
-    """Plain JSON: what is not a number becomes null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_nan(part) for part in value]
-    if isinstance(value, float) and value != value:
-        return None
-    return value
-
-
 def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -274,7 +241,7 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
     edges = Table(title=f"largest of {summary['circuit_edges']} edges in the circuit")
     edges.add_column("edge")
     edges.add_column("score", justify="right")
-    for source, destination, score in _largest(found, LISTED_EDGES):
+    for source, destination, score in found.largest_edges(LISTED_EDGES):
         edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
     console.print(edges, markup=False)
     one = found.faithfulness

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from sumcirc.errors import UserError
 from sumcirc.schema import TAG_LENGTH, LoggerConfig, LoggerKind, WandbMode
+from sumcirc.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -192,11 +193,13 @@ def log_figures(logger: WandbLogger, folder: Path) -> None:
 
 
 def log_circuit(
-    logger: WandbLogger, summary: Mapping[str, Any], circuits: Path, figures: Path
+    logger: WandbLogger,
+    config: LoggerConfig,
+    name: str,
+    summary: Mapping[str, Any],
+    run: RunDirectory,
 ) -> None:
-    """Log a circuit's figures of merit, its files as an artifact and its pictures."""
-    import wandb
-
+    """Log a circuit's figures of merit and pictures; its files where artifacts are wanted."""
     values = {
         f"circuit/{name}": value
         for name, value in summary.items()
@@ -210,10 +213,9 @@ def log_circuit(
         values["circuit/jaccard"] = summary["jaccard"]["mean"]
         values["circuit/spearman"] = summary["spearman"]["mean"]
     logger.experiment.summary.update(values)
-    log_figures(logger, figures)
-    artifact = wandb.Artifact(f"circuit-{logger.experiment.id}", type="circuit")
-    artifact.add_dir(str(circuits))
-    logger.experiment.log_artifact(artifact)
+    log_figures(logger, run.figures)
+    if wants_artifact(config):
+        log_folder(logger, f"{name}-circuits", "circuit", run.circuits)
 
 
 def wants_artifact(config: LoggerConfig) -> bool:
