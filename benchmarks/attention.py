@@ -24,9 +24,10 @@ from measurement import GPT2_SMALL, Lap, Shape, parser, prepare, ratio, timed, w
 from torch import Tensor
 
 from sumcirc.modeling.loading import load_model
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 from sumcirc.probes.attention import Rows, attention_measures
-from sumcirc.probes.observation import attention_seen, inference
+from sumcirc.probes.observation import attention_seen
 from sumcirc.schema import ModelConfig
 
 CLAIM = (

@@ -30,10 +30,9 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.intervention import PatchedRun
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.passes import still
-from sumcirc.circuits.residual import inference
 from sumcirc.circuits.selection import top_n
 from sumcirc.modeling.loading import load_model
+from sumcirc.modeling.modes import inference, still
 from sumcirc.modeling.parts import Parts
 from sumcirc.schema import ModelConfig
 

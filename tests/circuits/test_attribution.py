@@ -9,21 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
-from transformers.pytorch_utils import Conv1D
 
 from sumcirc.circuits import accumulation
-from sumcirc.circuits.accumulation import Weights, differences
+from sumcirc.circuits.accumulation import Ends, Weights, differences
 from sumcirc.circuits.attribution import METHODS, Scores, attribute
 from sumcirc.circuits.batching import Reader, batches
-from sumcirc.circuits.exact import patched_values
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, ReferenceSurprise
+from sumcirc.circuits.metrics import Divergence, LogitDifference, ReferenceSurprise
 from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.passes import Tracer, still
+from sumcirc.circuits.passes import Tracer
 from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import FAMILIES
+from sumcirc.modeling.modes import still
 from sumcirc.modeling.parts import Parts
 from tests.circuits.attribution_cases import (
     Oracle,
@@ -32,7 +30,9 @@ from tests.circuits.attribution_cases import (
     reference_pairs,
     reference_scores,
 )
-from tests.support.small_models import VOCABULARY, WITH_GROUPS, small_model
+from tests.circuits.cases import difference_metric, family_model, some_pairs
+from tests.circuits.naive_patching import patched_values
+from tests.support.small_models import WITH_GROUPS, small_model
 
 GPT2, LLAMA = reference_scores("small_gpt2"), reference_scores("small_llama")
 STORED = [key.split("/")[1:3] for key in GPT2 if key.startswith("scores/")]
@@ -73,7 +73,12 @@ def test_equals_the_reference_with_grouped_queries(method: str, metric: str) -> 
     model, pairs = reference_model("small_llama"), reference_pairs(LLAMA)
     graph = Graph(Parts(model).shape, expand_groups=True)
     found = attribute(
-        model, pairs, reference_metric(LLAMA, metric), method=method.lower(), graph=graph
+        model,
+        pairs,
+        reference_metric(LLAMA, metric),
+        method=method.lower(),
+        rule="left",
+        graph=graph,
     )
     assert graph.edges == 262
     stored = torch.from_numpy(LLAMA[f"scores/{method}/{metric}/f64"]) * len(pairs)
@@ -111,55 +116,6 @@ def test_equals_the_definition_with_a_copy_of_the_stream_per_destination(
 # ---- every family, with and without adapters
 
 
-def family_model(form: str) -> Any:
-    """Random in every parameter, in float64."""
-    family, *rest = form.split(" ", 1)
-    changes = {"use_parallel_residual": False} if rest == ["sequential"] else {}
-    model = small_model(family, layers=3, **changes).double()
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(3)
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            parameter.add_(0.1 * noise)
-    return adapted(model) if rest == ["+ lora"] else model
-
-
-def adapted(model: Any) -> Any:
-    """LoRA on every linear of the blocks, far from its initial zero."""
-    parts = Parts(model)
-    linears = {
-        linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
-    }
-    config = LoraConfig(
-        r=3,
-        lora_dropout=0.3,
-        target_modules=[name for name, module in model.named_modules() if module in linears],
-        fan_in_fan_out=isinstance(parts.blocks[0].attn_out, Conv1D),
-    )
-    found = get_peft_model(model, config)
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(4)
-        for name, parameter in found.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return found
-
-
-def some_pairs(left: bool = False) -> TokenPairs:
-    generator = torch.Generator().manual_seed(5)
-    lengths = (9, 5, 7)
-    clean = [torch.randint(1, VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
-    corrupted = [list(one) for one in clean]
-    for one in corrupted:
-        one[1], one[3] = (one[1] + 7) % VOCABULARY, (one[3] + 100) % VOCABULARY
-    kinds = [[0] + [1] * (n - 3) + [-1, 0] for n in lengths]
-    return TokenPairs.from_tokens(clean, corrupted, ["one", "two", "three"], kinds, left=left)
-
-
-def difference_metric(pairs: TokenPairs) -> Metric:
-    return LogitDifference(pairs.last(), torch.tensor([3, 4, 5]), torch.tensor([6, 7, 8]))
-
-
 FORMS = [*FAMILIES, "gpt_neox sequential", "gpt2 + lora", "qwen3 + lora", "gpt_neox + lora"]
 
 
@@ -180,11 +136,11 @@ def test_eap_is_the_derivative_of_patching_each_edge(form: str, expand: bool) ->
     chosen = np.random.default_rng(0).permutation(len(rows))[:60]
     with still(model), tracer.watching():
         weights = Weights(parts, graph, torch.float64)
-        for batch in batches(parts, pairs, 1, False):
+        for batch in batches(parts, pairs, torch.arange(len(pairs)).split(1), False):
             clean, _ = reader.clean(batch)
             corrupted, _ = reader.look(batch, batch.corrupted)
             change = batch.corrupted - batch.clean
-            written = differences(weights, change, clean, corrupted, batch.mask)
+            written = differences(weights, Ends(change, batch.mask, clean, corrupted))
             size = torch.zeros(len(chosen), dtype=torch.float64, requires_grad=True)
             added = size[:, None, None] * written[rows[chosen], 0]
             here = torch.from_numpy(columns[chosen])

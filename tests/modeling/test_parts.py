@@ -7,49 +7,13 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import Tensor
 
 from sumcirc.modeling.anatomy import FAMILIES, shape
 from sumcirc.modeling.parts import Parts, base_model, effective_weight, input_width
-from tests.support.small_models import VOCABULARY, small_model
+from tests.support.small_models import VOCABULARY, adapted, linears, scrambled, small_model
 
 TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY
-
-
-def scrambled(family: str, **changes: Any) -> Any:
-    """A model none of whose parameters is zero or one: fresh biases and gains would hide errors."""
-    model = small_model(family, layers=3, attn_implementation="eager", **changes)
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(3)
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return model
-
-
-def adapted(model: Any) -> Any:
-    """LoRA on every linear of the blocks, with both matrices far from zero."""
-    parts = Parts(model)
-    names = {name for name, module in model.named_modules() if module in set(linears(parts))}
-    config = LoraConfig(
-        r=3,
-        lora_alpha=7,
-        target_modules=list(names),
-        fan_in_fan_out=isinstance(parts.blocks[0].attn_out, Conv1D),
-    )
-    found = get_peft_model(model, config)
-    with torch.no_grad():
-        generator = torch.Generator().manual_seed(4)
-        for name, parameter in found.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return found.eval()
-
-
-def linears(parts: Parts) -> list[nn.Module]:
-    return [
-        linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
-    ]
 
 
 def tapped(model: Any) -> dict[str, Tensor]:
@@ -85,7 +49,7 @@ FORMS = [*FAMILIES, "gpt_neox sequential", "gpt2 + lora", "qwen3 + lora", "gpt_n
 def model_of(form: str) -> Any:
     family, *rest = form.split(" ", 1)
     changes = {"use_parallel_residual": False} if rest == ["sequential"] else {}
-    model = scrambled(family, **changes)
+    model = scrambled(family, **changes, attn_implementation="eager")
     return adapted(model) if rest == ["+ lora"] else model
 
 
@@ -123,7 +87,7 @@ def test_each_head_is_its_pattern_on_its_values(form: str) -> None:
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
 def test_queries_and_keys_are_those_of_the_linears(family: str) -> None:
     """By name: a mixed-up order of query and key would pass where only values are looked at."""
-    parts = Parts(scrambled(family))
+    parts = Parts(scrambled(family, attn_implementation="eager"))
     x = torch.randn(1, 5, parts.shape.width)
     query, key, _ = parts.query_key_value(1)
     if family == "llama":
@@ -140,7 +104,7 @@ def test_queries_and_keys_are_those_of_the_linears(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_effective_weights_are_the_merged_ones(family: str) -> None:
-    model = adapted(scrambled(family))
+    model = adapted(scrambled(family, attn_implementation="eager"))
     parts = Parts(model)
     before = [effective_weight(linear) for linear in linears(parts)]
     plain = [linear.base_layer.weight.clone() for linear in linears(parts)]

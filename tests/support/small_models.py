@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers.pytorch_utils import Conv1D
+
+from sumcirc.modeling.parts import Parts
 
 VOCABULARY, WIDTH, INNER, LAYERS, CONTEXT = 400, 32, 48, 2, 128
 WITH_GROUPS = ("llama", "mistral", "qwen2", "qwen3")
@@ -35,6 +40,43 @@ def small_model(family: str, seed: int = 0, **changes: Any) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(small_config(family, **changes)).eval()
+
+
+def scrambled(family: str, **changes: Any) -> Any:
+    """A model none of whose parameters is zero or one: fresh biases and gains would hide errors."""
+    model = small_model(family, layers=3, **changes)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(3)
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def linears(parts: Parts) -> list[nn.Module]:
+    """Every linear of the blocks that an adapter may go on, the MLP's first aside."""
+    return [
+        linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
+    ]
+
+
+def adapted(model: Any, dropout: float = 0.0) -> Any:
+    """LoRA on these linears, with both matrices far from zero."""
+    parts = Parts(model)
+    wanted = set(linears(parts))
+    config = LoraConfig(
+        r=3,
+        lora_alpha=7,
+        lora_dropout=dropout,
+        target_modules=[name for name, module in model.named_modules() if module in wanted],
+        fan_in_fan_out=isinstance(parts.blocks[0].attn_out, Conv1D),
+    )
+    found = get_peft_model(model, config)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(4)
+        for name, parameter in found.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return found.eval()
 
 
 def write_model(folder: Path, config: PretrainedConfig, tokenizer: Any) -> Path:

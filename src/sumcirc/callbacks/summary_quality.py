@@ -10,8 +10,8 @@ from sumcirc.callbacks.probing import Probing, Watcher
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.files import write_table
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.module import SummarizationModule
-from sumcirc.probes.observation import inference
 from sumcirc.schema import EvaluationConfig, GenerationConfig
 from sumcirc.summaries.copying import STATISTICS
 from sumcirc.summaries.evaluation import evaluate_summaries

@@ -16,13 +16,19 @@ are those of EAP and EAP-IG (Syed et al. 2023, arXiv 2310.10348; Hanna et al. 20
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.passes import HeadLayout, Norm, Trace
+from sumcirc.circuits.residual import by_destination
 from sumcirc.modeling.parts import Parts
 
+# bytes of source differences and of gradients that are made at once
+AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30
 CACHED = 2**30  # bytes of folded weights that are kept for all batches; beyond, they are remade
 
 
@@ -54,7 +60,7 @@ class Weights:
         if layer in self._layers:
             return self._layers[layer]
         norm = self.norms_attention[layer]
-        weight, _ = self.query_key_value(layer)
+        weight = by_destination(self.parts, self.graph, layer).weight.to(self.dtype)
         weight = (weight * norm.weight[:, None]).transpose(1, 2)
         if norm.centred:
             weight = weight - weight.mean(-1, keepdim=True)
@@ -62,22 +68,6 @@ class Weights:
         if self._keep:
             self._layers[layer] = found
         return found
-
-    def query_key_value(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Weight [destinations, width, head width] and bias [destinations, head width]."""
-        found = self.parts.query_key_value(layer)
-        group = self.graph.key_value_destinations // self.parts.shape.key_value_heads
-        repeats = (1, group, group)
-        weight, bias = (
-            torch.cat(
-                [
-                    one.to(self.dtype).repeat_interleave(repeat, 0)
-                    for one, repeat in zip(tensors, repeats, strict=True)
-                ]
-            )
-            for tensors in ([one.weight for one in found], [one.bias for one in found])
-        )
-        return weight, bias
 
     @torch.no_grad()
     def _constant(self, layer: int) -> Tensor:
@@ -96,33 +86,56 @@ class Weights:
         return found
 
 
+@dataclass(frozen=True)
+class Ends:
+    """What the sources of one batch write in the corrupted and in the clean run.
+
+    Attributes:
+        embeddings: [B, T, width] of corrupted minus clean tokens.
+        mask: [B, T] true at real tokens.
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+    clean: Trace
+    corrupted: Trace
+
+
 def differences(
-    weights: Weights, embeddings: Tensor, clean: Trace, corrupted: Trace, mask: Tensor
+    weights: Weights, ends: Ends, places: slice = slice(None), room: Tensor | None = None
 ) -> Tensor:
-    """What every source writes in the corrupted run minus the clean one.
+    """What every source writes in the corrupted run minus the clean one; zero at padding.
 
     Args:
-        embeddings: [B, T, width] of corrupted minus clean tokens.
-        mask: [B, T] true at real tokens; the rest is zero.
+        places: positions that are wanted.
+        room: memory to write to.
 
     Returns:
-        [sources, B, T, width].
+        [sources, B, places, width].
     """
     graph, dtype = weights.graph, weights.dtype
     size = graph.shape
-    found = embeddings.new_empty((len(graph.sources), *embeddings.shape), dtype=dtype)
+    clean, corrupted = ends.clean, ends.corrupted
+    embeddings, mask = ends.embeddings[:, places], ends.mask[:, places]
+    shape = (len(graph.sources), *embeddings.shape)
+    found = embeddings.new_empty(shape, dtype=dtype) if room is None else _view(room, shape)
     found[0] = embeddings
     for layer in range(size.layers):
-        heads = corrupted.heads[layer].to(dtype) - clean.heads[layer].to(dtype)
+        heads = corrupted.heads[layer][:, places].to(dtype)
+        heads = heads - clean.heads[layer][:, places].to(dtype)
         narrow = heads.flatten(0, 1).unflatten(-1, (size.heads, -1)).transpose(0, 1)
         rows = found[graph.attention_sources(layer)].flatten(1, 2)
         torch.bmm(narrow, weights.output(layer), out=rows)
         torch.sub(
-            corrupted.mlps[layer].to(dtype),
-            clean.mlps[layer].to(dtype),
+            corrupted.mlps[layer][:, places].to(dtype),
+            clean.mlps[layer][:, places].to(dtype),
             out=found[graph.mlp_source(layer)],
         )
     return found if bool(mask.all()) else found.masked_fill_(~mask[..., None], 0)
+
+
+def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return room[: math.prod(shape)].view(shape)
 
 
 class Accumulator:
@@ -183,60 +196,87 @@ class Accumulator:
         self.final = final if self.final is None else self.final + final
 
     @torch.no_grad()
-    def scores(self, written: Tensor, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
+    def scores(self, ends: Ends, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
         """Edge scores of each row.
 
+        A score is a sum over positions, so only some of them are taken at once: what all sources
+        write everywhere would be the largest tensor of all.
+
         Args:
-            written: `differences`, [sources, B, T, width].
             kinds: [B, T] the span of each position, or None.
             spans: how many there are.
 
         Returns:
             [B, sources, destinations], and by span [B, spans, sources, destinations].
         """
+        weights, graph = self.weights, self.weights.graph
+        rows, tokens, width = ends.embeddings.shape
+        sources, destinations = len(graph.sources), len(graph.destinations)
+        found = ends.embeddings.new_zeros((rows, sources, destinations), dtype=weights.dtype)
+        by_span = found.new_zeros((rows, spans, sources, destinations))
+        widest = 1 + graph.shape.heads + 2 * graph.key_value_destinations
+        at_once = AT_ONCE_ON_CPU if found.device.type == "cpu" else AT_ONCE_ON_GPU
+        each = (sources + widest) * rows * width
+        step = min(tokens, max(1, at_once // (each * found.element_size())))
+        written_room, gradient_room = (
+            found.new_empty(count * rows * step * width) for count in (sources, widest)
+        )
+        for start in range(0, tokens, step):
+            places = slice(start, min(tokens, start + step))
+            written = differences(weights, ends, places, written_room)
+            here = None if kinds is None else kinds[:, places]
+            self._add_scores(written, here, places, gradient_room, found, by_span)
+        exists = torch.from_numpy(graph.exists).to(found.device)
+        return found.mul_(exists), by_span.mul_(exists)
+
+    def _add_scores(
+        self,
+        written: Tensor,
+        kinds: Tensor | None,
+        places: slice,
+        room: Tensor,
+        found: Tensor,
+        by_span: Tensor,
+    ) -> None:
+        """Add what some places make of the scores to `found` and `by_span`."""
         graph = self.weights.graph
-        size = graph.shape
-        rows, sources, destinations = written.shape[1], len(graph.sources), len(graph.destinations)
-        found = written.new_zeros((rows, sources, destinations))
-        by_span = written.new_zeros((rows, spans, sources, destinations))
-        widest = 1 + size.heads + 2 * graph.key_value_destinations
-        room = written.new_empty((widest, *written.shape[1:]))
-        for layer in range(size.layers + 1):
-            last = layer == size.layers
+        layers, destinations = graph.shape.layers, len(graph.destinations)
+        for layer in range(layers + 1):
+            last = layer == layers
             # an MLP and the queries, keys and values of the layer above are neighbours in the graph
             first = graph.mlp_destination(layer - 1) if layer else 0
             columns = slice(first, destinations if last else graph.mlp_destination(layer))
-            reads = sources if last else graph.attention_reads(layer)
-            gradient = self._gradient(layer, room[: columns.stop - columns.start])
-            for row in range(rows):
+            reads = len(graph.sources) if last else graph.attention_reads(layer)
+            shape = (columns.stop - columns.start, *written.shape[1:])
+            gradient = self._gradient(layer, places, _view(room, shape))
+            for row in range(len(found)):
                 one, other = written[:reads, row], gradient[:, row]
                 if kinds is None:
-                    torch.mm(one.flatten(1), other.flatten(1).T, out=found[row, :reads, columns])
+                    found[row, :reads, columns].addmm_(one.flatten(1), other.flatten(1).T)
                     continue
                 for kind in kinds[row].unique().tolist():
                     here = (kinds[row] == kind).nonzero()[:, 0]
                     part = one[:, here].flatten(1) @ other[:, here].flatten(1).T
                     found[row, :reads, columns] += part
                     if kind >= 0:
-                        by_span[row, kind, :reads, columns] = part
-        exists = torch.from_numpy(graph.exists).to(found.device)
-        return found.mul_(exists), by_span.mul_(exists)
+                        by_span[row, kind, :reads, columns] += part
 
-    def _gradient(self, layer: int, found: Tensor) -> Tensor:
-        """At the residual stream before the norms, [columns, B, T, width], written to `found`."""
+    def _gradient(self, layer: int, places: slice, found: Tensor) -> Tensor:
+        """At the residual stream before the norms, [columns, B, places, width], put in `found`."""
         first = 1 if layer else 0
         if layer:
-            found[0] = self.mlps[layer - 1]
+            found[0] = self.mlps[layer - 1][:, places]
         if layer == self.weights.graph.shape.layers:
             assert self.final is not None
-            found[1] = self.final
+            found[1] = self.final[:, places]
             return found
-        narrow = self.heads[layer].flatten(0, 1).transpose(0, 1)
+        narrow = self.heads[layer][:, places].flatten(0, 1).transpose(0, 1)
         rows = found[first:].flatten(1, 2)
         torch.bmm(narrow, self.weights.destinations(layer), out=rows)
         if layer in self.corrections:
             shares, streams = zip(*self.corrections[layer], strict=True)
-            share = torch.stack(shares, -1).flatten(0, 1)  # [tokens, destinations, steps]
-            stream = torch.stack(streams, -2).flatten(0, 1)  # [tokens, steps, width]
+            # [tokens, destinations, steps] and [tokens, steps, width]
+            share = torch.stack([one[:, places] for one in shares], -1).flatten(0, 1)
+            stream = torch.stack([one[:, places] for one in streams], -2).flatten(0, 1)
             rows.transpose(0, 1).baddbmm_(share, stream, alpha=-1)
         return found

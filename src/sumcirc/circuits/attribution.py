@@ -25,15 +25,17 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.accumulation import Accumulator, Weights, differences
+from sumcirc.circuits.accumulation import Accumulator, Ends, Weights
 from sumcirc.circuits.batching import Batch, Reader, batches
 from sumcirc.circuits.exact import exact_scores
 from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.memory import attribution_cost, groups
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.passes import Trace, Tracer, still
+from sumcirc.circuits.passes import Trace, Tracer
 from sumcirc.circuits.relp import relevance_rules
 from sumcirc.errors import UserError
+from sumcirc.modeling.modes import still
 from sumcirc.modeling.parts import Parts
 
 METHODS = (
@@ -72,9 +74,10 @@ def attribute(
     *,
     method: str = "eap-ig-inputs",
     steps: int = 5,
-    rule: str = "left",
+    rule: str = "midpoint",
     graph: Graph | None = None,
     batch_size: int = 4,
+    memory: int | None = None,
     by_span: bool = False,
     progress: Callable[[int], None] | None = None,
     seed: int = 0,
@@ -93,13 +96,15 @@ def attribute(
             one, `right` the opposite.
         graph: with its own destinations for keys and values; by default one per key/value head.
         batch_size: documents a pass; edges a pass for `exact`. Scores do not depend on it.
+        memory: bytes that a pass may take beside the model; fewer documents are taken at once
+            where it needs more. None sets no limit; `exact` and `random` know none.
         by_span: also keep the share of each span of `pairs.kinds`.
         progress: called with the number of documents done.
         seed: of `random`.
 
     Raises:
-        UserError: an unknown method or rule, a metric that does not fit the pairs, or one that has
-            no gradient where the method takes it.
+        UserError: an unknown method or rule, a metric that does not fit the pairs, one that has
+            no gradient where the method takes it, or a document that takes more than `memory`.
     """
     _check(pairs, metric, method, steps, rule, batch_size, by_span)
     parts = Parts(model)
@@ -110,17 +115,21 @@ def attribute(
     shape = (len(pairs), len(graph.sources), len(graph.destinations))
     if method == "random":
         return Scores(graph, pairs.ids, _random(graph, len(pairs), seed).to(dtype))
-    tracer = Tracer(parts, graph)
-    reader = Reader(tracer, metric, pairs)
+    reader = Reader(Tracer(parts, graph), metric, pairs)
+    done = progress or (lambda documents: None)
+    if method == "exact":
+        return Scores(graph, pairs.ids, exact_scores(model, pairs, metric, graph, batch_size, done))
+    tracer = reader.tracer
     with still(model), tracer.watching():
         documents = torch.zeros(shape, dtype=dtype)
         spans = documents.new_zeros((len(pairs), pairs.spans, *shape[1:])) if by_span else None
         weights = Weights(parts, graph, dtype)
-        size = 1 if method == "exact" else batch_size
-        for batch in batches(parts, pairs, size, by_span):
-            if method == "exact":
-                found = exact_scores(reader, weights, batch, batch_size), None
-            elif method == "eap-ig-activations":
+        points = steps if method.startswith("eap-ig") else 2
+        cost = None if memory is None else attribution_cost(tracer, pairs, points)
+        for batch in batches(
+            parts, pairs, groups(pairs, metric, batch_size, cost, memory), by_span
+        ):
+            if method == "eap-ig-activations":
                 found = _activations(reader, weights, batch, steps, pairs.spans)
             else:
                 relp = method == "relp"
@@ -130,8 +139,7 @@ def attribute(
             documents[batch.items] = found[0].to("cpu")
             if spans is not None and found[1] is not None:
                 spans[batch.items] = found[1].to("cpu")
-            if progress is not None:
-                progress(len(batch.items))
+            done(len(batch.items))
     return Scores(graph, pairs.ids, documents, spans)
 
 
@@ -212,8 +220,8 @@ def _along(
     if corrupted is None:
         corrupted, _ = reader.look(batch, batch.corrupted)
     assert clean is not None
-    written = differences(weights, batch.corrupted - batch.clean, clean, corrupted, batch.mask)
-    return sums.scores(written, batch.kinds, spans)
+    ends = Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
+    return sums.scores(ends, batch.kinds, spans)
 
 
 def _sources(trace: Trace) -> Trace:
@@ -235,7 +243,7 @@ def _activations(
     tracer = reader.tracer
     clean, reference = reader.clean(batch)
     corrupted, _ = reader.look(batch, batch.corrupted)
-    written = differences(weights, batch.corrupted - batch.clean, clean, corrupted, batch.mask)
+    ends = Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
     total: tuple[Tensor, Tensor] | None = None
     components = list(_components(tracer, clean, corrupted))
     for module, start, end in [(None, batch.corrupted, batch.clean), *components]:
@@ -250,7 +258,7 @@ def _activations(
                 tracer.instead = None
             sums.add(trace, gradients, 1 / (steps * (len(components) + 1)))
             del trace, gradients
-        found = sums.scores(written, batch.kinds, spans)
+        found = sums.scores(ends, batch.kinds, spans)
         total = found if total is None else (total[0].add_(found[0]), total[1].add_(found[1]))
     assert total is not None
     return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -35,14 +35,17 @@ class Batch:
     kinds: Tensor | None
 
 
-def batches(parts: Parts, pairs: TokenPairs, size: int, by_span: bool) -> Iterator[Batch]:
-    """All items, those of like length together."""
-    lengths = pairs.attention_mask.sum(1)
-    for items in lengths.argsort(stable=True).cpu().split(size):
-        mask = pairs.attention_mask[items]
-        used = mask.any(0).nonzero()[:, 0]
-        columns = slice(int(used[0]), int(used[-1]) + 1)
-        device = parts.model.device
+def batches(
+    parts: Parts, pairs: TokenPairs, groups: Iterable[Tensor], by_span: bool
+) -> Iterator[Batch]:
+    """Some items after the others, on the model's device.
+
+    Args:
+        groups: which items are taken together, see `memory.groups`.
+    """
+    device = parts.model.device
+    for items in groups:
+        columns = pairs.columns(items)
         with torch.no_grad():
             clean, corrupted = (
                 parts.embedding(ids[items][:, columns].to(device))
@@ -50,7 +53,7 @@ def batches(parts: Parts, pairs: TokenPairs, size: int, by_span: bool) -> Iterat
             )
         kinds = pairs.kinds if by_span else None
         spans = None if kinds is None else kinds[items][:, columns].to(device)
-        mask = mask[:, columns].to(device)
+        mask = pairs.attention_mask[items][:, columns].to(device)
         yield Batch(items, columns, mask, clean, corrupted, spans)
 
 

@@ -1,136 +1,64 @@
 """The effect of every edge, measured: it alone is patched, the model runs, the metric is read.
 
-Patching source u into destination v adds u's difference, corrupted minus clean, to what v reads and
-to nothing else. Edges are patched many at a time, one in each row of a batch.
+Edges are patched many at a time, each in a run of its own within one batch (`PatchedRun`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sumcirc.circuits.accumulation import Weights, differences
-from sumcirc.circuits.batching import Batch, Reader
-
-
-@torch.no_grad()
-def exact_scores(reader: Reader, weights: Weights, batch: Batch, edges: int) -> Tensor:
-    """Metric with one edge patched minus the clean metric, [1, sources, destinations].
-
-    Args:
-        batch: of one item.
-        edges: patched in one pass, each a row.
-    """
-    graph = weights.graph
-    clean, reference = reader.clean(batch)
-    corrupted, _ = reader.look(batch, batch.corrupted)
-    written = differences(weights, batch.corrupted - batch.clean, clean, corrupted, batch.mask)
-    found = written.new_zeros((1, *graph.exists.shape))
-    # by destination, so that the rows of a pass meet in few layers
-    columns, rows = (torch.from_numpy(axis) for axis in np.nonzero(graph.exists.T))
-    for start in range(0, len(rows), edges):
-        here = slice(start, start + edges)
-        values = patched_values(
-            reader, weights, batch, columns[here], written[rows[here], 0], reference
-        )
-        found[0, rows[here], columns[here]] = values.to(found)
-    baseline = patched_values(reader, weights, batch, columns[:1], 0 * written[:1, 0], reference)
-    return (found - baseline) * torch.from_numpy(graph.exists).to(found.device)
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.intervention import PatchedRun
+from sumcirc.circuits.metrics import Metric
+from sumcirc.circuits.pairs import TokenPairs
+from sumcirc.circuits.residual import Projections
+from sumcirc.modeling.parts import Parts
 
 
-def patched_values(
-    reader: Reader,
-    weights: Weights,
-    batch: Batch,
-    columns: Tensor,
-    added: Tensor,
-    reference: Tensor | None,
+def exact_scores(
+    model: Any,
+    pairs: TokenPairs,
+    metric: Metric,
+    graph: Graph,
+    edges: int,
+    progress: Callable[[int], None],
 ) -> Tensor:
-    """The metric of the clean run with one destination's input changed in each row, [R].
+    """Metric with one edge patched minus the clean metric, [N, sources, destinations].
 
     Args:
-        batch: of one item.
-        columns: [R] the destination of each row.
-        added: [R, T, width] what is added to what it reads.
-        reference: of the clean run, [n, vocabulary], where the metric needs one.
+        edges: patched in one pass, each a row of it.
+        progress: called with 1 after each item.
     """
-    count = len(columns)
-    items = batch.items.expand(count)
-    with _patched(weights, reader, columns.tolist(), added):
-        hidden = reader.tracer.run(batch.clean.expand(count, -1, -1), batch.mask.expand(count, -1))
-    logits = reader.logits(hidden, items, batch.columns)
-    repeated = None if reference is None else reference.repeat(count, 1)
-    return reader.metric.values(logits, items, repeated)
-
-
-@contextmanager
-def _patched(weights: Weights, reader: Reader, columns: list[int], added: Tensor) -> Iterator[None]:
-    graph, parts, layout = weights.graph, weights.parts, reader.tracer.layout
-    streams: dict[int, Tensor] = {}
-
-    def keep(layer: int) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            streams[layer] = arguments[0]
-
-        return hook
-
-    def add_to_input(rows: list[int]) -> Callable[..., tuple[Any, ...]]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-            stream = arguments[0]
-            change = torch.zeros_like(stream).index_put(
-                (torch.tensor(rows),), added[rows].to(stream)
-            )
-            return (stream + change, *arguments[1:])
-
-        return hook
-
-    def project(layer: int, linear: int, rows: dict[int, int]) -> Callable[..., Tensor]:
-        """Rows with the head of this layer's that they change."""
-        # before the hook is there: reading a weight applies the linear
-        weight, bias = weights.query_key_value(layer)
-
-        def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-            heads = layout.by_destination(output)
-            first = 0 if linear == 0 else graph.shape.heads
-            first += graph.key_value_destinations if linear == 2 else 0
-            for row, head in rows.items():
-                if not first <= head < first + heads.shape[-2]:
-                    continue
-                stream = streams[layer][row].to(added) + added[row]
-                norm = weights.norms_attention[layer]
-                centred = stream - stream.mean(-1, keepdim=True) if norm.centred else stream
-                sigma = (centred.square().mean(-1, keepdim=True) + norm.epsilon).sqrt()
-                normed = centred / sigma * norm.weight + norm.bias
-                changed = (normed @ weight[head] + bias[head]).to(output)
-                mask = torch.zeros_like(heads, dtype=torch.bool)
-                mask[row, :, head - first] = True
-                heads = heads.masked_scatter(mask, changed)
-            return layout.as_output(heads)
-
-        return hook
-
-    with ExitStack() as stack:
-        for layer, block in enumerate(parts.blocks):
-            first = graph.query_columns(layer).start
-            mlp = graph.mlp_destination(layer)
-            heads = {row: c - first for row, c in enumerate(columns) if first <= c < mlp}
-            if heads:
-                norm = block.norm_attention
-                stack.callback(norm.register_forward_pre_hook(keep(layer)).remove)
-                hooks = [project(layer, i, heads) for i in range(len(block.qkv))]
-                for linear, hook in zip(block.qkv, hooks, strict=True):
-                    stack.callback(linear.register_forward_hook(hook).remove)
-            rows = [row for row, c in enumerate(columns) if c == mlp]
-            if rows:
-                hook = add_to_input(rows)
-                stack.callback(block.norm_mlp.register_forward_pre_hook(hook).remove)
-        rows = [row for row, c in enumerate(columns) if c == len(graph.destinations) - 1]
-        if rows:
-            hook = add_to_input(rows)
-            stack.callback(parts.final_norm.register_forward_pre_hook(hook).remove)
-        yield
+    parts = Parts(model)
+    projections = Projections(parts, graph)
+    dtype = torch.promote_types(parts.model.dtype, torch.float32)
+    found = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
+    # by destination, so that the rows of a pass meet in few layers
+    columns, rows = np.nonzero(graph.exists.T)
+    for item in range(len(pairs)):
+        used = pairs.columns([item])
+        clean, corrupted, mask = (
+            ids[[item], used].to(parts.model.device)
+            for ids in (pairs.clean_ids, pairs.corrupted_ids, pairs.attention_mask)
+        )
+        run = PatchedRun(model, clean, corrupted, mask, graph, projections=projections)
+        positions = metric.positions[[item], used].to(clean.device)
+        whole = run.logits(graph.exists, positions)
+        reference = metric.reference(whole) if metric.against_clean else None
+        baseline = metric.values(whole, torch.tensor([item]), reference)
+        for start in range(0, len(rows), edges):
+            source, destination = rows[start : start + edges], columns[start : start + edges]
+            kept = np.repeat(graph.exists[None], len(source), 0)
+            kept[np.arange(len(source)), source, destination] = False
+            logits = run.logits(kept, positions).flatten(0, 1)
+            repeated = None if reference is None else reference.repeat(len(source), 1)
+            items = torch.tensor([item]).expand(len(source))
+            values = metric.values(logits, items, repeated) - baseline
+            found[item, source, destination] = values.to(found)
+        progress(1)
+    return found

@@ -30,7 +30,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from torch import Tensor
@@ -39,6 +38,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.intervention import Ablation, PatchedRun
+from sumcirc.circuits.memory import groups, patching_cost
 from sumcirc.circuits.metrics import Metric, log_probabilities
 from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.circuits.residual import Projections
@@ -77,12 +77,15 @@ class Evaluator:
         graph: None is that of the model.
         ablation, means: what cut edges carry, see `PatchedRun`.
         batch: documents in one pass.
+        memory: bytes that a pass may take beside the model; fewer documents are taken at once
+            where it needs more. None sets no limit.
 
     Attributes:
         full, empty: the whole model and the empty circuit.
 
     Raises:
-        UserError: see `PatchedRun`; the metric is of other items.
+        UserError: see `PatchedRun`; the metric is of other items; a document takes more than
+            `memory`.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Evaluator:
         ablation: Ablation = "interchange",
         means: Tensor | None = None,
         batch: int = 8,
+        memory: int | None = None,
     ) -> None:
         if metric.positions.shape != pairs.clean_ids.shape:
             raise UserError(
@@ -105,19 +109,20 @@ class Evaluator:
         self.graph = graph or Graph(parts.shape)
         self._device = next(parts.unembedding.parameters()).device
         self.ablation: Ablation = ablation
-        self._means, self._batch = means, batch
+        self._means = means
+        cost = patching_cost(parts, self.graph)
+        self._groups = list(groups(pairs, metric, batch, cost, memory))
         self._projections = Projections(parts, self.graph)
         whole = self.graph.exists
         self.empty, self.full = self.run([np.zeros_like(whole), whole])
 
     def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
         """Values of circuits [sources, destinations], each on all documents."""
-        count = len(self.pairs)
-        found = np.zeros((2, len(circuits), count))
-        for start in range(0, count, self._batch):
-            items = torch.arange(start, min(count, start + self._batch))
-            run = self._patched(items)
-            positions = self.metric.positions[items].to(self._device)
+        found = np.zeros((2, len(circuits), len(self.pairs)))
+        for items in self._groups:
+            columns = self.pairs.columns(items)
+            run = self._patched(items, columns)
+            positions = self.metric.positions[items][:, columns].to(self._device)
             clean = run.logits(self.graph.exists, positions)
             full = log_probabilities(clean)
             reference = self.metric.reference(clean) if self.metric.against_clean else None
@@ -132,9 +137,9 @@ class Evaluator:
                 found[1, number, items] = (total / positions.sum(1)).clamp(min=0).double().cpu()
         return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
 
-    def _patched(self, items: Tensor) -> PatchedRun:
+    def _patched(self, items: Tensor, columns: slice) -> PatchedRun:
         clean, corrupted, mask = (
-            ids[items].to(self._device)
+            ids[items][:, columns].to(self._device)
             for ids in (self.pairs.clean_ids, self.pairs.corrupted_ids, self.pairs.attention_mask)
         )
         return PatchedRun(

@@ -103,7 +103,9 @@ def make_task(
     while True:
         tokens = token_pairs(pairs)
         metric = summary_metric(options.metric.value, pairs, tokens)
-        evaluator = Evaluator(model, tokens, metric, batch=options.batch_size)
+        evaluator = Evaluator(
+            model, tokens, metric, batch=options.batch_size, memory=options.memory
+        )
         kept, dropped = changed_pairs(pairs, evaluator.full.metric, evaluator.empty.metric)
         if not dropped or keep_all:
             return Task(pairs, tokens, metric, evaluator, unchanged)
@@ -138,6 +140,7 @@ def score_edges(
         steps=options.steps,
         rule=options.rule.value,
         batch_size=options.batch_size,
+        memory=options.memory,
         by_span=options.method.value not in ("exact", "random"),
         progress=progress,
     )

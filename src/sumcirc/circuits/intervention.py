@@ -31,11 +31,10 @@ from sumcirc.circuits.patching import PatchedPass
 from sumcirc.circuits.residual import (
     Projections,
     SourceOutputs,
-    forward,
-    inference,
     record,
 )
 from sumcirc.errors import UserError
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 
 Ablation = Literal["interchange", "zero", "mean"]
@@ -99,7 +98,7 @@ class PatchedRun:
         """Normed last residual stream of the clean run, [documents, positions, width]."""
         if self._clean is None:
             with inference(self.parts.model):
-                self._clean = forward(self.parts, self.clean_ids, self.attention_mask)
+                self._clean = self.parts.hidden(self.attention_mask, input_ids=self.clean_ids)
         return self._clean
 
     def hidden(self, kept: Circuit) -> Tensor:

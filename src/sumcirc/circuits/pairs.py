@@ -63,6 +63,11 @@ class TokenPairs:
         """How many spans `kinds` tells apart; 0 without `kinds`."""
         return 0 if self.kinds is None else max(0, int(self.kinds.max()) + 1)
 
+    def columns(self, items: Tensor | Sequence[int]) -> slice:
+        """From the first to the last place at which one of the items has a token."""
+        used = self.attention_mask[items].any(0).nonzero()[:, 0]
+        return slice(int(used[0]), int(used[-1]) + 1)
+
     def last(self) -> Tensor:
         """[N, T] true at every item's last real token alone."""
         places = torch.arange(self.clean_ids.shape[1], device=self.attention_mask.device)

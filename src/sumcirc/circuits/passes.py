@@ -22,24 +22,6 @@ from sumcirc.modeling.anatomy import Fused, anatomy
 from sumcirc.modeling.parts import Block, Parts
 
 
-@contextmanager
-def still(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, gradients on, but none for any parameter; all is put back."""
-    modes = [(module, module.training) for module in model.modules()]
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
-    for parameter in asking:
-        parameter.requires_grad_(False)
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter in asking:
-            parameter.requires_grad_(True)
-
-
 @dataclass
 class Trace:
     """What one forward pass showed, layer by layer; B rows, T positions.
@@ -114,19 +96,11 @@ class Tracer:
     def run(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         """One pass from token embeddings [B, T, width] to the normed stream; see `trace`."""
         self.trace = Trace()
-        positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
         self._running = True
         try:
-            output = self.parts.backbone(
-                inputs_embeds=embeddings,
-                # without padding SDPA needs no mask and takes its fastest kernel
-                attention_mask=None if bool(mask.all()) else mask.long(),
-                position_ids=positions,
-                use_cache=False,
-            )
+            return self.parts.hidden(mask, inputs_embeds=embeddings)
         finally:
             self._running = False
-        return output.last_hidden_state
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -135,8 +109,8 @@ class Tracer:
             for layer, block in enumerate(self.parts.blocks):
                 for handle in self._hooks(layer, block):
                     stack.callback(handle.remove)
-                if self.layout.expands:
-                    stack.enter_context(_ungrouped(block.attention))
+            if self.layout.expands:
+                stack.enter_context(ungrouped(self.parts))
 
             def final(module: nn.Module, arguments: tuple[Any, ...]) -> None:
                 if not self.sources_only:
@@ -193,14 +167,17 @@ class Tracer:
 
 
 @contextmanager
-def _ungrouped(attention: Any) -> Iterator[None]:
-    """Attention takes keys and values that come one per query head already."""
-    group = attention.num_key_value_groups
-    attention.num_key_value_groups = 1
+def ungrouped(parts: Parts) -> Iterator[None]:
+    """Within it attention takes keys and values that come one per query head already."""
+    attentions: list[Any] = [block.attention for block in parts.blocks]
+    before = [attention.num_key_value_groups for attention in attentions]
+    for attention in attentions:
+        attention.num_key_value_groups = 1
     try:
         yield
     finally:
-        attention.num_key_value_groups = group
+        for attention, groups in zip(attentions, before, strict=True):
+            attention.num_key_value_groups = groups
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ projection and MLP are the model's. D_u of a head is (z - z_corrupted) W_O.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sumcirc.circuits.residual import forward, hooked
+from sumcirc.circuits.passes import ungrouped
+from sumcirc.circuits.residual import hooked
 
 if TYPE_CHECKING:
     from sumcirc.circuits.intervention import PatchedRun
@@ -69,10 +70,11 @@ class PatchedPass:
 
     def run(self) -> Tensor:
         """The normed last residual stream, [sets, documents, positions, width]."""
-        with hooked(self._hooks()), self._groups_expanded():
+        as_they_come = nullcontext() if self.projections.group == 1 else ungrouped(self.parts)
+        with hooked(self._hooks()), as_they_come:
             ids = self.ids.repeat(self.sets, 1)
             mask = None if self.mask is None else self.mask.repeat(self.sets, 1)
-            found = forward(self.parts, ids, mask)
+            found = self.parts.hidden(mask, input_ids=ids)
         return found.unflatten(0, (self.sets, -1))
 
     def _hooks(self) -> Iterator[tuple[nn.Module, str, Any]]:
@@ -87,22 +89,6 @@ class PatchedPass:
             row = graph.mlp_source(layer)
             yield block.mlp, "output", lambda out, row=row: self._write(row, out)
         yield parts.final_norm, "input", self._logits_input
-
-    @contextmanager
-    def _groups_expanded(self) -> Iterator[None]:
-        """Within it attention takes one key and value per query head as they come."""
-        if self.projections.group == 1:
-            yield
-            return
-        attentions: list[Any] = [block.attention for block in self.parts.blocks]
-        before = [attention.num_key_value_groups for attention in attentions]
-        for attention in attentions:
-            attention.num_key_value_groups = 1
-        try:
-            yield
-        finally:
-            for attention, groups in zip(attentions, before, strict=True):
-                attention.num_key_value_groups = groups
 
     # ---- what sources write
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.passes import HeadLayout, still
+from sumcirc.circuits.passes import HeadLayout
 from sumcirc.modeling.anatomy import Fused
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import HeadWeights, Parts
 
 # (module, "input" or "output", what is shown the first argument or the output and may replace it)
@@ -49,13 +50,6 @@ def _see_output(
     return see(output)
 
 
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients; all is put back."""
-    with still(model), torch.no_grad():
-        yield
-
-
 @dataclass(frozen=True)
 class LayerProjections:
     """Effective weights of one attention by destination and by head.
@@ -69,6 +63,18 @@ class LayerProjections:
     weight: Tensor
     bias: Tensor
     output: Tensor
+
+
+def by_destination(parts: Parts, graph: Graph, layer: int) -> HeadWeights:
+    """Effective weights of a layer's query, key and value destinations, in the graph's order."""
+    found = parts.query_key_value(layer)
+    group = graph.key_value_destinations // parts.shape.key_value_heads
+    repeats = (1, group, group)
+    weight, bias = (
+        torch.cat([one.repeat_interleave(n, 0) for one, n in zip(tensors, repeats, strict=True)])
+        for tensors in ([one.weight for one in found], [one.bias for one in found])
+    )
+    return HeadWeights(weight, bias)
 
 
 class Projections:
@@ -89,21 +95,9 @@ class Projections:
         self.layers = [self._layer(parts, layer) for layer in range(size.layers)]
 
     def _layer(self, parts: Parts, layer: int) -> LayerProjections:
-        query, key, value = parts.query_key_value(layer)
-        found = [query, *(self._expanded(each) for each in (key, value))]
-        return LayerProjections(
-            weight=torch.cat([each.weight for each in found]),
-            bias=torch.cat([each.bias for each in found])[:, None],
-            output=parts.attention_output(layer).weight,
-        )
-
-    def _expanded(self, weights: HeadWeights) -> HeadWeights:
-        if self.group == 1:
-            return weights
-        return HeadWeights(
-            weights.weight.repeat_interleave(self.group, 0),
-            weights.bias.repeat_interleave(self.group, 0),
-        )
+        found = by_destination(parts, self.graph, layer)
+        output = parts.attention_output(layer).weight
+        return LayerProjections(found.weight, found.bias[:, None], output)
 
     def first(self, layer: int) -> int:
         """The graph's column that is a layer's first."""
@@ -183,18 +177,5 @@ def record(parts: Parts, ids: Tensor, attention_mask: Tensor | None) -> SourceOu
         ]
     hooks.append((parts.final_norm, "input", set_last))
     with inference(parts.model), hooked(hooks):
-        seen.normed = forward(parts, ids, attention_mask)
+        seen.normed = parts.hidden(attention_mask, input_ids=ids)
     return seen
-
-
-def forward(parts: Parts, ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """The backbone's output; positions count real tokens, so padding on either side is right."""
-    positions = None
-    if attention_mask is not None:
-        attention_mask = attention_mask.long()
-        positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-        if bool(attention_mask.all()):
-            attention_mask = None  # without one SDPA takes its fastest kernel
-    return parts.backbone(
-        ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-    ).last_hidden_state

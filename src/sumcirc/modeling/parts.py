@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sumcirc.modeling.anatomy import Fused, anatomy, shape
+from sumcirc.modeling.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,25 @@ class Parts:
         """From tokens to the normed residual stream."""
         return self.model.base_model
 
+    def hidden(self, mask: Tensor | None, **inputs: Tensor) -> Tensor:
+        """The normed residual stream [B, T, width] of one pass.
+
+        Positions count real tokens, so padding on either side is right.
+
+        Args:
+            mask: [B, T] true or 1 at real tokens; None where all are.
+            inputs: `input_ids` [B, T] or `inputs_embeds` [B, T, width].
+        """
+        positions = None
+        if mask is not None:
+            mask = mask.long()
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            if bool(mask.all()):
+                mask = None  # without one SDPA takes its fastest kernel
+        return self.backbone(
+            attention_mask=mask, position_ids=positions, use_cache=False, **inputs
+        ).last_hidden_state
+
     def query_key_value(self, layer: int) -> tuple[HeadWeights, HeadWeights, HeadWeights]:
         """Effective weights of query, key and value, before rotary embeddings and head norms."""
         size = self.shape
@@ -121,17 +141,12 @@ def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
     The module is applied to the identity, so that plain, transposed (GPT-2), adapted and quantized
     linears need no case of their own. Its dropout is off meanwhile.
     """
-    modes = [(module, module.training) for module in linear.modules()]
-    linear.eval()
-    try:
-        parameter = next(p for p in linear.parameters() if p.is_floating_point())
-        width = input_width(linear)
-        eye = torch.eye(width, dtype=parameter.dtype, device=parameter.device)
+    parameter = next(p for p in linear.parameters() if p.is_floating_point())
+    width = input_width(linear)
+    eye = torch.eye(width, dtype=parameter.dtype, device=parameter.device)
+    with evaluating(linear):
         bias = linear(eye.new_zeros(1, width))[0]
         return linear(eye) - bias, bias
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def input_width(linear: nn.Module) -> int:

@@ -17,13 +17,14 @@ from torch import Tensor
 
 from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import Shape
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 from sumcirc.probes import representation as rep
 from sumcirc.probes.attention import attention_measures, rows_of_query
 from sumcirc.probes.base import BaseStore
 from sumcirc.probes.documents import ProbeBatch, ProbeSet
 from sumcirc.probes.lens import promoted_tokens
-from sumcirc.probes.observation import attention_seen, inference, neurons_seen, streams_seen
+from sumcirc.probes.observation import attention_seen, neurons_seen, streams_seen
 from sumcirc.probes.output import output_divergences
 from sumcirc.probes.salience import salience_alignment
 from sumcirc.records import ProbeRecord

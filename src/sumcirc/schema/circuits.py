@@ -61,7 +61,8 @@ class CircuitOptions:
     metric: CircuitMetric = CircuitMetric.kl
     corruption: Corruption = Corruption.auto
     documents: int = 32  # pairs, of data.test
-    batch_size: int = 4
+    batch_size: int = 4  # pairs at once, fewer where memory_budget asks for it
+    memory_budget: float = 8.0  # GB that passes may take beside the model
     size: float = 0.05  # share of all edges in the circuit that is written and drawn
     sizes: list[float] = field(default_factory=lambda: list(SIZES))  # of the faithfulness curve
     random_circuits: int = 3  # of each size, for comparison
@@ -71,6 +72,10 @@ class CircuitOptions:
         for name in ("steps", "documents", "batch_size", "random_circuits", "resamples"):
             value = getattr(self, name)
             require(value > 0, f"circuit.{name}={value}: must be 1 or more")
+        require(
+            self.memory_budget > 0,
+            f"circuit.memory_budget={self.memory_budget}: must be a positive number of GB",
+        )
         require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
         require(
             bool(self.sizes)
@@ -78,6 +83,11 @@ class CircuitOptions:
             and self.sizes == sorted(set(self.sizes)),
             f"circuit.sizes={self.sizes}: must be rising shares between 0 and 1",
         )
+
+    @property
+    def memory(self) -> int:
+        """The budget in bytes."""
+        return int(1e9 * self.memory_budget)
 
     def corruption_of(self, source: Source) -> Corruption:
         """What `auto` stands for on given data."""

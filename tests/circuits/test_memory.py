@@ -1,0 +1,115 @@
+"""A budget of memory changes how many documents are taken at once, and nothing else."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from sumcirc.circuits import accumulation, memory
+from sumcirc.circuits.attribution import attribute
+from sumcirc.circuits.faithfulness import Evaluator
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.memory import attribution_cost, groups
+from sumcirc.circuits.metrics import Divergence
+from sumcirc.circuits.pairs import TokenPairs
+from sumcirc.circuits.passes import Tracer
+from sumcirc.errors import UserError
+from sumcirc.modeling.modes import still
+from sumcirc.modeling.parts import Parts
+from tests.circuits.cases import difference_metric, family_model, some_pairs
+from tests.support.small_models import VOCABULARY, adapted, small_model
+
+
+def long_pairs(length: int) -> TokenPairs:
+    ids = torch.arange(2 * length).reshape(2, length) * 17 % VOCABULARY
+    return TokenPairs(ids, ids.flip(0), torch.ones_like(ids), ["first", "second"])
+
+
+@pytest.mark.parametrize("method", ["eap-ig-inputs", "eap-ig-activations", "relp"])
+def test_positions_taken_at_once_do_not_matter(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pairs = family_model("gpt2"), some_pairs(left=True)
+    metric = difference_metric(pairs)
+    found = []
+    for at_once in (1 << 20, 1):
+        monkeypatch.setattr(accumulation, "AT_ONCE_ON_CPU", at_once)
+        found.append(attribute(model, pairs, metric, method=method, steps=2, by_span=True))
+    assert found[0].spans is not None
+    assert found[1].spans is not None
+    largest = found[0].documents.abs().max()
+    assert (found[0].documents - found[1].documents).abs().max() < 1e-12 * largest
+    assert (found[0].spans - found[1].spans).abs().max() < 1e-12 * largest
+
+
+@pytest.mark.parametrize(
+    ("family", "attention", "lora"),
+    [("gpt2", "sdpa", False), ("gpt2", "eager", False), ("qwen3", "sdpa", True)],
+)
+def test_a_long_pass_is_foretold_from_short_ones(family: str, attention: str, lora: bool) -> None:
+    model = small_model(family, attn_implementation=attention)
+    model = adapted(model) if lora else model
+    parts, pairs = Parts(model), long_pairs(128)
+    tracer = Tracer(parts, Graph(parts.shape))
+    with still(model), tracer.watching():
+        # what does not grow with the pass is left out of both
+        cost = attribution_cost(tracer, pairs, 0)
+        beside = attribution_cost_without_passes(tracer, pairs)
+        for length in (96, 128):
+            expected = memory._saved(tracer, pairs, length)
+            found = cost(length, 0) / memory.SLACK - beside * length
+            assert found == pytest.approx(expected, rel=0.03)
+
+
+def attribution_cost_without_passes(tracer: Tracer, pairs: TokenPairs) -> float:
+    """Bytes a token of what attribution holds beside a pass."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "_saved", lambda *_: 0)
+        return attribution_cost(tracer, pairs, 0)(1000, 0) / memory.SLACK / 1000
+
+
+def test_a_budget_splits_batches_and_changes_no_score() -> None:
+    model, pairs = family_model("gpt2"), some_pairs()
+    metric = Divergence(pairs.attention_mask)
+    whole = attribute(model, pairs, metric, batch_size=3)
+    parts = Parts(model)
+    tracer = Tracer(parts, Graph(parts.shape))
+    with still(model), tracer.watching():
+        cost = attribution_cost(tracer, pairs, 5)
+    tight = cost(9, 9)
+    sizes = [
+        [len(items) for items in groups(pairs, metric, 3, cost, budget)]
+        for budget in (tight, 2 * tight, 3 * tight)
+    ]
+    assert sizes == [[1, 1, 1], [2, 1], [3]]
+    alone = attribute(model, pairs, metric, batch_size=3, memory=tight)
+    assert (alone.documents - whole.documents).abs().max() < 1e-9 * whole.documents.abs().max()
+
+
+def test_a_document_that_does_not_fit_is_named_with_what_it_needs() -> None:
+    model, pairs = small_model("gpt2"), long_pairs(100)
+    metric = Divergence(pairs.attention_mask)
+    with pytest.raises(UserError) as refused:
+        attribute(model, pairs, metric, memory=1000)
+    named = re.search(
+        r"item `(first|second)` of 100 tokens .*=([\d.]+) or more", str(refused.value)
+    )
+    assert named
+    attribute(model, pairs, metric, memory=int(1e9 * float(named[2])))
+
+
+def test_faithfulness_keeps_to_the_budget_too() -> None:
+    model, pairs = family_model("gpt2"), some_pairs(left=True)
+    metric = Divergence(pairs.attention_mask)
+    whole = Evaluator(model, pairs, metric)
+    cost = memory.patching_cost(Parts(model), whole.graph)
+    split = Evaluator(model, pairs, metric, memory=cost(9, 9))
+    assert len(split._groups) == 3
+    half = whole.graph.exists.copy()
+    half[::2] = False
+    for one, other in zip(whole.run([half])[0].metric, split.run([half])[0].metric, strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
+    with pytest.raises(UserError, match="memory_budget"):
+        Evaluator(model, pairs, metric, memory=10)
