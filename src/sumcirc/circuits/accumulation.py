@@ -139,18 +139,46 @@ def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class Accumulator:
-    """Gradients of one batch, summed over interpolation steps.
+    """Gradients of one batch, summed over passes; memory for all of them is taken at the first.
 
     Args:
+        passes: how many will be added.
         frozen_scale: the norms' sigma counts as a constant (RelP).
+
+    Attributes:
+        heads: [layers, B, T, destinations, head width] sum of g / sigma.
+        shares: [layers, B, T, destinations, passes] c / sigma, and
+        streams: [layers, B, T, passes, width] its xhat; none where sigma is constant.
+        mlps: [layers, B, T, width] gradients at what MLPs read, before the norm.
+        final: [B, T, width] at the last residual stream.
     """
 
-    def __init__(self, weights: Weights, layout: HeadLayout, frozen_scale: bool = False) -> None:
+    heads: Tensor
+    shares: Tensor
+    streams: Tensor
+    mlps: Tensor
+    final: Tensor
+
+    def __init__(
+        self, weights: Weights, layout: HeadLayout, passes: int, frozen_scale: bool = False
+    ) -> None:
         self.weights, self.layout, self.frozen_scale = weights, layout, frozen_scale
-        self.heads: dict[int, Tensor] = {}
-        self.corrections: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        self.mlps: dict[int, Tensor] = {}
-        self.final: Tensor | None = None
+        self.passes = 0 if frozen_scale else passes
+        self.added = 0
+
+    def _prepare(self, stream: Tensor) -> None:
+        size, graph = self.weights.graph.shape, self.weights.graph
+        columns = size.heads + 2 * graph.key_value_destinations
+        grid = (size.layers, *stream.shape[:2])
+
+        def zeros(*shape: int) -> Tensor:
+            return stream.new_zeros(shape, dtype=self.weights.dtype)
+
+        self.heads = zeros(*grid, columns, size.head_width)
+        self.shares = zeros(*grid, columns, self.passes)
+        self.streams = zeros(*grid, self.passes, size.width)
+        self.mlps = zeros(*grid, size.width)
+        self.final = zeros(*stream.shape)
 
     @torch.no_grad()
     def add(self, trace: Trace, gradients: Trace, weight: float) -> None:
@@ -160,6 +188,9 @@ class Accumulator:
             gradients: the metric's gradient where the trace has a value.
             weight: of this pass in the mean over passes.
         """
+        assert gradients.final is not None
+        if not self.added:
+            self._prepare(gradients.final)
         dtype = self.weights.dtype
         linears = len(self.weights.parts.blocks[0].qkv)
         for layer in range(self.weights.graph.shape.layers):
@@ -176,24 +207,17 @@ class Accumulator:
                     for one in (trace, gradients)
                 )
             )
+            self.heads[layer].addcmul_(found, scale[..., None])
             if not self.frozen_scale:
                 share = torch.linalg.vecdot(outputs - self.weights.constants[layer], found)
-                share *= scale / normalized.shape[-1]
-                self.corrections.setdefault(layer, []).append((share, normalized))
-            if layer in self.heads:
-                self.heads[layer].addcmul_(found, scale[..., None])
-            else:
-                self.heads[layer] = found * scale[..., None]
+                self.shares[layer, ..., self.added] = share * (scale / normalized.shape[-1])
+                self.streams[layer, ..., self.added, :] = normalized
             whole = self.weights.norms_mlp[layer].transposed(
                 trace.mlp_streams[layer], gradients.normed[layer], self.frozen_scale
             )
-            if layer in self.mlps:
-                self.mlps[layer].add_(whole, alpha=weight)
-            else:
-                self.mlps[layer] = whole.mul_(weight)
-        assert gradients.final is not None
-        final = gradients.final.to(dtype) * weight
-        self.final = final if self.final is None else self.final + final
+            self.mlps[layer].add_(whole, alpha=weight)
+        self.final.add_(gradients.final, alpha=weight)
+        self.added += 1
 
     @torch.no_grad()
     def scores(self, ends: Ends, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
@@ -267,16 +291,14 @@ class Accumulator:
         if layer:
             found[0] = self.mlps[layer - 1][:, places]
         if layer == self.weights.graph.shape.layers:
-            assert self.final is not None
             found[1] = self.final[:, places]
             return found
         narrow = self.heads[layer][:, places].flatten(0, 1).transpose(0, 1)
         rows = found[first:].flatten(1, 2)
         torch.bmm(narrow, self.weights.destinations(layer), out=rows)
-        if layer in self.corrections:
-            shares, streams = zip(*self.corrections[layer], strict=True)
-            # [tokens, destinations, steps] and [tokens, steps, width]
-            share = torch.stack([one[:, places] for one in shares], -1).flatten(0, 1)
-            stream = torch.stack([one[:, places] for one in streams], -2).flatten(0, 1)
+        if self.passes:
+            share, stream = (
+                one[layer][:, places].flatten(0, 1) for one in (self.shares, self.streams)
+            )
             rows.transpose(0, 1).baddbmm_(share, stream, alpha=-1)
         return found

@@ -206,7 +206,7 @@ def _along(
         points = [point for point in points if point[0] != 1.0]  # no gradient at the minimum
     if all(place != 1.0 for place, _ in points):
         clean, reference = reader.clean(batch)
-    sums = Accumulator(weights, reader.tracer.layout, frozen_scale)
+    sums = Accumulator(weights, reader.tracer.layout, len(points), frozen_scale)
     for place, weight in points:
         embeddings = torch.lerp(batch.corrupted, batch.clean, place)
         trace, gradients = reader.gradients(batch, embeddings, reference)
@@ -247,7 +247,7 @@ def _activations(
     total: tuple[Tensor, Tensor] | None = None
     components = list(_components(tracer, clean, corrupted))
     for module, start, end in [(None, batch.corrupted, batch.clean), *components]:
-        sums = Accumulator(weights, tracer.layout)
+        sums = Accumulator(weights, tracer.layout, steps)
         for k in range(1, steps + 1):
             value = torch.lerp(start, end, k / steps)
             embeddings = value if module is None else batch.clean
