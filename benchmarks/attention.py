@@ -10,17 +10,23 @@ same from eager attention with `output_attentions=True`, as most code has it.
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
-from measurement import GPT2_SMALL, Lap, Shape, parser, prepare, ratio, timed, write_result
+from measurement import (
+    GPT2_SMALL,
+    Lap,
+    Shape,
+    parser,
+    peak,
+    prepare,
+    ratio,
+    timed,
+    write_result,
+)
 from torch import Tensor
 
 from sumcirc.modeling.loading import load_model
@@ -101,31 +107,6 @@ class Probe:
             -(matrix * (matrix + 1e-10).log()).sum(-1)
         self.model.set_attn_implementation("sdpa")
 
-    def peak(self, work: Callable[[], None]) -> int:
-        """Most bytes in use during `work`, above those before it."""
-        gc.collect()
-        if self.device == "cpu":
-            # else freed memory that the process still holds would serve, uncounted
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        if self.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            work()
-            return torch.cuda.max_memory_allocated() - before
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before = resident("VmRSS")
-        work()
-        return resident("VmHWM") - before
-
-
-def resident(field: str) -> int:
-    """Bytes of this process's memory by their name in /proc (Linux)."""
-    found = re.search(
-        rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii")
-    )
-    assert found is not None
-    return 1024 * int(found[1])
-
 
 def times(probe: Probe, rounds: int) -> dict[str, dict[str, Any]]:
     """How many times as long as the plain pass each takes."""
@@ -148,8 +129,8 @@ def times(probe: Probe, rounds: int) -> dict[str, dict[str, Any]]:
 
 def memory(probe: Probe) -> dict[str, Any]:
     """Extra peak memory of the probe over that of attention matrices."""
-    ours = max(probe.peak(lambda: probe.probed("all", "kl_js")) for _ in range(2))
-    theirs = probe.peak(probe.eager)
+    ours = max(peak(probe.device, lambda: probe.probed("all", "kl_js")) for _ in range(2))
+    theirs = peak(probe.device, probe.eager)
     share = ours / theirs
     return {
         "ratio": share,

@@ -6,23 +6,31 @@ GPT-2 small's shape, 4 pairs of 128 tokens and 1 pair of 512, KL at the 16 posit
 the last tokens. EAP-IG on inputs with m=5 midpoints (32,491 edges scored), against its floor: one
 corrupted and one clean forward pass, and m passes forward and backward to the token embeddings, no
 gradient of a parameter, the metric's positions alone unembedded. A patched forward pass of a random
-circuit (5 % of all edges, not pruned), against a plain one with logits at the same positions.
+circuit (5 % of all edges, not pruned), against a plain one with logits at the same positions. And 4 pairs of
+1,024 tokens within a budget of 4 GB: the memory that is taken, over the budget.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from attention import resident
-from measurement import GPT2_SMALL, Lap, Shape, parser, prepare, ratio, timed, write_result
+from measurement import (
+    GPT2_SMALL,
+    Lap,
+    Shape,
+    parser,
+    peak,
+    prepare,
+    ratio,
+    timed,
+    write_result,
+)
 from torch import Tensor
 
 from sumcirc.circuits.attribution import attribute
@@ -44,7 +52,8 @@ SIZES = ((4, 128), (1, 512))  # documents, tokens
 STEPS = 5
 READ = 16  # positions of the metric
 SHARE = 0.05  # of all edges in the circuit
-AT_MOST = {"attribution": 1.3, "memory": 1.5, "patched": 2.0}
+AT_MOST = {"attribution": 1.3, "memory": 1.5, "patched": 2.0, "budget": 1.0}
+LONG, BUDGET = (4, 1024), 4e9  # pairs of GPT-2's whole context, and the memory they may take
 
 
 class Case:
@@ -70,12 +79,25 @@ class Case:
         graph = Graph(self.parts.shape)
         draws = np.random.default_rng(0).random(graph.exists.shape)
         self.circuit = top_n(draws, graph, int(SHARE * graph.edges))
-        self.run = PatchedRun(model, *self.inputs)
+
+    @cached_property
+    def run(self) -> PatchedRun:
+        """Made when it is first used: it holds all that the corrupted run writes."""
+        return PatchedRun(self.model, *self.inputs)
 
     def attribution(self, rule: str = "midpoint", steps: int = STEPS) -> None:
         """Scores of all edges; at `left` the first point is the corrupted run itself."""
         batch = len(self.pairs)
         attribute(self.model, self.pairs, self.metric, steps=steps, rule=rule, batch_size=batch)
+
+    def within(self, memory: float) -> dict[str, Any]:
+        """Peak memory over the budget."""
+        used = peak(
+            self.device,
+            lambda: attribute(self.model, self.pairs, self.metric, steps=STEPS, memory=int(memory)),
+        )
+        share = used / memory
+        return {"ratio": share, "ratio_cpu": share, "megabytes": used / 1e6}
 
     def floor(self, steps: int = STEPS) -> None:
         """The passes alone, with the same metric."""
@@ -137,22 +159,6 @@ class Case:
         }
 
 
-def peak(device: str, work: Callable[[], None]) -> int:
-    """Most bytes in use during `work`, above those before it."""
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return torch.cuda.max_memory_allocated() - before
-    # else freed memory that the process still holds would serve, uncounted
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    before = resident("VmRSS")
-    work()
-    return resident("VmHWM") - before
-
-
 def measure(model: Any, shape: Shape, device: str, rounds: int) -> dict[str, dict[str, Any]]:
     """The figures of every size."""
     figures: dict[str, dict[str, Any]] = {}
@@ -172,6 +178,8 @@ def measure(model: Any, shape: Shape, device: str, rounds: int) -> dict[str, dic
         found |= case.compare(case.plain, 3 * rounds, patched=case.patched)
         found["patched"]["edges"] = int(case.circuit.sum())
         figures |= {f"{name}_{documents}x{length}": figure for name, figure in found.items()}
+    long = Case(model, *LONG, device)
+    figures["budget_{}x{}".format(*LONG)] = long.within(BUDGET)
     for name, figure in figures.items():
         figure["at_most"] = AT_MOST[name.split("_")[0]]
         figure["shape"] = asdict(shape)

@@ -8,9 +8,12 @@ it is taken of wall time, and of the process's CPU seconds, which a busy neighbo
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import platform
+import re
 import statistics
 import threading
 import time
@@ -166,6 +169,31 @@ class Turns:
             self._waiting.append(self._waiting.pop(0))
             self._change.notify_all()
         self._await(name)
+
+
+def peak(device: str, work: Callable[[], None]) -> int:
+    """Most bytes in use during `work`, above those before it."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    # else freed memory that the process still holds would serve, uncounted
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = resident("VmRSS")
+    work()
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> int:
+    """Bytes of this process's memory by their name in /proc (Linux)."""
+    found = re.search(
+        rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii")
+    )
+    assert found is not None
+    return 1024 * int(found[1])
 
 
 def ratio(slow: Sequence[Lap], fast: Sequence[Lap]) -> dict[str, float]:
