@@ -6,8 +6,8 @@ GPT-2 small's shape, 4 pairs of 128 tokens and 1 pair of 512, KL at the 16 posit
 the last tokens. EAP-IG on inputs with m=5 midpoints (32,491 edges scored), against its floor: one
 corrupted and one clean forward pass, and m passes forward and backward to the token embeddings, no
 gradient of a parameter, the metric's positions alone unembedded. A patched forward pass of a random
-circuit (5 % of all edges, not pruned), against a plain one with logits at the same positions. And 4 pairs of
-1,024 tokens within a budget of 4 GB: the memory that is taken, over the budget.
+circuit (5 % of all edges, not pruned), against a plain one with logits at the same positions. And
+the memory that 4 pairs of 1,024 tokens take over the 4 GB that they are given.
 """
 
 from __future__ import annotations
