@@ -50,7 +50,13 @@ class Weights:
         self.constants = [self._constant(layer) for layer in range(parts.shape.layers)]
         size, destinations = parts.shape, parts.shape.heads + 2 * graph.key_value_destinations
         numbers = size.layers * (destinations + size.heads) * size.head_width * size.width
-        self._keep = numbers * torch.finfo(dtype).bits // 8 <= CACHED
+        self._keep = numbers * dtype.itemsize <= CACHED
+        self._kept = numbers * dtype.itemsize if self._keep else 0
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that scoring takes however many documents there are."""
+        return self._kept + at_once(self.parts.model.device)
 
     def destinations(self, layer: int) -> Tensor:
         """Of a layer's queries, keys and values, the norm's weight multiplied in and centred.
@@ -132,6 +138,11 @@ def differences(
             out=found[graph.mlp_source(layer)],
         )
     return found if bool(mask.all()) else found.masked_fill_(~mask[..., None], 0)
+
+
+def at_once(device: torch.device) -> int:
+    """Bytes of source differences and of gradients that are made at once."""
+    return AT_ONCE_ON_CPU if device.type == "cpu" else AT_ONCE_ON_GPU
 
 
 def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -239,9 +250,8 @@ class Accumulator:
         found = ends.embeddings.new_zeros((rows, sources, destinations), dtype=weights.dtype)
         by_span = found.new_zeros((rows, spans, sources, destinations))
         widest = 1 + graph.shape.heads + 2 * graph.key_value_destinations
-        at_once = AT_ONCE_ON_CPU if found.device.type == "cpu" else AT_ONCE_ON_GPU
-        each = (sources + widest) * rows * width
-        step = min(tokens, max(1, at_once // (each * found.element_size())))
+        each = (sources + widest) * rows * width * found.element_size()
+        step = min(tokens, max(1, at_once(found.device) // each))
         written_room, gradient_room = (
             found.new_empty(count * rows * step * width) for count in (sources, widest)
         )

@@ -127,7 +127,7 @@ def attribute(
         points = steps if method.startswith("eap-ig") else 2
         cost = None if memory is None else attribution_cost(tracer, pairs, points)
         for batch in batches(
-            parts, pairs, groups(pairs, metric, batch_size, cost, memory), by_span
+            parts, pairs, groups(pairs, metric, batch_size, cost, memory, weights.fixed), by_span
         ):
             if method == "eap-ig-activations":
                 found = _activations(reader, weights, batch, steps, pairs.spans)
