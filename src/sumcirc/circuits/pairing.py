@@ -101,16 +101,11 @@ class _NoPair(Exception):
 
 def _encoded(encoder: Encoder, item: Document) -> tuple[np.ndarray, np.ndarray, list]:
     """Tokens, kinds without salience, and the characters of each prompt token."""
-    pair = encoder.pair(item)
-    if pair is None:
+    placed = encoder.placed(item)
+    if placed is None:
         raise _NoPair("summary too long")
-    prompt = encoder.prompt(item.document, pair.summary_start)
-    offsets = encoder.document_offsets(prompt, item.document)
-    if len(offsets) != pair.summary_start:
-        raise _NoPair("tokens without a place")
-    kinds = np.full(len(pair), SUMMARY, dtype=np.int64)
-    kinds[: len(offsets)] = [PROMPT if span is None else DOCUMENT for span in offsets]
-    return pair.ids.astype(np.int64), kinds, offsets
+    kinds = placed.parts.astype(np.int64) + DOCUMENT  # behind SALIENT come the encoder's PARTS
+    return placed.pair.ids.astype(np.int64), kinds, placed.places
 
 
 def _twin_pair(encoder: Encoder, item: Document, seed: int) -> SummaryPair:
