@@ -41,7 +41,7 @@ def groups(primary: Path) -> dict[str, Any]:
 
 
 def composed(verb: str, *overrides: str) -> Any:
-    needed = ["out=folder"] if verb == "pretrain" else []
+    needed = {"pretrain": ["out=folder"], "pairs": ["out=pairs.jsonl"]}.get(verb, [])
     return command.compose(command.read(verb, [*needed, *overrides]))[0]
 
 

@@ -28,7 +28,7 @@ def found(text: str) -> list[tuple[str, str]]:
         ("Ask #Person1# or @Someone.", []),
         ("In S\u00e3o Tom\u00e9 it rained.", [("S\u00e3o Tom\u00e9", "name")]),
         ("trains to porto stopped", []),
-        ("It took 1,204 men, 3.5 days and two boats.", [("1,204", "number"), ("3.5", "number"), ("two", "number")]),  # noqa: E501
+        ("It took 1,204 men, 3.5 days and two boats.", [("1,204", "number"), ("3.5", "number"), ("two", "number_word")]),  # noqa: E501
         ("It cost $3,000.", [("3,000", "number")]),
         ("On Monday, 3 May 2015, or May 31", [("Monday", "weekday"), ("3", "day"), ("May", "month"), ("2015", "year"), ("May", "month"), ("31", "day")]),  # noqa: E501
         ("Born in the 1990s, the 18th of 45.", [("45", "number")]),

@@ -144,7 +144,7 @@ class Encoder:
         return Prompt(tuple(self._wrap(document[:kept])), kept, cut=True)
 
     def _wrap(self, document: str) -> list[int]:
-        return [*self._bos, *self._tokens(f"{self._before}{document}{self._after}")]
+        return self.text(f"{self._before}{document}{self._after}")
 
     def _fitting(self, document: str, room: int) -> int:
         """How many characters fit: whole sentences, or the start of a first one too long."""
@@ -176,21 +176,42 @@ class Encoder:
         parts[: len(places)] = [PROMPT if place is None else DOCUMENT for place in places]
         return PlacedPair(pair, parts, places)
 
-    def _offsets(self, document: str) -> list[tuple[int, int] | None]:
-        """For every token of a document's prompt its characters in the document, or None."""
+    def text(self, text: str) -> list[int]:
+        """Tokens of a text as it stands, behind the token that the tokenizer begins a text with."""
+        return [*self._bos, *self._tokens(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without special ones; the same for the same tokens, always."""
+        return str(
+            self.tokenizer.decode(
+                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def text_places(self, text: str) -> list[tuple[int, int] | None]:
+        """For every token of `text(text)` its characters (start, end); None for one that has none.
+
+        Raises:
+            UserError: the tokenizer does not know its tokens' places.
+        """
         if getattr(self.tokenizer, "backend_tokenizer", None) is None:
             raise UserError(
                 "model.tokenizer: this one does not say which characters a token stands for; take"
                 " a fast tokenizer (a folder with tokenizer.json)"
             )
-        begin, end = len(self._before), len(self._before) + len(document)
-        text = f"{self._before}{document}{self._after}"
         encoded = self.tokenizer(
             text, add_special_tokens=False, verbose=False, return_offsets_mapping=True
         )
-        found: list[tuple[int, int] | None] = [None] * len(self._bos)
-        for first, last in encoded["offset_mapping"]:  # type: ignore[union-attr]
-            first, last = max(first, begin), min(last, end)
+        offsets: Any = encoded["offset_mapping"]
+        places = [(start, end) if start < end else None for start, end in offsets]
+        return [*[None] * len(self._bos), *places]
+
+    def _offsets(self, document: str) -> list[tuple[int, int] | None]:
+        """For every token of a document's prompt its characters in the document, or None."""
+        begin, end = len(self._before), len(self._before) + len(document)
+        found: list[tuple[int, int] | None] = []
+        for place in self.text_places(f"{self._before}{document}{self._after}"):
+            first, last = (0, 0) if place is None else (max(place[0], begin), min(place[1], end))
             found.append((first - begin, last - begin) if first < last else None)
         return found
 

@@ -4,7 +4,7 @@
   alone ("NASA"). The first word of a sentence or quotation counts only if the text has it
   capitalised inside a sentence too, or in capitals; titles ("Mr"), pronouns and the like never
   count, so that "Mr Smith" gives "Smith".
-- `number`: digits, with thousands and decimals ("1,204", "3.5"), or a number word from "two" up;
+- `number`: digits, with thousands and decimals ("1,204", "3.5"); `number_word`: "two" to "ninety";
   `year`: 1500 to 2099; `day`: 1 to 31 beside a month; `month` and `weekday`: their English names.
 
 Limits: a person isn't told from a place; a name that holds a lower-case word ("Bank of England")
@@ -75,7 +75,7 @@ def _fixed_kind(word: str) -> str | None:
         return "month"
     if word in _WEEKDAYS:
         return "weekday"
-    return "number" if word.lower() in _NUMBER_WORDS else None
+    return "number_word" if word.lower() in _NUMBER_WORDS else None
 
 
 def _digits_kind(text: str, digits: re.Match[str], months: list[Entity]) -> str:
