@@ -49,6 +49,9 @@ class Corruption(Enum):
     control = "control"  # as much text that is not salient replaced
     shuffled = "shuffled"  # another document altogether
 
+    def __str__(self) -> str:
+        return self.name  # in file names: out='pairs-${corruption}.jsonl'
+
 
 # MIB's shares of edges (2504.13151)
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
