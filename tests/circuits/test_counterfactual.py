@@ -113,3 +113,21 @@ def test_swaps_of_the_wire_keep_all_but_its_facts(
         same += frame(before) == frame(after)
     # a name that the rules know by another place in its text may be lost with that place
     assert same >= 17
+
+
+def test_texts_whose_tokens_move_give_no_pair(words: Encoder) -> None:
+    """Candidates are chosen by their own tokens; the whole text has the last word."""
+
+    def tried(text: str, other: str) -> Pair:
+        item = Document("clean", text, ("Boats.",))
+        donors = Donors(words, [item, Document("other", other, ("x",))], 0)
+        donors.tokens = lambda name: [hash(name)]  # as if each were one token
+        return swapped_pair(words, item, [(0, len(text))], donors)
+
+    long, other = words.text(" Zyyyy"), words.text(" Zqqqq")
+    assert len(long) == len(other) > len(words.text(" Faro")) == 1
+    assert tried("We met Ada now.", "We met Faro now.").clean.any()
+    with pytest.raises(NoPair, match="documents of unequal length"):
+        tried("We met Ada now.", "We met Zqqqq now.")
+    with pytest.raises(NoPair, match="tokens that don't align"):
+        tried("We met Ada and Zyyyy now.", "We met Zqqqq and Faro now.")
