@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sumcirc.circuits.attribution import RULES, attribute
 from sumcirc.circuits.metrics import Metric
-from sumcirc.circuits.pairing import make_pairs, summary_metric, token_pairs
+from sumcirc.circuits.pair import pair_metric, token_pairs
+from sumcirc.circuits.pairing import make_pairs
 from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
@@ -81,7 +82,7 @@ def make_cases(count: int, device: str) -> dict[str, Case]:
     documents = read_corpus(config, "test").documents
     pairs, _ = make_pairs(encoder, documents, "twin", count, lambda item: [])
     tokens = token_pairs(pairs)
-    return {name: Case(model, tokens, summary_metric(name, pairs, tokens)) for name in METRICS}
+    return {name: Case(model, tokens, pair_metric(name, pairs, tokens)) for name in METRICS}
 
 
 def write(options: argparse.Namespace, tables: dict[str, list[dict[str, Any]]]) -> None:

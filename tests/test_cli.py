@@ -103,6 +103,15 @@ def finished_run(jobs: list[tuple[Any, Path]], tmp_path: Path) -> Path:
     return folder
 
 
+def test_pairs_take_model_and_data_of_a_run(finished_run: Path) -> None:
+    """Decoding, which a run has and the verb has not, stays behind."""
+    given = command.read("pairs", [f"checkpoint={finished_run}", "out=~/a b.jsonl", "data.seed=7"])
+    (config,) = command.compose(given)
+    assert config.checkpoint == str(finished_run)
+    assert (config.model.name, config.data.name, config.data.seed) == ("tiny", "wire", 7)
+    assert config.out == str(Path("~/a b.jsonl").expanduser())
+
+
 # ---- what needs no job
 
 
@@ -160,7 +169,7 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("sumcirc ", {"train", "evaluate", "circuit", "pretrain"}),
+        ("sumcirc ", {"train", "evaluate", "circuit", "pairs", "pretrain"}),
         ("sumcirc tr", {"train"}),
         ("sumcirc train trainer.max_s", {"trainer.max_steps="}),
         ("sumcirc train model=gpt2-", {"model=gpt2-medium", "model=gpt2-large", "model=gpt2-xl"}),

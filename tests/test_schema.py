@@ -41,7 +41,7 @@ def groups(primary: Path) -> dict[str, Any]:
 
 
 def composed(verb: str, *overrides: str) -> Any:
-    needed = ["out=folder"] if verb == "pretrain" else []
+    needed = {"pretrain": ["out=folder"], "pairs": ["out=pairs.jsonl"]}.get(verb, [])
     return command.compose(command.read(verb, [*needed, *overrides]))[0]
 
 
@@ -251,6 +251,14 @@ LORA: dict[str, Any] = {"kind": schema.Adaptation.lora, "rank": 4}
         (schema.TrainerConfig, {"max_steps": 0}, "trainer.max_steps=0"),
         (schema.TrainerConfig, {"accumulate": 0}, "trainer.accumulate=0"),
         (schema.TrainerConfig, {"keep_checkpoints": 0}, "trainer.keep_checkpoints=0"),
+        (schema.PairsConfig, {"split": "dev"}, "split=dev"),
+        (schema.PairsConfig, {"documents": 0}, "documents=0"),
+        (schema.PairsConfig, {"metric": schema.CircuitMetric.auto}, "metric=auto"),
+        (
+            schema.CallbacksConfig,
+            {"circuit": schema.CircuitOptions(metric=schema.CircuitMetric.auto)},
+            "callbacks.circuit.metric=auto",
+        ),
         (schema.LoggerConfig, {"tags": ["x" * 65]}, "logger.tags="),
         (schema.LoggerConfig, {"tags": [""]}, "logger.tags="),
         (schema.LoggerConfig, {"samples": -1}, "logger.samples=-1"),

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sumcirc.configuration import one_line, typed
 from sumcirc.errors import UserError
 from sumcirc.schema import ModelConfig, TrainConfig
-from sumcirc.tracking.checkpoint_source import overrides_of, quoted
+from sumcirc.tracking.checkpoint_source import SECTIONS, overrides_of, quoted
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 CONF = Path(__file__).resolve().parent / "conf"
 RUN_VERBS = {"train", "evaluate", "circuit"}  # those that make a run directory
 
+# those that read a model beside them, and what of a run's settings they take over
+SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
+
 # settings that always hold one path, whatever characters it has; `~` is expanded
-PATHS = {"resume", "checkpoint", "out", "runs_dir", "cache_dir"}
+PATHS = {"resume", "checkpoint", "pairs", "out", "runs_dir", "cache_dir"}
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 # options that would take a configuration from elsewhere than conf/VERB.yaml and the schema
@@ -176,16 +179,20 @@ def _jobs(command: Command) -> list[list[str]]:
 
 
 def _complete(command: Command, overrides: list[str]) -> list[str]:
-    if command.verb not in RUN_VERBS:
+    if command.verb not in RUN_VERBS and command.verb not in SECTIONS_OF:
         return overrides
     parsed = {item.key_or_group: item for item in _parse(overrides)}
     if "resume" in parsed and parsed["resume"].value() is not None:
         return _resumed(command, overrides, parsed)
     brought: list[str] = []
     if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
-        brought = overrides_of(_text(parsed["checkpoint"]), set(parsed))
+        sections = SECTIONS_OF.get(command.verb, SECTIONS)
+        brought = overrides_of(_text(parsed["checkpoint"]), set(parsed), sections)
     elif "model.path" in parsed and "model" not in parsed:
         brought = _another_model(parsed)
+    if command.verb not in RUN_VERBS:
+        return [*brought, *overrides]
+    _check_pairs(parsed)
     added: list[str] = []
     if "sweep.name" not in parsed:
         # two launches in one second must not share a directory
@@ -194,6 +201,20 @@ def _complete(command: Command, overrides: list[str]) -> list[str]:
     if command.sweeps and varied and "run.varied" not in parsed:
         added.append(f"run.varied=[{','.join(varied)}]")
     return [*brought, *overrides, *added]
+
+
+def _check_pairs(parsed: dict[str, Override]) -> None:
+    """Refuse settings that say which pairs are made beside a file of pairs."""
+    pairs = parsed.get("pairs")
+    if pairs is None or (not pairs.is_sweep_override() and pairs.value() is None):
+        return
+    idle = ("data", "circuit.corruption", "circuit.documents")
+    given = [key for key in parsed if key in idle or key.startswith("data.")]
+    if given:
+        raise UserError(
+            f"pairs={_text(pairs)}: brings its pairs, all of them, so {given[0]} has no say; leave"
+            " one of the two out"
+        )
 
 
 def _another_model(parsed: dict[str, Override]) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import MissingConfigException
@@ -40,6 +41,7 @@ def register() -> None:
         ("train_schema", schema.TrainConfig),
         ("evaluate_schema", schema.EvaluateConfig),
         ("circuit_schema", schema.CircuitConfig),
+        ("pairs_schema", schema.PairsConfig),
         ("pretrain_schema", schema.PretrainConfig),
     ):
         store.store(name=name, node=node)
@@ -48,7 +50,8 @@ def register() -> None:
 def run_name(*, _root_: Any) -> str:
     """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
     config = _root_
-    parts = [config.model.name, config.data.name]
+    pairs = OmegaConf.select(config, "pairs")  # a file in place of the data
+    parts = [config.model.name, Path(pairs).stem if pairs else config.data.name]
     adaptation = OmegaConf.select(config, "adaptation")
     known = {"model", "data", "adaptation", "seed"}
     if adaptation is not None:

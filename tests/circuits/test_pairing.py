@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,85 +10,54 @@ import pytest
 import torch
 
 from sumcirc.circuits.finding import judge, make_task, score_edges
-from sumcirc.circuits.pairing import (
+from sumcirc.circuits.pair import (
     DOCUMENT,
     PROMPT,
     SALIENT,
     SUMMARY,
-    SummaryPair,
-    changed_pairs,
-    make_pairs,
-    summary_metric,
+    Pair,
+    pair_metric,
     token_pairs,
 )
-from sumcirc.data.documents import Document, read_corpus
+from sumcirc.circuits.pairing import CORRUPTIONS, make_pairs
+from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.wire import article_of, twin
 from sumcirc.errors import UserError
-from sumcirc.modeling.anatomy import context_length
-from sumcirc.modeling.loading import load_model, load_tokenizer
-from sumcirc.schema import (
-    CircuitMetric,
-    CircuitOptions,
-    Corruption,
-    DataConfig,
-    EncodingConfig,
-    ModelConfig,
-    SizesConfig,
-    Source,
-)
+from sumcirc.schema import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.summaries.baselines import oracle_spans
 
 COUNT = 8
-TINY = ModelConfig(name="tiny", path="tiny")
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return load_model(TINY).eval()
-
-
-@pytest.fixture(scope="module")
-def encoder(model: Any) -> Encoder:
-    return Encoder(load_tokenizer(TINY), EncodingConfig(), context_length(model.config))
-
-
-@pytest.fixture(scope="module")
-def documents() -> list[Document]:
-    config = DataConfig(
-        name="wire",
-        source=Source.wire,
-        train="train",
-        validation="validation",
-        test="test",
-        sizes=SizesConfig(test=30),
-    )
-    return read_corpus(config, "test").documents
 
 
 def salient(item: Document) -> list[tuple[int, int]]:
     return oracle_spans(item.document, item.references, 2)
 
 
-def made(encoder: Encoder, documents: list[Document], corruption: str) -> list[SummaryPair]:
+def made(encoder: Encoder, documents: list[Document], corruption: str) -> list[Pair]:
     found, _ = make_pairs(encoder, documents, corruption, COUNT, salient)
     assert len(found) == COUNT
     return found
 
 
-@pytest.mark.parametrize("corruption", ["twin", "replace", "control"])
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
 def test_pairs_differ_in_the_document_alone(
     encoder: Encoder, documents: list[Document], corruption: str
 ) -> None:
     for pair in made(encoder, documents, corruption):
         differs = pair.clean != pair.corrupted
         assert differs.any()
-        wanted = DOCUMENT if corruption == "control" else SALIENT
-        assert set(pair.kinds[differs].tolist()) == {wanted}
-        assert len(pair.clean) == len(pair.corrupted) == len(pair.kinds) == len(pair.other)
+        wanted = {"control": {DOCUMENT}, "shuffled": {SALIENT, DOCUMENT}}
+        assert set(pair.kinds[differs].tolist()) == wanted.get(corruption, {SALIENT})
+        for values in (pair.corrupted, pair.kinds, pair.good, pair.bad):
+            assert len(values) == len(pair.clean)
+        assert pair.corruption == corruption
         text = encoder.tokenizer.decode(pair.clean[pair.kinds == PROMPT])
         assert text == "\nTL;DR:"
-        assert (pair.kinds[pair.summary_start :] == SUMMARY).all()
+        assert (pair.kinds[pair.prompt_length :] == SUMMARY).all()
+        # every token of the summary is asked for, the end too
+        answer = pair.good[pair.prompt_length - 1 :].tolist()
+        assert answer == [*pair.clean[pair.prompt_length :], encoder.eos]
 
 
 def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> None:
@@ -98,10 +68,9 @@ def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> 
         other = twin(article_of(pair.id), encode)
         decode = encoder.tokenizer.decode
         assert decode(pair.corrupted[pair.kinds < PROMPT]) == other.document
-        summary = decode(pair.other[pair.summary_start :], skip_special_tokens=True)
-        assert summary.strip() == other.summary
-        clean = decode(pair.clean[pair.summary_start :], skip_special_tokens=True)
-        assert clean.strip() == article_of(pair.id).summary
+        start = pair.prompt_length - 1
+        assert encoder.decode(pair.bad[start:]).strip() == other.summary
+        assert encoder.decode(pair.good[start:]).strip() == article_of(pair.id).summary
 
 
 def test_replaced_text_is_that_of_the_salient_sentences(
@@ -124,10 +93,10 @@ def test_control_replaces_as_much(encoder: Encoder, documents: list[Document]) -
 def test_what_gives_no_pair_is_counted(encoder: Encoder, documents: list[Document]) -> None:
     _, dropped = make_pairs(encoder, documents, "replace", 30, lambda item: [(0, 5)][: item.id > "test-000015"])  # fmt: skip # noqa: E501
     assert list(dropped) == ["no salient sentence"]
-    with pytest.raises(UserError, match="no document gives a pair"):
+    with pytest.raises(UserError, match=r"no document gives a pair \(30 no salient sentence\)"):
         make_pairs(encoder, documents, "replace", 30, lambda item: [])
-    with pytest.raises(UserError, match=r"circuit\.corruption=swap: choose from twin"):
-        make_pairs(encoder, documents, "swap", 30, salient)
+    with pytest.raises(UserError, match=r"corruption=mask: choose from twin"):
+        make_pairs(encoder, documents, "mask", 30, salient)
 
 
 def test_logit_difference_is_read_at_the_first_token_of_each_fact(
@@ -135,46 +104,19 @@ def test_logit_difference_is_read_at_the_first_token_of_each_fact(
 ) -> None:
     pairs = made(encoder, documents, "twin")
     tokens = token_pairs(pairs)
-    metric: Any = summary_metric("logit_difference", pairs, tokens)
+    metric: Any = pair_metric("logit_difference", pairs, tokens)
     for i, pair in enumerate(pairs):
         facts = article_of(pair.id).facts.values()
         places = metric.positions[i].nonzero().flatten()
         told = []
         for place in places.tolist():
             good, bad = metric.good[i, place], metric.bad[i, place]
-            assert good == pair.clean[place + 1] != bad == pair.other[place + 1]
+            assert good == pair.clean[place + 1] != bad
             told.append(encoder.tokenizer.decode(pair.clean[place + 1 :]).lstrip())
         for fact in facts:
             assert any(text.startswith(fact) for text in told)
         # beyond these only the rest of a number behind its comma
         assert len(places) <= len(facts) + sum("," in fact for fact in facts)
-
-
-@pytest.mark.parametrize("name", ["kl", "surprise"])
-def test_other_metrics_are_read_where_the_summary_is_predicted(
-    encoder: Encoder, documents: list[Document], name: str
-) -> None:
-    pairs = made(encoder, documents, "replace")
-    metric = summary_metric(name, pairs, token_pairs(pairs))
-    for i, pair in enumerate(pairs):
-        expected = range(pair.summary_start - 1, len(pair.clean) - 1)
-        assert metric.positions[i].nonzero().flatten().tolist() == list(expected)
-
-
-def test_metrics_that_do_not_fit_are_refused(encoder: Encoder, documents: list[Document]) -> None:
-    pairs = made(encoder, documents, "replace")
-    with pytest.raises(UserError, match="no other answer is known for `test-"):
-        summary_metric("logit_difference", pairs, token_pairs(pairs))
-    with pytest.raises(UserError, match=r"circuit\.metric=bleu: choose from kl"):
-        summary_metric("bleu", pairs, token_pairs(pairs))
-
-
-def test_pairs_on_which_corruption_does_nothing_are_left_out(
-    encoder: Encoder, documents: list[Document]
-) -> None:
-    pairs = made(encoder, documents, "twin")[:3]
-    kept, dropped = changed_pairs(pairs, np.array([1.0, 1.0, 1.0]), np.array([2.0, 1.0, 0.5]))
-    assert ([pair.id for pair in kept], dropped) == ([pairs[0].id], 2)
 
 
 def options(corruption: Corruption, metric: CircuitMetric = CircuitMetric.kl) -> CircuitOptions:
@@ -191,18 +133,61 @@ def options(corruption: Corruption, metric: CircuitMetric = CircuitMetric.kl) ->
 def test_attribution_is_where_the_documents_differ(
     model: Any, encoder: Encoder, documents: list[Document]
 ) -> None:
-    """Of twins at salient tokens and in the summary; of controls not at salient ones."""
-    shares = {}
-    for corruption in (Corruption.twin, Corruption.control):
-        pairs = made(encoder, documents, corruption.value)
-        chosen = options(corruption)
-        scores = score_edges(model, make_task(model, pairs, chosen), chosen)
+    """How much more than its share of the document's tokens the salient text has of its scores.
+
+    1 is what a place that nothing distinguishes has. Salient are the facts that differ of twins and
+    swaps, a quarter of the document of the others.
+    """
+    share, concentration = {}, {}
+    for corruption in CORRUPTIONS:
+        pairs = made(encoder, documents, corruption)
+        chosen = options(Corruption(corruption))
+        scores = score_edges(model, make_task(model, pairs, chosen, keep_all=True), chosen)
         assert scores.spans is not None
         sizes = scores.spans.mean(0).abs().sum((1, 2))
-        shares[corruption] = (sizes / sizes.sum()).tolist()
-    assert shares[Corruption.twin][SALIENT] + shares[Corruption.twin][SUMMARY] > 0.8
-    assert shares[Corruption.control][SALIENT] < 0.1
-    assert shares[Corruption.control][DOCUMENT] > 0.2
+        share[corruption] = (sizes / sizes.sum()).tolist()
+        tokens = [sum((pair.kinds == kind).sum() for pair in pairs) for kind in (SALIENT, DOCUMENT)]
+        text = float(sizes[SALIENT] / (sizes[SALIENT] + sizes[DOCUMENT]))
+        concentration[corruption] = text / (tokens[0] / sum(tokens))
+    assert share["twin"][SALIENT] + share["twin"][SUMMARY] > 0.8
+    assert share["control"][SALIENT] < 0.1
+    assert share["control"][DOCUMENT] > 0.2
+    assert concentration["twin"] > 8
+    assert concentration["swap"] > 8
+    assert concentration["replace"] > 2.5
+    assert concentration["control"] < 0.2
+    assert 0.5 < concentration["shuffled"] < 2
+
+
+def test_shuffled_pairs_share_no_text(encoder: Encoder, documents: list[Document]) -> None:
+    """What is the same at one place is so by chance: as seldom as with any other document."""
+    pairs = made(encoder, documents, "shuffled")
+    texts = {item.document for item in documents}
+    alike = []
+    for pair in pairs:
+        inside = pair.kinds < PROMPT
+        alike.append((pair.clean == pair.corrupted)[inside].mean())
+        other = encoder.decode(pair.corrupted[inside])
+        own = next(item.document for item in documents if item.id == pair.id)
+        assert other[:40] in {text[:40] for text in texts - {own}}
+    assert np.mean(alike) < 0.15
+
+
+def test_text_of_others_depends_on_item_and_seed_alone(
+    encoder: Encoder, documents: list[Document]
+) -> None:
+    def corrupted(seed: int) -> list[list[int]]:
+        pairs, _ = make_pairs(encoder, documents, "replace", 5, salient, seed)
+        return [pair.corrupted.tolist() for pair in pairs]
+
+    assert corrupted(0) == corrupted(0)
+    assert all(one != other for one, other in zip(corrupted(0), corrupted(1), strict=True))
+
+
+def test_a_replaced_beginning_has_no_space(encoder: Encoder, documents: list[Document]) -> None:
+    pairs, _ = make_pairs(encoder, documents, "replace", 3, lambda item: [(0, 30)])
+    for pair in pairs:
+        assert encoder.decode(pair.corrupted)[:1].strip()
 
 
 def test_a_circuit_is_found_and_judged(
@@ -230,12 +215,8 @@ def test_a_model_without_the_behaviour_is_refused(
     model: Any, encoder: Encoder, documents: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = made(encoder, documents, "twin")
-    wrong = [
-        SummaryPair(
-            p.id, p.corrupted, p.clean, p.kinds, np.where(p.kinds == SUMMARY, p.other, p.clean)
-        )
-        for p in pairs
-    ]  # the corrupted document is the one that the summary is of
+    # the corrupted document is the one that the summary is of
+    wrong = [replace(pair, clean=pair.corrupted, corrupted=pair.clean) for pair in pairs]
     chosen = options(Corruption.twin, CircuitMetric.surprise)
     with torch.no_grad(), pytest.raises(UserError, match="there is no behaviour to explain"):
         make_task(model, wrong, chosen)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sumcirc.data.documents import Corpus, Document
-from sumcirc.data.encoding import EncodedPair, Encoder
+from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, EncodedPair, Encoder
 from sumcirc.data.sentences import split_sentences
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
@@ -264,3 +264,44 @@ def test_tokenizer_that_cannot_be_written_out_is_not_cached(
     monkeypatch.setattr(Encoder, "fingerprint", None)
     assert len(using.corpus(mixed(), "data.train", tmp_path).pairs) == 2
     assert not list(tmp_path.iterdir())
+
+
+# ---- where each token stands
+
+
+@pytest.mark.parametrize("context", [128, 60])
+@pytest.mark.parametrize("which", ["tokenizer", "bos_tokenizer"])
+def test_places_are_the_characters_of_each_token(
+    which: str, context: int, request: pytest.FixtureRequest
+) -> None:
+    using = encoder(request.getfixturevalue(which), context)
+    given = item(LONG)
+    placed = using.placed(given)
+    pair = using.pair(given)
+    assert placed is not None
+    assert pair is not None
+    assert placed.pair.ids.tolist() == pair.ids.tolist()
+    assert len(placed.places) == pair.summary_start
+    assert len(placed.parts) == len(pair)
+    assert {PARTS[part] for part in placed.parts[pair.summary_start :]} == {"summary"}
+    kept = ""
+    for token, part, place in zip(pair.ids, placed.parts, placed.places, strict=False):
+        assert part == (PROMPT if place is None else DOCUMENT)
+        if place is not None:
+            start, end = place
+            assert LONG[start:end] == using.tokenizer.decode([int(token)])
+            assert start == len(kept)
+            kept += LONG[start:end]
+    assert kept in [" ".join(SENTENCES[:count]) for count in range(1, 30)]
+
+
+def test_what_gives_no_pair_has_no_places(tokenizer: Any) -> None:
+    assert encoder(tokenizer).placed(item("A storm.", "word " * 200)) is None
+
+
+def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
+    from transformers import ByT5Tokenizer
+
+    slow = ByT5Tokenizer(extra_ids=0)
+    with pytest.raises(UserError, match=r"this one does not say which characters"):
+        encoder(slow).placed(item("A storm."))

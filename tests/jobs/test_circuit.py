@@ -53,7 +53,7 @@ def test_twins_are_of_the_wire_alone(
     done = commands.run("circuit", *words, "circuit.corruption=twin", cwd=tmp_path)
     assert done.code == 2
     assert "circuit.corruption=twin: is for data=wire" in done.output
-    assert "circuit.corruption=replace" in done.output
+    assert "circuit.corruption=swap or replace" in done.output
     assert "Traceback" not in done.output
 
 
@@ -73,3 +73,97 @@ def test_mistakes_are_one_line(
     assert done.code == 2
     assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+# ---- of the user's own pairs
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    """Ten prompts with an answer each, as markup and control characters may be in them."""
+    names = ["Ann", "Bob", "Cat", "Dan", "Eve", "Fay", "Gus", "Hal", "Ida", "Joe"]
+    lines = []
+    for i, name in enumerate(names):
+        other = names[(i + 1) % len(names)]
+        lines.append(
+            {
+                "id": f"[red]{name}[/red]\x1b[31m",
+                "clean": f"[b] {name} gave 7 boats to",
+                "corrupted": f"[b] {name} gave 8 boats to",
+                "good": f" {name}",
+                "bad": f" {other}",
+                "spans": [{"name": "[i]how many[/i]", "characters": [13, 14]}],
+            }
+        )
+    file = tmp_path / "own pairs.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return file
+
+
+def own(gpt2_folder: Path, file: Path) -> list[str]:
+    return [f"model.path={gpt2_folder}", f"pairs={file}", *SMALL[1:], "sweep.name=s", "logger=none"]
+
+
+def test_own_pairs_are_scored_by_their_answers(
+    commands: CommandServer, gpt2_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    assert "own_pairs" in run.name
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["metric"] == "logit_difference"
+    assert summary["pairs"] + summary["pairs_dropped"]["unchanged"] == 10
+    assert list(summary["score_share_by_span"]) == ["[i]how many[/i]"]
+    assert f"{summary['pairs']} pairs by logit_difference" in done.output
+    assert "\x1b[31m" not in done.output
+    stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
+    assert set(stored.documents) <= {json.loads(x)["id"] for x in prompts.read_text().splitlines()}
+
+
+def test_own_pairs_without_answers_are_scored_by_divergence(
+    commands: CommandServer, gpt2_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in prompts.read_text().splitlines()]
+    bare = [{key: line[key] for key in ("clean", "corrupted")} for line in lines]
+    prompts.write_text("".join(json.dumps(line) + "\n" for line in bare))
+    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
+    assert done.code == 0, done.output
+    (file,) = (tmp_path / "runs").rglob("summary.json")
+    summary = json.loads(file.read_text())
+    assert (summary["metric"], summary["pairs"]) == ("kl", 10)
+    assert "score_share_by_span" not in summary
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data=wire", "brings its pairs, all of them, so data has no say"),
+        ("circuit.corruption=swap", "so circuit.corruption has no say"),
+        ("circuit.documents=3", "so circuit.documents has no say"),
+    ],
+)
+def test_settings_that_a_file_of_pairs_leaves_nothing_to_say(
+    commands: CommandServer,
+    gpt2_folder: Path,
+    prompts: Path,
+    tmp_path: Path,
+    word: str,
+    message: str,
+) -> None:
+    done = commands.run("circuit", *own(gpt2_folder, prompts), word, cwd=tmp_path)
+    assert done.code == 2
+    assert message in done.output
+    assert len(done.output.strip().splitlines()) == 1
+
+
+def test_a_mistake_in_the_last_line_is_found_before_anything_starts(
+    commands: CommandServer, gpt2_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    with prompts.open("a") as file:
+        file.write(json.dumps({"id": "last", "clean": "a boat", "corrupted": "boats and boats"}))
+    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
+    assert done.code == 2
+    assert "line 11 (`last`): clean has" in done.output
+    assert len(done.output.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder
+from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
 from sumcirc.errors import UserError
 from sumcirc.probes.attention import NO_KEY
-from sumcirc.probes.documents import DOCUMENT, PROMPT, SUMMARY, ProbeSet, overlap, probe_set
+from sumcirc.probes.documents import ProbeSet, overlap, probe_set
 from sumcirc.schema import EncodingConfig, ProbeRows
 from tests.support.hub_server import news
 

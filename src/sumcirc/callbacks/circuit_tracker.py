@@ -26,7 +26,7 @@ from sumcirc.circuits.finding import (
     score_edges,
     to_store,
 )
-from sumcirc.circuits.pairing import SummaryPair
+from sumcirc.circuits.pair import Pair
 from sumcirc.circuits.selection import prune, top_n
 from sumcirc.circuits.stability import jaccard
 from sumcirc.circuits.storage import DocumentScores
@@ -60,7 +60,7 @@ class CircuitTracker(Watcher):
         self,
         probing: Probing,
         base: PreTrainedModel,
-        pairs: list[SummaryPair],
+        pairs: list[Pair],
         options: CircuitOptions,
         cache: Path,
     ) -> None:

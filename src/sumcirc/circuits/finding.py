@@ -14,18 +14,13 @@ from sumcirc.circuits.attribution import Scores, attribute
 from sumcirc.circuits.faithfulness import Curve, Evaluator, Faithfulness, curve, faithfulness
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.metrics import Metric
-from sumcirc.circuits.pairing import (
-    SummaryPair,
-    changed_pairs,
-    summary_metric,
-    token_pairs,
-)
+from sumcirc.circuits.pair import Pair, changed_pairs, pair_metric, token_pairs
 from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.circuits.selection import prune, top_n
 from sumcirc.circuits.stability import Stability, stability
 from sumcirc.circuits.storage import DocumentScores
 from sumcirc.errors import UserError
-from sumcirc.schema import CircuitOptions
+from sumcirc.schema import CircuitMetric, CircuitOptions
 
 JUDGEMENTS = 4
 
@@ -38,13 +33,15 @@ class Task:
 
     Attributes:
         unchanged: pairs left out, since corrupting the document does not raise their loss.
+        untold: pairs left out of a logit difference, since no other answer is known.
     """
 
-    pairs: list[SummaryPair]
+    pairs: list[Pair]
     tokens: TokenPairs
     metric: Metric
     evaluator: Evaluator
     unchanged: int
+    untold: int
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class Found:
 
 def make_task(
     model: PreTrainedModel | PeftModel,
-    pairs: list[SummaryPair],
+    pairs: list[Pair],
     options: CircuitOptions,
     keep_all: bool = False,
 ) -> Task:
@@ -99,22 +96,27 @@ def make_task(
     Raises:
         UserError: fewer than two are left, or the metric does not fit the pairs.
     """
-    unchanged = 0
+    told = pairs
+    if options.metric is CircuitMetric.logit_difference:
+        # with none left the metric itself says what is missing
+        told = [pair for pair in pairs if pair.told.any()] or pairs
+    unchanged, untold = 0, len(pairs) - len(told)
+    pairs = told
     while True:
         tokens = token_pairs(pairs)
-        metric = summary_metric(options.metric.value, pairs, tokens)
+        metric = pair_metric(options.metric.value, pairs, tokens)
         evaluator = Evaluator(
             model, tokens, metric, batch=options.batch_size, memory=options.memory
         )
         kept, dropped = changed_pairs(pairs, evaluator.full.metric, evaluator.empty.metric)
         if not dropped or keep_all:
-            return Task(pairs, tokens, metric, evaluator, unchanged)
+            return Task(pairs, tokens, metric, evaluator, unchanged, untold)
         pairs, unchanged = kept, unchanged + dropped
         if len(pairs) < 2:
             raise UserError(
-                f"circuit.corruption={options.corruption.value}: corrupting the document raises"
-                f" {options.metric.value} in {len(pairs)} of {len(pairs) + unchanged} pairs; there"
-                " is no behaviour to explain (train the model first, or take another metric)"
+                f"circuit.metric={options.metric.value}: corruption raises it in {len(pairs)} of"
+                f" {len(pairs) + unchanged} pairs; there is no behaviour to explain (train the"
+                " model first, or take another metric or other pairs)"
             )
 
 
@@ -141,7 +143,7 @@ def score_edges(
         rule=options.rule.value,
         batch_size=options.batch_size,
         memory=options.memory,
-        by_span=options.method.value not in ("exact", "random"),
+        by_span=task.tokens.spans > 0 and options.method.value not in ("exact", "random"),
         progress=progress,
     )
 

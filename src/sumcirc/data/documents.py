@@ -31,11 +31,9 @@ from typing import Any
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.data.hub_dataset import load_split
 from sumcirc.errors import UserError
-from sumcirc.schema import DataConfig, Source
+from sumcirc.schema import SPLITS, DataConfig, Source
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "validation", "test")
 
 # Control characters: those that end a line or page become a newline, tab stays, the others go.
 _CLEAN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])

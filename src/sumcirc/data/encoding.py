@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 1  # of the cache; raised when the same input encodes differently
+PARTS = ("document", "prompt", "summary")  # 0 to 2 in `PlacedPair.parts`
+DOCUMENT, PROMPT, SUMMARY = range(len(PARTS))
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,20 @@ class EncodedPair:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class PlacedPair:
+    """A training sequence whose tokens are known by their place.
+
+    Attributes:
+        parts: [length] index into PARTS; the summary's EOS is of the summary.
+        places: of each prompt token its characters in the document; None where it has none there.
+    """
+
+    pair: EncodedPair
+    parts: np.ndarray
+    places: list[tuple[int, int] | None]
 
 
 @dataclass
@@ -128,7 +144,7 @@ class Encoder:
         return Prompt(tuple(self._wrap(document[:kept])), kept, cut=True)
 
     def _wrap(self, document: str) -> list[int]:
-        return [*self._bos, *self._tokens(f"{self._before}{document}{self._after}")]
+        return self.text(f"{self._before}{document}{self._after}")
 
     def _fitting(self, document: str, room: int) -> int:
         """How many characters fit: whole sentences, or the start of a first one too long."""
@@ -140,30 +156,71 @@ class Encoder:
         best = _last_that(lambda i: len(self._wrap(first[:i])) <= room, len(first) + 1)
         return best or 0
 
-    def document_offsets(self, prompt: Prompt, document: str) -> list[tuple[int, int] | None]:
-        """For every token of a prompt its characters in the document; None for other tokens.
+    def placed(self, item: Document) -> PlacedPair | None:
+        """`pair` with the place of every token; None where there is no pair.
 
         Raises:
             UserError: the tokenizer does not know its tokens' places.
         """
-        if self.fingerprint is None:
+        found = self._parts_of(item)
+        if found is None:
+            return None
+        prompt, pair = found
+        places = self._offsets(item.document[: prompt.kept])
+        if len(places) != pair.summary_start:
+            raise UserError(
+                "model.tokenizer: splits a prompt differently where it tells its tokens' places,"
+                " so it isn't known which token is of the document; take another tokenizer"
+            )
+        parts = np.full(len(pair), SUMMARY, dtype=np.int8)
+        parts[: len(places)] = [PROMPT if place is None else DOCUMENT for place in places]
+        return PlacedPair(pair, parts, places)
+
+    def text(self, text: str) -> list[int]:
+        """Tokens of a text as it stands, behind the token that the tokenizer begins a text with."""
+        return [*self._bos, *self._tokens(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without special ones; the same for the same tokens, always."""
+        return str(
+            self.tokenizer.decode(
+                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            )
+        )
+
+    def text_places(self, text: str) -> list[tuple[int, int] | None]:
+        """For every token of `text(text)` its characters (start, end); None for one that has none.
+
+        Raises:
+            UserError: the tokenizer does not know its tokens' places.
+        """
+        if getattr(self.tokenizer, "backend_tokenizer", None) is None:
             raise UserError(
                 "model.tokenizer: this one does not say which characters a token stands for; take"
-                " a fast tokenizer (a folder with tokenizer.json), or callbacks.watch=[]"
+                " a fast tokenizer (a folder with tokenizer.json)"
             )
-        begin, end = len(self._before), len(self._before) + prompt.kept
-        text = f"{self._before}{document[: prompt.kept]}{self._after}"
         encoded = self.tokenizer(
             text, add_special_tokens=False, verbose=False, return_offsets_mapping=True
         )
-        found: list[tuple[int, int] | None] = [None] * len(self._bos)
-        for first, last in encoded["offset_mapping"]:  # type: ignore[union-attr]
-            first, last = max(first, begin), min(last, end)
+        offsets: Any = encoded["offset_mapping"]
+        places = [(start, end) if start < end else None for start, end in offsets]
+        return [*[None] * len(self._bos), *places]
+
+    def _offsets(self, document: str) -> list[tuple[int, int] | None]:
+        """For every token of a document's prompt its characters in the document, or None."""
+        begin, end = len(self._before), len(self._before) + len(document)
+        found: list[tuple[int, int] | None] = []
+        for place in self.text_places(f"{self._before}{document}{self._after}"):
+            first, last = (0, 0) if place is None else (max(place[0], begin), min(place[1], end))
             found.append((first - begin, last - begin) if first < last else None)
         return found
 
     def pair(self, item: Document) -> EncodedPair | None:
         """A training sequence, or None where the summary leaves the document no room."""
+        found = self._parts_of(item)
+        return None if found is None else found[1]
+
+    def _parts_of(self, item: Document) -> tuple[Prompt, EncodedPair] | None:
         summary = self.summary(item.references[0])
         room = self.max_length - len(summary)
         longest = self.config.max_summary_tokens + 1
@@ -173,7 +230,7 @@ class Encoder:
         if prompt.ids == self._frame:  # not even the first character fits
             return None
         ids = np.array([*prompt.ids, *summary], dtype=np.int32)
-        return EncodedPair(item.id, ids, len(prompt.ids), prompt.cut)
+        return prompt, EncodedPair(item.id, ids, len(prompt.ids), prompt.cut)
 
     def corpus(
         self,

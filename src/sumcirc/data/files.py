@@ -98,7 +98,7 @@ def _read(path: Path, setting: str, columns: Collection[str] | None) -> Iterator
         return _csv_rows(path, setting)
     if suffix == ".json" and _starts_with_bracket(path):
         return _array_rows(path, setting)
-    return _json_lines(path, setting)
+    return read_json_lines(path, setting)
 
 
 def _absolute(path: Path) -> Path:
@@ -132,7 +132,11 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _json_lines(path: Path, setting: str) -> Iterator[Row]:
+def read_json_lines(path: Path, setting: str) -> Iterator[Row]:
+    """The objects of a file of JSON lines, whatever keys each has; blank lines are passed over.
+
+    Raises UserError at the first line that is no JSON object.
+    """
     for number, line in _lines(path, setting):
         if not line.strip():
             continue

@@ -5,15 +5,16 @@ For any model: the built-in one, a hub id or folder, or `checkpoint=` a run dire
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.errors import UserError
-from sumcirc.schema import CircuitConfig, Corruption, Source
+from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOptions
 
 if TYPE_CHECKING:
-    from sumcirc.circuits.finding import Found
+    from sumcirc.circuits.finding import Found, Task
+    from sumcirc.circuits.pair import Pair
     from sumcirc.data.encoding import Encoder
     from sumcirc.tracking.run_directory import RunDirectory
 
@@ -26,21 +27,26 @@ def check(config: CircuitConfig) -> None:
     Raises:
         UserError: one line that names the setting, the value and the remedy.
     """
+    from sumcirc.circuits.pair_file import read_pairs
     from sumcirc.data.documents import check_files
-    from sumcirc.modeling.anatomy import anatomy
-    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.modeling.anatomy import anatomy, context_length
+    from sumcirc.modeling.loading import check_model, load_tokenizer, read_model_config
     from sumcirc.tracking.checkpoint_source import weights_of
     from sumcirc.training import check_accelerator
 
-    if config.circuit.corruption is Corruption.twin and config.data.source is not Source.wire:
-        raise UserError(
-            f"circuit.corruption=twin: is for data=wire, whose facts are known, not for"
-            f" data={config.data.name}; use circuit.corruption=replace"
-        )
+    config.circuit.corruption_of(config.data.source)
     check_accelerator(config.trainer)
-    check_files(config.data, ("test",))
+    if config.pairs is None:
+        check_files(config.data, ("test",))
     check_model(config.model)
-    anatomy(read_model_config(config.model))
+    model_config = read_model_config(config.model)
+    anatomy(model_config)
+    if config.pairs is not None:
+        encoder = Encoder(
+            load_tokenizer(config.model), config.encoding, context_length(model_config)
+        )
+        read_pairs(config.pairs, encoder)
     if config.checkpoint:
         weights_of(config.checkpoint)
 
@@ -74,7 +80,8 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     with clock.phase("pairs"):
         pairs, dropped = _pairs(config, encoder)
-    options = config.circuit
+    options = _settled(config, pairs)
+    config = replace(config, circuit=options)
     with (
         wandb_run(
             config.logger,
@@ -82,7 +89,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
             name=config.run.name,
             group=config.sweep.name,
             job_type="circuit",
-            tags=[config.model.name, config.data.name],
+            tags=[config.model.name, _data_name(config)],
             settings=plain(config),
             run_id=directory.status()["wandb_id"],
         ) as wandb_logger,
@@ -94,18 +101,22 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
             scores = score_edges(model, task, options, attributed)
         with counted("judge circuits", JUDGEMENTS) as judged:
             found = judge(task, scores, options, judged)
-        summary = _summary(config, found, dropped | {"unchanged": task.unchanged})
+        dropped |= {"unchanged": task.unchanged} | ({"untold": task.untold} if task.untold else {})
+        summary = _summary(config, task, found, dropped)
         _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
     _print(found, summary, directory)
 
 
-def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Any], dict[str, int]]:
+def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Pair], dict[str, int]]:
+    from sumcirc.circuits.pair_file import read_pairs
     from sumcirc.circuits.pairing import make_pairs
     from sumcirc.data.documents import read_corpus
     from sumcirc.summaries.baselines import oracle_finder
 
+    if config.pairs is not None:
+        return read_pairs(config.pairs, encoder), {}
     options, evaluation = config.circuit, config.evaluation
     salient = oracle_finder(evaluation.sentences, evaluation.min_sentence_words)
     return make_pairs(
@@ -118,9 +129,23 @@ def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Any], dict[str
     )
 
 
-def _summary(config: CircuitConfig, found: Found, dropped: dict[str, int]) -> dict[str, Any]:
-    from sumcirc.circuits.pairing import SPANS
+def _settled(config: CircuitConfig, pairs: Sequence[Pair]) -> CircuitOptions:
+    """The options with the metric that `auto` stands for."""
+    if config.circuit.metric is not CircuitMetric.auto:
+        return config.circuit
+    told = config.pairs is not None and all(pair.told.any() for pair in pairs)
+    metric = CircuitMetric.logit_difference if told else CircuitMetric.kl
+    return replace(config.circuit, metric=metric)
 
+
+def _data_name(config: CircuitConfig) -> str:
+    """What the pairs are of, fit for a tag."""
+    return config.data.name if config.pairs is None else Path(config.pairs).stem[:TAG_LENGTH]
+
+
+def _summary(
+    config: CircuitConfig, task: Task, found: Found, dropped: dict[str, int]
+) -> dict[str, Any]:
     options, graph = config.circuit, found.scores.graph
     summary: dict[str, Any] = {
         "model": config.model.name,
@@ -149,7 +174,8 @@ def _summary(config: CircuitConfig, found: Found, dropped: dict[str, int]) -> di
     if found.scores.spans is not None:
         sizes = found.scores.spans.mean(0).abs().sum((1, 2))
         shares = sizes / sizes.sum()
-        summary["score_share_by_span"] = dict(zip(SPANS, map(float, shares), strict=False))
+        names = task.pairs[0].names
+        summary["score_share_by_span"] = dict(zip(names, map(float, shares), strict=False))
     return summary
 
 
@@ -244,6 +270,8 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
     for source, destination, score in found.largest_edges(LISTED_EDGES):
         edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
     console.print(edges, markup=False)
+    left_out = "".join(f", {n} left out: {why}" for why, n in summary["pairs_dropped"].items() if n)
+    print(f"{summary['pairs']} pairs by {summary['metric']}{left_out}")
     one = found.faithfulness
     print(
         f"circuit of {one.edges} edges: faithfulness {one.faithfulness.mean:.2f}"

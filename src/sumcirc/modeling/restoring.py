@@ -9,11 +9,13 @@ from transformers import PreTrainedModel
 
 from sumcirc.modeling.adaptation import load_adapter
 from sumcirc.modeling.loading import is_adapter, load_model
-from sumcirc.schema import CircuitConfig, EvaluateConfig
+from sumcirc.schema import CircuitConfig, EvaluateConfig, PairsConfig
 from sumcirc.tracking.checkpoint_source import weights_of
 
 
-def load_checkpoint(config: EvaluateConfig | CircuitConfig) -> PreTrainedModel | PeftModel:
+def load_checkpoint(
+    config: EvaluateConfig | CircuitConfig | PairsConfig,
+) -> PreTrainedModel | PeftModel:
     """Load `config.checkpoint`, or `config.model` where there is none.
 
     Raises:

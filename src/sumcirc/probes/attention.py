@@ -26,7 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPANS = ("document", "prompt", "summary")  # kinds of keys beside the sink; 0, 1, 2 in `kinds`
+from sumcirc.data.encoding import PARTS
+
+SPANS = PARTS  # kinds of keys beside the sink; 0, 1, 2 in `kinds`
 NO_KEY = -1  # in `kinds`: a pad
 BLOCK = 1 << 19  # scores held at once, a tensor: 2 MiB, so that a block's work stays in the cache
 HIDDEN = -1e30  # score of a key that a row doesn't see; exp() of it is 0, and 0 * it is 0

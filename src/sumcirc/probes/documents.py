@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder
+from sumcirc.data.encoding import DOCUMENT, Encoder
 from sumcirc.errors import UserError
-from sumcirc.probes.attention import NO_KEY, SPANS, Rows
+from sumcirc.probes.attention import NO_KEY, Rows
 from sumcirc.probes.salience import token_salience
 from sumcirc.schema import ProbeRows
-
-DOCUMENT, PROMPT, SUMMARY = range(len(SPANS))
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class ProbeDocument:
 
     Attributes:
         ids: [length] tokens of document, prompt, summary and EOS.
-        kinds: [length] index into SPANS.
+        kinds: [length] index into the encoder's PARTS.
         rows: query positions that are measured, ascending.
         salience: [length] ROUGE salience of document tokens; 0 elsewhere.
     """
@@ -109,27 +107,18 @@ def probe_set(
     for item in documents:
         if len(found) == count:
             break
-        pair = encoder.pair(item)
-        if pair is None:
+        placed = encoder.placed(item)
+        if placed is None:
             continue
-        prompt = encoder.prompt(item.document, pair.summary_start)
-        offsets = encoder.document_offsets(prompt, item.document)
-        if len(offsets) != pair.summary_start:
-            raise UserError(
-                "model.tokenizer: splits a prompt differently where it tells its tokens' places,"
-                " so probes can't know which token is of the document; set callbacks.watch=[]"
-            )
+        pair, kinds = placed.pair, placed.parts
         salience = np.zeros(len(pair), dtype=np.float32)
-        kinds = np.full(len(pair), PROMPT, dtype=np.int8)
-        kinds[pair.summary_start :] = SUMMARY
-        places = [i for i, span in enumerate(offsets) if span is not None]
-        kinds[places] = DOCUMENT
-        spans = [span for span in offsets if span is not None]
+        places = np.flatnonzero(kinds == DOCUMENT)
+        spans = [span for span in placed.places if span is not None]
         salience[places] = token_salience(item.document, spans, item.references[0])
         wanted = {
             # a row predicts the token after it
             ProbeRows.summary: np.arange(pair.summary_start - 1, len(pair) - 1),
-            ProbeRows.document: np.array(places),
+            ProbeRows.document: places,
             ProbeRows.all: np.arange(len(pair)),
         }[rows]
         found.append(ProbeDocument(item.id, pair.ids, kinds, wanted.astype(np.int32), salience))

@@ -11,12 +11,14 @@ from sumcirc.schema.circuits import (
     Corruption,
     Method,
     Rule,
+    corruption_of,
 )
-from sumcirc.schema.data import DataConfig, EncodingConfig, SizesConfig, Source
+from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source
 from sumcirc.schema.jobs import (
     CircuitConfig,
     EvaluateConfig,
     JobConfig,
+    PairsConfig,
     PretrainConfig,
     RunConfig,
     SweepConfig,
@@ -48,6 +50,7 @@ from sumcirc.schema.watching import (
 __all__ = [
     "MODULES",
     "SIZES",
+    "SPLITS",
     "TAG_LENGTH",
     "WATCHERS",
     "Adaptation",
@@ -68,6 +71,7 @@ __all__ = [
     "Method",
     "ModelConfig",
     "OptimizerConfig",
+    "PairsConfig",
     "Precision",
     "PretrainConfig",
     "ProbeRows",
@@ -82,4 +86,5 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "WandbMode",
+    "corruption_of",
 ]

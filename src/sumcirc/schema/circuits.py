@@ -33,6 +33,7 @@ class Rule(Enum):
 class CircuitMetric(Enum):
     """What the circuit is to explain, read where the summary is predicted."""
 
+    auto = "auto"  # of given pairs with `good` and `bad` the logit difference, else kl
     kl = "kl"  # KL(clean || patched) of next tokens
     surprise = "surprise"  # -log p of the reference summary
     logit_difference = "logit_difference"  # right token less the twin's, where a fact is told
@@ -44,7 +45,12 @@ class Corruption(Enum):
     auto = "auto"  # twin on the built-in wire, else replace
     twin = "twin"  # the same article with other key facts (data=wire)
     replace = "replace"  # salient sentences replaced by text of other documents
+    swap = "swap"  # names, numbers and dates of salient sentences swapped for others
     control = "control"  # as much text that is not salient replaced
+    shuffled = "shuffled"  # another document altogether
+
+    def __str__(self) -> str:
+        return self.name  # in file names: out='pairs-${corruption}.jsonl'
 
 
 # MIB's shares of edges (2504.13151)
@@ -91,6 +97,20 @@ class CircuitOptions:
 
     def corruption_of(self, source: Source) -> Corruption:
         """What `auto` stands for on given data."""
-        if self.corruption is not Corruption.auto:
-            return self.corruption
+        return corruption_of(self.corruption, source, "circuit.corruption")
+
+
+def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corruption:
+    """What a corruption stands for on given data.
+
+    Raises:
+        UserError: it is for other data; `setting` is named.
+    """
+    if corruption is Corruption.auto:
         return Corruption.twin if source is Source.wire else Corruption.replace
+    require(
+        corruption is not Corruption.twin or source is Source.wire,
+        f"{setting}=twin: is for data=wire, whose facts are known; for other data take"
+        f" {setting}=swap or replace",
+    )
+    return corruption

@@ -10,6 +10,8 @@ from omegaconf import MISSING
 
 from sumcirc.schema.require import require
 
+SPLITS = ("train", "validation", "test")
+
 
 class Source(Enum):
     """Where documents come from."""
@@ -28,7 +30,7 @@ class SizesConfig:
     test: Optional[int] = None
 
     def __post_init__(self) -> None:
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             value = getattr(self, split)
             require(
                 value is None or value > 0,

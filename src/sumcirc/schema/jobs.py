@@ -1,4 +1,4 @@
-"""What every verb takes: conf/train.yaml, evaluate.yaml, circuit.yaml, pretrain.yaml."""
+"""What every verb takes; conf/VERB.yaml is its primary file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Optional
 
 from omegaconf import MISSING
 
-from sumcirc.schema.circuits import CircuitOptions
-from sumcirc.schema.data import DataConfig, EncodingConfig
+from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
+from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
 from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.require import require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
@@ -74,6 +74,38 @@ class CircuitConfig(JobConfig):
 
     circuit: CircuitOptions = field(default_factory=CircuitOptions)
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
+    pairs: Optional[str] = None  # JSON lines of clean and corrupted texts, in place of data
+
+
+@dataclass
+class PairsConfig:
+    """conf/pairs.yaml: `sumcirc pairs`."""
+
+    out: str = MISSING  # the file to write, NAME.jsonl
+    overwrite: bool = False  # write over a file that is there
+    model: ModelConfig = MISSING
+    checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
+    data: DataConfig = MISSING
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
+    # salient are the `evaluation.sentences` that a greedy oracle takes
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: TrainerConfig = MISSING
+    split: str = "test"
+    corruption: Corruption = Corruption.auto
+    documents: Optional[int] = None  # at most so many pairs are made; null: of every document
+    filter: bool = True  # leave out pairs on which corruption doesn't raise the loss of the model
+    metric: CircuitMetric = CircuitMetric.surprise  # that loss
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        require(self.split in SPLITS, f"split={self.split}: choose from {', '.join(SPLITS)}")
+        for name in ("documents", "batch_size"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"{name}={value}: must be 1 or more")
+        require(
+            self.metric is not CircuitMetric.auto,
+            "metric=auto: is for `sumcirc circuit`; choose surprise, kl or logit_difference",
+        )
 
 
 @dataclass

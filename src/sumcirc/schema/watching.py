@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Optional
 
-from sumcirc.schema.circuits import CircuitOptions
+from sumcirc.schema.circuits import CircuitMetric, CircuitOptions
 from sumcirc.schema.require import require
 
 
@@ -78,6 +78,10 @@ class CallbacksConfig:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require(
+            self.circuit.metric is not CircuitMetric.auto,
+            "callbacks.circuit.metric=auto: is for `sumcirc circuit`; choose a metric",
+        )
         unknown = [name for name in self.watch if name not in WATCHERS]
         require(
             not unknown,

@@ -7,7 +7,7 @@ id is the model itself. What the user gives on the command line wins.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sumcirc.errors import UserError
 from sumcirc.tracking.run_directory import RunDirectory
 
 ADAPTER = "adapter_config.json"  # PEFT's
-SECTIONS = ("model", "data", "encoding", "generation", "evaluation")
+SECTIONS = ("model", "data", "encoding", "evaluation", "generation")
 
 
 def quoted(value: str) -> str:
@@ -26,8 +26,11 @@ def quoted(value: str) -> str:
     return QuotedString(literal(value), Quote.single).with_quotes()
 
 
-def overrides_of(checkpoint: str, given: Set[str]) -> list[str]:
+def overrides_of(checkpoint: str, given: Set[str], sections: Sequence[str] = SECTIONS) -> list[str]:
     """Overrides that a checkpoint stands for; groups in `given` are the user's own.
+
+    Args:
+        sections: those that the verb has.
 
     Raises:
         UserError: a model or an experiment is named beside the checkpoint, or an adapter does not
@@ -45,8 +48,8 @@ def overrides_of(checkpoint: str, given: Set[str]) -> list[str]:
     run = _run(path)
     if run is not None:
         stored = run.read_config()["config"]
-        sections = [name for name in SECTIONS if name not in given]
-        return [item for name in sections for item in _flat(name, stored.get(name, {}))]
+        brought = [name for name in sections if name not in given]
+        return [item for name in brought for item in _flat(name, stored.get(name, {}))]
     if (path / ADAPTER).exists():
         base = _base_of(path)
         return [f"model.path={quoted(base)}", f"model.name={quoted(path.resolve().name)}"]

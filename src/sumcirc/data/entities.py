@@ -1,0 +1,133 @@
+"""Names, numbers and dates in English text, by rules: no model, the same on every machine.
+
+- `name`: a run of capitalised words with one space between them; `acronym`: such a run in capitals
+  alone ("NASA"). The first word of a sentence or quotation counts only if the text has it
+  capitalised inside a sentence too, or in capitals; titles ("Mr"), pronouns and the like never
+  count, so that "Mr Smith" gives "Smith".
+- `number`: digits, with thousands and decimals ("1,204", "3.5"); `number_word`: "two" to "ninety";
+  `year`: 1500 to 2099; `day`: 1 to 31 beside a month; `month` and `weekday`: their English names.
+
+Limits: a person isn't told from a place; a name that holds a lower-case word ("Bank of England")
+gives its parts; headings in capitals count as acronyms; a text without capitals has no name;
+"18th", "1990s" and the like are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sumcirc.data.sentences import sentence_spans
+
+
+def _listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_MONTHS = _listed(
+    "January February March April May June July August September October November December"
+)
+_WEEKDAYS = _listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+_NUMBER_WORDS = _listed(
+    """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
+)
+# capitalised inside a sentence without naming anything: titles, and words of headings and quotes
+_NO_NAMES = _listed(
+    """mr mrs ms miss mx dr prof sir madam i i'm i've i'll i'd im me my you your he she it we they
+    his her its our their this that these those there here what who when where why how which the a
+    an of in on at by for from with without to as if and but or so yet nor not no yes ok okay oh
+    well then now just let please thanks thank is are was were be do does did has have had can could
+    will would should may might must m ve ll re s t d"""
+)
+
+# U+2018, U+2019, U+201C: curly quotes; U+00AB: an angled quote
+_WORD = re.compile(
+    r"(?<![\w#@.])(?:(?:[A-Z]\.)+[A-Z]|[^\W\d_]+(?:(?:['\u2019](?!s\b)|-)[^\W\d_]+)*)(?![\w#@]|\.\w)"
+)
+_DIGITS = re.compile(r"(?<![\w#.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w#]|[.,]\d)")
+_YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
+_OPENS = re.compile(r"(?:(?:^|\s)[\"'\u2018\u201c\u00ab(\[]+|\))$")
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A stretch of text in character offsets, with its kind."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def entities(text: str) -> list[Entity]:
+    """The names, numbers and dates of a text, in order; no two overlap."""
+    words = list(_WORD.finditer(text))
+    found = [Entity(*word.span(), kind) for word in words if (kind := _fixed_kind(word[0]))]
+    months = [one for one in found if one.kind == "month"]
+    for match in _DIGITS.finditer(text):
+        found.append(Entity(*match.span(), _digits_kind(text, match, months)))
+    found += _names(text, words)
+    return sorted(found, key=lambda entity: entity.start)
+
+
+def _fixed_kind(word: str) -> str | None:
+    if word in _MONTHS:
+        return "month"
+    if word in _WEEKDAYS:
+        return "weekday"
+    return "number_word" if word.lower() in _NUMBER_WORDS else None
+
+
+def _digits_kind(text: str, digits: re.Match[str], months: list[Entity]) -> str:
+    if _YEAR.fullmatch(digits[0]):
+        return "year"
+    if len(digits[0]) <= 2 and 1 <= int(digits[0]) <= 31:
+        for month in months:
+            # "3 May", "May 3"
+            between = text[month.end : digits.start()], text[digits.end() : month.start]
+            if " " in between:
+                return "day"
+    return "number"
+
+
+def _names(text: str, words: list[re.Match[str]]) -> list[Entity]:
+    capitalised = [
+        word
+        for word in words
+        if word[0][0].isupper()
+        and len(word[0]) > 1
+        and not _fixed_kind(word[0])
+        and word[0].replace("\u2019", "'").lower() not in _NO_NAMES
+    ]
+    opening = {word.start() for word in capitalised if _opens(text, word.start())}
+    opening |= _first_letters(text)
+    inside = {word[0] for word in capitalised if word.start() not in opening}
+    names: list[Entity] = []
+    for word in capitalised:
+        if word.start() in opening and word[0] not in inside and not _is_acronym(word[0]):
+            continue
+        start, end = word.span()
+        joined = names and text[names[-1].end : start] == " " and start not in opening
+        if joined:
+            start = names.pop().start
+        names.append(Entity(start, end, "acronym" if _is_acronym(text[start:end]) else "name"))
+    return names
+
+
+def _opens(text: str, start: int) -> bool:
+    """Whether a quotation or bracket begins right before, or one ends ("(CNN)The")."""
+    return _OPENS.search(text, max(0, start - 4), start) is not None
+
+
+def _first_letters(text: str) -> set[int]:
+    """Where the first word of each sentence begins."""
+    starts = set()
+    for start, end in sentence_spans(text):
+        word = _WORD.search(text, start, end)
+        if word is not None:
+            starts.add(word.start())
+    return starts
+
+
+def _is_acronym(name: str) -> bool:
+    return len(name) > 1 and name.isupper()

@@ -1,0 +1,158 @@
+"""`sumcirc pairs`: clean and corrupted documents as JSON lines, as `sumcirc circuit` reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sumcirc.errors import UserError
+from sumcirc.schema import CircuitMetric, PairsConfig, corruption_of
+
+if TYPE_CHECKING:
+    from sumcirc.circuits.pair import Pair
+    from sumcirc.data.encoding import Encoder
+
+EXAMPLES = 3  # changed places that are printed
+
+
+def check(config: PairsConfig) -> None:
+    """Refuse what would fail later.
+
+    Raises:
+        UserError: one line that names the setting, the value and the remedy.
+    """
+    from sumcirc.data.documents import check_files
+    from sumcirc.modeling.anatomy import anatomy
+    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.tracking.checkpoint_source import weights_of
+    from sumcirc.training import check_accelerator
+
+    _check_out(config)
+    corruption_of(config.corruption, config.data.source, "corruption")
+    check_accelerator(config.trainer)
+    check_files(config.data, (config.split,))
+    check_model(config.model)
+    anatomy(read_model_config(config.model))
+    if config.checkpoint:
+        weights_of(config.checkpoint)
+
+
+def _check_out(config: PairsConfig) -> None:
+    out = Path(config.out)
+    if out.is_dir():
+        raise UserError(f"out={config.out}: is a folder; name a file in it, {out / 'pairs.jsonl'}")
+    if out.suffix != ".jsonl":
+        raise UserError(f"out={config.out}: holds JSON lines; name it NAME.jsonl")
+    if out.exists() and not config.overwrite:
+        raise UserError(f"out={config.out}: is there already; name a new file or overwrite=true")
+
+
+def run(config: PairsConfig, folder: Path) -> None:
+    """Make the pairs and write `config.out`."""
+    from sumcirc.circuits.pair_file import write_pairs
+    from sumcirc.circuits.pairing import make_pairs
+    from sumcirc.data.documents import read_corpus
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.modeling.anatomy import context_length
+    from sumcirc.modeling.loading import load_tokenizer, read_model_config
+    from sumcirc.progress import counted
+    from sumcirc.summaries.baselines import oracle_finder
+    from sumcirc.training import set_threads
+
+    _check_out(config)  # another job of this launch may have written it
+    set_threads(config.trainer)
+    context = context_length(read_model_config(config.model))
+    encoder = Encoder(load_tokenizer(config.model), config.encoding, context)
+    documents = read_corpus(config.data, config.split).documents
+    corruption = corruption_of(config.corruption, config.data.source, "corruption").value
+    evaluation = config.evaluation
+    with counted("make pairs", min(len(documents), config.documents or len(documents))) as made:
+        pairs, dropped = make_pairs(
+            encoder,
+            documents,
+            corruption,
+            config.documents,
+            oracle_finder(evaluation.sentences, evaluation.min_sentence_words),
+            config.data.seed,
+            made,
+        )
+    looked_at = len(pairs) + sum(dropped.values())
+    further: list[dict[str, Any]] | None = None
+    if config.filter:
+        pairs, further, counts = _filtered(config, pairs)
+        dropped |= counts
+    write_pairs(Path(config.out), pairs, encoder, further)
+    _print(config, corruption, encoder, pairs, further, looked_at, dropped)
+
+
+def _filtered(
+    config: PairsConfig, pairs: list[Pair]
+) -> tuple[list[Pair], list[dict[str, Any]], dict[str, int]]:
+    """Pairs whose loss corruption raises, their losses, and how many are left out, by reason."""
+    from sumcirc.circuits.effect import losses
+    from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.progress import counted
+    from sumcirc.training import device
+
+    metric = config.metric
+    told = pairs
+    if metric is CircuitMetric.logit_difference:
+        told = [pair for pair in pairs if pair.told.any()] or pairs
+    model: Any = load_checkpoint(config)
+    model.to(device(config.trainer))
+    with counted(f"score pairs by {metric.value}", len(told)) as scored:
+        clean, corrupted = losses(model, told, metric.value, config.batch_size, scored)
+    kept, further = [], []
+    for pair, low, high in zip(told, clean.tolist(), corrupted.tolist(), strict=True):
+        if high > low:
+            kept.append(pair)
+            further.append({"loss": {"metric": metric.value, "clean": low, "corrupted": high}})
+    if not kept:
+        raise UserError(
+            f"filter=true: corruption raises the {metric.value} of none of {len(told)} pairs, so"
+            " nothing was written; train the model first (checkpoint=RUN_DIR), or filter=false"
+        )
+    counts = {
+        "no other answer is known": len(pairs) - len(told),
+        f"{metric.value} does not rise": len(told) - len(kept),
+    }
+    return kept, further, {reason: count for reason, count in counts.items() if count}
+
+
+def _print(
+    config: PairsConfig,
+    corruption: str,
+    encoder: Encoder,
+    pairs: Sequence[Pair],
+    further: Sequence[dict[str, Any]] | None,
+    looked_at: int,
+    dropped: dict[str, int],
+) -> None:
+    print(f"{corruption}: {len(pairs)} pairs of {looked_at} documents")
+    for reason, count in dropped.items():
+        print(f"  left out {count}: {reason}")
+    changed = [float((pair.clean != pair.corrupted).sum()) for pair in pairs]
+    lengths = [len(pair.clean) for pair in pairs]
+    print(f"tokens changed: {np.mean(changed):.1f} of {np.mean(lengths):.1f}, mean over pairs")
+    if further:
+        means = [np.mean([one["loss"][run] for one in further]) for run in ("clean", "corrupted")]
+        print(f"{config.metric.value}: clean {means[0]:.3f}, corrupted {means[1]:.3f}")
+    print(f"of `{pairs[0].id}`:")
+    for line in _changes(pairs[0], encoder):
+        print(f"  {line}")
+    print(f"written: {config.out}")
+
+
+def _changes(pair: Pair, encoder: Encoder) -> list[str]:
+    """The first places that differ, each with both texts; control characters escaped."""
+    places = np.flatnonzero(pair.clean != pair.corrupted)
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[:EXAMPLES]
+    shown = []
+    for run in runs:
+        texts = [encoder.decode(ids[run].tolist()) for ids in (pair.clean, pair.corrupted)]
+        shown.append(" -> ".join(json.dumps(text, ensure_ascii=False)[:60] for text in texts))
+    return shown
