@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.pair import Pair, pair_metric, token_pairs
-from sumcirc.circuits.passes import still
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 
 
@@ -36,7 +36,7 @@ def losses(
     found = np.zeros((2, len(pairs)))
     # those of like length together: less padding
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].clean))
-    with still(parts.model), torch.no_grad():
+    with inference(parts.model):
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [pairs[i] for i in chosen]
@@ -45,8 +45,8 @@ def losses(
             positions = loss.positions.to(device)
 
             def logits(ids: Tensor, mask: Tensor, where: Tensor) -> Tensor:
-                hidden = parts.backbone(input_ids=ids.to(device), attention_mask=mask.to(device))
-                return parts.unembedding(hidden.last_hidden_state[where])
+                hidden = parts.hidden(mask.to(device), input_ids=ids.to(device))
+                return parts.unembedding(hidden[where])
 
             clean, corrupted = (
                 logits(ids, tokens.attention_mask, positions)
