@@ -20,6 +20,7 @@ from sumcirc.sweeps.display import Display
 
 POLL = 0.1  # seconds
 GRACE = 60.0  # seconds between SIGTERM and SIGKILL
+SLURM_PATIENCE = 600.0  # seconds; more than GraceTime and KillWait are set to
 
 
 class _Asked:
@@ -68,8 +69,15 @@ def run_jobs(
                     display.ended(child.settle(stopping=True))
     if asked.signals:
         number = asked.signals[0]
+        if number is signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
+            _await_slurm()
         how = "Ctrl-C" if number is signal.SIGINT else number.name
         raise Stopped(f"stopped by {how}", 128 + number)
+
+
+def _await_slurm() -> None:
+    """Leave the end of this job to SLURM: it only requeues a pre-empted one that is still there."""
+    time.sleep(SLURM_PATIENCE)
 
 
 def _end(children: Sequence[Child], asked: _Asked, grace: float) -> None:

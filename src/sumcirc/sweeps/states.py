@@ -117,7 +117,9 @@ def is_running(run: RunDirectory, status: dict[str, Any]) -> bool:
         return True
     finally:
         os.close(descriptor)
-    if status.get("host") == socket.gethostname():
+    # a requeued job of SLURM has taken the place of the one that ran before, wherever that was
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    if status.get("host") == socket.gethostname() or requeued:
         return False
     files = (run.status_file, run.metrics.path, run.path / "output.txt", run.path / "log.txt")
     last = max(file.stat().st_mtime for file in files if file.exists())

@@ -74,7 +74,7 @@ def running(run: RunDirectory) -> Iterator[None]:
         UserError: another process is running it.
         Stopped: it was stopped from outside.
     """
-    with _alone(run), _sigterm_raises():
+    with _alone(run), _sigterm_raises() as came:
         before = run.status()
         began = time.monotonic()
         run.set_status(
@@ -91,16 +91,17 @@ def running(run: RunDirectory) -> Iterator[None]:
 
         try:
             yield
-        except UserError as error:
-            leave("failed", reason=str(error))
-            raise
         except BaseException as error:
-            stopped = _stopped(error)
+            # what fails after the signal fails because of it: W&B's process may have had it too
+            stopped = _stopped(came[0] if came else error)
             if stopped is not None:
                 how, code = stopped
                 reason = f"stopped by {how}; continue with `sumcirc train resume={run.path}`"
                 leave("pending", reason=reason)
                 raise Stopped(reason, code) from None
+            if isinstance(error, UserError):
+                leave("failed", reason=str(error))
+                raise
             file = run.path / "traceback.txt"
             write_text(file, traceback.format_exc())
             reason = f"{type(error).__name__}: {error}"
@@ -137,20 +138,25 @@ def _locked(descriptor: int) -> bool:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that what is open is closed; not over others' handlers."""
+def _sigterm_raises() -> Iterator[list[Stopped]]:
+    """Turn SIGTERM into an exception, so that what is open is closed; not over others' handlers.
+
+    Yields a list that holds the exception once it was raised.
+    """
+    came: list[Stopped] = []
     free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not (free and threading.current_thread() is threading.main_thread()):
-        yield
+        yield came
         return
 
     def stop(number: int, frame: Any) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise Stopped("stopped by SIGTERM", 128 + signal.SIGTERM)
+        came.append(Stopped("stopped by SIGTERM", 128 + signal.SIGTERM))
+        raise came[0]
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
