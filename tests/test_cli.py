@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -425,6 +427,50 @@ def test_a_job_gets_the_words_that_make_it_alone(tmp_path: Path) -> None:
         assert again.adaptation.layers == layers
         assert again.run.axes == {"adaptation.layers": name}
         assert Path(again.runs_dir, again.sweep.name, again.run.name).resolve() == folder
+
+
+@pytest.mark.usefixtures("quick_jobs")
+def test_shards_of_a_sweep_are_merged_by_copying(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = ["optimizer.warmup=0.1,0.2", "seed=3,4"]
+    for machine, seed in (("a", 3), ("b", 4)):
+        assert sweep(whole[0], f"seed={seed}", f"runs_dir={machine}") == 0
+    names = [{path.name for path in Path(machine, "s").glob("*/")} for machine in "ab"]
+    assert [len(found) for found in names] == [2, 2]
+    assert not names[0] & names[1]
+
+    for machine in "ab":  # rsync -a MACHINE/s/ merged/s/
+        shutil.copytree(f"{machine}/s", "merged/s", dirs_exist_ok=True)
+    before = {file: file.stat().st_mtime_ns for file in Path("merged").rglob("words.json")}
+    assert len(before) == 4
+    capfd.readouterr()
+    assert sweep(*whole, "runs_dir=merged") == 0
+    assert "sweep s: 4 runs, 4 done\n" in capfd.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert sweep("optimizer.warmup=0.3,0.4", "seed=3", "runs_dir=c", "trainer.log_every=7") == 0
+    shutil.copytree("c/s", "merged/s", dirs_exist_ok=True)
+    assert sweep("optimizer.warmup=0.1,0.2,0.3", "seed=3", "runs_dir=merged") == 2
+    assert "trainer.log_every=7" in capfd.readouterr().err
+
+
+def test_the_words_of_a_wandb_agent() -> None:
+    """W&B fills in its sweep file as `wandb agent` would; each point is a run of its own name."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    file = Path(__file__).resolve().parents[1] / "docs/wandb_sweep.yaml"
+    body = yaml.safe_load(file.read_text())
+    axes = {key: value["values"] for key, value in body["parameters"].items()}
+    names = set()
+    for point in itertools.product(*axes.values()):
+        given = {key: {"value": value} for key, value in zip(axes, point, strict=True)}
+        words = create_sweep_command_args({"args": given})["args_no_hyphens"]
+        assert body["command"][:2] == ["sumcirc", "train"]
+        assert body["command"][-1] == "${args_no_hyphens}"
+        (config,) = command.compose(command.read("train", [*body["command"][2:-1], *words]))
+        assert [config.adaptation.layers, config.optimizer.learning_rate, config.seed] == [*point]
+        names.add(config.run.name)
+    assert len(names) == 18
 
 
 @pytest.mark.parametrize(
