@@ -281,7 +281,7 @@ def _run_sweep(sweep: Sweep, application: Application, options: SweepConfig) -> 
             # a launcher whose job vanished raises; what the jobs came to stands in directories
             if not any(state.started for state in sweep.states()):
                 raise
-            print(f"sumcirc: the launcher ended with {error!r}", file=sys.stderr)
+            print(f"sumcirc: the launcher ended early: {error}", file=sys.stderr)
     unfinished = sweep.conclude()
     for rows in sweep_rows(sweep.folder):
         print_table(rows, title=str(sweep.folder))

@@ -48,7 +48,8 @@ def test_a_terminal_shows_running_jobs_in_place(
         run.set_status("running", steps=9)
         run.metrics.append(4, {"train/loss": 1.0})
         shown.started(Job(run.path, []))
-        shown.show([Job(run.path, [])])
+        shown.show([Job(run.path, []), Job(tmp_path / "b", [])])
     text = terminal.getvalue()
-    assert "1 running, 2 waiting" in text
+    assert "2 running, 1 waiting" in text
+    assert "starting" in text
     assert "4/9" in text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from rich.console import Console
 from rich.live import Live
@@ -64,12 +64,10 @@ class Display:
         if now - self._last < (REDRAW if self.console.is_terminal else REPORT) or not jobs:
             return
         self._last = now
-        states = [job.state() for job in jobs]
+        states = [_begun(job.state()) for job in jobs]
         if self.console.is_terminal:
             waiting = self.total - len(self.finished) - len(jobs)
-            title = ", ".join(
-                filter(None, [counts([*self.finished, *states]), f"{waiting} waiting"])
-            )
+            title = counts([*self.finished, *states]) + (f", {waiting} waiting" if waiting else "")
             self._live.update(status_table(states, title), refresh=True)
         else:
             shown = ", ".join(f"{state.name} {_steps(state)}".strip() for state in states)
@@ -77,6 +75,11 @@ class Display:
 
     def _line(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
+
+
+def _begun(state: RunState) -> RunState:
+    """A job whose process has not come to its run yet is no longer waiting."""
+    return state if state.started else replace(state, state="running", reason="starting")
 
 
 def status_table(states: Sequence[RunState], title: str) -> Table:
