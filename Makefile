@@ -6,7 +6,7 @@ SUMCIRC = $(BIN)/sumcirc
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit pretrain sync watch bench check wheel-check clean
+.PHONY: help setup demo test test-slow full lora evaluate circuit pretrain status sync watch bench check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ circuit: setup  ## the circuit of a model: make circuit ARGS="checkpoint=RUN_DIR
 
 pretrain: setup  ## make the built-in model again: make pretrain ARGS="out=FOLDER"
 	$(SUMCIRC) pretrain $(ARGS)
+
+status: setup  ## where every run of a sweep stands: make status SWEEP=runs/NAME (else the newest)
+	$(SUMCIRC) status $(SWEEP) $(ARGS)
 
 sync: setup  ## upload every offline W&B run under runs/
 	find runs -type d -name 'offline-run-*' -prune -print0 | xargs -0 -r $(BIN)/wandb sync $(ARGS)

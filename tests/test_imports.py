@@ -47,8 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "callbacks"),
         *("tracking", "figures", "training", "results", "report"),
     },
+    "sweeps": {"tracking", "results"},
     "command": {"tracking"},
-    "cli": {"command", "jobs", "tracking", "results", "summaries"},
+    "cli": {"command", "jobs", "tracking", "results", "summaries", "sweeps"},
     "__main__": {"cli"},
 }
 

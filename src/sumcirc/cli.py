@@ -12,15 +12,18 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from sumcirc.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from sumcirc.command import Command
+    from sumcirc.schema import SweepConfig
+    from sumcirc.sweeps.child import Job
+    from sumcirc.sweeps.launching import Sweep
 
 VERBS = {
     "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
@@ -28,6 +31,11 @@ VERBS = {
     "circuit": "find the edges that carry the summary in any model, and judge them",
     "pairs": "write clean and corrupted documents, aligned token by token",
     "pretrain": "make the built-in model and its tokenizer from wire text",
+}
+
+# verbs that look at what is there; they take paths, no overrides
+READERS = {
+    "status": "where every run of a sweep stands",
 }
 
 USAGE = """\
@@ -41,6 +49,7 @@ usage: sumcirc VERB [overrides]
   sumcirc evaluate checkpoint=RUN_DIR
   sumcirc circuit checkpoint=RUN_DIR
   sumcirc pairs data=cnn_dailymail out=pairs.jsonl
+  sumcirc status SWEEP_DIR
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,
@@ -51,8 +60,9 @@ tab completion. SUMCIRC_TRACEBACK=1 shows the traceback of every error.
 
 def usage() -> str:
     """The text of `sumcirc --help`."""
-    width = max(map(len, VERBS))
-    return USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {VERBS[verb]}" for verb in VERBS))
+    verbs = VERBS | READERS
+    width = max(map(len, verbs))
+    return USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {verbs[verb]}" for verb in verbs))
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -76,17 +86,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         complete_line(arguments)
         return
     verb = arguments[0]
-    if verb not in VERBS:
-        near = difflib.get_close_matches(verb, VERBS, n=1)
+    verbs = VERBS | READERS
+    if verb not in verbs:
+        near = difflib.get_close_matches(verb, verbs, n=1)
         hint = f", did you mean `{near[0]}`?" if near else ";"
-        fail(f"`{verb}` is no verb{hint} verbs: {', '.join(VERBS)}; see `sumcirc --help`")
+        fail(f"`{verb}` is no verb{hint} verbs: {', '.join(verbs)}; see `sumcirc --help`")
     run_verb(verb, arguments[1:])
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:
-    """Run a verb with Hydra's options and overrides, translating errors."""
+    """Run a verb with what was given to it, translating errors."""
     try:
-        launch(verb, arguments)
+        if verb == "status":
+            from sumcirc.sweeps.status import main as show_status
+
+            show_status(arguments)
+        else:
+            launch(verb, arguments)
     except (UserError, Stopped) as error:
         if os.environ.get("SUMCIRC_TRACEBACK"):
             raise
@@ -95,23 +111,12 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         fail("stopped by Ctrl-C", 130)
 
 
-@dataclass
-class Outcome:
-    """What became of the jobs of a launch."""
-
-    started: bool = False
-    mistake: UserError | None = None
-    failed: list[str] = field(default_factory=list)
-
-
 def launch(verb: str, arguments: list[str]) -> None:
     """Check every job that the arguments ask for, then let Hydra run them.
 
     Raises:
         UserError: a mistake in what was given; nothing was started, or the one job refused it.
     """
-    import hydra
-
     from sumcirc import command, configuration
     from sumcirc.tracking.wandb import check_login
 
@@ -119,63 +124,175 @@ def launch(verb: str, arguments: list[str]) -> None:
     given = command.read(verb, arguments)
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
+    sweep = _sweep(given, configs) if given.starts and given.sweeps and given.makes_runs else None
+    done = {state.name for state in sweep.states() if state.state == "done"} if sweep else set()
     for config in configs:
-        if verb in command.RUN_VERBS:
+        if given.makes_runs and config.run.name in done:
+            continue
+        if given.makes_runs:
             check_login(config.logger)
         job.check(config)
+    application = Application(given)
+    if sweep is None:
+        _hydra(application)
+        application.conclude(len(configs))
+    else:
+        _run_sweep(sweep, application, configs[0].sweep)
 
-    typed_argv = sys.argv
-    outcome = Outcome()
 
-    def application(config: DictConfig) -> None:
+class Application:
+    """What Hydra calls for every job: it runs, or in a sweep is given a process of its own.
+
+    A launcher may take it to another process or machine, where it finds nothing prepared.
+    """
+
+    def __init__(self, given: Command) -> None:
+        self.given = given
+        self.started = False
+        self.mistake: UserError | None = None
+        self.failed: list[str] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from sumcirc import configuration
+
+        self.__dict__.update(state)
+        configuration.register()
+
+    def __call__(self, config: DictConfig) -> None:
+        """Run one job in the folder that Hydra made for it."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from sumcirc import command
+        from sumcirc.configuration import typed
+
+        node = HydraConfig.get()
+        folder = Path(node.runtime.output_dir)
+        self.started = True
+        if self.given.sweeps and self.given.makes_runs:
+            from sumcirc.sweeps.pool import run_jobs
+
+            run_jobs([self._job(typed(config), node, folder)])
+            return
         # Lightning starts the further processes of distributed training with these words
-        sys.argv = [typed_argv[0], verb, *command.words_of_job(given)]
-        _run(job, config, outcome, given.sweeps)
+        words = command.words_of_job(self.given, node.overrides)
+        sys.argv = [sys.argv[0], self.given.verb, *words]
+        job = importlib.import_module(f"sumcirc.jobs.{self.given.verb}")
+        try:
+            job.run(typed(config), folder)
+        except UserError as error:
+            if not self.given.sweeps:
+                self.mistake = error  # raised once Hydra is through: it adds lines of its own
+                return
+            self.failed.append(folder.name)
+            print(f"sumcirc: {folder.name} failed: {error}", file=sys.stderr)
+            raise
+        except Exception:
+            if self.given.sweeps:
+                self.failed.append(folder.name)
+                print(f"sumcirc: {folder.name} failed:", file=sys.stderr)
+                traceback.print_exc()
+            raise
 
-    sys.argv = [f"sumcirc {verb}", *given.overrides, *given.flags]
+    def job(self, config: DictConfig) -> tuple[Job, list[str | None]]:
+        """A job that Hydra composed, Hydra's node included, and the places where it may run."""
+        from sumcirc.configuration import typed
+
+        settings = typed(config)
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        return self._job(settings, config.hydra, folder), settings.sweep.places
+
+    def _job(self, config: Any, node: Any, folder: Path) -> Job:
+        from sumcirc import command
+        from sumcirc.sweeps.child import Job
+        from sumcirc.tracking.checkpoint_source import quoted
+
+        words = command.words_of_job(self.given, node.overrides)
+        where = f"hydra.run.dir={quoted(str(folder))}"
+        return Job(folder, [self.given.verb, *words, where], config.sweep.retry is not None)
+
+    def conclude(self, total: int) -> None:
+        """Say what failed of jobs that ran in this process."""
+        if self.mistake is not None:
+            raise self.mistake
+        if self.failed:
+            fail(f"{len(self.failed)} of {total} jobs failed: {', '.join(self.failed)}", 1)
+
+
+def _hydra(application: Application) -> None:
+    """Let Hydra run the jobs, or show what it was asked for."""
+    import hydra
+
+    from sumcirc import command
+
+    given = application.given
+    typed_argv = sys.argv
+    sys.argv = [f"sumcirc {given.verb}", *given.overrides, *given.flags]
     # Hydra would print an exception its own way and exit; set, it lets them through
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    decorate = hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=verb)
+    decorate = hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=given.verb)
     try:
         decorate(application)()
     except Exception as error:
-        if not outcome.started:
+        if not application.started:
             raise UserError(_before_the_job(error)) from error
-        if not outcome.failed:
+        if not application.failed:
             raise
     finally:
         sys.argv = typed_argv
-    if outcome.mistake is not None:
-        raise outcome.mistake
-    if given.starts and given.sweeps and verb in command.RUN_VERBS:
-        _print_sweep(Path(configs[0].runs_dir) / configs[0].sweep.name)
-    if outcome.failed:
-        fail(f"{len(outcome.failed)} of {len(configs)} jobs failed: {', '.join(outcome.failed)}", 1)
 
 
-def _run(job: ModuleType, config: DictConfig, outcome: Outcome, sweeps: bool) -> None:
-    """Run one job in the folder that Hydra made for it."""
-    from hydra.core.hydra_config import HydraConfig
+def _sweep(given: Command, configs: Sequence[Any]) -> Sweep:
+    """The sweep that a multirun starts or goes on with.
 
-    from sumcirc.configuration import typed
+    Raises:
+        UserError: its name is in use with another configuration, or settings don't go together.
+    """
+    from sumcirc import command
+    from sumcirc.sweeps.launching import OWN_LAUNCHER, Sweep
+    from sumcirc.sweeps.record import SweepRecord
+    from sumcirc.tracking.session import plain
 
-    outcome.started = True
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        job.run(typed(config), folder)
-    except UserError as error:
-        if not sweeps:
-            outcome.mistake = error  # raised once Hydra is through: it adds lines of its own
-            return
-        outcome.failed.append(folder.name)
-        print(f"sumcirc: {folder.name} failed: {error}", file=sys.stderr)
-        raise
-    except Exception:
-        if sweeps:
-            outcome.failed.append(folder.name)
-            print(f"sumcirc: {folder.name} failed:", file=sys.stderr)
-            traceback.print_exc()
-        raise
+    options = configs[0].sweep
+    launcher = command.launcher(given)
+    if launcher != OWN_LAUNCHER and (options.jobs or options.gpus):
+        name = "jobs" if options.jobs else "gpus"
+        raise UserError(
+            f"sweep.{name}={getattr(options, name)}: is for jobs on this machine, hydra/launcher="
+            f"{launcher} has settings of its own (hydra.launcher.*); leave it out"
+        )
+    known = [plain(config) for config in configs] if command.is_counted(given) else []
+    words = ["sumcirc", given.verb, *given.flags, *given.overrides]
+    folder = Path(configs[0].runs_dir).expanduser() / options.name
+    return Sweep(folder, SweepRecord.of(given.verb, known, words))
+
+
+def _run_sweep(sweep: Sweep, application: Application, options: SweepConfig) -> None:
+    """Run what is due of a sweep; it ends with its tables, and code 1 unless all runs are done."""
+    from sumcirc.results import sweep_rows
+    from sumcirc.summaries.table import print_table
+    from sumcirc.sweeps.launching import remedy
+
+    stopped: Stopped | None = None
+    with sweep.begun():
+        sweep.announce(options.retry is not None)
+        try:
+            _hydra(application)
+        except Stopped as error:
+            stopped = error
+        except Exception as error:
+            # a launcher whose job vanished raises; what the jobs came to stands in directories
+            if not any(state.started for state in sweep.states()):
+                raise
+            print(f"sumcirc: the launcher ended early: {error}", file=sys.stderr)
+    unfinished = sweep.conclude()
+    for rows in sweep_rows(sweep.folder):
+        print_table(rows, title=str(sweep.folder))
+    print(f"run directories and figures: {sweep.folder}/*/")
+    if stopped is not None:
+        how = f"the same command with sweep.name={options.name} goes on where it was"
+        raise Stopped(f"{stopped}; {how}", stopped.code)
+    if unfinished:
+        fail(remedy(unfinished, len(sweep.states()), options.name), 1)
 
 
 def _before_the_job(error: Exception) -> str:
@@ -187,16 +304,6 @@ def _before_the_job(error: Exception) -> str:
             " runs_dir=FOLDER"
         )
     return one_line(error)
-
-
-def _print_sweep(folder: Path) -> None:
-    """The tables of a finished multirun."""
-    from sumcirc.results import sweep_rows
-    from sumcirc.summaries.table import print_table
-
-    for rows in sweep_rows(folder):
-        print_table(rows, title=str(folder))
-    print(f"run directories and figures: {folder}/*/")
 
 
 def complete_line(arguments: list[str]) -> None:
@@ -212,8 +319,8 @@ def complete_line(arguments: list[str]) -> None:
     words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
     asks = any(word.startswith("query=") for word in arguments)
     verb = words[1] if len(words) > 1 else ""
-    if asks and verb not in VERBS:
-        print(" ".join(name for name in VERBS if name.startswith(verb)))
+    if asks and verb not in VERBS:  # nothing more is known of a reader's words
+        print(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
         return
     if asks:
         os.environ["COMP_LINE"] = f"sumcirc {words[2] if len(words) > 2 else ''}"

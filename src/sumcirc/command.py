@@ -42,6 +42,9 @@ SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
 PATHS = {"resume", "checkpoint", "pairs", "out", "runs_dir", "cache_dir"}
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
+# overrides of Hydra's own settings that speak of the multirun, not of a job
+LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
+
 # options that would take a configuration from elsewhere than conf/VERB.yaml and the schema
 REFUSED = {
     "config_name": "each verb has its own; your YAML files go into a folder for --config-dir",
@@ -63,6 +66,11 @@ class Command:
     def sweeps(self) -> bool:
         """Whether `-m` is there."""
         return self.options.multirun
+
+    @property
+    def makes_runs(self) -> bool:
+        """Whether each job leaves a run directory."""
+        return self.verb in RUN_VERBS
 
     @property
     def starts(self) -> bool:
@@ -127,14 +135,32 @@ def compose(command: Command) -> list[Any]:
     return found
 
 
-def words_of_job(command: Command) -> list[str]:
-    """What to give to the verb to run the job that is running now, alone."""
-    from hydra.core.hydra_config import HydraConfig
+def words_of_job(command: Command, overrides: Any) -> list[str]:
+    """What to give to the verb to run one job alone.
 
-    given = HydraConfig.get().overrides
-    own = [item for item in given.hydra if not item.startswith("hydra.mode=")]
+    Args:
+        overrides: `hydra.overrides` of its configuration.
+    """
+    own = [item for item in overrides.hydra if not item.startswith(LAUNCHING)]
     folder = command.options.config_dir
-    return [*given.task, *own, *(["--config-dir", folder] if folder else [])]
+    return [*overrides.task, *own, *(["--config-dir", folder] if folder else [])]
+
+
+def launcher(command: Command) -> str:
+    """Which launcher runs the jobs, after all files and overrides."""
+    import hydra
+
+    with _search_path(command) as extra:
+        overrides = [*extra, *_jobs(command)[0]]
+        config = hydra.compose(command.verb, overrides, return_hydra_config=True)
+    return str(config.hydra.runtime.choices["hydra/launcher"])
+
+
+def is_counted(command: Command) -> bool:
+    """Whether all jobs are known beforehand: no sweeper makes up values as it goes."""
+    parsed = _parse(command.overrides)
+    open_ended = any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed)
+    return not open_ended and "hydra/sweeper" not in {item.key_or_group for item in parsed}
 
 
 @contextmanager

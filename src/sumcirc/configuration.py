@@ -13,6 +13,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def register() -> None:
 
     OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("run_axes", run_axes, replace=True)
     OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
     store = ConfigStore.instance()
     for name, node in (
@@ -64,13 +66,38 @@ def run_name(*, _root_: Any) -> str:
             size = adaptation.rank
             parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
             known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
-    choices = _choices(config)
-    for key in config.run.varied:
+    for key, value in _varied(config).items():
         if key not in known:
-            value = choices[key] if key in choices else OmegaConf.select(config, key)
             parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
     parts.append(f"s{config.seed}")
     return "-".join(_as_file_name(str(part)) for part in parts)
+
+
+def run_axes(*, _root_: Any) -> dict[str, Any]:
+    """What a multirun varies, with the run's values; a list as `2,3,5`, by which W&B can group."""
+    values = {
+        key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        for key, value in _varied(_root_).items()
+    }
+    return {
+        key: ",".join(map(str, value))
+        if isinstance(value, list)
+        else value.name
+        if isinstance(value, Enum)
+        else value
+        if isinstance(value, (str, int, float, bool)) or value is None
+        else str(value)
+        for key, value in values.items()
+    }
+
+
+def _varied(config: Any) -> dict[str, Any]:
+    """Values of the keys and choices of the groups that a multirun varies."""
+    choices = _choices(config)
+    return {
+        key: choices[key] if key in choices else OmegaConf.select(config, key)
+        for key in config.run.varied
+    }
 
 
 def typed(config: DictConfig) -> Any:
@@ -85,7 +112,9 @@ def typed(config: DictConfig) -> Any:
     config = copy.deepcopy(config)
     try:
         if "run" in config:
-            config.run.name = str(config.run.name)  # made with the help of Hydra's node
+            # made with the help of Hydra's node
+            config.run.name = str(config.run.name)
+            config.run.axes = dict(config.run.axes)
         with open_dict(config):
             config.pop("hydra", None)
         missing = sorted(OmegaConf.missing_keys(config))

@@ -164,6 +164,17 @@ def read_metrics(path: Path) -> list[tuple[int, str, float]]:
     return [(int(step), metric, float(value)) for step, metric, value in rows]
 
 
+def read_last_step(path: Path) -> int | None:
+    """The step of the last whole line of a metrics file; None where there is none yet."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().split(b"\n")[:-1]
+    step = lines[-1].split(b",")[0] if lines else b""
+    return int(step) if step.isdigit() else None
+
+
 LEFTOVER = re.compile(r"\..+\.\d+\.(old\.)?tmp")  # `_beside`
 
 

@@ -186,6 +186,8 @@ def fit(
     with quiet():
         trainer = make_trainer(config, data, run, wandb_logger, watchers)
         _, total = data.steps(trainer.world_size)
+        if trainer.is_global_zero and run.status_file.exists():
+            run.set_status("running", steps=total)
         module = SummarizationModule(
             model, config.optimizer, total, config.trainer.log_every, config.trainer.compile
         )
@@ -215,7 +217,12 @@ def quiet() -> Iterator[None]:
         talker.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
-            for message in (".*in eval mode at the start of training.*", ".*treespec, LeafSpec.*"):
+            for message in (
+                ".*in eval mode at the start of training.*",
+                ".*treespec, LeafSpec.*",
+                # a machine with SLURM; a sweep's jobs are placed by its launcher
+                "The `srun` command is available on your system but is not used.*",
+            ):
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:

@@ -102,6 +102,21 @@ def test_terminated(run: RunDirectory) -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+def test_what_fails_after_a_signal_fails_because_of_it(run: RunDirectory) -> None:
+    """A scheduler signals all processes: W&B's may be gone before the run closes it."""
+
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.pause()
+        finally:
+            raise ConnectionResetError("Connection lost")
+
+    with pytest.raises(Stopped) as stopped, running(run):
+        work()
+    assert (run.status()["state"], stopped.value.code) == ("pending", 143)
+
+
 def test_handlers_of_others_stay(run: RunDirectory) -> None:
     """A scheduler's plugin has its own plans for SIGTERM."""
 

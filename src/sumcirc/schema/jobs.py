@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from enum import Enum
+from typing import Any, Optional
 
 from omegaconf import MISSING
 
@@ -15,11 +16,35 @@ from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
 
+class Retry(Enum):
+    """What a sweep that is started again repeats, beside what it finishes."""
+
+    failed = "failed"
+
+
 @dataclass
 class SweepConfig:
-    """The directory that groups runs: runs_dir/sweep.name/run.name."""
+    """The directory that groups runs, runs_dir/sweep.name/run.name, and how its jobs run here."""
 
     name: str = MISSING
+    jobs: Optional[int] = None  # at the same time; null: one for each of `gpus`, else one
+    gpus: Optional[list[str]] = (
+        None  # CUDA_VISIBLE_DEVICES of each place, e.g. [0,1] or ['0,1','2,3']
+    )
+    retry: Optional[Retry] = None
+
+    def __post_init__(self) -> None:
+        require(self.jobs is None or self.jobs > 0, f"sweep.jobs={self.jobs}: must be 1 or more")
+        require(
+            self.gpus != [],
+            "sweep.gpus=[]: name a GPU, or leave it out to use those that are visible",
+        )
+
+    @property
+    def places(self) -> list[Optional[str]]:
+        """GPUs of each place in which a job may run, None where it sees those of the parent."""
+        gpus: list[Optional[str]] = [*(self.gpus or [None])]
+        return [gpus[i % len(gpus)] for i in range(self.jobs or len(gpus))]
 
 
 @dataclass
@@ -28,6 +53,7 @@ class RunConfig:
 
     name: str = MISSING
     varied: list[str] = field(default_factory=list)  # what a multirun sweeps over
+    axes: dict[str, Any] = field(default_factory=dict)  # the run's value of each
 
 
 @dataclass

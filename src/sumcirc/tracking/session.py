@@ -27,6 +27,8 @@ from sumcirc.tracking.run_directory import RunDirectory
 
 Config = TypeVar("Config")
 
+LOCK_TRIES = 10
+
 
 def plain(config: Any) -> dict[str, Any]:
     """A configuration dataclass as plain containers, ready for YAML and W&B."""
@@ -72,26 +74,40 @@ def running(run: RunDirectory) -> Iterator[None]:
         UserError: another process is running it.
         Stopped: it was stopped from outside.
     """
-    with _alone(run), _sigterm_raises():
-        run.set_status("running", wandb_id=run.status().get("wandb_id") or secrets.token_hex(4))
+    with _alone(run), _sigterm_raises() as came:
+        before = run.status()
+        began = time.monotonic()
+        run.set_status(
+            "running",
+            wandb_id=before.get("wandb_id") or secrets.token_hex(4),
+            started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            seconds=before.get("seconds", 0.0),
+            **({"traceback": None} if "traceback" in before else {}),
+        )
+
+        def leave(state: str, **fields: Any) -> None:
+            seconds = before.get("seconds", 0.0) + time.monotonic() - began
+            run.set_status(state, seconds=round(seconds, 1), **fields)
+
         try:
             yield
-        except UserError as error:
-            run.set_status("failed", reason=str(error))
-            raise
         except BaseException as error:
-            stopped = _stopped(error)
+            # what fails after the signal fails because of it: W&B's process may have had it too
+            stopped = _stopped(came[0] if came else error)
             if stopped is not None:
                 how, code = stopped
                 reason = f"stopped by {how}; continue with `sumcirc train resume={run.path}`"
-                run.set_status("pending", reason=reason)
+                leave("pending", reason=reason)
                 raise Stopped(reason, code) from None
+            if isinstance(error, UserError):
+                leave("failed", reason=str(error))
+                raise
             file = run.path / "traceback.txt"
             write_text(file, traceback.format_exc())
             reason = f"{type(error).__name__}: {error}"
-            run.set_status("failed", reason=reason, traceback=file.name)
+            leave("failed", reason=reason, traceback=file.name)
             raise
-        run.set_status("done", reason=None)
+        leave("done", reason=None)
 
 
 @contextmanager
@@ -99,34 +115,48 @@ def _alone(run: RunDirectory) -> Iterator[None]:
     """Hold a lock on the directory; the system drops it with the process, however that ends."""
     descriptor = os.open(run.path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(descriptor):
             status = run.status()
             raise UserError(
                 f"{run.path}: is being run by another process ({status.get('process')} on"
                 f" {status.get('host')}); wait for it, or stop it first"
-            ) from None
+            )
         yield
     finally:
         os.close(descriptor)
 
 
+def _locked(descriptor: int) -> bool:
+    """Take the lock; who only looks whether it is held (`sumcirc status`) has it for an instant."""
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.05)
+    return False
+
+
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that what is open is closed; not over others' handlers."""
+def _sigterm_raises() -> Iterator[list[Stopped]]:
+    """Turn SIGTERM into an exception, so that what is open is closed; not over others' handlers.
+
+    Yields a list that holds the exception once it was raised.
+    """
+    came: list[Stopped] = []
     free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not (free and threading.current_thread() is threading.main_thread()):
-        yield
+        yield came
         return
 
     def stop(number: int, frame: Any) -> NoReturn:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
-        raise Stopped("stopped by SIGTERM", 128 + signal.SIGTERM)
+        came.append(Stopped("stopped by SIGTERM", 128 + signal.SIGTERM))
+        raise came[0]
 
     signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield came
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

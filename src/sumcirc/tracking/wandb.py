@@ -123,7 +123,7 @@ def wandb_run(
             tags=list(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *config.tags))),
             dir=folder,
             mode="online" if online else "offline",
-            config=dict(settings),
+            config={**settings, "sweep_axes": settings.get("run", {}).get("axes", {})},
             resume="allow" if online else None,
             settings=behaviour,
         )

@@ -1,0 +1,62 @@
+"""Hydra's launcher `processes`, the default of `sumcirc VERB -m`: each job a process of its own.
+
+Hydra only takes launchers from the namespace `hydra_plugins`, and imports all that are there
+whenever it starts, so nothing heavy is imported at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+
+if TYPE_CHECKING:
+    from hydra.types import HydraContext, TaskFunction
+    from omegaconf import DictConfig
+
+
+# no dataclass: Hydra lists this module among those imported only when it is through
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="processes",
+    node={"_target_": "hydra_plugins.sumcirc_processes.ProcessLauncher"},
+    provider="sumcirc",
+)
+
+
+class ProcessLauncher(Launcher):
+    """Hands the jobs of a multirun to sumcirc's pool of processes."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep what a launch needs."""
+        self.context = hydra_context
+        self.application: Any = task_function
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Run one batch of jobs; what became of each is in its directory, not in what returns.
+
+        Hydra ends a sweep at the first batch with a failure, so none is reported as failed.
+        """
+        from hydra.core.utils import setup_globals
+        from omegaconf import open_dict
+
+        from sumcirc.sweeps.pool import run_jobs
+
+        setup_globals()
+        jobs, places = [], [None]
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+            job, places = self.application.job(config)
+            jobs.append(job)
+        run_jobs(jobs, places)
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=None) for _ in job_overrides]

@@ -1,0 +1,145 @@
+"""How a sweep looks: on a terminal a line for each running job, elsewhere a line when one ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from sumcirc.sweeps.child import Job
+from sumcirc.sweeps.states import RunState, counts
+
+WIDE = 150  # columns of a file or pipe
+REDRAW = 1.0  # seconds between looks at the running jobs' directories
+REPORT = 60.0  # seconds between plain lines of what runs
+
+STYLES = {"done": "green", "failed": "red", "cut off": "yellow", "running": "cyan"}
+
+
+class Display:
+    """Shows a pool of jobs while they run.
+
+    Args:
+        total: jobs that will run.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.console = _console()
+        self.total = total
+        self.finished: list[RunState] = []
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def started(self, job: Job) -> None:
+        """A job begins."""
+        if not self.console.is_terminal:
+            self._line(f"{job.name} runs ({job.folder}/output.txt)")
+
+    def ended(self, state: RunState) -> None:
+        """A job is gone."""
+        self.finished.append(state)
+        self._line(f"{len(self.finished)}/{self.total} {state.name} {_sentence(state)}")
+
+    def stopping(self, number: int) -> None:
+        """Jobs are being ended."""
+        self._line(f"ending {number} running; Ctrl-C again kills")
+
+    def show(self, jobs: Sequence[Job]) -> None:
+        """Look at the running jobs, not too often."""
+        now = time.monotonic()
+        if now - self._last < (REDRAW if self.console.is_terminal else REPORT) or not jobs:
+            return
+        self._last = now
+        states = [_begun(job.state()) for job in jobs]
+        if self.console.is_terminal:
+            waiting = self.total - len(self.finished) - len(jobs)
+            title = counts([*self.finished, *states]) + (f", {waiting} waiting" if waiting else "")
+            self._live.update(status_table(states, title), refresh=True)
+        else:
+            shown = ", ".join(f"{state.name} {_steps(state)}".strip() for state in states)
+            self._line(f"{len(self.finished)}/{self.total} ended; running: {shown}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(Text(text), soft_wrap=True)
+
+
+def _begun(state: RunState) -> RunState:
+    """A job whose process has not come to its run yet is no longer waiting."""
+    return state if state.started else replace(state, state="running", reason="starting")
+
+
+def status_table(states: Sequence[RunState], title: str) -> Table:
+    """One row a run: state, step, ROUGE, time, reason."""
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column("run", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for heading in ("step", "ROUGE-1", "ROUGE-2", "ROUGE-L", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for state in states:
+        scores = [state.scores.get(name) for name in ("rouge1", "rouge2", "rougeL")]
+        resumed = f"resumed {state.resumed} times" if state.resumed > 1 else ""
+        resumed = "resumed once" if state.resumed == 1 else resumed
+        table.add_row(
+            Text(state.name),
+            Text(state.state, style=STYLES.get(state.state, "")),
+            _steps(state),
+            *("" if score is None else f"{score:.1f}" for score in scores),
+            _time(state.seconds),
+            Text("; ".join(filter(None, [state.reason, resumed]))),
+        )
+    return table
+
+
+def print_status(states: Sequence[RunState], title: str) -> None:
+    """Print the table, one line a run where output is no terminal."""
+    _console().print(status_table(states, f"{title}: {counts(states)}"))
+
+
+def status_json(states: Sequence[RunState]) -> str:
+    """The same for programs: a JSON list with an object for each run."""
+    return json.dumps([asdict(state) for state in states], indent=2, ensure_ascii=False)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=WIDE, highlight=False)
+
+
+def _sentence(state: RunState) -> str:
+    parts = [state.state]
+    if state.seconds:
+        parts.append(f"after {_time(state.seconds)}")
+    if state.scores:
+        parts.append("ROUGE-1/2/L " + "/".join(f"{score:.1f}" for score in state.scores.values()))
+    return ", ".join(parts) + (f": {state.reason}" if state.reason else "")
+
+
+def _steps(state: RunState) -> str:
+    if state.step is None:
+        return ""
+    return f"{state.step}/{state.steps}" if state.steps else str(state.step)
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s"

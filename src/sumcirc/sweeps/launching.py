@@ -1,0 +1,131 @@
+"""A multirun from its command to its end: what is due, who may run it, and what became of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sumcirc.errors import UserError
+from sumcirc.sweeps.display import print_status
+from sumcirc.sweeps.record import FILE, SweepRecord, check_runs
+from sumcirc.sweeps.states import CUT_OFF, RunState, counts, read_run, read_sweep
+
+# told by sweep.jobs and sweep.gpus; other launchers have settings of their own
+OWN_LAUNCHER = "processes"
+
+
+class Sweep:
+    """A launch of a sweep.
+
+    Args:
+        folder: where its runs lie.
+        launched: what this launch asks for; without runs where a sweeper makes up values.
+
+    Raises:
+        UserError: the name is in use with another configuration.
+    """
+
+    def __init__(self, folder: Path, launched: SweepRecord) -> None:
+        self.folder = folder
+        self.launched = launched
+        before = SweepRecord.read(folder)
+        if before is None and any(folder.glob("*/status.json")):
+            raise UserError(
+                f"sweep.name={folder.name}: {folder} holds runs that no sweep started; choose"
+                " another sweep.name"
+            )
+        self.goes_on = before is not None
+        self.record = before.extended(launched, folder) if before else launched
+        check_runs(launched, folder)
+
+    def states(self) -> list[RunState]:
+        """Where the runs of this launch stand."""
+        if not self.launched.runs:
+            return read_sweep(self.folder) if any(self.folder.glob("*/status.json")) else []
+        values = self.launched.values
+        return [read_run(self.folder / name, values[name]) for name in self.launched.runs]
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Write the record and keep other launches of the sweep out meanwhile.
+
+        Raises:
+            UserError: another process is at it, or the folder can't be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"can't write {self.folder} ({error.strerror}): choose another folder with"
+                " runs_dir=FOLDER"
+            ) from None
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"sweep.name={self.folder.name}: another process is running this sweep; wait for"
+                " it, or stop it first"
+            ) from None
+        try:
+            self.record.write(self.folder)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def announce(self, repeats: bool) -> None:
+        """Say what there is to do, and which runs are one under two names."""
+        for first, second in self.record.twins():
+            print(f"note: {first} and {second} have the same configuration")
+        states = self.states()
+        text = f"sweep {self.folder.name}: {len(states)} runs" if states else ""
+        if self.goes_on and states:
+            text += f", {counts(states)}"
+            failed = [state for state in states if state.state == "failed"]
+            if failed and not repeats:
+                text += "; failed runs stay as they are, sweep.retry=failed lets them go on"
+        if text:
+            print(text, flush=True)
+
+    def conclude(self) -> list[RunState]:
+        """Print the table of states; returns the runs that are not done."""
+        states = self.states()
+        if states:
+            print_status(states, str(self.folder))
+        return [state for state in states if state.state != "done"]
+
+
+def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
+    """One line: which runs of a sweep are not done, and how to go on."""
+    listed = ", ".join(f"{state.name} ({state.state})" for state in unfinished)
+    failed = any(state.state == "failed" for state in unfinished)
+    others = any(state.state in ("pending", CUT_OFF) for state in unfinished)
+    retry = " sweep.retry=failed" if failed else ""
+    how = "goes on with them" if failed or others else "waits for nothing: other processes run them"
+    return (
+        f"{len(unfinished)} of {total} runs are not done: {listed}; the same command with"
+        f" sweep.name={name}{retry} {how}"
+    )
+
+
+def find(name: str, runs_dir: Path) -> Path:
+    """The folder that `sumcirc status NAME` means: a path or a sweep's name; the newest for ''.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name:
+        path = Path(name)
+        return path if path.exists() or not (runs_dir / name).is_dir() else runs_dir / name
+    sweeps = [
+        path
+        for path in runs_dir.glob("*")
+        if (path / FILE).exists() or any(path.glob("*/status.json"))
+    ]
+    if not sweeps:
+        raise UserError(f"{runs_dir}: holds no runs; give the directory of a sweep or run")
+    return max(sweeps, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,124 @@
+"""Jobs of a sweep on this machine: so many at a time, each in a process of its own.
+
+No job's end touches another. Ctrl-C, SIGTERM and a closed terminal end the sweep in order: jobs get
+a SIGTERM, in which they leave their run `pending`, and are killed if they don't heed it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from sumcirc.errors import Stopped
+from sumcirc.sweeps.child import Child, Job
+from sumcirc.sweeps.display import Display
+
+POLL = 0.1  # seconds
+GRACE = 60.0  # seconds between SIGTERM and SIGKILL
+SLURM_PATIENCE = 600.0  # seconds; more than GraceTime and KillWait are set to
+
+
+class _Asked:
+    """Signals to stop that have come."""
+
+    def __init__(self) -> None:
+        self.signals: list[signal.Signals] = []
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    places: Sequence[str | None] = (None,),
+    grace: float = GRACE,
+) -> None:
+    """Run every job that is due; what became of them is in their directories.
+
+    Args:
+        places: CUDA_VISIBLE_DEVICES of each job that runs at the same time; None leaves it.
+
+    Raises:
+        Stopped: a signal asked for it; no job runs any more.
+    """
+    waiting = deque(job for job in jobs if job.is_due())
+    running: dict[int, Child] = {}
+    display = Display(len(waiting))
+    asked = _Asked()
+    with _listening(asked), display:
+        try:
+            while (waiting or running) and not asked.signals:
+                for place, gpus in enumerate(places):
+                    if waiting and place not in running:
+                        job = waiting.popleft()
+                        running[place] = Child(job, _environment(gpus, len(places)))
+                        display.started(job)
+                for place, child in list(running.items()):
+                    if child.is_gone():
+                        display.ended(running.pop(place).settle())
+                display.show([child.job for child in running.values()])
+                time.sleep(POLL)
+        finally:
+            # also when something else ends this loop: a job must not outlive its sweep unseen
+            if running:
+                display.stopping(len(running))
+                _end(list(running.values()), asked, grace)
+                for child in running.values():
+                    display.ended(child.settle(stopping=True))
+    if asked.signals:
+        number = asked.signals[0]
+        if number is signal.SIGTERM and "SLURM_JOB_ID" in os.environ:
+            _await_slurm()
+        how = "Ctrl-C" if number is signal.SIGINT else number.name
+        raise Stopped(f"stopped by {how}", 128 + number)
+
+
+def _await_slurm() -> None:
+    """Leave the end of this job to SLURM: it only requeues a pre-empted one that is still there."""
+    time.sleep(SLURM_PATIENCE)
+
+
+def _end(children: Sequence[Child], asked: _Asked, grace: float) -> None:
+    """SIGTERM, then SIGKILL after `grace` seconds or a second Ctrl-C."""
+    for child in children:
+        child.send(signal.SIGTERM)
+    so_far, last = len(asked.signals), time.monotonic() + grace
+    while not all(child.is_gone() for child in children):
+        if time.monotonic() > last or len(asked.signals) > so_far:
+            for child in children:
+                child.send(signal.SIGKILL)
+        time.sleep(POLL)
+
+
+@contextmanager
+def _listening(asked: _Asked) -> Iterator[None]:
+    """Note signals instead of raising: an exception at any instant could lose sight of a job."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda came, frame: asked.signals.append(signal.Signals(came)))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _environment(gpus: str | None, places: int) -> dict[str, str]:
+    """What a job finds in its environment; threads are shared out where several jobs run."""
+    found = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+    if places > 1 and "OMP_NUM_THREADS" not in os.environ:
+        found["OMP_NUM_THREADS"] = str(max(1, _cores() // places))
+    return found
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,152 @@
+"""Where every run of a sweep stands, read from its directory: no torch, no Hydra."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sumcirc.errors import UserError
+from sumcirc.files import read_last_step
+from sumcirc.sweeps.record import SweepRecord
+from sumcirc.tracking.run_directory import RunDirectory
+
+CUT_OFF = "cut off"  # status.json says `running`, and no process does
+NOT_STARTED = "not started"
+SCORES = ("rouge1", "rouge2", "rougeL")
+
+# a run of another machine without a sign of life for so long (seconds) counts as cut off
+SILENCE = 600.0
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run.
+
+    Args:
+        state: pending, running, cut off, done or failed.
+        step, steps: optimizer steps logged and in all; None where none are known.
+        scores: ROUGE F1 x 100 of what was trained (or evaluated), once it is done.
+        seconds: wall time that it ran, over all resumes.
+    """
+
+    name: str
+    folder: str
+    state: str
+    step: int | None = None
+    steps: int | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    resumed: int = 0
+    reason: str | None = None
+    axes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def started(self) -> bool:
+        """Whether a run directory is there."""
+        return self.reason != NOT_STARTED
+
+
+def read_run(folder: Path, axes: dict[str, Any] | None = None) -> RunState:
+    """The state of the run in `folder`, whether or not it was started.
+
+    Raises:
+        UserError: its status.json is damaged.
+    """
+    run = RunDirectory(folder)
+    axes = axes or {}
+    if not run.status_file.exists():
+        return RunState(folder.name, str(folder), "pending", reason=NOT_STARTED, axes=axes)
+    status = run.status()
+    state, reason = status["state"], status.get("reason")
+    seconds = float(status.get("seconds", 0.0))
+    if state == "running":
+        if is_running(run, status):
+            seconds += _since(status.get("started"))
+        else:
+            state, reason = CUT_OFF, f"its process ({status.get('process')}) is gone"
+        if status.get("host") != socket.gethostname():
+            reason = f"on {status.get('host')}" + (f": {reason}" if reason else "")
+    return RunState(
+        folder.name,
+        str(folder),
+        state,
+        read_last_step(run.metrics.path),
+        status.get("steps"),
+        _scores(run) if state == "done" else {},
+        seconds or None,
+        status.get("resumed", 0),
+        reason,
+        axes,
+    )
+
+
+def read_sweep(folder: Path) -> list[RunState]:
+    """The states of a sweep's runs, those that its record names first; of a run's folder, its own.
+
+    Raises:
+        UserError: no run is there.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such directory; give the directory of a sweep or run")
+    if RunDirectory(folder).status_file.exists():
+        return [read_run(folder)]
+    record = SweepRecord.read(folder)
+    values = record.values if record else {}
+    others = (file.parent.name for file in sorted(folder.glob("*/status.json")))
+    names = dict.fromkeys([*values, *others])
+    if not names:
+        raise UserError(f"{folder}: holds no runs; give the directory of a sweep or run")
+    return [read_run(folder / name, values.get(name)) for name in names]
+
+
+def is_running(run: RunDirectory, status: dict[str, Any]) -> bool:
+    """Whether a process holds the run's lock; of another machine, by its last sign of life."""
+    descriptor = os.open(run.path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    # a requeued job of SLURM has taken the place of the one that ran before, wherever that was
+    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+    if status.get("host") == socket.gethostname() or requeued:
+        return False
+    files = (run.status_file, run.metrics.path, run.path / "output.txt", run.path / "log.txt")
+    last = max(file.stat().st_mtime for file in files if file.exists())
+    return time.time() - last < SILENCE
+
+
+def counts(states: Sequence[RunState]) -> str:
+    """`3 done, 1 failed, 2 pending`."""
+    number = Counter(run.state for run in states)
+    order = ("done", "failed", "running", CUT_OFF, "pending")
+    return ", ".join(f"{number[state]} {state}" for state in order if number[state])
+
+
+def _scores(run: RunDirectory) -> dict[str, float]:
+    from sumcirc.results import BASE, TRAINED
+
+    if not run.summary_file.exists():
+        return {}
+    systems = json.loads(run.summary_file.read_text(encoding="utf-8")).get("systems", {})
+    own = systems.get(TRAINED) or systems.get(BASE) or {}
+    found = {name: own.get(f"{name}_f1") for name in SCORES}
+    return {name: 100 * value["mean"] for name, value in found.items() if value}
+
+
+def _since(moment: str | None) -> float:
+    """Seconds since a time that status.json holds."""
+    if moment is None:
+        return 0.0
+    began = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S%z")
+    return max(0.0, time.time() - began.timestamp())

@@ -1,0 +1,51 @@
+"""`sumcirc status [SWEEP]`: where every run of a sweep stands, at any time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from sumcirc.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `sumcirc status --help`")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table, or JSON.
+
+    Raises:
+        UserError: an unknown option, or no run is there.
+    """
+    parser = _Parser(
+        prog="sumcirc status",
+        description="Where every run of a sweep stands: state, step, ROUGE, time, reason.",
+    )
+    parser.add_argument(
+        "sweep",
+        nargs="?",
+        default="",
+        help="a sweep's directory or name, or a run's; else the newest sweep",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a JSON list, an object for each run"
+    )
+    parser.add_argument(
+        "--runs-dir", default="runs", help="where sweeps are looked up by name (default: runs)"
+    )
+    options = parser.parse_args(arguments)
+
+    from sumcirc.sweeps.display import print_status, status_json
+    from sumcirc.sweeps.launching import find
+    from sumcirc.sweeps.states import read_sweep
+
+    folder = find(options.sweep, Path(options.runs_dir))
+    states = read_sweep(folder)
+    if options.json:
+        print(status_json(states))
+    else:
+        print_status(states, str(folder))

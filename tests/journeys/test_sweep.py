@@ -1,0 +1,118 @@
+"""A sweep of real training, killed in the middle and started again, ends as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sumcirc.files import read_last_step
+from tests.support.command_server import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+COMMAND = [
+    *("train", "-m", "adaptation=lora", "adaptation.rank=4", "adaptation.dropout=0.2"),
+    *("seed=1,2,3", "sweep.name=s", "sweep.jobs=2"),
+]
+
+
+def start(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "sumcirc", *COMMAND, *overrides, *more],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "HF_HUB_OFFLINE": "1",
+            "WANDB_MODE": "offline",
+            "SUMCIRC_CACHE": str(folder / "cache"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(file.parent for file in folder.glob("runs/s/*/config.yaml"))
+
+
+def status(run: Path) -> dict:
+    return json.loads((run / "status.json").read_text())
+
+
+def contents(run: Path) -> tuple[bytes, list[str]]:
+    """Weights, and metrics without timings."""
+    lines = (run / "metrics.csv").read_text().splitlines()
+    weights = (run / "adapter/adapter_model.safetensors").read_bytes()
+    return weights, [line for line in lines if ",time/" not in line]
+
+
+def test_killed_in_the_middle_and_started_again(small_run: list[str], tmp_path: Path) -> None:
+    overrides = [
+        *(item for item in small_run if not item.startswith(("trainer.max_steps", "logger="))),
+        *("trainer.max_steps=150", "trainer.checkpoint_every=20", "logger=wandb", "callbacks=none"),
+    ]
+    whole = start(tmp_path / "whole", overrides)
+    said, _ = whole.communicate(timeout=800)
+    assert whole.returncode == 0, said
+
+    cut = start(tmp_path / "cut", overrides)
+    last = time.monotonic() + 400
+    while len(runs(tmp_path / "cut")) < 2 or not all(
+        (read_last_step(run / "metrics.csv") or 0) > 30 for run in runs(tmp_path / "cut")
+    ):
+        assert time.monotonic() < last
+        assert cut.poll() is None
+        time.sleep(0.02)
+    first, second = runs(tmp_path / "cut")
+    os.kill(status(first)["process"], signal.SIGKILL)
+    while status(first)["state"] == "running":
+        time.sleep(0.02)
+    cut.send_signal(signal.SIGINT)
+    said, _ = cut.communicate(timeout=100)
+    assert cut.returncode == 130, said
+    assert status(first)["state"] == "failed"
+    assert status(first)["reason"].startswith("killed by signal 9 (SIGKILL)")
+    assert status(second)["state"] == "pending"
+    assert "the same command with sweep.name=s goes on" in said.splitlines()[-1]
+
+    again = start(tmp_path / "cut", overrides, "sweep.retry=failed")
+    said, _ = again.communicate(timeout=800)
+    assert again.returncode == 0, said
+    names = [run.name for run in runs(tmp_path / "whole")]
+    assert [run.name for run in runs(tmp_path / "cut")] == names
+    assert len(names) == 3
+    for name in names:
+        run = tmp_path / "cut/runs/s" / name
+        assert contents(run) == contents(tmp_path / "whole/runs/s" / name)
+        assert status(run)["state"] == "done"
+    assert [status(first)["resumed"], status(second)["resumed"]] == [1, 1]
+    check_wandb(first)
+
+
+def check_wandb(run: Path) -> None:
+    """The part before the kill and the one after it are one W&B run, finished."""
+    found = {}
+    for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        records = [json.loads(line) for line in done.stdout.splitlines()]
+        found[file] = {record["type"]: record for record in records}
+    cut, whole = found.values()
+    assert "exit" not in cut
+    assert whole["exit"]["exit"].get("exit_code", 0) == 0
+    ids = {records["run"]["run"]["run_id"] for records in found.values()}
+    groups = {records["run"]["run"]["run_group"] for records in found.values()}
+    assert ids == {status(run)["wandb_id"]}
+    assert groups == {"s"}
+    assert '"sweep_axes"' in json.dumps(whole)
