@@ -26,6 +26,7 @@ VERBS = {
     "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
     "evaluate": "score the summaries of any model beside lead, random and oracle",
     "circuit": "find the edges that carry the summary in any model, and judge them",
+    "report": "compare the runs of a sweep: arms against controls, over seeds",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
 
@@ -39,6 +40,7 @@ usage: sumcirc VERB [overrides]
   sumcirc train resume=RUN_DIR
   sumcirc evaluate checkpoint=RUN_DIR
   sumcirc circuit checkpoint=RUN_DIR
+  sumcirc report SWEEP
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,
@@ -118,7 +120,7 @@ def launch(verb: str, arguments: list[str]) -> None:
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
     for config in configs:
-        if verb in command.RUN_VERBS:
+        if verb in command.LOGGING_VERBS:
             check_login(config.logger)
         job.check(config)
 

@@ -41,6 +41,7 @@ def register() -> None:
         ("evaluate_schema", schema.EvaluateConfig),
         ("circuit_schema", schema.CircuitConfig),
         ("pretrain_schema", schema.PretrainConfig),
+        ("report_schema", schema.ReportConfig),
     ):
         store.store(name=name, node=node)
 

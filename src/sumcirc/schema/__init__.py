@@ -32,6 +32,7 @@ from sumcirc.schema.learning import (
     Schedule,
     TrainerConfig,
 )
+from sumcirc.schema.report import ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.watching import (
     TAG_LENGTH,
@@ -73,6 +74,7 @@ __all__ = [
     "ProbeRows",
     "ProbeScheduleConfig",
     "ProbesConfig",
+    "ReportConfig",
     "Rule",
     "RunConfig",
     "Schedule",

@@ -8,9 +8,10 @@ with S seeds and D documents. The mean of all y_sd varies because other seeds an
 could have been drawn. `crossed_mean` estimates that variance from mean squares,
 
     T_seeds = var(mean of each seed) / S           T_documents = var(mean of each document) / D
-    T_rest  = var(rest) / (S D)                    variance = T_seeds + max(T_documents - T_rest, 0)
+    T_rest  = var(rest) / (S D)                    variance = T_seeds + T_documents - T_rest
 
-(the rest is in both of the former, so it is taken off once), and takes Student's t with
+(the rest is in both of the former, so it is taken off once; the variance is no less than either of
+them, of which both are expected to lie below it), and takes Student's t with
 
     degrees = variance^2 / (T_seeds^2 / (S - 1) + T_documents^2 / (D - 1))
 
@@ -33,6 +34,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +91,7 @@ def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0
 
 
 def crossed_bootstrap(
-    values: Scores, resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+    values: Scores, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Return both ends of the percentile interval of the mean of `values` [seeds, documents].
 
@@ -104,7 +106,7 @@ def crossed_bootstrap_difference(
     a: Scores,
     b: Scores,
     paired: bool,
-    resamples: int = 2000,
+    resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -151,7 +153,7 @@ def _estimate(groups: Sequence[Scores], by_document: Scores, confidence: float) 
     if vary:
         seeds = [group.mean(axis=1).var(ddof=1) / len(group) for group in groups]
         rest = sum(_rest(group) / group.size for group in groups)
-        variance = sum(seeds) + max(documents - rest, 0.0)
+        variance = max(sum(seeds) + documents - rest, sum(seeds), documents)
         spread += sum(part**2 / (len(group) - 1) for part, group in zip(seeds, groups, strict=True))
     # differences of equal scores leave rounding errors that no spread should be made of
     scale = max(float(np.abs(group).max()) for group in groups)
@@ -180,16 +182,23 @@ def _percentiles(
     seed: int,
 ) -> tuple[float, float]:
     check_settings(resamples, confidence)
-    rng = np.random.default_rng(seed)
     size = groups[0].shape[1]
-    documents = rng.multinomial(size, np.full(size, 1.0 / size), size=resamples) / size
+    documents = _drawn(size, resamples, (seed, 0))
     means = np.zeros(resamples)
-    for group, sign in zip(groups, signs, strict=True):
-        count = len(group)
-        seeds = rng.multinomial(count, np.full(count, 1.0 / count), size=resamples) / count
+    for place, (group, sign) in enumerate(zip(groups, signs, strict=True), start=1):
+        seeds = _drawn(len(group), resamples, (seed, place))
         means += sign * ((seeds @ group) * documents).sum(axis=1)
     low, high = np.quantile(means, tails(confidence))
     return float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _drawn(size: int, resamples: int, seed: tuple[int, int]) -> NDArray[np.float64]:
+    """Share of each of `size` in each resample, [resamples, size]; the same for all measures."""
+    rng = np.random.default_rng(seed)
+    shares = rng.multinomial(size, np.full(size, 1.0 / size), size=resamples) / size
+    shares.flags.writeable = False
+    return shares
 
 
 def _checked(values: Scores) -> NDArray[np.float64]:
