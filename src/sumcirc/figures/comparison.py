@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.figures.drawing import COLOURS, MARKERS, STYLES, new_figure, plain_axes, save
+from sumcirc.figures.drawing import (
+    COLOURS,
+    MARKERS,
+    STYLES,
+    integer_ticks,
+    new_figure,
+    plain_axes,
+    save,
+)
 
 _LINE = 0.2  # inches from one label of 8 points to the next
 _PLOT = 5.0  # inches, about, of the parameter axis
@@ -81,18 +89,26 @@ def draw_parameters(points: Sequence[Point], unit: str, target: Path) -> None:
             },
         )
     axes.set_ylabel(unit)
+    if any(point.hollow for point in points):
+        axes.set_xlabel(f"{axes.get_xlabel()}\nhollow: not on a par with the others", fontsize=9)
     axes.tick_params(axis="x", labelsize=8)
     plain_axes(axes)
     rows = [(p.label, p.parameters, p.mean, p.low, p.high, p.hollow) for p in points]
     save(figure, target, ("arm", "parameters", "mean", "low", "high", "not_on_a_par"), rows)
 
 
-def draw_differences(groups: Mapping[str, Sequence[Point]], unit: str, target: Path) -> None:
+def draw_differences(
+    groups: Mapping[str, Sequence[Point]], order: Sequence[str], unit: str, target: Path
+) -> None:
     """Forest plot: each arm minus its control with its interval, a panel for each control.
 
-    Filled: shown after Holm's correction; hollow: not shown.
+    Filled: shown after Holm's correction; hollow: not shown, or of one seed.
+
+    Args:
+        order: labels from top to bottom.
     """
-    labels = list(dict.fromkeys(point.label for points in groups.values() for point in points))
+    present = {point.label for points in groups.values() for point in points}
+    labels = [label for label in order if label in present]
     figure = new_figure(2.4 + 3.4 * len(groups), max(2.2, 0.32 * len(labels) + 1.4))
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     rows = []
@@ -115,6 +131,8 @@ def draw_differences(groups: Mapping[str, Sequence[Point]], unit: str, target: P
         panel.set_xlabel(unit, fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
+    if any(point.hollow for points in groups.values() for point in points):
+        figure.supxlabel("hollow: no difference was shown, or one seed", fontsize=9)
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
     save(figure, target, ("against", "arm", "difference", "low", "high", "shown"), rows)
@@ -147,6 +165,7 @@ def draw_losses(curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], tar
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         rows += zip([label] * len(steps), steps, mean, low, high, strict=True)
     axes.set(xlabel="optimizer step", ylabel="validation loss (nats per summary token)")
+    integer_ticks(axes.xaxis)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     plain_axes(axes)
     save(figure, target, ("arm", "step", "mean", "lowest", "highest"), rows)
@@ -158,7 +177,7 @@ def _place(axes: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     logarithmic = sizes.max() > 4 * sizes.min()
     scaled = np.sort(np.log10(sizes) if logarithmic else sizes)
     gaps = np.diff(scaled)
-    if len(sizes) > 1 and gaps.min() * _PLOT >= _BESIDE * (scaled[-1] - scaled[0]):
+    if len(sizes) > 1 and gaps.min() * _PLOT > _BESIDE * (scaled[-1] - scaled[0]):
         if logarithmic:
             axes.set_xscale("log")
         axes.set_xticks(sizes, [_short(size) for size in sizes])

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sumcirc.errors import UserError
 from sumcirc.schema import ReportConfig
@@ -40,6 +40,7 @@ def check(config: ReportConfig) -> None:
 def run(config: ReportConfig, folder: Path) -> None:
     """Compare, print and write; `folder` is not used: the files go beside the runs."""
     from sumcirc.report.comparison import Options, compare
+    from sumcirc.report.pictures import draw
     from sumcirc.report.runs import read_runs
     from sumcirc.report.terminal import print_comparison
     from sumcirc.report.writing import write_comparison
@@ -61,54 +62,6 @@ def run(config: ReportConfig, folder: Path) -> None:
     print(f"tables and figures: {out}")
 
 
-def draw(comparison: Comparison, folder: Path) -> list[Path]:
-    """Draw what there is to draw; returns the PNG files."""
-    from sumcirc.figures.comparison import Point, draw_differences, draw_losses, draw_parameters
-    from sumcirc.report.runs import MEASURES
-
-    metric = comparison.options.metric
-    unit = f"{MEASURES[metric]} x 100"
-    points = [
-        Point(
-            result.arm.label,
-            *_percent(result.scores[metric].estimate),
-            parameters=result.arm.trainable_parameters,
-            hollow=bool(result.remarks),
-        )
-        for result in comparison.arms
-    ]
-    drawn = [folder / "parameters.png"]
-    draw_parameters(points, unit, drawn[0])
-    order = [result.arm.label for result in comparison.arms]
-    groups = {
-        against: sorted(
-            (
-                Point(
-                    found.arm.label,
-                    *_percent(found.measured.estimate),
-                    hollow=not found.shown(comparison.alpha),
-                )
-                for found in comparison.of(against, metric)
-            ),
-            key=lambda point: order.index(point.label),
-        )
-        for against in comparison.options.against
-    }
-    groups = {against: found for against, found in groups.items() if found}
-    if groups:
-        drawn.append(folder / "differences.png")
-        draw_differences(groups, unit, drawn[-1])
-    curves = {
-        result.arm.label: [run.losses for run in result.arm.runs if run.losses]
-        for result in comparison.arms
-    }
-    curves = {label: runs for label, runs in curves.items() if runs}
-    if curves:
-        drawn.append(folder / "validation_loss.png")
-        draw_losses(curves, drawn[-1])
-    return drawn
-
-
 def command(config: ReportConfig) -> str:
     """The command that makes this comparison again."""
     defaults = ReportConfig()
@@ -124,11 +77,7 @@ def command(config: ReportConfig) -> str:
 
 
 def _quoted(label: str) -> str:
-    return label if label.isidentifier() else f"'{label}'"
-
-
-def _percent(estimate: Any) -> tuple[float, float, float]:
-    return 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high
+    return label if label.isidentifier() else f'"{label}"'
 
 
 def _folder(config: ReportConfig) -> Path:

@@ -25,8 +25,8 @@ APART = {
     *("callbacks.progress", "callbacks.watch", "callbacks.probes"),
     *("callbacks.schedule", "callbacks.circuit"),
 }
-# what makes an arm the arm it is; other differences are pointed out
-OWN = ("adaptation.", "selector.")
+# what makes an arm the arm it is, and what it is tuned by; other differences are pointed out
+OWN = ("adaptation.", "selector.", "optimizer.learning_rate")
 KINDS = {
     "data": ("data.", "encoding."),
     "decoding": ("generation.", "evaluation."),
@@ -75,6 +75,11 @@ class Arm:
     def trainable_parameters(self) -> float:
         """Mean over its runs: layers that are drawn may have a few more or less."""
         return float(np.mean([run.summary["trainable_parameters"] for run in self.runs]))
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+        return float(self.runs[0].config["optimizer"]["learning_rate"])
 
     @property
     def steps(self) -> list[int]:
@@ -196,7 +201,10 @@ def unlike(arm: Arm, other: Arm) -> list[str]:
     found = []
     ours, theirs = arm.trainable_parameters, other.trainable_parameters
     if arm.full and not other.full:
-        found.append(f"another budget: every parameter trains, {ours / theirs:.3g} times as many")
+        found.append(
+            f"another budget: every parameter trains, {ours / theirs:.3g} times those of"
+            f" {other.label}"
+        )
     elif abs(ours - theirs) > BUDGET * theirs:
         found.append(
             f"another budget: {ours:,.0f} trainable parameters, {ours / theirs:.3g} times those of"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.report.arms import Arm, make_arms, nearest, of_few_runs, twins, unlike
-from sumcirc.report.runs import MEASURES, LeftOut, Run, baselines
+from sumcirc.report.runs import MEASURES, UNBOUNDED, LeftOut, Run, baselines
 from sumcirc.statistics import (
     Estimate,
     crossed_bootstrap,
@@ -86,7 +86,8 @@ class Difference:
 
     Attributes:
         against: which question it answers, of `Options.against`.
-        corrected: p-value by Holm's method over the arms of the same question and measure.
+        corrected: p-value by Holm's method over the arms of the same question and measure; None of
+            one seed, of which nothing is claimed.
         remarks: what else sets the two apart.
     """
 
@@ -97,15 +98,15 @@ class Difference:
     measured: Measured
     paired: bool
     remarks: list[str]
-    corrected: float = 1.0
+    corrected: float | None = None
 
     def shown(self, alpha: float) -> bool:
         """Whether the difference is more than luck of seeds and documents would give."""
-        return self.measured.estimate.seeds_vary and self.corrected < alpha
+        return self.corrected is not None and self.corrected < alpha
 
     def verdict(self, alpha: float) -> str:
         """In words that the data allow."""
-        if not self.measured.estimate.seeds_vary:
+        if self.corrected is None:
             return "one seed: no claim"
         if not self.shown(alpha):
             return "no difference was shown"
@@ -239,8 +240,10 @@ def _family(
         found.append(
             Difference(arm, control, against, measure, measured, by_seed, unlike(arm, control))
         )
-    corrected = holm([difference.measured.estimate.p_value for difference in found])
-    return [replace(item, corrected=p) for item, p in zip(found, corrected, strict=True)]
+    tested = [item for item in found if item.measured.estimate.seeds_vary]
+    corrected = holm([item.measured.estimate.p_value for item in tested])
+    by_arm = {item.arm.label: p for item, p in zip(tested, corrected, strict=True)}
+    return [replace(item, corrected=by_arm.get(item.arm.label)) for item in found]
 
 
 def _paired_order(arm: Arm, control: Arm) -> tuple[list[Run], list[Run]] | None:
@@ -269,10 +272,16 @@ def _scores(arm: Arm, options: Options) -> dict[str, Measured]:
         defined = values[:, np.isfinite(values).all(axis=0)]
         if defined.shape[1] > 1:
             found[measure] = Measured(
-                crossed_mean(defined, options.confidence),
+                _in_range(crossed_mean(defined, options.confidence), measure),
                 crossed_bootstrap(defined, options.resamples, options.confidence),
             )
     return found
+
+
+def _in_range(estimate: Estimate, measure: str) -> Estimate:
+    """Cut the interval to values that the measure can have: Student's t knows no bounds."""
+    most = np.inf if measure in UNBOUNDED else 1.0
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, most))
 
 
 def _seconds(runs: Sequence[Run]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ MEASURES = {
     "novel_ngrams_3": "novel 3-grams",
 }
 SHARES = {*(f"{name}_f1" for name in ROUGE), "facts"}  # fractions that are shown times 100
+UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is negative
 
 
 @dataclass(frozen=True)
@@ -121,10 +122,8 @@ def _read(directory: RunDirectory) -> Run | str | None:
     status = directory.status()
     if status.get("verb", "train") != "train":
         return None
-    state, reason = status["state"], status.get("reason")
-    if state != "done":
-        where = f"; resume={directory.path}" if state != "failed" else ""
-        return " ".join(f"{state}{f': {reason}' if reason else where}".split())
+    if status["state"] != "done":
+        return _unfinished(directory, status)
     body = directory.read_config()
     summary = read_summary(directory)
     if TRAINED not in summary["systems"]:
@@ -145,6 +144,15 @@ def _read(directory: RunDirectory) -> Run | str | None:
         losses,
         int(status.get("resumed", 0)),
     )
+
+
+def _unfinished(directory: RunDirectory, status: Mapping[str, Any]) -> str:
+    state, reason = status["state"], " ".join(str(status.get("reason") or "").split())
+    if state == "failed":
+        return f"failed: {reason}"
+    words = "running, or cut off" if state == "running" else reason or "pending"
+    remedy = f"`sumcirc train resume={directory.path}`"
+    return words if remedy in words else f"{words}; {remedy} continues it"
 
 
 def _documents(directory: RunDirectory) -> tuple[list[str], dict[str, NDArray[np.float64]]]:

@@ -60,6 +60,7 @@ def cost_table(comparison: Comparison) -> TextTable:
     """What each arm cost, when it reached the common loss, how much its summaries copy."""
     shown = _columns(comparison, COPYING)
     loss = "the loss" if comparison.loss is None else f"loss {comparison.loss:.3f}"
+    rates = len({result.arm.learning_rate for result in comparison.arms}) > 1
     rows = []
     for i, result in enumerate(comparison.arms, start=1):
         reach, total = result.reach, len(result.arm.runs)
@@ -68,6 +69,7 @@ def cost_table(comparison: Comparison) -> TextTable:
             [
                 _marked(result, i),
                 f"{result.arm.trainable_parameters:,.0f}",
+                *([f"{result.arm.learning_rate:g}"] if rates else []),
                 ",".join(map(str, result.arm.steps)),
                 _duration(result.seconds),
                 f"{reach.steps:.0f}{part}" if reach.runs else "never",
@@ -75,7 +77,8 @@ def cost_table(comparison: Comparison) -> TextTable:
                 *(_mean(result, measure) for measure in shown),
             ]
         )
-    headings = ["arm", "trainable", "steps", "time", f"steps to {loss}", f"time to {loss}"]
+    headings = ["arm", "trainable", *(["learning rate"] if rates else []), "steps", "time"]
+    headings += [f"steps to {loss}", f"time to {loss}"]
     return TextTable(
         "cost, and how much is copied",
         [*headings, *(MEASURES[measure] for measure in shown)],
@@ -101,8 +104,9 @@ def difference_table(
         for found in _ordered(comparison, differences)
     ]
     heading = f"{MEASURES[metric]} difference"
+    family = sum(found.corrected is not None for found in differences)
     return TextTable(
-        f"against {against}: the same documents, Holm over {len(rows)} arm{'s' * (len(rows) > 1)}",
+        f"against {against}: the same documents, Holm over {family} arm{'s' * (family != 1)}",
         ["arm", "control", heading, "p", "p (Holm)", "paired by", "in words"],
         rows,
         frozenset({"control", "paired by", "in words"}),
@@ -128,7 +132,7 @@ def in_words(comparison: Comparison) -> list[str]:
         differences = _ordered(comparison, differences)
         heading = MEASURES[comparison.options.metric]
         shown = [item for item in differences if item.shown(comparison.alpha)]
-        single = [item for item in differences if not item.measured.estimate.seeds_vary]
+        single = [item for item in differences if item.corrected is None]
         rest = [item for item in differences if item not in shown and item not in single]
         parts = []
         for item in shown:
@@ -196,7 +200,9 @@ def _scale(measure: str) -> float:
     return 100.0 if measure in SHARES else 1.0
 
 
-def _p_value(p: float) -> str:
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
     return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
 
 

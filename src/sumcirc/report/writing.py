@@ -17,11 +17,12 @@ from sumcirc.report.tables import TextTable, in_words, remarks, tables
 METHOD = """\
 Seeds and documents are crossed random factors: every run scores the same documents. Intervals and
 p-values are Student's t on the variance over both, with Satterthwaite's degrees of freedom
-(Hillis 2007), since of few seeds a bootstrap makes intervals that are too narrow; the crossed
-bootstrap's (Owen 2007) stand beside them in the CSV files. Differences are of the same documents,
-and paired by seed where both arms have the same seeds. p-values are two-sided, and corrected by
-Holm's method over the arms that are held against one control, measure by measure; a claim is made
-of one measure only. "No difference was shown" does not say that there is none."""
+(Hillis 2007), since of few seeds a bootstrap makes intervals that are too narrow; those of the
+crossed bootstrap (Owen 2007) stand beside them in the CSV files. Differences are of the same
+documents, and paired by seed where both arms have the same seeds. p-values are two-sided, and
+corrected by Holm's method over the arms that are held against one control, measure by measure; arms
+of one seed are not tested. A claim is made of one measure only. "No difference was shown" does not
+say that there is none. Time to a loss is the training time in proportion to the steps."""
 
 DIFFERENCE_COLUMNS = (
     *("arm", "against", "control", "measure", "difference", "low", "high"),
@@ -77,6 +78,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "seeds": arm.seeds,
         "settings": dict(arm.settings),
         "trainable_parameters": arm.trainable_parameters,
+        "learning_rate": arm.learning_rate,
         "steps": arm.steps,
         "train_seconds": result.seconds,
         "reach": asdict(result.reach),
@@ -98,6 +100,7 @@ def arm_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "seeds": " ".join(arm.seeds),
             "runs": len(arm.runs),
             "trainable_parameters": arm.trainable_parameters,
+            "learning_rate": arm.learning_rate,
             "steps": " ".join(map(str, arm.steps)),
             "train_seconds": result.seconds,
             "loss": comparison.loss,
