@@ -239,6 +239,9 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("pretrain",), ["out is not set", "out=VALUE"]),
         (("evaluate", "checkpoint=a", "model=gpt2"), ["checkpoint=a", "model="]),
         (("evaluate", "checkpoint=a", "experiment=demo"), ["checkpoint=a", "experiment="]),
+        (("report",), ["name a run or a sweep", "sumcirc report runs/SWEEP"]),
+        (("report", "nowhere"), ["nowhere", "no such directory"]),
+        (("report", "nowhere", "metric=bleu"), ["metric=bleu", "rougeLsum"]),
     ],
 )
 def test_a_mistake_is_one_line(refused: Main, arguments: tuple[str, ...], parts: list[str]) -> None:

@@ -190,8 +190,8 @@ def _place(axes: Any, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     right = 0.0
     for column in _columns(sizes):
         places[column] = right + np.arange(len(column))
-        ends = sorted({_short(sizes[column].min()), _short(sizes[column].max())})
-        ticks.append((right + (len(column) - 1) / 2, " to ".join(ends)))
+        ends = [_short(sizes[column].min()), _short(sizes[column].max())]
+        ticks.append((right + (len(column) - 1) / 2, " to ".join(dict.fromkeys(ends))))
         right += len(column) + 1.0
         axes.axvline(right - 1.0, color="0.9", linewidth=1)
     axes.set_xlim(-1.0, right - 1.0)

@@ -202,7 +202,8 @@ def _drawn(size: int, resamples: int, seed: tuple[int, int]) -> NDArray[np.float
 
 
 def _checked(values: Scores) -> NDArray[np.float64]:
-    scores = np.asarray(values, dtype=np.float64)
+    # one order in memory: sums of equal scores are equal to the last bit
+    scores = np.ascontiguousarray(values, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
         raise ValueError(f"expected [seeds, documents] of 2 or more documents, got {scores.shape}")
     if not np.isfinite(scores).all():

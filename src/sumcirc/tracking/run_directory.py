@@ -35,6 +35,8 @@ PACKAGES = (
     "numpy",
 )
 
+# the same, ten times as fast, where PyYAML was built with libyaml
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 STATES = ("pending", "running", "done", "failed")
 
@@ -118,7 +120,7 @@ class RunDirectory:
             UserError: the file is not the YAML that a run writes.
         """
         try:
-            body = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            body = yaml.load(self.config_file.read_text(encoding="utf-8"), _SAFE_LOADER)
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{self.config_file}: is not readable YAML ({error})") from None
         if not (
