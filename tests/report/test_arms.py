@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sumcirc.report.arms import Arm, make_arms, nearest, of_few_runs, twins, unlike
+from sumcirc.report.arms import Arm, make_arms, nearest, of_few_runs, unlike
 from sumcirc.report.runs import read_runs
 from tests.support.sweeps import config, write_run
 
@@ -137,17 +137,6 @@ def test_few_and_resumed_runs(tmp_path: Path) -> None:
     ]
     assert of_few_runs(two, 2) == ["resumed: its time is that since the last resume"]
     assert of_few_runs(two, 3)[0] == "fewer seeds: 2 of 3"
-
-
-def test_one_training_under_two_names(tmp_path: Path) -> None:
-    same, other, different = arms_of(
-        tmp_path,
-        (config("all"), {"draw": 1}),
-        (config([0, 1, 2, 3, 4, 5]), {"draw": 1}),
-        (config([0]), {"draw": 2}),
-    )
-    (note,) = twins([same, other, different])
-    assert note.startswith("all and layers 0,1,2,3,4,5 are one training under two names")
 
 
 def test_the_nearest_control(tmp_path: Path) -> None:

@@ -188,10 +188,3 @@ def test_runs_that_never_validated(tmp_path: Path) -> None:
     comparison = compared(tmp_path / "s")
     assert comparison.loss is None
     assert comparison.arms[0].reach.runs == 0
-
-
-def test_other_versions_are_noted(sweep: Path) -> None:
-    runs, left_out = read_runs([sweep])
-    runs[0].environment["sumcirc"] = "0.0.9"
-    notes = compare(runs, left_out, Options()).notes
-    assert any("different versions (sumcirc 0.0.9, " in note for note in notes)

@@ -57,6 +57,15 @@ def test_unfinished_runs_are_left_out_with_the_reason(tmp_path: Path) -> None:
     assert "not scored" in found["d"]
 
 
+def test_runs_that_a_sweep_has_not_started(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"all": 0.5}, seeds=(1,))
+    (sweep / "sweep.yaml").write_text("runs:\n  tiny-all-s1: {}\n  tiny-all-s2: {}\n")
+    runs, (absent,) = read_runs([sweep])
+    assert [run.name for run in runs] == ["tiny-all-s1"]
+    assert absent.path.name == "tiny-all-s2"
+    assert absent.reason == "never started; give the sweep's command again"
+
+
 def test_different_items_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", config(), 0.4)
     write_run(tmp_path / "s/b", config(seed=2), 0.4, items="y")

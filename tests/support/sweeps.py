@@ -71,6 +71,7 @@ def write_run(
     noise: float = 0.02,
     draw: int | None = None,
     scored: bool = True,
+    layers: Sequence[int] | None = None,
     **status: Any,
 ) -> RunDirectory:
     """A run directory whose scores lie around `mean`.
@@ -96,6 +97,8 @@ def write_run(
         "seconds": {"train": seconds},
         "systems": {},
     }
+    if layers is not None:
+        summary["adapter"] = {"layers": list(layers)}
     if scored:
         records = [
             {

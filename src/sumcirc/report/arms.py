@@ -240,30 +240,3 @@ def of_few_runs(arm: Arm, seeds: int) -> list[str]:
     if any(run.resumed for run in arm.runs):
         found.append("resumed: its time is that since the last resume")
     return found
-
-
-def twins(arms: Sequence[Arm]) -> list[str]:
-    """Notes on arms that did the same under two names: equal scores in every shared seed."""
-    notes = []
-    for i, arm in enumerate(arms):
-        for other in arms[i + 1 :]:
-            theirs = {run.seeds[0]: run for run in other.runs}
-            shared = [(run, theirs[run.seeds[0]]) for run in arm.runs if run.seeds[0] in theirs]
-            if shared and all(_equal_scores(*pair) for pair in shared):
-                notes.append(
-                    f"{arm.label} and {other.label} are one training under two names: equal losses"
-                    " and equal scores on every document in every shared seed"
-                )
-    return notes
-
-
-def _equal_scores(run: Run, other: Run) -> bool:
-    same_losses = run.losses == other.losses
-    return (
-        same_losses
-        and run.values.keys() == other.values.keys()
-        and all(
-            np.array_equal(values, other.values[name], equal_nan=True)
-            for name, values in run.values.items()
-        )
-    )

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.report.arms import Arm, make_arms, nearest, of_few_runs, twins, unlike
+from sumcirc.report.arms import Arm, make_arms, nearest, of_few_runs, unlike
+from sumcirc.report.notes import chosen_layers, missing_seeds, twins, versions
 from sumcirc.report.runs import MEASURES, UNBOUNDED, LeftOut, Run, baselines
 from sumcirc.statistics import (
     Estimate,
@@ -177,7 +178,7 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) 
         for measure in MEASURES
         for found in _family(name, measure, arms, candidates, options)
     ]
-    notes += [*_missing_seeds(arms), *twins(arms), *_versions(runs)]
+    notes += [*missing_seeds(arms), *twins(arms), *chosen_layers(arms), *versions(runs)]
     notes += [_no_control(name) for name, found in controls.items() if not found]
     first = runs[0]
     return Comparison(
@@ -306,22 +307,3 @@ def _reach(arm: Arm, loss: float | None) -> Reach:
     if not steps:
         return Reach(0, np.nan, np.nan)
     return Reach(len(steps), float(np.mean(steps)), float(np.mean(seconds)))
-
-
-def _missing_seeds(arms: Sequence[Arm]) -> list[str]:
-    seeds = {seed for arm in arms for seed in arm.seeds}
-    return [
-        f"missing: {arm.label} has no finished run of seed {', '.join(absent)}"
-        for arm in arms
-        if (absent := sorted(seeds - set(arm.seeds))) and "/" not in "".join(seeds)
-    ]
-
-
-def _versions(runs: Sequence[Run]) -> list[str]:
-    """Programs that are not of one version in all runs."""
-    found = []
-    for name in ("sumcirc", "commit"):
-        values = sorted({str(run.environment.get(name)) for run in runs})
-        if len(values) > 1:
-            found.append(f"runs were made by different versions ({name} {', '.join(values)})")
-    return found

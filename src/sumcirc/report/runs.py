@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sumcirc.errors import UserError
 from sumcirc.files import read_metrics
 from sumcirc.results import TRAINED, read_summary
-from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_directory import RunDirectory, read_yaml
 
 ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 # columns of documents.parquet that are compared, with their headings; not all data has facts
@@ -60,6 +60,11 @@ class Run:
         return self.path.name
 
     @property
+    def layers(self) -> list[int] | None:
+        """Those that have an adapter; None where the summary does not say."""
+        return self.summary.get("adapter", {}).get("layers")
+
+    @property
     def seeds(self) -> tuple[int, int | None]:
         """What makes it one of several of its arm: the seed, and that of a random selector."""
         selector = self.config.get("selector") or {}
@@ -85,7 +90,12 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     runs: list[Run] = []
-    left_out: list[LeftOut] = []
+    left_out = [
+        LeftOut(folder, "never started; give the sweep's command again")
+        for path in paths
+        for folder in _planned(path)
+        if folder not in folders
+    ]
     for folder in folders:
         found = _read(RunDirectory(folder))
         if isinstance(found, Run):
@@ -115,6 +125,16 @@ def run_folders(path: Path) -> list[Path]:
             f"{path}: holds no run; give a directory that `sumcirc train` printed, or the sweep's"
         )
     return inside
+
+
+def _planned(path: Path) -> list[Path]:
+    """The runs of a sweep that has a record of them (`sweep.yaml`), started or not."""
+    file = path / "sweep.yaml"
+    if not file.exists():
+        return []
+    body = read_yaml(file)
+    names = body.get("runs", {}) if isinstance(body, dict) else {}
+    return [path.resolve() / str(name) for name in names]
 
 
 def _read(directory: RunDirectory) -> Run | str | None:

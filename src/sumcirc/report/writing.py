@@ -76,6 +76,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "arm": arm.label,
         "runs": [str(run.path) for run in arm.runs],
         "seeds": arm.seeds,
+        "layers": [run.layers for run in arm.runs],
         "settings": dict(arm.settings),
         "trainable_parameters": arm.trainable_parameters,
         "learning_rate": arm.learning_rate,
