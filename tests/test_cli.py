@@ -173,7 +173,10 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("sumcirc ", {"train", "evaluate", "circuit", "pairs", "pretrain", "status"}),
+        (
+            "sumcirc ",
+            {"train", "evaluate", "circuit", "pairs", "report", "pretrain", "status"},
+        ),
         ("sumcirc tr", {"train"}),
         ("sumcirc train trainer.max_s", {"trainer.max_steps="}),
         ("sumcirc train model=gpt2-", {"model=gpt2-medium", "model=gpt2-large", "model=gpt2-xl"}),
@@ -252,6 +255,9 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("pretrain",), ["out is not set", "out=VALUE"]),
         (("evaluate", "checkpoint=a", "model=gpt2"), ["checkpoint=a", "model="]),
         (("evaluate", "checkpoint=a", "experiment=demo"), ["checkpoint=a", "experiment="]),
+        (("report",), ["name a run or a sweep", "sumcirc report runs/SWEEP"]),
+        (("report", "nowhere"), ["nowhere", "no such directory"]),
+        (("report", "nowhere", "metric=bleu"), ["metric=bleu", "rougeLsum"]),
     ],
 )
 def test_a_mistake_is_one_line(refused: Main, arguments: tuple[str, ...], parts: list[str]) -> None:

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "training": {"data", "modeling", "callbacks", "tracking"},
     "results": {"data", "summaries", "figures", "tracking"},
-    "report": {"figures", "tracking"},
+    "report": {"figures", "tracking", "results", "summaries"},
     "jobs": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "callbacks"),
         *("tracking", "figures", "training", "results", "report"),
@@ -200,6 +200,7 @@ def test_help_imports_next_to_nothing() -> None:
         ["train", "--help"],
         ["evaluate", "--cfg", "job", "--resolve"],
         ["pretrain", "--cfg", "job"],
+        ["report", "--cfg", "job"],
         ["--shell-completion", "install=bash"],
     ],
 )

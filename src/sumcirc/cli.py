@@ -30,6 +30,7 @@ VERBS = {
     "evaluate": "score the summaries of any model beside lead, random and oracle",
     "circuit": "find the edges that carry the summary in any model, and judge them",
     "pairs": "write clean and corrupted documents, aligned token by token",
+    "report": "compare the runs of a sweep: arms against controls, over seeds",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
 
@@ -50,6 +51,7 @@ usage: sumcirc VERB [overrides]
   sumcirc circuit checkpoint=RUN_DIR
   sumcirc pairs data=cnn_dailymail out=pairs.jsonl
   sumcirc status SWEEP_DIR
+  sumcirc report SWEEP
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,
@@ -129,7 +131,7 @@ def launch(verb: str, arguments: list[str]) -> None:
     for config in configs:
         if given.makes_runs and config.run.name in done:
             continue
-        if given.makes_runs:
+        if verb in command.LOGGING_VERBS:
             check_login(config.logger)
         job.check(config)
     application = Application(given)

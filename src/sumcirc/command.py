@@ -37,6 +37,8 @@ RUN_VERBS = {"train", "evaluate", "circuit"}  # those that make a run directory
 
 # those that read a model beside them, and what of a run's settings they take over
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
+LOGGING_VERBS = {*RUN_VERBS, "report"}
+PATH_VERBS = {"report"}  # those whose words without `=` are paths
 
 # settings that always hold one path, whatever characters it has; `~` is expanded
 PATHS = {"resume", "checkpoint", "pairs", "out", "runs_dir", "cache_dir"}
@@ -102,6 +104,8 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
     flags = list(arguments)
     for override in options.overrides:
         flags.remove(override)
+    if verb in PATH_VERBS:
+        options.overrides = _paths_as_override(options.overrides)
     command = Command(verb, options, flags, list(options.overrides))
     if options.shell_completion or options.hydra_help:
         return command
@@ -202,6 +206,14 @@ def _jobs(command: Command) -> list[list[str]]:
         elif not item.is_sweep_override():
             choices[key] = [str(item.input_line)]
     return [list(job) for job in itertools.product(*choices.values())]
+
+
+def _paths_as_override(words: Sequence[str]) -> list[str]:
+    """Words that are paths (they exist, or hold no `=`) as the setting `paths`."""
+    paths = [word for word in words if "=" not in word or os.path.exists(word)]
+    others = [word for word in words if word not in paths]
+    listed = ",".join(_in_quotes(path) for path in paths)
+    return [*others, f"paths=[{listed}]"] if paths else others
 
 
 def _complete(command: Command, overrides: list[str]) -> list[str]:

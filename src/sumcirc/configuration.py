@@ -45,6 +45,7 @@ def register() -> None:
         ("circuit_schema", schema.CircuitConfig),
         ("pairs_schema", schema.PairsConfig),
         ("pretrain_schema", schema.PretrainConfig),
+        ("report_schema", schema.ReportConfig),
     ):
         store.store(name=name, node=node)
 

@@ -35,6 +35,7 @@ from sumcirc.schema.learning import (
     Schedule,
     TrainerConfig,
 )
+from sumcirc.schema.report import ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.watching import (
     TAG_LENGTH,
@@ -78,6 +79,7 @@ __all__ = [
     "ProbeRows",
     "ProbeScheduleConfig",
     "ProbesConfig",
+    "ReportConfig",
     "Retry",
     "Rule",
     "RunConfig",

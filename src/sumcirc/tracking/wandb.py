@@ -22,6 +22,7 @@ from sumcirc.tracking.run_directory import RunDirectory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import wandb
     from pytorch_lightning.loggers import WandbLogger
 
 # how a curve becomes the run's one number; also what a sweep's table sorts by
@@ -79,7 +80,7 @@ def check_login(config: LoggerConfig) -> None:
 
 
 @contextmanager
-def wandb_run(
+def started(
     config: LoggerConfig,
     folder: Path,
     *,
@@ -89,7 +90,7 @@ def wandb_run(
     tags: Sequence[str],
     settings: Mapping[str, Any],
     run_id: str,
-) -> Iterator[WandbLogger | None]:
+) -> Iterator[wandb.Run | None]:
     """One W&B run, finished in every case; None with `logger=none`.
 
     Args:
@@ -106,7 +107,6 @@ def wandb_run(
     check_login(config)
     online = is_online(config)
     import wandb
-    from pytorch_lightning.loggers import WandbLogger
 
     # several runs in one process stay several; a killed run keeps all but its last half second
     behaviour = wandb.Settings(
@@ -135,14 +135,26 @@ def wandb_run(
         ) from error
     exit_code = 1
     try:
+        yield run
+        exit_code = 0
+    finally:
+        run.finish(exit_code=exit_code)
+
+
+@contextmanager
+def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[WandbLogger | None]:
+    """`started` as Lightning's logger, whose values are drawn over optimizer steps."""
+    with started(config, folder, **described) as run:
+        if run is None:
+            yield None
+            return
+        from pytorch_lightning.loggers import WandbLogger
+
         run.define_metric("trainer/global_step", hidden=True)
         run.define_metric("*", step_metric="trainer/global_step")
         for metric, kind in SUMMARIES.items():
             run.define_metric(metric, step_metric="trainer/global_step", summary=kind)
         yield WandbLogger(experiment=run)
-        exit_code = 0
-    finally:
-        run.finish(exit_code=exit_code)
 
 
 def log_results(
@@ -183,13 +195,29 @@ def log_table(
 
 def log_figures(logger: WandbLogger, folder: Path) -> None:
     """Log every PNG of a folder as the image `figures/NAME`."""
-    import wandb
-
-    images = {
-        f"figures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))
-    }
+    images = _images(folder)
     if images:
         logger.experiment.log(images)
+
+
+def log_comparison(
+    run: wandb.Run, tables: Mapping[str, Sequence[Mapping[str, Any]]], figures: Path
+) -> None:
+    """Log tables by name, each of rows of equal keys, and every PNG of a folder."""
+    import wandb
+
+    values: dict[str, Any] = _images(figures)
+    for name, rows in tables.items():
+        if rows:
+            data: list[Any] = [list(row.values()) for row in rows]
+            values[name] = wandb.Table(list(rows[0]), data, allow_mixed_types=True)
+    run.log(values)
+
+
+def _images(folder: Path) -> dict[str, Any]:
+    import wandb
+
+    return {f"figures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))}
 
 
 def log_circuit(

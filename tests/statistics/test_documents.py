@@ -9,12 +9,12 @@ from subprocess import run
 import numpy as np
 import pytest
 
-from sumcirc import statistics
 from sumcirc.statistics import (
     Interval,
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_means,
+    documents,
     share_below_zero,
     significantly_different,
 )
@@ -36,7 +36,7 @@ def naive_means(values: np.ndarray, resamples: int, seed: int) -> np.ndarray:
 def test_equals_a_naive_loop_whatever_the_chunk(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "_CHUNK", chunk)
+    monkeypatch.setattr(documents, "_CHUNK", chunk)
     values = np.random.default_rng(5).exponential(size=33)
     means = naive_means(values, resamples=200, seed=7)
     low, high = np.quantile(means, [0.05, 0.95])
@@ -127,7 +127,7 @@ def test_every_row_is_what_bootstrap_mean_says_of_its_defined_values(
     expected = [
         bootstrap_mean(row[~np.isnan(row)], 60, 0.8, seed=3) for row in values.reshape(20, 11)
     ]
-    monkeypatch.setattr(statistics, "_CHUNK", chunk)
+    monkeypatch.setattr(documents, "_CHUNK", chunk)
     mean, low, high = bootstrap_means(values, 60, 0.8, seed=3)
     assert mean.shape == low.shape == high.shape == (4, 5)
     for found, name in ((mean, "mean"), (low, "low"), (high, "high")):
@@ -160,7 +160,7 @@ def test_rows_without_spread_or_values_have_no_interval() -> None:
 def test_share_is_counted_anew_in_every_resample(
     chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "_CHUNK", chunk)
+    monkeypatch.setattr(documents, "_CHUNK", chunk)
     rng = np.random.default_rng(10)
     differences = rng.normal(-0.1, 0.4, size=(3, 4, 9))
     differences[0, 0, :7] = NAN

@@ -48,7 +48,7 @@ def bootstrap_mean(
     Raises ValueError for no values, values that aren't finite, less than 1 of `resamples` and a
     `confidence` outside (0, 1).
     """
-    _check(resamples, confidence)
+    check_settings(resamples, confidence)
     sample = np.asarray(values, dtype=np.float64)
     if sample.ndim != 1 or sample.size == 0:
         raise ValueError(f"expected a non-empty list of values, got shape {sample.shape}")
@@ -59,7 +59,7 @@ def bootstrap_mean(
     means = np.empty(resamples)
     for part, chosen in _draws(size, resamples, seed, _CHUNK // size):
         means[part] = sample[chosen].mean(axis=1)
-    low, high = np.quantile(means, _tails(confidence))
+    low, high = np.quantile(means, tails(confidence))
     return Interval(float(sample.mean()), float(low), float(high), size)
 
 
@@ -102,7 +102,7 @@ def bootstrap_means(
     Raises:
         ValueError: `values` has no axis, or a setting is out of range as in `bootstrap_mean`.
     """
-    _check(resamples, confidence)
+    check_settings(resamples, confidence)
     rows, shape = _as_rows(values)
     means, low, high = np.full((3, len(rows)), np.nan)
     # B means of a row are held at once, so rows are taken some at a time
@@ -117,7 +117,7 @@ def bootstrap_means(
         for first in range(0, len(members), block):
             part = slice(first, first + block)
             low[members[part]], high[members[part]] = np.quantile(
-                _resampled_means(kept[part], resamples, seed), _tails(confidence), axis=0
+                _resampled_means(kept[part], resamples, seed), tails(confidence), axis=0
             )
     return means.reshape(shape), low.reshape(shape), high.reshape(shape)
 
@@ -145,7 +145,7 @@ def share_below_zero(
     Raises:
         ValueError: `differences` has no axis, or a setting is out of range as in `bootstrap_mean`.
     """
-    _check(resamples, confidence)
+    check_settings(resamples, confidence)
     rows, _ = _as_rows(differences)
     defined = ~np.isnan(rows)
     rows = rows[np.ix_(defined.any(axis=1), defined.any(axis=0))]
@@ -168,7 +168,7 @@ def share_below_zero(
         # a row of which no defined document was drawn has no mean in that resample
         counted = fell.shape[1] if defined.all() else (weights @ present.T > 0).sum(axis=1)
         shares[part] = fell.sum(axis=1) / counted
-    low, high = np.quantile(shares, _tails(confidence))
+    low, high = np.quantile(shares, tails(confidence))
     return Interval(share, float(low), float(high), size)
 
 
@@ -220,14 +220,16 @@ def significantly_different(
     return found.reshape(shape)
 
 
-def _check(resamples: int, confidence: float) -> None:
+def check_settings(resamples: int, confidence: float) -> None:
+    """Raise ValueError for less than 1 of `resamples` and a `confidence` outside (0, 1)."""
     if resamples < 1:
         raise ValueError(f"resamples={resamples}: must be at least 1")
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence={confidence}: must lie between 0 and 1")
 
 
-def _tails(confidence: float) -> list[float]:
+def tails(confidence: float) -> list[float]:
+    """The quantiles at which an interval begins and ends."""
     tail = (1.0 - confidence) / 2.0
     return [tail, 1.0 - tail]
 

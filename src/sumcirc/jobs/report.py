@@ -1,0 +1,126 @@
+"""`sumcirc report SWEEP`: the runs of a sweep compared, arm by arm, against controls.
+
+Reads the runs' files alone and imports no torch. The tables are printed; CSV, JSON, Markdown and
+figures go to the sweep's comparison/, and a table to W&B.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sumcirc.errors import UserError
+from sumcirc.schema import ReportConfig
+
+if TYPE_CHECKING:
+    from sumcirc.report.comparison import Comparison
+
+
+def check(config: ReportConfig) -> None:
+    """Refuse what holds no runs, and a folder that can't be written.
+
+    Raises:
+        UserError: one line that names the path and the remedy.
+    """
+    from sumcirc.report.runs import run_folders
+
+    if not config.paths:
+        raise UserError("name a run or a sweep: sumcirc report runs/SWEEP")
+    for path in config.paths:
+        run_folders(Path(path))
+    out = _folder(config)
+    standing = next(folder for folder in (out, *out.parents) if folder.exists())
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        raise UserError(f"can't write {out}: choose another folder with out=FOLDER")
+
+
+def run(config: ReportConfig, folder: Path) -> None:
+    """Compare, print and write; `folder` is not used: the files go beside the runs."""
+    from sumcirc.report.comparison import Options, compare
+    from sumcirc.report.pictures import draw
+    from sumcirc.report.runs import read_runs
+    from sumcirc.report.terminal import print_comparison
+    from sumcirc.report.writing import write_comparison
+
+    runs, left_out = read_runs([Path(path) for path in config.paths])
+    options = Options(
+        metric=config.metric if config.metric == "facts" else f"{config.metric}_f1",
+        against=tuple(config.against),
+        loss=config.loss,
+        confidence=config.confidence,
+        resamples=config.bootstrap,
+    )
+    comparison = compare(runs, left_out, options)
+    out = _folder(config)
+    figures = draw(comparison, out / "figures")
+    write_comparison(comparison, out, command(config), figures)
+    print_comparison(comparison)
+    _log(config, comparison, out)
+    print(f"tables and figures: {out}")
+
+
+def command(config: ReportConfig) -> str:
+    """The command that makes this comparison again."""
+    defaults = ReportConfig()
+    words = ["sumcirc", "report", *map(shlex.quote, config.paths)]
+    if config.metric != defaults.metric:
+        words.append(f"metric={config.metric}")
+    if config.against != defaults.against:
+        words.append(shlex.quote(f"against=[{','.join(map(_quoted, config.against))}]"))
+    for name in ("loss", "confidence", "bootstrap"):
+        if getattr(config, name) != getattr(defaults, name):
+            words.append(f"{name}={getattr(config, name)}")
+    return " ".join(words)
+
+
+def _quoted(label: str) -> str:
+    return label if label.isidentifier() else f'"{label}"'
+
+
+def _folder(config: ReportConfig) -> Path:
+    """Where the files go.
+
+    Raises:
+        UserError: the runs are of several sweeps, and `out` doesn't say which folder it is.
+    """
+    if config.out is not None:
+        return Path(config.out)
+    sweeps = _sweeps(config)
+    if len(sweeps) > 1:
+        names = ", ".join(str(path) for path in sweeps)
+        raise UserError(f"the runs are of {len(sweeps)} sweeps ({names}): add out=FOLDER")
+    return sweeps[0] / "comparison"
+
+
+def _sweeps(config: ReportConfig) -> list[Path]:
+    from sumcirc.report.runs import run_folders
+
+    runs = [run for path in config.paths for run in run_folders(Path(path))]
+    return list(dict.fromkeys(run.parent for run in runs))
+
+
+def _log(config: ReportConfig, comparison: Comparison, out: Path) -> None:
+    """The tables and figures as one W&B run in the sweep's group."""
+    from sumcirc.files import plain_numbers
+    from sumcirc.report.writing import arm_rows, difference_rows
+    from sumcirc.tracking.session import plain
+    from sumcirc.tracking.wandb import log_comparison, started
+
+    sweep = _sweeps(config)[0].name
+    identity = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:8]
+    with started(
+        config.logger,
+        out,
+        name=f"comparison-{sweep}",
+        group=sweep,
+        job_type="comparison",
+        tags=["comparison"],
+        settings=plain(config),
+        run_id=identity,
+    ) as run:
+        if run is not None:
+            rows = {"arms": arm_rows(comparison), "differences": difference_rows(comparison)}
+            log_comparison(run, plain_numbers(rows), out / "figures")

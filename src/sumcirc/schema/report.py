@@ -1,0 +1,47 @@
+"""What `sumcirc report` takes: conf/report.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from omegaconf import MISSING
+
+from sumcirc.schema.require import require
+from sumcirc.schema.watching import LoggerConfig
+
+METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "facts")
+
+
+@dataclass
+class ReportConfig:
+    """Arms of a sweep against controls."""
+
+    paths: list[str] = field(default_factory=list)  # runs and sweeps: the words without `=`
+    out: Optional[str] = None  # folder; null: comparison/ in the sweep's
+    metric: str = "rougeLsum"  # of which claims are made: of METRICS, by F1
+    # controls: `random` (the random selector), `all` (LoRA on all layers), or an arm's label
+    against: list[str] = field(default_factory=lambda: ["random", "all"])
+    loss: Optional[float] = None  # validation loss to reach; null: the lowest that all runs reach
+    confidence: float = 0.95
+    bootstrap: int = 1000  # resamples behind the bootstrap intervals in the files
+    logger: LoggerConfig = MISSING
+
+    def __post_init__(self) -> None:
+        require(
+            self.metric in METRICS,
+            f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",
+        )
+        require(
+            bool(self.against) and len(set(self.against)) == len(self.against),
+            f"against={self.against}: name one control or more, each once",
+        )
+        require(
+            self.loss is None or self.loss > 0,
+            f"loss={self.loss}: must be positive (nats per summary token), or null",
+        )
+        require(
+            0 < self.confidence < 1,
+            f"confidence={self.confidence}: must lie between 0 and 1",
+        )
+        require(self.bootstrap >= 100, f"bootstrap={self.bootstrap}: must be 100 or more")

@@ -1,0 +1,33 @@
+"""Uncertainty over documents, over seeds crossed with documents, and over many tests at once."""
+
+from sumcirc.statistics.crossed import (
+    Estimate,
+    crossed_bootstrap,
+    crossed_bootstrap_difference,
+    crossed_difference,
+    crossed_mean,
+    holm,
+)
+from sumcirc.statistics.documents import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_means,
+    share_below_zero,
+    significantly_different,
+)
+
+__all__ = [
+    "Estimate",
+    "Interval",
+    "bootstrap_difference",
+    "bootstrap_mean",
+    "bootstrap_means",
+    "crossed_bootstrap",
+    "crossed_bootstrap_difference",
+    "crossed_difference",
+    "crossed_mean",
+    "holm",
+    "share_below_zero",
+    "significantly_different",
+]

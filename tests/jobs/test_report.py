@@ -1,0 +1,177 @@
+"""`sumcirc report`: words that are paths, where files go, what is refused, what is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sumcirc import command, configuration
+from sumcirc.errors import UserError
+from sumcirc.jobs import report
+from tests.support.sweeps import config, write_run, write_sweep
+
+
+def composed(*words: str) -> Any:
+    configuration.register()
+    (found,) = command.compose(command.read("report", words))
+    return found
+
+
+def sumcirc(
+    *words: str, cwd: Path, after: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, then a line of Python."""
+    code = f"from sumcirc.cli import main; main(['report', *{words!r}]); {after}"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+    )
+
+
+def test_words_without_equals_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = "a,b-max_steps=5 'x'"
+    Path(odd).mkdir()
+    found = composed("runs/s", "loss=2.5", odd, "metric=rouge2")
+    assert found.paths == ["runs/s", odd]
+    assert (found.loss, found.metric) == (2.5, "rouge2")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("metric=bleu",), "metric=bleu: unknown; choose from rouge1"),
+        (("against=[]",), "against=[]"),
+        (("loss=-1",), "loss=-1"),
+        (("confidence=2",), "confidence=2"),
+        (("bootstrap=3",), "bootstrap=3"),
+        (("seed=1",), "seed"),
+    ],
+)
+def test_settings_that_are_refused(words: tuple[str, ...], part: str) -> None:
+    with pytest.raises(UserError) as refused:
+        composed("runs/s", *words)
+    assert part in str(refused.value)
+
+
+def test_nothing_named() -> None:
+    with pytest.raises(UserError, match="name a run or a sweep: sumcirc report runs/SWEEP"):
+        report.check(composed())
+
+
+def test_files_go_into_the_sweep(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6}, noise=0.01)
+    done = sumcirc(str(sweep), "logger=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "layers 0 differs from random: higher" in " ".join(done.stdout.split())
+    names = {path.name for path in (sweep / "comparison").iterdir()}
+    assert names == {
+        *("arms.csv", "differences.csv", "comparison.json", "comparison.md", "figures"),
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"s"}
+    found = json.loads((sweep / "comparison/comparison.json").read_text())
+    assert found["command"] == f"sumcirc report {sweep}"
+    # the comparison is no run, and made again it is the same
+    before = (sweep / "comparison/comparison.json").read_bytes()
+    assert sumcirc(str(sweep), "logger=none", cwd=tmp_path).returncode == 0
+    assert (sweep / "comparison/comparison.json").read_bytes() == before
+
+
+def test_shards_of_a_sweep_from_two_folders(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", {"random": 0.4, (0,): 0.5}, seeds=(1, 2))
+    write_sweep(tmp_path / "b", {"random": 0.4, (0,): 0.5}, seeds=(3,))
+    refused = sumcirc("a", "b", "logger=none", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("sumcirc: the runs are of 2 sweeps")
+    assert refused.stderr.endswith("add out=FOLDER\n")
+    done = sumcirc("a", "b", "out=both", "logger=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "both/comparison.json").read_text())
+    assert [arm["seeds"] for arm in found["arms"]] == [["1", "2", "3"]] * 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
+    sweep.chmod(0o500)
+    with pytest.raises(UserError, match="out=FOLDER"):
+        report.check(composed(str(sweep)))
+    sweep.chmod(0o700)
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
+    (sweep / "comparison").write_text("")
+    with pytest.raises(UserError, match=r"can't write .*comparison: choose another .*out=FOLDER"):
+        report.check(composed(str(sweep)))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("nowhere",), "nowhere: no such directory"),
+        (("s", "against=[circuit]"), "against=circuit: no such arm; choose from random, all"),
+        (("s/mixed",), "no such directory"),
+        (("mixed",), "were scored on different items"),
+    ],
+)
+def test_a_mistake_is_one_line(words: tuple[str, ...], part: str, tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
+    write_run(tmp_path / "mixed/a", config(), 0.4)
+    write_run(tmp_path / "mixed/b", config(seed=2), 0.4, items="y")
+    done = sumcirc(*words, "logger=none", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("sumcirc: ")
+    assert done.stderr.count("\n") == 1
+    assert part in done.stderr
+
+
+def test_the_command_can_be_given_again(tmp_path: Path) -> None:
+    import shlex
+
+    write_run(tmp_path / "s t/a", config(), 0.4)
+    words = (str(tmp_path / "s t"), 'against=["layers 0,1",all]', "loss=2.5", "metric=rouge1")
+    first = composed(*words)
+    again = composed(*shlex.split(report.command(first))[2:])
+    assert again == first
+
+
+def test_no_torch_is_imported_and_the_tables_reach_wandb(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6})
+    home = {f"WANDB_{name}_DIR": str(tmp_path / "home") for name in ("DATA", "CACHE", "CONFIG")}
+    done = sumcirc(
+        "s",
+        cwd=tmp_path,
+        after="import sys; assert not {'torch', 'transformers', 'peft'} & set(sys.modules)",
+        WANDB_MODE="offline",
+        **home,
+    )
+    assert done.returncode == 0, done.stderr
+    (file,) = (sweep / "comparison/wandb").glob("offline-run-*/*.wandb")
+    inspected = subprocess.run(
+        [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(file)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **home},
+        check=True,
+    )
+    records = [json.loads(line) for line in inspected.stdout.splitlines()]
+    shown = json.dumps(records)
+    assert '"comparison-s"' in shown
+    assert '"job_type": "comparison"' in shown or '"jobType": "comparison"' in shown
+    for name in ("arms", "differences", "figures/parameters"):
+        assert name in shown
+    tables = list((sweep / "comparison/wandb").glob("offline-run-*/files/media/table/*.json"))
+    columns = {table.name.split("_")[0]: json.loads(table.read_text()) for table in tables}
+    assert [row[0] for row in columns["arms"]["data"]] == ["layers 0", "random"]
+    assert len(columns["differences"]["data"]) == 11
