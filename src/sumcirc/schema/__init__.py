@@ -23,9 +23,11 @@ from sumcirc.schema.jobs import (
     TrainConfig,
 )
 from sumcirc.schema.learning import (
+    AUTO,
     MODULES,
     Adaptation,
     AdaptationConfig,
+    Granularity,
     ModelConfig,
     OptimizerConfig,
     Precision,
@@ -46,6 +48,7 @@ from sumcirc.schema.watching import (
 )
 
 __all__ = [
+    "AUTO",
     "MODULES",
     "SIZES",
     "TAG_LENGTH",
@@ -62,6 +65,7 @@ __all__ = [
     "EvaluateConfig",
     "EvaluationConfig",
     "GenerationConfig",
+    "Granularity",
     "JobConfig",
     "LoggerConfig",
     "LoggerKind",
