@@ -26,6 +26,7 @@ VERBS = {
     "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
     "evaluate": "score the summaries of any model beside lead, random and oracle",
     "circuit": "find the edges that carry the summary in any model, and judge them",
+    "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
 
@@ -39,6 +40,7 @@ usage: sumcirc VERB [overrides]
   sumcirc train resume=RUN_DIR
   sumcirc evaluate checkpoint=RUN_DIR
   sumcirc circuit checkpoint=RUN_DIR
+  sumcirc select selector=circuit adaptation.budget=294912
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CONF = Path(__file__).resolve().parent / "conf"
-RUN_VERBS = {"train", "evaluate", "circuit"}  # those that make a run directory
+RUN_VERBS = {"train", "evaluate", "circuit", "select"}  # those that make a run directory
 
 # settings that always hold one path, whatever characters it has; `~` is expanded
-PATHS = {"resume", "checkpoint", "out", "runs_dir", "cache_dir"}
+PATHS = {"resume", "checkpoint", "selector.after", "out", "runs_dir", "cache_dir"}
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 # options that would take a configuration from elsewhere than conf/VERB.yaml and the schema

@@ -33,6 +33,12 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver(
+        "by_selector", lambda found: "all" if found is None else schema.AUTO, replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "unless", lambda other, value: value if other is None else None, replace=True
+    )
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
     store = ConfigStore.instance()
@@ -40,6 +46,7 @@ def register() -> None:
         ("train_schema", schema.TrainConfig),
         ("evaluate_schema", schema.EvaluateConfig),
         ("circuit_schema", schema.CircuitConfig),
+        ("select_schema", schema.SelectConfig),
         ("pretrain_schema", schema.PretrainConfig),
     ):
         store.store(name=name, node=node)
@@ -54,13 +61,13 @@ def run_name(*, _root_: Any) -> str:
     if adaptation is not None:
         parts.append(adaptation.kind.value)
         if adaptation.kind is schema.Adaptation.lora:
-            layers = adaptation.layers
-            parts.append(layers if isinstance(layers, str) else ",".join(map(str, layers)))
+            parts.append(_layers_name(adaptation.layers, OmegaConf.select(config, "selector")))
             if list(adaptation.modules) != list(schema.MODULES):
                 parts.append("+".join(adaptation.modules))
             size = adaptation.rank
             parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
             known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
+            known |= {"selector", *(f"selector.{key}" for key in ("count", "layers", "preset"))}
     choices = _choices(config)
     for key in config.run.varied:
         if key not in known:
@@ -68,6 +75,17 @@ def run_name(*, _root_: Any) -> str:
             parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
     parts.append(f"s{config.seed}")
     return "-".join(_as_file_name(str(part)) for part in parts)
+
+
+def _layers_name(layers: Any, selector: Any) -> str:
+    """The layers, or what chooses them: `2,3,5`, `all`, `circuit`, `random3`, `fixed-1,4`."""
+    if layers != schema.AUTO or selector.name is None:
+        return layers if isinstance(layers, str) else ",".join(map(str, layers))
+    if selector.preset is not None:
+        return selector.preset.value
+    if selector.layers is not None:
+        return f"{selector.name.value}-{','.join(map(str, selector.layers))}"
+    return f"{selector.name.value}{selector.count or ''}"
 
 
 def typed(config: DictConfig) -> Any:

@@ -27,7 +27,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
 from sumcirc.hub import one_line
-from sumcirc.modeling.anatomy import anatomy
+from sumcirc.modeling.anatomy import Anatomy, anatomy
 from sumcirc.modeling.budget import solve_ranks
 from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
 
@@ -99,12 +99,8 @@ def resolve_targets(
     if chosen is None:
         chosen = _named_targets(config, model_config.num_hidden_layers)
     model = skeleton(model_config)
-    linears = {
-        name: model.get_submodule(name)
-        for layer, module in chosen
-        for name in names_of.linears(layer, module)
-    }
-    costs = {name: sum(one.get_parameter("weight").shape) for name, one in linears.items()}
+    linears = _linears(model, names_of, chosen)
+    costs = _costs(linears)
     if config.rank is not None:
         ranks = dict.fromkeys(costs, config.rank)
     else:
@@ -124,6 +120,22 @@ def resolve_targets(
         sum(parameter.numel() for parameter in model.parameters()),
         any(isinstance(linear, Conv1D) for linear in linears.values()),
     )
+
+
+def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> dict[str, int]:
+    """Parameters of a rank-1 adapter on each linear of the targets, by its name."""
+    return _costs(_linears(skeleton(model_config), anatomy(model_config), targets))
+
+
+def _linears(
+    model: PreTrainedModel, names_of: Anatomy, targets: Sequence[Target]
+) -> dict[str, nn.Module]:
+    names = [name for layer, module in targets for name in names_of.linears(layer, module)]
+    return {name: model.get_submodule(name) for name in names}
+
+
+def _costs(linears: dict[str, nn.Module]) -> dict[str, int]:
+    return {name: sum(one.get_parameter("weight").shape) for name, one in linears.items()}
 
 
 def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:

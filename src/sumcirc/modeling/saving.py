@@ -14,6 +14,7 @@ from sumcirc import __version__
 from sumcirc.files import write_folder
 from sumcirc.modeling.anatomy import anatomy
 from sumcirc.modeling.loading import resolve_model_path
+from sumcirc.modeling.parts import base_model
 from sumcirc.schema import TrainConfig
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -81,7 +82,7 @@ def save_trained(
         # where the base really is, so that PEFT finds it; `tiny` is a name that only sumcirc knows
         lora: Any = model.peft_config["default"]
         lora.base_model_name_or_path = base
-        what = described(lora, model.base_model.config)
+        what = described(lora, base_model(model).config)
     card = CARD.format(
         library="peft" if is_adapter else "transformers",
         base=config.model.path,

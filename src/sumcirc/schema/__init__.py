@@ -19,6 +19,7 @@ from sumcirc.schema.jobs import (
     JobConfig,
     PretrainConfig,
     RunConfig,
+    SelectConfig,
     SweepConfig,
     TrainConfig,
 )
@@ -35,6 +36,7 @@ from sumcirc.schema.learning import (
     TrainerConfig,
 )
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
+from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
 from sumcirc.schema.watching import (
     TAG_LENGTH,
     WATCHERS,
@@ -73,6 +75,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "Precision",
+    "Preset",
     "PretrainConfig",
     "ProbeRows",
     "ProbeScheduleConfig",
@@ -80,6 +83,9 @@ __all__ = [
     "Rule",
     "RunConfig",
     "Schedule",
+    "SelectConfig",
+    "SelectorConfig",
+    "SelectorName",
     "SizesConfig",
     "Source",
     "SweepConfig",

@@ -1,4 +1,4 @@
-"""What every verb takes: conf/train.yaml, evaluate.yaml, circuit.yaml, pretrain.yaml."""
+"""What every verb takes: conf/train.yaml, evaluate, circuit, select, pretrain."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sumcirc.schema.data import DataConfig, EncodingConfig
 from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.require import require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
+from sumcirc.schema.selecting import SelectorConfig
 from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
 
@@ -56,6 +57,7 @@ class TrainConfig(JobConfig):
     """conf/train.yaml: `sumcirc train`."""
 
     adaptation: AdaptationConfig = MISSING
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     callbacks: CallbacksConfig = MISSING
     resume: Optional[str] = None  # a run directory to continue; takes its configuration
@@ -74,6 +76,14 @@ class CircuitConfig(JobConfig):
 
     circuit: CircuitOptions = field(default_factory=CircuitOptions)
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
+
+
+@dataclass
+class SelectConfig(JobConfig):
+    """conf/select.yaml: `sumcirc select`."""
+
+    adaptation: AdaptationConfig = MISSING
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
 
 
 @dataclass
