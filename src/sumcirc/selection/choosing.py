@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from transformers import PretrainedConfig
 
 from sumcirc.errors import UserError
@@ -238,7 +239,10 @@ def _kept_scores(evidence: Evidence, selector: Selector) -> Scores:
     file = evidence.cache / "selection" / f"{key}.json"
     with locked(file):
         if not file.exists():
-            selector.score(evidence).save(file)
+            device = evidence.model.device
+            # a job that finds the scores draws nothing, and has to train alike
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                selector.score(evidence).save(file)
         else:
             log.info("selector=%s: scores read from %s", _name(config).value, file)
     return Scores.read(file)

@@ -18,4 +18,6 @@ def score(evidence: Evidence) -> Scores:
     """Score layers by how far CKA falls across them."""
     cka = evidence.tuned_record("drift").values["residual/cka"].astype(np.float64)
     values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
-    return Scores(values, "the tuned stream departs from the base's here", "CKA", "documents")
+    return Scores(
+        values, "the tuned stream departs from the base's here", "fall of CKA", "documents"
+    )

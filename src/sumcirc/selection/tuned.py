@@ -89,37 +89,37 @@ def _rate(config: Config) -> float:
 
 
 def _train(config: Config, device: torch.device, data: SummarizationData) -> PeftModel:
-    """An adapter after the probe run, on a model of its own: the live one stays untouched."""
+    """An adapter after the probe run, on a model of its own: the live one stays untouched.
+
+    It seeds torch's generator, so it is to be run where that does not matter.
+    """
     steps = config.selector.probe_steps
     lora = AdaptationConfig(kind=Adaptation.lora, rank=RANK)
-    devices = [device] if device.type == "cuda" else []
-    # a job that finds the adapter in the cache draws nothing, and must train alike
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(config.data.seed)
-        model = adapt(load_model(config.model).to(device), lora)  # type: ignore[arg-type]
-        assert isinstance(model, PeftModel)
-        parts = Parts(model)
-        trained = [one for one in model.parameters() if one.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
-        schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
-        pairs = data.encoded["train"].pairs
-        batches = TrainingStream(pairs, config.trainer.batch_size, steps, config.data.seed)
-        model.train()
-        with counted("probe run", steps) as advance:
-            for batch in batches:
-                loss = summary_loss(parts.backbone, parts.unembedding, batch.to(device))
-                if not math.isfinite(loss.item()):
-                    raise UserError(
-                        f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"
-                        f" lower model.lora_learning_rate_scale (the rate is {_rate(config):g}),"
-                        " or give selector.after=RUN_DIR"
-                    )
-                optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(trained, CLIP)
-                optimizer.step()
-                schedule.step()
-                advance(1)
+    torch.manual_seed(config.data.seed)
+    model = adapt(load_model(config.model).to(device), lora)  # type: ignore[arg-type]
+    assert isinstance(model, PeftModel)
+    parts = Parts(model)
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
+    schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
+    pairs = data.encoded["train"].pairs
+    batches = TrainingStream(pairs, config.trainer.batch_size, steps, config.data.seed)
+    model.train()
+    with counted("probe run", steps) as advance:
+        for batch in batches:
+            loss = summary_loss(parts.backbone, parts.unembedding, batch.to(device))
+            if not math.isfinite(loss.item()):
+                raise UserError(
+                    f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"
+                    f" lower model.lora_learning_rate_scale (the rate is {_rate(config):g}),"
+                    " or give selector.after=RUN_DIR"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, CLIP)
+            optimizer.step()
+            schedule.step()
+            advance(1)
     return model.eval()
 
 
