@@ -160,7 +160,7 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
 @pytest.mark.parametrize(
     ("line", "choices"),
     [
-        ("sumcirc ", {"train", "evaluate", "circuit", "pretrain"}),
+        ("sumcirc ", {"train", "evaluate", "circuit", "select", "pretrain"}),
         ("sumcirc tr", {"train"}),
         ("sumcirc train trainer.max_s", {"trainer.max_steps="}),
         ("sumcirc train model=gpt2-", {"model=gpt2-medium", "model=gpt2-large", "model=gpt2-xl"}),

@@ -50,7 +50,7 @@ def check(config: SelectConfig) -> None:
     from sumcirc.training import check_accelerator
 
     if config.selector.name is None:
-        raise UserError("selector=null: there is nothing to do; give selector=NAME")
+        raise UserError("selector: there is none, so nothing to do; give selector=NAME")
     check_accelerator(config.trainer)
     check_files(config.data, SPLITS[:2])
     check_model(config.model)
@@ -166,13 +166,13 @@ def _print(
 
     unit = f" ({ranking.unit})" if ranking.unit else ""
     table = Table(title=f"selector={ranking.selector}: {ranking.reason}")
-    table.add_column("layer", justify="right")
+    table.add_column("layer", justify="right", no_wrap=True)
     if ranking.granularity == "module":
         table.add_column("module")
     table.add_column(f"score{unit}", justify="right")
     if ranking.size > 1:
-        table.add_column("interval", justify="right")
-        table.add_column("chosen by resamples", justify="right")
+        table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("chosen again", justify="right")
     table.add_column("adapter")
     for one in ranking.ranking:
         cells = [str(one.layer)] + ([one.module] if one.module else [])
@@ -183,8 +183,8 @@ def _print(
     Console(markup=False).print(table)
     if ranking.stability is not None:
         print(
-            f"{ranking.size} {ranking.samples}; a resample chooses {100 * ranking.stability:.0f} %"
-            f" of the same {ranking.granularity}s, by chance {100 * ranking.chance:.0f} %"
+            f"{ranking.size} {ranking.samples}; a resample of them chooses"
+            f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s, by chance {100 * ranking.chance:.0f} %"
         )
     raised = f" ({len(lora.rank_pattern)} linears have {lora.r + 1})" if lora.rank_pattern else ""
     budget = ""

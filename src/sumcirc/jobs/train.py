@@ -79,6 +79,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.callbacks.watching import make_watchers
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
+    from sumcirc.figures.selection import draw_ranking
     from sumcirc.modeling.adaptation import adapt, trainable_parameters
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_model, load_tokenizer
@@ -139,6 +140,8 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
             with clock.phase("evaluate"):
                 # Lightning leaves it on the CPU
                 board.add(TRAINED, module.model.to(device(config.trainer)))
+        if ranking is not None:
+            draw_ranking(asdict(ranking), directory.figures / "selection.png")
         facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
         conclude(directory, config, board, facts, wandb_logger, directory.trained)
 
@@ -151,7 +154,6 @@ def _selected(
     data: SummarizationData,
 ) -> Ranking | None:
     """What the selector chooses; of a resumed run what it chose; None without one."""
-    from sumcirc.figures.selection import draw_ranking
     from sumcirc.processes import is_main_process
     from sumcirc.selection.choosing import select
     from sumcirc.selection.evidence import Evidence
@@ -166,7 +168,6 @@ def _selected(
     ranking = select(Evidence(config, model, encoder, data))
     if is_main_process():
         ranking.save(directory.ranking_file)
-        draw_ranking(asdict(ranking), directory.figures / "selection.png")
     return ranking
 
 
