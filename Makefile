@@ -6,7 +6,7 @@ SUMCIRC = $(BIN)/sumcirc
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit report pretrain status sync watch bench check wheel-check clean
+.PHONY: help setup demo test test-slow full lora evaluate circuit select report pretrain status sync watch bench check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ circuit: setup  ## the circuit of a model: make circuit ARGS="checkpoint=RUN_DIR
 
 report: setup  ## compare the runs of a sweep: make report ARGS="runs/SWEEP"
 	$(SUMCIRC) report $(ARGS)
+
+select: setup  ## rank layers for LoRA: make select ARGS="selector=page adaptation.budget=294912"
+	$(SUMCIRC) select $(ARGS)
 
 pretrain: setup  ## make the built-in model again: make pretrain ARGS="out=FOLDER"
 	$(SUMCIRC) pretrain $(ARGS)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from sumcirc.errors import UserError
 from sumcirc.files import (
     MetricsFile,
+    locked,
     read_metrics,
     remove_leftovers,
     write_file,
@@ -321,3 +323,36 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path, torn: str) -> None:
     file.append(1, {"loss": 3.0})
     file.path.write_text(file.path.read_text() + torn)
     assert read_metrics(file.path) == [(1, "loss", 3.0)]
+
+
+def test_a_lock_is_held_by_one_process_and_goes_with_it(tmp_path: Path) -> None:
+    """The second waits until the first is killed."""
+    script = (
+        "import sys, time\nfrom pathlib import Path\nfrom sumcirc.files import locked\n"
+        "with locked(Path('new/thing')):\n    print('now', flush=True)\n    time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "now\n"
+        entered = threading.Event()
+
+        def enter() -> None:
+            with locked(tmp_path / "new" / "thing"):
+                entered.set()
+
+        second = threading.Thread(target=enter)
+        second.start()
+        assert not entered.wait(0.3)
+        holder.send_signal(signal.SIGKILL)
+        assert entered.wait(10)
+        second.join()
+    finally:
+        holder.kill()
+        holder.communicate()

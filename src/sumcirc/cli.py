@@ -31,6 +31,7 @@ VERBS = {
     "circuit": "find the edges that carry the summary in any model, and judge them",
     "pairs": "write clean and corrupted documents, aligned token by token",
     "report": "compare the runs of a sweep: arms against controls, over seeds",
+    "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
 
@@ -52,6 +53,7 @@ usage: sumcirc VERB [overrides]
   sumcirc pairs data=cnn_dailymail out=pairs.jsonl
   sumcirc status SWEEP_DIR
   sumcirc report SWEEP
+  sumcirc select selector=circuit adaptation.budget=294912
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,

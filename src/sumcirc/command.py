@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CONF = Path(__file__).resolve().parent / "conf"
-RUN_VERBS = {"train", "evaluate", "circuit"}  # those that make a run directory
+RUN_VERBS = {"train", "evaluate", "circuit", "select"}  # those that make a run directory
 
 # those that read a model beside them, and what of a run's settings they take over
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
@@ -41,7 +41,10 @@ LOGGING_VERBS = {*RUN_VERBS, "report"}
 PATH_VERBS = {"report"}  # those whose words without `=` are paths
 
 # settings that always hold one path, whatever characters it has; `~` is expanded
-PATHS = {"resume", "checkpoint", "pairs", "out", "runs_dir", "cache_dir"}
+PATHS = {
+    *("resume", "checkpoint", "pairs", "selector.after", "out"),
+    *("runs_dir", "cache_dir"),
+}
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 # overrides of Hydra's own settings that speak of the multirun, not of a job

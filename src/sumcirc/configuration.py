@@ -35,6 +35,12 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver(
+        "by_selector", lambda found: "all" if found is None else schema.AUTO, replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "unless", lambda other, value: value if other is None else None, replace=True
+    )
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_axes", run_axes, replace=True)
     OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
@@ -44,6 +50,7 @@ def register() -> None:
         ("evaluate_schema", schema.EvaluateConfig),
         ("circuit_schema", schema.CircuitConfig),
         ("pairs_schema", schema.PairsConfig),
+        ("select_schema", schema.SelectConfig),
         ("pretrain_schema", schema.PretrainConfig),
         ("report_schema", schema.ReportConfig),
     ):
@@ -60,13 +67,13 @@ def run_name(*, _root_: Any) -> str:
     if adaptation is not None:
         parts.append(adaptation.kind.value)
         if adaptation.kind is schema.Adaptation.lora:
-            layers = adaptation.layers
-            parts.append(layers if isinstance(layers, str) else ",".join(map(str, layers)))
+            parts.append(_layers_name(adaptation.layers, OmegaConf.select(config, "selector")))
             if list(adaptation.modules) != list(schema.MODULES):
                 parts.append("+".join(adaptation.modules))
             size = adaptation.rank
             parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
             known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
+            known |= {"selector", *(f"selector.{key}" for key in ("count", "layers", "preset"))}
     for key, value in _varied(config).items():
         if key not in known:
             parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
@@ -99,6 +106,17 @@ def _varied(config: Any) -> dict[str, Any]:
         key: choices[key] if key in choices else OmegaConf.select(config, key)
         for key in config.run.varied
     }
+
+
+def _layers_name(layers: Any, selector: Any) -> str:
+    """The layers, or what chooses them: `2,3,5`, `all`, `circuit`, `random3`, `fixed-1,4`."""
+    if layers != schema.AUTO or selector.name is None:
+        return layers if isinstance(layers, str) else ",".join(map(str, layers))
+    if selector.preset is not None:
+        return selector.preset.value
+    if selector.layers is not None:
+        return f"{selector.name.value}-{','.join(map(str, selector.layers))}"
+    return f"{selector.name.value}{selector.count or ''}"
 
 
 def typed(config: DictConfig) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import math
@@ -96,6 +97,26 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
         finally:
             _remove(temporary)
         _remove(old)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A block that one process at a time runs for `path`; the others wait.
+
+    The system lets go of the lock (a file `path`.lock, which stays) with the process.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    with _explained(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -214,7 +214,7 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
     found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for file in sorted(folder.glob("*/summary.json")):
         summary = read_summary(RunDirectory(file.parent))
-        if summary["systems"]:
+        if summary.get("systems"):
             found.setdefault(summary["items"], []).append((file.parent.name, summary))
     tables = []
     for runs in found.values():

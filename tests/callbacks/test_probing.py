@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from sumcirc.callbacks.probing import scheduled_steps
-from sumcirc.callbacks.watching import in_drawn_order, make_watchers
+from sumcirc.callbacks.watching import make_watchers
 from sumcirc.circuits.exchange import read_circuit
 from sumcirc.circuits.storage import DocumentScores
+from sumcirc.probes.documents import in_drawn_order
 from sumcirc.records import ProbeRecord, record_file, record_files
 from sumcirc.schema import (
     WATCHERS,

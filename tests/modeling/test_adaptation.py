@@ -156,18 +156,61 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
         assert torch.allclose(found[0][name], found[1][name], atol=1e-7)
 
 
-@pytest.mark.parametrize("budget", [294_912, 12_288 * 12, 12_288 * 12 * 2 - 1, 10_000_000])
-def test_budget_is_never_exceeded_and_the_next_rank_would(budget: int) -> None:
-    targets = resolve_targets(lora(budget=budget), GPT2_SMALL)
-    per_rank = targets.parameters // targets.rank
-    assert targets.parameters <= budget < targets.parameters + per_rank
-    assert per_rank == 12_288 * 12
+SHARES = [
+    *([2, 3, 5], [9, 10, 11], [0], [0, 2, 4, 6, 8], list(range(7)), "all"),
+]
 
 
-def test_budget_makes_that_many_parameters_trainable() -> None:
-    adapted = adapt(small_model("qwen3"), lora(budget=20_000, layers=[1]))
-    per_rank = trainable_parameters(adapted) // adapted.peft_config["default"].r  # type: ignore
-    assert trainable_parameters(adapted) <= 20_000 < trainable_parameters(adapted) + per_rank
+@pytest.mark.parametrize("layers", SHARES, ids=str)
+@pytest.mark.parametrize("modules", [list(MODULES), ["mlp_out"], ["qkv", "attn_out"]], ids=str)
+@pytest.mark.parametrize("budget", [147_456, 294_912, 300_000, 589_824])
+def test_budget_is_used_and_never_exceeded(layers: Any, modules: list[str], budget: int) -> None:
+    targets = resolve_targets(lora(budget=budget, layers=layers, modules=modules), GPT2_SMALL)
+    assert 0.97 * budget <= targets.parameters <= budget
+    assert set(targets.ranks.values()) <= {targets.rank, targets.rank + 1}
+
+
+def test_arms_of_a_budget_have_equally_many_parameters() -> None:
+    layers = ([2, 3, 5], [9, 10, 11], [0], [0, 2, 4, 6, 8], list(range(12)))
+    found = [resolve_targets(lora(budget=294_912, layers=one), GPT2_SMALL) for one in layers]
+    assert {targets.parameters for targets in found} == {294_912}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_budget_makes_that_many_parameters_trainable(family: str, rslora: bool) -> None:
+    config = lora(budget=20_001, layers=[0, 1], rslora=rslora)
+    adapted: Any = adapt(small_model(family), config)
+    targets = resolve_targets(config, adapted.base_model.config)
+    assert targets.raised
+    assert trainable_parameters(adapted) == targets.parameters <= 20_001
+    shapes = {
+        name.removeprefix("base_model.model.").split(".lora_")[0]: parameter.shape[0]
+        for name, parameter in adapted.named_parameters()
+        if "lora_A" in name
+    }
+    assert shapes == targets.ranks
+    scales = {
+        targets.ranks[name.removeprefix("base_model.model.")]: module.scaling["default"]
+        for name, module in adapted.named_modules()
+        if hasattr(module, "lora_A")
+    }
+    for rank, scale in scales.items():
+        assert scale == pytest.approx(8 / rank**0.5 if rslora else 2)
+
+
+def test_chosen_targets_are_adapted_and_the_first_are_raised_first() -> None:
+    chosen = [(7, "mlp_out"), (2, "qkv"), (5, "mlp_out")]
+    config = lora(budget=3840 * 2 * 3 + 3072 + 3840, layers="auto")
+    targets = resolve_targets(config, GPT2_SMALL, chosen)
+    assert targets.layers == (2, 5, 7)
+    # 10,752 parameters a rank: rank 2 leaves 8,448, so two of the three can be raised
+    assert targets.raised == {"transformer.h.7.mlp.c_proj": 3, "transformer.h.5.mlp.c_proj": 3}
+
+
+def test_automatic_layers_need_someone_who_chooses() -> None:
+    with pytest.raises(UserError, match=r"adaptation\.layers=auto: .* selector=NAME"):
+        resolve_targets(lora(layers="auto"), GPT2_SMALL)
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_card_says_what_was_done(
     )
     folder = saved(trained)
     card = (folder / "README.md").read_text()
-    assert "LoRA of rank 4 on layers [1], qkv+mlp_out" in card
+    assert "LoRA of rank 4 on layers 1: qkv+mlp_out" in card
     assert f"{sum(v.numel() for v in trained.weights().values()):,} parameters" in card
     assert r"'{document}\nTL;DR:'" in card
     assert "AutoPeftModelForCausalLM" in card

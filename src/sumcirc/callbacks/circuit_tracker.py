@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from sumcirc.callbacks.probing import Probing, Watcher
+from sumcirc.circuits.base import base_scores
 from sumcirc.circuits.evolution import evolution
 from sumcirc.circuits.exchange import write_circuit
 from sumcirc.circuits.finding import (
@@ -33,15 +31,12 @@ from sumcirc.circuits.storage import DocumentScores
 from sumcirc.figures.circuit_curves import draw_evolution
 from sumcirc.figures.circuits import MOST_EDGES, draw_circuit
 from sumcirc.files import plain_numbers, write_json
-from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.records import record_file, record_files
 from sumcirc.schema import CircuitOptions
 
 EDGE_COLUMNS = ("step", "source", "destination", "score")
 TOP_EDGES = 50  # logged at each step
-DECIDING = ("method", "steps", "rule", "metric")  # settings on which scores depend
-FORMAT = 1  # of the cache; raised when the same input is scored differently
 
 
 class CircuitTracker(Watcher):
@@ -68,22 +63,7 @@ class CircuitTracker(Watcher):
         self.pairs = pairs
         self.options = options
         self.folder = probing.run.path / "circuits"
-        self.base = self._base_scores(base, cache)
-
-    def _base_scores(self, base: PreTrainedModel, cache: Path) -> DocumentScores:
-        parts = [
-            FORMAT,
-            {name: version(name) for name in ("torch", "transformers")},
-            model_fingerprint(base),
-            {name: value for name, value in asdict(self.options).items() if name in DECIDING},
-            [plain_numbers(asdict(pair)) for pair in self.pairs],
-        ]
-        key = hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
-        file = cache / f"{key}.safetensors"
-        if not file.exists():
-            scores = score_edges(base, self._task(base), self.options)
-            to_store(scores, self.options, -1).save(file, "float32")
-        return DocumentScores.read(file)
+        self.base = base_scores(base, pairs, options, cache)
 
     def _task(self, model: Any) -> Task:
         return make_task(model, self.pairs, self.options, keep_all=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from sumcirc.circuits.pairing import make_pairs
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.probes.documents import overlap, probe_set
+from sumcirc.probes.documents import in_drawn_order, overlap, probe_set
 from sumcirc.probes.measure import prepare_base
 from sumcirc.progress import counted
 from sumcirc.schema import TrainConfig
@@ -111,12 +110,3 @@ def _tracker(
     if dropped:
         log.info("callbacks.circuit: documents without a pair: %s", dropped)
     return CircuitTracker(probing, base, pairs, options, Path(config.cache_dir) / "circuits")
-
-
-def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
-    """Documents in an order that depends on the seed and their ids alone, not on the file's."""
-
-    def key(item: Document) -> str:
-        return hashlib.sha256(f"{seed}/probe/{item.id}".encode()).hexdigest()
-
-    return sorted(documents, key=key)

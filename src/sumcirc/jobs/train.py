@@ -1,12 +1,13 @@
 """`sumcirc train`: fine-tune a model to summarize, score it, leave everything in a run directory.
 
 In order: check what can be checked without weights; read the data; score the untouched base;
-train; save; score what was trained.
+choose where adapters go; train; save; score what was trained.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,11 @@ from sumcirc.schema import Adaptation, TrainConfig
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
+    from transformers import PreTrainedModel
 
+    from sumcirc.data.datamodule import SummarizationData
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
 
 
@@ -25,9 +30,9 @@ def check(config: TrainConfig) -> None:
         UserError: one line that names the setting, the value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
-    from sumcirc.modeling.adaptation import resolve_targets
     from sumcirc.modeling.anatomy import anatomy
     from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.selection.choosing import check_selection
     from sumcirc.training import check_trainer
 
     if config.resume:
@@ -37,8 +42,7 @@ def check(config: TrainConfig) -> None:
     check_model(config.model)
     model_config = read_model_config(config.model)
     anatomy(model_config)
-    if config.adaptation.kind is Adaptation.lora:
-        resolve_targets(config.adaptation, model_config)
+    check_selection(config, model_config)
 
 
 def run(config: TrainConfig, folder: Path) -> None:
@@ -75,14 +79,17 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.callbacks.watching import make_watchers
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
+    from sumcirc.figures.selection import draw_ranking
     from sumcirc.modeling.adaptation import adapt, trainable_parameters
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_model, load_tokenizer
     from sumcirc.modeling.saving import save_trained
     from sumcirc.processes import distributed, is_main_process
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.selection.choosing import adapter_facts
     from sumcirc.summaries.scoring import check_room
     from sumcirc.tracking.session import Clock
+    from sumcirc.tracking.wandb import log_settings
     from sumcirc.training import device, fit, set_threads
 
     clock = Clock()
@@ -114,7 +121,13 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                 model.to(device(config.trainer))  # type: ignore[arg-type]
             watchers = make_watchers(config, model, encoder, data, directory)
         facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
-        model = adapt(model, config.adaptation)
+        with clock.phase("select"):
+            ranking = _selected(config, directory, model, encoder, data)
+        if config.adaptation.kind is Adaptation.lora:
+            facts |= adapter_facts(config.adaptation, model.config, ranking)
+            if wandb_logger is not None:
+                log_settings(wandb_logger, {"adapter": facts["adapter"]})
+        model = adapt(model, config.adaptation, ranking and ranking.targets)
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
         with clock.phase("train"), distributed():
             trainer, module = fit(config, model, data, directory, wandb_logger, watchers)
@@ -127,8 +140,35 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
             with clock.phase("evaluate"):
                 # Lightning leaves it on the CPU
                 board.add(TRAINED, module.model.to(device(config.trainer)))
+        if ranking is not None:
+            draw_ranking(asdict(ranking), directory.figures / "selection.png")
         facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
         conclude(directory, config, board, facts, wandb_logger, directory.trained)
+
+
+def _selected(
+    config: TrainConfig,
+    directory: RunDirectory,
+    model: PreTrainedModel,
+    encoder: Encoder,
+    data: SummarizationData,
+) -> Ranking | None:
+    """What the selector chooses; of a resumed run what it chose; None without one."""
+    from sumcirc.processes import is_main_process
+    from sumcirc.selection.choosing import select
+    from sumcirc.selection.evidence import Evidence
+    from sumcirc.selection.ranking import Ranking
+    from sumcirc.training import device
+
+    if config.selector.name is None:
+        return None
+    if directory.ranking_file.exists():
+        return Ranking.read(directory.ranking_file)
+    model.to(device(config.trainer))  # type: ignore[arg-type]
+    ranking = select(Evidence(config, model, encoder, data))
+    if is_main_process():
+        ranking.save(directory.ranking_file)
+    return ranking
 
 
 def _tracker(

@@ -2,13 +2,17 @@
 
 An adapter of rank r on a linear of shape in x out has r * (in + out) parameters and adds
 `scale * B A x` with scale alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023). A budget
-is solved for the largest rank whose parameters stay within it.
+is solved for ranks that use it and stay within it (`modeling.budget`).
+
+Unless alpha is given, the scale is 2 whatever the rank (alpha is twice each linear's rank), or with
+rsLoRA 8 / sqrt(rank) (alpha is 8, so rank 16 has scale 2 either way). So adapters of different
+ranks, in one model or in the arms of a sweep, learn at comparable speed.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +27,15 @@ from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
 from sumcirc.hub import one_line
-from sumcirc.modeling.anatomy import anatomy
-from sumcirc.schema import Adaptation, AdaptationConfig
+from sumcirc.modeling.anatomy import Anatomy, anatomy
+from sumcirc.modeling.budget import solve_ranks
+from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
+
+SCALE = 2  # alpha over rank
+RSLORA_ALPHA = 8.0  # gives rank 16 the same scale
+
+# a block's index and a module name of the anatomy
+Target = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -34,18 +45,28 @@ class Targets:
     Attributes:
         layers: block indices.
         names: full names of the adapted linears.
-        rank: LoRA rank, solved where a budget was given.
-        parameters: trainable parameters at that rank.
+        ranks: LoRA rank of each of them.
+        parameters: trainable parameters at these ranks.
         total: parameters of the model without adapters; tied ones count once.
         fan_in_fan_out: the linears hold their weight as in x out (GPT-2).
     """
 
     layers: tuple[int, ...]
     names: tuple[str, ...]
-    rank: int
+    ranks: dict[str, int]
     parameters: int
     total: int
     fan_in_fan_out: bool
+
+    @property
+    def rank(self) -> int:
+        """The rank that all linears have at least; a budget's rest raises some by one."""
+        return min(self.ranks.values())
+
+    @property
+    def raised(self) -> dict[str, int]:
+        """Ranks of the linears that have more."""
+        return {name: rank for name, rank in self.ranks.items() if rank > self.rank}
 
     @property
     def share(self) -> float:
@@ -59,15 +80,70 @@ def skeleton(config: PretrainedConfig) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config)
 
 
-def resolve_targets(config: AdaptationConfig, model_config: PretrainedConfig) -> Targets:
-    """Layers, linears and rank of a LoRA configuration, from shapes alone.
+def resolve_targets(
+    config: AdaptationConfig,
+    model_config: PretrainedConfig,
+    chosen: Sequence[Target] | None = None,
+) -> Targets:
+    """Layers, linears and ranks of a LoRA configuration, from shapes alone.
+
+    Args:
+        chosen: the targets where `adaptation.layers=auto`, the most important first: they are the
+            first to be raised where a budget leaves a rest.
 
     Raises:
-        UserError: a layer is out of range, the architecture is not known, or the budget is too
-            small for rank 1.
+        UserError: a layer is out of range, the architecture is not known, the budget is too small
+            for rank 1, or nothing was chosen where a selector should.
     """
     names_of = anatomy(model_config)
-    count = model_config.num_hidden_layers
+    if chosen is None:
+        chosen = _named_targets(config, model_config.num_hidden_layers)
+    model = skeleton(model_config)
+    linears = _linears(model, names_of, chosen)
+    costs = _costs(linears)
+    if config.rank is not None:
+        ranks = dict.fromkeys(costs, config.rank)
+    else:
+        assert config.budget is not None
+        ranks = solve_ranks(costs, config.budget)
+        if not min(ranks.values()):
+            raise UserError(
+                f"adaptation.budget={config.budget}: rank 1 on these {len(costs)} linears takes"
+                f" {sum(costs.values())} parameters; raise the budget, or choose fewer layers or"
+                " modules"
+            )
+    return Targets(
+        tuple(sorted({layer for layer, _ in chosen})),
+        tuple(costs),
+        ranks,
+        sum(ranks[name] * cost for name, cost in costs.items()),
+        sum(parameter.numel() for parameter in model.parameters()),
+        any(isinstance(linear, Conv1D) for linear in linears.values()),
+    )
+
+
+def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> dict[str, int]:
+    """Parameters of a rank-1 adapter on each linear of the targets, by its name."""
+    return _costs(_linears(skeleton(model_config), anatomy(model_config), targets))
+
+
+def _linears(
+    model: PreTrainedModel, names_of: Anatomy, targets: Sequence[Target]
+) -> dict[str, nn.Module]:
+    names = [name for layer, module in targets for name in names_of.linears(layer, module)]
+    return {name: model.get_submodule(name) for name in names}
+
+
+def _costs(linears: dict[str, nn.Module]) -> dict[str, int]:
+    return {name: sum(one.get_parameter("weight").shape) for name, one in linears.items()}
+
+
+def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
+    """The targets that the configuration itself names, of a model with `count` layers."""
+    if config.layers == AUTO:
+        raise UserError(
+            "adaptation.layers=auto: nobody chooses the layers; give selector=NAME, or name them"
+        )
     layers = list(range(count)) if config.layers == "all" else sorted(config.layers)
     beyond = [layer for layer in layers if layer >= count]
     if beyond:
@@ -75,37 +151,20 @@ def resolve_targets(config: AdaptationConfig, model_config: PretrainedConfig) ->
             f"adaptation.layers={config.layers}: layer {beyond[0]} is out of range; the model"
             f" has {count} layers, 0 to {count - 1}"
         )
-    model = skeleton(model_config)
-    names = [
-        name
-        for layer in layers
-        for module in config.modules
-        for name in names_of.linears(layer, module)
-    ]
-    linears = [model.get_submodule(name) for name in names]
-    shapes = [linear.get_parameter("weight").shape for linear in linears]
-    per_rank = sum(sum(shape) for shape in shapes)
-    rank = config.rank
-    if rank is None:
-        assert config.budget is not None
-        rank = config.budget // per_rank
-        if rank < 1:
-            raise UserError(
-                f"adaptation.budget={config.budget}: rank 1 on these {len(names)} linears takes"
-                f" {per_rank} parameters; raise the budget, or name fewer layers or modules"
-            )
-    total = sum(parameter.numel() for parameter in model.parameters())
-    conv = any(isinstance(linear, Conv1D) for linear in linears)
-    return Targets(tuple(layers), tuple(names), rank, rank * per_rank, total, conv)
+    return [(layer, module) for layer in layers for module in config.modules]
 
 
 def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = None) -> LoraConfig:
     """PEFT's configuration for the targets; `base` is the model path written into it."""
+    alpha = config.alpha or (RSLORA_ALPHA if config.rslora else SCALE * targets.rank)
+    follows_rank = config.alpha is None and not config.rslora
     return LoraConfig(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
         r=targets.rank,
-        lora_alpha=config.alpha or 2 * targets.rank,  # type: ignore[arg-type]
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        rank_pattern=targets.raised,
+        alpha_pattern={name: SCALE * rank for name, rank in targets.raised.items() if follows_rank},
         use_rslora=config.rslora,
         lora_dropout=config.dropout,
         target_modules=list(targets.names),
@@ -113,8 +172,13 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
     )
 
 
-def adapt(model: PreTrainedModel, config: AdaptationConfig) -> PreTrainedModel | PeftModel:
+def adapt(
+    model: PreTrainedModel, config: AdaptationConfig, chosen: Sequence[Target] | None = None
+) -> PreTrainedModel | PeftModel:
     """Make `model` trainable as `config` says.
+
+    Args:
+        chosen: the targets where `adaptation.layers=auto`.
 
     Raises:
         UserError: see `resolve_targets`.
@@ -122,7 +186,7 @@ def adapt(model: PreTrainedModel, config: AdaptationConfig) -> PreTrainedModel |
     if config.kind is Adaptation.full:
         model.requires_grad_(True)
         return model
-    targets = resolve_targets(config, model.config)
+    targets = resolve_targets(config, model.config, chosen)
     with _without_old_names():
         adapted = get_peft_model(model, lora_config(config, targets))
     found = trainable_parameters(adapted)

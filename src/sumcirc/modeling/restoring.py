@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from peft import PeftModel
 from transformers import PreTrainedModel
 
 from sumcirc.modeling.adaptation import load_adapter
 from sumcirc.modeling.loading import is_adapter, load_model
-from sumcirc.schema import CircuitConfig, EvaluateConfig, PairsConfig
+from sumcirc.schema import CircuitConfig, EvaluateConfig, ModelConfig, PairsConfig
 from sumcirc.tracking.checkpoint_source import weights_of
 
 
@@ -21,9 +22,26 @@ def load_checkpoint(
     Raises:
         UserError: a run did not finish, an adapter does not fit, a folder has no weights.
     """
+    # the command line has made a folder or hub id `config.model` itself
     weights = weights_of(config.checkpoint) if config.checkpoint else None
-    if weights is None:
-        return load_model(config.model)
+    return load_model(config.model) if weights is None else load_weights(config.model, weights)
+
+
+def weights_at(checkpoint: str) -> Path | str:
+    """The adapter or model folder of a run, or what is none of a run as it stands.
+
+    Raises:
+        UserError: a run did not finish.
+    """
+    return weights_of(checkpoint) or checkpoint
+
+
+def load_weights(model: ModelConfig, weights: Path | str) -> PreTrainedModel | PeftModel:
+    """Load an adapter on `model`, or another whole model in its place.
+
+    Raises:
+        UserError: an adapter does not fit, a folder has no weights.
+    """
     if is_adapter(weights):
-        return load_adapter(load_model(config.model), str(weights))
-    return load_model(replace(config.model, path=str(weights), revision=None))
+        return load_adapter(load_model(model), str(weights))
+    return load_model(replace(model, path=str(weights), revision=None))

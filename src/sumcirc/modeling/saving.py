@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from torch import nn
+from transformers import PretrainedConfig
 
 from sumcirc import __version__
 from sumcirc.files import write_folder
+from sumcirc.modeling.anatomy import anatomy
 from sumcirc.modeling.loading import resolve_model_path
+from sumcirc.modeling.parts import base_model
 from sumcirc.schema import TrainConfig
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -46,6 +49,26 @@ model = AutoModelForCausalLM.from_pretrained("model")
 tokenizer = AutoTokenizer.from_pretrained("model")"""
 
 
+def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
+    """An adapter in words: its ranks, and which modules of which layers."""
+    names = anatomy(model_config)
+    modules: dict[int, list[str]] = {}
+    for layer in range(model_config.num_hidden_layers):
+        found = [
+            name
+            for name in names.modules
+            if set(names.linears(layer, name)) <= set(lora.target_modules or ())
+        ]
+        if found:
+            modules[layer] = found
+    by_modules: dict[str, list[str]] = {}
+    for layer, found in modules.items():
+        by_modules.setdefault("+".join(found), []).append(str(layer))
+    where = "; ".join(f"layers {', '.join(at)}: {what}" for what, at in by_modules.items())
+    rank = f"{lora.r} or {lora.r + 1}" if lora.rank_pattern else f"{lora.r}"
+    return f"LoRA of rank {rank} on {where}"
+
+
 def save_trained(
     model: nn.Module, tokenizer: Any, config: TrainConfig, directory: RunDirectory
 ) -> Path:
@@ -54,15 +77,12 @@ def save_trained(
     base = resolve_model_path(config.model)
     if Path(base).is_dir():
         base = str(Path(base).absolute())
-    adaptation = config.adaptation
     what = "every parameter"
     if is_adapter:
         # where the base really is, so that PEFT finds it; `tiny` is a name that only sumcirc knows
         lora: Any = model.peft_config["default"]
         lora.base_model_name_or_path = base
-        what = (
-            f"LoRA of rank {lora.r} on layers {adaptation.layers}, {'+'.join(adaptation.modules)}"
-        )
+        what = described(lora, base_model(model).config)
     card = CARD.format(
         library="peft" if is_adapter else "transformers",
         base=config.model.path,

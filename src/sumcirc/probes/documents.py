@@ -127,6 +127,15 @@ def probe_set(
     return ProbeSet(found, batch_size)
 
 
+def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
+    """Documents in an order that depends on the seed and their ids alone, not on the file's."""
+
+    def key(item: Document) -> str:
+        return hashlib.sha256(f"{seed}/probe/{item.id}".encode()).hexdigest()
+
+    return sorted(documents, key=key)
+
+
 def overlap(probes: Iterable[Document], training: Iterable[Document]) -> int:
     """How many probe documents have a text that is trained on."""
     texts = {item.document for item in training}

@@ -22,13 +22,16 @@ from sumcirc.schema.jobs import (
     PretrainConfig,
     Retry,
     RunConfig,
+    SelectConfig,
     SweepConfig,
     TrainConfig,
 )
 from sumcirc.schema.learning import (
+    AUTO,
     MODULES,
     Adaptation,
     AdaptationConfig,
+    Granularity,
     ModelConfig,
     OptimizerConfig,
     Precision,
@@ -37,6 +40,7 @@ from sumcirc.schema.learning import (
 )
 from sumcirc.schema.report import ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
+from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
 from sumcirc.schema.watching import (
     TAG_LENGTH,
     WATCHERS,
@@ -50,6 +54,7 @@ from sumcirc.schema.watching import (
 )
 
 __all__ = [
+    "AUTO",
     "MODULES",
     "SIZES",
     "SPLITS",
@@ -67,6 +72,7 @@ __all__ = [
     "EvaluateConfig",
     "EvaluationConfig",
     "GenerationConfig",
+    "Granularity",
     "JobConfig",
     "LoggerConfig",
     "LoggerKind",
@@ -75,6 +81,7 @@ __all__ = [
     "OptimizerConfig",
     "PairsConfig",
     "Precision",
+    "Preset",
     "PretrainConfig",
     "ProbeRows",
     "ProbeScheduleConfig",
@@ -84,6 +91,9 @@ __all__ = [
     "Rule",
     "RunConfig",
     "Schedule",
+    "SelectConfig",
+    "SelectorConfig",
+    "SelectorName",
     "SizesConfig",
     "Source",
     "SweepConfig",

@@ -13,6 +13,7 @@ from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
 from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.require import require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
+from sumcirc.schema.selecting import SelectorConfig
 from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
 
@@ -82,6 +83,7 @@ class TrainConfig(JobConfig):
     """conf/train.yaml: `sumcirc train`."""
 
     adaptation: AdaptationConfig = MISSING
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     callbacks: CallbacksConfig = MISSING
     resume: Optional[str] = None  # a run directory to continue; takes its configuration
@@ -132,6 +134,14 @@ class PairsConfig:
             self.metric is not CircuitMetric.auto,
             "metric=auto: is for `sumcirc circuit`; choose surprise, kl or logit_difference",
         )
+
+
+@dataclass
+class SelectConfig(JobConfig):
+    """conf/select.yaml: `sumcirc select`."""
+
+    adaptation: AdaptationConfig = MISSING
+    selector: SelectorConfig = field(default_factory=SelectorConfig)
 
 
 @dataclass

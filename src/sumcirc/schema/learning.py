@@ -40,6 +40,14 @@ class Adaptation(Enum):
 
 
 MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of the anatomy
+AUTO = "auto"  # of adaptation.layers: the selector chooses
+
+
+class Granularity(Enum):
+    """What a selector chooses."""
+
+    layer = "layer"  # whole layers: all of adaptation.modules in each
+    module = "module"  # single modules of layers
 
 
 @dataclass
@@ -48,11 +56,12 @@ class AdaptationConfig:
 
     kind: Adaptation = MISSING
     learning_rate_scale: float = 1.0  # times model.learning_rate
-    layers: Any = "all"  # `all`, or a list of layer indices, counted from 0
+    layers: Any = "all"  # `all`, a list of layer indices counted from 0, or `auto`: the selector's
+    granularity: Granularity = Granularity.layer  # what the selector chooses
     modules: list[str] = field(default_factory=lambda: list(MODULES))
     rank: Optional[int] = None  # LoRA rank; null where `budget` solves it
     budget: Optional[int] = None  # trainable parameters; solves the rank
-    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank
+    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank, with rsLoRA 8
     rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
     dropout: float = 0.0
 
@@ -94,17 +103,23 @@ class AdaptationConfig:
             self.alpha is None or self.alpha > 0,
             f"adaptation.alpha={self.alpha}: must be positive, or null for twice the rank",
         )
+        require(
+            self.alpha is None or self.budget is None or self.rslora,
+            f"adaptation.alpha={self.alpha}: the budget decides the rank, so alpha over rank would"
+            " be another in each arm; leave alpha out (the scale is 2), or set"
+            " adaptation.rslora=true",
+        )
         require(0 <= self.dropout < 1, f"adaptation.dropout={self.dropout}: must lie in [0, 1)")
 
     def _check_layers(self) -> None:
         layers = self.layers
-        if layers == "all":
+        if layers in ("all", AUTO):
             return
         shown = f"adaptation.layers={layers}"
         require(
             isinstance(layers, list)
             and all(isinstance(i, int) and not isinstance(i, bool) for i in layers),
-            f"{shown}: must be `all` or a list of layer indices such as [2,3,5]",
+            f"{shown}: must be `all`, `auto` or a list of layer indices such as [2,3,5]",
         )
         require(bool(layers), f"{shown}: the list is empty; name a layer, or use `all`")
         require(min(layers) >= 0, f"{shown}: negative indices are not taken; layers count from 0")

@@ -49,6 +49,7 @@ class RunDirectory:
         self.config_file = self.path / "config.yaml"
         self.status_file = self.path / "status.json"
         self.summary_file = self.path / "summary.json"
+        self.ranking_file = self.path / "ranking.json"
         self.documents_file = self.path / "documents.parquet"
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"

@@ -157,6 +157,11 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
         yield WandbLogger(experiment=run)
 
 
+def log_settings(logger: WandbLogger, settings: Mapping[str, Any]) -> None:
+    """Add to the run's configuration what was settled while it ran."""
+    logger.experiment.config.update(dict(settings), allow_val_change=True)
+
+
 def log_results(
     logger: WandbLogger, summary: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
 ) -> None:

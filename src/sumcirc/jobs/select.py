@@ -1,0 +1,201 @@
+"""`sumcirc select`: rank layers or modules for LoRA and write a ready PEFT configuration.
+
+Useful by itself to those who train elsewhere: `lora/adapter_config.json` and `lora_config.py` name
+the base's own modules and need nothing from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.schema import SelectConfig
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+    from sumcirc.selection.ranking import Ranking
+    from sumcirc.tracking.run_directory import RunDirectory
+
+PYTHON = '''\
+"""Where LoRA adapters go in {base}: {reason}.
+
+Chosen by sumcirc {version}, selector {selector}, on {data}: {parameters:,} trainable parameters.
+"""
+
+from peft import LoraConfig
+
+config = LoraConfig(
+{arguments}
+)
+
+# from peft import get_peft_model
+# from transformers import AutoModelForCausalLM
+# model = get_peft_model(AutoModelForCausalLM.from_pretrained({base!r}), config)
+'''
+
+
+def check(config: SelectConfig) -> None:
+    """Refuse what would fail later.
+
+    Raises:
+        UserError: one line that names the setting, the value and the remedy.
+    """
+    from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.errors import UserError
+    from sumcirc.modeling.anatomy import anatomy
+    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.selection.choosing import check_selection
+    from sumcirc.training import check_accelerator
+
+    if config.selector.name is None:
+        raise UserError("selector: there is none, so nothing to do; give selector=NAME")
+    check_accelerator(config.trainer)
+    check_files(config.data, SPLITS[:2])
+    check_model(config.model)
+    model_config = read_model_config(config.model)
+    anatomy(model_config)
+    check_selection(config, model_config)
+
+
+def run(config: SelectConfig, folder: Path) -> None:
+    """Select into the run directory `folder`."""
+    from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import plain, running
+
+    directory = RunDirectory.create(folder, "select", plain(config))
+    with running(directory):
+        check(config)
+        _select(config, directory)
+
+
+def _select(config: SelectConfig, directory: RunDirectory) -> None:
+    from sumcirc.data.datamodule import SummarizationData
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.figures.selection import draw_ranking
+    from sumcirc.files import plain_numbers, write_json
+    from sumcirc.modeling.anatomy import context_length
+    from sumcirc.modeling.loading import load_model, load_tokenizer
+    from sumcirc.selection.choosing import adapter_facts, select
+    from sumcirc.selection.evidence import Evidence
+    from sumcirc.tracking import wandb
+    from sumcirc.tracking.session import Clock, plain
+    from sumcirc.training import device, set_threads
+
+    clock = Clock()
+    set_threads(config.trainer)
+    model: Any = load_model(config.model)
+    encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model.config))
+    cache = Path(config.cache_dir)
+    with clock.phase("data"):
+        data = SummarizationData(
+            config.data, config.trainer, encoder, cache / "encoded", config.seed
+        )
+        data.read()
+    with wandb.wandb_run(
+        config.logger,
+        directory.path,
+        name=config.run.name,
+        group=config.sweep.name,
+        job_type="select",
+        tags=[config.model.name, config.data.name],
+        settings=plain(config),
+        run_id=directory.status()["wandb_id"],
+    ) as wandb_logger:
+        with clock.phase("select"):
+            model.to(device(config.trainer))
+            ranking = select(Evidence(config, model, encoder, data))
+        facts = adapter_facts(config.adaptation, model.config, ranking)
+        ranking.save(directory.ranking_file)
+        draw_ranking(asdict(ranking), directory.figures / "selection.png")
+        lora = _write_lora(config, directory, model, ranking)
+        summary = {"model": config.model.name, **facts, "seconds": clock.seconds}
+        write_json(directory.summary_file, plain_numbers(summary))
+        if wandb_logger is not None:
+            wandb.log_settings(wandb_logger, {"adapter": facts["adapter"]})
+            rows = [list(asdict(one).values()) for one in ranking.ranking]
+            columns = list(asdict(ranking.ranking[0]))
+            wandb.log_table(wandb_logger, 0, "selection", columns, rows)
+            wandb.log_figures(wandb_logger, directory.figures)
+    _print(ranking, facts["adapter"], lora, directory)
+
+
+def _write_lora(
+    config: SelectConfig, directory: RunDirectory, model: Any, ranking: Ranking
+) -> LoraConfig:
+    """PEFT's adapter_config.json, and Python that builds the same."""
+    from sumcirc import __version__
+    from sumcirc.files import write_folder, write_text
+    from sumcirc.modeling.adaptation import lora_config, resolve_targets
+    from sumcirc.modeling.loading import resolve_model_path
+
+    targets = resolve_targets(config.adaptation, model.config, ranking.targets)
+    base = resolve_model_path(config.model)
+    lora = lora_config(config.adaptation, targets, base)
+    write_folder(directory.path / "lora", lambda folder: lora.save_pretrained(str(folder)))
+    shown = {
+        "task_type": "CAUSAL_LM",
+        "r": lora.r,
+        "lora_alpha": lora.lora_alpha,
+        "use_rslora": lora.use_rslora,
+        "lora_dropout": lora.lora_dropout,
+        "fan_in_fan_out": lora.fan_in_fan_out,
+        "target_modules": list(targets.names),
+        "rank_pattern": lora.rank_pattern,
+        "alpha_pattern": lora.alpha_pattern,
+    }
+    text = PYTHON.format(
+        base=base,
+        reason=ranking.reason,
+        version=__version__,
+        selector=ranking.selector,
+        data=config.data.name,
+        parameters=targets.parameters,
+        arguments="\n".join(f"    {name}={value!r}," for name, value in shown.items()),
+    )
+    write_text(directory.path / "lora_config.py", text)
+    return lora
+
+
+def _print(
+    ranking: Ranking, adapter: dict[str, Any], lora: LoraConfig, directory: RunDirectory
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    unit = f" ({ranking.unit})" if ranking.unit else ""
+    table = Table(title=f"selector={ranking.selector}: {ranking.reason}")
+    table.add_column("layer", justify="right", no_wrap=True)
+    if ranking.granularity == "module":
+        table.add_column("module")
+    table.add_column(f"score{unit}", justify="right")
+    if ranking.size > 1:
+        table.add_column("95 % interval", justify="right", no_wrap=True)
+        table.add_column("chosen again", justify="right")
+    table.add_column("adapter")
+    for one in ranking.ranking:
+        cells = [str(one.layer)] + ([one.module] if one.module else [])
+        cells.append(f"{one.score:.4g}")
+        if ranking.size > 1:
+            cells += [f"[{one.low:.4g}, {one.high:.4g}]", f"{100 * (one.frequency or 0):.0f} %"]
+        table.add_row(*cells, "yes" if one.chosen else "")
+    Console(markup=False).print(table)
+    if ranking.stability is not None:
+        print(
+            f"{ranking.size} {ranking.samples}; a resample of them chooses"
+            f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s, by chance {100 * ranking.chance:.0f} %"
+        )
+    raised = f" ({len(lora.rank_pattern)} linears have {lora.r + 1})" if lora.rank_pattern else ""
+    budget = ""
+    if "budget" in adapter:
+        budget = f", {100 * adapter['used']:.1f} % of the budget of {adapter['budget']:,}"
+    print(
+        f"rank {lora.r}{raised}, scale {adapter['scale']:.3g}:"
+        f" {adapter['parameters']:,} trainable parameters{budget}"
+    )
+    print(
+        f"for PEFT: {directory.path / 'lora'}/adapter_config.json, {directory.path}/lora_config.py"
+    )
+    print(f"run directory: {directory.path}")
+    print(f"figures: {directory.figures}")

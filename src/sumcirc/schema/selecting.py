@@ -1,0 +1,117 @@
+"""Which layers or modules get an adapter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Optional
+
+from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption, Method
+from sumcirc.schema.require import require
+
+
+class SelectorName(Enum):
+    """How targets are chosen; what each one does: docs/selecting.md."""
+
+    all = "all"
+    fixed = "fixed"
+    first = "first"
+    middle = "middle"
+    last = "last"
+    random = "random"
+    circuit = "circuit"
+    circuit_delta = "circuit_delta"
+    attention_kl = "attention_kl"
+    entropy = "entropy"
+    drift = "drift"
+    cka_redundancy = "cka_redundancy"
+    page = "page"
+    fisher = "fisher"
+    gradient_norm = "gradient_norm"
+
+
+class Preset(Enum):
+    """Layers that earlier work on 12-layer models names."""
+
+    paper = "paper"  # 2, 3, 5
+    observed = "observed"  # 9, 10, 11
+    hybrid = "hybrid"  # 5, 10, 11
+
+
+@dataclass
+class SelectorConfig:
+    """conf/selector: what chooses the targets of `adaptation.layers=auto`."""
+
+    name: Optional[SelectorName] = None
+    count: Optional[int] = None  # layers (or modules) to choose; null: a quarter of them
+    seed: Optional[int] = None  # of `random`; null: the run's
+    preset: Optional[Preset] = None  # layers of `fixed`, by name
+    layers: Optional[list[int]] = None  # layers of `fixed`
+    documents: int = 32  # looked at: of data.train for gradients, else of data.validation
+    batch_size: int = 4  # documents behind one gradient of `page` and `gradient_norm`
+    resamples: int = 500  # behind intervals and the share of resamples that choose a target
+    method: Method = Method.eap_ig_inputs  # of the circuit
+    metric: CircuitMetric = CircuitMetric.kl
+    corruption: Corruption = Corruption.auto
+    # what is compared with the base: a run directory, an adapter or a folder; null: a probe run
+    after: Optional[str] = None
+    probe_steps: int = 50  # optimizer steps of the probe run, LoRA on all layers; 0: none
+
+    def __post_init__(self) -> None:
+        if self.name is None:
+            given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+            require(
+                not given, f"selector.{''.join(given[:1])}: nothing is selected; give selector=NAME"
+            )
+            return
+        for name in ("documents", "batch_size"):
+            value = getattr(self, name)
+            require(value > 0, f"selector.{name}={value}: must be 1 or more")
+        require(
+            self.count is None or self.count > 0,
+            f"selector.count={self.count}: must be 1 or more, or null for a quarter",
+        )
+        require(
+            self.seed is None or self.seed >= 0, f"selector.seed={self.seed}: must be 0 or more"
+        )
+        require(self.resamples > 1, f"selector.resamples={self.resamples}: must be 2 or more")
+        require(
+            self.probe_steps >= 0, f"selector.probe_steps={self.probe_steps}: must be 0 or more"
+        )
+        if self.name is SelectorName.fixed:
+            require(
+                (self.preset is None) != (self.layers is None),
+                "selector=fixed: give selector.layers=[...] or selector.preset=NAME, one of them",
+            )
+            require(
+                self.count is None,
+                f"selector.count={self.count}: the layers of selector=fixed are given; leave it"
+                " out",
+            )
+            layers = self.layers
+            require(
+                layers is None or (bool(layers) and len(set(layers)) == len(layers)),
+                f"selector.layers={layers}: must name one layer or more, each once",
+            )
+            return
+        for name in ("preset", "layers"):
+            value = getattr(self, name)
+            require(
+                value is None,
+                f"selector.{name}={getattr(value, 'value', value)}: is for selector=fixed, not for"
+                f" selector={self.name.value}",
+            )
+        require(
+            self.name is not SelectorName.all or self.count is None,
+            f"selector.count={self.count}: selector=all chooses all; leave it out",
+        )
+
+    @property
+    def circuit(self) -> CircuitOptions:
+        """How the circuit is found."""
+        return CircuitOptions(
+            method=self.method,
+            metric=self.metric,
+            corruption=self.corruption,
+            documents=self.documents,
+        )

@@ -1,0 +1,254 @@
+"""Selectors by name; a selection from start to end, its scores kept for later jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+
+from sumcirc.errors import UserError
+from sumcirc.files import locked
+from sumcirc.modeling.adaptation import Target, adapter_costs, lora_config, resolve_targets
+from sumcirc.modeling.anatomy import shape
+from sumcirc.modeling.fingerprint import model_fingerprint
+from sumcirc.modeling.restoring import weights_at
+from sumcirc.schema import (
+    AUTO,
+    Adaptation,
+    AdaptationConfig,
+    Corruption,
+    Granularity,
+    SelectConfig,
+    SelectorName,
+    Source,
+    TrainConfig,
+)
+from sumcirc.selection import (
+    all_layers,
+    attention_kl,
+    circuit,
+    circuit_delta,
+    cka_redundancy,
+    drift,
+    entropy,
+    first,
+    fisher,
+    fixed,
+    gradient_norm,
+    last,
+    middle,
+    page,
+    random,
+)
+from sumcirc.selection.evidence import Evidence, inputs_fingerprint
+from sumcirc.selection.ranking import Ranking, default_count, rank
+from sumcirc.selection.scores import Scores
+from sumcirc.selection.tuned import settings_of
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the cache; raised when the same input is scored differently
+# settings that say what is done with scores, not what they are
+NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
+
+
+@dataclass(frozen=True)
+class Selector:
+    """One way to score targets.
+
+    Attributes:
+        measures: looks at the model and documents, so that its scores are kept.
+        modules: tells the modules of a layer apart; a rule scores them alike.
+        compares: needs a tuned model beside the base.
+        pairs: needs corrupted documents.
+    """
+
+    score: Callable[[Evidence], Scores]
+    measures: bool = True
+    modules: bool = True
+    compares: bool = False
+    pairs: bool = False
+
+
+SELECTORS = {
+    SelectorName.all: Selector(all_layers.score, measures=False),
+    SelectorName.fixed: Selector(fixed.score, measures=False),
+    SelectorName.first: Selector(first.score, measures=False),
+    SelectorName.middle: Selector(middle.score, measures=False),
+    SelectorName.last: Selector(last.score, measures=False),
+    SelectorName.random: Selector(random.score, measures=False),
+    SelectorName.circuit: Selector(circuit.score, pairs=True),
+    SelectorName.circuit_delta: Selector(circuit_delta.score, compares=True, pairs=True),
+    SelectorName.attention_kl: Selector(attention_kl.score, modules=False, compares=True),
+    SelectorName.entropy: Selector(entropy.score, modules=False, compares=True),
+    SelectorName.drift: Selector(drift.score, modules=False, compares=True),
+    SelectorName.cka_redundancy: Selector(cka_redundancy.score, modules=False),
+    SelectorName.page: Selector(page.score),
+    SelectorName.fisher: Selector(fisher.score),
+    SelectorName.gradient_norm: Selector(gradient_norm.score),
+}
+
+
+def select(evidence: Evidence) -> Ranking:
+    """Score and choose as the configuration says.
+
+    Raises:
+        UserError: what the selector needs can't be had; see `check_selection`.
+    """
+    config = evidence.config
+    selector, name = SELECTORS[_name(config)], _name(config).value
+    scores = _kept_scores(evidence, selector) if selector.measures else selector.score(evidence)
+    granularity, modules = config.adaptation.granularity, config.adaptation.modules
+    count = how_many(config, evidence.layers)
+    return rank(scores, name, granularity, modules, count, config.selector.resamples)
+
+
+def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
+    """The number of layers, or modules, that are chosen of a model with `layers` layers.
+
+    Raises:
+        UserError: more than there are, or `fixed` names a layer that is not there.
+    """
+    name, options = _name(config), config.selector
+    whole = config.adaptation.granularity is Granularity.layer
+    parts = 1 if whole else len(config.adaptation.modules)
+    total = layers * parts
+    if name is SelectorName.all:
+        return total
+    if name is SelectorName.fixed:
+        return len(fixed.named_layers(options, layers)) * parts
+    if options.count is not None and options.count > total:
+        raise UserError(
+            f"selector.count={options.count}: the model has {total}"
+            f" {'layers' if whole else 'modules'} to choose from"
+        )
+    return default_count(total) if options.count is None else options.count
+
+
+def check_selection(config: TrainConfig | SelectConfig, model_config: PretrainedConfig) -> None:
+    """Refuse what would fail later, from shapes alone.
+
+    Raises:
+        UserError: selector and adaptation don't go together, what the selector compares with is
+            not there, or the budget is too small for what it may choose.
+    """
+    adaptation, name = config.adaptation, config.selector.name
+    if name is None:
+        if adaptation.kind is Adaptation.lora:
+            resolve_targets(adaptation, model_config)
+        return
+    shown = f"selector={name.value}"
+    if adaptation.kind is not Adaptation.lora:
+        raise UserError(f"{shown}: full fine-tuning has nothing to choose; add adaptation=lora")
+    if adaptation.layers != AUTO:
+        raise UserError(
+            f"adaptation.layers={adaptation.layers}: names the layers, which {shown} is to choose;"
+            " leave one of them out"
+        )
+    selector = SELECTORS[name]
+    if adaptation.granularity is Granularity.module and not selector.modules:
+        able = [one.value for one, its in SELECTORS.items() if its.modules and its.measures]
+        raise UserError(
+            f"{shown}: scores whole layers, not their modules; with adaptation.granularity=module"
+            f" take {', '.join(able)} or random"
+        )
+    twins = selector.pairs and config.selector.corruption is Corruption.twin
+    if twins and config.data.source is not Source.wire:
+        raise UserError(
+            "selector.corruption=twin: is for data=wire, whose facts are known, not for"
+            f" data={config.data.name}; use selector.corruption=replace"
+        )
+    if selector.compares:
+        _check_tuned(config, shown)
+    count = how_many(config, shape(model_config).layers)
+    resolve_targets(adaptation, model_config, _dearest(config, model_config, count))
+
+
+def adapter_facts(
+    adaptation: AdaptationConfig, model_config: PretrainedConfig, ranking: Ranking | None
+) -> dict[str, Any]:
+    """What a run's summary says of its adapter: where it is, its rank and size, the budget used."""
+    targets = resolve_targets(adaptation, model_config, ranking and ranking.targets)
+    lora = lora_config(adaptation, targets)
+    root = math.sqrt(targets.rank) if adaptation.rslora else targets.rank
+    facts: dict[str, Any] = {
+        "layers": list(targets.layers),
+        "targets": list(targets.names),
+        "rank": targets.rank,
+        "raised": sorted(targets.raised),  # those with a rank of one more
+        "scale": lora.lora_alpha / root,
+        "parameters": targets.parameters,
+    }
+    if ranking is not None:
+        facts |= {"selector": ranking.selector, "stability": ranking.stability}
+    if adaptation.budget is not None:
+        facts |= {"budget": adaptation.budget, "used": targets.parameters / adaptation.budget}
+    return {"rank": targets.rank, "adapter": facts}
+
+
+def _check_tuned(config: TrainConfig | SelectConfig, shown: str) -> None:
+    options = config.selector
+    if options.after is not None:
+        weights_at(options.after)
+    elif not options.probe_steps:
+        raise UserError(
+            f"{shown}: compares the base with a tuned model, and there is none; train one with"
+            " `sumcirc train adaptation=lora` and give selector.after=RUN_DIR, or set"
+            " selector.probe_steps=50"
+        )
+
+
+def _dearest(
+    config: TrainConfig | SelectConfig, model_config: PretrainedConfig, count: int
+) -> list[Target]:
+    """The choice of `count` that takes most parameters: what a budget has to suffice for."""
+    adaptation, layers = config.adaptation, shape(model_config).layers
+    every = [(layer, module) for layer in range(layers) for module in adaptation.modules]
+    if adaptation.granularity is Granularity.layer:  # all layers are alike
+        return every[: count * len(adaptation.modules)]
+    costs = {
+        module: sum(adapter_costs(model_config, [(0, module)]).values())
+        for module in adaptation.modules
+    }
+    return sorted(every, key=lambda one: -costs[one[1]])[:count]
+
+
+def _kept_scores(evidence: Evidence, selector: Selector) -> Scores:
+    """Scores from the cache, computed unless they are there; a second process waits."""
+    config = evidence.config
+    settings = {
+        name: value for name, value in asdict(config.selector).items() if name not in NOT_OF_SCORES
+    }
+    parts = [
+        FORMAT,
+        {name: version(name) for name in ("torch", "transformers", "peft")},
+        model_fingerprint(evidence.model),
+        inputs_fingerprint(evidence),
+        {name: getattr(value, "value", value) for name, value in settings.items()},
+        settings_of(config) if selector.compares else None,
+    ]
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    file = evidence.cache / "selection" / f"{key}.json"
+    with locked(file):
+        if not file.exists():
+            device = evidence.model.device
+            # a job that finds the scores draws nothing, and has to train alike
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                selector.score(evidence).save(file)
+        else:
+            log.info("selector=%s: scores read from %s", _name(config).value, file)
+    return Scores.read(file)
+
+
+def _name(config: TrainConfig | SelectConfig) -> SelectorName:
+    name = config.selector.name
+    assert name is not None, "nothing is selected"
+    return name

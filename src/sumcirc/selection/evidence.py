@@ -1,0 +1,163 @@
+"""What selectors may look at, made when one asks for it.
+
+Gradients are taken on documents of data.train, all else on documents of data.validation; data.test
+is never looked at, so that what is scored on it was not chosen for it. The documents are drawn by
+data.seed, not by the run's: all jobs of a sweep see the same ones, and share what is found.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.base import base_scores
+from sumcirc.circuits.finding import make_task, score_edges, to_store
+from sumcirc.circuits.pairing import SummaryPair, make_pairs
+from sumcirc.circuits.storage import DocumentScores
+from sumcirc.data.batches import Batch, collate
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
+from sumcirc.modeling.parts import Parts
+from sumcirc.probes.base import BaseStore
+from sumcirc.probes.documents import ProbeSet, in_drawn_order, probe_set
+from sumcirc.probes.measure import measure, prepare_base
+from sumcirc.progress import counted
+from sumcirc.records import ProbeRecord
+from sumcirc.schema import Granularity, SelectConfig, TrainConfig
+from sumcirc.selection.tuned import load_tuned
+from sumcirc.summaries.baselines import oracle_finder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The base, its documents, and a tuned model beside it.
+
+    Attributes:
+        model: the base, not yet adapted, where it is to run.
+        data: training and validation pairs, read.
+    """
+
+    config: TrainConfig | SelectConfig
+    model: PreTrainedModel
+    encoder: Encoder
+    data: SummarizationData
+
+    @property
+    def layers(self) -> int:
+        """How many layers the model has."""
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def granularity(self) -> Granularity:
+        """What is chosen."""
+        return self.config.adaptation.granularity
+
+    @property
+    def seed(self) -> int:
+        """Of the random selector."""
+        own = self.config.selector.seed
+        return self.config.seed if own is None else own
+
+    @property
+    def cache(self) -> Path:
+        """Folder that runs share."""
+        return Path(self.config.cache_dir)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The base's modules."""
+        return Parts(self.model)
+
+    def training_batches(self, size: int) -> list[Batch]:
+        """`selector.documents` training pairs, `size` at a time; the last batch is a full one too.
+
+        Raises:
+            UserError: there are too few pairs for one batch.
+        """
+        pairs = self.data.encoded["train"].pairs
+        order = np.random.default_rng(self.config.data.seed).permutation(len(pairs))
+        chosen = [pairs[i] for i in order[: self.config.selector.documents]]
+        batches = [chosen[i : i + size] for i in range(0, len(chosen) - size + 1, size)]
+        if not batches:
+            raise UserError(
+                f"selector.batch_size={size}: there are {len(chosen)} documents to look at; lower"
+                " it, or raise selector.documents"
+            )
+        return [collate(batch).to(self.model.device) for batch in batches]
+
+    @cached_property
+    def probes(self) -> ProbeSet:
+        """The first validation documents as the watchers of a run take them."""
+        documents = self.data.corpora["validation"].documents
+        ordered = in_drawn_order(documents, self.config.data.seed)
+        return probe_set(self.encoder, ordered, self.config.selector.documents)
+
+    @cached_property
+    def base(self) -> BaseStore:
+        """What the base gives on the probes."""
+        with counted("probe the base", len(self.probes)) as advance:
+            return prepare_base(self.model, self.probes, self.cache / "bases", advance)
+
+    @cached_property
+    def tuned(self) -> PreTrainedModel | PeftModel:
+        """The model of `selector.after`, or of a probe run that is made once."""
+        found = load_tuned(self.config, self.model, self.encoder, self.data)
+        return found.to(self.model.device)  # type: ignore[arg-type]
+
+    def tuned_record(self, concern: str) -> ProbeRecord:
+        """Values of the tuned model on the probes beside the base; `concern` is of the probes'."""
+        with counted("probe the tuned model", len(self.probes)) as advance:
+            return measure(self.tuned, self.probes, self.base, concerns=[concern], progress=advance)
+
+    @cached_property
+    def pairs(self) -> Sequence[SummaryPair]:
+        """Clean and corrupted validation documents."""
+        config = self.config
+        documents = self.data.corpora["validation"].documents
+        pairs, dropped = make_pairs(
+            self.encoder,
+            in_drawn_order(documents, config.data.seed),
+            config.selector.circuit.corruption_of(config.data.source).value,
+            config.selector.documents,
+            oracle_finder(config.evaluation.sentences, config.evaluation.min_sentence_words),
+            config.data.seed,
+        )
+        if dropped:
+            log.info("selector: documents without a pair: %s", dropped)
+        return pairs
+
+    @cached_property
+    def base_circuit(self) -> DocumentScores:
+        """Edge scores of the base on the pairs."""
+        options = self.config.selector.circuit
+        with counted(f"attribute by {options.method.value}", len(self.pairs)) as advance:
+            cache = self.cache / "circuits"
+            return base_scores(self.model, self.pairs, options, cache, advance)
+
+    def tuned_circuit(self) -> DocumentScores:
+        """Edge scores of the tuned model on the same pairs."""
+        options = self.config.selector.circuit
+        task = make_task(self.tuned, list(self.pairs), options, keep_all=True)
+        with counted(f"attribute by {options.method.value}, tuned", len(self.pairs)) as advance:
+            return to_store(score_edges(self.tuned, task, options, advance), options, 0)
+
+
+def inputs_fingerprint(evidence: Evidence) -> list[str | int | None]:
+    """What decides the documents that a selector sees, and their tokens."""
+    corpora = evidence.data.corpora
+    return [
+        evidence.encoder.fingerprint,
+        corpora["train"].fingerprint,
+        corpora["validation"].fingerprint,
+        evidence.config.data.seed,
+    ]

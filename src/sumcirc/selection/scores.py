@@ -1,0 +1,98 @@
+"""What a selector finds: a score for every target, sample by sample."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.errors import UserError
+from sumcirc.files import plain_numbers, write_json
+from sumcirc.selection.resampling import resampled
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Scores of all targets; the largest are chosen.
+
+    Attributes:
+        values: [layers, modules, samples] with modules in the order of `schema.MODULES`, or
+            [layers, 1, samples] where a layer is scored as a whole. The score is the mean over
+            samples.
+        reason: what a high score says, in words.
+        unit: of the values.
+        samples: what the last axis is, such as `documents`; empty for a rule that measures nothing.
+        resamples: [layers, modules or 1, resamples] the score of each resample of the samples,
+            where it is not just the mean of their values (as when the circuit is found anew).
+        power: modules add up to their layer as the p-norm: 1 for sums, 2 for lengths.
+    """
+
+    values: NDArray[np.float64]
+    reason: str
+    unit: str = ""
+    samples: str = ""
+    power: int = 1
+    resamples: NDArray[np.float64] | None = None
+
+    @property
+    def tells_modules(self) -> bool:
+        """Whether the modules of a layer have scores of their own."""
+        return self.values.shape[1] > 1
+
+    def of_targets(self, modules: list[int], whole: bool) -> NDArray[np.float64]:
+        """[layers, modules or 1, samples] of whole layers, or of some modules of each."""
+        return self._of_targets(self.values, modules, whole)
+
+    def resampled(self, modules: list[int], whole: bool, count: int) -> NDArray[np.float64]:
+        """[layers, modules or 1, resamples] scores of resamples: `count` of them, or those kept."""
+        kept = resampled(self.values, count) if self.resamples is None else self.resamples
+        return self._of_targets(kept, modules, whole)
+
+    def _of_targets(
+        self, values: NDArray[np.float64], modules: list[int], whole: bool
+    ) -> NDArray[np.float64]:
+        if not self.tells_modules:
+            # a rule scores all modules of a layer alike
+            return values if whole else np.repeat(values, len(modules), axis=1)
+        chosen = values[:, modules]
+        if not whole:
+            return chosen
+        if self.power == 1:
+            return chosen.sum(1, keepdims=True)
+        return (chosen**self.power).sum(1, keepdims=True) ** (1 / self.power)
+
+    def save(self, path: Path) -> None:
+        """Write the scores whole or not at all."""
+        write_json(path, plain_numbers(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> Scores:
+        """What `save` wrote."""
+        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        arrays = {name: body.pop(name) for name in ("values", "resamples")}
+        found = {name: None if one is None else np.array(one) for name, one in arrays.items()}
+        return cls(**found, **body)
+
+
+def rule(values: Any, reason: str) -> Scores:
+    """Scores of layers by a rule that measures nothing, [layers] or [layers, modules]."""
+    array = np.asarray(values, dtype=np.float64)
+    return Scores(array.reshape(len(array), -1, 1), reason)
+
+
+def require_defined(values: NDArray[np.float64], selector: str) -> NDArray[np.float64]:
+    """The values, if all are numbers.
+
+    Raises:
+        UserError: some are not.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"selector={selector}: undefined for some layers on these documents; take more of"
+            " them with selector.documents"
+        )
+    return values

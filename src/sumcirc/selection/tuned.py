@@ -1,0 +1,127 @@
+"""The tuned model that some selectors compare with the base.
+
+Given by `selector.after`, or made by a probe run: a few steps (`selector.probe_steps`) of LoRA on
+all modules of all layers. LoRA and not full fine-tuning, since the arms that are to be chosen train
+adapters, and on all layers alike, so that none is favoured. The run depends on data.seed, not on
+the run's seed: it is made once and shared by all jobs and selectors of a sweep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, get_constant_schedule_with_warmup
+
+from sumcirc.data.batches import TrainingStream
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
+from sumcirc.files import locked, write_folder
+from sumcirc.modeling.adaptation import adapt
+from sumcirc.modeling.fingerprint import model_fingerprint
+from sumcirc.modeling.loading import load_model
+from sumcirc.modeling.module import summary_loss
+from sumcirc.modeling.parts import Parts
+from sumcirc.modeling.restoring import load_weights, weights_at
+from sumcirc.progress import counted
+from sumcirc.schema import Adaptation, AdaptationConfig, SelectConfig, TrainConfig
+
+FORMAT = 1  # raised when the same settings train another adapter
+RANK = 8
+WARMUP = 0.1  # share of the steps
+CLIP = 1.0  # gradient norm
+
+Config = TrainConfig | SelectConfig
+
+
+def load_tuned(
+    config: Config, base: PreTrainedModel, encoder: Encoder, data: SummarizationData
+) -> PreTrainedModel | PeftModel:
+    """The model of `selector.after`, else of the probe run, which is made unless it is kept.
+
+    Raises:
+        UserError: the checkpoint can't be loaded, or the probe run diverges.
+    """
+    after = config.selector.after
+    if after is not None:
+        return load_weights(config.model, weights_at(after))
+    folder = Path(config.cache_dir) / "probe_runs" / _key(config, base, encoder, data)
+    with locked(folder):
+        if not folder.is_dir():
+            trained = _train(config, base.device, data)
+            write_folder(folder, lambda temporary: _save(trained, temporary))
+    return load_weights(config.model, folder)
+
+
+def settings_of(config: Config) -> list[int | float | str]:
+    """What decides the tuned model, beside the base and the data.
+
+    Raises:
+        UserError: a run of `selector.after` did not finish.
+    """
+    after = config.selector.after
+    if after is None:
+        return [FORMAT, config.selector.probe_steps, RANK, _rate(config), config.trainer.batch_size]
+    folder = Path(weights_at(after))
+    if not folder.is_dir():
+        return [after]
+    digest = hashlib.blake2b()
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*config.json"))):
+        digest.update(file.read_bytes())
+    return [digest.hexdigest()]
+
+
+def _key(config: Config, base: PreTrainedModel, encoder: Encoder, data: SummarizationData) -> str:
+    versions = {name: version(name) for name in ("torch", "transformers", "peft")}
+    inputs = [encoder.fingerprint, data.corpora["train"].fingerprint, config.data.seed]
+    parts = [versions, model_fingerprint(base), inputs, settings_of(config)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _rate(config: Config) -> float:
+    return config.model.learning_rate * config.model.lora_learning_rate_scale
+
+
+def _train(config: Config, device: torch.device, data: SummarizationData) -> PeftModel:
+    """An adapter after the probe run, on a model of its own: the live one stays untouched.
+
+    It seeds torch's generator, so it is to be run where that does not matter.
+    """
+    steps = config.selector.probe_steps
+    lora = AdaptationConfig(kind=Adaptation.lora, rank=RANK)
+    torch.manual_seed(config.data.seed)
+    model = adapt(load_model(config.model).to(device), lora)  # type: ignore[arg-type]
+    assert isinstance(model, PeftModel)
+    parts = Parts(model)
+    trained = [one for one in model.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
+    schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
+    pairs = data.encoded["train"].pairs
+    batches = TrainingStream(pairs, config.trainer.batch_size, steps, config.data.seed)
+    model.train()
+    with counted("probe run", steps) as advance:
+        for batch in batches:
+            loss = summary_loss(parts.backbone, parts.unembedding, batch.to(device))
+            if not math.isfinite(loss.item()):
+                raise UserError(
+                    f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"
+                    f" lower model.lora_learning_rate_scale (the rate is {_rate(config):g}),"
+                    " or give selector.after=RUN_DIR"
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, CLIP)
+            optimizer.step()
+            schedule.step()
+            advance(1)
+    return model.eval()
+
+
+def _save(model: PeftModel, folder: Path) -> None:
+    model.save_pretrained(str(folder), save_embedding_layers=False)

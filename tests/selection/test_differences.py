@@ -1,0 +1,196 @@
+"""Selectors that compare a tuned model with its base, and CKA redundancy, against plain loops."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.selection import by_module as unsigned_by_module
+from sumcirc.modeling.parts import Parts
+from sumcirc.schema import MODULES
+from sumcirc.selection import (
+    attention_kl,
+    circuit,
+    circuit_delta,
+    cka_redundancy,
+    drift,
+    edges,
+    entropy,
+)
+from sumcirc.selection.evidence import Evidence
+from tests.support.small_evidence import evidence, selecting
+from tests.support.small_models import small_model
+
+
+@pytest.fixture
+def pair(gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path) -> tuple[Evidence, Any]:
+    """Evidence whose tuned model is the base with its last layer's weights changed."""
+    config = selecting(gpt2_folder, news_files, tmp_path, "drift", documents=5)
+    found = evidence(config)
+    tuned: Any = evidence(config).model
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        for one in tuned.transformer.h[1].parameters():
+            one.add_(torch.randn(one.shape, generator=generator), alpha=0.3)
+    tuned.save_pretrained(tmp_path / "tuned")
+    found.config.selector.after = str(tmp_path / "tuned")
+    return found, tuned
+
+
+def attention(model: Any, ids: torch.Tensor) -> np.ndarray:
+    """[layers, heads, query, key] of one text, by eager attention."""
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        rows = model.eval()(ids[None], output_attentions=True).attentions
+    model.set_attn_implementation("sdpa")
+    return torch.stack(rows)[:, 0].double().numpy()
+
+
+def attentions(pair: tuple[Evidence, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows that predict the summary, [layers, heads, rows, keys], tuned and base, by document."""
+    found = []
+    for document in pair[0].probes.documents:
+        ids = torch.from_numpy(document.ids.astype(np.int64))
+        both = [attention(model, ids) for model in (pair[1], pair[0].model)]
+        found.append(tuple(rows[:, :, document.rows] for rows in both))
+    return found
+
+
+def test_attention_kl(pair: tuple[Evidence, Any]) -> None:
+    wanted = [
+        np.where(p > 0, p * np.log(np.maximum(p, 1e-300) / np.maximum(q, 1e-300)), 0)
+        .sum(-1)
+        .mean((1, 2))
+        for p, q in attentions(pair)
+    ]
+    found = attention_kl.score(pair[0])
+    assert found.values[:, 0] == pytest.approx(np.array(wanted).T, abs=1e-5)
+    # the first layer is the same in both
+    assert found.values[0, 0] == pytest.approx(0, abs=1e-6)
+    assert (found.values[1] > 1e-3).all()
+
+
+def test_entropy_change_counts_whatever_its_sign(pair: tuple[Evidence, Any]) -> None:
+    def of(rows: np.ndarray) -> np.ndarray:
+        return -(rows * np.log(np.maximum(rows, 1e-300))).sum(-1).mean(2)
+
+    change = np.array([of(p) - of(q) for p, q in attentions(pair)])  # [documents, layers, heads]
+    found = entropy.score(pair[0])
+    assert found.values.mean(-1)[:, 0] == pytest.approx(np.abs(change.mean(0)).mean(1), abs=1e-5)
+    assert found.resamples is not None
+    assert found.resamples.shape == (2, 1, 50)
+    assert (found.resamples[1] > found.resamples[0]).all()
+
+
+def streams(found: Evidence, model: Any) -> list[list[np.ndarray]]:
+    """By position of the stream, each document's measured rows (none of them normed)."""
+    parts = Parts(model)
+    kept: list[Any] = []
+    handle = parts.final_norm.register_forward_pre_hook(
+        lambda module, inputs: kept.append(inputs[0])
+    )
+    by_document = []
+    for document in found.probes.documents:
+        ids = torch.from_numpy(document.ids.astype(np.int64))[None]
+        with torch.no_grad():
+            hidden = model.eval()(ids, output_hidden_states=True).hidden_states
+        rows = [*hidden[:-1], kept.pop()]
+        by_document.append([one[0, document.rows].double().numpy() for one in rows])
+    handle.remove()
+    return [list(position) for position in zip(*by_document, strict=True)]
+
+
+def debiased(first: np.ndarray, second: np.ndarray) -> float:
+    """Linear CKA by the unbiased HSIC, term by term."""
+
+    def hsic(x: np.ndarray, y: np.ndarray) -> float:
+        n = len(x)
+        k, m = x @ x.T, y @ y.T
+        np.fill_diagonal(k, 0)
+        np.fill_diagonal(m, 0)
+        ends = np.trace(k @ m) + k.sum() * m.sum() / ((n - 1) * (n - 2))
+        return (ends - 2 / (n - 2) * (k @ m).sum()) / (n * (n - 3))
+
+    first, second = first - first.mean(0), second - second.mean(0)
+    return hsic(first, second) / np.sqrt(hsic(first, first) * hsic(second, second))
+
+
+def jackknifed(first: list[np.ndarray], second: list[np.ndarray]) -> list[float]:
+    count = len(first)
+    whole = debiased(np.concatenate(first), np.concatenate(second))
+    without = [
+        debiased(*(np.concatenate(side[:i] + side[i + 1 :]) for side in (first, second)))
+        for i in range(count)
+    ]
+    return [count * whole - (count - 1) * one for one in without]
+
+
+def test_cka_redundancy(pair: tuple[Evidence, Any]) -> None:
+    found = streams(pair[0], pair[0].model)
+    wanted = [1 - np.array(jackknifed(found[i], found[i + 1])) for i in range(2)]
+    assert cka_redundancy.score(pair[0]).values[:, 0] == pytest.approx(np.array(wanted), abs=1e-4)
+
+
+def test_drift_is_where_the_streams_part(pair: tuple[Evidence, Any]) -> None:
+    base, tuned = (streams(pair[0], model) for model in (pair[0].model, pair[1]))
+    cka = np.array([jackknifed(one, other) for one, other in zip(tuned, base, strict=True)])
+    found = drift.score(pair[0])
+    assert found.values[:, 0] == pytest.approx(cka[:-1] - cka[1:], abs=1e-4)
+    assert found.values[0].mean() == pytest.approx(0, abs=1e-5)
+    assert found.values[1].mean() > 0.01
+
+
+# ---- circuits
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_sums_over_edges_are_those_of_the_circuits_views(family: str) -> None:
+    graph = Graph(Parts(small_model(family)).shape)
+    sizes = np.random.default_rng(0).random((3, *graph.exists.shape)) * graph.exists
+    found = edges.by_module(sizes, graph)
+    for number, one in enumerate(sizes):
+        view = unsigned_by_module(one, graph)
+        wanted = (
+            view["query"] + view["key"] + view["value"],
+            *(view[name] for name in ("attention_out", "mlp_in", "mlp_out")),
+        )
+        for place in range(len(MODULES)):
+            assert found[:, place, number] == pytest.approx(wanted[place])
+
+
+def test_documents_average_to_the_size_of_the_mean() -> None:
+    values = np.random.default_rng(0).normal(size=(7, 4, 5))
+    kept = np.random.default_rng(1).random((4, 5)) < 0.5
+    assert edges.along_mean(values, kept).mean(0) == pytest.approx(np.abs(values.mean(0)) * kept)
+
+
+def test_circuit_is_what_its_edges_sum_up_to(pair: tuple[Evidence, Any]) -> None:
+    found = circuit.score(pair[0])
+    stored = pair[0].base_circuit
+    mean = stored.scores.mean(0)
+    kept = edges.circuit_of(mean, stored.graph, pair[0].config.selector.circuit)
+    assert 0 < kept.sum() < stored.graph.edges
+    view = unsigned_by_module(mean * kept, stored.graph)
+    assert found.values.mean(-1)[:, 3] == pytest.approx(view["mlp_out"], rel=1e-5)
+    assert found.values.mean(-1)[:, 1] == pytest.approx(view["attention_out"], rel=1e-5)
+    assert found.resamples is not None
+    assert found.resamples.shape == (2, 4, 50)
+    # a resample's circuit is its own, so that its sums are no mean of the documents'
+    plain = replace(found, resamples=None).resampled([0, 1, 2, 3], False, 50)
+    assert not np.allclose(found.resamples, plain)
+
+
+def test_a_model_has_no_circuit_delta_to_itself(pair: tuple[Evidence, Any]) -> None:
+    found = pair[0]
+    changed = circuit_delta.score(found).values.mean(-1)
+    found.config.selector.after = found.config.model.path
+    found.__dict__.pop("tuned")
+    same = circuit_delta.score(found).values.mean(-1)
+    assert np.abs(same).max() < 1e-5
+    assert changed.max() > 1e-2

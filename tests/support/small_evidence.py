@@ -1,0 +1,43 @@
+"""What selectors look at, on a small model: evidence made as the jobs make it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.encoding import Encoder
+from sumcirc.modeling.anatomy import context_length
+from sumcirc.modeling.loading import load_model, load_tokenizer
+from sumcirc.schema import SelectorConfig, SelectorName, TrainConfig
+from sumcirc.selection.evidence import Evidence
+from tests.support.small_training import small_config
+
+LORA = {"rank": 2, "layers": "auto"}
+
+
+def selecting(
+    model: Path,
+    files: dict[str, Path],
+    folder: Path,
+    name: str,
+    adaptation: dict[str, Any] | None = None,
+    **selector: Any,
+) -> TrainConfig:
+    """A small run with a selector; `adaptation` replaces single settings of LoRA at rank 2."""
+    from sumcirc.schema import Adaptation
+
+    lora = {"kind": Adaptation.lora, **LORA, **(adaptation or {})}
+    config = small_config(model, files, folder, adaptation=lora)
+    options = {"documents": 6, "batch_size": 2, "resamples": 50, "probe_steps": 4, **selector}
+    return replace(config, selector=SelectorConfig(name=SelectorName(name), **options))
+
+
+def evidence(config: TrainConfig, model: Any = None) -> Evidence:
+    """Evidence of a configuration; `model` in place of the loaded one."""
+    model = load_model(config.model) if model is None else model
+    encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model.config))
+    data = SummarizationData(config.data, config.trainer, encoder, None, config.seed)
+    data.read()
+    return Evidence(config, model, encoder, data)
