@@ -131,8 +131,13 @@ def draw_differences(
         panel.set_xlabel(unit, fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
-    if any(point.hollow for points in groups.values() for point in points):
-        figure.supxlabel("hollow: no difference was shown, or one seed", fontsize=9)
+    figure.supxlabel(
+        "intervals are of one arm at a time; hollow: no difference was shown after correction for"
+        " several, or one seed"
+        if len(groups) > 1
+        else "intervals are of one arm at a time\nhollow: not shown after correction, or one seed",
+        fontsize=9,
+    )
     panels[0].set_yticks(range(len(labels)), labels)
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
     save(figure, target, ("against", "arm", "difference", "low", "high", "shown"), rows)
