@@ -12,7 +12,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.finding import Progress, make_task, score_edges, to_store
-from sumcirc.circuits.pairing import SummaryPair
+from sumcirc.circuits.pair import Pair
 from sumcirc.circuits.storage import DocumentScores
 from sumcirc.files import locked, plain_numbers
 from sumcirc.modeling.fingerprint import model_fingerprint
@@ -24,7 +24,7 @@ FORMAT = 1  # of the cache; raised when the same input is scored differently
 
 def base_scores(
     model: PreTrainedModel,
-    pairs: Sequence[SummaryPair],
+    pairs: Sequence[Pair],
     options: CircuitOptions,
     cache: Path,
     progress: Progress | None = None,

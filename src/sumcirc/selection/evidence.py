@@ -19,7 +19,8 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.base import base_scores
 from sumcirc.circuits.finding import make_task, score_edges, to_store
-from sumcirc.circuits.pairing import SummaryPair, make_pairs
+from sumcirc.circuits.pair import Pair
+from sumcirc.circuits.pairing import make_pairs
 from sumcirc.circuits.storage import DocumentScores
 from sumcirc.data.batches import Batch, collate
 from sumcirc.data.datamodule import SummarizationData
@@ -120,7 +121,7 @@ class Evidence:
             return measure(self.tuned, self.probes, self.base, concerns=[concern], progress=advance)
 
     @cached_property
-    def pairs(self) -> Sequence[SummaryPair]:
+    def pairs(self) -> Sequence[Pair]:
         """Clean and corrupted validation documents."""
         config = self.config
         documents = self.data.corpora["validation"].documents

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sumcirc.circuits.passes import still
 from sumcirc.data.batches import Batch
 from sumcirc.modeling.anatomy import anatomy
+from sumcirc.modeling.modes import still
 from sumcirc.modeling.module import summary_loss
 from sumcirc.modeling.parts import Parts
 from sumcirc.progress import counted
