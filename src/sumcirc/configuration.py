@@ -90,8 +90,6 @@ def run_axes(*, _root_: Any) -> dict[str, Any]:
     return {
         key: ",".join(map(str, value))
         if isinstance(value, list)
-        else value.name
-        if isinstance(value, Enum)
         else value
         if isinstance(value, (str, int, float, bool)) or value is None
         else str(value)
@@ -102,10 +100,11 @@ def run_axes(*, _root_: Any) -> dict[str, Any]:
 def _varied(config: Any) -> dict[str, Any]:
     """Values of the keys and choices of the groups that a multirun varies."""
     choices = _choices(config)
-    return {
+    values = {
         key: choices[key] if key in choices else OmegaConf.select(config, key)
         for key in config.run.varied
     }
+    return {key: value.name if isinstance(value, Enum) else value for key, value in values.items()}
 
 
 def _layers_name(layers: Any, selector: Any) -> str:
