@@ -4,9 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SUMCIRC = $(BIN)/sumcirc
 ARGS ?=
+ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit select report pretrain status sync watch bench check wheel-check clean
+.PHONY: help setup demo test test-slow full lora evaluate circuit bakeoff bakeoff-rates select report pretrain status sync watch bench check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +41,15 @@ evaluate: setup  ## score a model: make evaluate ARGS="checkpoint=RUN_DIR"
 
 circuit: setup  ## the circuit of a model: make circuit ARGS="checkpoint=RUN_DIR"
 	$(SUMCIRC) circuit $(ARGS)
+
+bakeoff: setup  ## where an adapter pays, on the built-in model: seven choices of layers, three seeds
+	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) seed=1,2,3 sweep.name=bakeoff sweep.jobs=2 $(ARGS)
+	$(SUMCIRC) report runs/bakeoff
+
+bakeoff-rates: setup  ## the same choices at three learning rates, on another seed
+	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) adaptation.learning_rate_scale=2.5,5,10 seed=11 \
+	  data.sizes.test=20 sweep.name=bakeoff-rates sweep.jobs=2 $(ARGS)
+	$(SUMCIRC) report runs/bakeoff-rates
 
 report: setup  ## compare the runs of a sweep: make report ARGS="runs/SWEEP"
 	$(SUMCIRC) report $(ARGS)

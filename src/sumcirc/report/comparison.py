@@ -71,12 +71,14 @@ class ArmResult:
     Attributes:
         scores: by measure; those that fewer than two documents define are not there.
         seconds: mean training time.
+        loss: mean over runs of the lowest validation loss; NaN where none validated.
         remarks: in plain words, what to know before comparing it.
     """
 
     arm: Arm
     scores: dict[str, Measured]
     seconds: float
+    loss: float
     reach: Reach
     remarks: list[str]
 
@@ -169,7 +171,14 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) 
         reference = arm if arm in candidates else nearest(arm, candidates)
         remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
         results.append(
-            ArmResult(arm, _scores(arm, options), _seconds(arm.runs), _reach(arm, loss), remarks)
+            ArmResult(
+                arm,
+                _scores(arm, options),
+                _seconds(arm.runs),
+                _lowest_loss(arm.runs),
+                _reach(arm, loss),
+                remarks,
+            )
         )
     results.sort(key=lambda found: -found.scores[options.metric].estimate.mean)
     differences = [
@@ -288,6 +297,11 @@ def _in_range(estimate: Estimate, measure: str) -> Estimate:
 def _seconds(runs: Sequence[Run]) -> float:
     """Mean training time; NaN where a run does not know it."""
     return float(np.mean([run.summary.get("seconds", {}).get("train", np.nan) for run in runs]))
+
+
+def _lowest_loss(runs: Sequence[Run]) -> float:
+    """Mean over runs of the lowest validation loss; NaN where a run never validated."""
+    return float(np.mean([min((loss for _, loss in run.losses), default=np.nan) for run in runs]))
 
 
 def _common_loss(arms: Sequence[Arm]) -> float | None:

@@ -72,12 +72,13 @@ def cost_table(comparison: Comparison) -> TextTable:
                 *([f"{result.arm.learning_rate:g}"] if rates else []),
                 ",".join(map(str, result.arm.steps)),
                 _duration(result.seconds),
+                f"{result.loss:.3f}",
                 f"{reach.steps:.0f}{part}" if reach.runs else "never",
                 _duration(reach.seconds) if reach.runs else "-",
                 *(_mean(result, measure) for measure in shown),
             ]
         )
-    headings = ["arm", "trainable", *(["learning rate"] if rates else []), "steps", "time"]
+    headings = ["arm", "trainable", *(["learning rate"] if rates else []), "steps", "time", "validation loss"]
     headings += [f"steps to {loss}", f"time to {loss}"]
     return TextTable(
         "cost, and how much is copied",

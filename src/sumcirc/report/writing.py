@@ -82,6 +82,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "learning_rate": arm.learning_rate,
         "steps": arm.steps,
         "train_seconds": result.seconds,
+        "lowest_validation_loss": result.loss,
         "reach": asdict(result.reach),
         "remarks": result.remarks,
         "scores": {
@@ -104,6 +105,7 @@ def arm_rows(comparison: Comparison) -> list[dict[str, Any]]:
             "learning_rate": arm.learning_rate,
             "steps": " ".join(map(str, arm.steps)),
             "train_seconds": result.seconds,
+            "lowest_validation_loss": result.loss,
             "loss": comparison.loss,
             "runs_that_reached_loss": reach.runs,
             "steps_to_loss": reach.steps,
