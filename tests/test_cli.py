@@ -254,6 +254,7 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("train", "logger.mode=online"), ["logger.mode=online", "wandb login"]),
         (("pretrain",), ["out is not set", "out=VALUE"]),
         (("evaluate", "checkpoint=a", "model=gpt2"), ["checkpoint=a", "model="]),
+        (("evaluate", "-m", "checkpoint='a','b'"), ["checkpoint='a','b'", "one at a time"]),
         (("evaluate", "checkpoint=a", "experiment=demo"), ["checkpoint=a", "experiment="]),
         (("report",), ["name a run or a sweep", "sumcirc report runs/SWEEP"]),
         (("report", "nowhere"), ["nowhere", "no such directory"]),
@@ -442,6 +443,19 @@ def test_a_job_gets_the_words_that_make_it_alone(tmp_path: Path) -> None:
         assert again.adaptation.layers == layers
         assert again.run.axes == {"adaptation.layers": name}
         assert Path(again.runs_dir, again.sweep.name, again.run.name).resolve() == folder
+
+
+def test_a_job_with_a_checkpoint_is_composed_as_its_sweep_was(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    """What a checkpoint brings is written into the words, and is not brought again."""
+    words = ["-m", f"checkpoint={finished_run}", "generation.num_beams=1,2", "sweep.name=e"]
+    given = command.read("evaluate", words)
+    composed = command.compose(given)
+    for config, overrides in zip(composed, command._jobs(given), strict=True):
+        alone = command.read("evaluate", [*overrides, f"hydra.run.dir='{tmp_path}/x'"])
+        assert command.compose(alone) == [config]
+    assert [config.generation.num_beams for config in composed] == [1, 2]
 
 
 @pytest.mark.usefixtures("quick_jobs")

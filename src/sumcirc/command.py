@@ -225,7 +225,14 @@ def _complete(command: Command, overrides: list[str]) -> list[str]:
     parsed = {item.key_or_group: item for item in _parse(overrides)}
     if "resume" in parsed and parsed["resume"].value() is not None:
         return _resumed(command, overrides, parsed)
+    if {"hydra.run.dir", "sweep.name"} <= set(parsed):
+        return overrides  # the words of one job: its launch has written all out
     brought: list[str] = []
+    if "checkpoint" in parsed and parsed["checkpoint"].is_sweep_override():
+        raise UserError(
+            f"{parsed['checkpoint'].input_line}: each brings settings of its own, so a sweep can't"
+            " go over them; give one at a time"
+        )
     if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
         sections = SECTIONS_OF.get(command.verb, SECTIONS)
         brought = overrides_of(_text(parsed["checkpoint"]), set(parsed), sections)

@@ -44,6 +44,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["SLURM_CONF"] = str(state / "slurm.conf")
         yield
     finally:
+        subprocess.run(["scancel", "--user=root"], check=False)
         subprocess.run(["bash", scripts / "down.sh", state], check=True, timeout=100)
         os.environ.pop("SLURM_CONF", None)
 
@@ -92,11 +93,11 @@ def have_logged(folder: Path, step: int) -> bool:
 def test_pre_empted_jobs_are_requeued_and_resumed(small_run: list[str], tmp_path: Path) -> None:
     overrides = [
         *(item for item in small_run if not item.startswith(("trainer.max_steps", "logger="))),
-        *("trainer.max_steps=600", "trainer.checkpoint_every=20", "logger=wandb", "callbacks=none"),
+        *("trainer.max_steps=500", "trainer.checkpoint_every=20", "logger=wandb", "callbacks=none"),
     ]
     sweep = start(tmp_path, overrides)
     wait_until(lambda: have_logged(tmp_path, 30) or sweep.poll() is not None)
-    ask("sbatch", "-p", "urgent", "-c", str(os.cpu_count()), "-o", "/dev/null", "--wrap", "sleep 2")
+    ask("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
     wait_until(lambda: [status["state"] for status in statuses(tmp_path)] == ["pending"] * 2)
     wait_until(lambda: "BeginTime" in ask("squeue", "-h", "-t", "PD", "-o", "%i %R"))
     for job in ask("squeue", "-h", "-r", "-t", "PD", "-p", "normal", "-o", "%i").split():
@@ -116,4 +117,4 @@ def test_pre_empted_jobs_are_requeued_and_resumed(small_run: list[str], tmp_path
     said, _ = again.communicate(timeout=600)
     assert again.returncode == 0, said
     assert [status["state"] for status in statuses(tmp_path)] == ["done", "done"]
-    assert have_logged(tmp_path, 600)
+    assert have_logged(tmp_path, 500)
