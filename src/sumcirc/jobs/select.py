@@ -184,7 +184,8 @@ def _print(
     if ranking.stability is not None:
         print(
             f"{ranking.size} {ranking.samples}; a resample of them chooses"
-            f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s, by chance {100 * ranking.chance:.0f} %"
+            f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s,"
+            f" by chance {100 * ranking.chance:.0f} %"
         )
     raised = f" ({len(lora.rank_pattern)} linears have {lora.r + 1})" if lora.rank_pattern else ""
     budget = ""
