@@ -304,3 +304,45 @@ def test_hydra_composes_the_same_without_our_command() -> None:
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         config = compose("train", ["sweep.name=mine", "adaptation=lora"])
     assert configuration.typed(config) == composed("train", "sweep.name=mine", "adaptation=lora")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["selector=circuit"], "tiny-wire-lora-circuit-r16-s1"),
+        (["selector=random", "selector.count=3"], "tiny-wire-lora-random3-r16-s1"),
+        (["selector=hybrid", "adaptation.budget=294912"], "tiny-wire-lora-hybrid-b294912-s1"),
+        (["selector=fixed", "selector.layers=[1,4]"], "tiny-wire-lora-fixed-1,4-r16-s1"),
+        (["adaptation.budget=9999"], "tiny-wire-lora-all-b9999-s1"),
+    ],
+)
+def test_run_names_say_the_selector(words: list[str], name: str) -> None:
+    config = composed("train", "adaptation=lora", *words)
+    assert config.run.name == name
+    assert config.adaptation.layers == ("auto" if "selector" in words[0] else "all")
+    assert (config.adaptation.rank is None) == (config.adaptation.budget is not None)
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"name": schema.SelectorName.page, "count": 0}, "selector.count=0"),
+        ({"name": schema.SelectorName.all, "count": 2}, "selector.count=2"),
+        ({"name": schema.SelectorName.page, "documents": 0}, "selector.documents=0"),
+        ({"name": schema.SelectorName.page, "resamples": 1}, "selector.resamples=1"),
+        ({"name": schema.SelectorName.random, "seed": -1}, "selector.seed=-1"),
+        ({"name": schema.SelectorName.drift, "probe_steps": -1}, "selector.probe_steps=-1"),
+        ({"name": schema.SelectorName.page, "layers": [1]}, "selector.layers=[1]"),
+        ({"name": schema.SelectorName.fixed, "layers": [1, 1]}, "selector.layers=[1, 1]"),
+        (
+            {"name": schema.SelectorName.page, "preset": schema.Preset.paper},
+            "selector.preset=paper",
+        ),
+        ({"count": 3}, "selector.count"),
+    ],
+)
+def test_what_a_selector_does_not_take_is_refused(values: dict[str, Any], setting: str) -> None:
+    with pytest.raises(UserError) as refused:
+        schema.SelectorConfig(**values)
+    assert str(refused.value).startswith(setting)
+    assert "\n" not in str(refused.value)

@@ -276,6 +276,7 @@ def test_every_selector_has_a_name_and_a_file() -> None:
     ("name", "adaptation", "selector", "parts"),
     [
         ("fixed", {}, {"preset": Preset.observed}, ["selector=observed", "layer 9", "2 layers"]),
+        ("fixed", {}, {}, ["selector=fixed", "selector.layers="]),
         ("fixed", {}, {"layers": [5]}, ["selector.layers=[5]", "layer 5 is out of range"]),
         ("page", {"layers": [1]}, {}, ["adaptation.layers=[1]", "selector=page", "leave one"]),
         ("page", {"layers": "all"}, {}, ["adaptation.layers=all", "selector=page"]),

@@ -38,7 +38,9 @@ def draw_ranking(ranking: Mapping[str, Any], target: Path) -> None:
 def _title(ranking: Mapping[str, Any]) -> str:
     what = f"{ranking['selector']}: {ranking['reason']}"
     if ranking["size"]:
-        what += f"\n{ranking['size']} {ranking['samples']}, 95 % bootstrap intervals"
+        what += f"\n{ranking['size']} {ranking['samples']}"
+    if ranking["size"] and ranking["granularity"] == "layer":
+        what += ", 95 % bootstrap intervals"
     return what
 
 

@@ -121,8 +121,10 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                 model.to(device(config.trainer))  # type: ignore[arg-type]
             watchers = make_watchers(config, model, encoder, data, directory)
         facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
-        with clock.phase("select"):
-            ranking = _selected(config, directory, model, encoder, data)
+        ranking: Ranking | None = None
+        if config.selector.name is not None:
+            with clock.phase("select"):
+                ranking = _selected(config, directory, model, encoder, data)
         if config.adaptation.kind is Adaptation.lora:
             facts |= adapter_facts(config.adaptation, model.config, ranking)
             if wandb_logger is not None:
@@ -152,16 +154,14 @@ def _selected(
     model: PreTrainedModel,
     encoder: Encoder,
     data: SummarizationData,
-) -> Ranking | None:
-    """What the selector chooses; of a resumed run what it chose; None without one."""
+) -> Ranking:
+    """What the selector chooses; of a resumed run what it chose."""
     from sumcirc.processes import is_main_process
     from sumcirc.selection.choosing import select
     from sumcirc.selection.evidence import Evidence
     from sumcirc.selection.ranking import Ranking
     from sumcirc.training import device
 
-    if config.selector.name is None:
-        return None
     if directory.ranking_file.exists():
         return Ranking.read(directory.ranking_file)
     model.to(device(config.trainer))  # type: ignore[arg-type]

@@ -80,8 +80,8 @@ class SelectorConfig:
         )
         if self.name is SelectorName.fixed:
             require(
-                (self.preset is None) != (self.layers is None),
-                "selector=fixed: give selector.layers=[...] or selector.preset=NAME, one of them",
+                self.preset is None or self.layers is None,
+                "selector.layers and selector.preset: both name the layers; leave one of them out",
             )
             require(
                 self.count is None,

@@ -24,8 +24,10 @@ def named_layers(config: SelectorConfig, layers: int) -> list[int]:
     """The layers that are meant.
 
     Raises:
-        UserError: the model has no such layer.
+        UserError: none is named, or the model has no such layer.
     """
+    if config.preset is None and config.layers is None:
+        raise UserError("selector=fixed: name the layers with selector.layers=[...]")
     named = list(PRESETS[config.preset]) if config.preset is not None else list(config.layers or [])
     beyond = [layer for layer in named if not 0 <= layer < layers]
     if beyond:
