@@ -78,7 +78,14 @@ def cost_table(comparison: Comparison) -> TextTable:
                 *(_mean(result, measure) for measure in shown),
             ]
         )
-    headings = ["arm", "trainable", *(["learning rate"] if rates else []), "steps", "time", "validation loss"]
+    headings = [
+        "arm",
+        "trainable",
+        *(["learning rate"] if rates else []),
+        "steps",
+        "time",
+        "validation loss",
+    ]
     headings += [f"steps to {loss}", f"time to {loss}"]
     return TextTable(
         "cost, and how much is copied",
