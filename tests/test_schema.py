@@ -311,6 +311,7 @@ def test_hydra_composes_the_same_without_our_command() -> None:
     [
         (["selector=circuit"], "tiny-wire-lora-circuit-r16-s1"),
         (["selector=random", "selector.count=3"], "tiny-wire-lora-random3-r16-s1"),
+        (["selector=all", "selector.count=3"], "tiny-wire-lora-all-r16-s1"),
         (["selector=hybrid", "adaptation.budget=294912"], "tiny-wire-lora-hybrid-b294912-s1"),
         (["selector=fixed", "selector.layers=[1,4]"], "tiny-wire-lora-fixed-1,4-r16-s1"),
         (["adaptation.budget=9999"], "tiny-wire-lora-all-b9999-s1"),
@@ -327,7 +328,6 @@ def test_run_names_say_the_selector(words: list[str], name: str) -> None:
     ("values", "setting"),
     [
         ({"name": schema.SelectorName.page, "count": 0}, "selector.count=0"),
-        ({"name": schema.SelectorName.all, "count": 2}, "selector.count=2"),
         ({"name": schema.SelectorName.page, "documents": 0}, "selector.documents=0"),
         ({"name": schema.SelectorName.page, "resamples": 1}, "selector.resamples=1"),
         ({"name": schema.SelectorName.random, "seed": -1}, "selector.seed=-1"),

@@ -115,7 +115,8 @@ def _layers_name(layers: Any, selector: Any) -> str:
         return selector.preset.value
     if selector.layers is not None:
         return f"{selector.name.value}-{','.join(map(str, selector.layers))}"
-    return f"{selector.name.value}{selector.count or ''}"
+    every = selector.name is schema.SelectorName.all
+    return f"{selector.name.value}{'' if every else selector.count or ''}"
 
 
 def typed(config: DictConfig) -> Any:

@@ -43,7 +43,9 @@ class SelectorConfig:
     """conf/selector: what chooses the targets of `adaptation.layers=auto`."""
 
     name: Optional[SelectorName] = None
-    count: Optional[int] = None  # layers (or modules) to choose; null: a quarter of them
+    # layers (or modules) to choose; null: a quarter of them. `all` takes all, whatever stands here:
+    # arms of a sweep share it
+    count: Optional[int] = None
     seed: Optional[int] = None  # of `random`; null: the run's
     preset: Optional[Preset] = None  # layers of `fixed`, by name
     layers: Optional[list[int]] = None  # layers of `fixed`
@@ -101,10 +103,6 @@ class SelectorConfig:
                 f"selector.{name}={getattr(value, 'value', value)}: is for selector=fixed, not for"
                 f" selector={self.name.value}",
             )
-        require(
-            self.name is not SelectorName.all or self.count is None,
-            f"selector.count={self.count}: selector=all chooses all; leave it out",
-        )
 
     @property
     def circuit(self) -> CircuitOptions:
