@@ -47,7 +47,7 @@ bakeoff: setup  ## where an adapter pays, on the built-in model: seven choices o
 	$(SUMCIRC) report runs/bakeoff
 
 bakeoff-rates: setup  ## the same choices at three learning rates, on another seed
-	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) adaptation.learning_rate_scale=2.5,5,10 seed=11 \
+	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) adaptation.learning_rate_scale=2.5,5,7.5 seed=11 \
 	  data.sizes.test=20 sweep.name=bakeoff-rates sweep.jobs=2 $(ARGS)
 	$(SUMCIRC) report runs/bakeoff-rates
 
