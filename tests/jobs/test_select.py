@@ -66,6 +66,7 @@ def test_what_it_writes_works_on_a_plain_model(
     assert (run / "figures" / "selection.png").exists()
 
 
+@pytest.mark.slow
 def test_training_takes_what_was_chosen_and_computes_it_once(
     commands: CommandServer, words: list[str], tmp_path: Path
 ) -> None:

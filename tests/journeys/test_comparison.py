@@ -12,6 +12,7 @@ import pytest
 from tests.support.command_server import CommandServer
 
 
+@pytest.mark.slow
 def test_a_sweep_and_its_comparison(
     commands: CommandServer, small_run: list[str], tmp_path: Path
 ) -> None:

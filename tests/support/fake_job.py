@@ -31,12 +31,6 @@ def allocate() -> None:
     bytearray(8 * 2**30)
 
 
-def deaf() -> None:
-    """Go on for long, whatever signals ask for."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
-
-
 FAULTS = {
     "none": lambda: None,
     "raise": lambda: 1 / 0,
@@ -47,7 +41,7 @@ FAULTS = {
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "memory": allocate,
     "wait": lambda: time.sleep(60),
-    "deaf": deaf,
+    "deaf": lambda: time.sleep(60),
 }
 
 
@@ -66,6 +60,8 @@ def main() -> None:
     try:
         with running(run):
             run.set_status("running", steps=6)
+            if fault == "deaf":  # before its steps tell that it is there
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             steps(run, 3)
             FAULTS[fault]()
             steps(run, 6)
