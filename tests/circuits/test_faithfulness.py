@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sumcirc.circuits.faithfulness import FRACTIONS, Evaluator, curve, faithfulness, random_circuit
+from sumcirc.circuits.faithfulness import FRACTIONS, Evaluator, curve, faithfulness
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.metrics import Divergence, LogitDifference
 from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.selection import prune, top_n
+from sumcirc.circuits.selection import prune, random_circuit, top_n
 from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import Shape
 from tests.circuits.test_graph import GPT2_SMALL

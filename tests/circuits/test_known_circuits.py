@@ -14,11 +14,17 @@ from scipy.stats import pearsonr, spearmanr
 from transformers import GPT2LMHeadModel
 
 from sumcirc.circuits.attribution import attribute
-from sumcirc.circuits.faithfulness import Evaluator, curve, faithfulness, random_circuit
+from sumcirc.circuits.faithfulness import Evaluator, curve, faithfulness
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.metrics import LogitDifference
 from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.selection import DESTINATION_KINDS, destination_kinds, prune, top_n
+from sumcirc.circuits.selection import (
+    DESTINATION_KINDS,
+    destination_kinds,
+    prune,
+    random_circuit,
+    top_n,
+)
 from sumcirc.modeling.parts import Parts
 from tests.circuits.attribution_cases import (
     Oracle,

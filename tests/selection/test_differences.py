@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from sumcirc.circuits.finding import circuit_of
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.selection import by_module as unsigned_by_module
 from sumcirc.modeling.parts import Parts
@@ -174,7 +175,7 @@ def test_circuit_is_what_its_edges_sum_up_to(pair: tuple[Evidence, Any]) -> None
     found = circuit.score(pair[0])
     stored = pair[0].base_circuit
     mean = stored.scores.mean(0)
-    kept = edges.circuit_of(mean, stored.graph, pair[0].config.selector.circuit)
+    kept = circuit_of(mean, stored.graph, pair[0].config.selector.circuit)
     assert 0 < kept.sum() < stored.graph.edges
     view = unsigned_by_module(mean * kept, stored.graph)
     assert found.values.mean(-1)[:, 3] == pytest.approx(view["mlp_out"], rel=1e-5)

@@ -15,7 +15,6 @@ from sumcirc.summaries.table import (
     comparison_table,
     format_score,
     format_seconds,
-    render_markdown,
 )
 
 SCORES = {
@@ -26,17 +25,6 @@ ROWS = [
     Row("lead-3", SCORES, length=61.25),
     Row("lora|2,3,5 [r16]", SCORES, trainable_parameters=589_824, seconds=125.2, length=40.0),
 ]
-
-
-def test_markdown() -> None:
-    assert render_markdown(ROWS).splitlines() == [
-        "| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum | words | trainable | time |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| lead-3 | 24.8 [24.0, 25.6] | 34.8 [34.0, 35.6] | 44.8 [44.0, 45.6] | "
-        "54.8 [54.0, 55.6] | 61.2 | - | - |",
-        "| lora\\|2,3,5 [r16] | 24.8 [24.0, 25.6] | 34.8 [34.0, 35.6] | 44.8 [44.0, 45.6] | "
-        "54.8 [54.0, 55.6] | 40.0 | 589,824 | 2 min 05 s |",
-    ]
 
 
 def test_terminal_table_shows_the_same_cells_literally() -> None:

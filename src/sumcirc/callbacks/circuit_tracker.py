@@ -18,6 +18,7 @@ from sumcirc.circuits.exchange import write_circuit
 from sumcirc.circuits.finding import (
     Found,
     Task,
+    circuit_of,
     edges_of,
     judge,
     make_task,
@@ -25,7 +26,6 @@ from sumcirc.circuits.finding import (
     to_store,
 )
 from sumcirc.circuits.pair import Pair
-from sumcirc.circuits.selection import prune, top_n
 from sumcirc.circuits.stability import jaccard
 from sumcirc.circuits.storage import DocumentScores
 from sumcirc.figures.circuit_curves import draw_evolution
@@ -112,8 +112,7 @@ class CircuitTracker(Watcher):
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
     def _circuit_of(self, stored: DocumentScores) -> NDArray[np.bool_]:
-        count = edges_of(stored.graph, self.options)
-        return prune(top_n(stored.scores.mean(0), stored.graph, count), stored.graph)
+        return circuit_of(stored.scores.mean(0), stored.graph, self.options)
 
     def _conclude(self, last_found: Found) -> None:
         """Write and draw how the circuit changed from the base to the last step, and the last."""

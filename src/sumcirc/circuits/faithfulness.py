@@ -42,7 +42,7 @@ from sumcirc.circuits.memory import groups, patching_cost
 from sumcirc.circuits.metrics import Metric, log_probabilities
 from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.circuits.residual import Projections
-from sumcirc.circuits.selection import prune, top_n
+from sumcirc.circuits.selection import prune, random_circuit, top_n
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import Parts
 from sumcirc.statistics import Interval
@@ -296,22 +296,6 @@ def curve(
         cpr=Area(areas[0][0], [cpr for cpr, _ in areas[1:]]),
         cmd=Area(areas[0][1], [cmd for _, cmd in areas[1:]]),
     )
-
-
-def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.bool_]:
-    """The smallest pruned circuit of the largest draws that has at least `edges` edges.
-
-    Args:
-        draws: [sources, destinations] random numbers; the same draws give nested circuits.
-    """
-    low, high = edges, graph.edges  # pruning is monotone: more edges leave no fewer
-    while low < high:
-        middle = (low + high) // 2
-        if prune(top_n(draws, graph, middle), graph).sum() >= edges:
-            high = middle
-        else:
-            low = middle + 1
-    return prune(top_n(draws, graph, low), graph)
 
 
 def _judged(

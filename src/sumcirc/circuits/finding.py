@@ -153,6 +153,13 @@ def edges_of(graph: Graph, options: CircuitOptions) -> int:
     return max(1, round(options.size * graph.edges))
 
 
+def circuit_of(
+    mean: NDArray[np.floating], graph: Graph, options: CircuitOptions
+) -> NDArray[np.bool_]:
+    """The edges of largest |mean score|, pruned, [sources, destinations] both."""
+    return prune(top_n(mean, graph, edges_of(graph, options)), graph)
+
+
 def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScores:
     """Scores with what made them, ready to be written."""
     return DocumentScores(
@@ -176,8 +183,7 @@ def judge(
     """
     done = progress or (lambda steps: None)
     mean, graph = scores.mean.double().numpy(), scores.graph
-    count = edges_of(graph, options)
-    circuit = prune(top_n(mean, graph, count), graph)
+    circuit = circuit_of(mean, graph, options)
     # random circuits of a size are a control of both rankings
     seeds = range(options.random_circuits)
     absolute = curve(task.evaluator, mean, True, options.sizes, random_seeds=seeds)
@@ -189,6 +195,7 @@ def judge(
     by_document = scores.documents.float().numpy()
     steady = None
     if len(scores.ids) > 1:
+        count = edges_of(graph, options)
         steady = stability(by_document, graph, count, resamples=options.resamples)
     done(1)
     return Found(scores, circuit, judgement, steady, absolute, signed)

@@ -119,6 +119,22 @@ def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
         left = rest
 
 
+def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.bool_]:
+    """The smallest pruned circuit of the largest draws that has at least `edges` edges.
+
+    Args:
+        draws: [sources, destinations] random numbers; the same draws give nested circuits.
+    """
+    low, high = edges, graph.edges  # pruning is monotone: more edges leave no fewer
+    while low < high:
+        middle = (low + high) // 2
+        if prune(top_n(draws, graph, middle), graph).sum() >= edges:
+            high = middle
+        else:
+            low = middle + 1
+    return prune(top_n(draws, graph, low), graph)
+
+
 def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
     """Say which nodes have both an incoming and an outgoing edge in a circuit.
 

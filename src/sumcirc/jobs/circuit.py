@@ -53,13 +53,9 @@ def check(config: CircuitConfig) -> None:
 
 def run(config: CircuitConfig, folder: Path) -> None:
     """Find the circuit into the run directory `folder`."""
-    from sumcirc.tracking.run_directory import RunDirectory
-    from sumcirc.tracking.session import plain, running
+    from sumcirc.tracking.session import carry_out
 
-    directory = RunDirectory.create(folder, "circuit", plain(config))
-    with running(directory):
-        check(config)
-        _circuit(config, directory)
+    carry_out(config, folder, "circuit", check, _circuit)
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
@@ -69,8 +65,8 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.loading import load_tokenizer
     from sumcirc.modeling.restoring import load_checkpoint
     from sumcirc.progress import counted
-    from sumcirc.tracking.session import Clock, plain
-    from sumcirc.tracking.wandb import log_circuit, wandb_run
+    from sumcirc.tracking.session import Clock
+    from sumcirc.tracking.wandb import log_circuit, wandb_job
     from sumcirc.training import device, set_threads
 
     clock = Clock()
@@ -83,16 +79,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     options = _settled(config, pairs)
     config = replace(config, circuit=options)
     with (
-        wandb_run(
-            config.logger,
-            directory.path,
-            name=config.run.name,
-            group=config.sweep.name,
-            job_type="circuit",
-            tags=[config.model.name, _data_name(config)],
-            settings=plain(config),
-            run_id=directory.status()["wandb_id"],
-        ) as wandb_logger,
+        wandb_job(config, directory, "circuit", _data_name(config)) as wandb_logger,
         clock.phase("circuit"),
     ):
         model.to(device(config.trainer))

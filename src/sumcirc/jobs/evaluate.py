@@ -35,13 +35,9 @@ def check(config: EvaluateConfig) -> None:
 
 def run(config: EvaluateConfig, folder: Path) -> None:
     """Evaluate into the run directory `folder`."""
-    from sumcirc.tracking.run_directory import RunDirectory
-    from sumcirc.tracking.session import plain, running
+    from sumcirc.tracking.session import carry_out
 
-    directory = RunDirectory.create(folder, "evaluate", plain(config))
-    with running(directory):
-        check(config)
-        _evaluate(config, directory)
+    carry_out(config, folder, "evaluate", check, _evaluate)
 
 
 def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
@@ -51,8 +47,8 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.restoring import load_checkpoint
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
     from sumcirc.summaries.scoring import check_room
-    from sumcirc.tracking.session import Clock, plain
-    from sumcirc.tracking.wandb import wandb_run
+    from sumcirc.tracking.session import Clock
+    from sumcirc.tracking.wandb import wandb_job
     from sumcirc.training import device, set_threads
 
     clock = Clock()
@@ -62,16 +58,7 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     check_room(encoder, config.generation)
     board = Scoreboard(config, encoder, Path(config.cache_dir) / "summaries")
-    with wandb_run(
-        config.logger,
-        directory.path,
-        name=config.run.name,
-        group=config.sweep.name,
-        job_type="evaluate",
-        tags=[config.model.name, config.data.name],
-        settings=plain(config),
-        run_id=directory.status()["wandb_id"],
-    ) as wandb_logger:
+    with wandb_job(config, directory, "evaluate", config.data.name) as wandb_logger:
         with clock.phase("evaluate"):
             board.add_baselines()
             model.to(device(config.trainer))  # type: ignore[arg-type]

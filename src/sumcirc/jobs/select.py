@@ -61,13 +61,9 @@ def check(config: SelectConfig) -> None:
 
 def run(config: SelectConfig, folder: Path) -> None:
     """Select into the run directory `folder`."""
-    from sumcirc.tracking.run_directory import RunDirectory
-    from sumcirc.tracking.session import plain, running
+    from sumcirc.tracking.session import carry_out
 
-    directory = RunDirectory.create(folder, "select", plain(config))
-    with running(directory):
-        check(config)
-        _select(config, directory)
+    carry_out(config, folder, "select", check, _select)
 
 
 def _select(config: SelectConfig, directory: RunDirectory) -> None:
@@ -80,7 +76,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.selection.choosing import adapter_facts, select
     from sumcirc.selection.evidence import Evidence
     from sumcirc.tracking import wandb
-    from sumcirc.tracking.session import Clock, plain
+    from sumcirc.tracking.session import Clock
     from sumcirc.training import device, set_threads
 
     clock = Clock()
@@ -93,16 +89,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
             config.data, config.trainer, encoder, cache / "encoded", config.seed
         )
         data.read()
-    with wandb.wandb_run(
-        config.logger,
-        directory.path,
-        name=config.run.name,
-        group=config.sweep.name,
-        job_type="select",
-        tags=[config.model.name, config.data.name],
-        settings=plain(config),
-        run_id=directory.status()["wandb_id"],
-    ) as wandb_logger:
+    with wandb.wandb_job(config, directory, "select", config.data.name) as wandb_logger:
         with clock.phase("select"):
             model.to(device(config.trainer))
             ranking = select(Evidence(config, model, encoder, data))

@@ -176,18 +176,9 @@ def _tracker(
 ) -> AbstractContextManager[WandbLogger | None]:
     """The run's W&B logger; None in all processes but the first."""
     from sumcirc.processes import is_main_process
-    from sumcirc.tracking.session import plain
-    from sumcirc.tracking.wandb import wandb_run
+    from sumcirc.tracking.wandb import wandb_job
 
     if not is_main_process():
         return nullcontext()
-    return wandb_run(
-        config.logger,
-        directory.path,
-        name=config.run.name,
-        group=config.sweep.name,
-        job_type="train",
-        tags=[config.model.name, config.data.name, config.adaptation.kind.value],
-        settings=plain(config),
-        run_id=directory.status()["wandb_id"],
-    )
+    kind = config.adaptation.kind.value
+    return wandb_job(config, directory, "train", config.data.name, kind)

@@ -186,7 +186,8 @@ def _markdown_table(table: TextTable) -> str:
         for position, heading in enumerate(table.headings)
     ]
     lines = [table.headings, marks, *table.rows]
-    return "\n".join(f"| {' | '.join(c.replace('|', '/') for c in line)} |" for line in lines)
+    cells = ([cell.replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.circuits.finding import circuit_of
 from sumcirc.errors import UserError
 from sumcirc.selection.edges import (
     along_mean,
     by_module,
-    circuit_of,
     resampled_edges,
     size_by_module,
 )

@@ -12,10 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.finding import edges_of
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.selection import prune, top_n
-from sumcirc.schema import CircuitOptions
 from sumcirc.selection.resampling import weights
 
 
@@ -35,13 +32,6 @@ def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]
             ]
         )
     return np.array(found)
-
-
-def circuit_of(
-    scores: NDArray[np.floating], graph: Graph, options: CircuitOptions
-) -> NDArray[np.bool_]:
-    """The pruned circuit of mean scores [sources, destinations]."""
-    return prune(top_n(scores, graph, edges_of(graph, options)), graph)
 
 
 def size_by_module(

@@ -79,16 +79,6 @@ def comparison_table(rows: Sequence[Row], title: str | None = None, stacked: boo
     return table
 
 
-def render_markdown(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table, ending in a line break."""
-    headings = _headings(rows)
-    lines = [headings, ("---", *["---:"] * (len(headings) - 1))]
-    for row in rows:
-        name, *others = _cells(row, _has_facts(rows))
-        lines.append((name.replace("|", "\\|"), *others))
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
 def _has_facts(rows: Sequence[Row]) -> bool:
     return any(row.facts is not None for row in rows)
 

@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
@@ -61,6 +62,24 @@ def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
         return OmegaConf.to_object(merged)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise UserError(f"{run.config_file}: {one_line(error)}") from None
+
+
+def carry_out(
+    config: Config,
+    folder: Path,
+    verb: str,
+    check: Callable[[Config], None],
+    work: Callable[[Config, RunDirectory], None],
+) -> None:
+    """Run a job that knows no resume from start to end in the run directory `folder`.
+
+    Raises:
+        UserError: see `RunDirectory.create` and `running`, or the job refuses what it was given.
+    """
+    directory = RunDirectory.create(folder, verb, plain(config))
+    with running(directory):
+        check(config)
+        work(config, directory)
 
 
 @contextmanager

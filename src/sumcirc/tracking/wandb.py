@@ -10,14 +10,15 @@ import netrc
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sumcirc.errors import UserError
-from sumcirc.schema import TAG_LENGTH, LoggerConfig, LoggerKind, WandbMode
+from sumcirc.schema import TAG_LENGTH, JobConfig, LoggerConfig, LoggerKind, WandbMode
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.session import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +156,22 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
         for metric, kind in SUMMARIES.items():
             run.define_metric(metric, step_metric="trainer/global_step", summary=kind)
         yield WandbLogger(experiment=run)
+
+
+def wandb_job(
+    config: JobConfig, directory: RunDirectory, job_type: str, *tags: str
+) -> AbstractContextManager[WandbLogger | None]:
+    """`wandb_run` of a job: named as its run, grouped by its sweep, its model among the tags."""
+    return wandb_run(
+        config.logger,
+        directory.path,
+        name=config.run.name,
+        group=config.sweep.name,
+        job_type=job_type,
+        tags=[config.model.name, *tags],
+        settings=plain(config),
+        run_id=directory.status()["wandb_id"],
+    )
 
 
 def log_settings(logger: WandbLogger, settings: Mapping[str, Any]) -> None:
