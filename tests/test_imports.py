@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"data", "modeling"},
     "circuits": {"data", "modeling"},
     "selection": {"data", "modeling", "probes", "circuits", "summaries"},
+    "compare": {"data", "modeling", "probes", "circuits", "summaries"},
     "callbacks": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "tracking"),
         "figures",
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"figures", "tracking", "results", "summaries"},
     "jobs": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "callbacks"),
-        *("tracking", "figures", "training", "results", "report"),
+        *("compare", "tracking", "figures", "training", "results", "report"),
     },
     "sweeps": {"tracking", "results"},
     "command": {"tracking"},

@@ -17,6 +17,7 @@ from sumcirc.modeling.modes import evaluating
 class Block:
     """The modules of one layer; an adapted linear is the adapter's own module."""
 
+    whole: nn.Module
     norm_attention: nn.Module
     attention: nn.Module
     qkv: tuple[nn.Module, ...]
@@ -63,6 +64,7 @@ class Parts:
             (attn_out,), (mlp_out,) = names.modules["attn_out"], names.modules["mlp_out"]
             self.blocks.append(
                 Block(
+                    whole=find(here),
                     norm_attention=find(f"{here}.{names.norm_attention}"),
                     attention=find(f"{here}.{names.attention}"),
                     qkv=tuple(find(name) for name in names.linears(layer, "qkv")),
