@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sumcirc.circuits.metrics import LogitDifference, Metric, ReferenceSurprise
 from sumcirc.errors import UserError
+from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 
 NOTHING = -1  # in `good` and `bad`: not read here, or there is no other answer
@@ -85,14 +86,20 @@ class Batch:
         """The metric of every item.
 
         Args:
-            normed: [B, T, width], or [copies * B, T, width] with the items over and over.
+            normed: [B, T, width], or [copies * B, T, width] with the items over and over; or of the
+                last positions alone, which hold all that are read.
 
         Returns:
             [B], or [copies * B].
         """
+        return self.score(parts.unembedding, normed)
+
+    def score(self, unembedding: nn.Module, normed: Tensor) -> Tensor:
+        """`read` with another model's unembedding."""
         copies = len(normed) // len(self)
-        logits = parts.unembedding(normed[self.reads.repeat(copies, 1)])
-        return -self.metric.values(logits, torch.arange(len(self)).repeat(copies))
+        reads = self.reads[:, -normed.shape[1] :].repeat(copies, 1)
+        items = torch.arange(len(self)).repeat(copies)
+        return -self.metric.values(unembedding(normed[reads]), items)
 
     def at(self, positions: str) -> Tensor:
         """[B, T] true at `last` (the last that is read), `read`, `all`, or a span's tokens."""
@@ -193,8 +200,9 @@ class Items:
         )
 
     def values(self, parts: Parts, size: int) -> np.ndarray:
-        """The metric of every item under a model in evaluation mode, [items], float64."""
+        """The metric of every item under a model, [items], float64."""
         found = np.empty(len(self))
-        for batch in self.batches(size, parts.unembedding.weight.device):  # type: ignore[arg-type]
-            found[batch.places] = batch.read(parts, batch.run(parts)).double().cpu().numpy()
+        with inference(parts.model):
+            for batch in self.batches(size, parts.unembedding.weight.device):  # type: ignore[arg-type]
+                found[batch.places] = batch.read(parts, batch.run(parts)).double().cpu().numpy()
         return found

@@ -1,7 +1,8 @@
 """Look inside a live model during one forward pass: queries and keys, residual stream, neurons.
 
 Queries and keys are seen by an attention function of our own (`transformers.AttentionInterface`),
-which leaves the output to SDPA. Only the passes made here use it; the model's own implementation
+which leaves the output to SDPA; another one hands the whole of attention over
+(`attention_replaced`). Only the passes made here use them; the model's own implementation
 (SDPA, eager, flash, flex) is put back. Everything else is seen by hooks, which are removed again.
 """
 
@@ -20,12 +21,17 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import Parts
 
-NAME = "sumcirc"  # of the attention function
+NAME = "sumcirc"  # of the attention function that is seen
+OWN_NAME = "sumcirc_own"  # of the one that is replaced
 
 # (layer, query, key, mask or None where causal, scaling)
 SeeAttention = Callable[[int, Tensor, Tensor, Tensor | None, float], None]
 
+# (layer, query, key, value, scaling, window or None) to [batch, query positions, heads, head width]
+Attend = Callable[[int, Tensor, Tensor, Tensor, float, int | None], Tensor]
+
 _seeing: ContextVar[SeeAttention | None] = ContextVar("seeing", default=None)
+_attending: ContextVar[Attend | None] = ContextVar("attending", default=None)
 
 
 def _attention(
@@ -46,9 +52,27 @@ def _attention(
     )
 
 
+def _own_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    attend = _attending.get()
+    assert attend is not None
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return attend(int(module.layer_idx), query, key, value, scale, sliding_window), None  # type: ignore[arg-type]
+
+
 AttentionInterface.register(NAME, _attention)
+AttentionInterface.register(OWN_NAME, _own_attention)
 # without a mask function of the same name, attention would be neither causal nor masked
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+ALL_MASK_ATTENTION_FUNCTIONS.register(OWN_NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
 
 @contextmanager
@@ -79,6 +103,23 @@ def attention_seen(parts: Parts, see: SeeAttention) -> Iterator[None]:
             f"attention of layers {missing} of this `{model.config.model_type}` (implementation"
             f" `{before}`) can't be seen; load the model with attn_implementation=sdpa"
         )
+
+
+@contextmanager
+def attention_replaced(parts: Parts, attend: Attend) -> Iterator[None]:
+    """Within it every layer's attention is what `attend` makes of queries, keys and values.
+
+    It is told no mask: it is causal, within the window where a layer has one.
+    """
+    model = parts.model
+    before: Any = model.config._attn_implementation
+    model.set_attn_implementation(OWN_NAME)
+    token = _attending.set(attend)
+    try:
+        yield
+    finally:
+        _attending.reset(token)
+        model.set_attn_implementation(before)
 
 
 @contextmanager
