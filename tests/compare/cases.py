@@ -142,11 +142,6 @@ def naive_patched(
         handles.append(hook)
 
     blocks = own.parts.blocks
-        "query": {"query"},
-        "key": {"key"},
-        "value": {"value"},
-        "pattern": {"query", "key"},
-    }
     for part in sorted(parts):
         layer = part.layer
         if part.kind in KEPT:
