@@ -13,6 +13,7 @@ from sumcirc.statistics.documents import (
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_means,
+    bootstrap_ratios,
     share_below_zero,
     significantly_different,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "bootstrap_difference",
     "bootstrap_mean",
     "bootstrap_means",
+    "bootstrap_ratios",
     "crossed_bootstrap",
     "crossed_bootstrap_difference",
     "crossed_difference",

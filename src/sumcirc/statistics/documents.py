@@ -122,6 +122,50 @@ def bootstrap_means(
     return means.reshape(shape), low.reshape(shape), high.reshape(shape)
 
 
+def bootstrap_ratios(
+    values: NDArray[np.floating],
+    whole: NDArray[np.floating],
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return each row's mean over documents as a share of the mean of `whole`, with intervals.
+
+    The ratio of the means, not the mean of ratios: a document on which `whole` is near zero has
+    little weight instead of all. Documents are resampled, the same for both means.
+
+    Args:
+        values: [..., documents], finite.
+        whole: [documents], finite.
+
+    Returns:
+        Ratios, low and high ends: [...] each. Where `whole` sums to zero all three are NaN; a
+        resample in which it does counts for nothing; one document has the interval NaN to NaN.
+
+    Raises:
+        ValueError: shapes or settings don't fit, or a value isn't finite.
+    """
+    check_settings(resamples, confidence)
+    rows, shape = _as_rows(values)
+    total = np.asarray(whole, dtype=np.float64)
+    if total.shape != rows.shape[1:] or total.size == 0:
+        raise ValueError(f"whole: shape {total.shape} beside {rows.shape[1:]} documents")
+    if not (np.isfinite(rows).all() and np.isfinite(total).all()):
+        raise ValueError("a value is NaN or infinite: leave undefined items out before averaging")
+    ratios, low, high = np.full((3, len(rows)), np.nan)
+    if total.mean() != 0:
+        ratios = rows.mean(axis=1) / total.mean()
+    block = max(1, _CHUNK // resamples)
+    for first in range(0, len(rows) if total.size > 1 else 0, block):
+        part = slice(first, first + block)
+        drawn = _resampled_means(np.vstack([rows[part], total]), resamples, seed)
+        counted = drawn[:, -1] != 0
+        if counted.any():
+            shares = drawn[counted, :-1] / drawn[counted, -1:]
+            low[part], high[part] = np.quantile(shares, tails(confidence), axis=0)
+    return ratios.reshape(shape), low.reshape(shape), high.reshape(shape)
+
+
 def share_below_zero(
     differences: NDArray[np.floating],
     resamples: int = 1000,
