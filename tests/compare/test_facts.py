@@ -14,6 +14,7 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.wire import FACTS, WireArticle, article_of
 from sumcirc.errors import UserError
+from sumcirc.schema import EncodingConfig
 from tests.support.wire import tiny_encoder, wire_documents
 
 COUNT = 60
@@ -80,7 +81,7 @@ def test_spans_are_the_mentions_of_the_two_answers(encoder: Encoder, items: list
         article = article_of(item.id)
         role = role_of(encoder, item)
         assert list(item.spans) == ["document", "fact", "distractor", "prompt", "summary"]
-        assert (sum(span.astype(int) for span in item.spans.values())[1:] == 1).all()
+        assert (np.sum(list(item.spans.values()), axis=0)[1:] == 1).all()
 
         def words(name: str, item: Item = item) -> list[str]:
             return encoder.decode(item.ids[item.spans[name]].tolist()).split()
@@ -129,7 +130,8 @@ def test_a_fact_that_begins_within_a_token_is_dropped(
 
 def test_a_summary_of_another_frame(documents: list[Document]) -> None:
     """Behind a line break, and closed: the summary's own first word may be the fact."""
-    encoder = tiny_encoder(prompt="News: {document}\nSummary:", summary="\n{summary}\n")
+    encoding = EncodingConfig("News: {document}\nSummary:", "\n{summary}\n")
+    encoder = tiny_encoder(encoding=encoding)
     found, dropped = fact_items(encoder, documents, None, 0)
     assert len(found) + sum(dropped.values()) == COUNT
     for item in found:

@@ -9,10 +9,10 @@ from sumcirc.modeling.loading import load_tokenizer
 from sumcirc.schema import EncodingConfig, ModelConfig
 
 
-def tiny_encoder(context: int = 256, **options: str) -> Encoder:
-    """Of the built-in model; `options` are those of the encoding."""
+def tiny_encoder(context: int = 256, encoding: EncodingConfig | None = None) -> Encoder:
+    """Of the built-in model."""
     tokenizer = load_tokenizer(ModelConfig(name="tiny", path="tiny"))
-    return Encoder(tokenizer, EncodingConfig(**options), context)
+    return Encoder(tokenizer, encoding or EncodingConfig(), context)
 
 
 def wire_documents(count: int, seed: int = 0) -> list[Document]:

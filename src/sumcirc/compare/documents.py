@@ -9,7 +9,7 @@ it is (the attention sink), and would swamp what a head gives to the words of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def encode_document(encoder: Encoder, item: Document) -> EncodedDocument:
 
 
 def document_spans(
-    text: EncodedDocument, marked: dict[str, Sequence[tuple[int, int]]], length: int
+    text: EncodedDocument, marked: Mapping[str, Sequence[tuple[int, int]]], length: int
 ) -> dict[str, np.ndarray]:
     """Spans of an item's tokens.
 

@@ -119,13 +119,14 @@ def prompt_items(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Item
     found: list[Item] = []
     for prompt in prompts:
         answers = [tokens_after(encoder, prompt.prompt, one) for one in (prompt.good, prompt.bad)]
-        if any(one is None or len(one) > 1 for one in answers) or answers[0] == answers[1]:
+        single = [one[0] for one in answers if one is not None and len(one) == 1]
+        if len(set(single)) < 2:
             continue
         where = f"{SETTING}: `{prompt.id}`"
         ids = np.array(encoder.text(prompt.prompt), dtype=np.int64)
         _check_length(len(ids), encoder, where)
         good, bad = np.full((2, len(ids)), NOTHING, dtype=np.int64)
-        good[-1:], bad[-1:] = answers
+        good[-1], bad[-1] = single
         found.append(Item(prompt.id, ids, good, bad, _spans(prompt, encoder, where)))
     if not found:
         raise UserError(
