@@ -17,7 +17,6 @@ Other keys are left alone.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,17 @@ import numpy as np
 
 from sumcirc.circuits.pair import NOTHING, SPANS, Pair
 from sumcirc.data.encoding import Encoder
-from sumcirc.data.files import find_files, read_json_lines
+from sumcirc.data.named_lines import (
+    Line,
+    NamedSpan,
+    named_lines,
+    runs_into,
+    shown,
+    span_tokens,
+    spans_of,
+    text_of,
+    tokens_after,
+)
 from sumcirc.errors import UserError
 from sumcirc.files import write_text
 
@@ -89,20 +98,8 @@ def read_pairs(path: str, encoder: Encoder) -> list[Pair]:
         UserError: the file is none of JSON lines; a line has a mistake, or is too long for the
             model; two lines have one id. Line and item are named.
     """
-    files = find_files(path, SETTING)
-    if len(files) > 1 or files[0].suffix.lower() != ".jsonl":
-        raise UserError(f"{SETTING}={path}: name one file of JSON lines, NAME.jsonl")
-    lines: list[_Line] = []
-    seen: dict[str, str] = {}
-    for place, row in read_json_lines(files[0], SETTING):
-        line = _read(f"{SETTING}={path}: {place}", place.replace(" ", "-"), row, encoder)
-        if line.id in seen:
-            raise UserError(f"{line.where}: has the id of {seen[line.id]}; give each its own")
-        seen[line.id] = place
-        lines.append(line)
-    if not lines:
-        raise UserError(f"{SETTING}={path}: the file has no line; give one pair a line")
-    used = list(dict.fromkeys(name for line in lines for name, _, _ in line.spans))
+    lines = [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "pair")]
+    used = list(dict.fromkeys(span.name for line in lines for span in line.spans))
     # spans of summaries keep their order
     known = SPANS if set(used) & set(SPANS) else ()
     names = (*known, *(name for name in used if name not in known))
@@ -110,75 +107,60 @@ def read_pairs(path: str, encoder: Encoder) -> list[Pair]:
 
 
 @dataclass(frozen=True)
-class _Line:
-    """A line that was checked; `spans` are names with their tokens."""
+class _Read:
+    """A line that was checked; `spans` are of tokens."""
 
-    where: str
     id: str
     corruption: str
     tokens: dict[str, list[int]]
-    spans: list[tuple[str, int, int]]
+    spans: list[NamedSpan]
 
     def pair(self, names: tuple[str, ...]) -> Pair:
         tokens = self.tokens
         good = tokens.get("good", [])
         kinds = np.full(len(tokens["clean"]) + max(0, len(good) - 1), NOTHING, dtype=np.int64)
-        for name, start, end in self.spans:
-            kinds[start:end] = names.index(name)
+        for span in self.spans:
+            kinds[span.start : span.end] = names.index(span.name)
         prompts, bad = (tokens["clean"], tokens["corrupted"]), tokens.get("bad", [])
         return Pair.of(self.id, self.corruption, prompts, kinds, good, bad, names)
 
 
-def _read(place: str, default: str, row: Mapping[str, Any], encoder: Encoder) -> _Line:
-    for key in row:
-        near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8)
-        if key not in KEYS and near:
-            raise UserError(f"{place}: has no meaning for `{key}`; did you mean `{near[0]}`?")
-    name = row.get("id")
-    if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
-        raise UserError(f"{place}: its id is {_shown(name)}; give a text or a whole number")
-    name = default if name in (None, "") else str(name)
-    where = f"{place} (`{name}`)"
-    corruption = row.get("corruption", OWN)
+def _read(line: Line, encoder: Encoder) -> _Read:
+    corruption = line.row.get("corruption", OWN)
     if not isinstance(corruption, str):
-        raise UserError(f"{where}: its corruption is {_shown(corruption)}; give a text")
-    texts = _texts(row, where)
-    if "clean_ids" in row:
-        tokens = _given_tokens(row, texts, where, encoder)
+        raise UserError(f"{line.where}: its corruption is {shown(corruption)}; give a text")
+    texts = _texts(line)
+    if "clean_ids" in line.row:
+        tokens = _given_tokens(line, texts, encoder)
     else:
-        tokens = _own_tokens(texts, where, encoder)
-    _check_lengths(tokens, where, encoder)
-    return _Line(where, name, corruption, tokens, _spans(row, texts, tokens, where, encoder))
+        tokens = _own_tokens(texts, line.where, encoder)
+    _check_lengths(tokens, line.where, encoder)
+    return _Read(line.id, corruption, tokens, _spans(line, texts, tokens, encoder))
 
 
-def _texts(row: Mapping[str, Any], where: str) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for key in TEXTS:
-        value = row.get(key)
-        if value is None and key in ("good", "bad"):
-            continue
-        if not isinstance(value, str) or not value:
-            raise UserError(f"{where}: its `{key}` is {_shown(value)}; give a text")
-        texts[key] = value
+def _texts(line: Line) -> dict[str, str]:
+    texts = {
+        key: text_of(line, key)
+        for key in TEXTS
+        if key not in ("good", "bad") or line.row.get(key) is not None
+    }
     if "bad" in texts and "good" not in texts:
-        raise UserError(f"{where}: has `bad` without `good`; give both, or neither")
+        raise UserError(f"{line.where}: has `bad` without `good`; give both, or neither")
     return texts
 
 
-def _given_tokens(
-    row: Mapping[str, Any], texts: dict[str, str], where: str, encoder: Encoder
-) -> dict[str, list[int]]:
+def _given_tokens(line: Line, texts: dict[str, str], encoder: Encoder) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for key, text in texts.items():
-        ids = row.get(f"{key}_ids")
+        ids = line.row.get(f"{key}_ids")
         size = len(encoder.tokenizer)
         whole = isinstance(ids, list) and all(
             type(token) is int and 0 <= token < size for token in ids
         )
         if not whole or not ids or encoder.decode(ids) != text:
             raise UserError(
-                f"{where}: `{key}_ids` are not this model's tokens of `{key}`; take the model the"
-                " pairs were made for, make them again for this one, or leave out all ids"
+                f"{line.where}: `{key}_ids` are not this model's tokens of `{key}`; take the model"
+                " the pairs were made for, make them again for this one, or leave out all ids"
             )
         found[key] = ids
     return found
@@ -186,16 +168,12 @@ def _given_tokens(
 
 def _own_tokens(texts: dict[str, str], where: str, encoder: Encoder) -> dict[str, list[int]]:
     found = {key: encoder.text(texts[key]) for key in ("clean", "corrupted")}
-    clean = found["clean"]
     for key in ("good", "bad"):
         if key in texts:
-            both = encoder.text(texts["clean"] + texts[key])
-            if both[: len(clean)] != clean or len(both) == len(clean):
-                raise UserError(
-                    f"{where}: `{key}`={_shown(texts[key])} runs into the last word of `clean`; let"
-                    f" `{key}` begin with the space, and `clean` not end in one"
-                )
-            found[key] = both[len(clean) :]
+            answer = tokens_after(encoder, texts["clean"], texts[key])
+            if answer is None:
+                raise runs_into(where, key, texts[key], "clean")
+            found[key] = answer
     return found
 
 
@@ -206,8 +184,8 @@ def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -
         at = differs.index(True) if any(differs) else len(differs)
         raise UserError(
             f"{where}: clean has {len(clean)} tokens, corrupted {len(corrupted)} (they part at"
-            f" token {at}, {_shown(encoder.decode(clean[at : at + 3]))} and"
-            f" {_shown(encoder.decode(corrupted[at : at + 3]))}); an edge is compared place by"
+            f" token {at}, {shown(encoder.decode(clean[at : at + 3]))} and"
+            f" {shown(encoder.decode(corrupted[at : at + 3]))}); an edge is compared place by"
             " place, so give both as many tokens"
         )
     if not any(differs):
@@ -224,54 +202,19 @@ def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -
 
 
 def _spans(
-    row: Mapping[str, Any],
-    texts: dict[str, str],
-    tokens: dict[str, list[int]],
-    where: str,
-    encoder: Encoder,
-) -> list[tuple[str, int, int]]:
-    """Names of spans with their tokens [start, end)."""
-    given = row.get("spans")
-    if given is None:
-        return []
+    line: Line, texts: dict[str, str], tokens: dict[str, list[int]], encoder: Encoder
+) -> list[NamedSpan]:
+    """Spans of the line's tokens."""
     text = texts["clean"] + texts.get("good", "")
     length = len(tokens["clean"]) + max(0, len(tokens.get("good", [])) - 1)
-    by_token = "clean_ids" in row
+    by_token = "clean_ids" in line.row
     limit, unit = (length, "tokens") if by_token else (len(text), "characters")
-    found: list[tuple[str, int, int]] = []
-    for span in given if isinstance(given, list) else [given]:
-        fields = span if isinstance(span, dict) else {}
-        name, edges = fields.get("name"), fields.get(unit, [])
-        if not (isinstance(name, str) and name and _is_range(edges, limit)):
+    found = sorted(spans_of(line, unit, limit), key=lambda span: span.start)
+    for first, second in pairwise(found):
+        if second.start < first.end:
             raise UserError(
-                f"{where}: a span is {_shown(span)}; give each a `name` and `{unit}`"
-                f" [start, end] within 0 and {limit}"
+                f"{line.where}: spans `{first.name}` and `{second.name}` overlap; keep them apart"
             )
-        found.append((name, edges[0], edges[1]))
-    found.sort(key=lambda span: span[1])
-    for (first, _, end), (second, start, _) in pairwise(found):
-        if start < end:
-            raise UserError(f"{where}: spans `{first}` and `{second}` overlap; keep them apart")
-    if by_token:
+    if by_token or not found:
         return found
-    ends = [None if one is None else one[1] for one in encoder.text_places(text)][:length]
-    placed = []
-    for name, start, end in found:
-        here = [at for at, last in enumerate(ends) if last is not None and start < last <= end]
-        if not here:
-            raise UserError(
-                f"{where}: span `{name}` [{start}, {end}] has the last character of no token; widen"
-                " it to whole words"
-            )
-        placed.append((name, here[0], here[-1] + 1))
-    return placed
-
-
-def _is_range(edges: Any, limit: int) -> bool:
-    pair = isinstance(edges, list) and len(edges) == 2 and all(type(edge) is int for edge in edges)
-    return pair and 0 <= edges[0] < edges[1] <= limit
-
-
-def _shown(value: Any) -> str:
-    """A value as one short line, control characters escaped."""
-    return json.dumps(value, ensure_ascii=False, default=str)[:60]
+    return span_tokens(found, encoder.text_places(text)[:length], line.where)

@@ -1,0 +1,169 @@
+"""JSON lines that each hold a named item: texts, what comes after them, and spans of their tokens.
+
+What users write by hand, pairs and prompts alike, is read here, so that both are checked and
+refused in the same words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sumcirc.data.encoding import Encoder
+from sumcirc.data.files import find_files, read_json_lines
+from sumcirc.errors import UserError
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line.
+
+    Attributes:
+        where: setting, file, line and id, with which a message begins.
+        id: the line's own, or `line-3`.
+    """
+
+    where: str
+    id: str
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NamedSpan:
+    """A stretch [start, end) with a name: characters of a text, or tokens."""
+
+    name: str
+    start: int
+    end: int
+
+
+def named_lines(path: str, setting: str, keys: Collection[str], what: str) -> Iterator[Line]:
+    """The lines of a file.
+
+    Args:
+        keys: those that have a meaning; one that is nearly one of them is a mistake, others are
+            left alone.
+        what: a line holds, such as `pair`.
+
+    Raises:
+        UserError: the file is none of JSON lines, or holds none; an id is no name, or comes twice.
+    """
+    files = find_files(path, setting)
+    if len(files) > 1 or files[0].suffix.lower() != ".jsonl":
+        raise UserError(f"{setting}={path}: name one file of JSON lines, NAME.jsonl")
+    seen: dict[str, str] = {}
+    for place, row in read_json_lines(files[0], setting):
+        line = _line(f"{setting}={path}: {place}", place.replace(" ", "-"), row, keys)
+        if line.id in seen:
+            raise UserError(f"{line.where}: has the id of {seen[line.id]}; give each its own")
+        seen[line.id] = place
+        yield line
+    if not seen:
+        raise UserError(f"{setting}={path}: the file has no line; give one {what} a line")
+
+
+def _line(place: str, default: str, row: dict[str, Any], keys: Collection[str]) -> Line:
+    for key in row:
+        near = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
+        if key not in keys and near:
+            raise UserError(f"{place}: has no meaning for `{key}`; did you mean `{near[0]}`?")
+    name = row.get("id")
+    if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
+        raise UserError(f"{place}: its id is {shown(name)}; give a text or a whole number")
+    name = default if name in (None, "") else str(name)
+    return Line(f"{place} (`{name}`)", name, row)
+
+
+def text_of(line: Line, key: str) -> str:
+    """A text that the line must have.
+
+    Raises:
+        UserError: it has none there.
+    """
+    value = line.row.get(key)
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{line.where}: its `{key}` is {shown(value)}; give a text")
+    return value
+
+
+def spans_of(line: Line, unit: str, limit: int) -> list[NamedSpan]:
+    """Spans of a line in their order.
+
+    Args:
+        unit: their key, `characters` or `tokens`.
+        limit: how many there are.
+
+    Raises:
+        UserError: a span without name, or that isn't within 0 and `limit`.
+    """
+    given = line.row.get("spans")
+    if given is None:
+        return []
+    found: list[NamedSpan] = []
+    for span in given if isinstance(given, list) else [given]:
+        fields: Mapping[str, Any] = span if isinstance(span, dict) else {}
+        name, edges = fields.get("name"), fields.get(unit, [])
+        if not (isinstance(name, str) and name and _is_range(edges, limit)):
+            raise UserError(
+                f"{line.where}: a span is {shown(span)}; give each a `name` and `{unit}`"
+                f" [start, end] within 0 and {limit}"
+            )
+        found.append(NamedSpan(name, edges[0], edges[1]))
+    return found
+
+
+def _is_range(edges: Any, limit: int) -> bool:
+    pair = isinstance(edges, list) and len(edges) == 2 and all(type(edge) is int for edge in edges)
+    return pair and 0 <= edges[0] < edges[1] <= limit
+
+
+def span_tokens(
+    spans: Sequence[NamedSpan], places: Sequence[tuple[int, int] | None], where: str
+) -> list[NamedSpan]:
+    """Spans of characters as spans of tokens; a token is of the span that has its last character.
+
+    Args:
+        places: characters of every token, as `Encoder.text_places` gives them.
+        where: with which a message begins.
+
+    Raises:
+        UserError: a span has no token.
+    """
+    found: list[NamedSpan] = []
+    for span in spans:
+        here = [
+            at
+            for at, place in enumerate(places)
+            if place is not None and span.start < place[1] <= span.end
+        ]
+        if not here:
+            raise UserError(
+                f"{where}: span `{span.name}` [{span.start}, {span.end}] has the last character of"
+                " no token; widen it to whole words"
+            )
+        found.append(NamedSpan(span.name, here[0], here[-1] + 1))
+    return found
+
+
+def tokens_after(encoder: Encoder, text: str, answer: str) -> list[int] | None:
+    """What an answer adds to the tokens of a text; None where it changes them, or adds none."""
+    before, both = encoder.text(text), encoder.text(text + answer)
+    if both[: len(before)] != before or len(both) == len(before):
+        return None
+    return both[len(before) :]
+
+
+def runs_into(where: str, key: str, answer: str, text_key: str) -> UserError:
+    """What to say of an answer of which `tokens_after` has none."""
+    return UserError(
+        f"{where}: `{key}`={shown(answer)} runs into the last word of `{text_key}`; let `{key}`"
+        f" begin with the space, and `{text_key}` not end in one"
+    )
+
+
+def shown(value: Any) -> str:
+    """A value as one short line, control characters escaped."""
+    return json.dumps(value, ensure_ascii=False, default=str)[:60]
