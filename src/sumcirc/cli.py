@@ -29,6 +29,7 @@ VERBS = {
     "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
     "evaluate": "score the summaries of any model beside lead, random and oracle",
     "circuit": "find the edges that carry the summary in any model, and judge them",
+    "compare": "what fine-tuning changed inside, and whether moving it carries the behaviour",
     "pairs": "write clean and corrupted documents, aligned token by token",
     "report": "compare the runs of a sweep: arms against controls, over seeds",
     "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",

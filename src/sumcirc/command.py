@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING, Any
 from sumcirc.configuration import one_line, typed
 from sumcirc.errors import UserError
 from sumcirc.schema import ModelConfig, TrainConfig
-from sumcirc.tracking.checkpoint_source import SECTIONS, overrides_of, quoted
+from sumcirc.tracking.checkpoint_source import (
+    SECTIONS,
+    base_overrides,
+    overrides_of,
+    overrides_of_run,
+    quoted,
+)
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 CONF = Path(__file__).resolve().parent / "conf"
-RUN_VERBS = {"train", "evaluate", "circuit", "select"}  # those that make a run directory
+RUN_VERBS = {"train", "evaluate", "circuit", "compare", "select"}  # those that make a run directory
 
 # those that read a model beside them, and what of a run's settings they take over
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
@@ -42,7 +48,7 @@ PATH_VERBS = {"report"}  # those whose words without `=` are paths
 
 # settings that always hold one path, whatever characters it has; `~` is expanded
 PATHS = {
-    *("resume", "checkpoint", "pairs", "selector.after", "out"),
+    *("resume", "checkpoint", "before", "pairs", "prompts", "selector.after", "out"),
     *("runs_dir", "cache_dir"),
 }
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
@@ -228,6 +234,8 @@ def _complete(command: Command, overrides: list[str]) -> list[str]:
     if {"hydra.run.dir", "sweep.name"} <= set(parsed):
         return overrides  # the words of one job: its launch has written all out
     brought: list[str] = []
+    if command.verb == "compare":
+        brought, overrides = _compared(parsed, overrides)
     if "checkpoint" in parsed and parsed["checkpoint"].is_sweep_override():
         raise UserError(
             f"{parsed['checkpoint'].input_line}: each brings settings of its own, so a sweep can't"
@@ -249,6 +257,47 @@ def _complete(command: Command, overrides: list[str]) -> list[str]:
     if command.sweeps and varied and "run.varied" not in parsed:
         added.append(f"run.varied=[{','.join(varied)}]")
     return [*brought, *overrides, *added]
+
+
+def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[str], list[str]]:
+    """What the models of a comparison bring: `before` the model, the first `after` the rest.
+
+    Also the overrides with names of conf/model written out as what they stand for.
+    """
+    for key in ("before", "after"):
+        if key in parsed and parsed[key].is_sweep_override():
+            raise UserError(
+                f"{parsed[key].input_line}: each brings settings of its own, so a sweep can't go"
+                " over them; compare several at once with after=[ONE,OTHER]"
+            )
+    given = {key: parsed[key].value() for key in ("before", "after") if key in parsed}
+    given = {key: value for key, value in given.items() if value is not None}
+    if "after" not in given:
+        raise UserError("after=: name the model that is compared, such as after=RUN_DIR")
+    names = given["after"] if isinstance(given["after"], list) else [given["after"]]
+    afters = [_model_path(os.path.expanduser(str(name))) for name in names]
+    before = _model_path(str(given["before"])) if "before" in given else None
+    if before is None:
+        before_brings = base_overrides(afters[0], set(parsed))
+    else:
+        before_brings = overrides_of(before, set(parsed), ("model",), "before")
+    sections = tuple(name for name in SECTIONS if name != "model")
+    brought = [*before_brings, *overrides_of_run(afters[0], set(parsed), sections, "after")]
+    rest = [item for item in overrides if not item.startswith(("before=", "after="))]
+    rest.append(f"after=[{','.join(quoted(name) for name in afters)}]")
+    if before is not None:
+        rest.append(f"before={quoted(before)}")
+    return brought, rest
+
+
+def _model_path(name: str) -> str:
+    """What a name of conf/model stands for; any other is a path or hub id as it is."""
+    file = CONF / "model" / f"{name}.yaml"
+    if "/" in name or not file.is_file() or os.path.exists(name):
+        return name
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.select(OmegaConf.load(file), "path"))
 
 
 def _check_pairs(parsed: dict[str, Override]) -> None:

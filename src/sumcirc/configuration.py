@@ -49,6 +49,7 @@ def register() -> None:
         ("train_schema", schema.TrainConfig),
         ("evaluate_schema", schema.EvaluateConfig),
         ("circuit_schema", schema.CircuitConfig),
+        ("compare_schema", schema.CompareConfig),
         ("pairs_schema", schema.PairsConfig),
         ("select_schema", schema.SelectConfig),
         ("pretrain_schema", schema.PretrainConfig),
@@ -60,8 +61,11 @@ def register() -> None:
 def run_name(*, _root_: Any) -> str:
     """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
     config = _root_
-    pairs = OmegaConf.select(config, "pairs")  # a file in place of the data
-    parts = [config.model.name, Path(pairs).stem if pairs else config.data.name]
+    # a file, or a set that is made here, in place of the data
+    given = OmegaConf.select(config, "pairs") or OmegaConf.select(config, "prompts")
+    parts = [config.model.name, Path(given).stem if given else config.data.name]
+    if "after" in config:
+        parts.insert(1, _after_name(config.after))
     adaptation = OmegaConf.select(config, "adaptation")
     known = {"model", "data", "adaptation", "seed"}
     if adaptation is not None:
@@ -79,6 +83,11 @@ def run_name(*, _root_: Any) -> str:
             parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
     parts.append(f"s{config.seed}")
     return "-".join(_as_file_name(str(part)) for part in parts)
+
+
+def _after_name(after: Any) -> str:
+    names = [after] if isinstance(after, str) else list(after)
+    return "+".join(Path(str(name)).name for name in names)
 
 
 def run_axes(*, _root_: Any) -> dict[str, Any]:

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import Shape
+from sumcirc.schema import PARTS
 
-OUTPUT, QUERY, KEY, VALUE, PATTERN = "output", "query", "key", "value", "pattern"
-ATTENTION, MLP, RESIDUAL, READOUT = "attention", "mlp", "residual", "readout"
+KINDS = PARTS
+OUTPUT, QUERY, KEY, VALUE, PATTERN, ATTENTION, MLP, RESIDUAL, READOUT = KINDS
 BY_HEAD = (OUTPUT, QUERY, PATTERN)
 BY_GROUP = (KEY, VALUE)
-KINDS = (OUTPUT, QUERY, KEY, VALUE, PATTERN, ATTENTION, MLP, RESIDUAL, READOUT)
 
 
 @dataclass(frozen=True, order=True)
@@ -84,7 +84,7 @@ class Component:
 
 def components(shape: Shape, kinds: Iterable[str]) -> Iterator[Component]:
     """All parts of some kinds, kind by kind and layer by layer."""
-    counts = dict.fromkeys(BY_HEAD, shape.heads)
+    counts: dict[str, int] = dict.fromkeys(BY_HEAD, shape.heads)
     counts |= dict.fromkeys(BY_GROUP, shape.key_value_heads)
     for kind in kinds:
         if kind not in KINDS:

@@ -13,9 +13,18 @@ from sumcirc.schema.circuits import (
     Rule,
     corruption_of,
 )
+from sumcirc.schema.comparing import (
+    FACTS,
+    PARTS,
+    REPHRASE,
+    Analysis,
+    CompareOptions,
+    Direction,
+)
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source
 from sumcirc.schema.jobs import (
     CircuitConfig,
+    CompareConfig,
     EvaluateConfig,
     JobConfig,
     PairsConfig,
@@ -55,19 +64,26 @@ from sumcirc.schema.watching import (
 
 __all__ = [
     "AUTO",
+    "FACTS",
     "MODULES",
+    "PARTS",
+    "REPHRASE",
     "SIZES",
     "SPLITS",
     "TAG_LENGTH",
     "WATCHERS",
     "Adaptation",
     "AdaptationConfig",
+    "Analysis",
     "CallbacksConfig",
     "CircuitConfig",
     "CircuitMetric",
     "CircuitOptions",
+    "CompareConfig",
+    "CompareOptions",
     "Corruption",
     "DataConfig",
+    "Direction",
     "EncodingConfig",
     "EvaluateConfig",
     "EvaluationConfig",

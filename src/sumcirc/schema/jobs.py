@@ -9,6 +9,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
+from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
 from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.require import require
@@ -103,6 +104,32 @@ class CircuitConfig(JobConfig):
     circuit: CircuitOptions = field(default_factory=CircuitOptions)
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
     pairs: Optional[str] = None  # JSON lines of clean and corrupted texts, in place of data
+
+
+@dataclass
+class CompareConfig(JobConfig):
+    """conf/compare.yaml: `sumcirc compare`."""
+
+    compare: CompareOptions = field(default_factory=CompareOptions)
+    # run directories, adapters, folders or hub ids
+    before: Optional[str] = None  # null: what `after` was trained from
+    after: Any = MISSING  # one, or a list: each is compared with `before` and with the others
+    prompts: Optional[str] = None  # `rephrase`, `facts` or JSON lines, in place of documents
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.afters
+        require(
+            bool(names) and all(isinstance(name, str) and name for name in names),
+            f"after={self.after}: name a run directory, an adapter, a folder or a hub id",
+        )
+        twice = [name for name in names if names.count(name) > 1]
+        require(not twice, f"after={self.after}: names {twice[0] if twice else ''} twice")
+
+    @property
+    def afters(self) -> list[str]:
+        """All that are compared with `before`."""
+        return list(self.after) if isinstance(self.after, (list, tuple)) else [self.after]
 
 
 @dataclass
