@@ -226,8 +226,9 @@ def test_an_adapter_is_scaled_as_its_weights_would_be(family: str) -> None:
     amounts = {target: 0.3 * number for number, target in enumerate(targets)}
     with torch.no_grad():
         for name, linear in base_model(tuned).named_modules():
-            if hasattr(linear, "lora_A"):
-                a, b = linear.lora_A["default"].weight, linear.lora_B["default"].weight
+            if isinstance(linear, LoraLayer):
+                adapter: Any = linear
+                a, b = adapter.lora_A["default"].weight, adapter.lora_B["default"].weight
                 delta = amounts[holder(base, f"{name}.")] * 7 / 3 * (b @ a)
                 weight = base.get_parameter(f"{name}.weight")
                 weight += delta.T if family == "gpt2" else delta
