@@ -222,6 +222,8 @@ def readers() -> list[str]:
     return sorted(name.removesuffix(".__init__") for name in names)
 
 
-@pytest.mark.parametrize("module", [*readers(), "sumcirc.results", "sumcirc.statistics"])
+@pytest.mark.parametrize(
+    "module", [*readers(), "sumcirc.results", "sumcirc.statistics", "sumcirc.compare.differences"]
+)
 def test_readers_of_records_import_no_torch(module: str) -> None:
     assert not loaded(f"import {module}") & FORBIDDEN

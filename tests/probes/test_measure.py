@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.anatomy import FAMILIES
+from sumcirc.modeling.fingerprint import INCIDENTAL, model_fingerprint
 from sumcirc.probes import measure as measuring
 from sumcirc.probes.base import BaseStore
 from sumcirc.probes.documents import ProbeSet, probe_set
@@ -186,6 +190,71 @@ def test_the_base_is_computed_once(
         base_key(plain.bfloat16(), probes),
     }
     assert len(others | {first.folder.name}) == 4
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "qwen3"])
+def test_an_adapted_model_can_be_the_base_as_it_is(
+    family: str, probes: ProbeSet, tmp_path: Path
+) -> None:
+    """Two LoRA models beside each other, as if each were merged into its base."""
+    plain = small_model(family)
+    first = lora(copy.deepcopy(plain))
+    second = nudged(first)
+    store = prepare_base(first, probes, tmp_path, as_it_is=True)
+    found = measure(second, probes, store)
+    merged = [copy.deepcopy(model).merge_and_unload() for model in (first, second)]
+    same(found, measure(merged[1], probes, merged[0]), 2e-4)
+    assert found.values["attention/kl_tuned_base"].max() > 1e-5
+    again = measure(first, probes, store).values
+    assert again["attention/kl_tuned_base"].max() < 1e-6
+    assert again["residual/relative_change"].max() == 0
+    for name, values in store.record.values.items():
+        np.testing.assert_array_equal(again[name], values, err_msg=name)
+
+
+def test_a_store_of_a_model_as_it_is_is_of_its_adapters(probes: ProbeSet, tmp_path: Path) -> None:
+    plain = small_model("gpt2")
+    base = prepare_base(plain, probes, tmp_path).folder.name
+    assert base_key(plain, probes, as_it_is=True) == base
+    tuned = lora(copy.deepcopy(plain))
+    own = prepare_base(tuned, probes, tmp_path, as_it_is=True).folder.name
+    assert base_key(tuned, probes, as_it_is=True) == own
+    assert prepare_base(tuned, probes, tmp_path).folder.name == base
+    layer: Any = tuned.base_model.model.transformer.h[0].attn.c_attn
+    layer.scaling["default"] *= 2
+    rescaled = base_key(tuned, probes, as_it_is=True)
+    layer.scaling["default"] /= 2
+    assert base_key(tuned, probes, as_it_is=True) == own
+    with tuned.disable_adapter():
+        off = base_key(tuned, probes, as_it_is=True)
+    other = base_key(nudged(tuned), probes, as_it_is=True)
+    assert len({base, own, rescaled, off, other}) == 5
+
+
+def test_the_fingerprint_of_a_base_stays(probes: ProbeSet) -> None:
+    """What caches hold stays valid: a plain loop over the parameters, as it was first written."""
+    model = small_model("llama")
+    settings = {k: v for k, v in model.config.to_dict().items() if k not in INCIDENTAL}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, p in sorted(model.named_parameters()):
+        digest.update(repr((name, p.dtype, "cpu", tuple(p.shape))).encode())
+        digest.update(p.detach().numpy().tobytes())
+    assert model_fingerprint(model) == digest.hexdigest()
+    assert model_fingerprint(lora(model)) == digest.hexdigest()
+
+
+@pytest.mark.parametrize("as_it_is", [False, True])
+def test_an_adapted_unembedding_is_kept_as_it_works(
+    as_it_is: bool, probes: ProbeSet, tmp_path: Path
+) -> None:
+    options = {"r": 2, "target_modules": ["lm_head", "q_proj"], "init_lora_weights": False}
+    plain = small_model("llama")
+    tuned: Any = get_peft_model(copy.deepcopy(plain), LoraConfig(**options)).eval()
+    store = prepare_base(tuned, probes, tmp_path, as_it_is=as_it_is)
+    expected = tuned.merge_and_unload() if as_it_is else plain
+    weight, bias = store.unembedding(torch.device("cpu"))
+    torch.testing.assert_close(weight, expected.lm_head.weight, rtol=1e-6, atol=1e-6)
+    assert bias is None or bias.abs().max() == 0
 
 
 def test_the_store_keeps_the_bases_own_record(probes: ProbeSet, tmp_path: Path) -> None:

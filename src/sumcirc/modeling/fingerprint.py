@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
 from transformers import PreTrainedModel
 
 from sumcirc.modeling.parts import base_model
@@ -16,20 +19,46 @@ INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # say n
 WRAPPED, ADAPTER = ".base_layer", ".lora_"
 
 
-def model_fingerprint(model: PreTrainedModel | PeftModel) -> str:
+def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False) -> str:
     """A hash of the configuration and of every parameter's name, type, device, shape and bytes.
 
-    Of an adapted model it is that of its base: adapters are left out.
+    Args:
+        as_it_is: of an adapted model with its adapters as they now are: their parameters, scalings,
+            which of them are active. Otherwise they are left out, and the hash is their base's. A
+            model without adapters has one hash either way.
     """
     base = base_model(model)
     settings = {name: v for name, v in base.config.to_dict().items() if name not in INCIDENTAL}
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode())
     named = {name.replace(WRAPPED, ""): p for name, p in base.named_parameters()}
     for name, parameter in sorted(named.items()):
-        if ADAPTER in name:
-            continue
-        about = (name, parameter.dtype, parameter.device.type, tuple(parameter.shape))
-        digest.update(repr(about).encode())
-        values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(values.numpy().data)
+        if ADAPTER not in name:
+            _add(digest, name, parameter)
+    if as_it_is and isinstance(model, PeftModel):
+        for name, parameter in sorted(named.items()):
+            if ADAPTER in name:
+                _add(digest, name, parameter)
+        for name, module in base.named_modules():
+            if isinstance(module, BaseTunerLayer):
+                digest.update(repr((name, *_state(module))).encode())
     return digest.hexdigest()
+
+
+def _add(digest: hashlib.blake2b, name: str, parameter: nn.Parameter) -> None:
+    about = (name, parameter.dtype, parameter.device.type, tuple(parameter.shape))
+    digest.update(repr(about).encode())
+    values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    digest.update(values.numpy().data)
+
+
+def _state(layer: BaseTunerLayer) -> tuple[Any, ...]:
+    """What an adapted layer makes of its parameters."""
+    variants = getattr(layer, "lora_variant", {})
+    return (
+        type(layer).__name__,
+        list(layer.active_adapters),
+        layer.disable_adapters,
+        list(layer.merged_adapters),
+        sorted(getattr(layer, "scaling", {}).items()),
+        sorted((adapter, type(variant).__name__) for adapter, variant in variants.items()),
+    )

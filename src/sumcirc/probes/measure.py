@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 
 from peft import PeftModel
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sumcirc.files import write_folder
 from sumcirc.modeling.fingerprint import model_fingerprint
-from sumcirc.modeling.parts import Parts
+from sumcirc.modeling.parts import Parts, effective_weight
 from sumcirc.probes.base import BaseStore, batch_name
 from sumcirc.probes.documents import ProbeSet
 from sumcirc.probes.passes import CONCERNS, about, assemble, check_comparable, measure_batches
@@ -62,10 +62,10 @@ def measure(
         return assemble(results, probes, step, parts, decode)
 
 
-def base_key(model: PreTrainedModel | PeftModel, probes: ProbeSet) -> str:
-    """The name of the folder for a base and documents."""
+def base_key(model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False) -> str:
+    """The name of the folder for a base and documents; `as_it_is` as of `prepare_base`."""
     versions = {name: version(name) for name in ("torch", "transformers")}
-    parts = [FORMAT, model_fingerprint(model), probes.fingerprint, versions]
+    parts = [FORMAT, model_fingerprint(model, as_it_is), probes.fingerprint, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -74,22 +74,26 @@ def prepare_base(
     probes: ProbeSet,
     cache: Path,
     progress: Callable[[int], None] | None = None,
+    as_it_is: bool = False,
 ) -> BaseStore:
     """The store of a base, computed unless `cache` has it.
 
     Args:
         model: the base; of an adapted model its base, with adapters switched off meanwhile.
+        as_it_is: an adapted model with its adapters, for comparing tuned models with each other.
 
     Raises:
         UserError: the architecture is not known, or the folder can't be written.
     """
-    folder = cache / base_key(model, probes)
+    folder = cache / base_key(model, probes, as_it_is)
     if folder.is_dir():
         if progress is not None:
             progress(len(probes))
         return BaseStore(folder)
     parts = Parts(model)
-    without = model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+    without = nullcontext()
+    if isinstance(model, PeftModel) and not as_it_is:
+        without = model.disable_adapter()
 
     def write(temporary: Path) -> None:
         def keep(number: int, tensors: dict[str, Tensor]) -> None:
@@ -100,15 +104,21 @@ def prepare_base(
 
         with without:
             results = measure_batches(parts, probes, keep=keep, progress=progress)
+            save_file(_unembedding(parts), temporary / "unembedding.safetensors")
         record = assemble(results, probes, -1, parts)
         record.save(record_file(temporary, -1))
-        unembedding = {
-            name: value.detach().cpu().contiguous()
-            for name, value in parts.unembedding.named_parameters()
-        }
-        save_file(unembedding, temporary / "unembedding.safetensors")
         about = {"shape": vars(parts.shape), "family": parts.model.config.model_type}
         (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
     write_folder(folder, write)
     return BaseStore(folder)
+
+
+def _unembedding(parts: Parts) -> dict[str, Tensor]:
+    """Weight [vocabulary, width] and bias, if any; of an adapted one what it does."""
+    if isinstance(parts.unembedding, nn.Linear):
+        found = dict(parts.unembedding.named_parameters())
+    else:
+        weight, bias = effective_weight(parts.unembedding)
+        found = {"weight": weight.T, "bias": bias}
+    return {name: value.detach().cpu().contiguous() for name, value in found.items()}

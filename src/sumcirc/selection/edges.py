@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.selection.resampling import weights
+from sumcirc.statistics.resampling import weights
 
 
 def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from sumcirc.selection.evidence import Evidence
-from sumcirc.selection.resampling import resampled
 from sumcirc.selection.scores import Scores, require_defined
+from sumcirc.statistics.resampling import resampled
 
 MEASURE = "attention/entropy"
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.files import plain_numbers, write_json
-from sumcirc.selection.resampling import resampled
+from sumcirc.statistics.resampling import resampled
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,10 +17,12 @@ from sumcirc.statistics.documents import (
     share_below_zero,
     significantly_different,
 )
+from sumcirc.statistics.ranks import Ranks, rank_interval
 
 __all__ = [
     "Estimate",
     "Interval",
+    "Ranks",
     "bootstrap_difference",
     "bootstrap_mean",
     "bootstrap_means",
@@ -30,6 +32,7 @@ __all__ = [
     "crossed_difference",
     "crossed_mean",
     "holm",
+    "rank_interval",
     "share_below_zero",
     "significantly_different",
 ]

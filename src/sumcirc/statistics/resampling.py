@@ -11,7 +11,7 @@ def resampled(values: NDArray[np.floating], resamples: int) -> NDArray[np.float6
     return values.astype(np.float64) @ weights(values.shape[-1], resamples).T
 
 
-def weights(samples: int, resamples: int) -> NDArray[np.float64]:
+def weights(samples: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
     """The weight of each sample in the mean of each resample, [resamples, samples]."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     return random.multinomial(samples, np.full(samples, 1 / samples), resamples) / samples

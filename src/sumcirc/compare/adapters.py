@@ -1,0 +1,139 @@
+"""What an adapter changes, part by part, through PEFT's own switches and scalings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
+from torch import Tensor, nn
+
+from sumcirc.compare.weights import WeightChange
+from sumcirc.errors import UserError
+from sumcirc.modeling.parts import Parts
+
+
+class ScalingChange:
+    """That of a LoRA layer: all its active adapters."""
+
+    def __init__(self, layer: LoraLayer) -> None:
+        self._layer = layer
+        self._names = [name for name in layer.active_adapters if name in layer.scaling]
+        self._original = {name: layer.scaling[name] for name in self._names}
+
+    def differs(self) -> bool:
+        """Whether it is not zero."""
+        return any(self._differs(name) for name in self._names)
+
+    def _differs(self, name: str) -> bool:
+        layer: Any = self._layer
+        if layer.lora_bias[name] and layer.lora_B[name].bias.any():
+            return True
+        return bool(layer.get_delta_weight(name).any())
+
+    def refuses(self, amount: float) -> str | None:
+        """Why this amount can't be had: any can."""
+        return None
+
+    def set(self, amount: float) -> None:
+        """Make the output `amount` times what it was; 1 puts the original back."""
+        for name, scaling in self._original.items():
+            self._layer.scaling[name] = scaling if amount == 1 else amount * scaling
+
+
+class SwitchedChange:
+    """That of an adapter which is on or off."""
+
+    def __init__(self, layer: Any, kind: str) -> None:
+        self._layer = layer
+        self._kind = kind
+
+    def differs(self) -> bool:
+        """Taken for a change, whatever its parameters: each kind has its own zero."""
+        return True
+
+    def refuses(self, amount: float) -> str | None:
+        """Why this amount can't be had; None for on and off."""
+        return None if amount in (0, 1) else f"by {self._kind}"
+
+    def set(self, amount: float) -> None:
+        """Switch it on at 1, off at 0."""
+        # PEFT asks for gradients, or none, as it switches
+        asking = [(parameter, parameter.requires_grad) for parameter in self._layer.parameters()]
+        self._layer.enable_adapters(amount == 1)
+        for parameter, asked in asking:
+            parameter.requires_grad_(asked)
+
+
+AdapterChange = ScalingChange | SwitchedChange | WeightChange
+
+
+def adapter_modules(
+    parts: Parts,
+) -> dict[str, BaseTunerLayer | AuxiliaryTrainingWrapper]:
+    """The modules that an adapter has put in place of the model's, by their full names."""
+    return {
+        name: module
+        for name, module in parts.model.named_modules()
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
+    }
+
+
+def adapter_changes(parts: Parts) -> Iterator[tuple[str, AdapterChange]]:
+    """The change of every module that is adapted, with the module's full name.
+
+    Raises:
+        UserError: there is no adapter, it is merged or switched off, or it trained biases.
+    """
+    modules = adapter_modules(parts)
+    if not modules:
+        raise UserError("compare: the model after has no adapter; give the weights before it")
+    for adapter, config in getattr(parts.model, "peft_config", {}).items():
+        if getattr(config, "bias", "none") != "none":
+            raise UserError(
+                f"compare: adapter `{adapter}` trained biases of the base too (bias={config.bias}),"
+                " which are not taken off with it; merge it and compare two whole models"
+            )
+    seen: set[int] = set()
+    for name, module in modules.items():
+        if module.disable_adapters or getattr(module, "merged", False):
+            raise UserError(
+                f"compare: the adapter of `{name}` is merged or switched off; unmerge it, or"
+                " switch it on"
+            )
+        if isinstance(module, ModulesToSaveWrapper):
+            own = module.modules_to_save[module.active_adapters[0]]
+            for path, parameter in own.named_parameters():
+                if id(parameter) not in seen:  # tied ones are in two such modules
+                    seen.add(id(parameter))
+                    original = module.original_module.get_parameter(path)
+                    yield name, WeightChange(f"{name}.{path}", parameter, partial(_data, original))
+        elif isinstance(module, LoraLayer) and not set(module.lora_variant) & set(
+            module.active_adapters
+        ):
+            yield name, ScalingChange(module)
+        else:
+            yield name, SwitchedChange(module, _kind(module))
+
+
+def _data(parameter: nn.Parameter) -> Tensor:
+    return parameter.data
+
+
+def _kind(module: Any) -> str:
+    """What an adapter that can't be scaled is called."""
+    variants = getattr(module, "lora_variant", {}).values()
+    names = sorted({type(variant).__name__ for variant in variants}) or [type(module).__name__]
+    return ", ".join(name.removesuffix("LinearVariant") for name in names)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The model's own module under an adapter's."""
+    if isinstance(module, BaseTunerLayer):
+        return module.get_base_layer()
+    if isinstance(module, AuxiliaryTrainingWrapper):
+        return module.original_module
+    return module

@@ -1,0 +1,81 @@
+"""How sure it is which row comes first: ranks over documents drawn again.
+
+Documents are drawn with replacement, the same for all rows, so that what rows have in common
+cancels; in each resample the rows are ranked anew by their means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.statistics.documents import check_settings, tails
+from sumcirc.statistics.resampling import weights
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Of rows by their means, the largest first; all arrays [rows], ranks counted from 1.
+
+    Attributes:
+        rank: of the means themselves; of equal ones the earlier row first.
+        low, high: the interval of the rank over resamples, where rows of equal means have every
+            rank that is theirs together. NaN with fewer than two documents.
+        first: share of resamples in which the row comes first; equal rows share one. NaN with fewer
+            than two documents.
+    """
+
+    rank: NDArray[np.int64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    first: NDArray[np.float64]
+
+
+def rank_interval(
+    values: NDArray[np.floating],
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Ranks:
+    """Rank rows by their means over documents.
+
+    Args:
+        values: [rows, documents]; NaN is left out of its row's mean, and a row whose mean is
+            undefined comes last.
+
+    Raises:
+        ValueError: `values` has not two axes, or a setting is out of range as in `bootstrap_mean`.
+    """
+    from scipy.stats import rankdata
+
+    check_settings(resamples, confidence)
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"expected rows of documents, got shape {rows.shape}")
+    count, size = rows.shape
+    means = _means(rows, np.ones((1, size)))[0]
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.argsort(-means, kind="stable")] = np.arange(1, count + 1)
+    if size < 2 or count == 0:
+        nothing = np.full(count, np.nan)
+        return Ranks(rank, nothing, nothing, nothing)
+    again = -_means(rows, weights(size, resamples, seed))
+    best, worst = (rankdata(again, method, axis=1) for method in ("min", "max"))
+    leads = best == 1
+    return Ranks(
+        rank,
+        np.quantile(best, tails(confidence)[0], axis=0),
+        np.quantile(worst, tails(confidence)[1], axis=0),
+        (leads / leads.sum(1, keepdims=True)).mean(0),
+    )
+
+
+def _means(rows: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted mean of each row's defined values, [draws, rows]; -inf where there is none."""
+    defined = ~np.isnan(rows)
+    # the same sum for equal rows, wherever they stand: so they stay equal
+    total = np.einsum("ds,rs->dr", weight, np.where(defined, rows, 0.0))
+    often = np.einsum("ds,rs->dr", weight, defined.astype(np.float64))
+    return np.where(often > 0, total / np.where(often > 0, often, 1.0), -np.inf)
