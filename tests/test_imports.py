@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"data", "modeling"},
     "circuits": {"data", "modeling"},
     "selection": {"data", "modeling", "probes", "circuits", "summaries"},
-    "compare": {"data", "modeling", "probes", "circuits", "summaries"},
+    "compare": {"data", "modeling", "probes", "circuits", "summaries", "figures"},
     "callbacks": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "tracking"),
         "figures",

@@ -1,0 +1,151 @@
+"""What a comparison found of one pair of models, and its files: values by item, no bare means.
+
+In `compare/NAME/` of a run directory, as Parquet tables of one row an item:
+
+    patching    direction, part, kind, layer, index, item; receiver, donor, effect, attributed
+    sets        direction, kind (first, random, own), draw, size, parts, item; effect
+    synergy     direction, parts, item; synergy
+    direct      model, part, layer, head, item; value
+    attention   model, source, destination, layer, head, item; value
+    surgery     arm, layer, module, amount, item; metric
+    text        arm, layer, module, amount, text; loss
+
+Unit of receiver, donor, effect, attributed, synergy, value of `direct` and metric: the metric's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sumcirc.compare.attention import SpanAttention
+from sumcirc.compare.direct import DirectAttribution
+from sumcirc.compare.moving import Carried
+from sumcirc.compare.surgery import Surgery
+from sumcirc.files import write_table
+from sumcirc.records import ProbeRecord, record_file
+
+BEFORE, AFTER = "before", "after"
+
+
+@dataclass
+class Findings:
+    """Of `before` and one `after`; what was not asked for is None or empty.
+
+    Attributes:
+        name: of the one after.
+        metric: [items] by model.
+        record, base_record: probe records of after (beside before), and of before.
+        direct, attention: by model.
+        carried: by direction.
+    """
+
+    name: str
+    items: list[str]
+    metric: dict[str, np.ndarray]
+    record: ProbeRecord | None = None
+    base_record: ProbeRecord | None = None
+    direct: dict[str, DirectAttribution] = field(default_factory=dict)
+    attention: dict[str, SpanAttention] = field(default_factory=dict)
+    carried: dict[str, Carried] = field(default_factory=dict)
+    surgery: Surgery | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write all tables and probe records that there are."""
+        tables: dict[str, Iterator[Mapping[str, Any]]] = {
+            "patching": self._patching(),
+            "sets": self._sets(),
+            "synergy": self._synergy(),
+            "direct": self._direct(),
+            "attention": self._attention(),
+            "surgery": self._surgery(),
+            "text": self._text(),
+        }
+        for name, rows in tables.items():
+            found = list(rows)
+            if found:
+                write_table(folder / f"{name}.parquet", found)
+        if self.record is not None and self.base_record is not None:
+            self.record.save(record_file(folder, self.record.step))
+            self.base_record.save(record_file(folder, -1))
+
+    def _patching(self) -> Iterator[Mapping[str, Any]]:
+        for direction, one in self.carried.items():
+            moved = one.moved
+            for i, part in enumerate(moved.parts):
+                about = {"direction": direction, "part": str(part), "kind": part.kind}
+                about |= {"layer": part.layer, "index": part.index}
+                for j, item in enumerate(self.items):
+                    yield about | {
+                        "item": item,
+                        "receiver": moved.receiver[j],
+                        "donor": moved.donor[j],
+                        "effect": moved.effects[i, j],
+                        "attributed": moved.attributed[i, j],
+                    }
+
+    def _sets(self) -> Iterator[Mapping[str, Any]]:
+        for direction, one in self.carried.items():
+            for named, effects in zip(one.sets, one.set_effects, strict=True):
+                about = {"direction": direction, "kind": named.kind, "draw": named.draw}
+                about |= {"size": len(named.parts), "parts": " ".join(map(str, named.parts))}
+                for item, effect in zip(self.items, effects, strict=True):
+                    yield about | {"item": item, "effect": effect}
+
+    def _synergy(self) -> Iterator[Mapping[str, Any]]:
+        for direction, one in self.carried.items():
+            for pair, values in zip(one.pairs, one.synergies, strict=True):
+                about = {"direction": direction, "parts": " ".join(map(str, pair))}
+                for item, value in zip(self.items, values, strict=True):
+                    yield about | {"item": item, "synergy": value}
+
+    def _direct(self) -> Iterator[Mapping[str, Any]]:
+        for model, one in self.direct.items():
+            by_layer = {"attention_bias": one.attention_bias, "mlp": one.mlps}
+            whole = {"embedding": one.embedding, "bias": one.bias, "entropy": one.entropy}
+            for j, item in enumerate(self.items):
+                about = {"model": model, "item": item}
+                for part, values in whole.items():
+                    yield _direct_row(about, part, None, None, values[j])
+                for part, values in by_layer.items():
+                    for layer, value in enumerate(values[:, j]):
+                        yield _direct_row(about, part, layer, None, value)
+                for (layer, head), value in np.ndenumerate(one.heads[:, :, j]):
+                    yield _direct_row(about, "head", layer, head, value)
+
+    def _attention(self) -> Iterator[Mapping[str, Any]]:
+        for model, one in self.attention.items():
+            for (source, destination), values in zip(one.pairs, one.values, strict=True):
+                about = {"model": model, "source": source, "destination": destination}
+                for (layer, head, j), value in np.ndenumerate(values):
+                    place = {"layer": layer, "head": head, "item": self.items[j]}
+                    yield about | place | {"value": None if np.isnan(value) else value}
+
+    def _arms(self) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
+        if self.surgery is None:
+            return
+        found = self.surgery
+        for arm, metric, losses in zip(found.arms, found.metric, found.losses, strict=True):
+            about = {"arm": arm.kind, "layer": arm.layer, "module": arm.module}
+            yield about | {"amount": arm.amount}, metric, losses
+
+    def _surgery(self) -> Iterator[Mapping[str, Any]]:
+        for about, metric, _ in self._arms():
+            for item, value in zip(self.items, metric, strict=True):
+                yield about | {"item": item, "metric": value}
+
+    def _text(self) -> Iterator[Mapping[str, Any]]:
+        for about, _, losses in self._arms():
+            for number, loss in enumerate(losses):
+                yield about | {"text": number, "loss": loss}
+
+
+def _direct_row(
+    about: Mapping[str, Any], part: str, layer: int | None, head: int | None, value: float
+) -> Mapping[str, Any]:
+    place = {"part": part, "layer": layer, "head": head}
+    return {**about, **place, "value": float(value)}

@@ -1,0 +1,118 @@
+"""From settings to what models are compared on: items, probe documents, plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sumcirc.compare.documents import document_items, wire_distractor, wire_salient
+from sumcirc.compare.facts import fact_items
+from sumcirc.compare.items import Item, Items
+from sumcirc.compare.prompts import prompt_items, read_prompts
+from sumcirc.compare.rephrase import rephrase_prompts
+from sumcirc.data.documents import Document, read_corpus
+from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
+from sumcirc.data.files import find_files, read_rows
+from sumcirc.errors import UserError
+from sumcirc.probes.documents import ProbeDocument, ProbeSet, probe_set
+from sumcirc.schema import FACTS, REPHRASE, CompareConfig, Source
+from sumcirc.summaries.baselines import oracle_finder
+
+POOL = 2000  # generated prompts from which those that the tokenizer allows are taken
+TEXT = "text"  # column of compare.text
+SETTING = "compare.text"
+KINDS = {"prompt": PROMPT, "summary": SUMMARY}  # of the spans; all other tokens are the document's
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every model reads.
+
+    Attributes:
+        dropped: what gave no item, by reason.
+        texts: tokens of plain documents, for perplexity.
+    """
+
+    items: Items
+    dropped: dict[str, int]
+    probes: ProbeSet
+    texts: list[np.ndarray]
+
+
+def material(config: CompareConfig, encoder: Encoder) -> Material:
+    """Read or make it.
+
+    Raises:
+        UserError: a file has a mistake, or nothing is left to compare on.
+    """
+    options, count = config.compare, config.compare.items
+    if config.prompts is None:
+        documents = read_corpus(config.data, "test").documents
+        wire = config.data.source is Source.wire
+        evaluation = config.evaluation
+        salient = (
+            wire_salient(config.data.seed)
+            if wire
+            else oracle_finder(evaluation.sentences, evaluation.min_sentence_words)
+        )
+        distractor = wire_distractor(config.data.seed) if wire else None
+        found, dropped = document_items(encoder, documents, count, salient, distractor)
+        probes = probe_set(encoder, documents, count, batch_size=options.batch_size)
+        plain = _texts_of(documents, {item.id for item in found})
+    else:
+        found, dropped = _prompts(config, encoder, count)
+        probes = _probes(found, options.batch_size)
+        plain = iter(encoder.decode(item.ids.tolist()) for item in found)
+    items = Items(found)
+    if options.text is not None:
+        plain = _own_texts(options.text)
+    texts = [np.array(encoder.text(text)[: encoder.max_length]) for text in plain]
+    return Material(items, dropped, probes, [text for text in texts if len(text) > 1])
+
+
+def _prompts(
+    config: CompareConfig, encoder: Encoder, count: int
+) -> tuple[list[Item], dict[str, int]]:
+    if config.prompts == FACTS:
+        if config.data.source is not Source.wire:
+            raise UserError(
+                "prompts=facts: is made of the built-in wire, whose facts are known; take data=wire"
+                " or prompts=FILE.jsonl"
+            )
+        documents = read_corpus(config.data, "test").documents
+        return fact_items(encoder, documents, count, config.data.seed)
+    if config.prompts == REPHRASE:
+        found, several = prompt_items(rephrase_prompts(config.seed, POOL), encoder)
+        return found[:count], {"answers of several tokens": several} if several else {}
+    assert config.prompts is not None
+    found, several = prompt_items(read_prompts(config.prompts, encoder), encoder)
+    return found[:count], {"answers of several tokens": several} if several else {}
+
+
+def _probes(items: Sequence[Item], batch_size: int) -> ProbeSet:
+    """Prompts as probe documents: measured where the answer is read."""
+    found = []
+    for item in items:
+        kinds = np.full(len(item.ids), DOCUMENT, dtype=np.int8)
+        for name, kind in KINDS.items():
+            if name in item.spans:
+                kinds[item.spans[name]] = kind
+        rows = np.flatnonzero(item.reads).astype(np.int32)
+        salience = np.zeros(len(item.ids), dtype=np.float32)
+        ids = item.ids.astype(np.int32)
+        found.append(ProbeDocument(item.id, ids, kinds, rows, salience))
+    return ProbeSet(found, batch_size)
+
+
+def _texts_of(documents: Sequence[Document], ids: set[str]) -> Iterator[str]:
+    return (document.document for document in documents if document.id in ids)
+
+
+def _own_texts(pattern: str) -> Iterator[str]:
+    for file in find_files(pattern, SETTING):
+        for place, row in read_rows(file, SETTING, (TEXT,)):
+            if not isinstance(row[TEXT], str):
+                raise UserError(f"{SETTING}={file}: {place} has no text in its column `{TEXT}`")
+            yield row[TEXT]

@@ -1,0 +1,168 @@
+"""What a comparison found, in numbers with intervals: the part of summary.json for one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.compare.components import Component
+from sumcirc.compare.differences import most_changed_heads, most_changed_layers
+from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.moving import Carried, agreement, label_of
+from sumcirc.compare.surgery import Surgery
+from sumcirc.compare.transfer import halves
+from sumcirc.modeling.anatomy import Shape
+from sumcirc.records import ProbeRecord
+from sumcirc.statistics import (
+    bootstrap_mean,
+    bootstrap_means,
+    bootstrap_ratios,
+    significantly_different,
+)
+
+LISTED = 10  # heads, and pairs of parts
+
+
+def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
+    """All that was found of one pair; scores are shares of the gap between the models."""
+    before, after = found.metric[BEFORE], found.metric[AFTER]
+    summary: dict[str, Any] = {
+        "metric": {
+            BEFORE: asdict(bootstrap_mean(before)),
+            AFTER: asdict(bootstrap_mean(after)),
+            "difference": asdict(bootstrap_mean(after - before)),
+        },
+    }
+    if found.record is not None and found.base_record is not None:
+        summary["differences"] = _differences(found.record, found.base_record, shape)
+    if found.direct:
+        summary["direct"] = _direct(found)
+    if found.attention:
+        summary["attention"] = _attention(found)
+    if found.carried:
+        summary["patching"] = {
+            direction: _carried(one, shape) for direction, one in found.carried.items()
+        }
+    if found.surgery is not None:
+        summary["surgery"] = _surgery(found.surgery)
+    return summary
+
+
+def rows_of(
+    means: Sequence[NDArray[np.float64]], names: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Names with `mean`, `low`, `high`."""
+    return [
+        {**name, "mean": float(mean), "low": float(low), "high": float(high)}
+        for name, mean, low, high in zip(names, *means, strict=True)
+    ]
+
+
+def _differences(record: ProbeRecord, base: ProbeRecord, shape: Shape) -> dict[str, Any]:
+    return {
+        "heads": [asdict(one) for one in most_changed_heads(record, base, LISTED)],
+        "layers": [asdict(one) for one in most_changed_layers(record, base, shape.layers)],
+        "output_kl_tuned_base": asdict(bootstrap_mean(record.values["output/kl_tuned_base"])),
+    }
+
+
+def _direct(found: Findings) -> list[dict[str, Any]]:
+    """Heads and MLPs whose contribution changed most."""
+    one, other = found.direct[BEFORE], found.direct[AFTER]
+    names = [{"part": f"head.{i}.{j}"} for i, j in np.ndindex(one.heads.shape[:2])]
+    names += [{"part": f"mlp.{i}"} for i in range(len(one.mlps))]
+    sides = [np.concatenate([np.concatenate(x.heads), x.mlps]) for x in (one, other)]
+    change = sides[1] - sides[0]
+    rows = rows_of(bootstrap_means(change), names)
+    significant = significantly_different(change)
+    for i, row in enumerate(rows):
+        row |= {BEFORE: float(sides[0][i].mean()), AFTER: float(sides[1][i].mean())}
+        row["significant"] = bool(significant[i])
+    return sorted(rows, key=lambda row: -abs(row["mean"]))[:LISTED]
+
+
+def _attention(found: Findings) -> list[dict[str, Any]]:
+    """For each pair of spans the head whose attention between them changed most."""
+    one, other = found.attention[BEFORE], found.attention[AFTER]
+    rows = []
+    for number, (source, destination) in enumerate(one.pairs):
+        change = other.values[number] - one.values[number]
+        means, low, high = bootstrap_means(change)
+        if not np.isfinite(means).any():
+            continue
+        layer, head = np.unravel_index(np.nanargmax(np.abs(means)), means.shape)
+        sides = [float(np.nanmean(x.values[number, layer, head])) for x in (one, other)]
+        rows.append(
+            {
+                "source": source,
+                "destination": destination,
+                "layer": int(layer),
+                "head": int(head),
+                BEFORE: sides[0],
+                AFTER: sides[1],
+                "mean": float(means[layer, head]),
+                "low": float(low[layer, head]),
+                "high": float(high[layer, head]),
+                "significant": bool(significantly_different(change)[layer, head]),
+            }
+        )
+    return rows
+
+
+def _carried(carried: Carried, shape: Shape) -> dict[str, Any]:
+    moved = carried.moved
+
+    def named(parts: Sequence[Component]) -> list[str]:
+        return [label_of(part, shape.heads, shape.key_value_heads) for part in parts]
+
+    rows = rows_of(moved.scores(moved.effects), [{"part": name} for name in named(moved.parts)])
+    significant = significantly_different(moved.effects)
+    told = moved.scores(moved.attributed)[0]
+    for row, part, sure, one in zip(rows, moved.parts, significant, told, strict=True):
+        row |= {"kind": part.kind, "layer": part.layer, "index": part.index}
+        row |= {"significant": bool(sure), "attributed": float(one)}
+    found: dict[str, Any] = {"parts": rows, "agreement": agreement(moved)}
+    if carried.sets:
+        _, judged = halves(len(moved.gap))
+        sets = []
+        for one, effects in zip(carried.sets, carried.set_effects, strict=True):
+            # sets that were chosen on one half of the items are judged on the other
+            kept = slice(None) if one.kind == "own" else judged
+            ends = _ratio(effects[kept], moved.gap[kept])
+            about = {"kind": one.kind, "draw": one.draw, "size": len(one.parts)}
+            sets.append({**about, "parts": named(one.parts), **ends})
+        found["sets"] = sets
+    if carried.pairs:
+        pairs = [{"parts": named(pair)} for pair in carried.pairs]
+        synergies = rows_of(moved.scores(carried.synergies), pairs)
+        found["synergy"] = sorted(synergies, key=lambda row: -abs(row["mean"]))[:LISTED]
+    return found
+
+
+def _ratio(effects: NDArray[np.float64], gap: NDArray[np.float64]) -> dict[str, float]:
+    if not gap.any():
+        return {"mean": 0.0, "low": 0.0, "high": 0.0}
+    mean, low, high = bootstrap_ratios(effects, gap)
+    return {"mean": float(mean), "low": float(low), "high": float(high)}
+
+
+def _surgery(surgery: Surgery) -> list[dict[str, Any]]:
+    """Every arm: the metric as a share of the gap (0 before, 1 after), and perplexity of text."""
+    base, tuned = surgery.metric[surgery.before], surgery.metric[surgery.after]
+    gap = tuned - base
+    rows = []
+    for arm, metric, losses in zip(surgery.arms, surgery.metric, surgery.losses, strict=True):
+        row = {"arm": arm.kind, "layer": arm.layer, "module": arm.module, "amount": arm.amount}
+        row |= _ratio(metric - base, gap)
+        if losses.size:
+            interval = bootstrap_mean(losses)
+            ends = {
+                name: float(np.exp(getattr(interval, name))) for name in ("mean", "low", "high")
+            }
+            row["perplexity"] = ends
+        rows.append(row)
+    return rows
