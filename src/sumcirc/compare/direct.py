@@ -174,7 +174,7 @@ class _Run:
             else:
                 total = logits.logsumexp(1)
                 metric = told - total
-                slope = -logits.softmax(1)
+                slope = logits.softmax(1).neg_()
                 entropy = -torch.linalg.vecdot(slope, logits) - total
             slope.scatter_add_(1, good[rows], torch.ones_like(told)[:, None])
             # backward through the module itself: whatever it is made of, if it is affine
