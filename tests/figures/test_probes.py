@@ -16,7 +16,7 @@ from matplotlib.image import AxesImage
 from matplotlib.text import Text
 
 from sumcirc.errors import UserError
-from sumcirc.figures import activations, attention, drawing
+from sumcirc.figures import activations, attention, differences, drawing
 from sumcirc.figures.activations import draw_drift, draw_magnitude, draw_neurons
 from sumcirc.figures.attention import (
     draw_attention_divergence,
@@ -96,7 +96,7 @@ def assert_written(target: Path) -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The figures that a test has drawn, in place of files."""
     figures: list[Any] = []
-    for module in (attention, activations):
+    for module in (attention, activations, differences):
         monkeypatch.setattr(module, "save", lambda figure, *rest: figures.append(figure))
     return figures
 

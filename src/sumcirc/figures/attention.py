@@ -9,20 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.figures.differences import draw_layer_curves
 from sumcirc.figures.drawing import (
-    COLOURS,
-    MARKERS,
-    STYLES,
     NotDrawableError,
     documents_of,
     draw_grid,
-    integer_ticks,
     labelled,
+    largest,
+    mark_cells,
     mean_over,
     measured,
-    new_figure,
     percent,
-    plain_axes,
     record_name,
     save,
 )
@@ -68,12 +65,10 @@ def draw_entropy_difference(record: ProbeRecord, base_record: ProbeRecord, targe
     differences = np.where(np.isfinite(tuned - base), tuned - base, np.nan)
     means = mean_over(differences, axis=-1)
     marked = significantly_different(differences, ALPHA)
-    limit = float(np.max(np.abs(means), initial=0.0, where=np.isfinite(means))) or 1.0
+    limit = largest(means)
     label = f"{MEASURES[ENTROPY].label}, tuned − base ({MEASURES[ENTROPY].unit})"
     figure, axes = draw_grid(means, "RdBu_r", (-limit, limit), label)
-    layers, heads = np.nonzero(marked)
-    # white around black: seen on the map's pale middle and on its dark ends
-    axes.scatter(heads, layers, s=11, c="black", edgecolors="white", linewidths=0.6)
+    mark_cells(axes, marked)
     title = _fallen(differences, marked & (means < 0), documents_of(record))
     figure.suptitle(f"{record_name(record)}: {title}", fontsize=9)
     columns = ("layer", "head", "tuned_minus_base", "significant")
@@ -93,39 +88,12 @@ def draw_layer_divergence(curves: Mapping[str, ProbeRecord], target: Path) -> No
         NotDrawableError: no curve, or a record lacks the measure.
         UserError: the files can't be written.
     """
-    if not curves:
-        raise NotDrawableError("no pair of models to compare by layer")
     found = {
         label: bootstrap_means(mean_over(measured(record, KL), axis=1))
         for label, record in curves.items()
     }
-    figure = new_figure(7, 4.2)
-    axes = figure.add_subplot()
-    for i, (label, (mean, low, high)) in enumerate(found.items()):
-        places, colour = np.arange(len(mean)), COLOURS[i % len(COLOURS)]
-        axes.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(
-            places,
-            mean,
-            label=label,
-            color=colour,
-            marker=MARKERS[i % len(MARKERS)],
-            markersize=5,
-            markeredgecolor="white",
-            markeredgewidth=0.5,
-            linestyle=STYLES[i % len(STYLES)],
-        )
-    axes.set(xlabel="layer", ylabel=f"{labelled(KL)}\nmean over heads")
-    axes.set_ylim(bottom=0)
-    integer_ticks(axes.xaxis)
-    plain_axes(axes)
-    figure.legend(loc="outside upper center", ncols=min(4, len(found)), frameon=False)
-    rows = [
-        (label, layer, mean[layer], low[layer], high[layer])
-        for label, (mean, low, high) in found.items()
-        for layer in range(len(mean))
-    ]
-    save(figure, target, ("pair", "layer", "kl_tuned_base", "low", "high"), rows)
+    label = f"{labelled(KL)}\nmean over heads"
+    draw_layer_curves(found, target, label, column="kl_tuned_base", from_zero=True)
 
 
 def _fallen(

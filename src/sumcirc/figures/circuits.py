@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.figures.drawing import COLOURS, NotDrawableError, draw_grid, new_figure, save
+from sumcirc.figures.drawing import (
+    COLOURS,
+    NotDrawableError,
+    draw_grid,
+    new_figure,
+    part_column,
+    save,
+)
 
 # two of Okabe and Ito's colours, blue and vermilion, which no one takes for each other
 NEGATIVE, POSITIVE = COLOURS[0], COLOURS[1]
@@ -123,13 +130,7 @@ def draw_node_scores(
     if not signed:
         axes.images[0].set_norm(PowerNorm(0.5, 0.0, limit))
     if mlp is not None:
-        # seen on dark cells and on pale ones
-        axes.axvline(count - 0.5, color="white", linewidth=4)
-        axes.axvline(count - 0.5, color="0.2", linewidth=0.8)
-        ticks = [tick for tick in axes.get_xticks() if tick < count]
-        # between the last head's number and this word there has to be room
-        ticks = [int(tick) for tick in ticks if count <= 12 or tick < count - 1]
-        axes.set_xticks([*ticks, count], [*map(str, ticks), "MLP"])
+        part_column(axes, count, "MLP")
     if title:
         figure.suptitle(title, fontsize=10)
     layers = range(len(values))

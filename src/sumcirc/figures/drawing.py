@@ -100,8 +100,6 @@ def draw_grid(
         limits: values at its ends.
         label: of the colour bar, with the unit.
     """
-    import matplotlib
-
     layers, heads = values.shape
     cell = float(np.clip(5.0 / max(layers, heads), 0.21, 0.8))
     # "compressed" is for axes of fixed aspect
@@ -109,6 +107,18 @@ def draw_grid(
         max(cell * heads + 2.4, 5.4), max(cell * layers + 1.4, 3.6), layout="compressed"
     )
     axes = figure.add_subplot()
+    image = fill_grid(axes, values, colours, limits, cell)
+    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
+    return figure, axes
+
+
+def fill_grid(
+    axes: Any, values: NDArray[np.float64], colours: str, limits: tuple[float, float], cell: float
+) -> Any:
+    """Draw such a map, whose cells are `cell` inches wide, into axes; returns the image."""
+    import matplotlib
+
+    layers, heads = values.shape
     palette = matplotlib.colormaps[colours].with_extremes(bad="0.8")
     low, high = limits
     image = axes.imshow(
@@ -119,12 +129,34 @@ def draw_grid(
         origin="lower",
         interpolation="nearest",
     )
-    figure.colorbar(image, ax=axes, label=label, shrink=0.8)
     axes.set(xlabel="head", ylabel="layer")
     for axis, count in ((axes.xaxis, heads), (axes.yaxis, layers)):
         axis.set_ticks(range(0, count, _every(cell)))
     axes.tick_params(labelsize=8)
-    return figure, axes
+    return image
+
+
+def mark_cells(axes: Any, marked: NDArray[np.bool_]) -> None:
+    """A dot in each of these cells of a map."""
+    layers, heads = np.nonzero(marked)
+    # white around black: seen on a map's pale middle and on its dark ends
+    axes.scatter(heads, layers, s=11, c="black", edgecolors="white", linewidths=0.6)
+
+
+def part_column(axes: Any, count: int, name: str) -> None:
+    """Part the column after `count` heads from them by a line, and name it."""
+    # seen on dark cells and on pale ones
+    axes.axvline(count - 0.5, color="white", linewidth=4)
+    axes.axvline(count - 0.5, color="0.2", linewidth=0.8)
+    ticks = [tick for tick in axes.get_xticks() if tick < count]
+    # between the last head's number and this word there has to be room
+    ticks = [int(tick) for tick in ticks if count <= 12 or tick < count - 1]
+    axes.set_xticks([*ticks, count], [*map(str, ticks), name])
+
+
+def largest(*values: NDArray[np.float64]) -> float:
+    """The largest absolute value that is defined, for the ends of colours; 1 where all are 0."""
+    return max(float(sizes(part).max(initial=0.0)) for part in values) or 1.0
 
 
 def percent(share: float) -> str:
@@ -133,8 +165,8 @@ def percent(share: float) -> str:
 
 
 def _every(cell: float) -> int:
-    """Numbering each cell where there is room, else every other one."""
-    return 1 if cell >= _TICK_ROOM else 2
+    """Numbering each cell where there is room, else every other one or fewer."""
+    return max(1, int(np.ceil(_TICK_ROOM / cell)))
 
 
 def integer_ticks(axis: Any) -> None:
