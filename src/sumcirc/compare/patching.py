@@ -50,7 +50,6 @@ class Receiver:
         number: of the batch among the donor's.
         moved: [B, T] positions at which parts are moved.
         sources: [B, T] positions whose keys and values are; None: all.
-        start: of the donor's batch.
 
     Attributes:
         states: its own, see `states.compute`.
@@ -64,10 +63,9 @@ class Receiver:
         number: int,
         moved: Tensor,
         sources: Tensor | None = None,
-        start: int | None = None,
     ) -> None:
         self.parts, self.batch, self.donor = parts, batch, donor
-        self.start = start_of(batch, [moved]) if start is None else start
+        self.start = start_of(batch, [moved])
         self.states: States = compute(parts, batch, self.start)
         self.theirs = donor.batch(number, batch.ids)
         self.moved = moved[:, self.start :]

@@ -77,7 +77,6 @@ class Crossing:
         positions: where outputs are moved, see `Batch.at`.
         sources: positions whose keys and values are moved; None: all.
         memory: bytes that a pass may take beside the model.
-        recorded: all positions that the donor was recorded for.
     """
 
     parts: Parts
@@ -87,7 +86,6 @@ class Crossing:
     positions: str
     sources: str | None
     memory: int
-    recorded: Sequence[str]
 
     def each(
         self, parts: Sequence[Component], progress: Callable[[int], None] | None = None

@@ -268,6 +268,38 @@ def log_circuit(
         log_folder(logger, f"{name}-circuits", "circuit", run.circuits)
 
 
+def log_compared(logger: WandbLogger, summary: Mapping[str, Any], figures: Path) -> None:
+    """Log what a comparison found: gaps as summary values, tables of parts and arms, pictures.
+
+    Names are `compare/MODEL/...`.
+    """
+    import wandb
+
+    values: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
+    for name, one in summary["after"].items():
+        for model, interval in one["metric"].items():
+            values |= {f"compare/{name}/{model}/{end}": interval[end] for end in interval}
+        rows = {"direct": one.get("direct", []), "surgery": one.get("surgery", [])}
+        rows |= {key: value["parts"] for key, value in one.get("patching", {}).items()}
+        for key, found in rows.items():
+            if found:
+                plain_rows: list[Any] = [[_cell(value) for value in row.values()] for row in found]
+                table = wandb.Table(list(found[0]), plain_rows, allow_mixed_types=True)
+                tables[f"compare/{name}/{key}"] = table
+    logger.experiment.summary.update(values)
+    for folder in (figures, *sorted(path for path in figures.iterdir() if path.is_dir())):
+        prefix = "" if folder == figures else f"{folder.name}/"
+        images = _images(folder).items()
+        tables |= {key.replace("figures/", f"figures/{prefix}"): image for key, image in images}
+    if tables:
+        logger.experiment.log(tables)
+
+
+def _cell(value: Any) -> Any:
+    return value["mean"] if isinstance(value, dict) else value
+
+
 def wants_artifact(config: LoggerConfig) -> bool:
     """Whether what was trained is logged: as asked, else only when it is uploaded."""
     return is_online(config) if config.artifact is None else config.artifact

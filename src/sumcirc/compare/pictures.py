@@ -1,0 +1,157 @@
+"""Figures of a comparison, from its findings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sumcirc.compare.changes import NORMS
+from sumcirc.compare.components import MLP, OUTPUT, VALUE
+from sumcirc.compare.differences import layer_curves
+from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.moving import Carried, grid
+from sumcirc.compare.surgery import MODULE, REMOVE, WHOLE, Arm, Surgery
+from sumcirc.figures.attention import draw_attention_divergence, draw_entropy_difference
+from sumcirc.figures.differences import Direct, draw_direct, draw_layer_curves, draw_span_attention
+from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surgery
+from sumcirc.modeling.anatomy import Shape
+from sumcirc.records import ProbeRecord
+from sumcirc.schema import MODULES
+from sumcirc.statistics import bootstrap_ratios, significantly_different
+
+SCORE = "patch score (share of the gap)"
+TITLES = {
+    "sufficiency": "{after}'s part moved into {before}",
+    "necessity": "{before}'s part moved into {after}",
+}
+# of pairwise curves: measure, label and what the places are
+CURVES = (
+    ("attention/kl_tuned_base", "attention KL (nats)", "layer"),
+    ("residual/cka", "linear CKA", "stream position (0: embedding, l: after layer l − 1)"),
+)
+
+
+def draw(found: Findings, shape: Shape, folder: Path, names: tuple[str, str], unit: str) -> None:
+    """Draw all that was found of one pair.
+
+    Args:
+        names: of before and after.
+        unit: of the metric.
+    """
+    if found.record is not None and found.base_record is not None:
+        draw_attention_divergence(found.record, folder / "attention_kl.png")
+        draw_entropy_difference(found.record, found.base_record, folder / "entropy_difference.png")
+    if found.direct:
+        sides = (found.direct[BEFORE], found.direct[AFTER])
+        before, after = (
+            Direct(one.heads, one.heads.sum(1) + one.attention_bias, one.mlps) for one in sides
+        )
+        draw_direct(before, after, folder / "direct.png", unit, names)
+    if found.attention:
+        _draw_attention(found, folder, names)
+    for direction, carried in found.carried.items():
+        title = TITLES[direction].format(before=names[0], after=names[1])
+        _draw_patching(carried, shape, folder, direction, title)
+    if found.surgery is not None:
+        _draw_surgery(found.surgery, shape, folder)
+
+
+def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
+    """Curves over layers of several pairs of models in one figure each.
+
+    Args:
+        records: by the name of the pair.
+    """
+    for name, label, places in CURVES:
+        curves = {pair: layer_curves(record)[name] for pair, record in records.items()}
+        target = folder / f"{name.rsplit('/', 1)[-1]}_by_layer.png"
+        draw_layer_curves(curves, target, label, places)
+
+
+def _draw_attention(found: Findings, folder: Path, names: tuple[str, str]) -> None:
+    one, other = found.attention[BEFORE], found.attention[AFTER]
+    change = other.values - one.values
+    pairs = [f"{source} → {destination}" for source, destination in one.pairs]
+    means = [_means(side.values) for side in (one, other)]
+    marked = significantly_different(change)
+    draw_span_attention(means[0], means[1], pairs, folder / "span_attention.png", marked, names)
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    counted = np.isfinite(values)
+    total = np.where(counted, values, 0.0).sum(-1)
+    return np.where(counted.any(-1), total / np.maximum(counted.sum(-1), 1), np.nan)
+
+
+def _draw_patching(
+    carried: Carried, shape: Shape, folder: Path, direction: str, title: str
+) -> None:
+    moved = carried.moved
+    scores = moved.scores(moved.effects)[0]
+    sure = significantly_different(moved.effects).astype(float)
+    kinds = {part.kind for part in moved.parts}
+    sizes: dict[str, int] = dict.fromkeys(("output", "query", "pattern"), shape.heads)
+    sizes |= dict.fromkeys(("key", "value"), shape.key_value_heads)
+
+    def mapped(values: Any, kind: str) -> np.ndarray:
+        return grid(moved, values, kind, shape.layers, sizes.get(kind, 1))
+
+    for kind in sizes:
+        if kind not in kinds:
+            continue
+        with_mlp = kind == OUTPUT and MLP in kinds
+        marked = mapped(sure, kind)
+        if with_mlp:
+            marked = np.hstack([marked, mapped(sure, MLP)])
+        draw_patching(
+            mapped(scores, kind),
+            folder / f"{direction}_{kind}.png",
+            SCORE,
+            mapped(scores, MLP)[:, 0] if with_mlp else None,
+            np.nan_to_num(marked) > 0,
+            f"{kind}: {title}",
+        )
+    if {OUTPUT, VALUE} <= kinds:
+        value = np.repeat(mapped(scores, VALUE), shape.group, axis=1)
+        target = folder / f"{direction}_output_value.png"
+        draw_output_value(mapped(scores, OUTPUT), value, target, SCORE, title)
+
+
+def _draw_surgery(surgery: Surgery, shape: Shape, folder: Path) -> None:
+    base, tuned = surgery.metric[surgery.before], surgery.metric[surgery.after]
+    gap = tuned - base
+    if not gap.any():
+        return
+    scales = sorted({arm.amount for arm in surgery.arms if arm.kind == WHOLE})
+    place = {arm: i for i, arm in enumerate(surgery.arms)}
+
+    def shares(arms: list[Arm]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return bootstrap_ratios(surgery.metric[[place[arm] for arm in arms]] - base, gap)
+
+    whole = shares([Arm(WHOLE, None, None, scale) for scale in scales])
+    layers = np.stack(
+        [
+            shares([Arm(REMOVE, layer, None, scale) for scale in scales])[0]
+            for layer in range(shape.layers)
+        ]
+    )
+    changed = {target.layer for target in surgery.targets}
+    layers[[layer not in changed for layer in range(shape.layers)]] = np.nan
+    names = {target.module for target in surgery.targets}
+    modules = [name for name in (*MODULES, NORMS) if name in names]
+    removal = np.full((shape.layers, len(modules)), np.nan)
+    marked = np.zeros(removal.shape, dtype=bool)
+    for layer, column in np.ndindex(removal.shape):
+        arm = Arm(MODULE, layer, modules[column], 0.0)
+        if arm in place:
+            effect = surgery.metric[place[arm]] - tuned
+            removal[layer, column] = bootstrap_ratios(effect, gap)[0]
+            marked[layer, column] = bool(significantly_different(effect[None])[0])
+    label = "share of the metric's gap (0: before, 1: after)"
+    target = folder / "surgery.png"
+    draw_surgery(
+        scales, whole, layers, removal, modules, target, label, marked, "change without the module"
+    )
