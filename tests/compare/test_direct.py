@@ -127,13 +127,19 @@ def test_every_part_is_as_written_out(family: str, with_adapter: bool, two_answe
                 assert found.heads[layer, head, number] == pytest.approx(wanted, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)], ids=["f32", "bf16"]
+)
 @pytest.mark.parametrize("two_answers", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_single_precision_sums_to_the_metric(family: str, two_answers: bool) -> None:
-    found = direct_attribution(Parts(scrambled(family)), some_items(two_answers), 3)
+def test_other_precisions_sum_to_the_metric(
+    family: str, two_answers: bool, dtype: torch.dtype, close: float
+) -> None:
+    model = scrambled(family).to(dtype)
+    found = direct_attribution(Parts(model), some_items(two_answers), 3)
     columns = (found.embedding[None], found.mlps, found.attention_bias, found.entropy[None])
     largest = max(np.abs(part).max() for part in (*columns, found.heads, found.bias))
-    assert np.abs(total(found) - found.metric).max() < 1e-5 * largest
+    assert np.abs(total(found) - found.metric).max() < close * largest
 
 
 def test_an_unembedding_with_a_bias_and_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,13 +199,13 @@ def test_a_head_written_to_favour_the_answer_is_seen() -> None:
     model, items = scrambled("gpt2").double(), some_items(True)
     item = items.items[0]
     row = int(np.flatnonzero(item.reads)[0])
-    only = Item(
-        "one", item.ids, *(np.where(np.arange(9) == row, x, -1) for x in (item.good, item.bad))
-    )
-    before = direct_attribution(Parts(model), Items([only]), 1).heads[..., 0]
+    here = np.arange(len(item.ids)) == row
+    good, bad = np.where(here, item.good, -1), np.where(here, item.bad, -1)
+    only = Items([Item("one", item.ids, good, bad)])
+    before = direct_attribution(Parts(model), only, 1).heads[..., 0]
     with torch.no_grad():
         weight = model.transformer.h[2].attn.c_proj.weight  # [in, out], the last layer: no echo
         weight[8:16] += 0.5 * model.lm_head.weight[int(item.good[row])]
-    after = direct_attribution(Parts(model), Items([only]), 1).heads[..., 0]
+    after = direct_attribution(Parts(model), only, 1).heads[..., 0]
     change = np.abs(after - before)
     assert np.unravel_index(change.argmax(), change.shape) == (2, 1)

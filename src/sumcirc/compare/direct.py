@@ -166,17 +166,16 @@ class _Run:
             here = normed[rows].detach().requires_grad_()
             output = unembedding(here)
             logits = at_least_float32(output.detach())
-            told = logits.gather(1, good[rows])[:, 0]
             if self.two_answers:
-                metric = told - logits.gather(1, bad[rows])[:, 0]
+                metric = (logits.gather(1, good[rows]) - logits.gather(1, bad[rows]))[:, 0]
                 entropy = torch.zeros_like(metric)
                 slope = torch.zeros_like(logits).scatter_(1, bad[rows], -1.0)
             else:
-                total = logits.logsumexp(1)
-                metric = told - total
-                slope = logits.softmax(1).neg_()
-                entropy = -torch.linalg.vecdot(slope, logits) - total
-            slope.scatter_add_(1, good[rows], torch.ones_like(told)[:, None])
+                log_p = logits.log_softmax(1)
+                metric = log_p.gather(1, good[rows])[:, 0]
+                slope = log_p.exp().neg_()
+                entropy = -torch.linalg.vecdot(slope, log_p)
+            slope.scatter_add_(1, good[rows], torch.ones_like(metric)[:, None])
             # backward through the module itself: whatever it is made of, if it is affine
             (direction,) = torch.autograd.grad(output, here, slope.to(output.dtype))
             pieces.append((at_least_float32(direction), slope @ constant, entropy, metric))
