@@ -16,6 +16,7 @@ from sumcirc.compare.moving import Carried, grid
 from sumcirc.compare.surgery import MODULE, REMOVE, WHOLE, Arm, Surgery
 from sumcirc.figures.attention import draw_attention_divergence, draw_entropy_difference
 from sumcirc.figures.differences import Direct, draw_direct, draw_layer_curves, draw_span_attention
+from sumcirc.figures.drawing import STREAM_LABEL
 from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surgery
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.records import ProbeRecord
@@ -24,21 +25,20 @@ from sumcirc.statistics import bootstrap_ratios, significantly_different
 
 SCORE = "patch score (share of the gap)"
 TITLES = {
-    "sufficiency": "{after}'s part moved into {before}",
-    "necessity": "{before}'s part moved into {after}",
+    "sufficiency": "after's part moved into before",
+    "necessity": "before's part moved into after",
 }
 # of pairwise curves: measure, label and what the places are
 CURVES = (
     ("attention/kl_tuned_base", "attention KL (nats)", "layer"),
-    ("residual/cka", "linear CKA", "stream position (0: embedding, l: after layer l − 1)"),
+    ("residual/cka", "linear CKA", STREAM_LABEL),
 )
 
 
-def draw(found: Findings, shape: Shape, folder: Path, names: tuple[str, str], unit: str) -> None:
+def draw(found: Findings, shape: Shape, folder: Path, unit: str) -> None:
     """Draw all that was found of one pair.
 
     Args:
-        names: of before and after.
         unit: of the metric.
     """
     if found.record is not None and found.base_record is not None:
@@ -49,12 +49,12 @@ def draw(found: Findings, shape: Shape, folder: Path, names: tuple[str, str], un
         before, after = (
             Direct(one.heads, one.heads.sum(1) + one.attention_bias, one.mlps) for one in sides
         )
-        draw_direct(before, after, folder / "direct.png", unit, names)
+        draw_direct(before, after, folder / "direct.png", unit)
     if found.attention:
-        _draw_attention(found, folder, names)
+        _draw_attention(found, folder)
     for direction, carried in found.carried.items():
-        title = TITLES[direction].format(before=names[0], after=names[1])
-        _draw_patching(carried, shape, folder, direction, title)
+        _draw_patching(carried, shape, folder, direction)
+    _draw_streams(found, folder)
     if found.surgery is not None:
         _draw_surgery(found.surgery, shape, folder)
 
@@ -71,13 +71,13 @@ def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
         draw_layer_curves(curves, target, label, places)
 
 
-def _draw_attention(found: Findings, folder: Path, names: tuple[str, str]) -> None:
+def _draw_attention(found: Findings, folder: Path) -> None:
     one, other = found.attention[BEFORE], found.attention[AFTER]
     change = other.values - one.values
     pairs = [f"{source} → {destination}" for source, destination in one.pairs]
     means = [_means(side.values) for side in (one, other)]
     marked = significantly_different(change)
-    draw_span_attention(means[0], means[1], pairs, folder / "span_attention.png", marked, names)
+    draw_span_attention(means[0], means[1], pairs, folder / "span_attention.png", marked)
 
 
 def _means(values: np.ndarray) -> np.ndarray:
@@ -86,10 +86,20 @@ def _means(values: np.ndarray) -> np.ndarray:
     return np.where(counted.any(-1), total / np.maximum(counted.sum(-1), 1), np.nan)
 
 
-def _draw_patching(
-    carried: Carried, shape: Shape, folder: Path, direction: str, title: str
-) -> None:
-    moved = carried.moved
+def _draw_streams(found: Findings, folder: Path) -> None:
+    """What the residual stream carries, position by position."""
+    curves = {}
+    for direction, carried in found.carried.items():
+        moved = carried.moved
+        places = [i for i, part in enumerate(moved.parts) if part.kind == RESIDUAL]
+        if places:
+            curves[TITLES[direction]] = moved.scores(moved.effects[places])
+    if curves:
+        draw_layer_curves(curves, folder / "residual_patching.png", SCORE, STREAM_LABEL)
+
+
+def _draw_patching(carried: Carried, shape: Shape, folder: Path, direction: str) -> None:
+    moved, title = carried.moved, TITLES[direction]
     scores = moved.scores(moved.effects)[0]
     sure = significantly_different(moved.effects).astype(float)
     kinds = {part.kind for part in moved.parts}

@@ -56,7 +56,8 @@ def labelled(name: str) -> str:
 
 def record_name(record: ProbeRecord) -> str:
     """How figures and messages call a record."""
-    return "base" if record.step < 0 else f"step {record.step:,}"
+    named = record.found.get("name")
+    return named or ("base" if record.step < 0 else f"step {record.step:,}")
 
 
 def documents_of(record: ProbeRecord) -> str:

@@ -124,7 +124,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
             "items": len(texts.items),
             "dropped": texts.dropped,
             "positions": job.positions,
-            "after": _write(found, pairs, before, shape(model_config), texts, directory),
+            "after": _write(found, pairs, shape(model_config), texts, directory),
         }
         summary["seconds"] = clock.seconds
         write_json(directory.summary_file, plain_numbers(summary))
@@ -234,7 +234,9 @@ class _Job:
             return str(self.encoder.tokenizer.decode([token]))
 
         with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
-            return measure(model, self.texts.probes, base, decode=decode, progress=done)
+            record = measure(model, self.texts.probes, base, decode=decode, progress=done)
+        record.found["name"] = side.name
+        return record
 
     def _donor(self, model: Any, side: Side, direction: Direction, shared: bool) -> Donor | None:
         """States of the model whose parts are moved in a direction."""
@@ -321,7 +323,6 @@ class _Job:
 def _write(
     found: dict[str, Findings],
     pairs: dict[str, ProbeRecord],
-    before: Side,
     shape: Any,
     texts: Material,
     directory: RunDirectory,
@@ -334,9 +335,8 @@ def _write(
     summaries = {}
     for name, one in found.items():
         one.save(directory.path / "compare" / name)
-        names = (before.name, name)
         folder = directory.figures if len(found) == 1 else directory.figures / name
-        draw(one, shape, folder, names, texts.items.unit)
+        draw(one, shape, folder, texts.items.unit)
         summaries[name] = summarize(one, shape)
     if pairs:
         draw_pairs(pairs, directory.figures)
