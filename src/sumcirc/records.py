@@ -87,7 +87,8 @@ class ProbeRecord:
         documents: ids, in the order of every array's last axis (of those that have it).
         values: arrays by measure; NaN where a document leaves a value undefined.
         found: what is no array, plain JSON: `lens` (for each stream position the promoted tokens
-            with their values), `neurons` (top neurons), `name` (of a model that is no step of a run).
+            with their values), `neurons` (top neurons), `name` (of a model that is no step of
+            a run).
     """
 
     step: int

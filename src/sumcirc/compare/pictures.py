@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sumcirc.compare.changes import NORMS
-from sumcirc.compare.components import MLP, OUTPUT, VALUE
+from sumcirc.compare.components import MLP, OUTPUT, RESIDUAL, VALUE
 from sumcirc.compare.differences import layer_curves
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.moving import Carried, grid
