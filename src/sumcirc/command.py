@@ -274,8 +274,7 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
     given = {key: value for key, value in given.items() if value is not None}
     if "after" not in given:
         raise UserError("after=: name the model that is compared, such as after=RUN_DIR")
-    names = given["after"] if isinstance(given["after"], list) else [given["after"]]
-    afters = [_model_path(os.path.expanduser(str(name))) for name in names]
+    afters = [_model_path(name) for name in _listed(given["after"])]
     before = _model_path(str(given["before"])) if "before" in given else None
     if before is None:
         before_brings = base_overrides(afters[0], set(parsed))
@@ -288,6 +287,25 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
     if before is not None:
         rest.append(f"before={quoted(before)}")
     return brought, rest
+
+
+def _listed(value: Any) -> list[str]:
+    """Names in a list, which Hydra's grammar may have taken for one text: run names hold commas."""
+    if isinstance(value, list):
+        return [os.path.expanduser(str(name)) for name in value]
+    text = str(value)
+    if not (text.startswith("[") and text.endswith("]")) or os.path.exists(text):
+        return [os.path.expanduser(text)]
+    pieces, found = text[1:-1].split(","), []
+    while pieces:
+        # the longest that is there, else up to the next comma
+        joined = [",".join(pieces[:size]).strip() for size in range(len(pieces), 0, -1)]
+        name = next(
+            (name for name in joined if os.path.exists(os.path.expanduser(name))), joined[-1]
+        )
+        found.append(os.path.expanduser(name))
+        pieces = pieces[name.count(",") + 1 :]
+    return found
 
 
 def _model_path(name: str) -> str:

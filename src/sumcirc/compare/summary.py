@@ -28,7 +28,10 @@ LISTED = 10  # heads, and pairs of parts
 
 
 def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
-    """All that was found of one pair; scores are shares of the gap between the models."""
+    """All that was found of one pair.
+
+    Scores are shares of the gap between the models' metrics; `effect` is in the metric's unit.
+    """
     before, after = found.metric[BEFORE], found.metric[AFTER]
     summary: dict[str, Any] = {
         "metric": {
@@ -120,10 +123,11 @@ def _carried(carried: Carried, shape: Shape) -> dict[str, Any]:
         return [label_of(part, shape.heads, shape.key_value_heads) for part in parts]
 
     rows = rows_of(moved.scores(moved.effects), [{"part": name} for name in named(moved.parts)])
+    raw = rows_of(bootstrap_means(moved.effects), [{} for _ in moved.parts])
     significant = significantly_different(moved.effects)
     told = moved.scores(moved.attributed)[0]
-    for row, part, sure, one in zip(rows, moved.parts, significant, told, strict=True):
-        row |= {"kind": part.kind, "layer": part.layer, "index": part.index}
+    for row, part, effect, sure, one in zip(rows, moved.parts, raw, significant, told, strict=True):
+        row |= {"kind": part.kind, "layer": part.layer, "index": part.index, "effect": effect}
         row |= {"significant": bool(sure), "attributed": float(one)}
     found: dict[str, Any] = {"parts": rows, "agreement": agreement(moved)}
     if carried.sets:
