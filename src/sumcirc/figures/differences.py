@@ -33,6 +33,7 @@ from sumcirc.statistics import bootstrap_means, significantly_different
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 ALPHA = 0.05  # false discovery rate of marked heads
+_MOST_LETTERS = 70  # of all names in one line of a legend
 _MOST_INCHES = 2.7  # of one map's longer side
 
 
@@ -219,7 +220,9 @@ def draw_layer_curves(
         axes.set_ylim(bottom=0)
     integer_ticks(axes.xaxis)
     plain_axes(axes)
-    figure.legend(loc="outside upper center", ncols=min(4, len(curves)), frameon=False)
+    # names of runs can be long: then each has a line of its own
+    columns = min(4, len(curves)) if sum(map(len, curves)) < _MOST_LETTERS else 1
+    figure.legend(loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     rows = [
         (name, layer, mean[layer], low[layer], high[layer])
         for name, (mean, low, high) in curves.items()
