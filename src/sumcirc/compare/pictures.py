@@ -14,9 +14,9 @@ from sumcirc.compare.differences import layer_curves
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.moving import Carried, grid
 from sumcirc.compare.surgery import MODULE, REMOVE, WHOLE, Arm, Surgery
-from sumcirc.figures.attention import draw_attention_divergence, draw_entropy_difference
 from sumcirc.figures.differences import Direct, draw_direct, draw_layer_curves, draw_span_attention
 from sumcirc.figures.drawing import STREAM_LABEL
+from sumcirc.figures.probes import draw_all
 from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surgery
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.records import ProbeRecord
@@ -35,15 +35,15 @@ CURVES = (
 )
 
 
-def draw(found: Findings, shape: Shape, folder: Path, unit: str) -> None:
+def draw(found: Findings, shape: Shape, records: Path, folder: Path, unit: str) -> None:
     """Draw all that was found of one pair.
 
     Args:
+        records: where the findings were saved.
         unit: of the metric.
     """
-    if found.record is not None and found.base_record is not None:
-        draw_attention_divergence(found.record, folder / "attention_kl.png")
-        draw_entropy_difference(found.record, found.base_record, folder / "entropy_difference.png")
+    if found.record is not None:
+        draw_all(records, folder)
     if found.direct:
         sides = (found.direct[BEFORE], found.direct[AFTER])
         before, after = (

@@ -70,7 +70,20 @@ def _differences(record: ProbeRecord, base: ProbeRecord, shape: Shape) -> dict[s
         "heads": [asdict(one) for one in most_changed_heads(record, base, LISTED)],
         "layers": [asdict(one) for one in most_changed_layers(record, base, shape.layers)],
         "output_kl_tuned_base": asdict(bootstrap_mean(record.values["output/kl_tuned_base"])),
+        "neurons": _neurons(record),
+        # tokens that the change of the last residual stream promotes and demotes
+        "lens": record.found.get("lens", [[]])[-1],
     }
+
+
+def _neurons(record: ProbeRecord) -> list[dict[str, Any]]:
+    """Those that changed most in any layer."""
+    rows = [
+        {"layer": layer, **one}
+        for layer, found in enumerate(record.found.get("neurons", []))
+        for one in found
+    ]
+    return sorted(rows, key=lambda row: -abs(row["change"]))[:LISTED]
 
 
 def _direct(found: Findings) -> list[dict[str, Any]]:

@@ -334,9 +334,10 @@ def _write(
 
     summaries = {}
     for name, one in found.items():
-        one.save(directory.path / "compare" / name)
+        records = directory.path / "compare" / name
+        one.save(records)
         folder = directory.figures if len(found) == 1 else directory.figures / name
-        draw(one, shape, folder, texts.items.unit)
+        draw(one, shape, records, folder, texts.items.unit)
         summaries[name] = summarize(one, shape)
     if pairs:
         draw_pairs(pairs, directory.figures)
