@@ -2,192 +2,225 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LISTED = 8  # rows of a table
 ARROW = {"sufficiency": "after's parts into before", "necessity": "before's parts into after"}
+DIGITS, DECIMALS = 3, 4  # of the largest number of a column, at most; the others have as many
+SMALLEST = 1e-3  # a column whose largest is less has powers of ten
+
+SIDES = ("before", "after", "difference")  # headings
+
+Row = Mapping[str, Any]
 
 
 def print_comparison(summary: Mapping[str, Any]) -> None:
     """Print what was found of each model beside `before`."""
     from rich.console import Console
 
-    console = Console(markup=False)
+    console = Console(markup=False, highlight=False)
     for name, one in summary["after"].items():
-        metric = one["metric"]
+        rows = [one["metric"][key] for key in ("before", "after", "difference")]
+        before, after, difference = _intervals(rows)
         console.print(
-            f"{summary['before']} and {name}: {summary['metric']} of {summary['items']} items"
-            f" ({summary['unit']}): before {_interval(metric['before'])}, after"
-            f" {_interval(metric['after'])}, difference {_interval(metric['difference'])}"
+            f"\n{summary['before']} and {name}: {summary['metric']} of {summary['items']} items"
+            f" ({summary['unit']}): before {before}, after {after}, difference {difference}"
         )
-        gap = metric["difference"]
+        gap = one["metric"]["difference"]
         if gap["mean"] == gap["low"] == gap["high"] == 0:
             console.print("the models do the same on these items: all scores are zero")
-        elif gap["low"] <= 0 <= gap["high"]:
+            continue
+        if gap["low"] <= 0 <= gap["high"]:
             console.print(
                 "the models don't differ reliably in the metric, so shares of their gap say little"
             )
-        for table in _tables(one):
+        for title, table in _tables(one):
+            console.print(f"\n{title}")
             console.print(table)
     dropped = [f"{count} {reason}" for reason, count in summary["dropped"].items() if count]
     if dropped:
         console.print(f"left out: {', '.join(dropped)}")
 
 
-def _tables(one: Mapping[str, Any]) -> list[Any]:
+def _tables(one: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Titles and tables."""
     tables = []
     if "differences" in one:
         tables += [_heads(one["differences"]["heads"]), _layers(one["differences"]["layers"])]
     if "direct" in one:
-        tables.append(
-            _table(
-                "direct contributions that changed most (* differs from zero, FDR 5 %)",
-                ("part", "before", "after", "difference"),
-                [
-                    (row["part"], _number(row["before"]), _number(row["after"]), _starred(row))
-                    for row in one["direct"][:LISTED]
-                ],
-            )
-        )
+        rows = one["direct"][:LISTED]
+        parts = [[row["part"] for row in rows]]
+        title = "direct contributions that changed most (* differs from zero, FDR 5 %)"
+        tables.append(_table(title, ["part", *SIDES], [*parts, *_sides(rows)]))
     if "attention" in one:
-        tables.append(
-            _table(
-                "attention from span to span: the head that changed most",
-                ("spans", "head", "before", "after", "difference"),
-                [
-                    (
-                        f"{row['source']} -> {row['destination']}",
-                        f"{row['layer']}.{row['head']}",
-                        _number(row["before"]),
-                        _number(row["after"]),
-                        _starred(row),
-                    )
-                    for row in one["attention"]
-                ],
-            )
-        )
+        rows = one["attention"]
+        spans = [f"{row['source']} -> {row['destination']}" for row in rows]
+        heads = [f"{row['layer']}.{row['head']}" for row in rows]
+        title = "attention from span to span: the head that changed most (* as above)"
+        tables.append(_table(title, ["spans", "head", *SIDES], [spans, heads, *_sides(rows)]))
     for direction, carried in one.get("patching", {}).items():
         tables += _patching(direction, carried)
     if "surgery" in one:
-        tables.append(_surgery(one["surgery"]))
+        tables += _surgery(one["surgery"])
     return tables
 
 
-def _heads(rows: Sequence[Mapping[str, Any]]) -> Any:
-    cells = [
-        (
-            f"{row['layer']}.{row['head']}",
-            _interval(row["kl"]),
-            _interval(row["entropy"]) + ("*" if row["significant"] else ""),
-            f"{row['rank_low']:.0f} to {row['rank_high']:.0f}",
-        )
-        for row in rows[:LISTED]
+def _sides(rows: Sequence[Row]) -> list[list[str]]:
+    values = [row[side] for row in rows for side in ("before", "after")]
+    told = _numbers(values)
+    return [told[::2], told[1::2], _starred(rows)]
+
+
+def _heads(rows: Sequence[Row]) -> tuple[str, Any]:
+    rows = rows[:LISTED]
+    stars = ["*" if row["significant"] else "" for row in rows]
+    entropy = _intervals([row["entropy"] for row in rows])
+    columns = [
+        [f"{row['layer']}.{row['head']}" for row in rows],
+        _intervals([row["kl"] for row in rows]),
+        [value + star for value, star in zip(entropy, stars, strict=True)],
+        _ranks(rows),
     ]
     headings = ("head", "attention KL (nats)", "entropy difference (nats)", "rank")
-    return _table("heads whose attention changed most", headings, cells)
+    return _table("heads whose attention changed most", headings, columns)
 
 
-def _layers(rows: Sequence[Mapping[str, Any]]) -> Any:
-    cells = [
-        (
-            str(row["layer"]),
-            _interval(row["gained"]),
-            _interval(row["drift"]),
-            _interval(row["kl"]),
-            f"{row['rank_low']:.0f} to {row['rank_high']:.0f}",
-        )
-        for row in rows[:LISTED]
+def _layers(rows: Sequence[Row]) -> tuple[str, Any]:
+    rows = rows[:LISTED]
+    columns = [
+        [str(row["layer"]) for row in rows],
+        *(_intervals([row[name] for row in rows]) for name in ("gained", "kl")),
+        _ranks(rows),
     ]
-    headings = ("layer", "drift gained", "drift after it", "attention KL (nats)", "rank")
-    return _table("layers across which the residual stream departs most", headings, cells)
+    headings = ("layer", "drift gained", "attention KL (nats)", "rank")
+    return _table("layers across which the residual stream departs most", headings, columns)
 
 
-def _patching(direction: str, carried: Mapping[str, Any]) -> list[Any]:
+def _ranks(rows: Iterable[Row]) -> list[str]:
+    return [f"{row['rank_low']:.0f} to {row['rank_high']:.0f}" for row in rows]
+
+
+def _patching(direction: str, carried: Mapping[str, Any]) -> list[tuple[str, Any]]:
     told = ", ".join(
         f"{kind} {values['pearson']:.2f}" for kind, values in carried["agreement"].items()
     )
     rows = sorted(
         (row for row in carried["parts"] if row["kind"] not in ("residual", "readout")),
         key=lambda row: -abs(row["mean"]),
-    )
+    )[:LISTED]
     title = f"{direction}: {ARROW[direction]}, share of the gap (1: as the other model)"
     if told:
-        title += f"\none backward pass agrees with it (Pearson): {told}"
-    tables = [
-        _table(
-            title,
-            ("part", "score", "attributed"),
-            [(row["part"], _starred(row), _number(row["attributed"])) for row in rows[:LISTED]],
-        )
-    ]
+        title += f"\none backward pass agrees with it (Pearson over parts): {told}"
+    scores = _starred(rows)
+    attributed = _numbers([row["attributed"] for row in rows], _form(row["mean"] for row in rows))
+    columns = [[row["part"] for row in rows], scores, attributed]
+    tables = [_table(title, ("part", "score", "attributed"), columns)] if rows else []
     if "sets" in carried:
-        tables.append(_sets(direction, carried["sets"]))
+        tables += _sets(direction, carried["sets"])
     if "synergy" in carried:
-        cells = [
-            (" and ".join(row["parts"]), _interval(row)) for row in carried["synergy"][:LISTED]
-        ]
+        rows = carried["synergy"][:LISTED]
+        columns = [[" and ".join(row["parts"]) for row in rows], _intervals(rows)]
         title = f"{direction}: synergy of two parts (together less each alone)"
-        tables.append(_table(title, ("parts", "synergy"), cells))
+        tables.append(_table(title, ("parts", "synergy"), columns))
     return tables
 
 
-def _sets(direction: str, rows: Sequence[Mapping[str, Any]]) -> Any:
-    cells = []
-    for row in rows:
-        if row["kind"] == "random":
-            continue
+def _sets(direction: str, rows: Sequence[Row]) -> list[tuple[str, Any]]:
+    tables = []
+    own = [row for row in rows if row["kind"] == "own"]
+    if own:
+        columns = [[" ".join(row["parts"]) for row in own], _intervals(own)]
+        tables.append(_table(f"{direction}: parts together, as asked", ("parts", "score"), columns))
+    first = [row for row in rows if row["kind"] == "first"]
+    if first:
         drawn = [
-            other["mean"]
-            for other in rows
-            if other["kind"] == "random" and other["size"] == row["size"]
+            [row["mean"] for row in rows if (row["kind"], row["size"]) == ("random", one["size"])]
+            for one in first
         ]
-        beside = f"{min(drawn):.2f} to {max(drawn):.2f}" if drawn and row["kind"] == "first" else ""
-        cells.append((" ".join(row["parts"]), _interval(row), beside))
-    title = f"{direction}: parts together, chosen on one half of the items, judged on the other"
-    return _table(title, ("parts", "score", "as many at random"), cells)
-
-
-def _surgery(rows: Sequence[Mapping[str, Any]]) -> Any:
-    cells = []
-    for row in rows:
-        removed = row["arm"] == "remove" and row["amount"] == 0
-        if not (removed or row["arm"] in ("whole", "only")):
-            continue
-        place = row["module"] or (f"layer {row['layer']}" if row["layer"] is not None else "all")
-        what = {"whole": f"all at {row['amount']:g}", "remove": f"without {place}"}
-        shown = row.get("perplexity")
-        cells.append(
-            (
-                what.get(row["arm"], f"only {place}"),
-                _interval(row),
-                "" if shown is None else _interval(shown),
-            )
+        columns = [
+            # each has one part more than that above it
+            [("+ " if i else "") + row["parts"][-1] for i, row in enumerate(first)],
+            _intervals(first),
+            [" to ".join(_numbers([min(some), max(some)])) for some in drawn],
+        ]
+        title = (
+            f"{direction}: the first parts together, chosen on one half of the items, judged on the"
+            " other"
         )
-    headings = ("change", "share of the gap", "perplexity of plain text")
-    return _table("the change scaled, removed and alone", headings, cells)
+        tables.append(_table(title, ("parts", "score", "as many at random"), columns))
+    return tables
 
 
-def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
+def _surgery(rows: Sequence[Row]) -> list[tuple[str, Any]]:
+    whole = [row for row in rows if row["arm"] == "whole"]
+    tables = [_arms("the whole change scaled", [f"{row['amount']:g}" for row in whole], whole)]
+    # that which tells most first: without it the metric is far from that of after
+    removed = [row for row in rows if row["arm"] == "remove" and row["amount"] == 0]
+    removed.sort(key=lambda row: -abs(1 - row["mean"]))
+    alone = {(row["layer"], row["module"]): row for row in rows if row["arm"] == "only"}
+    removed = [row for row in removed if (row["layer"], row["module"]) in alone][:LISTED]
+    if removed:
+        places = [row["module"] or f"layer {row['layer']}" for row in removed]
+        kept = [alone[row["layer"], row["module"]] for row in removed]
+        tables.append(_arms("the change without one part", places, removed))
+        tables.append(_arms("the change of one part alone", places, kept))
+    return tables
+
+
+def _arms(title: str, names: Sequence[str], rows: Sequence[Row]) -> tuple[str, Any]:
+    headings, columns = ["change", "share of the gap"], [list(names), _intervals(rows)]
+    if rows and "perplexity" in rows[0]:
+        headings.append("perplexity of plain text")
+        columns.append(_intervals([row["perplexity"] for row in rows]))
+    return _table(title, headings, columns)
+
+
+def _table(
+    title: str, headings: Sequence[str], columns: Sequence[Sequence[str]]
+) -> tuple[str, Any]:
     from rich.table import Table
 
-    table = Table(title=title)
+    table = Table()
     for place, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if place else "left", no_wrap=not place)
-    for row in rows:
+        table.add_column(heading, justify="right" if place else "left")
+    for row in zip(*columns, strict=True):
         table.add_row(*row)
-    return table
+    return title, table
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 0.1 else f"{value:.2f}"
+def _form(values: Iterable[float]) -> str:
+    """How the numbers of one column are written, so that they can be compared at a glance."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0:
+        return ".0f"
+    if largest < SMALLEST:
+        return ".1e"
+    decimals = DIGITS - 1 - math.floor(math.log10(largest))
+    return f".{min(max(decimals, 0), DECIMALS)}f"
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    if row["low"] != row["low"]:  # NaN: one item says nothing of its spread
-        return _number(row["mean"])
-    return f"{_number(row['mean'])} [{_number(row['low'])}, {_number(row['high'])}]"
+def _numbers(values: Iterable[float], form: str | None = None) -> list[str]:
+    values = list(values)
+    form = form or _form(values)
+    # what rounds to zero has no sign, and an exponent no zero
+    found = [format(value, form).replace("e-0", "e-") for value in values]
+    return [
+        text.lstrip("-").replace("0.0e+00", "0") if float(text) == 0 else text for text in found
+    ]
 
 
-def _starred(row: Mapping[str, Any]) -> str:
-    return _interval(row) + ("*" if row["significant"] else "")
+def _intervals(rows: Sequence[Row]) -> list[str]:
+    """Means with their intervals; NaN ends: one item says nothing of its spread."""
+    form = _form(row["mean"] for row in rows)
+    found = []
+    for row in rows:
+        mean, low, high = _numbers([row[key] for key in ("mean", "low", "high")], form)
+        found.append(mean if math.isnan(row["low"]) else f"{mean} [{low}, {high}]")
+    return found
+
+
+def _starred(rows: Sequence[Row]) -> list[str]:
+    stars = ["*" if row["significant"] else "" for row in rows]
+    return [value + star for value, star in zip(_intervals(rows), stars, strict=True)]
