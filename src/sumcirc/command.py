@@ -53,6 +53,9 @@ PATHS = {
 }
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
+# of conf/experiment: it sets nothing that a run brings, so it goes with runs that are compared
+OF_PROMPTS = "rephrase"
+
 # overrides of Hydra's own settings that speak of the multirun, not of a job
 LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
 
@@ -276,12 +279,15 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
         raise UserError("after=: name the model that is compared, such as after=RUN_DIR")
     afters = [_model_path(name) for name in _listed(given["after"])]
     before = _model_path(str(given["before"])) if "before" in given else None
+    named, sections = set(parsed), tuple(name for name in SECTIONS if name != "model")
+    if "experiment" in parsed and parsed["experiment"].value() == OF_PROMPTS:
+        # its prompts stand for themselves: of a run nothing but the model is wanted
+        named, sections = named - {"experiment"}, ()
     if before is None:
-        before_brings = base_overrides(afters[0], set(parsed))
+        before_brings = base_overrides(afters[0], named)
     else:
-        before_brings = overrides_of(before, set(parsed), ("model",), "before")
-    sections = tuple(name for name in SECTIONS if name != "model")
-    brought = [*before_brings, *overrides_of_run(afters[0], set(parsed), sections, "after")]
+        before_brings = overrides_of(before, named, ("model",), "before")
+    brought = [*before_brings, *overrides_of_run(afters[0], named, sections, "after")]
     rest = [item for item in overrides if not item.startswith(("before=", "after="))]
     rest.append(f"after=[{','.join(quoted(name) for name in afters)}]")
     if before is not None:

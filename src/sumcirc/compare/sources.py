@@ -9,8 +9,8 @@ import numpy as np
 
 from sumcirc.compare.documents import document_items, wire_distractor, wire_salient
 from sumcirc.compare.facts import fact_items
-from sumcirc.compare.items import Item, Items
-from sumcirc.compare.prompts import prompt_items, read_prompts
+from sumcirc.compare.items import ALL, LAST, READ, Item, Items
+from sumcirc.compare.prompts import Prompt, prompt_items, read_prompts
 from sumcirc.compare.rephrase import rephrase_prompts
 from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
@@ -23,6 +23,7 @@ from sumcirc.summaries.baselines import oracle_finder
 POOL = 2000  # generated prompts from which those that the tokenizer allows are taken
 TEXT = "text"  # column of compare.text
 SETTING = "compare.text"
+FRAME = ("document", "prompt", "summary")  # spans of documents, beside which are marked
 KINDS = {"prompt": PROMPT, "summary": SUMMARY}  # of the spans; all other tokens are the document's
 
 
@@ -39,6 +40,31 @@ class Material:
     dropped: dict[str, int]
     probes: ProbeSet
     texts: list[np.ndarray]
+
+
+def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
+    """Refuse positions that the items can't have, before any is made.
+
+    Args:
+        own: prompts of the user's file.
+
+    Raises:
+        UserError: one names no span; the known ones are named.
+    """
+    if config.prompts == FACTS:
+        spans: Sequence[str] = ("fact", "distractor", *FRAME)
+    elif config.prompts == REPHRASE:
+        spans = [span.name for span in rephrase_prompts(config.seed, 1)[0].spans]
+    elif config.prompts is not None:
+        spans = [span.name for prompt in own for span in prompt.spans]
+    else:
+        wire = ("distractor",) if config.data.source is Source.wire else ()
+        spans = ("salient", *wire, *FRAME)
+    known = dict.fromkeys((LAST, READ, ALL, *spans))
+    for name in ("positions", "sources"):
+        value = getattr(config.compare, name)
+        if value is not None and value not in known:
+            raise UserError(f"compare.{name}={value}: choose from {', '.join(known)}")
 
 
 def material(config: CompareConfig, encoder: Encoder) -> Material:

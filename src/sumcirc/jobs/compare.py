@@ -35,6 +35,7 @@ def check(config: CompareConfig) -> None:
     """
     from sumcirc.compare.components import Component
     from sumcirc.compare.prompts import read_prompts
+    from sumcirc.compare.sources import check_places
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
     from sumcirc.data.files import find_files
@@ -58,13 +59,14 @@ def check(config: CompareConfig) -> None:
             "prompts=facts: is made of the built-in wire, whose facts are known; take data=wire or"
             " prompts=FILE.jsonl"
         )
+    own = []
     if config.prompts is None or config.prompts == FACTS:
         check_files(config.data, ("test",))
     elif config.prompts != REPHRASE:
         tokenizer = load_tokenizer(config.model)
-        read_prompts(
-            config.prompts, Encoder(tokenizer, config.encoding, context_length(model_config))
-        )
+        encoder = Encoder(tokenizer, config.encoding, context_length(model_config))
+        own = read_prompts(config.prompts, encoder)
+    check_places(config, own)
 
 
 def run(config: CompareConfig, folder: Path) -> None:
@@ -112,11 +114,13 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     what = config.prompts if config.prompts is None else Path(config.prompts).stem
     with (
         wandb_job(config, directory, "compare", what or config.data.name) as wandb_logger,
-        clock.phase("compare"),
         TemporaryDirectory(prefix=".states-", dir=directory.path) as scratch,
     ):
-        job = _Job(config, texts, encoder, Models(device(config.trainer)), Path(scratch))
-        found, pairs = job.run(before, afters)
+        with clock.phase("compare"):
+            job = _Job(config, texts, encoder, Models(device(config.trainer)), Path(scratch))
+            found, pairs = job.run(before, afters)
+        with clock.phase("write"):
+            written = _write(found, pairs, shape(model_config), texts, directory)
         summary: dict[str, Any] = {
             "before": before.name,
             "metric": texts.items.metric,
@@ -124,9 +128,9 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
             "items": len(texts.items),
             "dropped": texts.dropped,
             "positions": job.positions,
-            "after": _write(found, pairs, shape(model_config), texts, directory),
+            "after": written,
+            "seconds": clock.seconds,
         }
-        summary["seconds"] = clock.seconds
         write_json(directory.summary_file, plain_numbers(summary))
         if wandb_logger is not None:
             log_compared(wandb_logger, summary, directory.figures)
