@@ -7,7 +7,7 @@ ARGS ?=
 ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit bakeoff bakeoff-rates select report pretrain status sync watch bench check wheel-check clean
+.PHONY: help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report pretrain status sync watch bench check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ evaluate: setup  ## score a model: make evaluate ARGS="checkpoint=RUN_DIR"
 
 circuit: setup  ## the circuit of a model: make circuit ARGS="checkpoint=RUN_DIR"
 	$(SUMCIRC) circuit $(ARGS)
+
+compare: setup  ## two models, part by part: make compare ARGS="after=RUN_DIR"
+	$(SUMCIRC) compare $(ARGS)
 
 bakeoff: setup  ## where an adapter pays, on the built-in model: seven choices of layers, three seeds
 	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) seed=1,2,3 sweep.name=bakeoff sweep.jobs=2 $(ARGS)

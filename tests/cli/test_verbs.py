@@ -77,7 +77,19 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
     [
         (
             "sumcirc ",
-            {*["train", "evaluate", "circuit", "pairs", "select", "report", "pretrain", "status"]},
+            {
+                *[
+                    "train",
+                    "evaluate",
+                    "circuit",
+                    "compare",
+                    "pairs",
+                    "select",
+                    "report",
+                    "pretrain",
+                    "status",
+                ]
+            },
         ),
         ("sumcirc tr", {"train"}),
         ("sumcirc train trainer.max_s", {"trainer.max_steps="}),
