@@ -275,7 +275,7 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
             )
     given = {key: parsed[key].value() for key in ("before", "after") if key in parsed}
     given = {key: value for key, value in given.items() if value is not None}
-    if "after" not in given:
+    if not given.get("after"):
         raise UserError("after=: name the model that is compared, such as after=RUN_DIR")
     afters = [_model_path(name) for name in _listed(given["after"])]
     before = _model_path(str(given["before"])) if "before" in given else None
