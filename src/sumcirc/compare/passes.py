@@ -1,0 +1,197 @@
+"""All passes of a comparison, in an order that loads each model as seldom as may be.
+
+First `before`, then every `after`, then `before` again for what is moved into it; then the pairs
+among the latter. What a model did is kept on disk for those that come after it.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sumcirc.compare.attention import default_pairs, span_attention
+from sumcirc.compare.changes import targets_of
+from sumcirc.compare.components import READOUT
+from sumcirc.compare.direct import direct_attribution
+from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.items import LAST, LOGIT_DIFFERENCE, READ
+from sumcirc.compare.moving import carry
+from sumcirc.compare.sources import Material
+from sumcirc.compare.states import Donor
+from sumcirc.compare.surgery import arms_of, runs, surgery
+from sumcirc.compare.transfer import Crossing
+from sumcirc.compare.weights import StoredWeights, store_weights
+from sumcirc.data.encoding import Encoder
+from sumcirc.modeling.parts import Parts
+from sumcirc.modeling.sides import Models, Side
+from sumcirc.probes.base import BaseStore
+from sumcirc.probes.measure import measure, prepare_base
+from sumcirc.progress import counted
+from sumcirc.records import ProbeRecord
+from sumcirc.schema import Analysis, CompareConfig, Direction
+
+
+class Comparison:
+    """One job's passes.
+
+    Args:
+        texts: what every model reads.
+        scratch: an empty folder for what models did.
+
+    Attributes:
+        positions: at which parts are moved.
+
+    Raises:
+        UserError: positions that no item has.
+    """
+
+    def __init__(
+        self,
+        config: CompareConfig,
+        texts: Material,
+        encoder: Encoder,
+        models: Models,
+        scratch: Path,
+    ) -> None:
+        self.config, self.options = config, config.compare
+        self.texts, self.items = texts, texts.items
+        self.encoder, self.models, self.scratch = encoder, models, scratch
+        default = LAST if self.items.metric == LOGIT_DIFFERENCE else READ
+        self.positions = self.options.positions or default
+        self.items.check_positions(self.positions, "compare.positions")
+        if self.options.sources is not None:
+            self.items.check_positions(self.options.sources, "compare.sources")
+
+    def run(
+        self, before: Side, afters: list[Side]
+    ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
+        """Findings by name, and the probe records of every two models."""
+        own: dict[str, Any] = {}
+        wants_weights = self._does(Analysis.surgery) and not all(a.is_on(before) for a in afters)
+        with self.models.use(before) as model:
+            base = self._store(model, before)
+            self._look(model, before.name, own)
+            donor = self._donor(model, before, Direction.necessity, shared=False)
+            weights = self._weights(model) if wants_weights else None
+        found, donors = {}, {}
+        for side in afters:
+            one = found[side.name] = Findings(side.name, self.items.ids, {BEFORE: own["metric"]})
+            with self.models.use(side) as model:
+                seen: dict[str, Any] = {}
+                self._look(model, side.name, seen)
+                one.metric[AFTER] = seen["metric"]
+                for name in ("direct", "attention"):
+                    if name in own:
+                        setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
+                if base is not None:
+                    one.record, one.base_record = self._measured(model, side, base), base.record
+                shared = side.is_on(before)
+                donors[side.name] = self._donor(model, side, Direction.sufficiency, shared)
+                if donor is not None:
+                    self._carry(model, one, donor, Direction.necessity)
+                if self._does(Analysis.surgery):
+                    one.surgery = self._surgery(model, side, None if shared else weights)
+        for side in afters:
+            taken = donors[side.name]
+            if taken is not None:
+                with self.models.use(before) as model:
+                    self._carry(model, found[side.name], taken, Direction.sufficiency)
+        return found, self._pairs(before, afters, found)
+
+    def _does(self, analysis: Analysis) -> bool:
+        return analysis in self.options.analyses
+
+    def _look(self, model: Any, name: str, found: dict[str, Any]) -> None:
+        """What one model does by itself."""
+        parts, size = Parts(model), self.options.batch_size
+        found["metric"] = self.items.values(parts, size)
+        if self._does(Analysis.direct):
+            with counted(f"{name}: attribute directly", len(self.items)) as done:
+                found["direct"] = direct_attribution(parts, self.items, size, done)
+        if self._does(Analysis.attention) and self.items.spans:
+            with counted(f"{name}: attention between spans", len(self.items)) as done:
+                pairs = default_pairs(self.items)
+                found["attention"] = span_attention(parts, self.items, pairs, size, done)
+
+    def _store(self, model: Any, side: Side) -> BaseStore | None:
+        """Of a model that others are probed beside."""
+        if not self._does(Analysis.differences):
+            return None
+        cache = Path(self.config.cache_dir) / "base"
+        with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
+            return prepare_base(model, self.texts.probes, cache, done, as_it_is=side.adapted)
+
+    def _measured(self, model: Any, side: Side, base: BaseStore) -> ProbeRecord:
+        def decode(token: int) -> str:
+            return str(self.encoder.tokenizer.decode([token]))
+
+        with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
+            record = measure(model, self.texts.probes, base, decode=decode, progress=done)
+        record.found["name"] = side.name
+        return record
+
+    def _donor(self, model: Any, side: Side, direction: Direction, shared: bool) -> Donor | None:
+        """States of the model whose parts are moved in a direction."""
+        if not self._does(Analysis.patching) or direction not in self.options.directions:
+            return None
+        folder = self.scratch / f"{direction.name}-{len(list(self.scratch.iterdir()))}"
+        folder.mkdir()
+        readout = READOUT in self.options.parts and not shared
+        size = self.options.batch_size
+        with counted(f"{side.name}: keep states", len(self.items)) as done:
+            return Donor.record(
+                Parts(model), self.items, size, [self.positions], folder, readout, done
+            )
+
+    def _carry(self, model: Any, one: Findings, donor: Donor, direction: Direction) -> None:
+        options = self.options
+        crossing = Crossing(
+            Parts(model),
+            donor,
+            self.items,
+            options.batch_size,
+            self.positions,
+            options.sources,
+            options.memory,
+        )
+        label = f"{one.name}, {direction.name}"
+        one.carried[direction.name] = carry(crossing, options, self.config.seed, label, counted)
+
+    def _weights(self, model: Any) -> StoredWeights:
+        return store_weights(model, self.scratch / "before.safetensors")
+
+    def _surgery(self, model: Any, side: Side, weights: StoredWeights | None) -> Any:
+        parts, options = Parts(model), self.options
+        targets = targets_of(parts, weights)
+        total = runs(arms_of(parts.shape.layers, targets, options.lambdas), targets)
+        with counted(f"{side.name}: scale the change", total) as done:
+            return surgery(
+                model,
+                weights,
+                self.items,
+                self.texts.texts,
+                options.lambdas,
+                options.batch_size,
+                done,
+                targets,
+            )
+
+    def _pairs(
+        self, before: Side, afters: list[Side], found: dict[str, Findings]
+    ) -> dict[str, ProbeRecord]:
+        """Probe records of every two models, the second beside the first."""
+        records = {}
+        for side in afters:
+            record = found[side.name].record
+            if record is not None:
+                records[f"{before.name} and {side.name}"] = record
+        if not records:
+            return {}
+        for one, other in combinations(afters, 2):
+            with self.models.use(one) as model:
+                base = self._store(model, one)
+            assert base is not None
+            with self.models.use(other) as model:
+                records[f"{one.name} and {other.name}"] = self._measured(model, other, base)
+        return records
