@@ -17,23 +17,27 @@ PLENTY = 10**9  # bytes
 
 
 def crossing(
-    receiver: Any,
-    donor: Any,
+    models: tuple[Any, Any],
     items: Items,
     folder: Path,
     positions: str = ALL,
     size: int = 4,
     memory: int = PLENTY,
 ) -> Crossing:
-    """How the donor's parts come into the receiver; states lie in a new folder in `folder`."""
+    """How parts come into the first of two models from the second.
+
+    Args:
+        folder: in which states lie, in a new folder each time.
+    """
+    receiver, donor = models
     states = Path(mkdtemp(dir=folder))
     recorded = Donor.record(Parts(donor), items, size, [positions], states, readout=True)
     return Crossing(Parts(receiver), recorded, items, size, positions, None, memory)
 
 
 def moved_one_by_one(
-    receiver: Any, donor: Any, items: Items, folder: Path, kinds: Iterable[str] = KINDS
+    models: tuple[Any, Any], items: Items, folder: Path, kinds: Iterable[str] = KINDS
 ) -> Moved:
     """Every part of some kinds moved at all positions."""
-    across = crossing(receiver, donor, items, folder)
+    across = crossing(models, items, folder)
     return across.each(list(components(across.parts.shape, kinds)))

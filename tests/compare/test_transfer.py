@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sumcirc.compare.components import Component, components
+from sumcirc.compare.items import Item
 from sumcirc.compare.patching import Receiver
 from sumcirc.compare.transfer import (
     MOST_COPIES,
@@ -59,7 +60,7 @@ def test_a_score_is_a_ratio_of_means() -> None:
 
 def test_equal_models_have_scores_of_zero(tmp_path: Path) -> None:
     model = models("gpt2")[0]
-    across = crossing(model, model, ITEMS, tmp_path)
+    across = crossing((model, model), ITEMS, tmp_path)
     moved = across.each(list(components(across.parts.shape, ["output", "mlp"])))
     # passes that begin in the middle may add in another order
     np.testing.assert_allclose(moved.effects, 0, atol=EXACT)
@@ -72,12 +73,12 @@ def test_equal_models_have_scores_of_zero(tmp_path: Path) -> None:
 
 def test_effects_and_metrics_are_in_the_order_of_items(tmp_path: Path) -> None:
     before, after = models("llama")
-    moved = crossing(before, after, ITEMS, tmp_path, size=2).each([Component(3, "readout")])
+    moved = crossing((before, after), ITEMS, tmp_path, size=2).each([Component(3, "readout")])
     np.testing.assert_allclose(moved.receiver, ITEMS.values(Parts(before), 1), atol=1e-6)
     np.testing.assert_allclose(moved.donor, ITEMS.values(Parts(after), 1), atol=1e-6)
     for place, item in enumerate(ITEMS.items):
-        runs = [Naive(model, item.ids) for model in (before, after)]
-        logits = naive_patched(*runs, moved.parts, np.ones(len(item.ids), dtype=bool))
+        own, donor = (Naive(model, item.ids) for model in (before, after))
+        logits = naive_patched(own, donor, moved.parts, np.ones(len(item.ids), dtype=bool))
         expected = naive_metric(item, logits) - moved.receiver[place]
         assert moved.effects[0, place] == pytest.approx(expected, abs=1e-6)
 
@@ -91,8 +92,8 @@ def test_copies_and_batches_make_no_difference(
 ) -> None:
     before, after = models("gpt_neox")
     shape = Parts(before).shape
-    parts = list(components(shape, ["output", "value", "residual", "mlp", "readout"]))
-    sets = [parts[:3], [], [parts[-1], parts[5]], [parts[9]], parts[6:8]]
+    parts = list(components(shape, ["value", "mlp", "readout"]))
+    sets = [parts[:3], [], [parts[-1], parts[5]], parts[6:8]]
     passes: list[int] = []
     original = Receiver.patched
 
@@ -102,16 +103,16 @@ def test_copies_and_batches_make_no_difference(
 
     monkeypatch.setattr(Receiver, "patched", counting)
     found, most = [], []
-    for size, memory in ((5, PLENTY), (5, 1), (2, PLENTY), (1, 1)):
-        across = crossing(before, after, ITEMS, tmp_path, positions, size, memory)
+    for size, memory in ((5, PLENTY), (5, 1), (2, PLENTY)):
+        across = crossing((before, after), ITEMS, tmp_path, positions, size, memory)
         passes.clear()
         done: list[int] = []
         moved = across.each(parts, done.append)
         assert sum(done) == len(ITEMS)
         most.append(max(passes))
         found.append(np.concatenate([moved.effects, moved.attributed, across.together(sets)]))
-    assert most[1] == most[3] == 1
-    assert 1 < min(most[0], most[2])
+    assert most[1] == 1
+    assert min(most[0], most[2]) > 1
     assert max(most) <= MOST_COPIES
     for one in found[1:]:
         np.testing.assert_allclose(one, found[0], atol=EXACT)
@@ -119,7 +120,7 @@ def test_copies_and_batches_make_no_difference(
 
 
 def test_no_set_is_no_pass(tmp_path: Path) -> None:
-    across = crossing(*models("gpt2"), ITEMS, tmp_path)
+    across = crossing(models("gpt2"), ITEMS, tmp_path)
     assert across.together([]).shape == (0, len(ITEMS))
 
 
@@ -176,7 +177,7 @@ def test_parts_that_write_into_a_linear_read_have_none(tmp_path: Path) -> None:
     before = scrambled("gpt_neox").double()
     before.gpt_neox.final_layer_norm = nn.Identity()
     after = other(before)
-    across = crossing(before, after, ITEMS, tmp_path)
+    across = crossing((before, after), ITEMS, tmp_path)
     last = [*(Component(2, "output", head) for head in range(4)), Component(2, "mlp")]
     parts = [*last, Component(1, "mlp"), Component(0, "output", 1)]
     moved = across.each(parts)
@@ -192,21 +193,22 @@ def test_parts_that_write_into_a_linear_read_have_none(tmp_path: Path) -> None:
 def test_synergy_is_as_naively(tmp_path: Path) -> None:
     before, after = models("qwen2")
     parts = [Component(0, "mlp"), Component(1, "output", 2), Component(2, "mlp")]
-    across = crossing(before, after, ITEMS, tmp_path)
+    across = crossing((before, after), ITEMS, tmp_path)
     moved, pairs = across.each(parts), pairs_of(parts)
     found = synergy(moved, pairs, across.together(pairs))
     for place, item in enumerate(ITEMS.items):
-        runs = [Naive(model, item.ids) for model in (before, after)]
+        own, donor = (Naive(model, item.ids) for model in (before, after))
         everywhere = np.ones(len(item.ids), dtype=bool)
 
         def effect(
             some: list[Component],
-            runs: Any = runs,
-            item: Any = item,
-            everywhere: Any = everywhere,
+            own: Naive = own,
+            donor: Naive = donor,
+            item: Item = item,
+            everywhere: np.ndarray = everywhere,
         ) -> float:
-            own = naive_metric(item, runs[0].logits)
-            return naive_metric(item, naive_patched(*runs, some, everywhere)) - own
+            alone = naive_metric(item, own.logits)
+            return naive_metric(item, naive_patched(own, donor, some, everywhere)) - alone
 
         for row, (one, two) in enumerate(pairs):
             expected = effect([one, two]) - effect([one]) - effect([two])

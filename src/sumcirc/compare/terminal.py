@@ -13,7 +13,7 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
     """Print what was found of each model beside `before`."""
     from rich.console import Console
 
-    console = Console(markup=False)
+    console = Console(markup=False, emoji=False)
     for name, one in summary["after"].items():
         metric = one["metric"]
         console.print(
