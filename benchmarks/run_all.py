@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("training_throughput", "buckets", "generation", "attention", "circuits")
+NAMES = ("training_throughput", "buckets", "generation", "attention", "circuits", "compare")
 
 
 def main() -> None:

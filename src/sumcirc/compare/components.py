@@ -72,8 +72,8 @@ class Component:
         found = re.fullmatch(r"([a-z]+)\.(\d+)(?:\.(\d+))?", name)
         if found is not None:
             part = cls(int(found[2]), found[1], int(found[3] or 0))
-            named = (found[3] is not None) == part.by_head
-            if named and part in set(components(shape, [part.kind])):
+            # one name for each: no leading zeros, no head where a layer has one part
+            if str(part) == name and part in set(components(shape, [part.kind])):
                 return part
         raise UserError(
             f"{setting}: `{name}` is no part of this model ({shape.layers} layers of {shape.heads}"

@@ -108,14 +108,13 @@ class Findings:
             by_layer = {"attention_bias": one.attention_bias, "mlp": one.mlps}
             whole = {"embedding": one.embedding, "bias": one.bias, "entropy": one.entropy}
             for j, item in enumerate(self.items):
-                about = {"model": model, "item": item}
                 for part, values in whole.items():
-                    yield _direct_row(about, part, None, None, values[j])
+                    yield _direct_row(model, item, part, None, None, values[j])
                 for part, values in by_layer.items():
                     for layer, value in enumerate(values[:, j]):
-                        yield _direct_row(about, part, layer, None, value)
+                        yield _direct_row(model, item, part, layer, None, value)
                 for (layer, head), value in np.ndenumerate(one.heads[:, :, j]):
-                    yield _direct_row(about, "head", layer, head, value)
+                    yield _direct_row(model, item, "head", layer, head, value)
 
     def _attention(self) -> Iterator[Mapping[str, Any]]:
         for model, one in self.attention.items():
@@ -145,7 +144,7 @@ class Findings:
 
 
 def _direct_row(
-    about: Mapping[str, Any], part: str, layer: int | None, head: int | None, value: float
+    model: str, item: str, part: str, layer: int | None, head: int | None, value: float
 ) -> Mapping[str, Any]:
-    place = {"part": part, "layer": layer, "head": head}
-    return {**about, **place, "value": float(value)}
+    place = {"part": part, "layer": layer, "head": head, "item": item}
+    return {"model": model, **place, "value": float(value)}

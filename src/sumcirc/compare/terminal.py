@@ -20,7 +20,7 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
     """Print what was found of each model beside `before`."""
     from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
+    console = Console(markup=False, emoji=False, highlight=False)
     for name, one in summary["after"].items():
         rows = [one["metric"][key] for key in ("before", "after", "difference")]
         before, after, difference = _intervals(rows)

@@ -107,7 +107,10 @@ class Models:
                 yield self._loaded[1]
             return
         if self._loaded is None or self._loaded[0] != side:
-            self._loaded = None  # before another one takes its room
+            if self._loaded is not None:
+                # room for the next one, though whoever used this one may still have its name
+                self._loaded[1].to("meta")
+                self._loaded = None
             model: Any = load_weights(side.model, side.weights or side.model.path)
             self._loaded = side, model.to(self._device).eval()
         yield self._loaded[1]

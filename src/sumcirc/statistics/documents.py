@@ -153,8 +153,9 @@ def bootstrap_ratios(
     if not (np.isfinite(rows).all() and np.isfinite(total).all()):
         raise ValueError("a value is NaN or infinite: leave undefined items out before averaging")
     ratios, low, high = np.full((3, len(rows)), np.nan)
-    if total.mean() != 0:
-        ratios = rows.mean(axis=1) / total.mean()
+    if total.mean() == 0:  # resamples of it need not be: they would give ends without a middle
+        return ratios.reshape(shape), low.reshape(shape), high.reshape(shape)
+    ratios = rows.mean(axis=1) / total.mean()
     block = max(1, _CHUNK // resamples)
     for first in range(0, len(rows) if total.size > 1 else 0, block):
         part = slice(first, first + block)

@@ -1,0 +1,43 @@
+"""Parts moved between two models of a test, in few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from sumcirc.compare.components import KINDS, components
+from sumcirc.compare.items import ALL, Items
+from sumcirc.compare.states import Donor
+from sumcirc.compare.transfer import Crossing, Moved
+from sumcirc.modeling.parts import Parts
+
+PLENTY = 10**9  # bytes
+
+
+def crossing(
+    models: tuple[Any, Any],
+    items: Items,
+    folder: Path,
+    positions: str = ALL,
+    size: int = 4,
+    memory: int = PLENTY,
+) -> Crossing:
+    """How parts come into the first of two models from the second.
+
+    Args:
+        folder: in which states lie, in a new folder each time.
+    """
+    receiver, donor = models
+    states = Path(mkdtemp(dir=folder))
+    recorded = Donor.record(Parts(donor), items, size, [positions], states, readout=True)
+    return Crossing(Parts(receiver), recorded, items, size, positions, None, memory)
+
+
+def moved_one_by_one(
+    models: tuple[Any, Any], items: Items, folder: Path, kinds: Iterable[str] = KINDS
+) -> Moved:
+    """Every part of some kinds moved at all positions."""
+    across = crossing(models, items, folder)
+    return across.each(list(components(across.parts.shape, kinds)))

@@ -1,0 +1,141 @@
+"""Findings with values that were drawn, of a model with grouped queries."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sumcirc.compare.attention import SpanAttention
+from sumcirc.compare.changes import Target
+from sumcirc.compare.components import Component, components
+from sumcirc.compare.direct import DirectAttribution
+from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.moving import FIRST, OWN, RANDOM, Carried, NamedSet
+from sumcirc.compare.surgery import Arm, Surgery
+from sumcirc.compare.transfer import Moved, pairs_of
+from sumcirc.modeling.anatomy import Shape
+from sumcirc.records import ProbeRecord
+
+SHAPE = Shape(
+    layers=2,
+    heads=4,
+    key_value_heads=2,
+    head_width=8,
+    width=32,
+    neurons=48,
+    vocabulary=400,
+    parallel=False,
+)
+COUNT = 8  # items
+ITEMS = [f"item-{number}" for number in range(COUNT)]
+KINDS = ["output", "value", "mlp", "residual", "readout"]
+
+
+def made_moved(seed: int = 0, gap: float = 1.0) -> Moved:
+    """Effects by part, and estimates that are near them."""
+    draw = np.random.default_rng(seed)
+    parts = list(components(SHAPE, KINDS))
+    effects = draw.normal(size=(len(parts), 1)) + draw.normal(0, 0.1, size=(len(parts), COUNT))
+    receiver = draw.normal(size=COUNT)
+    donor = receiver + gap * draw.normal(2, 0.1, size=COUNT)
+    told = effects + draw.normal(0, 0.05, size=effects.shape)
+    return Moved(parts, receiver, donor, effects, told)
+
+
+def made_carried(seed: int = 0) -> Carried:
+    """Three sets of each kind, and pairs."""
+    draw = np.random.default_rng(seed + 100)
+    moved = made_moved(seed)
+    head, mlp, value = Component(0, "output", 1), Component(1, "mlp"), Component(1, "value", 1)
+    sets = [
+        NamedSet(OWN, 0, [head, value]),
+        NamedSet(FIRST, 0, [head]),
+        NamedSet(FIRST, 0, [head, mlp]),
+        NamedSet(RANDOM, 0, [mlp]),
+        NamedSet(RANDOM, 0, [mlp, head]),
+        NamedSet(RANDOM, 1, [head]),
+        NamedSet(RANDOM, 1, [head, mlp]),
+    ]
+    pairs = pairs_of([head, mlp, value])
+    return Carried(
+        moved,
+        sets,
+        draw.normal(1, 0.2, size=(len(sets), COUNT)),
+        pairs,
+        draw.normal(size=(len(pairs), COUNT)),
+    )
+
+
+def made_direct(seed: int) -> DirectAttribution:
+    """Contributions that sum to nothing in particular."""
+    draw = np.random.default_rng(seed)
+    by_layer = (SHAPE.layers, COUNT)
+    return DirectAttribution(
+        embedding=draw.normal(size=COUNT),
+        heads=draw.normal(size=(SHAPE.layers, SHAPE.heads, COUNT)),
+        attention_bias=draw.normal(size=by_layer),
+        mlps=draw.normal(size=by_layer),
+        bias=draw.normal(size=COUNT),
+        entropy=draw.normal(size=COUNT),
+        metric=draw.normal(size=COUNT),
+    )
+
+
+def made_attention(seed: int) -> SpanAttention:
+    """Two pairs of spans, the second of which one item lacks."""
+    draw = np.random.default_rng(seed)
+    values = draw.uniform(size=(2, SHAPE.layers, SHAPE.heads, COUNT))
+    values[1, ..., 3] = np.nan
+    return SpanAttention([("fact", "last"), ("distractor", "last")], values)
+
+
+def made_surgery(seed: int = 0, texts: int = 3) -> Surgery:
+    """The whole at three amounts, a layer, a module and a layer alone."""
+    draw = np.random.default_rng(seed)
+    arms = [
+        Arm("whole", None, None, 0.0),
+        Arm("whole", None, None, 0.5),
+        Arm("whole", None, None, 1.0),
+        Arm("remove", 1, None, 0.0),
+        Arm("remove", 1, None, 0.5),
+        Arm("module", 1, "qkv", 0.0),
+        Arm("only", 1, None, 1.0),
+        Arm("only", None, "embedding", 1.0),
+    ]
+    metric = draw.normal(size=(len(arms), COUNT))
+    metric[2] += 3
+    return Surgery([Target(1, "qkv")], arms, metric, draw.uniform(1, 2, size=(len(arms), texts)))
+
+
+def made_records() -> tuple[ProbeRecord, ProbeRecord]:
+    """Of the one after and of the one before."""
+    draw = np.random.default_rng(8)
+    heads = (SHAPE.layers, SHAPE.heads, COUNT)
+    values = {
+        "attention/kl_tuned_base": draw.exponential(size=heads),
+        "attention/entropy": draw.normal(3, 1, size=heads),
+        "residual/relative_change": draw.exponential(size=(SHAPE.layers + 1, COUNT)),
+        "output/kl_tuned_base": draw.exponential(size=COUNT),
+    }
+    base = {"attention/entropy": draw.normal(2, 1, size=heads)}
+    return (
+        ProbeRecord(0, ITEMS, {name: one.astype(np.float32) for name, one in values.items()}),
+        ProbeRecord(-1, ITEMS, {name: one.astype(np.float32) for name, one in base.items()}),
+    )
+
+
+def made_findings(name: str = "tuned") -> Findings:
+    """Of every analysis."""
+    draw = np.random.default_rng(9)
+    metric = draw.normal(size=COUNT)
+    record, base = made_records()
+    return Findings(
+        name,
+        ITEMS,
+        {BEFORE: metric, AFTER: metric + draw.normal(2, 0.3, size=COUNT)},
+        record,
+        base,
+        {BEFORE: made_direct(1), AFTER: made_direct(2)},
+        {BEFORE: made_attention(3), AFTER: made_attention(4)},
+        {"necessity": made_carried(5), "sufficiency": made_carried(6)},
+        made_surgery(),
+    )

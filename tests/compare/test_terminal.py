@@ -1,0 +1,104 @@
+"""What is printed at the end, word by word where names could be taken for something else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sumcirc.compare.summary import summarize
+from sumcirc.compare.terminal import print_comparison
+from tests.compare.made_findings import SHAPE, made_findings
+
+
+def summary_of(name: str = "tuned", before: str = "base") -> dict[str, Any]:
+    return {
+        "before": before,
+        "metric": "log_probability",
+        "unit": "nats",
+        "items": 8,
+        "dropped": {"too long": 2, "no span": 0},
+        "after": {name: summarize(made_findings(name), SHAPE)},
+    }
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(summary_of("[red]x", "[/]a:bug:"))
+    printed = capsys.readouterr().out
+    assert "[/]a:bug: and [red]x: log_probability of 8 items (nats): before " in printed
+    assert "left out: 2 too long\n" in printed
+
+
+def test_spans_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summary_of()
+    row = summary["after"]["tuned"]["attention"][0]
+    row["source"], row["destination"] = "[bold]", ":bug:"
+    print_comparison(summary)
+    assert "[bold] -> :bug:" in capsys.readouterr().out
+
+
+def test_there_is_a_table_of_every_analysis(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summary_of()
+    print_comparison(summary)
+    printed = capsys.readouterr().out
+    for title in (
+        "heads whose attention changed most",
+        "layers across which the residual stream departs most",
+        "direct contributions that changed most",
+        "attention from span to span",
+        "sufficiency: after's parts into before",
+        "necessity: before's parts into after",
+        "sufficiency: parts together",
+        "necessity: synergy of two parts",
+        "the change scaled, removed and alone",
+    ):
+        assert title in printed, title
+    assert "value.1.1 (heads 2-3)" in printed
+    for row in (
+        "all at 0",
+        "all at 0.5",
+        "all at 1",
+        "without layer 1",
+        "only layer 1",
+        "only embedding",
+    ):
+        assert row in printed
+    difference = summary["after"]["tuned"]["metric"]["difference"]
+    assert f"difference {difference['mean']:.2f} [{difference['low']:.2f}, " in printed
+
+
+def test_sets_stand_beside_random_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summary_of()
+    rows = summary["after"]["tuned"]["patching"]["necessity"]["sets"]
+    drawn = [row["mean"] for row in rows if row["kind"] == "random" and row["size"] == 2]
+    print_comparison(summary)
+    line = next(
+        line for line in capsys.readouterr().out.splitlines() if "output.0.1 mlp.1 " in line
+    )
+    assert f"{min(drawn):.2f} to {max(drawn):.2f}" in line
+
+
+def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summary_of()
+    metric = summary["after"]["tuned"]["metric"]
+    metric["difference"] = {"mean": 0.1, "low": -0.1, "high": 0.3, "n": 8}
+    print_comparison(summary)
+    assert "the models don't differ reliably in the metric" in capsys.readouterr().out
+    metric["difference"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 8}
+    print_comparison(summary)
+    assert "the models do the same on these items: all scores are zero" in capsys.readouterr().out
+
+
+def test_little_may_have_been_found(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summary_of()
+    one = summary["after"]["tuned"]
+    summary["after"]["tuned"] = {"metric": one["metric"]}
+    summary["dropped"] = {}
+    print_comparison(summary)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("base and tuned: log_probability of 8 items (nats): before ")
