@@ -44,8 +44,12 @@ def test_spans_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_there_is_a_table_of_every_analysis(capsys: pytest.CaptureFixture[str]) -> None:
     summary = summary_of()
+    lens = [{"token": " fire", "id": 1, "value": 2.0}, {"token": "\n", "id": 2, "value": -1.0}]
+    summary["after"]["tuned"]["differences"]["lens"] = lens
     print_comparison(summary)
     printed = capsys.readouterr().out
+    assert "' fire'" in printed
+    assert r"'\n'" in printed
     for title in (
         "heads whose attention changed most",
         "layers across which the residual stream departs most",
@@ -53,20 +57,16 @@ def test_there_is_a_table_of_every_analysis(capsys: pytest.CaptureFixture[str]) 
         "attention from span to span",
         "sufficiency: after's parts into before",
         "necessity: before's parts into after",
-        "sufficiency: parts together",
+        "sufficiency: the first parts together",
+        "tokens that the change of the last residual stream promotes",
         "necessity: synergy of two parts",
-        "the change scaled, removed and alone",
+        "the whole change scaled",
+        "the change without one part",
+        "the change of one part alone",
     ):
         assert title in printed, title
     assert "value.1.1 (heads 2-3)" in printed
-    for row in (
-        "all at 0",
-        "all at 0.5",
-        "all at 1",
-        "without layer 1",
-        "only layer 1",
-        "only embedding",
-    ):
+    for row in ("│ 0.5 ", "│ layer 1 "):
         assert row in printed
     difference = summary["after"]["tuned"]["metric"]["difference"]
     assert f"difference {difference['mean']:.2f} [{difference['low']:.2f}, " in printed
@@ -77,9 +77,7 @@ def test_sets_stand_beside_random_ones(capsys: pytest.CaptureFixture[str]) -> No
     rows = summary["after"]["tuned"]["patching"]["necessity"]["sets"]
     drawn = [row["mean"] for row in rows if row["kind"] == "random" and row["size"] == 2]
     print_comparison(summary)
-    line = next(
-        line for line in capsys.readouterr().out.splitlines() if "output.0.1 mlp.1 " in line
-    )
+    line = next(line for line in capsys.readouterr().out.splitlines() if "+ mlp.1 " in line)
     assert f"{min(drawn):.2f} to {max(drawn):.2f}" in line
 
 
@@ -88,7 +86,9 @@ def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[s
     metric = summary["after"]["tuned"]["metric"]
     metric["difference"] = {"mean": 0.1, "low": -0.1, "high": 0.3, "n": 8}
     print_comparison(summary)
-    assert "the models don't differ reliably in the metric" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "the models don't differ reliably in the metric" in printed
+    assert "sufficiency: after's parts into before, effect (nats)" in printed
     metric["difference"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 8}
     print_comparison(summary)
     assert "the models do the same on these items: all scores are zero" in capsys.readouterr().out

@@ -32,11 +32,13 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         if gap["mean"] == gap["low"] == gap["high"] == 0:
             console.print("the models do the same on these items: all scores are zero")
             continue
-        if gap["low"] <= 0 <= gap["high"]:
+        doubtful = gap["low"] <= 0 <= gap["high"]
+        if doubtful:
             console.print(
-                "the models don't differ reliably in the metric, so shares of their gap say little"
+                "the models don't differ reliably in the metric, so shares of their gap say little;"
+                f" effects are told in {summary['unit']}"
             )
-        for title, table in _tables(one):
+        for title, table in _tables(one, summary["unit"] if doubtful else None):
             console.print(f"\n{title}")
             console.print(table)
     dropped = [f"{count} {reason}" for reason, count in summary["dropped"].items() if count]
@@ -44,11 +46,18 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         console.print(f"left out: {', '.join(dropped)}")
 
 
-def _tables(one: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Titles and tables."""
+def _tables(one: Mapping[str, Any], unit: str | None) -> list[tuple[str, Any]]:
+    """Titles and tables.
+
+    Args:
+        unit: of the effects of single parts, where these stand in place of shares.
+    """
     tables = []
     if "differences" in one:
-        tables += [_heads(one["differences"]["heads"]), _layers(one["differences"]["layers"])]
+        found = one["differences"]
+        tables += [_heads(found["heads"]), _layers(found["layers"])]
+        if found["lens"]:
+            tables.append(_lens(found["lens"]))
     if "direct" in one:
         rows = one["direct"][:LISTED]
         parts = [[row["part"] for row in rows]]
@@ -61,7 +70,7 @@ def _tables(one: Mapping[str, Any]) -> list[tuple[str, Any]]:
         title = "attention from span to span: the head that changed most (* as above)"
         tables.append(_table(title, ["spans", "head", *SIDES], [spans, heads, *_sides(rows)]))
     for direction, carried in one.get("patching", {}).items():
-        tables += _patching(direction, carried)
+        tables += _patching(direction, carried, unit)
     if "surgery" in one:
         tables += _surgery(one["surgery"])
     return tables
@@ -98,11 +107,24 @@ def _layers(rows: Sequence[Row]) -> tuple[str, Any]:
     return _table("layers across which the residual stream departs most", headings, columns)
 
 
+def _lens(found: Sequence[Row]) -> tuple[str, Any]:
+    """Tokens as they are written in code: spaces and control characters show."""
+    promoted, demoted = (
+        [repr(row["token"]) for row in found if (row["value"] > 0) is up][:LISTED]
+        for up in (True, False)
+    )
+    title = "tokens that the change of the last residual stream promotes and demotes (lens)"
+    columns = [["promoted", "demoted"], [" ".join(promoted), " ".join(demoted)]]
+    return _table(title, ("", "tokens"), columns)
+
+
 def _ranks(rows: Iterable[Row]) -> list[str]:
     return [f"{row['rank_low']:.0f} to {row['rank_high']:.0f}" for row in rows]
 
 
-def _patching(direction: str, carried: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _patching(
+    direction: str, carried: Mapping[str, Any], unit: str | None
+) -> list[tuple[str, Any]]:
     told = ", ".join(
         f"{kind} {values['pearson']:.2f}" for kind, values in carried["agreement"].items()
     )
@@ -113,10 +135,16 @@ def _patching(direction: str, carried: Mapping[str, Any]) -> list[tuple[str, Any
     title = f"{direction}: {ARROW[direction]}, share of the gap (1: as the other model)"
     if told:
         title += f"\none backward pass agrees with it (Pearson over parts): {told}"
+    if unit is not None:
+        title = title.replace("share of the gap (1: as the other model)", f"effect ({unit})")
+        rows = [{**row, **row["effect"]} for row in rows]
     scores = _starred(rows)
     attributed = _numbers([row["attributed"] for row in rows], _form(row["mean"] for row in rows))
     columns = [[row["part"] for row in rows], scores, attributed]
-    tables = [_table(title, ("part", "score", "attributed"), columns)] if rows else []
+    headings = ("part", "score", "attributed")
+    if unit is not None:
+        columns, headings = columns[:2], ("part", "effect")
+    tables = [_table(title, headings, columns)] if rows else []
     if "sets" in carried:
         tables += _sets(direction, carried["sets"])
     if "synergy" in carried:
