@@ -78,7 +78,7 @@ def test_sets_stand_beside_random_ones(capsys: pytest.CaptureFixture[str]) -> No
     drawn = [row["mean"] for row in rows if row["kind"] == "random" and row["size"] == 2]
     print_comparison(summary)
     line = next(line for line in capsys.readouterr().out.splitlines() if "+ mlp.1 " in line)
-    assert f"{min(drawn):.2f} to {max(drawn):.2f}" in line
+    assert f"{min(drawn):.3f} to {max(drawn):.3f}" in line
 
 
 def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[str]) -> None:
