@@ -7,7 +7,7 @@ from typing import Any
 
 from sumcirc.figures.drawing import record_name
 from sumcirc.records import ProbeRecord
-from sumcirc.report.page.text import isolated
+from sumcirc.report.page.text import isolated, short
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito
 SIGNED = "RdBu_r"
@@ -37,7 +37,7 @@ def grid(values: Any, limits: tuple[float, float], colours: str, hover: str, **o
     import plotly.graph_objects as go
 
     return go.Heatmap(
-        z=values,
+        z=short(values),  # a list: plotly would encode an array, in full precision
         zmin=limits[0],
         zmax=limits[1],
         colorscale=colours,

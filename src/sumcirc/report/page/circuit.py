@@ -131,8 +131,8 @@ def _chart(drawn: Sequence[Drawn]) -> Chart:
         "The circuit, layer by layer",
         "Information goes up, from the embedding to the logits; circles at the sides are heads, in"
         " the middle MLPs, dots are nodes outside. Orange edges: corrupting them raises the metric"
-        " (a loss); blue: it lowers it; wider: more so. The threshold hides edges of smaller |score|."
-        f" Point at the middle of an edge for its score.{cut}",
+        " (a loss); blue: it lowers it; wider: more so. The threshold hides edges of smaller"
+        f" |score|. Point at the middle of an edge for its score.{cut}",
         f"Drawing of {last.size} edges at {last.name}; the largest goes from {source} to {end},"
         f" score {score:.3g}. The table lists the largest.",
         layout,
