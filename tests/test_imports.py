@@ -217,7 +217,7 @@ def test_a_mistake_in_a_key_is_found_before_anything_heavy_is_imported() -> None
 
 def readers() -> list[str]:
     """Modules that read records: figures, later the report, results' tables."""
-    found = [path for room in ("figures", "report") for path in (ROOT / room).glob("*.py")]
+    found = [path for room in ("figures", "report") for path in (ROOT / room).rglob("*.py")]
     names = [".".join(["sumcirc", *path.relative_to(ROOT).with_suffix("").parts]) for path in found]
     return sorted(name.removesuffix(".__init__") for name in names)
 

@@ -31,7 +31,7 @@ VERBS = {
     "circuit": "find the edges that carry the summary in any model, and judge them",
     "compare": "what fine-tuning changed inside, and whether moving it carries the behaviour",
     "pairs": "write clean and corrupted documents, aligned token by token",
-    "report": "compare the runs of a sweep: arms against controls, over seeds",
+    "report": "one HTML page of runs, and the arms of a sweep against controls",
     "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }

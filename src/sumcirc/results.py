@@ -129,9 +129,11 @@ def conclude(
     }
     items = board.corpus.fingerprint if board else None
     summary = {**facts, "model": config.model.name, "items": items, "systems": scores}
-    if systems:
+    if board and systems:
         records = (record for evaluation in systems.values() for record in evaluation.records)
         write_table(directory.documents_file, records)
+        # documents.parquet has no texts of documents, which may be many and long
+        write_json(directory.samples_file, board.samples(config.logger.samples))
         draw_scores(scores, directory.figures / "scores.png")
     if directory.metrics.path.exists():
         draw_loss(directory.metrics.path, directory.figures / "loss.png")

@@ -77,6 +77,7 @@ def test_files_go_into_the_sweep(tmp_path: Path) -> None:
     names = {path.name for path in (sweep / "comparison").iterdir()}
     assert names == {
         *("arms.csv", "differences.csv", "comparison.json", "comparison.md", "figures"),
+        "report.html",
     }
     assert {path.name for path in tmp_path.iterdir()} == {"s"}
     found = json.loads((sweep / "comparison/comparison.json").read_text())

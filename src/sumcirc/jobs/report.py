@@ -1,7 +1,8 @@
-"""`sumcirc report SWEEP`: the runs of a sweep compared, arm by arm, against controls.
+"""`sumcirc report SWEEP`: the runs of a sweep compared, arm by arm, against controls, and a page.
 
 Reads the runs' files alone and imports no torch. The tables are printed; CSV, JSON, Markdown and
-figures go to the sweep's comparison/, and a table to W&B.
+figures go to the sweep's comparison/, and a table to W&B. The page (report.html) is written for
+runs of any kind: of one into its directory, of several beside the comparison.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,21 @@ def check(config: ReportConfig) -> None:
 
 def run(config: ReportConfig, folder: Path) -> None:
     """Compare, print and write; `folder` is not used: the files go beside the runs."""
+    from sumcirc.report.page.build import write_page
+    from sumcirc.report.page.source import Source
+
+    folders = _runs(config)
+    comparison = None
+    # runs that trained nothing, or were not scored, have a page of their own and no comparison
+    if any(run.trains and run.scored for run in map(Source, folders)):
+        comparison = _compared(config)
+    page = _page(config, folders)
+    write_page(folders, comparison, command(config), page)
+    print(f"page: {page}")
+
+
+def _compared(config: ReportConfig) -> Comparison:
+    """Compare training runs, print and write what was found."""
     from sumcirc.report.comparison import Options, compare
     from sumcirc.report.pictures import draw
     from sumcirc.report.runs import read_runs
@@ -60,6 +77,7 @@ def run(config: ReportConfig, folder: Path) -> None:
     print_comparison(comparison)
     _log(config, comparison, out)
     print(f"tables and figures: {out}")
+    return comparison
 
 
 def command(config: ReportConfig) -> str:
@@ -95,11 +113,21 @@ def _folder(config: ReportConfig) -> Path:
     return sweeps[0] / "comparison"
 
 
-def _sweeps(config: ReportConfig) -> list[Path]:
+def _page(config: ReportConfig, folders: Sequence[Path]) -> Path:
+    """Where the page goes: of one run into its directory, unless `out` says otherwise."""
+    single = len(folders) == 1 and config.out is None
+    return (folders[0] if single else _folder(config)) / "report.html"
+
+
+def _runs(config: ReportConfig) -> list[Path]:
     from sumcirc.report.runs import run_folders
 
     runs = [run for path in config.paths for run in run_folders(Path(path))]
-    return list(dict.fromkeys(run.parent for run in runs))
+    return list(dict.fromkeys(runs))
+
+
+def _sweeps(config: ReportConfig) -> list[Path]:
+    return list(dict.fromkeys(run.parent for run in _runs(config)))
 
 
 def _log(config: ReportConfig, comparison: Comparison, out: Path) -> None:

@@ -36,6 +36,16 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where each of `words(text)` stands in `text`, as (start, end)."""
+    # lower-casing may make two characters of one: each lower-cased one leads back to its origin
+    origins = [place for place, character in enumerate(text) for _ in character.lower()]
+    return [
+        (origins[found.start()], origins[found.end() - 1] + 1)
+        for found in _WORD.finditer(text.lower())
+    ]
+
+
 def copy_statistics(document: str, summary: str) -> dict[str, float]:
     """Return the measures named in `STATISTICS`.
 

@@ -1,0 +1,121 @@
+"""The page put together: sections in order, and the template that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sumcirc.files import write_text
+from sumcirc.report.comparison import Comparison
+from sumcirc.report.page import (
+    bakeoff,
+    circuit,
+    examples,
+    heads,
+    layers,
+    models,
+    neurons,
+    origin,
+    scores,
+    settings,
+    training,
+)
+from sumcirc.report.page.source import Source
+from sumcirc.report.page.text import script_hash, visible
+from sumcirc.report.page.view import Gap, Page
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_page(
+    folders: Sequence[Path], comparison: Comparison | None, command: str, target: Path
+) -> None:
+    """Write the page of runs.
+
+    Args:
+        comparison: of those that trained, where there are several.
+        command: what was typed.
+
+    Raises:
+        UserError: a record can't be read, or the file can't be written.
+    """
+    runs = [Source(folder) for folder in folders]
+    write_text(target, html(make_page(runs, comparison, command), len(runs)))
+
+
+def make_page(runs: Sequence[Source], comparison: Comparison | None, command: str) -> Page:
+    """All sections for which there are records."""
+    single = len(runs) == 1
+    page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
+    shown = _shown(runs, comparison)
+    origin.add(page, runs)
+    bakeoff.add(page, comparison)
+    scores.add(page, shown)
+    training.add(page, shown)
+    heads.add(page, shown)
+    layers.add(page, shown)
+    neurons.add(page, shown)
+    circuit.add(page, shown)
+    models.add(page, shown)
+    examples.add(page, shown)
+    settings.add(page, runs)
+    origin.add_command(page, command)
+    left_out = [run for run in runs if run not in shown]
+    if left_out:
+        page.gaps.append(
+            Gap(
+                f"Inside views and examples are of one run of each arm; {len(left_out)} others have"
+                " pages of their own",
+                "sumcirc report RUN_DIR",
+            )
+        )
+    return page
+
+
+def _shown(runs: Sequence[Source], comparison: Comparison | None) -> list[Source]:
+    """The runs that are shown from the inside: the first of each arm, and what no arm has."""
+    if comparison is None:
+        return list(runs)
+    later = {run.path for result in comparison.arms for run in result.arm.runs[1:]}
+    left_out = {item.path for item in comparison.left_out}
+    return [run for run in runs if run.path not in later | left_out]
+
+
+def html(page: Page, runs: int) -> str:
+    """The page as one file: styles, scripts and data are inside."""
+    import plotly.offline
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [
+        *((TEMPLATES / name).read_text(encoding="utf-8") for name in ("circuit.js", "page.js"))
+    ]
+    if any(block.kind == "chart" for section in page.sections for block in section.blocks):
+        scripts.insert(0, plotly.offline.get_plotlyjs())
+    # only these scripts run, and nothing is fetched
+    policy = (
+        f"default-src 'none'; script-src {' '.join(map(script_hash, scripts))};"
+        " style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        counted=f"{runs} run{'s' * (runs != 1)}",
+        policy=Markup(policy),  # quotes of hashes; made here alone
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        scripts=[Markup(script) for script in scripts],
+    )
+
+
+def _finalize(value: Any) -> Any:
+    """Every string that is not the page's own markup shows its control characters."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

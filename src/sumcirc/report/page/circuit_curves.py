@@ -1,0 +1,148 @@
+"""Curves of circuits: faithfulness beside random ones, and change over training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sumcirc.report.page.charts import COLOURS, error_bars, figure, line
+from sumcirc.report.page.view import Block, Chart, Words
+
+JUDGED = {
+    "circuit/faithfulness": "faithfulness",
+    "circuit/cmd": "CMD of the circuit (0 is best)",
+    "circuit/cmd_random": "CMD of random circuits",
+    "circuit/jaccard_base": "overlap with the base's (Jaccard)",
+    "circuit/jaccard_resamples": "overlap of resamples (Jaccard)",
+}
+TRACKS = {"to_first": "with the base", "to_previous": "with the checkpoint before"}
+
+
+def faithfulness(found: dict[str, Any] | None) -> list[Block]:
+    """Faithfulness by size of both rankings, with random circuits; of `sumcirc circuit`."""
+    if found is None:
+        return []
+    traces = []
+    for colour, (name, label) in zip(
+        COLOURS, {"absolute": "by |score|", "signed": "by score"}.items(), strict=False
+    ):
+        points = [point for point in found[name]["points"] if point["edges"]]
+        ends = [[point["faithfulness"][end] for point in points] for end in ("mean", "low", "high")]
+        traces.append(_sized([point["edges"] for point in points], ends[0], label, colour, ends))
+    for i, series in enumerate(found["absolute"]["random"]):
+        points = [point for point in series if point["edges"]]
+        values = [point["faithfulness"]["mean"] for point in points]
+        trace = _sized([point["edges"] for point in points], values, "random", COLOURS[5], None)
+        traces.append(trace.update(showlegend=i == 0, legendgroup="random"))
+    drawn = figure(
+        traces,
+        xaxis={"title": {"text": "edges in the circuit"}, "type": "log"},
+        yaxis={"title": {"text": "faithfulness"}},
+        showlegend=True,
+    )
+    return [
+        Chart(
+            "Faithfulness by size",
+            "What a circuit of so many edges does of what the model does: 0 nothing, 1 all of it."
+            " Bars are 95 % intervals over documents. Circuits of random edges of the same size are"
+            " the control: a good circuit is far above them.",
+            "Faithfulness over the number of edges, of circuits by score and of random ones.",
+            drawn,
+        )
+    ]
+
+
+def _sized(sizes: list[int], values: list[float], name: str, colour: str, ends: Any) -> Any:
+    return line(
+        sizes,
+        values,
+        name,
+        error_y=error_bars(*ends) if ends else None,
+        line={"color": colour},
+        hovertemplate=f"{name}, %{{x}} edges: %{{y:.3f}}<extra></extra>",
+    )
+
+
+def over_steps(metrics: dict[str, list[tuple[int, float]]]) -> list[Block]:
+    """How circuits of a training run were judged at each checkpoint."""
+    curves = {label: metrics[name] for name, label in JUDGED.items() if name in metrics}
+    if not curves:
+        return []
+    traces = [
+        line(
+            [step for step, _ in points],
+            [value for _, value in points],
+            label,
+            line={"color": colour, "dash": "dot" if "random" in label else "solid"},
+            hovertemplate=f"step %{{x}}, {label}: %{{y:.3f}}<extra></extra>",
+        )
+        for colour, (label, points) in zip(COLOURS, curves.items(), strict=False)
+    ]
+    drawn = figure(
+        traces,
+        xaxis={"title": {"text": "optimizer step"}},
+        yaxis={"title": {"text": "value"}},
+        showlegend=True,
+    )
+    return [
+        Chart(
+            "The circuit at each checkpoint",
+            "Faithfulness of the circuit (1: all that the model does); CMD, the area between its"
+            " faithfulness curve and 1, beside that of random circuits; and overlaps.",
+            f"Curves over optimizer steps: {', '.join(curves)}.",
+            drawn,
+        )
+    ]
+
+
+def evolution(found: dict[str, Any] | None) -> list[Block]:
+    """Overlap of the circuit with the base's and the previous one's, edges and nodes."""
+    if found is None:
+        return []
+    blocks: list[Block] = []
+    # the base is stored as step -1
+    steps = ["base" if step < 0 else f"step {step:,}" for step in found["steps"]]
+    for what in ("edges", "nodes"):
+        track = found[what]
+        traces = []
+        for colour, (name, label) in zip(COLOURS, TRACKS.items(), strict=False):
+            one = track[name]
+            traces.append(_overlap(steps, one["jaccard"], label, colour, "solid"))
+            if name == "to_first":
+                traces.append(_overlap(steps, one["chance"], "by chance", COLOURS[5], "dot"))
+        traces.append(_overlap(steps, track["within"], "of resamples", COLOURS[2], "dash"))
+        drawn = figure(
+            traces,
+            xaxis={"title": {"text": "checkpoint"}, "type": "category"},
+            yaxis={"title": {"text": "Jaccard index"}, "range": [0, 1.05]},
+            showlegend=True,
+        )
+        title = f"Evolution of the circuit's {what}"
+        caption = (
+            f"Share of {what} that two circuits have in common. 'Of resamples' is what two samples"
+            " of the documents would give if nothing had changed: only an overlap clearly below it"
+            " is a change."
+        )
+        blocks.append(Chart(title, caption, f"{title}, over {len(steps)} checkpoints.", drawn))
+        blocks.append(Words(_said(steps, track, what)))
+    return blocks
+
+
+def _overlap(steps: list[str], values: Any, name: str, colour: str, dash: str) -> Any:
+    return line(
+        steps,
+        values,
+        name,
+        line={"color": colour, "dash": dash},
+        hovertemplate=f"%{{x}}, {name}: %{{y:.3f}}<extra></extra>",
+    )
+
+
+def _said(steps: list[str], track: dict[str, Any], what: str) -> str:
+    differing = [
+        step for step, differs in zip(steps, track["to_first"]["differs"], strict=True) if differs
+    ]
+    rate = track["total_change_rate"]
+    moved = "" if rate is None else f" Summed over checkpoints {rate:.0f} % of the {what} changed."
+    if not differing:
+        return f"At no checkpoint do the {what} differ from the base's beyond noise.{moved}"
+    return f"The {what} differ from the base's beyond noise at {', '.join(differing)}.{moved}"

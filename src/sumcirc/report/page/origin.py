@@ -1,0 +1,127 @@
+"""Section: what was run, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from sumcirc.report.page.source import Source
+from sumcirc.report.page.view import Block, Command, Gap, Page, Table, Variant, Words
+from sumcirc.report.tables import TextTable
+from sumcirc.results import TRAINED
+from sumcirc.statistics import Interval
+from sumcirc.summaries.table import format_score, format_seconds
+
+FOLDED = 8  # more runs than that are listed in a table that opens at a click
+OWN = ("hydra.run.dir=", "run.varied=")  # what a sweep adds to the words of each of its runs
+
+
+def add(page: Page, runs: Sequence[Source]) -> None:
+    """What each run is; of several, one row each and a choice of the rest."""
+    intro = "What was run, on what, and the command that runs it again."
+    variants = [Variant(run.name, _facts(run)) for run in runs]
+    if len(runs) > 1:
+        intro = f"{len(runs)} runs. Choose one to see its command, versions and data."
+        rows = Table(_rows(runs), folded=len(runs) > FOLDED)
+        page.add("runs", "All runs", "One row for each run.", [Variant("", [rows])])
+    page.add("origin", "What was run", intro, variants)
+    for run in runs:
+        if run.status["state"] != "done":
+            reason = " ".join(str(run.status.get("reason") or "").split())
+            remedy = (
+                f"sumcirc train resume={shlex.quote(str(run.path))}" if run.trains else again(run)
+            )
+            page.gaps.append(
+                Gap(f"{run.name}: {run.status['state']}{': ' if reason else ''}{reason}", remedy)
+            )
+
+
+def add_command(page: Page, command: str) -> None:
+    """How to make the page again."""
+    page.add(
+        "page", "This page", "The command that makes it again.", [Variant("", [Command(command)])]
+    )
+
+
+def again(run: Source, *more: str) -> str:
+    """The command that runs it again, with further settings."""
+    words = [str(word) for word in run.environment.get("command") or []][1:]
+    if not words or words[0] != run.verb:
+        words = [run.verb]
+    kept = [word for word in words if not word.startswith(OWN)]
+    return shlex.join(["sumcirc", *kept, *more])
+
+
+def _facts(run: Source) -> list[Block]:
+    environment, config, summary = run.environment, run.config, run.summary
+    packages = environment.get("packages", {})
+    versions = [f"{name} {version}" for name, version in packages.items() if version]
+    rows = [
+        ["verb", run.verb],
+        ["directory", str(run.path)],
+        ["state", str(run.status["state"])],
+        ["started", str(run.status.get("started", "unknown"))],
+        ["model", str(config.get("model", {}).get("name", "unknown"))],
+        ["data", _data(run)],
+        ["seed", str(config.get("seed", "unknown"))],
+        ["sumcirc", str(environment.get("sumcirc", "unknown"))],
+        ["commit", str(environment.get("commit") or "unknown: installed, not a checkout")],
+        ["python", str(environment.get("python", "unknown"))],
+        ["packages", ", ".join(versions)],
+        ["machine", str(environment.get("platform", "unknown"))],
+    ]
+    if "trainable_parameters" in summary:
+        whole = summary.get("total_parameters")
+        share = f" of {whole:,}" if whole else ""
+        rows.append(["trainable parameters", f"{summary['trainable_parameters']:,}{share}"])
+    if "layers" in summary.get("adapter", {}):
+        rows.append(["layers with an adapter", ", ".join(map(str, summary["adapter"]["layers"]))])
+    blocks: list[Block] = [
+        Table(TextTable("the run", ["what", "value"], rows, frozenset({"value"})))
+    ]
+    seconds = summary.get("seconds", {})
+    if seconds:
+        times = [[phase, format_seconds(time)] for phase, time in seconds.items()]
+        blocks.append(Table(TextTable("time by phase", ["phase", "time"], times)))
+    blocks.append(
+        Words("To run it again (with another sweep.name, or this run's directory is in the way):")
+    )
+    blocks.append(Command(again(run)))
+    return blocks
+
+
+def _data(run: Source) -> str:
+    data = run.config.get("data")
+    if not data:
+        return "unknown"
+    sizes = ", ".join(
+        f"{split} {run.summary.get(f'data/{split}/items', size)}"
+        for split, size in data.get("sizes", {}).items()
+    )
+    return f"{data.get('name')} ({sizes}; drawn by seed {data.get('seed')})"
+
+
+def _rows(runs: Sequence[Source]) -> TextTable:
+    rows = []
+    for run in runs:
+        summary, seconds = run.summary, run.summary.get("seconds", {})
+        trainable = summary.get("trainable_parameters")
+        rows.append(
+            [
+                run.name,
+                run.verb,
+                run.status["state"],
+                str(run.config.get("seed", "-")),
+                "-" if trainable is None else f"{trainable:,}",
+                str(summary.get("steps", "-")),
+                format_seconds(seconds["train"]) if "train" in seconds else "-",
+                _quality(run),
+            ]
+        )
+    headings = ["run", "verb", "state", "seed", "trainable", "steps", "training time", "ROUGE-Lsum"]
+    return TextTable(f"{len(runs)} runs", headings, rows)
+
+
+def _quality(run: Source) -> str:
+    scores = run.summary.get("systems", {}).get(TRAINED)
+    return format_score(Interval(**scores["rougeLsum_f1"])) if scores else "-"

@@ -1,0 +1,82 @@
+"""Views of single sections: copied words, faithfulness curves, a comparison of models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sumcirc.report.page import models
+from sumcirc.report.page.circuit_curves import faithfulness
+from sumcirc.report.page.examples import marked
+from sumcirc.report.page.source import Source
+from sumcirc.report.page.view import Chart, Page, Piece
+from tests.support.sweeps import config, write_run
+
+ENDS = {"mean": 0.5, "low": 0.4, "high": 0.6}
+
+
+@pytest.mark.parametrize(
+    ("document", "summary", "copied"),
+    [
+        ("On Monday the ferry sank.", "A ship: the Ferry sank!", ["the Ferry sank"]),
+        ("One two. Three", "two three one", ["two three"]),
+        ("İstanbul'da sis var", "Bugün sis var", ["sis var"]),
+        ("a b", "", []),
+        ("", "the ferry sank", []),
+    ],
+)
+def test_copied_runs_are_marked(document: str, summary: str, copied: list[str]) -> None:
+    pieces = marked(document, summary)
+    assert "".join(piece.text for piece in pieces) == summary
+    assert [piece.text for piece in pieces if piece.copied] == copied
+    assert Piece("") not in pieces
+
+
+def test_random_circuits_stand_beside_the_curve() -> None:
+    points = [{"edges": edges, "faithfulness": ENDS} for edges in (0, 10, 100)]
+    curves = {"points": points, "random": [points, points]}
+    (chart,) = faithfulness({"absolute": curves, "signed": curves})
+    assert isinstance(chart, Chart)
+    traces = chart.figure["data"]
+    assert [trace["name"] for trace in traces] == ["by |score|", "by score", "random", "random"]
+    assert list(traces[0]["x"]) == [10, 100]  # a logarithmic axis has no 0
+    assert traces[0]["error_y"]["array"] == pytest.approx([0.1, 0.1])
+
+
+def test_a_comparison_of_models(tmp_path: Path) -> None:
+    run = Source(write_run(tmp_path / "s/r", config(), 0.4).path)
+    parts = [
+        {**ENDS, "part": f"{kind}.{layer}", "kind": kind, "layer": layer, "index": 0}
+        | {"significant": layer == 1, "mean": 0.1 * layer}
+        for kind in ("output", "value", "mlp", "residual")
+        for layer in (0, 1)
+    ]
+    sets = [{**ENDS, "kind": kind, "draw": 0, "size": 1} for kind in ("first", "random")]
+    surgery = [
+        {**ENDS, "arm": arm, "layer": None, "module": None, "amount": 0.5}
+        for arm in ("whole", "only")
+    ]
+    run.summary = {
+        **{"before": "tiny", "metric": "log_probability", "unit": "nats", "items": 8},
+        "after": {
+            "tuned": {
+                "metric": dict.fromkeys(("before", "after", "difference"), ENDS),
+                "patching": {"necessity": {"parts": parts, "sets": sets}},
+                "surgery": surgery,
+            }
+        },
+    }
+    page = Page("r")
+    models.add(page, [run])
+    (section,) = page.sections
+    charts = {block.title: block for block in section.blocks if isinstance(block, Chart)}
+    assert list(charts) == [
+        "Patch scores, necessity: outputs of heads and MLPs",
+        "Patch scores, necessity: values of heads",
+        "Sets of parts, necessity",
+        "Scaling the change of weights",
+    ]
+    heat = charts["Patch scores, necessity: outputs of heads and MLPs"].figure["data"][0]
+    assert [list(row) for row in heat["z"]] == [[0.0, 0.0], [0.1, 0.1]]  # layers by head and MLP
+    assert [list(row) for row in heat["text"]] == [["", ""], ["•", "•"]]
