@@ -130,6 +130,7 @@ def test_a_run_beside_what_it_was_trained_from(
         assert name.encode() in content, name
 
 
+@pytest.mark.slow
 def test_two_runs_beside_their_base_and_each_other(
     commands: CommandServer, runs: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -226,6 +227,7 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_own_prompts_at_several_positions(
     commands: CommandServer, runs: dict[str, Path], prompts: Path, tmp_path: Path
 ) -> None:
