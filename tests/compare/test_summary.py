@@ -48,6 +48,7 @@ def test_scores_are_shares_of_the_gap(both: tuple[Findings, dict[str, Any]]) -> 
         significant = significantly_different(moved.effects)
         for i, (part, row) in enumerate(zip(moved.parts, shown["parts"], strict=True)):
             assert list(map(float, bootstrap_ratios(moved.effects[i], moved.gap))) == ends(row)
+            assert [one[i] for one in bootstrap_means(moved.effects)] == ends(row["effect"])
             told = moved.attributed[i].mean() / moved.gap.mean()
             assert row["attributed"] == pytest.approx(told)
             assert (row["kind"], row["layer"], row["index"]) == (part.kind, part.layer, part.index)

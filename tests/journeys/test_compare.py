@@ -114,7 +114,13 @@ def test_a_run_beside_what_it_was_trained_from(
     assert score == pytest.approx(told["mean"])
     assert list((run / "compare/lora").rglob("*.safetensors"))
     for name in (
-        *("attention_kl", "entropy_difference", "direct", "span_attention", "residual_patching"),
+        *(
+            "attention_divergence",
+            "entropy_difference",
+            "direct",
+            "span_attention",
+            "residual_patching",
+        ),
         *("sufficiency_output", "necessity_output_value", "surgery", "cka_by_layer"),
     ):
         assert (run / f"figures/{name}.png").stat().st_size > 5000, name
