@@ -88,6 +88,16 @@ def test_files_go_into_the_sweep(tmp_path: Path) -> None:
     assert (sweep / "comparison/comparison.json").read_bytes() == before
 
 
+def test_one_run_leaves_the_comparison_of_its_sweep_alone(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6}, seeds=(1,))
+    (one, *_) = sorted(path for path in sweep.iterdir() if path.is_dir())
+    done = sumcirc(str(one), "logger=none", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not (sweep / "comparison").exists()
+    assert (one / "report.html").exists()
+    assert (one / "comparison/comparison.json").exists()
+
+
 def test_shards_of_a_sweep_from_two_folders(tmp_path: Path) -> None:
     write_sweep(tmp_path / "a", {"random": 0.4, (0,): 0.5}, seeds=(1, 2))
     write_sweep(tmp_path / "b", {"random": 0.4, (0,): 0.5}, seeds=(3,))

@@ -106,7 +106,9 @@ def _folder(config: ReportConfig) -> Path:
     """
     if config.out is not None:
         return Path(config.out)
-    sweeps = _sweeps(config)
+    runs, sweeps = _runs(config), _sweeps(config)
+    if [Path(path).resolve() for path in config.paths] == [run.resolve() for run in runs[:1]]:
+        return runs[0] / "comparison"  # of a run by itself: the sweep's own stays
     if len(sweeps) > 1:
         names = ", ".join(str(path) for path in sweeps)
         raise UserError(f"the runs are of {len(sweeps)} sweeps ({names}): add out=FOLDER")
