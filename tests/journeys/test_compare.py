@@ -311,6 +311,8 @@ def test_what_can_not_be_compared_is_one_line(
         ([f"after={lora}", "model=gpt2"], ["after=", "leave model= out"]),
         ([f"after={lora}", "experiment=demo"], ["after=", "experiment= has no say"]),
         (["-m", f"after={lora},{runs['full']}"], ["after=[ONE,OTHER]"]),
+        ([f"before={runs['full']}", f"after={lora}"], ["`lora` is an adapter", "merge it"]),
+        ([f"before={lora}", f"after={runs['full']}"], ["is an adapter", "compare.analyses"]),
     ):
         line = refused(commands, tmp_path, *given)
         for part in parts:
@@ -339,6 +341,7 @@ def test_settings_that_say_nothing_are_one_line(
         (["compare.analyses=[magic]"], ["compare.analyses", "magic"]),
         (["compare.items=0"], ["compare.items=0"]),
         (["compare.text=none.jsonl"], ["compare.text=none.jsonl"]),
+        ([f"compare.text={prompts}"], ["no column `text`", "prompt"]),
         (["prompts=facts"], ["prompts=facts", "data=wire"]),
         (["prompts=none.jsonl"], ["prompts=none.jsonl"]),
         ([own(good=" storm surge")], ["line 1", "tokens", "single token"]),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.records import MEASURES, STREAM, ProbeRecord
-from sumcirc.statistics import bootstrap_means, rank_interval, significantly_different
+from sumcirc.statistics import bootstrap_means, mean_over, rank_interval, significantly_different
 
 KL, ENTROPY = "attention/kl_tuned_base", "attention/entropy"
 DRIFT = "residual/relative_change"
@@ -99,12 +99,12 @@ def layer_curves(record: ProbeRecord, base_record: ProbeRecord | None = None) ->
         UserError: the records are of different documents or models.
     """
     found = {
-        name: bootstrap_means(_over_heads(_measured(record, name)))
+        name: bootstrap_means(mean_over(_measured(record, name), 1))
         for name in DIVERGENCES
         if name in record.values
     }
     if base_record is not None:
-        found[ENTROPY_DIFFERENCE] = bootstrap_means(_over_heads(_entropy(record, base_record)))
+        found[ENTROPY_DIFFERENCE] = bootstrap_means(mean_over(_entropy(record, base_record), 1))
     for name, measure in MEASURES.items():
         if measure.axes == STREAM and name in record.values:
             found[name] = bootstrap_means(_measured(record, name))
@@ -154,8 +154,8 @@ def most_changed_layers(
     gained = drift[1:] - drift[:-1]
     ranks = rank_interval(gained)
     gains, drifts = _estimated(gained), _estimated(drift[1:])
-    kls = _estimated(_over_heads(_measured(record, KL)))
-    entropies = _estimated(_over_heads(_entropy(record, base_record)))
+    kls = _estimated(mean_over(_measured(record, KL), 1))
+    entropies = _estimated(mean_over(_entropy(record, base_record), 1))
     significant = significantly_different(gained)
     return [
         LayerChange(
@@ -193,14 +193,6 @@ def _entropy(record: ProbeRecord, base_record: ProbeRecord) -> NDArray[np.float6
             " same documents"
         )
     return tuned - base
-
-
-def _over_heads(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From [layers, heads, documents] to [layers, documents], over the heads that are defined."""
-    defined = ~np.isnan(values)
-    count = defined.sum(1)
-    total = np.where(defined, values, 0.0).sum(1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _estimated(rows: NDArray[np.float64]) -> list[Estimated]:

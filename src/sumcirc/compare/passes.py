@@ -68,12 +68,13 @@ class Comparison:
     ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
         """Findings by name, and the probe records of every two models."""
         own: dict[str, Any] = {}
-        wants_weights = self._does(Analysis.surgery) and not all(a.is_on(before) for a in afters)
+        shared = all(side.is_on(before) for side in afters)  # readout and all but the adapters
         with self.models.use(before) as model:
             base = self._store(model, before)
             self._look(model, before.name, own)
-            donor = self._donor(model, before, Direction.necessity, shared=False)
-            weights = self._weights(model) if wants_weights else None
+            donor = self._donor(model, before, Direction.necessity, shared)
+            wanted = self._does(Analysis.surgery) and not shared
+            weights = self._weights(model) if wanted else None
         found, donors = {}, {}
         for side in afters:
             one = found[side.name] = Findings(side.name, self.items.ids, {BEFORE: own["metric"]})
@@ -86,12 +87,12 @@ class Comparison:
                         setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
                 if base is not None:
                     one.record, one.base_record = self._measured(model, side, base), base.record
-                shared = side.is_on(before)
-                donors[side.name] = self._donor(model, side, Direction.sufficiency, shared)
+                adapter = side.is_on(before)
+                donors[side.name] = self._donor(model, side, Direction.sufficiency, adapter)
                 if donor is not None:
                     self._carry(model, one, donor, Direction.necessity)
                 if self._does(Analysis.surgery):
-                    one.surgery = self._surgery(model, side, None if shared else weights)
+                    one.surgery = self._surgery(model, side, None if adapter else weights)
         for side in afters:
             taken = donors[side.name]
             if taken is not None:

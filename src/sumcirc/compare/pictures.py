@@ -21,7 +21,7 @@ from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surg
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.records import ProbeRecord
 from sumcirc.schema import MODULES
-from sumcirc.statistics import bootstrap_ratios, significantly_different
+from sumcirc.statistics import bootstrap_ratios, mean_over, significantly_different
 
 SCORE = "patch score (share of the gap)"
 TITLES = {
@@ -75,15 +75,9 @@ def _draw_attention(found: Findings, folder: Path) -> None:
     one, other = found.attention[BEFORE], found.attention[AFTER]
     change = other.values - one.values
     pairs = [f"{source} → {destination}" for source, destination in one.pairs]
-    means = [_means(side.values) for side in (one, other)]
+    means = [mean_over(side.values, -1) for side in (one, other)]
     marked = significantly_different(change)
     draw_span_attention(means[0], means[1], pairs, folder / "span_attention.png", marked)
-
-
-def _means(values: np.ndarray) -> np.ndarray:
-    counted = np.isfinite(values)
-    total = np.where(counted, values, 0.0).sum(-1)
-    return np.where(counted.any(-1), total / np.maximum(counted.sum(-1), 1), np.nan)
 
 
 def _draw_streams(found: Findings, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from sumcirc.compare.prompts import Prompt, prompt_items, read_prompts
 from sumcirc.compare.rephrase import rephrase_prompts
 from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
-from sumcirc.data.files import find_files, read_rows
+from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.errors import UserError
 from sumcirc.probes.documents import ProbeDocument, ProbeSet, probe_set
 from sumcirc.schema import FACTS, REPHRASE, CompareConfig, Source
@@ -67,6 +68,20 @@ def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
             raise UserError(f"compare.{name}={value}: choose from {', '.join(known)}")
 
 
+def check_texts(pattern: str) -> None:
+    """Refuse files that hold no plain text.
+
+    Raises:
+        UserError: there is none, or it lacks the column.
+    """
+    for file in find_files(pattern, SETTING):
+        columns = first_columns(file, SETTING)
+        if TEXT not in columns:
+            raise UserError(
+                f"{SETTING}={file}: has no column `{TEXT}` but {', '.join(columns)}; name it so"
+            )
+
+
 def material(config: CompareConfig, encoder: Encoder) -> Material:
     """Read or make it.
 
@@ -93,7 +108,7 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
         plain = iter(encoder.decode(item.ids.tolist()) for item in found)
     items = Items(found)
     if options.text is not None:
-        plain = _own_texts(options.text)
+        plain = islice(_own_texts(options.text), count)
     texts = [np.array(encoder.text(text)[: encoder.max_length]) for text in plain]
     return Material(items, dropped, probes, [text for text in texts if len(text) > 1])
 
@@ -102,11 +117,6 @@ def _prompts(
     config: CompareConfig, encoder: Encoder, count: int
 ) -> tuple[list[Item], dict[str, int]]:
     if config.prompts == FACTS:
-        if config.data.source is not Source.wire:
-            raise UserError(
-                "prompts=facts: is made of the built-in wire, whose facts are known; take data=wire"
-                " or prompts=FILE.jsonl"
-            )
         documents = read_corpus(config.data, "test").documents
         return fact_items(encoder, documents, count, config.data.seed)
     if config.prompts == REPHRASE:

@@ -15,7 +15,6 @@ from sumcirc.figures.drawing import (
     documents_of,
     integer_ticks,
     labelled,
-    mean_over,
     measured,
     new_figure,
     plain_axes,
@@ -26,6 +25,7 @@ from sumcirc.figures.drawing import (
     step_ticks,
 )
 from sumcirc.records import ProbeRecord
+from sumcirc.statistics import mean_over
 
 MAGNITUDE = "residual/magnitude"
 DRIFT = ("residual/cka", "residual/centered_cosine", "residual/relative_change")

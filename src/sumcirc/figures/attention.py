@@ -17,14 +17,13 @@ from sumcirc.figures.drawing import (
     labelled,
     largest,
     mark_cells,
-    mean_over,
     measured,
     percent,
     record_name,
     save,
 )
 from sumcirc.records import MEASURES, ProbeRecord
-from sumcirc.statistics import bootstrap_means, share_below_zero, significantly_different
+from sumcirc.statistics import bootstrap_means, mean_over, share_below_zero, significantly_different
 
 KL = "attention/kl_tuned_base"
 ENTROPY = "attention/entropy"

@@ -22,12 +22,11 @@ from sumcirc.figures.drawing import (
     integer_ticks,
     largest,
     mark_cells,
-    mean_over,
     new_figure,
     plain_axes,
     save,
 )
-from sumcirc.statistics import bootstrap_means, significantly_different
+from sumcirc.statistics import bootstrap_means, mean_over, significantly_different
 
 # mean and both ends of its interval, each [places]
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]

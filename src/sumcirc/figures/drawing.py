@@ -66,14 +66,6 @@ def documents_of(record: ProbeRecord) -> str:
     return f"{count} document{'s' * (count != 1)}"
 
 
-def mean_over(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Mean over an axis of what is defined there; NaN where nothing is."""
-    defined = np.isfinite(values)
-    count = defined.sum(axis)
-    total = np.where(defined, values, 0.0).sum(axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
 def sizes(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Absolute values to rank by; what is undefined comes last."""
     return np.where(np.isfinite(values), np.abs(values), 0.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.schema import CompareConfig
+from sumcirc.schema import Analysis, CompareConfig
 
 if TYPE_CHECKING:
     from sumcirc.compare.findings import Findings
@@ -26,12 +26,12 @@ def check(config: CompareConfig) -> None:
     Raises:
         UserError: one line that names the setting, the value and the remedy.
     """
+    from sumcirc.compare.adapters import check_surgery
     from sumcirc.compare.components import Component
     from sumcirc.compare.prompts import read_prompts
-    from sumcirc.compare.sources import check_places
+    from sumcirc.compare.sources import check_places, check_texts
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
-    from sumcirc.data.files import find_files
     from sumcirc.errors import UserError
     from sumcirc.modeling.anatomy import context_length, shape
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
@@ -40,13 +40,17 @@ def check(config: CompareConfig) -> None:
     from sumcirc.training import check_accelerator
 
     check_accelerator(config.trainer)
-    check_sides(*_sides(config))
+    before, afters = _sides(config)
+    check_sides(before, afters)
+    if Analysis.surgery in config.compare.analyses:
+        for side in afters:
+            check_surgery(before, side, config.compare.lambdas)
     model_config = read_model_config(config.model)
     for one in config.compare.sets:
         for name in one:
             Component.parse(name, shape(model_config), "compare.sets")
     if config.compare.text is not None:
-        find_files(config.compare.text, "compare.text")
+        check_texts(config.compare.text)
     if config.prompts == FACTS and config.data.source is not Source.wire:
         raise UserError(
             "prompts=facts: is made of the built-in wire, whose facts are known; take data=wire or"

@@ -40,7 +40,7 @@ class CompareOptions:
     """The section `compare`."""
 
     analyses: list[Analysis] = field(default_factory=lambda: list(Analysis))
-    items: int = 32  # documents of data.test, or prompts
+    items: int = 32  # documents of data.test, or prompts; as many texts
     batch_size: int = 4
     memory_budget: float = 4.0  # GB that a pass may take beside the model
     positions: Optional[str] = None  # where parts are moved; null: `read`, of prompts `last`

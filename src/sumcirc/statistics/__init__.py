@@ -14,6 +14,7 @@ from sumcirc.statistics.documents import (
     bootstrap_mean,
     bootstrap_means,
     bootstrap_ratios,
+    mean_over,
     share_below_zero,
     significantly_different,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "crossed_difference",
     "crossed_mean",
     "holm",
+    "mean_over",
     "rank_interval",
     "share_below_zero",
     "significantly_different",

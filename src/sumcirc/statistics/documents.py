@@ -81,6 +81,14 @@ def bootstrap_difference(
     return bootstrap_mean(first - second, resamples, confidence, seed)
 
 
+def mean_over(values: NDArray[np.floating], axis: int) -> NDArray[np.float64]:
+    """Return the mean over an axis of what is defined there; NaN where nothing is."""
+    defined = np.isfinite(values)
+    count = defined.sum(axis)
+    total = np.where(defined, values, 0.0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def bootstrap_means(
     values: NDArray[np.floating],
     resamples: int = 1000,

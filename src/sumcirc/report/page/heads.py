@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.figures.drawing import documents_of, largest, mean_over, record_name
+from sumcirc.figures.drawing import documents_of, largest, record_name
 from sumcirc.records import MEASURES, ProbeRecord
 from sumcirc.report.page.charts import POSITIVE, SIGNED, figure, grid
 from sumcirc.report.page.origin import again
 from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Gap, Page, Slider, each
-from sumcirc.statistics import significantly_different
+from sumcirc.statistics import mean_over, significantly_different
 
 KL = "attention/kl_tuned_base"
 ENTROPY = "attention/entropy"

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.figures.drawing import documents_of, labelled, mean_over
+from sumcirc.figures.drawing import documents_of, labelled
 from sumcirc.records import HEADS, MEASURES, ProbeRecord
 from sumcirc.report.page.charts import error_bars, figure, line, named, shade
 from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Page, each
-from sumcirc.statistics import bootstrap_means
+from sumcirc.statistics import bootstrap_means, mean_over
 
 SHOWN = {
     "residual/cka": "1: the layer represents the documents as the base does; lower: differently.",
