@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.configuration import one_line, typed
+from sumcirc.configuration import listed, model_path, one_line, typed
 from sumcirc.errors import UserError
 from sumcirc.schema import ModelConfig, TrainConfig
 from sumcirc.tracking.checkpoint_source import (
@@ -277,8 +277,8 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
     given = {key: value for key, value in given.items() if value is not None}
     if not given.get("after"):
         raise UserError("after=: name the model that is compared, such as after=RUN_DIR")
-    afters = [_model_path(name) for name in _listed(given["after"])]
-    before = _model_path(str(given["before"])) if "before" in given else None
+    afters = [model_path(name, CONF) for name in listed(given["after"])]
+    before = model_path(str(given["before"]), CONF) if "before" in given else None
     named, sections = set(parsed), tuple(name for name in SECTIONS if name != "model")
     if "experiment" in parsed and parsed["experiment"].value() == OF_PROMPTS:
         # its prompts stand for themselves: of a run nothing but the model is wanted
@@ -293,35 +293,6 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
     if before is not None:
         rest.append(f"before={quoted(before)}")
     return brought, rest
-
-
-def _listed(value: Any) -> list[str]:
-    """Names in a list, which Hydra's grammar may have taken for one text: run names hold commas."""
-    if isinstance(value, list):
-        return [os.path.expanduser(str(name)) for name in value]
-    text = str(value)
-    if not (text.startswith("[") and text.endswith("]")) or os.path.exists(text):
-        return [os.path.expanduser(text)]
-    pieces, found = text[1:-1].split(","), []
-    while pieces:
-        # the longest that is there, else up to the next comma
-        joined = [",".join(pieces[:size]).strip() for size in range(len(pieces), 0, -1)]
-        name = next(
-            (name for name in joined if os.path.exists(os.path.expanduser(name))), joined[-1]
-        )
-        found.append(os.path.expanduser(name))
-        pieces = pieces[name.count(",") + 1 :]
-    return found
-
-
-def _model_path(name: str) -> str:
-    """What a name of conf/model stands for; any other is a path or hub id as it is."""
-    file = CONF / "model" / f"{name}.yaml"
-    if "/" in name or not file.is_file() or os.path.exists(name):
-        return name
-    from omegaconf import OmegaConf
-
-    return str(OmegaConf.select(OmegaConf.load(file), "path"))
 
 
 def _check_pairs(parsed: dict[str, Override]) -> None:

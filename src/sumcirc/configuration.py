@@ -251,3 +251,34 @@ def _cache_dir() -> str:
     """The user's cache folder (XDG), or $SUMCIRC_CACHE."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")
+
+
+def listed(value: Any) -> list[str]:
+    """Names in a list, which Hydra's grammar may have taken for one text: run names hold commas."""
+    if isinstance(value, list):
+        return [os.path.expanduser(str(name)) for name in value]
+    text = str(value)
+    if not (text.startswith("[") and text.endswith("]")) or os.path.exists(text):
+        return [os.path.expanduser(text)]
+    pieces, found = text[1:-1].split(","), []
+    while pieces:
+        # the longest that is there, else up to the next comma
+        joined = [",".join(pieces[:size]).strip() for size in range(len(pieces), 0, -1)]
+        name = next(
+            (name for name in joined if os.path.exists(os.path.expanduser(name))), joined[-1]
+        )
+        found.append(os.path.expanduser(name))
+        pieces = pieces[name.count(",") + 1 :]
+    return found
+
+
+def model_path(name: str, conf: Path) -> str:
+    """What a name of conf/model stands for; any other is a path or hub id as it is.
+
+    Args:
+        conf: the folder conf/.
+    """
+    file = conf / "model" / f"{name}.yaml"
+    if "/" in name or not file.is_file() or os.path.exists(name):
+        return name
+    return str(OmegaConf.select(OmegaConf.load(file), "path"))
