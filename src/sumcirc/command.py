@@ -154,9 +154,14 @@ def compose(command: Command) -> list[Any]:
 def words_of_job(command: Command, overrides: Any) -> list[str]:
     """What to give to the verb to run one job alone.
 
+    Of a single job that is what was typed, but where training may start further processes: those
+    have to compose the same, directory and all.
+
     Args:
         overrides: `hydra.overrides` of its configuration.
     """
+    if not command.sweeps and command.verb != "train":
+        return [*command.options.overrides, *command.flags]
     own = [item for item in overrides.hydra if not item.startswith(LAUNCHING)]
     folder = command.options.config_dir
     return [*overrides.task, *own, *(["--config-dir", folder] if folder else [])]

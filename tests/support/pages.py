@@ -86,7 +86,19 @@ def evolution() -> dict[str, Any]:
         "change_rate": [0.0, 33.3, 66.7],
         "total_change_rate": 100.0,
     }
-    return {"steps": [-1, 10, 100], "edges": track, "nodes": track, "transitions": []}
+    cells = (LAYERS + 1, LAYERS + 1)
+    between = [
+        {
+            **{"step": step, "next_step": after},
+            **{
+                "added_by_layer": np.eye(*cells).tolist(),
+                "removed_by_layer": np.ones(cells).tolist(),
+            },
+            "noise_by_layer": np.full(cells, 1.5).tolist(),
+        }
+        for step, after in ((-1, 10), (10, 100))
+    ]
+    return {"steps": [-1, 10, 100], "edges": track, "nodes": track, "transitions": between}
 
 
 def write_examples(run: RunDirectory, text: str) -> None:

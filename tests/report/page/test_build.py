@@ -49,7 +49,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
 def test_a_run_with_all_records_has_all_sections(tmp_path: Path) -> None:
     page = make_page([Source(full_run(tmp_path / "s/r").path)], None, "sumcirc report r")
     assert [section.id for section in page.sections] == [
-        *("origin", "scores", "training", "heads", "layers", "neurons"),
+        *("short", "origin", "scores", "training", "heads", "layers", "neurons"),
         *("circuit", "examples", "page"),
     ]
     assert page.gaps == []

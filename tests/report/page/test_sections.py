@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from sumcirc.report.page import models
-from sumcirc.report.page.circuit_curves import faithfulness
+from sumcirc.report.page.circuit_curves import evolution, faithfulness
 from sumcirc.report.page.examples import marked
 from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Chart, Page, Piece
+from tests.support.pages import evolution as made_up
 from tests.support.sweeps import config, write_run
 
 ENDS = {"mean": 0.5, "low": 0.4, "high": 0.6}
@@ -42,6 +43,17 @@ def test_random_circuits_stand_beside_the_curve() -> None:
     assert [trace["name"] for trace in traces] == ["by |score|", "by score", "random", "random"]
     assert list(traces[0]["x"]) == [10, 100]  # a logarithmic axis has no 0
     assert traces[0]["error_y"]["array"] == pytest.approx([0.1, 0.1])
+
+
+def test_edges_that_came_and_went_are_marked_beyond_noise() -> None:
+    *_, chart = evolution(made_up())
+    assert isinstance(chart, Chart)
+    assert chart.slider is not None
+    assert chart.slider.names == ["base to step 10", "step 10 to step 100"]
+    (last,) = chart.frames[-1]
+    assert last["z"][0][:2] == [2, 1]
+    assert last["text"][0][:2] == ["•", ""]
+    assert last["customdata"][0][:2] == [[1, 1], [0, 1]]
 
 
 def test_a_comparison_of_models(tmp_path: Path) -> None:

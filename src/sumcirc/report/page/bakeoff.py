@@ -10,7 +10,7 @@ from sumcirc.report.page.charts import COLOURS, error_bars, figure, line
 from sumcirc.report.page.text import isolated, plain
 from sumcirc.report.page.view import Block, Chart, Gap, Items, Page, Table, Variant, Words
 from sumcirc.report.runs import MEASURES
-from sumcirc.report.tables import in_words, remarks, tables
+from sumcirc.report.tables import remarks, tables
 from sumcirc.report.writing import METHOD
 from sumcirc.statistics import Estimate
 
@@ -25,9 +25,6 @@ def add(page: Page, comparison: Comparison | None) -> None:
     if comparison is None:
         return
     blocks: list[Block] = []
-    words = in_words(comparison)
-    if words:
-        blocks.append(Items("In words", words))
     found = tables(comparison)
     blocks += [Table(found[0]), _arms(comparison)]
     sizes = [result.arm.trainable_parameters for result in comparison.arms]

@@ -14,6 +14,7 @@ from sumcirc.report.page import (
     bakeoff,
     circuit,
     examples,
+    headlines,
     heads,
     layers,
     models,
@@ -51,6 +52,7 @@ def make_page(runs: Sequence[Source], comparison: Comparison | None, command: st
     single = len(runs) == 1
     page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
     shown = _shown(runs, comparison)
+    headlines.add(page, shown, comparison)
     origin.add(page, runs)
     bakeoff.add(page, comparison)
     scores.add(page, shown)

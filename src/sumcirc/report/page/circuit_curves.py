@@ -1,11 +1,14 @@
-"""Curves of circuits: faithfulness beside random ones, and change over training."""
+"""Charts of circuits: faithfulness beside random ones, and change over training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from sumcirc.report.page.charts import COLOURS, error_bars, figure, line
-from sumcirc.report.page.view import Block, Chart, Words
+import numpy as np
+
+from sumcirc.report.page.charts import COLOURS, POSITIVE, error_bars, figure, grid, line
+from sumcirc.report.page.view import Block, Chart, Slider, Words
 
 JUDGED = {
     "circuit/faithfulness": "faithfulness",
@@ -99,8 +102,7 @@ def evolution(found: dict[str, Any] | None) -> list[Block]:
     if found is None:
         return []
     blocks: list[Block] = []
-    # the base is stored as step -1
-    steps = ["base" if step < 0 else f"step {step:,}" for step in found["steps"]]
+    steps = [_named(step) for step in found["steps"]]
     for what in ("edges", "nodes"):
         track = found[what]
         traces = []
@@ -124,7 +126,67 @@ def evolution(found: dict[str, Any] | None) -> list[Block]:
         )
         blocks.append(Chart(title, caption, f"{title}, over {len(steps)} checkpoints.", drawn))
         blocks.append(Words(_said(steps, track, what)))
-    return blocks
+    return blocks + _transitions(found["transitions"])
+
+
+def _transitions(found: Sequence[dict[str, Any]]) -> list[Block]:
+    """Where edges came and went between checkpoints, by layers of source and destination."""
+    if not found:
+        return []
+    names = [f"{_named(one['step'])} to {_named(one['next_step'])}" for one in found]
+    changed = [
+        np.add(one["added_by_layer"], one["removed_by_layer"]).astype(float) for one in found
+    ]
+    highest = max(float(one.max()) for one in changed) or 1.0
+    layers = len(changed[-1]) - 1
+    sources = ["embedding", *map(str, range(layers))]
+    destinations = [*map(str, range(layers)), "logits"]
+    frames = []
+    for one, cells in zip(found, changed, strict=True):
+        beyond = cells > np.asarray(one["noise_by_layer"], dtype=float)
+        told = np.stack([one["added_by_layer"], one["removed_by_layer"]], axis=-1).astype(int)
+        text = [["•" if sure else "" for sure in row] for row in beyond]
+        # a source never comes after its destination, so those cells stay empty
+        shown = [[v or None for v in row] for row in cells.tolist()]
+        frames.append([{"z": shown, "text": text, "customdata": told.tolist()}])
+    hover = "from %{y} to %{x}<br>%{customdata[0]} came, %{customdata[1]} went %{text}"
+    last = frames[-1][0]
+    heat = grid(
+        last["z"],
+        (0.0, highest),
+        POSITIVE,
+        hover,
+        x=destinations,
+        y=sources,
+        text=last["text"],
+        texttemplate="%{text}",
+        customdata=last["customdata"],
+        colorbar={"title": {"text": "edges"}},
+    )
+    drawn = figure(
+        [heat],
+        xaxis={"title": {"text": "layer of the destination"}, "type": "category"},
+        yaxis={"title": {"text": "layer of the source"}, "type": "category"},
+        height=int(np.clip(34 * layers + 160, 320, 820)),
+    )
+    total = int(changed[-1].sum())
+    return [
+        Chart(
+            "Where edges came and went",
+            "Edges that joined or left the circuit between two checkpoints, by layer. A dot marks"
+            " more change than 95 % of resamples of the documents show with nothing changed; of"
+            " many cells 5 % have one by chance.",
+            f"Map of source layer by destination layer; {names[-1]}: {total} edges changed.",
+            drawn,
+            Slider("Between", names) if len(names) > 1 else None,
+            frames,
+        )
+    ]
+
+
+def _named(step: int) -> str:
+    # the base is stored as step -1
+    return "base" if step < 0 else f"step {step:,}"
 
 
 def _overlap(steps: list[str], values: Any, name: str, colour: str, dash: str) -> Any:

@@ -87,7 +87,7 @@ def _divergence(records: Sequence[ProbeRecord]) -> Chart:
         [grid(means[-1], (0.0, highest), POSITIVE, hover, colorbar={"title": {"text": "nats"}})],
         **head_axes(*means[-1].shape),
     )
-    layer, head = _peak(means[-1])
+    layer, head = peak(means[-1])
     return Chart(
         "How far attention is from the base's",
         f"{MEASURES[KL].label[0].upper()}{MEASURES[KL].label[1:]} in nats, mean of"
@@ -121,7 +121,7 @@ def _entropy(records: Sequence[ProbeRecord], base: ProbeRecord) -> Chart:
         texttemplate="%{text}",
         colorbar={"title": {"text": "nats"}},
     )
-    layer, head = _peak(means[-1])
+    layer, head = peak(means[-1])
     fell = float(np.mean(means[-1] < 0))
     return Chart(
         "Attention entropy, tuned minus base",
@@ -142,7 +142,8 @@ def _dots(differences: NDArray[np.float64]) -> list[list[str]]:
     return [["•" if sure else "" for sure in row] for row in marked]
 
 
-def _peak(means: NDArray[np.float64]) -> tuple[int, int]:
+def peak(means: NDArray[np.float64]) -> tuple[int, int]:
+    """Layer and head of the largest value, whatever its sign."""
     sizes = np.where(np.isfinite(means), np.abs(means), 0.0)
     layer, head = np.unravel_index(int(sizes.argmax()), sizes.shape)
     return int(layer), int(head)

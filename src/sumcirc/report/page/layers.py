@@ -67,7 +67,7 @@ def _curves(name: str, reading: str, records: Sequence[ProbeRecord]) -> Chart:
     drawn = figure(
         traces,
         xaxis={"title": {"text": where}, "dtick": 1 if len(rows[0]) <= 18 else 4},
-        yaxis={"title": {"text": MEASURES[name].unit or "value"}},
+        yaxis={"title": {"text": MEASURES[name].unit or labelled(name)}},
         showlegend=len(traces) > 1,
     )
     label = labelled(name)

@@ -48,6 +48,13 @@ def _blocks(run: Source, name: str, found: Mapping[str, Any]) -> list[Block]:
         ),
         Table(_metric(found["metric"], unit)),
     ]
+    if found["metric"]["difference"]["low"] <= 0 <= found["metric"]["difference"]["high"]:
+        blocks.append(
+            Words(
+                "The models don't differ reliably in the metric: shares of so small a gap say"
+                " little, whatever is drawn below."
+            )
+        )
     blocks += _probes(run.path / "compare" / name)
     for direction, carried in found.get("patching", {}).items():
         blocks += _patched(direction, carried)

@@ -54,21 +54,13 @@ def again(run: Source, *more: str) -> str:
 
 def _facts(run: Source) -> list[Block]:
     environment, config, summary = run.environment, run.config, run.summary
-    packages = environment.get("packages", {})
-    versions = [f"{name} {version}" for name, version in packages.items() if version]
     rows = [
         ["verb", run.verb],
-        ["directory", str(run.path)],
         ["state", str(run.status["state"])],
         ["started", str(run.status.get("started", "unknown"))],
         ["model", str(config.get("model", {}).get("name", "unknown"))],
         ["data", _data(run)],
         ["seed", str(config.get("seed", "unknown"))],
-        ["sumcirc", str(environment.get("sumcirc", "unknown"))],
-        ["commit", str(environment.get("commit") or "unknown: installed, not a checkout")],
-        ["python", str(environment.get("python", "unknown"))],
-        ["packages", ", ".join(versions)],
-        ["machine", str(environment.get("platform", "unknown"))],
     ]
     if "trainable_parameters" in summary:
         whole = summary.get("total_parameters")
@@ -76,18 +68,31 @@ def _facts(run: Source) -> list[Block]:
         rows.append(["trainable parameters", f"{summary['trainable_parameters']:,}{share}"])
     if "layers" in summary.get("adapter", {}):
         rows.append(["layers with an adapter", ", ".join(map(str, summary["adapter"]["layers"]))])
-    blocks: list[Block] = [
-        Table(TextTable("the run", ["what", "value"], rows, frozenset({"value"})))
-    ]
     seconds = summary.get("seconds", {})
     if seconds:
-        times = [[phase, format_seconds(time)] for phase, time in seconds.items()]
-        blocks.append(Table(TextTable("time by phase", ["phase", "time"], times)))
-    blocks.append(
-        Words("To run it again (with another sweep.name, or this run's directory is in the way):")
-    )
-    blocks.append(Command(again(run)))
-    return blocks
+        times = [f"{phase} {format_seconds(time)}" for phase, time in seconds.items()]
+        rows.append(["time by phase", ", ".join(times)])
+    versions = [
+        f"{name} {version}" for name, version in environment.get("packages", {}).items() if version
+    ]
+    circumstances = [
+        ["directory", str(run.path)],
+        ["sumcirc", str(environment.get("sumcirc", "unknown"))],
+        ["commit", str(environment.get("commit") or "unknown: installed, not a checkout")],
+        ["python", str(environment.get("python", "unknown"))],
+        ["packages", ", ".join(versions)],
+        ["machine", str(environment.get("platform", "unknown"))],
+    ]
+    return [
+        _pairs("the run", rows),
+        Words("To run it again (with another sweep.name, or this run's directory is in the way):"),
+        Command(again(run)),
+        _pairs("versions, machine and directory", circumstances, folded=True),
+    ]
+
+
+def _pairs(title: str, rows: list[list[str]], folded: bool = False) -> Table:
+    return Table(TextTable(title, ["what", "value"], rows, frozenset({"value"})), folded)
 
 
 def _data(run: Source) -> str:

@@ -78,6 +78,7 @@ def _bars(rows: Sequence[Row]) -> Chart:
         xaxis={"automargin": True},
         scattermode="group",
         scattergap=0.5,
+        showlegend=True,
     )
     best = max(rows, key=lambda row: row.scores["rougeLsum"].mean)
     return Chart(

@@ -11,10 +11,15 @@ from sumcirc.report.page.view import Block, Chart, Gap, Page, each
 LOSS = {"train/loss": "training", "validation/loss": "validation"}
 # further metrics that are drawn where a run logged them, by chart
 OTHERS = {
-    "ROUGE while training (F1)": (
+    ("ROUGE while training", "F1", "Of validation documents, at the watched steps."): (
         *("summaries/rouge1_f1", "summaries/rouge2_f1", "summaries/rougeLsum_f1"),
     ),
-    "Divergence from the base (nats)": ("output/kl_tuned_base", "output/kl_base_tuned"),
+    (
+        "Divergence from the base",
+        "KL (nats per summary token)",
+        "KL between the models' next-token distributions, mean over the reference summary's tokens"
+        " of the watched documents, in both directions; 0: the base itself.",
+    ): ("output/kl_tuned_base", "output/kl_base_tuned"),
 }
 INTRO = "Curves over optimizer steps. Click a name in a legend to hide its curve."
 
@@ -44,10 +49,10 @@ def _blocks(run: Source) -> list[Block]:
                 f" {last}.",
             )
         )
-    for title, names in OTHERS.items():
+    for (title, unit, caption), names in OTHERS.items():
         curves = {name.split("/")[1]: run.metrics[name] for name in names if name in run.metrics}
         if curves:
-            blocks.append(_chart(title, curves, title, f"{title} at each logged step."))
+            blocks.append(_chart(title, curves, unit, caption))
     return blocks
 
 
