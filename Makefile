@@ -21,7 +21,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 setup: $(VENV)/installed  ## make .venv with the pinned versions
 
-demo: setup  ## full fine-tuning and LoRA on the built-in model and data, ends in a table
+demo: setup  ## full fine-tuning and LoRA on the built-in model and data, ends in a table and a page
 	$(SUMCIRC) train -m experiment=demo adaptation=full,lora $(ARGS)
 
 test: setup  ## the tests (those marked slow aside)

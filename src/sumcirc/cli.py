@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -143,7 +144,7 @@ def launch(verb: str, arguments: list[str]) -> None:
         _hydra(application)
         application.conclude(len(configs))
     else:
-        _run_sweep(sweep, application, configs[0].sweep)
+        _run_sweep(sweep, application, configs[0])
 
 
 class Application:
@@ -272,12 +273,13 @@ def _sweep(given: Command, configs: Sequence[Any]) -> Sweep:
     return Sweep(folder, SweepRecord.of(given.verb, known, words))
 
 
-def _run_sweep(sweep: Sweep, application: Application, options: SweepConfig) -> None:
+def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     """Run what is due of a sweep; it ends with its tables, and code 1 unless all runs are done."""
     from sumcirc.results import sweep_rows
     from sumcirc.summaries.table import print_table
     from sumcirc.sweeps.launching import remedy
 
+    options: SweepConfig = config.sweep
     stopped: Stopped | None = None
     with sweep.begun():
         sweep.announce(options.retry is not None)
@@ -299,6 +301,22 @@ def _run_sweep(sweep: Sweep, application: Application, options: SweepConfig) -> 
         raise Stopped(f"{stopped}; {how}", stopped.code)
     if unfinished:
         fail(remedy(unfinished, len(sweep.states()), options.name), 1)
+    if options.report:
+        _report(sweep.folder, config.logger)
+    else:
+        print(f"one page of all: sumcirc report {shlex.quote(str(sweep.folder))}")
+
+
+def _report(folder: Path, logger: Any) -> None:
+    """Compare the runs of a sweep that is through, and write its page."""
+    from sumcirc.jobs import report
+    from sumcirc.report.tables import in_words
+    from sumcirc.schema import ReportConfig
+
+    comparison, page = report.write(ReportConfig(paths=[str(folder)], logger=logger))
+    for sentence in in_words(comparison) if comparison is not None else []:
+        print(sentence)
+    print(f"page: {page}")
 
 
 def _before_the_job(error: Exception) -> str:

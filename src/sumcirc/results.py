@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -157,6 +158,7 @@ def conclude(
         print_table(rows(summary, config.run.name))
     print(f"run directory: {directory.path}")
     print(f"figures: {directory.figures}")
+    print(f"one page of it: sumcirc report {shlex.quote(str(directory.path))}")
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:

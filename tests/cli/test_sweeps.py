@@ -46,6 +46,17 @@ train.run = run
 main(sys.argv[1:])
 """
 
+SCORED = """
+import sys
+import sumcirc.jobs.train as train
+from sumcirc.cli import main
+from sumcirc.tracking.session import plain
+from tests.support.sweeps import write_run
+train.check = lambda config: None
+train.run = lambda config, folder: write_run(folder, plain(config), 0.1 * config.seed)
+main(sys.argv[1:])
+"""
+
 
 @pytest.fixture
 def quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +104,24 @@ def test_a_sweep_goes_on_after_a_failure_and_says_so(
     assert sweep("seed=1,2,3,4", f"hydra/launcher={launcher}", "sweep.retry=failed") == 0
     assert set(states(tmp_path / "runs/s").values()) == {"done"}
     assert (tmp_path / "runs/s/tiny-wire-full-s3/words.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.usefixtures("quick_jobs")
+def test_a_sweep_ends_with_its_page_where_that_is_wanted(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", SCORED))
+    words = ["adaptation=full,lora", "seed=1,2", "logger=none"]
+    assert sweep(*words) == 0
+    folder = tmp_path / "runs/s"
+    assert capfd.readouterr().out.endswith(f"one page of all: sumcirc report {folder}\n")
+    assert not (folder / "comparison").exists()
+    assert sweep(*words, "sweep.report=true") == 0
+    page = folder / "comparison/report.html"
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[-2].startswith("ROUGE-Lsum against all: ")
+    assert lines[-1] == f"page: {page}"
+    assert "ROUGE-Lsum against all: " in page.read_text()
 
 
 @pytest.mark.usefixtures("quick_jobs")

@@ -41,6 +41,21 @@ def check(config: ReportConfig) -> None:
 
 def run(config: ReportConfig, folder: Path) -> None:
     """Compare, print and write; `folder` is not used: the files go beside the runs."""
+    from sumcirc.report.terminal import print_comparison
+
+    comparison, page = write(config)
+    if comparison is not None:
+        print_comparison(comparison)
+        print(f"tables and figures: {_folder(config)}")
+    print(f"page: {page}")
+
+
+def write(config: ReportConfig) -> tuple[Comparison | None, Path]:
+    """Write tables, figures and the page.
+
+    Returns:
+        What was found of runs that trained and were scored, and the page.
+    """
     from sumcirc.report.page.build import write_page
     from sumcirc.report.page.source import Source
 
@@ -51,15 +66,14 @@ def run(config: ReportConfig, folder: Path) -> None:
         comparison = _compared(config)
     page = _page(config, folders)
     write_page(folders, comparison, command(config), page)
-    print(f"page: {page}")
+    return comparison, page
 
 
 def _compared(config: ReportConfig) -> Comparison:
-    """Compare training runs, print and write what was found."""
+    """Compare training runs and write what was found."""
     from sumcirc.report.comparison import Options, compare
     from sumcirc.report.pictures import draw
     from sumcirc.report.runs import read_runs
-    from sumcirc.report.terminal import print_comparison
     from sumcirc.report.writing import write_comparison
 
     runs, left_out = read_runs([Path(path) for path in config.paths])
@@ -74,9 +88,7 @@ def _compared(config: ReportConfig) -> Comparison:
     out = _folder(config)
     figures = draw(comparison, out / "figures")
     write_comparison(comparison, out, command(config), figures)
-    print_comparison(comparison)
     _log(config, comparison, out)
-    print(f"tables and figures: {out}")
     return comparison
 
 

@@ -34,6 +34,7 @@ class SweepConfig:
         None  # CUDA_VISIBLE_DEVICES of each place, e.g. [0,1] or ['0,1','2,3']
     )
     retry: Optional[Retry] = None
+    report: bool = False  # a multirun ends by comparing its runs and writing the page
 
     def __post_init__(self) -> None:
         require(self.jobs is None or self.jobs > 0, f"sweep.jobs={self.jobs}: must be 1 or more")

@@ -55,10 +55,10 @@ def named(record: ProbeRecord) -> str:
 
 
 def shade(position: float) -> str:
-    """A colour between violet (0) and orange (1), for steps in their order, on light and dark."""
+    """A colour between magenta (0) and orange (1), for steps in order, on light and dark."""
     from plotly.colors import sample_colorscale
 
-    return str(sample_colorscale("Plasma", [0.25 + 0.5 * position])[0])
+    return str(sample_colorscale("Plasma", [0.35 + 0.4 * position])[0])
 
 
 def error_bars(means: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> Any:

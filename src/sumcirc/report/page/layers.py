@@ -24,7 +24,7 @@ SHOWN = {
 }
 INTRO = (
     "How each depth of the model differs from the base on fixed documents: a line for each"
-    " checkpoint, from violet (early) to orange (late). Bars are 95 % bootstrap intervals over"
+    " checkpoint, from magenta (early) to orange (late). Bars are 95 % bootstrap intervals over"
     " documents, at the last checkpoint. Click a name in a legend to hide its line."
 )
 
@@ -58,7 +58,7 @@ def _curves(name: str, reading: str, records: Sequence[ProbeRecord]) -> Chart:
                 means[0].tolist(),
                 named(record),
                 error_y=error_bars(*(one.tolist() for one in means)) if last else None,
-                line={"color": shade(i / max(len(rows) - 1, 1)), "width": 2.5 if last else 1.5},
+                line={"color": shade((i + 1) / len(rows)), "width": 2.5 if last else 1.5},
                 marker={"size": 5},
                 hovertemplate=f"{named(record)}, {place} %{{x}}: %{{y:.4g}}<extra></extra>",
             )
@@ -67,7 +67,7 @@ def _curves(name: str, reading: str, records: Sequence[ProbeRecord]) -> Chart:
     drawn = figure(
         traces,
         xaxis={"title": {"text": where}, "dtick": 1 if len(rows[0]) <= 18 else 4},
-        yaxis={"title": {"text": MEASURES[name].unit or labelled(name)}},
+        yaxis={"title": {"text": MEASURES[name].unit or ""}},
         showlegend=len(traces) > 1,
     )
     label = labelled(name)
