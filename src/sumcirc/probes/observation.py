@@ -90,13 +90,8 @@ def attention_seen(parts: Parts, see: SeeAttention) -> Iterator[None]:
         layers.add(layer)
         see(layer, *arguments)
 
-    model.set_attn_implementation(NAME)
-    token = _seeing.set(note)
-    try:
+    with _implementation(model, NAME, _seeing, note):
         yield
-    finally:
-        _seeing.reset(token)
-        model.set_attn_implementation(before)
     missing = sorted(set(range(parts.shape.layers)) - layers)
     if missing:
         raise UserError(
@@ -111,14 +106,21 @@ def attention_replaced(parts: Parts, attend: Attend) -> Iterator[None]:
 
     It is told no mask: it is causal, within the window where a layer has one.
     """
-    model = parts.model
+    with _implementation(parts.model, OWN_NAME, _attending, attend):
+        yield
+
+
+@contextmanager
+def _implementation(
+    model: Any, name: str, variable: ContextVar[Any], value: Callable[..., Any]
+) -> Iterator[None]:
     before: Any = model.config._attn_implementation
-    model.set_attn_implementation(OWN_NAME)
-    token = _attending.set(attend)
+    model.set_attn_implementation(name)
+    token = variable.set(value)
     try:
         yield
     finally:
-        _attending.reset(token)
+        variable.reset(token)
         model.set_attn_implementation(before)
 
 
