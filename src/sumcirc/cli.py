@@ -302,21 +302,11 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     if unfinished:
         fail(remedy(unfinished, len(sweep.states()), options.name), 1)
     if options.report:
-        _report(sweep.folder, config.logger)
+        from sumcirc.jobs.report import report_sweep
+
+        report_sweep(sweep.folder, config.logger)
     else:
         print(f"one page of all: sumcirc report {shlex.quote(str(sweep.folder))}")
-
-
-def _report(folder: Path, logger: Any) -> None:
-    """Compare the runs of a sweep that is through, and write its page."""
-    from sumcirc.jobs import report
-    from sumcirc.report.tables import in_words
-    from sumcirc.schema import ReportConfig
-
-    comparison, page = report.write(ReportConfig(paths=[str(folder)], logger=logger))
-    for sentence in in_words(comparison) if comparison is not None else []:
-        print(sentence)
-    print(f"page: {page}")
 
 
 def _before_the_job(error: Exception) -> str:

@@ -151,3 +151,8 @@ class Oracle:
             for name in [*order[3 * self.heads * layer : 3 * self.heads * (layer + 1)], f"m{layer}"]
         ] + ["logits"]
         return torch.einsum("std,vtd->sv", written, torch.stack([total[n] for n in order]))
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The largest difference as a share of the largest value."""
+    return float((found - expected).abs().max() / expected.abs().max())

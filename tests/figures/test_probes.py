@@ -1,8 +1,7 @@
-"""Figures of probe records: what they show is what the records say, and it can be read."""
+"""All figures of probe records: they can be read, and what cannot be drawn is named."""
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
 
 from sumcirc.errors import UserError
-from sumcirc.figures import activations, attention, differences, drawing
+from sumcirc.figures import drawing
 from sumcirc.figures.activations import draw_drift, draw_magnitude, draw_neurons
 from sumcirc.figures.attention import (
     draw_attention_divergence,
@@ -25,233 +23,13 @@ from sumcirc.figures.attention import (
 )
 from sumcirc.figures.drawing import NotDrawableError
 from sumcirc.figures.probes import draw_all
-from sumcirc.records import ProbeRecord, record_file
-from sumcirc.statistics import bootstrap_mean
+from sumcirc.records import record_file
+from tests.figures.probe_records import assert_written, column, made_record, rows_of
 
 FIGURES = {
     *("attention_divergence", "entropy_difference", "layer_divergence"),
     *("neurons", "magnitude", "drift"),
 }
-
-
-def made_record(
-    step: int, layers: int = 3, heads: int = 2, documents: int = 8, neurons: int = 40
-) -> ProbeRecord:
-    """A record whose values move away from the base's (step -1) with the logarithm of the step."""
-    rng, noise = np.random.default_rng(0), np.random.default_rng(step + 2)
-    moved = np.log1p(max(step, 0)) / 10
-    depth = np.linspace(0, 1, layers + 1)[:, None]
-    entropy = rng.gamma(4, 0.5, (layers, heads, documents))
-    entropy += moved * rng.normal(-0.3, 1, (layers, heads, 1))
-    streams = (layers + 1, documents)
-    values: dict[str, Any] = {
-        "attention/entropy": entropy + (step > 0) * noise.normal(0, 0.2, entropy.shape),
-        "residual/magnitude": np.exp(4 * depth) * (1 + moved * depth / 50 + np.zeros(streams)),
-    }
-    if step >= 0:
-        values |= {
-            "attention/kl_tuned_base": moved * noise.gamma(2, 0.1, entropy.shape),
-            "residual/cka": 1 - moved * depth / 3 + 0.01 * moved * noise.normal(size=streams),
-            "residual/centered_cosine": 1 - moved * depth**2 / 2 + np.zeros(streams),
-            "residual/relative_change": moved * depth + np.zeros(streams),
-            "mlp/activation_change": moved * rng.standard_t(3, (layers, neurons)),
-            "mlp/activation_change_error": moved * rng.gamma(2, 0.1, (layers, neurons)),
-        }
-        if documents == 1:
-            values["residual/cka"][:] = np.nan
-            values["mlp/activation_change_error"][:] = np.nan
-    values = {name: np.asarray(value, np.float32) for name, value in values.items()}
-    return ProbeRecord(step, [f"document {i}" for i in range(documents)], values)
-
-
-def rows_of(target: Path) -> list[dict[str, str]]:
-    with open(target.with_suffix(".csv"), encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def column(target: Path, name: str) -> np.ndarray:
-    return np.array([float(row[name] or "nan") for row in rows_of(target)])
-
-
-def mean(values: Any) -> float:
-    """The mean of what is defined, by hand."""
-    defined = [float(value) for value in values if not np.isnan(value)]
-    return sum(defined) / len(defined) if defined else float("nan")
-
-
-def assert_written(target: Path) -> None:
-    from PIL import Image
-
-    with Image.open(target.with_suffix(".png")) as image:
-        image.verify()
-        assert image.format == "PNG"
-        assert min(image.size) > 400
-    pdf = target.with_suffix(".pdf").read_bytes()
-    assert pdf.startswith(b"%PDF-")
-    assert pdf.rstrip().endswith(b"%%EOF")
-    assert len(rows_of(target)) > 1
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that a test has drawn, in place of files."""
-    figures: list[Any] = []
-    for module in (attention, activations, differences):
-        monkeypatch.setattr(module, "save", lambda figure, *rest: figures.append(figure))
-    return figures
-
-
-# ---- values
-
-
-def test_attention_divergence_is_the_mean_over_documents(tmp_path: Path) -> None:
-    record = made_record(50)
-    values = record.values["attention/kl_tuned_base"]
-    values[1, 1, 3:] = np.nan
-    values[2, 0] = np.nan
-    draw_attention_divergence(record, tmp_path / "figures" / "kl.png")
-    target = tmp_path / "figures" / "kl"
-    assert_written(target)
-    assert sorted(path.name for path in target.parent.iterdir()) == ["kl.csv", "kl.pdf", "kl.png"]
-    for row in rows_of(target):
-        expected = mean(values[int(row["layer"]), int(row["head"])])
-        assert float(row["kl_tuned_base"] or "nan") == pytest.approx(expected, nan_ok=True)
-    assert [row["layer"] + row["head"] for row in rows_of(target)] == [
-        f"{layer}{head}" for layer in range(3) for head in range(2)
-    ]
-
-
-def test_entropy_difference_is_paired_and_marks_heads_that_differ(
-    tmp_path: Path, drawn: list[Any]
-) -> None:
-    base, tuned = made_record(-1), made_record(50)
-    difference = np.full((3, 2, 8), -1.0) * np.arange(1, 9)
-    difference[0, 0] *= [1, -1] * 4
-    difference[1, 1] *= -1
-    tuned.values["attention/entropy"] = np.float32(base.values["attention/entropy"] + difference)
-    draw_entropy_difference(tuned, base, tmp_path / "entropy")
-    (figure,) = drawn
-    axes = figure.axes[0]
-    (image,) = axes.get_images()
-    np.testing.assert_allclose(image.get_array(), difference.mean(-1), rtol=1e-5)
-    assert not axes.yaxis_inverted()  # layer 0 at the bottom
-    low, high = image.get_clim()
-    assert low == -high
-    assert high == pytest.approx(4.5, rel=1e-5)
-    (dots,) = (child for child in axes.get_children() if isinstance(child, PathCollection))
-    places = {(int(layer), int(head)) for head, layer in dots.get_offsets().tolist()}
-    assert places == {(0, 1), (1, 0), (1, 1), (2, 0), (2, 1)}
-    title = figure.get_suptitle()
-    assert "step 50: entropy fell in 67 % of heads (95 % interval 67 % to 83 %)" in title
-    assert "significantly in 67 %" in title
-    assert "8 documents" in title
-
-
-def test_entropy_difference_in_the_table(tmp_path: Path) -> None:
-    base, tuned = made_record(-1), made_record(50)
-    base.values["attention/entropy"][0, 1, 2] = np.nan
-    draw_entropy_difference(tuned, base, tmp_path / "entropy.csv")
-    assert_written(tmp_path / "entropy")
-    for row in rows_of(tmp_path / "entropy"):
-        place = int(row["layer"]), int(row["head"])
-        pairs = zip(
-            *(record.values["attention/entropy"][place] for record in (tuned, base)), strict=True
-        )
-        assert float(row["tuned_minus_base"]) == pytest.approx(mean([a - b for a, b in pairs]))
-        assert row["significant"] in ("0", "1")
-
-
-@pytest.mark.parametrize(
-    ("documents", "said"),
-    [(1, "1 document: no interval, no test"), (4, "4 documents: too few for a test")],
-)
-def test_few_documents_are_said_in_the_title(
-    tmp_path: Path, drawn: list[Any], documents: int, said: str
-) -> None:
-    records = [made_record(step, documents=documents) for step in (9, -1)]
-    draw_entropy_difference(*records, tmp_path / "entropy")
-    assert said in drawn[0].get_suptitle()
-
-
-def test_layer_divergence_has_the_interval_over_documents(tmp_path: Path) -> None:
-    curves = {"base-full": made_record(90), "base-LoRA": made_record(7)}
-    draw_layer_divergence(curves, tmp_path / "layers")
-    assert_written(tmp_path / "layers")
-    rows = rows_of(tmp_path / "layers")
-    assert len(rows) == 6
-    for row in rows:
-        values = curves[row["pair"]].values["attention/kl_tuned_base"][int(row["layer"])]
-        expected = bootstrap_mean([mean(values[:, i]) for i in range(8)])
-        for name, value in (
-            ("kl_tuned_base", expected.mean),
-            ("low", expected.low),
-            ("high", expected.high),
-        ):
-            assert float(row[name]) == pytest.approx(value, rel=1e-6)
-
-
-def test_pairs_are_told_apart_without_colour(tmp_path: Path, drawn: list[Any]) -> None:
-    draw_layer_divergence({f"pair {i}": made_record(i + 1) for i in range(6)}, tmp_path / "layers")
-    lines = drawn[0].axes[0].get_lines()
-    assert len({line.get_marker() for line in lines}) == 6
-    assert len({line.get_color() for line in lines}) == 6
-
-
-def test_neurons_are_ranked_by_the_size_of_their_change(tmp_path: Path, drawn: list[Any]) -> None:
-    record = made_record(20)
-    change = record.values["mlp/activation_change"][1]
-    change[:] = 0.01
-    change[[4, 30, 17]] = [-0.5, 0.4, -0.3]
-    draw_neurons(record, 1, tmp_path / "neurons", top=3)
-    _, ranked = drawn[0].axes
-    assert [label.get_text() for label in ranked.get_yticklabels()] == ["4", "30", "17"]
-    assert ranked.yaxis_inverted()  # the most changed one at the top
-
-
-def test_neurons_in_the_table(tmp_path: Path) -> None:
-    record = made_record(20)
-    draw_neurons(record, 2, tmp_path / "neurons.pdf")
-    assert_written(tmp_path / "neurons")
-    assert {row["layer"] for row in rows_of(tmp_path / "neurons")} == {"2"}
-    np.testing.assert_array_equal(column(tmp_path / "neurons", "neuron"), np.arange(40))
-    for name, measure in (
-        ("change", "mlp/activation_change"),
-        ("error", "mlp/activation_change_error"),
-    ):
-        np.testing.assert_allclose(column(tmp_path / "neurons", name), record.values[measure][2])
-
-
-def test_magnitude_is_beside_its_change_from_the_base(tmp_path: Path) -> None:
-    records = [made_record(step) for step in (40, -1, 5)]
-    draw_magnitude(records, tmp_path / "magnitude")
-    assert_written(tmp_path / "magnitude")
-    rows = rows_of(tmp_path / "magnitude")
-    assert [int(row["step"]) for row in rows] == [-1] * 4 + [5] * 4 + [40] * 4
-    by_step = {record.step: record.values["residual/magnitude"] for record in records}
-    for row in rows:
-        stream = int(row["stream"])
-        value = mean(by_step[int(row["step"])][stream])
-        assert float(row["magnitude"]) == pytest.approx(value)
-        expected = 100 * (value / mean(by_step[-1][stream]) - 1)
-        assert float(row["change_percent"]) == pytest.approx(expected, abs=1e-9)
-
-
-def test_drift_in_the_order_of_steps(tmp_path: Path) -> None:
-    records = [made_record(step) for step in (300, 0, 12)]
-    draw_drift(records, tmp_path / "drift")
-    assert_written(tmp_path / "drift")
-    rows = rows_of(tmp_path / "drift")
-    assert [(int(row["step"]), int(row["stream"])) for row in rows] == list(
-        itertools.product((0, 12, 300), range(4))
-    )
-    by_step = {record.step: record.values for record in records}
-    for row in rows:
-        for name in ("cka", "centered_cosine", "relative_change"):
-            values = by_step[int(row["step"])][f"residual/{name}"][int(row["stream"])]
-            assert float(row[name]) == pytest.approx(mean(values), abs=1e-12)
-
-
-# ---- what can be read
 
 
 def texts(figure: Any) -> Iterator[tuple[Text, Any]]:
@@ -317,9 +95,6 @@ def test_every_figure_can_be_read(
         assert image.get_array().shape == (layers, heads)
         for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
             assert {float(place).is_integer() for place in axis.get_majorticklocs()} == {True}
-
-
-# ---- folders of records
 
 
 def test_all_figures_of_a_folder(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sumcirc.errors import UserError
-from sumcirc.schema import ReportConfig
+from sumcirc.schema import LoggerConfig, ReportConfig
 
 if TYPE_CHECKING:
     from sumcirc.report.comparison import Comparison
@@ -47,6 +47,16 @@ def run(config: ReportConfig, folder: Path) -> None:
     if comparison is not None:
         print_comparison(comparison)
         print(f"tables and figures: {_folder(config)}")
+    print(f"page: {page}")
+
+
+def report_sweep(folder: Path, logger: LoggerConfig) -> None:
+    """The same of a sweep that is through, of which the tables stand in the terminal already."""
+    from sumcirc.report.tables import in_words
+
+    comparison, page = write(ReportConfig(paths=[str(folder)], logger=logger))
+    for sentence in in_words(comparison) if comparison is not None else []:
+        print(sentence)
     print(f"page: {page}")
 
 

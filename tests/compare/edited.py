@@ -1,0 +1,75 @@
+"""Small models whose weights were changed everywhere, with items and texts to see it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from peft.tuners.lora import LoraLayer
+
+from sumcirc.compare.items import NOTHING, Item, Items
+from sumcirc.modeling.anatomy import FAMILIES
+from sumcirc.modeling.modes import inference
+from tests.support.small_models import VOCABULARY
+
+LENGTHS = (9, 5, 12)
+
+
+FAMILY_AND_TIES = [*((family, None) for family in FAMILIES), ("gpt2", False), ("llama", True)]
+
+
+def tokens(length: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(VOCABULARY, size=length)
+
+
+def some_items() -> Items:
+    found = []
+    for number, length in enumerate(LENGTHS):
+        ids = tokens(length, number)
+        good = np.full(length, NOTHING)
+        good[-4:-1] = ids[-3:]
+        found.append(Item(str(number), ids, good, np.full(length, NOTHING)))
+    return Items(found)
+
+
+TEXT = [tokens(7, 10), tokens(11, 11)]
+
+
+def logits(model: Any) -> torch.Tensor:
+    with inference(model):
+        return model(torch.from_numpy(tokens(13, 20))[None]).logits
+
+
+def changed_everywhere(model: Any, by: float = 0.05) -> Any:
+    other = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(by * noise.to(parameter.dtype))
+    return other
+
+
+def state(model: Any) -> dict[str, Any]:
+    """All that an edit may leave behind."""
+    return {
+        "weights": {name: value.clone() for name, value in model.state_dict().items()},
+        "asking": {name: p.requires_grad for name, p in model.named_parameters()},
+        "places": [parameter.data_ptr() for parameter in model.parameters()],
+        "modes": [module.training for module in model.modules()],
+        "scaling": [dict(m.scaling) for m in model.modules() if isinstance(m, LoraLayer)],
+        "off": [m.disable_adapters for m in model.modules() if hasattr(m, "disable_adapters")],
+    }
+
+
+def same_state(first: dict[str, Any], second: dict[str, Any]) -> None:
+    for name, value in first.pop("weights").items():
+        assert torch.equal(value, second["weights"][name]), name
+    second.pop("weights")
+    assert first == second
+
+
+def ties(tied: bool | None) -> dict[str, bool]:
+    return {} if tied is None else {"tie_word_embeddings": tied}
