@@ -52,9 +52,10 @@ def _why_not(found: object, layers: int, granularity: Granularity) -> str | None
             f"gave a {type(found).__name__}; return a `Scores`, or `rule(values, reason)`, both of"
             " sumcirc.selection.scores"
         )
-    for name, values in (("values", found.values), ("resamples", found.resamples)):
-        if values is None and name == "resamples":
-            continue
+    arrays = {"values": found.values}
+    if found.resamples is not None:
+        arrays["resamples"] = found.resamples
+    for name, values in arrays.items():
         shape = np.shape(values)
         if len(shape) != 3 or shape[0] != layers or shape[1] not in (1, len(MODULES)):
             return (
