@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -76,13 +77,10 @@ def _admitted(
             f"{setting}={path}: is outside the known namespaces {shown};"
             " name your own package in the environment variable SUMCIRC_NAMESPACES"
         )
-    from hydra.utils import get_object
-
     try:
-        found = get_object(path)
-    except Exception as error:
-        # the second line is the cause
-        reason = " ".join(str(error).splitlines()[:2])
+        found = pkgutil.resolve_name(path)
+    except Exception as error:  # of any kind: importing runs the user's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{setting}={path}: can't be found ({reason})") from None
     # `known.module.os.system` starts with a known name too: what it leads to must live there
     if not (fits(found) and _is_within(f"{found.__module__}.", known)):
