@@ -151,7 +151,7 @@ def choose_lora(
     options = _selector(selector, len(documents)) if isinstance(selector, str) else selector
     if options.name is None:
         raise UserError("choose_lora: the selector has no name, so nothing is chosen; give it one")
-    path = model.name_or_path
+    path = model.name_or_path or ""
     if SELECTORS[options.name].compares and not path:
         raise UserError(
             f"choose_lora: selector={options.name.value} tunes a second model, and this one was"
