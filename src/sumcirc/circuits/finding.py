@@ -69,9 +69,9 @@ class Found:
         """[sources, destinations] over documents."""
         return self.scores.mean.double().numpy()
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the circuit as JSON in the format of EAP-IG, see `circuits.exchange`."""
-        write_circuit(path, self.mean, self.circuit, self.scores.graph)
+        write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
         """Source, destination and score of the circuit's edges of largest |score|."""
