@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "tracking"),
         "figures",
     },
+    "library": {"data", "modeling", "probes", "circuits", "selection", "summaries"},
     "training": {"data", "modeling", "callbacks", "tracking"},
     "results": {"data", "summaries", "figures", "tracking"},
     "report": {"figures", "tracking", "results", "summaries"},

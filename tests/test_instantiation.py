@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sumcirc.errors import UserError
-from sumcirc.instantiation import build
+from sumcirc.instantiation import build, function
 
 MONITOR = "pytorch_lightning.callbacks.LearningRateMonitor"
 LAMBDA = "pytorch_lightning.callbacks.LambdaCallback"
@@ -141,3 +141,32 @@ def test_the_user_admits_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(UserError, match="is not a class defined in"):
         build("callbacks.extra.mine", {"_target_": "my_watchers.os.system"})
     monkeypatch.delitem(sys.modules, "my_watchers")
+
+
+def test_a_function_is_taken_from_admitted_modules_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_rules.py").write_text(
+        "import os\nfrom shutil import rmtree\n"
+        "def loud(x):\n    return 2 * x\nclass Quiet:\n    pass\n"
+    )
+    (tmp_path / "my_broken.py").write_text("import nothing_of_that_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"my_rules\.loud: .* namespaces \(none\);.*SUMCIRC_NAMESP"):
+        function("selector.score", "my_rules.loud")
+    assert "my_rules" not in sys.modules, "it is not even imported"
+    monkeypatch.setenv("SUMCIRC_NAMESPACES", "my_rules,my_broken")
+    assert function("selector.score", "my_rules.loud")(3) == 6
+    for path, reason in (
+        ("my_rules.rmtree", "is not a function defined in my_rules"),
+        ("my_rules.os.system", "is not a function"),
+        ("my_rules.Quiet", "is not a function"),
+        ("my_rules.nowhere", "can't be found"),
+        ("my_broken.loud", "nothing_of_that_name"),
+        ("os.system", "outside the known namespaces"),
+        ("sumcirc.files.write_text", "outside the known namespaces"),
+    ):
+        with pytest.raises(UserError, match=reason) as refused:
+            function("selector.score", path)
+        assert "\n" not in str(refused.value)
+    monkeypatch.delitem(sys.modules, "my_rules")

@@ -77,7 +77,10 @@ def run_name(*, _root_: Any) -> str:
             size = adaptation.rank
             parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
             known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
-            known |= {"selector", *(f"selector.{key}" for key in ("count", "layers", "preset"))}
+            known |= {
+                "selector",
+                *(f"selector.{key}" for key in ("count", "layers", "preset", "score")),
+            }
     for key, value in _varied(config).items():
         if key not in known:
             parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
@@ -124,6 +127,8 @@ def _layers_name(layers: Any, selector: Any) -> str:
         return selector.preset.value
     if selector.layers is not None:
         return f"{selector.name.value}-{','.join(map(str, selector.layers))}"
+    if selector.score is not None:
+        return f"{selector.score}{selector.count or ''}"
     every = selector.name is schema.SelectorName.all
     return f"{selector.name.value}{'' if every else selector.count or ''}"
 

@@ -1,4 +1,4 @@
-"""The one place a `_target_` from a configuration becomes an object.
+"""The one place a name in a configuration becomes code: a `_target_` or a function.
 
 A configuration can come from a run directory that somebody sent; so only known namespaces are
 called. SUMCIRC_NAMESPACES=my_package,other adds the user's own: it is an environment variable since
@@ -7,8 +7,10 @@ a file must not be able to admit itself.
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Iterable, Mapping
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from sumcirc.errors import UserError
@@ -28,7 +30,7 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
     if not isinstance(spec, Mapping) or "_target_" not in spec:
         raise UserError(f"{setting}: needs `_target_`, the class to make")
     for target in _targets(spec):
-        _admit(setting, target)
+        _admitted(f"{setting}._target_", target, NAMESPACES, inspect.isclass, "class")
     if _holds_interpolation(spec):
         # resolved by `instantiate`, it could turn into a `_target_` that was not looked at
         raise UserError(f"{setting}: holds an interpolation ($" + "{...}); give its value")
@@ -36,6 +38,15 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
         return instantiate(dict(spec), _convert_="all")
     except InstantiationException as error:
         raise UserError(f"{setting}: {' '.join(str(error).split())}") from None
+
+
+def function(setting: str, path: str) -> Callable[..., Any]:
+    """The function that `path` names, MODULE.FUNCTION, in a module that the user has admitted.
+
+    Raises:
+        UserError: it is in no such module, can't be found, or is no function.
+    """
+    return _admitted(setting, path, (), inspect.isfunction, "function")
 
 
 def _targets(spec: Any) -> list[str]:
@@ -55,26 +66,26 @@ def _holds_interpolation(spec: Any) -> bool:
     return isinstance(spec, str) and "${" in spec
 
 
-def _admit(setting: str, target: str) -> None:
+def _admitted(
+    setting: str, path: str, namespaces: Iterable[str], fits: Callable[[Any], bool], kind: str
+) -> Any:
     own = [name for name in os.environ.get("SUMCIRC_NAMESPACES", "").split(",") if name]
-    known = (*NAMESPACES, *own)
-    if not _is_within(target, known):
+    known = (*namespaces, *own)
+    shown = ", ".join(known) or "(none)"
+    if not _is_within(path, known):
         raise UserError(
-            f"{setting}._target_={target}: is outside the known namespaces {', '.join(known)};"
+            f"{setting}={path}: is outside the known namespaces {shown};"
             " name your own package in the environment variable SUMCIRC_NAMESPACES"
         )
-    from hydra.utils import get_object
-
     try:
-        found = get_object(target)
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{setting}._target_={target}: can't be found ({reason})") from None
+        found = pkgutil.resolve_name(path)
+    except Exception as error:  # of any kind: importing runs the user's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{setting}={path}: can't be found ({reason})") from None
     # `known.module.os.system` starts with a known name too: what it leads to must live there
-    if not (isinstance(found, type) and _is_within(f"{found.__module__}.", known)):
-        raise UserError(
-            f"{setting}._target_={target}: is not a class defined in {', '.join(known)}"
-        )
+    if not (fits(found) and _is_within(f"{found.__module__}.", known)):
+        raise UserError(f"{setting}={path}: is not a {kind} defined in {shown}")
+    return found
 
 
 def _is_within(name: str, namespaces: Iterable[str]) -> bool:

@@ -13,7 +13,7 @@ from tests.support.hub_server import news
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BLOCKS = [
     pytest.param(block, id=f"{page.stem}-{number}")
-    for page in sorted(DOCS.glob("*.md"))
+    for page in sorted(DOCS.rglob("*.md"))
     for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL))
 ]
 
@@ -26,7 +26,9 @@ def test_it_runs(block: str, gpt2_folder: Path, capsys: pytest.CaptureFixture[st
         "pairs": [(item["article"], item["highlights"]) for item in news("train", 6)],
     }
     exec(compile(block, "docs", "exec"), names)
-    assert capsys.readouterr().out.strip()
+    # a block that names its file is a module to be saved: tests/journeys/test_howto.py does so
+    is_module = re.match(r"# \w+\.py\n", block)
+    assert is_module or capsys.readouterr().out.strip()
 
 
 def test_there_are_some() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution import Scores, attribute
+from sumcirc.circuits.exchange import write_circuit
 from sumcirc.circuits.faithfulness import Curve, Evaluator, Faithfulness, curve, faithfulness
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.metrics import Metric
@@ -66,6 +68,10 @@ class Found:
     def mean(self) -> NDArray[np.float64]:
         """[sources, destinations] over documents."""
         return self.scores.mean.double().numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write the circuit as JSON in the format of EAP-IG, see `circuits.exchange`."""
+        write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
         """Source, destination and score of the circuit's edges of largest |score|."""

@@ -78,7 +78,7 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
     """
     value = _split_value(config, split)
     if config.source is Source.wire:
-        return _corpus(_wire_documents(config, split), {})
+        return corpus_of(_wire_documents(config, split), {})
     if config.source is Source.files:
         count, read = _files_reader(config, split)
     else:
@@ -99,7 +99,7 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
             "data.sizes.%s=%d, but %s has %d items that are not empty: all are taken",
             split, size, value, len(documents),
         )  # fmt: skip
-    return _corpus(documents, dropped)
+    return corpus_of(documents, dropped)
 
 
 def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
@@ -306,7 +306,8 @@ def _wire_documents(config: DataConfig, split: str) -> list[Document]:
     ]
 
 
-def _corpus(documents: list[Document], dropped: dict[str, int]) -> Corpus:
+def corpus_of(documents: list[Document], dropped: dict[str, int]) -> Corpus:
+    """A corpus of documents, with its fingerprint."""
     digest = hashlib.sha256()
     for item in documents:
         digest.update(json.dumps([item.id, item.document, item.references]).encode())

@@ -171,7 +171,6 @@ def _write(
 ) -> None:
     import numpy as np
 
-    from sumcirc.circuits.exchange import write_circuit
     from sumcirc.circuits.finding import to_store
     from sumcirc.circuits.selection import by_node
     from sumcirc.figures.circuit_curves import draw_faithfulness
@@ -182,7 +181,7 @@ def _write(
     graph, mean = scores.graph, found.mean
     stored = to_store(scores, options, 0)
     stored.save(directory.circuits / "scores.safetensors")
-    write_circuit(directory.circuits / "circuit.json", mean, found.circuit, graph)
+    found.save(directory.circuits / "circuit.json")
     curves = {"absolute": found.absolute.as_json(), "signed": found.signed.as_json()}
     write_json(directory.circuits / "faithfulness.json", plain_numbers(curves))
     write_json(directory.summary_file, plain_numbers(summary))

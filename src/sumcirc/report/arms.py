@@ -176,7 +176,7 @@ def _short_label(config: Mapping[str, Any]) -> str:
         given = config["selector"].get("preset") or config["selector"].get("layers")
         return given if isinstance(given, str) else f"layers {_commas(given)}"
     if selector is not None:
-        return selector
+        return config["selector"].get("score") or selector
     layers = adaptation["layers"]
     return "all" if layers == "all" else f"layers {_commas(layers)}"
 

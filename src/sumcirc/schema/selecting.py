@@ -28,6 +28,7 @@ class SelectorName(Enum):
     page = "page"
     fisher = "fisher"
     gradient_norm = "gradient_norm"
+    own = "own"
 
 
 class Preset(Enum):
@@ -49,6 +50,7 @@ class SelectorConfig:
     seed: Optional[int] = None  # of `random`; null: the run's
     preset: Optional[Preset] = None  # layers of `fixed`, by name
     layers: Optional[list[int]] = None  # layers of `fixed`
+    score: Optional[str] = None  # of `own`: a function, as MODULE.FUNCTION
     documents: int = 32  # looked at: of data.train for gradients, else of data.validation
     batch_size: int = 4  # documents behind one gradient of `page` and `gradient_norm`
     resamples: int = 500  # behind intervals and the share of resamples that choose a target
@@ -80,6 +82,12 @@ class SelectorConfig:
         require(
             self.probe_steps >= 0, f"selector.probe_steps={self.probe_steps}: must be 0 or more"
         )
+        if self.name is not SelectorName.own:
+            require(
+                self.score is None,
+                f"selector.score={self.score}: is for selector=own, not for"
+                f" selector={self.name.value}",
+            )
         if self.name is SelectorName.fixed:
             require(
                 self.preset is None or self.layers is None,

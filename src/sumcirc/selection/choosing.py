@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from transformers import PretrainedConfig
 
 from sumcirc.errors import UserError
@@ -19,7 +18,6 @@ from sumcirc.files import locked
 from sumcirc.modeling.adaptation import Target, adapter_costs, lora_config, resolve_targets
 from sumcirc.modeling.anatomy import shape
 from sumcirc.modeling.fingerprint import model_fingerprint
-from sumcirc.modeling.restoring import weights_at
 from sumcirc.schema import (
     AUTO,
     Adaptation,
@@ -45,13 +43,14 @@ from sumcirc.selection import (
     gradient_norm,
     last,
     middle,
+    own,
     page,
     random,
 )
 from sumcirc.selection.evidence import Evidence, inputs_fingerprint
 from sumcirc.selection.ranking import Ranking, default_count, rank
 from sumcirc.selection.scores import Scores
-from sumcirc.selection.tuned import settings_of
+from sumcirc.selection.tuned import check_tuned, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,8 @@ class Selector:
     """One way to score targets.
 
     Attributes:
-        measures: looks at the model and documents, so that its scores are kept.
+        measures: looks at the model and documents.
+        kept: its scores are kept for later jobs, where it measures.
         modules: tells the modules of a layer apart; a rule scores them alike.
         compares: needs a tuned model beside the base.
         pairs: needs corrupted documents.
@@ -73,6 +73,7 @@ class Selector:
 
     score: Callable[[Evidence], Scores]
     measures: bool = True
+    kept: bool = True
     modules: bool = True
     compares: bool = False
     pairs: bool = False
@@ -94,6 +95,8 @@ SELECTORS = {
     SelectorName.page: Selector(page.score),
     SelectorName.fisher: Selector(fisher.score),
     SelectorName.gradient_norm: Selector(gradient_norm.score),
+    # what its code says today can't be told from what it said before
+    SelectorName.own: Selector(own.score, kept=False, pairs=True),
 }
 
 
@@ -104,10 +107,12 @@ def select(evidence: Evidence) -> Ranking:
         UserError: what the selector needs can't be had; see `check_selection`.
     """
     config = evidence.config
-    selector, name = SELECTORS[_name(config)], _name(config).value
-    scores = _kept_scores(evidence, selector) if selector.measures else selector.score(evidence)
+    selector = SELECTORS[_name(config)]
+    kept = selector.measures and selector.kept
+    scores = _kept_scores(evidence, selector) if kept else selector.score(evidence)
     granularity, modules = config.adaptation.granularity, config.adaptation.modules
     count = how_many(config, evidence.layers)
+    name = config.selector.score or _name(config).value
     return rank(scores, name, granularity, modules, count, config.selector.resamples)
 
 
@@ -166,8 +171,10 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
             "selector.corruption=twin: is for data=wire, whose facts are known, not for"
             f" data={config.data.name}; use selector.corruption=replace"
         )
-    if selector.compares:
-        _check_tuned(config, shown)
+    if name is SelectorName.own:
+        own.function_of(config.selector)
+    if selector.compares or (name is SelectorName.own and config.selector.after is not None):
+        check_tuned(config)
     count = how_many(config, shape(model_config).layers)
     resolve_targets(adaptation, model_config, _dearest(config, model_config, count))
 
@@ -192,18 +199,6 @@ def adapter_facts(
     if adaptation.budget is not None:
         facts |= {"budget": adaptation.budget, "used": targets.parameters / adaptation.budget}
     return {"rank": targets.rank, "adapter": facts}
-
-
-def _check_tuned(config: TrainConfig | SelectConfig, shown: str) -> None:
-    options = config.selector
-    if options.after is not None:
-        weights_at(options.after)
-    elif not options.probe_steps:
-        raise UserError(
-            f"{shown}: compares the base with a tuned model, and there is none; train one with"
-            " `sumcirc train adaptation=lora` and give selector.after=RUN_DIR, or set"
-            " selector.probe_steps=50"
-        )
 
 
 def _dearest(
@@ -239,9 +234,8 @@ def _kept_scores(evidence: Evidence, selector: Selector) -> Scores:
     file = evidence.cache / "selection" / f"{key}.json"
     with locked(file):
         if not file.exists():
-            device = evidence.model.device
             # a job that finds the scores draws nothing, and has to train alike
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            with evidence.unnoticed():
                 selector.score(evidence).save(file)
         else:
             log.info("selector=%s: scores read from %s", _name(config).value, file)

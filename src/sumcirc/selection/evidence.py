@@ -8,12 +8,14 @@ data.seed, not by the run's: all jobs of a sweep see the same ones, and share wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -73,6 +75,13 @@ class Evidence:
     def cache(self) -> Path:
         """Folder that runs share."""
         return Path(self.config.cache_dir)
+
+    @contextmanager
+    def unnoticed(self) -> Iterator[None]:
+        """A block whose draws from torch's generators training does not notice."""
+        device = self.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
 
     @cached_property
     def parts(self) -> Parts:

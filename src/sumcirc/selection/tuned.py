@@ -46,8 +46,9 @@ def load_tuned(
     """The model of `selector.after`, else of the probe run, which is made unless it is kept.
 
     Raises:
-        UserError: the checkpoint can't be loaded, or the probe run diverges.
+        UserError: there is none, it can't be loaded, or the probe run diverges.
     """
+    check_tuned(config)
     after = config.selector.after
     if after is not None:
         return load_weights(config.model, weights_at(after))
@@ -57,6 +58,24 @@ def load_tuned(
             trained = _train(config, base.device, data)
             write_folder(folder, lambda temporary: _save(trained, temporary))
     return load_weights(config.model, folder)
+
+
+def check_tuned(config: Config) -> None:
+    """Refuse where there is no tuned model, before a model is loaded.
+
+    Raises:
+        UserError: neither a probe run nor another model, or a run that did not finish.
+    """
+    options = config.selector
+    if options.after is not None:
+        weights_at(options.after)
+    elif not options.probe_steps:
+        name = options.name.value if options.name else None
+        raise UserError(
+            f"selector={name}: compares the base with a tuned model, and there is none; train one"
+            " with `sumcirc train adaptation=lora` and give selector.after=RUN_DIR, or set"
+            " selector.probe_steps=50"
+        )
 
 
 def settings_of(config: Config) -> list[int | float | str]:

@@ -1,0 +1,137 @@
+"""How-to pages that extend the program: what they save is saved, what they run is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sumcirc import command, configuration
+from sumcirc.files import read_metrics
+from tests.support.command_server import ROOT
+
+HOWTO = ROOT / "docs" / "howto"
+
+
+def save_modules(page: str, folder: Path) -> None:
+    """Python blocks that name their file in their first line."""
+    for name, body in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL):
+        (folder / name).write_text(body)
+
+
+def save_configurations(page: str, folder: Path) -> None:
+    """YAML blocks that name their file in their first line."""
+    for name, body in re.findall(r"```yaml\n# (my_conf/\S+)\n(.*?)```", page, re.DOTALL):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(body)
+
+
+def commands(page: str) -> list[list[str]]:
+    """Words of every `sumcirc` command."""
+    return [shlex.split(line) for line in re.findall(r"^    sumcirc (.*)$", page, re.MULTILINE)]
+
+
+def exported(page: str) -> dict[str, str]:
+    """What the page's first `export` sets."""
+    line = re.search(r"^    export (.*)$", page, re.MULTILINE)
+    assert line
+    return dict(word.split("=", 1) for word in shlex.split(line[1]))
+
+
+def run(page: str, folder: Path, words: list[str]) -> str:
+    """Everything a command prints, run in the folder as the page says."""
+    paths = [exported(page)["PYTHONPATH"], str(ROOT / "src")]
+    done = subprocess.run(
+        [sys.executable, "-m", "sumcirc", *words],
+        cwd=folder,
+        env={
+            **os.environ,
+            **exported(page),
+            "PYTHONPATH": os.pathsep.join(paths),
+            "SUMCIRC_CACHE": str(folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_callback_watches_a_run(
+    small_run: list[str], gpt2_folder: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    page = (HOWTO / "callback.md").read_text()
+    save_modules(page, tmp_path)
+    (words,) = [one for one in commands(page) if any("my_watchers" in word for word in one)]
+    words = [word.replace("every: 50", "every: 4") for word in words]
+    run(page, tmp_path, [*words, *small_run, "sweep.name=s", "run.name=r"])
+    metrics: Any = read_metrics(tmp_path / "runs/s/r/metrics.csv")
+    moved = {(step, name): value for step, name, value in metrics if "adapter/moved" in name}
+    assert {step for step, _ in moved} == {4, 8, 12}
+    base, other = (AutoModelForCausalLM.from_pretrained(gpt2_folder) for _ in range(2))
+    adapted = PeftModel.from_pretrained(other, str(tmp_path / "runs/s/r/adapter"))
+    merged: Any = adapted.merge_and_unload()  # type: ignore[operator]
+    linears = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    weights = [
+        [model.get_submodule(f"transformer.h.1.{name}").weight for name in linears]
+        for model in (base, merged)
+    ]
+    change = sum((two - one).square().sum().item() for one, two in zip(*weights, strict=True))
+    size = sum(one.square().sum().item() for one in weights[0])
+    assert moved[12, "adapter/moved/layer_01"] == pytest.approx((change / size) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.timeout(300)
+def test_the_selector_ranks(small_run: list[str], tmp_path: Path) -> None:
+    page = (HOWTO / "selector.md").read_text()
+    save_modules(page, tmp_path)
+    words = commands(page)[0]
+    assert words[0] == "select"
+    kept = [word for word in words if "budget" not in word]
+    output = run(
+        page, tmp_path, [*kept, *small_run, "adaptation.budget=5000", "selector.documents=6"]
+    )
+    assert "selector=my_selectors.growth" in output
+    (file,) = tmp_path.glob("runs/*/*/ranking.json")
+    ranking = json.loads(file.read_text())
+    assert ranking["selector"] == "my_selectors.growth"
+    assert ranking["size"] == 6
+    assert all(one["score"] > 0 for one in ranking["ranking"])
+
+
+@pytest.mark.parametrize("name", ["own-data", "own-model", "callback", "selector"])
+def test_choices_of_a_folder_of_your_own_compose(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (HOWTO / f"{name}.md").read_text()
+    save_configurations(page, tmp_path)
+    (file,) = (tmp_path / "my_conf").glob("*/*.yaml")
+    monkeypatch.chdir(tmp_path)
+    configuration.register()
+    words = next(one for one in commands(page) if "--config-dir" in one)
+    # of a sweep its first run
+    words = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in words if word != "-m"]
+    assert f"{file.parent.name}={file.stem}" in words
+    config = command.compose(command.read(words[0], words[1:]))[0]
+    section = getattr(config, file.parent.name)
+    if name == "callback":
+        assert section.extra["norm"]["every"] == 50
+        assert section.watch
+    elif name == "selector":
+        assert section.score == "my_selectors.growth"
+    else:
+        assert section.name == ("abstracts" if name == "own-data" else "mine")

@@ -1,0 +1,183 @@
+"""The calls for scripts do what the commands do, and leave the model as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from sumcirc.circuits.attribution import attribute
+from sumcirc.circuits.pair import pair_metric, token_pairs
+from sumcirc.circuits.pair_file import read_pairs
+from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
+from sumcirc.library import choose_lora, find_circuit, probe
+from sumcirc.schema import CircuitOptions, Corruption, EncodingConfig, SelectorConfig, SelectorName
+from sumcirc.selection.choosing import select
+from tests.support.hub_server import news
+from tests.support.small_evidence import evidence, selecting
+from tests.support.small_models import CONTEXT
+
+OPTIONS = CircuitOptions(documents=4, sizes=[0.2, 1.0], random_circuits=1, resamples=10, size=0.2)
+
+
+@pytest.fixture
+def model(gpt2_folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(gpt2_folder).train()
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[str, str]]:
+    return [(item["article"], item["highlights"]) for item in news("validation", 10)]
+
+
+def state(model: Any) -> list[Any]:
+    """What a call has to leave alone."""
+    return [
+        {name: p.detach().clone() for name, p in model.named_parameters()},
+        [(p.requires_grad, p.grad) for p in model.parameters()],
+        [module.training for module in model.modules()],
+        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+        model.config._attn_implementation,
+        torch.random.get_rng_state(),
+    ]
+
+
+def assert_same(model: Any, before: list[Any]) -> None:
+    after = state(model)
+    assert all(torch.equal(after[0][name], p) for name, p in before[0].items())
+    assert after[1:-1] == before[1:-1]
+    assert torch.equal(after[-1], before[-1])
+
+
+def test_a_circuit_of_texts(
+    model: Any, tokenizer: Any, texts: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    before = state(model)
+    found = find_circuit(model, tokenizer, texts, OPTIONS)
+    assert_same(model, before)
+    assert 2 <= len(found.scores.ids) <= 4
+    assert found.absolute.points[-1].faithfulness.mean == pytest.approx(1)
+    source, destination, score = found.largest_edges(1)[0]
+    assert abs(score) == pytest.approx(np.abs(found.mean[found.circuit]).max())
+    found.save(str(tmp_path / "circuit.json"))
+    edges = json.loads((tmp_path / "circuit.json").read_text())["edges"]
+    assert edges[f"{source}->{destination}"] == {"score": pytest.approx(score), "in_graph": True}
+
+
+def test_a_circuit_of_a_file_of_pairs(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    lines = [
+        {"clean": f"Trains to {n} of", "corrupted": f"Trains to {n + 1} of"} for n in (2, 4, 6, 7)
+    ]
+    file = tmp_path / "own.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = find_circuit(model, tokenizer, file, OPTIONS)
+    pairs = read_pairs(str(file), Encoder(tokenizer, EncodingConfig(), CONTEXT))
+    tokens = token_pairs(pairs)
+    expected = attribute(model, tokens, pair_metric("kl", pairs, tokens)).mean
+    assert torch.equal(found.scores.mean, expected)
+
+
+def test_a_twin_is_the_wires(model: Any, tokenizer: Any, texts: list[tuple[str, str]]) -> None:
+    with pytest.raises(UserError, match=r"circuit\.corruption=twin: is for data=wire"):
+        find_circuit(model, tokenizer, texts, CircuitOptions(corruption=Corruption.twin))
+
+
+def test_an_adapted_model_is_probed_beside_its_own_base(
+    model: Any, tokenizer: Any, texts: list[tuple[str, str]]
+) -> None:
+    plain = probe(model, tokenizer, texts)
+    assert "attention/entropy" in plain.values
+    assert "attention/kl_tuned_base" not in plain.values
+    adapted = get_peft_model(
+        model,
+        LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM"),
+    )
+    before = state(adapted)
+    fresh = probe(adapted, tokenizer, texts)  # type: ignore[arg-type]
+    assert_same(adapted, before)
+    kl = "attention/kl_tuned_base"
+    assert fresh.documents == [str(number) for number in range(len(texts))]
+    assert np.abs(fresh.values[kl]).max() < 1e-6  # B is zero
+    with torch.no_grad():
+        for name, p in adapted.named_parameters():
+            if "lora_B" in name and ".1.attn" in name:
+                p.normal_(std=0.5)
+    moved = probe(adapted, tokenizer, texts)  # type: ignore[arg-type]
+    by_layer = moved.values[kl].mean((1, 2))
+    assert by_layer[0] < 1e-6 < 1e-3 < by_layer[1]
+
+
+def test_the_choice_is_that_of_the_command(
+    model: Any, tokenizer: Any, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """A selector of validation documents, given the same ones in the order it draws them."""
+    from sumcirc.probes.documents import in_drawn_order
+
+    config = selecting(gpt2_folder, news_files, tmp_path, "cka_redundancy", count=1)
+    looked_at = evidence(config)
+    expected = select(looked_at)
+    drawn = in_drawn_order(looked_at.data.corpora["validation"].documents, config.data.seed)[:6]
+    before = state(model)
+    lora, ranking = choose_lora(
+        model,
+        tokenizer,
+        [(item.document, item.references[0]) for item in drawn],
+        SelectorConfig(name=SelectorName.cka_redundancy, count=1, documents=6, resamples=50),
+        encoding=config.encoding,
+        rank=2,
+    )
+    assert_same(model, before)
+    assert ranking.layers == expected.layers
+    scores = {one.layer: one.score for one in expected.ranking}
+    assert {one.layer: one.score for one in ranking.ranking} == pytest.approx(scores, rel=1e-5)
+    adapted = get_peft_model(model, lora)
+    trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(f".h.{ranking.layers[0]}." in name for name in trained)
+
+
+@pytest.mark.parametrize("name", ["page", "circuit", "entropy", "random"])
+def test_selectors_by_name_fill_a_budget(
+    name: str, model: Any, tokenizer: Any, texts: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    options = SelectorConfig(name=SelectorName(name), documents=6, resamples=20, probe_steps=2)
+    selector = name if name == "random" else options
+    lora, ranking = choose_lora(
+        model, tokenizer, texts, selector, cache=tmp_path / "cache", budget=5_000
+    )
+    adapted = get_peft_model(model, lora)
+    trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+    assert 0.97 * 5_000 <= trained <= 5_000
+    assert len(ranking.layers) == 1
+    assert (tmp_path / "cache").is_dir() == (name != "random")
+
+
+def test_mistakes_are_one_line(
+    model: Any, tokenizer: Any, texts: list[tuple[str, str]], gpt2_folder: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+
+    with pytest.raises(UserError, match="selector=pages: is none; choose from all, fixed"):
+        choose_lora(model, tokenizer, texts, "pages", rank=2)
+    with pytest.raises(UserError, match=r"adaptation\.budget=10: rank 1 on these"):
+        choose_lora(model, tokenizer, texts, "page", budget=10)
+    with pytest.raises(UserError, match="no name"):
+        choose_lora(model, tokenizer, texts, SelectorConfig(), rank=2)
+    fresh = AutoModelForCausalLM.from_config(model.config)
+    fresh.name_or_path = ""
+    with pytest.raises(UserError, match="selector=drift tunes a second model"):
+        choose_lora(fresh, tokenizer, texts, "drift", rank=2)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True))
+    with pytest.raises(UserError, match="has an adapter already"):
+        choose_lora(adapted, tokenizer, texts, "page", rank=2)  # type: ignore[arg-type]
+    bloom = BloomForCausalLM(BloomConfig(hidden_size=8, n_layer=1, n_head=1, vocab_size=400))
+    with pytest.raises(UserError, match="`bloom` is not known here"):
+        probe(bloom, tokenizer, texts)
