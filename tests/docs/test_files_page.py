@@ -283,6 +283,7 @@ def written(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_file_and_key_is_on_the_page_and_the_reverse(
     written: list[tuple[Path, str, str | None]],
 ) -> None:

@@ -41,6 +41,7 @@ def test_it_goes_from_training_to_the_page() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_command_runs(tmp_path: Path, commands: CommandServer) -> None:
     printed = {}
     for words in LINES:
