@@ -33,7 +33,7 @@ class SweepConfig:
     gpus: Optional[list[str]] = (
         None  # CUDA_VISIBLE_DEVICES of each place, e.g. [0,1] or ['0,1','2,3']
     )
-    retry: Optional[Retry] = None  # started again, let failed runs go on too
+    retry: Optional[Retry] = None
 
     def __post_init__(self) -> None:
         require(self.jobs is None or self.jobs > 0, f"sweep.jobs={self.jobs}: must be 1 or more")
