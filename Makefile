@@ -7,7 +7,7 @@ ARGS ?=
 ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report pretrain status sync watch bench check wheel-check clean
+.PHONY: help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report pretrain status sync watch bench docs check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,10 @@ watch: setup  ## terminal dashboard of the newest run, or of ARGS=RUN_DIR/wandb
 bench: setup  ## measure what the README claims about speed; writes benchmarks/results/
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
 
+docs: setup  ## these pages as a site: site/index.html
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+
 check: setup  ## lint, format, types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
 
@@ -82,4 +86,4 @@ wheel-check: setup  ## build the wheel, install it in an empty environment, run 
 	PYTHON=$(PYTHON) sh tests/wheel_check.sh
 
 clean:  ## remove the environment and caches, not the runs
-	rm -rf $(VENV) dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) dist site .pytest_cache .ruff_cache

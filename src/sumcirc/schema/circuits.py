@@ -12,13 +12,13 @@ from sumcirc.schema.require import require
 class Method(Enum):
     """Attribution of a metric to edges."""
 
-    eap = "eap"
-    eap_ig_inputs = "eap-ig-inputs"
-    clean_corrupted = "clean-corrupted"
-    eap_ig_activations = "eap-ig-activations"
-    relp = "relp"
-    exact = "exact"
-    random = "random"
+    eap = "eap"  # one gradient, at the clean input (2310.10348)
+    eap_ig_inputs = "eap-ig-inputs"  # gradients between both inputs (2403.17806)
+    clean_corrupted = "clean-corrupted"  # gradients at both ends
+    eap_ig_activations = "eap-ig-activations"  # gradients between activations, part by part
+    relp = "relp"  # relevance patching (2508.21258)
+    exact = "exact"  # every edge patched alone
+    random = "random"  # a control
 
 
 class Rule(Enum):
@@ -59,7 +59,7 @@ SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 @dataclass
 class CircuitOptions:
-    """The section `circuit`."""
+    """How a circuit is found and judged."""
 
     method: Method = Method.eap_ig_inputs
     steps: int = 5  # interpolation steps

@@ -37,11 +37,11 @@ REPHRASE, FACTS = "rephrase", "facts"  # sets of prompts that are made here
 
 @dataclass
 class CompareOptions:
-    """The section `compare`."""
+    """How two models are compared."""
 
     analyses: list[Analysis] = field(default_factory=lambda: list(Analysis))
     items: int = 32  # documents of data.test, or prompts; as many texts
-    batch_size: int = 4
+    batch_size: int = 4  # items at once
     memory_budget: float = 4.0  # GB that a pass may take beside the model
     positions: Optional[str] = None  # where parts are moved; null: `read`, of prompts `last`
     sources: Optional[str] = None  # positions whose keys and values are moved; null: all

@@ -25,9 +25,9 @@ class Source(Enum):
 class SizesConfig:
     """How many items to draw, at random by `data.seed`; null takes all."""
 
-    train: Optional[int] = None
-    validation: Optional[int] = None
-    test: Optional[int] = None
+    train: Optional[int] = None  # items to train on
+    validation: Optional[int] = None  # items of the loss while training, and of probes
+    test: Optional[int] = None  # items that are scored, and looked at by `circuit` and `compare`
 
     def __post_init__(self) -> None:
         for split in SPLITS:
@@ -48,9 +48,9 @@ class DataConfig:
     subset: Optional[str] = None  # hub configuration name
     revision: Optional[str] = None  # hub revision
     train: Optional[str] = None  # split name (hub) or file or glob pattern (files)
-    validation: Optional[str] = None
-    test: Optional[str] = None
-    document_column: str = "document"
+    validation: Optional[str] = None  # as `train`
+    test: Optional[str] = None  # as `train`
+    document_column: str = "document"  # of texts
     summary_column: str = "summary"  # a string, or a list of references
     references_column: Optional[str] = None  # further references, a list; missing column: refused
     id_column: Optional[str] = None  # null: `split-index`
@@ -62,8 +62,8 @@ class DataConfig:
 class EncodingConfig:
     """How a pair becomes tokens: prompt with the document, then the summary, then EOS."""
 
-    prompt: str = "{document}\nTL;DR:"
-    summary: str = " {summary}"
+    prompt: str = "{document}\nTL;DR:"  # what the model is given; holds {document} once
+    summary: str = " {summary}"  # what follows it; holds {summary} once
     max_length: Optional[int] = None  # tokens of the whole sequence; null: the model's context
     max_summary_tokens: int = 128  # longer summaries are dropped from training and counted
 

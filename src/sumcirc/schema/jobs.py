@@ -21,14 +21,14 @@ from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 class Retry(Enum):
     """What a sweep that is started again repeats, beside what it finishes."""
 
-    failed = "failed"
+    failed = "failed"  # runs that failed
 
 
 @dataclass
 class SweepConfig:
     """The directory that groups runs, runs_dir/sweep.name/run.name, and how its jobs run here."""
 
-    name: str = MISSING
+    name: str = MISSING  # the folder; made up from the time where it is not given
     jobs: Optional[int] = None  # at the same time; null: one for each of `gpus`, else one
     gpus: Optional[list[str]] = (
         None  # CUDA_VISIBLE_DEVICES of each place, e.g. [0,1] or ['0,1','2,3']
@@ -54,7 +54,7 @@ class SweepConfig:
 class RunConfig:
     """Naming of one run."""
 
-    name: str = MISSING
+    name: str = MISSING  # the folder; made up from what tells the run from its neighbours
     varied: list[str] = field(default_factory=list)  # what a multirun sweeps over
     axes: dict[str, Any] = field(default_factory=dict)  # the run's value of each
 
@@ -72,9 +72,9 @@ class JobConfig:
     logger: LoggerConfig = MISSING
     sweep: SweepConfig = field(default_factory=SweepConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    runs_dir: str = "runs"
-    cache_dir: str = MISSING
-    seed: int = 1
+    runs_dir: str = "runs"  # where sweeps lie
+    cache_dir: str = MISSING  # what is computed once; $SUMCIRC_CACHE, else ~/.cache/sumcirc
+    seed: int = 1  # of initialization, order and dropout; documents are drawn by data.seed
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, f"seed={self.seed}: must be 0 or more")
@@ -112,9 +112,10 @@ class CompareConfig(JobConfig):
     """conf/compare.yaml: `sumcirc compare`."""
 
     compare: CompareOptions = field(default_factory=CompareOptions)
-    # run directories, adapters, folders or hub ids
-    before: Optional[str] = None  # null: what `after` was trained from
-    after: Any = MISSING  # one, or a list: each is compared with `before` and with the others
+    # run directory, adapter, folder or hub id; null: what `after` was trained from
+    before: Optional[str] = None
+    # one of these, or a list: each is compared with `before` and with the others
+    after: Any = MISSING
     prompts: Optional[str] = None  # `rephrase`, `facts` or JSON lines, in place of documents
 
     def __post_init__(self) -> None:
@@ -146,12 +147,12 @@ class PairsConfig:
     # salient are the `evaluation.sentences` that a greedy oracle takes
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = MISSING
-    split: str = "test"
+    split: str = "test"  # of train, validation, test
     corruption: Corruption = Corruption.auto
     documents: Optional[int] = None  # at most so many pairs are made; null: of every document
     filter: bool = True  # leave out pairs on which corruption doesn't raise the loss of the model
     metric: CircuitMetric = CircuitMetric.surprise  # that loss
-    batch_size: int = 4
+    batch_size: int = 4  # pairs at once
 
     def __post_init__(self) -> None:
         require(self.split in SPLITS, f"split={self.split}: choose from {', '.join(SPLITS)}")
@@ -177,16 +178,16 @@ class PretrainConfig:
     """conf/pretrain.yaml: `sumcirc pretrain`, which makes the built-in model."""
 
     out: str = MISSING  # folder to write
-    vocabulary: int = 4096
-    layers: int = 6
-    heads: int = 4
-    width: int = 128
-    context: int = 256
-    articles: int = 20000
+    vocabulary: int = 4096  # tokens
+    layers: int = 6  # blocks
+    heads: int = 4  # of each layer
+    width: int = 128  # of the residual stream
+    context: int = 256  # tokens
+    articles: int = 20000  # generated to be read
     echo_steps: int = 4000  # at most; the warm-up on repeated random tokens ends when it is learnt
     steps: int = 3000  # articles and bulletins, every fourth step an echo batch
     batch_size: int = 8  # rows of `context` tokens
-    echo_learning_rate: float = 1e-3
-    learning_rate: float = 6e-4
-    threads: Optional[int] = None
-    seed: int = 0
+    echo_learning_rate: float = 1e-3  # peak, of the warm-up
+    learning_rate: float = 6e-4  # peak
+    threads: Optional[int] = None  # CPU threads; null: torch's choice
+    seed: int = 0  # of weights and articles

@@ -12,9 +12,9 @@ from sumcirc.schema.require import require
 
 
 class Precision(Enum):
-    """Arithmetic of training: `auto` is bf16 where the device has it, else fp32."""
+    """Arithmetic of training."""
 
-    auto = "auto"
+    auto = "auto"  # bf16 where the device has it, else fp32
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
@@ -58,12 +58,12 @@ class AdaptationConfig:
     learning_rate_scale: float = 1.0  # times model.learning_rate
     layers: Any = "all"  # `all`, a list of layer indices counted from 0, or `auto`: the selector's
     granularity: Granularity = Granularity.layer  # what the selector chooses
-    modules: list[str] = field(default_factory=lambda: list(MODULES))
+    modules: list[str] = field(default_factory=lambda: list(MODULES))  # of MODULES
     rank: Optional[int] = None  # LoRA rank; null where `budget` solves it
     budget: Optional[int] = None  # trainable parameters; solves the rank
     alpha: Optional[float] = None  # LoRA alpha; null: twice the rank, with rsLoRA 8
     rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
-    dropout: float = 0.0
+    dropout: float = 0.0  # of the adapters' input
 
     def __post_init__(self) -> None:
         if self.kind is Adaptation.full:
@@ -139,10 +139,10 @@ class OptimizerConfig:
     """AdamW and its schedule; biases and norms are not decayed."""
 
     learning_rate: float = 5e-5  # peak
-    weight_decay: float = 0.01
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
+    weight_decay: float = 0.01  # of matrices
+    beta1: float = 0.9  # of the mean of gradients
+    beta2: float = 0.999  # of the mean of their squares
+    epsilon: float = 1e-8  # beside its root
     warmup: float = 0.05  # share of all steps
     schedule: Schedule = Schedule.linear
     clip: float = 1.0  # gradient norm; 0 is off
@@ -162,12 +162,12 @@ class OptimizerConfig:
 class TrainerConfig:
     """conf/trainer: the machine, and how long and in what portions it trains."""
 
-    accelerator: str = "auto"
+    accelerator: str = "auto"  # Lightning's: cpu, gpu, auto
     devices: Any = 1  # a number, a list of device indices, or `auto`
-    num_nodes: int = 1
-    strategy: str = "auto"
+    num_nodes: int = 1  # machines
+    strategy: str = "auto"  # Lightning's: auto, ddp, fsdp
     precision: Precision = Precision.auto
-    max_epochs: int = 3
+    max_epochs: int = 3  # passes over data.train
     max_steps: Optional[int] = None  # optimizer steps; null: as max_epochs says
     batch_size: int = 16  # items a device takes at once
     accumulate: int = 1  # batches behind one optimizer step
@@ -176,8 +176,8 @@ class TrainerConfig:
     checkpoint_every: int = 100  # optimizer steps; a resumed run starts from the last checkpoint
     keep_checkpoints: int = 1  # newest ones kept; -1 keeps all
     log_every: int = 10  # optimizer steps
-    gradient_checkpointing: bool = False
-    compile: bool = False
+    gradient_checkpointing: bool = False  # less memory, a forward pass more a step
+    compile: bool = False  # torch.compile of the network
     threads: Optional[int] = None  # CPU threads; null: torch's choice
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ class ReportConfig:
     # controls: `random` (the random selector), `all` (LoRA on all layers), or an arm's label
     against: list[str] = field(default_factory=lambda: ["random", "all"])
     loss: Optional[float] = None  # validation loss to reach; null: the lowest that all runs reach
-    confidence: float = 0.95
+    confidence: float = 0.95  # of intervals
     bootstrap: int = 1000  # resamples behind the bootstrap intervals in the files
     logger: LoggerConfig = MISSING
 

@@ -12,11 +12,11 @@ class GenerationConfig:
     """Decoding of summaries."""
 
     num_beams: int = 1  # 1 is greedy
-    max_new_tokens: int = 128
-    min_new_tokens: int = 0
+    max_new_tokens: int = 128  # a summary is at most so long
+    min_new_tokens: int = 0  # EOS is not taken before
     no_repeat_ngram: int = 3  # blocked among generated tokens only; 0 is off
     length_penalty: float = 1.0  # beam search only
-    batch_size: int = 16
+    batch_size: int = 16  # documents at once
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -40,7 +40,7 @@ class EvaluationConfig:
     """Scoring of summaries."""
 
     bootstrap: int = 1000  # resamples behind each interval
-    confidence: float = 0.95
+    confidence: float = 0.95  # of intervals
     min_sentence_words: int = 6  # shorter sentences are passed over by lead, random and oracle
     sentences: int = 3  # sentences of the lead, random and oracle baselines
     at_end: bool = True  # training ends with scoring on data.test

@@ -11,7 +11,7 @@ from sumcirc.schema.require import require
 
 
 class SelectorName(Enum):
-    """How targets are chosen; what each one does: docs/selecting.md."""
+    """How targets are chosen (docs/selecting.md)."""
 
     all = "all"
     fixed = "fixed"

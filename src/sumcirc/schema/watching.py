@@ -14,7 +14,7 @@ class ProbeRows(Enum):
     """Which query positions are measured."""
 
     summary = "summary"  # those that predict the summary and EOS
-    document = "document"
+    document = "document"  # those of the document
     all = "all"
 
 
@@ -35,7 +35,7 @@ class ProbesConfig:
 
     documents: int = 32  # of data.validation, the same in every run of a sweep
     rows: ProbeRows = ProbeRows.summary
-    batch_size: int = 8
+    batch_size: int = 8  # documents at once
 
     def __post_init__(self) -> None:
         for name in ("documents", "batch_size"):
@@ -98,14 +98,14 @@ class WandbMode(Enum):
 
     auto = "auto"  # online where the user is logged in, else offline
     online = "online"
-    offline = "offline"
+    offline = "offline"  # into the run directory; `make sync` uploads it
 
 
 class LoggerKind(Enum):
     """Trackers beside the run directory."""
 
     wandb = "wandb"
-    none = "none"
+    none = "none"  # the run directory alone
 
 
 TAG_LENGTH = 64  # characters that Weights & Biases takes
@@ -117,9 +117,9 @@ class LoggerConfig:
 
     kind: LoggerKind = LoggerKind.wandb
     mode: WandbMode = WandbMode.auto
-    project: str = "sumcirc"
-    entity: Optional[str] = None
-    tags: list[str] = field(default_factory=list)
+    project: str = "sumcirc"  # of Weights & Biases
+    entity: Optional[str] = None  # user or team; null: yours
+    tags: list[str] = field(default_factory=list)  # of the run
     artifact: Optional[bool] = None  # log what was trained; null: only when online
     samples: int = 16  # rows of the sample summary table
 

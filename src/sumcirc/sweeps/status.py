@@ -15,11 +15,11 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see `sumcirc status --help`")
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print the table, or JSON.
+def read(arguments: Sequence[str]) -> argparse.Namespace:
+    """The words after `sumcirc status`: `sweep`, `json` and `runs_dir`.
 
     Raises:
-        UserError: an unknown option, or no run is there.
+        UserError: an unknown option, or more than one sweep.
     """
     parser = _Parser(
         prog="sumcirc status",
@@ -37,7 +37,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--runs-dir", default="runs", help="where sweeps are looked up by name (default: runs)"
     )
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table, or JSON.
+
+    Raises:
+        UserError: an unknown option, or no run is there.
+    """
+    options = read(arguments)
 
     from sumcirc.sweeps.display import print_status, status_json
     from sumcirc.sweeps.launching import find
