@@ -101,7 +101,12 @@ def test_what_is_refused(sweep: Path, tmp_path: Path) -> None:
         (run / "wandb/offline-run-1-x").mkdir(parents=True)
     line = line_of(sumcirc("s", "push=true", cwd=tmp_path, WANDB_API_KEY="0" * 40))
     assert "none of the 4 runs of s was uploaded; upload them with `make sync`" in line
-    write_run(tmp_path / "t/a", config(), 0.4)
+    run = write_run(tmp_path / "t/a", config(), 0.4)
+    summary = json.loads(run.summary_file.read_text())
+    del summary["systems"]["trained"]["facts"]
+    run.summary_file.write_text(json.dumps(summary))
+    line = line_of(sumcirc("t", "metric=facts", cwd=tmp_path))
+    assert "metric=facts: these runs have no such score" in line
     line = line_of(sumcirc("s", "t", cwd=tmp_path))
     assert "the runs are of 2 sweeps" in line
     assert line.endswith("add out=FOLDER\n")

@@ -5,6 +5,7 @@ What the dashboard takes for logged is what was, and every panel is of logged na
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,22 @@ from tests.support.logged import logged_names, records, settings_of
 WATCHERS = "attention_entropy,base_divergence,activation_drift,summary_quality,circuit_tracker"
 SMALL = ("evaluation.bootstrap=100", "generation.max_new_tokens=8")
 WANDB = ("logger=wandb", "logger.mode=offline", "sweep.name=s", "logger.artifact=true")
+
+
+def with_text(sweep: Path, words: list[str]) -> list[str]:
+    """W&B's files that hold a document's text or its summary, by name."""
+    texts = []
+    for word in words:
+        if word.startswith("data.") and word.endswith(".jsonl"):
+            lines = Path(word.partition("=")[2]).read_text().splitlines()
+            items = [json.loads(line) for line in lines]
+            texts += [item["document"][:40] for item in items]
+            texts += [item["summary"][:20] for item in items]
+    assert len(texts) > 100
+    files = [file for file in sweep.glob("*/wandb/offline-run-*/**/*") if file.is_file()]
+    assert files
+    held = [(file.name, file.read_bytes()) for file in files]
+    return [name for name, body in held if any(text.encode() in body for text in texts)]
 
 
 def test_training_logs_names_of_the_table(
@@ -41,6 +58,7 @@ def test_training_logs_names_of_the_table(
     wanted = {entry for entry in LOGGED if entry.kind is Kind.curve}
     assert {entry.name for entry in wanted - curves} == {"residual/rsa/{place}"}
     plan = layout(read_material([tmp_path / "runs/s"]), "rougeLsum_f1")
+    assert not with_text(tmp_path / "runs/s", small_run)
     lost = {name for name, entry in plan.absent.items() if entry.kind is Kind.curve}
     assert lost == {"residual/rsa/{place}"}, "misspelt in the layout, or not logged"
 
@@ -179,3 +197,10 @@ def test_a_sweep_that_logged_all_lacks_no_panel(material: Material) -> None:
         name for name in absent if name.endswith("/facts")
     }
     assert plan.silent == []
+
+
+@pytest.mark.slow
+def test_texts_are_in_the_table_of_samples_alone(sweep: Path, small_run: list[str]) -> None:
+    files = with_text(sweep, small_run)
+    assert files
+    assert all(name.startswith("samples_") for name in files)

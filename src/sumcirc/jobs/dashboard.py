@@ -28,6 +28,8 @@ def check(config: DashboardConfig) -> None:
     from sumcirc.dashboard.material import read_material
     from sumcirc.dashboard.pushing import check_push, offline_runs
     from sumcirc.dashboard.specification import check_extra
+    from sumcirc.results import TRAINED
+    from sumcirc.tracking.names import Kind
 
     if not config.paths:
         raise UserError("name a sweep: sumcirc dashboard runs/SWEEP")
@@ -37,6 +39,9 @@ def check(config: DashboardConfig) -> None:
     material = read_material([Path(path) for path in config.paths])
     if config.push:
         offline_runs(material)
+    scores = {name for name in material.logged(Kind.summary) if name.startswith(f"test/{TRAINED}/")}
+    if scores and f"test/{TRAINED}/{_measure(config)}" not in scores:
+        raise UserError(f"metric={config.metric}: these runs have no such score")
     out = _folder(config, material)
     standing = next(folder for folder in (out, *out.parents) if folder.exists())
     if not standing.is_dir() or not os.access(standing, os.W_OK):
@@ -52,7 +57,7 @@ def run(config: DashboardConfig, folder: Path) -> None:
     from sumcirc.files import write_json
 
     material = read_material([Path(path) for path in config.paths])
-    measure = config.metric if config.metric == "facts" else f"{config.metric}_f1"
+    measure = _measure(config)
     plan = layout(material, measure)
     out = _folder(config, material)
     # unless it is sent, nobody is asked whose it is
@@ -84,6 +89,11 @@ def command(config: DashboardConfig) -> str:
         if value != getattr(defaults, name):
             words.append(shlex.quote(f"{name}={value}"))
     return " ".join(words)
+
+
+def _measure(config: DashboardConfig) -> str:
+    """The metric as scores are called."""
+    return config.metric if config.metric == "facts" else f"{config.metric}_f1"
 
 
 def _print(material: Material, plan: Layout) -> None:
