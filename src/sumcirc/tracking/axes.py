@@ -66,7 +66,8 @@ def arm_label(settings: Mapping[str, Any]) -> str:
         given = settings["selector"].get("preset") or settings["selector"].get("layers")
         return given if isinstance(given, str) else f"layers {commas(given)}"
     if selector is not None:
-        return selector
+        # a selector of one's own is called by what it scores by
+        return settings["selector"].get("score") or selector
     layers = adaptation["layers"]
     return "all" if layers == "all" else f"layers {commas(layers)}"
 
