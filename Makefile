@@ -7,7 +7,7 @@ ARGS ?=
 ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report pretrain status sync watch bench docs check wheel-check clean
+.PHONY: help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report dashboard pretrain status sync watch bench docs check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bakeoff-rates: setup  ## the same choices at three learning rates, on another se
 
 report: setup  ## compare the runs of a sweep: make report ARGS="runs/SWEEP"
 	$(SUMCIRC) report $(ARGS)
+
+dashboard: setup  ## a W&B workspace and report of a sweep: make dashboard ARGS="runs/SWEEP push=true"
+	$(SUMCIRC) dashboard $(ARGS)
 
 select: setup  ## rank layers for LoRA: make select ARGS="selector=page adaptation.budget=294912"
 	$(SUMCIRC) select $(ARGS)

@@ -45,9 +45,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"data", "modeling", "callbacks", "tracking"},
     "results": {"data", "summaries", "figures", "tracking"},
     "report": {"figures", "tracking", "results", "summaries"},
+    "dashboard": {"report", "results", "tracking"},
     "jobs": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "callbacks"),
-        *("compare", "tracking", "figures", "training", "results", "report"),
+        *("compare", "tracking", "figures", "training", "results", "report", "dashboard"),
     },
     "sweeps": {"tracking", "results"},
     "command": {"tracking"},
@@ -203,6 +204,7 @@ def test_help_imports_next_to_nothing() -> None:
         ["evaluate", "--cfg", "job", "--resolve"],
         ["pretrain", "--cfg", "job"],
         ["report", "--cfg", "job"],
+        ["dashboard", "--cfg", "job"],
         ["--shell-completion", "install=bash"],
     ],
 )
@@ -216,9 +218,12 @@ def test_a_mistake_in_a_key_is_found_before_anything_heavy_is_imported() -> None
     assert not loaded(RUN.format(arguments=["train", "trainer.max_stps=3"])) & FORBIDDEN
 
 
+READING = ("figures", "report", "dashboard")
+
+
 def readers() -> list[str]:
-    """Modules that read records: figures, later the report, results' tables."""
-    found = [path for room in ("figures", "report") for path in (ROOT / room).rglob("*.py")]
+    """Modules that read records: figures, the report, the dashboard."""
+    found = [path for room in READING for path in (ROOT / room).rglob("*.py")]
     names = [".".join(["sumcirc", *path.relative_to(ROOT).with_suffix("").parts]) for path in found]
     return sorted(name.removesuffix(".__init__") for name in names)
 

@@ -33,6 +33,7 @@ VERBS = {
     "compare": "what fine-tuning changed inside, and whether moving it carries the behaviour",
     "pairs": "write clean and corrupted documents, aligned token by token",
     "report": "one HTML page of runs, and the arms of a sweep against controls",
+    "dashboard": "a saved W&B workspace and a report of a sweep",
     "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
@@ -56,6 +57,7 @@ usage: sumcirc VERB [overrides]
   sumcirc pairs data=cnn_dailymail out=pairs.jsonl
   sumcirc status SWEEP_DIR
   sumcirc report SWEEP
+  sumcirc dashboard SWEEP
   sumcirc select selector=circuit adaptation.budget=294912
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.

@@ -44,7 +44,7 @@ RUN_VERBS = {"train", "evaluate", "circuit", "compare", "select"}  # those that 
 # those that read a model beside them, and what of a run's settings they take over
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
 LOGGING_VERBS = {*RUN_VERBS, "report"}
-PATH_VERBS = {"report"}  # those whose words without `=` are paths
+PATH_VERBS = {"report", "dashboard"}  # those whose words without `=` are paths
 
 # settings that always hold one path, whatever characters it has; `~` is expanded
 PATHS = {

@@ -54,6 +54,7 @@ def register() -> None:
         ("select_schema", schema.SelectConfig),
         ("pretrain_schema", schema.PretrainConfig),
         ("report_schema", schema.ReportConfig),
+        ("dashboard_schema", schema.DashboardConfig),
     ):
         store.store(name=name, node=node)
 

@@ -86,6 +86,7 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
                     "pairs",
                     "select",
                     "report",
+                    "dashboard",
                     "pretrain",
                     "status",
                 ]
@@ -173,6 +174,8 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("report",), ["name a run or a sweep", "sumcirc report runs/SWEEP"]),
         (("report", "nowhere"), ["nowhere", "no such directory"]),
         (("report", "nowhere", "metric=bleu"), ["metric=bleu", "rougeLsum"]),
+        (("dashboard",), ["name a sweep", "sumcirc dashboard runs/SWEEP"]),
+        (("dashboard", "nowhere", "metric=bleu"), ["metric=bleu", "rougeLsum"]),
     ],
 )
 def test_a_mistake_is_one_line(refused: Main, arguments: tuple[str, ...], parts: list[str]) -> None:

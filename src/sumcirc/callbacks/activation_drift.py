@@ -7,14 +7,9 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.probing import Watcher
 from sumcirc.callbacks.values import by_layer
 from sumcirc.modeling.module import SummarizationModule
+from sumcirc.tracking.names import WATCHED
 
-BY_LAYER = (
-    "residual/cka",
-    "residual/rsa",
-    "residual/centered_cosine",
-    "residual/relative_change",
-    "residual/magnitude",
-)
+LOGGED = WATCHED["activation_drift"]
 
 
 class ActivationDrift(Watcher):
@@ -24,4 +19,4 @@ class ActivationDrift(Watcher):
         """Log every measure by layer."""
         record = self.probing.record(trainer, module)
         if record is not None:
-            module.record(by_layer(record, *BY_LAYER))
+            module.record(by_layer(record, *LOGGED.by_layer))

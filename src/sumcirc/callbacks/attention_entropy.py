@@ -9,20 +9,10 @@ from sumcirc.callbacks.values import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.records import ProbeRecord
 from sumcirc.statistics import share_below_zero, significantly_different
+from sumcirc.tracking.names import WATCHED
 
 ENTROPY = "attention/entropy"
-OVERALL = (
-    ENTROPY,
-    "attention/normalized_entropy",
-    "attention/effective_keys",
-    "attention/entropy_no_sink",
-    "attention/mass_sink",
-    "attention/mass_document",
-    "attention/mass_prompt",
-    "attention/mass_summary",
-    "attention/salience_alignment",
-)
-BY_LAYER = (ENTROPY, "attention/salience_alignment")
+LOGGED = WATCHED["attention_entropy"]
 
 
 class AttentionEntropy(Watcher):
@@ -36,8 +26,8 @@ class AttentionEntropy(Watcher):
         base = self.probing.base_record
         module.record(
             {
-                **overall(record, *OVERALL),
-                **by_layer(record, *BY_LAYER),
+                **overall(record, *LOGGED.overall),
+                **by_layer(record, *LOGGED.by_layer),
                 **fallen_heads(record, base),
             }
         )

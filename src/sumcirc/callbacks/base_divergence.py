@@ -7,17 +7,9 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.probing import Watcher
 from sumcirc.callbacks.values import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
+from sumcirc.tracking.names import WATCHED
 
-OVERALL = (
-    "attention/kl_tuned_base",
-    "attention/kl_base_tuned",
-    "attention/js",
-    "output/kl_tuned_base",
-    "output/kl_base_tuned",
-    "output/js",
-    "output/top1_agreement",
-)
-BY_LAYER = ("attention/kl_tuned_base", "attention/js")
+LOGGED = WATCHED["base_divergence"]
 
 
 class BaseDivergence(Watcher):
@@ -28,6 +20,6 @@ class BaseDivergence(Watcher):
         record = self.probing.record(trainer, module)
         if record is None:
             return
-        module.record({**overall(record, *OVERALL), **by_layer(record, *BY_LAYER)})
-        rows = [row for name in BY_LAYER for row in by_head(record, name)]
+        module.record({**overall(record, *LOGGED.overall), **by_layer(record, *LOGGED.by_layer)})
+        rows = [row for name in LOGGED.by_layer for row in by_head(record, name)]
         self.log_table(trainer, "probes/base_divergence", HEAD_COLUMNS, rows)

@@ -88,7 +88,8 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
     from sumcirc.selection.choosing import adapter_facts
     from sumcirc.summaries.scoring import check_room
-    from sumcirc.tracking.session import Clock
+    from sumcirc.tracking.axes import sweep_axes
+    from sumcirc.tracking.session import Clock, plain
     from sumcirc.tracking.wandb import log_settings
     from sumcirc.training import device, fit, set_threads
 
@@ -128,7 +129,8 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         if config.adaptation.kind is Adaptation.lora:
             facts |= adapter_facts(config.adaptation, model.config, ranking)
             if wandb_logger is not None:
-                log_settings(wandb_logger, {"adapter": facts["adapter"]})
+                axes = sweep_axes(plain(config), facts["adapter"]["layers"])
+                log_settings(wandb_logger, {"adapter": facts["adapter"], "sweep_axes": axes})
         model = adapt(model, config.adaptation, ranking and ranking.targets)
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
         with clock.phase("train"), distributed():

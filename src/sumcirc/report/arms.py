@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from sumcirc.report.runs import Run
+from sumcirc.tracking.axes import arm_label, commas, selector_of
 
 # settings that are no part of an arm
 APART = {
@@ -87,13 +88,6 @@ class Arm:
         return sorted({int(run.summary["steps"]) for run in self.runs})
 
 
-def selector_of(config: Mapping[str, Any]) -> str | None:
-    """Name of the selector that chose a run's layers; None where none did."""
-    selector = config.get("selector")
-    chose = config["adaptation"]["layers"] == "auto" or (selector or {}).get("name") == "random"
-    return selector["name"] if selector and chose else None
-
-
 def make_arms(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
     """Group runs; labels are as short as tells arms apart.
 
@@ -141,7 +135,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """By selector, layers or `full`; arms alike in that also by the settings that differ."""
-    short = [_short_label(config) for config in configs]
+    short = [arm_label(config) for config in configs]
     labels = []
     for config, label in zip(configs, short, strict=True):
         alike = [
@@ -166,23 +160,6 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _scale_differs(alike: Sequence[Mapping[str, str]]) -> bool:
     return len({settings.get("adaptation.learning_rate_scale") for settings in alike}) > 1
-
-
-def _short_label(config: Mapping[str, Any]) -> str:
-    adaptation, selector = config["adaptation"], selector_of(config)
-    if adaptation["kind"] == "full":
-        return "full"
-    if selector == "fixed":
-        given = config["selector"].get("preset") or config["selector"].get("layers")
-        return given if isinstance(given, str) else f"layers {_commas(given)}"
-    if selector is not None:
-        return config["selector"].get("score") or selector
-    layers = adaptation["layers"]
-    return "all" if layers == "all" else f"layers {_commas(layers)}"
-
-
-def _commas(layers: Any) -> str:
-    return ",".join(map(str, layers)) if isinstance(layers, list) else str(layers)
 
 
 def nearest(arm: Arm, others: Sequence[Arm]) -> Arm | None:
@@ -212,7 +189,7 @@ def unlike(arm: Arm, other: Arm) -> list[str]:
         )
     if arm.steps != other.steps:
         found.append(
-            f"other steps: {_commas(arm.steps)}, not the {_commas(other.steps)} of {other.label}"
+            f"other steps: {commas(arm.steps)}, not the {commas(other.steps)} of {other.label}"
         )
     names = [name for name in differing(arm, other) if not name.startswith(OWN)]
     for kind, prefixes in KINDS.items():

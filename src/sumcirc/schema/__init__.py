@@ -21,6 +21,7 @@ from sumcirc.schema.comparing import (
     CompareOptions,
     Direction,
 )
+from sumcirc.schema.dashboard import DashboardConfig
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source
 from sumcirc.schema.jobs import (
     CircuitConfig,
@@ -82,6 +83,7 @@ __all__ = [
     "CompareConfig",
     "CompareOptions",
     "Corruption",
+    "DashboardConfig",
     "DataConfig",
     "Direction",
     "EncodingConfig",

@@ -17,21 +17,22 @@ from urllib.parse import urlsplit
 
 from sumcirc.errors import UserError
 from sumcirc.schema import TAG_LENGTH, JobConfig, LoggerConfig, LoggerKind, WandbMode
+from sumcirc.tracking.axes import sweep_axes
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
+from sumcirc.tracking.values import (
+    circuit_values,
+    compared_tables,
+    compared_values,
+    image_files,
+    result_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import wandb
     from pytorch_lightning.loggers import WandbLogger
-
-# how a curve becomes the run's one number; also what a sweep's table sorts by
-SUMMARIES = {
-    "train/loss": "min",
-    "validation/loss": "min",
-    "validation/perplexity": "min",
-}
 
 TABLE_ROWS = 10_000  # that W&B takes in one table
 
@@ -124,7 +125,7 @@ def started(
             tags=list(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *config.tags))),
             dir=folder,
             mode="online" if online else "offline",
-            config={**settings, "sweep_axes": settings.get("run", {}).get("axes", {})},
+            config={**settings, "sweep_axes": sweep_axes(settings)},
             resume="allow" if online else None,
             settings=behaviour,
         )
@@ -151,10 +152,12 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
             return
         from pytorch_lightning.loggers import WandbLogger
 
-        run.define_metric("trainer/global_step", hidden=True)
-        run.define_metric("*", step_metric="trainer/global_step")
+        from sumcirc.tracking.names import STEP, SUMMARIES
+
+        run.define_metric(STEP, hidden=True)
+        run.define_metric("*", step_metric=STEP)
         for metric, kind in SUMMARIES.items():
-            run.define_metric(metric, step_metric="trainer/global_step", summary=kind)
+            run.define_metric(metric, step_metric=STEP, summary=kind)
         yield WandbLogger(experiment=run)
 
 
@@ -182,20 +185,10 @@ def log_settings(logger: WandbLogger, settings: Mapping[str, Any]) -> None:
 def log_results(
     logger: WandbLogger, summary: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Log final values as the run's summary, and sample summaries as a table.
-
-    Scores are named `test/SYSTEM/MEASURE`, with `/low` and `/high` for the interval.
-    """
+    """Log final values as the run's summary, and sample summaries as a table."""
     import wandb
 
-    values = {name: value for name, value in summary.items() if isinstance(value, (int, float))}
-    values |= {f"time/{phase}": value for phase, value in summary.get("seconds", {}).items()}
-    for system, scores in summary["systems"].items():
-        for measure, interval in scores.items():
-            name = f"test/{system}/{measure}"
-            values[name] = interval["mean"]
-            values |= {f"{name}/low": interval["low"], f"{name}/high": interval["high"]}
-    logger.experiment.summary.update(values)
+    logger.experiment.summary.update(result_values(summary))
     if samples:
         rows: list[Any] = [list(sample.values()) for sample in samples]
         logger.experiment.log({"samples": wandb.Table(columns=list(samples[0]), data=rows)})
@@ -210,13 +203,15 @@ def log_table(
     """
     import wandb
 
+    from sumcirc.tracking.names import STEP
+
     data: list[Any] = [list(row) for row in rows[:TABLE_ROWS]]
     table = wandb.Table(columns=list(columns), data=data)
-    logger.experiment.log({name: table, "trainer/global_step": step})
+    logger.experiment.log({name: table, STEP: step})
 
 
 def log_figures(logger: WandbLogger, folder: Path) -> None:
-    """Log every PNG of a folder as the image `figures/NAME`."""
+    """Log every PNG of a folder, and of folders in it, as the image `figures/NAME`."""
     images = _images(folder)
     if images:
         logger.experiment.log(images)
@@ -239,7 +234,7 @@ def log_comparison(
 def _images(folder: Path) -> dict[str, Any]:
     import wandb
 
-    return {f"figures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))}
+    return {name: wandb.Image(str(file)) for name, file in image_files(folder).items()}
 
 
 def log_circuit(
@@ -250,19 +245,7 @@ def log_circuit(
     run: RunDirectory,
 ) -> None:
     """Log a circuit's figures of merit and pictures; its files where artifacts are wanted."""
-    values = {
-        f"circuit/{name}": value
-        for name, value in summary.items()
-        if isinstance(value, (int, float))
-    }
-    areas = {name: summary[name]["value"] for name in ("cpr", "cmd")}
-    for name, interval in (*areas.items(), ("faithfulness", summary["faithfulness"])):
-        values[f"circuit/{name}"] = interval["mean"]
-        values |= {f"circuit/{name}/{end}": interval[end] for end in ("low", "high")}
-    if "jaccard" in summary:
-        values["circuit/jaccard"] = summary["jaccard"]["mean"]
-        values["circuit/spearman"] = summary["spearman"]["mean"]
-    logger.experiment.summary.update(values)
+    logger.experiment.summary.update(circuit_values(summary))
     log_figures(logger, run.figures)
     if wants_artifact(config):
         log_folder(logger, f"{name}-circuits", "circuit", run.circuits)
@@ -275,25 +258,13 @@ def log_compared(logger: WandbLogger, summary: Mapping[str, Any], figures: Path)
     """
     import wandb
 
-    values: dict[str, Any] = {}
-    tables: dict[str, Any] = {}
-    for name, one in summary["after"].items():
-        for model, interval in one["metric"].items():
-            values |= {f"compare/{name}/{model}/{end}": interval[end] for end in interval}
-        rows = {"direct": one.get("direct", []), "surgery": one.get("surgery", [])}
-        rows |= {key: value["parts"] for key, value in one.get("patching", {}).items()}
-        for key, found in rows.items():
-            if found:
-                plain_rows: list[Any] = [[_cell(value) for value in row.values()] for row in found]
-                table = wandb.Table(list(found[0]), plain_rows, allow_mixed_types=True)
-                tables[f"compare/{name}/{key}"] = table
-    logger.experiment.summary.update(values)
-    for folder in (figures, *sorted(path for path in figures.iterdir() if path.is_dir())):
-        prefix = "" if folder == figures else f"{folder.name}/"
-        images = _images(folder).items()
-        tables |= {key.replace("figures/", f"figures/{prefix}"): image for key, image in images}
-    if tables:
-        logger.experiment.log(tables)
+    logger.experiment.summary.update(compared_values(summary))
+    logged = _images(figures)
+    for name, rows in compared_tables(summary).items():
+        cells: list[Any] = [[_cell(value) for value in row.values()] for row in rows]
+        logged[name] = wandb.Table(list(rows[0]), cells, allow_mixed_types=True)
+    if logged:
+        logger.experiment.log(logged)
 
 
 def _cell(value: Any) -> Any:

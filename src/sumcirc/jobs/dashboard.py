@@ -1,0 +1,120 @@
+"""`sumcirc dashboard SWEEP`: a W&B workspace and a report, laid out for what its runs logged.
+
+Reads the runs' files alone. Both are written as JSON into the sweep's dashboard/, which needs no
+network; with push=true they are also sent, and their addresses printed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sumcirc.errors import UserError
+from sumcirc.schema import DashboardConfig
+
+if TYPE_CHECKING:
+    from sumcirc.dashboard.layout import Layout
+    from sumcirc.dashboard.material import Material
+
+
+def check(config: DashboardConfig) -> None:
+    """Refuse what holds no runs, a missing extra or login, runs that W&B has nothing of.
+
+    Raises:
+        UserError: one line that names what is wrong and the remedy.
+    """
+    from sumcirc.dashboard.material import read_material
+    from sumcirc.dashboard.pushing import check_push, offline_runs
+    from sumcirc.dashboard.specification import check_extra
+    from sumcirc.results import TRAINED
+    from sumcirc.tracking.names import Kind
+
+    if not config.paths:
+        raise UserError("name a sweep: sumcirc dashboard runs/SWEEP")
+    check_extra()
+    if config.push:
+        check_push()
+    material = read_material([Path(path) for path in config.paths])
+    if config.push:
+        offline_runs(material)
+    scores = {name for name in material.logged(Kind.summary) if name.startswith(f"test/{TRAINED}/")}
+    if scores and f"test/{TRAINED}/{_measure(config)}" not in scores:
+        raise UserError(f"metric={config.metric}: these runs have no such score")
+    out = _folder(config, material)
+    standing = next(folder for folder in (out, *out.parents) if folder.exists())
+    if not standing.is_dir() or not os.access(standing, os.W_OK):
+        raise UserError(f"can't write {out}: choose another folder with out=FOLDER")
+
+
+def run(config: DashboardConfig, folder: Path) -> None:
+    """Write the files and send them; `folder` is not used: the files go beside the runs."""
+    from sumcirc.dashboard import pushing
+    from sumcirc.dashboard.layout import layout
+    from sumcirc.dashboard.material import read_material
+    from sumcirc.dashboard.specification import report, report_json, workspace, workspace_json
+    from sumcirc.files import write_json
+
+    material = read_material([Path(path) for path in config.paths])
+    measure = _measure(config)
+    plan = layout(material, measure)
+    out = _folder(config, material)
+    # unless it is sent, nobody is asked whose it is
+    entity = config.entity or material.entity or (pushing.default_entity() if config.push else "")
+    project = config.project or material.project
+    view = workspace(material, plan, entity, project)
+    text = report(material, plan, entity, project, measure)
+    write_json(out / "workspace.json", workspace_json(view))
+    write_json(out / "report.json", report_json(text))
+    _print(material, plan)
+    print(f"workspace and report: {out}/workspace.json, {out}/report.json")
+    if not config.push:
+        print(f"to send them once the runs are uploaded (`make sync`): {command(config)} push=true")
+        return
+    waiting = pushing.offline_runs(material)
+    if waiting:
+        print(f"not uploaded yet, so not shown there: {', '.join(waiting)} (`make sync`)")
+    urls = pushing.push(view, text, out / "pushed.json")
+    print(f"workspace: {urls[0]}")
+    print(f"report: {urls[1]}")
+
+
+def command(config: DashboardConfig) -> str:
+    """The command that makes this dashboard again."""
+    defaults = DashboardConfig()
+    words = ["sumcirc", "dashboard", *map(shlex.quote, config.paths)]
+    for name in ("metric", "out", "entity", "project"):
+        value = getattr(config, name)
+        if value != getattr(defaults, name):
+            words.append(shlex.quote(f"{name}={value}"))
+    return " ".join(words)
+
+
+def _measure(config: DashboardConfig) -> str:
+    """The metric as scores are called."""
+    return config.metric if config.metric == "facts" else f"{config.metric}_f1"
+
+
+def _print(material: Material, plan: Layout) -> None:
+    panels = ", ".join(f"{one.title} {len(one.panels)}" for one in plan.sections)
+    print(f"{len(material.runs)} runs of {', '.join(material.groups)}; panels: {panels}")
+    for reason in material.left_out:
+        print(f"left out: {reason}")
+    if plan.silent:
+        print(f"no panels of {', '.join(plan.silent)}: no run logged any (docs/wandb.md)")
+
+
+def _folder(config: DashboardConfig, material: Material) -> Path:
+    """Where the files go.
+
+    Raises:
+        UserError: the runs are of several sweeps, and `out` doesn't say which folder it is.
+    """
+    if config.out is not None:
+        return Path(config.out)
+    sweeps = list(dict.fromkeys(run.path.parent for run in material.runs if run.verb != "report"))
+    if len(sweeps) > 1:
+        names = ", ".join(map(str, sweeps))
+        raise UserError(f"the runs are of {len(sweeps)} sweeps ({names}): add out=FOLDER")
+    return sweeps[0] / "dashboard"

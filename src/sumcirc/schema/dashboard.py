@@ -1,0 +1,27 @@
+"""What `sumcirc dashboard` takes: conf/dashboard.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+from sumcirc.schema.report import METRICS
+from sumcirc.schema.require import require
+
+
+@dataclass
+class DashboardConfig:
+    """A saved W&B workspace and a report of a sweep."""
+
+    paths: list[str] = field(default_factory=list)  # runs and sweeps: the words without `=`
+    out: Optional[str] = None  # folder; null: dashboard/ in the sweep's
+    metric: str = "rougeLsum"  # by which runs are compared: of METRICS, by F1
+    push: bool = False  # send them to W&B; else they are written to files, without network
+    entity: Optional[str] = None  # null: that of the runs, else the user's own
+    project: Optional[str] = None  # null: that of the runs
+
+    def __post_init__(self) -> None:
+        require(
+            self.metric in METRICS,
+            f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",
+        )
