@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 SUMCIRC = $(BIN)/sumcirc
 ARGS ?=
+# processes that share the tests
+JOBS ?= 2
 ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
@@ -25,7 +27,7 @@ demo: setup  ## full fine-tuning and LoRA on the built-in model and data, ends i
 	$(SUMCIRC) train -m experiment=demo adaptation=full,lora $(ARGS)
 
 test: setup  ## the tests (those marked slow aside)
-	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: setup  ## the slow tests
 	$(BIN)/python -m pytest -m slow $(ARGS)

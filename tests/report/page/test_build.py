@@ -111,10 +111,11 @@ def test_frames_fit_their_sliders(tmp_path: Path) -> None:
     page = make_page([Source(full_run(tmp_path / "s/r").path)], None, "c")
     charts = [b for section in page.sections for b in section.blocks if isinstance(b, Chart)]
     moved = [chart for chart in charts if chart.slider]
-    assert len(moved) == 4
     for chart in moved:
         frames = chart.circuit["frames"] if chart.circuit else chart.frames
-        assert len(frames) == len(chart.slider.names if chart.slider else ()) == 3
+        assert len(frames) == len(chart.slider.names if chart.slider else ())
+    # three checkpoints, and what changed between them
+    assert sorted(len(chart.slider.names) for chart in moved if chart.slider) == [2, 3, 3, 3, 3]
     kl = next(chart for chart in charts if "far attention" in chart.title)
     assert kl.frames[-1][0]["z"][1, 1] == pytest.approx(1.405, abs=0.01)
     assert "layer 1, head 1" in kl.alt
