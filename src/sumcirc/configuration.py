@@ -176,6 +176,9 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"{group}={name}: no such choice; choose from {', '.join(error.options)}"
+    absent = re.match(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error))
+    if absent:
+        return f"{absent[1]}=: this verb has no such group; leave it out (--help lists its groups)"
     lines: list[str] = []
     key = ""
     cause: BaseException | None = error
