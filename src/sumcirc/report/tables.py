@@ -147,7 +147,7 @@ def in_words(comparison: Comparison) -> list[str]:
             parts.append(
                 f"{item.arm.label} {item.verdict(comparison.alpha)}"
                 f" ({_signed(item.measured, comparison.options.metric)},"
-                f" p = {_p_value(item.corrected)})"
+                f" p {_compared(_p_value(item.corrected))})"
             )
         if rest:
             parts.append(f"no difference was shown for {_listed(rest)}")
@@ -212,6 +212,10 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return "-"
     return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def _compared(p: str) -> str:
+    return p.replace("<", "< ") if p.startswith("<") else f"= {p}"
 
 
 def _duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from sumcirc.report.tables import remarks, tables
 from sumcirc.report.writing import METHOD
 from sumcirc.statistics import Estimate
 
+DASHES = ("solid", "dash", "dot")
 INTRO = (
     "An arm is what runs share except the seed. Intervals are over seeds and documents; a number in"
     " brackets leads to a remark below the tables."
@@ -144,12 +145,12 @@ def _differences(comparison: Comparison, against: str) -> Chart:
     )
     drawn = figure(
         [trace],
-        xaxis={"title": {"text": f"{MEASURES[metric]} x 100, arm minus control"}, "zeroline": True},
+        xaxis={"title": {"text": "arm minus control, x 100"}, "zeroline": True},
         yaxis={"type": "category"},
         height=max(34 * len(found) + 110, 220),
     )
     return Chart(
-        f"Differences to {against}",
+        f"{MEASURES[metric]}: differences to {against}",
         "Right of 0 the arm scored higher on the same documents. Filled points differ after Holm's"
         " correction; of open ones no difference was shown, which does not say that there is none.",
         f"Differences of {len(found)} arms to {against}, with intervals; the table above has them.",
@@ -169,7 +170,12 @@ def _losses(comparison: Comparison) -> list[Block]:
                     label,
                     legendgroup=label,
                     showlegend=j == 0,
-                    line={"color": COLOURS[i % len(COLOURS)], "width": 1.5},
+                    line={
+                        "color": COLOURS[i % len(COLOURS)],
+                        "width": 1.5,
+                        # colours begin again after the sixth arm
+                        "dash": DASHES[i // len(COLOURS) % len(DASHES)],
+                    },
                     marker={"size": 4},
                     hovertemplate=f"{label}, step %{{x}}: %{{y:.3f}}<extra></extra>",
                 )
