@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,17 @@ def test_a_job_gets_the_words_that_make_it_alone(tmp_path: Path) -> None:
         assert again.adaptation.layers == layers
         assert again.run.axes == {"adaptation.layers": name}
         assert Path(again.runs_dir, again.sweep.name, again.run.name).resolve() == folder
+
+
+def test_a_single_job_is_recorded_as_it_was_typed(finished_run: Path, tmp_path: Path) -> None:
+    typed = [f"checkpoint={finished_run}", "generation.num_beams=2"]
+    given = command.read("evaluate", [*typed, "--config-dir", str(tmp_path)])
+    overrides = SimpleNamespace(task=given.overrides, hydra=[])
+    assert len(given.overrides) > 10  # what the checkpoint brings is written out
+    assert command.words_of_job(given, overrides) == [*typed, "--config-dir", str(tmp_path)]
+    # training may start further processes, which have to find the same directory
+    words = command.words_of_job(command.read("train", ["seed=3"]), overrides)
+    assert words == given.overrides
 
 
 def test_a_job_with_a_checkpoint_is_composed_as_its_sweep_was(

@@ -52,6 +52,22 @@ def test_heads_are_counted_where_they_differ_beyond_noise(tmp_path: Path) -> Non
     assert "more concentrated in 2 and more spread in 1 of 6 heads" in told(run)
 
 
+@pytest.mark.parametrize("missing", ["base", "entropy", "documents"])
+def test_heads_are_not_counted_without_the_same_of_the_base(tmp_path: Path, missing: str) -> None:
+    run = Source(full_run(tmp_path / "s/r").path)
+    base = run.base_probe
+    assert base is not None
+    if missing == "base":
+        run.base_probe = None
+    elif missing == "entropy":
+        del base.values["attention/entropy"]
+    else:
+        base.documents[0] = "another"
+    text = told(run)
+    assert "layer 1, head 1: KL" in text
+    assert "more concentrated" not in text
+
+
 def test_a_circuit_stands_beside_random_ones(tmp_path: Path) -> None:
     run = Source(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
     run.summary = {

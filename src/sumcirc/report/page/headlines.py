@@ -9,7 +9,8 @@ import numpy as np
 
 from sumcirc.figures.drawing import record_name
 from sumcirc.report.comparison import Comparison
-from sumcirc.report.page.heads import ENTROPY, KL, peak
+from sumcirc.report.page.heads import ALPHA, KL, entropy_change, peak
+from sumcirc.report.page.models import doubtful
 from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Items, Page, Variant
 from sumcirc.report.tables import in_words
@@ -67,7 +68,7 @@ def _attention(run: Source) -> list[str]:
     records = [record for record in run.probes if KL in record.values]
     if not records:
         return []
-    last, base = records[-1], run.base_probe
+    last = records[-1]
     means = mean_over(np.asarray(last.values[KL], dtype=np.float64), axis=-1)
     layer, head = peak(means)
     lines = [
@@ -75,14 +76,14 @@ def _attention(run: Source) -> list[str]:
         f" {means[layer, head]:.2f} nats at {record_name(last)} (mean of all heads"
         f" {np.nanmean(means):.2f}). A difference, not a cause."
     ]
-    if base is not None and ENTROPY in last.values and last.documents == base.documents:
-        differences = np.asarray(last.values[ENTROPY], dtype=np.float64) - base.values[ENTROPY]
-        sure = significantly_different(differences)
+    differences = entropy_change(last, run.base_probe)
+    if differences is not None:
+        sure = significantly_different(differences, ALPHA)
         fell = mean_over(differences, axis=-1) < 0
         lines.append(
             f"Attention became more concentrated in {int((sure & fell).sum())} and more spread in"
             f" {int((sure & ~fell).sum())} of {sure.size} heads, beyond noise (Wilcoxon's test,"
-            " false discovery rate 5 %)."
+            f" false discovery rate {100 * ALPHA:.0f} %)."
         )
     return lines
 
@@ -126,7 +127,7 @@ def _compared(name: str, found: Mapping[str, Any], summary: Mapping[str, Any]) -
     difference = found["metric"]["difference"]
     metric = f"{summary['metric'].replace('_', ' ')} ({summary['unit']})"
     lines = [f"{name} minus {summary['before']}, {metric}: {_interval(difference, '+')}."]
-    if difference["low"] <= 0 <= difference["high"]:
+    if doubtful(found):
         return [*lines, "That is not reliably different, so shares of the gap say little."]
     for direction, carried in found.get("patching", {}).items():
         # the residual stream carries all that is below it, so it is no finding

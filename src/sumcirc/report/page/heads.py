@@ -49,17 +49,21 @@ def charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Blo
     diverged = [record for record in records if KL in record.values]
     if diverged:
         found.append(_divergence(diverged))
-    compared = [
-        record
-        for record in records
-        if base is not None
-        and ENTROPY in record.values
-        and ENTROPY in base.values
-        and record.documents == base.documents
-    ]
-    if compared and base is not None:
-        found.append(_entropy(compared, base))
+    changes = [(record, entropy_change(record, base)) for record in records]
+    compared = [(record, change) for record, change in changes if change is not None]
+    if compared:
+        found.append(_entropy(compared))
     return found
+
+
+def entropy_change(record: ProbeRecord, base: ProbeRecord | None) -> NDArray[np.float64] | None:
+    """Attention entropy less the base's [layers, heads, documents]; None where one is missing."""
+    if base is None or record.documents != base.documents:
+        return None
+    if ENTROPY not in record.values or ENTROPY not in base.values:
+        return None
+    after, before = (np.asarray(one.values[ENTROPY], dtype=np.float64) for one in (record, base))
+    return after - before
 
 
 def slider_of(records: Sequence[ProbeRecord]) -> Slider | None:
@@ -101,11 +105,8 @@ def _divergence(records: Sequence[ProbeRecord]) -> Chart:
     )
 
 
-def _entropy(records: Sequence[ProbeRecord], base: ProbeRecord) -> Chart:
-    before = np.asarray(base.values[ENTROPY], dtype=np.float64)
-    differences = [
-        np.asarray(record.values[ENTROPY], dtype=np.float64) - before for record in records
-    ]
+def _entropy(compared: Sequence[tuple[ProbeRecord, NDArray[np.float64]]]) -> Chart:
+    records, differences = zip(*compared, strict=True)
     means = [mean_over(one, axis=-1) for one in differences]
     limit = max(largest(mean) for mean in means)
     frames = [

@@ -48,7 +48,7 @@ def _blocks(run: Source, name: str, found: Mapping[str, Any]) -> list[Block]:
         ),
         Table(_metric(found["metric"], unit)),
     ]
-    if found["metric"]["difference"]["low"] <= 0 <= found["metric"]["difference"]["high"]:
+    if doubtful(found):
         blocks.append(
             Words(
                 "The models don't differ reliably in the metric: shares of so small a gap say"
@@ -65,6 +65,12 @@ def _blocks(run: Source, name: str, found: Mapping[str, Any]) -> list[Block]:
     if found.get("attention"):
         blocks.append(Table(_attention(found["attention"])))
     return blocks
+
+
+def doubtful(found: Mapping[str, Any]) -> bool:
+    """Whether the models don't differ reliably in the metric: shares of their gap say little."""
+    gap = found["metric"]["difference"]
+    return gap["low"] <= 0 <= gap["high"]
 
 
 def _probes(folder: Path) -> list[Block]:

@@ -83,9 +83,11 @@ def _facts(run: Source) -> list[Block]:
         ["packages", ", ".join(versions)],
         ["machine", str(environment.get("platform", "unknown"))],
     ]
+    named = any(word.startswith("sweep.name=") for word in shlex.split(again(run)))
+    where = " (with another sweep.name, or this run's directory is in the way)" if named else ""
     return [
         _pairs("the run", rows),
-        Words("To run it again (with another sweep.name, or this run's directory is in the way):"),
+        Words(f"To run it again{where}:"),
         Command(again(run)),
         _pairs("versions, machine and directory", circumstances, folded=True),
     ]
