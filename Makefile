@@ -62,7 +62,7 @@ report: setup  ## compare the runs of a sweep: make report ARGS="runs/SWEEP"
 dashboard: setup  ## a W&B workspace and report of a sweep: make dashboard ARGS="runs/SWEEP push=true"
 	$(SUMCIRC) dashboard $(ARGS)
 
-select: setup  ## rank layers for LoRA: make select ARGS="selector=page adaptation.budget=294912"
+select: setup  ## rank layers for LoRA: make select ARGS="selector=page adaptation.budget=98304"
 	$(SUMCIRC) select $(ARGS)
 
 pretrain: setup  ## make the built-in model again: make pretrain ARGS="out=FOLDER"

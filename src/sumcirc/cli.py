@@ -58,7 +58,7 @@ usage: sumcirc VERB [overrides]
   sumcirc status SWEEP_DIR
   sumcirc report SWEEP
   sumcirc dashboard SWEEP
-  sumcirc select selector=circuit adaptation.budget=294912
+  sumcirc select model=gpt2 data=cnn_dailymail selector=circuit adaptation.budget=294912
 
 With no overrides a verb runs on the built-in model and data, with no network and no account.
 `sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,

@@ -65,3 +65,15 @@ def test_drift_in_the_order_of_steps(tmp_path: Path) -> None:
         for name in ("cka", "centered_cosine", "relative_change"):
             values = by_step[int(row["step"])][f"residual/{name}"][int(row["stream"])]
             assert float(row[name]) == pytest.approx(mean(values), abs=1e-12)
+
+
+def test_drift_of_a_single_record_is_drawn_by_stream_position(
+    tmp_path: Path, drawn: list[Any]
+) -> None:
+    draw_drift([made_record(0)], tmp_path / "drift")
+    panels = drawn[0].axes
+    assert len(panels) == 3
+    cka = made_record(0).values["residual/cka"]
+    (line,) = panels[0].lines
+    np.testing.assert_array_equal(line.get_xdata(), np.arange(len(cka)))
+    np.testing.assert_allclose(line.get_ydata(), [mean(row) for row in cka])

@@ -134,7 +134,7 @@ def _patching(
     )[:LISTED]
     title = f"{direction}: {ARROW[direction]}, share of the gap (1: as the other model)"
     if told:
-        title += f"\none backward pass agrees with it (Pearson over parts): {told}"
+        title += f"\nPearson correlation with the estimate of one backward pass, by kind: {told}"
     if unit is not None:
         title = title.replace("share of the gap (1: as the other model)", f"effect ({unit})")
         rows = [{**row, **row["effect"]} for row in rows]

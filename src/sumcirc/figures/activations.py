@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +131,8 @@ def draw_magnitude(records: Sequence[ProbeRecord], target: Path) -> None:
 def draw_drift(records: Sequence[ProbeRecord], target: Path) -> None:
     """CKA, centred cosine and relative change over optimizer steps, a line for a stream position.
 
+    A single record has no steps to follow: its values are drawn over stream positions instead.
+
     Raises:
         NotDrawableError: no record, one lacks a measure, or they are of different models.
         UserError: the files can't be written.
@@ -142,6 +144,9 @@ def draw_drift(records: Sequence[ProbeRecord], target: Path) -> None:
     found = {name: _by_stream(ordered, name) for name in DRIFT}
     steps = [record.step for record in ordered]
     streams = found[DRIFT[0]].shape[1]
+    if len(ordered) == 1:
+        _drift_by_stream(ordered[0], found, target)
+        return
     colours = spread_colours(streams)
     figure = new_figure(11.5, 3.6)
     panels = figure.subplots(1, len(DRIFT))
@@ -173,6 +178,28 @@ def draw_drift(records: Sequence[ProbeRecord], target: Path) -> None:
         for i, step in enumerate(steps)
         for stream in range(streams)
     ]
+    save(figure, target, ("step", "stream", *(name.split("/")[1] for name in DRIFT)), rows)
+
+
+def _drift_by_stream(
+    record: ProbeRecord, found: Mapping[str, NDArray[np.float64]], target: Path
+) -> None:
+    """Draw the drift of one record over stream positions, `found` [1, streams] by measure."""
+    figure = new_figure(11.5, 3.4)
+    panels = figure.subplots(1, len(found))
+    for axes, (name, (values,)) in zip(panels, found.items(), strict=True):
+        axes.plot(values, color=COLOURS[0], linewidth=1.2, marker="o", markersize=4)
+        if not np.isfinite(values).any():
+            note = f"undefined on\n{documents_of(record)}"
+            axes.text(0.5, 0.5, note, transform=axes.transAxes, ha="center", va="center")
+            axes.set_yticks([])
+        axes.set_ylabel(labelled(name))
+        integer_ticks(axes.xaxis)
+        plain_axes(axes)
+    figure.supxlabel(STREAM_LABEL, fontsize=10)
+    figure.suptitle(f"{record_name(record)}, {documents_of(record)}", fontsize=10)
+    columns = [found[name][0] for name in DRIFT]
+    rows = [(record.step, stream, *row) for stream, row in enumerate(zip(*columns, strict=True))]
     save(figure, target, ("step", "stream", *(name.split("/")[1] for name in DRIFT)), rows)
 
 

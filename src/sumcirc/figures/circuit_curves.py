@@ -14,6 +14,7 @@ from sumcirc.figures.drawing import (
     MARKERS,
     STYLES,
     NotDrawableError,
+    log_ticks,
     new_figure,
     plain_axes,
     save,
@@ -78,7 +79,8 @@ def draw_faithfulness(
             (name, int(sizes[i]), *(found[key][j] for key in found)) for j, i in enumerate(order)
         ]
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xticks(*log_ticks(100 * row[1] / edges for row in rows))
+    axes.minorticks_off()
     axes.set(xlabel=f"size of the circuit (% of {edges:,} edges)", ylabel=label, title=title)
     axes.title.set_fontsize(10)
     plain_axes(axes)

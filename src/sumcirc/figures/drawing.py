@@ -26,6 +26,7 @@ STYLES = ("-", "--", "-.", ":")
 
 STREAM_LABEL = "stream position (0: embedding, l: after layer l − 1)"
 _ENDINGS = (".png", ".pdf", ".csv")
+_STAMP = 0.16  # inches below a figure for the name of its run
 _DIGIT = 0.07  # inches, of a number of 8 points
 _TICK_ROOM = 0.26  # inches that a tick's number needs beside its neighbours
 
@@ -198,6 +199,31 @@ def step_ticks(axes: Any, steps: Sequence[int], width: float) -> None:
     axes.tick_params(axis="x", labelsize=8)
 
 
+def log_ticks(values: Iterable[float]) -> tuple[list[float], list[str]]:
+    """Ticks of a logarithmic axis over positive values, and their labels as whole numbers.
+
+    Labels are powers of ten over three decades and more, else also their multiples by 2 and 5; over
+    less than that, the values themselves.
+    """
+    ordered = sorted({float(value) for value in values if value > 0})
+    if not ordered:
+        return [], []
+    low, high = ordered[0], ordered[-1]
+    exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    factors = (1,) if high >= 1000 * low else (1, 2, 5)
+    ticks = [factor * 10.0**exponent for exponent in exponents for factor in factors]
+    ticks = [tick for tick in ticks if low / 1.3 <= tick <= 1.3 * high]
+    if len(ticks) < 3:
+        ticks = ordered if len(ordered) <= 5 else [low, high]
+    return ticks, [_tick_label(tick) for tick in ticks]
+
+
+def _tick_label(tick: float) -> str:
+    if tick >= 1e6:
+        return f"{tick / 1e6:.3g}M"
+    return f"{tick:,.0f}" if tick >= 1 and tick == round(tick) else f"{tick:.3g}"
+
+
 def plain_axes(axes: Any) -> None:
     """No frame at the top and right, and y numbers in full."""
     from matplotlib.ticker import ScalarFormatter
@@ -222,6 +248,7 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
     stem = target.name
     for ending in _ENDINGS:
         stem = stem.removesuffix(ending)
+    stamp(figure, target)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -237,6 +264,20 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
                     path, format=kind, **options
                 ),
             )
+
+
+def stamp(figure: Any, target: Path) -> None:
+    """Write the run, or the sweep, in whose directory a figure is saved under it in small print."""
+    run = next((f for f in target.parents if (f / "status.json").exists()), None)
+    sweep = next((f for f in target.parents if (f / "sweep.yaml").exists()), None)
+    name = f"{run.parent.name}/{run.name}" if run is not None else sweep.name if sweep else ""
+    if not name:
+        return
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _STAMP)
+    share = _STAMP / (height + _STAMP)
+    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+    figure.text(0.01, 0.2 * share, name, fontsize=6.5, color="0.45", parse_math=False)
 
 
 def _field(value: Any) -> Any:

@@ -113,6 +113,8 @@ def command(config: ReportConfig) -> str:
     for name in ("loss", "confidence", "bootstrap"):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"{name}={getattr(config, name)}")
+    if config.out is not None:
+        words.append(f"out={shlex.quote(config.out)}")
     return " ".join(words)
 
 

@@ -141,3 +141,27 @@ def test_thirty_runs_are_small_and_quick(tmp_path: Path) -> None:
     write_page(folders, None, "sumcirc report s", tmp_path / "report.html")
     assert time.process_time() - began < 30 * 5
     assert (tmp_path / "report.html").stat().st_size < 8e6
+
+
+def test_a_circuit_found_afterwards_is_no_gap(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "s/r", config(), 0.4)
+    found = write_run(tmp_path / "s/c", {**config(), "checkpoint": str(run.path)}, 0.4)
+    found.set_status("done", verb="circuit")
+    page = make_page([Source(run.path), Source(found.path)], None, "c")
+    assert not any("circuit was not tracked" in gap.what for gap in page.gaps)
+
+
+def test_data_without_a_size_are_all_of_the_split(tmp_path: Path) -> None:
+    settings = config()
+    settings["data"] |= {"train": "a.jsonl", "test": None, "sizes": {"train": None, "test": None}}
+    run = write_run(tmp_path / "s/r", settings, 0.4)
+    facts = dict(
+        row[:2]
+        for section in make_page([Source(run.path)], None, "c").sections
+        if section.id == "origin"
+        for block in section.blocks
+        if block.kind == "table"
+        for row in block.table.rows
+    )
+    assert "None" not in facts["data"]
+    assert "test" not in facts["data"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sumcirc.report.arms import BUDGET
 from sumcirc.report.comparison import Comparison
-from sumcirc.report.page.charts import COLOURS, error_bars, figure, line
+from sumcirc.report.page.charts import COLOURS, error_bars, figure, line, log_axis
 from sumcirc.report.page.text import isolated, plain
 from sumcirc.report.page.view import Block, Chart, Gap, Items, Page, Table, Variant, Words
 from sumcirc.report.runs import MEASURES
@@ -109,7 +109,7 @@ def _parameters(comparison: Comparison) -> Chart:
         )
     drawn = figure(
         traces,
-        xaxis={"title": {"text": "trainable parameters"}, "type": "log"},
+        xaxis=log_axis("trainable parameters", (size for trace in traces for size in trace.x)),
         yaxis={"title": {"text": f"{metric} x 100"}},
         showlegend=len(traces) <= 12,
     )

@@ -41,8 +41,10 @@ class Drawn:
 def add(page: Page, runs: Sequence[Source]) -> None:
     """Circuits of runs that tracked them, and of `sumcirc circuit`."""
     page.add("circuit", "Circuit", INTRO, each(runs, _blocks))
+    examined = {_examined(run) for run in runs}
     for run in runs:
-        if run.trains and run.status["state"] == "done" and not _files(run):
+        tracked = bool(_files(run)) or run.path.resolve() in examined
+        if run.trains and run.status["state"] == "done" and not tracked:
             command = f"sumcirc circuit checkpoint={shlex.quote(str(run.path))}"
             page.gaps.append(Gap(f"{run.name}: its circuit was not tracked", command))
 
@@ -57,6 +59,12 @@ def _blocks(run: Source) -> list[Block]:
     found += over_steps(run.metrics)
     found += evolution(run.json("circuits/evolution.json"))
     return found
+
+
+def _examined(run: Source) -> Path | None:
+    """The run directory whose circuit a run of `sumcirc circuit` found, if it was one."""
+    checkpoint = run.config.get("checkpoint")
+    return Path(str(checkpoint)).resolve() if run.verb == "circuit" and checkpoint else None
 
 
 def _files(run: Source) -> list[Path]:

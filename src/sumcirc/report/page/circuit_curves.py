@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.report.page.charts import COLOURS, POSITIVE, error_bars, figure, grid, line
+from sumcirc.report.page.charts import COLOURS, POSITIVE, error_bars, figure, grid, line, log_axis
 from sumcirc.report.page.view import Block, Chart, Slider, Words
 
 JUDGED = {
@@ -38,7 +38,7 @@ def faithfulness(found: dict[str, Any] | None) -> list[Block]:
         traces.append(trace.update(showlegend=i == 0, legendgroup="random"))
     drawn = figure(
         traces,
-        xaxis={"title": {"text": "edges in the circuit"}, "type": "log"},
+        xaxis=log_axis("edges in the circuit", (size for trace in traces for size in trace.x)),
         yaxis={"title": {"text": "faithfulness"}},
         showlegend=True,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from sumcirc.figures.drawing import largest
 from sumcirc.records import ProbeRecord, record_files
 from sumcirc.report.page import heads, layers, neurons
-from sumcirc.report.page.charts import COLOURS, SIGNED, error_bars, figure, grid, line
+from sumcirc.report.page.charts import COLOURS, SIGNED, error_bars, figure, grid, line, log_axis
 from sumcirc.report.page.source import Source
 from sumcirc.report.page.text import plain
 from sumcirc.report.page.view import Block, Chart, Page, Table, Variant, Words
@@ -176,7 +176,7 @@ def _sets(direction: str, sets: Sequence[Mapping[str, Any]]) -> Chart:
             )
     drawn = figure(
         traces,
-        xaxis={"title": {"text": "parts moved together"}, "type": "log"},
+        xaxis=log_axis("parts moved together", (size for trace in traces for size in trace.x)),
         yaxis={"title": {"text": "share of the gap"}},
         showlegend=True,
     )

@@ -101,9 +101,14 @@ def _data(run: Source) -> str:
     data = run.config.get("data")
     if not data:
         return "unknown"
-    sizes = ", ".join(
-        f"{split} {run.summary.get(f'data/{split}/items', size)}"
+    counts = {
+        split: run.summary.get(f"data/{split}/items", size)
         for split, size in data.get("sizes", {}).items()
+    }
+    sizes = ", ".join(
+        f"{split} {'all' if count is None else count}"
+        for split, count in counts.items()
+        if data.get(split) is not None
     )
     return f"{data.get('name')} ({sizes}; drawn by seed {data.get('seed')})"
 
