@@ -22,7 +22,7 @@ ROOT = Path(sumcirc.__file__).resolve().parent
 # Rooms that anyone may import; they import each other only.
 GROUND = {
     *("errors", "schema", "configuration", "files", "hub"),
-    *("processes", "progress", "statistics", "instantiation", "records"),
+    *("processes", "progress", "statistics", "instantiation", "records", "reading"),
 }
 
 # room: the rooms it may import, beside itself and the ground

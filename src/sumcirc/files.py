@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import UserError
+from sumcirc.reading import RecordError, is_there, read_text, require_regular
+
+LARGEST_METRICS = 2**30  # bytes
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -176,24 +179,48 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
-    """The (step, metric, value) lines of a metrics file; a torn last line is left out."""
-    if not path.exists():
+    """The (step, metric, value) lines of a metrics file; a torn last line is left out.
+
+    A value may be NaN or infinite: training diverged. Raises RecordError at a line that holds
+    something else than a step, a name and a number.
+    """
+    if not is_there(path):
         return []
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path, LARGEST_METRICS)
     whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(io.StringIO(whole)))[1:]
-    return [(int(step), metric, float(value)) for step, metric, value in rows]
+    found: list[tuple[int, str, float]] = []
+    reader = csv.reader(io.StringIO(whole))
+    try:
+        if next(reader, None) not in (None, list(MetricsFile.HEADER)):
+            raise ValueError(f"is not {','.join(MetricsFile.HEADER)}")
+        for row in reader:
+            if len(row) != len(MetricsFile.HEADER):
+                raise ValueError(f"has {len(row)} fields, not {len(MetricsFile.HEADER)}")
+            step = int(row[0])
+            if not 0 <= step < 2**63:
+                raise ValueError(f"has the step {step:.3g}")
+            found.append((step, row[1], float(row[2])))
+    except (ValueError, csv.Error) as error:
+        raise RecordError(path, str(error), f"line {reader.line_num}") from None
+    return found
 
 
 def read_last_step(path: Path) -> int | None:
-    """The step of the last whole line of a metrics file; None where there is none yet."""
-    if not path.exists():
+    """The step of the last whole line of a metrics file; None where there is none yet.
+
+    Raises RecordError if it is no regular file.
+    """
+    if not is_there(path):
         return None
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        lines = file.read().split(b"\n")[:-1]
+    size = require_regular(path)
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, size - 4096))
+            lines = file.read(8192).split(b"\n")[:-1]
+    except OSError as error:
+        raise RecordError(path, f"can't be read ({error.strerror})") from None
     step = lines[-1].split(b",")[0] if lines else b""
-    return int(step) if step.isdigit() else None
+    return int(step) if step.isdigit() and len(step) < 19 else None
 
 
 LEFTOVER = re.compile(r"\..+\.\d+\.(old\.)?tmp")  # `_beside`

@@ -9,18 +9,16 @@ every mean can be given its interval. Reading needs no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from sumcirc.errors import UserError
 from sumcirc.files import write_file
+from sumcirc.reading import Count, Range, RecordError, parse_json, read_tensors, require_array
 
 FORMAT = 1
 
@@ -78,6 +76,38 @@ MEASURES = {
 }
 
 
+class Neuron(TypedDict):
+    """A neuron among those of its layer that changed most; `low` and `high` bound the change."""
+
+    neuron: Count
+    change: float
+    low: float | None
+    high: float | None
+
+
+class Promoted(TypedDict):
+    """A token that a direction of the residual stream promotes, or with `value` < 0 demotes."""
+
+    token: str
+    value: float
+
+
+class FoundParts(TypedDict):
+    """`ProbeRecord.found`."""
+
+    neurons: NotRequired[list[list[Neuron]]]
+    lens: NotRequired[list[list[Promoted]]]
+    name: NotRequired[str]
+
+
+class Header(TypedDict):
+    """The JSON in a record's metadata."""
+
+    step: Annotated[int, Range(-1)]
+    documents: list[str]
+    found: FoundParts
+
+
 @dataclass
 class ProbeRecord:
     """Values of one model state on the probe documents.
@@ -119,22 +149,24 @@ class ProbeRecord:
         """Read a record.
 
         Raises:
-            UserError: there is none, or it is not what `save` writes.
+            RecordError: there is none, or it is not what `save` writes.
         """
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata: Mapping[str, str] = file.metadata() or {}
-                values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such probe record") from None
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: is not a probe record ({error})") from None
+        metadata, arrays = read_tensors(path)
         if metadata.get("format") != str(FORMAT):
-            raise UserError(
-                f"{path}: is not a probe record of format {FORMAT}; probe the model again"
+            raise RecordError(
+                path, f"is not a probe record of format {FORMAT}; probe the model again"
             )
-        header = json.loads(metadata["record"])
-        return cls(header["step"], header["documents"], values, header["found"])
+        header: Header = parse_json(metadata.get("record", ""), path, Header, "record")
+        sizes: dict[str, int] = {"document": len(header["documents"])}
+        for name in arrays:
+            if name not in MEASURES:
+                raise RecordError(path, "is not a measure", name)
+            require_array(arrays, name, path, ndim=len(MEASURES[name].axes))
+            for axis, size in zip(MEASURES[name].axes, arrays[name].shape, strict=True):
+                if sizes.setdefault(axis, size) != size:
+                    reason = f"has {size} along the axis {axis}, others have {sizes[axis]}"
+                    raise RecordError(path, reason, name)
+        return cls(header["step"], header["documents"], arrays, dict(header["found"]))
 
 
 def record_file(folder: Path, step: int) -> Path:

@@ -74,10 +74,10 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such file of edge scores"):
+    with pytest.raises(UserError, match="is not there"):
         DocumentScores.read(tmp_path / "none.safetensors")
     (tmp_path / "text.safetensors").write_text("{}")
-    with pytest.raises(UserError, match="is not a file of edge scores"):
+    with pytest.raises(UserError, match="is not a readable safetensors file"):
         DocumentScores.read(tmp_path / "text.safetensors")
     ProbeRecord(0, [], {}).save(tmp_path / "probes.safetensors")
     with pytest.raises(UserError, match="is not a file of edge scores of format 1"):

@@ -138,8 +138,10 @@ def test_what_cannot_be_drawn_is_named_and_the_rest_is_drawn(tmp_path: Path) -> 
     assert {reason.split(":")[0] for reason in reasons if "figures" not in reason} >= {
         *("entropy_difference", "neurons", "magnitude", "drift"),
     }
-    assert any("base.safetensors: no such probe record" in reason for reason in reasons)
-    assert any("step-000020" in reason and "not a probe record" in reason for reason in reasons)
+    assert any("base.safetensors: is not there" in reason for reason in reasons)
+    assert any(
+        "step-000020" in reason and "not a readable safetensors" in reason for reason in reasons
+    )
     assert any("`residual/magnitude`" in reason for reason in reasons)
 
 

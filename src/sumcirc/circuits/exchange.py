@@ -12,9 +12,7 @@ read as well. In both, key and value are inputs of query heads: there are no gro
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from sumcirc.circuits.selection import circuit_nodes, node_names
 from sumcirc.errors import UserError
 from sumcirc.files import write_json
 from sumcirc.modeling.anatomy import Shape
+from sumcirc.reading.circuit_file import CircuitFile, Node, read_circuit_file
 
 _WHOLE_HEAD = re.compile(r".+->a\d+\.h\d+")  # an edge into a head, not said into which input
 
@@ -108,7 +107,7 @@ def read_circuit(path: Path) -> Circuit:
     Raises:
         UserError: there is no such file, or it is not a circuit in one of these formats.
     """
-    content = _content(path)
+    content = read_circuit_file(path)
     graph = Graph(_shape(path, content))
     listed = dict(_listed(graph))
     inside = _nodes_inside(path, content["nodes"], graph)
@@ -116,15 +115,9 @@ def read_circuit(path: Path) -> Circuit:
     for name, edge in content["edges"].items():
         if name not in listed:
             raise _malformed(path, f"names the edge `{name[:60]}`, which such a model doesn't have")
-        flag = edge.get("in_graph") if isinstance(edge, dict) else None
-        score = edge.get("score") if isinstance(edge, dict) else None
-        if not isinstance(flag, bool) or not _is_number(score):
-            raise _malformed(
-                path, f"edge `{name}` needs a finite `score` and `in_graph` true or false"
-            )
         source, destination = name.split("->")
-        scores[listed[name]] = score
-        kept[listed[name]] = flag and {source, destination.split("<")[0]} <= inside
+        scores[listed[name]] = edge["score"]
+        kept[listed[name]] = edge["in_graph"] and {source, destination.split("<")[0]} <= inside
     return Circuit(graph, scores, kept)
 
 
@@ -174,29 +167,10 @@ def _expanded(
     return whole, scores[:, columns] * share, kept[:, columns] & wanted
 
 
-def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such circuit file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: is not a circuit in JSON ({reason})") from None
-    parts = ("cfg", "nodes", "edges")
-    if not isinstance(content, dict) or not all(isinstance(content.get(p), dict) for p in parts):
-        raise _malformed(path, "needs the objects `cfg`, `nodes` and `edges`")
-    return content
-
-
-def _shape(path: Path, content: dict[str, Any]) -> Shape:
+def _shape(path: Path, content: CircuitFile) -> Shape:
     sizes, edges = content["cfg"], content["edges"]
-    layers, heads, width = (sizes.get(key) for key in ("n_layers", "n_heads", "d_model"))
-    parallel = sizes.get("parallel_attn_mlp", False)
-    width = 0 if width is None else width
-    if not _is_size(layers) or not _is_size(heads) or not isinstance(parallel, bool):
-        raise _malformed(path, "`cfg` needs `n_layers`, `n_heads` (1 or more), `parallel_attn_mlp`")
-    if not isinstance(width, int) or width < 0:
-        raise _malformed(path, "`d_model` must be a whole number")
+    layers, heads = sizes["n_layers"], sizes["n_heads"]
+    parallel, width = sizes.get("parallel_attn_mlp", False), sizes.get("d_model") or 0
     if any(_WHOLE_HEAD.fullmatch(name) for name in edges):
         raise UserError(
             f"{path}: its edges don't say whether they lead to a query, key or value"
@@ -214,16 +188,14 @@ def _shape(path: Path, content: dict[str, Any]) -> Shape:
     return Shape(layers, heads, heads, width // heads, width, 0, 0, parallel)
 
 
-def _nodes_inside(path: Path, nodes: dict[str, Any], graph: Graph) -> set[str]:
+def _nodes_inside(path: Path, nodes: dict[str, Node | bool], graph: Graph) -> set[str]:
     names = node_names(graph)
     if set(nodes) != set(names):
         name = sorted(set(nodes) ^ set(names))[0]
         raise _malformed(path, f"node `{name[:60]}` is missing or not one of the model's")
     inside = set()
     for name, node in nodes.items():
-        flag = node.get("in_graph") if isinstance(node, dict) else node
-        if not isinstance(flag, bool):
-            raise _malformed(path, f"node `{name}` needs `in_graph` true or false")
+        flag = node["in_graph"] if isinstance(node, dict) else node
         if isinstance(node, dict) and node.get("neurons") is not None:
             raise UserError(
                 f"{path}: is a circuit of neurons, which can't be read; give one of edges"
@@ -231,16 +203,6 @@ def _nodes_inside(path: Path, nodes: dict[str, Any], graph: Graph) -> set[str]:
         if flag:
             inside.add(name)
     return inside
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= sys.float_info.max  # False for NaN
 
 
 def _malformed(path: Path, reason: str) -> UserError:

@@ -11,19 +11,33 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError
 from sumcirc.files import write_file
 from sumcirc.modeling.anatomy import Shape
+from sumcirc.reading import Count, Range, RecordError, parse_json, read_tensors, require_array
 
 FORMAT = 1
+MOST_HEADS = 10_000  # of a layer
+
+
+@dataclass(frozen=True)
+class Header:
+    """The JSON in the file's metadata; see `DocumentScores`."""
+
+    shape: Shape
+    expand_groups: bool
+    documents: list[str]
+    method: str
+    metric: str
+    interpolation_steps: Count
+    step: Annotated[int, Range(-1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,25 +103,49 @@ class DocumentScores:
         """Read scores; float32 whatever precision they were stored in.
 
         Raises:
-            UserError: there is no such file, or it is not what `save` writes.
+            RecordError: there is no such file, or it is not what `save` writes.
         """
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except FileNotFoundError:
-            raise UserError(f"{path}: no such file of edge scores") from None
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: is not a file of edge scores ({error})") from None
+        metadata, arrays = read_tensors(path)
         if metadata.get("format") != str(FORMAT) or "circuit" not in metadata:
-            raise UserError(
-                f"{path}: is not a file of edge scores of format {FORMAT}; score the circuit again"
+            raise RecordError(
+                path, f"is not a file of edge scores of format {FORMAT}; score the circuit again"
             )
-        header: dict[str, Any] = json.loads(metadata["circuit"])
-        graph = Graph(Shape(**header.pop("shape")), header.pop("expand_groups"))
-        edges = arrays["edges"].astype(np.float32)
+        header = parse_json(metadata["circuit"], path, Header, "circuit")
+        edges = require_array(arrays, "edges", path, ndim=2).astype(np.float32)
         if "largest" in arrays:
-            edges *= arrays["largest"][:, None]
+            largest = require_array(arrays, "largest", path, ndim=1)
+            if len(largest) != len(edges):
+                raise RecordError(path, f"has {len(largest)} values, not {len(edges)}", "largest")
+            edges *= largest[:, None]
+        _require_possible(header.shape, edges.shape[1], path)
+        graph = Graph(header.shape, header.expand_groups)
+        expected = (len(header.documents), graph.edges)
+        if edges.shape != expected:
+            reason = f"is {edges.shape[0]} x {edges.shape[1]}, not {expected[0]} x {expected[1]}"
+            raise RecordError(path, reason, "edges")
         scores = np.zeros((len(edges), *graph.exists.shape), dtype=np.float32)
         scores[:, graph.exists] = edges
-        return cls(graph, scores, **header)
+        return cls(
+            graph,
+            scores,
+            header.documents,
+            header.method,
+            header.metric,
+            header.interpolation_steps,
+            header.step,
+        )
+
+
+def _require_possible(shape: Shape, edges: int, path: Path) -> None:
+    """Check sizes before a graph is made of them, which would fill the memory if they were wrong.
+
+    Raises:
+        RecordError: there is no such model, or it has more than `edges`.
+    """
+    layers, heads, groups = shape.layers, shape.heads, shape.key_value_heads
+    if not (0 < groups <= heads <= MOST_HEADS and layers > 0 and heads % groups == 0):
+        reason = f"has {layers} layers, {heads} heads and {groups} key/value heads"
+        raise RecordError(path, reason, "circuit.shape")
+    least = heads * heads * layers * (layers - 1) // 2  # from head to query
+    if edges < max(least, layers):
+        raise RecordError(path, f"has {edges} edges, too few for its shape", "edges")

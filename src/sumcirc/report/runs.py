@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.files import read_metrics
+from sumcirc.reading import read_yaml
 from sumcirc.results import TRAINED, read_summary
-from sumcirc.tracking.run_directory import RunDirectory, read_yaml
+from sumcirc.tracking.run_directory import RunDirectory
 
 ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 # columns of documents.parquet that are compared, with their headings; not all data has facts

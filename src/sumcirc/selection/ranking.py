@@ -8,17 +8,16 @@ would be count / targets.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.files import plain_numbers, write_json
+from sumcirc.reading import Count, Share, read_json
 from sumcirc.schema import MODULES, Granularity
 from sumcirc.selection.scores import Scores
 
@@ -35,12 +34,12 @@ class Ranked:
         frequency: share of resamples in which it is chosen; None without samples.
     """
 
-    layer: int
+    layer: Count
     module: str | None
     score: float
     low: float | None
     high: float | None
-    frequency: float | None
+    frequency: Share | None
     chosen: bool
 
 
@@ -101,10 +100,12 @@ class Ranking:
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
-        """What `save` wrote."""
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        body = {name: value for name, value in body.items() if name not in ("stability", "chance")}
-        return cls(**{**body, "ranking": [Ranked(**one) for one in body["ranking"]]})
+        """What `save` wrote.
+
+        Raises:
+            RecordError: the file is damaged.
+        """
+        return read_json(path, cls)
 
 
 def default_count(total: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from sumcirc.errors import UserError
 from sumcirc.files import read_last_step
 from sumcirc.sweeps.record import SweepRecord
-from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_directory import RunDirectory, Status
 
 CUT_OFF = "cut off"  # status.json says `running`, and no process does
 NOT_STARTED = "not started"
@@ -108,7 +108,7 @@ def read_sweep(folder: Path) -> list[RunState]:
     return [read_run(folder / name, values.get(name)) for name in names]
 
 
-def is_running(run: RunDirectory, status: dict[str, Any]) -> bool:
+def is_running(run: RunDirectory, status: Status) -> bool:
     """Whether a process holds the run's lock; of another machine, by its last sign of life."""
     descriptor = os.open(run.path, os.O_RDONLY)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
@@ -12,13 +11,14 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import yaml
 
 from sumcirc import __version__
 from sumcirc.errors import UserError
 from sumcirc.files import MetricsFile, write_json, write_text
+from sumcirc.reading import Count, Range, read_json, read_yaml
 
 PACKAGES = (
     "torch",
@@ -35,10 +35,40 @@ PACKAGES = (
     "numpy",
 )
 
-# the same, ten times as fast, where PyYAML was built with libyaml
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+State = Literal["pending", "running", "done", "failed"]
 
-STATES = ("pending", "running", "done", "failed")
+
+class Status(TypedDict):
+    """status.json.
+
+    Attributes:
+        seconds: wall time that the run took, over all resumes.
+        resumed: how often it was resumed.
+        steps: optimizer steps in all.
+        traceback: the file that has it.
+    """
+
+    state: State
+    verb: NotRequired[str]
+    reason: NotRequired[str | None]
+    created: NotRequired[str]
+    updated: NotRequired[str]
+    started: NotRequired[str]
+    seconds: NotRequired[Annotated[float, Range(0, 1e12)]]
+    resumed: NotRequired[Count]
+    steps: NotRequired[Count]
+    process: NotRequired[int]
+    host: NotRequired[str]
+    wandb_id: NotRequired[str]
+    traceback: NotRequired[str | None]
+
+
+class ConfigFile(TypedDict):
+    """config.yaml."""
+
+    verb: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
 
 
 class RunDirectory:
@@ -115,57 +145,31 @@ class RunDirectory:
         body = {"verb": verb, "config": dict(config), "environment": environment()}
         write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
-    def read_config(self) -> dict[str, Any]:
+    def read_config(self) -> ConfigFile:
         """The file's content: verb, config, environment.
 
         Raises:
-            UserError: the file is not the YAML that a run writes.
+            RecordError: the file is not the YAML that a run writes.
         """
-        body = read_yaml(self.config_file)
-        if not (
-            isinstance(body, dict)
-            and isinstance(body.get("verb"), str)
-            and isinstance(body.get("config"), dict)
-            and isinstance(body.get("environment"), dict)
-        ):
-            raise UserError(f"{self.config_file}: was not written by sumcirc")
-        return body
+        return read_yaml(self.config_file, ConfigFile)
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> Status:
         """State, reason, times, resume count.
 
         Raises:
-            UserError: the file is not the JSON that a run writes.
+            RecordError: the file is not the JSON that a run writes.
         """
-        try:
-            found = json.loads(self.status_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.status_file}: can't be read ({error})") from None
-        if not isinstance(found, dict) or found.get("state") not in STATES:
-            raise UserError(f"{self.status_file}: was not written by sumcirc")
-        return found
+        return read_json(self.status_file, Status)
 
     def set_status(self, state: str, **fields: Any) -> None:
         """Move to pending, running, done or failed; other fields are kept unless given."""
-        before = self.status() if self.status_file.exists() else {}
+        before: Mapping[str, Any] = self.status() if self.status_file.exists() else {}
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         entry = {**before, **fields, "state": state, "updated": now}
         entry.setdefault("created", now)
         if state == "running":
             entry |= {"process": os.getpid(), "host": socket.gethostname(), "reason": None}
         write_json(self.status_file, entry)
-
-
-def read_yaml(file: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        UserError: it can't be read, or is no YAML.
-    """
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), _SAFE_LOADER)
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: is not readable YAML ({error})") from None
 
 
 def environment() -> dict[str, Any]:

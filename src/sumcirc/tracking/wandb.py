@@ -91,14 +91,14 @@ def started(
     job_type: str,
     tags: Sequence[str],
     settings: Mapping[str, Any],
-    run_id: str,
+    run_id: str | None,
 ) -> Iterator[wandb.Run | None]:
     """One W&B run, finished in every case; None with `logger=none`.
 
     Args:
         folder: run directory; files go to its `wandb/`.
         settings: the resolved configuration, plain containers only.
-        run_id: kept over resumes.
+        run_id: kept over resumes; None for one that W&B makes up.
 
     Raises:
         UserError: `logger.mode=online` without a login.
@@ -173,7 +173,7 @@ def wandb_job(
         job_type=job_type,
         tags=[config.model.name, *tags],
         settings=plain(config),
-        run_id=directory.status()["wandb_id"],
+        run_id=directory.status().get("wandb_id"),
     )
 
 

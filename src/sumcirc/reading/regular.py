@@ -1,0 +1,109 @@
+"""Regular files as bytes and text, and the one error of all that is wrong with a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from sumcirc.errors import UserError
+from sumcirc.reading.shapes import Unfit
+
+LARGEST = 256 * 2**20  # bytes of a record, unless its reader knows better
+
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+class RecordError(UserError):
+    """A file that can't be read, or holds something else than was expected.
+
+    Attributes:
+        path: the file.
+        key: where in it, such as `systems.trained.rouge1_f1.mean`; empty for the whole file.
+        reason: what is wrong there.
+    """
+
+    def __init__(self, path: Path | str, reason: str, key: str = "") -> None:
+        self.path, self.key, self.reason = Path(path), key, " ".join(reason.split())
+        super().__init__(f"{path}: {f'`{key}` ' if key else ''}{self.reason}")
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether something is at `path`; a path too long or behind a closed folder is not there.
+
+    `Path.exists` raises for those.
+    """
+    return os.path.exists(path)
+
+
+def require_regular(path: Path | str, largest: int | None = None) -> int:
+    """Check that a file is a regular one without opening it; for libraries that take a path.
+
+    Returns:
+        Its size in bytes.
+
+    Raises:
+        RecordError: it is not there, something else than a file, or larger than `largest`.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise RecordError(path, system_reason(error)) from None
+    for is_kind, name in KINDS:
+        if is_kind(found.st_mode):
+            raise RecordError(path, f"is {name}, not a file")
+    if largest is not None and found.st_size > largest:
+        raise RecordError(path, f"has {found.st_size:,} bytes, more than {largest:,}")
+    return found.st_size
+
+
+def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        RecordError: see `require_regular`, or it can't be read.
+    """
+    require_regular(path, largest)
+    try:
+        # what took the file's place since then must not block either
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise RecordError(path, "is not a regular file")
+            content = file.read(largest + 1)
+    except (OSError, ValueError) as error:
+        raise RecordError(path, system_reason(error)) from None
+    if len(content) > largest:
+        raise RecordError(path, f"has more than {largest:,} bytes")
+    return content
+
+
+def read_text(path: Path | str, largest: int = LARGEST) -> str:
+    """The content of a regular file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        RecordError: see `read_bytes`, or it is not UTF-8.
+    """
+    try:
+        return read_bytes(path, largest).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecordError(path, f"is not UTF-8 text (byte {error.start + 1})") from None
+
+
+def system_reason(error: Exception) -> str:
+    """What the system says of a file that can't be opened."""
+    if isinstance(error, FileNotFoundError):
+        return "is not there"
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"can't be read ({reason})"
+
+
+def unfit(path: Path | str, error: Unfit, key: str = "") -> RecordError:
+    """The error of a value in a file that has another shape than expected."""
+    return RecordError(path, error.reason, ".".join(filter(None, [key, error.key])))
