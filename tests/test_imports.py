@@ -21,7 +21,7 @@ ROOT = Path(sumcirc.__file__).resolve().parent
 
 # Rooms that anyone may import; they import each other only.
 GROUND = {
-    *("errors", "schema", "configuration", "files", "hub"),
+    *("errors", "schema", "configuration", "files", "cache", "hub"),
     *("processes", "progress", "statistics", "instantiation", "records", "reading"),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import errno
 import fcntl
+import glob
 import io
 import json
 import math
@@ -67,11 +68,14 @@ def plain_numbers(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+def write_folder(path: Path, write: Callable[[Path], object], setting: str = "runs_dir") -> None:
     """Let `write` fill a temporary folder beside `path`, then put it in place of `path`.
 
     The old folder is moved aside first and deleted last, so it is lost in no case; a process killed
     between the two renames leaves `path` missing.
+
+    Args:
+        setting: names the folder in which `path` lies, for errors.
 
     Raises:
         UserError: the disk is full, the folder can't be written, or it holds the current folder.
@@ -81,14 +85,14 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
             f"{path}: holds the current folder, so it can't be replaced; choose another"
         )
     temporary, old = _beside(path, "tmp"), _beside(path, "old.tmp")
-    with _explained(path):
+    with _explained(path, setting):
         try:
             _remove(temporary)
             temporary.mkdir(parents=True)
             write(temporary)
             for file in temporary.rglob("*"):
                 _flush_to_disk(file)
-            if path.exists():
+            if os.path.lexists(path):
                 os.replace(path, old)
             try:
                 os.replace(temporary, path)
@@ -103,20 +107,24 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, setting: str = "runs_dir") -> Iterator[None]:
     """A block that one process at a time runs for `path`; the others wait.
 
     The system lets go of the lock (a file `path`.lock, which stays) with the process.
+
+    Args:
+        setting: names the folder in which `path` lies, for errors.
 
     Raises:
         UserError: the folder can't be written.
     """
     lock = path.with_name(f"{path.name}.lock")
-    with _explained(lock):
+    with _explained(lock, setting):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with _explained(lock, setting):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -233,6 +241,13 @@ def remove_leftovers(folder: Path) -> None:
             _remove(leftover)
 
 
+def remove_leftovers_of(path: Path) -> None:
+    """Delete what killed processes left of `path`; to be called by the one that may write it."""
+    for leftover in list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+        if LEFTOVER.fullmatch(leftover.name):
+            _remove(leftover)
+
+
 def _beside(path: Path, ending: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
 
@@ -254,7 +269,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: Path, setting: str = "runs_dir") -> Iterator[None]:
     """Turn a full disk or a missing permission into a UserError about `path`."""
     try:
         yield
@@ -267,7 +282,7 @@ def _explained(path: Path) -> Iterator[None]:
         reason = os.strerror(code)
         if code not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"can't write {path} ({reason}): choose another folder with runs_dir=FOLDER"
+                f"can't write {path} ({reason}): choose another folder with {setting}=FOLDER"
             ) from error
         raise UserError(
             f"no room to write {path} ({reason}): what was there before is intact;"

@@ -40,7 +40,7 @@ class Scoreboard:
     """Systems scored on the test documents of a run: baselines, the base, what was trained.
 
     Args:
-        cache: folder for summaries of models that many runs score (the base).
+        cache: `cache_dir`, where summaries of a base are kept.
 
     Raises:
         UserError: see `read_corpus`.

@@ -21,7 +21,7 @@ from sumcirc.modeling.fingerprint import INCIDENTAL, model_fingerprint
 from sumcirc.probes import measure as measuring
 from sumcirc.probes.base import BaseStore
 from sumcirc.probes.documents import ProbeSet, probe_set
-from sumcirc.probes.measure import base_key, measure, prepare_base
+from sumcirc.probes.measure import BASES, base_parts, measure, prepare_base
 from sumcirc.records import MEASURES, ProbeRecord
 from sumcirc.schema import Adaptation, AdaptationConfig, EncodingConfig
 from tests.probes.test_documents import ITEMS
@@ -33,6 +33,11 @@ NEEDS_BASE = {
     if name.startswith(("output/", "mlp/", "residual/"))
     or name in ("attention/kl_tuned_base", "attention/kl_base_tuned", "attention/js")
 } - {"residual/magnitude"}
+
+
+def base_key(model: Any, probes: ProbeSet, as_it_is: bool = False) -> str:
+    """The name of a base's entry in the cache."""
+    return BASES.key(base_parts(model, probes, as_it_is))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +186,7 @@ def test_the_base_is_computed_once(
     first = prepare_base(plain, probes, tmp_path)
     adapted = lora(copy.deepcopy(plain))
     assert base_key(adapted, probes) == first.folder.name  # adapters don't count
-    monkeypatch.setattr(measuring, "write_folder", None)
+    monkeypatch.setattr(measuring, "measure_batches", None)
     assert prepare_base(plain, probes, tmp_path).folder == first.folder
     assert prepare_base(adapted, probes, tmp_path).folder == first.folder
     others = {

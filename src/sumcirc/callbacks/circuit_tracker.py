@@ -48,7 +48,7 @@ class CircuitTracker(Watcher):
 
     Args:
         base: the model before it is adapted or trained.
-        cache: folder of circuits of bases.
+        cache: `cache_dir`, where the base's circuit is kept.
     """
 
     def __init__(

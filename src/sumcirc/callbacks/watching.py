@@ -71,7 +71,7 @@ def make_watchers(
             len(probes),
         )
     with counted("probe the base", len(probes)) as advance:
-        store = prepare_base(base, probes, Path(config.cache_dir) / "bases", advance)
+        store = prepare_base(base, probes, Path(config.cache_dir), advance)
     tokenizer = encoder.tokenizer
     probing = Probing(
         run,
@@ -109,4 +109,4 @@ def _tracker(
     )
     if dropped:
         log.info("callbacks.circuit: documents without a pair: %s", dropped)
-    return CircuitTracker(probing, base, pairs, options, Path(config.cache_dir) / "circuits")
+    return CircuitTracker(probing, base, pairs, options, Path(config.cache_dir))

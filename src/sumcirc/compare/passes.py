@@ -119,7 +119,7 @@ class Comparison:
         """Of a model that others are probed beside."""
         if not self._does(Analysis.differences):
             return None
-        cache = Path(self.config.cache_dir) / "base"
+        cache = Path(self.config.cache_dir)
         with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
             return prepare_base(model, self.texts.probes, cache, done, as_it_is=side.adapted)
 

@@ -17,7 +17,7 @@ class SummarizationData(pl.LightningDataModule):
     """Training and validation pairs as batches.
 
     Args:
-        cache: folder of encoded corpora, or None.
+        cache: `cache_dir`, where encoded corpora are kept; None: nowhere.
     """
 
     def __init__(

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sumcirc.cache import Cache
 from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
-from sumcirc.files import write_file
 from sumcirc.schema import EncodingConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 1  # of the cache; raised when the same input encodes differently
+ENCODED = Cache("encoded", format=2, libraries=("tokenizers", "transformers"))
+PAIRS = "pairs.npz"  # the file of an entry
 PARTS = ("document", "prompt", "summary")  # 0 to 2 in `PlacedPair.parts`
 DOCUMENT, PROMPT, SUMMARY = range(len(PARTS))
 
@@ -239,20 +240,27 @@ class Encoder:
         cache: Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> EncodedCorpus:
-        """Encode every pair; read from `cache` where the same has been encoded before.
+        """Encode every pair; read from `cache` (`cache_dir`) what has been encoded before.
 
         Raises:
             UserError: no pair is left (`what` names the split's setting).
         """
-        fingerprint = self.fingerprint
-        file = None
-        if cache is not None and fingerprint is not None:
-            key = hashlib.sha256(f"{fingerprint} {corpus.fingerprint}".encode()).hexdigest()
-            file = cache / f"{key[:32]}.npz"
-        if file is not None and file.exists():
-            if progress is not None:
-                progress(len(corpus.documents))
-            return _read(file)
+        if cache is None or self.fingerprint is None:
+            return self._encode(corpus, what, progress)
+        encoded, found = ENCODED.get(
+            cache,
+            [self.fingerprint, corpus.fingerprint],
+            lambda folder: _write(folder / PAIRS, self._encode(corpus, what, progress)),
+            lambda folder: _read(folder / PAIRS, len(corpus.documents)),
+        )
+        if found and progress is not None:
+            progress(len(corpus.documents))
+        return encoded
+
+    def _encode(
+        self, corpus: Corpus, what: str, progress: Callable[[int], None] | None
+    ) -> EncodedCorpus:
+        """Encode every pair."""
         pairs, dropped = [], 0
         for item in corpus.documents:
             pair = self.pair(item)
@@ -269,10 +277,7 @@ class Encoder:
                 f" {self.max_length} tokens; raise the former or take a model with a longer context"
             )
         cut = sum(pair.cut for pair in pairs)
-        encoded = EncodedCorpus(pairs, {"cut": cut, "summary_too_long": dropped})
-        if file is not None:
-            write_file(file, lambda temporary: _write(temporary, encoded))
-        return encoded
+        return EncodedCorpus(pairs, {"cut": cut, "summary_too_long": dropped})
 
     @property
     def fingerprint(self) -> str | None:
@@ -281,7 +286,7 @@ class Encoder:
         if backend is None:
             return None
         ends = [self._bos, self.eos]
-        parts = [FORMAT, backend.to_str(), ends, asdict(self.config), self.max_length]
+        parts = [backend.to_str(), ends, asdict(self.config), self.max_length]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -311,14 +316,24 @@ def _write(path: Path, encoded: EncodedCorpus) -> None:
         )
 
 
-def _read(path: Path) -> EncodedCorpus:
+def _read(path: Path, documents: int) -> EncodedCorpus:
+    """What `_write` wrote of a corpus of so many documents.
+
+    Raises:
+        ValueError: it is of other sizes.
+    """
     with np.load(path, allow_pickle=False) as stored:
-        ends = np.cumsum(stored["lengths"])[:-1]
-        sequences: Sequence[np.ndarray] = np.split(stored["ids"], ends)
+        lengths, starts = stored["lengths"], stored["starts"]
+        counts: dict[str, int] = json.loads(str(stored["counts"]))
+        if lengths.sum() != len(stored["ids"]) or ((starts < 1) | (starts >= lengths)).any():
+            raise ValueError("sequences of other lengths")
+        if len(lengths) + counts["summary_too_long"] != documents:
+            raise ValueError(f"{len(lengths)} pairs of {documents} documents")
+        sequences: Sequence[np.ndarray] = np.split(stored["ids"], np.cumsum(lengths)[:-1])
         pairs = [
             EncodedPair(str(name), ids, int(start), bool(cut))
             for name, ids, start, cut in zip(
-                stored["names"], sequences, stored["starts"], stored["cuts"], strict=True
+                stored["names"], sequences, starts, stored["cuts"], strict=True
             )
         ]
-        return EncodedCorpus(pairs, json.loads(str(stored["counts"])))
+        return EncodedCorpus(pairs, counts)

@@ -57,7 +57,7 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     tokenizer = load_tokenizer(config.model)
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     check_room(encoder, config.generation)
-    board = Scoreboard(config, encoder, Path(config.cache_dir) / "summaries")
+    board = Scoreboard(config, encoder, Path(config.cache_dir))
     with wandb_job(config, directory, "evaluate", config.data.name) as wandb_logger:
         with clock.phase("evaluate"):
             board.add_baselines()

@@ -85,9 +85,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model.config))
     cache = Path(config.cache_dir)
     with clock.phase("data"):
-        data = SummarizationData(
-            config.data, config.trainer, encoder, cache / "encoded", config.seed
-        )
+        data = SummarizationData(config.data, config.trainer, encoder, cache, config.seed)
         data.read()
     with wandb.wandb_job(config, directory, "select", config.data.name) as wandb_logger:
         with clock.phase("select"):

@@ -103,13 +103,11 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
         if config.evaluation.at_end:
             check_room(encoder, config.generation)
-        data = SummarizationData(
-            config.data, config.trainer, encoder, cache / "encoded", config.seed
-        )
+        data = SummarizationData(config.data, config.trainer, encoder, cache, config.seed)
         data.read()
     board = None
     if config.evaluation.at_end and is_main_process():
-        board = Scoreboard(config, encoder, cache / "summaries")
+        board = Scoreboard(config, encoder, cache)
     with _tracker(config, directory) as wandb_logger:
         if board is not None:
             with clock.phase("base"):

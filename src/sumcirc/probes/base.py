@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
@@ -17,6 +17,12 @@ from torch import Tensor
 
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.records import ProbeRecord, record_file
+
+if TYPE_CHECKING:
+    from sumcirc.probes.documents import ProbeSet
+
+
+UNEMBEDDING = "unembedding.safetensors"
 
 
 class BaseStore:
@@ -33,15 +39,35 @@ class BaseStore:
         """The base's own record."""
         return ProbeRecord.read(record_file(self.folder, -1))
 
+    def check(self, shape: Shape, probes: ProbeSet) -> None:
+        """Compare the sizes of all files with those of a model and documents.
+
+        Raises:
+            ValueError: they differ.
+        """
+        if self.shape != shape or self.record.documents != probes.ids:
+            raise ValueError("of another model or other documents")
+        layers, width = range(shape.layers), shape.head_width
+        for number, batch in enumerate(probes.batches):
+            documents, length = batch.input_ids.shape
+            rows = batch.rows.index.shape[1]
+            expected = {
+                "residual": (shape.layers + 1, len(batch.groups), shape.width),
+                "normed": (len(batch.groups), shape.width),
+                "neurons": (shape.layers, documents, shape.neurons),
+                **{f"query.{i}": (documents, shape.heads, rows, width) for i in layers},
+                **{f"key.{i}": (documents, shape.key_value_heads, length, width) for i in layers},
+            }
+            _check_sizes(self.folder / batch_name(number), expected)
+        _check_sizes(self.folder / UNEMBEDDING, {"weight": (shape.vocabulary, shape.width)})
+
     def batch(self, number: int) -> BaseBatch:
         """What the base gave on one batch, read tensor by tensor."""
         return BaseBatch(self.folder / batch_name(number))
 
     def unembedding(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Weight [vocabulary, width] and bias of the base's unembedding."""
-        with safe_open(
-            self.folder / "unembedding.safetensors", framework="pt", device=str(device)
-        ) as file:
+        with safe_open(self.folder / UNEMBEDDING, framework="pt", device=str(device)) as file:
             names = set(file.keys())
             bias = file.get_tensor("bias") if "bias" in names else None
             return file.get_tensor("weight"), bias
@@ -60,6 +86,14 @@ class BaseBatch:
 
     def __getitem__(self, name: str) -> Tensor:
         return self._file.get_tensor(name)
+
+
+def _check_sizes(file: Path, expected: dict[str, tuple[int, ...]]) -> None:
+    with safe_open(file, framework="pt") as tensors:
+        for name, size in expected.items():
+            found = tuple(tensors.get_slice(name).get_shape())
+            if found != size:
+                raise ValueError(f"{file.name}: {name} has sizes {found}, not {size}")
 
 
 def batch_name(number: int) -> str:

@@ -1,34 +1,32 @@
 """Probe any model beside its base: a live one, one on disk, one under an adapter.
 
-What the base gives is computed once for given documents and kept; the folder's name is a hash of
-all that decides the values: the model's weights without adapters, the documents and how they are
-encoded and batched, the versions of torch and transformers.
+What the base gives is computed once for given documents and kept in the cache. The key is all that
+decides the values: the model's weights, the documents and how they are encoded and batched.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from peft import PeftModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sumcirc.files import write_folder
+from sumcirc.cache import Cache
 from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.modeling.parts import Parts, effective_weight
-from sumcirc.probes.base import BaseStore, batch_name
+from sumcirc.probes.base import UNEMBEDDING, BaseStore, batch_name
 from sumcirc.probes.documents import ProbeSet
 from sumcirc.probes.passes import CONCERNS, about, assemble, check_comparable, measure_batches
 from sumcirc.records import ProbeRecord, record_file
 
-FORMAT = 1  # raised when the same input gives other files
+BASES = Cache("bases", format=2)
 
 
 def measure(
@@ -62,11 +60,11 @@ def measure(
         return assemble(results, probes, step, parts, decode)
 
 
-def base_key(model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False) -> str:
-    """The name of the folder for a base and documents; `as_it_is` as of `prepare_base`."""
-    versions = {name: version(name) for name in ("torch", "transformers")}
-    parts = [FORMAT, model_fingerprint(model, as_it_is), probes.fingerprint, versions]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+def base_parts(
+    model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False
+) -> list[Any]:
+    """What decides a base's store; `as_it_is` as of `prepare_base`."""
+    return [model_fingerprint(model, as_it_is), probes.fingerprint, probes.ids]
 
 
 def prepare_base(
@@ -76,7 +74,7 @@ def prepare_base(
     progress: Callable[[int], None] | None = None,
     as_it_is: bool = False,
 ) -> BaseStore:
-    """The store of a base, computed unless `cache` has it.
+    """The store of a base, computed unless `cache` (`cache_dir`) has it.
 
     Args:
         model: the base; of an adapted model its base, with adapters switched off meanwhile.
@@ -85,11 +83,6 @@ def prepare_base(
     Raises:
         UserError: the architecture is not known, or the folder can't be written.
     """
-    folder = cache / base_key(model, probes, as_it_is)
-    if folder.is_dir():
-        if progress is not None:
-            progress(len(probes))
-        return BaseStore(folder)
     parts = Parts(model)
     without = nullcontext()
     if isinstance(model, PeftModel) and not as_it_is:
@@ -104,14 +97,21 @@ def prepare_base(
 
         with without:
             results = measure_batches(parts, probes, keep=keep, progress=progress)
-            save_file(_unembedding(parts), temporary / "unembedding.safetensors")
+            save_file(_unembedding(parts), temporary / UNEMBEDDING)
         record = assemble(results, probes, -1, parts)
         record.save(record_file(temporary, -1))
         about = {"shape": vars(parts.shape), "family": parts.model.config.model_type}
         (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
-    write_folder(folder, write)
-    return BaseStore(folder)
+    def read(folder: Path) -> BaseStore:
+        store = BaseStore(folder)
+        store.check(parts.shape, probes)
+        return store
+
+    store, found = BASES.get(cache, base_parts(model, probes, as_it_is), write, read)
+    if found and progress is not None:
+        progress(len(probes))
+    return store
 
 
 def _unembedding(parts: Parts) -> dict[str, Tensor]:

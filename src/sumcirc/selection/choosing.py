@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from transformers import PretrainedConfig
 
+from sumcirc.cache import Cache
 from sumcirc.errors import UserError
-from sumcirc.files import locked
 from sumcirc.modeling.adaptation import Target, adapter_costs, lora_config, resolve_targets
 from sumcirc.modeling.anatomy import shape
 from sumcirc.modeling.fingerprint import model_fingerprint
@@ -54,7 +52,8 @@ from sumcirc.selection.tuned import check_tuned, settings_of
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the cache; raised when the same input is scored differently
+SELECTION = Cache("selection", format=2, libraries=("peft", "torch", "transformers"))
+FILE = "scores.json"
 # settings that say what is done with scores, not what they are
 NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
 
@@ -223,23 +222,26 @@ def _kept_scores(evidence: Evidence, selector: Selector) -> Scores:
         name: value for name, value in asdict(config.selector).items() if name not in NOT_OF_SCORES
     }
     parts = [
-        FORMAT,
-        {name: version(name) for name in ("torch", "transformers", "peft")},
         model_fingerprint(evidence.model),
         inputs_fingerprint(evidence),
-        {name: getattr(value, "value", value) for name, value in settings.items()},
+        settings,
         settings_of(config) if selector.compares else None,
     ]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-    file = evidence.cache / "selection" / f"{key}.json"
-    with locked(file):
-        if not file.exists():
-            # a job that finds the scores draws nothing, and has to train alike
-            with evidence.unnoticed():
-                selector.score(evidence).save(file)
-        else:
-            log.info("selector=%s: scores read from %s", _name(config).value, file)
-    return Scores.read(file)
+
+    def write(folder: Path) -> None:
+        # a job that finds the scores draws nothing, and has to train alike
+        with evidence.unnoticed():
+            selector.score(evidence).save(folder / FILE)
+
+    def read(folder: Path) -> Scores:
+        stored = Scores.read(folder / FILE)
+        stored.check(evidence.layers)
+        return stored
+
+    scores, found = SELECTION.get(evidence.cache, parts, write, read)
+    if found:
+        log.info("selector=%s: scores read from the cache", _name(config).value)
+    return scores
 
 
 def _name(config: TrainConfig | SelectConfig) -> SelectorName:

@@ -116,7 +116,7 @@ class Evidence:
     def base(self) -> BaseStore:
         """What the base gives on the probes."""
         with counted("probe the base", len(self.probes)) as advance:
-            return prepare_base(self.model, self.probes, self.cache / "bases", advance)
+            return prepare_base(self.model, self.probes, self.cache, advance)
 
     @cached_property
     def tuned(self) -> PreTrainedModel | PeftModel:
@@ -151,8 +151,7 @@ class Evidence:
         """Edge scores of the base on the pairs."""
         options = self.config.selector.circuit
         with counted(f"attribute by {options.method.value}", len(self.pairs)) as advance:
-            cache = self.cache / "circuits"
-            return base_scores(self.model, self.pairs, options, cache, advance)
+            return base_scores(self.model, self.pairs, options, self.cache, advance)
 
     def tuned_circuit(self) -> DocumentScores:
         """Edge scores of the tuned model on the same pairs."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.files import plain_numbers, write_json
+from sumcirc.schema import MODULES
 from sumcirc.statistics.resampling import resampled
 
 
@@ -74,8 +75,23 @@ class Scores:
         """What `save` wrote."""
         body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         arrays = {name: body.pop(name) for name in ("values", "resamples")}
-        found = {name: None if one is None else np.array(one) for name, one in arrays.items()}
+        found = {
+            name: None if one is None else np.array(one, dtype=np.float64)
+            for name, one in arrays.items()
+        }
         return cls(**found, **body)
+
+    def check(self, layers: int) -> None:
+        """Compare the sizes of all arrays with those of a model.
+
+        Raises:
+            ValueError: they differ.
+        """
+        for array in (self.values, self.resamples):
+            if array is None:
+                continue
+            if array.ndim != 3 or len(array) != layers or array.shape[1] not in (1, len(MODULES)):
+                raise ValueError(f"scores of shape {array.shape} for {layers} layers")
 
 
 def rule(values: Any, reason: str) -> Scores:

@@ -9,20 +9,18 @@ the run's seed: it is made once and shared by all jobs and selectors of a sweep.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup
 
+from sumcirc.cache import Cache
 from sumcirc.data.batches import TrainingStream
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.files import locked, write_folder
 from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.modeling.loading import load_model
@@ -32,7 +30,7 @@ from sumcirc.modeling.restoring import load_weights, weights_at
 from sumcirc.progress import counted
 from sumcirc.schema import Adaptation, AdaptationConfig, SelectConfig, TrainConfig
 
-FORMAT = 1  # raised when the same settings train another adapter
+PROBE_RUNS = Cache("probe_runs", format=2, libraries=("peft", "torch", "transformers"))
 RANK = 8
 WARMUP = 0.1  # share of the steps
 CLIP = 1.0  # gradient norm
@@ -52,12 +50,18 @@ def load_tuned(
     after = config.selector.after
     if after is not None:
         return load_weights(config.model, weights_at(after))
-    folder = Path(config.cache_dir) / "probe_runs" / _key(config, base, encoder, data)
-    with locked(folder):
-        if not folder.is_dir():
-            trained = _train(config, base.device, data)
-            write_folder(folder, lambda temporary: _save(trained, temporary))
-    return load_weights(config.model, folder)
+    parts = [
+        model_fingerprint(base),
+        [encoder.fingerprint, data.corpora["train"].fingerprint, config.data.seed],
+        settings_of(config),
+    ]
+    model, _ = PROBE_RUNS.get(
+        Path(config.cache_dir),
+        parts,
+        lambda folder: _save(_train(config, base.device, data), folder),
+        lambda folder: load_weights(config.model, folder),
+    )
+    return model
 
 
 def check_tuned(config: Config) -> None:
@@ -86,7 +90,7 @@ def settings_of(config: Config) -> list[int | float | str]:
     """
     after = config.selector.after
     if after is None:
-        return [FORMAT, config.selector.probe_steps, RANK, _rate(config), config.trainer.batch_size]
+        return [config.selector.probe_steps, RANK, _rate(config), config.trainer.batch_size]
     folder = Path(weights_at(after))
     if not folder.is_dir():
         return [after]
@@ -94,13 +98,6 @@ def settings_of(config: Config) -> list[int | float | str]:
     for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*config.json"))):
         digest.update(file.read_bytes())
     return [digest.hexdigest()]
-
-
-def _key(config: Config, base: PreTrainedModel, encoder: Encoder, data: SummarizationData) -> str:
-    versions = {name: version(name) for name in ("torch", "transformers", "peft")}
-    inputs = [encoder.fingerprint, data.corpora["train"].fingerprint, config.data.seed]
-    parts = [versions, model_fingerprint(base), inputs, settings_of(config)]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def _rate(config: Config) -> float:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel
 from torch import nn
 from transformers import PreTrainedModel
 
+from sumcirc.cache import Cache
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.files import write_json
@@ -21,7 +18,8 @@ from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.schema import GenerationConfig
 from sumcirc.summaries.generation import generate
 
-FORMAT = 1  # of the cache; raised when the same input generates differently
+FILE = "summaries.json"
+SUMMARIES = Cache("summaries", format=2, libraries=("tokenizers", "torch", "transformers"))
 
 
 def summarize(
@@ -64,30 +62,31 @@ def summarize_once(
     cache: Path,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """As `summarize`, read from `cache` where the same base has met the same documents.
+    """As `summarize`; read from the cache where the base has met these documents before.
+
+    Args:
+        cache: `cache_dir`.
 
     Raises:
         ValueError: the model has adapters, whose scaling and switch its weights don't tell.
     """
     if isinstance(model, PeftModel):
         raise ValueError("summarize_once is for a base without adapters")
-    described: list[Any] = [
-        FORMAT,
-        model_fingerprint(model),
-        encoder.fingerprint,
-        _prompts(encoder, documents, config),
-        asdict(config),
-        {name: version(name) for name in ("torch", "transformers")},
-    ]
     if encoder.fingerprint is None:
         return summarize(model, encoder, documents, config, progress)
-    key = hashlib.sha256(json.dumps(described).encode()).hexdigest()[:32]
-    file = cache / f"{key}.json"
-    if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if progress is not None:
-            progress(len(found))
+
+    def write(folder: Path) -> None:
+        write_json(folder / FILE, summarize(model, encoder, documents, config, progress))
+
+    def read(folder: Path) -> list[str]:
+        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        if [type(one) for one in found] != [str] * len(documents):
+            raise ValueError(f"not {len(documents)} texts")
         return found
-    summaries = summarize(model, encoder, documents, config, progress)
-    write_json(file, summaries)
+
+    prompts = _prompts(encoder, documents, config)
+    parts = [model_fingerprint(model), encoder.fingerprint, prompts, config]
+    summaries, found = SUMMARIES.get(cache, parts, write, read)
+    if found and progress is not None:
+        progress(len(summaries))
     return summaries
