@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers.models.gpt2.modeling_gpt2 import GPT2Attention
 
 from sumcirc import training
 from sumcirc.callbacks.checkpoint import checkpoints
@@ -134,36 +135,96 @@ def same_weights(left: Trained, right: Trained, tolerance: float) -> bool:
     return all(torch.allclose(ours[n], theirs[n], rtol=0, atol=tolerance) for n in ours)
 
 
-def test_two_batches_of_4_equal_one_of_8_where_summaries_have_equal_tokens(
-    llama_folder: Path, tmp_path: Path
+def test_steps_are_the_same_however_they_are_accumulated(
+    llama_folder: Path, tmp_path: Path, norms: list[float]
 ) -> None:
-    """Without dropout; epsilon keeps Adam from magnifying rounding where a gradient is near 0."""
+    """Summaries of 1 to 30 words and a short last step of each pass; losses, gradients, weights.
+
+    Epsilon keeps Adam from magnifying rounding where a gradient is near 0.
+    """
     rows = [
         {
-            "document": f"Trains to {['Porto', 'Lisbon', 'Faro'][i % 3]} " + "stood " * i,
-            "summary": s,
+            "document": f"Trains to {['Porto', 'Lisbon', 'Faro'][i % 3]} " + "stood " * (i % 7),
+            "summary": "Storm closes roads. " * (10 if i % 5 == 0 else 1),
         }
-        for i, s in enumerate(["Storm closes roads."] * 40)
+        for i in range(29)
     ]
-    file = tmp_path / "equal.jsonl"
+    file = tmp_path / "uneven.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     files = dict.fromkeys(("train", "validation", "test"), file)
-    found = [
-        train(
-            small_config(
-                llama_folder,
-                files,
-                tmp_path,
-                trainer={"batch_size": size, "accumulate": 8 // size, "buckets": False},
-                optimizer={"epsilon": 1e-4},
-            ),
-            tmp_path / str(size),
+    found, used = [], []
+    for size in (8, 4, 1):
+        trainer = {
+            "batch_size": size,
+            "accumulate": 8 // size,
+            "max_steps": None,
+            "max_epochs": 2,
+            "log_every": 1,
+        }
+        config = small_config(
+            llama_folder, files, tmp_path, trainer=trainer, optimizer={"epsilon": 1e-4}
         )
-        for size in (8, 4)
-    ]
-    assert same_weights(*found, tolerance=1e-6)
-    for step, loss in found[0].values("train/loss").items():
-        assert found[1].values("train/loss")[step] == pytest.approx(loss, abs=1e-5)
+        norms.clear()
+        found.append(train(config, tmp_path / str(size)))
+        used.append(list(norms))
+    for other, gradients in zip(found[1:], used[1:], strict=True):
+        assert len(gradients) == 8
+        assert gradients == pytest.approx(used[0], rel=1e-4)
+        assert same_weights(found[0], other, tolerance=1e-6)
+        for metric in ("train/loss", "validation/loss"):
+            assert other.values(metric) == pytest.approx(found[0].values(metric), abs=1e-5)
+
+
+@pytest.fixture
+def modes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, set[bool]]]:
+    """(while training, modes of the network's modules) at every loss."""
+    found: list[tuple[bool, set[bool]]] = []
+    original = modeling.summary_loss
+
+    def recorded(backbone: Any, unembedding: Any, batch: Any) -> torch.Tensor:
+        seen = {module.training for module in backbone.modules()}
+        found.append((torch.is_grad_enabled(), seen))
+        return original(backbone, unembedding, batch)
+
+    monkeypatch.setattr(modeling, "summary_loss", recorded)
+    return found
+
+
+@pytest.mark.parametrize("adaptation", [{}, LORA], ids=["full", "lora"])
+def test_training_is_in_training_mode_and_validation_in_evaluation(
+    gpt2_folder: Path,
+    news_files: Files,
+    tmp_path: Path,
+    adaptation: dict[str, Any],
+    modes: list[tuple[bool, set[bool]]],
+) -> None:
+    train(small_config(gpt2_folder, news_files, tmp_path, adaptation=adaptation), tmp_path / "run")
+    assert [seen for training, seen in modes if training] == [{True}] * 6
+    validated = [seen for training, seen in modes if not training]
+    assert len(validated) == 9
+    assert validated == [{False}] * 9
+
+
+@pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
+@pytest.mark.parametrize("adaptation", [{}, LORA], ids=["full", "lora"])
+def test_dropout_is_the_models_own_unless_it_is_set(
+    gpt2_folder: Path,
+    news_files: Files,
+    tmp_path: Path,
+    adaptation: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model's is 0.1; 0 trains what the network in evaluation mode would."""
+    found = {}
+    for dropout in (None, 0.1, 0.0):
+        config = small_config(gpt2_folder, news_files, tmp_path, adaptation=adaptation)
+        config.model.dropout = dropout
+        found[dropout] = train(config, tmp_path / str(dropout))
+    monkeypatch.setattr(training, "start_training", lambda model, dropout: model.eval())
+    evaluated = train(config, tmp_path / "evaluated")
+    assert same_weights(found[None], found[0.1], 0)
+    assert not same_weights(found[None], found[0.0], 1e-5)
+    assert same_weights(found[0.0], evaluated, 0)
 
 
 def test_same_seed_same_run_other_seed_other_run(
@@ -223,14 +284,31 @@ def test_compiled_network_trains_the_same_weights(
     assert same_weights(plain, found, 1e-5)
 
 
-def test_activation_checkpointing_trains_the_same_weights(
-    gpt2_folder: Path, news_files: Files, tmp_path: Path
+@pytest.mark.parametrize("adaptation", [{}, LORA], ids=["full", "lora"])
+def test_activation_checkpointing_computes_twice_and_trains_the_same_weights(
+    gpt2_folder: Path,
+    news_files: Files,
+    tmp_path: Path,
+    adaptation: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sections: dict[str, Any] = {"adaptation": LORA, "optimizer": {"epsilon": 1e-4}}
+    """With the model's dropout: what is computed again has the same masks."""
+    calls: list[bool] = []
+    original = GPT2Attention.forward
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(self.training)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(GPT2Attention, "forward", counted)
+    sections: dict[str, Any] = {"adaptation": adaptation, "optimizer": {"epsilon": 1e-4}}
     plain = train(small_config(gpt2_folder, news_files, tmp_path, **sections), tmp_path / "plain")
+    once = sum(calls)
+    calls.clear()
     sections["trainer"] = {"gradient_checkpointing": True}
     config = small_config(gpt2_folder, news_files, tmp_path, **sections)
     assert same_weights(plain, train(config, tmp_path / "checkpointed"), 1e-6)
+    assert sum(calls) == 2 * once
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, step: int) -> None:

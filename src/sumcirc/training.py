@@ -1,8 +1,7 @@
 """Lightning put together: from a module and data to a trained module, resumable at any point.
 
 The whole run is one Lightning epoch over a stream of batches (`data.batches.TrainingStream`), so
-that the optimizer step is the only clock: accumulation never straddles a pass over the data, and
-a resumed run has one kind of position to restore.
+that the optimizer step is the only clock, and a resumed run has one kind of position to restore.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
 from sumcirc.instantiation import build
 from sumcirc.modeling.adaptation import checkpoint_activations
+from sumcirc.modeling.dropout import start_training
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.schema import Precision, TrainConfig, TrainerConfig
 from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
@@ -173,18 +173,22 @@ def fit(
     wandb_logger: Any,
     watchers: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, SummarizationModule]:
-    """Train, from the last checkpoint if the run has one.
+    """Train, from the last checkpoint if the run has one; the model stays in training mode.
 
     Values of step 0 (the untouched model on the validation pairs) are logged first.
 
     Raises:
         TrainingDiverged: the loss is no longer a finite number; the last checkpoint stays.
     """
+    start_training(model, config.model.dropout)
     if config.trainer.gradient_checkpointing:
         checkpoint_activations(model)
     saved = checkpoints(run.checkpoints)
     with quiet():
         trainer = make_trainer(config, data, run, wandb_logger, watchers)
+        if trainer.global_rank:
+            # other masks than the first process has; Lightning's strategies seed by this again
+            pl.seed_everything(config.seed + trainer.global_rank, verbose=False)
         _, total = data.steps(trainer.world_size)
         if trainer.is_global_zero and run.status_file.exists():
             run.set_status("running", steps=total)
@@ -218,7 +222,6 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             for message in (
-                ".*in eval mode at the start of training.*",
                 ".*treespec, LeafSpec.*",
                 # a machine with SLURM; a sweep's jobs are placed by its launcher
                 "The `srun` command is available on your system but is not used.*",

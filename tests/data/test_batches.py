@@ -12,11 +12,12 @@ import torch
 from sumcirc.data.batches import (
     POOL,
     Batch,
+    Division,
     EvaluationBatches,
     TrainingStream,
-    batches_per_epoch,
     bucketed_order,
     collate,
+    steps_per_epoch,
 )
 from sumcirc.data.encoding import EncodedPair
 from sumcirc.errors import UserError
@@ -62,7 +63,7 @@ def test_one_pass_takes_every_item_once(count: int, buckets: bool) -> None:
     lengths = [len(p) for p in pairs(count)]
     order = bucketed_order(lengths, 8, seed=1, epoch=0, buckets=buckets)
     assert sorted(i for batch in order for i in batch) == list(range(count))
-    assert len(order) == batches_per_epoch(count, 8)
+    assert len(order) == steps_per_epoch(count, 8)
     assert sum(len(batch) != 8 for batch in order) == (count % 8 > 0)
 
 
@@ -92,8 +93,7 @@ def test_buckets_save_padding_on_skewed_lengths_and_stay_random() -> None:
 
 
 def test_stream_covers_every_item_in_every_epoch() -> None:
-    stream = TrainingStream(pairs(21), 4, total=18, seed=3)
-    assert stream.batches_per_epoch == 6
+    stream = TrainingStream(pairs(21), Division(4), steps=18, seed=3)
     seen = [items(batch) for batch in stream]
     assert len(seen) == len(stream) == 18
     for epoch in range(3):
@@ -102,18 +102,23 @@ def test_stream_covers_every_item_in_every_epoch() -> None:
     assert seen[:6] != seen[6:12]
 
 
+def test_epochs_count_the_current_batch() -> None:
+    stream = TrainingStream(pairs(16), Division(2, accumulate=4), steps=4, seed=0)
+    assert [stream.epoch for _ in stream] == pytest.approx([(i + 1) / 8 for i in range(16)])
+
+
 @pytest.mark.parametrize("done", range(0, 13, 3))
 def test_stream_continues_from_any_position(done: int) -> None:
     data = pairs(21)
-    whole = [items(batch) for batch in TrainingStream(data, 4, total=13, seed=3)]
-    stream = TrainingStream(data, 4, total=13, seed=3)
+    whole = [items(batch) for batch in TrainingStream(data, Division(4), steps=13, seed=3)]
+    stream = TrainingStream(data, Division(4), steps=13, seed=3)
     stream.load_state_dict({"position": done})
     assert [items(batch) for batch in stream] == whole[done:]
     assert list(stream) == []
 
 
 def test_a_batch_counts_only_once_the_next_is_asked_for() -> None:
-    stream = TrainingStream(pairs(20), 4, total=5, seed=0)
+    stream = TrainingStream(pairs(20), Division(4), steps=5, seed=0)
     iterator = iter(stream)
     next(iterator)
     assert stream.state_dict() == {"position": 0}
@@ -121,23 +126,51 @@ def test_a_batch_counts_only_once_the_next_is_asked_for() -> None:
     assert stream.state_dict() == {"position": 1}
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_processes_together_see_what_one_with_the_whole_batch_sees(world: int) -> None:
-    data = pairs(48)
-    single = TrainingStream(data, 4 * world, total=6, seed=5)
-    shares = [TrainingStream(data, 4, 6, 5, rank=rank, world_size=world) for rank in range(world)]
-    for batch, *parts in zip(single, *shares, strict=True):
-        assert [len(items(part)) for part in parts] == [4] * world
-        assert sorted(items(batch)) == sorted(i for part in parts for i in items(part))
+def uneven(count: int) -> list[EncodedPair]:
+    """Sequences whose summaries differ in length."""
+    random = np.random.default_rng(1)
+    return [
+        pair(i, int(length), int(summary))
+        for i, (length, summary) in enumerate(
+            zip(random.integers(30, 60, count), random.integers(1, 25, count), strict=True)
+        )
+    ]
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 9])
-def test_short_global_batch_still_gives_every_process_as_many(count: int) -> None:
-    for batches in zip(
-        *(TrainingStream(pairs(count), 2, 4, 0, rank=rank, world_size=4) for rank in range(4)),
-        strict=True,
-    ):
-        assert len({len(batch.input_ids) for batch in batches}) == 1
+def divided(
+    data: list[EncodedPair], batch_size: int, accumulate: int, world: int, buckets: bool
+) -> list[list[Batch]]:
+    """The batches of all processes by optimizer step; three passes over the data."""
+    steps = 3 * steps_per_epoch(len(data), batch_size * accumulate * world)
+    streams = [
+        list(TrainingStream(data, Division(batch_size, accumulate, rank, world), steps, 5, buckets))
+        for rank in range(world)
+    ]
+    assert {len(stream) for stream in streams} == {steps * accumulate}
+    return [
+        [batch for s in streams for batch in s[n * accumulate : (n + 1) * accumulate]]
+        for n in range(steps)
+    ]
+
+
+@pytest.mark.parametrize("buckets", [True, False])
+@pytest.mark.parametrize("count", [3, 24, 37, 48])
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "world"),
+    [(6, 2, 1), (3, 4, 1), (1, 12, 1), (6, 1, 2), (4, 1, 3), (3, 2, 2), (1, 3, 4)],
+)
+def test_a_step_has_the_same_items_and_tokens_however_it_is_divided(
+    count: int, batch_size: int, accumulate: int, world: int, buckets: bool
+) -> None:
+    data = uneven(count)
+    whole = divided(data, 12, 1, 1, buckets)
+    found = divided(data, batch_size, accumulate, world, buckets)
+    for (single,), parts in zip(whole, found, strict=True):
+        own = [i for part in parts if part.loss_tokens for i in items(part)]
+        assert sorted(own) == sorted(items(single))
+        assert all(1 <= len(part.input_ids) <= batch_size for part in parts)
+        assert {part.step_tokens for part in parts} == {len(single.labels)}
+        assert sum(part.loss_tokens for part in parts) == single.loss_tokens == len(single.labels)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])

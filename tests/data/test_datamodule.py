@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sumcirc.data.batches import Division
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.schema import DataConfig, EncodingConfig, SizesConfig, Source, TrainerConfig
@@ -34,9 +35,11 @@ def data(
     [
         (40, 4, 1, 3, 1, (10, 30)),
         (39, 4, 1, 3, 1, (10, 30)),
-        (40, 4, 4, 3, 1, (3, 8)),  # 30 batches make 7.5 steps
+        (40, 4, 4, 3, 1, (3, 9)),  # as 40 items in batches of 16
+        (40, 16, 1, 3, 1, (3, 9)),
         (40, 4, 1, 3, 2, (5, 15)),
-        (8, 4, 16, 3, 1, (1, 1)),  # 6 batches make less than one step
+        (40, 2, 2, 3, 4, (3, 9)),
+        (8, 4, 16, 3, 1, (1, 3)),
     ],
 )
 def test_steps(
@@ -77,5 +80,5 @@ def test_loaders_know_their_process(tokenizer: Any, news_files: dict[str, Path])
     made = data(tokenizer, news_files, batch_size=4, accumulate=2, max_steps=3)
     made.trainer = SimpleNamespace(world_size=2, global_rank=1)  # type: ignore[assignment]
     stream = made.train_dataloader()
-    assert (len(stream), stream.rank, stream.world_size, stream.global_batch) == (6, 1, 2, 8)
+    assert (len(stream), stream.division) == (6, Division(4, 2, rank=1, world_size=2))
     assert sum(len(batch.input_ids) for batch in made.val_dataloader()) == 5

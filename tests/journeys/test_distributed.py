@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,23 +16,24 @@ import torch
 from safetensors.torch import load_file
 
 from sumcirc.records import ProbeRecord, record_file
+from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
 from sumcirc.tracking.run_directory import RunDirectory
-from tests.support.command_server import ROOT
+from tests.support.command_server import ROOT, CommandServer
 
 DDP = ["trainer.strategy=ddp", "trainer.devices=2", "trainer.batch_size=4"]
 
 
 @pytest.fixture
 def overrides(llama_folder: Path, tmp_path: Path) -> list[str]:
-    """A model without dropout, and summaries of equal length, so that means of means are means."""
+    """A model without dropout, summaries of 4 to 40 words, and 5 items in a pass's last step."""
     rows = [
         {
             "document": f"Trains to Lisbon stood still on day {i}. " * (1 + i % 4),
-            "summary": "Storm.",
+            "summary": f"Storm on day {i}. " * (10 if i % 3 else 1),
         }
-        for i in range(40)
+        for i in range(13)
     ]
-    file = tmp_path / "equal.jsonl"
+    file = tmp_path / "uneven.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return [
         f"model.path={llama_folder}",
@@ -86,6 +88,60 @@ def finished(folder: Path) -> tuple[Path, dict[str, torch.Tensor]]:
 def assert_equal(left: Any, right: Any, tolerance: float) -> None:
     for name, value in right.items():
         assert torch.allclose(left[name], value, rtol=0, atol=tolerance), name
+
+
+def test_losses_and_weights_are_those_of_one_process(
+    commands: CommandServer, overrides: list[str], tmp_path: Path
+) -> None:
+    """With accumulated gradients, and a last step of 5 items for 2 x 4 batches."""
+    settings = [*overrides, "callbacks=none", "evaluation.at_end=false", "trainer.max_steps=4"]
+    ways = {"one": (8, 1, 1), "two": (1, 4, 2)}
+    found: dict[str, Any] = {}
+    for name, (size, accumulate, processes) in ways.items():
+        words = [f"trainer.batch_size={size}", f"trainer.accumulate={accumulate}"]
+        if processes > 1:
+            words += ["trainer.strategy=ddp", f"trainer.devices={processes}"]
+        done = commands.run(
+            *("train", *settings, *words, f"sweep.name={name}"),
+            cwd=tmp_path,
+            environment={"GLOO_SOCKET_IFNAME": "lo"},
+            processes=processes,
+        )
+        assert done.code == 0, done.output
+        found[name] = finished(tmp_path / "runs" / name)
+    single, expected = found.pop("one")
+    assert len(rows(single)) == 4 * 3 + 3 * 2
+    run, weights = found["two"]
+    assert_equal(weights, expected, 1e-5)
+    assert rows(run) == pytest.approx(rows(single), rel=1e-5)
+
+
+def test_resumed_processes_continue_with_their_own_dropout(
+    commands: CommandServer, overrides: list[str], gpt2_folder: Path, tmp_path: Path
+) -> None:
+    """From the checkpoint of step 2 of 4; the model's dropout is 0.1."""
+    settings = [*overrides, *DDP, f"model.path={gpt2_folder}", "callbacks=none"]
+    settings += ["evaluation.at_end=false", "trainer.max_steps=4", "trainer.keep_checkpoints=-1"]
+    settings.append("sweep.name=two")
+    environment = {"GLOO_SOCKET_IFNAME": "lo"}
+    done = commands.run("train", *settings, cwd=tmp_path, environment=environment, processes=2)
+    assert done.code == 0, done.output
+    (run,) = tmp_path.glob("runs/*/*")
+    expected, lines = (run / "model" / "model.safetensors").read_bytes(), rows(run)
+    generators = AtomicCheckpointIO().load_checkpoint(run / "checkpoints" / "step-000002.ckpt")
+    ours, theirs = (state["torch"] for state in generators["generators"])
+    assert not torch.equal(ours, theirs)
+
+    (run / "checkpoints" / "step-000004.ckpt").unlink()
+    shutil.rmtree(run / "model")
+    status = json.loads((run / "status.json").read_text()) | {"state": "failed"}
+    (run / "status.json").write_text(json.dumps(status))
+    done = commands.run(
+        "train", f"resume={run}", cwd=tmp_path, environment=environment, processes=2
+    )
+    assert done.code == 0, done.output
+    assert (run / "model" / "model.safetensors").read_bytes() == expected
+    assert rows(run) == lines
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from sumcirc.data.batches import collate
+from sumcirc.data.batches import Division, TrainingStream, collate
 from sumcirc.data.encoding import EncodedPair
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
@@ -78,6 +78,41 @@ def test_gradients_equal_those_of_the_labelled_model(family: str) -> None:
     found = dict(ours.named_parameters())
     for name, parameter in theirs.named_parameters():
         assert torch.allclose(found[name].grad, parameter.grad, atol=1e-7), name
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "accumulate", "world"), [(8, 1, 1), (4, 2, 1), (1, 8, 1), (2, 2, 2), (1, 1, 16)]
+)
+def test_gradient_of_a_step_is_that_of_the_mean_over_its_tokens(
+    batch_size: int, accumulate: int, world: int
+) -> None:
+    """As Lightning (divides by the batches of a step) and DDP (averages over processes) make it."""
+    data = [pair(i, 40 - i, 1 + 5 * (i % 4)) for i in range(13)]  # the second step has 5 items
+    for one in data:
+        one.ids[:] = one.ids * 7 % VOCABULARY
+    whole = list(TrainingStream(data, Division(8 * (1 + (world == 16))), 2, seed=0))
+    streams = [
+        list(TrainingStream(data, Division(batch_size, accumulate, rank, world), 2, seed=0))
+        for rank in range(world)
+    ]
+    for step, expected in enumerate(whole):
+        ours, theirs = small_model("gpt2").double(), small_model("gpt2").double()
+        trained = SummarizationModule(ours, OptimizerConfig(), 10)
+        trained.trainer = SimpleNamespace(  # type: ignore[assignment]
+            accumulate_grad_batches=accumulate, world_size=world
+        )
+        for stream in streams:
+            for index in range(step * accumulate, (step + 1) * accumulate):
+                loss = trained.training_step(stream[index], index)
+                (loss / accumulate / world).backward()
+        summary_loss(theirs.base_model, theirs.get_output_embeddings(), expected).backward()
+        found = dict(ours.named_parameters())
+        for name, parameter in theirs.named_parameters():
+            assert torch.allclose(found[name].grad, parameter.grad, rtol=1e-9, atol=1e-12), name
+        total, tokens = float(trained._loss_sum), trained._loss_tokens
+        assert tokens == len(expected.labels)
+        direct = summary_loss(theirs.base_model, theirs.get_output_embeddings(), expected)
+        assert total / tokens == pytest.approx(direct.item(), rel=1e-6)
 
 
 def test_end_of_text_is_learnt_though_it_pads() -> None:

@@ -203,6 +203,21 @@ def test_selectors_share_one_probe_run(
     assert len(runs) == 1
 
 
+def test_the_probe_run_trains_with_the_dropout_that_runs_do(
+    gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """The model's own is 0.1."""
+    weights = {}
+    for dropout in (None, 0.1, 0.0):
+        config = selecting(gpt2_folder, news_files, tmp_path / str(dropout), "drift")
+        config.model.dropout = dropout
+        assert evidence(config).tuned.active_adapter == "default"
+        (file,) = tmp_path.glob(f"{dropout}/cache/probe_runs/*/adapter_model.safetensors")
+        weights[dropout] = (file.read_bytes(), file.parent.name)
+    assert weights[None][0] == weights[0.1][0] != weights[0.0][0]
+    assert len({folder for _, folder in weights.values()}) == 3
+
+
 def test_jobs_at_the_same_time_compute_once(
     gpt2_folder: Path,
     news_files: dict[str, Path],

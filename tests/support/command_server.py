@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -65,8 +66,13 @@ class CommandServer:
         cwd: Path,
         kill_at: str | None = None,
         environment: Mapping[str, str] | None = None,
+        processes: int = 1,
     ) -> Finished:
-        """Run `sumcirc ARGUMENTS`; `kill_at` names a fault of `tests.support.kill_points`."""
+        """Run `sumcirc ARGUMENTS`; `kill_at` names a fault of `tests.support.kill_points`.
+
+        With several processes Lightning takes them for ones that a launcher has started; the code
+        is the largest of theirs.
+        """
         self.count += 1
         log = self.folder / f"{self.count}.log"
         request = {
@@ -75,6 +81,7 @@ class CommandServer:
             "log": str(log),
             "kill_at": kill_at,
             "environment": dict(environment or {}),
+            "processes": processes,
         }
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -91,11 +98,22 @@ def serve() -> None:
     _import_everything()
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _run(request)
-        _, status = os.waitpid(child, 0)
-        print(json.dumps(os.waitstatus_to_exitcode(status)), flush=True)
+        if request["processes"] > 1:
+            request["environment"] |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+        children = []
+        for rank in range(request["processes"]):
+            child = os.fork()
+            if child == 0:
+                _run(request, rank)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(max(codes, key=abs)), flush=True)
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def _import_everything() -> None:
@@ -114,10 +132,15 @@ def _import_everything() -> None:
     import sumcirc.training  # noqa: F401
 
 
-def _run(request: dict[str, Any]) -> None:
+def _run(request: dict[str, Any], rank: int) -> None:
     os.environ.update(request["environment"])
+    if request["processes"] > 1:
+        from pytorch_lightning.utilities import rank_zero_only
+
+        os.environ["LOCAL_RANK"] = str(rank)
+        rank_zero_only.rank = rank  # which Lightning reads when it is imported
     os.chdir(request["cwd"])
-    log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, target)

@@ -15,6 +15,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from sumcirc.errors import UserError
 from sumcirc.modeling.module import SummarizationModule, TrainingDiverged
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -71,16 +72,26 @@ class ResumableCheckpoint(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add generators and the length of metrics.csv."""
-        checkpoint["generators"] = generators()
+        """Add the generators of every process and the length of metrics.csv."""
+        checkpoint["generators"] = _of_all_processes(generators(), trainer.world_size)
         checkpoint["metrics_size"] = self.run.metrics.size
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Cut metrics.csv back; generators are set right before the next batch."""
+        """Cut metrics.csv back; generators are set right before the next batch.
+
+        Raises:
+            UserError: another number of processes wrote it, which divided the data otherwise.
+        """
+        processes = len(checkpoint["generators"])
+        if processes != trainer.world_size:
+            raise UserError(
+                f"resume={self.run.path}: was trained by {processes} processes, and here are"
+                f" {trainer.world_size}; continue it on as many devices"
+            )
         self._saved = checkpoint["global_step"]
-        self._generators = checkpoint["generators"]
+        self._generators = checkpoint["generators"][trainer.global_rank]
         if trainer.is_global_zero:
             self.run.metrics.cut(checkpoint["metrics_size"])
 
@@ -93,6 +104,14 @@ def checkpoint_file(folder: Path, step: int) -> Path:
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
     return sorted(folder.glob("step-*.ckpt"), key=lambda file: int(file.stem.split("-")[1]))
+
+
+def _of_all_processes(state: Any, processes: int) -> list[Any]:
+    if processes == 1:
+        return [state]
+    found = [None] * processes
+    torch.distributed.all_gather_object(found, state)
+    return found
 
 
 def generators() -> dict[str, Any]:

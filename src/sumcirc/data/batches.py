@@ -1,9 +1,10 @@
 """Batches of similar length in an order that depends on the seed and position alone.
 
 Items of one length side by side waste little padding. Each pass over the data is shuffled, cut into
-pools of `POOL` batches, each pool sorted by length, and its batches shuffled again, so that order
-stays random at the scale of training. Batch `n` of a run is a pure function of (seed, n): a
-resumed run takes up the stream where it left it.
+pools of `POOL` optimizer steps, each pool sorted by length, and its steps shuffled again, so that
+order stays random at the scale of training. The items of optimizer step `n` are a pure function of
+(seed, n), however they are divided into batches and among processes: a resumed run takes up the
+stream where it left it, and accumulating gradients trains on the same steps as one large batch.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from sumcirc.data.encoding import EncodedPair
 from sumcirc.errors import UserError
 
-POOL = 50  # batches sorted together
+POOL = 50  # optimizer steps sorted together
 
 
 @dataclass
@@ -35,12 +36,17 @@ class Batch:
             summary or EOS token.
         labels: [targets], the tokens there.
         tokens: real tokens, pads not counted.
+        loss_tokens: labels that count in the loss: all of them, or none where the batch only keeps
+            a process busy that has no items of its own in this step.
+        step_tokens: labels of the whole optimizer step, over its batches and all processes.
     """
 
     input_ids: Tensor
     positions: Tensor
     labels: Tensor
     tokens: int
+    loss_tokens: int
+    step_tokens: int
 
     def to(self, device: torch.device, **options: Any) -> Batch:
         """The same batch on another device (Lightning calls this)."""
@@ -52,7 +58,7 @@ class Batch:
 
 
 def collate(pairs: Sequence[EncodedPair], width: int | None = None) -> Batch:
-    """Pad sequences on the right, to the longest or to `width` tokens.
+    """Pad sequences on the right, to the longest or to `width` tokens; the batch is a whole step.
 
     The pad value is 0 whatever the vocabulary: no token's id says what it is.
     """
@@ -65,82 +71,121 @@ def collate(pairs: Sequence[EncodedPair], width: int | None = None) -> Batch:
     flat = np.concatenate(positions)
     labels = ids.reshape(-1)[flat + 1]
     tokens = sum(len(pair) for pair in pairs)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(flat), torch.from_numpy(labels), tokens)
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(flat),
+        torch.from_numpy(labels),
+        tokens,
+        len(labels),
+        len(labels),
+    )
 
 
 def bucketed_order(
-    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, buckets: bool = True
+    lengths: Sequence[int], step_size: int, seed: int, epoch: int, buckets: bool = True
 ) -> list[list[int]]:
-    """Indices of one pass over the data as batches; only the last one may be short."""
+    """Indices of one pass over the data as optimizer steps; only one of them may be short."""
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
     if buckets:
-        pool = POOL * batch_size
+        pool = POOL * step_size
         pools = [order[i : i + pool] for i in range(0, len(order), pool)]
         sizes = np.asarray(lengths)
         order = np.concatenate([p[np.argsort(sizes[p], kind="stable")] for p in pools])
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    positions = random.permutation(len(batches)) if buckets else np.arange(len(batches))
-    return [batches[i].tolist() for i in positions]
+    steps = [order[i : i + step_size] for i in range(0, len(order), step_size)]
+    positions = random.permutation(len(steps)) if buckets else np.arange(len(steps))
+    return [steps[i].tolist() for i in positions]
+
+
+def steps_per_epoch(items: int, step_size: int) -> int:
+    """Optimizer steps of one pass over the data; the one with what is left over may be short."""
+    return -(-items // step_size)
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the items of one optimizer step are divided.
+
+    Attributes:
+        batch_size: the most items that one process takes at once.
+        accumulate: batches of one step, one after another.
+        rank: this process.
+        world_size: processes side by side.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def step_size(self) -> int:
+        """Items of one optimizer step."""
+        return self.batch_size * self.accumulate * self.world_size
+
+    def share(self, items: Sequence[int], part: int) -> list[int]:
+        """What this process takes of the step's batch number `part`; may be nothing."""
+        # processes take turns, since neighbours are of similar length
+        return np.array_split(items, self.accumulate)[part][self.rank :: self.world_size].tolist()
 
 
 class TrainingStream:
-    """`total` batches, pass after pass; knows and restores its position (Lightning's protocol).
+    """The batches of `steps` optimizer steps; restores its position (Lightning's protocol).
 
-    Across processes every process takes its share of each global batch, so one of `world_size`
-    processes with batches of n sees what one process with batches of n x world_size sees.
+    Every step has `division.accumulate` batches in every process, also where a pass over the data
+    ends in fewer items than that: a process without items gets one that does not count.
     """
 
     def __init__(
         self,
         pairs: Sequence[EncodedPair],
-        batch_size: int,
-        total: int,
+        division: Division,
+        steps: int,
         seed: int,
         buckets: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
     ) -> None:
         self.pairs = pairs
         self.lengths = [len(pair) for pair in pairs]
-        self.global_batch = batch_size * world_size
-        self.total = total
+        self.division = division
+        self.total = steps * division.accumulate
         self.seed = seed
         self.buckets = buckets
-        self.rank = rank
-        self.world_size = world_size
         self.position = 0
+        self._epoch, self._order = -1, list[list[int]]()
 
     def __len__(self) -> int:
         return self.total
 
     @property
-    def batches_per_epoch(self) -> int:
-        """Batches of one pass over the data."""
-        return batches_per_epoch(len(self.pairs), self.global_batch)
+    def epoch(self) -> float:
+        """Passes over the data, the current batch included."""
+        batches = steps_per_epoch(len(self.pairs), self.division.step_size)
+        return (self.position + 1) / (batches * self.division.accumulate)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch = -1
-        order: list[list[int]] = []
         while self.position < self.total:
-            wanted, index = divmod(self.position, self.batches_per_epoch)
-            if wanted != epoch:
-                epoch = wanted
-                order = bucketed_order(
-                    self.lengths, self.global_batch, self.seed, epoch, self.buckets
-                )
-            yield collate([self.pairs[i] for i in self._share(order[index])])
+            step, part = divmod(self.position, self.division.accumulate)
+            yield self._batch(self._items(step), part)
             # a batch counts once the next one is asked for: a checkpoint between the two is of a
             # state that has not seen the batch already fetched
             self.position += 1
 
-    def _share(self, indices: list[int]) -> list[int]:
-        if self.world_size == 1:
-            return indices
-        # a short global batch is filled from its own start, so that every process has as many
-        missing = -len(indices) % self.world_size
-        filled = indices + (indices * (missing // len(indices) + 1))[:missing]
-        return filled[self.rank :: self.world_size]
+    def _items(self, step: int) -> list[int]:
+        """Indices of the items of an optimizer step."""
+        size = self.division.step_size
+        epoch, index = divmod(step, steps_per_epoch(len(self.pairs), size))
+        if epoch != self._epoch:
+            self._order = bucketed_order(self.lengths, size, self.seed, epoch, self.buckets)
+            self._epoch = epoch
+        return self._order[index]
+
+    def _batch(self, items: list[int], part: int) -> Batch:
+        share = self.division.share(items, part)
+        batch = collate([self.pairs[i] for i in share or items[:1]])
+        step_tokens = sum(len(self.pairs[i]) - self.pairs[i].summary_start for i in items)
+        return replace(
+            batch, loss_tokens=batch.loss_tokens if share else 0, step_tokens=step_tokens
+        )
 
     def state_dict(self) -> dict[str, int]:
         """How many batches were done."""
@@ -149,11 +194,6 @@ class TrainingStream:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue after the batches that were done."""
         self.position = state["position"]
-
-
-def batches_per_epoch(items: int, global_batch: int) -> int:
-    """Batches of one pass over the data; the last may be short."""
-    return -(-items // global_batch)
 
 
 class EvaluationBatches:

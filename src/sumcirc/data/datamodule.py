@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from sumcirc.data.batches import EvaluationBatches, TrainingStream, batches_per_epoch
+from sumcirc.data.batches import Division, EvaluationBatches, TrainingStream, steps_per_epoch
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.progress import counted
@@ -59,31 +59,26 @@ class SummarizationData(pl.LightningDataModule):
         return found
 
     def steps(self, world_size: int) -> tuple[int, int]:
-        """(optimizer steps of one pass over the data, optimizer steps of the run).
-
-        Where accumulation does not divide the batches, both are rounded up: the run then reads a
-        few items of the next pass, rather than leaving out some of the last.
-        """
+        """(optimizer steps of one pass over the data, optimizer steps of the run)."""
         config = self.trainer_config
-        items = len(self.encoded["train"].pairs)
-        batches = batches_per_epoch(items, config.batch_size * world_size)
-        epoch = -(-batches // config.accumulate)
-        total = -(-batches * config.max_epochs // config.accumulate)
-        return epoch, config.max_steps or total
+        size = self._division(0, world_size).step_size
+        epoch = steps_per_epoch(len(self.encoded["train"].pairs), size)
+        return epoch, config.max_steps or epoch * config.max_epochs
+
+    def _division(self, rank: int, world_size: int) -> Division:
+        config = self.trainer_config
+        return Division(config.batch_size, config.accumulate, rank, world_size)
 
     def train_dataloader(self) -> TrainingStream:
         """All batches of the run as one stream."""
         trainer = self.trainer
         assert trainer is not None
-        config = self.trainer_config
         return TrainingStream(
             self.encoded["train"].pairs,
-            config.batch_size,
-            self.steps(trainer.world_size)[1] * config.accumulate,
+            self._division(trainer.global_rank, trainer.world_size),
+            self.steps(trainer.world_size)[1],
             self.seed,
-            config.buckets,
-            trainer.global_rank,
-            trainer.world_size,
+            self.trainer_config.buckets,
         )
 
     def val_dataloader(self) -> EvaluationBatches:

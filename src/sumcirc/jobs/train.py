@@ -82,6 +82,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.figures.selection import draw_ranking
     from sumcirc.modeling.adaptation import adapt, trainable_parameters
     from sumcirc.modeling.anatomy import context_length
+    from sumcirc.modeling.dropout import dropout_probabilities
     from sumcirc.modeling.loading import load_model, load_tokenizer
     from sumcirc.modeling.saving import save_trained
     from sumcirc.processes import distributed, is_main_process
@@ -133,6 +134,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
         with clock.phase("train"), distributed():
             trainer, module = fit(config, model, data, directory, wandb_logger, watchers)
+        facts["model_dropout"] = dropout_probabilities(model)
         if not is_main_process():
             return
         if watchers:

@@ -86,13 +86,19 @@ class SummarizationModule(pl.LightningModule):
         self._since = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of one batch."""
+        """Loss of one batch, weighted by its share of the optimizer step's summary tokens.
+
+        Lightning divides by the number of batches of a step, and gradients are averaged over
+        processes. The weight makes of that a mean over tokens: with one batch of one process it
+        is exactly 1.
+        """
         loss = summary_loss(self._compiled[0], self._parts[1], batch)
         # stays on the device: reading it here would make every step wait
-        self._loss_sum = self._loss_sum + loss.detach().float() * len(batch.labels)
-        self._loss_tokens += len(batch.labels)
+        self._loss_sum = self._loss_sum + loss.detach().float() * batch.loss_tokens
+        self._loss_tokens += batch.loss_tokens
         self._tokens += batch.tokens
-        return loss
+        batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return loss * (batch.loss_tokens * batches / batch.step_tokens)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
         """Log the mean loss since the last logged step."""
@@ -101,11 +107,12 @@ class SummarizationModule(pl.LightningModule):
             return
         seconds = time.perf_counter() - self._since
         loss = self.running_loss()
+        stream: Any = self.trainer.train_dataloader
         self.record(
             {
                 "train/loss": loss,
                 "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
-                "train/epoch": self.epoch,
+                "train/epoch": stream.epoch,
                 "time/tokens_per_second": self._tokens / seconds,
             }
         )
@@ -138,12 +145,6 @@ class SummarizationModule(pl.LightningModule):
                 f" (now {self.optimizer_config.learning_rate:g}) or raise optimizer.warmup"
             )
         return loss
-
-    @property
-    def epoch(self) -> float:
-        """Passes over the training data, the current batch included."""
-        stream: Any = self.trainer.train_dataloader
-        return (stream.position + 1) / stream.batches_per_epoch
 
     def on_validation_epoch_start(self) -> None:
         """Validation time is not training time."""

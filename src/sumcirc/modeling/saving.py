@@ -13,6 +13,7 @@ from transformers import PretrainedConfig
 from sumcirc import __version__
 from sumcirc.files import write_folder
 from sumcirc.modeling.anatomy import anatomy
+from sumcirc.modeling.dropout import dropout_probabilities
 from sumcirc.modeling.loading import resolve_model_path
 from sumcirc.modeling.parts import base_model
 from sumcirc.schema import TrainConfig
@@ -27,7 +28,7 @@ tags: [summarization, sumcirc]
 # {name}
 
 `{base}` fine-tuned to summarize `{data}` with sumcirc {version} ({what}). {trainable:,} parameters
-were trained.
+were trained, with dropout {dropout} in the model itself.
 
 The prompt is {prompt!r}, the summary {summary!r}, and the end-of-text token follows it.
 
@@ -91,6 +92,7 @@ def save_trained(
         version=__version__,
         what=what,
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        dropout=", ".join(f"{p:g}" for p in dropout_probabilities(model)),
         prompt=config.encoding.prompt,
         summary=config.encoding.summary,
         code=ADAPTER_CODE if is_adapter else MODEL_CODE,

@@ -30,6 +30,13 @@ class ModelConfig:
     tokenizer: Optional[str] = None  # hub id or folder; null: the model's own
     learning_rate: float = 5e-5  # peak learning rate of full fine-tuning
     lora_learning_rate_scale: float = 10.0  # LoRA's peak learning rate over it
+    dropout: Optional[float] = None  # of the model while it trains; null: as its config.json says
+
+    def __post_init__(self) -> None:
+        require(
+            self.dropout is None or 0 <= self.dropout < 1,
+            f"model.dropout={self.dropout}: must lie in [0, 1), or null for the model's own",
+        )
 
 
 class Adaptation(Enum):

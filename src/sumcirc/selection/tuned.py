@@ -17,11 +17,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup
 
 from sumcirc.cache import Cache
-from sumcirc.data.batches import TrainingStream
+from sumcirc.data.batches import Division, TrainingStream
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
+from sumcirc.modeling.dropout import start_training
 from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.modeling.loading import load_model
 from sumcirc.modeling.module import summary_loss
@@ -82,7 +83,7 @@ def check_tuned(config: Config) -> None:
         )
 
 
-def settings_of(config: Config) -> list[int | float | str]:
+def settings_of(config: Config) -> list[int | float | str | None]:
     """What decides the tuned model, beside the base and the data.
 
     Raises:
@@ -90,7 +91,8 @@ def settings_of(config: Config) -> list[int | float | str]:
     """
     after = config.selector.after
     if after is None:
-        return [config.selector.probe_steps, RANK, _rate(config), config.trainer.batch_size]
+        batch_size, dropout = config.trainer.batch_size, config.model.dropout
+        return [config.selector.probe_steps, RANK, _rate(config), batch_size, dropout]
     folder = Path(weights_at(after))
     if not folder.is_dir():
         return [after]
@@ -119,8 +121,9 @@ def _train(config: Config, device: torch.device, data: SummarizationData) -> Pef
     optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
     schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
     pairs = data.encoded["train"].pairs
-    batches = TrainingStream(pairs, config.trainer.batch_size, steps, config.data.seed)
-    model.train()
+    division = Division(config.trainer.batch_size)
+    batches = TrainingStream(pairs, division, steps, config.data.seed)
+    start_training(model, config.model.dropout)
     with counted("probe run", steps) as advance:
         for batch in batches:
             loss = summary_loss(parts.backbone, parts.unembedding, batch.to(device))

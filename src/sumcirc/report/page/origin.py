@@ -68,6 +68,8 @@ def _facts(run: Source) -> list[Block]:
         rows.append(["trainable parameters", f"{summary['trainable_parameters']:,}{share}"])
     if "layers" in summary.get("adapter", {}):
         rows.append(["layers with an adapter", ", ".join(map(str, summary["adapter"]["layers"]))])
+    if "model_dropout" in summary:
+        rows.append(["dropout of the model", ", ".join(map(str, summary["model_dropout"]))])
     seconds = summary.get("seconds", {})
     if seconds:
         times = [f"{phase} {format_seconds(time)}" for phase, time in seconds.items()]

@@ -1,0 +1,41 @@
+"""The model's own dropout: where it is, and training with it.
+
+A family has it as modules (GPT-2, GPT-NeoX) or as a number that its attention hands on to the
+attention function (GPT-NeoX, Llama, Mistral, Qwen). Adapters have their own, `adaptation.dropout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+ATTENTION = "attention_dropout"  # attribute of attention modules
+ADAPTERS = "lora_dropout"  # PEFT's name of an adapter's own
+
+
+def start_training(model: nn.Module, dropout: float | None) -> None:
+    """Put the model in training mode, with dropout of probability `dropout`.
+
+    Args:
+        dropout: `model.dropout`; None keeps the probabilities of the model's configuration.
+    """
+    if dropout is not None:
+        for module, attribute in _places(model):
+            setattr(module, attribute, dropout)
+    model.train()
+
+
+def dropout_probabilities(model: nn.Module) -> list[float]:
+    """The different dropout probabilities of the model itself, the smallest first."""
+    return sorted({float(getattr(module, attribute)) for module, attribute in _places(model)})
+
+
+def _places(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    for name, module in model.named_modules():
+        if ADAPTERS in name:
+            continue
+        if isinstance(module, nn.Dropout):
+            yield module, "p"
+        elif isinstance(vars(module).get(ATTENTION), int | float):
+            yield module, ATTENTION
