@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sumcirc.files import locked, plain_numbers, remove_leftovers_of, write_folder, write_text
+from sumcirc.reading import RecordError, read_text, require_regular
 
 Result = TypeVar("Result")
 
@@ -111,13 +111,13 @@ def _checked(entry: Path, read: Callable[[Path], Result]) -> Result:
         raise FileNotFoundError(entry)
     if not entry.is_dir():
         raise Damaged(f"{entry}: is not a folder")
-    file = entry
     try:
         found = _sums(entry)
-        file = entry / SUMS
-        stored = file.read_text(encoding="utf-8", errors="replace")
+        stored = read_text(entry / SUMS)
+    except RecordError as error:
+        raise Damaged(str(error)) from None
     except OSError as error:
-        raise Damaged(f"{error.filename or file}: can't be read ({error.strerror})") from None
+        raise Damaged(f"{error.filename or entry}: can't be read ({error.strerror})") from None
     if stored != _text(found):
         lines = (line.partition("  ") for line in stored.splitlines())
         declared = {name: digest for digest, _, name in lines}
@@ -136,12 +136,11 @@ def _sums(folder: Path) -> dict[str, str]:
 
     Raises:
         OSError: one can't be read.
-        Damaged: one is a folder, a pipe or the like.
+        RecordError: one is a folder, a pipe or the like.
     """
     found = {}
     for file in sorted(folder.iterdir()):
-        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would never end
-            raise Damaged(f"{file}: is not a file")
+        require_regular(file)
         if file.name == SUMS:
             continue
         with open(file, "rb") as content:

@@ -7,7 +7,7 @@ rows; once for all, its unembedding and its own record. `probes.measure.prepare_
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,21 @@ from safetensors import safe_open
 from torch import Tensor
 
 from sumcirc.modeling.anatomy import Shape
+from sumcirc.reading import read_json
 from sumcirc.records import ProbeRecord, record_file
 
 if TYPE_CHECKING:
     from sumcirc.probes.documents import ProbeSet
 
-
 UNEMBEDDING = "unembedding.safetensors"
+
+
+@dataclass(frozen=True)
+class About:
+    """The content of about.json."""
+
+    shape: Shape
+    family: str
 
 
 class BaseStore:
@@ -30,9 +38,8 @@ class BaseStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        self.shape = Shape(**about["shape"])
-        self.family: str = about["family"]
+        about = read_json(folder / "about.json", About)
+        self.shape, self.family = about.shape, about.family
 
     @property
     def record(self) -> ProbeRecord:

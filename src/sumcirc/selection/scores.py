@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.files import plain_numbers, write_json
+from sumcirc.reading import read_json
 from sumcirc.schema import MODULES
 from sumcirc.statistics.resampling import resampled
 
@@ -73,13 +73,11 @@ class Scores:
     @classmethod
     def read(cls, path: Path) -> Scores:
         """What `save` wrote."""
-        body: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        arrays = {name: body.pop(name) for name in ("values", "resamples")}
-        found = {
-            name: None if one is None else np.array(one, dtype=np.float64)
-            for name, one in arrays.items()
-        }
-        return cls(**found, **body)
+        body = read_json(path, dict[str, Any])
+        for name in ("values", "resamples"):
+            if body[name] is not None:
+                body[name] = np.array(body[name], dtype=np.float64)
+        return cls(**body)
 
     def check(self, layers: int) -> None:
         """Compare the sizes of all arrays with those of a model.

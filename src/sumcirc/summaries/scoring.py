@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.files import write_json
 from sumcirc.modeling.fingerprint import model_fingerprint
+from sumcirc.reading import read_json
 from sumcirc.schema import GenerationConfig
 from sumcirc.summaries.generation import generate
 
@@ -79,9 +79,9 @@ def summarize_once(
         write_json(folder / FILE, summarize(model, encoder, documents, config, progress))
 
     def read(folder: Path) -> list[str]:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        if [type(one) for one in found] != [str] * len(documents):
-            raise ValueError(f"not {len(documents)} texts")
+        found = read_json(folder / FILE, list[str])
+        if len(found) != len(documents):
+            raise ValueError(f"{len(found)} summaries of {len(documents)} documents")
         return found
 
     prompts = _prompts(encoder, documents, config)
