@@ -21,7 +21,7 @@ ROOT = Path(sumcirc.__file__).resolve().parent
 
 # Rooms that anyone may import; they import each other only.
 GROUND = {
-    *("errors", "schema", "configuration", "files", "cache", "hub"),
+    *("errors", "schema", "configuration", "files", "cache", "terminal", "hub"),
     *("processes", "progress", "statistics", "instantiation", "records", "reading"),
 }
 
@@ -193,6 +193,7 @@ def test_help_imports_next_to_nothing() -> None:
     assert {name for name in found if name.startswith("sumcirc.")} == {
         "sumcirc.cli",
         "sumcirc.errors",
+        "sumcirc.terminal",
     }
 
 

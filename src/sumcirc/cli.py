@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from sumcirc.errors import Stopped, UserError
+from sumcirc.terminal import guard, say
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -76,12 +77,13 @@ def usage() -> str:
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Print one line and leave with `code`."""
-    print(f"sumcirc: {' '.join(message.split())}", file=sys.stderr)
+    say(f"sumcirc: {' '.join(message.split())}", error=True)
     raise SystemExit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `sumcirc` command."""
+    guard()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
@@ -89,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments[0] == "--version":
         from sumcirc import __version__
 
-        print(f"sumcirc {__version__}")
+        say(f"sumcirc {__version__}")
         return
     if arguments[0] in ("-sc", "--shell-completion"):
         complete_line(arguments)
@@ -193,12 +195,12 @@ class Application:
                 self.mistake = error  # raised once Hydra is through: it adds lines of its own
                 return
             self.failed.append(folder.name)
-            print(f"sumcirc: {folder.name} failed: {error}", file=sys.stderr)
+            say(f"sumcirc: {folder.name} failed: {error}", error=True)
             raise
         except Exception:
             if self.given.sweeps:
                 self.failed.append(folder.name)
-                print(f"sumcirc: {folder.name} failed:", file=sys.stderr)
+                say(f"sumcirc: {folder.name} failed:", error=True)
                 traceback.print_exc()
             raise
 
@@ -293,11 +295,11 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
             # a launcher whose job vanished raises; what the jobs came to stands in directories
             if not any(state.started for state in sweep.states()):
                 raise
-            print(f"sumcirc: the launcher ended early: {error}", file=sys.stderr)
+            say(f"sumcirc: the launcher ended early: {error}", error=True)
     unfinished = sweep.conclude()
     for rows in sweep_rows(sweep.folder):
         print_table(rows, title=str(sweep.folder))
-    print(f"run directories and figures: {sweep.folder}/*/")
+    say(f"run directories and figures: {sweep.folder}/*/")
     if stopped is not None:
         how = f"the same command with sweep.name={options.name} goes on where it was"
         raise Stopped(f"{stopped}; {how}", stopped.code)
@@ -308,7 +310,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
 
         report_sweep(sweep.folder, config.logger)
     else:
-        print(f"one page of all: sumcirc report {shlex.quote(str(sweep.folder))}")
+        say(f"one page of all: sumcirc report {shlex.quote(str(sweep.folder))}")
 
 
 def _before_the_job(error: Exception) -> str:
@@ -336,7 +338,7 @@ def complete_line(arguments: list[str]) -> None:
     asks = any(word.startswith("query=") for word in arguments)
     verb = words[1] if len(words) > 1 else ""
     if asks and verb not in VERBS:  # nothing more is known of a reader's words
-        print(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
+        say(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
         return
     if asks:
         os.environ["COMP_LINE"] = f"sumcirc {words[2] if len(words) > 2 else ''}"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from sumcirc.terminal import console, guard, say
+
 INTERVAL = 5.0  # seconds between plain lines
 
 
@@ -15,10 +17,18 @@ INTERVAL = 5.0  # seconds between plain lines
 def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how many of `total` items are done; yields what is called with the newly done."""
     if sys.stdout.isatty():
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as bar:
+        label_column = TextColumn("{task.description}", markup=False)
+        columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console()) as bar:
+            guard()  # the bar takes the place of standard output
             task = bar.add_task(label, total=total)
             yield lambda done: bar.advance(task, done)
         return
@@ -33,7 +43,7 @@ def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
             last = now
             left = (now - began) / so_far * (total - so_far)
             shown = timedelta(seconds=round(left))
-            print(f"{label}: {so_far}/{total}, {shown} left", flush=True)
+            say(f"{label}: {so_far}/{total}, {shown} left")
 
     yield advance
-    print(f"{label}: {so_far}/{total}, {time.monotonic() - began:.1f} s", flush=True)
+    say(f"{label}: {so_far}/{total}, {time.monotonic() - began:.1f} s")

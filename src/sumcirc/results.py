@@ -24,6 +24,7 @@ from sumcirc.schema import JobConfig, Source
 from sumcirc.statistics import Interval, bootstrap_mean
 from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
 from sumcirc.summaries.table import Row, print_table
+from sumcirc.terminal import say
 from sumcirc.tracking.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ def conclude(
                 wandb.log_folder(wandb_logger, name, "circuit", directory.circuits)
     if systems:
         print_table(rows(summary, config.run.name))
-    print(f"run directory: {directory.path}")
-    print(f"figures: {directory.figures}")
-    print(f"one page of it: sumcirc report {shlex.quote(str(directory.path))}")
+    say(f"run directory: {directory.path}")
+    say(f"figures: {directory.figures}")
+    say(f"one page of it: sumcirc report {shlex.quote(str(directory.path))}")
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_a_terminal_shows_running_jobs_in_place(
 ) -> None:
     terminal = io.StringIO()
     console = Console(file=terminal, force_terminal=True, width=100)
-    monkeypatch.setattr(display, "_console", lambda: console)
+    monkeypatch.setattr(display, "console", lambda: console)
     monkeypatch.setattr(display, "REDRAW", 0.0)
     run = RunDirectory.create(tmp_path / "a", "train", {})
     with Display(3) as shown, running(run):

@@ -10,12 +10,16 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 
+from sumcirc.terminal import raw_output, say
+
 INTERVAL = 5.0  # seconds between plain lines
 
 
 def progress_callback() -> pl.Callback:
     """The bar or the lines, by what standard output is."""
-    return RichProgressBar() if sys.stdout.isatty() else ProgressLines()
+    if not sys.stdout.isatty():
+        return ProgressLines()
+    return RichProgressBar(console_kwargs={"file": raw_output()})
 
 
 class ProgressLines(pl.Callback):
@@ -50,4 +54,4 @@ class ProgressLines(pl.Callback):
         accumulate = trainer.accumulate_grad_batches
         loss = float(outputs["loss"]) * accumulate
         step, steps = (batch_index + 1) // accumulate, total // accumulate
-        print(f"step {step}/{steps}, loss {loss:.3f}, {left} left", flush=True)
+        say(f"step {step}/{steps}, loss {loss:.3f}, {left} left")

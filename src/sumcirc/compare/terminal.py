@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sumcirc.terminal import console
+
 LISTED = 8  # rows of a table
 ARROW = {"sufficiency": "after's parts into before", "necessity": "before's parts into after"}
 DIGITS, DECIMALS = 3, 4  # of the largest number of a column, at most; the others have as many
@@ -18,32 +20,30 @@ Row = Mapping[str, Any]
 
 def print_comparison(summary: Mapping[str, Any]) -> None:
     """Print what was found of each model beside `before`."""
-    from rich.console import Console
-
-    console = Console(markup=False, emoji=False, highlight=False)
+    shown = console()
     for name, one in summary["after"].items():
         rows = [one["metric"][key] for key in ("before", "after", "difference")]
         before, after, difference = _intervals(rows)
-        console.print(
+        shown.print(
             f"\n{summary['before']} and {name}: {summary['metric']} of {summary['items']} items"
             f" ({summary['unit']}): before {before}, after {after}, difference {difference}"
         )
         gap = one["metric"]["difference"]
         if gap["mean"] == gap["low"] == gap["high"] == 0:
-            console.print("the models do the same on these items: all scores are zero")
+            shown.print("the models do the same on these items: all scores are zero")
             continue
         doubtful = gap["low"] <= 0 <= gap["high"]
         if doubtful:
-            console.print(
+            shown.print(
                 "the models don't differ reliably in the metric, so shares of their gap say little;"
                 f" effects are told in {summary['unit']}"
             )
         for title, table in _tables(one, summary["unit"] if doubtful else None):
-            console.print(f"\n{title}")
-            console.print(table)
+            shown.print(f"\n{title}")
+            shown.print(table)
     dropped = [f"{count} {reason}" for reason, count in summary["dropped"].items() if count]
     if dropped:
-        console.print(f"left out: {', '.join(dropped)}")
+        shown.print(f"left out: {', '.join(dropped)}")
 
 
 def _tables(one: Mapping[str, Any], unit: str | None) -> list[tuple[str, Any]]:

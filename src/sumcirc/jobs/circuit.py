@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOptions
+from sumcirc.terminal import console, say
 
 if TYPE_CHECKING:
     from sumcirc.circuits.finding import Found, Task
@@ -232,10 +233,9 @@ def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
 
 
 def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    shown = console()
     table = Table(title="faithfulness (1: the whole model, 0: all edges patched)")
     for name in ("edges", "share", "by |score|", "random", "KL in nats"):
         table.add_column(name, justify="right")
@@ -249,32 +249,32 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
             f"{sum(control) / len(control):.2f}",
             f"{point.kl.mean:.3f}",
         )
-    console.print(table)
+    shown.print(table)
     edges = Table(title=f"largest of {summary['circuit_edges']} edges in the circuit")
     edges.add_column("edge")
     edges.add_column("score", justify="right")
     for source, destination, score in found.largest_edges(LISTED_EDGES):
         edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
-    console.print(edges, markup=False)
+    shown.print(edges)
     left_out = "".join(f", {n} left out: {why}" for why, n in summary["pairs_dropped"].items() if n)
-    print(f"{summary['pairs']} pairs by {summary['metric']}{left_out}")
+    say(f"{summary['pairs']} pairs by {summary['metric']}{left_out}")
     one = found.faithfulness
-    print(
+    say(
         f"circuit of {one.edges} edges: faithfulness {one.faithfulness.mean:.2f}"
         f" [{one.faithfulness.low:.2f}, {one.faithfulness.high:.2f}], KL {one.kl.mean:.3f} nats"
     )
     for name in ("cpr", "cmd"):
         area = summary[name]["value"]
         control = [one["mean"] for one in summary[name]["random"]]
-        print(
+        say(
             f"{name.upper()} {area['mean']:.3f} [{area['low']:.3f}, {area['high']:.3f}],"
             f" random {sum(control) / len(control):.3f}"
         )
     if "jaccard" in summary:
         one = summary["jaccard"]
-        print(
+        say(
             f"Jaccard between resamples of the documents {one['mean']:.2f}"
             f" [{one['low']:.2f}, {one['high']:.2f}], by chance {summary['jaccard_chance']:.3f}"
         )
-    print(f"run directory: {directory.path}")
-    print(f"figures: {directory.figures}")
+    say(f"run directory: {directory.path}")
+    say(f"figures: {directory.figures}")

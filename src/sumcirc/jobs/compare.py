@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.schema import Analysis, CompareConfig
+from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from sumcirc.compare.findings import Findings
@@ -133,8 +134,8 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
         if wandb_logger is not None:
             log_compared(wandb_logger, summary, directory.figures)
     print_comparison(summary)
-    print(f"run directory: {directory.path}")
-    print(f"figures: {directory.figures}")
+    say(f"run directory: {directory.path}")
+    say(f"figures: {directory.figures}")
 
 
 def _write(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sumcirc.errors import UserError
 from sumcirc.schema import DashboardConfig
+from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from sumcirc.dashboard.layout import Layout
@@ -68,16 +69,16 @@ def run(config: DashboardConfig, folder: Path) -> None:
     write_json(out / "workspace.json", workspace_json(view))
     write_json(out / "report.json", report_json(text))
     _print(material, plan)
-    print(f"workspace and report: {out}/workspace.json, {out}/report.json")
+    say(f"workspace and report: {out}/workspace.json, {out}/report.json")
     if not config.push:
-        print(f"to send them once the runs are uploaded (`make sync`): {command(config)} push=true")
+        say(f"to send them once the runs are uploaded (`make sync`): {command(config)} push=true")
         return
     waiting = pushing.offline_runs(material)
     if waiting:
-        print(f"not uploaded yet, so not shown there: {', '.join(waiting)} (`make sync`)")
+        say(f"not uploaded yet, so not shown there: {', '.join(waiting)} (`make sync`)")
     urls = pushing.push(view, text, out / "pushed.json")
-    print(f"workspace: {urls[0]}")
-    print(f"report: {urls[1]}")
+    say(f"workspace: {urls[0]}")
+    say(f"report: {urls[1]}")
 
 
 def command(config: DashboardConfig) -> str:
@@ -98,11 +99,11 @@ def _measure(config: DashboardConfig) -> str:
 
 def _print(material: Material, plan: Layout) -> None:
     panels = ", ".join(f"{one.title} {len(one.panels)}" for one in plan.sections)
-    print(f"{len(material.runs)} runs of {', '.join(material.groups)}; panels: {panels}")
+    say(f"{len(material.runs)} runs of {', '.join(material.groups)}; panels: {panels}")
     for reason in material.left_out:
-        print(f"left out: {reason}")
+        say(f"left out: {reason}")
     if plan.silent:
-        print(f"no panels of {', '.join(plan.silent)}: no run logged any (docs/wandb.md)")
+        say(f"no panels of {', '.join(plan.silent)}: no run logged any (docs/wandb.md)")
 
 
 def _folder(config: DashboardConfig, material: Material) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from sumcirc.errors import UserError
 from sumcirc.schema import CircuitMetric, PairsConfig, corruption_of
+from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from sumcirc.circuits.pair import Pair
@@ -132,19 +133,19 @@ def _print(
     looked_at: int,
     dropped: dict[str, int],
 ) -> None:
-    print(f"{corruption}: {len(pairs)} pairs of {looked_at} documents")
+    say(f"{corruption}: {len(pairs)} pairs of {looked_at} documents")
     for reason, count in dropped.items():
-        print(f"  left out {count}: {reason}")
+        say(f"  left out {count}: {reason}")
     changed = [float((pair.clean != pair.corrupted).sum()) for pair in pairs]
     lengths = [len(pair.clean) for pair in pairs]
-    print(f"tokens changed: {np.mean(changed):.1f} of {np.mean(lengths):.1f}, mean over pairs")
+    say(f"tokens changed: {np.mean(changed):.1f} of {np.mean(lengths):.1f}, mean over pairs")
     if further:
         means = [np.mean([one["loss"][run] for one in further]) for run in ("clean", "corrupted")]
-        print(f"{config.metric.value}: clean {means[0]:.3f}, corrupted {means[1]:.3f}")
-    print(f"of `{pairs[0].id}`:")
+        say(f"{config.metric.value}: clean {means[0]:.3f}, corrupted {means[1]:.3f}")
+    say(f"of `{pairs[0].id}`:")
     for line in _changes(pairs[0], encoder):
-        print(f"  {line}")
-    print(f"written: {config.out}")
+        say(f"  {line}")
+    say(f"written: {config.out}")
 
 
 def _changes(pair: Pair, encoder: Encoder) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sumcirc.errors import UserError
 from sumcirc.schema import PretrainConfig
+from sumcirc.terminal import say
 
 CARD = """\
 ---
@@ -62,7 +63,7 @@ def run(config: PretrainConfig, folder: Path) -> None:
         if time.monotonic() - last > 5 or step == steps:
             last = time.monotonic()
             left = (last - began) / step * (steps - step)
-            print(f"step {step}/{steps}, {kind} loss {loss:.3f}, {left:.0f} s left", flush=True)
+            say(f"step {step}/{steps}, {kind} loss {loss:.3f}, {left:.0f} s left")
 
     pretrained = pretrain(config, report)
     model, tokenizer = pretrained.model, pretrained.tokenizer

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from sumcirc.errors import UserError
 from sumcirc.schema import LoggerConfig, ReportConfig
+from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from sumcirc.report.comparison import Comparison
@@ -46,8 +47,8 @@ def run(config: ReportConfig, folder: Path) -> None:
     comparison, page = write(config)
     if comparison is not None:
         print_comparison(comparison)
-        print(f"tables and figures: {_folder(config)}")
-    print(f"page: {page}")
+        say(f"tables and figures: {_folder(config)}")
+    say(f"page: {page}")
 
 
 def report_sweep(folder: Path, logger: LoggerConfig) -> None:
@@ -56,8 +57,8 @@ def report_sweep(folder: Path, logger: LoggerConfig) -> None:
 
     comparison, page = write(ReportConfig(paths=[str(folder)], logger=logger))
     for sentence in in_words(comparison) if comparison is not None else []:
-        print(sentence)
-    print(f"page: {page}")
+        say(sentence)
+    say(f"page: {page}")
 
 
 def write(config: ReportConfig) -> tuple[Comparison | None, Path]:

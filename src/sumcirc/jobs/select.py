@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.schema import SelectConfig
+from sumcirc.terminal import console, say
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -146,7 +147,6 @@ def _write_lora(
 def _print(
     ranking: Ranking, adapter: dict[str, Any], lora: LoraConfig, directory: RunDirectory
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     unit = f" ({ranking.unit})" if ranking.unit else ""
@@ -165,9 +165,9 @@ def _print(
         if ranking.size > 1:
             cells += [f"[{one.low:.4g}, {one.high:.4g}]", f"{100 * (one.frequency or 0):.0f} %"]
         table.add_row(*cells, "yes" if one.chosen else "")
-    Console(markup=False).print(table)
+    console().print(table)
     if ranking.stability is not None:
-        print(
+        say(
             f"{ranking.size} {ranking.samples}; a resample of them chooses"
             f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s,"
             f" by chance {100 * ranking.chance:.0f} %"
@@ -176,12 +176,10 @@ def _print(
     budget = ""
     if "budget" in adapter:
         budget = f", {100 * adapter['used']:.1f} % of the budget of {adapter['budget']:,}"
-    print(
+    say(
         f"rank {lora.r}{raised}, scale {adapter['scale']:.3g}:"
         f" {adapter['parameters']:,} trainable parameters{budget}"
     )
-    print(
-        f"for PEFT: {directory.path / 'lora'}/adapter_config.json, {directory.path}/lora_config.py"
-    )
-    print(f"run directory: {directory.path}")
-    print(f"figures: {directory.figures}")
+    say(f"for PEFT: {directory.path / 'lora'}/adapter_config.json, {directory.path}/lora_config.py")
+    say(f"run directory: {directory.path}")
+    say(f"figures: {directory.figures}")

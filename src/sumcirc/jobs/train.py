@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.schema import Adaptation, TrainConfig
+from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -63,7 +64,7 @@ def run(config: TrainConfig, folder: Path) -> None:
     if not resumed:
         RunDirectory.create(folder, "train", plain(config))
     elif directory.status()["state"] == "done":
-        print(f"{directory.path}: is done; nothing to resume")
+        say(f"{directory.path}: is done; nothing to resume")
         return
     with running(directory):
         if resumed:

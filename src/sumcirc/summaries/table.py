@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from sumcirc.statistics import Interval
 from sumcirc.summaries.rouge import METRICS
-
-WIDE = 150  # columns in which a row fits on one line
+from sumcirc.terminal import WIDE, console
 
 HEADINGS = (
     "system",
@@ -57,14 +54,12 @@ class Row:
 
 def print_table(rows: Sequence[Row], title: str | None = None) -> None:
     """Print the rows for a terminal of any width; a file or pipe gets one line a row."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDE)
-    console.print(comparison_table(rows, title, stacked=console.width < WIDE))
+    shown = console()
+    shown.print(comparison_table(rows, title, stacked=shown.width < WIDE))
 
 
 def comparison_table(rows: Sequence[Row], title: str | None = None, stacked: bool = False) -> Table:
-    """Return the rows as a table for the terminal.
+    """Return the rows as a table for `terminal.console`.
 
     `stacked` puts each interval below its value, for narrow terminals.
     """
@@ -74,8 +69,7 @@ def comparison_table(rows: Sequence[Row], title: str | None = None, stacked: boo
         table.add_column(heading, justify="left" if left else "right", overflow="fold")
     for row in rows:
         cells = _cells(row, _has_facts(rows))
-        # Text, since rich would read "[r16]" in a name as markup and leave it out.
-        table.add_row(*(Text(cell.replace(" [", "\n[") if stacked else cell) for cell in cells))
+        table.add_row(*(cell.replace(" [", "\n[") if stacked else cell for cell in cells))
     return table
 
 

@@ -7,15 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.states import RunState, counts
+from sumcirc.terminal import console, guard, line
 
-WIDE = 150  # columns of a file or pipe
 REDRAW = 1.0  # seconds between looks at the running jobs' directories
 REPORT = 60.0  # seconds between plain lines of what runs
 
@@ -30,7 +29,7 @@ class Display:
     """
 
     def __init__(self, total: int) -> None:
-        self.console = _console()
+        self.console = console()
         self.total = total
         self.finished: list[RunState] = []
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -39,6 +38,7 @@ class Display:
     def __enter__(self) -> Display:
         if self.console.is_terminal:
             self._live.start()
+            guard()  # the table takes the place of standard output
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,7 +74,7 @@ class Display:
             self._line(f"{len(self.finished)}/{self.total} ended; running: {shown}")
 
     def _line(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(line(text), soft_wrap=True)
 
 
 def _begun(state: RunState) -> RunState:
@@ -84,7 +84,7 @@ def _begun(state: RunState) -> RunState:
 
 def status_table(states: Sequence[RunState], title: str) -> Table:
     """One row a run: state, step, ROUGE, time, reason."""
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     for heading in ("step", "ROUGE-1", "ROUGE-2", "ROUGE-L", "time"):
@@ -95,29 +95,24 @@ def status_table(states: Sequence[RunState], title: str) -> Table:
         resumed = f"resumed {state.resumed} times" if state.resumed > 1 else ""
         resumed = "resumed once" if state.resumed == 1 else resumed
         table.add_row(
-            Text(state.name),
+            state.name,
             Text(state.state, style=STYLES.get(state.state, "")),
             _steps(state),
             *("" if score is None else f"{score:.1f}" for score in scores),
             _time(state.seconds),
-            Text("; ".join(filter(None, [state.reason, resumed]))),
+            "; ".join(filter(None, [state.reason, resumed])),
         )
     return table
 
 
 def print_status(states: Sequence[RunState], title: str) -> None:
     """Print the table, one line a run where output is no terminal."""
-    _console().print(status_table(states, f"{title}: {counts(states)}"))
+    console().print(status_table(states, f"{title}: {counts(states)}"))
 
 
 def status_json(states: Sequence[RunState]) -> str:
     """The same for programs: a JSON list with an object for each run."""
-    return json.dumps([asdict(state) for state in states], indent=2, ensure_ascii=False)
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=WIDE, highlight=False)
+    return json.dumps([asdict(state) for state in states], indent=2)
 
 
 def _sentence(state: RunState) -> str:

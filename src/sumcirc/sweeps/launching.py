@@ -12,6 +12,7 @@ from sumcirc.errors import UserError
 from sumcirc.sweeps.display import print_status
 from sumcirc.sweeps.record import FILE, SweepRecord, check_runs
 from sumcirc.sweeps.states import CUT_OFF, RunState, counts, read_run, read_sweep
+from sumcirc.terminal import say
 
 # told by sweep.jobs and sweep.gpus; other launchers have settings of their own
 OWN_LAUNCHER = "processes"
@@ -80,7 +81,7 @@ class Sweep:
     def announce(self, repeats: bool) -> None:
         """Say what there is to do, and which runs are one under two names."""
         for first, second in self.record.twins():
-            print(f"note: {first} and {second} have the same configuration")
+            say(f"note: {first} and {second} have the same configuration")
         states = self.states()
         text = f"sweep {self.folder.name}: {len(states)} runs" if states else ""
         if self.goes_on and states:
@@ -89,7 +90,7 @@ class Sweep:
             if failed and not repeats:
                 text += "; failed runs stay as they are, sweep.retry=failed lets them go on"
         if text:
-            print(text, flush=True)
+            say(text)
 
     def conclude(self) -> list[RunState]:
         """Print the table of states; returns the runs that are not done."""
