@@ -9,6 +9,7 @@ every mean can be given its interval. Reading needs no torch.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -21,6 +22,7 @@ from sumcirc.files import write_file
 from sumcirc.reading import Count, Range, RecordError, parse_json, read_tensors, require_array
 
 FORMAT = 1
+TOLERANCE = 0.01  # of bounds: half precision rounds a divergence of 0 to little below it
 
 HEADS = ("layer", "head", "document")
 STREAM = ("stream", "document")  # 0: the embedding; l: after layer l-1; last: before the final norm
@@ -36,43 +38,67 @@ class Measure:
         axes: names of its axes.
         unit: of its values; empty for a pure number.
         label: for axes of figures and tables.
+        low, high: bounds of its values.
     """
 
     axes: tuple[str, ...]
     unit: str
     label: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def impossible(self, values: NDArray[np.floating]) -> float | None:
+        """The first value that is infinite or out of bounds by more than rounding; None if all fit.
+
+        NaN fits: a document may leave a value undefined.
+        """
+        bounds = (self.low - TOLERANCE, self.high + TOLERANCE)
+        wrong = np.isinf(values) | (values < bounds[0]) | (values > bounds[1])
+        return float(values[wrong][0]) if wrong.any() else None
 
 
 MEASURES = {
-    "attention/entropy": Measure(HEADS, "nats", "attention entropy"),
-    "attention/normalized_entropy": Measure(HEADS, "", "attention entropy / log visible keys"),
-    "attention/effective_keys": Measure(HEADS, "keys", "effective keys, exp(entropy)"),
-    "attention/entropy_no_sink": Measure(HEADS, "nats", "attention entropy without the sink"),
+    "attention/entropy": Measure(HEADS, "nats", "attention entropy", low=0),
+    "attention/normalized_entropy": Measure(
+        HEADS, "", "attention entropy / log visible keys", low=0, high=1
+    ),
+    "attention/effective_keys": Measure(HEADS, "keys", "effective keys, exp(entropy)", low=0),
+    "attention/entropy_no_sink": Measure(
+        HEADS, "nats", "attention entropy without the sink", low=0
+    ),
     "attention/normalized_entropy_no_sink": Measure(
-        HEADS, "", "attention entropy / log visible keys, without the sink"
+        HEADS, "", "attention entropy / log visible keys, without the sink", low=0, high=1
     ),
-    "attention/effective_keys_no_sink": Measure(HEADS, "keys", "effective keys without the sink"),
-    "attention/mass_sink": Measure(HEADS, "", "attention to the first position"),
-    "attention/mass_document": Measure(HEADS, "", "attention to the document"),
-    "attention/mass_prompt": Measure(HEADS, "", "attention to the prompt"),
-    "attention/mass_summary": Measure(HEADS, "", "attention to the summary so far"),
+    "attention/effective_keys_no_sink": Measure(
+        HEADS, "keys", "effective keys without the sink", low=0
+    ),
+    "attention/mass_sink": Measure(HEADS, "", "attention to the first position", low=0, high=1),
+    "attention/mass_document": Measure(HEADS, "", "attention to the document", low=0, high=1),
+    "attention/mass_prompt": Measure(HEADS, "", "attention to the prompt", low=0, high=1),
+    "attention/mass_summary": Measure(HEADS, "", "attention to the summary so far", low=0, high=1),
     "attention/salience_alignment": Measure(
-        HEADS, "", "Spearman correlation of attention with ROUGE salience"
+        HEADS, "", "Spearman correlation of attention with ROUGE salience", low=-1, high=1
     ),
-    "attention/kl_tuned_base": Measure(HEADS, "nats", "attention KL(tuned || base)"),
-    "attention/kl_base_tuned": Measure(HEADS, "nats", "attention KL(base || tuned)"),
-    "attention/js": Measure(HEADS, "nats", "attention Jensen-Shannon divergence from the base"),
+    "attention/kl_tuned_base": Measure(HEADS, "nats", "attention KL(tuned || base)", low=0),
+    "attention/kl_base_tuned": Measure(HEADS, "nats", "attention KL(base || tuned)", low=0),
+    "attention/js": Measure(
+        HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0
+    ),
     "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
-    "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
-    "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base"),
-    "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base"),
-    "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag"),
+    "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)", low=-1, high=1),
+    "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base", low=-1, high=1),
+    "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base", low=0),
+    "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag", low=0),
     "mlp/activation_change": Measure(NEURONS, "", "mean change of the neuron's activation"),
-    "mlp/activation_change_error": Measure(NEURONS, "", "its standard error over documents"),
-    "output/kl_tuned_base": Measure(DOCUMENTS, "nats", "next-token KL(tuned || base)"),
-    "output/kl_base_tuned": Measure(DOCUMENTS, "nats", "next-token KL(base || tuned)"),
-    "output/js": Measure(DOCUMENTS, "nats", "next-token Jensen-Shannon divergence from the base"),
-    "output/top1_agreement": Measure(DOCUMENTS, "", "share of equal most likely tokens"),
+    "mlp/activation_change_error": Measure(NEURONS, "", "its standard error over documents", low=0),
+    "output/kl_tuned_base": Measure(DOCUMENTS, "nats", "next-token KL(tuned || base)", low=0),
+    "output/kl_base_tuned": Measure(DOCUMENTS, "nats", "next-token KL(base || tuned)", low=0),
+    "output/js": Measure(
+        DOCUMENTS, "nats", "next-token Jensen-Shannon divergence from the base", low=0
+    ),
+    "output/top1_agreement": Measure(
+        DOCUMENTS, "", "share of equal most likely tokens", low=0, high=1
+    ),
 }
 
 
@@ -139,7 +165,8 @@ class ProbeRecord:
         header = {"step": self.step, "documents": self.documents, "found": self.found}
         metadata = {"format": str(FORMAT), "record": json.dumps(header, ensure_ascii=False)}
         arrays = {
-            name: np.ascontiguousarray(array, dtype=np.float32)
+            # an activation that overflows is undefined
+            name: np.ascontiguousarray(np.where(np.isinf(array), np.nan, array), dtype=np.float32)
             for name, array in self.values.items()
         }
         write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
@@ -161,12 +188,26 @@ class ProbeRecord:
         for name in arrays:
             if name not in MEASURES:
                 raise RecordError(path, "is not a measure", name)
-            require_array(arrays, name, path, ndim=len(MEASURES[name].axes))
-            for axis, size in zip(MEASURES[name].axes, arrays[name].shape, strict=True):
+            array = require_array(arrays, name, path, ndim=len(MEASURES[name].axes))
+            for axis, size in zip(MEASURES[name].axes, array.shape, strict=True):
                 if sizes.setdefault(axis, size) != size:
                     reason = f"has {size} along the axis {axis}, others have {sizes[axis]}"
                     raise RecordError(path, reason, name)
+            if not array.size:
+                raise RecordError(path, "is empty", name)
+            wrong = MEASURES[name].impossible(array)
+            if wrong is not None:
+                raise RecordError(path, f"holds {wrong:g}, which it can't be", name)
         return cls(header["step"], header["documents"], arrays, dict(header["found"]))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each axis that the values have."""
+        return {
+            axis: size
+            for name, array in self.values.items()
+            for axis, size in zip(MEASURES[name].axes, array.shape, strict=True)
+        }
 
 
 def record_file(folder: Path, step: int) -> Path:

@@ -5,7 +5,6 @@ Reading needs neither torch nor transformers: tables and figures are views of th
 
 from __future__ import annotations
 
-import json
 import logging
 import shlex
 from collections.abc import Mapping
@@ -16,16 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sumcirc.data.documents import read_corpus
-from sumcirc.errors import UserError
 from sumcirc.files import write_json, write_table
 from sumcirc.progress import counted
+from sumcirc.reading import RecordError
 from sumcirc.records import MEASURES, ProbeRecord, record_files
 from sumcirc.schema import JobConfig, Source
 from sumcirc.statistics import Interval, bootstrap_mean
 from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
 from sumcirc.summaries.table import Row, print_table
 from sumcirc.terminal import say
-from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_directory import RunDirectory, runs_inside
+from sumcirc.tracking.run_records import RunRecords
 
 if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
@@ -178,17 +178,6 @@ def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
     return found
 
 
-def read_summary(directory: RunDirectory) -> dict[str, Any]:
-    """The content of summary.json.
-
-    Raises:
-        UserError: the run has none yet.
-    """
-    if not directory.summary_file.exists():
-        raise UserError(f"{directory.path}: has no summary.json; the run did not finish")
-    return json.loads(directory.summary_file.read_text(encoding="utf-8"))
-
-
 def intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
     """Intervals by measure, as `Evaluation.summary` gives them."""
     return {measure: Interval(**value) for measure, value in scores.items()}
@@ -214,13 +203,17 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
     """The finished runs of a sweep side by side: one list for each set of items that was scored.
 
     Systems that runs share stand there once: the baselines, and the base of each model. Where one
-    scored differently (the sweep varies the decoding, say), its row names the run.
+    scored differently (the sweep varies the decoding, say), its row names the run. A run whose
+    summary is damaged is left out: the table of states lists it.
     """
-    found: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-    for file in sorted(folder.glob("*/summary.json")):
-        summary = read_summary(RunDirectory(file.parent))
-        if summary.get("systems"):
-            found.setdefault(summary["items"], []).append((file.parent.name, summary))
+    found: dict[str | None, list[tuple[str, dict[str, Any]]]] = {}
+    for path in runs_inside(folder) if folder.is_dir() else []:
+        run = RunRecords(path)
+        try:
+            if run.systems:
+                found.setdefault(run.summary["items"], []).append((run.name, run.summary))
+        except RecordError:
+            continue
     tables = []
     for runs in found.values():
         several = len({summary["model"] for _, summary in runs}) > 1

@@ -100,7 +100,7 @@ def test_paths_that_hold_no_runs(tmp_path: Path) -> None:
 def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:
     run = write_run(tmp_path / "s/a", config(), 0.4)
     run.documents_file.write_text("torn")
-    with pytest.raises(UserError, match=r"documents\.parquet: can't be read"):
+    with pytest.raises(UserError, match=r"documents\.parquet: is not a readable"):
         read_runs([run.path])
 
 

@@ -105,7 +105,10 @@ def write_run(
                 "id": f"wire-{i}",
                 "system": system,
                 "prediction": f"The summary by {system}.",
-                **{measure: float(value) - 0.02 * k for k, measure in enumerate(SCORED)},
+                **{
+                    measure: min(max(float(value) - 0.02 * k, 0.0), 1.0)
+                    for k, measure in enumerate(SCORED)
+                },
                 "length": 15 + i % 3,
                 **dict.fromkeys(COPIED, 0.5 if i else None),
             }

@@ -70,8 +70,8 @@ def spoil_version(body: Any) -> str:
 @pytest.mark.parametrize(
     ("spoil", "part"),
     [
-        (spoil_yaml, "was not written by sumcirc"),
-        (spoil_runs, "was not written by sumcirc"),
+        (spoil_yaml, "is not readable YAML"),
+        (spoil_runs, "`runs` is 3, not a mapping"),
         (spoil_version, "sumcirc 0.0.9, this is"),
     ],
 )

@@ -76,12 +76,17 @@ def test_looking_does_not_disturb_a_run(tmp_path: Path) -> None:
 
 def test_scores_of_a_run_that_is_done(tmp_path: Path) -> None:
     run = make(tmp_path / "a", "done", seconds=12.5)
-    scores = {
-        name: {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 4} for name in ("rouge1_f1", "rouge2_f1")
+    interval = {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 4}
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1", "length")
+    summary = {
+        "items": "x",
+        "trainable_parameters": 3,
+        "steps": 2,
+        "systems": {"trained": dict.fromkeys(names, interval)},
     }
-    run.summary_file.write_text(json.dumps({"systems": {"base": {}, "trained": scores}}))
+    run.summary_file.write_text(json.dumps(summary))
     state = read_run(run.path)
-    assert state.scores == {"rouge1": 25.0, "rouge2": 25.0}
+    assert state.scores == {"rouge1": 25.0, "rouge2": 25.0, "rougeL": 25.0}
     assert state.seconds == 12.5
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import UserError
-from sumcirc.report.page.source import Source
+from sumcirc.reading import RecordError, is_there, read_json
 from sumcirc.report.runs import run_folders
 from sumcirc.tracking.axes import sweep_axes
 from sumcirc.tracking.names import SUMMARIES, Kind
+from sumcirc.tracking.record_shapes import ComparisonFile
+from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.values import compared_tables, image_files, summary_values
 
 WATCHER_TABLES = {  # by a curve that is logged with it
@@ -61,7 +62,7 @@ class Material:
     project: str
     groups: tuple[str, ...]
     runs: tuple[LoggedRun, ...]
-    comparison: dict[str, Any] | None
+    comparison: ComparisonFile | None
     left_out: tuple[str, ...]
 
     def logged(self, kind: Kind) -> set[str]:
@@ -83,12 +84,16 @@ def read_material(paths: Sequence[Path]) -> Material:
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     runs, left_out, targets, groups = [], [], {}, []
     for folder in folders:
-        source = Source(folder)
-        logger = source.config.get("logger", {})
-        if logger.get("kind") != "wandb":
-            left_out.append(f"{folder.name}: was run with logger=none")
+        source = RunRecords(folder)
+        try:
+            logger = source.config.get("logger", {})
+            if logger.get("kind") != "wandb":
+                left_out.append(f"{folder.name}: was run with logger=none")
+                continue
+            run = _read(source)
+        except RecordError as error:
+            left_out.append(f"{folder.name}: {error.below(folder)}")
             continue
-        run = _read(source)
         if not any(run.names.values()):
             left_out.append(f"{folder.name}: has logged nothing yet")
             continue
@@ -107,8 +112,14 @@ def read_material(paths: Sequence[Path]) -> Material:
             " make a dashboard of each"
         )
     entity, project = next(iter(targets))
-    comparisons = [_comparison(folder) for folder in dict.fromkeys(run.path.parent for run in runs)]
-    found = [pair for pair in comparisons if pair is not None]
+    found = []
+    for folder in dict.fromkeys(run.path.parent for run in runs):
+        try:
+            comparison = _comparison(folder)
+        except RecordError as error:
+            left_out.append(f"comparison: {error.below(folder)}")
+            continue
+        found += [comparison] if comparison is not None else []
     return Material(
         entity,
         project,
@@ -123,13 +134,13 @@ def _target(entity: str | None, project: str) -> str:
     return f"{entity}/{project}" if entity else project
 
 
-def _read(source: Source) -> LoggedRun:
+def _read(source: RunRecords) -> LoggedRun:
     summary = source.summary
     curves = frozenset(source.metrics)
     values = set(summary_values(source.verb, summary))
     values |= {f"{name}.{how}" for name, how in SUMMARIES.items() if name in curves}
     tables = {table for curve, table in WATCHER_TABLES.items() if curve in curves}
-    if summary.get("systems") and source.json("samples.json"):
+    if summary.get("systems") and source.samples:
         tables.add("samples")
     if source.verb == "compare" and summary:
         tables |= set(compared_tables(summary))
@@ -147,18 +158,13 @@ def _read(source: Source) -> LoggedRun:
     return LoggedRun(source.path, source.verb, axes, names, _place(source.path))
 
 
-def _comparison(sweep: Path) -> tuple[LoggedRun, dict[str, Any]] | None:
+def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
     """What `sumcirc report` logged of a sweep, and found."""
     folder = sweep / "comparison"
     file = folder / "comparison.json"
-    if not file.exists():
+    if not is_there(file):
         return None
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{file}: can't be read ({error}); make it again with `sumcirc report`"
-        ) from None
+    found: ComparisonFile = read_json(file, ComparisonFile)
     place = _place(folder)
     tables = {"arms", *(["differences"] if found["differences"] else [])}
     names = {

@@ -20,6 +20,7 @@ from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from sumcirc.report.comparison import Comparison
+    from sumcirc.report.runs import LeftOut, Run
 
 
 def check(config: ReportConfig) -> None:
@@ -42,52 +43,58 @@ def check(config: ReportConfig) -> None:
 
 def run(config: ReportConfig, folder: Path) -> None:
     """Compare, print and write; `folder` is not used: the files go beside the runs."""
-    from sumcirc.report.terminal import print_comparison
+    from sumcirc.report.terminal import print_comparison, print_left_out
 
-    comparison, page = write(config)
+    comparison, page, left_out = write(config)
     if comparison is not None:
         print_comparison(comparison)
         say(f"tables and figures: {_folder(config)}")
+    print_left_out(left_out)
     say(f"page: {page}")
 
 
 def report_sweep(folder: Path, logger: LoggerConfig) -> None:
     """The same of a sweep that is through, of which the tables stand in the terminal already."""
     from sumcirc.report.tables import in_words
+    from sumcirc.report.terminal import print_left_out
 
-    comparison, page = write(ReportConfig(paths=[str(folder)], logger=logger))
+    comparison, page, left_out = write(ReportConfig(paths=[str(folder)], logger=logger))
     for sentence in in_words(comparison) if comparison is not None else []:
         say(sentence)
+    print_left_out(left_out)
     say(f"page: {page}")
 
 
-def write(config: ReportConfig) -> tuple[Comparison | None, Path]:
+def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]:
     """Write tables, figures and the page.
 
     Returns:
-        What was found of runs that trained and were scored, and the page.
+        What was found of runs that trained and were scored, the page, and the runs that the page
+        leaves out and the comparison doesn't list.
+
+    Raises:
+        UserError: no run can be read.
     """
     from sumcirc.report.page.build import write_page
-    from sumcirc.report.page.source import Source
+    from sumcirc.report.runs import gather, scored_runs
+    from sumcirc.results import TRAINED
 
-    folders = _runs(config)
-    comparison = None
+    gathered = gather([Path(path) for path in config.paths])
+    comparison, unlisted = None, gathered.left_out
     # runs that trained nothing, or were not scored, have a page of their own and no comparison
-    if any(run.trains and run.scored for run in map(Source, folders)):
-        comparison = _compared(config)
-    page = _page(config, folders)
-    write_page(folders, comparison, command(config), page)
-    return comparison, page
+    if any(run.trains and TRAINED in run.systems for run in gathered.runs):
+        comparison, unlisted = _compared(config, *scored_runs(gathered)), []
+    page = _page(config, _runs(config))
+    torn = write_page(gathered, comparison, command(config), page)
+    return comparison, page, [*unlisted, *torn]
 
 
-def _compared(config: ReportConfig) -> Comparison:
+def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) -> Comparison:
     """Compare training runs and write what was found."""
     from sumcirc.report.comparison import Options, compare
     from sumcirc.report.pictures import draw
-    from sumcirc.report.runs import read_runs
     from sumcirc.report.writing import write_comparison
 
-    runs, left_out = read_runs([Path(path) for path in config.paths])
     options = Options(
         metric=config.metric if config.metric == "facts" else f"{config.metric}_f1",
         against=tuple(config.against),

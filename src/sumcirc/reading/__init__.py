@@ -20,6 +20,7 @@ from sumcirc.reading.arrays import (
     require_array,
     table_batches,
     table_columns,
+    table_rows,
 )
 from sumcirc.reading.regular import (
     LARGEST,
@@ -29,12 +30,14 @@ from sumcirc.reading.regular import (
     read_text,
     require_regular,
 )
-from sumcirc.reading.shapes import Count, Range, Share
+from sumcirc.reading.shapes import Count, Keys, Number, Range, Share
 from sumcirc.reading.texts import check_yaml, fitted, parse_json, read_json, read_yaml
 
 __all__ = [
     "LARGEST",
     "Count",
+    "Keys",
+    "Number",
     "Range",
     "RecordError",
     "Share",
@@ -52,4 +55,5 @@ __all__ = [
     "require_regular",
     "table_batches",
     "table_columns",
+    "table_rows",
 ]

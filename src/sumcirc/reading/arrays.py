@@ -65,17 +65,34 @@ def read_table(path: Path | str, columns: Mapping[str, Any]) -> list[dict[str, A
     Raises:
         RecordError: it can't be read, lacks a column, or a value has another shape.
     """
+    return list(table_rows(path, columns, table_columns(path)))
+
+
+def table_rows(
+    path: Path | str, columns: Mapping[str, Any], others: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file, one after the other.
+
+    Args:
+        columns: the shape of each column that must be there.
+        others: columns that are read as they are, where they are there.
+
+    Raises:
+        RecordError: it can't be read, lacks a column, or a value has another shape.
+    """
     absent = set(columns) - set(table_columns(path))
     if absent:
         raise RecordError(path, "is missing", min(absent))
-    rows = [row for batch in table_batches(path) for row in batch]
-    for number, row in enumerate(rows, start=1):
-        for name, shape in columns.items():
-            try:
-                row[name] = fit(row[name], shape)
-            except Unfit as error:
-                raise unfit(path, error, f"{name} of row {number}") from None
-    return rows
+    number = 0
+    for batch in table_batches(path, {*columns, *others}):
+        for row in batch:
+            number += 1
+            for name, shape in columns.items():
+                try:
+                    row[name] = fit(row[name], shape)
+                except Unfit as error:
+                    raise unfit(path, error, f"{name} of row {number}") from None
+            yield row
 
 
 def table_columns(path: Path | str) -> list[str]:

@@ -31,7 +31,19 @@ class RecordError(UserError):
 
     def __init__(self, path: Path | str, reason: str, key: str = "") -> None:
         self.path, self.key, self.reason = Path(path), key, " ".join(reason.split())
-        super().__init__(f"{path}: {f'`{key}` ' if key else ''}{self.reason}")
+        super().__init__(f"{path}: {self.brief}")
+
+    @property
+    def brief(self) -> str:
+        """Key and reason, for those who know the file."""
+        return f"`{self.key}` {self.reason}" if self.key else self.reason
+
+    def below(self, folder: Path) -> str:
+        """The message with the file's path from a folder, where it lies in it."""
+        # not resolved: the file may be a link that leads nowhere
+        path, above = os.path.abspath(self.path), os.path.abspath(folder)
+        inside = path.startswith(f"{above}{os.sep}")
+        return f"{path[len(above) + 1 :]}: {self.brief}" if inside else str(self)
 
 
 def is_there(path: Path | str) -> bool:

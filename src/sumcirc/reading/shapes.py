@@ -73,8 +73,22 @@ class Range:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Keys of a mapping: those that must be there, and where `allowed` is given, no others."""
+
+    required: tuple[str, ...] = ()
+    allowed: tuple[str, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NullIsNan:
+    """Null stands for a number that is undefined, and is read as NaN: JSON has no NaN."""
+
+
 Share = Annotated[float, Range(0, 1)]
 Count = Annotated[int, Range(0)]
+Number = Annotated[float, NullIsNan()]
 
 
 def fit(value: Any, shape: Any) -> Any:
@@ -140,7 +154,7 @@ def _within(key: Any, check: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return check(*arguments)
     except Unfit as error:
-        error.keys.insert(0, "".join(c if c.isprintable() else "?" for c in str(key)[:_SHOWN]))
+        error.keys.insert(0, _short(key))
         raise
 
 
@@ -151,7 +165,7 @@ def _checker(shape: Any) -> Fit:
     if shape is Any:
         return lambda value: value
     if origin is Annotated:
-        return _bounded(_checker(parts[0]), parts[1:])
+        return _ruled(_checker(parts[0]), parts[1:])
     if origin is Literal:
         return _one_of(parts)
     if origin in (Union, types.UnionType):
@@ -196,17 +210,30 @@ def _scalar(shape: Any) -> Fit:
     return check
 
 
-def _bounded(inner: Fit, rules: tuple[Any, ...]) -> Fit:
-    ranges = [rule for rule in rules if isinstance(rule, Range)]
+def _ruled(inner: Fit, rules: tuple[Any, ...]) -> Fit:
+    undefined = NullIsNan() in rules
 
     def check(value: Any) -> Any:
+        if undefined and value is None:
+            return math.nan
         value = inner(value)
-        for one in ranges:
-            if not one.low <= value <= one.high:
-                raise Unfit(f"is {shown(value)}, not {one}")
+        for rule in rules:
+            if isinstance(rule, Range) and not rule.low <= value <= rule.high:
+                raise Unfit(f"is {shown(value)}, not {rule}")
+            if isinstance(rule, Keys):
+                _check_keys(value, rule)
         return value
 
     return check
+
+
+def _check_keys(value: dict[str, Any], rule: Keys) -> None:
+    for name in rule.required:
+        if name not in value:
+            raise _at_key(name, "is missing")
+    for name in value if rule.allowed is not None else ():
+        if name not in (rule.allowed or ()):
+            raise _at_key(name, f"is none of {', '.join(rule.allowed or ())}")
 
 
 def _one_of(choices: tuple[Any, ...]) -> Fit:
@@ -283,13 +310,18 @@ def _fields_of(shape: Any) -> Fit:
             if name in value:
                 found[name] = _within(name, _checker(part), value[name])
             elif name not in optional:
-                raise _within_missing(name)
+                raise _at_key(name, "is missing")
         return shape(**found) if made else found
 
     return check
 
 
-def _within_missing(name: str) -> Unfit:
-    error = Unfit("is missing")
-    error.keys.append(name)
+def _at_key(name: str, reason: str) -> Unfit:
+    error = Unfit(reason)
+    error.keys.append(_short(name))
     return error
+
+
+def _short(key: Any) -> str:
+    """A key in an error message."""
+    return "".join(c if c.isprintable() else "?" for c in str(key)[:_SHOWN])

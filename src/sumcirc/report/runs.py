@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.files import read_metrics
-from sumcirc.reading import read_yaml
-from sumcirc.results import TRAINED, read_summary
-from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.reading import RecordError, is_there, read_yaml
+from sumcirc.results import TRAINED
+from sumcirc.tracking.run_directory import RunDirectory, runs_inside
+from sumcirc.tracking.run_records import RunRecords
 
 ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 # columns of documents.parquet that are compared, with their headings; not all data has facts
@@ -72,6 +73,12 @@ class Run:
         return self.config["seed"], selector.get("seed")
 
 
+class Planned(TypedDict):
+    """What of sweep.yaml says which runs there should be."""
+
+    runs: NotRequired[dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """A run that is not compared, and why."""
@@ -80,34 +87,75 @@ class LeftOut:
     reason: str
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
-    """Read runs and the runs of sweeps.
+@dataclass(frozen=True)
+class Gathered:
+    """Runs that a report is of.
 
-    Returns:
-        Runs in order of path, each once, and what can't be compared with the reason.
+    Attributes:
+        runs: those whose status, configuration and summary can be read.
+        left_out: runs that are damaged, or that a sweep has not started.
+    """
+
+    runs: list[RunRecords]
+    left_out: list[LeftOut]
+
+
+def gather(paths: Sequence[Path]) -> Gathered:
+    """Runs and the runs of sweeps in order of path, each once; a damaged one does not stop others.
 
     Raises:
-        UserError: a path holds no run, no run has scores, or items differ.
+        UserError: a path holds no run, or no run can be read.
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
-    runs: list[Run] = []
-    left_out = [
-        LeftOut(folder, "never started; give the sweep's command again")
-        for path in paths
-        for folder in _planned(path)
-        if folder not in folders
-    ]
+    left_out = [found for path in paths for found in _not_started(path, folders)]
+    runs, errors = [], []
     for folder in folders:
-        found = _read(RunDirectory(folder))
+        try:
+            run = RunRecords(folder)
+            _ = run.status, run.config, run.summary
+        except RecordError as error:
+            errors.append(error)
+            left_out.append(damaged(folder, error))
+        else:
+            runs.append(run)
+    if not runs:
+        raise errors[0]
+    return Gathered(runs, left_out)
+
+
+def damaged(run: Path, error: RecordError) -> LeftOut:
+    """A run that is left out since a record of it can't be read."""
+    return LeftOut(run, f"{error.below(run)}; run it again, or put the file back")
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
+    """Read runs and the runs of sweeps; see `scored_runs`."""
+    return scored_runs(gather(paths))
+
+
+def scored_runs(gathered: Gathered) -> tuple[list[Run], list[LeftOut]]:
+    """The training runs that can be compared, and what can't be, with the reason.
+
+    Raises:
+        UserError: no run has scores, or items differ.
+    """
+    runs: list[Run] = []
+    left_out = list(gathered.left_out)
+    for records in gathered.runs:
+        try:
+            found = _read(records)
+        except RecordError as error:
+            left_out.append(damaged(records.path, error))
+            continue
         if isinstance(found, Run):
             runs.append(found)
         elif found is not None:
-            left_out.append(LeftOut(folder, found))
+            left_out.append(LeftOut(records.path, found))
     if not runs:
+        first = gathered.runs[0].path
         reasons = f" ({left_out[0].path.name}: {left_out[0].reason})" if left_out else ""
-        raise UserError(f"{paths[0]}: no training run has scores to compare{reasons}")
-    _check_items(runs)
-    return runs, left_out
+        raise UserError(f"{first}: no training run has scores to compare{reasons}")
+    return _of_equal_items(runs, left_out)
 
 
 def run_folders(path: Path) -> list[Path]:
@@ -116,11 +164,11 @@ def run_folders(path: Path) -> list[Path]:
     Raises:
         UserError: it is neither.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise UserError(f"{path}: no such directory; give a run's directory or a sweep's")
-    if RunDirectory(path).status_file.exists():
+    if os.path.lexists(RunDirectory(path).status_file):
         return [path.resolve()]
-    inside = sorted(file.parent.resolve() for file in path.glob("*/status.json"))
+    inside = [run.resolve() for run in runs_inside(path)]
     if not inside:
         raise UserError(
             f"{path}: holds no run; give a directory that `sumcirc train` printed, or the sweep's"
@@ -128,93 +176,89 @@ def run_folders(path: Path) -> list[Path]:
     return inside
 
 
-def _planned(path: Path) -> list[Path]:
-    """The runs of a sweep that has a record of them (`sweep.yaml`), started or not."""
+def _not_started(path: Path, started: Sequence[Path]) -> list[LeftOut]:
+    """The runs of a sweep that has a record of them (`sweep.yaml`) and no directory of them."""
     file = path / "sweep.yaml"
-    if not file.exists():
+    if not is_there(file):
         return []
-    body = read_yaml(file)
-    names = body.get("runs", {}) if isinstance(body, dict) else {}
-    return [path.resolve() / str(name) for name in names]
+    try:
+        body: Planned = read_yaml(file, Planned)
+    except RecordError as error:
+        return [LeftOut(file, f"{error.brief}, so it isn't known which runs were not started")]
+    planned = [path.resolve() / name for name in body.get("runs", {})]
+    reason = "never started; give the sweep's command again"
+    return [LeftOut(folder, reason) for folder in planned if folder not in started]
 
 
-def _read(directory: RunDirectory) -> Run | str | None:
-    """The run, the reason for which it can't be compared, or None for what isn't training."""
-    status = directory.status()
-    if status.get("verb", "train") != "train":
+def _read(records: RunRecords) -> Run | str | None:
+    """The run, the reason for which it can't be compared, or None for what isn't training.
+
+    Raises:
+        RecordError: a record is damaged.
+    """
+    if not records.trains:
         return None
-    if status["state"] != "done":
-        return _unfinished(directory, status)
-    body = directory.read_config()
-    summary = read_summary(directory)
-    if TRAINED not in summary["systems"]:
-        return f"was not scored; sumcirc evaluate checkpoint={directory.path} scores it alone"
-    ids, values = _documents(directory)
+    if not records.done:
+        return _unfinished(records)
+    if TRAINED not in records.systems:
+        return f"was not scored; sumcirc evaluate checkpoint={records.path} scores it alone"
+    ids, values = records.scores(TRAINED, list(MEASURES))
+    expected = records.systems[TRAINED]["rouge1_f1"]["n"]
+    if len(ids) != expected:
+        file = records.directory.documents_file
+        raise RecordError(file, f"has {len(ids)} rows of {TRAINED}, its summary says {expected}")
     losses = [
         (step, value)
-        for step, metric, value in read_metrics(directory.metrics.path)
-        if metric == "validation/loss" and np.isfinite(value)
+        for step, value in records.metrics.get("validation/loss", [])
+        if np.isfinite(value)
     ]
     return Run(
-        directory.path,
-        body["config"],
-        body["environment"],
-        summary,
+        records.path,
+        records.config,
+        records.environment,
+        records.summary,
         ids,
         values,
         losses,
-        int(status.get("resumed", 0)),
+        records.status.get("resumed", 0),
     )
 
 
-def _unfinished(directory: RunDirectory, status: Mapping[str, Any]) -> str:
-    state, reason = status["state"], " ".join(str(status.get("reason") or "").split())
+def _unfinished(records: RunRecords) -> str:
+    state = records.status["state"]
+    reason = " ".join((records.status.get("reason") or "").split())
     if state == "failed":
         return f"failed: {reason}"
     words = "running, or cut off" if state == "running" else reason or "pending"
-    remedy = f"`sumcirc train resume={directory.path}`"
+    remedy = f"`sumcirc train resume={records.path}`"
     return words if remedy in words else f"{words}; {remedy} continues it"
 
 
-def _documents(directory: RunDirectory) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-    import pyarrow
-    import pyarrow.parquet
+def _of_equal_items(
+    runs: Sequence[Run], left_out: list[LeftOut]
+) -> tuple[list[Run], list[LeftOut]]:
+    """The runs that were scored on the items of most of them, and the others as left out.
 
-    file = directory.documents_file
-    try:
-        names = pyarrow.parquet.read_schema(file).names
-        table = pyarrow.parquet.read_table(
-            file,
-            columns=["id", *(name for name in MEASURES if name in names)],
-            filters=[("system", "=", TRAINED)],
-        )
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(
-            f"{file}: can't be read ({' '.join(str(error).split())}); run it again, or name the"
-            " other runs"
-        ) from None
-    values = {
-        name: np.array(table[name].to_pylist(), dtype=np.float64)
-        for name in table.column_names
-        if name != "id"
-    }
-    return [str(name) for name in table["id"].to_pylist()], values
-
-
-def _check_items(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    if len(first.ids) < 2:
-        raise UserError(
-            f"{first.path}: was scored on {len(first.ids)} document, of which nothing can be said;"
-            " score more with data.sizes.test=N"
-        )
+    Raises:
+        UserError: no more than half of the runs have the same items, or those are one document.
+    """
+    groups: dict[tuple[str, tuple[str, ...]], list[Run]] = {}
     for run in runs:
-        if (run.summary["items"], run.ids) != (first.summary["items"], first.ids):
-            raise UserError(
-                f"{run.path} and {first.path} were scored on different items (data or"
-                " data.sizes.test or data.seed differs), so they can't be paired; compare those of"
-                " equal items, or train again with the same"
-            )
+        groups.setdefault((run.summary["items"], tuple(run.ids)), []).append(run)
+    first, *others = sorted(groups.values(), key=len, reverse=True)
+    if others and 2 * len(first) <= len(runs):
+        raise UserError(
+            f"{others[0][0].path} and {first[0].path} were scored on different items (data or"
+            " data.sizes.test or data.seed differs), so they can't be paired; compare those of"
+            " equal items, or train again with the same"
+        )
+    if len(first[0].ids) < 2:
+        raise UserError(
+            f"{first[0].path}: was scored on {len(first[0].ids)} document, of which nothing can be"
+            " said; score more with data.sizes.test=N"
+        )
+    reason = f"was scored on other items than {first[0].name} and most runs"
+    return first, [*left_out, *(LeftOut(run.path, reason) for one in others for run in one)]
 
 
 def baselines(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from sumcirc.report.comparison import Comparison
+from sumcirc.report.runs import LeftOut
 from sumcirc.report.tables import TextTable, in_words, remarks, tables
-from sumcirc.terminal import WIDE, console
+from sumcirc.terminal import WIDE, console, say
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -24,6 +27,12 @@ def print_comparison(comparison: Comparison) -> None:
             shown.print(f"{title}:", style="bold")
             for line in lines:
                 shown.print(f"  {line}")
+
+
+def print_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Print a line for each run that is left out."""
+    for item in left_out:
+        say(f"left out: {item.path.name}: {item.reason}")
 
 
 def _rich(table: TextTable, stacked: bool) -> Table:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sumcirc.sweeps.states import CUT_OFF, RunState, read_run
+from sumcirc.sweeps.states import CUT_OFF, DAMAGED, RunState, read_run
 from sumcirc.tracking.run_directory import RunDirectory
 
 PROGRAM = (sys.executable, "-m", "sumcirc")
@@ -102,7 +102,9 @@ class Child:
         self._end_group()
         code, state = self.process.returncode, self.job.state()
         said = self._status_stamp() != self._status_before
-        if state.state == "running" or (said and state.state in ("done", "failed", "pending")):
+        if state.state in ("running", DAMAGED):
+            return state
+        if said and state.state in ("done", "failed", "pending"):
             return state
         fields: dict[str, Any] = {
             "seconds": round((state.seconds or 0.0) + time.monotonic() - self._began, 1)

@@ -18,7 +18,13 @@ from sumcirc.terminal import console, guard, line
 REDRAW = 1.0  # seconds between looks at the running jobs' directories
 REPORT = 60.0  # seconds between plain lines of what runs
 
-STYLES = {"done": "green", "failed": "red", "cut off": "yellow", "running": "cyan"}
+STYLES = {
+    "done": "green",
+    "failed": "red",
+    "cut off": "yellow",
+    "running": "cyan",
+    "damaged": "red",
+}
 
 
 class Display:

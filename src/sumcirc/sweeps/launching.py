@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sumcirc.errors import UserError
+from sumcirc.reading import is_there
 from sumcirc.sweeps.display import print_status
 from sumcirc.sweeps.record import FILE, SweepRecord, check_runs
-from sumcirc.sweeps.states import CUT_OFF, RunState, counts, read_run, read_sweep
+from sumcirc.sweeps.states import CUT_OFF, DAMAGED, RunState, counts, read_run, read_sweep
 from sumcirc.terminal import say
+from sumcirc.tracking.run_directory import runs_inside
 
 # told by sweep.jobs and sweep.gpus; other launchers have settings of their own
 OWN_LAUNCHER = "processes"
@@ -33,7 +35,7 @@ class Sweep:
         self.folder = folder
         self.launched = launched
         before = SweepRecord.read(folder)
-        if before is None and any(folder.glob("*/status.json")):
+        if before is None and folder.is_dir() and runs_inside(folder):
             raise UserError(
                 f"sweep.name={folder.name}: {folder} holds runs that no sweep started; choose"
                 " another sweep.name"
@@ -45,7 +47,8 @@ class Sweep:
     def states(self) -> list[RunState]:
         """Where the runs of this launch stand."""
         if not self.launched.runs:
-            return read_sweep(self.folder) if any(self.folder.glob("*/status.json")) else []
+            started = self.folder.is_dir() and runs_inside(self.folder)
+            return read_sweep(self.folder) if started else []
         values = self.launched.values
         return [read_run(self.folder / name, values[name]) for name in self.launched.runs]
 
@@ -106,7 +109,12 @@ def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
     failed = any(state.state == "failed" for state in unfinished)
     others = any(state.state in ("pending", CUT_OFF) for state in unfinished)
     retry = " sweep.retry=failed" if failed else ""
-    how = "goes on with them" if failed or others else "waits for nothing: other processes run them"
+    if all(state.state == DAMAGED for state in unfinished):
+        how = "leaves them as they are: put the file back, or remove the run's folder"
+    elif failed or others:
+        how = "goes on with them"
+    else:
+        how = "waits for nothing: other processes run them"
     return (
         f"{len(unfinished)} of {total} runs are not done: {listed}; the same command with"
         f" sweep.name={name}{retry} {how}"
@@ -125,7 +133,7 @@ def find(name: str, runs_dir: Path) -> Path:
     sweeps = [
         path
         for path in runs_dir.glob("*")
-        if (path / FILE).exists() or any(path.glob("*/status.json"))
+        if path.is_dir() and (is_there(path / FILE) or runs_inside(path))
     ]
     if not sweeps:
         raise UserError(f"{runs_dir}: holds no runs; give the directory of a sweep or run")

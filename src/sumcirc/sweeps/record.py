@@ -12,13 +12,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
 from sumcirc import __version__
 from sumcirc.errors import UserError
 from sumcirc.files import write_text
+from sumcirc.reading import is_there, read_yaml
 from sumcirc.tracking.run_directory import RunDirectory
 
 FILE = "sweep.yaml"
@@ -27,6 +28,24 @@ FILE = "sweep.yaml"
 LAUNCH = ("run", "sweep", "runs_dir", "cache_dir", "resume")
 
 Flat = dict[str, Any]  # a configuration by dotted key
+
+
+class PlannedRun(TypedDict):
+    """A run in `sweep.yaml`."""
+
+    axes: dict[str, Any]
+    differs: Flat
+
+
+class SweepFile(TypedDict):
+    """`sweep.yaml`."""
+
+    version: str
+    verb: str
+    commands: list[str]
+    axes: list[str]
+    shared: Flat
+    runs: dict[str, PlannedRun]
 
 
 @dataclass(frozen=True)
@@ -71,24 +90,18 @@ class SweepRecord:
             UserError: it is damaged, or another version wrote it.
         """
         file = folder / FILE
-        if not file.exists():
+        if not is_there(file):
             return None
-        try:
-            body = yaml.safe_load(file.read_text(encoding="utf-8"))
-            version = body["version"]
-            runs = {
-                name: {**body["shared"], **run["differs"]} for name, run in body["runs"].items()
-            }
-            values = {name: run["axes"] for name, run in body["runs"].items()}
-            found = cls(body["verb"], body["axes"], runs, values, body["commands"])
-        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file}: was not written by sumcirc ({error!r})") from None
+        body: SweepFile = read_yaml(file, SweepFile)
+        version = body["version"]
         if version != __version__:
             raise UserError(
                 f"{folder}: was started by sumcirc {version}, this is {__version__}; use that"
                 f" version (pip install sumcirc=={version}), or choose another sweep.name"
             )
-        return found
+        runs = {name: {**body["shared"], **run["differs"]} for name, run in body["runs"].items()}
+        values = {name: run["axes"] for name, run in body["runs"].items()}
+        return cls(body["verb"], body["axes"], runs, values, body["commands"])
 
     def write(self, folder: Path) -> None:
         """Write `sweep.yaml`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import time
@@ -16,11 +15,15 @@ from typing import Any
 
 from sumcirc.errors import UserError
 from sumcirc.files import read_last_step
+from sumcirc.reading import RecordError
 from sumcirc.sweeps.record import SweepRecord
-from sumcirc.tracking.run_directory import RunDirectory, Status
+from sumcirc.tracking.record_shapes import Status
+from sumcirc.tracking.run_directory import RunDirectory, runs_inside
+from sumcirc.tracking.run_records import RunRecords
 
 CUT_OFF = "cut off"  # status.json says `running`, and no process does
 NOT_STARTED = "not started"
+DAMAGED = "damaged"  # a record can't be read
 SCORES = ("rouge1", "rouge2", "rougeL")
 
 # a run of another machine without a sign of life for so long (seconds) counts as cut off
@@ -32,7 +35,7 @@ class RunState:
     """One run.
 
     Args:
-        state: pending, running, cut off, done or failed.
+        state: pending, running, cut off, done, failed or damaged.
         step, steps: optimizer steps logged and in all; None where none are known.
         scores: ROUGE F1 x 100 of what was trained (or evaluated), once it is done.
         seconds: wall time that it ran, over all resumes.
@@ -58,19 +61,25 @@ class RunState:
 def read_run(folder: Path, axes: dict[str, Any] | None = None) -> RunState:
     """The state of the run in `folder`, whether or not it was started.
 
-    Raises:
-        UserError: its status.json is damaged.
+    Where a record that tells it can't be read it is `damaged`, with the file and key as the reason.
     """
-    run = RunDirectory(folder)
     axes = axes or {}
-    if not run.status_file.exists():
+    try:
+        return _read_run(RunRecords(folder), axes)
+    except RecordError as error:
+        return RunState(folder.name, str(folder), DAMAGED, reason=error.below(folder), axes=axes)
+
+
+def _read_run(records: RunRecords, axes: dict[str, Any]) -> RunState:
+    run, folder = records.directory, records.path
+    if not os.path.lexists(run.status_file):
         return RunState(folder.name, str(folder), "pending", reason=NOT_STARTED, axes=axes)
-    status = run.status()
+    status = records.status
     state, reason = status["state"], status.get("reason")
     seconds = float(status.get("seconds", 0.0))
     if state == "running":
         if is_running(run, status):
-            seconds += _since(status.get("started"))
+            seconds += _since(records)
         else:
             state, reason = CUT_OFF, f"its process ({status.get('process')}) is gone"
         if status.get("host") != socket.gethostname():
@@ -81,7 +90,7 @@ def read_run(folder: Path, axes: dict[str, Any] | None = None) -> RunState:
         state,
         read_last_step(run.metrics.path),
         status.get("steps"),
-        _scores(run) if state == "done" else {},
+        _scores(records) if state == "done" else {},
         seconds or None,
         status.get("resumed", 0),
         reason,
@@ -97,11 +106,11 @@ def read_sweep(folder: Path) -> list[RunState]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such directory; give the directory of a sweep or run")
-    if RunDirectory(folder).status_file.exists():
+    if os.path.lexists(RunDirectory(folder).status_file):
         return [read_run(folder)]
     record = SweepRecord.read(folder)
     values = record.values if record else {}
-    others = (file.parent.name for file in sorted(folder.glob("*/status.json")))
+    others = (path.name for path in runs_inside(folder))
     names = dict.fromkeys([*values, *others])
     if not names:
         raise UserError(f"{folder}: holds no runs; give the directory of a sweep or run")
@@ -129,24 +138,25 @@ def is_running(run: RunDirectory, status: Status) -> bool:
 def counts(states: Sequence[RunState]) -> str:
     """`3 done, 1 failed, 2 pending`."""
     number = Counter(run.state for run in states)
-    order = ("done", "failed", "running", CUT_OFF, "pending")
+    order = ("done", "failed", "running", CUT_OFF, "pending", DAMAGED)
     return ", ".join(f"{number[state]} {state}" for state in order if number[state])
 
 
-def _scores(run: RunDirectory) -> dict[str, float]:
+def _scores(records: RunRecords) -> dict[str, float]:
     from sumcirc.results import BASE, TRAINED
 
-    if not run.summary_file.exists():
-        return {}
-    systems = json.loads(run.summary_file.read_text(encoding="utf-8")).get("systems", {})
-    own = systems.get(TRAINED) or systems.get(BASE) or {}
+    own = records.systems.get(TRAINED) or records.systems.get(BASE) or {}
     found = {name: own.get(f"{name}_f1") for name in SCORES}
     return {name: 100 * value["mean"] for name, value in found.items() if value}
 
 
-def _since(moment: str | None) -> float:
-    """Seconds since a time that status.json holds."""
+def _since(records: RunRecords) -> float:
+    """Seconds since the run was started."""
+    moment = records.status.get("started")
     if moment is None:
         return 0.0
-    began = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S%z")
+    try:
+        began = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S%z")
+    except ValueError as error:
+        raise RecordError(records.directory.status_file, str(error), "started") from None
     return max(0.0, time.time() - began.timestamp())

@@ -14,6 +14,7 @@ from typing import Any
 from sumcirc.configuration import literal
 from sumcirc.errors import UserError
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_records import RunRecords
 
 ADAPTER = "adapter_config.json"  # PEFT's
 SECTIONS = ("model", "data", "encoding", "evaluation", "generation")
@@ -106,7 +107,7 @@ def model_of(checkpoint: str, setting: str) -> dict[str, Any]:
     path = Path(checkpoint)
     run = _run(path, setting)
     if run is not None:
-        return dict(run.read_config()["config"]["model"])
+        return dict(RunRecords(path).config["model"])
     name = path.resolve().name if path.is_dir() else checkpoint.rsplit("/", 1)[-1]
     return {"name": name, "path": _base_of(path) if (path / ADAPTER).exists() else checkpoint}
 

@@ -11,14 +11,15 @@ import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any
 
 import yaml
 
 from sumcirc import __version__
 from sumcirc.errors import UserError
 from sumcirc.files import MetricsFile, write_json, write_text
-from sumcirc.reading import Count, Range, read_json, read_yaml
+from sumcirc.reading import read_json, read_yaml
+from sumcirc.tracking.record_shapes import ConfigFile, Status
 
 PACKAGES = (
     "torch",
@@ -35,49 +36,16 @@ PACKAGES = (
     "numpy",
 )
 
-State = Literal["pending", "running", "done", "failed"]
-
-
-class Status(TypedDict):
-    """status.json.
-
-    Attributes:
-        seconds: wall time that the run took, over all resumes.
-        resumed: how often it was resumed.
-        steps: optimizer steps in all.
-        traceback: the file that has it.
-    """
-
-    state: State
-    verb: NotRequired[str]
-    reason: NotRequired[str | None]
-    created: NotRequired[str]
-    updated: NotRequired[str]
-    started: NotRequired[str]
-    seconds: NotRequired[Annotated[float, Range(0, 1e12)]]
-    resumed: NotRequired[Count]
-    steps: NotRequired[Count]
-    process: NotRequired[int]
-    host: NotRequired[str]
-    wandb_id: NotRequired[str]
-    traceback: NotRequired[str | None]
-
-
-class ConfigFile(TypedDict):
-    """config.yaml."""
-
-    verb: str
-    config: dict[str, Any]
-    environment: dict[str, Any]
-
 
 class RunDirectory:
     """Paths and small files of one run (layout: README, "A run directory")."""
 
+    STATUS = "status.json"
+
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
-        self.status_file = self.path / "status.json"
+        self.status_file = self.path / self.STATUS
         self.summary_file = self.path / "summary.json"
         self.ranking_file = self.path / "ranking.json"
         self.documents_file = self.path / "documents.parquet"
@@ -170,6 +138,20 @@ class RunDirectory:
         if state == "running":
             entry |= {"process": os.getpid(), "host": socket.gethostname(), "reason": None}
         write_json(self.status_file, entry)
+
+
+def runs_inside(folder: Path) -> list[Path]:
+    """The run directories in a sweep's folder, also those whose status.json can't be read.
+
+    Raises:
+        UserError: the folder can't be read.
+    """
+    try:
+        return sorted(
+            path for path in folder.iterdir() if os.path.lexists(path / RunDirectory.STATUS)
+        )
+    except OSError as error:
+        raise UserError(f"{folder}: can't be read ({error.strerror})") from None
 
 
 def environment() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sumcirc.report.page.build import write_page
+from sumcirc.report.runs import gather
 from tests.support.pages import HOSTILE, full_run
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -28,7 +29,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
     folder = tmp_path_factory.mktemp("s")
     target = folder / "report.html"
-    write_page([full_run(folder / "r", HOSTILE).path], None, "sumcirc report r", target)
+    write_page(gather([full_run(folder / "r", HOSTILE).path]), None, "sumcirc report r", target)
     options = webdriver.ChromeOptions()
     options.binary_location = str(BROWSER)
     for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage"):

@@ -12,9 +12,9 @@ import pytest
 
 from sumcirc.report.comparison import Options, compare
 from sumcirc.report.page.build import html, make_page, write_page
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Chart
-from sumcirc.report.runs import read_runs, run_folders
+from sumcirc.report.runs import gather, read_runs, run_folders
+from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import HOSTILE, full_run
 from tests.support.sweeps import config, write_run, write_sweep
 
@@ -43,11 +43,11 @@ class Parsed(HTMLParser):
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
     run = full_run(tmp_path_factory.mktemp("s") / "r", HOSTILE)
-    return Parsed(html(make_page([Source(run.path)], None, "sumcirc report r"), 1))
+    return Parsed(html(make_page([RunRecords(run.path)], None, "sumcirc report r"), 1))
 
 
 def test_a_run_with_all_records_has_all_sections(tmp_path: Path) -> None:
-    page = make_page([Source(full_run(tmp_path / "s/r").path)], None, "sumcirc report r")
+    page = make_page([RunRecords(full_run(tmp_path / "s/r").path)], None, "sumcirc report r")
     assert [section.id for section in page.sections] == [
         *("short", "origin", "scores", "training", "heads", "layers", "neurons"),
         *("circuit", "examples", "page"),
@@ -57,7 +57,7 @@ def test_a_run_with_all_records_has_all_sections(tmp_path: Path) -> None:
 
 def test_what_is_not_recorded_is_a_gap_with_a_command(tmp_path: Path) -> None:
     run = write_run(tmp_path / "s/a b", config(), 0.4)
-    page = make_page([Source(run.path)], None, "sumcirc report r")
+    page = make_page([RunRecords(run.path)], None, "sumcirc report r")
     assert not {"heads", "circuit", "neurons"} & {section.id for section in page.sections}
     commands = [shlex.split(gap.command) for gap in page.gaps]
     assert ["sumcirc", "circuit", f"checkpoint={run.path}"] in commands
@@ -66,7 +66,7 @@ def test_what_is_not_recorded_is_a_gap_with_a_command(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_says_so(tmp_path: Path) -> None:
     run = write_run(tmp_path / "s/r", config(), 0.4, state="failed", reason="out of\nmemory")
-    (gap, *_) = make_page([Source(run.path)], None, "c").gaps
+    (gap, *_) = make_page([RunRecords(run.path)], None, "c").gaps
     assert gap.what == "r: failed: out of memory"
     assert gap.command == f"sumcirc train resume={run.path}"
 
@@ -108,7 +108,7 @@ def test_charts_tables_and_sliders_are_named(parsed: Parsed) -> None:
 
 
 def test_frames_fit_their_sliders(tmp_path: Path) -> None:
-    page = make_page([Source(full_run(tmp_path / "s/r").path)], None, "c")
+    page = make_page([RunRecords(full_run(tmp_path / "s/r").path)], None, "c")
     charts = [b for section in page.sections for b in section.blocks if isinstance(b, Chart)]
     moved = [chart for chart in charts if chart.slider]
     for chart in moved:
@@ -126,7 +126,7 @@ def test_a_sweep_shows_one_run_of_each_arm_inside(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6}, noise=0.01)
     folders = run_folders(tmp_path / "s")
     found = compare(*read_runs([tmp_path / "s"]), Options())
-    page = make_page([Source(folder) for folder in folders], found, "sumcirc report s")
+    page = make_page([RunRecords(folder) for folder in folders], found, "sumcirc report s")
     sections = {section.id: section for section in page.sections}
     assert {"runs", "bakeoff", "settings"} <= sections.keys()
     assert [variant.name for variant in sections["scores"].variants] == [
@@ -136,18 +136,19 @@ def test_a_sweep_shows_one_run_of_each_arm_inside(tmp_path: Path) -> None:
 
 
 def test_thirty_runs_are_small_and_quick(tmp_path: Path) -> None:
-    folders = [full_run(tmp_path / f"s/r{i}").path for i in range(30)]
+    for i in range(30):
+        full_run(tmp_path / f"s/r{i}")
     began = time.process_time()
-    write_page(folders, None, "sumcirc report s", tmp_path / "report.html")
+    write_page(gather([tmp_path / "s"]), None, "sumcirc report s", tmp_path / "report.html")
     assert time.process_time() - began < 30 * 5
     assert (tmp_path / "report.html").stat().st_size < 8e6
 
 
 def test_a_circuit_found_afterwards_is_no_gap(tmp_path: Path) -> None:
     run = write_run(tmp_path / "s/r", config(), 0.4)
-    found = write_run(tmp_path / "s/c", {**config(), "checkpoint": str(run.path)}, 0.4)
-    found.set_status("done", verb="circuit")
-    page = make_page([Source(run.path), Source(found.path)], None, "c")
+    settings = {**config(), "checkpoint": str(run.path)}
+    found = write_run(tmp_path / "s/c", settings, 0.4, state="failed", verb="circuit")
+    page = make_page([RunRecords(run.path), RunRecords(found.path)], None, "c")
     assert not any("circuit was not tracked" in gap.what for gap in page.gaps)
 
 
@@ -157,7 +158,7 @@ def test_data_without_a_size_are_all_of_the_split(tmp_path: Path) -> None:
     run = write_run(tmp_path / "s/r", settings, 0.4)
     facts = dict(
         row[:2]
-        for section in make_page([Source(run.path)], None, "c").sections
+        for section in make_page([RunRecords(run.path)], None, "c").sections
         if section.id == "origin"
         for block in section.blocks
         if block.kind == "table"

@@ -9,21 +9,21 @@ import pytest
 
 from sumcirc.report.comparison import Options, compare
 from sumcirc.report.page import headlines
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Items, Page
 from sumcirc.report.runs import read_runs
+from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import DOCUMENTS, full_run
 from tests.support.sweeps import config, write_run, write_sweep
 
 ENDS = {"mean": 0.5, "low": 0.4, "high": 0.6}
 
 
-def told(run: Source) -> str:
+def told(run: RunRecords) -> str:
     return " ".join(headlines.sentences(run))
 
 
 def test_quality_stands_beside_the_baselines(tmp_path: Path) -> None:
-    run = Source(full_run(tmp_path / "s/r").path)
+    run = RunRecords(full_run(tmp_path / "s/r").path)
     own = run.summary["systems"]["trained"]["rougeLsum_f1"]
     lead = run.summary["systems"]["lead-3"] = {"rougeLsum_f1": {**own, "mean": 0.123}}
     line = headlines.sentences(run)[0]
@@ -33,7 +33,7 @@ def test_quality_stands_beside_the_baselines(tmp_path: Path) -> None:
 
 
 def test_the_head_and_the_depth_that_moved_most_are_named(tmp_path: Path) -> None:
-    run = Source(full_run(tmp_path / "s/r").path)
+    run = RunRecords(full_run(tmp_path / "s/r").path)
     last = run.probes[-1].values
     assert f"layer 1, head 1: KL {last['attention/kl_tuned_base'][1, 1].mean():.2f}" in told(run)
     run.probes[-1].values["residual/cka"][2] = 0.25
@@ -41,7 +41,7 @@ def test_the_head_and_the_depth_that_moved_most_are_named(tmp_path: Path) -> Non
 
 
 def test_heads_are_counted_where_they_differ_beyond_noise(tmp_path: Path) -> None:
-    run = Source(full_run(tmp_path / "s/r").path)
+    run = RunRecords(full_run(tmp_path / "s/r").path)
     assert run.base_probe is not None
     before = run.base_probe.values["attention/entropy"]
     rises = np.linspace(0.1, 0.2, DOCUMENTS)
@@ -54,7 +54,7 @@ def test_heads_are_counted_where_they_differ_beyond_noise(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("missing", ["base", "entropy", "documents"])
 def test_heads_are_not_counted_without_the_same_of_the_base(tmp_path: Path, missing: str) -> None:
-    run = Source(full_run(tmp_path / "s/r").path)
+    run = RunRecords(full_run(tmp_path / "s/r").path)
     base = run.base_probe
     assert base is not None
     if missing == "base":
@@ -69,7 +69,7 @@ def test_heads_are_not_counted_without_the_same_of_the_base(tmp_path: Path, miss
 
 
 def test_a_circuit_stands_beside_random_ones(tmp_path: Path) -> None:
-    run = Source(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
+    run = RunRecords(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
     run.summary = {
         **{"circuit_edges": 12, "edges": 1108, "pairs": 8, "faithfulness": ENDS},
         "cmd": {"value": ENDS, "random": [{"mean": 0.7}, {"mean": 0.8}]},
@@ -85,7 +85,7 @@ def test_a_circuit_stands_beside_random_ones(tmp_path: Path) -> None:
 def test_a_comparison_names_its_best_head_or_says_that_there_is_no_gap(
     tmp_path: Path, low: float, sure: bool
 ) -> None:
-    run = Source(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
+    run = RunRecords(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
     parts = [
         {**ENDS, "mean": mean, "part": name, "kind": kind}
         for mean, name, kind in ((0.3, "head 1.0", "output"), (0.9, "residual.2", "residual"))
@@ -111,7 +111,7 @@ def test_a_sweep_begins_with_what_holds_between_its_runs(tmp_path: Path) -> None
     runs, left_out = read_runs([sweep])
     comparison = compare(runs, left_out, Options(resamples=100))
     page = Page("s")
-    headlines.add(page, [Source(run.path) for run in runs][:2], comparison)
+    headlines.add(page, [RunRecords(run.path) for run in runs][:2], comparison)
     (section,) = page.sections
     titles = [block.title for block in section.blocks if isinstance(block, Items)]
     assert titles[0] == "Between the runs"

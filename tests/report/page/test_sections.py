@@ -9,8 +9,8 @@ import pytest
 from sumcirc.report.page import models
 from sumcirc.report.page.circuit_curves import evolution, faithfulness
 from sumcirc.report.page.examples import marked
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Chart, Page, Piece
+from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import evolution as made_up
 from tests.support.sweeps import config, write_run
 
@@ -57,7 +57,7 @@ def test_edges_that_came_and_went_are_marked_beyond_noise() -> None:
 
 
 def test_a_comparison_of_models(tmp_path: Path) -> None:
-    run = Source(write_run(tmp_path / "s/r", config(), 0.4).path)
+    run = RunRecords(write_run(tmp_path / "s/r", config(), 0.4).path)
     parts = [
         {**ENDS, "part": f"{kind}.{layer}", "kind": kind, "layer": layer, "index": 0}
         | {"significant": layer == 1, "mean": 0.1 * layer}

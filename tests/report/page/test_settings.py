@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from sumcirc.report.page import settings
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Page, Table
+from sumcirc.tracking.run_records import RunRecords
 from tests.support.sweeps import config, write_run
 
 
 def tables(*runs: Path) -> list[Table]:
     page = Page("title")
-    settings.add(page, [Source(run) for run in runs])
+    settings.add(page, [RunRecords(run) for run in runs])
     return [block for section in page.sections for block in section.blocks]  # type: ignore[misc]
 
 

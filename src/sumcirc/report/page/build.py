@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from sumcirc.files import write_text
+from sumcirc.reading import RecordError
 from sumcirc.report.comparison import Comparison
 from sumcirc.report.page import (
     bakeoff,
@@ -24,34 +25,62 @@ from sumcirc.report.page import (
     settings,
     training,
 )
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.text import script_hash, visible
 from sumcirc.report.page.view import Gap, Page
+from sumcirc.report.runs import Gathered, LeftOut, damaged
+from sumcirc.tracking.run_records import RunRecords
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
-    folders: Sequence[Path], comparison: Comparison | None, command: str, target: Path
-) -> None:
+    gathered: Gathered, comparison: Comparison | None, command: str, target: Path
+) -> list[LeftOut]:
     """Write the page of runs.
 
     Args:
         comparison: of those that trained, where there are several.
         command: what was typed.
 
+    Returns:
+        Runs that are not shown from the inside, since a record of them is damaged.
+
     Raises:
-        UserError: a record can't be read, or the file can't be written.
+        UserError: a record of the only run can't be read, or the file can't be written.
     """
-    runs = [Source(folder) for folder in folders]
-    write_text(target, html(make_page(runs, comparison, command), len(runs)))
+    torn = _torn(_shown(gathered.runs, comparison))
+    if torn and len(gathered.runs) == 1 and not gathered.left_out:
+        raise next(iter(torn.values()))
+    left_out = [damaged(path, error) for path, error in torn.items()]
+    page = make_page(gathered.runs, comparison, command, set(torn))
+    others = [] if comparison is not None else gathered.left_out  # the comparison has listed them
+    for item in (*others, *left_out):
+        page.gaps.append(Gap(f"{item.path.name} is not shown: {item.reason}"))
+    write_text(target, html(page, len(gathered.runs)))
+    return left_out
 
 
-def make_page(runs: Sequence[Source], comparison: Comparison | None, command: str) -> Page:
-    """All sections for which there are records."""
+def _torn(runs: Sequence[RunRecords]) -> dict[Path, RecordError]:
+    """What is wrong with the runs of which some record is damaged, by path."""
+    found = {}
+    for run in runs:
+        try:
+            run.read_all()
+        except RecordError as error:
+            found[run.path] = error
+    return found
+
+
+def make_page(
+    runs: Sequence[RunRecords],
+    comparison: Comparison | None,
+    command: str,
+    torn: Set[Path] = frozenset(),
+) -> Page:
+    """All sections for which there are records; `torn` runs are listed and not shown inside."""
     single = len(runs) == 1
     page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
-    shown = _shown(runs, comparison)
+    shown = [run for run in _shown(runs, comparison) if run.path not in torn]
     headlines.add(page, shown, comparison)
     origin.add(page, runs)
     bakeoff.add(page, comparison)
@@ -65,11 +94,11 @@ def make_page(runs: Sequence[Source], comparison: Comparison | None, command: st
     examples.add(page, shown)
     settings.add(page, runs)
     origin.add_command(page, command)
-    left_out = [run for run in runs if run not in shown]
-    if left_out:
+    others = [run for run in runs if run not in shown and run.path not in torn]
+    if others:
         page.gaps.append(
             Gap(
-                f"Inside views and examples are of one run of each arm; {len(left_out)} others have"
+                f"Inside views and examples are of one run of each arm; {len(others)} others have"
                 " pages of their own",
                 "sumcirc report RUN_DIR",
             )
@@ -77,7 +106,7 @@ def make_page(runs: Sequence[Source], comparison: Comparison | None, command: st
     return page
 
 
-def _shown(runs: Sequence[Source], comparison: Comparison | None) -> list[Source]:
+def _shown(runs: Sequence[RunRecords], comparison: Comparison | None) -> list[RunRecords]:
     """The runs that are shown from the inside: the first of each arm, and what no arm has."""
     if comparison is None:
         return list(runs)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sumcirc.errors import UserError
-from sumcirc.records import record_files
+from sumcirc.reading import RecordError
+from sumcirc.reading.circuit_file import CircuitFile
 from sumcirc.report.page.charts import figure
 from sumcirc.report.page.circuit_curves import evolution, faithfulness, over_steps
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Gap, Page, Slider, Table, each
 from sumcirc.report.tables import TextTable
+from sumcirc.tracking.run_records import RunRecords
 
 MOST = 200  # edges of a checkpoint: more can't be read, and make the page large
 LISTED = 20
@@ -38,64 +38,52 @@ class Drawn:
     edges: list[tuple[str, str, int, float]]
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Circuits of runs that tracked them, and of `sumcirc circuit`."""
     page.add("circuit", "Circuit", INTRO, each(runs, _blocks))
     examined = {_examined(run) for run in runs}
     for run in runs:
-        tracked = bool(_files(run)) or run.path.resolve() in examined
+        tracked = bool(run.circuits) or run.path.resolve() in examined
         if run.trains and run.status["state"] == "done" and not tracked:
             command = f"sumcirc circuit checkpoint={shlex.quote(str(run.path))}"
             page.gaps.append(Gap(f"{run.name}: its circuit was not tracked", command))
 
 
-def _blocks(run: Source) -> list[Block]:
+def _blocks(run: RunRecords) -> list[Block]:
     found: list[Block] = []
-    drawn = [_read(file) for file in _files(run)]
-    drawn = [one for one in drawn if one.edges]
+    drawn = [one for one in (_drawn(*found) for found in run.circuits) if one.edges]
     if drawn:
         found += [_chart(drawn), Table(_table(drawn[-1]), folded=True)]
-    found += faithfulness(run.json("circuits/faithfulness.json"))
+    found += faithfulness(run.faithfulness)
     found += over_steps(run.metrics)
-    found += evolution(run.json("circuits/evolution.json"))
+    found += evolution(run.evolution)
     return found
 
 
-def _examined(run: Source) -> Path | None:
+def _examined(run: RunRecords) -> Path | None:
     """The run directory whose circuit a run of `sumcirc circuit` found, if it was one."""
     checkpoint = run.config.get("checkpoint")
     return Path(str(checkpoint)).resolve() if run.verb == "circuit" and checkpoint else None
 
 
-def _files(run: Source) -> list[Path]:
-    """Circuits in order of their steps, or the one that `sumcirc circuit` found."""
-    folder = run.directory.circuits
-    files = [file.with_suffix(".json") for file in record_files(folder)]
-    single = folder / "circuit.json"
-    return [file for file in files if file.exists()] or ([single] if single.exists() else [])
+def _drawn(file: Path, content: CircuitFile) -> Drawn:
+    """The largest edges of a circuit.
 
-
-def _read(file: Path) -> Drawn:
-    import json
-
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        sizes = content["cfg"]
-        kept = [
-            (name, float(edge["score"]))
-            for name, edge in content["edges"].items()
-            if edge["in_graph"]
-        ]
-        layers, heads = int(sizes["n_layers"]), int(sizes["n_heads"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file}: is not a circuit ({error}); find it again") from None
+    Raises:
+        RecordError: an edge is none between parts of the model.
+    """
+    sizes = content["cfg"]
+    layers, heads = sizes["n_layers"], sizes["n_heads"]
+    where = places(layers, heads)
+    kept = [(name, edge["score"]) for name, edge in content["edges"].items() if edge["in_graph"]]
     kept.sort(key=lambda edge: -abs(edge[1]))
     edges = []
     for name, score in kept[:MOST]:
         found = _EDGE.fullmatch(name)
-        if found is None:
-            raise UserError(f"{file}: `{name[:60]}` is no edge; find the circuit again")
-        edges.append((found[1], found[2].split("<")[0], _INPUTS[found[3]], score))
+        ends = (found[1], found[2].split("<")[0]) if found else ("", "")
+        if found is None or not {*ends} <= where.keys():
+            raise RecordError(file, "is no edge of the model; find the circuit again", name[:60])
+        edges.append((*ends, _INPUTS[found[3]], float(score)))
     step = file.stem.removeprefix("step-")
     name = f"step {int(step):,}" if step.isdigit() else "circuit"
     return Drawn(name, layers, heads, len(kept), edges)

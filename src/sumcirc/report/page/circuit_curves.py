@@ -9,6 +9,7 @@ import numpy as np
 
 from sumcirc.report.page.charts import COLOURS, POSITIVE, error_bars, figure, grid, line, log_axis
 from sumcirc.report.page.view import Block, Chart, Slider, Words
+from sumcirc.tracking.record_shapes import EvolutionFile, FaithfulnessFile, Track, Transition
 
 JUDGED = {
     "circuit/faithfulness": "faithfulness",
@@ -20,7 +21,7 @@ JUDGED = {
 TRACKS = {"to_first": "with the base", "to_previous": "with the checkpoint before"}
 
 
-def faithfulness(found: dict[str, Any] | None) -> list[Block]:
+def faithfulness(found: FaithfulnessFile | None) -> list[Block]:
     """Faithfulness by size of both rankings, with random circuits; of `sumcirc circuit`."""
     if found is None:
         return []
@@ -97,7 +98,7 @@ def over_steps(metrics: dict[str, list[tuple[int, float]]]) -> list[Block]:
     ]
 
 
-def evolution(found: dict[str, Any] | None) -> list[Block]:
+def evolution(found: EvolutionFile | None) -> list[Block]:
     """Overlap of the circuit with the base's and the previous one's, edges and nodes."""
     if found is None:
         return []
@@ -129,7 +130,7 @@ def evolution(found: dict[str, Any] | None) -> list[Block]:
     return blocks + _transitions(found["transitions"])
 
 
-def _transitions(found: Sequence[dict[str, Any]]) -> list[Block]:
+def _transitions(found: Sequence[Transition]) -> list[Block]:
     """Where edges came and went between checkpoints, by layers of source and destination."""
     if not found:
         return []
@@ -199,7 +200,7 @@ def _overlap(steps: list[str], values: Any, name: str, colour: str, dash: str) -
     )
 
 
-def _said(steps: list[str], track: dict[str, Any], what: str) -> str:
+def _said(steps: list[str], track: Track, what: str) -> str:
     differing = [
         step for step, differs in zip(steps, track["to_first"]["differs"], strict=True) if differs
     ]

@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Example, Gap, Page, Piece, Summary, each
 from sumcirc.results import BASE, TRAINED
 from sumcirc.summaries.copying import extractive_fragments, word_spans, words
+from sumcirc.tracking.record_shapes import Sample
+from sumcirc.tracking.run_records import RunRecords
 
 SHOWN = 8
 LEAST = 2  # words of a run that is marked: single words are shared by chance
@@ -21,12 +22,12 @@ INTRO = (
 )
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Examples of scored runs."""
     scored = [run for run in runs if run.summary.get("systems")]
     page.add("examples", "Example summaries", INTRO, each(scored, _blocks))
     for run in scored:
-        if not run.json("samples.json"):
+        if not run.samples:
             page.gaps.append(
                 Gap(
                     f"{run.name}: its documents' texts are in no record, so that copied words are"
@@ -36,18 +37,18 @@ def add(page: Page, runs: Sequence[Source]) -> None:
             )
 
 
-def _blocks(run: Source) -> list[Block]:
-    texts = {sample["id"]: sample for sample in run.json("samples.json") or []}
+def _blocks(run: RunRecords) -> list[Block]:
+    texts = {sample["id"]: sample for sample in run.samples}
     rows = [row for row in run.documents if row["system"] in (BASE, TRAINED)]
     ids = list(texts) or list(dict.fromkeys(row["id"] for row in rows))
     return [
-        _example(name, texts.get(name, {}), [row for row in rows if row["id"] == name])
+        _example(name, texts.get(name), [row for row in rows if row["id"] == name])
         for name in ids[:SHOWN]
     ]
 
 
-def _example(name: str, sample: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Example:
-    document = sample.get("document", "")
+def _example(name: str, sample: Sample | None, rows: Sequence[dict[str, Any]]) -> Example:
+    document, reference = (sample["document"], sample["reference"]) if sample else ("", "")
     summaries = [
         Summary(
             row["system"],
@@ -62,7 +63,7 @@ def _example(name: str, sample: dict[str, Any], rows: Sequence[dict[str, Any]]) 
         )
         for row in rows
     ]
-    return Example(name, document, sample.get("reference", ""), summaries)
+    return Example(name, document, reference, summaries)
 
 
 def marked(document: str, summary: str) -> list[Piece]:

@@ -11,19 +11,19 @@ from sumcirc.figures.drawing import record_name
 from sumcirc.report.comparison import Comparison
 from sumcirc.report.page.heads import ALPHA, KL, entropy_change, peak
 from sumcirc.report.page.models import doubtful
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Items, Page, Variant
 from sumcirc.report.tables import in_words
 from sumcirc.results import BASE, TRAINED
 from sumcirc.statistics import Interval, mean_over, significantly_different
 from sumcirc.summaries.table import format_score
+from sumcirc.tracking.run_records import RunRecords
 
 MOST = 6  # more runs than that are told by their comparison alone
 BESIDE = (BASE, "lead-3", "oracle")
 CKA = "residual/cka"
 
 
-def add(page: Page, runs: Sequence[Source], comparison: Comparison | None) -> None:
+def add(page: Page, runs: Sequence[RunRecords], comparison: Comparison | None) -> None:
     """First what holds over runs, then what each run found."""
     blocks: list[Block] = []
     words = in_words(comparison) if comparison is not None else []
@@ -36,7 +36,7 @@ def add(page: Page, runs: Sequence[Source], comparison: Comparison | None) -> No
     page.add("short", "In short", intro, [Variant("", blocks)])
 
 
-def sentences(run: Source) -> list[str]:
+def sentences(run: RunRecords) -> list[str]:
     """What one run's records say, most important first."""
     lines = [*_quality(run.summary.get("systems", {})), *_circuit(run)]
     for name, after in run.summary.get("after", {}).items():
@@ -64,7 +64,7 @@ def _quality(systems: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _attention(run: Source) -> list[str]:
+def _attention(run: RunRecords) -> list[str]:
     records = [record for record in run.probes if KL in record.values]
     if not records:
         return []
@@ -88,7 +88,7 @@ def _attention(run: Source) -> list[str]:
     return lines
 
 
-def _depth(run: Source) -> list[str]:
+def _depth(run: RunRecords) -> list[str]:
     records = [record for record in run.probes if CKA in record.values]
     if not records:
         return []
@@ -103,7 +103,7 @@ def _depth(run: Source) -> list[str]:
     ]
 
 
-def _circuit(run: Source) -> list[str]:
+def _circuit(run: RunRecords) -> list[str]:
     found = run.summary
     if "circuit_edges" not in found:
         return []

@@ -11,9 +11,9 @@ from sumcirc.figures.drawing import documents_of, largest, record_name
 from sumcirc.records import MEASURES, ProbeRecord
 from sumcirc.report.page.charts import POSITIVE, SIGNED, figure, grid
 from sumcirc.report.page.origin import again
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Gap, Page, Slider, each
 from sumcirc.statistics import mean_over, significantly_different
+from sumcirc.tracking.run_records import RunRecords
 
 KL = "attention/kl_tuned_base"
 ENTROPY = "attention/entropy"
@@ -25,7 +25,7 @@ INTRO = (
 )
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Attention KL and entropy difference of probed runs."""
     page.add(
         "heads",

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from sumcirc.figures.drawing import documents_of, labelled
 from sumcirc.records import HEADS, MEASURES, ProbeRecord
 from sumcirc.report.page.charts import error_bars, figure, line, named, shade
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Page, each
 from sumcirc.statistics import bootstrap_means, mean_over
+from sumcirc.tracking.run_records import RunRecords
 
 SHOWN = {
     "residual/cka": "1: the layer represents the documents as the base does; lower: differently.",
@@ -29,7 +29,7 @@ INTRO = (
 )
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Curves of what was probed; that nothing was is said with the heads."""
     page.add("layers", "Layers", INTRO, each(runs, lambda run: charts(run.probes)))
 

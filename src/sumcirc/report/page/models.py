@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sumcirc.figures.drawing import largest
-from sumcirc.records import ProbeRecord, record_files
 from sumcirc.report.page import heads, layers, neurons
 from sumcirc.report.page.charts import COLOURS, SIGNED, error_bars, figure, grid, line, log_axis
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.text import plain
 from sumcirc.report.page.view import Block, Chart, Page, Table, Variant, Words
 from sumcirc.report.tables import TextTable
+from sumcirc.tracking.run_records import RunRecords
 
 INTRO = (
     "What differs between two models, and which parts carry the difference: each part of one is put"
@@ -29,7 +27,7 @@ KINDS = {"output": "outputs of heads and MLPs", "value": "values of heads"}
 SETS = {"first": "best parts first", "random": "random parts", "own": "chosen on all items"}
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """A variant for each model after; its probes are shown with it."""
     variants = []
     for run in runs:
@@ -39,7 +37,7 @@ def add(page: Page, runs: Sequence[Source]) -> None:
     page.add("models", "Comparison of models", INTRO, variants)
 
 
-def _blocks(run: Source, name: str, found: Mapping[str, Any]) -> list[Block]:
+def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]:
     unit = run.summary["unit"]
     blocks: list[Block] = [
         Words(
@@ -55,7 +53,8 @@ def _blocks(run: Source, name: str, found: Mapping[str, Any]) -> list[Block]:
                 " little, whatever is drawn below."
             )
         )
-    blocks += _probes(run.path / "compare" / name)
+    records, before = run.compared(name)
+    blocks += [*heads.charts(records, before), *layers.charts(records), *neurons.charts(records)]
     for direction, carried in found.get("patching", {}).items():
         blocks += _patched(direction, carried)
     if found.get("surgery"):
@@ -71,13 +70,6 @@ def doubtful(found: Mapping[str, Any]) -> bool:
     """Whether the models don't differ reliably in the metric: shares of their gap say little."""
     gap = found["metric"]["difference"]
     return gap["low"] <= 0 <= gap["high"]
-
-
-def _probes(folder: Path) -> list[Block]:
-    records = [ProbeRecord.read(file) for file in record_files(folder)]
-    base = folder / "base.safetensors"
-    before = ProbeRecord.read(base) if base.exists() else None
-    return [*heads.charts(records, before), *layers.charts(records), *neurons.charts(records)]
 
 
 def _metric(found: Mapping[str, Any], unit: str) -> TextTable:

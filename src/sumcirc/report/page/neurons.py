@@ -9,9 +9,9 @@ from sumcirc.figures.drawing import documents_of, record_name
 from sumcirc.records import ProbeRecord
 from sumcirc.report.page.charts import COLOURS, figure
 from sumcirc.report.page.heads import slider_of
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Page, Table, each
 from sumcirc.report.tables import TextTable
+from sumcirc.tracking.run_records import RunRecords
 
 LISTED = 12  # neurons in the table
 TOKENS = 6  # of each stream position
@@ -21,7 +21,7 @@ INTRO = (
 )
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Neurons and tokens; that nothing was probed is said with the heads."""
     page.add("neurons", "Neurons", INTRO, each(runs, lambda run: charts(run.probes)))
 

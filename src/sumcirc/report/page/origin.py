@@ -5,18 +5,18 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Command, Gap, Page, Table, Variant, Words
 from sumcirc.report.tables import TextTable
 from sumcirc.results import TRAINED
 from sumcirc.statistics import Interval
 from sumcirc.summaries.table import format_score, format_seconds
+from sumcirc.tracking.run_records import RunRecords
 
 FOLDED = 8  # more runs than that are listed in a table that opens at a click
 OWN = ("hydra.run.dir=", "run.varied=")  # what a sweep adds to the words of each of its runs
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """What each run is; of several, one row each and a choice of the rest."""
     intro = "What was run, on what, and the command that runs it again."
     variants = [Variant(run.name, _facts(run)) for run in runs]
@@ -43,7 +43,7 @@ def add_command(page: Page, command: str) -> None:
     )
 
 
-def again(run: Source, *more: str) -> str:
+def again(run: RunRecords, *more: str) -> str:
     """The command that runs it again, with further settings."""
     words = [str(word) for word in run.environment.get("command") or []][1:]
     if not words or words[0] != run.verb:
@@ -52,7 +52,7 @@ def again(run: Source, *more: str) -> str:
     return shlex.join(["sumcirc", *kept, *more])
 
 
-def _facts(run: Source) -> list[Block]:
+def _facts(run: RunRecords) -> list[Block]:
     environment, config, summary = run.environment, run.config, run.summary
     rows = [
         ["verb", run.verb],
@@ -99,7 +99,7 @@ def _pairs(title: str, rows: list[list[str]], folded: bool = False) -> Table:
     return Table(TextTable(title, ["what", "value"], rows, frozenset({"value"})), folded)
 
 
-def _data(run: Source) -> str:
+def _data(run: RunRecords) -> str:
     data = run.config.get("data")
     if not data:
         return "unknown"
@@ -115,7 +115,7 @@ def _data(run: Source) -> str:
     return f"{data.get('name')} ({sizes}; drawn by seed {data.get('seed')})"
 
 
-def _rows(runs: Sequence[Source]) -> TextTable:
+def _rows(runs: Sequence[RunRecords]) -> TextTable:
     rows = []
     for run in runs:
         summary, seconds = run.summary, run.summary.get("seconds", {})
@@ -136,6 +136,6 @@ def _rows(runs: Sequence[Source]) -> TextTable:
     return TextTable(f"{len(runs)} runs", headings, rows)
 
 
-def _quality(run: Source) -> str:
+def _quality(run: RunRecords) -> str:
     scores = run.summary.get("systems", {}).get(TRAINED)
     return format_score(Interval(**scores["rougeLsum_f1"])) if scores else "-"

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Sequence
 
 from sumcirc.report.page.charts import COLOURS, error_bars, figure
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.text import isolated
 from sumcirc.report.page.view import Block, Chart, Gap, Page, Table, each
 from sumcirc.report.tables import TextTable
 from sumcirc.results import rows as system_rows
 from sumcirc.summaries.table import Row, format_score, format_seconds
+from sumcirc.tracking.run_records import RunRecords
 
 METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 INTRO = (
@@ -21,7 +21,7 @@ INTRO = (
 )
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """A table and bars for each scored run."""
     scored = [run for run in runs if run.summary.get("systems")]
     page.add("scores", "Summary quality", INTRO, each(scored, _blocks))
@@ -31,7 +31,7 @@ def add(page: Page, runs: Sequence[Source]) -> None:
             page.gaps.append(Gap(f"{run.name}: its summaries were not scored", command))
 
 
-def _blocks(run: Source) -> list[Block]:
+def _blocks(run: RunRecords) -> list[Block]:
     rows = system_rows(run.summary, run.name)
     facts = any(row.facts for row in rows)
     headings = ["system", *METRICS.values(), *(["facts"] if facts else []), "words"]

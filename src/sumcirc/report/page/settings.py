@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Page, Table, Variant
 from sumcirc.report.tables import TextTable
+from sumcirc.tracking.run_records import RunRecords
 
 # names and places, which differ always and change nothing
 APART = ("run.", "runs_dir", "cache_dir", "sweep.", "resume")
@@ -20,7 +20,7 @@ INTRO = (
 MOST = 6  # runs with a column of their own; of more runs, each value is listed with its runs
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Add a table for each verb whose runs differ in a setting."""
     verbs = dict.fromkeys(run.verb for run in runs)
     tables = [_table([run for run in runs if run.verb == verb], verb) for verb in verbs]
@@ -28,7 +28,7 @@ def add(page: Page, runs: Sequence[Source]) -> None:
     page.add("settings", "Differences in configuration", INTRO, [Variant("", blocks)])
 
 
-def _table(runs: Sequence[Source], verb: str) -> TextTable | None:
+def _table(runs: Sequence[RunRecords], verb: str) -> TextTable | None:
     configs = {run.name: dict(_flat(run.config)) for run in runs}
     names = [
         name

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sumcirc.report.page.charts import COLOURS, figure, line
-from sumcirc.report.page.source import Source
 from sumcirc.report.page.view import Block, Chart, Gap, Page, each
+from sumcirc.tracking.run_records import RunRecords
 
 LOSS = {"train/loss": "training", "validation/loss": "validation"}
 # further metrics that are drawn where a run logged them, by chart
@@ -24,7 +24,7 @@ OTHERS = {
 INTRO = "Curves over optimizer steps. Click a name in a legend to hide its curve."
 
 
-def add(page: Page, runs: Sequence[Source]) -> None:
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Loss, and what else was logged while training."""
     trained = [run for run in runs if run.trains and run.metrics]
     page.add("training", "Training", INTRO, each(trained, _blocks))
@@ -35,7 +35,7 @@ def add(page: Page, runs: Sequence[Source]) -> None:
             )
 
 
-def _blocks(run: Source) -> list[Block]:
+def _blocks(run: RunRecords) -> list[Block]:
     blocks: list[Block] = []
     curves = {label: run.metrics[name] for name, label in LOSS.items() if name in run.metrics}
     if curves:

@@ -1,0 +1,407 @@
+"""The shapes of what a run's files hold, as far as the readers of runs rely on them.
+
+`docs/reference/files.md` describes every key. Sizes are bounded where a reader makes an array of
+them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from sumcirc.reading import Count, Keys, Number, Range, Share
+
+State = Literal["pending", "running", "done", "failed"]
+Seconds = Annotated[float, Range(0, 1e12)]
+Layer = Annotated[int, Range(0, 999)]  # also a head, or the number of a stream position
+Step = Annotated[int, Range(-1, 10**15)]  # -1: the base
+Scalar = str | int | float | bool | None
+
+
+class Status(TypedDict):
+    """status.json.
+
+    Attributes:
+        seconds: wall time that the run took, over all resumes.
+        resumed: how often it was resumed.
+        steps: optimizer steps in all.
+        traceback: the file that has it.
+    """
+
+    state: State
+    verb: NotRequired[str]
+    reason: NotRequired[str | None]
+    created: NotRequired[str]
+    updated: NotRequired[str]
+    started: NotRequired[str]
+    seconds: NotRequired[Seconds]
+    resumed: NotRequired[Count]
+    steps: NotRequired[Count]
+    process: NotRequired[int]
+    host: NotRequired[str]
+    wandb_id: NotRequired[str]
+    traceback: NotRequired[str | None]
+
+
+class ModelSettings(TypedDict):
+    """`model` of a configuration."""
+
+    name: str
+    path: NotRequired[str]
+
+
+class DataSettings(TypedDict):
+    """`data` of a configuration."""
+
+    name: NotRequired[str]
+    seed: NotRequired[int]
+    sizes: NotRequired[dict[str, int | None]]
+
+
+class SelectorSettings(TypedDict):
+    """`selector` of a configuration."""
+
+    name: NotRequired[str | None]
+    seed: NotRequired[int | None]
+    preset: NotRequired[str | None]
+    layers: NotRequired[list[int] | None]
+    score: NotRequired[str | None]
+
+
+class AdaptationSettings(TypedDict):
+    """`adaptation` of a configuration."""
+
+    kind: str
+    layers: str | list[int]
+
+
+class OptimizerSettings(TypedDict):
+    """`optimizer` of a configuration."""
+
+    learning_rate: float
+
+
+class LoggerSettings(TypedDict):
+    """`logger` of a configuration."""
+
+    kind: str
+    project: str
+    entity: NotRequired[str | None]
+
+
+class SweepSettings(TypedDict):
+    """`sweep` of a configuration."""
+
+    name: str
+
+
+class RunSettings(TypedDict):
+    """`run` of a configuration."""
+
+    axes: NotRequired[dict[str, Scalar | list[Any]]]
+
+
+class Settings(TypedDict):
+    """A configuration."""
+
+    seed: NotRequired[int]
+    model: NotRequired[ModelSettings]
+    data: NotRequired[DataSettings]
+    adaptation: NotRequired[AdaptationSettings]
+    selector: NotRequired[SelectorSettings | None]
+    optimizer: NotRequired[OptimizerSettings]
+    logger: NotRequired[LoggerSettings]
+    sweep: NotRequired[SweepSettings]
+    run: NotRequired[RunSettings]
+
+
+# what the readers of runs take for granted, and a comparison of arms beside
+OF_EVERY_RUN = ("seed", "model", "logger", "sweep", "run")
+RunConfig = Annotated[Settings, Keys(OF_EVERY_RUN)]
+TrainConfig = Annotated[Settings, Keys((*OF_EVERY_RUN, "adaptation", "optimizer"))]
+
+
+class Environment(TypedDict):
+    """`environment` of config.yaml."""
+
+    sumcirc: NotRequired[str]
+    python: NotRequired[str]
+    platform: NotRequired[str]
+    packages: NotRequired[dict[str, str | None]]
+    commit: NotRequired[str | None]
+    command: NotRequired[list[str]]
+
+
+class ConfigFile(TypedDict):
+    """config.yaml."""
+
+    verb: str
+    config: dict[str, Any]  # `RunConfig`, where more than the settings' values is wanted
+    environment: Environment
+
+
+class Bounds(TypedDict):
+    """A mean with its interval."""
+
+    mean: Number
+    low: Number
+    high: Number
+
+
+class IntervalRecord(Bounds):
+    """A mean with its interval, of `n` documents."""
+
+    n: Count
+
+
+ROUGE = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1")
+Scores = Annotated[dict[str, IntervalRecord], Keys((*ROUGE, "length"))]
+
+
+class AdapterRecord(TypedDict):
+    """`adapter` of a summary."""
+
+    layers: NotRequired[list[Layer]]
+
+
+class ResultSummary(TypedDict):
+    """summary.json of train and evaluate."""
+
+    items: str | None
+    systems: dict[str, Scores]
+    seconds: NotRequired[dict[str, Seconds]]
+    steps: NotRequired[Count]
+    total_parameters: NotRequired[Count]
+    trainable_parameters: NotRequired[Count]
+    adapter: NotRequired[AdapterRecord]
+
+
+TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]
+
+
+class Area(TypedDict):
+    """An area over circuits of all sizes, with that of random ones."""
+
+    value: IntervalRecord
+    random: list[IntervalRecord]
+
+
+class CircuitSummary(TypedDict):
+    """summary.json of circuit."""
+
+    pairs: Count
+    nodes: Count
+    edges: Count
+    circuit_edges: Count
+    faithfulness: IntervalRecord
+    cpr: Area
+    cmd: Area
+    jaccard: NotRequired[IntervalRecord]
+    jaccard_chance: NotRequired[Number]
+    spearman: NotRequired[IntervalRecord]
+
+
+class MetricRecord(TypedDict):
+    """The metric of two models, and its difference."""
+
+    before: IntervalRecord
+    after: IntervalRecord
+    difference: IntervalRecord
+
+
+class DirectRow(Bounds):
+    """A part's contribution to the metric in two models; bounds are of the change."""
+
+    part: str
+    before: Number
+    after: Number
+
+
+class SpanRow(Bounds):
+    """Attention of a head between two spans in two models; bounds are of the change."""
+
+    source: str
+    destination: str
+    layer: Layer
+    head: Layer
+    before: Number
+    after: Number
+
+
+class PartRow(Bounds):
+    """What moving a part does, as a share of the gap."""
+
+    part: str
+    kind: str
+    layer: Layer
+    index: Layer
+    significant: bool
+
+
+class SetRow(Bounds):
+    """What moving several parts does, as a share of the gap."""
+
+    kind: str
+    draw: int | None
+    size: Count
+
+
+class Patching(TypedDict):
+    """Parts moved in one direction."""
+
+    parts: list[PartRow]
+    sets: NotRequired[list[SetRow]]
+
+
+class SurgeryRow(Bounds):
+    """The metric of a model whose weights were scaled, as a share of the gap."""
+
+    arm: str
+    layer: Layer | None
+    module: str | None
+    amount: Number
+    perplexity: NotRequired[Bounds]
+
+
+class Compared(TypedDict):
+    """A model `after` beside the one before."""
+
+    metric: MetricRecord
+    direct: NotRequired[list[DirectRow]]
+    attention: NotRequired[list[SpanRow]]
+    patching: NotRequired[
+        Annotated[dict[str, Patching], Keys(allowed=("necessity", "sufficiency"))]
+    ]
+    surgery: NotRequired[list[SurgeryRow]]
+
+
+class CompareSummary(TypedDict):
+    """summary.json of compare."""
+
+    before: str
+    metric: str
+    unit: str
+    items: Count
+    after: dict[str, Compared]
+
+
+class SelectSummary(TypedDict):
+    """summary.json of select."""
+
+    adapter: NotRequired[AdapterRecord]
+    seconds: NotRequired[dict[str, Seconds]]
+
+
+SUMMARIES: dict[str, Any] = {
+    "train": TrainSummary,
+    "evaluate": ResultSummary,
+    "circuit": CircuitSummary,
+    "compare": CompareSummary,
+    "select": SelectSummary,
+}
+
+
+class Sample(TypedDict):
+    """An element of samples.json."""
+
+    id: str
+    document: str
+    reference: str
+
+
+class Point(TypedDict):
+    """A circuit of one size in circuits/faithfulness.json."""
+
+    edges: Count
+    faithfulness: IntervalRecord
+
+
+class Curve(TypedDict):
+    """Faithfulness over sizes of one ranking."""
+
+    points: list[Point]
+    random: list[list[Point]]
+
+
+class FaithfulnessFile(TypedDict):
+    """circuits/faithfulness.json."""
+
+    absolute: Curve
+    signed: Curve
+
+
+class Overlap(TypedDict):
+    """Overlap of the circuits of all checkpoints with those of another one; a value for each."""
+
+    jaccard: list[Number]
+    chance: list[Number]
+    differs: list[bool]
+
+
+class Track(TypedDict):
+    """How the edges, or the nodes, of a circuit changed; lists are over checkpoints."""
+
+    to_first: Overlap
+    to_previous: Overlap
+    within: list[Number]
+    total_change_rate: float | None
+
+
+class Transition(TypedDict):
+    """Edges that came and went between two checkpoints, by layer of source and destination."""
+
+    step: Step
+    next_step: Step
+    added_by_layer: list[list[float]]
+    removed_by_layer: list[list[float]]
+    noise_by_layer: list[list[float]]
+
+
+class EvolutionFile(TypedDict):
+    """circuits/evolution.json."""
+
+    steps: list[Step]
+    edges: Track
+    nodes: Track
+    transitions: list[Transition]
+
+
+# columns of documents.parquet that readers take for granted, and those that not all data has
+DOCUMENT_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("id", "system", "prediction"), str),
+    **dict.fromkeys(ROUGE, Share),
+    "length": Annotated[float, Range(0)],
+}
+
+
+class ArmScore(Bounds):
+    """A measure of an arm."""
+
+
+class ArmRecord(TypedDict):
+    """An arm in comparison.json."""
+
+    arm: str
+    seeds: list[str]
+    trainable_parameters: float
+    lowest_validation_loss: float | None
+    remarks: list[str]
+    scores: dict[str, ArmScore]
+
+
+class ComparisonOptions(TypedDict):
+    """`options` of comparison.json."""
+
+    metric: Literal["rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1", "facts"]
+    confidence: Share
+
+
+class ComparisonFile(TypedDict):
+    """comparison/comparison.json."""
+
+    command: str
+    options: ComparisonOptions
+    documents: Count
+    arms: list[ArmRecord]
+    differences: list[dict[str, Any]]
+    notes: list[str]
+    in_words: list[str]

@@ -1,0 +1,259 @@
+"""The one reader of a run directory: its records, checked against their shapes as they are read.
+
+    run = RunRecords.open(folder)
+    run.status["state"], run.summary.get("systems"), run.probes
+
+A record that is damaged raises RecordError, which names its file and key, when it is first asked
+for; `read_all` asks for all of them. Who shows several runs lists those with a RecordError beside
+the others. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.files import read_metrics
+from sumcirc.reading import (
+    Number,
+    RecordError,
+    fitted,
+    is_there,
+    read_json,
+    read_table,
+    table_columns,
+    table_rows,
+)
+from sumcirc.tracking.record_shapes import (
+    DOCUMENT_COLUMNS,
+    SUMMARIES,
+    ConfigFile,
+    EvolutionFile,
+    FaithfulnessFile,
+    RunConfig,
+    Sample,
+    Status,
+    TrainConfig,
+)
+from sumcirc.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sumcirc.reading.circuit_file import CircuitFile
+    from sumcirc.records import ProbeRecord
+
+
+class RunRecords:
+    """What a run directory holds; what is not there is empty.
+
+    Attributes:
+        directory: its paths.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.directory = RunDirectory(path)
+        self.path = self.directory.path
+        self.name = self.path.name
+
+    @classmethod
+    def open(cls, path: Path | str) -> RunRecords:
+        """A run that exists, of which status and configuration are read.
+
+        Raises:
+            UserError: `path` is no run directory, or one of the two is damaged.
+        """
+        run = cls(RunDirectory.open(path).path)
+        _ = run.status, run.config
+        return run
+
+    def read_all(self) -> RunRecords:
+        """Read every record; returns the run.
+
+        Raises:
+            RecordError: one is damaged.
+        """
+        _ = self.status, self.config, self.summary, self.metrics, self.documents, self.samples
+        _ = self.probes, self.base_probe, self.circuits, self.faithfulness, self.evolution
+        for name in self.summary.get("after", {}):
+            _ = self.compared(name)
+        return self
+
+    @cached_property
+    def status(self) -> Status:
+        """status.json."""
+        return self.directory.status()
+
+    @property
+    def verb(self) -> str:
+        """What was run."""
+        return self.status.get("verb", "train")
+
+    @property
+    def done(self) -> bool:
+        """Whether it came to its end."""
+        return self.status["state"] == "done"
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training run."""
+        return self.verb == "train"
+
+    @cached_property
+    def _config_file(self) -> ConfigFile:
+        body = self.directory.read_config()
+        shape = TrainConfig if self.trains else RunConfig
+        fitted(body["config"], self.directory.config_file, shape, "config")
+        return body
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings in config.yaml."""
+        return dict(self._config_file["config"])
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and command in config.yaml."""
+        return dict(self._config_file["environment"])
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """summary.json, of the shape that the verb writes; empty for a run that did not finish.
+
+        Numbers that are null there, since they are undefined, are NaN.
+        """
+        return self._json("summary.json", SUMMARIES.get(self.verb, dict[str, Any])) or {}
+
+    @property
+    def systems(self) -> dict[str, Any]:
+        """Scores by system, of a run whose summaries were scored."""
+        return self.summary.get("systems", {})
+
+    @cached_property
+    def metrics(self) -> dict[str, list[tuple[int, float]]]:
+        """(step, value) by metric."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for step, metric, value in read_metrics(self.directory.metrics.path):
+            found.setdefault(metric, []).append((step, value))
+        return found
+
+    @cached_property
+    def documents(self) -> list[dict[str, Any]]:
+        """Rows of documents.parquet: a system's summary of a document and its scores."""
+        file = self.directory.documents_file
+        return read_table(file, DOCUMENT_COLUMNS) if is_there(file) else []
+
+    def scores(
+        self, system: str, measures: Sequence[str]
+    ) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """Scores of one system by document, from documents.parquet.
+
+        Returns:
+            Ids of the documents in order, and by measure, of those that the file has, a value for
+            each document; NaN where it is undefined.
+        """
+        import numpy as np
+
+        file = self.directory.documents_file
+        present = [name for name in measures if name in table_columns(file)]
+        shapes = {**dict.fromkeys(("id", "system"), str), **dict.fromkeys(present, Number)}
+        shapes |= {name: DOCUMENT_COLUMNS[name] for name in present if name in DOCUMENT_COLUMNS}
+        rows = [row for row in table_rows(file, shapes) if row["system"] == system]
+        values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in present}
+        return [row["id"] for row in rows], values
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Test documents with their texts."""
+        return self._json("samples.json", list[Sample]) or []
+
+    @cached_property
+    def probes(self) -> list[ProbeRecord]:
+        """Probe records in order of their steps, without the base's."""
+        return self._probes(self.directory.probes)[0]
+
+    @cached_property
+    def base_probe(self) -> ProbeRecord | None:
+        """The base's own values."""
+        return self._probes(self.directory.probes)[1]
+
+    def compared(self, name: str) -> tuple[list[ProbeRecord], ProbeRecord | None]:
+        """Probe records of a model that `sumcirc compare` compared, and of the one before it."""
+        if "\0" in name:
+            raise RecordError(self.directory.summary_file, "is no name of a model", f"after.{name}")
+        return self._probes(self.path / "compare" / name)
+
+    @cached_property
+    def circuits(self) -> list[tuple[Path, CircuitFile]]:
+        """Circuits in order of their steps, or the one that `sumcirc circuit` found."""
+        from sumcirc.reading.circuit_file import read_circuit_file
+        from sumcirc.records import record_files
+
+        folder = self.directory.circuits
+        files = [file.with_suffix(".json") for file in record_files(folder)]
+        found = [file for file in files if is_there(file)]
+        single = folder / "circuit.json"
+        found = found or ([single] if is_there(single) else [])
+        return [(file, read_circuit_file(file)) for file in found]
+
+    @cached_property
+    def faithfulness(self) -> FaithfulnessFile | None:
+        """circuits/faithfulness.json."""
+        return self._json("circuits/faithfulness.json", FaithfulnessFile)
+
+    @cached_property
+    def evolution(self) -> EvolutionFile | None:
+        """circuits/evolution.json."""
+        found: EvolutionFile | None = self._json("circuits/evolution.json", EvolutionFile)
+        if found is not None:
+            _check_evolution(found, self.path / "circuits/evolution.json")
+        return found
+
+    def _json(self, name: str, shape: Any) -> Any:
+        """The content of a JSON file of the run; None where there is none."""
+        file = self.path / name
+        return read_json(file, shape) if is_there(file) else None
+
+    @staticmethod
+    def _probes(folder: Path) -> tuple[list[ProbeRecord], ProbeRecord | None]:
+        from sumcirc.records import ProbeRecord, record_file, record_files
+
+        base = record_file(folder, -1)
+        files = [base, *record_files(folder)] if is_there(base) else record_files(folder)
+        records = [ProbeRecord.read(file) for file in files]
+        for record, file in zip(records, files, strict=True):
+            for axis, size in record.sizes.items():
+                first = records[0].sizes.get(axis, size)
+                if axis != "document" and size != first:
+                    reason = f"has {size} along the axis {axis}, {files[0].name} has {first}"
+                    raise RecordError(file, reason)
+        return (records[1:], records[0]) if is_there(base) else (records, None)
+
+
+def _check_evolution(found: EvolutionFile, file: Path) -> None:
+    """Check that lists have a value for each checkpoint, and matrices one size.
+
+    Raises:
+        RecordError: they have not.
+    """
+    count = len(found["steps"])
+    for what, track in (("edges", found["edges"]), ("nodes", found["nodes"])):
+        lists = {"within": track["within"]}
+        for other, overlap in (
+            ("to_first", track["to_first"]),
+            ("to_previous", track["to_previous"]),
+        ):
+            lists |= {f"{other}.{name}": overlap[name] for name in ("jaccard", "chance", "differs")}
+        for name, values in lists.items():
+            if len(values) != count:
+                reason = f"has {len(values)} values for {count} checkpoints"
+                raise RecordError(file, reason, f"{what}.{name}")
+    size = len(found["transitions"][0]["added_by_layer"]) if found["transitions"] else 0
+    for number, one in enumerate(found["transitions"]):
+        for name in ("added_by_layer", "removed_by_layer", "noise_by_layer"):
+            if size < 2 or [len(row) for row in one[name]] != [size] * size:
+                reason = "is no square matrix of the size of the first"
+                raise RecordError(file, reason, f"transitions.{number}.{name}")
