@@ -84,8 +84,9 @@ MEASURES = {
     "attention/js": Measure(
         HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0
     ),
+    # both are kept as jackknife pseudo-values of the documents, which may lie outside [-1, 1]
     "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
-    "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)", low=-1, high=1),
+    "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
     "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base", low=-1, high=1),
     "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base", low=0),
     "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag", low=0),
