@@ -47,8 +47,8 @@ circuit: setup  ## the circuit of a model: make circuit ARGS="checkpoint=RUN_DIR
 compare: setup  ## two models, part by part: make compare ARGS="after=RUN_DIR"
 	$(SUMCIRC) compare $(ARGS)
 
-bakeoff: setup  ## where an adapter pays, on the built-in model: seven choices of layers, three seeds
-	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) seed=1,2,3 sweep.name=bakeoff sweep.jobs=2 $(ARGS)
+bakeoff: setup  ## where an adapter pays, on the built-in model: seven choices of layers, five seeds
+	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) seed=1,2,3,4,5 sweep.name=bakeoff sweep.jobs=2 $(ARGS)
 	$(SUMCIRC) report runs/bakeoff
 
 bakeoff-rates: setup  ## the same choices at three learning rates, on another seed

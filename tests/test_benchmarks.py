@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-# `convergence` reads no clock and so has no ratio; its tables are tested below
-NO_BENCHMARK = {"measurement", "run_all", "convergence"}
+# the last three read no clock and so have no ratio; their tables are tested below
+NO_BENCHMARK = {"measurement", "run_all", "convergence", "few_seeds", "simulated_arms"}
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
 
@@ -90,3 +90,53 @@ def test_convergence_leaves_its_tables(tmp_path: Path) -> None:
         assert best["gauss-legendre"] < best["right"]
     assert "| midpoint |" in (folder / "README.md").read_text(encoding="utf-8")
     assert "convergence.py" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_few_seeds_finds_what_each_procedure_does(tmp_path: Path) -> None:
+    """Our p-values hold at every level, those after Satterthwaite do not; a run is continued."""
+    done = run("few_seeds", "--quick", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "few_seeds/rates.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    for rates in found["levels"].values():
+        for rate, level in zip(rates["own"], (0.05, 0.01, 0.001, 0.0001), strict=True):
+            assert rate <= 1.05 * level
+    assert max(found["worst"]["grid"]["ratio"]) == pytest.approx(1, abs=0.05)
+    assert found["levels"]["2 seeds"]["satterthwaite"][3] == pytest.approx(0.037, rel=0.1)
+    assert found["levels"]["3 seeds, control 3 times noisier"]["pooled"][0] > 0.15
+    page = (tmp_path / "few_seeds/README.md").read_text(encoding="utf-8")
+    assert page == done.stdout[:-1]
+    # what is there is kept, what is missing is computed
+    found["levels"]["5 seeds"]["own"][0] = 0.04
+    kept = found["levels"].pop("3 seeds")
+    file.write_text(json.dumps(found), encoding="utf-8")
+    assert run("few_seeds", "--quick", "--results", str(tmp_path)).returncode == 0
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["levels"]["5 seeds"]["own"][0] == 0.04
+    assert found["levels"]["3 seeds"] == kept
+
+
+def test_the_documentation_has_the_tables_of_few_seeds() -> None:
+    page = (BENCHMARKS / "results/few_seeds/README.md").read_text(encoding="utf-8")
+    levels, families, power, _ = [part for part in page.split("\n\n") if part.startswith("| ")]
+    documentation = (ROOT / "docs/comparing.md").read_text(encoding="utf-8")
+    for table in (levels, families, power):
+        assert table in documentation
+
+
+def test_the_results_of_few_seeds_hold() -> None:
+    """What the documentation promises: levels to 1.2 times, families to 6 %."""
+    file = BENCHMARKS / "results/few_seeds/rates.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["worst"]["grid"]["cells"] > 2000
+    assert max(found["worst"]["grid"]["ratio"]) < 1.2
+    assert max(cell["family"] for cell in found["families"].values()) < 0.06
+    # what is computed from mean squares is what is counted on whole arrays
+    for name, family in (
+        ("2 seeds", "seeds 2, arms 7, documents 200"),
+        ("3 seeds", "seeds 3, arms 7, documents 200"),
+        ("3 seeds, 40 documents", "seeds 3, arms 7, documents 40"),
+        ("5 seeds", "seeds 5, arms 7, documents 200"),
+    ):
+        counted = found["families"][f"{family}, spread 0.5, noisy none"]["one"]
+        assert counted == pytest.approx(found["levels"][name]["own"][0], abs=4 * 0.0016)

@@ -53,7 +53,6 @@ def test_words_without_equals_are_paths(tmp_path: Path, monkeypatch: pytest.Monk
         (("against=[]",), "against=[]"),
         (("loss=-1",), "loss=-1"),
         (("confidence=2",), "confidence=2"),
-        (("bootstrap=3",), "bootstrap=3"),
         (("seed=1",), "seed"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from sumcirc.errors import UserError
 from sumcirc.report.comparison import Comparison, Difference, Options, compare
 from sumcirc.report.runs import read_runs
-from sumcirc.statistics import crossed_bootstrap, crossed_difference, crossed_mean, holm
+from sumcirc.statistics import crossed_difference, crossed_mean, holm
 from tests.support.sweeps import config, write_run, write_sweep
 
 METRIC = "rougeLsum_f1"
@@ -46,8 +46,7 @@ def test_scores_are_those_of_seeds_and_documents(sweep: Path) -> None:
     assert labels == ["full", "page", "all", "circuit", "random", "layers 0,1"]
     for result, name in zip(comparison.arms[:3], ("full", "page", "all"), strict=True):
         expected = values(sweep, name)
-        assert result.scores[METRIC].estimate == crossed_mean(expected)
-        assert result.scores[METRIC].bootstrap == crossed_bootstrap(expected)
+        assert result.scores[METRIC] == crossed_mean(expected)
 
 
 def test_differences_are_paired_and_corrected_over_arms(sweep: Path) -> None:
@@ -65,7 +64,7 @@ def test_differences_are_paired_and_corrected_over_arms(sweep: Path) -> None:
     p_values = {}
     for label, name in names.items():
         expected = crossed_difference(values(sweep, name), control, paired=True)
-        assert found[label].measured.estimate == expected
+        assert found[label].estimate == expected
         assert found[label].paired
         p_values[label] = expected.p_value
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
@@ -93,8 +92,8 @@ def test_the_same_seed_order_whatever_the_names(tmp_path: Path) -> None:
         write_run(tmp_path / f"s/{name}", config([0], seed=seed), 0.5, draw=seed)
     found = by_arm(compared(tmp_path / "s"), "random")["layers 0"]
     assert found.paired
-    assert found.measured.estimate.low == pytest.approx(0.1)
-    assert found.measured.estimate.high == pytest.approx(0.1)
+    assert found.estimate.low == pytest.approx(0.1)
+    assert found.estimate.high == pytest.approx(0.1)
 
 
 def test_other_seeds_are_independent(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_other_seeds_are_independent(tmp_path: Path) -> None:
         values(tmp_path / "s", "0"), values(tmp_path / "s", "random"), paired=False
     )
     assert not found.paired
-    assert found.measured.estimate == expected
+    assert found.estimate == expected
 
 
 def test_several_draws_of_one_seed_are_independent(tmp_path: Path) -> None:
@@ -117,18 +116,31 @@ def test_several_draws_of_one_seed_are_independent(tmp_path: Path) -> None:
     assert not by_arm(compared(tmp_path / "s"), "random")["layers 0"].paired
 
 
-def test_of_one_seed_nothing_is_claimed(tmp_path: Path) -> None:
+def test_of_one_or_two_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.41})
     write_sweep(tmp_path / "s", {(1,): 0.9}, seeds=(1,))
+    write_sweep(tmp_path / "s", {(2,): 0.9}, seeds=(1, 2), noise=1e-6)
     comparison = compared(tmp_path / "s")
     found = by_arm(comparison, "random")
-    assert found["layers 1"].measured.estimate.p_value < 1e-6
-    assert found["layers 1"].corrected is None
-    assert found["layers 1"].verdict(0.05) == "one seed: no claim"
-    # it is no member of the family
-    assert found["layers 0"].corrected == found["layers 0"].measured.estimate.p_value
+    assert found["layers 1"].estimate.p_value < 1e-6
+    assert found["layers 2"].estimate.p_value < 0.05
+    for label, seeds in (("layers 1", "one seed"), ("layers 2", "two seeds")):
+        assert found[label].corrected is None
+        assert not found[label].shown(0.05)
+        assert found[label].verdict(0.05) == f"{seeds}: no claim"
+    # they are no members of the family
+    assert found["layers 0"].corrected == found["layers 0"].estimate.p_value
     notes = [note for note in comparison.notes if note.startswith("missing")]
-    assert notes == ["missing: layers 1 has no finished run of seed 2, 3"]
+    assert notes == [
+        "missing: layers 1 has no finished run of seed 2, 3",
+        "missing: layers 2 has no finished run of seed 3",
+    ]
+
+
+def test_two_seeds_of_the_control_are_too_few_as_well(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", {"random": 0.4}, seeds=(1, 2))
+    write_sweep(tmp_path / "s", {(0,): 0.9})
+    assert by_arm(compared(tmp_path / "s"), "random")["layers 0"].corrected is None
 
 
 def test_without_a_control_nothing_is_said(tmp_path: Path) -> None:
@@ -156,16 +168,16 @@ def test_a_metric_that_the_data_lacks(tmp_path: Path) -> None:
 
 def test_undefined_documents_are_left_out_of_a_measure(sweep: Path) -> None:
     result = compared(sweep).arms[0]
-    assert result.scores["coverage"].estimate.documents == 39
-    assert result.scores["coverage"].estimate.mean == 0.5
-    assert result.scores[METRIC].estimate.documents == 40
+    assert result.scores["coverage"].documents == 39
+    assert result.scores["coverage"].mean == 0.5
+    assert result.scores[METRIC].documents == 40
 
 
 def test_intervals_stay_within_what_a_share_can_be(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {(0,): 0.08}, noise=0.2, seeds=(1, 2))
     (result,) = compared(tmp_path / "s").arms
-    assert result.scores[METRIC].estimate.low == 0
-    assert 0 < result.scores[METRIC].estimate.high <= 1
+    assert result.scores[METRIC].low == 0
+    assert 0 < result.scores[METRIC].high <= 1
 
 
 def test_steps_and_time_to_the_loss_that_all_reach(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("sweep") / "s"
     write_sweep(folder, {"random": 0.40, "page": 0.70, "full": 0.8}, noise=0.01)
     write_run(folder / "one", config([0]), 0.5)
-    write_run(folder / "bad", config([1]), 0.5, state="failed", reason="out of memory")
+    write_sweep(folder, {(1,): 0.5}, seeds=(1, 2))
+    write_run(folder / "bad", config([2]), 0.5, state="failed", reason="out of memory")
     return compare(*read_runs([folder]), Options())
 
 
@@ -34,16 +35,22 @@ def test_the_files_say_the_same(comparison: Comparison, tmp_path: Path) -> None:
         differences = list(csv.DictReader(file))
     found = json.loads((tmp_path / "comparison.json").read_text())
     assert [row["arm"] for row in arms] == [arm["arm"] for arm in found["arms"]]
-    assert [row["arm"] for row in arms] == ["full", "page", "layers 0", "random"]
+    labels = ["full", "page", "layers 0", "layers 1", "random"]
+    assert sorted(row["arm"] for row in arms) == sorted(labels)
     for row, arm in zip(arms, found["arms"], strict=True):
         for measure, score in arm["scores"].items():
             assert float(row[measure]) == score["mean"]
             assert float(row[f"{measure}_low"]) == score["low"]
-            assert float(row[f"{measure}_bootstrap_high"]) == score["bootstrap"][1]
-    assert len(differences) == len(found["differences"]) == 3 * 11
+            assert float(row[f"{measure}_high"]) == score["high"]
+            assert score["seeds"] == int(row["runs"])
+    assert len(differences) == len(found["differences"]) == 4 * 11
     assert found["left_out"][0]["reason"] == "failed: out of memory"
     single = [row for row in differences if row["arm"] == "layers 0"]
     assert {row["p_holm"] for row in single} == {""}
+    assert {(row["arm"], row["least_seeds"]) for row in differences} == {
+        *(("full", "3"), ("page", "3"), ("layers 0", "1"), ("layers 1", "2"))
+    }
+    assert all(float(row["error"]) > 0 for row in differences if row["measure"] == "rougeLsum_f1")
     claimed = {row["measure"] for row in differences if row["verdict"]}
     assert claimed == {"rougeLsum_f1"}
 
@@ -64,6 +71,7 @@ def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
     assert "| page | 1,2,3 | " in page
     assert "page differs from random: higher (+" in page
     assert "no claim for layers 0, one seed" in page
+    assert "no claim for layers 1, two seeds" in page
     assert "[1] full: another budget: every parameter trains, 17.8 times" in page
     assert "bad: failed: out of memory" in page
     for name in ("parameters", "differences", "validation_loss"):

@@ -102,7 +102,7 @@ def draw_differences(
 ) -> None:
     """Forest plot: each arm minus its control with its interval, a panel for each control.
 
-    Filled: shown after Holm's correction; hollow: not shown, or of one seed.
+    Filled: shown after Holm's correction; hollow: not shown, or of fewer than three seeds.
 
     Args:
         order: labels from top to bottom.
@@ -133,9 +133,9 @@ def draw_differences(
         panel.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(
         "intervals are of one arm at a time; hollow: no difference was shown after correction for"
-        " several, or one seed"
+        " several, or 1-2 seeds"
         if len(groups) > 1
-        else "intervals are of one arm at a time\nhollow: not shown after correction, or one seed",
+        else "intervals are of one arm at a time\nhollow: not shown after correction, or 1-2 seeds",
         fontsize=9,
     )
     panels[0].set_yticks(range(len(labels)), labels)

@@ -100,7 +100,6 @@ def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) ->
         against=tuple(config.against),
         loss=config.loss,
         confidence=config.confidence,
-        resamples=config.bootstrap,
     )
     comparison = compare(runs, left_out, options)
     out = _folder(config)
@@ -118,7 +117,7 @@ def command(config: ReportConfig) -> str:
         words.append(f"metric={config.metric}")
     if config.against != defaults.against:
         words.append(shlex.quote(f"against=[{','.join(map(_quoted, config.against))}]"))
-    for name in ("loss", "confidence", "bootstrap"):
+    for name in ("loss", "confidence"):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"{name}={getattr(config, name)}")
     if config.out is not None:

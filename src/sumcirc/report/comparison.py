@@ -19,9 +19,8 @@ from sumcirc.report.arms import Arm, make_arms, nearest, of_few_runs, unlike
 from sumcirc.report.notes import chosen_layers, missing_seeds, twins, versions
 from sumcirc.report.runs import MEASURES, UNBOUNDED, LeftOut, Run, baselines
 from sumcirc.statistics import (
+    SEEDS_TO_CLAIM,
     Estimate,
-    crossed_bootstrap,
-    crossed_bootstrap_difference,
     crossed_difference,
     crossed_mean,
     holm,
@@ -44,15 +43,6 @@ class Options:
     against: tuple[str, ...] = CONTROLS
     loss: float | None = None
     confidence: float = 0.95
-    resamples: int = 1000
-
-
-@dataclass(frozen=True)
-class Measured:
-    """An estimate, and beside it the interval of the crossed bootstrap."""
-
-    estimate: Estimate
-    bootstrap: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ class ArmResult:
     """
 
     arm: Arm
-    scores: dict[str, Measured]
+    scores: dict[str, Estimate]
     seconds: float
     loss: float
     reach: Reach
@@ -89,8 +79,8 @@ class Difference:
 
     Attributes:
         against: which question it answers, of `Options.against`.
-        corrected: p-value by Holm's method over the arms of the same question and measure; None of
-            one seed, of which nothing is claimed.
+        corrected: p-value by Holm's method over the arms of the same question and measure; None
+            where either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
         remarks: what else sets the two apart.
     """
 
@@ -98,10 +88,16 @@ class Difference:
     control: Arm
     against: str
     measure: str
-    measured: Measured
+    estimate: Estimate
     paired: bool
     remarks: list[str]
     corrected: float | None = None
+
+    @property
+    def seeds(self) -> str:
+        """In words, how many seeds the arm with fewer has."""
+        count = self.estimate.seeds
+        return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")
 
     def shown(self, alpha: float) -> bool:
         """Whether the difference is more than luck of seeds and documents would give."""
@@ -110,10 +106,10 @@ class Difference:
     def verdict(self, alpha: float) -> str:
         """In words that the data allow."""
         if self.corrected is None:
-            return "one seed: no claim"
+            return f"{self.seeds}: no claim"
         if not self.shown(alpha):
             return "no difference was shown"
-        direction = "higher" if self.measured.estimate.mean > 0 else "lower"
+        direction = "higher" if self.estimate.mean > 0 else "lower"
         beside = ", but not on a par" if self.remarks else ""
         return f"differs from {self.control.label}: {direction}{beside}"
 
@@ -180,7 +176,7 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) 
                 remarks,
             )
         )
-    results.sort(key=lambda found: -found.scores[options.metric].estimate.mean)
+    results.sort(key=lambda found: -found.scores[options.metric].mean)
     differences = [
         found
         for name, candidates in controls.items()
@@ -243,15 +239,12 @@ def _family(
         if kept.sum() < 2:
             continue
         pair, by_seed = (ours[:, kept], theirs[:, kept]), paired is not None
-        measured = Measured(
-            crossed_difference(*pair, by_seed, options.confidence),
-            crossed_bootstrap_difference(*pair, by_seed, options.resamples, options.confidence),
-        )
+        estimate = crossed_difference(*pair, by_seed, options.confidence)
         found.append(
-            Difference(arm, control, against, measure, measured, by_seed, unlike(arm, control))
+            Difference(arm, control, against, measure, estimate, by_seed, unlike(arm, control))
         )
-    tested = [item for item in found if item.measured.estimate.seeds_vary]
-    corrected = holm([item.measured.estimate.p_value for item in tested])
+    tested = [item for item in found if item.estimate.seeds >= SEEDS_TO_CLAIM]
+    corrected = holm([item.estimate.p_value for item in tested])
     by_arm = {item.arm.label: p for item, p in zip(tested, corrected, strict=True)}
     return [replace(item, corrected=by_arm.get(item.arm.label)) for item in found]
 
@@ -273,7 +266,7 @@ def _matrix(runs: Sequence[Run], measure: str) -> NDArray[np.float64] | None:
     return np.stack([run.values[measure] for run in runs])
 
 
-def _scores(arm: Arm, options: Options) -> dict[str, Measured]:
+def _scores(arm: Arm, options: Options) -> dict[str, Estimate]:
     found = {}
     for measure in MEASURES:
         values = _matrix(arm.runs, measure)
@@ -281,10 +274,7 @@ def _scores(arm: Arm, options: Options) -> dict[str, Measured]:
             continue
         defined = values[:, np.isfinite(values).all(axis=0)]
         if defined.shape[1] > 1:
-            found[measure] = Measured(
-                _in_range(crossed_mean(defined, options.confidence), measure),
-                crossed_bootstrap(defined, options.resamples, options.confidence),
-            )
+            found[measure] = _in_range(crossed_mean(defined, options.confidence), measure)
     return found
 
 

@@ -20,7 +20,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     points = [
         Point(
             result.arm.label,
-            *_percent(result.scores[metric].estimate),
+            *_percent(result.scores[metric]),
             parameters=result.arm.trainable_parameters,
             hollow=bool(result.remarks),
         )
@@ -32,7 +32,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
         against: [
             Point(
                 found.arm.label,
-                *_percent(found.measured.estimate),
+                *_percent(found.estimate),
                 hollow=not found.shown(comparison.alpha),
             )
             for found in comparison.of(against, metric)

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sumcirc.report.comparison import ArmResult, Comparison, Difference, Measured
+from sumcirc.report.comparison import ArmResult, Comparison, Difference
 from sumcirc.report.runs import MEASURES, SHARES
+from sumcirc.statistics import Estimate
 from sumcirc.summaries.table import format_seconds
 
 SCORES = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "facts", "length")
@@ -103,8 +104,8 @@ def difference_table(
         [
             found.arm.label,
             found.control.label,
-            _signed(found.measured, metric),
-            _p_value(found.measured.estimate.p_value),
+            _signed(found.estimate, metric),
+            _p_value(found.estimate.p_value),
             _p_value(found.corrected),
             "same seeds" if found.paired else "other seeds",
             found.verdict(alpha),
@@ -140,19 +141,20 @@ def in_words(comparison: Comparison) -> list[str]:
         differences = _ordered(comparison, differences)
         heading = MEASURES[comparison.options.metric]
         shown = [item for item in differences if item.shown(comparison.alpha)]
-        single = [item for item in differences if item.corrected is None]
-        rest = [item for item in differences if item not in shown and item not in single]
+        few = [item for item in differences if item.corrected is None]
+        rest = [item for item in differences if item not in shown and item not in few]
         parts = []
         for item in shown:
             parts.append(
                 f"{item.arm.label} {item.verdict(comparison.alpha)}"
-                f" ({_signed(item.measured, comparison.options.metric)},"
+                f" ({_signed(item.estimate, comparison.options.metric)},"
                 f" p {_compared(_p_value(item.corrected))})"
             )
         if rest:
             parts.append(f"no difference was shown for {_listed(rest)}")
-        if single:
-            parts.append(f"no claim for {_listed(single)}, one seed")
+        for seeds in dict.fromkeys(item.seeds for item in few):
+            alike = [item for item in few if item.seeds == seeds]
+            parts.append(f"no claim for {_listed(alike)}, {seeds}")
         found.append(f"{heading} against {against}: {'; '.join(parts)}.")
     return found
 
@@ -179,7 +181,7 @@ def _marked(result: ArmResult, number: int) -> str:
 def _cell(result: ArmResult, measure: str) -> str:
     if measure not in result.scores:
         return "-"
-    found = result.scores[measure].estimate
+    found = result.scores[measure]
     return _interval(found.mean, found.low, found.high, measure)
 
 
@@ -194,14 +196,13 @@ def _interval(mean: float, low: float, high: float, measure: str) -> str:
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _signed(measured: Measured, measure: str) -> str:
-    found = measured.estimate
+def _signed(found: Estimate, measure: str) -> str:
     mean, low, high = (_scale(measure) * value for value in (found.mean, found.low, found.high))
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def _mean(result: ArmResult, measure: str) -> str:
-    return f"{result.scores[measure].estimate.mean:.2f}" if measure in result.scores else "-"
+    return f"{result.scores[measure].mean:.2f}" if measure in result.scores else "-"
 
 
 def _scale(measure: str) -> float:

@@ -15,19 +15,19 @@ from sumcirc.report.runs import MEASURES
 from sumcirc.report.tables import TextTable, in_words, remarks, tables
 
 METHOD = """\
-Seeds and documents are crossed random factors: every run scores the same documents. Intervals and
-p-values are Student's t on the variance over both, with Satterthwaite's degrees of freedom
-(Hillis 2007), since of few seeds a bootstrap makes intervals that are too narrow; those of the
-crossed bootstrap (Owen 2007) stand beside them in the CSV files. Differences are of the same
-documents, and paired by seed where both arms have the same seeds. p-values are two-sided, and
-corrected by Holm's method over the arms that are held against one control, measure by measure; arms
-of one seed are not tested. A claim is made of one measure only. "No difference was shown" does not
-say that there is none. Time to a loss is the training time in proportion to the steps."""
+Seeds and documents are crossed random factors: every run scores the same documents. The margin of
+an interval is made of the variance over runs and that over documents, each with the quantile of
+Student's t that its own degrees of freedom ask for (Banerjee 1960), so that it holds for few seeds,
+and for arms that vary more than others. p-values are two-sided and agree with the intervals.
+Differences are of the same documents, and paired by seed where both arms have the same seeds. Over
+the arms that are compared with one control p-values are corrected by Holm's method, measure by
+measure; arms of fewer than three seeds are not tested. A claim is made of one measure only. "No
+difference was shown" does not mean that there is none: few seeds show large differences only. Time
+to a loss is the training time in proportion to the steps."""
 
 DIFFERENCE_COLUMNS = (
     *("arm", "against", "control", "measure", "difference", "low", "high"),
-    *("bootstrap_low", "bootstrap_high", "p", "p_holm", "degrees", "documents"),
-    *("seeds_vary", "paired_by_seed", "verdict", "remarks"),
+    *("error", "p", "p_holm", "documents", "least_seeds", "paired_by_seed", "verdict", "remarks"),
 )
 
 
@@ -85,10 +85,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "lowest_validation_loss": result.loss,
         "reach": asdict(result.reach),
         "remarks": result.remarks,
-        "scores": {
-            measure: {**asdict(found.estimate), "bootstrap": found.bootstrap}
-            for measure, found in result.scores.items()
-        },
+        "scores": {measure: asdict(found) for measure, found in result.scores.items()},
     }
 
 
@@ -113,12 +110,10 @@ def arm_rows(comparison: Comparison) -> list[dict[str, Any]]:
         }
         for measure in comparison.measures:
             found = result.scores.get(measure)
-            row[measure] = found.estimate.mean if found else None
-            row[f"{measure}_low"] = found.estimate.low if found else None
-            row[f"{measure}_high"] = found.estimate.high if found else None
-            row[f"{measure}_bootstrap_low"] = found.bootstrap[0] if found else None
-            row[f"{measure}_bootstrap_high"] = found.bootstrap[1] if found else None
-            row[f"{measure}_documents"] = found.estimate.documents if found else 0
+            row[measure] = found.mean if found else None
+            row[f"{measure}_low"] = found.low if found else None
+            row[f"{measure}_high"] = found.high if found else None
+            row[f"{measure}_documents"] = found.documents if found else 0
         row["remarks"] = "; ".join(result.remarks)
         rows.append(row)
     return rows
@@ -130,7 +125,7 @@ def difference_rows(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _difference(found: Difference, comparison: Comparison) -> dict[str, Any]:
-    estimate = found.measured.estimate
+    estimate = found.estimate
     claimed = found.measure == comparison.options.metric
     return {
         "arm": found.arm.label,
@@ -140,13 +135,11 @@ def _difference(found: Difference, comparison: Comparison) -> dict[str, Any]:
         "difference": estimate.mean,
         "low": estimate.low,
         "high": estimate.high,
-        "bootstrap_low": found.measured.bootstrap[0],
-        "bootstrap_high": found.measured.bootstrap[1],
+        "error": estimate.error,
         "p": estimate.p_value,
         "p_holm": found.corrected,
-        "degrees": estimate.degrees,
         "documents": estimate.documents,
-        "seeds_vary": estimate.seeds_vary,
+        "least_seeds": estimate.seeds,
         "paired_by_seed": found.paired,
         "verdict": found.verdict(comparison.alpha) if claimed else None,
         "remarks": "; ".join(found.remarks),

@@ -24,7 +24,6 @@ class ReportConfig:
     against: list[str] = field(default_factory=lambda: ["random", "all"])
     loss: Optional[float] = None  # validation loss to reach; null: the lowest that all runs reach
     confidence: float = 0.95  # of intervals
-    bootstrap: int = 1000  # resamples behind the bootstrap intervals in the files
     logger: LoggerConfig = MISSING
 
     def __post_init__(self) -> None:
@@ -44,4 +43,3 @@ class ReportConfig:
             0 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0 and 1",
         )
-        require(self.bootstrap >= 100, f"bootstrap={self.bootstrap}: must be 100 or more")

@@ -1,9 +1,8 @@
-"""Uncertainty over documents, over seeds crossed with documents, and over many tests at once."""
+"""Intervals and tests over documents, over seeds and documents, and over many tests at once."""
 
 from sumcirc.statistics.crossed import (
+    SEEDS_TO_CLAIM,
     Estimate,
-    crossed_bootstrap,
-    crossed_bootstrap_difference,
     crossed_difference,
     crossed_mean,
     holm,
@@ -21,6 +20,7 @@ from sumcirc.statistics.documents import (
 from sumcirc.statistics.ranks import Ranks, rank_interval
 
 __all__ = [
+    "SEEDS_TO_CLAIM",
     "Estimate",
     "Interval",
     "Ranks",
@@ -28,8 +28,6 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_means",
     "bootstrap_ratios",
-    "crossed_bootstrap",
-    "crossed_bootstrap_difference",
     "crossed_difference",
     "crossed_mean",
     "holm",

@@ -109,7 +109,7 @@ def test_a_comparison_names_its_best_head_or_says_that_there_is_no_gap(
 def test_a_sweep_begins_with_what_holds_between_its_runs(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"random": 0.4, "all": 0.6})
     runs, left_out = read_runs([sweep])
-    comparison = compare(runs, left_out, Options(resamples=100))
+    comparison = compare(runs, left_out, Options())
     page = Page("s")
     headlines.add(page, [RunRecords(run.path) for run in runs][:2], comparison)
     (section,) = page.sections

@@ -54,7 +54,7 @@ def _arms(comparison: Comparison) -> Chart:
 
     metric = comparison.options.metric
     found = comparison.arms[::-1]  # plotly begins at the bottom
-    ends = _ends([result.scores[metric].estimate for result in found])
+    ends = _ends([result.scores[metric] for result in found])
     trace = go.Scatter(
         x=ends[0],
         y=[isolated(result.arm.label) for result in found],
@@ -90,7 +90,7 @@ def _parameters(comparison: Comparison) -> Chart:
     metric = MEASURES[comparison.options.metric]
     traces = []
     for i, result in enumerate(comparison.arms):
-        ends = _ends([result.scores[comparison.options.metric].estimate])
+        ends = _ends([result.scores[comparison.options.metric]])
         label = isolated(result.arm.label)
         traces.append(
             go.Scatter(
@@ -129,7 +129,7 @@ def _differences(comparison: Comparison, against: str) -> Chart:
     metric = comparison.options.metric
     order = [result.arm.label for result in comparison.arms][::-1]
     found = sorted(comparison.of(against, metric), key=lambda one: order.index(one.arm.label))
-    ends = _ends([one.measured.estimate for one in found])
+    ends = _ends([one.estimate for one in found])
     trace = go.Scatter(
         x=ends[0],
         y=[isolated(one.arm.label) for one in found],

@@ -39,7 +39,9 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 def _blocks(run: RunRecords) -> list[Block]:
     texts = {sample["id"]: sample for sample in run.samples}
-    rows = [row for row in run.documents if row["system"] in (BASE, TRAINED)]
+    # a record of numbers alone has no summaries
+    shown = (row for row in run.documents if "prediction" in row)
+    rows = [row for row in shown if row["system"] in (BASE, TRAINED)]
     ids = list(texts) or list(dict.fromkeys(row["id"] for row in rows))
     return [
         _example(name, texts.get(name), [row for row in rows if row["id"] == name])

@@ -1,0 +1,81 @@
+"""Keep the numbers of a sweep beside the page that states them.
+
+    python -m docs.record runs/bakeoff docs/results/records/bakeoff
+    sumcirc report docs/results/records/bakeoff out=FOLDER logger=none    # the comparison again
+
+A record is the sweep's directory without texts and weights: of each run its configuration, status,
+summary and validation losses, and the scores of every test document. `sumcirc report` reads it like
+the sweep itself. `tests/docs/test_record.py` holds the tables of docs/results/NAME.md against
+docs/results/records/NAME.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import yaml
+
+from sumcirc.errors import UserError
+from sumcirc.files import write_file, write_json, write_text
+from sumcirc.report.comparison import Comparison
+from sumcirc.report.runs import MEASURES, Run, read_runs
+from sumcirc.report.tables import tables
+from sumcirc.results import TRAINED
+from sumcirc.tracking.run_directory import RunDirectory
+
+RECORDS = Path(__file__).resolve().parent / "results/records"
+OF_THE_MACHINE = ("host", "process", "traceback")  # fields of status.json
+LOSS = "validation/loss"
+
+
+def keep(sweep: Path, target: Path) -> None:
+    """Copy what `sumcirc report` reads of the sweep's finished training runs.
+
+    Raises:
+        UserError: `target` exists, or the sweep has no run with scores.
+    """
+    if target.exists():
+        raise UserError(f"{target}: exists already; remove it first")
+    runs, _ = read_runs([sweep])
+    for run in runs:
+        _keep_run(run, RunDirectory(target / run.name))
+
+
+def _keep_run(run: Run, target: RunDirectory) -> None:
+    source = RunDirectory(run.path)
+    body = source.read_config()
+    for name in ("runs_dir", "cache_dir"):
+        body["config"][name] = Path(body["config"][name]).name
+    program, *words = body["environment"]["command"]
+    body["environment"]["command"] = [Path(program).name, *words]
+    write_text(target.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
+    status = {key: value for key, value in source.status().items() if key not in OF_THE_MACHINE}
+    write_json(target.status_file, status)
+    write_json(target.summary_file, run.summary)
+    for step, loss in run.losses:
+        target.metrics.append(step, {LOSS: loss})
+    columns = ["id", "system", *(name for name in MEASURES if name in run.values)]
+    table = pyarrow.parquet.read_table(
+        source.documents_file, columns=columns, filters=[("system", "=", TRAINED)]
+    )
+    write_file(
+        target.documents_file,
+        lambda file: pyarrow.parquet.write_table(table, file, compression="zstd"),
+    )
+
+
+def not_stated(page: str, comparison: Comparison) -> list[str]:
+    """Rows of the comparison's tables that are not in the page, as Markdown."""
+    rows = [f"| {' | '.join(row)} |" for table in tables(comparison) for row in table.rows]
+    return [row for row in rows if row not in page]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m docs.record SWEEP FOLDER")
+    try:
+        keep(Path(sys.argv[1]), Path(sys.argv[2]))
+    except UserError as error:
+        sys.exit(str(error))

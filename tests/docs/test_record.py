@@ -1,0 +1,93 @@
+"""Records of sweeps: they hold numbers alone, give the comparison again, and pages state them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from docs.record import RECORDS, keep, not_stated
+from sumcirc.errors import UserError
+from sumcirc.jobs import report
+from sumcirc.report.comparison import Comparison, Options, compare
+from sumcirc.report.runs import read_runs
+from sumcirc.report.writing import arm_rows, difference_rows, markdown
+from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
+from tests.support.sweeps import write_sweep
+
+KEPT = sorted(folder for folder in RECORDS.glob("*") if folder.is_dir())
+
+
+def compared(folder: Path) -> Comparison:
+    return compare(*read_runs([folder]), Options())
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "s"
+    write_sweep(folder, {"random": 0.4, (0,): 0.5, "all": 0.6}, noise=0.01)
+    for run in folder.iterdir():
+        status = json.loads((run / "status.json").read_text())
+        (run / "status.json").write_text(json.dumps({**status, "host": "desk", "process": 7}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(sweep: Path) -> Path:
+    target = sweep.parent / "records/s"
+    keep(sweep, target)
+    return target
+
+
+def test_a_record_gives_the_comparison_again(sweep: Path, record: Path) -> None:
+    first, again = compared(sweep), compared(record)
+    assert arm_rows(first) == arm_rows(again)
+    assert difference_rows(first) == difference_rows(again)
+    assert first.baselines == again.baselines
+
+
+def test_a_record_makes_a_report(record: Path, tmp_path: Path) -> None:
+    logger = LoggerConfig(kind=LoggerKind.none)
+    comparison, page = report.write(
+        ReportConfig(paths=[str(record)], out=str(tmp_path / "out"), logger=logger)
+    )
+    assert comparison is not None
+    assert page.exists()
+    assert not list(record.rglob("comparison"))
+
+
+def test_a_record_holds_no_text_and_nothing_of_the_machine(sweep: Path, record: Path) -> None:
+    files = [path for path in record.rglob("*") if path.is_file()]
+    assert len(files) == 5 * len(list(sweep.iterdir()))
+    for file in record.glob("*/documents.parquet"):
+        table = pyarrow.parquet.read_table(file)
+        texts = {field.name for field in table.schema if str(field.type) == "string"}
+        assert texts == {"id", "system"}
+        assert set(table["system"].to_pylist()) == {"trained"}
+    for file in files:
+        content = file.read_bytes()
+        assert b"The summary by" not in content
+        assert b"desk" not in content
+        assert str(sweep).encode() not in content
+
+
+def test_what_is_there_is_not_replaced(sweep: Path, record: Path) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        keep(sweep, record)
+
+
+def test_a_page_that_states_something_else_is_found(record: Path, tmp_path: Path) -> None:
+    comparison = compared(record)
+    page = markdown(comparison, "sumcirc report", [], tmp_path)
+    assert not_stated(page, comparison) == []
+    stated = f"{100 * comparison.arms[0].scores['rougeLsum_f1'].mean:.1f} ["
+    assert stated in page
+    assert not_stated(page.replace(stated, "99.9 ["), comparison)
+
+
+@pytest.mark.parametrize("record", KEPT, ids=[folder.name for folder in KEPT])
+def test_pages_state_what_records_hold(record: Path) -> None:
+    page = RECORDS.parent / f"{record.name}.md"
+    assert not_stated(page.read_text(encoding="utf-8"), compared(record)) == []
