@@ -14,16 +14,19 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pyarrow.parquet
 import yaml
 
 from sumcirc.errors import UserError
 from sumcirc.files import write_file, write_json, write_text
 from sumcirc.report.comparison import Comparison
-from sumcirc.report.runs import MEASURES, Run, read_runs
+from sumcirc.report.runs import Run, read_runs
 from sumcirc.report.tables import tables
 from sumcirc.results import TRAINED
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_records import RunRecords
 
 RECORDS = Path(__file__).resolve().parent / "results/records"
 OF_THE_MACHINE = ("host", "process", "traceback")  # fields of status.json
@@ -44,22 +47,27 @@ def keep(sweep: Path, target: Path) -> None:
 
 
 def _keep_run(run: Run, target: RunDirectory) -> None:
-    source = RunDirectory(run.path)
-    body = source.read_config()
-    for name in ("runs_dir", "cache_dir"):
-        body["config"][name] = Path(body["config"][name]).name
-    program, *words = body["environment"]["command"]
-    body["environment"]["command"] = [Path(program).name, *words]
+    source = RunRecords(run.path)
+    folders = {name: Path(run.config[name]).name for name in ("runs_dir", "cache_dir")}
+    program, *words = run.environment["command"]
+    body = {
+        "verb": source.verb,
+        "config": {**run.config, **folders},
+        "environment": {**run.environment, "command": [Path(program).name, *words]},
+    }
     write_text(target.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
-    status = {key: value for key, value in source.status().items() if key not in OF_THE_MACHINE}
+    status = {key: value for key, value in source.status.items() if key not in OF_THE_MACHINE}
     write_json(target.status_file, status)
     write_json(target.summary_file, run.summary)
     for step, loss in run.losses:
         target.metrics.append(step, {LOSS: loss})
-    columns = ["id", "system", *(name for name in MEASURES if name in run.values)]
-    table = pyarrow.parquet.read_table(
-        source.documents_file, columns=columns, filters=[("system", "=", TRAINED)]
-    )
+    columns = {
+        name: [None if np.isnan(value) else value for value in values.tolist()]
+        for name, values in run.values.items()
+    }
+    count = len(run.ids)
+    texts = {"id": run.ids, "system": [TRAINED] * count, "prediction": [None] * count}
+    table = pyarrow.table({**texts, **columns})
     write_file(
         target.documents_file,
         lambda file: pyarrow.parquet.write_table(table, file, compression="zstd"),

@@ -50,11 +50,13 @@ def test_a_record_gives_the_comparison_again(sweep: Path, record: Path) -> None:
 
 def test_a_record_makes_a_report(record: Path, tmp_path: Path) -> None:
     logger = LoggerConfig(kind=LoggerKind.none)
-    comparison, page = report.write(
+    comparison, page, left_out = report.write(
         ReportConfig(paths=[str(record)], out=str(tmp_path / "out"), logger=logger)
     )
     assert comparison is not None
     assert page.exists()
+    assert not left_out
+    assert "no record, so that copied words are" in page.read_text(encoding="utf-8")
     assert not list(record.rglob("comparison"))
 
 
@@ -66,6 +68,7 @@ def test_a_record_holds_no_text_and_nothing_of_the_machine(sweep: Path, record: 
         texts = {field.name for field in table.schema if str(field.type) == "string"}
         assert texts == {"id", "system"}
         assert set(table["system"].to_pylist()) == {"trained"}
+        assert set(table["prediction"].to_pylist()) == {None}
     for file in files:
         content = file.read_bytes()
         assert b"The summary by" not in content

@@ -367,7 +367,8 @@ class EvolutionFile(TypedDict):
 
 # columns of documents.parquet that readers take for granted, and those that not all data has
 DOCUMENT_COLUMNS: dict[str, Any] = {
-    **dict.fromkeys(("id", "system", "prediction"), str),
+    **dict.fromkeys(("id", "system"), str),
+    "prediction": str | None,  # None where the numbers alone were kept
     **dict.fromkeys(ROUGE, Share),
     "length": Annotated[float, Range(0)],
 }

@@ -39,8 +39,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 def _blocks(run: RunRecords) -> list[Block]:
     texts = {sample["id"]: sample for sample in run.samples}
-    # a record of numbers alone has no summaries
-    shown = (row for row in run.documents if "prediction" in row)
+    shown = (row for row in run.documents if row["prediction"] is not None)
     rows = [row for row in shown if row["system"] in (BASE, TRAINED)]
     ids = list(texts) or list(dict.fromkeys(row["id"] for row in rows))
     return [
