@@ -185,7 +185,7 @@ def _drift_by_stream(
     record: ProbeRecord, found: Mapping[str, NDArray[np.float64]], target: Path
 ) -> None:
     """Draw the drift of one record over stream positions, `found` [1, streams] by measure."""
-    figure = new_figure(11.5, 3.4)
+    figure = new_figure(11.5, 4.0)
     panels = figure.subplots(1, len(found))
     for axes, (name, (values,)) in zip(panels, found.items(), strict=True):
         axes.plot(values, color=COLOURS[0], linewidth=1.2, marker="o", markersize=4)
