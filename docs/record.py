@@ -29,7 +29,7 @@ from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 
 RECORDS = Path(__file__).resolve().parent / "results/records"
-OF_THE_MACHINE = ("host", "process", "traceback")  # fields of status.json
+OF_THE_MACHINE = ("host", "process", "traceback", "wandb_id")  # fields of status.json
 LOSS = "validation/loss"
 
 
@@ -50,6 +50,7 @@ def _keep_run(run: Run, target: RunDirectory) -> None:
     source = RunRecords(run.path)
     folders = {name: Path(run.config[name]).name for name in ("runs_dir", "cache_dir")}
     program, *words = run.environment["command"]
+    words = [word for word in words if not word.startswith("hydra.run.dir=")]
     body = {
         "verb": source.verb,
         "config": {**run.config, **folders},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+import yaml
 
 from docs.record import RECORDS, keep, not_stated
 from sumcirc.errors import UserError
@@ -31,6 +32,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for run in folder.iterdir():
         status = json.loads((run / "status.json").read_text())
         (run / "status.json").write_text(json.dumps({**status, "host": "desk", "process": 7}))
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        words = [f"{folder}/bin/sumcirc", "train", "seed=1", f"hydra.run.dir='{run}'"]
+        config["environment"]["command"] = words
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
 
@@ -74,6 +79,9 @@ def test_a_record_holds_no_text_and_nothing_of_the_machine(sweep: Path, record: 
         assert b"The summary by" not in content
         assert b"desk" not in content
         assert str(sweep).encode() not in content
+    for file in record.glob("*/config.yaml"):
+        command = yaml.safe_load(file.read_text())["environment"]["command"]
+        assert command == ["sumcirc", "train", "seed=1"]
 
 
 def test_what_is_there_is_not_replaced(sweep: Path, record: Path) -> None:
