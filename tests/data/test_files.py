@@ -75,6 +75,13 @@ def test_long_csv_field(tmp_path: Path) -> None:
     assert len(values(path)[0]["document"]) == 500_000
 
 
+def test_separators_within_a_csv_of_commas(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "document,summary\none; two | three,s\tt\n")
+    assert values(path) == [{"document": "one; two | three", "summary": "s\tt"}]
+    path = write(tmp_path / "texts.csv", "text\none; two\n")
+    assert values(path, "text") == [{"text": "one; two"}]
+
+
 def test_glob_is_sorted_and_a_literal_name_wins(tmp_path: Path) -> None:
     for name in ("b.jsonl", "a.jsonl", "[x].jsonl"):
         write(tmp_path / name, lines(ROWS))
@@ -137,6 +144,12 @@ GOOD = '{"document": "d", "summary": "s"}\n'
         ("a.csv", 'document,summary\nd,s\n"d,s\n', "invalid CSV at line 3 "),
         ("a.csv", b"document,summary\nd,s\nd\xff,s\n", "line 3 is not valid UTF-8"),
         ("a.csv", "document,summary,summary\nd,s,t\n", "column 'summary' is there twice"),
+        ("a.csv", "document;summary\nThe ferry, he said, stood.;No ferry.\n", "by semicolons"),
+        ("a.csv", "document;summary\nThe ferry stood.;No ferry.\n", "by semicolons"),
+        ("a.csv", "document\tsummary\tid\nThe ferry, he said, stood.\tNone.\t1\n", "by tabs"),
+        ("a.csv", "document|summary\nd|s\n", "by bars"),
+        ("a.csv", "document,summary\rd,s\rd,s\r", "carriage returns alone"),
+        ("a.jsonl", GOOD.replace("\n", "\r") * 2, "line 1 .*carriage returns alone"),
         ("a.parquet", b"PAR1 not really", "not a readable Parquet file"),
     ],
 )

@@ -18,6 +18,9 @@ from sumcirc.errors import UserError
 
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 
+# What other programs write between columns; a .csv is read with commas alone.
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
 # The csv module refuses fields of more than 128 KiB by default; long documents are longer.
 LONGEST_CSV_FIELD = 2**31 - 1
 
@@ -143,8 +146,9 @@ def read_json_lines(path: Path, setting: str) -> Iterator[Row]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as error:  # also of numbers with too many digits
+            reason = _line_ends(path) or f"{error}"
             raise UserError(
-                f"{setting}={path}: invalid JSON at line {number} ({error}); "
+                f"{setting}={path}: invalid JSON at line {number} ({reason}); "
                 "each line must hold one object"
             ) from error
         place = f"line {number}"
@@ -206,6 +210,7 @@ def _csv_rows(path: Path, setting: str) -> Iterator[Row]:
                 continue
             if header is None:
                 header = fields
+                _check_separator(header, path, setting)
                 if repeated := sorted({name for name in header if header.count(name) > 1}):
                     raise UserError(f"{setting}={path}: column {repeated[0]!r} is there twice")
                 continue
@@ -216,7 +221,28 @@ def _csv_rows(path: Path, setting: str) -> Iterator[Row]:
                 )
             yield place, dict(zip(header, fields, strict=True))
     except csv.Error as error:
-        raise UserError(f"{setting}={path}: invalid CSV at line {line} ({error})") from error
+        reason = _line_ends(path) or str(error)
+        raise UserError(f"{setting}={path}: invalid CSV at line {line} ({reason})") from error
+
+
+def _check_separator(header: list[str], path: Path, setting: str) -> None:
+    """Raise UserError where the header is one column that another separator would divide."""
+    counts = {one: header[0].count(one) for one in SEPARATORS}
+    most = max(counts, key=lambda one: counts[one])
+    if len(header) == 1 and counts[most]:
+        raise UserError(
+            f"{setting}={path}: the columns are separated by {SEPARATORS[most]}, and a .csv is"
+            " read with commas; save it with commas, or as JSON lines"
+        )
+
+
+def _line_ends(path: Path) -> str | None:
+    """What is wrong with the line ends of a file that has none that is known here, else None."""
+    with path.open("rb") as file:
+        begin = file.read(1 << 16)
+    if b"\r" in begin and b"\n" not in begin:
+        return "its lines end in carriage returns alone; save it with line feeds"
+    return None
 
 
 def _open_parquet(path: Path, setting: str) -> Any:
