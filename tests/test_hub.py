@@ -49,7 +49,7 @@ def data(path, subset, document, summary, id):
     check_files(config)
     corpora = [read_corpus(config, split) for split in ("train", "validation", "test")]
     return [[len(c.documents), c.documents[0].document, list(c.documents[0].references),
-             c.dropped, c.fingerprint] for c in corpora]
+             c.not_drawn, c.fingerprint] for c in corpora]
 
 found = {}
 for name, read in {
@@ -89,7 +89,7 @@ def test_reachable_then_offline_then_dead(tmp_path: Path) -> None:
     online = read_all(environment, *everything)
     assert online["gpt2"][0] != online["llama"][0]
     assert [corpus[0] for corpus in online["cnn"]] == [5, 8, 8]
-    assert online["cnn"][0][3] == {"not_drawn": 19}
+    assert online["cnn"][0][3] == 19
     assert online["cnn"][1][1].startswith("(VALIDATION) A storm reached Lisbon on day 0")
     assert online["scripted"][1][2] == [
         "Storm closes 2 roads in Lisbon.\nNobody is hurt.",

@@ -23,6 +23,7 @@ ROOT = Path(sumcirc.__file__).resolve().parent
 GROUND = {
     *("errors", "schema", "configuration", "files", "cache", "terminal", "hub"),
     *("processes", "progress", "statistics", "instantiation", "records", "reading"),
+    "notices",
 }
 
 # room: the rooms it may import, beside itself and the ground

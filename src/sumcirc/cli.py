@@ -279,7 +279,7 @@ def _sweep(given: Command, configs: Sequence[Any]) -> Sweep:
 
 def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     """Run what is due of a sweep; it ends with its tables, and code 1 unless all runs are done."""
-    from sumcirc.results import sweep_rows
+    from sumcirc.results import sweep_notices, sweep_rows
     from sumcirc.summaries.table import print_table
     from sumcirc.sweeps.launching import remedy
 
@@ -299,6 +299,8 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     unfinished = sweep.conclude()
     for rows in sweep_rows(sweep.folder):
         print_table(rows, title=str(sweep.folder))
+    for line in sweep_notices(sweep.folder):
+        say(line)
     say(f"run directories and figures: {sweep.folder}/*/")
     if stopped is not None:
         how = f"the same command with sweep.name={options.name} goes on where it was"

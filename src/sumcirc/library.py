@@ -18,13 +18,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sumcirc.circuits.finding import Found, judge, make_task, score_edges
 from sumcirc.circuits.pair_file import read_pairs
-from sumcirc.circuits.pairing import make_pairs
+from sumcirc.circuits.pairing import make_pairs, pair_notices
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import lora_config, resolve_targets
 from sumcirc.modeling.anatomy import anatomy, context_length
+from sumcirc.notices import Notices
 from sumcirc.probes.documents import probe_set
 from sumcirc.probes.measure import measure
 from sumcirc.records import ProbeRecord
@@ -82,14 +83,16 @@ def find_circuit(
     if isinstance(texts, (str, Path)):
         pairs = read_pairs(str(texts), encoder)
     else:
-        rules = EvaluationConfig()
-        pairs, _ = make_pairs(
+        rules, documents = EvaluationConfig(), _documents(texts)
+        made = make_pairs(
             encoder,
-            _documents(texts),
+            documents,
             options.corruption_of(Source.files).value,
             options.documents,
             oracle_finder(rules.sentences, rules.min_sentence_words),
         )
+        pairs, asked = made[0], min(options.documents, len(documents))
+        Notices().tell(*pair_notices(encoder, documents, made, asked, "texts"))
     task = make_task(model, pairs, options)
     return judge(task, score_edges(model, task, options), options)
 
@@ -115,7 +118,9 @@ def probe(
         UserError: no text fits the model's context, or the two models can't be compared.
     """
     documents = _documents(texts)
-    probes = probe_set(_encoder(model, tokenizer, encoding), documents, len(documents))
+    encoder = _encoder(model, tokenizer, encoding)
+    probes = probe_set(encoder, documents, len(documents), setting="texts")
+    Notices().tell(*probes.notices)
     return measure(model, probes, base, decode=lambda token: str(tokenizer.decode([token])))
 
 
@@ -170,7 +175,7 @@ def choose_lora(
         )
         check_selection(config, model.config)
         data = SummarizationData(config.data, config.trainer, encoder, None, seed)
-        corpus = corpus_of(documents, {})
+        corpus = corpus_of(documents)
         for split in ("train", "validation"):
             data.corpora[split] = corpus
             data.encoded[split] = encoder.corpus(corpus, "texts")

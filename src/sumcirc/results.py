@@ -14,14 +14,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sumcirc.data.documents import read_corpus
+from sumcirc.data.documents import Corpus, read_corpus
+from sumcirc.data.inspection import seen_before
 from sumcirc.files import write_json, write_table
+from sumcirc.notices import Notice, Notices, lines_of_runs, print_lines
 from sumcirc.progress import counted
 from sumcirc.reading import RecordError
 from sumcirc.records import MEASURES, ProbeRecord, record_files
 from sumcirc.schema import JobConfig, Source
 from sumcirc.statistics import Interval, bootstrap_mean
-from sumcirc.summaries.evaluation import Evaluation, evaluate_baselines, evaluate_summaries
+from sumcirc.summaries.evaluation import (
+    Evaluation,
+    evaluate_baselines,
+    evaluate_summaries,
+    whole_documents,
+)
 from sumcirc.summaries.table import Row, print_table
 from sumcirc.terminal import say
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
@@ -42,17 +49,44 @@ class Scoreboard:
 
     Args:
         cache: `cache_dir`, where summaries of a base are kept.
+        notices: of the job; what is found of the test documents and summaries is told there.
 
     Raises:
         UserError: see `read_corpus`.
     """
 
-    def __init__(self, config: JobConfig, encoder: Encoder, cache: Path) -> None:
+    def __init__(
+        self, config: JobConfig, encoder: Encoder, cache: Path, notices: Notices | None = None
+    ) -> None:
         self.config = config
         self.encoder = encoder
         self.cache = cache
+        self.notices = Notices() if notices is None else notices
         self.corpus = read_corpus(config.data, "test")
+        self.notices.tell(*self.corpus.notices)
         self.systems: dict[str, Evaluation] = {}
+
+    def inspect(self, corpora: Mapping[str, Corpus]) -> None:
+        """Tell how many test documents other splits have too, are cut, or are one whole lead.
+
+        Args:
+            corpora: the other splits by name.
+        """
+        from sumcirc.summaries.scoring import prompts_of
+
+        documents, generation = self.corpus.documents, self.config.generation
+        for split, corpus in corpora.items():
+            self.notices.tell(seen_before("data.test", documents, corpus, f"data.{split}"))
+        cut = sum(prompt.cut for prompt in prompts_of(self.encoder, documents, generation))
+        words = (
+            "documents are cut to what generation.max_new_tokens="
+            f"{generation.max_new_tokens} leaves of the context of {self.encoder.max_length}"
+            " tokens; lead, random and oracle read all of them"
+        )
+        self.notices.tell(
+            Notice("data.test", "cut", cut, len(documents), words),
+            whole_documents(documents, self.config.evaluation),
+        )
 
     def add_baselines(self) -> None:
         """Score lead, random and oracle sentences."""
@@ -74,6 +108,10 @@ class Scoreboard:
                 )
             else:
                 predictions = summarize(model, self.encoder, documents, generation, advance)
+        empty = sum(not prediction for prediction in predictions)
+        self.notices.tell(
+            Notice(f"summaries of {name}", "empty", empty, len(documents), "are empty")
+        )
         evaluation = evaluate_summaries(documents, predictions, self.config.evaluation, name)
         self.systems[name] = self._with_facts(evaluation)
 
@@ -157,6 +195,7 @@ def conclude(
                 wandb.log_folder(wandb_logger, name, "circuit", directory.circuits)
     if systems:
         print_table(rows(summary, config.run.name))
+    print_lines(summary.get("notices", []))
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
     say(f"one page of it: sumcirc report {shlex.quote(str(directory.path))}")
@@ -231,3 +270,14 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
                     shared[name] = replace(row, system=name)
         tables.append([*shared.values(), *own])
     return tables
+
+
+def sweep_notices(folder: Path) -> list[str]:
+    """What is to be noted of the finished runs of a sweep, each sentence once."""
+    summaries = []
+    for path in runs_inside(folder) if folder.is_dir() else []:
+        try:
+            summaries.append(RunRecords(path).summary)
+        except RecordError:
+            continue
+    return lines_of_runs([summary for summary in summaries if summary])

@@ -204,7 +204,8 @@ def test_probe_documents_in_the_training_set_warn(
     model, data = prepared(config)
     with caplog.at_level(logging.WARNING):
         make_watchers(config, model, data.encoder, data, RunDirectory(tmp_path / "run"))
-    assert "1 of 1 probe documents are in data.train too" in caplog.text
+    assert "callbacks.probes: 1 of 1 documents are in data.train too" in caplog.text
+    assert {notice.reason for notice in data.notices} >= {"in_train"}
     assert "one document, so values come without intervals" in caplog.text
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from sumcirc.compare.summary import summarize
 from sumcirc.compare.terminal import print_comparison
+from sumcirc.notices import Notice
 from tests.compare.made_findings import SHAPE, made_findings
 
 
@@ -17,7 +18,10 @@ def summary_of(name: str = "tuned", before: str = "base") -> dict[str, Any]:
         "metric": "log_probability",
         "unit": "nats",
         "items": 8,
-        "dropped": {"too long": 2, "no span": 0},
+        "notices": [
+            Notice("compare.items", "cut", 2, 8, "documents are cut").as_json(),
+            Notice("compare.items", "missing", 1, 80, "items asked for are missing").as_json(),
+        ],
         "after": {name: summarize(made_findings(name), SHAPE)},
     }
 
@@ -31,7 +35,10 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     print_comparison(summary_of("[red]x", "[/]a:bug:"))
     printed = capsys.readouterr().out
     assert "[/]a:bug: and [red]x: log_probability of 8 items (nats): before " in printed
-    assert "left out: 2 too long\n" in printed
+    assert printed.endswith(
+        "WARNING: compare.items: 2 of 8 documents are cut\n"
+        "note: compare.items: 1 of 80 items asked for are missing\n"
+    )
 
 
 def test_spans_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +105,7 @@ def test_little_may_have_been_found(capsys: pytest.CaptureFixture[str]) -> None:
     summary = summary_of()
     one = summary["after"]["tuned"]
     summary["after"]["tuned"] = {"metric": one["metric"]}
-    summary["dropped"] = {}
+    summary["notices"] = []
     print_comparison(summary)
     printed = capsys.readouterr().out
     assert "┃" not in printed  # no table

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sumcirc.data.documents import Document, check_files, read_corpus
+from sumcirc.data.documents import Corpus, Document, check_files, corpus_of, read_corpus
+from sumcirc.data.inspection import seen_before
 from sumcirc.data.wire import articles
 from sumcirc.errors import UserError
+from sumcirc.notices import counts
 from sumcirc.schema import DataConfig, SizesConfig, Source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,6 +28,10 @@ def config(train: Path | None = None, **changes: Any) -> DataConfig:
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def told(corpus: Corpus) -> dict[str, int]:
+    return {reason: count for reason, count in counts(corpus.notices).items() if count}
 
 
 @pytest.fixture
@@ -55,10 +60,10 @@ def test_items_ids_and_counts(tmp_path: Path) -> None:
         Document("validation-0", "One.", ("1.",)),
         Document("validation-4", "Five. So it is.", ("5a.", "5b.")),
     ]
-    assert corpus.dropped == {"empty_document": 2, "empty_summary": 1}
+    assert told(corpus) == {"empty_document": 2, "empty_summary": 1}
 
 
-def test_further_references_and_own_ids(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_further_references_and_own_ids(tmp_path: Path) -> None:
     path = write(
         tmp_path / "a.jsonl",
         [
@@ -77,11 +82,13 @@ def test_further_references_and_own_ids(tmp_path: Path, caplog: pytest.LogCaptur
         references_column="more",
         id_column="id",
     )
-    with caplog.at_level(logging.WARNING):
-        documents = read_corpus(given, "train").documents
+    corpus = read_corpus(given, "train")
+    documents = corpus.documents
     assert [item.references for item in documents[:3]] == [("S1", "M1", "M2"), ("M3",), ("S3",)]
     assert [item.id for item in documents] == ["a", "a-3", "a-2", "a-4", "7", "train-5"]
-    assert "2 ids are not unique" in caplog.text
+    (notice,) = (notice for notice in corpus.notices if notice.count)
+    assert str(notice) == "data.train: 2 of 6 ids are not unique; they get a suffix"
+    assert notice.warning
 
 
 def test_text_is_kept_but_for_control_characters(tmp_path: Path) -> None:
@@ -110,7 +117,7 @@ def test_drawing(thirty: Path) -> None:
         found = [int(item.id.rpartition("-")[2]) for item in corpus.documents]
         assert found == sorted(found)
         assert all(index % 3 != 2 for index in found)
-        assert len(found) + sum(corpus.dropped.values()) == 30
+        assert len(found) + told(corpus).get("empty_summary", 0) + corpus.not_drawn == 30
         return found
 
     assert len(drawn(None)) == 20
@@ -125,13 +132,55 @@ def test_drawing(thirty: Path) -> None:
     assert 70 <= early <= 130  # 100 expected, standard deviation 7
 
 
-def test_more_wanted_than_there_are(thirty: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        corpus = read_corpus(config(thirty, sizes=SizesConfig(train=25)), "train")
+def test_more_wanted_than_there_are(thirty: Path) -> None:
+    corpus = read_corpus(config(thirty, sizes=SizesConfig(train=25)), "train")
     assert len(corpus.documents) == 20
-    assert corpus.dropped == {"empty_summary": 10}
-    assert "data.sizes.train=25" in caplog.text
-    assert "20 items" in caplog.text
+    assert told(corpus) == {"empty_summary": 10, "missing": 5}
+    (notice,) = (notice for notice in corpus.notices if notice.reason == "missing")
+    assert str(notice) == (
+        f"data.sizes.train: 5 of 25 items asked for are missing: {thirty} has 20 items that are"
+        " not empty"
+    )
+    assert notice.warning
+    almost = read_corpus(config(thirty, sizes=SizesConfig(train=21)), "train")
+    (notice,) = (notice for notice in almost.notices if notice.reason == "missing")
+    assert (notice.count, notice.warning) == (1, False)
+
+
+LISTED = ["['One.', 'Two.']", '["One.", "Two."]', "['One.'\n 'Two.']"]
+PLAIN = ["[One.] Two.", "['One'] said so", "One.", "[]"]
+
+
+@pytest.mark.parametrize("column", ["document", "summary"])
+def test_lists_that_were_written_as_text(tmp_path: Path, column: str) -> None:
+    other = {"document": "summary", "summary": "document"}[column]
+    rows = [{column: text, other: f"Text {i}."} for i, text in enumerate(LISTED + PLAIN)]
+    corpus = read_corpus(config(write(tmp_path / "a.jsonl", rows)), "train")
+    assert told(corpus) == {"list_as_text": 3}
+    assert LISTED[0] in (corpus.documents[0].document, *corpus.documents[0].references)
+
+
+def test_documents_that_repeat_another(tmp_path: Path) -> None:
+    texts = ["The ferry stood still.", "the  Ferry\nstood still.", "The ferry stood.", "Rain."]
+    rows = [{"document": text, "summary": str(i)} for i, text in enumerate(texts)]
+    corpus = read_corpus(config(write(tmp_path / "a.jsonl", rows)), "train")
+    assert told(corpus) == {"repeated": 1}
+    assert len(corpus.documents) == 4
+
+
+def test_documents_that_another_split_has_too() -> None:
+    def made(*texts: str) -> Corpus:
+        return corpus_of([Document(str(i), text, ("s",)) for i, text in enumerate(texts)])
+
+    training = made(*(f"Report {i} of the ferry." for i in range(200)))
+    test = made("report 7 of  the ferry.", *(f"News {i}." for i in range(149)))
+    notice = seen_before("data.test", test.documents, training, "data.train")
+    assert str(notice).startswith("data.test: 1 of 150 documents are in data.train too")
+    assert not notice.warning
+    fewer = seen_before("data.test", test.documents[:50], training, "data.train")
+    assert (fewer.count, fewer.total, fewer.warning) == (1, 50, True)
+    assert seen_before("data.test", training.documents, test, "data.train").count == 1
+    assert seen_before("data.test", test.documents[1:], training, "data.train").count == 0
 
 
 def test_fingerprint_is_of_contents_and_ids(tmp_path: Path) -> None:
@@ -266,4 +315,4 @@ def test_real_files(name: str, count: int, total: int) -> None:
     corpus = read_corpus(given, "test")
     assert len(corpus.documents) == count
     assert sum(len(item.references) for item in corpus.documents) == total
-    assert corpus.dropped == {}
+    assert told(corpus) == {}

@@ -13,6 +13,7 @@ from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, EncodedPair, Encoder
 from sumcirc.data.sentences import split_sentences
 from sumcirc.errors import UserError
+from sumcirc.notices import counts
 from sumcirc.schema import EncodingConfig
 
 SENTENCES = [f"A storm reached town {i} and closed {i + 2} roads." for i in range(30)]
@@ -190,7 +191,7 @@ def test_tokenizer_without_eos_is_refused() -> None:
 
 
 def corpus(documents: list[Document], fingerprint: str = "f") -> Corpus:
-    return Corpus(documents, {}, fingerprint)
+    return Corpus(documents, fingerprint)
 
 
 def mixed() -> Corpus:
@@ -215,7 +216,14 @@ def equal(left: list[EncodedPair], right: list[EncodedPair]) -> bool:
 def test_counts_of_cut_and_dropped(tokenizer: Any) -> None:
     found = encoder(tokenizer).corpus(mixed(), "data.train")
     assert [pair.id for pair in found.pairs] == ["whole", "cut"]
-    assert found.counts == {"cut": 1, "summary_too_long": 1}
+    assert counts(found.notices) == {"cut": 1, "summary_too_long": 1}
+    assert [str(notice).split(";")[0] for notice in found.notices] == [
+        "data.train: 1 of 3 documents are cut to fit the 128 tokens of the context with their"
+        " summary: their ends are not read",
+        "data.train: 1 of 3 pairs are left out: their summary is longer than"
+        " encoding.max_summary_tokens=128, or leaves the document no room",
+    ]
+    assert all(notice.warning for notice in found.notices)
 
 
 def test_all_dropped_is_an_error_that_names_the_split(tokenizer: Any) -> None:
@@ -235,7 +243,11 @@ def test_cache_gives_back_what_was_encoded(tokenizer: Any, tmp_path: Path) -> No
     second = using.corpus(mixed(), "data.train", tmp_path, advanced.append)
     assert file.stat().st_mtime_ns == stamp
     assert equal(first.pairs, second.pairs)
-    assert second.counts == first.counts
+    assert second.notices == first.notices
+    # the same pairs for another split
+    assert {notice.where for notice in using.corpus(mixed(), "data.test", tmp_path).notices} == {
+        "data.test"
+    }
     assert sum(advanced) == 3
 
 

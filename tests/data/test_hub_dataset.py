@@ -13,6 +13,7 @@ from pyarrow import parquet
 from sumcirc.data import hub_dataset
 from sumcirc.data.documents import check_files, read_corpus
 from sumcirc.errors import UserError
+from sumcirc.notices import counts
 from sumcirc.schema import DataConfig, SizesConfig, Source
 
 
@@ -56,7 +57,7 @@ def test_slices_of_a_split(published: Path) -> None:
     given = config(published, id_column="number")
     check_files(given)
     train, validation = read_corpus(given, "train"), read_corpus(given, "validation")
-    assert train.dropped == {"empty_document": 4}
+    assert counts(train.notices)["empty_document"] == 4
     assert [item.id for item in train.documents][:4] == ["0", "1", "2", "4"]
     assert [item.id for item in validation.documents] == ["36", "37", "38", "39"]
     assert validation.documents[0].references == ("B36.",)
@@ -66,7 +67,8 @@ def test_drawing_passes_over_empty_items(published: Path) -> None:
     given = config(published, sizes=SizesConfig(train=30))
     corpus = read_corpus(given, "train")
     assert len(corpus.documents) == 30
-    assert sum(corpus.dropped.values()) == 6
+    found = counts(corpus.notices)
+    assert found["empty_document"] + found.get("empty_summary", 0) + corpus.not_drawn == 6
     assert read_corpus(given, "train") == corpus
 
 

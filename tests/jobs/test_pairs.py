@@ -58,7 +58,8 @@ def test_what_is_left_out_is_counted(
     kept, made = read(tmp_path / "a.jsonl"), read(tmp_path / "b.jsonl")
     # weights are random: corruption raises the loss of some
     assert 0 < len(kept) < len(made)
-    assert f"left out {len(made) - len(kept)}: surprise does not rise" in filtered.output
+    told = f"{len(made) - len(kept)} of {len(made)} pairs are left out: surprise does not rise"
+    assert told in filtered.output
     assert "left out" not in everything.output
     assert not any("loss" in line for line in made)
     assert {line["id"] for line in kept} < {line["id"] for line in made}

@@ -13,6 +13,9 @@ from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
 from sumcirc.files import read_metrics
+from sumcirc.report.page.build import make_page
+from sumcirc.report.page.view import Items
+from sumcirc.tracking.run_records import RunRecords
 from tests.support.command_server import CommandServer
 
 
@@ -66,6 +69,39 @@ def test_files_of_a_run(
     assert (run / "figures" / "loss.png").stat().st_size > 1000
     assert (run / "model").is_dir() == (adaptation == "full")
     assert (run / "adapter").is_dir() == (adaptation == "lora")
+
+
+def test_what_data_lost_is_said_wherever_results_are(
+    commands: CommandServer, small_run: list[str], news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Three of 43 pairs have too long a summary; test is a part of train; documents are cut."""
+    training = news_files["train"].read_text().splitlines()
+    rows = [*training, *(json.dumps({"document": f"D{i}.", "summary": "a " * 90}) for i in "abc")]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    (tmp_path / "test.jsonl").write_text("\n".join(training[:6]))
+    words = ["data.train=train.jsonl", "data.test=test.jsonl", "encoding.max_length=40"]
+    words += ["encoding.max_summary_tokens=60", "evaluation.at_end=true", "evaluation.base=false"]
+    done = commands.run("train", *small_run, *words, cwd=tmp_path)
+    assert done.code == 0, done.output
+    run = run_directory(tmp_path)
+    summary = json.loads((run / "summary.json").read_text())
+    notices = {(one["where"], one["reason"]): one for one in summary["notices"]}
+    assert notices["data.train", "summary_too_long"]["count"] == 3
+    assert not notices["data.train", "summary_too_long"]["warning"]
+    assert notices["data.train", "cut"]["total"] == 43
+    assert notices["data.test", "in_train"]["count"] == 6
+    assert notices["data.test", "in_train"]["warning"]
+    assert notices["data.test", "cut"]["warning"]
+    assert summary["data/train/summary_too_long"] == 3
+    page = make_page([RunRecords(run)], None, "sumcirc report r")
+    shown = [line for section in page.sections for block in section.blocks
+             if isinstance(block, Items) for line in block.lines]  # fmt: skip
+    card = (run / "model" / "README.md").read_text()
+    for one in summary["notices"]:
+        assert done.output.count(one["text"]) == 2, "as it is found, and below the table"
+        assert any(one["text"] in line for line in shown)
+        if not one["where"].startswith("summaries of"):
+            assert one["text"] in card
 
 
 def test_saved_weights_are_those_of_the_last_checkpoint(

@@ -11,7 +11,7 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
 from sumcirc.errors import UserError
 from sumcirc.probes.attention import NO_KEY
-from sumcirc.probes.documents import ProbeSet, overlap, probe_set
+from sumcirc.probes.documents import ProbeSet, probe_set
 from sumcirc.schema import EncodingConfig, ProbeRows
 from tests.support.hub_server import news
 
@@ -117,12 +117,6 @@ def test_what_does_not_fit_is_passed_over(tokenizer: Any) -> None:
     assert probe_set(encoder, [long, *ITEMS], 2).ids == ["0", "1"]
     with pytest.raises(UserError, match="no probe document's summary fits"):
         probe_set(encoder, [long], 2)
-
-
-def test_overlap_is_by_text(tokenizer: Any) -> None:
-    same = Document("another id", ITEMS[2].document, ("another summary",))
-    assert overlap(ITEMS, [same]) == 1
-    assert overlap(ITEMS[:2], [same]) == 0
 
 
 def test_document_with_wide_characters(tokenizer: Any) -> None:

@@ -12,11 +12,13 @@ from sumcirc.callbacks.base_divergence import BaseDivergence
 from sumcirc.callbacks.circuit_tracker import CircuitTracker
 from sumcirc.callbacks.probing import Probing, Watcher
 from sumcirc.callbacks.summary_quality import SummaryQuality
-from sumcirc.circuits.pairing import make_pairs
+from sumcirc.circuits.pairing import make_pairs, pair_notices
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.probes.documents import in_drawn_order, overlap, probe_set
+from sumcirc.data.inspection import seen_before
+from sumcirc.notices import Notices
+from sumcirc.probes.documents import in_drawn_order, probe_set
 from sumcirc.probes.measure import prepare_base
 from sumcirc.progress import counted
 from sumcirc.schema import TrainConfig
@@ -62,14 +64,8 @@ def make_watchers(
     chosen = [by_id[name] for name in probes.ids]
     if len(probes) < 2:
         log.warning("callbacks.probes: one document, so values come without intervals")
-    trained_on = overlap(chosen, data.corpora["train"].documents)
-    if trained_on:
-        log.warning(
-            "callbacks.probes: %d of %d probe documents are in data.train too, so what they show"
-            " may be memory; give other documents as data.validation",
-            trained_on,
-            len(probes),
-        )
+    seen = seen_before("callbacks.probes", chosen, data.corpora["train"], "data.train")
+    data.notices.tell(*probes.notices, seen)
     with counted("probe the base", len(probes)) as advance:
         store = prepare_base(base, probes, Path(config.cache_dir), advance)
     tokenizer = encoder.tokenizer
@@ -87,7 +83,7 @@ def make_watchers(
             SummaryQuality(probing, encoder, chosen, config.generation, config.evaluation)
         )
     if "circuit_tracker" in options.watch:
-        watchers.append(_tracker(config, probing, base, encoder, ordered))
+        watchers.append(_tracker(config, probing, base, encoder, ordered, data.notices))
     return watchers
 
 
@@ -97,9 +93,10 @@ def _tracker(
     base: PreTrainedModel,
     encoder: Encoder,
     documents: list[Document],
+    notices: Notices,
 ) -> CircuitTracker:
     options, evaluation = config.callbacks.circuit, config.evaluation
-    pairs, dropped = make_pairs(
+    made = make_pairs(
         encoder,
         documents,
         options.corruption_of(config.data.source).value,
@@ -107,6 +104,6 @@ def _tracker(
         oracle_finder(evaluation.sentences, evaluation.min_sentence_words),
         config.data.seed,
     )
-    if dropped:
-        log.info("callbacks.circuit: documents without a pair: %s", dropped)
-    return CircuitTracker(probing, base, pairs, options, Path(config.cache_dir))
+    setting = "callbacks.circuit.documents"
+    notices.tell(*pair_notices(encoder, documents, made, options.documents, setting))
+    return CircuitTracker(probing, base, made[0], options, Path(config.cache_dir))

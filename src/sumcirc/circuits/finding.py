@@ -22,6 +22,7 @@ from sumcirc.circuits.selection import prune, top_n
 from sumcirc.circuits.stability import Stability, stability
 from sumcirc.circuits.storage import DocumentScores
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice, left_out
 from sumcirc.schema import CircuitMetric, CircuitOptions
 
 JUDGEMENTS = 4
@@ -44,6 +45,16 @@ class Task:
     evaluator: Evaluator
     unchanged: int
     untold: int
+
+    @property
+    def notices(self) -> list[Notice]:
+        """Of the pairs that were left out."""
+        total = len(self.pairs) + self.unchanged + self.untold
+        reasons = {
+            f"corruption does not raise {self.metric.name}": self.unchanged,
+            "no other answer is known": self.untold,
+        }
+        return left_out("circuit.metric", "pairs", reasons, total)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from sumcirc.circuits.pair import DOCUMENT, PROMPT, SALIENT, Pair
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice, left_out, missing
 
 CORRUPTIONS = ("twin", "replace", "swap", "control", "shuffled")
 
@@ -75,6 +76,31 @@ def make_pairs(
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise UserError(f"corruption={corruption}: no document gives a pair ({reasons})")
     return found, dropped
+
+
+def pair_notices(
+    encoder: Encoder,
+    documents: Sequence[Document],
+    made: tuple[Sequence[Pair], dict[str, int]],
+    asked: int | None,
+    setting: str,
+) -> list[Notice]:
+    """What is to be said of what `make_pairs` made of the documents.
+
+    Args:
+        asked: how many pairs were wanted; None: all.
+        setting: which says so.
+    """
+    pairs, dropped = made
+    looked_at = len(pairs) + sum(dropped.values())
+    found = left_out(setting, "documents", dropped, looked_at)
+    why = f"{len(documents):,} documents give {len(pairs):,}"
+    found.append(missing(setting, "pairs", asked, len(pairs), why))
+    used = {pair.id for pair in pairs}
+    encoded = [encoder.pair(item) for item in documents if item.id in used]
+    cut = sum(one is not None and one.cut for one in encoded)
+    words = f"documents are cut to fit the {encoder.max_length} tokens of the context"
+    return [*found, Notice(setting, "cut", cut, len(pairs), words)]
 
 
 def _pair(

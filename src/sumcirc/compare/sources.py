@@ -17,6 +17,7 @@ from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice, left_out, missing
 from sumcirc.probes.documents import ProbeDocument, ProbeSet, probe_set
 from sumcirc.schema import FACTS, REPHRASE, CompareConfig, Source
 from sumcirc.summaries.baselines import oracle_finder
@@ -24,6 +25,7 @@ from sumcirc.summaries.baselines import oracle_finder
 POOL = 2000  # generated prompts from which those that the tokenizer allows are taken
 TEXT = "text"  # column of compare.text
 SETTING = "compare.text"
+ITEMS = "compare.items"
 FRAME = ("document", "prompt", "summary")  # spans of documents, beside which are marked
 KINDS = {"prompt": PROMPT, "summary": SUMMARY}  # of the spans; all other tokens are the document's
 
@@ -35,12 +37,14 @@ class Material:
     Attributes:
         dropped: what gave no item, by reason.
         texts: tokens of plain documents, for perplexity.
+        notices: what was left out, missing or cut.
     """
 
     items: Items
     dropped: dict[str, int]
     probes: ProbeSet
     texts: list[np.ndarray]
+    notices: list[Notice]
 
 
 def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
@@ -90,7 +94,8 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
     """
     options, count = config.compare, config.compare.items
     if config.prompts is None:
-        documents = read_corpus(config.data, "test").documents
+        corpus = read_corpus(config.data, "test")
+        documents, told = corpus.documents, [*corpus.notices]
         wire = config.data.source is Source.wire
         evaluation = config.evaluation
         salient = (
@@ -100,17 +105,34 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
         )
         distractor = wire_distractor(config.data.seed) if wire else None
         found, dropped = document_items(encoder, documents, count, salient, distractor)
-        probes = probe_set(encoder, documents, count, batch_size=options.batch_size)
+        probes = probe_set(encoder, documents, count, batch_size=options.batch_size, setting=ITEMS)
+        told += [notice for notice in probes.notices if notice.reason == "cut"]
         plain = _texts_of(documents, {item.id for item in found})
     else:
         found, dropped = _prompts(config, encoder, count)
-        probes = _probes(found, options.batch_size)
-        plain = iter(encoder.decode(item.ids.tolist()) for item in found)
-    items = Items(found)
+        told = []
+        probes = _probes(found[:count], options.batch_size)
+        plain = iter(encoder.decode(item.ids.tolist()) for item in found[:count])
     if options.text is not None:
         plain = islice(_own_texts(options.text), count)
-    texts = [np.array(encoder.text(text)[: encoder.max_length]) for text in plain]
-    return Material(items, dropped, probes, [text for text in texts if len(text) > 1])
+    if config.prompts != REPHRASE:  # those are made to choose from
+        what = "documents" if config.prompts in (None, FACTS) else "prompts"
+        told += left_out(ITEMS, what, dropped, len(found) + sum(dropped.values()))
+    found = found[:count]
+    told.append(missing(ITEMS, "items", count, len(found), f"there are {len(found):,}"))
+    texts, about_texts = _tokenized(list(plain), encoder)
+    return Material(Items(found), dropped, probes, texts, [*told, *about_texts])
+
+
+def _tokenized(plain: Sequence[str], encoder: Encoder) -> tuple[list[np.ndarray], list[Notice]]:
+    """Texts as tokens, cut to the context; those of one token predict nothing and are left out."""
+    whole = [encoder.text(text) for text in plain]
+    kept = [np.array(ids[: encoder.max_length]) for ids in whole if len(ids) > 1]
+    cut = sum(len(ids) > encoder.max_length for ids in whole)
+    short = {"they have fewer than two tokens": len(whole) - len(kept)}
+    words = f"texts are cut to the {encoder.max_length} tokens of the context, for perplexity"
+    notice = Notice(SETTING, "cut", cut, len(whole), words)
+    return kept, [notice, *left_out(SETTING, "texts", short, len(whole))]
 
 
 def _prompts(
@@ -121,10 +143,10 @@ def _prompts(
         return fact_items(encoder, documents, count, config.data.seed)
     if config.prompts == REPHRASE:
         found, several = prompt_items(rephrase_prompts(config.seed, POOL), encoder)
-        return found[:count], {"answers of several tokens": several} if several else {}
+        return found, {"answers of several tokens": several} if several else {}
     assert config.prompts is not None
     found, several = prompt_items(read_prompts(config.prompts, encoder), encoder)
-    return found[:count], {"answers of several tokens": several} if several else {}
+    return found, {"answers of several tokens": several} if several else {}
 
 
 def _probes(items: Sequence[Item], batch_size: int) -> ProbeSet:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sumcirc.notices import print_lines
 from sumcirc.terminal import console
 
 LISTED = 8  # rows of a table
@@ -41,9 +42,7 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         for title, table in _tables(one, summary["unit"] if doubtful else None):
             shown.print(f"\n{title}")
             shown.print(table)
-    dropped = [f"{count} {reason}" for reason, count in summary["dropped"].items() if count]
-    if dropped:
-        shown.print(f"left out: {', '.join(dropped)}")
+    print_lines(summary["notices"])
 
 
 def _tables(one: Mapping[str, Any], unit: str | None) -> list[tuple[str, Any]]:

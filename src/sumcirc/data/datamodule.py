@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 from sumcirc.data.batches import Division, EvaluationBatches, TrainingStream, steps_per_epoch
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.encoding import EncodedCorpus, Encoder
+from sumcirc.data.inspection import seen_before
+from sumcirc.notices import Notices, counts
 from sumcirc.progress import counted
 from sumcirc.schema import DataConfig, TrainerConfig
 
@@ -18,6 +20,9 @@ class SummarizationData(pl.LightningDataModule):
 
     Args:
         cache: `cache_dir`, where encoded corpora are kept; None: nowhere.
+
+    Attributes:
+        notices: of the job that reads the data; whoever uses it adds to them.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class SummarizationData(pl.LightningDataModule):
         self.encoder = encoder
         self.cache = cache
         self.seed = seed
+        self.notices = Notices()
         self.corpora: dict[str, Corpus] = {}
         self.encoded: dict[str, EncodedCorpus] = {}
 
@@ -48,14 +54,20 @@ class SummarizationData(pl.LightningDataModule):
             with counted(f"encode {split}", len(corpus.documents)) as advance:
                 encoded = self.encoder.corpus(corpus, f"data.{split}", self.cache, advance)
             self.corpora[split], self.encoded[split] = corpus, encoded
+            self.notices.tell(*corpus.notices, *encoded.notices)
+        validation = self.corpora["validation"].documents
+        training = self.corpora["train"]
+        self.notices.tell(seen_before("data.validation", validation, training, "data.train"))
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was kept, cut and dropped, as `data/SPLIT/WHAT`."""
+        """What was kept, not drawn, cut and left out, as `data/SPLIT/WHAT`."""
         found = {}
         for split, encoded in self.encoded.items():
-            counts = {"items": len(encoded.pairs), **self.corpora[split].dropped, **encoded.counts}
-            found |= {f"data/{split}/{name}": count for name, count in counts.items()}
+            corpus = self.corpora[split]
+            sizes = {"items": len(encoded.pairs), "not_drawn": corpus.not_drawn}
+            sizes |= counts((*corpus.notices, *encoded.notices))
+            found |= {f"data/{split}/{name}": count for name, count in sizes.items()}
         return found
 
     def steps(self, world_size: int) -> tuple[int, int]:

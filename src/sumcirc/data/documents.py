@@ -2,7 +2,8 @@
 
 What is done to a text: line ends become one newline, other control characters than tab go, half
 surrogate pairs (of emoji cut in two) become U+FFFD, outer white space is stripped. Nothing else.
-An item whose document or summary is then empty is dropped and counted.
+An item whose document or summary is then empty is left out. What was left out, what is missing and
+what is there twice is counted in the corpus' notices.
 
 A document column may hold a list of sentences, which are joined by spaces; a summary column may
 hold a list of references. The first reference is the training target; repeated ones count once.
@@ -10,30 +11,29 @@ hold a list of references. The first reference is the training target; repeated 
 How a subset is drawn: items are put in the order of the SHA-256 of "seed/split/index" and taken
 from the front, passing over empty ones, until there are enough; then they go back to their original
 order. So the same source, seed and size give the same items with every version of every library,
-and a smaller subset is part of a larger one. If there are fewer than wanted, all are taken, with a
-warning.
+and a smaller subset is part of a larger one. If there are fewer than wanted, all are taken.
 
 Ids: those of `data.id_column`, or "split-index" with the index in the source from 0 (also where the
-id is null or empty). A repeated id gets "-2", "-3" and so on in source order, with a warning, since
-per-document records are keyed by it.
+id is null or empty). A repeated id gets "-2", "-3" and so on in source order, since per-document
+records are keyed by it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.data.hub_dataset import load_split
+from sumcirc.data.inspection import item_notices, text_key
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice
 from sumcirc.schema import SPLITS, DataConfig, Source
-
-log = logging.getLogger(__name__)
 
 # Control characters: those that end a line or page become a newline, tab stays, the others go.
 _CLEAN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -57,17 +57,33 @@ class Corpus:
 
     Attributes:
         documents: what was kept.
-        dropped: counts by reason: empty_document, empty_summary, not_drawn; only those not zero.
         fingerprint: SHA-256 of ids and texts, for caches.
+        notices: what was left out, is missing, repeated or looks wrong.
+        not_drawn: items of the source beyond `data.sizes`.
     """
 
     documents: list[Document]
-    dropped: dict[str, int]
     fingerprint: str
+    notices: tuple[Notice, ...] = ()
+    not_drawn: int = 0
+
+    @cached_property
+    def texts(self) -> frozenset[int]:
+        """Hashes of all documents, equal for texts that differ in case and white space alone."""
+        return frozenset(text_key(item.document) for item in self.documents)
 
 
 Item = Document | str  # kept, or the reason for which it is dropped
 ItemReader = Callable[[Sequence[int]], list[Item]]  # items at these indices of the source
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A split before anything is drawn from it: rows, how to read them, ids that had a twin."""
+
+    rows: int
+    read: ItemReader
+    repeated_ids: int = 0
 
 
 def read_corpus(config: DataConfig, split: str) -> Corpus:
@@ -78,13 +94,11 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
     """
     value = _split_value(config, split)
     if config.source is Source.wire:
-        return corpus_of(_wire_documents(config, split), {})
-    if config.source is Source.files:
-        count, read = _files_reader(config, split)
-    else:
-        count, read = _hub_reader(config, split)
+        return corpus_of(_wire_documents(config, split))
+    is_file = config.source is Source.files
+    table = _files_table(config, split) if is_file else _hub_table(config, split)
     size: int | None = getattr(config.sizes, split)
-    documents, dropped = _draw(count, read, size, config.seed, split)
+    documents, dropped, not_drawn = _draw(table, size, config.seed, split)
     if not documents:
         reasons = ", ".join(f"{name}: {number}" for name, number in dropped.items())
         raise UserError(
@@ -92,14 +106,10 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
             f"data.document_column={config.document_column} and "
             f"data.summary_column={config.summary_column}"
         )
-    if dropped.keys() & {"empty_document", "empty_summary"}:
-        log.info("data.%s=%s: dropped %s", split, value, dropped)
-    if size is not None and len(documents) < size:
-        log.warning(
-            "data.sizes.%s=%d, but %s has %d items that are not empty: all are taken",
-            split, size, value, len(documents),
-        )  # fmt: skip
-    return corpus_of(documents, dropped)
+    words = "ids are not unique; they get a suffix"
+    repeated = Notice(f"data.{split}", "repeated_id", table.repeated_ids, table.rows, words)
+    notices = (*item_notices(config, split, documents, dropped), repeated)
+    return corpus_of(documents, notices, not_drawn)
 
 
 def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
@@ -153,7 +163,7 @@ def _require_columns(config: DataConfig, present: Sequence[str], where: str) -> 
             )
 
 
-def _files_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
+def _files_table(config: DataConfig, split: str) -> _Table:
     setting = f"data.{split}"
     columns = set(_columns(config).values())
     rows: list[tuple[str, dict[str, Any]]] = []
@@ -163,14 +173,15 @@ def _files_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
             (f"{setting}={path}: {place}", values)
             for place, values in read_rows(path, setting, columns)
         ]
-    ids = [f"{split}-{index}" for index in range(len(rows))]
+    ids, repeated = [f"{split}-{index}" for index in range(len(rows))], 0
     if config.id_column is not None:
-        ids = _unique(config, ids, [(place, row[config.id_column]) for place, row in rows])
+        found = [(place, row[config.id_column]) for place, row in rows]
+        ids, repeated = _unique(config, ids, found)
     items = [_item(config, id, row, place) for id, (place, row) in zip(ids, rows, strict=True)]
-    return len(items), lambda indices: [items[index] for index in indices]
+    return _Table(len(items), lambda indices: [items[index] for index in indices], repeated)
 
 
-def _hub_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
+def _hub_table(config: DataConfig, split: str) -> _Table:
     dataset = load_split(config, split)
     name = getattr(config, split)
     _require_columns(config, dataset.column_names, f"{config.path}, {name}")
@@ -179,10 +190,11 @@ def _hub_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
     def place(index: int) -> str:
         return f"data.path={config.path}, {name}: row {index + 1}"
 
-    ids = [f"{split}-{index}" for index in range(len(dataset))]
+    ids, repeated = [f"{split}-{index}" for index in range(len(dataset))], 0
     if config.id_column is not None:
         values = dataset.select_columns([config.id_column])[:][config.id_column]
-        ids = _unique(config, ids, [(place(i), value) for i, value in enumerate(values)])
+        found = [(place(i), value) for i, value in enumerate(values)]
+        ids, repeated = _unique(config, ids, found)
 
     def read(indices: Sequence[int]) -> list[Item]:
         items: list[Item] = []
@@ -194,11 +206,13 @@ def _hub_reader(config: DataConfig, split: str) -> tuple[int, ItemReader]:
                 items.append(_item(config, ids[index], values, place(index)))
         return items
 
-    return len(dataset), read
+    return _Table(len(dataset), read, repeated)
 
 
-def _unique(config: DataConfig, defaults: list[str], found: list[tuple[str, Any]]) -> list[str]:
-    """Ids in source order, with a suffix where one was there before."""
+def _unique(
+    config: DataConfig, defaults: list[str], found: list[tuple[str, Any]]
+) -> tuple[list[str], int]:
+    """Ids in source order, with a suffix where one was there before, and how many have one."""
     ids: list[str] = []
     for default, (place, value) in zip(defaults, found, strict=True):
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
@@ -216,13 +230,7 @@ def _unique(config: DataConfig, defaults: list[str], found: list[tuple[str, Any]
             seen[id] += 1
         seen[id] += 1
         ids[index] = suffixed
-    if repeated:
-        log.warning(
-            "data.id_column=%s: %d ids are not unique; they get a suffix",
-            config.id_column,
-            repeated,
-        )
-    return ids
+    return ids, repeated
 
 
 def _item(config: DataConfig, id: str, row: dict[str, Any], place: str) -> Item:
@@ -261,9 +269,10 @@ def _clean(text: str) -> str:
 
 
 def _draw(
-    count: int, read: ItemReader, size: int | None, seed: int, split: str
-) -> tuple[list[Document], dict[str, int]]:
-    """The drawn documents in source order, and what was dropped."""
+    table: _Table, size: int | None, seed: int, split: str
+) -> tuple[list[Document], dict[str, int], int]:
+    """The drawn documents in source order, why others were dropped, and rows not looked at."""
+    count = table.rows
     order: Sequence[int] = range(count)
     if size is not None:
         order = sorted(
@@ -276,14 +285,12 @@ def _draw(
     while len(kept) < wanted and at < count:
         batch = order[at : at + wanted - len(kept)]
         at += len(batch)
-        for index, item in zip(batch, read(batch), strict=True):
+        for index, item in zip(batch, table.read(batch), strict=True):
             if isinstance(item, Document):
                 kept[index] = item
             else:
                 dropped[item] = dropped.get(item, 0) + 1
-    if at < count:
-        dropped["not_drawn"] = count - at
-    return [kept[index] for index in sorted(kept)], dropped
+    return [kept[index] for index in sorted(kept)], dropped, count - at
 
 
 def _wire_size(config: DataConfig, split: str) -> int:
@@ -306,9 +313,11 @@ def _wire_documents(config: DataConfig, split: str) -> list[Document]:
     ]
 
 
-def corpus_of(documents: list[Document], dropped: dict[str, int]) -> Corpus:
+def corpus_of(
+    documents: list[Document], notices: tuple[Notice, ...] = (), not_drawn: int = 0
+) -> Corpus:
     """A corpus of documents, with its fingerprint."""
     digest = hashlib.sha256()
     for item in documents:
         digest.update(json.dumps([item.id, item.document, item.references]).encode())
-    return Corpus(documents, dropped, digest.hexdigest())
+    return Corpus(documents, digest.hexdigest(), notices, not_drawn)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from sumcirc.cache import Cache
 from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice
 from sumcirc.schema import EncodingConfig
 
 if TYPE_CHECKING:
@@ -79,10 +80,10 @@ class PlacedPair:
 
 @dataclass
 class EncodedCorpus:
-    """Training sequences, and the counts of what was cut or dropped."""
+    """Training sequences, and what is to be said of those cut or left out."""
 
     pairs: list[EncodedPair]
-    counts: dict[str, int] = field(default_factory=dict)
+    notices: tuple[Notice, ...] = ()
 
 
 class Encoder:
@@ -246,38 +247,53 @@ class Encoder:
             UserError: no pair is left (`what` names the split's setting).
         """
         if cache is None or self.fingerprint is None:
-            return self._encode(corpus, what, progress)
-        encoded, found = ENCODED.get(
-            cache,
-            [self.fingerprint, corpus.fingerprint],
-            lambda folder: _write(folder / PAIRS, self._encode(corpus, what, progress)),
-            lambda folder: _read(folder / PAIRS, len(corpus.documents)),
-        )
+            pairs, found = self._encode(corpus, what, progress), False
+        else:
+            pairs, found = ENCODED.get(
+                cache,
+                [self.fingerprint, corpus.fingerprint],
+                lambda folder: _write(folder / PAIRS, self._encode(corpus, what, progress)),
+                lambda folder: _read(folder / PAIRS, len(corpus.documents)),
+            )
         if found and progress is not None:
             progress(len(corpus.documents))
-        return encoded
+        return EncodedCorpus(pairs, self._notices(what, pairs, len(corpus.documents)))
 
     def _encode(
         self, corpus: Corpus, what: str, progress: Callable[[int], None] | None
-    ) -> EncodedCorpus:
+    ) -> list[EncodedPair]:
         """Encode every pair."""
-        pairs, dropped = [], 0
+        pairs = []
         for item in corpus.documents:
             pair = self.pair(item)
-            if pair is None:
-                dropped += 1
-            else:
+            if pair is not None:
                 pairs.append(pair)
             if progress is not None:
                 progress(1)
         if not pairs:
             raise UserError(
-                f"{what}: all {dropped} summaries are longer than"
+                f"{what}: all {len(corpus.documents)} summaries are longer than"
                 f" encoding.max_summary_tokens={self.config.max_summary_tokens} or the context of"
                 f" {self.max_length} tokens; raise the former or take a model with a longer context"
             )
+        return pairs
+
+    def _notices(self, what: str, pairs: Sequence[EncodedPair], total: int) -> tuple[Notice, ...]:
+        """What is to be said of `pairs` that were made of `total` documents."""
         cut = sum(pair.cut for pair in pairs)
-        return EncodedCorpus(pairs, {"cut": cut, "summary_too_long": dropped})
+        cut_words = (
+            f"documents are cut to fit the {self.max_length} tokens of the context with their"
+            " summary: their ends are not read"
+        )
+        long_words = (
+            "pairs are left out: their summary is longer than encoding.max_summary_tokens="
+            f"{self.config.max_summary_tokens}, or leaves the document no room; data.test keeps"
+            " such items"
+        )
+        return (
+            Notice(what, "cut", cut, total, cut_words),
+            Notice(what, "summary_too_long", total - len(pairs), total, long_words),
+        )
 
     @property
     def fingerprint(self) -> str | None:
@@ -302,8 +318,7 @@ def _last_that(holds: Callable[[int], bool], size: int) -> int | None:
     return low - 1 if low else None
 
 
-def _write(path: Path, encoded: EncodedCorpus) -> None:
-    pairs = encoded.pairs
+def _write(path: Path, pairs: Sequence[EncodedPair]) -> None:
     with open(path, "wb") as file:
         np.savez(
             file,
@@ -312,11 +327,10 @@ def _write(path: Path, encoded: EncodedCorpus) -> None:
             starts=np.array([pair.summary_start for pair in pairs]),
             cuts=np.array([pair.cut for pair in pairs]),
             names=np.array([pair.id for pair in pairs]),
-            counts=np.array(json.dumps(encoded.counts)),
         )
 
 
-def _read(path: Path, documents: int) -> EncodedCorpus:
+def _read(path: Path, documents: int) -> list[EncodedPair]:
     """What `_write` wrote of a corpus of so many documents.
 
     Raises:
@@ -324,16 +338,14 @@ def _read(path: Path, documents: int) -> EncodedCorpus:
     """
     with np.load(path, allow_pickle=False) as stored:
         lengths, starts = stored["lengths"], stored["starts"]
-        counts: dict[str, int] = json.loads(str(stored["counts"]))
         if lengths.sum() != len(stored["ids"]) or ((starts < 1) | (starts >= lengths)).any():
             raise ValueError("sequences of other lengths")
-        if len(lengths) + counts["summary_too_long"] != documents:
+        if not 0 < len(lengths) <= documents:
             raise ValueError(f"{len(lengths)} pairs of {documents} documents")
         sequences: Sequence[np.ndarray] = np.split(stored["ids"], np.cumsum(lengths)[:-1])
-        pairs = [
+        return [
             EncodedPair(str(name), ids, int(start), bool(cut))
             for name, ids, start, cut in zip(
                 stored["names"], sequences, starts, stored["cuts"], strict=True
             )
         ]
-        return EncodedCorpus(pairs, counts)

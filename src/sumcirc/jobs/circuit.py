@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sumcirc.circuits.finding import Found, Task
     from sumcirc.circuits.pair import Pair
     from sumcirc.data.encoding import Encoder
+    from sumcirc.notices import Notices
     from sumcirc.tracking.run_directory import RunDirectory
 
 LISTED_EDGES = 15  # of the table
@@ -65,18 +66,19 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer
     from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.notices import Notices
     from sumcirc.progress import counted
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_circuit, wandb_job
     from sumcirc.training import device, set_threads
 
-    clock = Clock()
+    clock, notices = Clock(), Notices()
     set_threads(config.trainer)
     model: Any = load_checkpoint(config)
     tokenizer = load_tokenizer(config.model)
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     with clock.phase("pairs"):
-        pairs, dropped = _pairs(config, encoder)
+        pairs, dropped = _pairs(config, encoder, notices)
     options = _settled(config, pairs)
     config = replace(config, circuit=options)
     with (
@@ -90,16 +92,20 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         with counted("judge circuits", JUDGEMENTS) as judged:
             found = judge(task, scores, options, judged)
         dropped |= {"unchanged": task.unchanged} | ({"untold": task.untold} if task.untold else {})
+        notices.tell(*task.notices)
         summary = _summary(config, task, found, dropped)
+        summary["notices"] = notices.as_json()
         _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
     _print(found, summary, directory)
 
 
-def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Pair], dict[str, int]]:
+def _pairs(
+    config: CircuitConfig, encoder: Encoder, notices: Notices
+) -> tuple[list[Pair], dict[str, int]]:
     from sumcirc.circuits.pair_file import read_pairs
-    from sumcirc.circuits.pairing import make_pairs
+    from sumcirc.circuits.pairing import make_pairs, pair_notices
     from sumcirc.data.documents import read_corpus
     from sumcirc.summaries.baselines import oracle_finder
 
@@ -107,14 +113,19 @@ def _pairs(config: CircuitConfig, encoder: Encoder) -> tuple[list[Pair], dict[st
         return read_pairs(config.pairs, encoder), {}
     options, evaluation = config.circuit, config.evaluation
     salient = oracle_finder(evaluation.sentences, evaluation.min_sentence_words)
-    return make_pairs(
+    corpus = read_corpus(config.data, "test")
+    made = make_pairs(
         encoder,
-        read_corpus(config.data, "test").documents,
+        corpus.documents,
         options.corruption_of(config.data.source).value,
         options.documents,
         salient,
         config.data.seed,
     )
+    setting = "circuit.documents"
+    told = pair_notices(encoder, corpus.documents, made, options.documents, setting)
+    notices.tell(*corpus.notices, *told)
+    return made
 
 
 def _settled(config: CircuitConfig, pairs: Sequence[Pair]) -> CircuitOptions:
@@ -235,6 +246,8 @@ def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
 def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> None:
     from rich.table import Table
 
+    from sumcirc.notices import print_lines
+
     shown = console()
     table = Table(title="faithfulness (1: the whole model, 0: all edges patched)")
     for name in ("edges", "share", "by |score|", "random", "KL in nats"):
@@ -256,8 +269,8 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
     for source, destination, score in found.largest_edges(LISTED_EDGES):
         edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
     shown.print(edges)
-    left_out = "".join(f", {n} left out: {why}" for why, n in summary["pairs_dropped"].items() if n)
-    say(f"{summary['pairs']} pairs by {summary['metric']}{left_out}")
+    say(f"{summary['pairs']} pairs by {summary['metric']}")
+    print_lines(summary["notices"])
     one = found.faithfulness
     say(
         f"circuit of {one.edges} edges: faithfulness {one.faithfulness.mean:.2f}"

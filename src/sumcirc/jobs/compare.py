@@ -99,6 +99,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.anatomy import context_length, shape
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
     from sumcirc.modeling.sides import Models
+    from sumcirc.notices import Notices
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_compared, wandb_job
     from sumcirc.training import device, set_threads
@@ -110,6 +111,8 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model_config))
     with clock.phase("data"):
         texts = material(config, encoder)
+        notices = Notices()
+        notices.tell(*texts.notices)
     what = config.prompts if config.prompts is None else Path(config.prompts).stem
     with (
         wandb_job(config, directory, "compare", what or config.data.name) as wandb_logger,
@@ -126,6 +129,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
             "unit": texts.items.unit,
             "items": len(texts.items),
             "dropped": texts.dropped,
+            "notices": notices.as_json(),
             "positions": job.positions,
             "after": written,
             "seconds": clock.seconds,

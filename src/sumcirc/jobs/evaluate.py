@@ -58,9 +58,11 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     check_room(encoder, config.generation)
     board = Scoreboard(config, encoder, Path(config.cache_dir))
+    board.inspect({})
     with wandb_job(config, directory, "evaluate", config.data.name) as wandb_logger:
         with clock.phase("evaluate"):
             board.add_baselines()
             model.to(device(config.trainer))  # type: ignore[arg-type]
             board.add(TRAINED if config.checkpoint else BASE, model)
-        conclude(directory, config, board, {"seconds": clock.seconds}, wandb_logger)
+        facts = {"seconds": clock.seconds, "notices": board.notices.as_json()}
+        conclude(directory, config, board, facts, wandb_logger)

@@ -55,11 +55,12 @@ def _check_out(config: PairsConfig) -> None:
 def run(config: PairsConfig, folder: Path) -> None:
     """Make the pairs and write `config.out`."""
     from sumcirc.circuits.pair_file import write_pairs
-    from sumcirc.circuits.pairing import make_pairs
+    from sumcirc.circuits.pairing import make_pairs, pair_notices
     from sumcirc.data.documents import read_corpus
     from sumcirc.data.encoding import Encoder
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
+    from sumcirc.notices import Notices, left_out
     from sumcirc.progress import counted
     from sumcirc.summaries.baselines import oracle_finder
     from sumcirc.training import set_threads
@@ -68,11 +69,12 @@ def run(config: PairsConfig, folder: Path) -> None:
     set_threads(config.trainer)
     context = context_length(read_model_config(config.model))
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context)
-    documents = read_corpus(config.data, config.split).documents
+    corpus = read_corpus(config.data, config.split)
+    documents = corpus.documents
     corruption = corruption_of(config.corruption, config.data.source, "corruption").value
     evaluation = config.evaluation
     with counted("make pairs", min(len(documents), config.documents or len(documents))) as made:
-        pairs, dropped = make_pairs(
+        made = make_pairs(
             encoder,
             documents,
             corruption,
@@ -81,13 +83,16 @@ def run(config: PairsConfig, folder: Path) -> None:
             config.data.seed,
             made,
         )
-    looked_at = len(pairs) + sum(dropped.values())
+    pairs, notices = made[0], Notices()
+    notices.tell(*corpus.notices)
+    notices.tell(*pair_notices(encoder, corpus.documents, made, config.documents, "documents"))
     further: list[dict[str, Any]] | None = None
     if config.filter:
         pairs, further, counts = _filtered(config, pairs)
-        dropped |= counts
+        notices.tell(*left_out("filter", "pairs", counts, len(made[0])))
     write_pairs(Path(config.out), pairs, encoder, further)
-    _print(config, corruption, encoder, pairs, further, looked_at, dropped)
+    say(f"{corruption}: {len(pairs)} pairs of {len(made[0]) + sum(made[1].values())} documents")
+    _print(config, encoder, pairs, further)
 
 
 def _filtered(
@@ -126,16 +131,10 @@ def _filtered(
 
 def _print(
     config: PairsConfig,
-    corruption: str,
     encoder: Encoder,
     pairs: Sequence[Pair],
     further: Sequence[dict[str, Any]] | None,
-    looked_at: int,
-    dropped: dict[str, int],
 ) -> None:
-    say(f"{corruption}: {len(pairs)} pairs of {looked_at} documents")
-    for reason, count in dropped.items():
-        say(f"  left out {count}: {reason}")
     changed = [float((pair.clean != pair.corrupted).sum()) for pair in pairs]
     lengths = [len(pair.clean) for pair in pairs]
     say(f"tokens changed: {np.mean(changed):.1f} of {np.mean(lengths):.1f}, mean over pairs")

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
 
 def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) -> Comparison:
     """Compare training runs and write what was found."""
+    from sumcirc.notices import lines_of_runs
     from sumcirc.report.comparison import Options, compare
     from sumcirc.report.pictures import draw
     from sumcirc.report.writing import write_comparison
@@ -102,6 +104,8 @@ def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) ->
         confidence=config.confidence,
     )
     comparison = compare(runs, left_out, options)
+    of_data = lines_of_runs([run.summary for run in runs])
+    comparison = replace(comparison, notes=[*of_data, *comparison.notes])
     out = _folder(config)
     figures = draw(comparison, out / "figures")
     write_comparison(comparison, out, command(config), figures)

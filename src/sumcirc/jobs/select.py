@@ -74,6 +74,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.files import plain_numbers, write_json
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_model, load_tokenizer
+    from sumcirc.notices import print_lines
     from sumcirc.selection.choosing import adapter_facts, select
     from sumcirc.selection.evidence import Evidence
     from sumcirc.tracking import wandb
@@ -96,7 +97,9 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
         ranking.save(directory.ranking_file)
         draw_ranking(asdict(ranking), directory.figures / "selection.png")
         lora = _write_lora(config, directory, model, ranking)
+        notices = data.notices.as_json()
         summary = {"model": config.model.name, **facts, "seconds": clock.seconds}
+        summary["notices"] = notices
         write_json(directory.summary_file, plain_numbers(summary))
         if wandb_logger is not None:
             wandb.log_settings(wandb_logger, {"adapter": facts["adapter"]})
@@ -104,6 +107,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
             columns = list(asdict(ranking.ranking[0]))
             wandb.log_table(wandb_logger, 0, "selection", columns, rows)
             wandb.log_figures(wandb_logger, directory.figures)
+    print_lines(notices)
     _print(ranking, facts["adapter"], lora, directory)
 
 

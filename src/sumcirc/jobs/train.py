@@ -86,6 +86,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.dropout import dropout_probabilities
     from sumcirc.modeling.loading import load_model, load_tokenizer
     from sumcirc.modeling.saving import save_trained
+    from sumcirc.notices import lines
     from sumcirc.processes import distributed, is_main_process
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
     from sumcirc.selection.choosing import adapter_facts
@@ -109,7 +110,8 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         data.read()
     board = None
     if config.evaluation.at_end and is_main_process():
-        board = Scoreboard(config, encoder, cache)
+        board = Scoreboard(config, encoder, cache, data.notices)
+        board.inspect(data.corpora)
     with _tracker(config, directory) as wandb_logger:
         if board is not None:
             with clock.phase("base"):
@@ -140,7 +142,8 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
             return
         if watchers:
             clock.move("train", "probe", watchers[0].probing.seconds)
-        save_trained(module.model, tokenizer, config, directory)
+        notes = lines(data.notices.as_json())
+        save_trained(module.model, tokenizer, config, directory, notes)
         if board is not None:
             with clock.phase("evaluate"):
                 # Lightning leaves it on the CPU
@@ -148,6 +151,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         if ranking is not None:
             draw_ranking(asdict(ranking), directory.figures / "selection.png")
         facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
+        facts["notices"] = data.notices.as_json()
         conclude(directory, config, board, facts, wandb_logger, directory.trained)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ The prompt is {prompt!r}, the summary {summary!r}, and the end-of-text token fol
 ```python
 {code}
 ```
-
+{notes}
 The run's configuration, seeds, versions and scores stand beside this folder in `config.yaml` and
 `summary.json`.
 """
@@ -71,9 +72,17 @@ def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
 
 
 def save_trained(
-    model: nn.Module, tokenizer: Any, config: TrainConfig, directory: RunDirectory
+    model: nn.Module,
+    tokenizer: Any,
+    config: TrainConfig,
+    directory: RunDirectory,
+    notes: Sequence[str] = (),
 ) -> Path:
-    """Write `adapter/` or `model/` with a model card; returns the folder."""
+    """Write `adapter/` or `model/` with a model card; returns the folder.
+
+    Args:
+        notes: sentences on the data it was trained on, for the card.
+    """
     is_adapter = isinstance(model, PeftModel)
     base = resolve_model_path(config.model)
     if Path(base).is_dir():
@@ -96,6 +105,9 @@ def save_trained(
         prompt=config.encoding.prompt,
         summary=config.encoding.summary,
         code=ADAPTER_CODE if is_adapter else MODEL_CODE,
+        notes="\n".join(
+            ["\nOf the data:\n", *(f"- {note}" for note in notes), ""] if notes else []
+        ),
     )
 
     def write(folder: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, Encoder
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice, left_out, missing
 from sumcirc.probes.attention import NO_KEY, Rows
 from sumcirc.probes.salience import token_salience
 from sumcirc.schema import ProbeRows
@@ -69,11 +70,18 @@ class ProbeSet:
 
     Attributes:
         ids: of the documents, in their order.
+        notices: what was passed over, missing or cut.
         fingerprint: a hash of all tokens, rows, kinds and of how they are batched.
     """
 
-    def __init__(self, documents: Sequence[ProbeDocument], batch_size: int) -> None:
+    def __init__(
+        self,
+        documents: Sequence[ProbeDocument],
+        batch_size: int,
+        notices: Sequence[Notice] = (),
+    ) -> None:
         self.documents = list(documents)
+        self.notices = tuple(notices)
         self.ids = [document.id for document in documents]
         order = sorted(range(len(documents)), key=lambda i: len(documents[i].ids))
         self.batches = [
@@ -97,19 +105,26 @@ def probe_set(
     count: int,
     rows: ProbeRows = ProbeRows.summary,
     batch_size: int = 8,
+    setting: str = "callbacks.probes.documents",
 ) -> ProbeSet:
     """The first `count` documents whose summary fits, encoded for probing.
+
+    Args:
+        setting: which says how many are wanted.
 
     Raises:
         UserError: none fits, or the tokenizer does not know its tokens' places.
     """
     found: list[ProbeDocument] = []
+    passed_over = cut = 0
     for item in documents:
         if len(found) == count:
             break
         placed = encoder.placed(item)
         if placed is None:
+            passed_over += 1
             continue
+        cut += placed.pair.cut
         pair, kinds = placed.pair, placed.parts
         salience = np.zeros(len(pair), dtype=np.float32)
         places = np.flatnonzero(kinds == DOCUMENT)
@@ -124,7 +139,16 @@ def probe_set(
         found.append(ProbeDocument(item.id, pair.ids, kinds, wanted.astype(np.int32), salience))
     if not found:
         raise UserError("callbacks.probes: no probe document's summary fits the context")
-    return ProbeSet(found, batch_size)
+    looked_at = len(found) + passed_over
+    too_long = {"the summary is too long": passed_over}
+    why = f"{looked_at:,} documents give {len(found):,}"
+    words = f"documents are cut to fit the {encoder.max_length} tokens of the context"
+    notices = [
+        *left_out(setting, "documents", too_long, looked_at),
+        missing(setting, "documents", count, len(found), why),
+        Notice(setting, "cut", cut, len(found), words),
+    ]
+    return ProbeSet(found, batch_size, notices)
 
 
 def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
@@ -134,12 +158,6 @@ def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
         return hashlib.sha256(f"{seed}/probe/{item.id}".encode()).hexdigest()
 
     return sorted(documents, key=key)
-
-
-def overlap(probes: Iterable[Document], training: Iterable[Document]) -> int:
-    """How many probe documents have a text that is trained on."""
-    texts = {item.document for item in training}
-    return sum(item.document in texts for item in probes)
 
 
 def _collate(documents: Sequence[ProbeDocument], places: list[int]) -> ProbeBatch:

@@ -65,7 +65,7 @@ class EncodingConfig:
     prompt: str = "{document}\nTL;DR:"  # what the model is given; holds {document} once
     summary: str = " {summary}"  # what follows it; holds {summary} once
     max_length: Optional[int] = None  # tokens of the whole sequence; null: the model's context
-    max_summary_tokens: int = 128  # longer summaries are dropped from training and counted
+    max_summary_tokens: int = 128  # longer summaries are left out of training, and counted
 
     def __post_init__(self) -> None:
         require(

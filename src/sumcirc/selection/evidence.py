@@ -7,7 +7,6 @@ data.seed, not by the run's: all jobs of a sweep see the same ones, and share wh
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +21,14 @@ from transformers import PreTrainedModel
 from sumcirc.circuits.base import base_scores
 from sumcirc.circuits.finding import make_task, score_edges, to_store
 from sumcirc.circuits.pair import Pair
-from sumcirc.circuits.pairing import make_pairs
+from sumcirc.circuits.pairing import make_pairs, pair_notices
 from sumcirc.circuits.storage import DocumentScores
 from sumcirc.data.batches import Batch, collate
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import Parts
+from sumcirc.notices import missing
 from sumcirc.probes.base import BaseStore
 from sumcirc.probes.documents import ProbeSet, in_drawn_order, probe_set
 from sumcirc.probes.measure import measure, prepare_base
@@ -37,8 +37,6 @@ from sumcirc.records import ProbeRecord
 from sumcirc.schema import Granularity, SelectConfig, TrainConfig
 from sumcirc.selection.tuned import load_tuned
 from sumcirc.summaries.baselines import oracle_finder
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +101,9 @@ class Evidence:
                 f"selector.batch_size={size}: there are {len(chosen)} documents to look at; lower"
                 " it, or raise selector.documents"
             )
+        asked, used = self.config.selector.documents, len(batches) * size
+        why = f"data.train gives {len(chosen):,}, of which batches of {size} take {used:,}"
+        self.data.notices.tell(missing("selector.documents", "documents", asked, used, why))
         return [collate(batch).to(self.model.device) for batch in batches]
 
     @cached_property
@@ -110,7 +111,10 @@ class Evidence:
         """The first validation documents as the watchers of a run take them."""
         documents = self.data.corpora["validation"].documents
         ordered = in_drawn_order(documents, self.config.data.seed)
-        return probe_set(self.encoder, ordered, self.config.selector.documents)
+        wanted = self.config.selector.documents
+        found = probe_set(self.encoder, ordered, wanted, setting="selector.documents")
+        self.data.notices.tell(*found.notices)
+        return found
 
     @cached_property
     def base(self) -> BaseStore:
@@ -134,17 +138,19 @@ class Evidence:
         """Clean and corrupted validation documents."""
         config = self.config
         documents = self.data.corpora["validation"].documents
-        pairs, dropped = make_pairs(
+        ordered = in_drawn_order(documents, config.data.seed)
+        wanted = config.selector.documents
+        made = make_pairs(
             self.encoder,
-            in_drawn_order(documents, config.data.seed),
+            ordered,
             config.selector.circuit.corruption_of(config.data.source).value,
-            config.selector.documents,
+            wanted,
             oracle_finder(config.evaluation.sentences, config.evaluation.min_sentence_words),
             config.data.seed,
         )
-        if dropped:
-            log.info("selector: documents without a pair: %s", dropped)
-        return pairs
+        setting = "selector.documents"
+        self.data.notices.tell(*pair_notices(self.encoder, ordered, made, wanted, setting))
+        return made[0]
 
     @cached_property
     def base_circuit(self) -> DocumentScores:

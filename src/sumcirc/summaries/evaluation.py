@@ -9,9 +9,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.errors import UserError
+from sumcirc.notices import Notice
 from sumcirc.statistics import Interval, bootstrap_mean
 from sumcirc.summaries import rouge
-from sumcirc.summaries.baselines import lead, oracle, random_sentences
+from sumcirc.summaries.baselines import candidate_sentences, lead, oracle, random_sentences
 from sumcirc.summaries.copying import STATISTICS, copy_statistics, words
 
 if TYPE_CHECKING:
@@ -92,6 +93,20 @@ def evaluate_summaries(
             record[name] = None if math.isnan(value) else value
         records.append(record)
     return Evaluation(records, config)
+
+
+def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> Notice:
+    """Notice of the documents that have no more sentences than lead and random take."""
+    most = config.sentences
+    few = sum(
+        len(candidate_sentences(item.document, config.min_sentence_words)) <= most
+        for item in documents
+    )
+    words = (
+        f"documents have {most} sentences or fewer, so that lead-{most} and random-{most} are the"
+        " whole document; they are no baselines there"
+    )
+    return Notice("data.test", "few_sentences", few, len(documents), words)
 
 
 def evaluate_baselines(

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.cache import Cache
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder
+from sumcirc.data.encoding import Encoder, Prompt
 from sumcirc.files import write_json
 from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.reading import read_json
@@ -34,7 +34,7 @@ def summarize(
     Raises:
         UserError: the prompt and `generation.max_new_tokens` do not fit the context.
     """
-    prompts = _prompts(encoder, documents, config)
+    prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
     return generate(model, encoder.tokenizer, prompts, config, progress)
 
 
@@ -47,11 +47,12 @@ def check_room(encoder: Encoder, config: GenerationConfig) -> None:
     encoder.prompt("", encoder.max_length - config.max_new_tokens)
 
 
-def _prompts(
+def prompts_of(
     encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
-) -> list[tuple[int, ...]]:
+) -> list[Prompt]:
+    """Each document's prompt, cut to what `generation.max_new_tokens` leaves of the context."""
     room = encoder.max_length - config.max_new_tokens
-    return [encoder.prompt(item.document, room).ids for item in documents]
+    return [encoder.prompt(item.document, room) for item in documents]
 
 
 def summarize_once(
@@ -84,7 +85,7 @@ def summarize_once(
             raise ValueError(f"{len(found)} summaries of {len(documents)} documents")
         return found
 
-    prompts = _prompts(encoder, documents, config)
+    prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
     parts = [model_fingerprint(model), encoder.fingerprint, prompts, config]
     summaries, found = SUMMARIES.get(cache, parts, write, read)
     if found and progress is not None:

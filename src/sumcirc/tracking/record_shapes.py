@@ -157,13 +157,26 @@ ROUGE = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1")
 Scores = Annotated[dict[str, IntervalRecord], Keys((*ROUGE, "length"))]
 
 
+class NoticeRecord(TypedDict):
+    """What happened to data, see `sumcirc.notices`."""
+
+    text: str
+    warning: bool
+
+
+class NotedSummary(TypedDict):
+    """What every summary.json may hold."""
+
+    notices: NotRequired[list[NoticeRecord]]
+
+
 class AdapterRecord(TypedDict):
     """`adapter` of a summary."""
 
     layers: NotRequired[list[Layer]]
 
 
-class ResultSummary(TypedDict):
+class ResultSummary(NotedSummary):
     """summary.json of train and evaluate."""
 
     items: str | None
@@ -185,7 +198,7 @@ class Area(TypedDict):
     random: list[IntervalRecord]
 
 
-class CircuitSummary(TypedDict):
+class CircuitSummary(NotedSummary):
     """summary.json of circuit."""
 
     pairs: Count
@@ -274,7 +287,7 @@ class Compared(TypedDict):
     surgery: NotRequired[list[SurgeryRow]]
 
 
-class CompareSummary(TypedDict):
+class CompareSummary(NotedSummary):
     """summary.json of compare."""
 
     before: str
@@ -284,7 +297,7 @@ class CompareSummary(TypedDict):
     after: dict[str, Compared]
 
 
-class SelectSummary(TypedDict):
+class SelectSummary(NotedSummary):
     """summary.json of select."""
 
     adapter: NotRequired[AdapterRecord]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sumcirc.figures.drawing import record_name
+from sumcirc.notices import WARNING, lines_of_runs
 from sumcirc.report.comparison import Comparison
 from sumcirc.report.page.heads import ALPHA, KL, entropy_change, peak
 from sumcirc.report.page.models import doubtful
@@ -29,6 +30,11 @@ def add(page: Page, runs: Sequence[RunRecords], comparison: Comparison | None) -
     words = in_words(comparison) if comparison is not None else []
     if words:
         blocks.append(Items("Between the runs", words))
+    warnings = [
+        line for line in lines_of_runs([run.summary for run in runs]) if line.startswith(WARNING)
+    ]
+    if warnings:
+        blocks.append(Items("Before all else", warnings))
     if len(runs) <= MOST:
         found = [(run.name, sentences(run)) for run in runs]
         blocks += [Items(name, lines) for name, lines in found if lines]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from sumcirc.report.page.view import Block, Command, Gap, Page, Table, Variant, Words
+from sumcirc.notices import lines
+from sumcirc.report.page.view import Block, Command, Gap, Items, Page, Table, Variant, Words
 from sumcirc.report.tables import TextTable
 from sumcirc.results import TRAINED
 from sumcirc.statistics import Interval
@@ -87,8 +88,10 @@ def _facts(run: RunRecords) -> list[Block]:
     ]
     named = any(word.startswith("sweep.name=") for word in shlex.split(again(run)))
     where = " (with another sweep.name, or this run's directory is in the way)" if named else ""
+    notes = lines(summary.get("notices", []))
     return [
         _pairs("the run", rows),
+        *([Items("To note", notes)] if notes else []),
         Words(f"To run it again{where}:"),
         Command(again(run)),
         _pairs("versions, machine and directory", circumstances, folded=True),

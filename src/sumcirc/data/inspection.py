@@ -1,0 +1,65 @@
+"""What there is to say of the items of a split: left out, missing, repeated, seen before, odd."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sumcirc.notices import LEAK, Notice, missing
+from sumcirc.schema import DataConfig
+
+if TYPE_CHECKING:
+    from sumcirc.data.documents import Corpus, Document
+
+
+def item_notices(
+    config: DataConfig, split: str, documents: Sequence[Document], dropped: Mapping[str, int]
+) -> list[Notice]:
+    """Notices of the items that were drawn.
+
+    Args:
+        dropped: how many others were looked at and left out, by reason: `empty_document`,
+            `empty_summary`.
+    """
+    where, kept = f"data.{split}", len(documents)
+    looked_at = kept + sum(dropped.values())
+    columns = {"empty_document": config.document_column, "empty_summary": config.summary_column}
+    found = [
+        Notice(where, reason, count, looked_at, f"items are left out: `{columns[reason]}` is empty")
+        for reason, count in dropped.items()
+    ]
+    value, asked = getattr(config, split), getattr(config.sizes, split)
+    why = f"{value} has {kept:,} items that are not empty"
+    found.append(missing(f"data.sizes.{split}", "items", asked, kept, why))
+    listed = sum(any(map(_is_listed, (item.document, *item.references))) for item in documents)
+    words = (
+        "items hold a list that was written as text, such as ['a', 'b'], and is taken as one text;"
+        " give JSON lines or Parquet, which have lists"
+    )
+    found.append(Notice(where, "list_as_text", listed, kept, words))
+    twice = kept - len({text_key(item.document) for item in documents})
+    words = "documents repeat an earlier one (but for case and white space)"
+    found.append(Notice(where, "repeated", twice, kept, words))
+    return found
+
+
+def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: str) -> Notice:
+    """Notice of the documents that stand in another corpus too, but for case and white space.
+
+    Args:
+        where: the setting that the documents are of.
+        name: the setting of `other`.
+    """
+    count = sum(text_key(item.document) in other.texts for item in documents)
+    words = f"documents are in {name} too, so what they show may be memory; give other documents"
+    return Notice(where, f"in_{name.removeprefix('data.')}", count, len(documents), words, LEAK)
+
+
+def text_key(text: str) -> int:
+    """A hash that is equal for texts that differ in case and white space alone."""
+    return hash("".join(text.casefold().split()))
+
+
+def _is_listed(text: str) -> bool:
+    """Whether a text is a list as Python, JSON or NumPy print it, which programs put into a CSV."""
+    return text[:2] in ("['", '["') and text[-2:] in ("']", '"]')
