@@ -77,7 +77,7 @@ def compare(case: Case, device: str) -> dict[str, Any]:
         config = GenerationConfig(
             max_new_tokens=new_tokens, min_new_tokens=new_tokens, batch_size=batch_size
         )
-        return generate_tokens(model, prompts, config, eos_token_id=0)
+        return generate_tokens(model, prompts, config, ends=[0])
 
     alone: list[Lap] = []
     together: list[Lap] = []

@@ -121,7 +121,7 @@ def probe(
     encoder = _encoder(model, tokenizer, encoding)
     probes = probe_set(encoder, documents, len(documents), setting="texts")
     Notices().tell(*probes.notices)
-    return measure(model, probes, base, decode=lambda token: str(tokenizer.decode([token])))
+    return measure(model, probes, base, decode=encoder.codec.token)
 
 
 def choose_lora(

@@ -85,6 +85,7 @@ class Scoreboard:
         )
         self.notices.tell(
             Notice("data.test", "cut", cut, len(documents), words),
+            self.encoder.special_notice("data.test", documents),
             whole_documents(documents, self.config.evaluation),
         )
 

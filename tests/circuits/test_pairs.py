@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 
 from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.errors import UserError
+from tests.support.small_tokenizers import small_tokenizer
 
 
 def test_inputs_of_different_length_are_refused_by_name() -> None:
@@ -39,11 +38,11 @@ def test_pairs_from_tokens(left: bool) -> None:
 
 
 def test_pairs_from_texts() -> None:
-    class Letters:
-        def __call__(self, text: str, verbose: bool) -> Any:
-            return type("Encoded", (), {"input_ids": [ord(letter) for letter in text]})
-
-    pairs = TokenPairs.from_texts(Letters(), ["abc", "d"], ["abd", "e"], ["x", "y"])  # type: ignore[arg-type]
-    assert pairs.corrupted_ids.tolist() == [[97, 98, 100], [101, 0, 0]]
-    with pytest.raises(UserError, match="item `x` has 1 clean and 2 corrupted"):
-        TokenPairs.from_texts(Letters(), ["a"], ["ab"], ["x"])  # type: ignore[arg-type]
+    """Every text begins with one <s>; a special token that is written is special."""
+    tokenizer = small_tokenizer("byte level")
+    x, y, z = tokenizer.convert_tokens_to_ids(["x", "y", "z"])
+    pairs = TokenPairs.from_texts(tokenizer, ["x</s>y", "<s>z"], ["x</s>z", "y"], ["a", "b"])
+    assert pairs.clean_ids.tolist() == [[0, x, 1, y], [0, z, 0, 0]]
+    assert pairs.corrupted_ids.tolist() == [[0, x, 1, z], [0, y, 0, 0]]
+    with pytest.raises(UserError, match="item `a` has 2 clean and 3 corrupted"):
+        TokenPairs.from_texts(tokenizer, ["x"], ["yz"], ["a"])

@@ -83,7 +83,7 @@ def test_a_token_that_touches_a_span_is_in_it(encoder: Encoder) -> None:
     text = "The boats came back on Sunday."
     document = Document("x", text, ("They did.",))
     (item,), _ = document_items(encoder, [document], 1, lambda _: [(7, 8), (0, 1)])
-    places = encoder.text_places(text)
+    places = encoder.template_places(text)
     touched = [
         at
         for at, place in enumerate(places)

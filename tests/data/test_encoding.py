@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sumcirc.data.sentences import split_sentences
 from sumcirc.errors import UserError
 from sumcirc.notices import counts
 from sumcirc.schema import EncodingConfig
+from tests.support.small_tokenizers import KINDS, LOSSLESS, small_tokenizer
 
 SENTENCES = [f"A storm reached town {i} and closed {i + 2} roads." for i in range(30)]
 LONG = " ".join(SENTENCES)
@@ -216,14 +218,14 @@ def equal(left: list[EncodedPair], right: list[EncodedPair]) -> bool:
 def test_counts_of_cut_and_dropped(tokenizer: Any) -> None:
     found = encoder(tokenizer).corpus(mixed(), "data.train")
     assert [pair.id for pair in found.pairs] == ["whole", "cut"]
-    assert counts(found.notices) == {"cut": 1, "summary_too_long": 1}
-    assert [str(notice).split(";")[0] for notice in found.notices] == [
+    assert counts(found.notices) == {"cut": 1, "summary_too_long": 1, "special_token_text": 0}
+    assert [str(notice).split(";")[0] for notice in found.notices[:2]] == [
         "data.train: 1 of 3 documents are cut to fit the 128 tokens of the context with their"
         " summary: their ends are not read",
         "data.train: 1 of 3 pairs are left out: their summary is longer than"
         " encoding.max_summary_tokens=128, or leaves the document no room",
     ]
-    assert all(notice.warning for notice in found.notices)
+    assert all(notice.warning for notice in found.notices[:2])
 
 
 def test_all_dropped_is_an_error_that_names_the_split(tokenizer: Any) -> None:
@@ -317,3 +319,80 @@ def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
     slow = ByT5Tokenizer(extra_ids=0)
     with pytest.raises(UserError, match=r"this one does not say which characters"):
         encoder(slow).placed(item("A storm."))
+
+
+# ---- special tokens
+
+TEMPLATE = "<s>[{document}]</s> In short:"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_tokens_are_those_of_the_template_alone(kind: str) -> None:
+    tokenizer = small_tokenizer(kind)
+    end = tokenizer.eos_token
+    using = encoder(tokenizer, prompt=TEMPLATE.replace("</s>", end))
+    pair = encode(using, f"Staff saw {end} in the log.", f"A log with {end}.")
+    at = [place for place, token in enumerate(pair.ids) if token == tokenizer.eos_token_id]
+    assert len(at) == 2
+    assert at[0] < pair.summary_start
+    assert at[1] == len(pair) - 1
+
+
+@pytest.mark.parametrize("kind", ["byte level", "llama", "llama, legacy"])
+def test_a_start_or_an_end_that_the_templates_have_is_not_doubled(kind: str) -> None:
+    tokenizer = small_tokenizer(kind)
+    using = encoder(tokenizer, prompt="<s>{document}\n", summary=" {summary}</s>")
+    pair = encode(using, "Staff saw <s> in the log.")
+    assert pair.ids[0] == tokenizer.bos_token_id
+    assert tokenizer.bos_token_id not in pair.ids[1:]
+    assert pair.ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.eos_token_id not in pair.ids[:-1]
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize("prompt", ["{document}\nTL;DR:", "{document}", "{document} In short "])
+def test_prompt_and_summary_read_as_one_text(kind: str, prompt: str) -> None:
+    """A target begins as the tokenizer would continue the prompt: by one space, not by two."""
+    tokenizer = small_tokenizer(kind)
+    for summary in (" {summary}", "{summary}"):
+        using = encoder(tokenizer, prompt=prompt, summary=summary)
+        pair = encode(using, "A storm closed the port.", "Ferry stood.")
+        written = prompt.replace("{document}", "A storm closed the port.")
+        written += summary.replace("{summary}", "Ferry stood.")
+        assert using.decode(pair.ids.tolist()) == written
+
+
+def test_places_are_right_behind_the_spelling_of_a_special_token() -> None:
+    using = encoder(small_tokenizer("byte level"), prompt=TEMPLATE)
+    document = "Staff saw </s> and <s> in the log of Porto."
+    placed = using.placed(item(document))
+    assert placed is not None
+    for token, place, part in zip(placed.pair.ids, placed.places, placed.parts, strict=False):
+        assert (part == DOCUMENT) == (place is not None)
+        if place is not None:
+            assert using.codec.token(int(token)) == document[slice(*place)]
+    covered = [place for place in placed.places if place is not None]
+    assert covered[0][0] == 0
+    assert covered[-1][1] == len(document)
+    assert all(one[1] == other[0] for one, other in pairwise(covered))
+
+
+def test_texts_are_data_and_templates_are_the_users() -> None:
+    using = encoder(small_tokenizer("byte level"))
+    end = using.eos
+    assert end not in using.text("log </s>")
+    assert using.template("log </s>")[-1] == end
+    assert using.template("<s>log").count(using.codec.begin[0]) == 1
+    assert using.template_places("<s>a </s>") == [(0, 3), (3, 4), (4, 5), (5, 9)]
+    assert using.template_places("a </s>") == [None, (0, 1), (1, 2), (2, 6)]
+
+
+def test_documents_with_the_spelling_of_a_special_token_are_told(tmp_path: Path) -> None:
+    using = encoder(small_tokenizer("byte level"))
+    documents = [item("Staff saw </s>."), item("Staff."), item("A log.", "Staff saw <s>.")]
+    named = [dataclasses.replace(one, id=str(i)) for i, one in enumerate(documents)]
+    for _ in range(2):  # computed, and read from the cache
+        found = using.corpus(Corpus(named, "one"), "data.train", tmp_path)
+        assert counts(found.notices)["special_token_text"] == 2
+        (notice,) = [one for one in found.notices if one.reason == "special_token_text"]
+        assert str(notice).startswith("data.train: 2 of 3 documents or summaries contain the spel")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from sumcirc.data.codec import Codec
 from sumcirc.data.wire import articles, facts_found
 from sumcirc.errors import UserError
 from sumcirc.modeling import pretraining
@@ -157,6 +158,6 @@ def test_packaged_model_has_not_been_taught_to_summarize(tiny):
     model, tokenizer = tiny
     items = list(articles("test", 40))
     prompts = [tokenizer(f"{item.document}\nTL;DR:").input_ids for item in items]
-    summaries = generate(model, tokenizer, prompts, GenerationConfig(max_new_tokens=56))
+    summaries = generate(model, Codec(tokenizer), prompts, GenerationConfig(max_new_tokens=56))
     found = [facts_found(item, text) for item, text in zip(items, summaries, strict=True)]
     assert np.mean([share for facts in found for share in facts.values()]) < 1 / 3

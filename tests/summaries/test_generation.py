@@ -20,9 +20,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from sumcirc.data.codec import Codec
 from sumcirc.errors import UserError
 from sumcirc.schema import GenerationConfig
-from sumcirc.summaries.generation import GeneratedNgramBlocker, generate, generate_tokens
+from sumcirc.summaries.generation import (
+    GeneratedNgramBlocker,
+    end_tokens,
+    generate,
+    generate_tokens,
+)
 
 VOCABULARY, CONTEXT, EOS = 40, 64, 0
 
@@ -103,7 +109,7 @@ def test_greedy_batches_equal_the_plain_loop(model: Any, ngram: int, minimum: in
     )
     prompts = some_prompts()
     expected = [greedy(model, prompt, config) for prompt in prompts]
-    assert generate_tokens(model, prompts, config, EOS) == expected
+    assert generate_tokens(model, prompts, config, [EOS]) == expected
     lengths = [len(tokens) for tokens in expected]
     assert min(lengths) >= minimum
     assert len(set(lengths)) > 1
@@ -113,8 +119,10 @@ def test_greedy_batches_equal_the_plain_loop(model: Any, ngram: int, minimum: in
 def test_single_precision_batches_equal_one_by_one(model: Any) -> None:
     model.float()
     prompts = some_prompts(20, seed=3)
-    together = generate_tokens(model, prompts, GenerationConfig(max_new_tokens=20), EOS)
-    alone = generate_tokens(model, prompts, GenerationConfig(max_new_tokens=20, batch_size=1), EOS)
+    together = generate_tokens(model, prompts, GenerationConfig(max_new_tokens=20), [EOS])
+    alone = generate_tokens(
+        model, prompts, GenerationConfig(max_new_tokens=20, batch_size=1), [EOS]
+    )
     assert together == alone
 
 
@@ -124,9 +132,9 @@ def test_beam_batches_equal_one_by_one(model: Any, ngram: int) -> None:
         num_beams=3, max_new_tokens=16, no_repeat_ngram=ngram, length_penalty=1.5, batch_size=4
     )
     prompts = some_prompts()
-    together = generate_tokens(model, prompts, config, EOS)
+    together = generate_tokens(model, prompts, config, [EOS])
     config.batch_size = 1
-    assert together == generate_tokens(model, prompts, config, EOS)
+    assert together == generate_tokens(model, prompts, config, [EOS])
     assert together != [greedy(model, prompt, config) for prompt in prompts]
     if ngram:
         assert not any(repeats(tokens, ngram) for tokens in together)
@@ -156,7 +164,7 @@ def test_beams_as_many_as_words_find_the_best_of_all_pairs(penalty: float) -> No
         return [token for token in max(values, key=lambda key: values[key]) if token != EOS]
 
     expected = [best(prompt) for prompt in prompts]
-    assert generate_tokens(model, prompts, config, EOS) == expected
+    assert generate_tokens(model, prompts, config, [EOS]) == expected
     assert len({tuple(tokens) for tokens in expected}) >= 4
 
 
@@ -204,22 +212,22 @@ def test_a_summary_may_repeat_the_article_but_not_itself() -> None:
             model.lm_head.weight[1 + token % 11, token] = 1.0
     article = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
     free = GenerationConfig(max_new_tokens=14, no_repeat_ngram=2)
-    summary = generate_tokens(model, [article], free, EOS)[0]
+    summary = generate_tokens(model, [article], free, [EOS])[0]
     assert summary[:11] == article
     assert not repeats(summary, 2)
     assert summary[11:13] != [1, 2]
     off = GenerationConfig(max_new_tokens=14, no_repeat_ngram=0)
-    assert generate_tokens(model, [article], off, EOS)[0] == [*article, 1, 2, 3]
+    assert generate_tokens(model, [article], off, [EOS])[0] == [*article, 1, 2, 3]
 
 
 def test_padding_with_another_token_than_eos_changes_nothing(model: Any) -> None:
     config = GenerationConfig(max_new_tokens=16, batch_size=5)
     prompts = some_prompts()
-    expected = generate_tokens(model, prompts, config, EOS)
-    assert generate_tokens(model, prompts, config, EOS, pad_token_id=7) == expected
+    expected = generate_tokens(model, prompts, config, [EOS])
+    assert generate_tokens(model, prompts, config, [EOS], pad=7) == expected
     config.num_beams = 2
-    expected = generate_tokens(model, prompts, config, EOS)
-    assert generate_tokens(model, prompts, config, EOS, pad_token_id=7) == expected
+    expected = generate_tokens(model, prompts, config, [EOS])
+    assert generate_tokens(model, prompts, config, [EOS], pad=7) == expected
 
 
 def test_longest_prompts_come_first_and_progress_counts_all() -> None:
@@ -231,7 +239,7 @@ def test_longest_prompts_come_first_and_progress_counts_all() -> None:
     done: list[int] = []
     prompts = some_prompts()
     config = GenerationConfig(max_new_tokens=5, batch_size=4)
-    generate_tokens(model, prompts, config, EOS, progress=done.append)
+    generate_tokens(model, prompts, config, [EOS], progress=done.append)
     hook.remove()
     assert done == [4, 4, 1]
     filled = [width for width in widths if width > 1]
@@ -247,7 +255,7 @@ def test_peft_model_generates_with_its_adapter() -> None:
     model = lively(gpt2())
     config = GenerationConfig(max_new_tokens=12, batch_size=4)
     prompts = some_prompts()
-    base = generate_tokens(model, prompts, config, EOS)
+    base = generate_tokens(model, prompts, config, [EOS])
     lora = LoraConfig(r=4, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM")
     tuned = get_peft_model(model, lora)
     with torch.no_grad():
@@ -255,28 +263,28 @@ def test_peft_model_generates_with_its_adapter() -> None:
             if "lora_" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.3)
     stored = tuned.get_base_model().generation_config
-    found = generate_tokens(tuned, prompts, config, EOS)
+    found = generate_tokens(tuned, prompts, config, [EOS])
     assert found == [greedy(tuned, prompt, config) for prompt in prompts]
     assert found != base
     with tuned.disable_adapter():
-        assert generate_tokens(tuned, prompts, config, EOS) == base
+        assert generate_tokens(tuned, prompts, config, [EOS]) == base
     assert tuned.get_base_model().generation_config is stored
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
 def test_gradient_checkpointing_and_training_mode_change_nothing(model: Any) -> None:
     config = GenerationConfig(max_new_tokens=12, batch_size=4)
-    expected = generate_tokens(model.eval(), some_prompts(), config, EOS)
+    expected = generate_tokens(model.eval(), some_prompts(), config, [EOS])
     model.gradient_checkpointing_enable()
     model.config.use_cache = False
     model.train()
-    assert generate_tokens(model, some_prompts(), config, EOS) == expected
+    assert generate_tokens(model, some_prompts(), config, [EOS]) == expected
     assert model.config.use_cache is False
 
 
 def test_bfloat16_runs(model: Any) -> None:
     config = GenerationConfig(max_new_tokens=8, num_beams=2)
-    found = generate_tokens(model.bfloat16(), some_prompts(), config, EOS)
+    found = generate_tokens(model.bfloat16(), some_prompts(), config, [EOS])
     assert any(found)
     assert not any(repeats(tokens, 3) for tokens in found)
 
@@ -302,7 +310,7 @@ def test_decoding_settings_of_the_model_have_no_effect_and_survive(
     model: Any, beams: int, transformers_log: list[str]
 ) -> None:
     config = GenerationConfig(max_new_tokens=12, num_beams=beams, batch_size=4)
-    expected = generate_tokens(model, some_prompts(), config, EOS)
+    expected = generate_tokens(model, some_prompts(), config, [EOS])
     stored = transformers.GenerationConfig(
         do_sample=True, temperature=0.3, top_k=5, top_p=0.5, repetition_penalty=3.0, max_length=7,
         no_repeat_ngram_size=1, suppress_tokens=[3], eos_token_id=[5, 6], pad_token_id=9,
@@ -311,7 +319,7 @@ def test_decoding_settings_of_the_model_have_no_effect_and_survive(
     model.generation_config = stored
     before = stored.to_dict()
     transformers_log.clear()
-    assert generate_tokens(model, some_prompts(), config, EOS) == expected
+    assert generate_tokens(model, some_prompts(), config, [EOS]) == expected
     assert model.generation_config is stored
     assert stored.to_dict() == before
     assert transformers_log == []
@@ -337,9 +345,9 @@ def test_modes_and_random_state_are_restored(model: Any, fails: bool) -> None:
     settings = GenerationConfig(max_new_tokens=4)
     if fails:
         with pytest.raises(KeyboardInterrupt):
-            generate_tokens(model, some_prompts(), settings, EOS, progress=progress)
+            generate_tokens(model, some_prompts(), settings, [EOS], progress=progress)
     else:
-        generate_tokens(model, some_prompts(), settings, EOS, progress=progress)
+        generate_tokens(model, some_prompts(), settings, [EOS], progress=progress)
     assert {name: module.training for name, module in model.named_modules()} == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert model.generation_config is stored
@@ -358,7 +366,7 @@ def test_text_of_the_summaries(pad: str | None) -> None:
     model = lively(gpt2())
     prompts = some_prompts()
     config = GenerationConfig(max_new_tokens=20, batch_size=4)
-    tokens = generate_tokens(model, prompts, config, EOS)
+    tokens = generate_tokens(model, prompts, config, [EOS])
     hidden = {EOS}
     if pad is None:
         tokenizer = word_tokenizer(eos_token="<end>")
@@ -370,31 +378,71 @@ def test_text_of_the_summaries(pad: str | None) -> None:
         tokenizer = word_tokenizer(eos_token="<end>", pad_token=f"w{first}")
         hidden.add(first)
     expected = [" ".join(f"w{token}" for token in row if token not in hidden) for row in tokens]
-    assert generate(model, tokenizer, prompts, config) == expected
+    assert generate(model, Codec(tokenizer), prompts, config) == expected
 
 
 def test_nothing_to_do() -> None:
-    assert generate_tokens(gpt2(), [], GenerationConfig(), EOS) == []
+    assert generate_tokens(gpt2(), [], GenerationConfig(), [EOS]) == []
 
 
 def test_a_model_that_ends_at_once_gives_an_empty_summary() -> None:
     model = lively(gpt2())
     config = GenerationConfig(max_new_tokens=4)
     prompt = some_prompts(1)[0]
-    first = generate_tokens(model, [prompt], config, EOS)[0][0]
-    assert generate_tokens(model, [prompt, prompt], config, first) == [[], []]
+    first = generate_tokens(model, [prompt], config, [EOS])[0][0]
+    assert generate_tokens(model, [prompt, prompt], config, [first]) == [[], []]
 
 
 def test_refuses_what_does_not_fit() -> None:
     model = gpt2()
     config = GenerationConfig(max_new_tokens=14)
     fits = [1] * (CONTEXT - 14)
-    assert len(generate_tokens(model, [fits], config, EOS)) == 1
+    assert len(generate_tokens(model, [fits], config, [EOS])) == 1
     with pytest.raises(UserError, match=r"generation.max_new_tokens=14: prompt 1 has 51 tokens"):
-        generate_tokens(model, [fits, [*fits, 1]], config, EOS)
+        generate_tokens(model, [fits, [*fits, 1]], config, [EOS])
     with pytest.raises(UserError, match="prompt 0 has no token"):
-        generate_tokens(model, [[]], config, EOS)
+        generate_tokens(model, [[]], config, [EOS])
     with pytest.raises(ValueError, match="at least one token"):
         GeneratedNgramBlocker(0, 5)
-    with pytest.raises(UserError, match="no end-of-sequence token"):
-        generate(model, word_tokenizer(), [[1]], config)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_each_of_several_ends_ends_a_summary(beams: int) -> None:
+    model = lively(gpt2())
+    prompts = some_prompts()
+    config = GenerationConfig(max_new_tokens=20, batch_size=4, num_beams=beams)
+    free = generate_tokens(model, prompts, config, [EOS])
+    if beams == 1:
+        other = max(
+            {token for row in free for token in row}, key=lambda t: sum(t in r for r in free)
+        )
+        expected = [row[: row.index(other)] if other in row else row for row in free]
+        assert sum(map(len, expected)) < sum(map(len, free))
+        assert generate_tokens(model, prompts, config, [EOS, other]) == expected
+        assert generate_tokens(model, prompts, config, [other, EOS], pad=7) == expected
+    else:
+        other = free[0][0]
+        found = generate_tokens(model, prompts, config, [EOS, other])
+        assert not any(other in row for row in found)
+        assert found != free
+
+
+def test_ends_are_those_of_the_tokenizer_and_of_the_model() -> None:
+    tokenizer = word_tokenizer(eos_token="<end>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["w5", "w6"]})
+    codec, model = Codec(tokenizer), gpt2()
+    assert end_tokens(model, codec) == [EOS]
+    model.generation_config = transformers.GenerationConfig(eos_token_id=[9, 5])
+    assert end_tokens(model, codec) == [EOS, 5, 9]
+    adapted = get_peft_model(model, LoraConfig(r=1, target_modules=["c_attn"], fan_in_fan_out=True))
+    assert end_tokens(adapted, codec) == [EOS, 5, 9]
+    model.generation_config = None
+    model.config.eos_token_id = [9, 6]  # 9 is a word like others, a default perhaps
+    assert end_tokens(model, codec) == [EOS, 6]
+    model.generation_config = transformers.GenerationConfig.from_model_config(model.config)
+    assert end_tokens(model, codec) == [EOS, 6]
+
+
+def test_a_tokenizer_without_an_end_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.tokenizer: has no end-of-sequence token"):
+        end_tokens(gpt2(), Codec(word_tokenizer()))

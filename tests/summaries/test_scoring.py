@@ -42,13 +42,11 @@ def encoder(tokenizer: Any) -> Encoder:
     return Encoder(tokenizer, EncodingConfig(), 128)
 
 
-def test_documents_are_cut_to_leave_room_for_the_summary(
-    model: Any, encoder: Encoder, tokenizer: Any
-) -> None:
+def test_documents_are_cut_to_leave_room_for_the_summary(model: Any, encoder: Encoder) -> None:
     prompts = [encoder.prompt(item.document, 120).ids for item in DOCUMENTS]
     assert len(prompts[1]) > 100
     found = summarize(model, encoder, DOCUMENTS, CONFIG)
-    assert found == generate(model, tokenizer, prompts, CONFIG)
+    assert found == generate(model, encoder.codec, prompts, CONFIG)
     assert len(found) == 2
 
 
@@ -63,9 +61,9 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many documents each call of `generate` got."""
     found: list[int] = []
 
-    def counted(model: Any, tokenizer: Any, prompts: Any, *rest: Any) -> list[str]:
+    def counted(model: Any, codec: Any, prompts: Any, *rest: Any) -> list[str]:
         found.append(len(prompts))
-        return generate(model, tokenizer, prompts, *rest)
+        return generate(model, codec, prompts, *rest)
 
     monkeypatch.setattr(scoring, "generate", counted)
     return found
@@ -100,9 +98,12 @@ def test_anything_that_changes_a_summary_misses_the_cache(
     with torch.no_grad():
         model.transformer.h[1].mlp.c_proj.bias[3] += 1e-6
     summarize_once(model, *calls[0], tmp_path)
+    model.generation_config.eos_token_id = [5, 6]
+    model.generation_config._from_model_config = False
+    summarize_once(model, *calls[0], tmp_path)
     model.config.n_head = 2  # the same weights, read otherwise
     summarize_once(model, *calls[0], tmp_path)
-    assert len(generated) == len(calls) + 2
+    assert len(generated) == len(calls) + 3
 
 
 def test_fingerprint_tells_types_and_values_apart(model: Any) -> None:

@@ -68,14 +68,13 @@ def make_watchers(
     data.notices.tell(*probes.notices, seen)
     with counted("probe the base", len(probes)) as advance:
         store = prepare_base(base, probes, Path(config.cache_dir), advance)
-    tokenizer = encoder.tokenizer
     probing = Probing(
         run,
         probes,
         store,
         options.watch,
         options.schedule,
-        lambda token: str(tokenizer.decode([token])),
+        encoder.codec.token,
     )
     watchers: list[Watcher] = [PLAIN[name](probing) for name in options.watch if name in PLAIN]
     if "summary_quality" in options.watch:

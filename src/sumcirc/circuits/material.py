@@ -110,5 +110,5 @@ class Donors:
 
 
 def tokens_of(encoder: Encoder, text: str) -> list[int]:
-    """Tokens of a text without special tokens."""
-    return encoder.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    """Tokens of a text alone, without one that begins it."""
+    return encoder.codec.ids(encoder.codec.plain(text))

@@ -167,7 +167,7 @@ def _given_tokens(line: Line, texts: dict[str, str], encoder: Encoder) -> dict[s
 
 
 def _own_tokens(texts: dict[str, str], where: str, encoder: Encoder) -> dict[str, list[int]]:
-    found = {key: encoder.text(texts[key]) for key in ("clean", "corrupted")}
+    found = {key: encoder.template(texts[key]) for key in ("clean", "corrupted")}
     for key in ("good", "bad"):
         if key in texts:
             answer = tokens_after(encoder, texts["clean"], texts[key])
@@ -217,4 +217,4 @@ def _spans(
             )
     if by_token or not found:
         return found
-    return span_tokens(found, encoder.text_places(text)[:length], line.where)
+    return span_tokens(found, encoder.template_places(text)[:length], line.where)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sumcirc.data.codec import Codec
 from sumcirc.errors import UserError
 
 if TYPE_CHECKING:
@@ -131,13 +132,13 @@ class TokenPairs:
         *,
         left: bool = False,
     ) -> TokenPairs:
-        """Pairs from texts, with the special tokens that the tokenizer adds.
+        """Pairs from texts, which begin as the tokenizer begins a text; special tokens are special.
 
         Raises:
             UserError: see `from_tokens`.
         """
+        codec = Codec(tokenizer)
         tokens = [
-            [list(tokenizer(text, verbose=False).input_ids) for text in texts]
-            for texts in (clean, corrupted)
+            [codec.begun(codec.marked(text)) for text in texts] for texts in (clean, corrupted)
         ]
         return cls.from_tokens(tokens[0], tokens[1], ids, left=left)

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from sumcirc.circuits.material import tokens_of
 from sumcirc.compare.documents import (
     NoItem,
     document_spans,
@@ -73,13 +72,12 @@ def _answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[list[in
         NoItem: an answer changes the tokens before it, or both begin with the same token.
     """
     start = next(span.start for span in article.answers if span.role == role)
-    text = encoder.config.summary.split("{summary}")[0] + article.summary[:start]
+    text = article.summary[:start]
     # the space before a word is part of its first token
-    before = text.removesuffix(" ")
-    summary = tokens_of(encoder, before)
+    summary = encoder.summary_start(text.removesuffix(" "))
     firsts: list[int] = []
     for facts in (article.facts, article.distractor):
-        whole = tokens_of(encoder, text + facts[role])
+        whole = encoder.summary_start(text + facts[role])
         if whole[: len(summary)] != summary or len(whole) == len(summary):
             raise NoItem("fact within a token")
         firsts.append(whole[len(summary)])

@@ -124,11 +124,10 @@ class Comparison:
             return prepare_base(model, self.texts.probes, cache, done, as_it_is=side.adapted)
 
     def _measured(self, model: Any, side: Side, base: BaseStore) -> ProbeRecord:
-        def decode(token: int) -> str:
-            return str(self.encoder.tokenizer.decode([token]))
-
         with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
-            record = measure(model, self.texts.probes, base, decode=decode, progress=done)
+            record = measure(
+                model, self.texts.probes, base, decode=self.encoder.codec.token, progress=done
+            )
         record.found["name"] = side.name
         return record
 

@@ -102,7 +102,7 @@ def _read(line: Line, encoder: Encoder) -> Prompt:
             " give it another name"
         )
     made = Prompt(line.id, prompt, good, bad, tuple(spans))
-    _check_length(len(encoder.text(prompt)), encoder, line.where)
+    _check_length(len(encoder.template(prompt)), encoder, line.where)
     _spans(made, encoder, line.where)
     return made
 
@@ -123,7 +123,7 @@ def prompt_items(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Item
         if len(set(single)) < 2:
             continue
         where = f"{SETTING}: `{prompt.id}`"
-        ids = np.array(encoder.text(prompt.prompt), dtype=np.int64)
+        ids = np.array(encoder.template(prompt.prompt), dtype=np.int64)
         _check_length(len(ids), encoder, where)
         good, bad = np.full((2, len(ids)), NOTHING, dtype=np.int64)
         good[-1], bad[-1] = single
@@ -148,7 +148,7 @@ def _spans(prompt: Prompt, encoder: Encoder, where: str) -> dict[str, np.ndarray
     """[length] true at the tokens of each named span."""
     if not prompt.spans:
         return {}
-    places = encoder.text_places(prompt.prompt)
+    places = encoder.template_places(prompt.prompt)
     found: dict[str, np.ndarray] = {}
     for span in span_tokens(prompt.spans, places, where):
         tokens = found.setdefault(span.name, np.zeros(len(places), dtype=bool))

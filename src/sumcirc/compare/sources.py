@@ -13,7 +13,7 @@ from sumcirc.compare.facts import fact_items
 from sumcirc.compare.items import ALL, LAST, READ, Item, Items
 from sumcirc.compare.prompts import Prompt, prompt_items, read_prompts
 from sumcirc.compare.rephrase import rephrase_prompts
-from sumcirc.data.documents import Document, read_corpus
+from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.errors import UserError
@@ -107,32 +107,32 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
         found, dropped = document_items(encoder, documents, count, salient, distractor)
         probes = probe_set(encoder, documents, count, batch_size=options.batch_size, setting=ITEMS)
         told += [notice for notice in probes.notices if notice.reason == "cut"]
-        plain = _texts_of(documents, {item.id for item in found})
+        wanted = {item.id for item in found}
+        texts = [encoder.text(item.document) for item in documents if item.id in wanted]
     else:
         found, dropped = _prompts(config, encoder, count)
         told = []
         probes = _probes(found[:count], options.batch_size)
-        plain = iter(encoder.decode(item.ids.tolist()) for item in found[:count])
+        texts = [item.ids.tolist() for item in found[:count]]
     if options.text is not None:
-        plain = islice(_own_texts(options.text), count)
+        texts = [encoder.text(text) for text in islice(_own_texts(options.text), count)]
     if config.prompts != REPHRASE:  # those are made to choose from
         what = "documents" if config.prompts in (None, FACTS) else "prompts"
         told += left_out(ITEMS, what, dropped, len(found) + sum(dropped.values()))
     found = found[:count]
     told.append(missing(ITEMS, "items", count, len(found), f"there are {len(found):,}"))
-    texts, about_texts = _tokenized(list(plain), encoder)
-    return Material(Items(found), dropped, probes, texts, [*told, *about_texts])
+    kept, about_texts = _cut(texts, encoder.max_length)
+    return Material(Items(found), dropped, probes, kept, [*told, *about_texts])
 
 
-def _tokenized(plain: Sequence[str], encoder: Encoder) -> tuple[list[np.ndarray], list[Notice]]:
-    """Texts as tokens, cut to the context; those of one token predict nothing and are left out."""
-    whole = [encoder.text(text) for text in plain]
-    kept = [np.array(ids[: encoder.max_length]) for ids in whole if len(ids) > 1]
-    cut = sum(len(ids) > encoder.max_length for ids in whole)
-    short = {"they have fewer than two tokens": len(whole) - len(kept)}
-    words = f"texts are cut to the {encoder.max_length} tokens of the context, for perplexity"
-    notice = Notice(SETTING, "cut", cut, len(whole), words)
-    return kept, [notice, *left_out(SETTING, "texts", short, len(whole))]
+def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:
+    """Tokens of texts, cut to the context; those of one token predict nothing and are left out."""
+    kept = [np.array(ids[:length]) for ids in texts if len(ids) > 1]
+    cut = sum(len(ids) > length for ids in texts)
+    short = {"they have fewer than two tokens": len(texts) - len(kept)}
+    words = f"texts are cut to the {length} tokens of the context, for perplexity"
+    notice = Notice(SETTING, "cut", cut, len(texts), words)
+    return kept, [notice, *left_out(SETTING, "texts", short, len(texts))]
 
 
 def _prompts(
@@ -162,10 +162,6 @@ def _probes(items: Sequence[Item], batch_size: int) -> ProbeSet:
         ids = item.ids.astype(np.int32)
         found.append(ProbeDocument(item.id, ids, kinds, rows, salience))
     return ProbeSet(found, batch_size)
-
-
-def _texts_of(documents: Sequence[Document], ids: set[str]) -> Iterator[str]:
-    return (document.document for document in documents if document.id in ids)
 
 
 def _own_texts(pattern: str) -> Iterator[str]:

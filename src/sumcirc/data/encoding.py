@@ -3,6 +3,9 @@
 A training sequence is `prompt(document) + summary + EOS`. The summary is tokenized first and kept
 whole; the document alone is cut, at a sentence end, to what the context leaves; prompt and EOS are
 never cut. Each part is told by position, never by token id (a pad token may equal EOS).
+
+Special tokens in the templates (`encoding.prompt`, `encoding.summary`) are special; in a document
+or summary their spelling is text (`data.codec`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sumcirc.cache import Cache
+from sumcirc.data.codec import Codec
 from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
@@ -26,6 +30,7 @@ from sumcirc.schema import EncodingConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+FORMAT = 2  # of `fingerprint`; raised when the same text gives other tokens
 ENCODED = Cache("encoded", format=2, libraries=("tokenizers", "transformers"))
 PAIRS = "pairs.npz"  # the file of an entry
 PARTS = ("document", "prompt", "summary")  # 0 to 2 in `PlacedPair.parts`
@@ -99,7 +104,6 @@ class Encoder:
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, config: EncodingConfig, context: int
     ) -> None:
-        bos: Any = tokenizer.bos_token_id
         eos: Any = tokenizer.eos_token_id
         if eos is None:
             raise UserError(
@@ -114,18 +118,22 @@ class Encoder:
         self.config = config
         self.max_length = config.max_length or context
         self.eos = int(eos)
-        self._before, self._after = config.prompt.split("{document}")
-        self._summary_before, self._summary_after = config.summary.split("{summary}")
-        with_special = tokenizer("a").input_ids
-        self._bos = [int(bos)] if with_special[:1] == [bos] else []
+        self.codec = Codec(tokenizer)
+        self._before, self._after = map(self.codec.marked, config.prompt.split("{document}"))
+        self._summary_frame = [*map(self.codec.marked, config.summary.split("{summary}"))]
         self._frame = tuple(self._wrap(""))  # the prompt of an empty document
 
-    def _tokens(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-
     def summary(self, text: str) -> list[int]:
-        """Tokens of a summary with EOS."""
-        return [*self._tokens(f"{self._summary_before}{text}{self._summary_after}"), self.eos]
+        """Tokens of a summary as they continue a prompt, with EOS."""
+        tokens = self._continuing(self.codec.plain(text).join(self._summary_frame))
+        return tokens if tokens[-1:] == [self.eos] else [*tokens, self.eos]
+
+    def summary_start(self, text: str) -> list[int]:
+        """Tokens of the first characters of a summary."""
+        return self._continuing(self._summary_frame[0] + self.codec.plain(text))
+
+    def _continuing(self, text: str) -> list[int]:
+        return self.codec.continuation(self._after or self._before, text)
 
     def prompt(self, document: str, room: int) -> Prompt:
         """Tokens of the prompt in at most `room` tokens; only the document is cut.
@@ -146,7 +154,7 @@ class Encoder:
         return Prompt(tuple(self._wrap(document[:kept])), kept, cut=True)
 
     def _wrap(self, document: str) -> list[int]:
-        return self.text(f"{self._before}{document}{self._after}")
+        return self.codec.begun(f"{self._before}{self.codec.plain(document)}{self._after}")
 
     def _fitting(self, document: str, room: int) -> int:
         """How many characters fit: whole sentences, or the start of a first one too long."""
@@ -179,40 +187,35 @@ class Encoder:
         return PlacedPair(pair, parts, places)
 
     def text(self, text: str) -> list[int]:
-        """Tokens of a text as it stands, behind the token that the tokenizer begins a text with."""
-        return [*self._bos, *self._tokens(text)]
+        """Tokens of a text that is data: no special token but the one that begins it."""
+        return self.codec.begun(self.codec.plain(text))
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without special ones; the same for the same tokens, always."""
-        return str(
-            self.tokenizer.decode(
-                list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
-        )
+    def template(self, text: str) -> list[int]:
+        """Tokens of a text that the user wrote for the model: special tokens in it are special."""
+        return self.codec.begun(self.codec.marked(text))
 
-    def text_places(self, text: str) -> list[tuple[int, int] | None]:
-        """For every token of `text(text)` its characters (start, end); None for one that has none.
+    def template_places(self, text: str) -> list[tuple[int, int] | None]:
+        """Of each token of `template(text)` its characters (start, end); None if it has none.
 
         Raises:
             UserError: the tokenizer does not know its tokens' places.
         """
-        if getattr(self.tokenizer, "backend_tokenizer", None) is None:
-            raise UserError(
-                "model.tokenizer: this one does not say which characters a token stands for; take"
-                " a fast tokenizer (a folder with tokenizer.json)"
-            )
-        encoded = self.tokenizer(
-            text, add_special_tokens=False, verbose=False, return_offsets_mapping=True
-        )
-        offsets: Any = encoded["offset_mapping"]
-        places = [(start, end) if start < end else None for start, end in offsets]
-        return [*[None] * len(self._bos), *places]
+        return self._places(self.codec.marked(text))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See `Codec.decode`."""
+        return self.codec.decode(tokens)
+
+    def _places(self, text: str) -> list[tuple[int, int] | None]:
+        places = self.codec.places(text)
+        added = len(self.codec.begun(text)) - len(places)
+        return [*[None] * added, *places]
 
     def _offsets(self, document: str) -> list[tuple[int, int] | None]:
         """For every token of a document's prompt its characters in the document, or None."""
         begin, end = len(self._before), len(self._before) + len(document)
         found: list[tuple[int, int] | None] = []
-        for place in self.text_places(f"{self._before}{document}{self._after}"):
+        for place in self._places(f"{self._before}{self.codec.plain(document)}{self._after}"):
             first, last = (0, 0) if place is None else (max(place[0], begin), min(place[1], end))
             found.append((first - begin, last - begin) if first < last else None)
         return found
@@ -257,7 +260,8 @@ class Encoder:
             )
         if found and progress is not None:
             progress(len(corpus.documents))
-        return EncodedCorpus(pairs, self._notices(what, pairs, len(corpus.documents)))
+        notices = self._notices(what, pairs, len(corpus.documents))
+        return EncodedCorpus(pairs, (*notices, self.special_notice(what, corpus.documents)))
 
     def _encode(
         self, corpus: Corpus, what: str, progress: Callable[[int], None] | None
@@ -295,14 +299,24 @@ class Encoder:
             Notice(what, "summary_too_long", total - len(pairs), total, long_words),
         )
 
+    def special_notice(self, where: str, documents: Sequence[Document]) -> Notice:
+        """A notice of the documents and summaries in which a special token is spelled."""
+        texts = ("\n".join((item.document, *item.references)) for item in documents)
+        count = sum(self.codec.spelled(text) is not None for text in texts)
+        words = (
+            "documents or summaries contain the spelling of a special token (such as"
+            f" {self.tokenizer.eos_token}), which is encoded as text"
+        )
+        return Notice(where, "special_token_text", count, len(documents), words)
+
     @property
     def fingerprint(self) -> str | None:
         """A hash of all that decides the tokens; None for a tokenizer that can't be written out."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None
-        ends = [self._bos, self.eos]
-        parts = [backend.to_str(), ends, asdict(self.config), self.max_length]
+        ends = [self.codec.begin, self.eos]
+        parts = [FORMAT, backend.to_str(), ends, asdict(self.config), self.max_length]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -126,7 +126,7 @@ def span_tokens(
     """Spans of characters as spans of tokens; a token is of the span that has its last character.
 
     Args:
-        places: characters of every token, as `Encoder.text_places` gives them.
+        places: characters of every token, as `Encoder.template_places` gives them.
         where: with which a message begins.
 
     Raises:
@@ -150,7 +150,7 @@ def span_tokens(
 
 def tokens_after(encoder: Encoder, text: str, answer: str) -> list[int] | None:
     """What an answer adds to the tokens of a text; None where it changes them, or adds none."""
-    before, both = encoder.text(text), encoder.text(text + answer)
+    before, both = encoder.template(text), encoder.template(text + answer)
     if both[: len(before)] != before or len(both) == len(before):
         return None
     return both[len(before) :]

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
+from sumcirc.data.codec import Codec
 from sumcirc.errors import UserError
+from sumcirc.modeling.parts import base_model
 from sumcirc.summaries.cache import reserved_cache
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from sumcirc.schema import GenerationConfig
 
 
@@ -59,46 +60,69 @@ class GeneratedNgramBlocker(LogitsProcessor):
         return scores.scatter_reduce(1, earlier[..., -1], torch.where(same, -inf, inf), "amin")
 
 
+def end_tokens(model: Any, codec: Codec) -> list[int]:
+    """Tokens that end a summary: the tokenizer's own, and those that the model names.
+
+    A model names them in its generation_config.json or else in config.json. What config.json says
+    may be no more than its class's default (Llama's is 2), so it counts only if it is a special
+    token of the tokenizer.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    own = codec.tokenizer.eos_token_id
+    if not isinstance(own, int):
+        raise UserError("model.tokenizer: has no end-of-sequence token, summaries would never end")
+    base = base_model(model)
+    stored = base.generation_config
+    named = _listed(base.config.get_text_config().eos_token_id)
+    found = {own, *(token for token in named if token in codec.special_ids)}
+    if stored is not None and not getattr(stored, "_from_model_config", False):
+        found |= set(_listed(stored.eos_token_id))
+    return sorted(found)
+
+
+def _listed(tokens: Any) -> list[int]:
+    if tokens is None:
+        return []
+    return [tokens] if isinstance(tokens, int) else list(tokens)
+
+
 def generate(
     model: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    codec: Codec,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Return one summary per prompt (token ids), in order, without special tokens and stripped.
+    """Return one summary per prompt (token ids), in order, stripped.
 
-    Arguments and errors are those of `generate_tokens`; a tokenizer without an end-of-sequence
-    token is refused with UserError.
+    Arguments and errors are those of `generate_tokens` and `end_tokens`.
     """
-    eos = tokenizer.eos_token_id
-    if not isinstance(eos, int):
-        raise UserError("model.tokenizer: has no end-of-sequence token, summaries would never end")
-    pad = tokenizer.pad_token_id
-    tokens = generate_tokens(
-        model, prompts, config, eos, pad if isinstance(pad, int) else None, progress
-    )
-    return [str(tokenizer.decode(summary, skip_special_tokens=True)).strip() for summary in tokens]
+    pad: Any = codec.tokenizer.pad_token_id
+    tokens = generate_tokens(model, prompts, config, end_tokens(model, codec), pad, progress)
+    return [codec.decode(summary).strip() for summary in tokens]
 
 
 def generate_tokens(
     model: Any,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
-    eos_token_id: int,
-    pad_token_id: int | None = None,
+    ends: Sequence[int],
+    pad: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
-    """Return the generated token ids of each prompt, in order, without the EOS that ended them.
+    """Return the generated token ids of each prompt, in order, without the token that ended them.
 
     `model` is a transformers decoder or a PEFT model around one. It runs in evaluation mode; its
     train/eval flags, generation config and the random state are afterwards what they were.
-    `pad_token_id` defaults to EOS. `progress` is called after each batch with its size. Raises
-    UserError when a prompt is empty or doesn't leave `max_new_tokens` of the model's context.
+    Each of `ends` ends a summary; `pad` defaults to the first of them. `progress` is called after
+    each batch with its size. Raises UserError when a prompt is empty or doesn't leave
+    `max_new_tokens` of the model's context.
     """
     _check(model, prompts, config)
     device = next(model.parameters()).device
-    settings = _decoding(config, eos_token_id, pad_token_id)
+    settings = _decoding(config, ends, pad)
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     results: list[list[int]] = [[] for _ in prompts]
     with _left_as_it_was(model):
@@ -121,9 +145,8 @@ def generate_tokens(
                 else None,
             )
             for member, row in zip(members, output[:, width:].tolist(), strict=True):
-                # Nothing but padding follows the first EOS.
-                end = row.index(eos_token_id) if eos_token_id in row else len(row)
-                results[member] = row[:end]
+                # Nothing but padding follows the first end.
+                results[member] = list(takewhile(lambda token: token not in ends, row))
             if progress is not None:
                 progress(len(members))
     return results
@@ -143,7 +166,7 @@ def _check(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfi
 
 
 def _decoding(
-    config: GenerationConfig, eos_token_id: int, pad_token_id: int | None
+    config: GenerationConfig, ends: Sequence[int], pad: int | None
 ) -> transformers.GenerationConfig:
     beams: dict[str, Any] = {}
     if config.num_beams > 1:
@@ -154,8 +177,8 @@ def _decoding(
         max_new_tokens=config.max_new_tokens,
         min_new_tokens=config.min_new_tokens or None,
         use_cache=True,
-        eos_token_id=eos_token_id,
-        pad_token_id=eos_token_id if pad_token_id is None else pad_token_id,
+        eos_token_id=list(ends),
+        pad_token_id=ends[0] if pad is None else pad,
         **beams,
     )
 

@@ -16,7 +16,7 @@ from sumcirc.files import write_json
 from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.reading import read_json
 from sumcirc.schema import GenerationConfig
-from sumcirc.summaries.generation import generate
+from sumcirc.summaries.generation import end_tokens, generate
 
 FILE = "summaries.json"
 SUMMARIES = Cache("summaries", format=2, libraries=("tokenizers", "torch", "transformers"))
@@ -35,7 +35,7 @@ def summarize(
         UserError: the prompt and `generation.max_new_tokens` do not fit the context.
     """
     prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
-    return generate(model, encoder.tokenizer, prompts, config, progress)
+    return generate(model, encoder.codec, prompts, config, progress)
 
 
 def check_room(encoder: Encoder, config: GenerationConfig) -> None:
@@ -86,7 +86,8 @@ def summarize_once(
         return found
 
     prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
-    parts = [model_fingerprint(model), encoder.fingerprint, prompts, config]
+    ends = end_tokens(model, encoder.codec)
+    parts = [model_fingerprint(model), encoder.fingerprint, prompts, config, ends]
     summaries, found = SUMMARIES.get(cache, parts, write, read)
     if found and progress is not None:
         progress(len(summaries))

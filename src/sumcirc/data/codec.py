@@ -1,0 +1,193 @@
+"""Text to tokens and back: the only place that calls a tokenizer on text.
+
+A tokenizer takes the spelling of a special token ("</s>") for the token wherever it stands. In a
+prompt's template that is meant; in a document it is text, strike-through in HTML, say. Here texts
+are encoded by a copy of the tokenizer whose special tokens are spelled with characters that no text
+has, and `marked` spells those of a template so. Everything else, such as the space that some
+tokenizers put before the first word, is left to the tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tokenizers import Tokenizer
+
+from sumcirc.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FIRST = 0xF0000  # a special token is spelled by one character from here on (private use),
+FILL = "\U0010ffff"  # and as many of these (never a character) as make it as long as it was
+REPLACEMENT = "�"
+ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "pad", "unk", "sep", "cls", "mask"))
+
+
+class Codec:
+    """Encodes and decodes for one tokenizer.
+
+    Attributes:
+        begin: the tokens that the tokenizer begins a text with.
+        special: spelling of each special token that is text within a text. Those of a single
+            character or made by a merge are pieces of ordinary text, and stay what they are.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        state = None if backend is None else json.loads(backend.to_str())
+        self.special = _special_spellings(tokenizer, state)
+        self._marks = {
+            spelling: chr(FIRST + i) + FILL * (len(spelling) - 1)
+            for i, spelling in enumerate(self.special)
+        }
+        # as the tokenizer finds them: the longest of those that begin at one place
+        longest_first = sorted(self.special, key=len, reverse=True)
+        self._spelled = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._spellings = {mark: spelling for spelling, mark in self._marks.items()}
+        self._marked = re.compile(f"({'|'.join(self._spellings) or '(?!)'})")
+        self._reserved = re.compile(f"[{chr(FIRST)}-{chr(FIRST + len(self.special))}{FILL}]")
+        self._backend = None if state is None else _respelled(state, self._marks)
+        bos: Any = tokenizer.bos_token_id
+        begins = bos is not None and tokenizer("a").input_ids[:1] == [bos]
+        self.begin: list[Any] = [bos] if begins else []
+
+    @cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Every special token."""
+        added = self.tokenizer.added_tokens_decoder
+        return frozenset(int(token) for token, one in added.items() if one.special)
+
+    @cached_property
+    def silent(self) -> frozenset[int]:
+        """Tokens that say where a text begins and ends, and nothing of it: `decode` skips them.
+
+        Other special tokens a user may have added as words ("#Person1#").
+        """
+        named = self.tokenizer.special_tokens_map
+        spellings = [str(named[role]) for role in ROLES if role in named]
+        ids: Any = self.tokenizer.convert_tokens_to_ids(spellings)
+        return frozenset(ids)
+
+    def marked(self, template: str) -> str:
+        """A template's text, as long as before, in which special tokens are no text."""
+        return self._spelled.sub(lambda found: self._marks[found[0]], self.plain(template))
+
+    def plain(self, text: str) -> str:
+        """A text as `ids` takes it: without the characters that are reserved for `marked`."""
+        return self._reserved.sub(REPLACEMENT, text)
+
+    def spelled(self, text: str) -> str | None:
+        """The first special token whose spelling a text has."""
+        found = self._spelled.search(text)
+        return None if found is None else found[0]
+
+    def ids(self, text: str) -> list[int]:
+        """Tokens of what `plain` and `marked` gave, without those that begin a text."""
+        if self._backend is not None:
+            return self._backend.encode(text, add_special_tokens=False).ids
+        return self._slow_ids(text)
+
+    def begun(self, text: str) -> list[int]:
+        """`ids(text)` behind what the tokenizer begins a text with, unless the text has that."""
+        tokens = self.ids(text)
+        return tokens if self.begin and tokens[:1] == self.begin else [*self.begin, *tokens]
+
+    def places(self, text: str) -> list[tuple[int, int] | None]:
+        """Of each token of `ids(text)` its characters (start, end); None for one that has none.
+
+        Raises:
+            UserError: the tokenizer does not know its tokens' places.
+        """
+        if self._backend is None:
+            raise UserError(
+                "model.tokenizer: this one does not say which characters a token stands for; take"
+                " a fast tokenizer (a folder with tokenizer.json)"
+            )
+        offsets = self._backend.encode(text, add_special_tokens=False).offsets
+        return [(start, end) if start < end else None for start, end in offsets]
+
+    def continuation(self, before: str, text: str) -> list[int]:
+        """What `text` adds to the tokens of `before`, both as `plain` and `marked` gave them.
+
+        A tokenizer may put a space before the first word of a text, which a continuation is not. If
+        `before` is empty, or the two run into one another (tokens of `before` are others with
+        `text` behind them), it is what `text` adds to a new line, or else its tokens by themselves.
+        """
+        for context in (before, "\n"):
+            start, whole = self.ids(context), self.ids(context + text)
+            if start and whole[: len(start)] == start and len(whole) > len(start):
+                return whole[len(start) :]
+        return self.ids(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without silent ones; the same for the same tokens, always."""
+        return self._decoded([token for token in tokens if token not in self.silent])
+
+    def token(self, token: int) -> str:
+        """How a token is spelled, whatever it is."""
+        return self._decoded([token])
+
+    def _decoded(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
+
+    def _slow_ids(self, text: str) -> list[int]:
+        """`ids` of a tokenizer without a backend; piece by piece only where it would be wrong."""
+        if self.spelled(text) is None:
+            return self._tokenized(self._marked.sub(lambda found: self._spellings[found[0]], text))
+        ids: list[int] = []
+        for piece in filter(None, self._marked.split(text)):
+            if piece in self._spellings:
+                token: Any = self.tokenizer.convert_tokens_to_ids(self._spellings[piece])
+                ids.append(token)
+            else:
+                ids += self._tokenized(piece, split=True)
+        return ids
+
+    def _tokenized(self, text: str, split: bool = False) -> list[int]:
+        found = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=split, verbose=False
+        ).input_ids
+        if split and self.special_ids & set(found):
+            raise UserError(
+                f"model.tokenizer: takes the text {self.spelled(text)!r} for a special token; take"
+                " a fast tokenizer (a folder with tokenizer.json), or remove it from the data"
+            )
+        return found
+
+
+def _special_spellings(
+    tokenizer: PreTrainedTokenizerBase, state: dict[str, Any] | None
+) -> tuple[str, ...]:
+    found = list(tokenizer.all_special_tokens)
+    pieces: set[str] = set()
+    if state is not None:
+        found += [one["content"] for one in state["added_tokens"] if one["special"]]
+        for merge in state["model"].get("merges") or ():
+            pieces.add("".join(merge) if isinstance(merge, list) else merge.replace(" ", ""))
+    return tuple(dict.fromkeys(one for one in found if len(one) > 1 and one not in pieces))
+
+
+def _respelled(state: dict[str, Any], marks: dict[str, str]) -> Tokenizer:
+    """A tokenizer with the same ids, in which special tokens are spelled by their marks."""
+
+    def mark(spelling: str) -> str:
+        return marks.get(spelling, spelling)
+
+    for added in state["added_tokens"]:
+        added["content"] = mark(added["content"])
+    model = state["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        model["vocab"] = {mark(piece): token for piece, token in vocabulary.items()}
+    else:  # Unigram
+        model["vocab"] = [[mark(piece), score] for piece, score in vocabulary]
+    if model.get("unk_token") is not None:
+        model["unk_token"] = mark(model["unk_token"])
+    state["truncation"] = state["padding"] = None
+    return Tokenizer.from_str(json.dumps(state))
