@@ -28,7 +28,6 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 SUMS = "SHA256SUMS"
-SETTING = "cache_dir"
 
 
 class Damaged(Exception):
@@ -83,7 +82,7 @@ class Cache:
             return _checked(entry, read), True
         except (FileNotFoundError, Damaged):
             pass
-        with locked(entry, SETTING):
+        with locked(entry):
             try:
                 return _checked(entry, read), True
             except FileNotFoundError:
@@ -96,7 +95,7 @@ class Cache:
                 write(folder)
                 write_text(folder / SUMS, _text(_sums(folder)))
 
-            write_folder(entry, fill, SETTING)
+            write_folder(entry, fill)
             return read(entry), False
 
 

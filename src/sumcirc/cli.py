@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import os
 import shlex
 import sys
@@ -16,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sumcirc.errors import Stopped, UserError
+from sumcirc.errors import Stopped, Unwritable, UserError
+from sumcirc.pipes import CODE, ending_quietly, lost_reader
 from sumcirc.terminal import guard, say
 
 if TYPE_CHECKING:
@@ -84,7 +86,15 @@ def fail(message: str, code: int = 2) -> NoReturn:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the `sumcirc` command."""
     guard()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Hydra would print an exception its own way and exit; set, it lets them through
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # a log message that can't be written is no reason for a traceback
+    logging.raiseExceptions = False
+    with ending_quietly():
+        _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage(), end="")
         return
@@ -115,6 +125,8 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         else:
             launch(verb, arguments)
     except (UserError, Stopped) as error:
+        if isinstance(error, Stopped) and error.code == CODE:
+            raise SystemExit(CODE) from None
         if os.environ.get("SUMCIRC_TRACEBACK"):
             raise
         fail(str(error), error.code if isinstance(error, Stopped) else 2)
@@ -129,17 +141,29 @@ def launch(verb: str, arguments: list[str]) -> None:
         UserError: a mistake in what was given; nothing was started, or the one job refused it.
     """
     from sumcirc import command, configuration
-    from sumcirc.tracking.wandb import check_login
 
     configuration.register()
     given = command.read(verb, arguments)
+    with given.typed.naming():
+        _launch(given)
+
+
+def _launch(given: Command) -> None:
+    from sumcirc import command
+    from sumcirc.files import check_writable
+    from sumcirc.tracking.wandb import check_login
+
+    verb = given.verb
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
+    given.typed.folders.update(command.folders(given, configs))
     sweep = _sweep(given, configs) if given.starts and given.sweeps and given.makes_runs else None
     done = {state.name for state in sweep.states() if state.state == "done"} if sweep else set()
     for config in configs:
         if given.makes_runs and config.run.name in done:
             continue
+        if given.makes_runs:
+            check_writable("runs_dir", config.runs_dir)
         if verb in command.LOGGING_VERBS:
             check_login(config.logger)
         job.check(config)
@@ -197,7 +221,9 @@ class Application:
             self.failed.append(folder.name)
             say(f"sumcirc: {folder.name} failed: {error}", error=True)
             raise
-        except Exception:
+        except Exception as error:
+            if lost_reader(error):
+                raise SystemExit(CODE) from error  # of an exception Hydra would print a line
             if self.given.sweeps:
                 self.failed.append(folder.name)
                 say(f"sumcirc: {folder.name} failed:", error=True)
@@ -238,14 +264,14 @@ def _hydra(application: Application) -> None:
     given = application.given
     typed_argv = sys.argv
     sys.argv = [f"sumcirc {given.verb}", *given.overrides, *given.flags]
-    # Hydra would print an exception its own way and exit; set, it lets them through
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     decorate = hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=given.verb)
     try:
         decorate(application)()
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if not application.started:
-            raise UserError(_before_the_job(error)) from error
+            raise _before_the_job(error) from error
         if not application.failed:
             raise
     finally:
@@ -291,6 +317,8 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
             _hydra(application)
         except Stopped as error:
             stopped = error
+        except BrokenPipeError:
+            raise
         except Exception as error:
             # a launcher whose job vanished raises; what the jobs came to stands in directories
             if not any(state.started for state in sweep.states()):
@@ -315,15 +343,13 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
         say(f"one page of all: sumcirc report {shlex.quote(str(sweep.folder))}")
 
 
-def _before_the_job(error: Exception) -> str:
-    from sumcirc.configuration import one_line
+def _before_the_job(error: Exception) -> UserError:
+    """What went wrong while Hydra made the folder of a job."""
+    from sumcirc.messages import one_line
 
     if isinstance(error, OSError) and error.filename:
-        return (
-            f"can't write {error.filename} ({error.strerror}): choose another folder with"
-            " runs_dir=FOLDER"
-        )
-    return one_line(error)
+        return Unwritable(error.filename, error.strerror or str(error))
+    return UserError(one_line(error))
 
 
 def complete_line(arguments: list[str]) -> None:

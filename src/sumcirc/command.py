@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import secrets
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.configuration import listed, model_path, one_line, typed
+from sumcirc.configuration import listed, model_path, typed
 from sumcirc.errors import UserError
+from sumcirc.messages import Typed, one_line
 from sumcirc.schema import ModelConfig, TrainConfig
 from sumcirc.tracking.checkpoint_source import (
     SECTIONS,
@@ -32,6 +32,7 @@ from sumcirc.tracking.checkpoint_source import (
 )
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
+from sumcirc.words import by_key, joined, parse, paths_as_override, quoted_value
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -45,13 +46,6 @@ RUN_VERBS = {"train", "evaluate", "circuit", "compare", "select"}  # those that 
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
 LOGGING_VERBS = {*RUN_VERBS, "report"}
 PATH_VERBS = {"report", "dashboard"}  # those whose words without `=` are paths
-
-# settings that always hold one path, whatever characters it has; `~` is expanded
-PATHS = {
-    *("resume", "checkpoint", "before", "pairs", "prompts", "selector.after", "out"),
-    *("runs_dir", "cache_dir"),
-}
-PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 # of conf/experiment: it sets nothing that a run brings, so it goes with runs that are compared
 OF_PROMPTS = "rephrase"
@@ -75,6 +69,7 @@ class Command:
     options: Namespace
     flags: list[str]  # the options as they were typed
     overrides: list[str]
+    typed: Typed = field(default_factory=Typed)
 
     @property
     def sweeps(self) -> bool:
@@ -109,20 +104,30 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
         raise UserError(f"{message}; see `sumcirc {verb} --hydra-help`")
 
     parser.error = refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(list(arguments))
+    arguments = joined(arguments)
+    options = parser.parse_intermixed_args(arguments)
     for name, remedy in REFUSED.items():
         if getattr(options, name) is not None:
             raise UserError(f"--{name.replace('_', '-')}={getattr(options, name)}: {remedy}")
     flags = list(arguments)
     for override in options.overrides:
         flags.remove(override)
+    words = by_key(options.overrides)
     if verb in PATH_VERBS:
-        options.overrides = _paths_as_override(options.overrides)
+        options.overrides = paths_as_override(options.overrides)
     command = Command(verb, options, flags, list(options.overrides))
     if options.shell_completion or options.hydra_help:
         return command
-    overrides = _complete(command, [_quoted_value(item) for item in options.overrides])
-    return Command(verb, options, flags, overrides)
+    overrides = [quoted_value(item) for item in options.overrides]
+    parsed = {item.key_or_group: item for item in parse(overrides)}
+    swept = {key for key, item in parsed.items() if item.is_sweep_override()}
+    typed = Typed({key: word for key, word in words.items() if key not in swept})
+    command = replace(command, typed=typed)
+    with typed.naming():
+        derived, overrides = _complete(command, overrides, parsed)
+    if os.environ.get("SUMCIRC_CACHE"):
+        derived = {"cache_dir": f"SUMCIRC_CACHE={os.environ['SUMCIRC_CACHE']}"} | derived
+    return replace(command, overrides=overrides, typed=replace(typed, derived=derived))
 
 
 def compose(command: Command) -> list[Any]:
@@ -137,6 +142,7 @@ def compose(command: Command) -> list[Any]:
     with _search_path(command) as extra, warnings.catch_warnings():
         warnings.filterwarnings("error", message="provider=.* is not available")
         for overrides in _jobs(command):
+            _check_words(overrides)
             try:
                 config = hydra.compose(command.verb, [*extra, *overrides], return_hydra_config=True)
             # whatever goes wrong in composing is in what the user gave: nothing else went in
@@ -167,6 +173,22 @@ def words_of_job(command: Command, overrides: Any) -> list[str]:
     return [*overrides.task, *own, *(["--config-dir", folder] if folder else [])]
 
 
+def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
+    """The settings that name folders which jobs write to, with their values; narrow ones first."""
+    typed = command.typed.words
+    wanted = ("hydra.run.dir", "resume")
+    found = {key: typed[key].partition("=")[2] for key in wanted if key in typed}
+    if "resume" in found:
+        configs = [
+            stored_config(RunDirectory.open(Path(found["resume"]).expanduser()), TrainConfig)
+        ]
+    for config in configs:
+        for key in ("out", "cache_dir", "runs_dir"):
+            value = getattr(config, key, None)
+            found |= {key: value} if value and key not in found else {}
+    return found
+
+
 def launcher(command: Command) -> str:
     """Which launcher runs the jobs, after all files and overrides."""
     import hydra
@@ -179,7 +201,7 @@ def launcher(command: Command) -> str:
 
 def is_counted(command: Command) -> bool:
     """Whether all jobs are known beforehand: no sweeper makes up values as it goes."""
-    parsed = _parse(command.overrides)
+    parsed = parse(command.overrides)
     open_ended = any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed)
     return not open_ended and "hydra/sweeper" not in {item.key_or_group for item in parsed}
 
@@ -198,14 +220,20 @@ def _search_path(command: Command) -> Iterator[list[str]]:
         yield [f"hydra.searchpath=[{quoted(path)}]"] if folder and not given else []
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(one_line(error)) from error
+def _check_words(overrides: Sequence[str]) -> None:
+    """Refuse words of one job that Hydra takes no offence at, or says nothing helpful about."""
+    for item in parse(overrides):
+        key, word = item.key_or_group, item.input_line
+        if item.is_sweep_override():
+            raise UserError(
+                f"{word}: names several values; add -m to run a job for each, or give a list as"
+                f" {key}=[ONE,OTHER]"
+            )
+        choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+        value: Any = item.value()
+        named = value if isinstance(value, list) else [value]
+        if choices and not all(isinstance(name, str | None) for name in named):
+            raise UserError(f"{word}: no such choice; choose from {', '.join(choices)}")
 
 
 def _jobs(command: Command) -> list[list[str]]:
@@ -216,7 +244,7 @@ def _jobs(command: Command) -> list[list[str]]:
     if not command.sweeps:
         return [command.overrides]
     choices: dict[str, list[str]] = {}
-    for item in _parse(command.overrides):
+    for item in parse(command.overrides):
         key = item.get_key_element()
         if item.is_discrete_sweep():
             choices[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
@@ -225,25 +253,19 @@ def _jobs(command: Command) -> list[list[str]]:
     return [list(job) for job in itertools.product(*choices.values())]
 
 
-def _paths_as_override(words: Sequence[str]) -> list[str]:
-    """Words that are paths (they exist, or hold no `=`) as the setting `paths`."""
-    paths = [word for word in words if "=" not in word or os.path.exists(word)]
-    others = [word for word in words if word not in paths]
-    listed = ",".join(_in_quotes(path) for path in paths)
-    return [*others, f"paths=[{listed}]"] if paths else others
-
-
-def _complete(command: Command, overrides: list[str]) -> list[str]:
+def _complete(
+    command: Command, overrides: list[str], parsed: dict[str, Override]
+) -> tuple[dict[str, str], list[str]]:
+    """The settings that were brought along, each with the word behind it, and all overrides."""
     if command.verb not in RUN_VERBS and command.verb not in SECTIONS_OF:
-        return overrides
-    parsed = {item.key_or_group: item for item in _parse(overrides)}
+        return {}, overrides
     if "resume" in parsed and parsed["resume"].value() is not None:
         return _resumed(command, overrides, parsed)
     if {"hydra.run.dir", "sweep.name"} <= set(parsed):
-        return overrides  # the words of one job: its launch has written all out
-    brought: list[str] = []
+        return {}, overrides  # the words of one job: its launch has written all out
+    brought: dict[str, str] = {}
     if command.verb == "compare":
-        brought, overrides = _compared(parsed, overrides)
+        brought, overrides = _compared(command, parsed, overrides)
     if "checkpoint" in parsed and parsed["checkpoint"].is_sweep_override():
         raise UserError(
             f"{parsed['checkpoint'].input_line}: each brings settings of its own, so a sweep can't"
@@ -251,23 +273,37 @@ def _complete(command: Command, overrides: list[str]) -> list[str]:
         )
     if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
         sections = SECTIONS_OF.get(command.verb, SECTIONS)
-        brought = overrides_of(_text(parsed["checkpoint"]), set(parsed), sections)
+        items = overrides_of(_text(parsed["checkpoint"]), set(parsed), sections)
+        brought = _behind(command, "checkpoint", items)
     elif "model.path" in parsed and "model" not in parsed:
-        brought = _another_model(parsed)
-    if command.verb not in RUN_VERBS:
-        return [*brought, *overrides]
-    _check_pairs(parsed)
-    added: list[str] = []
+        brought = _behind(command, "model.path", _another_model(parsed))
+    overrides = [*brought, *overrides]
+    if command.verb in RUN_VERBS:
+        _check_pairs(parsed)
+        overrides += _decided(command, parsed)
+    return {item.partition("=")[0]: word for item, word in brought.items()}, overrides
+
+
+def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
+    """What a launch decides once for all of its jobs."""
+    found: list[str] = []
     if "sweep.name" not in parsed:
         # two launches in one second must not share a directory
-        added.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+        found.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     varied = sorted(key for key, item in parsed.items() if item.is_sweep_override())
     if command.sweeps and varied and "run.varied" not in parsed:
-        added.append(f"run.varied=[{','.join(varied)}]")
-    return [*brought, *overrides, *added]
+        found.append(f"run.varied=[{','.join(varied)}]")
+    return found
 
 
-def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[str], list[str]]:
+def _behind(command: Command, key: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides with the typed word that brings them along."""
+    return dict.fromkeys(overrides, command.typed.words.get(key, f"{key}="))
+
+
+def _compared(
+    command: Command, parsed: dict[str, Override], overrides: list[str]
+) -> tuple[dict[str, str], list[str]]:
     """What the models of a comparison bring: `before` the model, the first `after` the rest.
 
     Also the overrides with names of conf/model written out as what they stand for.
@@ -289,15 +325,16 @@ def _compared(parsed: dict[str, Override], overrides: list[str]) -> tuple[list[s
         # its prompts stand for themselves: of a run nothing but the model is wanted
         named, sections = named - {"experiment"}, ()
     if before is None:
-        before_brings = base_overrides(afters[0], named)
+        brought = _behind(command, "after", base_overrides(afters[0], named))
     else:
-        before_brings = overrides_of(before, named, ("model",), "before")
-    brought = [*before_brings, *overrides_of_run(afters[0], named, sections, "after")]
-    rest = [item for item in overrides if not item.startswith(("before=", "after="))]
-    rest.append(f"after=[{','.join(quoted(name) for name in afters)}]")
+        brought = _behind(command, "before", overrides_of(before, named, ("model",), "before"))
+    rest = overrides_of_run(afters[0], named, sections, "after")
+    brought |= _behind(command, "after", rest)
+    kept = [item for item in overrides if not item.startswith(("before=", "after="))]
+    kept.append(f"after=[{','.join(quoted(name) for name in afters)}]")
     if before is not None:
-        rest.append(f"before={quoted(before)}")
-    return brought, rest
+        kept.append(f"before={quoted(before)}")
+    return brought, kept
 
 
 def _check_pairs(parsed: dict[str, Override]) -> None:
@@ -326,7 +363,10 @@ def _another_model(parsed: dict[str, Override]) -> list[str]:
     return brought
 
 
-def _resumed(command: Command, overrides: list[str], parsed: dict[str, Override]) -> list[str]:
+def _resumed(
+    command: Command, overrides: list[str], parsed: dict[str, Override]
+) -> tuple[dict[str, str], list[str]]:
+    """The settings of the run that goes on, and the overrides with its folder."""
     path = _text(parsed["resume"])
     # a further process of distributed training is given these
     allowed = {"resume", "sweep.name"}
@@ -346,34 +386,10 @@ def _resumed(command: Command, overrides: list[str], parsed: dict[str, Override]
         added.append(f"sweep.name={quoted(run.path.resolve().parent.name)}")
     if "hydra.run.dir" not in parsed:
         added.append(f"hydra.run.dir={quoted(str(run.path))}")
-    return [*overrides, *added]
+    sections = [one.name for one in fields(TrainConfig)]
+    return dict.fromkeys(sections, command.typed.words["resume"]), [*overrides, *added]
 
 
 def _text(override: Override) -> str:
     """The value as a string, without quotes."""
     return str(override.value())
-
-
-def _quoted_value(override: str) -> str:
-    """Quote a value that can only be meant as one string: run names hold commas, paths spaces."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    key, equals, value = override.partition("=")
-    if not equals or not value or value[0] in "'\"":
-        return override
-    if key in PATHS and value != "null":
-        return f"{key}={_in_quotes(os.path.expanduser(value))}"
-    if not PLAIN.fullmatch(value) and os.path.exists(value):
-        return f"{key}={quoted(value)}"
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        return f"{key}={_in_quotes(value)}"
-    return override
-
-
-def _in_quotes(value: str) -> str:
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return QuotedString(value, Quote.single).with_quotes()

@@ -1,33 +1,28 @@
-"""Composed configurations: schemas and resolvers for Hydra, the way to dataclasses, run names.
-
-Also puts what Hydra and OmegaConf say of a mistake into one line that names the file and the key.
-"""
+"""Composed configurations: schemas and resolvers for Hydra, the way to dataclasses, run names."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import hashlib
 import os
 import re
-import traceback
+import typing
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import MissingConfigException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sumcirc import schema
 from sumcirc.errors import UserError
+from sumcirc.messages import did_you_mean, one_line
+from sumcirc.schema.lists import list_elements
 
+LAYERS = "adaptation.layers"
 NAME_LENGTH = 40  # characters of one value in a run name
-
-# no news in Hydra's and OmegaConf's messages: internal names, and the advice to force a key in
-NOISE = ("full_key:", "object_type=", "reference_type=", "To append to", "See https://", "^")
 
 
 def register() -> None:
@@ -84,7 +79,7 @@ def run_name(*, _root_: Any) -> str:
             }
     for key, value in _varied(config).items():
         if key not in known:
-            parts.append(f"{key.rsplit('.', 1)[-1]}={value}")
+            parts.append(f"{key.rsplit('.', 1)[-1]}={_commas(value)}")
     parts.append(f"s{config.seed}")
     return "-".join(_as_file_name(str(part)) for part in parts)
 
@@ -96,17 +91,11 @@ def _after_name(after: Any) -> str:
 
 def run_axes(*, _root_: Any) -> dict[str, Any]:
     """What a multirun varies, with the run's values; a list as `2,3,5`, by which W&B can group."""
-    values = {
-        key: OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-        for key, value in _varied(_root_).items()
-    }
+    plain = (str, int, float, bool, type(None))
     return {
-        key: ",".join(map(str, value))
-        if isinstance(value, list)
-        else value
-        if isinstance(value, (str, int, float, bool)) or value is None
-        else str(value)
-        for key, value in values.items()
+        # layers `3` and `[3]` are the same
+        key: value if isinstance(value, plain) and key != LAYERS else _commas(value)
+        for key, value in _varied(_root_).items()
     }
 
 
@@ -123,15 +112,21 @@ def _varied(config: Any) -> dict[str, Any]:
 def _layers_name(layers: Any, selector: Any) -> str:
     """The layers, or what chooses them: `2,3,5`, `all`, `circuit`, `random3`, `fixed-1,4`."""
     if layers != schema.AUTO or selector.name is None:
-        return layers if isinstance(layers, str) else ",".join(map(str, layers))
+        return _commas(layers)
     if selector.preset is not None:
         return selector.preset.value
     if selector.layers is not None:
-        return f"{selector.name.value}-{','.join(map(str, selector.layers))}"
+        return f"{selector.name.value}-{_commas(selector.layers)}"
     if selector.score is not None:
         return f"{selector.score}{selector.count or ''}"
     every = selector.name is schema.SelectorName.all
     return f"{selector.name.value}{'' if every else selector.count or ''}"
+
+
+def _commas(value: Any) -> str:
+    """A list as `2,3,5`; a single value as text."""
+    values = value if isinstance(value, (list, ListConfig)) else [value]
+    return ",".join(one.name if isinstance(one, Enum) else str(one) for one in values)
 
 
 def typed(config: DictConfig) -> Any:
@@ -140,11 +135,11 @@ def typed(config: DictConfig) -> Any:
     Raises:
         UserError: a value is missing, a key was forced in with `+`, or values contradict.
     """
-    unknown = next(_unknown(config), None)
-    if unknown is not None:
-        raise UserError(unknown)
-    config = copy.deepcopy(config)
     try:
+        passed = next(_let_pass(config), None)
+        if passed is not None:
+            raise UserError(passed)
+        config = copy.deepcopy(config)
         if "run" in config:
             # made with the help of Hydra's node
             config.run.name = str(config.run.name)
@@ -153,7 +148,7 @@ def typed(config: DictConfig) -> Any:
             config.pop("hydra", None)
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
-            raise UserError(f"{missing[0]} is not set: give {missing[0]}=VALUE")
+            raise UserError(f"{missing[0]}: is not set; give {missing[0]}=VALUE")
         return OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise UserError(one_line(error)) from error
@@ -171,70 +166,27 @@ def literal(value: Any) -> Any:
     return value
 
 
-def one_line(error: BaseException) -> str:
-    """What Hydra, OmegaConf or PyYAML say of a mistake, in one line: file, key, reason."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: no such choice; choose from {', '.join(error.options)}"
-    absent = re.match(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error))
-    if absent:
-        return f"{absent[1]}=: this verb has no such group; leave it out (--help lists its groups)"
-    lines: list[str] = []
-    key = ""
-    cause: BaseException | None = error
-    while cause is not None:
-        for line in str(cause).splitlines():
-            where = re.match(r"\s*full_key: (.+)", line)
-            key = where[1] if where and not key else key
-            if not line.strip().startswith(NOISE):
-                lines.append(line.strip(" ."))
-        lines.append(_suggestion(cause))
-        cause = cause.__cause__
-    key = key or _merged_key(error)
-    text = "; ".join(dict.fromkeys(line for line in lines if line))
-    # Hydra's "In 'experiment/mine': ConfigKeyError raised while composing config:"
-    text = re.sub(r"^In '([^']+)': (\w+ raised while composing config:; )?", r"\1.yaml: ", text)
-    if not key or key in text:
-        return text
-    start, colon, rest = text.partition(".yaml: ")
-    return f"{start}{colon}{key}: {rest}" if colon else f"{key}: {text}"
-
-
-def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Keys that no dataclass has; OmegaConf lets them pass when they are added by force."""
+def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """What is wrong though OmegaConf takes it: keys that were added by force, and containers in
+    lists of texts or numbers.
+    """
     schema_type: Any = OmegaConf.get_type(node)
     known = [field.name for field in dataclasses.fields(schema_type)]
+    elements = list_elements(schema_type)
     for name in map(str, node):
         if not prefix and name == "hydra":
             continue
         key = f"{prefix}{name}"
         if name not in known:
-            yield f"{key}: no such setting{_did_you_mean(name, known)}; see `--cfg job`"
+            yield f"{key}: no such setting{did_you_mean(name, known)}; see `--cfg job`"
         elif OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
             continue
         elif dataclasses.is_dataclass(OmegaConf.get_type(node, name)):
-            yield from _unknown(node[name], f"{key}.")
-
-
-def _merged_key(error: BaseException) -> str:
-    """The key at which a list met a mapping: OmegaConf's message leaves it out, its frames know."""
-    frames = traceback.walk_tb(error.__traceback__)
-    merges = [frame.f_locals for frame, _ in frames if frame.f_code.co_name == "_map_merge"]
-    return ".".join(str(found["key"]) for found in merges if "key" in found)
-
-
-def _suggestion(error: BaseException) -> str:
-    kind = getattr(error, "object_type", None)
-    key = getattr(error, "key", None)
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(key, str)):
-        return ""
-    known = [field.name for field in dataclasses.fields(kind)]
-    return "" if key in known else _did_you_mean(key, known).strip("; ")
-
-
-def _did_you_mean(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+            yield from _let_pass(node[name], f"{key}.")
+        elif name in elements and typing.get_origin(elements[name]) is None:
+            held = [one for one in node[name] or [] if OmegaConf.is_config(one)]
+            if held:
+                yield f"{key}={node[name]}: must be a list of single values, not of {held[0]}"
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""What is not a bug: a user's mistake, and a job that was stopped from outside."""
+"""Errors that are no bugs: a user's mistake, and a job that was stopped from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -6,6 +10,28 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class Unwritable(UserError):
+    """A file or folder can't be written; the command line names the setting behind it.
+
+    Args:
+        path: what can't be written.
+        reason: the system's words.
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: can't be written ({reason}); choose another folder")
+        self.path, self.reason = Path(path), reason
+
+
+class NoRoom(UserError):
+    """The disk is full; what was there before is intact."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(
+            f"no room to write {path} ({reason}): what was there before is intact; free some space"
+        )
 
 
 class Stopped(BaseException):

@@ -16,12 +16,13 @@ import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sumcirc.errors import UserError
+from sumcirc.errors import NoRoom, Unwritable, UserError
 from sumcirc.reading import RecordError, is_there, read_text, require_regular
 
 LARGEST_METRICS = 2**30  # bytes
@@ -68,14 +69,11 @@ def plain_numbers(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_folder(path: Path, write: Callable[[Path], object], setting: str = "runs_dir") -> None:
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary folder beside `path`, then put it in place of `path`.
 
     The old folder is moved aside first and deleted last, so it is lost in no case; a process killed
     between the two renames leaves `path` missing.
-
-    Args:
-        setting: names the folder in which `path` lies, for errors.
 
     Raises:
         UserError: the disk is full, the folder can't be written, or it holds the current folder.
@@ -85,7 +83,7 @@ def write_folder(path: Path, write: Callable[[Path], object], setting: str = "ru
             f"{path}: holds the current folder, so it can't be replaced; choose another"
         )
     temporary, old = _beside(path, "tmp"), _beside(path, "old.tmp")
-    with _explained(path, setting):
+    with _explained(path):
         try:
             _remove(temporary)
             temporary.mkdir(parents=True)
@@ -106,24 +104,48 @@ def write_folder(path: Path, write: Callable[[Path], object], setting: str = "ru
         _remove(old)
 
 
+def check_writable(setting: str, path: Path | str) -> None:
+    """Refuse a file or folder that can't be made where it is to be; nothing is made.
+
+    Raises:
+        UserError: it can't be; `setting`, which names it, is named.
+    """
+    place = Path(path).expanduser().absolute()
+    reason = None
+    for folder in (place, *place.parents):
+        try:
+            is_folder = stat.S_ISDIR(folder.stat().st_mode)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            reason = error.errno
+        else:
+            if not is_folder:
+                reason = errno.ENOTDIR
+            elif not os.access(folder, os.W_OK | os.X_OK):
+                reason = errno.EACCES
+        break
+    if reason is not None:
+        raise UserError(
+            f"{setting}={path}: can't be written ({os.strerror(reason)}); choose another folder"
+        )
+
+
 @contextmanager
-def locked(path: Path, setting: str = "runs_dir") -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """A block that one process at a time runs for `path`; the others wait.
 
     The system lets go of the lock (a file `path`.lock, which stays) with the process.
-
-    Args:
-        setting: names the folder in which `path` lies, for errors.
 
     Raises:
         UserError: the folder can't be written.
     """
     lock = path.with_name(f"{path.name}.lock")
-    with _explained(lock, setting):
+    with _explained(lock):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with _explained(lock, setting):
+        with _explained(lock):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -269,7 +291,7 @@ def _flush_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def _explained(path: Path, setting: str = "runs_dir") -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """Turn a full disk or a missing permission into a UserError about `path`."""
     try:
         yield
@@ -281,13 +303,8 @@ def _explained(path: Path, setting: str = "runs_dir") -> Iterator[None]:
             raise
         reason = os.strerror(code)
         if code not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise UserError(
-                f"can't write {path} ({reason}): choose another folder with {setting}=FOLDER"
-            ) from error
-        raise UserError(
-            f"no room to write {path} ({reason}): what was there before is intact;"
-            " free some space, then continue with `sumcirc train resume=RUN_DIR`"
-        ) from error
+            raise Unwritable(path, reason) from error
+        raise NoRoom(path, reason) from error
 
 
 def _error_number(error: BaseException) -> int | None:

@@ -46,11 +46,6 @@ def check_trainer(config: TrainConfig) -> None:
     """
     trainer = config.trainer
     check_accelerator(trainer)
-    strategies = ("auto", *StrategyRegistry.available_strategies())
-    if trainer.strategy not in strategies:
-        raise UserError(
-            f"trainer.strategy={trainer.strategy}: unknown; choose from {', '.join(strategies)}"
-        )
     if trainer.precision is Precision.fp16 and device(trainer).type == "cpu":
         raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
     if trainer.strategy == "fsdp" and config.evaluation.at_end:
@@ -68,10 +63,10 @@ def check_trainer(config: TrainConfig) -> None:
 
 
 def check_accelerator(config: TrainerConfig) -> None:
-    """Refuse a device that isn't there.
+    """Refuse a device that isn't there, and a strategy that Lightning doesn't have.
 
     Raises:
-        UserError: no such accelerator here.
+        UserError: no such accelerator here, or no such strategy.
     """
     known = ("auto", "cpu", "gpu", "cuda", "mps")
     if config.accelerator not in known:
@@ -82,6 +77,11 @@ def check_accelerator(config: TrainerConfig) -> None:
         raise UserError(
             f"trainer.accelerator={config.accelerator}: no GPU is visible to torch; use"
             " trainer=cpu, or install a CUDA build of torch"
+        )
+    strategies = ("auto", *StrategyRegistry.available_strategies())
+    if config.strategy not in strategies:
+        raise UserError(
+            f"trainer.strategy={config.strategy}: unknown; choose from {', '.join(strategies)}"
         )
 
 

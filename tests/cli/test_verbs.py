@@ -141,33 +141,33 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("train", "--experimental-rerun", "x"), ["--experimental-rerun=x", "unpickles"]),
         (("train", "--config-dir", "nowhere"), ["--config-dir=nowhere", "no such folder"]),
         (("train", "hydra.searchpath=[/no/where]"), ["/no/where", "not available"]),
-        (("train", "nonsense"), ["'nonsense'", "EQUAL"]),
+        (("train", "nonsense"), ["nonsense: can't be read", "KEY=VALUE"]),
         (("train", "trainer.max_stps=3"), ["trainer.max_stps", "did you mean max_steps?"]),
         (("train", "modl=gpt2"), ["modl", "did you mean model?"]),
         (("train", "model=gpt3"), ["model=gpt3", "gpt2", "tiny"]),
         (("train", "experiment=gpt3"), ["experiment=gpt3", "demo"]),
-        (("train", "trainer=3"), ["Got int"]),
-        (("train", "seed=one"), ["seed=one", "Integer"]),
+        (("train", "trainer=3"), ["trainer=3", "cpu, ddp, fsdp, gpu"]),
+        (("train", "seed=one"), ["seed=one", "whole number"]),
         (("train", "optimizer.schedule=square"), ["optimizer.schedule", "linear, cosine"]),
         (("train", "model.name=null"), ["model.name"]),
-        (("train", "data.sizes.train={a:1}"), ["data.sizes.train", "Integer"]),
-        (("train", "callbacks.extra=3"), ["callbacks.extra", "Dict"]),
+        (("train", "data.sizes.train={a:1}"), ["data.sizes.train={a:1}", "whole number"]),
+        (("train", "callbacks.extra=3"), ["callbacks.extra=3"]),
         (("train", "trainer.threads=${nowhere}"), ["trainer.threads", "'nowhere' not found"]),
-        (("train", "+foo=3"), ["foo: no such setting"]),
+        (("train", "+foo=3"), ["+foo=3: no such setting"]),
         (("train", "+trainer.max_stps=3"), ["trainer.max_stps", "did you mean max_steps?"]),
         (("train", "++data.sizes.tran=3"), ["data.sizes.tran", "did you mean train?"]),
         (("train", "+optimizer={lr: 3}"), ["optimizer.lr"]),
         (("evaluate", "adaptation.rank=3"), ["adaptation"]),
-        (("train", "seed=1,2"), ["seed=1,2", "--multirun"]),
+        (("train", "seed=1,2"), ["seed=1,2", "add -m"]),
         (("train", "-m", "seed=1,1"), ["tiny-wire-full-s1", "given twice"]),
-        (("train", "-m", "seed=1,x"), ["seed=x", "Integer"]),
+        (("train", "-m", "seed=1,x"), ["seed=x", "whole number"]),
         (("train", "-m", "seed=1,-2"), ["seed=-2"]),
         (("train", "adaptation.rank=4"), ["adaptation=full", "adaptation=lora"]),
         (("train", "adaptation=lora", "adaptation.layers=[2,3"), ["adaptation.layers=[2,3:"]),
         (("train", "adaptation=lora", "adaptation.layers=[]"), ["adaptation.layers=[]"]),
-        (("train", "trainer.devices={a: 1}"), ["trainer.devices={'a': 1}"]),
+        (("train", "trainer.devices={a: 1}"), ["trainer.devices={a: 1}"]),
         (("train", "logger.mode=online"), ["logger.mode=online", "wandb login"]),
-        (("pretrain",), ["out is not set", "out=VALUE"]),
+        (("pretrain",), ["out: is not set", "out=VALUE"]),
         (("evaluate", "checkpoint=a", "model=gpt2"), ["checkpoint=a", "model="]),
         (("evaluate", "-m", "checkpoint='a','b'"), ["checkpoint='a','b'", "one at a time"]),
         (("evaluate", "checkpoint=a", "experiment=demo"), ["checkpoint=a", "experiment="]),
@@ -191,8 +191,7 @@ def test_a_folder_that_cannot_be_written(capfd: pytest.CaptureFixture[str]) -> N
         cli.main(["train", "runs_dir=file/runs"])
     assert left.value.code == 2
     error = capfd.readouterr().err
-    assert error.startswith("sumcirc: can't write file/runs/")
-    assert error.endswith("(Not a directory): choose another folder with runs_dir=FOLDER\n")
+    assert error.startswith("sumcirc: runs_dir=file/runs: can't be written (Not a directory)")
     assert error.count("\n") == 1
 
 

@@ -32,11 +32,13 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.circuits.pair_file import read_pairs
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
+    from sumcirc.files import check_writable
     from sumcirc.modeling.anatomy import anatomy, context_length
     from sumcirc.modeling.loading import check_model, load_tokenizer, read_model_config
     from sumcirc.tracking.checkpoint_source import weights_of
     from sumcirc.training import check_accelerator
 
+    check_writable("cache_dir", config.cache_dir)
     config.circuit.corruption_of(config.data.source)
     check_accelerator(config.trainer)
     if config.pairs is None:

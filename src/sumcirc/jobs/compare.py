@@ -34,12 +34,14 @@ def check(config: CompareConfig) -> None:
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
     from sumcirc.errors import UserError
+    from sumcirc.files import check_writable
     from sumcirc.modeling.anatomy import context_length, shape
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
     from sumcirc.modeling.sides import check_sides
     from sumcirc.schema import FACTS, REPHRASE, Source
     from sumcirc.training import check_accelerator
 
+    check_writable("cache_dir", config.cache_dir)
     check_accelerator(config.trainer)
     before, afters = _sides(config)
     check_sides(before, afters)

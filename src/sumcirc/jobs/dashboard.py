@@ -6,7 +6,6 @@ network; with push=true they are also sent, and their addresses printed.
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ def check(config: DashboardConfig) -> None:
     from sumcirc.dashboard.material import read_material
     from sumcirc.dashboard.pushing import check_push, offline_runs
     from sumcirc.dashboard.specification import check_extra
+    from sumcirc.files import check_writable
     from sumcirc.results import TRAINED
     from sumcirc.tracking.names import Kind
 
@@ -43,10 +43,7 @@ def check(config: DashboardConfig) -> None:
     scores = {name for name in material.logged(Kind.summary) if name.startswith(f"test/{TRAINED}/")}
     if scores and f"test/{TRAINED}/{_measure(config)}" not in scores:
         raise UserError(f"metric={config.metric}: these runs have no such score")
-    out = _folder(config, material)
-    standing = next(folder for folder in (out, *out.parents) if folder.exists())
-    if not standing.is_dir() or not os.access(standing, os.W_OK):
-        raise UserError(f"can't write {out}: choose another folder with out=FOLDER")
+    check_writable("out", _folder(config, material))
 
 
 def run(config: DashboardConfig, folder: Path) -> None:

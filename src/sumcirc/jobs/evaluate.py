@@ -22,10 +22,12 @@ def check(config: EvaluateConfig) -> None:
         UserError: one line that names the setting, the value and the remedy.
     """
     from sumcirc.data.documents import check_files
+    from sumcirc.files import check_writable
     from sumcirc.modeling.loading import check_model
     from sumcirc.tracking.checkpoint_source import weights_of
     from sumcirc.training import check_accelerator
 
+    check_writable("cache_dir", config.cache_dir)
     check_accelerator(config.trainer)
     check_files(config.data, ("test",))
     check_model(config.model)

@@ -43,6 +43,8 @@ def check(config: PairsConfig) -> None:
 
 
 def _check_out(config: PairsConfig) -> None:
+    from sumcirc.files import check_writable
+
     out = Path(config.out)
     if out.is_dir():
         raise UserError(f"out={config.out}: is a folder; name a file in it, {out / 'pairs.jsonl'}")
@@ -50,6 +52,8 @@ def _check_out(config: PairsConfig) -> None:
         raise UserError(f"out={config.out}: holds JSON lines; name it NAME.jsonl")
     if out.exists() and not config.overwrite:
         raise UserError(f"out={config.out}: is there already; name a new file or overwrite=true")
+    if not out.exists():
+        check_writable("out", out)
 
 
 def run(config: PairsConfig, folder: Path) -> None:

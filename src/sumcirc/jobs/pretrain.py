@@ -39,14 +39,17 @@ tokens.
 
 
 def check(config: PretrainConfig) -> None:
-    """Refuse to write over something else.
+    """Refuse a folder that can't be written, and to write over something else.
 
     Raises:
         UserError: `out` is a file, or a folder that holds something.
     """
+    from sumcirc.files import check_writable
+
     out = Path(config.out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UserError(f"out={config.out}: is there already; name a new folder")
+    check_writable("out", out)
 
 
 def run(config: PretrainConfig, folder: Path) -> None:

@@ -8,7 +8,6 @@ runs of any kind: of one into its directory, of several beside the comparison.
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,16 +29,14 @@ def check(config: ReportConfig) -> None:
     Raises:
         UserError: one line that names the path and the remedy.
     """
+    from sumcirc.files import check_writable
     from sumcirc.report.runs import run_folders
 
     if not config.paths:
         raise UserError("name a run or a sweep: sumcirc report runs/SWEEP")
     for path in config.paths:
         run_folders(Path(path))
-    out = _folder(config)
-    standing = next(folder for folder in (out, *out.parents) if folder.exists())
-    if not standing.is_dir() or not os.access(standing, os.W_OK):
-        raise UserError(f"can't write {out}: choose another folder with out=FOLDER")
+    check_writable("out", _folder(config))
 
 
 def run(config: ReportConfig, folder: Path) -> None:

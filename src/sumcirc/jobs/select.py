@@ -45,11 +45,13 @@ def check(config: SelectConfig) -> None:
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
+    from sumcirc.files import check_writable
     from sumcirc.modeling.anatomy import anatomy
     from sumcirc.modeling.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
     from sumcirc.training import check_accelerator
 
+    check_writable("cache_dir", config.cache_dir)
     if config.selector.name is None:
         raise UserError("selector: there is none, so nothing to do; give selector=NAME")
     check_accelerator(config.trainer)

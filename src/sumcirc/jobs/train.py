@@ -31,6 +31,7 @@ def check(config: TrainConfig) -> None:
         UserError: one line that names the setting, the value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.files import check_writable
     from sumcirc.modeling.anatomy import anatomy
     from sumcirc.modeling.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
@@ -38,6 +39,7 @@ def check(config: TrainConfig) -> None:
 
     if config.resume:
         return  # the run's own configuration takes the place of this one
+    check_writable("cache_dir", config.cache_dir)
     check_trainer(config)
     check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
     check_model(config.model)

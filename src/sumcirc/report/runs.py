@@ -230,8 +230,8 @@ def _unfinished(records: RunRecords) -> str:
     if state == "failed":
         return f"failed: {reason}"
     words = "running, or cut off" if state == "running" else reason or "pending"
-    remedy = f"`sumcirc train resume={records.path}`"
-    return words if remedy in words else f"{words}; {remedy} continues it"
+    remedy = records.directory.continuation()
+    return words if remedy in words else f"{words}; {remedy}"
 
 
 def _of_equal_items(

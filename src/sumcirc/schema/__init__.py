@@ -48,6 +48,7 @@ from sumcirc.schema.learning import (
     Schedule,
     TrainerConfig,
 )
+from sumcirc.schema.lists import accept_scalars
 from sumcirc.schema.report import ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
@@ -62,6 +63,8 @@ from sumcirc.schema.watching import (
     ProbesConfig,
     WandbMode,
 )
+
+accept_scalars()
 
 __all__ = [
     "AUTO",

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from sumcirc.schema.data import Source
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.require import at_least, positive, require
 
 
 class Method(Enum):
@@ -75,13 +76,10 @@ class CircuitOptions:
     resamples: int = 200  # of the documents, for stability
 
     def __post_init__(self) -> None:
-        for name in ("steps", "documents", "batch_size", "random_circuits", "resamples"):
-            value = getattr(self, name)
-            require(value > 0, f"circuit.{name}={value}: must be 1 or more")
-        require(
-            self.memory_budget > 0,
-            f"circuit.memory_budget={self.memory_budget}: must be a positive number of GB",
-        )
+        lists_of_one(self)
+        counts = ("steps", "documents", "batch_size", "random_circuits", "resamples")
+        at_least(self, "circuit.", 1, *counts)
+        positive(self, "circuit.", "memory_budget")
         require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
         require(
             bool(self.sizes)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Optional
 
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.require import at_least, positive, require
 
 
 class Analysis(Enum):
@@ -58,14 +60,10 @@ class CompareOptions:
     text: Optional[str] = None  # JSONL, CSV or Parquet of plain text for perplexity; null: data's
 
     def __post_init__(self) -> None:
-        for name in ("items", "batch_size", "random_sets"):
-            value = getattr(self, name)
-            require(value > 0, f"compare.{name}={value}: must be 1 or more")
-        require(self.top >= 0, f"compare.top={self.top}: must be 0 or more")
-        require(
-            self.memory_budget > 0,
-            f"compare.memory_budget={self.memory_budget}: must be a positive number of GB",
-        )
+        lists_of_one(self)
+        at_least(self, "compare.", 1, "items", "batch_size", "random_sets")
+        at_least(self, "compare.", 0, "top")
+        positive(self, "compare.", "memory_budget")
         for name in ("analyses", "directions", "parts"):
             value = getattr(self, name)
             require(
@@ -77,7 +75,9 @@ class CompareOptions:
                 name in PARTS, f"compare.parts: `{name}` is none; choose from {', '.join(PARTS)}"
             )
         require(
-            bool(self.lambdas) and sorted(set(self.lambdas)) == self.lambdas,
+            bool(self.lambdas)
+            and all(map(math.isfinite, self.lambdas))
+            and sorted(set(self.lambdas)) == self.lambdas,
             f"compare.lambdas={self.lambdas}: must be rising numbers such as [0,0.5,1]",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.report import METRICS
 from sumcirc.schema.require import require
 
@@ -21,6 +22,7 @@ class DashboardConfig:
     project: Optional[str] = None  # null: that of the runs
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
         require(
             self.metric in METRICS,
             f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",

@@ -8,7 +8,7 @@ from typing import Optional
 
 from omegaconf import MISSING
 
-from sumcirc.schema.require import require
+from sumcirc.schema.require import at_least, require
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,12 +30,7 @@ class SizesConfig:
     test: Optional[int] = None  # items that are scored, and looked at by `circuit` and `compare`
 
     def __post_init__(self) -> None:
-        for split in SPLITS:
-            value = getattr(self, split)
-            require(
-                value is None or value > 0,
-                f"data.sizes.{split}={value}: must be positive, or null for all items",
-            )
+        at_least(self, "data.sizes.", 1, *SPLITS)
 
 
 @dataclass
@@ -57,6 +52,9 @@ class DataConfig:
     sizes: SizesConfig = field(default_factory=SizesConfig)
     seed: int = 0  # draws subsets; apart from the training seed, so all runs see the same items
 
+    def __post_init__(self) -> None:
+        at_least(self, "data.", 0, "seed")
+
 
 @dataclass
 class EncodingConfig:
@@ -76,11 +74,4 @@ class EncodingConfig:
             self.summary.count("{summary}") == 1,
             f"encoding.summary={self.summary!r}: must hold {{summary}} exactly once",
         )
-        require(
-            self.max_length is None or self.max_length > 0,
-            f"encoding.max_length={self.max_length}: must be positive, or null for the context",
-        )
-        require(
-            self.max_summary_tokens > 0,
-            f"encoding.max_summary_tokens={self.max_summary_tokens}: must be positive",
-        )
+        at_least(self, "encoding.", 1, "max_length", "max_summary_tokens")

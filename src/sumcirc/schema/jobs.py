@@ -12,7 +12,8 @@ from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
 from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.require import at_least, folder_name, positive, require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.selecting import SelectorConfig
 from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
@@ -37,7 +38,9 @@ class SweepConfig:
     report: bool = False  # a multirun ends by comparing its runs and writing the page
 
     def __post_init__(self) -> None:
-        require(self.jobs is None or self.jobs > 0, f"sweep.jobs={self.jobs}: must be 1 or more")
+        lists_of_one(self)
+        folder_name("sweep.name", self.name)
+        at_least(self, "sweep.", 1, "jobs")
         require(
             self.gpus != [],
             "sweep.gpus=[]: name a GPU, or leave it out to use those that are visible",
@@ -58,6 +61,10 @@ class RunConfig:
     varied: list[str] = field(default_factory=list)  # what a multirun sweeps over
     axes: dict[str, Any] = field(default_factory=dict)  # the run's value of each
 
+    def __post_init__(self) -> None:
+        lists_of_one(self)
+        folder_name("run.name", self.name)
+
 
 @dataclass
 class JobConfig:
@@ -77,7 +84,7 @@ class JobConfig:
     seed: int = 1  # of initialization, order and dropout; documents are drawn by data.seed
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, f"seed={self.seed}: must be 0 or more")
+        at_least(self, "", 0, "seed")
 
 
 @dataclass
@@ -156,9 +163,7 @@ class PairsConfig:
 
     def __post_init__(self) -> None:
         require(self.split in SPLITS, f"split={self.split}: choose from {', '.join(SPLITS)}")
-        for name in ("documents", "batch_size"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{name}={value}: must be 1 or more")
+        at_least(self, "", 1, "documents", "batch_size")
         require(
             self.metric is not CircuitMetric.auto,
             "metric=auto: is for `sumcirc circuit`; choose surprise, kl or logit_difference",
@@ -191,3 +196,9 @@ class PretrainConfig:
     learning_rate: float = 6e-4  # peak
     threads: Optional[int] = None  # CPU threads; null: torch's choice
     seed: int = 0  # of weights and articles
+
+    def __post_init__(self) -> None:
+        counts = ("layers", "heads", "width", "context", "articles", "steps", "batch_size")
+        at_least(self, "", 1, "vocabulary", *counts, "threads")
+        at_least(self, "", 0, "echo_steps", "seed")
+        positive(self, "", "echo_learning_rate", "learning_rate")

@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import as_list, lists_of_one
+from sumcirc.schema.require import at_least, positive, require
 
 
 class Precision(Enum):
@@ -33,6 +34,7 @@ class ModelConfig:
     dropout: Optional[float] = None  # of the model while it trains; null: as its config.json says
 
     def __post_init__(self) -> None:
+        positive(self, "model.", "learning_rate", "lora_learning_rate_scale")
         require(
             self.dropout is None or 0 <= self.dropout < 1,
             f"model.dropout={self.dropout}: must lie in [0, 1), or null for the model's own",
@@ -73,15 +75,19 @@ class AdaptationConfig:
     dropout: float = 0.0  # of the adapters' input
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
+        positive(self, "adaptation.", "learning_rate_scale")
+        if not isinstance(self.layers, str):
+            self.layers = as_list(self.layers)
         if self.kind is Adaptation.full:
-            require(
-                self.layers == "all"
-                and self.rank is None
-                and self.budget is None
-                and self.modules == list(MODULES),
-                "adaptation=full trains every parameter: adaptation.layers, modules, rank and"
-                " budget are for adaptation=lora",
-            )
+            idle = {"layers": "all", "modules": list(MODULES), "rank": None, "budget": None}
+            for name, without in idle.items():
+                value = getattr(self, name)
+                require(
+                    value == without,
+                    f"adaptation.{name}={value}: is for adaptation=lora; adaptation=full trains"
+                    " every parameter",
+                )
             return
         self._check_layers()
         unknown = [name for name in self.modules if name not in MODULES]
@@ -94,21 +100,12 @@ class AdaptationConfig:
             len(set(self.modules)) == len(self.modules),
             f"adaptation.modules={self.modules}: a module is named twice",
         )
+        at_least(self, "adaptation.", 1, "rank", "budget")
+        positive(self, "adaptation.", "alpha")
         require(
             (self.rank is None) != (self.budget is None),
-            "adaptation.rank and adaptation.budget: set exactly one of them"
-            " (adaptation.rank=null with a budget)",
-        )
-        require(
-            self.rank is None or self.rank > 0, f"adaptation.rank={self.rank}: must be 1 or more"
-        )
-        require(
-            self.budget is None or self.budget > 0,
-            f"adaptation.budget={self.budget}: must be a positive number of parameters",
-        )
-        require(
-            self.alpha is None or self.alpha > 0,
-            f"adaptation.alpha={self.alpha}: must be positive, or null for twice the rank",
+            f"adaptation.rank={'null' if self.rank is None else self.rank}: the rank or the budget"
+            " must be set, and not both (adaptation.rank=null with a budget)",
         )
         require(
             self.alpha is None or self.budget is None or self.rslora,
@@ -155,14 +152,11 @@ class OptimizerConfig:
     clip: float = 1.0  # gradient norm; 0 is off
 
     def __post_init__(self) -> None:
-        for name in ("weight_decay", "clip"):
+        at_least(self, "optimizer.", 0, "weight_decay", "clip")
+        positive(self, "optimizer.", "learning_rate", "epsilon")
+        for name in ("beta1", "beta2", "warmup"):
             value = getattr(self, name)
-            require(value >= 0, f"optimizer.{name}={value}: must be 0 or more")
-        require(
-            self.learning_rate > 0,
-            f"optimizer.learning_rate={self.learning_rate}: must be positive",
-        )
-        require(0 <= self.warmup < 1, f"optimizer.warmup={self.warmup}: must lie in [0, 1)")
+            require(0 <= value < 1, f"optimizer.{name}={value}: must lie in [0, 1)")
 
 
 @dataclass
@@ -188,19 +182,9 @@ class TrainerConfig:
     threads: Optional[int] = None  # CPU threads; null: torch's choice
 
     def __post_init__(self) -> None:
-        for name in (
-            "num_nodes",
-            "max_epochs",
-            "batch_size",
-            "accumulate",
-            "checkpoint_every",
-            "log_every",
-        ):
-            value = getattr(self, name)
-            require(value > 0, f"trainer.{name}={value}: must be 1 or more")
-        for name in ("max_steps", "validate_every", "threads"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"trainer.{name}={value}: must be 1 or more")
+        counts = ("num_nodes", "max_epochs", "max_steps", "batch_size", "accumulate")
+        every = ("validate_every", "checkpoint_every", "log_every", "threads")
+        at_least(self, "trainer.", 1, *counts, *every)
         devices = self.devices
         number = type(devices) is int and (devices == -1 or devices > 0)
         indices = isinstance(devices, list) and all(type(index) is int for index in devices)

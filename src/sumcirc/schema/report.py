@@ -7,7 +7,8 @@ from typing import Optional
 
 from omegaconf import MISSING
 
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.require import at_least, positive, require
 from sumcirc.schema.watching import LoggerConfig
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "facts")
@@ -27,6 +28,7 @@ class ReportConfig:
     logger: LoggerConfig = MISSING
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
         require(
             self.metric in METRICS,
             f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",
@@ -35,10 +37,7 @@ class ReportConfig:
             bool(self.against) and len(set(self.against)) == len(self.against),
             f"against={self.against}: name one control or more, each once",
         )
-        require(
-            self.loss is None or self.loss > 0,
-            f"loss={self.loss}: must be positive (nats per summary token), or null",
-        )
+        positive(self, "", "loss")
         require(
             0 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0 and 1",

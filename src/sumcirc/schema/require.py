@@ -2,10 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any
+
 from sumcirc.errors import UserError
+
+NAME_BYTES = 255  # of a file's name, on common file systems
 
 
 def require(condition: bool, message: str) -> None:
     """Raise UserError with `message` unless `condition` holds."""
     if not condition:
         raise UserError(message)
+
+
+def at_least(config: Any, section: str, least: int, *names: str) -> None:
+    """Refuse settings of a section that are less than `least`, infinite or NaN; null passes.
+
+    Args:
+        section: with its dot, as `trainer.`.
+    """
+    for name, value, null in _given(config, names):
+        require(
+            math.isfinite(value) and value >= least,
+            f"{section}{name}={value}: must be {least} or more{null}",
+        )
+
+
+def positive(config: Any, section: str, *names: str) -> None:
+    """Refuse settings of a section that are not finite numbers above 0; null passes."""
+    for name, value, null in _given(config, names):
+        require(
+            math.isfinite(value) and value > 0,
+            f"{section}{name}={value}: must be a positive number{null}",
+        )
+
+
+def folder_name(setting: str, value: str) -> None:
+    """Refuse a name that is no name of a folder, which a path with slashes is not."""
+    fits = value not in ("", ".", "..") and "/" not in value and "\0" not in value
+    require(
+        fits and len(value.encode()) <= NAME_BYTES,
+        f"{setting}={value}: names one folder, so it must have 1 to {NAME_BYTES} characters and no"
+        " slash; a path goes into runs_dir",
+    )
+
+
+def _given(config: Any, names: tuple[str, ...]) -> list[tuple[str, Any, str]]:
+    """Name and value of settings that are not null, and what to say where null is allowed."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    return [
+        (name, getattr(config, name), ", or null" if defaults[name] is None else "")
+        for name in names
+        if getattr(config, name) is not None
+    ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from sumcirc.schema.require import require
+from sumcirc.schema.require import at_least, require
 
 
 @dataclass
@@ -19,15 +20,12 @@ class GenerationConfig:
     batch_size: int = 16  # documents at once
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("num_beams", 1),
-            ("max_new_tokens", 1),
-            ("min_new_tokens", 0),
-            ("no_repeat_ngram", 0),
-            ("batch_size", 1),
-        ):
-            value = getattr(self, name)
-            require(value >= least, f"generation.{name}={value}: must be {least} or more")
+        at_least(self, "generation.", 1, "num_beams", "max_new_tokens", "batch_size")
+        at_least(self, "generation.", 0, "min_new_tokens", "no_repeat_ngram")
+        require(
+            math.isfinite(self.length_penalty),
+            f"generation.length_penalty={self.length_penalty}: must be a number",
+        )
         require(
             self.min_new_tokens <= self.max_new_tokens,
             f"generation.min_new_tokens={self.min_new_tokens}: more than"
@@ -47,11 +45,10 @@ class EvaluationConfig:
     base: bool = True  # the untrained model is scored on the same items, once per base (cached)
 
     def __post_init__(self) -> None:
-        require(
-            self.bootstrap >= 100, f"evaluation.bootstrap={self.bootstrap}: must be 100 or more"
-        )
+        at_least(self, "evaluation.", 100, "bootstrap")
         require(
             0 < self.confidence < 1,
             f"evaluation.confidence={self.confidence}: must lie between 0 and 1",
         )
-        require(self.sentences > 0, f"evaluation.sentences={self.sentences}: must be 1 or more")
+        at_least(self, "evaluation.", 1, "sentences")
+        at_least(self, "evaluation.", 0, "min_sentence_words")

@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Optional
 
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption, Method
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.require import at_least, require
 
 
 class SelectorName(Enum):
@@ -62,26 +63,16 @@ class SelectorConfig:
     probe_steps: int = 50  # optimizer steps of the probe run, LoRA on all layers; 0: none
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
         if self.name is None:
             given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
             require(
                 not given, f"selector.{''.join(given[:1])}: nothing is selected; give selector=NAME"
             )
             return
-        for name in ("documents", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, f"selector.{name}={value}: must be 1 or more")
-        require(
-            self.count is None or self.count > 0,
-            f"selector.count={self.count}: must be 1 or more, or null for a quarter",
-        )
-        require(
-            self.seed is None or self.seed >= 0, f"selector.seed={self.seed}: must be 0 or more"
-        )
-        require(self.resamples > 1, f"selector.resamples={self.resamples}: must be 2 or more")
-        require(
-            self.probe_steps >= 0, f"selector.probe_steps={self.probe_steps}: must be 0 or more"
-        )
+        at_least(self, "selector.", 1, "count", "documents", "batch_size")
+        at_least(self, "selector.", 0, "seed", "probe_steps")
+        at_least(self, "selector.", 2, "resamples")
         if self.name is not SelectorName.own:
             require(
                 self.score is None,
@@ -91,7 +82,8 @@ class SelectorConfig:
         if self.name is SelectorName.fixed:
             require(
                 self.preset is None or self.layers is None,
-                "selector.layers and selector.preset: both name the layers; leave one of them out",
+                f"selector.layers={self.layers}: selector.preset names the layers too; leave one"
+                " of them out",
             )
             require(
                 self.count is None,

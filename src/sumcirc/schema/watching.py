@@ -7,7 +7,8 @@ from enum import Enum
 from typing import Any, Optional
 
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions
-from sumcirc.schema.require import require
+from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.require import at_least, positive, require
 
 
 class ProbeRows(Enum):
@@ -38,9 +39,7 @@ class ProbesConfig:
     batch_size: int = 8  # documents at once
 
     def __post_init__(self) -> None:
-        for name in ("documents", "batch_size"):
-            value = getattr(self, name)
-            require(value > 0, f"callbacks.probes.{name}={value}: must be 1 or more")
+        at_least(self, "callbacks.probes.", 1, "documents", "batch_size")
 
 
 @dataclass
@@ -54,15 +53,9 @@ class ProbeScheduleConfig:
     budget: Optional[float] = None
 
     def __post_init__(self) -> None:
-        require(self.points >= 0, f"callbacks.schedule.points={self.points}: must be 0 or more")
-        require(
-            self.every is None or self.every > 0,
-            f"callbacks.schedule.every={self.every}: must be 1 or more, or null",
-        )
-        require(
-            self.budget is None or self.budget > 0,
-            f"callbacks.schedule.budget={self.budget}: must be a positive share such as 0.05",
-        )
+        at_least(self, "callbacks.schedule.", 0, "points")
+        at_least(self, "callbacks.schedule.", 1, "every")
+        positive(self, "callbacks.schedule.", "budget")
 
 
 @dataclass
@@ -78,6 +71,7 @@ class CallbacksConfig:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
         require(
             self.circuit.metric is not CircuitMetric.auto,
             "callbacks.circuit.metric=auto: is for `sumcirc circuit`; choose a metric",
@@ -124,9 +118,10 @@ class LoggerConfig:
     samples: int = 16  # rows of the sample summary table
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
         for tag in self.tags:
             require(
                 0 < len(tag) <= TAG_LENGTH,
                 f"logger.tags={self.tags}: a tag must have 1 to {TAG_LENGTH} characters",
             )
-        require(self.samples >= 0, f"logger.samples={self.samples}: must be 0 or more")
+        at_least(self, "logger.", 0, "samples")

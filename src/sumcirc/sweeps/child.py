@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.sweeps.states import CUT_OFF, DAMAGED, RunState, read_run
-from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_directory import RESUMABLE, RunDirectory
 
 PROGRAM = (sys.executable, "-m", "sumcirc")
 OUTPUT = "output.txt"  # what a job prints, beside the log that Hydra writes
-RESUMABLE = {"train"}  # other verbs begin again
 
 
 @dataclass(frozen=True)

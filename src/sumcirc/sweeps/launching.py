@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sumcirc.errors import UserError
+from sumcirc.errors import Unwritable, UserError
 from sumcirc.reading import is_there
 from sumcirc.sweeps.display import print_status
 from sumcirc.sweeps.record import FILE, SweepRecord, check_runs
@@ -62,10 +62,7 @@ class Sweep:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(
-                f"can't write {self.folder} ({error.strerror}): choose another folder with"
-                " runs_dir=FOLDER"
-            ) from None
+            raise Unwritable(self.folder, error.strerror or str(error)) from None
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

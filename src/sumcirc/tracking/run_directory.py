@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
@@ -35,6 +37,8 @@ PACKAGES = (
     "tokenizers",
     "numpy",
 )
+
+RESUMABLE = {"train"}  # verbs that go on from a checkpoint; others begin again
 
 
 class RunDirectory:
@@ -70,26 +74,55 @@ class RunDirectory:
                 return folder
         raise UserError(
             f"{self.path}: holds neither adapter/ nor model/, so training did not finish;"
-            f" continue it with `sumcirc train resume={self.path}`"
+            f" {self.continuation()}"
         )
 
     @classmethod
     def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
-        """Start a run in `path`.
+        """Start a run in `path`; one of a verb that can't resume begins again where it was cut off.
 
         Raises:
             UserError: a run is there already, or the folder can't be written.
         """
         run = cls(path)
         if run.status_file.exists():
-            state = run.status()["state"]
-            raise UserError(
-                f"{run.path}: holds a run already ({state}); continue it with"
-                f" `sumcirc train resume={run.path}`, or choose another sweep.name"
-            )
+            run._check_free(verb)
+            run.status_file.unlink()
         run.write_config(verb, config)
         run.set_status("pending", verb=verb, resumed=0)
         return run
+
+    def _check_free(self, verb: str) -> None:
+        """Refuse to begin where another run is."""
+        status = self.status()
+        state, other = status["state"], status.get("verb")
+        held = f"sweep.name={self.path.parent.name}: {self.path} holds a run of `sumcirc {other}`"
+        elsewhere = "choose another sweep.name"
+        if state == "running" and self._in_use(status):
+            raise UserError(f"{held} that is running; wait for it, or {elsewhere}")
+        if state == "done" or other != verb:
+            raise UserError(f"{held} already ({state}); {elsewhere}")
+        if verb in RESUMABLE:
+            raise UserError(f"{held} already ({state}); {self.continuation()}, or {elsewhere}")
+
+    def _in_use(self, status: Mapping[str, Any]) -> bool:
+        """Whether a process holds the run's lock; of another machine that isn't known, so yes."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return status.get("host") != socket.gethostname()
+
+    def continuation(self) -> str:
+        """How to go on with a run that did not end, as a command that works as it stands."""
+        if self.status().get("verb") in RESUMABLE:
+            return f"continue with `sumcirc train resume={shlex.quote(str(self.path))}`"
+        body = self.read_config()
+        command = command_of(body["verb"], body["environment"])
+        return f"start it again with `{shlex.join(command)}`"
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
@@ -138,6 +171,12 @@ class RunDirectory:
         if state == "running":
             entry |= {"process": os.getpid(), "host": socket.gethostname(), "reason": None}
         write_json(self.status_file, entry)
+
+
+def command_of(verb: str, environment: Mapping[str, Any]) -> list[str]:
+    """The words of the command that made a run, from what its config.yaml says."""
+    words = [str(word) for word in environment.get("command") or []][1:]
+    return ["sumcirc", *(words if words[:1] == [verb] else [verb])]
 
 
 def runs_inside(folder: Path) -> list[Path]:

@@ -21,9 +21,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sumcirc import __version__
-from sumcirc.configuration import literal, one_line
-from sumcirc.errors import Stopped, UserError
+from sumcirc.configuration import literal
+from sumcirc.errors import NoRoom, Stopped, UserError
 from sumcirc.files import write_text
+from sumcirc.messages import one_line
+from sumcirc.pipes import CODE, lost_reader
 from sumcirc.tracking.run_directory import RunDirectory
 
 Config = TypeVar("Config")
@@ -115,9 +117,11 @@ def running(run: RunDirectory) -> Iterator[None]:
             stopped = _stopped(came[0] if came else error)
             if stopped is not None:
                 how, code = stopped
-                reason = f"stopped by {how}; continue with `sumcirc train resume={run.path}`"
+                reason = f"stopped by {how}; {run.continuation()}"
                 leave("pending", reason=reason)
                 raise Stopped(reason, code) from None
+            if isinstance(error, NoRoom):
+                error.args = (f"{error}, then {run.continuation()}",)
             if isinstance(error, UserError):
                 leave("failed", reason=str(error))
                 raise
@@ -186,6 +190,8 @@ def _stopped(error: BaseException) -> tuple[str, int] | None:
     lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
     if isinstance(error, Stopped) or (lightning and isinstance(error, lightning.SIGTERMException)):
         return "SIGTERM", 128 + signal.SIGTERM
+    if lost_reader(error):
+        return "the end of what its output went to", CODE
     # in `fit` Lightning makes a plain exit of Ctrl-C
     by_key = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
     if by_key or isinstance(error, KeyboardInterrupt):

@@ -11,6 +11,7 @@ from sumcirc.report.tables import TextTable
 from sumcirc.results import TRAINED
 from sumcirc.statistics import Interval
 from sumcirc.summaries.table import format_score, format_seconds
+from sumcirc.tracking.run_directory import command_of
 from sumcirc.tracking.run_records import RunRecords
 
 FOLDED = 8  # more runs than that are listed in a table that opens at a click
@@ -46,11 +47,8 @@ def add_command(page: Page, command: str) -> None:
 
 def again(run: RunRecords, *more: str) -> str:
     """The command that runs it again, with further settings."""
-    words = [str(word) for word in run.environment.get("command") or []][1:]
-    if not words or words[0] != run.verb:
-        words = [run.verb]
-    kept = [word for word in words if not word.startswith(OWN)]
-    return shlex.join(["sumcirc", *kept, *more])
+    words = command_of(run.verb, run.environment)
+    return shlex.join([*(word for word in words if not word.startswith(OWN)), *more])
 
 
 def _facts(run: RunRecords) -> list[Block]:

@@ -1,0 +1,232 @@
+"""Messages of mistakes in one line: KEY=VALUE: REASON, with the setting as the user typed it.
+
+Hydra, OmegaConf and PyYAML spread what they know over several lines and exceptions (`one_line`).
+And a setting at fault may have been brought along by another (`checkpoint=` brings `model.path`),
+or may be shown otherwise than it was typed (`Typed`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import MissingConfigException
+
+from sumcirc import schema
+from sumcirc.errors import Unwritable, UserError
+
+# no news in Hydra's and OmegaConf's messages: internal names, and the advice to force a key in
+NOISE = ("full_key:", "object_type=", "reference_type=", "To append to", "See https://", "^")
+
+KINDS = {"Integer": "a whole number", "Float": "a number", "Path": "a path"}
+# what OmegaConf says of a value, and what is meant
+REASONS: tuple[tuple[str, str], ...] = (
+    (r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", "must be {}"),
+    (r"Value '(?P<value>.*)' is not a valid bool \(type \w+\)", "must be true or false"),
+    (r"Invalid value '(?P<value>.*)', expected one of \[(?P<known>.*)\]", "choose from {}"),
+    (r"Cannot convert '\w+' to string: '(?P<value>.*)'", "must be a text"),
+    (r"field '.*' is not Optional|.* not optional and cannot be assigned None", "can't be null"),
+    (r"Key '\w+' (is )?not in '\w+'", "no such setting"),
+    (r"Non optional ListConfig cannot be constructed from None", "can't be null"),
+    (r"Invalid value assigned: (?P<got>\w+) is not a ListConfig, list or tuple", "must be a list"),
+    (
+        r"Invalid type assigned: \w+ is not a subclass of (?P<section>\w+)\. value: (?P<value>.*)",
+        "{}",
+    ),
+)
+
+
+def one_line(error: BaseException) -> str:
+    """What Hydra, OmegaConf or PyYAML say of a mistake: file (if one is at fault), key, reason."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}={name}: no such choice; choose from {', '.join(error.options)}"
+    absent = re.match(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error))
+    if absent:
+        return f"{absent[1]}=: this verb has no such group; leave it out (--help lists its groups)"
+    unknown = re.match(r"Could not override '[^']+'\.\s*To append .* use \+(.*)", str(error))
+    if unknown:
+        return f"{unknown[1]}: no such setting{_suggestion(error)}; see `--cfg job`"
+    text, key = _told(error)
+    # Hydra's "In 'experiment/mine': ConfigKeyError raised while composing config:"
+    text = re.sub(r"^In '([^']+)': (\w+ raised while composing config:; )?", r"\1.yaml: ", text)
+    file, colon, reason = text.rpartition(".yaml: ")
+    word, _, rest = reason.removeprefix("Error merging override ").partition("; ")
+    if word != reason.partition("; ")[0]:
+        given = word.partition("=")[0].lstrip("+~")
+        inner = f"{key}: " if key.startswith(f"{given}.") else ""  # of a mapping
+        return f"{word}: {inner}{_meant(rest, given)[0]}"
+    reason, value = _meant(reason, key)
+    if key and key not in reason.partition(": ")[0]:
+        shown = key if value is None else f"{key}={value}"
+        reason = f"{shown}: {reason}"
+    return f"{file}{colon}{reason}"
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """`; did you mean NAME?`, or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+@dataclass(frozen=True)
+class Typed:
+    """The settings of a command as its user typed them.
+
+    Args:
+        words: KEY=VALUE of each setting that was typed, but for those that are swept.
+        derived: the word KEY=VALUE behind each setting, or whole section, that it brought along.
+        folders: value of each setting that names a folder to write to, typed or not; the first
+            that holds a file is the one it is written for.
+    """
+
+    words: Mapping[str, str] = field(default_factory=dict)
+    derived: Mapping[str, str] = field(default_factory=dict)
+    folders: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """A block whose mistakes are told by the setting that was typed."""
+        try:
+            yield
+        except UserError as error:
+            raise UserError(self.named(error)) from error
+
+    def named(self, error: UserError) -> str:
+        """The message of a mistake, beginning with the setting that was typed, if one was."""
+        message = self._unwritable(error) if isinstance(error, Unwritable) else str(error)
+        start = re.match(r"([\w./]+)(=|: )", message)
+        key = self._key(start[1]) if start else ""
+        told = message[start.end() :] if start else ""
+        valued = start is not None and start[2] == "="
+        if key in self.words:
+            word = self.words[key]
+            rest = _after_value(told, _renderings(word)) if valued else told
+            return f"{word}: {rest}"
+        section = key.partition(".")[0]
+        word = self.derived.get(key) or self.derived.get(section)
+        if word is not None:
+            if not valued:
+                return f"{word}: {told}"
+            rest = _after_value(told, _renderings(word))
+            return f"{word}: {rest}" if rest != told else f"{word}: its {key}={told}"
+        if section != key and section in self.words:  # trainer=gpu sets trainer.accelerator
+            return f"{self.words[section]}: {message}"
+        return self._of_path(message)
+
+    def _key(self, key: str) -> str:
+        """The setting that a message means: `circuit.size` may be `callbacks.circuit.size`."""
+        if key in self.words or key in self.derived:
+            return key
+        longer = [typed for typed in self.words if typed.endswith(f".{key}")]
+        return longer[0] if len(longer) == 1 else key
+
+    def _of_path(self, message: str) -> str:
+        """A message that begins with a path, after the setting that names it."""
+        for word in self.words.values():
+            value = word.partition("=")[2]
+            for path in dict.fromkeys((value, os.path.expanduser(value))):
+                if path and message.startswith((f"{path}: ", f"{path}/")):
+                    return f"{word}: {message.removeprefix(f'{path}: ')}"
+        return message
+
+    def _unwritable(self, error: Unwritable) -> str:
+        for key, folder in self.folders.items():
+            if error.path.absolute().is_relative_to(Path(folder).expanduser().absolute()):
+                remedy = "" if key == "resume" else "; choose another folder"
+                return f"{key}={folder}: can't write {error.path} ({error.reason}){remedy}"
+        return str(error)
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """What an exception and its causes say, and the key of which they speak."""
+    lines: list[str] = []
+    key = ""
+    cause: BaseException | None = error
+    while cause is not None:
+        for line in str(cause).splitlines():
+            where = re.match(r"\s*full_key: (.+)", line)
+            key = where[1] if where and not key else key
+            if not line.strip().startswith(NOISE):
+                lines.append(line.strip(" ."))
+        cause = cause.__cause__
+    lines.append(_suggestion(error).strip("; "))
+    return "; ".join(dict.fromkeys(line for line in lines if line)), key or _merged_key(error)
+
+
+def _meant(reason: str, key: str) -> tuple[str, str | None]:
+    """A reason in plain words, and the value that it quotes."""
+    for pattern, text in REASONS:
+        found = re.fullmatch(f"(?:{pattern})(?P<more>; .*)?", reason, re.DOTALL)
+        if found:
+            parts = found.groupdict()
+            what = ""
+            if "kind" in parts:
+                what = KINDS.get(parts["kind"], f"of the type {parts['kind']}")
+            elif "known" in parts:
+                what = parts["known"]
+            elif "section" in parts:
+                what = _section(parts["section"], key)
+            return text.format(what) + (parts["more"] or ""), parts.get("value")
+    return reason, None
+
+
+def _section(name: str, key: str) -> str:
+    """What a section of the configuration is, to whom took it for a setting."""
+    kind: Any = getattr(schema, name, None)
+    if kind is None:
+        return "is a section of settings, not one of them"
+    first = [one.name for one in dataclasses.fields(kind)][:3]
+    purpose = (kind.__doc__ or "").partition("\n")[0].rstrip(".")
+    settings = ", ".join(f"{key}.{one}" for one in first)
+    return f"is a section of settings ({purpose}); give them one by one: {settings}, ..."
+
+
+def _merged_key(error: BaseException) -> str:
+    """The key at which a list met a mapping: OmegaConf's message leaves it out, its frames know."""
+    frames = traceback.walk_tb(error.__traceback__)
+    merges = [frame.f_locals for frame, _ in frames if frame.f_code.co_name == "_map_merge"]
+    return ".".join(str(found["key"]) for found in merges if "key" in found)
+
+
+def _suggestion(error: BaseException | None) -> str:
+    """The known key that is nearest to the unknown one of an error or its causes."""
+    while error is not None:
+        kind, key = getattr(error, "object_type", None), getattr(error, "key", None)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(key, str):
+            known = [one.name for one in dataclasses.fields(kind)]
+            return "" if key in known else did_you_mean(key, known)
+        error = error.__cause__
+    return ""
+
+
+def _renderings(word: str) -> list[str]:
+    """Ways in which a message may show the value of a typed KEY=VALUE."""
+    typed = word.partition("=")[2]
+    found = [typed, os.path.expanduser(typed)]
+    try:
+        value = yaml.safe_load(typed)
+    except yaml.YAMLError:
+        value = typed
+    found += [str(value), repr(value)]
+    with suppress(ValueError):
+        found.append(str(float(typed)))
+    # longest first: `1` begins `1.0`
+    return sorted(set(found), key=len, reverse=True)
+
+
+def _after_value(text: str, renderings: list[str]) -> str:
+    """What follows `VALUE: ` in a text; the whole text where another value stands there."""
+    for value in renderings:
+        if text.startswith(f"{value}: "):
+            return text[len(value) + 2 :]
+    return text

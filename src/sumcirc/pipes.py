@@ -1,0 +1,62 @@
+"""Output whose reader has gone, as after `sumcirc status | head`: a quiet end, no error."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+CODE = 128 + signal.SIGPIPE  # what a shell shows of a program that SIGPIPE ends
+
+
+@contextmanager
+def ending_quietly() -> Iterator[None]:
+    """A block that leaves with `CODE` where nobody reads what it prints any more."""
+    try:
+        yield
+    except BaseException as error:
+        lost = lost_reader(error)
+        # an exit with an error of its own keeps its code
+        if not (_let_go() and isinstance(error, SystemExit) and not error.code) and not lost:
+            raise
+        raise SystemExit(CODE) from None
+    if _let_go():
+        raise SystemExit(CODE)
+
+
+def lost_reader(error: BaseException) -> bool:
+    """Whether an exception says that standard output or standard error is no longer read.
+
+    Sockets and other pipes raise the same exception, so the streams are asked. rich asks them
+    itself, and leaves with a plain exit.
+    """
+    if isinstance(error, SystemExit):
+        return isinstance(error.__context__, BrokenPipeError)
+    return isinstance(error, BrokenPipeError) and any(map(_is_broken, (sys.stdout, sys.stderr)))
+
+
+def _is_broken(stream: TextIO | None) -> bool:
+    """Whether a stream is a pipe, socket or terminal whose other end is closed."""
+    try:
+        asked = select.poll()
+        asked.register(stream.fileno(), 0)  # type: ignore[union-attr]
+        return bool(asked.poll(0))
+    except (AttributeError, OSError, ValueError):  # there is no stream, or no file behind it
+        return False
+
+
+def _let_go() -> bool:
+    """Send what broken streams still hold to nowhere: Python would flush it again at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    broken = [stream for stream in (sys.stdout, sys.stderr) if _is_broken(stream)]
+    for stream in broken:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+    return bool(broken)

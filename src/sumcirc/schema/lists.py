@@ -1,0 +1,74 @@
+"""A list of the schema may be given by its only element: `selector.layers=2` is `[2]`.
+
+This holds for every list-typed field of every dataclass, wherever the value comes from: an
+override, a YAML file, a sweep, a stored configuration or a constructor call. A value of another
+type than the list's elements is still refused (`selector.layers=maybe`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from enum import Enum
+from numbers import Number
+from typing import Any
+
+from omegaconf import MISSING, Container, DictConfig, ListConfig, Node, OmegaConf
+
+SCALARS = (str, Number, Enum)
+PACKAGE = __name__.rpartition(".")[0]
+
+
+def accept_scalars() -> None:
+    """Let OmegaConf take one element for a list of the schema; may be called again.
+
+    OmegaConf has no hook for conversions, and every assignment and merge into a typed list ends in
+    this method. Lists of other packages' dataclasses are left alone.
+    """
+    original: Any = ListConfig._set_value_impl
+    if hasattr(original, "accepts_scalars"):
+        return
+
+    def set_value(self: ListConfig, value: Any, flags: dict[str, bool] | None = None) -> None:
+        plain = value._value() if isinstance(value, Node) else value
+        special = isinstance(plain, str) and ("${" in plain or plain == MISSING)
+        if isinstance(plain, SCALARS) and not special and _is_of_schema(self):
+            value = [plain]
+        original(self, value, flags)
+
+    set_value.accepts_scalars = True  # type: ignore[attr-defined]
+    ListConfig._set_value_impl = set_value  # type: ignore[method-assign]
+
+
+def lists_of_one(config: Any) -> None:
+    """Put the scalars that stand in list-typed fields of a dataclass into lists of one."""
+    for name in list_elements(type(config)):
+        setattr(config, name, as_list(getattr(config, name)))
+
+
+def as_list(value: Any) -> Any:
+    """A scalar as a list of one, a tuple or range as a list; anything else as it is."""
+    if isinstance(value, (tuple, range)):
+        return list(value)
+    return [value] if isinstance(value, SCALARS) else value
+
+
+def list_elements(kind: type) -> dict[str, Any]:
+    """The type of the elements of each field that holds a list, or a list or None."""
+    hints = typing.get_type_hints(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        for one in (hint, *typing.get_args(hint)):
+            if typing.get_origin(one) is list:
+                (found[field.name],) = typing.get_args(one)
+    return found
+
+
+def _is_of_schema(node: ListConfig) -> bool:
+    """Whether a list, or the list of lists that it is in, is a field of a dataclass here."""
+    holder: Container | None = node
+    while isinstance(holder, ListConfig):
+        holder = holder._get_parent_container()
+    kind = OmegaConf.get_type(holder) if isinstance(holder, DictConfig) else None
+    return kind is not None and kind.__module__.startswith(f"{PACKAGE}.")
