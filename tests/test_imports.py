@@ -21,8 +21,8 @@ ROOT = Path(sumcirc.__file__).resolve().parent
 
 # Rooms that anyone may import; they import each other only.
 GROUND = {
-    *("errors", "schema", "configuration", "files", "cache", "terminal", "hub"),
-    *("processes", "progress", "statistics", "instantiation", "records", "reading"),
+    *("errors", "schema", "configuration", "messages", "files", "cache", "terminal", "pipes"),
+    *("hub", "processes", "progress", "statistics", "instantiation", "records", "reading"),
     "notices",
 }
 
@@ -52,7 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("compare", "tracking", "figures", "training", "results", "report", "dashboard"),
     },
     "sweeps": {"tracking", "results"},
-    "command": {"tracking"},
+    "words": {"tracking"},
+    "implied": {"tracking"},
+    "command": {"implied", "words", "tracking"},
     "cli": {"command", "jobs", "tracking", "results", "summaries", "sweeps"},
     "__main__": {"cli"},
 }

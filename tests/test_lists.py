@@ -76,10 +76,10 @@ def test_one_element_is_a_list_of_one(kind: type, name: str) -> None:
     depth = 2 if name == "sets" else 1
     beside = BESIDE.get(kind, {})
     # an override, a value of a file and a stored configuration: all of them are merged
-    structured = OmegaConf.structured(kind)
+    structured: Any = OmegaConf.structured(kind)
     OmegaConf.update(structured, name, value)
     assert OmegaConf.to_object(structured[name]) == nested(value, depth)
-    merged = OmegaConf.merge(OmegaConf.structured(kind), {name: value, **beside})
+    merged: Any = OmegaConf.merge(OmegaConf.structured(kind), {name: value, **beside})
     assert OmegaConf.to_object(merged[name]) == nested(value, depth)
     # a call from Python
     if kind not in (schema.DashboardConfig, schema.ReportConfig) or name != "paths":

@@ -1,35 +1,30 @@
 """From the words of a command line to checked configurations, before any job starts.
 
-Hydra composes and launches; this is what it leaves open: paths need no quotes, a mistake is one
-line, and what a launch decides once (its directory, what a multirun varies, what a checkpoint
-brings along) is written out as overrides, so that every job of a sweep, a launcher on another
-machine and Lightning's further processes compose the same configuration.
+Hydra composes and launches; this is what it leaves open: paths need no quotes (words.py), a mistake
+is one line that names what was typed (messages.py), and what a launch decides once is written out
+as overrides (implied.py), so that every job of a sweep, a launcher on another machine and
+Lightning's further processes compose the same configuration.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import secrets
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.configuration import listed, model_path, typed
+from omegaconf import OmegaConf
+
+from sumcirc.configuration import typed
 from sumcirc.errors import UserError
+from sumcirc.implied import CONF, RUN_VERBS, complete
 from sumcirc.messages import Typed, one_line
-from sumcirc.schema import ModelConfig, TrainConfig
-from sumcirc.tracking.checkpoint_source import (
-    SECTIONS,
-    base_overrides,
-    overrides_of,
-    overrides_of_run,
-    quoted,
-)
+from sumcirc.schema import TrainConfig
+from sumcirc.tracking.checkpoint_source import quoted
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 from sumcirc.words import by_key, joined, parse, paths_as_override, quoted_value
@@ -39,16 +34,8 @@ if TYPE_CHECKING:
 
     from hydra.core.override_parser.types import Override
 
-CONF = Path(__file__).resolve().parent / "conf"
-RUN_VERBS = {"train", "evaluate", "circuit", "compare", "select"}  # those that make a run directory
-
-# those that read a model beside them, and what of a run's settings they take over
-SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
 LOGGING_VERBS = {*RUN_VERBS, "report"}
 PATH_VERBS = {"report", "dashboard"}  # those whose words without `=` are paths
-
-# of conf/experiment: it sets nothing that a run brings, so it goes with runs that are compared
-OF_PROMPTS = "rephrase"
 
 # overrides of Hydra's own settings that speak of the multirun, not of a job
 LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
@@ -121,13 +108,27 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
     overrides = [quoted_value(item) for item in options.overrides]
     parsed = {item.key_or_group: item for item in parse(overrides)}
     swept = {key for key, item in parsed.items() if item.is_sweep_override()}
-    typed = Typed({key: word for key, word in words.items() if key not in swept})
+    typed = Typed(
+        {key: word for key, word in words.items() if key not in swept},
+        experiment=_experiment(options.config_dir, parsed),
+    )
     command = replace(command, typed=typed)
     with typed.naming():
-        derived, overrides = _complete(command, overrides, parsed)
+        derived, overrides = complete(command, overrides, parsed)
     if os.environ.get("SUMCIRC_CACHE"):
         derived = {"cache_dir": f"SUMCIRC_CACHE={os.environ['SUMCIRC_CACHE']}"} | derived
     return replace(command, overrides=overrides, typed=replace(typed, derived=derived))
+
+
+def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
+    """The file of the experiment that is named."""
+    item = parsed.get("experiment")
+    if item is None or item.is_sweep_override() or not isinstance(item.value(), str):
+        return None
+    places = [
+        Path(place, "experiment", f"{item.value()}.yaml") for place in (folder, CONF) if place
+    ]
+    return next((file for file in places if file.is_file()), None)
 
 
 def compose(command: Command) -> list[Any]:
@@ -142,7 +143,7 @@ def compose(command: Command) -> list[Any]:
     with _search_path(command) as extra, warnings.catch_warnings():
         warnings.filterwarnings("error", message="provider=.* is not available")
         for overrides in _jobs(command):
-            _check_words(overrides)
+            _check_words(command.verb, overrides)
             try:
                 config = hydra.compose(command.verb, [*extra, *overrides], return_hydra_config=True)
             # whatever goes wrong in composing is in what the user gave: nothing else went in
@@ -220,8 +221,11 @@ def _search_path(command: Command) -> Iterator[list[str]]:
         yield [f"hydra.searchpath=[{quoted(path)}]"] if folder and not given else []
 
 
-def _check_words(overrides: Sequence[str]) -> None:
-    """Refuse words of one job that Hydra takes no offence at, or says nothing helpful about."""
+def _check_words(verb: str, overrides: Sequence[str]) -> None:
+    """Refuse words of one job of which Hydra doesn't say which it is that is wrong."""
+    primary: Any = OmegaConf.load(CONF / f"{verb}.yaml")
+    defaults: Any = OmegaConf.to_container(primary.defaults)
+    left_out = {key for item in defaults if isinstance(item, dict) for key in item if not item[key]}
     for item in parse(overrides):
         key, word = item.key_or_group, item.input_line
         if item.is_sweep_override():
@@ -232,7 +236,8 @@ def _check_words(overrides: Sequence[str]) -> None:
         choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
         value: Any = item.value()
         named = value if isinstance(value, list) else [value]
-        if choices and not all(isinstance(name, str | None) for name in named):
+        optional = value is None and key in left_out
+        if choices and not optional and not all(isinstance(name, str) for name in named):
             raise UserError(f"{word}: no such choice; choose from {', '.join(choices)}")
 
 
@@ -251,145 +256,3 @@ def _jobs(command: Command) -> list[list[str]]:
         elif not item.is_sweep_override():
             choices[key] = [str(item.input_line)]
     return [list(job) for job in itertools.product(*choices.values())]
-
-
-def _complete(
-    command: Command, overrides: list[str], parsed: dict[str, Override]
-) -> tuple[dict[str, str], list[str]]:
-    """The settings that were brought along, each with the word behind it, and all overrides."""
-    if command.verb not in RUN_VERBS and command.verb not in SECTIONS_OF:
-        return {}, overrides
-    if "resume" in parsed and parsed["resume"].value() is not None:
-        return _resumed(command, overrides, parsed)
-    if {"hydra.run.dir", "sweep.name"} <= set(parsed):
-        return {}, overrides  # the words of one job: its launch has written all out
-    brought: dict[str, str] = {}
-    if command.verb == "compare":
-        brought, overrides = _compared(command, parsed, overrides)
-    if "checkpoint" in parsed and parsed["checkpoint"].is_sweep_override():
-        raise UserError(
-            f"{parsed['checkpoint'].input_line}: each brings settings of its own, so a sweep can't"
-            " go over them; give one at a time"
-        )
-    if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
-        sections = SECTIONS_OF.get(command.verb, SECTIONS)
-        items = overrides_of(_text(parsed["checkpoint"]), set(parsed), sections)
-        brought = _behind(command, "checkpoint", items)
-    elif "model.path" in parsed and "model" not in parsed:
-        brought = _behind(command, "model.path", _another_model(parsed))
-    overrides = [*brought, *overrides]
-    if command.verb in RUN_VERBS:
-        _check_pairs(parsed)
-        overrides += _decided(command, parsed)
-    return {item.partition("=")[0]: word for item, word in brought.items()}, overrides
-
-
-def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
-    """What a launch decides once for all of its jobs."""
-    found: list[str] = []
-    if "sweep.name" not in parsed:
-        # two launches in one second must not share a directory
-        found.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
-    varied = sorted(key for key, item in parsed.items() if item.is_sweep_override())
-    if command.sweeps and varied and "run.varied" not in parsed:
-        found.append(f"run.varied=[{','.join(varied)}]")
-    return found
-
-
-def _behind(command: Command, key: str, overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides with the typed word that brings them along."""
-    return dict.fromkeys(overrides, command.typed.words.get(key, f"{key}="))
-
-
-def _compared(
-    command: Command, parsed: dict[str, Override], overrides: list[str]
-) -> tuple[dict[str, str], list[str]]:
-    """What the models of a comparison bring: `before` the model, the first `after` the rest.
-
-    Also the overrides with names of conf/model written out as what they stand for.
-    """
-    for key in ("before", "after"):
-        if key in parsed and parsed[key].is_sweep_override():
-            raise UserError(
-                f"{parsed[key].input_line}: each brings settings of its own, so a sweep can't go"
-                " over them; compare several at once with after=[ONE,OTHER]"
-            )
-    given = {key: parsed[key].value() for key in ("before", "after") if key in parsed}
-    given = {key: value for key, value in given.items() if value is not None}
-    if not given.get("after"):
-        raise UserError("after=: name the model that is compared, such as after=RUN_DIR")
-    afters = [model_path(name, CONF) for name in listed(given["after"])]
-    before = model_path(str(given["before"]), CONF) if "before" in given else None
-    named, sections = set(parsed), tuple(name for name in SECTIONS if name != "model")
-    if "experiment" in parsed and parsed["experiment"].value() == OF_PROMPTS:
-        # its prompts stand for themselves: of a run nothing but the model is wanted
-        named, sections = named - {"experiment"}, ()
-    if before is None:
-        brought = _behind(command, "after", base_overrides(afters[0], named))
-    else:
-        brought = _behind(command, "before", overrides_of(before, named, ("model",), "before"))
-    rest = overrides_of_run(afters[0], named, sections, "after")
-    brought |= _behind(command, "after", rest)
-    kept = [item for item in overrides if not item.startswith(("before=", "after="))]
-    kept.append(f"after=[{','.join(quoted(name) for name in afters)}]")
-    if before is not None:
-        kept.append(f"before={quoted(before)}")
-    return brought, kept
-
-
-def _check_pairs(parsed: dict[str, Override]) -> None:
-    """Refuse settings that say which pairs are made beside a file of pairs."""
-    pairs = parsed.get("pairs")
-    if pairs is None or (not pairs.is_sweep_override() and pairs.value() is None):
-        return
-    idle = ("data", "circuit.corruption", "circuit.documents")
-    given = [key for key in parsed if key in idle or key.startswith("data.")]
-    if given:
-        raise UserError(
-            f"pairs={_text(pairs)}: brings its pairs, all of them, so {given[0]} has no say; leave"
-            " one of the two out"
-        )
-
-
-def _another_model(parsed: dict[str, Override]) -> list[str]:
-    """A path alone replaces the built-in model: neither its name nor its learning rates hold."""
-    brought = []
-    path = parsed["model.path"]
-    if "model.name" not in parsed and not path.is_sweep_override():
-        brought.append(f"model.name={quoted(os.path.basename(_text(path).rstrip('/')))}")
-    for name in ("learning_rate", "lora_learning_rate_scale"):
-        if f"model.{name}" not in parsed:
-            brought.append(f"model.{name}={getattr(ModelConfig, name)}")
-    return brought
-
-
-def _resumed(
-    command: Command, overrides: list[str], parsed: dict[str, Override]
-) -> tuple[dict[str, str], list[str]]:
-    """The settings of the run that goes on, and the overrides with its folder."""
-    path = _text(parsed["resume"])
-    # a further process of distributed training is given these
-    allowed = {"resume", "sweep.name"}
-    others = [key for key in parsed if key not in allowed and not key.startswith("hydra.")]
-    if others or command.flags:
-        raise UserError(
-            f"resume={path}: a resumed run takes its own configuration ({path}/config.yaml), so"
-            f" {(others + command.flags)[0]} can't go with it; to change something, start a new run"
-        )
-    run = RunDirectory.open(path)
-    verb = run.read_config()["verb"]
-    if verb != command.verb:
-        raise UserError(f"resume={path}: is a run of `sumcirc {verb}`; only training is resumed")
-    stored_config(run, TrainConfig)
-    added = []
-    if "sweep.name" not in parsed:
-        added.append(f"sweep.name={quoted(run.path.resolve().parent.name)}")
-    if "hydra.run.dir" not in parsed:
-        added.append(f"hydra.run.dir={quoted(str(run.path))}")
-    sections = [one.name for one in fields(TrainConfig)]
-    return dict.fromkeys(sections, command.typed.words["resume"]), [*overrides, *added]
-
-
-def _text(override: Override) -> str:
-    """The value as a string, without quotes."""
-    return str(override.value())

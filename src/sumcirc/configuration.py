@@ -69,7 +69,7 @@ def run_name(*, _root_: Any) -> str:
         if adaptation.kind is schema.Adaptation.lora:
             parts.append(_layers_name(adaptation.layers, OmegaConf.select(config, "selector")))
             if list(adaptation.modules) != list(schema.MODULES):
-                parts.append("+".join(adaptation.modules))
+                parts.append("+".join(map(str, adaptation.modules)))
             size = adaptation.rank
             parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
             known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}

@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 from hydra.errors import MissingConfigException
+from omegaconf import OmegaConf
 
 from sumcirc import schema
 from sumcirc.errors import Unwritable, UserError
@@ -33,11 +34,13 @@ REASONS: tuple[tuple[str, str], ...] = (
     (r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", "must be {}"),
     (r"Value '(?P<value>.*)' is not a valid bool \(type \w+\)", "must be true or false"),
     (r"Invalid value '(?P<value>.*)', expected one of \[(?P<known>.*)\]", "choose from {}"),
+    (r"Value .* is not a valid input for <enum '(?P<enum>\w+)'>", "choose from {}"),
     (r"Cannot convert '\w+' to string: '(?P<value>.*)'", "must be a text"),
     (r"field '.*' is not Optional|.* not optional and cannot be assigned None", "can't be null"),
     (r"Key '\w+' (is )?not in '\w+'", "no such setting"),
     (r"Non optional ListConfig cannot be constructed from None", "can't be null"),
     (r"Invalid value assigned: (?P<got>\w+) is not a ListConfig, list or tuple", "must be a list"),
+    (r"Cannot merge DictConfig with ListConfig", "must be a list"),
     (
         r"Invalid type assigned: \w+ is not a subclass of (?P<section>\w+)\. value: (?P<value>.*)",
         "{}",
@@ -57,6 +60,10 @@ def one_line(error: BaseException) -> str:
     if unknown:
         return f"{unknown[1]}: no such setting{_suggestion(error)}; see `--cfg job`"
     text, key = _told(error)
+    section = _merged_section(error)
+    if section is not None:
+        told = f"Invalid type assigned: list is not a subclass of {section}. value: [...]"
+        text = text.replace("Cannot merge DictConfig with ListConfig", told)
     # Hydra's "In 'experiment/mine': ConfigKeyError raised while composing config:"
     text = re.sub(r"^In '([^']+)': (\w+ raised while composing config:; )?", r"\1.yaml: ", text)
     file, colon, reason = text.rpartition(".yaml: ")
@@ -84,13 +91,15 @@ class Typed:
 
     Args:
         words: KEY=VALUE of each setting that was typed, but for those that are swept.
-        derived: the word KEY=VALUE behind each setting, or whole section, that it brought along.
+        derived: the word KEY=VALUE behind each setting, or section (`model.`), that it brought.
+        experiment: the file of conf/experiment that was typed.
         folders: value of each setting that names a folder to write to, typed or not; the first
             that holds a file is the one it is written for.
     """
 
     words: Mapping[str, str] = field(default_factory=dict)
     derived: Mapping[str, str] = field(default_factory=dict)
+    experiment: Path | None = None
     folders: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
@@ -104,24 +113,36 @@ class Typed:
     def named(self, error: UserError) -> str:
         """The message of a mistake, beginning with the setting that was typed, if one was."""
         message = self._unwritable(error) if isinstance(error, Unwritable) else str(error)
-        start = re.match(r"([\w./]+)(=|: )", message)
-        key = self._key(start[1]) if start else ""
-        told = message[start.end() :] if start else ""
-        valued = start is not None and start[2] == "="
+        start = re.match(r"([a-z_][\w./]*)(=|: )", message)
+        if start is None:
+            return self._of_path(message)
+        key, told = self._key(start[1]), message[start.end() :]
+        if start[2] == ": ":
+            word = self.words.get(key) or self._behind(key)
+            return f"{word}: {told}" if word else self._of_path(message)
         if key in self.words:
-            word = self.words[key]
-            rest = _after_value(told, _renderings(word)) if valued else told
-            return f"{word}: {rest}"
-        section = key.partition(".")[0]
-        word = self.derived.get(key) or self.derived.get(section)
-        if word is not None:
-            if not valued:
-                return f"{word}: {told}"
-            rest = _after_value(told, _renderings(word))
+            return f"{self.words[key]}: {_after_value(told, self.words[key])}"
+        word = self._behind(key) or self._of_value(told)
+        if word:
+            rest = _after_value(told, word)
             return f"{word}: {rest}" if rest != told else f"{word}: its {key}={told}"
+        section = key.partition(".")[0]
         if section != key and section in self.words:  # trainer=gpu sets trainer.accelerator
             return f"{self.words[section]}: {message}"
-        return self._of_path(message)
+        return message
+
+    def _behind(self, key: str) -> str | None:
+        """The typed word that brought a setting along."""
+        word = self.derived.get(key) or self.derived.get(f"{key.partition('.')[0]}.")
+        if word is None and self.experiment is not None:
+            held = OmegaConf.select(OmegaConf.load(self.experiment), key)
+            return None if held is None else self.words.get("experiment")
+        return word
+
+    def _of_value(self, told: str) -> str | None:
+        """The typed word with the path of which another setting's message speaks."""
+        paths = (word for word in self.words.values() if "/" in word.partition("=")[2])
+        return next((word for word in paths if _after_value(told, word) != told), None)
 
     def _key(self, key: str) -> str:
         """The setting that a message means: `circuit.size` may be `callbacks.circuit.size`."""
@@ -174,6 +195,8 @@ def _meant(reason: str, key: str) -> tuple[str, str | None]:
                 what = KINDS.get(parts["kind"], f"of the type {parts['kind']}")
             elif "known" in parts:
                 what = parts["known"]
+            elif "enum" in parts:
+                what = ", ".join(getattr(schema, parts["enum"]).__members__)
             elif "section" in parts:
                 what = _section(parts["section"], key)
             return text.format(what) + (parts["more"] or ""), parts.get("value")
@@ -198,6 +221,14 @@ def _merged_key(error: BaseException) -> str:
     return ".".join(str(found["key"]) for found in merges if "key" in found)
 
 
+def _merged_section(error: BaseException) -> str | None:
+    """The section into which a list was merged; None where a mapping was merged into a list."""
+    frames = traceback.walk_tb(error.__traceback__)
+    nodes = [frame.f_locals["self"] for frame, _ in frames if frame.f_code.co_name == "_merge_with"]
+    into = OmegaConf.get_type(nodes[-1]) if nodes else None
+    return into.__name__ if into is not None and into not in (list, dict) else None
+
+
 def _suggestion(error: BaseException | None) -> str:
     """The known key that is nearest to the unknown one of an error or its causes."""
     while error is not None:
@@ -217,16 +248,16 @@ def _renderings(word: str) -> list[str]:
         value = yaml.safe_load(typed)
     except yaml.YAMLError:
         value = typed
-    found += [str(value), repr(value)]
+    found += [str(value), repr(value), repr(typed)]
     with suppress(ValueError):
         found.append(str(float(typed)))
     # longest first: `1` begins `1.0`
     return sorted(set(found), key=len, reverse=True)
 
 
-def _after_value(text: str, renderings: list[str]) -> str:
-    """What follows `VALUE: ` in a text; the whole text where another value stands there."""
-    for value in renderings:
+def _after_value(text: str, word: str) -> str:
+    """What follows `VALUE: ` of KEY=VALUE in a text; the text itself where another value stands."""
+    for value in _renderings(word):
         if text.startswith(f"{value}: "):
             return text[len(value) + 2 :]
     return text

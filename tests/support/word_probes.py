@@ -43,6 +43,12 @@ PATHS = {
     *("prompts", "selector.after", "compare.text", "paths"),
     *("data.train", "data.validation", "data.test"),
 }
+# splits of data.* that a verb reads; the others may name anything
+SPLITS = {
+    **{key: {"test"} for key in ("evaluate", "circuit", "compare", "pairs")},
+    "select": {"train", "validation"},
+    "train": {"train", "validation", "test"},
+}
 # folders that are made: a wrong one lies beneath a file
 FOLDERS = {"runs_dir", "cache_dir", "out"}
 # texts of which only some are known
@@ -94,7 +100,7 @@ def probes(verbs: Sequence[str] = tuple(CONFIGS)) -> Iterator[Probe]:
             for kind, values in (
                 ("type", _wrong_types(key, hint)),
                 ("range", _out_of_range(key, hint)),
-                ("path", _not_there(key)),
+                ("path", _not_there(verb, key)),
             ):
                 for value in values:
                     yield Probe(verb, key, value, kind, needed)
@@ -139,7 +145,7 @@ def fault(probe: Probe) -> str | None:
 
 def run(verb: str, words: Sequence[str]) -> tuple[bool, int, str, str]:
     """Run a command whose job does nothing: whether it came to it, exit code, stdout and stderr."""
-    job = importlib.import_module(f"sumcirc.jobs.{verb}")
+    job: Any = importlib.import_module(f"sumcirc.jobs.{verb}")
     came: list[Any] = []
     out, error, code = io.StringIO(), io.StringIO(), 0
     before, job.run = job.run, lambda config, folder: came.append(config)
@@ -162,21 +168,16 @@ def _needed(verb: str, key: str) -> Iterator[str]:
         if word.partition("=")[0] != key and not (key == "paths" and "=" not in word):
             yield word
     section, _, name = key.partition(".")
-    if verb == "train":
-        if section in ("adaptation", "selector"):
-            yield "adaptation=lora"
-        if section == "selector" and name:
-            fixed = name in ("layers", "preset")
-            yield f"selector={'fixed' if fixed else 'own' if name == 'score' else 'circuit'}"
-    elif verb == "select" and name in ("layers", "preset", "score") and section == "selector":
-        yield f"selector={'own' if name == 'score' else 'fixed'}"
+    if verb == "train" and section in ("adaptation", "selector"):
+        yield "adaptation=lora"
+    if section == "selector" and name and verb in ("train", "select"):
+        chosen = {"layers": "fixed", "preset": "fixed", "score": "own", "after": "drift"}
+        yield f"selector={chosen.get(name, 'circuit')}"
     if section == "data" and name in ("train", "validation", "test", "references_column"):
         yield "data=files"
         for split in ("train", "validation", "test"):
             if split != name:
                 yield f"data.{split}=news.jsonl"
-    if key in ("selector.after",):
-        yield "selector=attention_kl" if verb == "select" else "selector=drift"
 
 
 def _wrong_types(key: str, hint: Any) -> list[str]:
@@ -216,13 +217,16 @@ def _out_of_range(key: str, hint: Any) -> list[str]:
     if typing.get_origin(kind) is list:
         (element,) = typing.get_args(kind)
         return {
-            int: ["[-7]", "[7,7]", "[]"],
+            int: ["[-7]", "[7,7]", "[[7]]", "[]"],
             float: [*(f"[{one}]" for one in negative), "[nan]", "[0.5,0.5]", "[]"],
-        }.get(element, ["[a,a]", "[[]]"] if key != "sweep.gpus" else ["[]"])
+        }.get(element, ["[[]]"])
     return {int: ["-7"], float: [*negative, "nan", "inf"]}.get(kind, [])
 
 
-def _not_there(key: str) -> list[str]:
+def _not_there(verb: str, key: str) -> list[str]:
+    section, _, name = key.partition(".")
+    if section == "data" and name not in SPLITS.get(verb, set()):
+        return []
     if key in FOLDERS:
         return ["file/made.jsonl"]
     return ["/nowhere/at/all"] if key in PATHS else []

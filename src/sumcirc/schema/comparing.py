@@ -74,6 +74,7 @@ class CompareOptions:
             require(
                 name in PARTS, f"compare.parts: `{name}` is none; choose from {', '.join(PARTS)}"
             )
+        require(all(self.sets), f"compare.sets={self.sets}: name a part in each set")
         require(
             bool(self.lambdas)
             and all(map(math.isfinite, self.lambdas))
