@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "summaries": {"data", "modeling"},
     "probes": {"data", "modeling"},
     "circuits": {"data", "modeling"},
-    "selection": {"data", "modeling", "probes", "circuits", "summaries"},
+    "selection": {"data", "modeling", "probes", "circuits", "summaries", "tracking"},
     "compare": {"data", "modeling", "probes", "circuits", "summaries", "figures"},
     "callbacks": {
         *("data", "modeling", "probes", "circuits", "summaries", "selection", "tracking"),
@@ -196,6 +196,7 @@ def test_help_imports_next_to_nothing() -> None:
     assert {name for name in found if name.startswith("sumcirc.")} == {
         "sumcirc.cli",
         "sumcirc.errors",
+        "sumcirc.pipes",
         "sumcirc.terminal",
     }
 

@@ -122,7 +122,7 @@ class Typed:
             return f"{word}: {told}" if word else self._of_path(message)
         if key in self.words:
             return f"{self.words[key]}: {_after_value(told, self.words[key])}"
-        word = self._behind(key) or self._of_value(told)
+        word = self._of_value(told) or self._behind(key)
         if word:
             rest = _after_value(told, word)
             return f"{word}: {rest}" if rest != told else f"{word}: its {key}={told}"

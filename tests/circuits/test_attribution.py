@@ -329,11 +329,11 @@ def test_half_precision() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "acdc"}, "method `acdc` is not known"),
-        ({"rule": "up"}, "rule `up` is not known"),
+        ({"method": "acdc"}, "circuit.method=acdc: choose from"),
+        ({"rule": "up"}, "circuit.rule=up: choose from"),
         ({"steps": 0}, "steps=0"),
-        ({"method": "eap"}, "no gradient there"),
-        ({"method": "relp"}, "no gradient there"),
+        ({"method": "eap"}, "every score would be 0"),
+        ({"method": "relp"}, "every score would be 0"),
         ({"rule": "right", "steps": 1}, "only point is the clean run"),
         ({"by_span": True, "method": "exact"}, "no share of a span"),
     ],

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Union
 
-from sumcirc import cli, schema
+from sumcirc import cli, configuration, schema
+
+configuration.register()
 
 CONFIGS = {
     "train": schema.TrainConfig,
@@ -149,6 +151,7 @@ def run(verb: str, words: Sequence[str]) -> tuple[bool, int, str, str]:
     came: list[Any] = []
     out, error, code = io.StringIO(), io.StringIO(), 0
     before, job.run = job.run, lambda config, folder: came.append(config)
+    register, configuration.register = configuration.register, lambda: None  # takes a third
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
             cli.main([verb, *words])
@@ -158,7 +161,7 @@ def run(verb: str, words: Sequence[str]) -> tuple[bool, int, str, str]:
         code = 1
         error.write(f"Traceback of {type(other).__name__}: {other}\n")
     finally:
-        job.run = before
+        job.run, configuration.register = before, register
     return bool(came), code, out.getvalue(), error.getvalue()
 
 

@@ -154,21 +154,21 @@ def _check(
 ) -> None:
     for what, value, known in (("method", method, METHODS), ("rule", rule, RULES)):
         if value not in known:
-            raise UserError(f"circuit {what} `{value}` is not known; take one of {list(known)}")
+            raise UserError(f"circuit.{what}={value}: choose from {', '.join(known)}")
     for what, number in (("steps", steps), ("batch_size", batch_size)):
         if number < 1:
-            raise UserError(f"circuit {what}={number}: take at least 1")
+            raise UserError(f"circuit.{what}={number}: must be 1 or more")
     if metric.against_clean and method in AT_CLEAN:
         raise UserError(
-            f"circuit method `{method}` with metric `{metric.name}`: the divergence from the clean"
-            " run has no gradient there, so every score would be 0; take eap-ig-inputs, or a metric"
-            " with a reference of its own"
+            f"circuit.method={method}: takes its gradient at the clean run, where the divergence"
+            f" from that run (metric `{metric.name}`) has none, so every score would be 0; take"
+            " eap-ig-inputs, or a metric with a reference of its own"
         )
     alone = method == "eap-ig-inputs" and rule == "right" and steps == 1
     if metric.against_clean and alone:
         raise UserError(
-            f"circuit rule=right, steps=1 with metric `{metric.name}`: its only point is the clean"
-            " run, where the divergence from that run has no gradient; take more steps"
+            "circuit.steps=1: the only point of rule=right is the clean run, where the divergence"
+            f" from that run (metric `{metric.name}`) has no gradient; take more steps"
         )
     if by_span and pairs.kinds is None:
         raise UserError("circuit by_span=true: the pairs have no kinds; say which span a token is")

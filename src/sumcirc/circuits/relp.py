@@ -57,7 +57,7 @@ def _activation(block: Block) -> nn.Module:
     direct = [module for module in block.mlp.children() if module in found]
     if len(direct) != 1:
         raise UserError(
-            f"circuit method `relp`: the MLP `{type(block.mlp).__name__}` has {len(direct)}"
+            f"circuit.method=relp: the MLP `{type(block.mlp).__name__}` has {len(direct)}"
             " activation functions where one is expected; take eap-ig-inputs"
         )
     return direct[0]

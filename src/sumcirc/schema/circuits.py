@@ -80,6 +80,15 @@ class CircuitOptions:
         counts = ("steps", "documents", "batch_size", "random_circuits", "resamples")
         at_least(self, "circuit.", 1, *counts)
         positive(self, "circuit.", "memory_budget")
+        check_gradient("circuit.", self.method, self.metric)
+        require(
+            self.metric is not CircuitMetric.kl
+            or self.method is not Method.eap_ig_inputs
+            or self.rule is not Rule.right
+            or self.steps > 1,
+            f"circuit.steps={self.steps}: the only point of circuit.rule=right is the clean run,"
+            " where the divergence from that run has no gradient; take more steps",
+        )
         require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
         require(
             bool(self.sizes)
@@ -96,6 +105,20 @@ class CircuitOptions:
     def corruption_of(self, source: Source) -> Corruption:
         """What `auto` stands for on given data."""
         return corruption_of(self.corruption, source, "circuit.corruption")
+
+
+def check_gradient(section: str, method: Method, metric: CircuitMetric) -> None:
+    """Refuse a method that takes its gradient where the metric has none.
+
+    Args:
+        section: with its dot, as `circuit.`.
+    """
+    require(
+        metric is not CircuitMetric.kl or method not in (Method.eap, Method.relp),
+        f"{section}method={method.value}: takes its gradient at the clean run, where the divergence"
+        f" from that run ({section}metric=kl) has none, so every score would be 0; take"
+        " eap-ig-inputs, or another metric",
+    )
 
 
 def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corruption:

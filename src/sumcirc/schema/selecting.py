@@ -6,7 +6,13 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Optional
 
-from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption, Method
+from sumcirc.schema.circuits import (
+    CircuitMetric,
+    CircuitOptions,
+    Corruption,
+    Method,
+    check_gradient,
+)
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, require
 
@@ -73,6 +79,8 @@ class SelectorConfig:
         at_least(self, "selector.", 1, "count", "documents", "batch_size")
         at_least(self, "selector.", 0, "seed", "probe_steps")
         at_least(self, "selector.", 2, "resamples")
+        if self.name in (SelectorName.circuit, SelectorName.circuit_delta):
+            check_gradient("selector.", self.method, self.metric)
         if self.name is not SelectorName.own:
             require(
                 self.score is None,

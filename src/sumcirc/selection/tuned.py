@@ -24,12 +24,13 @@ from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.dropout import start_training
 from sumcirc.modeling.fingerprint import model_fingerprint
-from sumcirc.modeling.loading import load_model
+from sumcirc.modeling.loading import check_model, load_model
 from sumcirc.modeling.module import summary_loss
 from sumcirc.modeling.parts import Parts
 from sumcirc.modeling.restoring import load_weights, weights_at
 from sumcirc.progress import counted
-from sumcirc.schema import Adaptation, AdaptationConfig, SelectConfig, TrainConfig
+from sumcirc.schema import Adaptation, AdaptationConfig, ModelConfig, SelectConfig, TrainConfig
+from sumcirc.tracking.checkpoint_source import model_of
 
 PROBE_RUNS = Cache("probe_runs", format=2, libraries=("peft", "torch", "transformers"))
 RANK = 8
@@ -74,6 +75,7 @@ def check_tuned(config: Config) -> None:
     options = config.selector
     if options.after is not None:
         weights_at(options.after)
+        check_model(ModelConfig(**model_of(options.after, "selector.after")))
     elif not options.probe_steps:
         name = options.name.value if options.name else None
         raise UserError(
