@@ -126,6 +126,8 @@ def test_the_files_of_a_run(
     assert {path.name for path in run.figures.iterdir()} == {"scores.png", "loss.png"}
 
     shown = capsys.readouterr().out
+    assert summary["rouge"]["tokenizer"] == "ascii"
+    assert f"ROUGE counts {summary['rouge']['words']}" in shown
     for part in ("lead-3", "oracle", "mine", "1,234", "1 min 01 s", str(run.figures)):
         assert part in shown
     assert [row.system for row in rows(summary, "mine")][-1] == "mine"

@@ -83,13 +83,13 @@ def find_circuit(
     if isinstance(texts, (str, Path)):
         pairs = read_pairs(str(texts), encoder)
     else:
-        rules, documents = EvaluationConfig(), _documents(texts)
+        documents = _documents(texts)
         made = make_pairs(
             encoder,
             documents,
             options.corruption_of(Source.files).value,
             options.documents,
-            oracle_finder(rules.sentences, rules.min_sentence_words),
+            oracle_finder(EvaluationConfig(), documents),
         )
         pairs, asked = made[0], min(options.documents, len(documents))
         Notices().tell(*pair_notices(encoder, documents, made, asked, "texts"))

@@ -23,10 +23,12 @@ from sumcirc.reading import RecordError
 from sumcirc.records import MEASURES, ProbeRecord, record_files
 from sumcirc.schema import JobConfig, Source
 from sumcirc.statistics import Interval, bootstrap_mean
+from sumcirc.summaries.baselines import tokenizer_of
 from sumcirc.summaries.evaluation import (
     Evaluation,
     evaluate_baselines,
     evaluate_summaries,
+    unscorable,
     whole_documents,
 )
 from sumcirc.summaries.table import Row, print_table
@@ -64,6 +66,7 @@ class Scoreboard:
         self.notices = Notices() if notices is None else notices
         self.corpus = read_corpus(config.data, "test")
         self.notices.tell(*self.corpus.notices)
+        self.tokenizer = tokenizer_of(self.corpus.documents, config.evaluation)
         self.systems: dict[str, Evaluation] = {}
 
     def inspect(self, corpora: Mapping[str, Corpus]) -> None:
@@ -87,6 +90,7 @@ class Scoreboard:
             Notice("data.test", "cut", cut, len(documents), words),
             self.encoder.special_notice("data.test", documents),
             whole_documents(documents, self.config.evaluation),
+            unscorable(documents, self.tokenizer),
         )
 
     def add_baselines(self) -> None:
@@ -170,6 +174,8 @@ def conclude(
     }
     items = board.corpus.fingerprint if board else None
     summary = {**facts, "model": config.model.name, "items": items, "systems": scores}
+    if board:
+        summary["rouge"] = {"tokenizer": board.tokenizer.name, "words": board.tokenizer.label}
     if board and systems:
         records = (record for evaluation in systems.values() for record in evaluation.records)
         write_table(directory.documents_file, records)
@@ -223,6 +229,11 @@ def intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
     return {measure: Interval(**value) for measure, value in scores.items()}
 
 
+def rouge_words(summary: Mapping[str, Any]) -> str:
+    """What ROUGE counted as a word; empty of a run that does not say."""
+    return summary["rouge"]["words"] if "rouge" in summary else ""
+
+
 def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
     """Rows of the comparison table: baselines and base first, what was trained last."""
     found = []
@@ -234,6 +245,7 @@ def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
                 intervals(scores),
                 summary.get("trainable_parameters") if trained else None,
                 summary.get("seconds", {}).get("train") if trained else None,
+                rouge_words(summary),
             )
         )
     return found
@@ -246,12 +258,13 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
     scored differently (the sweep varies the decoding, say), its row names the run. A run whose
     summary is damaged is left out: the table of states lists it.
     """
-    found: dict[str | None, list[tuple[str, dict[str, Any]]]] = {}
+    found: dict[tuple[str | None, str], list[tuple[str, dict[str, Any]]]] = {}
     for path in runs_inside(folder) if folder.is_dir() else []:
         run = RunRecords(path)
         try:
             if run.systems:
-                found.setdefault(run.summary["items"], []).append((run.name, run.summary))
+                key = run.summary["items"], rouge_words(run.summary)
+                found.setdefault(key, []).append((run.name, run.summary))
         except RecordError:
             continue
     tables = []

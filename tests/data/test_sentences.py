@@ -65,3 +65,26 @@ def test_splitting_the_sentences_again_changes_nothing() -> None:
     once = split_sentences(text)
     assert len(once) > 30
     assert split_sentences("\n".join(once)) == once
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "他来了。|“真的吗？”|她说3.5次！？|好",
+        "他来了!|真的?!|好",
+        "「行く。」と言った。|値３．５だ．|終わり",
+        "राम आया।| वह गया।|अंत",
+        "هل جاء؟| نعم.| مشی۔| تم",
+        "አበበ።| በላ",
+        "Он пришёл.| Дом сгорел.| Кто?",
+    ],
+)
+def test_marks_of_other_scripts(marked: str) -> None:
+    """Chinese twice, Japanese, Hindi, Arabic with Urdu, Amharic, Russian; `|` ends a sentence."""
+    text = marked.replace("|", "")
+    assert split_sentences(text) == [part.strip() for part in marked.split("|")]
+
+
+def test_a_script_without_marks_has_one_sentence_a_line() -> None:
+    thai = "เขามา เขาไป"
+    assert split_sentences(f"{thai}\n{thai}") == [thai, thai]

@@ -114,4 +114,4 @@ def test_runs_on_other_items_are_left_out_where_most_agree(sweep: Path) -> None:
     comparison, _, _ = report.write(options)
     assert comparison is not None
     (item,) = comparison.left_out
-    assert item.reason == "was scored on other items than tiny-0-s2 and most runs"
+    assert item.reason == "was scored on other items or words than tiny-0-s2 and most runs"

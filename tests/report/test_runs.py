@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,16 @@ def test_different_items_are_refused(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", config(), 0.4)
     write_run(tmp_path / "s/b", config(seed=2), 0.4, items="y")
     with pytest.raises(UserError, match=r"s/b and .*s/a were scored on different items"):
+        read_runs([tmp_path / "s"])
+
+
+def test_scores_of_other_words_are_refused(tmp_path: Path) -> None:
+    for name, tokenizer in (("a", "ascii"), ("b", "unicode")):
+        run = write_run(tmp_path / "s" / name, config(), 0.4)
+        summary = json.loads(run.summary_file.read_text())
+        summary["rouge"] = {"tokenizer": tokenizer, "words": f"words of {tokenizer}"}
+        run.summary_file.write_text(json.dumps(summary))
+    with pytest.raises(UserError, match=r"by other words \(.*evaluation.rouge_tokenizer differs"):
         read_runs([tmp_path / "s"])
 
 

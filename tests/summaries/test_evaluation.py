@@ -9,12 +9,19 @@ import sys
 import pytest
 
 from sumcirc.data.documents import Document
+from sumcirc.data.words import ASCII, UNICODE
 from sumcirc.errors import UserError
-from sumcirc.schema import EvaluationConfig
+from sumcirc.schema import EvaluationConfig, RougeTokenizer
 from sumcirc.statistics import bootstrap_mean
 from sumcirc.summaries.baselines import lead, oracle, random_sentences
 from sumcirc.summaries.copying import copy_statistics
-from sumcirc.summaries.evaluation import MEASURES, evaluate_baselines, evaluate_summaries
+from sumcirc.summaries.evaluation import (
+    MEASURES,
+    evaluate_baselines,
+    evaluate_summaries,
+    unscorable,
+    whole_documents,
+)
 from sumcirc.summaries.rouge import score
 
 ITEMS = [
@@ -27,6 +34,7 @@ ITEMS = [
     for number, place in enumerate(["Oslo", "Lima", "Perth", "Kyoto", "Quito"], start=2)
 ]
 CONFIG = EvaluationConfig(bootstrap=200)
+ASCII_CONFIG = EvaluationConfig(bootstrap=200, rouge_tokenizer=RougeTokenizer.ascii)
 
 
 def test_records_hold_what_each_measure_says() -> None:
@@ -92,10 +100,60 @@ def test_refuses_what_cannot_be_scored() -> None:
         evaluate_summaries(ITEMS, ["one"], CONFIG)
     with pytest.raises(UserError, match="no document"):
         evaluate_summaries([], [], CONFIG)
-    with pytest.raises(UserError, match="ROUGE sees no others"):
-        evaluate_summaries(
-            [Document("a", "\u94f6\u884c", ("\u94f6\u884c\u3002",))], ["\u94f6\u884c"], CONFIG
-        )
+    with pytest.raises(UserError, match="no reference summary has a word that ROUGE can see"):
+        evaluate_summaries([Document("a", "One.", ("...",))], ["One."], CONFIG)
+    with pytest.raises(UserError, match=r"can see \(words of a-z and digits"):
+        evaluate_summaries([Document("a", "银行", ("银行。",))], ["银行"], ASCII_CONFIG)
+
+
+RUSSIAN = [
+    Document(
+        f"item-{n}",
+        f"Совет собрался вчера в большом зале. Мэр назвал число {n} и ушёл домой.",
+        (f"Сгорело {n} домов.",),
+    )
+    for n in range(3, 9)
+]
+
+
+def test_russian_with_one_number_each_is_scored_by_its_words() -> None:
+    scores = {
+        name: evaluation.summary()["rouge1_f1"].mean
+        for name, evaluation in evaluate_baselines(RUSSIAN, CONFIG).items()
+    }
+    # of the lead's 13 words one is among the 3 of the reference
+    assert scores["lead-3"] == pytest.approx(2 / (13 + 3))
+    assert scores["oracle"] == pytest.approx(2 / (7 + 3))
+    forced = evaluate_baselines(RUSSIAN, ASCII_CONFIG)["lead-3"].summary()
+    assert forced["rouge1_f1"].mean == 1.0
+    notice = unscorable(RUSSIAN, ASCII)
+    assert (notice.count, notice.total, notice.warning) == (6, 6, True)
+    assert unscorable(RUSSIAN, UNICODE).count == unscorable(ITEMS, ASCII).count == 0
+
+
+def test_one_corpus_is_scored_in_one_way() -> None:
+    """Four items are English, but accents of the fifth's references decide for all."""
+    foreign = Document("f", "La fête a été annulée.", ("La fête annulée, été gâché.",))
+    found = evaluate_summaries([*ITEMS, foreign], ["Banks were sold."] * 6, CONFIG)
+    alone = evaluate_summaries(ITEMS, ["Banks were sold."] * 5, CONFIG)
+    # `Banks` is `bank` by its stem alone
+    assert alone.records[0]["rouge1_recall"] > found.records[0]["rouge1_recall"]
+
+
+def test_chinese_sentences_qualify_by_their_characters() -> None:
+    text = "中国银行昨天宣布倒闭。股价下跌。许多储户在门外等候消息。政府表示将会介入此事。"
+    assert lead(text, 2).split("\n") == ["中国银行昨天宣布倒闭。", "许多储户在门外等候消息。"]
+    assert oracle(text, ["储户等候"], 1, tokenizer=UNICODE) == "许多储户在门外等候消息。"
+    assert oracle(text, ["储户等候"], 1) == "", "nothing that rouge-score's words share"
+
+
+def test_documents_that_are_one_lead_are_counted() -> None:
+    short = Document("s", "One sentence of six whole words here", ("One.",))
+    assert whole_documents([*ITEMS, short], CONFIG).count == 1
+    four = EvaluationConfig(sentences=4)
+    assert str(whole_documents(ITEMS, four)).startswith(
+        "data.test: 5 of 5 documents have 4 sentences or fewer, so that lead-4 and random-4 are"
+    )
 
 
 def test_scoring_needs_no_torch() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
-from sumcirc.summaries.rouge import METRICS, Score, score, stemmed_tokens
+from sumcirc.data.words import ASCII, UNICODE
+from sumcirc.summaries.rouge import METRICS, Score, score
 
 
 def f1(precision: float, recall: float) -> float:
@@ -60,7 +61,7 @@ def test_lsum_keeps_line_breaks_as_sentence_ends_on_both_sides() -> None:
 
 
 def test_words_are_stemmed_and_case_and_punctuation_ignored() -> None:
-    assert stemmed_tokens("Banks' SHARES-fell 3.5% \u00e9t\u00e9") == [
+    assert ASCII.tokenize("Banks' SHARES-fell 3.5% \u00e9t\u00e9") == [
         "bank",
         "share",
         "fell",
@@ -92,6 +93,26 @@ def test_equals_rouge_score_with_its_own_stemmer() -> None:
         for metric, found in score(prediction, [reference]).items():
             assert (found.precision, found.recall, found.f1) == pytest.approx(expected[metric])
         assert 0.2 < expected["rouge1"].fmeasure < 1.0
+
+
+RUSSIAN = "Сгорело 3 дома.", "Мэр назвал число 3 и ушёл домой."
+
+
+def test_a_digit_alone_is_no_agreement_between_russian_texts() -> None:
+    reference, other = RUSSIAN
+    assert score(other, [reference])["rouge1"].f1 == 1.0, "what rouge-score sees: 3"
+    found = score(other, [reference], UNICODE)
+    assert found["rouge1"].precision == pytest.approx(1 / 7)
+    assert found["rouge1"].recall == pytest.approx(1 / 3)
+    assert found["rouge2"].f1 == 0.0
+    assert score(reference, [reference], UNICODE)["rougeLsum"].f1 == 1.0
+
+
+def test_chinese_is_scored_by_characters() -> None:
+    found = score("银行昨天倒闭", ["银行倒闭了。"], UNICODE)
+    assert found["rouge1"].precision == pytest.approx(4 / 6)
+    assert found["rouge1"].recall == pytest.approx(4 / 5)
+    assert found["rouge2"].f1 == pytest.approx(f1(2 / 5, 2 / 4))  # 银行 and 倒闭
 
 
 def test_an_empty_summary_scores_zero_and_no_reference_is_refused() -> None:

@@ -94,13 +94,13 @@ def _tracker(
     documents: list[Document],
     notices: Notices,
 ) -> CircuitTracker:
-    options, evaluation = config.callbacks.circuit, config.evaluation
+    options = config.callbacks.circuit
     made = make_pairs(
         encoder,
         documents,
         options.corruption_of(config.data.source).value,
         options.documents,
-        oracle_finder(evaluation.sentences, evaluation.min_sentence_words),
+        oracle_finder(config.evaluation, documents),
         config.data.seed,
     )
     setting = "callbacks.circuit.documents"

@@ -97,11 +97,8 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
         corpus = read_corpus(config.data, "test")
         documents, told = corpus.documents, [*corpus.notices]
         wire = config.data.source is Source.wire
-        evaluation = config.evaluation
         salient = (
-            wire_salient(config.data.seed)
-            if wire
-            else oracle_finder(evaluation.sentences, evaluation.min_sentence_words)
+            wire_salient(config.data.seed) if wire else oracle_finder(config.evaluation, documents)
         )
         distractor = wire_distractor(config.data.seed) if wire else None
         found, dropped = document_items(encoder, documents, count, salient, distractor)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of `fingerprint`; raised when the same text gives other tokens
-ENCODED = Cache("encoded", format=2, libraries=("tokenizers", "transformers"))
+ENCODED = Cache("encoded", format=3, libraries=("tokenizers", "transformers"))
 PAIRS = "pairs.npz"  # the file of an entry
 PARTS = ("document", "prompt", "summary")  # 0 to 2 in `PlacedPair.parts`
 DOCUMENT, PROMPT, SUMMARY = range(len(PARTS))

@@ -13,6 +13,11 @@ brackets that close behind it, when white space follows; it does end there unles
    a dotted acronym ("U.S.") or an abbreviation such as "Inc.", and what follows isn't a word that
    commonly opens a sentence ("the", "he", "but").
 
+Full stops and question marks of other scripts (Chinese and Japanese, Devanagari, Arabic and Urdu,
+Armenian, Ethiopic, Burmese, Khmer) are used for nothing else: a sentence ends behind them and what
+closes there, white space or not, unless a Japanese quotation goes on (with `と`). Thai and Lao have
+no such mark, so that there a line is a sentence.
+
 Rule 3 is the idea of the orthographic and starter heuristics of Kiss and Strunk (2006), with fixed
 lists in place of learnt ones, so that two machines always agree.
 """
@@ -28,6 +33,13 @@ def _listed(words: str) -> frozenset[str]:
 
 # U+2018 to U+201D: curly quotes; U+00AB, U+00BB: angled quotes; U+2013, U+2014: dashes.
 _END = re.compile(r"""(?P<mark>[.!?\u2026]+)(?P<close>["'\u2019\u201d\u00bb)\]]*)(?=\s)""")
+# Marks that end a sentence wherever they stand: full-width ones, danda, Arabic, Urdu, Armenian,
+# Ethiopic, Burmese, Khmer; a full-width dot but not in a number; ! and ? before kana or Han.
+_ALWAYS = re.compile(
+    r"""(?:[\u3002\uff01\uff1f\uff61\u0964\u0965\u061f\u06d4\u0589\u1362\u104b\u17d4\u17d5]"""
+    r"""|(?<!\d)\uff0e(?!\d)|[!?](?=[!?]*[\u3040-\u30ff\u3400-\u9fff]))+"""
+    r"""["'\u2019\u201d\u00bb)\]\u300d\u300f\u3011\uff09\u300b\u3009]*+(?![\u3068\u3001\uff0c])"""
+)
 _START = re.compile(r"""\s+["'\u2018\u201c\u00ab(\[]*(?P<word>[^\W_]+)?""")
 _LAST_WORD = re.compile(r"""[^\s"'\u2018-\u201d\u00ab(\[/\u2013\u2014-]*$""")
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]{1,2}$|ph\.d$", re.IGNORECASE)
@@ -98,7 +110,11 @@ def _ends(line: str, uncased: bool) -> list[int]:
     """Offsets in `line` right behind each sentence that another one follows."""
     ends = []
     start = 0
-    for match in _END.finditer(line):
+    for match in sorted((*_END.finditer(line), *_ALWAYS.finditer(line)), key=re.Match.start):
+        if match.re is _ALWAYS:
+            ends.append(match.end())
+            start = match.end()
+            continue
         following = _START.match(line, match.end())
         if following is None or (following.end() == len(line) and not following["word"]):
             continue

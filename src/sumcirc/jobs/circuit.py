@@ -114,8 +114,8 @@ def _pairs(
     if config.pairs is not None:
         return read_pairs(config.pairs, encoder), {}
     options, evaluation = config.circuit, config.evaluation
-    salient = oracle_finder(evaluation.sentences, evaluation.min_sentence_words)
     corpus = read_corpus(config.data, "test")
+    salient = oracle_finder(evaluation, corpus.documents)
     made = make_pairs(
         encoder,
         corpus.documents,

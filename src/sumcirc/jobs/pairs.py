@@ -76,14 +76,13 @@ def run(config: PairsConfig, folder: Path) -> None:
     corpus = read_corpus(config.data, config.split)
     documents = corpus.documents
     corruption = corruption_of(config.corruption, config.data.source, "corruption").value
-    evaluation = config.evaluation
     with counted("make pairs", min(len(documents), config.documents or len(documents))) as made:
         made = make_pairs(
             encoder,
             documents,
             corruption,
             config.documents,
-            oracle_finder(evaluation.sentences, evaluation.min_sentence_words),
+            oracle_finder(config.evaluation, documents),
             config.data.seed,
             made,
         )

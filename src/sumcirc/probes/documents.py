@@ -16,11 +16,12 @@ from torch import Tensor
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, Encoder
+from sumcirc.data.words import tokenizer_for
 from sumcirc.errors import UserError
 from sumcirc.notices import Notice, left_out, missing
 from sumcirc.probes.attention import NO_KEY, Rows
 from sumcirc.probes.salience import token_salience
-from sumcirc.schema import ProbeRows
+from sumcirc.schema import ProbeRows, RougeTokenizer
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def probe_set(
     Raises:
         UserError: none fits, or the tokenizer does not know its tokens' places.
     """
+    documents = list(documents)
+    tokenizer = tokenizer_for((item.references[0] for item in documents), RougeTokenizer.auto)
     found: list[ProbeDocument] = []
     passed_over = cut = 0
     for item in documents:
@@ -129,7 +132,7 @@ def probe_set(
         salience = np.zeros(len(pair), dtype=np.float32)
         places = np.flatnonzero(kinds == DOCUMENT)
         spans = [span for span in placed.places if span is not None]
-        salience[places] = token_salience(item.document, spans, item.references[0])
+        salience[places] = token_salience(item.document, spans, item.references[0], tokenizer)
         wanted = {
             # a row predicts the token after it
             ProbeRows.summary: np.arange(pair.summary_start - 1, len(pair) - 1),

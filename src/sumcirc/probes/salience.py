@@ -2,8 +2,7 @@
 
 A document's word counts the reference's n-grams that it takes part in: 1 if the reference has its
 stem, and 1 for each of its two bigrams, with the word before and with the word after, that the
-reference has. So its salience is 0 to 3. Words and stems are ROUGE's: lower-cased runs of the
-letters a-z and digits, Porter-stemmed when longer than three letters.
+reference has. So its salience is 0 to 3. Words and stems are those of ROUGE (`data.words`).
 
 A head's salience alignment is the Spearman correlation of its attention over the source tokens with
 their salience. It is a cheap analogue of the alignment with the importance of words in arXiv
@@ -12,39 +11,37 @@ their salience. It is a cheap analogue of the alignment with the importance of w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sumcirc.data.words import ASCII, Tokenizer
 from sumcirc.probes.representation import spearman
-
-if TYPE_CHECKING:
-    from rouge_score.tokenizers import Tokenizer
-
-_WORD = re.compile(r"[a-z0-9]+")  # as rouge-score splits lower-cased text
 
 
 def token_salience(
-    document: str, offsets: Sequence[tuple[int, int]], reference: str
+    document: str,
+    offsets: Sequence[tuple[int, int]],
+    reference: str,
+    tokenizer: Tokenizer = ASCII,
 ) -> NDArray[np.float32]:
     """ROUGE salience of every source token.
 
     Args:
         offsets: each token's characters in the document, (start, end).
         reference: the reference summary.
+        tokenizer: what a word is.
 
     Returns:
         [len(offsets)], 0 to 3. A token has the salience of the word that it overlaps most, of the
         first of several that it overlaps alike; punctuation and white space have 0.
     """
-    spans, stems = _words(document)
-    known = _tokenizer().tokenize(reference)
+    spans = tokenizer.spans(document)
+    stems = [stem for _, _, stem in spans]
+    known = tokenizer.tokenize(reference)
     unigrams, bigrams = set(known), set(pairwise(known))
     salience = np.array([stem in unigrams for stem in stems], dtype=np.float32)
     shared = [pair in bigrams for pair in pairwise(stems)]
@@ -52,7 +49,7 @@ def token_salience(
     salience[1:] += shared
 
     word_at = np.full(len(document), -1)
-    for word, (start, end) in enumerate(spans):
+    for word, (start, end, _) in enumerate(spans):
         word_at[start:end] = word
     found = np.zeros(len(offsets), dtype=np.float32)
     for token, (start, end) in enumerate(offsets):
@@ -75,28 +72,3 @@ def salience_alignment(attention: Tensor, salience: Tensor) -> Tensor:
         salience is the same for all tokens.
     """
     return spearman(attention, salience)
-
-
-def _words(text: str) -> tuple[list[tuple[int, int]], list[str]]:
-    """Character spans and stems of a text's words."""
-    # Lower-casing may lengthen a text (a dotted capital I becomes two characters).
-    origin = [i for i, character in enumerate(text) for _ in character.lower()]
-    spans, stems = [], []
-    for match in _WORD.finditer(text.lower()):
-        spans.append((origin[match.start()], origin[match.end() - 1] + 1))
-        stems.append(_stem(match.group()))
-    return spans, stems
-
-
-@lru_cache(maxsize=1 << 17)
-def _stem(word: str) -> str:
-    (stem,) = _tokenizer().tokenize(word)
-    return stem
-
-
-@lru_cache(maxsize=1)
-def _tokenizer() -> Tokenizer:
-    # Imported on first use: it brings in nltk, which commands that probe nothing needn't wait for.
-    from rouge_score.tokenizers import DefaultTokenizer
-
-    return DefaultTokenizer(use_stemmer=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.reading import RecordError, is_there, read_yaml
-from sumcirc.results import TRAINED
+from sumcirc.results import TRAINED, rouge_words
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
 
@@ -242,22 +242,23 @@ def _of_equal_items(
     Raises:
         UserError: no more than half of the runs have the same items, or those are one document.
     """
-    groups: dict[tuple[str, tuple[str, ...]], list[Run]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.summary["items"], tuple(run.ids)), []).append(run)
+        key = run.summary["items"], rouge_words(run.summary), tuple(run.ids)
+        groups.setdefault(key, []).append(run)
     first, *others = sorted(groups.values(), key=len, reverse=True)
     if others and 2 * len(first) <= len(runs):
         raise UserError(
-            f"{others[0][0].path} and {first[0].path} were scored on different items (data or"
-            " data.sizes.test or data.seed differs), so they can't be paired; compare those of"
-            " equal items, or train again with the same"
+            f"{others[0][0].path} and {first[0].path} were scored on different items or by other"
+            " words (data, data.sizes.test, data.seed or evaluation.rouge_tokenizer differs), so"
+            " they can't be paired; compare those of equal items, or train again with the same"
         )
     if len(first[0].ids) < 2:
         raise UserError(
             f"{first[0].path}: was scored on {len(first[0].ids)} document, of which nothing can be"
             " said; score more with data.sizes.test=N"
         )
-    reason = f"was scored on other items than {first[0].name} and most runs"
+    reason = f"was scored on other items or words than {first[0].name} and most runs"
     return first, [*left_out, *(LeftOut(run.path, reason) for one in others for run in one)]
 
 

@@ -50,7 +50,7 @@ from sumcirc.schema.learning import (
 )
 from sumcirc.schema.lists import accept_scalars
 from sumcirc.schema.report import ReportConfig
-from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
+from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig, RougeTokenizer
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
 from sumcirc.schema.watching import (
     TAG_LENGTH,
@@ -109,6 +109,7 @@ __all__ = [
     "ProbesConfig",
     "ReportConfig",
     "Retry",
+    "RougeTokenizer",
     "Rule",
     "RunConfig",
     "Schedule",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 
 from sumcirc.schema.require import at_least, require
 
@@ -33,9 +34,19 @@ class GenerationConfig:
         )
 
 
+class RougeTokenizer(Enum):
+    """What a word is to ROUGE."""
+
+    auto = "auto"  # unicode where ascii would lose letters of 1 % of the references' words
+    ascii = "ascii"  # rouge-score's own: a-z and digits, stemmed
+    unicode = "unicode"  # letters of any script, not stemmed; characters in scripts without spaces
+
+
 @dataclass
 class EvaluationConfig:
     """Scoring of summaries."""
+
+    rouge_tokenizer: RougeTokenizer = RougeTokenizer.auto
 
     bootstrap: int = 1000  # resamples behind each interval
     confidence: float = 0.95  # of intervals

@@ -145,7 +145,7 @@ class Evidence:
             ordered,
             config.selector.circuit.corruption_of(config.data.source).value,
             wanted,
-            oracle_finder(config.evaluation.sentences, config.evaluation.min_sentence_words),
+            oracle_finder(config.evaluation, ordered),
             config.data.seed,
         )
         setting = "selector.documents"

@@ -1,8 +1,9 @@
 """Summaries that need no model: the first sentences, random ones, and the best that copying can do.
 
-A sentence qualifies when it has at least `min_words` words (white-space separated), which passes
-over bylines and datelines. A document with no qualifying sentence uses all of its sentences; one
-with fewer than wanted gives what it has. Sentences come in document order, one per line.
+A sentence qualifies when it has at least `min_words` words (white-space separated; characters in
+scripts without spaces), which passes over bylines and datelines. A document with no qualifying
+sentence uses all of its sentences; one with fewer than wanted gives what it has. Sentences come in
+document order, one per line.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 from sumcirc.data.documents import Document
 from sumcirc.data.sentences import sentence_spans, split_sentences
-from sumcirc.summaries.rouge import stemmed_tokens
+from sumcirc.data.words import ASCII, Tokenizer, tokenizer_for, word_count
+from sumcirc.schema import EvaluationConfig
 
 
 def lead(document: str, sentences: int = 3, min_words: int = 6) -> str:
@@ -38,7 +40,13 @@ def random_sentences(
     return "\n".join(candidates[index] for index in sorted(chosen))
 
 
-def oracle(document: str, references: Sequence[str], sentences: int = 3, min_words: int = 6) -> str:
+def oracle(
+    document: str,
+    references: Sequence[str],
+    sentences: int = 3,
+    min_words: int = 6,
+    tokenizer: Tokenizer = ASCII,
+) -> str:
     """Return the qualifying sentences that a greedy search finds best for the references.
 
     Add the sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most, the earliest of equals; stop at
@@ -47,9 +55,11 @@ def oracle(document: str, references: Sequence[str], sentences: int = 3, min_wor
     references gives an empty summary.
     """
     candidates = candidate_sentences(document, min_words)
-    tokens = [stemmed_tokens(sentence) for sentence in candidates]
+    tokens = [tokenizer.tokenize(sentence) for sentence in candidates]
     overlaps = [
-        _Overlap(stemmed_tokens(reference), order) for order in (1, 2) for reference in references
+        _Overlap(tokenizer.tokenize(reference), order)
+        for order in (1, 2)
+        for reference in references
     ]
     chosen: list[int] = []
     best = 0.0
@@ -72,26 +82,40 @@ def oracle(document: str, references: Sequence[str], sentences: int = 3, min_wor
 
 
 def oracle_spans(
-    document: str, references: Sequence[str], sentences: int = 3, min_words: int = 6
+    document: str,
+    references: Sequence[str],
+    sentences: int = 3,
+    min_words: int = 6,
+    tokenizer: Tokenizer = ASCII,
 ) -> list[tuple[int, int]]:
     """Character spans of the sentences that `oracle` finds."""
-    found = set(oracle(document, references, sentences, min_words).split("\n"))
+    found = set(oracle(document, references, sentences, min_words, tokenizer).split("\n"))
     return [(start, end) for start, end in sentence_spans(document) if document[start:end] in found]
 
 
-def oracle_finder(sentences: int, min_words: int) -> Callable[[Document], list[tuple[int, int]]]:
-    """From a document to the spans of its oracle sentences."""
+def oracle_finder(
+    config: EvaluationConfig, documents: Sequence[Document]
+) -> Callable[[Document], list[tuple[int, int]]]:
+    """From a document of a corpus to the spans of its oracle sentences."""
+    tokenizer = tokenizer_of(documents, config)
+    options = config.sentences, config.min_sentence_words, tokenizer
 
     def find(item: Document) -> list[tuple[int, int]]:
-        return oracle_spans(item.document, item.references, sentences, min_words)
+        return oracle_spans(item.document, item.references, *options)
 
     return find
+
+
+def tokenizer_of(documents: Sequence[Document], config: EvaluationConfig) -> Tokenizer:
+    """What a word is to ROUGE in a corpus."""
+    references = (text for item in documents for text in item.references)
+    return tokenizer_for(references, config.rouge_tokenizer)
 
 
 def candidate_sentences(document: str, min_words: int) -> list[str]:
     """Return the sentences with at least `min_words` words, or all when there is none."""
     everything = split_sentences(document)
-    return [text for text in everything if len(text.split()) >= min_words] or everything
+    return [text for text in everything if word_count(text) >= min_words] or everything
 
 
 class _Overlap:

@@ -10,17 +10,22 @@ Newsroom, 2018, section 4)
 
 `novel_ngrams_k` is the share of the summary's distinct k-grams that the document doesn't have
 (S. Narayan, S. B. Cohen and M. Lapata, 2018). Words are lower-cased runs of letters and digits of
-any script; punctuation counts nowhere.
+any script, or single characters of scripts without spaces; punctuation counts nowhere.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-_WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
+import regex
+
+from sumcirc.data.words import UNSPACED
+
+# Runs of letters, marks, digits and underscores; one character of a script without spaces.
+_PART = rf"[[\w\p{{N}}\p{{M}}]--{UNSPACED}]+"
+_WORD = regex.compile(rf"(?V1){UNSPACED}\p{{M}}*|{_PART}(?:['\u2019]{_PART})*")
 STATISTICS = (
     "coverage",
     "density",

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.data.words import ASCII, Tokenizer, lost_share, unicode_words
 from sumcirc.errors import UserError
 from sumcirc.notices import Notice
 from sumcirc.statistics import Interval, bootstrap_mean
 from sumcirc.summaries import rouge
-from sumcirc.summaries.baselines import candidate_sentences, lead, oracle, random_sentences
+from sumcirc.summaries.baselines import (
+    candidate_sentences,
+    lead,
+    oracle,
+    random_sentences,
+    tokenizer_of,
+)
 from sumcirc.summaries.copying import STATISTICS, copy_statistics, words
 
 if TYPE_CHECKING:
@@ -69,6 +76,8 @@ def evaluate_summaries(
 ) -> Evaluation:
     """Score `predictions[i]` as a summary of `documents[i]`.
 
+    What a word is to ROUGE is decided by the references of all documents together.
+
     Raises ValueError when their numbers differ, and UserError when there is no document or no
     reference with a word that ROUGE can see.
     """
@@ -76,14 +85,16 @@ def evaluate_summaries(
         raise ValueError(f"{len(documents)} documents but {len(predictions)} predictions")
     if not documents:
         raise UserError("data: there is no document to evaluate on; check the split and its size")
-    if not any(rouge.stemmed_tokens(text) for item in documents for text in item.references):
+    tokenizer = tokenizer_of(documents, config)
+    if not any(tokenizer.tokenize(text) for item in documents for text in item.references):
         raise UserError(
-            "data: no reference summary has a letter a-z or a digit, and ROUGE sees no others"
+            "data.summary_column: no reference summary has a word that ROUGE can see"
+            f" ({tokenizer.label}); check the column, or evaluation.rouge_tokenizer"
         )
     records = []
     for item, prediction in zip(documents, predictions, strict=True):
         record: dict[str, Any] = {"id": item.id, "system": system, "prediction": prediction}
-        for metric, found in rouge.score(prediction, item.references).items():
+        for metric, found in rouge.score(prediction, item.references, tokenizer).items():
             record[f"{metric}_precision"] = found.precision
             record[f"{metric}_recall"] = found.recall
             record[f"{metric}_f1"] = found.f1
@@ -93,6 +104,16 @@ def evaluate_summaries(
             record[name] = None if math.isnan(value) else value
         records.append(record)
     return Evaluation(records, config)
+
+
+def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
+    """Notice of the documents of whose references ROUGE sees less than half of the words."""
+    count = 0
+    for item in documents:
+        words = [word for text in item.references for word in unicode_words(text)]
+        count += not words or (tokenizer is ASCII and lost_share(words) > 0.5)
+    text = f"references are mostly invisible to ROUGE, which counts {tokenizer.label}"
+    return Notice("data.test", "unscorable", count, len(documents), text)
 
 
 def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> Notice:
@@ -117,12 +138,13 @@ def evaluate_baselines(
     `seed` draws the random sentences. Raises what `evaluate_summaries` raises.
     """
     count, minimum = config.sentences, config.min_sentence_words
+    tokenizer = tokenizer_of(documents, config)
     systems: dict[str, Callable[[Document], str]] = {
         f"lead-{count}": lambda item: lead(item.document, count, minimum),
         f"random-{count}": lambda item: random_sentences(
             item.document, item.id, count, minimum, seed
         ),
-        "oracle": lambda item: oracle(item.document, item.references, count, minimum),
+        "oracle": lambda item: oracle(item.document, item.references, count, minimum, tokenizer),
     }
     return {
         name: evaluate_summaries(documents, [write(item) for item in documents], config, name)

@@ -6,10 +6,10 @@
 - ROUGE-Lsum: per reference sentence the union of its longest common subsequences with the
   prediction's sentences. This is the "ROUGE-L" of the summarization literature.
 
-Words are lower-cased runs of the letters a-z and digits, Porter-stemmed when longer than three
-letters, so other scripts score 0. Sentences for Lsum come from `split_sentences` on both sides, and
-a line break always ends one. With several references each metric takes the one with the best F1.
-All scores are fractions between 0 and 1; tables show them times 100.
+What a word is, the same for all systems of a table: `data.words`. Sentences for Lsum come from
+`split_sentences` on both sides, and a line break always ends one. With several references each
+metric takes the one with the best F1. All scores are fractions between 0 and 1; tables show them
+times 100.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sumcirc.data.sentences import split_sentences
+from sumcirc.data.words import ASCII, Tokenizer
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -36,14 +37,18 @@ class Score:
     f1: float
 
 
-def score(prediction: str, references: Sequence[str]) -> dict[str, Score]:
+def score(
+    prediction: str, references: Sequence[str], tokenizer: Tokenizer = ASCII
+) -> dict[str, Score]:
     """Score `prediction` against its references; keys are `METRICS`.
 
     Raises ValueError when there is no reference.
     """
     if not references:
         raise ValueError("a summary can't be scored without a reference")
-    best = _scorer().score_multi([_by_line(text) for text in references], _by_line(prediction))
+    best = _scorer(tokenizer).score_multi(
+        [_by_line(text) for text in references], _by_line(prediction)
+    )
     return {
         metric: Score(float(found.precision), float(found.recall), float(found.fmeasure))
         for metric, found in best.items()
@@ -55,37 +60,9 @@ def _by_line(text: str) -> str:
     return "\n".join(split_sentences(text))
 
 
-def stemmed_tokens(text: str) -> list[str]:
-    """Return the words of `text` as ROUGE sees them: lower-cased, a-z and digits, stemmed."""
-    from rouge_score.tokenize import tokenize
-
-    return tokenize(text, _stemmer())
-
-
-class _CachingStemmer:
-    """The Porter stemmer with a memory: a word's stem is looked up, not derived, the next time."""
-
-    def __init__(self) -> None:
-        from nltk.stem.porter import PorterStemmer
-
-        self.stem = lru_cache(maxsize=1 << 17)(PorterStemmer().stem)
-
-
-class _Tokenizer:
-    """What rouge-score asks of a tokenizer."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return stemmed_tokens(text)
-
-
-@lru_cache(maxsize=1)
-def _stemmer() -> _CachingStemmer:
-    return _CachingStemmer()
-
-
-@lru_cache(maxsize=1)
-def _scorer() -> RougeScorer:
+@lru_cache(maxsize=2)
+def _scorer(tokenizer: Tokenizer) -> RougeScorer:
     # Imported on first use: it brings in nltk, which commands that score nothing needn't wait for.
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(METRICS), tokenizer=_Tokenizer())
+    return RougeScorer(list(METRICS), tokenizer=tokenizer)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sumcirc.statistics import Interval
 from sumcirc.summaries.rouge import METRICS
-from sumcirc.terminal import WIDE, console
+from sumcirc.terminal import WIDE, console, say
 
 HEADINGS = (
     "system",
@@ -28,7 +28,8 @@ class Row:
     """One system: F1 by metric as fractions, summary length in words, and what it cost.
 
     `trainable_parameters` and `seconds` are None where there was nothing to train or to time;
-    `facts`, the share of key facts in the summary, where the data does not know them.
+    `facts`, the share of key facts in the summary, where the data does not know them. `words` says
+    what a word is to ROUGE.
     """
 
     system: str
@@ -37,6 +38,7 @@ class Row:
     seconds: float | None = None
     length: float | None = None
     facts: Interval | None = None
+    words: str = ""
 
     @classmethod
     def from_summary(
@@ -45,17 +47,20 @@ class Row:
         summary: Mapping[str, Interval],
         trainable_parameters: int | None = None,
         seconds: float | None = None,
+        words: str = "",
     ) -> Row:
         """Build a row from `Evaluation.summary()`."""
         scores = {metric: summary[f"{metric}_f1"] for metric in METRICS}
         length, facts = summary["length"].mean, summary.get("facts")
-        return cls(system, scores, trainable_parameters, seconds, length, facts)
+        return cls(system, scores, trainable_parameters, seconds, length, facts, words)
 
 
 def print_table(rows: Sequence[Row], title: str | None = None) -> None:
     """Print the rows for a terminal of any width; a file or pipe gets one line a row."""
     shown = console()
     shown.print(comparison_table(rows, title, stacked=shown.width < WIDE))
+    for words in dict.fromkeys(row.words for row in rows if row.words):
+        say(f"ROUGE counts {words}")
 
 
 def comparison_table(rows: Sequence[Row], title: str | None = None, stacked: bool = False) -> Table:

@@ -176,11 +176,19 @@ class AdapterRecord(TypedDict):
     layers: NotRequired[list[Layer]]
 
 
+class RougeRecord(TypedDict):
+    """What ROUGE took for a word."""
+
+    tokenizer: Literal["ascii", "unicode"]
+    words: str
+
+
 class ResultSummary(NotedSummary):
     """summary.json of train and evaluate."""
 
     items: str | None
     systems: dict[str, Scores]
+    rouge: NotRequired[RougeRecord]
     seconds: NotRequired[dict[str, Seconds]]
     steps: NotRequired[Count]
     total_parameters: NotRequired[Count]

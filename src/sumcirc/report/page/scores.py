@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sumcirc.report.page.charts import COLOURS, error_bars, figure
 from sumcirc.report.page.text import isolated
-from sumcirc.report.page.view import Block, Chart, Gap, Page, Table, each
+from sumcirc.report.page.view import Block, Chart, Gap, Page, Table, Words, each
 from sumcirc.report.tables import TextTable
 from sumcirc.results import rows as system_rows
 from sumcirc.summaries.table import Row, format_score, format_seconds
@@ -40,7 +40,8 @@ def _blocks(run: RunRecords) -> list[Block]:
     table = TextTable(
         f"F1 x 100 on {documents} documents", headings, [_cells(row, facts) for row in rows]
     )
-    return [Table(table), _bars(rows)]
+    words = [Words(f"ROUGE counts {rows[0].words}.")] if rows[0].words else []
+    return [Table(table), *words, _bars(rows)]
 
 
 def _cells(row: Row, facts: bool) -> list[str]:

@@ -1,0 +1,125 @@
+"""Words of a text as ROUGE counts them, in two ways; one corpus is scored in one way.
+
+- `ASCII` is rouge-score's own tokenizer: lower-cased runs of the letters a-z and digits,
+  Porter-stemmed when longer than three letters. A letter with an accent, and every letter of
+  another script, is a gap to it: `été` is the word `t`, and of a Russian text digits are left.
+- `UNICODE` takes runs of letters, marks and digits of any script, in compatibility form (NFKC) and
+  folded case, without stemming, since Porter's rules are English. Scripts that put no spaces
+  between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) are counted by characters, marks
+  with the letter they belong to: ROUGE-1 is of characters there and ROUGE-2 of pairs of them, not
+  to be compared with scores of words.
+
+Which one a corpus takes is decided by its references together (`tokenizer_for`): UNICODE where
+`ASCII` would lose a letter of more than `LOSS` of their words. In English news, dialogues and
+abstracts it is at most 0.03 % of the words, in Dutch 0.8 %, Italian 3 %, German and Spanish 8 %,
+French 13 %, Polish 21 %, Turkish 35 %, Vietnamese 63 % (translated manual pages of Debian).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from sumcirc.schema import RougeTokenizer
+
+LOSS = 0.01
+
+# Letters of scripts that are written without spaces between words; the last is a mark of kana.
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30fc]"
+_UNICODE = regex.compile(rf"(?V1){UNSPACED}\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--{UNSPACED}]+")
+_UNSPACED = regex.compile(UNSPACED)
+_ASCII = re.compile(r"[a-z0-9]+")
+_LOST = regex.compile(r"(?V1)[[\p{L}\p{M}\p{N}]--[a-z0-9]]")
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """One way to take words; rouge-score asks of it no more than `tokenize`.
+
+    Attributes:
+        name: as settings and records have it.
+        label: what a word is, for tables.
+        tokenize: from a text to the words that are compared.
+        pattern: of a word in lower-cased text.
+    """
+
+    name: str
+    label: str
+    tokenize: Callable[[str], list[str]]
+    pattern: re.Pattern[str] | regex.Pattern[str]
+
+    def spans(self, text: str) -> list[tuple[int, int, str]]:
+        """Each word's characters [start, end) in the text, and the word that is compared."""
+        # Lower-casing may lengthen a text (a dotted capital I becomes two characters).
+        origin = [place for place, character in enumerate(text) for _ in character.lower()]
+        return [
+            (
+                origin[match.start()],
+                origin[match.end() - 1] + 1,
+                "".join(self.tokenize(match.group())),
+            )
+            for match in self.pattern.finditer(text.lower())
+        ]
+
+
+def tokenizer_for(references: Iterable[str], setting: RougeTokenizer) -> Tokenizer:
+    """The tokenizer of a corpus: what the setting says, or what its references need."""
+    if setting is RougeTokenizer.auto:
+        return UNICODE if lost_share(references) > LOSS else ASCII
+    return {one.name: one for one in (ASCII, UNICODE)}[setting.value]
+
+
+def lost_share(texts: Iterable[str]) -> float:
+    """Share of the words of some texts in which ASCII does not see every letter; 0 of no words."""
+    words = lost = 0
+    for text in texts:
+        for word in unicode_words(text):
+            words += 1
+            lost += _LOST.search(word) is not None
+    return lost / words if words else 0.0
+
+
+def unicode_words(text: str) -> list[str]:
+    """Words of any script: see the module's docstring."""
+    return _UNICODE.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def word_count(text: str) -> int:
+    """Words between white space, where characters of scripts without spaces count each."""
+    return sum(len(_UNSPACED.findall(piece)) or 1 for piece in text.split())
+
+
+def stemmed_words(text: str) -> list[str]:
+    """Words as rouge-score takes them by default, with its stemmer."""
+    # Imported on first use: it brings in nltk, which commands that score nothing needn't wait for.
+    from rouge_score.tokenize import tokenize
+
+    return tokenize(text, _stemmer())
+
+
+class _CachingStemmer:
+    """The Porter stemmer with a memory: a word's stem is looked up, not derived, the next time."""
+
+    def __init__(self) -> None:
+        from nltk.stem.porter import PorterStemmer
+
+        self.stem = lru_cache(maxsize=1 << 17)(PorterStemmer().stem)
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> _CachingStemmer:
+    return _CachingStemmer()
+
+
+ASCII = Tokenizer("ascii", "words of a-z and digits, stemmed", stemmed_words, _ASCII)
+UNICODE = Tokenizer(
+    "unicode",
+    "words of any script, not stemmed; characters where a script has no spaces",
+    unicode_words,
+    _UNICODE,
+)
