@@ -52,7 +52,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", "train", CONFIG)
     run.set_status("done")
     before = run.config_file.read_bytes()
-    with pytest.raises(UserError, match=r"holds a run already \(done\); .*resume="):
+    with pytest.raises(UserError, match=r"holds a run of .*already \(done\); choose another"):
         RunDirectory.create(tmp_path / "run", "train", {"seed": 2})
     assert run.config_file.read_bytes() == before
 
@@ -66,7 +66,7 @@ def test_a_start_that_was_cut_off_before_the_status_is_made_again(tmp_path: Path
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"can't write .*runs_dir=FOLDER"):
+    with pytest.raises(UserError, match=r"can't be written \(Not a directory\)"):
         RunDirectory.create(tmp_path / "file/run", "train", CONFIG)
 
 
@@ -125,13 +125,13 @@ def test_a_config_runs_no_code(tmp_path: Path) -> None:
 
 
 def test_what_training_left(tmp_path: Path) -> None:
-    run = RunDirectory(tmp_path)
-    with pytest.raises(UserError, match=f"did not finish.*resume={tmp_path}"):
+    run = RunDirectory.create(tmp_path / "run", "train", CONFIG)
+    with pytest.raises(UserError, match=f"did not finish.*resume={run.path}"):
         _ = run.trained
     run.model.mkdir()
-    assert run.trained == tmp_path / "model"
+    assert run.trained == run.path / "model"
     run.adapter.mkdir()
-    assert run.trained == tmp_path / "adapter"
+    assert run.trained == run.path / "adapter"
 
 
 # ---- the commit
