@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("compare", "tracking", "figures", "training", "results", "report", "dashboard"),
     },
     "sweeps": {"tracking", "results"},
-    "words": {"tracking"},
+    "words": set(),
     "implied": {"tracking"},
     "command": {"implied", "words", "tracking"},
     "cli": {"command", "jobs", "tracking", "results", "summaries", "sweeps"},

@@ -1,14 +1,23 @@
-"""Which process a run belongs to, and what several of them leave behind: nothing."""
+"""How the program starts again, which process a run belongs to, and what several leave behind."""
 
 from __future__ import annotations
 
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch.distributed
+from hydra.core.hydra_config import HydraConfig
 from pytorch_lightning.utilities import rank_zero_only
 
-from sumcirc.processes import VARIABLES, distributed, is_main_process
+from sumcirc.processes import (
+    VARIABLES,
+    distributed,
+    is_main_process,
+    program,
+    started_together,
+)
 
 
 def test_first_process_of_the_first_node_alone_is_the_main_one(
@@ -42,3 +51,57 @@ def test_environment_and_process_group_are_as_before(monkeypatch: pytest.MonkeyP
         **dict.fromkeys(VARIABLES),
         "MASTER_PORT": "12345",
     }
+
+
+@pytest.mark.parametrize(
+    ("spec", "safe_path", "words"),
+    [
+        (None, False, ["-P", "-m"]),  # a console script
+        ("sumcirc.__main__", False, ["-m"]),
+        ("sumcirc.__main__", True, ["-P", "-m"]),
+        ("pytest.__main__", False, ["-P", "-m"]),  # or a launcher's worker
+    ],
+)
+def test_the_program_imports_from_where_it_did(
+    monkeypatch: pytest.MonkeyPatch, spec: str | None, safe_path: bool, words: list[str]
+) -> None:
+    main = SimpleNamespace(__spec__=spec and SimpleNamespace(name=spec))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(safe_path=safe_path))
+    assert program() == (sys.executable, *words, "sumcirc")
+
+
+def test_lightning_starts_processes_with_our_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever module the interpreter was started with; Lightning would take its name."""
+    from pytorch_lightning.strategies.launchers import subprocess_script
+
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir="/a b/it's", cwd="/home/me"))
+    monkeypatch.setattr(HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["anything", "train", "seed=1"])
+    lightnings = subprocess_script._hydra_subprocess_cmd
+    with distributed():
+        command, folder = subprocess_script._hydra_subprocess_cmd(1)
+    assert command == [*program(), "train", "seed=1", r"hydra.run.dir='/a b/it\'s'"]
+    assert folder == "/home/me"
+    assert subprocess_script._hydra_subprocess_cmd is lightnings
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({}, None),
+        ({"WORLD_SIZE": "1", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS=4"),
+        ({"SLURM_NTASKS": "4"}, None),  # of an allocation: in it, one process may run
+    ],
+)
+def test_processes_that_were_started_together(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], found: str | None
+) -> None:
+    for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert started_together() == found

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -420,8 +421,17 @@ def test_extra_callbacks_are_built_and_log_to_the_same_file(
         ({"accelerator": "tpu"}, r"trainer\.accelerator=tpu: unknown; choose from auto, cpu"),
         ({"accelerator": "gpu"}, r"trainer\.accelerator=gpu: no GPU is visible"),
         ({"precision": Precision.fp16}, r"trainer\.precision=fp16: needs a GPU"),
+        ({"accelerator": "mps"}, r"trainer\.accelerator=mps: refused by Lightning .*MPSAcc"),
         ({"strategy": "dpp"}, r"trainer\.strategy=dpp: unknown; choose from auto, ddp"),
+        # it trains in copies of the process; nothing of theirs would reach the run
+        ({"strategy": "ddp_spawn"}, r"trainer\.strategy=ddp_spawn: unknown; choose from auto"),
+        ({"devices": [0, 1]}, r"trainer\.devices=\[0, 1\] .*: refused by Lightning on this mach"),
+        (
+            {"devices": -1},
+            r"trainer\.devices=-1 .*: refused .* without them a run takes one device",
+        ),
         ({"strategy": "fsdp"}, r"trainer\.strategy=fsdp: .*evaluation\.at_end=false"),
+        ({"strategy": "fsdp_cpu_offload"}, r"fsdp_cpu_offload: .*evaluation\.at_end=false"),
     ],
 )
 def test_machines_that_are_not_there_are_refused(
@@ -436,6 +446,31 @@ def test_machines_that_are_not_there_are_refused(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     with pytest.raises(UserError, match=message):
         training.check_trainer(small_config(gpt2_folder, news_files, tmp_path, trainer=trainer))
+
+
+@pytest.mark.parametrize(
+    ("variables", "trainer", "refusal"),
+    [
+        # one task: Lightning starts the other processes, as it does without SLURM
+        ({"SLURM_NTASKS": "1"}, {"devices": 2}, None),
+        ({"SLURM_NTASKS": "1"}, {"devices": 1}, None),
+        ({"SLURM_NTASKS": "2"}, {"devices": 2}, None),
+        ({"SLURM_NTASKS": "2"}, {"devices": 3}, r"trainer\.devices=3 .*--ntasks-per-node=2"),
+    ],
+)
+def test_tasks_of_a_slurm_job(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    trainer: dict[str, Any],
+    refusal: str | None,
+) -> None:
+    variables |= {"SLURM_NTASKS_PER_NODE": variables["SLURM_NTASKS"], "SLURM_JOB_NAME": "x"}
+    variables |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    config = TrainerConfig(accelerator="cpu", **trainer)
+    with pytest.raises(UserError, match=refusal) if refusal else nullcontext():
+        training.check_machine(config)
 
 
 def test_inference_runs_on_the_first_device_of_training(monkeypatch: pytest.MonkeyPatch) -> None:

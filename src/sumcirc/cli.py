@@ -157,8 +157,10 @@ def _launch(given: Command) -> None:
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
     given.typed.folders.update(command.folders(given, configs))
-    sweep = _sweep(given, configs) if given.starts and given.sweeps and given.makes_runs else None
+    launcher = command.launcher(given) if given.starts and given.sweeps else None
+    sweep = _sweep(given, configs, launcher) if launcher and given.makes_runs else None
     done = {state.name for state in sweep.states() if state.state == "done"} if sweep else set()
+    runs_here = launcher in (None, *command.LOCAL_LAUNCHERS)
     for config in configs:
         if given.makes_runs and config.run.name in done:
             continue
@@ -166,7 +168,7 @@ def _launch(given: Command) -> None:
             check_writable("runs_dir", config.runs_dir)
         if verb in command.LOGGING_VERBS:
             check_login(config.logger)
-        job.check(config)
+        job.check(config if runs_here else command.for_any_machine(config))
     application = Application(given)
     if sweep is None:
         _hydra(application)
@@ -208,9 +210,9 @@ class Application:
 
             run_jobs([self._job(typed(config), node, folder)])
             return
-        # Lightning starts the further processes of distributed training with these words
+        # the further processes of distributed training are started with these words
         words = command.words_of_job(self.given, node.overrides)
-        sys.argv = [sys.argv[0], self.given.verb, *words]
+        sys.argv = ["sumcirc", self.given.verb, *words]
         job = importlib.import_module(f"sumcirc.jobs.{self.given.verb}")
         try:
             job.run(typed(config), folder)
@@ -240,8 +242,8 @@ class Application:
 
     def _job(self, config: Any, node: Any, folder: Path) -> Job:
         from sumcirc import command
+        from sumcirc.configuration import quoted
         from sumcirc.sweeps.child import Job
-        from sumcirc.tracking.checkpoint_source import quoted
 
         words = command.words_of_job(self.given, node.overrides)
         where = f"hydra.run.dir={quoted(str(folder))}"
@@ -278,7 +280,7 @@ def _hydra(application: Application) -> None:
         sys.argv = typed_argv
 
 
-def _sweep(given: Command, configs: Sequence[Any]) -> Sweep:
+def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
     """The sweep that a multirun starts or goes on with.
 
     Raises:
@@ -290,7 +292,6 @@ def _sweep(given: Command, configs: Sequence[Any]) -> Sweep:
     from sumcirc.tracking.session import plain
 
     options = configs[0].sweep
-    launcher = command.launcher(given)
     if launcher != OWN_LAUNCHER and (options.jobs or options.gpus):
         name = "jobs" if options.jobs else "gpus"
         raise UserError(

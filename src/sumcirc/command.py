@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from sumcirc.configuration import typed
+from sumcirc.configuration import quoted, typed
 from sumcirc.errors import UserError
 from sumcirc.implied import CONF, RUN_VERBS, complete
 from sumcirc.messages import Typed, one_line
-from sumcirc.schema import TrainConfig
-from sumcirc.tracking.checkpoint_source import quoted
+from sumcirc.schema import TrainConfig, TrainerConfig
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 from sumcirc.words import by_key, joined, parse, paths_as_override, quoted_value
@@ -39,6 +38,9 @@ PATH_VERBS = {"report", "dashboard"}  # those whose words without `=` are paths
 
 # overrides of Hydra's own settings that speak of the multirun, not of a job
 LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
+
+# Hydra's launchers whose jobs run on this machine
+LOCAL_LAUNCHERS = ("processes", "basic", "joblib", "submitit_local")
 
 # options that would take a configuration from elsewhere than conf/VERB.yaml and the schema
 REFUSED = {
@@ -198,6 +200,11 @@ def launcher(command: Command) -> str:
         overrides = [*extra, *_jobs(command)[0]]
         config = hydra.compose(command.verb, overrides, return_hydra_config=True)
     return str(config.hydra.runtime.choices["hydra/launcher"])
+
+
+def for_any_machine(config: Any) -> Any:
+    """Return a configuration with what only the machine that runs the job can check left open."""
+    return replace(config, trainer=TrainerConfig()) if hasattr(config, "trainer") else config
 
 
 def is_counted(command: Command) -> bool:

@@ -166,6 +166,13 @@ def literal(value: Any) -> Any:
     return value
 
 
+def quoted(value: str) -> str:
+    """Return a string in Hydra's override grammar, taken literally."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(literal(value), Quote.single).with_quotes()
+
+
 def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """What is wrong though OmegaConf takes it: keys that were added by force, and containers in
     lists of texts or numbers.

@@ -14,15 +14,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sumcirc.configuration import listed, model_path
+from sumcirc.configuration import listed, model_path, quoted
 from sumcirc.errors import UserError
+from sumcirc.processes import started_together
 from sumcirc.schema import ModelConfig, TrainConfig
 from sumcirc.tracking.checkpoint_source import (
     SECTIONS,
     base_overrides,
     overrides_of,
     overrides_of_run,
-    quoted,
 )
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
@@ -81,6 +81,12 @@ def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
     """What a launch decides once for all of its jobs."""
     found: list[str] = []
     if "sweep.name" not in parsed:
+        together = started_together()
+        if together:
+            raise UserError(
+                f"sweep.name=: is not set, and {together} says that several processes were started"
+                " for one run; give sweep.name=NAME, so that all find the same directory"
+            )
         # two launches in one second must not share a directory
         found.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     varied = sorted(key for key, item in parsed.items() if item.is_sweep_override())

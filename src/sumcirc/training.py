@@ -16,7 +16,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.strategies import StrategyRegistry
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from sumcirc.callbacks.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
 from sumcirc.callbacks.progress import progress_callback
@@ -39,50 +40,59 @@ PRECISIONS = {
 
 
 def check_trainer(config: TrainConfig) -> None:
-    """Refuse a machine that isn't there, and settings that don't go together.
+    """Refuse a machine that can't train this, and callbacks that can't be made.
 
     Raises:
-        UserError: no such accelerator, or a combination that can't work.
+        UserError: one line that names the setting, its value and the remedy.
     """
-    trainer = config.trainer
-    check_accelerator(trainer)
-    if trainer.precision is Precision.fp16 and device(trainer).type == "cpu":
-        raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
-    if trainer.strategy == "fsdp" and config.evaluation.at_end:
-        raise UserError(
-            "trainer.strategy=fsdp: parameters are spread over devices, so summaries can't be"
-            " generated here; set evaluation.at_end=false and run `sumcirc evaluate` afterwards"
-        )
-    if trainer.strategy == "fsdp" and config.callbacks.watch:
-        raise UserError(
-            "trainer.strategy=fsdp: parameters are spread over devices, so the model can't be"
-            " probed here; set callbacks.watch=[] and compare the trained model afterwards"
-        )
+    check_machine(config.trainer)
     for name, spec in config.callbacks.extra.items():
         build(f"callbacks.extra.{name}", spec)
 
 
-def check_accelerator(config: TrainerConfig) -> None:
-    """Refuse a device that isn't there, and a strategy that Lightning doesn't have.
+def check_machine(config: TrainerConfig) -> None:
+    """Refuse devices that this machine doesn't have, and what Lightning can't do with those it has.
 
     Raises:
-        UserError: no such accelerator here, or no such strategy.
+        UserError: no such accelerator here, or Lightning refuses the settings.
     """
-    known = ("auto", "cpu", "gpu", "cuda", "mps")
-    if config.accelerator not in known:
-        raise UserError(
-            f"trainer.accelerator={config.accelerator}: unknown; choose from {', '.join(known)}"
-        )
     if config.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
             f"trainer.accelerator={config.accelerator}: no GPU is visible to torch; use"
             " trainer=cpu, or install a CUDA build of torch"
         )
-    strategies = ("auto", *StrategyRegistry.available_strategies())
-    if config.strategy not in strategies:
+    if config.precision is Precision.fp16 and device(config).type == "cpu":
+        raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
+    try:
+        with quiet():
+            trainer = pl.Trainer(**_machine(config), barebones=True)
+        cluster = getattr(trainer.strategy, "cluster_environment", None)
+        if cluster is not None:
+            cluster.validate_settings(trainer.num_devices, trainer.num_nodes)
+    # nothing but the settings went in
+    except Exception as error:
+        names = ("strategy", "devices", "num_nodes", "accelerator", "precision")
+        values = {name: getattr(config, name) for name in names}
+        changed = [name for name in names if values[name] != getattr(TrainerConfig, name)]
+        given = " ".join(f"trainer.{name}={values[name]}" for name in changed or ["devices"])
         raise UserError(
-            f"trainer.strategy={config.strategy}: unknown; choose from {', '.join(strategies)}"
-        )
+            f"{given}: refused by Lightning on this machine ({' '.join(str(error).split())});"
+            f" without {'it' if len(changed) == 1 else 'them'} a run takes one device"
+        ) from None
+
+
+def _machine(config: TrainerConfig) -> dict[str, Any]:
+    """What Lightning's Trainer is told of devices and processes."""
+    # in a SLURM job of one task nothing but Lightning can start the other processes
+    one_task = os.environ.get("SLURM_NTASKS") == "1" and not TorchElasticEnvironment.detect()
+    return {
+        "accelerator": config.accelerator,
+        "devices": config.devices,
+        "num_nodes": config.num_nodes,
+        "strategy": config.strategy,
+        "precision": precision(config),
+        "plugins": [LightningEnvironment()] if one_task else [],
+    }
 
 
 def device(config: TrainerConfig) -> torch.device:
@@ -121,7 +131,7 @@ def make_trainer(
         watchers: callbacks that probe the model; what they write of a step is part of its
             checkpoint, so they come before the one that saves.
     """
-    options = config.trainer
+    options, machine = config.trainer, _machine(config.trainer)
     loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
     callbacks: list[pl.Callback] = [
         *watchers,
@@ -133,11 +143,7 @@ def make_trainer(
         build(f"callbacks.extra.{name}", spec) for name, spec in config.callbacks.extra.items()
     ]
     trainer = pl.Trainer(
-        accelerator=options.accelerator,
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        strategy=options.strategy,
-        precision=precision(options),  # type: ignore[arg-type]
+        **{**machine, "plugins": [*machine["plugins"], AtomicCheckpointIO()]},
         max_epochs=1,
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=config.optimizer.clip or None,
@@ -146,7 +152,6 @@ def make_trainer(
         log_every_n_steps=1,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
         use_distributed_sampler=False,
         enable_checkpointing=False,
         inference_mode=False,  # validation state is taken up again when training goes on

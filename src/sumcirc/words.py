@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sumcirc.configuration import quoted
 from sumcirc.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ def quoted_value(override: str) -> str:
     """An override in which a value that can only be meant as one string is quoted."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
-
-    from sumcirc.tracking.checkpoint_source import quoted
 
     key, equals, value = override.partition("=")
     if not equals or not value or value[0] in "'\"":

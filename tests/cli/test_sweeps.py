@@ -289,6 +289,22 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_starts(
     assert not jobs
 
 
+@pytest.mark.parametrize(
+    ("launcher", "strategy"), [("processes", "ddp"), ("basic", "ddp"), ("submitit_slurm", "auto")]
+)
+def test_devices_are_checked_where_jobs_run(
+    launcher: str, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that submits jobs to others need not have their GPUs."""
+    checked = []
+    monkeypatch.setattr(train, "check", checked.append)
+    monkeypatch.setattr(command, "launcher", lambda given: launcher)
+    monkeypatch.setattr(cli, "_run_sweep", lambda *_: None)
+    cli.main(["train", "-m", "trainer=ddp", "trainer.precision=fp16", "seed=1,2"])
+    assert [config.seed for config in checked] == [1, 2]
+    assert {config.trainer.strategy for config in checked} == {strategy}
+
+
 def test_names_tell_what_was_varied() -> None:
     configs = command.compose(
         command.read(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from sumcirc import cli, command
@@ -158,6 +159,8 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("train", "++data.sizes.tran=3"), ["data.sizes.tran", "did you mean train?"]),
         (("train", "+optimizer={lr: 3}"), ["optimizer.lr"]),
         (("evaluate", "adaptation.rank=3"), ["adaptation"]),
+        (("train", "trainer.strategy=ddp_spawn"), ["trainer.strategy=ddp_spawn", "auto, ddp"]),
+        (("train", "trainer=fsdp"), ["trainer.strategy=fsdp", "evaluation.at_end=false"]),
         (("train", "seed=1,2"), ["seed=1,2", "add -m"]),
         (("train", "-m", "seed=1,1"), ["tiny-wire-full-s1", "given twice"]),
         (("train", "-m", "seed=1,x"), ["seed=x", "whole number"]),
@@ -182,6 +185,30 @@ def test_a_mistake_is_one_line(refused: Main, arguments: tuple[str, ...], parts:
     line = refused(*arguments)
     for part in parts:
         assert part in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="Lightning takes fsdp where there is a GPU")
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ((), ["trainer.accelerator=gpu: no GPU is visible"]),
+        (("trainer.accelerator=auto",), ["trainer.strategy=fsdp ", "requires a GPU accelerator"]),
+    ],
+)
+def test_fsdp_needs_a_gpu(refused: Main, words: tuple[str, ...], parts: list[str]) -> None:
+    """The documented words compose and reach the check of the machine, which is Lightning's."""
+    line = refused("train", "trainer=fsdp", "evaluation.at_end=false", "callbacks=none", *words)
+    for part in parts:
+        assert part in line
+
+
+def test_processes_started_together_share_a_directory(
+    refused: Main, jobs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "sweep.name=: is not set, and WORLD_SIZE=2" in refused("train")
+    cli.main(["train", "sweep.name=s"])
+    assert [folder.parent.name for _, folder in jobs] == ["s"]
 
 
 @pytest.mark.usefixtures("jobs")

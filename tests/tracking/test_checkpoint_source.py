@@ -11,9 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sumcirc import command, configuration
+from sumcirc.configuration import quoted
 from sumcirc.errors import UserError
 from sumcirc.schema import Source, TrainConfig
-from sumcirc.tracking.checkpoint_source import overrides_of, quoted, weights_of
+from sumcirc.tracking.checkpoint_source import overrides_of, weights_of
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
 

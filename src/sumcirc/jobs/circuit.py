@@ -36,11 +36,11 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.modeling.anatomy import anatomy, context_length
     from sumcirc.modeling.loading import check_model, load_tokenizer, read_model_config
     from sumcirc.tracking.checkpoint_source import weights_of
-    from sumcirc.training import check_accelerator
+    from sumcirc.training import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     config.circuit.corruption_of(config.data.source)
-    check_accelerator(config.trainer)
+    check_machine(config.trainer)
     if config.pairs is None:
         check_files(config.data, ("test",))
     check_model(config.model)

@@ -39,10 +39,10 @@ def check(config: CompareConfig) -> None:
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
     from sumcirc.modeling.sides import check_sides
     from sumcirc.schema import FACTS, REPHRASE, Source
-    from sumcirc.training import check_accelerator
+    from sumcirc.training import check_machine
 
     check_writable("cache_dir", config.cache_dir)
-    check_accelerator(config.trainer)
+    check_machine(config.trainer)
     before, afters = _sides(config)
     check_sides(before, afters)
     if Analysis.surgery in config.compare.analyses:

@@ -25,10 +25,10 @@ def check(config: EvaluateConfig) -> None:
     from sumcirc.files import check_writable
     from sumcirc.modeling.loading import check_model
     from sumcirc.tracking.checkpoint_source import weights_of
-    from sumcirc.training import check_accelerator
+    from sumcirc.training import check_machine
 
     check_writable("cache_dir", config.cache_dir)
-    check_accelerator(config.trainer)
+    check_machine(config.trainer)
     check_files(config.data, ("test",))
     check_model(config.model)
     if config.checkpoint:

@@ -30,11 +30,11 @@ def check(config: PairsConfig) -> None:
     from sumcirc.modeling.anatomy import anatomy
     from sumcirc.modeling.loading import check_model, read_model_config
     from sumcirc.tracking.checkpoint_source import weights_of
-    from sumcirc.training import check_accelerator
+    from sumcirc.training import check_machine
 
     _check_out(config)
     corruption_of(config.corruption, config.data.source, "corruption")
-    check_accelerator(config.trainer)
+    check_machine(config.trainer)
     check_files(config.data, (config.split,))
     check_model(config.model)
     anatomy(read_model_config(config.model))

@@ -49,12 +49,12 @@ def check(config: SelectConfig) -> None:
     from sumcirc.modeling.anatomy import anatomy
     from sumcirc.modeling.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
-    from sumcirc.training import check_accelerator
+    from sumcirc.training import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     if config.selector.name is None:
         raise UserError("selector: there is none, so nothing to do; give selector=NAME")
-    check_accelerator(config.trainer)
+    check_machine(config.trainer)
     check_files(config.data, SPLITS[:2])
     check_model(config.model)
     model_config = read_model_config(config.model)

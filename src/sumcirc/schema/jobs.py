@@ -97,6 +97,21 @@ class TrainConfig(JobConfig):
     callbacks: CallbacksConfig = MISSING
     resume: Optional[str] = None  # a run directory to continue; takes its configuration
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        strategy = self.trainer.strategy
+        sharded = strategy.startswith("fsdp")
+        require(
+            not (sharded and self.evaluation.at_end),
+            f"trainer.strategy={strategy}: parameters are spread over devices, so summaries can't"
+            " be generated here; set evaluation.at_end=false and run `sumcirc evaluate` afterwards",
+        )
+        require(
+            not (sharded and self.callbacks.watch),
+            f"trainer.strategy={strategy}: parameters are spread over devices, so the model can't"
+            " be probed here; set callbacks.watch=[] and compare the trained model afterwards",
+        )
+
 
 @dataclass
 class EvaluateConfig(JobConfig):

@@ -159,14 +159,20 @@ class OptimizerConfig:
             require(0 <= value < 1, f"optimizer.{name}={value}: must lie in [0, 1)")
 
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+# of Lightning's strategies, those that start the command again once per device; `ddp_spawn` and its
+# like train copies that the run never sees
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "fsdp_cpu_offload")
+
+
 @dataclass
 class TrainerConfig:
     """conf/trainer: the machine, and how long and in what portions it trains."""
 
-    accelerator: str = "auto"  # Lightning's: cpu, gpu, auto
+    accelerator: str = "auto"  # cpu, gpu, cuda, mps or auto
     devices: Any = 1  # a number, a list of device indices, or `auto`
     num_nodes: int = 1  # machines
-    strategy: str = "auto"  # Lightning's: auto, ddp, fsdp
+    strategy: str = "auto"  # Lightning's: auto (ddp on several devices), ddp, fsdp, ...
     precision: Precision = Precision.auto
     max_epochs: int = 3  # passes over data.train
     max_steps: Optional[int] = None  # optimizer steps; null: as max_epochs says
@@ -182,6 +188,10 @@ class TrainerConfig:
     threads: Optional[int] = None  # CPU threads; null: torch's choice
 
     def __post_init__(self) -> None:
+        for name, known in (("accelerator", ACCELERATORS), ("strategy", STRATEGIES)):
+            value = getattr(self, name)
+            choices = ", ".join(known)
+            require(value in known, f"trainer.{name}={value}: unknown; choose from {choices}")
         counts = ("num_nodes", "max_epochs", "max_steps", "batch_size", "accumulate")
         every = ("validate_every", "checkpoint_every", "log_every", "threads")
         at_least(self, "trainer.", 1, *counts, *every)

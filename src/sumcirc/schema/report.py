@@ -8,7 +8,7 @@ from typing import Optional
 from omegaconf import MISSING
 
 from sumcirc.schema.lists import lists_of_one
-from sumcirc.schema.require import at_least, positive, require
+from sumcirc.schema.require import positive, require
 from sumcirc.schema.watching import LoggerConfig
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "facts")

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sumcirc.processes import program
 from sumcirc.sweeps.states import CUT_OFF, DAMAGED, RunState, read_run
 from sumcirc.tracking.run_directory import RESUMABLE, RunDirectory
 
-PROGRAM = (sys.executable, "-m", "sumcirc")
+PROGRAM = program()
 OUTPUT = "output.txt"  # what a job prints, beside the log that Hydra writes
 
 

@@ -11,20 +11,13 @@ from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from sumcirc.configuration import literal
+from sumcirc.configuration import quoted
 from sumcirc.errors import UserError
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 
 ADAPTER = "adapter_config.json"  # PEFT's
 SECTIONS = ("model", "data", "encoding", "evaluation", "generation")
-
-
-def quoted(value: str) -> str:
-    """A string, taken literally, in Hydra's override grammar."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return QuotedString(literal(value), Quote.single).with_quotes()
 
 
 def overrides_of(
