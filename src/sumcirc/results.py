@@ -188,7 +188,7 @@ def conclude(
         summary["probes"] = last_probe(directory, config)
         for reason in draw_all(directory.probes, directory.figures):
             log.info("figures: %s", reason)
-    write_json(directory.summary_file, summary)
+    directory.write_summary(summary)
     if wandb_logger is not None:
         wandb.log_results(
             wandb_logger, summary, board.samples(config.logger.samples) if board else []

@@ -39,6 +39,12 @@ def spoil_version(run: Path) -> None:
     change(run, environment={"sumcirc": "0.0.9"})
 
 
+def spoil_format(run: Path) -> None:
+    body = yaml.safe_load((run / "config.yaml").read_text())
+    del body["format"]
+    (run / "config.yaml").write_text(yaml.safe_dump(body))
+
+
 def spoil_verb(run: Path) -> None:
     change(run, verb="evaluate")
 
@@ -56,6 +62,7 @@ def spoil_yaml(run: Path) -> None:
     [
         (spoil_status, ["is no run directory"]),
         (spoil_version, ["sumcirc 0.0.9", "pip install sumcirc==0.0.9"]),
+        (spoil_format, ["an earlier version (records of format 1, now 2)", "not over tokens"]),
         (spoil_verb, ["sumcirc evaluate"]),
         (spoil_schema, ["config.yaml", "trainer.max_stps"]),
         (spoil_yaml, ["config.yaml", "YAML"]),

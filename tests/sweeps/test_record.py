@@ -63,16 +63,11 @@ def spoil_runs(body: Any) -> str:
     return yaml.safe_dump({**body, "runs": 3})
 
 
-def spoil_version(body: Any) -> str:
-    return yaml.safe_dump({**body, "version": "0.0.9"})
-
-
 @pytest.mark.parametrize(
     ("spoil", "part"),
     [
         (spoil_yaml, "is not readable YAML"),
         (spoil_runs, "`runs` is 3, not a mapping"),
-        (spoil_version, "sumcirc 0.0.9, this is"),
     ],
 )
 def test_a_damaged_record_is_refused(
@@ -84,6 +79,33 @@ def test_a_damaged_record_is_refused(
     with pytest.raises(UserError, match=part) as refused:
         SweepRecord.read(tmp_path)
     assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("begun", "part"),
+    [
+        ({"version": "0.0.9"}, "was started by sumcirc 0.0.9, this is"),
+        ({"format": 1}, "was begun by an earlier version (records of format 1, now 2)"),
+        (
+            {"format": None},
+            "was begun by an earlier version (records of format 1, now 2), in which",
+        ),
+    ],
+)
+def test_a_sweep_that_another_version_began_is_not_continued(
+    tmp_path: Path, begun: dict[str, Any], part: str
+) -> None:
+    folder = tmp_path / "s"
+    record(config(1)).write(folder)
+    file = folder / FILE
+    body = {**yaml.safe_load(file.read_text()), **begun}
+    file.write_text(yaml.safe_dump({key: body[key] for key in body if body[key] is not None}))
+    before = SweepRecord.read(folder)
+    assert before is not None, "it can be read"
+    with pytest.raises(UserError) as refused:
+        before.extended(record(config(2)), folder)
+    assert str(refused.value).startswith(f"sweep.name=s: {part}")
+    assert str(refused.value).endswith("choose another sweep.name")
 
 
 def test_the_same_command_goes_on(tmp_path: Path) -> None:

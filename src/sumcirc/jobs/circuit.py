@@ -198,7 +198,7 @@ def _write(
     found.save(directory.circuits / "circuit.json")
     curves = {"absolute": found.absolute.as_json(), "signed": found.signed.as_json()}
     write_json(directory.circuits / "faithfulness.json", plain_numbers(curves))
-    write_json(directory.summary_file, plain_numbers(summary))
+    directory.write_summary(summary)
     shape = graph.shape
     unit = "logits" if options.metric.value == "logit_difference" else "nats"
     edges = found.largest_edges(MOST_EDGES)

@@ -97,7 +97,6 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.compare.sources import material
     from sumcirc.compare.terminal import print_comparison
     from sumcirc.data.encoding import Encoder
-    from sumcirc.files import plain_numbers, write_json
     from sumcirc.modeling.anatomy import context_length, shape
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
     from sumcirc.modeling.sides import Models
@@ -136,7 +135,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
             "after": written,
             "seconds": clock.seconds,
         }
-        write_json(directory.summary_file, plain_numbers(summary))
+        directory.write_summary(summary)
         if wandb_logger is not None:
             log_compared(wandb_logger, summary, directory.figures)
     print_comparison(summary)

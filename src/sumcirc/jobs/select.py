@@ -73,7 +73,6 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
     from sumcirc.figures.selection import draw_ranking
-    from sumcirc.files import plain_numbers, write_json
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_model, load_tokenizer
     from sumcirc.notices import print_lines
@@ -102,7 +101,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
         notices = data.notices.as_json()
         summary = {"model": config.model.name, **facts, "seconds": clock.seconds}
         summary["notices"] = notices
-        write_json(directory.summary_file, plain_numbers(summary))
+        directory.write_summary(summary)
         if wandb_logger is not None:
             wandb.log_settings(wandb_logger, {"adapter": facts["adapter"]})
             rows = [list(asdict(one).values()) for one in ranking.ranking]

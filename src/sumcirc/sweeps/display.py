@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
@@ -11,9 +12,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from sumcirc.notices import WARNING
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.states import RunState, counts
-from sumcirc.terminal import console, guard, line
+from sumcirc.terminal import console, guard, line, say
 
 REDRAW = 1.0  # seconds between looks at the running jobs' directories
 REPORT = 60.0  # seconds between plain lines of what runs
@@ -114,6 +116,8 @@ def status_table(states: Sequence[RunState], title: str) -> Table:
 def print_status(states: Sequence[RunState], title: str) -> None:
     """Print the table, one line a run where output is no terminal."""
     console().print(status_table(states, f"{title}: {counts(states)}"))
+    for text, count in Counter(state.earlier for state in states if state.earlier).items():
+        say(f"{WARNING}{count} of {len(states)} runs: {text}")
 
 
 def status_json(states: Sequence[RunState]) -> str:

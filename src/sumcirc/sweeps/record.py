@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import yaml
 
@@ -20,6 +20,8 @@ from sumcirc import __version__
 from sumcirc.errors import UserError
 from sumcirc.files import write_text
 from sumcirc.reading import is_there, read_yaml
+from sumcirc.tracking.record_format import FORMAT, check_continues, format_of
+from sumcirc.tracking.record_shapes import Format
 from sumcirc.tracking.run_directory import RunDirectory
 
 FILE = "sweep.yaml"
@@ -40,6 +42,7 @@ class PlannedRun(TypedDict):
 class SweepFile(TypedDict):
     """`sweep.yaml`."""
 
+    format: NotRequired[Format]
     version: str
     verb: str
     commands: list[str]
@@ -56,6 +59,7 @@ class SweepRecord:
         axes: keys that the command line varies.
         runs: flat configuration by run name; empty where a sweeper makes up its values as it goes.
         values: the axes' values by run name.
+        format, version: of what began it.
     """
 
     verb: str
@@ -63,6 +67,8 @@ class SweepRecord:
     runs: dict[str, Flat]
     values: dict[str, dict[str, Any]] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
+    format: int = FORMAT
+    version: str = __version__
 
     @classmethod
     def of(
@@ -87,26 +93,22 @@ class SweepRecord:
         """The record in a sweep's folder; None where there is none.
 
         Raises:
-            UserError: it is damaged, or another version wrote it.
+            UserError: it is damaged.
         """
         file = folder / FILE
         if not is_there(file):
             return None
         body: SweepFile = read_yaml(file, SweepFile)
-        version = body["version"]
-        if version != __version__:
-            raise UserError(
-                f"{folder}: was started by sumcirc {version}, this is {__version__}; use that"
-                f" version (pip install sumcirc=={version}), or choose another sweep.name"
-            )
         runs = {name: {**body["shared"], **run["differs"]} for name, run in body["runs"].items()}
         values = {name: run["axes"] for name, run in body["runs"].items()}
-        return cls(body["verb"], body["axes"], runs, values, body["commands"])
+        made_by = format_of(body), body["version"]
+        return cls(body["verb"], body["axes"], runs, values, body["commands"], *made_by)
 
     def write(self, folder: Path) -> None:
         """Write `sweep.yaml`."""
         shared = shared_settings(list(self.runs.values()))
         body = {
+            "format": FORMAT,
             "version": __version__,
             "verb": self.verb,
             "commands": self.commands,
@@ -133,8 +135,16 @@ class SweepRecord:
             folder: the sweep's; runs lie in it.
 
         Raises:
-            UserError: the name is in use with another configuration; the first such key is named.
+            UserError: another version began it, or the name is in use with another configuration;
+                the first such key is named.
         """
+        check_continues(self.format, f"sweep.name={folder.name}", "so choose another sweep.name")
+        if self.version != __version__:
+            raise UserError(
+                f"sweep.name={folder.name}: was started by sumcirc {self.version}, this is"
+                f" {__version__}; use that version (pip install sumcirc=={self.version}), or"
+                " choose another sweep.name"
+            )
         if new.verb != self.verb:
             raise UserError(
                 f"sweep.name={folder.name}: is a sweep of `sumcirc {self.verb}` ({folder});"

@@ -39,6 +39,7 @@ class RunState:
         step, steps: optimizer steps logged and in all; None where none are known.
         scores: ROUGE F1 x 100 of what was trained (or evaluated), once it is done.
         seconds: wall time that it ran, over all resumes.
+        earlier: what to say of a run that an earlier version made.
     """
 
     name: str
@@ -50,6 +51,7 @@ class RunState:
     seconds: float | None = None
     resumed: int = 0
     reason: str | None = None
+    earlier: str | None = None
     axes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -94,6 +96,7 @@ def _read_run(records: RunRecords, axes: dict[str, Any]) -> RunState:
         seconds or None,
         status.get("resumed", 0),
         reason,
+        records.earlier,
         axes,
     )
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from sumcirc.reading import Count, Keys, Number, Range, Share
+from sumcirc.tracking.record_format import FIRST, FORMAT
 
 State = Literal["pending", "running", "done", "failed"]
 Seconds = Annotated[float, Range(0, 1e12)]
 Layer = Annotated[int, Range(0, 999)]  # also a head, or the number of a stream position
 Step = Annotated[int, Range(-1, 10**15)]  # -1: the base
 Scalar = str | int | float | bool | None
+Format = Annotated[int, Range(FIRST, FORMAT)]
 
 
 class Status(TypedDict):
@@ -28,6 +30,7 @@ class Status(TypedDict):
     """
 
     state: State
+    format: NotRequired[Format]
     verb: NotRequired[str]
     reason: NotRequired[str | None]
     created: NotRequired[str]
@@ -134,6 +137,7 @@ class Environment(TypedDict):
 class ConfigFile(TypedDict):
     """config.yaml."""
 
+    format: NotRequired[Format]
     verb: str
     config: dict[str, Any]  # `RunConfig`, where more than the settings' values is wanted
     environment: Environment
@@ -167,6 +171,7 @@ class NoticeRecord(TypedDict):
 class NotedSummary(TypedDict):
     """What every summary.json may hold."""
 
+    format: NotRequired[Format]
     notices: NotRequired[list[NoticeRecord]]
 
 

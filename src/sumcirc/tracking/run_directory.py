@@ -19,8 +19,9 @@ import yaml
 
 from sumcirc import __version__
 from sumcirc.errors import UserError
-from sumcirc.files import MetricsFile, write_json, write_text
+from sumcirc.files import MetricsFile, plain_numbers, write_json, write_text
 from sumcirc.reading import read_json, read_yaml
+from sumcirc.tracking.record_format import FORMAT
 from sumcirc.tracking.record_shapes import ConfigFile, Status
 
 PACKAGES = (
@@ -89,7 +90,7 @@ class RunDirectory:
             run._check_free(verb)
             run.status_file.unlink()
         run.write_config(verb, config)
-        run.set_status("pending", verb=verb, resumed=0)
+        run.set_status("pending", format=FORMAT, verb=verb, resumed=0)
         return run
 
     def _check_free(self, verb: str) -> None:
@@ -143,7 +144,12 @@ class RunDirectory:
 
     def write_config(self, verb: str, config: Mapping[str, Any]) -> None:
         """Write the resolved configuration with versions and the git commit."""
-        body = {"verb": verb, "config": dict(config), "environment": environment()}
+        body = {
+            "format": FORMAT,
+            "verb": verb,
+            "config": dict(config),
+            "environment": environment(),
+        }
         write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
     def read_config(self) -> ConfigFile:
@@ -153,6 +159,10 @@ class RunDirectory:
             RecordError: the file is not the YAML that a run writes.
         """
         return read_yaml(self.config_file, ConfigFile)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json; numbers that JSON lacks are null there."""
+        write_json(self.summary_file, plain_numbers({"format": FORMAT, **summary}))
 
     def status(self) -> Status:
         """State, reason, times, resume count.

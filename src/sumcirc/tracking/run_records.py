@@ -26,6 +26,7 @@ from sumcirc.reading import (
     table_columns,
     table_rows,
 )
+from sumcirc.tracking.record_format import FORMAT, earlier, format_of
 from sumcirc.tracking.record_shapes import (
     DOCUMENT_COLUMNS,
     SUMMARIES,
@@ -123,9 +124,25 @@ class RunRecords:
     def summary(self) -> dict[str, Any]:
         """summary.json, of the shape that the verb writes; empty for a run that did not finish.
 
-        Numbers that are null there, since they are undefined, are NaN.
+        Numbers that are null there, since they are undefined, are NaN. A run of an earlier format
+        has a notice that says so.
         """
-        return self._json("summary.json", SUMMARIES.get(self.verb, dict[str, Any])) or {}
+        found = self._json("summary.json", SUMMARIES.get(self.verb, dict[str, Any])) or {}
+        if found and self.earlier is not None:
+            notice = {"text": self.earlier, "warning": True}
+            found["notices"] = [notice, *found.get("notices", [])]
+        return found
+
+    @property
+    def earlier(self) -> str | None:
+        """What to say of a run whose records are of an earlier format; see `record_format`.
+
+        A run whose process died before it wrote anything has nothing to be said of.
+        """
+        format = format_of(self.status)
+        if format == FORMAT or not is_there(self.directory.config_file):
+            return None
+        return earlier(format, self.config)
 
     @property
     def systems(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sumcirc.errors import NoRoom, Stopped, UserError
 from sumcirc.files import write_text
 from sumcirc.messages import one_line
 from sumcirc.pipes import CODE, lost_reader
+from sumcirc.tracking.record_format import check_continues, format_of
 from sumcirc.tracking.run_directory import RunDirectory
 
 Config = TypeVar("Config")
@@ -53,6 +54,7 @@ def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
         UserError: it was written by another version, or does not fit the schema.
     """
     body = run.read_config()
+    check_continues(format_of(body), str(run.path), "so start the run again")
     version = body["environment"].get("sumcirc")
     if version != __version__:
         raise UserError(

@@ -1,0 +1,101 @@
+"""The format of a run's records: a number that rises when a configuration gives other results.
+
+config.yaml, status.json, summary.json and sweep.yaml carry it as `format`; those without one are of
+format 1. Runs of an earlier format can be read and evaluated. They can't be continued, and where
+their numbers stand beside those of later runs, `earlier` says what was different.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sumcirc.errors import UserError
+
+FORMAT = 2
+FIRST = 1  # of records that carry none
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is computed otherwise from a format on.
+
+    Attributes:
+        before: how it was until then, as it follows "in which".
+        concerns: whether a run with these settings gave other numbers by it.
+    """
+
+    format: int
+    before: str
+    concerns: Callable[[Mapping[str, Any]], bool]
+
+
+def _divided(config: Mapping[str, Any]) -> bool:
+    trainer = config.get("trainer", {})
+    whole = {"accumulate": 1, "devices": 1, "num_nodes": 1}
+    return any(trainer.get(name, value) != value for name, value in whole.items())
+
+
+def _not_built_in(config: Mapping[str, Any]) -> bool:
+    """Whether the model may have dropout, several end tokens or another kind of tokenizer."""
+    return config.get("model", {}).get("path") != "tiny"
+
+
+def _not_the_wire(config: Mapping[str, Any]) -> bool:
+    """Whether the references may hold letters other than a to z."""
+    return config.get("data", {}).get("name") != "wire"
+
+
+CHANGES = (
+    Change(
+        2,
+        "the loss of an optimizer step was a mean over its batches and processes, not over tokens",
+        _divided,
+    ),
+    Change(2, "the model's own dropout was off in training", _not_built_in),
+    Change(
+        2,
+        "special tokens' spelling in documents was not text, and one end token alone ended a"
+        " summary",
+        _not_built_in,
+    ),
+    Change(2, "ROUGE left out letters other than a to z", _not_the_wire),
+)
+
+
+def format_of(record: Mapping[str, Any]) -> int:
+    """The format of a record's content."""
+    return record.get("format", FIRST)
+
+
+def earlier(format: int, config: Mapping[str, Any]) -> str | None:
+    """Returns what to say beside a run's numbers; None where this version would give the same.
+
+    Args:
+        config: the run's settings.
+    """
+    found = [one.before for one in CHANGES if format < one.format and one.concerns(config)]
+    if not found:
+        return None
+    return (
+        f"made by an earlier version (records of format {format}, now {FORMAT}), in which"
+        f" {'; '.join(found)}: its numbers can't be compared with those of later runs"
+    )
+
+
+def check_continues(format: int, what: str, remedy: str) -> None:
+    """Refuse to go on with what an earlier version began.
+
+    Args:
+        what: the run or sweep, as the user named it.
+
+    Raises:
+        UserError: it is of an earlier format.
+    """
+    if format != FORMAT:
+        changed = "; ".join(one.before for one in CHANGES if format < one.format)
+        raise UserError(
+            f"{what}: was begun by an earlier version (records of format {format}, now {FORMAT}),"
+            f" in which {changed}; it can't be continued, {remedy}"
+        )

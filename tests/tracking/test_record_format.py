@@ -1,0 +1,116 @@
+"""Records of an earlier format: read, marked where their numbers differ, never continued."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sumcirc import cli
+from sumcirc.errors import UserError
+from sumcirc.sweeps.states import read_run
+from sumcirc.tracking.record_format import FORMAT, check_continues, earlier
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.run_records import RunRecords
+from tests.support.sweeps import config, write_run, write_sweep
+
+TINY: dict[str, Any] = {
+    "model": {"path": "tiny"},
+    "data": {"name": "wire"},
+    "trainer": {"accumulate": 1, "devices": 1, "num_nodes": 1},
+}
+
+
+def changed(section: str, key: str, value: Any) -> dict[str, Any]:
+    return {**TINY, section: {**TINY[section], key: value}}
+
+
+def age(run: Path) -> None:
+    """Make a run's records those of the first format, of a run that accumulated batches."""
+    for name in ("status.json", "summary.json"):
+        file = run / name
+        if file.exists():
+            body = json.loads(file.read_text())
+            body.pop("format", None)
+            file.write_text(json.dumps(body))
+    file = run / "config.yaml"
+    body = yaml.safe_load(file.read_text())
+    del body["format"]
+    body["config"]["trainer"]["accumulate"] = 4
+    file.write_text(yaml.safe_dump(body))
+
+
+def test_every_record_carries_the_format(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", "train", {})
+    run.write_summary({"model": "tiny", "loss": float("nan")})
+    assert yaml.safe_load(run.config_file.read_text())["format"] == FORMAT
+    assert json.loads(run.status_file.read_text())["format"] == FORMAT
+    summary = json.loads(run.summary_file.read_text())
+    assert summary == {"format": FORMAT, "model": "tiny", "loss": None}
+
+
+@pytest.mark.parametrize(
+    ("config", "part"),
+    [
+        (changed("trainer", "accumulate", 4), "mean over its batches and processes"),
+        (changed("trainer", "devices", 2), "mean over its batches and processes"),
+        (changed("trainer", "devices", "auto"), "mean over its batches and processes"),
+        (changed("model", "path", "gpt2"), "dropout was off"),
+        (changed("model", "path", "gpt2"), "one end token alone"),
+        (changed("data", "name", "dialogsum"), "ROUGE left out letters"),
+    ],
+)
+def test_what_gives_other_numbers_is_marked(config: dict[str, Any], part: str) -> None:
+    assert part in (earlier(1, config) or "")
+    assert earlier(FORMAT, config) is None
+
+
+def test_what_gives_the_same_numbers_is_not_marked() -> None:
+    assert earlier(1, TINY) is None
+    assert earlier(1, {}) is not None, "what isn't known may differ"
+
+
+def test_no_run_of_an_earlier_format_is_continued() -> None:
+    check_continues(FORMAT, "runs/x", "so start it again")
+    with pytest.raises(UserError) as refused:
+        check_continues(1, "runs/x", "so start it again")
+    assert str(refused.value).startswith("runs/x: was begun by an earlier version (records of ")
+    assert str(refused.value).endswith("can't be continued, so start it again")
+
+
+def test_a_format_of_the_future_is_refused(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", "train", {})
+    run.set_status("done", format=FORMAT + 1)
+    with pytest.raises(UserError, match=f"`format` is {FORMAT + 1}"):
+        run.status()
+
+
+def test_a_table_of_old_and_new_runs_says_which_are_old(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(tmp_path / "s", {(2,): 0.3, (3,): 0.2}, seeds=(1, 2, 3))
+    old = sorted(run for run in sweep.iterdir() if run.is_dir())[:2]
+    for run in old:
+        age(run)
+    for run in sweep.iterdir():
+        records = RunRecords(run)
+        assert bool(records.earlier) == (run in old)
+        assert bool(records.summary.get("notices")) == (run in old)
+    mark = "made by an earlier version (records of format 1, now 2)"
+    cli.main(["status", str(sweep)])
+    assert f"WARNING: 2 of 6 runs: {mark}" in " ".join(capsys.readouterr().out.split())
+    cli.main(["report", str(sweep)])
+    assert mark in (sweep / "comparison/comparison.md").read_text()
+    page = (sweep / "comparison/report.html").read_text()
+    assert mark in page
+    assert "(2 of 6 runs)" in page
+
+
+def test_a_run_that_died_before_it_wrote_its_configuration_is_listed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "s/run", config([2]), 0.3, state="failed", reason="killed")
+    run.config_file.unlink()
+    run.status_file.write_text('{"state": "failed", "reason": "killed"}')
+    assert read_run(run.path).state == "failed"
