@@ -226,7 +226,12 @@ def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
 
 def intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
     """Intervals by measure, as `Evaluation.summary` gives them."""
-    return {measure: Interval(**value) for measure, value in scores.items()}
+    return {measure: interval(value) for measure, value in scores.items()}
+
+
+def interval(record: Mapping[str, Any]) -> Interval:
+    """An interval as a summary holds it."""
+    return Interval(record["mean"], record["low"], record["high"], record["n"])
 
 
 def rouge_words(summary: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import pickle
 import re
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,5 +104,73 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None)
 
 def test_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "none.ckpt"
-    with pytest.raises(UserError, match=rf"^{re.escape(str(path))}: no such checkpoint"):
+    with pytest.raises(UserError, match=rf"^{re.escape(str(path))}: is not there"):
         AtomicCheckpointIO().load_checkpoint(path)
+
+
+def another_counter(body: dict[str, Any]) -> None:
+    body["global_step"] = 4
+
+
+def counter_of_another_type(body: dict[str, Any]) -> None:
+    body["global_step"] = 3.0
+
+
+def a_key_is_gone(body: dict[str, Any]) -> None:
+    del body["python"]
+
+
+def another_weight(body: dict[str, Any]) -> None:
+    body["state_dict"]["w"][2] += 1e-6
+
+
+def weights_of_another_type(body: dict[str, Any]) -> None:
+    body["state_dict"]["w"] = body["state_dict"]["w"].double()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        another_counter,
+        counter_of_another_type,
+        a_key_is_gone,
+        another_weight,
+        weights_of_another_type,
+    ],
+)
+def test_a_checkpoint_that_was_changed_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(BODY, path)
+    body = torch.load(path, weights_only=True)
+    change(body)
+    torch.save(body, path)
+    with pytest.raises(UserError, match=r"a\.ckpt: does not hold what was written there"):
+        AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    """torch compares no checksum."""
+    path = tmp_path / "a.ckpt"
+    AtomicCheckpointIO().save_checkpoint(BODY, path)
+    content = bytearray(path.read_bytes())
+    at = bytes(content).index(torch.arange(5.0).numpy().tobytes())
+    content[at + 8] ^= 0x40
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path)["state_dict"]["w"], torch.arange(5.0))
+    with pytest.raises(UserError, match="does not hold what was written"):
+        AtomicCheckpointIO().load_checkpoint(path)
+
+
+def test_every_type_that_torch_writes_keeps_its_seal(tmp_path: Path) -> None:
+    body = {
+        "odd": OrderedDict([(1, (True, None)), ("x", [1.5, float("nan"), b"\xff", "\ud800"])]),
+        "tensors": [torch.zeros(0), torch.tensor(1.5, dtype=torch.bfloat16), torch.eye(3).T],
+        "shape": torch.Size([1, 2]),
+        "type": torch.float16,
+    }
+    AtomicCheckpointIO().save_checkpoint(body, tmp_path / "a.ckpt")
+    found = AtomicCheckpointIO().load_checkpoint(tmp_path / "a.ckpt")
+    assert found["odd"][1] == (True, None)
+    assert found["shape"] == torch.Size([1, 2])

@@ -8,6 +8,7 @@ metrics.csv was; resuming cuts that file back, so that what runs again is writte
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,12 @@ def checkpoint_file(folder: Path, step: int) -> Path:
 
 def checkpoints(folder: Path) -> list[Path]:
     """Checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*.ckpt"), key=lambda file: int(file.stem.split("-")[1]))
+    steps = {
+        file: int(found[1])
+        for file in folder.glob("step-*.ckpt")
+        if (found := re.fullmatch(r"step-(\d+)", file.stem))
+    }
+    return sorted(steps, key=steps.__getitem__)
 
 
 def _of_all_processes(state: Any, processes: int) -> list[Any]:

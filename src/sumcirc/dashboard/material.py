@@ -86,6 +86,7 @@ def read_material(paths: Sequence[Path]) -> Material:
     for folder in folders:
         source = RunRecords(folder)
         try:
+            source.check()
             logger = source.config.get("logger", {})
             if logger.get("kind") != "wandb":
                 left_out.append(f"{folder.name}: was run with logger=none")

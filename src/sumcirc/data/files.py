@@ -10,11 +10,21 @@ from __future__ import annotations
 import csv
 import glob
 import json
+import os
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import UserError
+from sumcirc.reading import (
+    RecordError,
+    is_there,
+    open_regular,
+    require_regular,
+    table_batches,
+    table_columns,
+)
 
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -23,6 +33,8 @@ SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 # The csv module refuses fields of more than 128 KiB by default; long documents are longer.
 LONGEST_CSV_FIELD = 2**31 - 1
+LONGEST_LINE = 2**28  # bytes; a file without line ends, such as a device's, has no other end
+MOST_ENTRIES = 200_000  # files and folders that `**` may stand for
 
 Row = tuple[str, dict[str, Any]]  # place in the file, values by column
 
@@ -33,17 +45,19 @@ def find_files(pattern: str, setting: str) -> list[Path]:
     Raises UserError if there is none, if one is a folder, is empty, cannot be read, or has an
     extension other than `EXTENSIONS`.
     """
-    literal = Path(pattern).expanduser()
-    if literal.exists():
+    literal = Path(os.path.expanduser(pattern))
+    if "\0" in pattern:
+        raise UserError(f"{setting}={pattern}: no file has such a name")
+    if is_there(literal):
         paths = [literal]
     else:
-        paths = [Path(found) for found in sorted(glob.glob(str(literal), recursive=True))]
+        paths = [Path(found) for found in sorted(_matching(str(literal), setting))]
     if not paths and glob.has_magic(pattern):
         raise UserError(f"{setting}={pattern}: no file matches this pattern in {Path.cwd()}")
     if not paths:
         raise UserError(f"{setting}={pattern}: no such file ({_absolute(literal)})")
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise UserError(
                 f"{setting}={pattern}: {path} is a folder; name a file, or a pattern like "
                 f"{path / '*.jsonl'}"
@@ -52,14 +66,41 @@ def find_files(pattern: str, setting: str) -> list[Path]:
             raise UserError(
                 f"{setting}={pattern}: {path.name} ends in none of {', '.join(EXTENSIONS)}"
             )
-        try:
-            with path.open("rb") as file:
-                empty = not file.read(1)
-        except OSError as error:
-            raise UserError(f"{setting}={path}: cannot be read ({error.strerror})") from error
-        if empty:
-            raise UserError(f"{setting}={path}: the file is empty")
+        with _named(setting):
+            if require_regular(path) == 0:
+                raise UserError(f"{setting}={path}: the file is empty")
+            with open_regular(path):
+                pass
     return paths
+
+
+def _matching(pattern: str, setting: str) -> list[str]:
+    """The paths that a glob pattern matches.
+
+    Raises:
+        UserError: `**` in it stands for more files than anybody means, such as all of the machine.
+    """
+    above, recursive, _ = pattern.partition("**")
+    if recursive:
+        count = 0
+        # as `glob` does, links to folders are followed
+        for _, folders, names in os.walk(os.path.dirname(above) or ".", followlinks=True):
+            count += len(folders) + len(names)
+            if count > MOST_ENTRIES:
+                raise UserError(
+                    f"{setting}={pattern}: more than {MOST_ENTRIES:,} files lie below"
+                    f" {os.path.dirname(above) or '.'}; name a folder that holds the data"
+                )
+    return glob.glob(pattern, recursive=True)
+
+
+@contextmanager
+def _named(setting: str) -> Iterator[None]:
+    """Put the setting before what is wrong with a file."""
+    try:
+        yield
+    except RecordError as error:
+        raise UserError(f"{setting}={error}") from None
 
 
 def first_columns(path: Path, setting: str) -> list[str]:
@@ -68,11 +109,11 @@ def first_columns(path: Path, setting: str) -> list[str]:
     Raises UserError if that much cannot be read, or if there is no row.
     """
     if path.suffix.lower() == ".parquet":
-        parquet = _open_parquet(path, setting)
-        if parquet.metadata.num_rows == 0:
-            raise UserError(f"{setting}={path}: the file has no rows")
-        return list(parquet.schema_arrow.names)
-    for _, values in _read(path, setting, None):
+        with _named(setting):
+            columns = table_columns(path)
+    else:
+        columns = None
+    for _, values in _read(path, setting, columns):
         return list(values)
     raise UserError(f"{setting}={path}: the file has no rows")
 
@@ -99,7 +140,7 @@ def _read(path: Path, setting: str, columns: Collection[str] | None) -> Iterator
         return _parquet_rows(path, setting, columns)
     if suffix == ".csv":
         return _csv_rows(path, setting)
-    if suffix == ".json" and _starts_with_bracket(path):
+    if suffix == ".json" and _starts_with_bracket(path, setting):
         return _array_rows(path, setting)
     return read_json_lines(path, setting)
 
@@ -109,8 +150,12 @@ def _absolute(path: Path) -> Path:
 
 
 def _lines(path: Path, setting: str) -> Iterator[tuple[int, str]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with _named(setting), open_regular(path) as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            if len(line) > LONGEST_LINE:
+                raise UserError(
+                    f"{setting}={path}: line {number} has more than {LONGEST_LINE:,} bytes"
+                )
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -155,8 +200,8 @@ def read_json_lines(path: Path, setting: str) -> Iterator[Row]:
         yield place, _object(value, place, path, setting)
 
 
-def _starts_with_bracket(path: Path) -> bool:
-    with path.open("rb") as file:
+def _starts_with_bracket(path: Path, setting: str) -> bool:
+    with _named(setting), open_regular(path) as file:
         while block := file.read(4096):
             if text := block.removeprefix(b"\xef\xbb\xbf").strip():
                 return text.startswith(b"[")
@@ -245,35 +290,10 @@ def _line_ends(path: Path) -> str | None:
     return None
 
 
-def _open_parquet(path: Path, setting: str) -> Any:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        return parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(
-            f"{setting}={path}: not a readable Parquet file ({_brief(error)})"
-        ) from error
-
-
 def _parquet_rows(path: Path, setting: str, columns: Collection[str] | None) -> Iterator[Row]:
-    import pyarrow
-
-    parquet = _open_parquet(path, setting)
-    present = parquet.schema_arrow.names
-    wanted = [name for name in present if columns is None or name in columns]
     number = 0
-    try:
-        for batch in parquet.iter_batches(columns=wanted, batch_size=1024):
-            for values in batch.to_pylist():
+    with _named(setting):
+        for batch in table_batches(path, columns):
+            for values in batch:
                 number += 1
                 yield f"row {number}", values
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(
-            f"{setting}={path}: damaged after row {number} ({_brief(error)})"
-        ) from error
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

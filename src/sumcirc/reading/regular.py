@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from sumcirc.errors import UserError
 from sumcirc.reading.shapes import Unfit
@@ -47,11 +48,12 @@ class RecordError(UserError):
 
 
 def is_there(path: Path | str) -> bool:
-    """Whether something is at `path`; a path too long or behind a closed folder is not there.
+    """Whether something is at `path`, be it a link that leads nowhere.
 
-    `Path.exists` raises for those.
+    For a path that is too long, has a NUL, or lies in a closed folder it is False, where
+    `Path.exists` raises.
     """
-    return os.path.exists(path)
+    return os.path.lexists(path)
 
 
 def require_regular(path: Path | str, largest: int | None = None) -> int:
@@ -75,6 +77,25 @@ def require_regular(path: Path | str, largest: int | None = None) -> int:
     return found.st_size
 
 
+def open_regular(path: Path | str) -> BinaryIO:
+    """A regular file, open for reading.
+
+    Raises:
+        RecordError: see `require_regular`, or it can't be read.
+    """
+    require_regular(path)
+    try:
+        # what took the file's place since then must not block either
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except (OSError, ValueError) as error:
+        raise RecordError(path, system_reason(error)) from None
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise RecordError(path, "is not a regular file")
+    return file
+
+
 def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes:
     """The content of a regular file.
 
@@ -83,13 +104,9 @@ def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes:
     """
     require_regular(path, largest)
     try:
-        # what took the file's place since then must not block either
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise RecordError(path, "is not a regular file")
+        with open_regular(path) as file:
             content = file.read(largest + 1)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise RecordError(path, system_reason(error)) from None
     if len(content) > largest:
         raise RecordError(path, f"has more than {largest:,} bytes")

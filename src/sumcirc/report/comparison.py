@@ -153,10 +153,19 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) 
     Raises:
         UserError: a control names no arm, or the metric is not among the scores.
     """
-    if not any(options.metric in run.values for run in runs):
-        raise UserError(
-            f"metric={options.metric.removesuffix('_f1')}: these runs have no such score"
-        )
+    metric = options.metric.removesuffix("_f1")
+    scored = [run for run in runs if options.metric in run.values]
+    if not scored:
+        raise UserError(f"metric={metric}: these runs have no such score")
+    left_out = [
+        *left_out,
+        *(
+            LeftOut(run.path, f"has no score {metric}")
+            for run in runs
+            if options.metric not in run.values
+        ),
+    ]
+    runs = scored
     arms, notes = make_arms(runs)
     controls = {name: _controls(name, arms) for name in options.against}
     seeds = max(len(arm.runs) for arm in arms)

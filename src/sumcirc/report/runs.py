@@ -112,7 +112,7 @@ def gather(paths: Sequence[Path]) -> Gathered:
     for folder in folders:
         try:
             run = RunRecords(folder)
-            _ = run.status, run.config, run.summary
+            run.check()
         except RecordError as error:
             errors.append(error)
             left_out.append(damaged(folder, error))

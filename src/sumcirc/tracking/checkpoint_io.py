@@ -1,18 +1,29 @@
-"""Lightning checkpoints written whole or not at all, and read as weights only."""
+"""Lightning checkpoints written whole or not at all, and read as weights only.
+
+A checkpoint carries a seal, a hash of its structure, its plain values and its tensors, which is
+compared when it is read. Lightning and torch take up what they find (torch not even looks at the
+archive's checksums): a counter of another type would end training with a traceback later, and a
+flipped byte change it unseen.
+"""
 
 from __future__ import annotations
 
-import pickle
+import hashlib
 import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from sumcirc.errors import UserError
 from sumcirc.files import write_file
 from sumcirc.hub import one_line
+from sumcirc.reading import RecordError, require_regular
+
+SEAL = "seal"
+REMEDY = "remove it, and training goes on from the checkpoint before it"
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -25,9 +36,11 @@ class AtomicCheckpointIO(CheckpointIO):
             UserError: the disk is full; an earlier file of that name stays.
         """
 
+        sealed = {**checkpoint, SEAL: _seal(checkpoint)}
+
         def write(temporary: Path) -> None:
             with open(temporary, "wb") as file:
-                torch.save(checkpoint, file)
+                torch.save(sealed, file)
 
         write_file(Path(path), write)
 
@@ -37,18 +50,52 @@ class AtomicCheckpointIO(CheckpointIO):
         """Read a checkpoint to the CPU.
 
         Raises:
-            UserError: there is no such file, or it is not a checkpoint, or holds code to run.
+            RecordError: there is no such file, it is damaged, was changed, or holds code to run.
         """
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such checkpoint")
+        require_regular(path)
         # torch would also read the bare pickles of its early versions, and fail in many ways
         if not zipfile.is_zipfile(path):
-            raise UserError(f"{path}: is not a checkpoint, or not a whole one")
+            reason = f"is not a checkpoint (its end is missing, or it is no archive); {REMEDY}"
+            raise RecordError(path, reason)
         try:
-            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        except (RuntimeError, ValueError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path}: is not a checkpoint ({one_line(error)})") from None
+            found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        # besides UnpicklingError whatever a pickle that was tampered with leads to
+        except Exception as error:
+            reason = f"is not a checkpoint ({one_line(error)}); {REMEDY}"
+            raise RecordError(path, reason) from error
+        seal = found.pop(SEAL, None) if isinstance(found, dict) else None
+        if seal is None or seal != _seal(found):
+            raise RecordError(path, f"does not hold what was written there; {REMEDY}")
+        return found
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+
+def _seal(value: Any) -> str:
+    """A hash of plain values and tensors, keys and order included."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in _parts(value):
+        digest.update(part.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        yield f"mapping {len(value)}"
+        for key, part in value.items():
+            yield from _parts(key)
+            yield from _parts(part)
+    elif isinstance(value, (list, tuple)):
+        yield f"{type(value).__name__} {len(value)}"
+        for part in value:
+            yield from _parts(part)
+    elif isinstance(value, torch.Tensor):
+        content: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        # a checksum: faster than a hash, and gigabytes are written
+        yield f"tensor {tuple(value.shape)} {value.dtype} {zlib.crc32(content)}"
+    elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        yield f"{type(value).__name__} {value!r}"
+    else:
+        yield type(value).__name__

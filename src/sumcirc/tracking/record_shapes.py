@@ -308,6 +308,7 @@ class CompareSummary(NotedSummary):
     unit: str
     items: Count
     after: dict[str, Compared]
+    seconds: NotRequired[dict[str, Seconds]]
 
 
 class SelectSummary(NotedSummary):

@@ -77,8 +77,17 @@ class RunRecords:
         Raises:
             RecordError: one is damaged.
         """
-        _ = self.status, self.config, self.summary, self.metrics, self.documents, self.samples
-        _ = self.probes, self.base_probe, self.circuits, self.faithfulness, self.evolution
+        self.check()
+        _ = (
+            self.metrics,
+            self.documents,
+            self.samples,
+            self.probes,
+            self.base_probe,
+            self.circuits,
+            self.faithfulness,
+            self.evolution,
+        )
         for name in self.summary.get("after", {}):
             _ = self.compared(name)
         return self
@@ -122,7 +131,7 @@ class RunRecords:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """summary.json, of the shape that the verb writes; empty for a run that did not finish.
+        """summary.json, of the shape that the verb writes; empty where there is none.
 
         Numbers that are null there, since they are undefined, are NaN. A run of an earlier format
         has a notice that says so.
@@ -143,6 +152,16 @@ class RunRecords:
         if format == FORMAT or not is_there(self.directory.config_file):
             return None
         return earlier(format, self.config)
+
+    def check(self) -> None:
+        """Read status, configuration and summary.
+
+        Raises:
+            RecordError: one is damaged, or the run is done and has no summary.
+        """
+        _ = self.status, self.config
+        if not self.summary and self.done:
+            raise RecordError(self.directory.summary_file, "is not there, though the run is done")
 
     @property
     def systems(self) -> dict[str, Any]:
@@ -176,8 +195,9 @@ class RunRecords:
 
         file = self.directory.documents_file
         present = [name for name in measures if name in table_columns(file)]
-        shapes = {**dict.fromkeys(("id", "system"), str), **dict.fromkeys(present, Number)}
-        shapes |= {name: DOCUMENT_COLUMNS[name] for name in present if name in DOCUMENT_COLUMNS}
+        # without one of ROUGE's columns there is nothing to compare
+        shapes = {**dict.fromkeys(present, Number), **DOCUMENT_COLUMNS}
+        del shapes["prediction"]  # texts are long
         rows = [row for row in table_rows(file, shapes) if row["system"] == system]
         values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in present}
         return [row["id"] for row in rows], values

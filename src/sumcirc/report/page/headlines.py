@@ -14,8 +14,8 @@ from sumcirc.report.page.heads import ALPHA, KL, entropy_change, peak
 from sumcirc.report.page.models import doubtful
 from sumcirc.report.page.view import Block, Items, Page, Variant
 from sumcirc.report.tables import in_words
-from sumcirc.results import BASE, TRAINED
-from sumcirc.statistics import Interval, mean_over, significantly_different
+from sumcirc.results import BASE, TRAINED, interval
+from sumcirc.statistics import mean_over, significantly_different
 from sumcirc.summaries.table import format_score
 from sumcirc.tracking.run_records import RunRecords
 
@@ -59,14 +59,14 @@ def _quality(systems: Mapping[str, Any]) -> list[str]:
         if own is None:
             continue
         beside = [
-            f"{name} {format_score(Interval(**systems[name][key]))}"
+            f"{name} {format_score(interval(systems[name][key]))}"
             for name in BESIDE
             if systems.get(name, {}).get(key)
         ]
         scale = " %" if key == "facts" else ""
         others = f" Beside it: {', '.join(beside)}." if beside else ""
         documents = f" on {own['n']} documents" if key != "facts" else ""
-        lines.append(f"{label}: {format_score(Interval(**own))}{scale}{documents}.{others}")
+        lines.append(f"{label}: {format_score(interval(own))}{scale}{documents}.{others}")
     return lines
 
 

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from sumcirc.notices import lines
 from sumcirc.report.page.view import Block, Command, Gap, Items, Page, Table, Variant, Words
 from sumcirc.report.tables import TextTable
-from sumcirc.results import TRAINED
-from sumcirc.statistics import Interval
+from sumcirc.results import TRAINED, interval
 from sumcirc.summaries.table import format_score, format_seconds
 from sumcirc.tracking.run_directory import command_of
 from sumcirc.tracking.run_records import RunRecords
@@ -139,4 +138,4 @@ def _rows(runs: Sequence[RunRecords]) -> TextTable:
 
 def _quality(run: RunRecords) -> str:
     scores = run.summary.get("systems", {}).get(TRAINED)
-    return format_score(Interval(**scores["rougeLsum_f1"])) if scores else "-"
+    return format_score(interval(scores["rougeLsum_f1"])) if scores else "-"
