@@ -152,6 +152,14 @@ def test_what_ordinary_text_needs_stays_as_it_is() -> None:
         assert ours.ids(ours.plain(text)) == expected
 
 
+@pytest.mark.parametrize("kind", FAST)
+def test_half_an_emoji_is_a_replacement_character(kind: str) -> None:
+    ours = codec(kind)
+    half, replaced = "storm \ud83d in Lisbon", "storm \ufffd in Lisbon"
+    assert ours.ids(ours.plain(half)) == ours.ids(replaced)
+    assert ours.ids(ours.marked(half)) == ours.ids(replaced)
+
+
 def test_characters_that_spell_special_tokens_here_are_none_of_a_text() -> None:
     ours = codec("byte level")
     text = f"log {chr(FIRST)}{FILL * 2} {chr(FIRST + 1)}"

@@ -51,7 +51,9 @@ class Codec:
         self._spelled = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._spellings = {mark: spelling for spelling, mark in self._marks.items()}
         self._marked = re.compile(f"({'|'.join(self._spellings) or '(?!)'})")
-        self._reserved = re.compile(f"[{chr(FIRST)}-{chr(FIRST + len(self.special))}{FILL}]")
+        private = f"{chr(FIRST)}-{chr(FIRST + len(self.special))}"
+        # and lone surrogates (half an emoji, as JSON's "\ud83d"), which no tokenizer takes
+        self._reserved = re.compile(rf"[{private}{FILL}\ud800-\udfff]")
         self._backend = None if state is None else _respelled(state, self._marks)
         bos: Any = tokenizer.bos_token_id
         begins = bos is not None and tokenizer("a").input_ids[:1] == [bos]
@@ -79,7 +81,7 @@ class Codec:
         return self._spelled.sub(lambda found: self._marks[found[0]], self.plain(template))
 
     def plain(self, text: str) -> str:
-        """A text as `ids` takes it: without the characters that are reserved for `marked`."""
+        """A text as `ids` takes it: U+FFFD for lone surrogates and what `marked` reserves."""
         return self._reserved.sub(REPLACEMENT, text)
 
     def spelled(self, text: str) -> str | None:
