@@ -57,9 +57,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(sweep: Path) -> ReportConfig:
-    return ReportConfig(
-        paths=[str(sweep)], bootstrap=100, logger=LoggerConfig(kind=LoggerKind.none)
-    )
+    return ReportConfig(paths=[str(sweep)], logger=LoggerConfig(kind=LoggerKind.none))
 
 
 def shown(sweep: Path, run: str) -> None:

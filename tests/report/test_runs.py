@@ -53,8 +53,8 @@ def test_unfinished_runs_are_left_out_with_the_reason(tmp_path: Path) -> None:
     found = {item.path.name: item.reason for item in left_out}
     assert set(found) == {*"abcd"}
     assert found["a"] == "failed: CUDA out of memory"
-    assert found["b"].startswith("running, or cut off; `sumcirc train resume=")
-    assert found["c"].startswith("stopped by Ctrl-C; `sumcirc train resume=")
+    assert found["b"].startswith("running, or cut off; continue with `sumcirc train resume=")
+    assert found["c"].startswith("stopped by Ctrl-C; continue with `sumcirc train resume=")
     assert "not scored" in found["d"]
 
 
