@@ -21,9 +21,19 @@ ROOT = Path(sumcirc.__file__).resolve().parent
 
 # Rooms that anyone may import; they import each other only.
 GROUND = {
-    *("errors", "schema", "configuration", "messages", "files", "cache", "terminal", "pipes"),
+    *(
+        "errors",
+        "schema",
+        "configuration",
+        "messages",
+        "files",
+        "cache",
+        "quoting",
+        "terminal",
+        "pipes",
+    ),
     *("hub", "processes", "progress", "statistics", "instantiation", "records", "reading"),
-    "notices",
+    *("notices", "quoting"),
 }
 
 # room: the rooms it may import, beside itself and the ground
@@ -197,6 +207,7 @@ def test_help_imports_next_to_nothing() -> None:
         "sumcirc.cli",
         "sumcirc.errors",
         "sumcirc.pipes",
+        "sumcirc.quoting",
         "sumcirc.terminal",
     }
 

@@ -19,8 +19,9 @@ from rich.text import Text
 
 import sumcirc
 from sumcirc.progress import counted
+from sumcirc.quoting import line, visible
 from sumcirc.sweeps.display import Display
-from sumcirc.terminal import WIDE, Guarded, console, guard, line, say, visible
+from sumcirc.terminal import WIDE, Guarded, console, guard, say
 
 CLEAR = "\x1b[2J\x1b[H"  # clears the screen
 TITLE = "\x1b]0;owned\x07"  # renames the window

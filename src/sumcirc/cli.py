@@ -10,13 +10,13 @@ import difflib
 import importlib
 import logging
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sumcirc import quoting
 from sumcirc.errors import Stopped, Unwritable, UserError
 from sumcirc.pipes import CODE, ending_quietly, lost_reader
 from sumcirc.terminal import guard, say
@@ -332,7 +332,8 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
         say(line)
     say(f"run directories and figures: {sweep.folder}/*/")
     if stopped is not None:
-        how = f"the same command with sweep.name={options.name} goes on where it was"
+        name = quoting.word(f"sweep.name={options.name}")
+        how = f"the same command with {name} goes on where it was"
         raise Stopped(f"{stopped}; {how}", stopped.code)
     if unfinished:
         fail(remedy(unfinished, len(sweep.states()), options.name), 1)
@@ -341,7 +342,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
 
         report_sweep(sweep.folder, config.logger)
     else:
-        say(f"one page of all: sumcirc report {shlex.quote(str(sweep.folder))}")
+        say(f"one page of all: {quoting.command('report', str(sweep.folder))}")
 
 
 def _before_the_job(error: Exception) -> UserError:

@@ -17,12 +17,13 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import NoRoom, Unwritable, UserError
+from sumcirc.quoting import cell
 from sumcirc.reading import RecordError, is_there, read_text, require_regular
 
 LARGEST_METRICS = 2**30  # bytes
@@ -159,6 +160,15 @@ def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
     table = pyarrow.Table.from_pylist([dict(record) for record in records])
     write_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV file's text; None is an empty field, and no text is a spreadsheet's formula."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return buffer.getvalue()
 
 
 class MetricsFile:

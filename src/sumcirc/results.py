@@ -6,7 +6,6 @@ Reading needs neither torch nor transformers: tables and figures are views of th
 from __future__ import annotations
 
 import logging
-import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from sumcirc.data.inspection import seen_before
 from sumcirc.files import write_json, write_table
 from sumcirc.notices import Notice, Notices, lines_of_runs, print_lines
 from sumcirc.progress import counted
+from sumcirc.quoting import command
 from sumcirc.reading import RecordError
 from sumcirc.records import MEASURES, ProbeRecord, record_files
 from sumcirc.schema import JobConfig, Source
@@ -205,7 +205,7 @@ def conclude(
     print_lines(summary.get("notices", []))
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
-    say(f"one page of it: sumcirc report {shlex.quote(str(directory.path))}")
+    say(f"one page of it: {command('report', str(directory.path))}")
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:

@@ -16,33 +16,15 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
+from sumcirc.quoting import line, visible
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 WIDE = 150  # columns of a file or a pipe
 
-# C0 without tab and newline, DEL, C1, Unicode's bidirectional controls and separators of lines, and
-# surrogates, which no encoding takes
-_CONTROL = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 # what progress bars of libraries (tqdm) write in one piece: back to the line's start, up a line
 _BAR = re.compile(r"(\r)([^\r]*)(\r?)|(?:\n|\x1b\[A)+")
-
-
-def visible(text: str) -> str:
-    """The text with every control character but tab and newline shown as its escape."""
-    return _CONTROL.sub(_escape, text)
-
-
-def line(text: str) -> str:
-    """As `visible`, on one line: a newline is shown as well."""
-    return visible(text).replace("\n", "\\n")
-
-
-def _escape(found: re.Match[str]) -> str:
-    number = ord(found[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
 
 
 def say(text: str, *, error: bool = False) -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sumcirc.dashboard.material import Material
+from sumcirc.quoting import markdown
 from sumcirc.report.runs import MEASURES, SHARES
-
-# what Markdown or HTML would take for its own
-MARKUP = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&$:@=^])")
 
 
 @dataclass(frozen=True)
@@ -65,20 +62,15 @@ def arm_table(arms: Sequence[Mapping[str, Any]], measure: str) -> str:
         values = [scale * score[end] for end in ("mean", "low", "high")] if score else []
         lines.append(
             [
-                escaped(arm["arm"]),
-                escaped(",".join(arm["seeds"])),
+                markdown(arm["arm"]),
+                markdown(",".join(arm["seeds"])),
                 "{:.1f} [{:.1f}, {:.1f}]".format(*values) if values else "",
                 f"{arm['trainable_parameters']:,.0f}",
                 "" if loss is None else f"{loss:.3f}",
-                escaped("; ".join(arm["remarks"])),
+                markdown("; ".join(arm["remarks"])),
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def escaped(text: str) -> str:
-    """Text that stands as it is in a cell of a Markdown table."""
-    return MARKUP.sub(r"\\\1", " ".join(text.split()))
 
 
 def _scored(arms: Sequence[Mapping[str, Any]], measure: str) -> bool:

@@ -17,6 +17,7 @@ from sumcirc.figures.drawing import (
     COLOURS,
     MARKERS,
     STYLES,
+    in_legend,
     integer_ticks,
     new_figure,
     plain_axes,
@@ -165,7 +166,7 @@ def draw_losses(curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], tar
             linestyle=STYLES[i // len(COLOURS) % len(STYLES)],
             marker=MARKERS[i % len(MARKERS)] if len(steps) < 30 else None,
             markersize=3,
-            label=f"{label} ({len(runs)} seed{'s' * (len(runs) > 1)})",
+            label=in_legend(f"{label} ({len(runs)} seed{'s' * (len(runs) > 1)})"),
         )
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         rows += zip([label] * len(steps), steps, mean, low, high, strict=True)

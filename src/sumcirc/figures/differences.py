@@ -19,6 +19,7 @@ from sumcirc.figures.drawing import (
     STYLES,
     NotDrawableError,
     fill_grid,
+    in_legend,
     integer_ticks,
     largest,
     mark_cells,
@@ -206,7 +207,7 @@ def draw_layer_curves(
         axes.plot(
             at,
             mean,
-            label=name,
+            label=in_legend(name),
             color=colour,
             marker=MARKERS[i % len(MARKERS)],
             markersize=5,

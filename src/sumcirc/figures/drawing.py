@@ -5,8 +5,6 @@ A figure is three files of one stem: PNG, PDF, and CSV of what is plotted. No va
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.files import write_file, write_text
+from sumcirc.files import csv_text, write_file, write_text
+from sumcirc.quoting import visible
 from sumcirc.records import MEASURES, ProbeRecord
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the markers do so without colour
@@ -249,11 +248,9 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
     for ending in _ENDINGS:
         stem = stem.removesuffix(ending)
     stamp(figure, target)
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_field(value) for value in row] for row in rows)
-    write_text(target.with_name(f"{stem}.csv"), buffer.getvalue())
+    literal_texts(figure)
+    table = csv_text(columns, ([_field(value) for value in row] for row in rows))
+    write_text(target.with_name(f"{stem}.csv"), table)
     # text stays text in the PDF; without the date equal figures are equal files
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every table it drops
     with matplotlib.rc_context({"pdf.fonttype": 42}):
@@ -264,6 +261,27 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
                     path, format=kind, **options
                 ),
             )
+
+
+def literal_texts(figure: Any) -> None:
+    """Show names as they are: a `$` in one begins no formula, control characters are visible."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter
+
+    own = set()  # numbers of axes, in which formulas are matplotlib's own
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not isinstance(axis.get_major_formatter(), FixedFormatter):
+                own |= set(axis.get_ticklabels(which="both"))
+    for text in figure.findobj(Text):
+        if text not in own:
+            text.set_parse_math(False)
+            text.set_text(visible(text.get_text()))
+
+
+def in_legend(name: str) -> str:
+    """A name as a label of a legend, which leaves out those that begin with `_`."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def stamp(figure: Any, target: Path) -> None:
@@ -277,7 +295,7 @@ def stamp(figure: Any, target: Path) -> None:
     figure.set_size_inches(width, height + _STAMP)
     share = _STAMP / (height + _STAMP)
     figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
-    figure.text(0.01, 0.2 * share, name, fontsize=6.5, color="0.45", parse_math=False)
+    figure.text(0.01, 0.2 * share, name, fontsize=6.5, color="0.45")
 
 
 def _field(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sumcirc.figures.drawing import stamp
+from sumcirc.figures.drawing import literal_texts, stamp
 from sumcirc.files import read_metrics, write_file
 
 SERIES = {"train/loss": "training", "validation/loss": "validation"}
@@ -64,4 +64,5 @@ def _new_figure() -> tuple[Any, Any]:
 
 def _save(figure: Any, target: Path) -> None:
     stamp(figure, target)
+    literal_texts(figure)
     write_file(target, lambda temporary: figure.savefig(temporary, format="png", dpi=150))

@@ -6,10 +6,10 @@ network; with push=true they are also sent, and their addresses printed.
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sumcirc import quoting
 from sumcirc.errors import UserError
 from sumcirc.schema import DashboardConfig
 from sumcirc.terminal import say
@@ -81,12 +81,12 @@ def run(config: DashboardConfig, folder: Path) -> None:
 def command(config: DashboardConfig) -> str:
     """The command that makes this dashboard again."""
     defaults = DashboardConfig()
-    words = ["sumcirc", "dashboard", *map(shlex.quote, config.paths)]
+    words = ["dashboard", *config.paths]
     for name in ("metric", "out", "entity", "project"):
         value = getattr(config, name)
         if value != getattr(defaults, name):
-            words.append(shlex.quote(f"{name}={value}"))
-    return " ".join(words)
+            words.append(f"{name}={value}")
+    return quoting.command(*words)
 
 
 def _measure(config: DashboardConfig) -> str:

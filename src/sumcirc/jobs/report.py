@@ -8,12 +8,12 @@ runs of any kind: of one into its directory, of several beside the comparison.
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sumcirc import quoting
 from sumcirc.errors import UserError
 from sumcirc.schema import LoggerConfig, ReportConfig
 from sumcirc.terminal import say
@@ -113,21 +113,23 @@ def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) ->
 def command(config: ReportConfig) -> str:
     """The command that makes this comparison again."""
     defaults = ReportConfig()
-    words = ["sumcirc", "report", *map(shlex.quote, config.paths)]
+    words = ["report", *config.paths]
     if config.metric != defaults.metric:
         words.append(f"metric={config.metric}")
     if config.against != defaults.against:
-        words.append(shlex.quote(f"against=[{','.join(map(_quoted, config.against))}]"))
+        words.append(f"against=[{','.join(map(_quoted, config.against))}]")
     for name in ("loss", "confidence"):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"{name}={getattr(config, name)}")
     if config.out is not None:
-        words.append(f"out={shlex.quote(config.out)}")
-    return " ".join(words)
+        words.append(f"out={config.out}")
+    return quoting.command(*words)
 
 
 def _quoted(label: str) -> str:
-    return label if label.isidentifier() else f'"{label}"'
+    from sumcirc.tracking.checkpoint_source import quoted
+
+    return label if label.isidentifier() else quoted(label)
 
 
 def _folder(config: ReportConfig) -> Path:

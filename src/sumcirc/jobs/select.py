@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
 
+# names stand in it as literals alone: this text is run
 PYTHON = '''\
-"""Where LoRA adapters go in {base}: {reason}.
-
-Chosen by sumcirc {version}, selector {selector}, on {data}: {parameters:,} trainable parameters.
-"""
+"""Where LoRA adapters go in BASE, chosen by sumcirc {version}."""
 
 from peft import LoraConfig
+
+BASE = {base}
+CHOSEN = {chosen}
 
 config = LoraConfig(
 {arguments}
@@ -33,7 +34,7 @@ config = LoraConfig(
 
 # from peft import get_peft_model
 # from transformers import AutoModelForCausalLM
-# model = get_peft_model(AutoModelForCausalLM.from_pretrained({base!r}), config)
+# model = get_peft_model(AutoModelForCausalLM.from_pretrained(BASE), config)
 '''
 
 
@@ -120,6 +121,7 @@ def _write_lora(
     from sumcirc.files import write_folder, write_text
     from sumcirc.modeling.adaptation import lora_config, resolve_targets
     from sumcirc.modeling.loading import resolve_model_path
+    from sumcirc.quoting import python
 
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
     base = resolve_model_path(config.model)
@@ -136,14 +138,17 @@ def _write_lora(
         "rank_pattern": lora.rank_pattern,
         "alpha_pattern": lora.alpha_pattern,
     }
+    chosen = {
+        "selector": ranking.selector,
+        "because": ranking.reason,
+        "data": config.data.name,
+        "trainable_parameters": targets.parameters,
+    }
     text = PYTHON.format(
-        base=base,
-        reason=ranking.reason,
         version=__version__,
-        selector=ranking.selector,
-        data=config.data.name,
-        parameters=targets.parameters,
-        arguments="\n".join(f"    {name}={value!r}," for name, value in shown.items()),
+        base=python(base),
+        chosen=python(chosen),
+        arguments="\n".join(f"    {name}={python(value)}," for name, value in shown.items()),
     )
     write_text(directory.path / "lora_config.py", text)
     return lora

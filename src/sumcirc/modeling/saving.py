@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sumcirc.modeling.anatomy import anatomy
 from sumcirc.modeling.dropout import dropout_probabilities
 from sumcirc.modeling.loading import resolve_model_path
 from sumcirc.modeling.parts import base_model
+from sumcirc.quoting import code, markdown, visible
 from sumcirc.schema import TrainConfig
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -28,10 +30,10 @@ tags: [summarization, sumcirc]
 ---
 # {name}
 
-`{base}` fine-tuned to summarize `{data}` with sumcirc {version} ({what}). {trainable:,} parameters
+{base_name} fine-tuned to summarize {data} with sumcirc {version} ({what}). {trainable:,} parameters
 were trained, with dropout {dropout} in the model itself.
 
-The prompt is {prompt!r}, the summary {summary!r}, and the end-of-text token follows it.
+The prompt is {prompt}, the summary {summary}, and the end-of-text token follows it.
 
 ```python
 {code}
@@ -95,15 +97,16 @@ def save_trained(
         what = described(lora, base_model(model).config)
     card = CARD.format(
         library="peft" if is_adapter else "transformers",
-        base=config.model.path,
-        name=config.run.name,
-        data=config.data.name,
+        base=json.dumps(visible(config.model.path)),  # which is text in YAML, whatever it holds
+        base_name=code(config.model.path),
+        name=markdown(config.run.name),
+        data=code(config.data.name),
         version=__version__,
         what=what,
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         dropout=", ".join(f"{p:g}" for p in dropout_probabilities(model)),
-        prompt=config.encoding.prompt,
-        summary=config.encoding.summary,
+        prompt=code(repr(config.encoding.prompt)),
+        summary=code(repr(config.encoding.summary)),
         code=ADAPTER_CODE if is_adapter else MODEL_CODE,
         notes="\n".join(
             ["\nOf the data:\n", *(f"- {note}" for note in notes), ""] if notes else []

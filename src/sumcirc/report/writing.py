@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sumcirc.files import plain_numbers, write_json, write_text
+from sumcirc.files import csv_text, plain_numbers, write_json, write_text
+from sumcirc.quoting import markdown as escape
 from sumcirc.report.comparison import ArmResult, Comparison, Difference
 from sumcirc.report.runs import MEASURES
 from sumcirc.report.tables import TextTable, in_words, remarks, tables
@@ -155,7 +154,7 @@ def markdown(comparison: Comparison, command: str, figures: Sequence[Path], fold
         f"    {command}",
         f"Claims are made of {metric}; scores are times 100.",
         _bullets(in_words(comparison)),
-        *(f"**{table.title}**\n\n{_markdown_table(table)}" for table in tables(comparison)),
+        *(f"**{escape(table.title)}**\n\n{_markdown_table(table)}" for table in tables(comparison)),
         _section("Not on a par", remarks(comparison)),
         _section("Left out", [f"{item.path.name}: {item.reason}" for item in comparison.left_out]),
         _section("To note", comparison.notes),
@@ -170,7 +169,7 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {escape(line)}" for line in lines)
 
 
 def _markdown_table(table: TextTable) -> str:
@@ -178,15 +177,10 @@ def _markdown_table(table: TextTable) -> str:
         "---" if position == 0 or heading in table.words else "---:"
         for position, heading in enumerate(table.headings)
     ]
-    lines = [table.headings, marks, *table.rows]
-    cells = ([cell.replace("|", r"\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    headings, *rows = ([escape(cell) for cell in row] for row in [table.headings, *table.rows])
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, marks, *rows))
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """An empty field is no value."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(plain_numbers(row) for row in rows)
-    return buffer.getvalue()
+    plain = (plain_numbers(row) for row in rows)
+    return csv_text(columns, ([row[name] for name in columns] for row in plain))

@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from sumcirc.notices import WARNING
+from sumcirc.quoting import line
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.states import RunState, counts
-from sumcirc.terminal import console, guard, line, say
+from sumcirc.terminal import console, guard, say
 
 REDRAW = 1.0  # seconds between looks at the running jobs' directories
 REPORT = 60.0  # seconds between plain lines of what runs

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sumcirc.errors import Unwritable, UserError
+from sumcirc.quoting import word
 from sumcirc.reading import is_there
 from sumcirc.sweeps.display import print_status
 from sumcirc.sweeps.record import FILE, SweepRecord, check_runs
@@ -114,7 +115,7 @@ def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
         how = "waits for nothing: other processes run them"
     return (
         f"{len(unfinished)} of {total} runs are not done: {listed}; the same command with"
-        f" sweep.name={name}{retry} {how}"
+        f" {word(f'sweep.name={name}')}{retry} {how}"
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from sumcirc import __version__
+from sumcirc import __version__, quoting
 from sumcirc.errors import UserError
 from sumcirc.files import MetricsFile, plain_numbers, write_json, write_text
 from sumcirc.reading import read_json, read_yaml
@@ -120,10 +120,10 @@ class RunDirectory:
     def continuation(self) -> str:
         """How to go on with a run that did not end, as a command that works as it stands."""
         if self.status().get("verb") in RESUMABLE:
-            return f"continue with `sumcirc train resume={shlex.quote(str(self.path))}`"
+            return f"continue with `{quoting.command('train', f'resume={self.path}')}`"
         body = self.read_config()
-        command = command_of(body["verb"], body["environment"])
-        return f"start it again with `{shlex.join(command)}`"
+        words = command_of(body["verb"], body["environment"])
+        return f"start it again with `{quoting.line(shlex.join(words))}`"
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sumcirc.files import write_text
+from sumcirc.quoting import visible
 from sumcirc.reading import RecordError
 from sumcirc.report.comparison import Comparison
 from sumcirc.report.page import (
@@ -25,7 +26,7 @@ from sumcirc.report.page import (
     settings,
     training,
 )
-from sumcirc.report.page.text import script_hash, visible
+from sumcirc.report.page.text import script_hash
 from sumcirc.report.page.view import Gap, Page
 from sumcirc.report.runs import Gathered, LeftOut, damaged
 from sumcirc.tracking.run_records import RunRecords

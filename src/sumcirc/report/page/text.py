@@ -9,29 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from base64 import b64encode
 from typing import Any
 
 from markupsafe import Markup
 
-# controls but tab and line feed; what reorders text; line and paragraph separators; lone surrogates
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+from sumcirc.quoting import visible
+
 _ISOLATE, _END = "\u2068", "\u2069"
-
-
-def visible(text: str) -> str:
-    """`text` with control characters as symbols (U+0007 as ␇) or by number (⟦U+202E⟧)."""
-    return _HIDDEN.sub(_symbol, text.replace("\r\n", "\n"))
-
-
-def _symbol(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\u27e6U+{code:04X}\u27e7"
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,75 @@
+"""Text of others inside other languages: shown there as it is, and never read as anything else.
+
+Names of models, data, runs and arms come from settings, folders and files that anybody may have
+written. A terminal would obey their control characters, Markdown their signs, a shell, Python or a
+spreadsheet what looks like a command. Whoever writes such a language takes the text from here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+# C0 without tab and the ends of lines, DEL, C1, Unicode's bidirectional controls and separators of
+# lines, the byte order mark, and surrogates, which no encoding takes
+_CONTROL = re.compile(
+    r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+# what Markdown, with HTML and formulas in it, gives a meaning inside of a paragraph or a table
+_MARKUP = re.compile(r"[\\`*_{}<>&|$~^#@]|\](?=[(\[:])|:(?=//)|(?<=www)\.")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets begin a formula
+
+
+def visible(text: str) -> str:
+    """The text with control characters, but tabs and ends of lines, as Python writes them."""
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def line(text: str) -> str:
+    """As `visible`, on one line: a newline is shown as well."""
+    return visible(text).replace("\r\n", "\n").replace("\n", "\\n")
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in a paragraph, a list, a heading or a cell of a table."""
+    escaped = _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
+    # what begins a list, a quotation or a heading where it begins a line
+    return re.sub(r"^([-+]|\d+(?=[.)]))(?=[\s.)])", _behind, escaped)
+
+
+def _behind(found: re.Match[str]) -> str:
+    return f"\\{found[0]}" if found[0] in "-+" else f"{found[0]}\\"
+
+
+def code(text: str) -> str:
+    """A span of code in Markdown; the text may hold backticks."""
+    shown = line(text)
+    longest = max(map(len, re.findall("`+", shown)), default=0)
+    pad = " " if longest or not shown.strip() else ""
+    return f"{'`' * (longest + 1)}{pad}{shown}{pad}{'`' * (longest + 1)}"
+
+
+def python(value: Any) -> str:
+    """A Python literal of plain values, in ASCII."""
+    return ascii(value)
+
+
+def cell(value: Any) -> Any:
+    """A cell of a CSV file: text that a spreadsheet would run as a formula begins with `'`."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def word(text: str) -> str:
+    """A word of a command as a shell takes it, on one line."""
+    return line(shlex.quote(text))
+
+
+def command(*words: str) -> str:
+    """`sumcirc` with words as a shell takes them, on one line."""
+    return " ".join(map(word, ["sumcirc", *words]))
