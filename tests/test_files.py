@@ -356,3 +356,12 @@ def test_a_lock_is_held_by_one_process_and_goes_with_it(tmp_path: Path) -> None:
     finally:
         holder.kill()
         holder.communicate()
+
+
+def test_names_of_files_that_are_no_text_are_written(tmp_path: Path) -> None:
+    """A file's name may be any bytes; Python reads those that are no UTF-8 as surrogates."""
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {"run": name})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"run": name}
+    write_text(tmp_path / "a.csv", name)
+    assert (tmp_path / "a.csv").read_bytes() == rb"caf\udce9"

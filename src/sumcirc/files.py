@@ -49,8 +49,9 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8."""
-    write_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write `text` as UTF-8; what is no character (a byte of a file's name) as `\\udc80`."""
+    body = text.encode("utf-8", errors="backslashreplace")
+    write_file(path, lambda temporary: temporary.write_bytes(body))
 
 
 def write_json(path: Path, value: Any) -> None:

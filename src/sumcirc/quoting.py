@@ -62,7 +62,13 @@ def python(value: Any) -> str:
 
 def cell(value: Any) -> Any:
     """A cell of a CSV file: text that a spreadsheet would run as a formula begins with `'`."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str) or not value.startswith(_FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value  # a number
 
 
 def word(text: str) -> str:

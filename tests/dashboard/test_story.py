@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sumcirc.dashboard.material import read_material
-from sumcirc.dashboard.story import arm_table, escaped, story
+from sumcirc.dashboard.story import arm_table, story
 from sumcirc.jobs import report
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import config, write_run, write_sweep
@@ -52,4 +52,3 @@ def test_hostile_names_are_text() -> None:
     assert r"\<script\>" in row
     assert r"a\|b" in row
     assert "é 次" in row
-    assert escaped(r"\|") == r"\\\|"

@@ -13,7 +13,6 @@ from sumcirc.figures.drawing import (
     STREAM_LABEL,
     NotDrawableError,
     documents_of,
-    in_legend,
     integer_ticks,
     labelled,
     measured,
@@ -21,6 +20,7 @@ from sumcirc.figures.drawing import (
     plain_axes,
     record_name,
     save,
+    shown_name,
     sizes,
     spread_colours,
     step_ticks,
@@ -104,7 +104,7 @@ def draw_magnitude(records: Sequence[ProbeRecord], target: Path) -> None:
                 linestyle="--" if record.step < 0 else "-",
                 zorder=3 if record.step < 0 else 2,  # the base would be hidden by step 0
                 marker="." if len(places) < 20 else None,
-                label=in_legend(record_name(record)) if i in named else None,
+                label=shown_name(record_name(record)) if i in named else None,
             )
     finite = means[np.isfinite(means)]
     if finite.size and 0 < 20 * finite.min() < finite.max():

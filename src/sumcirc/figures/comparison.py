@@ -17,11 +17,11 @@ from sumcirc.figures.drawing import (
     COLOURS,
     MARKERS,
     STYLES,
-    in_legend,
     integer_ticks,
     new_figure,
     plain_axes,
     save,
+    shown_name,
 )
 
 _LINE = 0.2  # inches from one label of 8 points to the next
@@ -73,7 +73,7 @@ def draw_parameters(points: Sequence[Point], unit: str, target: Path) -> None:
         )
         # a thin line leads from the point to its label
         axes.annotate(
-            point.label,
+            shown_name(point.label),
             (place, point.mean),
             xytext=(1.03, level),
             textcoords=axes.get_yaxis_transform(),
@@ -128,7 +128,7 @@ def draw_differences(
                 capsize=2,
             )
             rows.append((against, point.label, point.mean, point.low, point.high, not point.hollow))
-        panel.set_title(f"minus {against}", fontsize=10)
+        panel.set_title(shown_name(f"minus {against}"), fontsize=10)
         panel.set_xlabel(unit, fontsize=9)
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
@@ -139,7 +139,7 @@ def draw_differences(
         else "intervals are of one arm at a time\nhollow: not shown after correction, or 1-2 seeds",
         fontsize=9,
     )
-    panels[0].set_yticks(range(len(labels)), labels)
+    panels[0].set_yticks(range(len(labels)), map(shown_name, labels))
     panels[0].set_ylim(len(labels) - 0.5, -0.5)
     save(figure, target, ("against", "arm", "difference", "low", "high", "shown"), rows)
 
@@ -166,7 +166,7 @@ def draw_losses(curves: Mapping[str, Sequence[Sequence[tuple[int, float]]]], tar
             linestyle=STYLES[i // len(COLOURS) % len(STYLES)],
             marker=MARKERS[i % len(MARKERS)] if len(steps) < 30 else None,
             markersize=3,
-            label=in_legend(f"{label} ({len(runs)} seed{'s' * (len(runs) > 1)})"),
+            label=shown_name(f"{label} ({len(runs)} seed{'s' * (len(runs) > 1)})"),
         )
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
         rows += zip([label] * len(steps), steps, mean, low, high, strict=True)

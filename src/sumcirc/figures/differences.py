@@ -19,13 +19,13 @@ from sumcirc.figures.drawing import (
     STYLES,
     NotDrawableError,
     fill_grid,
-    in_legend,
     integer_ticks,
     largest,
     mark_cells,
     new_figure,
     plain_axes,
     save,
+    shown_name,
 )
 from sumcirc.statistics import bootstrap_means, mean_over, significantly_different
 
@@ -207,7 +207,7 @@ def draw_layer_curves(
         axes.plot(
             at,
             mean,
-            label=in_legend(name),
+            label=shown_name(name),
             color=colour,
             marker=MARKERS[i % len(MARKERS)],
             markersize=5,

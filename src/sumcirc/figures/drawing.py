@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.files import csv_text, write_file, write_text
-from sumcirc.quoting import visible
+from sumcirc.quoting import line, visible
 from sumcirc.records import MEASURES, ProbeRecord
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the markers do so without colour
@@ -24,6 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 STYLES = ("-", "--", "-.", ":")
 
 STREAM_LABEL = "stream position (0: embedding, l: after layer l − 1)"
+_LONGEST = 60  # characters of a name, of which more would leave the axes no room
 _ENDINGS = (".png", ".pdf", ".csv")
 _STAMP = 0.16  # inches below a figure for the name of its run
 _DIGIT = 0.07  # inches, of a number of 8 points
@@ -279,8 +280,11 @@ def literal_texts(figure: Any) -> None:
             text.set_text(visible(text.get_text()))
 
 
-def in_legend(name: str) -> str:
-    """A name as a label of a legend, which leaves out those that begin with `_`."""
+def shown_name(name: str) -> str:
+    """A name as a label: one short line, not begun by `_`, since legends would leave it out."""
+    name = line(name)
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
     return f" {name}" if name.startswith("_") else name
 
 

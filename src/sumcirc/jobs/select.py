@@ -6,6 +6,7 @@ the base's own modules and need nothing from here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
 
-# names stand in it as literals alone: this text is run
 PYTHON = '''\
 """Where LoRA adapters go in BASE, chosen by sumcirc {version}."""
 
@@ -117,11 +117,9 @@ def _write_lora(
     config: SelectConfig, directory: RunDirectory, model: Any, ranking: Ranking
 ) -> LoraConfig:
     """PEFT's adapter_config.json, and Python that builds the same."""
-    from sumcirc import __version__
     from sumcirc.files import write_folder, write_text
     from sumcirc.modeling.adaptation import lora_config, resolve_targets
     from sumcirc.modeling.loading import resolve_model_path
-    from sumcirc.quoting import python
 
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
     base = resolve_model_path(config.model)
@@ -144,14 +142,19 @@ def _write_lora(
         "data": config.data.name,
         "trainable_parameters": targets.parameters,
     }
-    text = PYTHON.format(
-        version=__version__,
-        base=python(base),
-        chosen=python(chosen),
-        arguments="\n".join(f"    {name}={python(value)}," for name, value in shown.items()),
-    )
-    write_text(directory.path / "lora_config.py", text)
+    write_text(directory.path / "lora_config.py", _python(base, chosen, shown))
     return lora
+
+
+def _python(base: str, chosen: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """The Python file; names stand in it as literals alone, since it is run."""
+    from sumcirc import __version__
+    from sumcirc.quoting import python
+
+    lines = [f"    {name}={python(value)}," for name, value in arguments.items()]
+    return PYTHON.format(
+        version=__version__, base=python(base), chosen=python(chosen), arguments="\n".join(lines)
+    )
 
 
 def _print(

@@ -36,7 +36,7 @@ were trained, with dropout {dropout} in the model itself.
 The prompt is {prompt}, the summary {summary}, and the end-of-text token follows it.
 
 ```python
-{code}
+{example}
 ```
 {notes}
 The run's configuration, seeds, versions and scores stand beside this folder in `config.yaml` and
@@ -51,6 +51,36 @@ MODEL_CODE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained("model")
 tokenizer = AutoTokenizer.from_pretrained("model")"""
+
+
+def card(
+    *,
+    base: str,
+    name: str,
+    data: str,
+    prompt: str,
+    summary: str,
+    notes: Sequence[str] = (),
+    **facts: Any,
+) -> str:
+    """The model card; names and texts stand in it as they are, whatever they hold.
+
+    Args:
+        notes: sentences on the data.
+        facts: library, what, trainable, dropout, example; of the program, taken as Markdown.
+    """
+    lines = ["\nOf the data:\n", *(f"- {markdown(note)}" for note in notes), ""] if notes else []
+    return CARD.format(
+        base=json.dumps(visible(base)),  # text in YAML
+        base_name=code(base),
+        name=markdown(name),
+        data=code(data),
+        prompt=code(repr(prompt)),
+        summary=code(repr(summary)),
+        version=__version__,
+        notes="\n".join(lines),
+        **facts,
+    )
 
 
 def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
@@ -95,22 +125,18 @@ def save_trained(
         lora: Any = model.peft_config["default"]
         lora.base_model_name_or_path = base
         what = described(lora, base_model(model).config)
-    card = CARD.format(
+    body = card(
         library="peft" if is_adapter else "transformers",
-        base=json.dumps(visible(config.model.path)),  # which is text in YAML, whatever it holds
-        base_name=code(config.model.path),
-        name=markdown(config.run.name),
-        data=code(config.data.name),
-        version=__version__,
+        base=config.model.path,
+        name=config.run.name,
+        data=config.data.name,
         what=what,
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         dropout=", ".join(f"{p:g}" for p in dropout_probabilities(model)),
-        prompt=code(repr(config.encoding.prompt)),
-        summary=code(repr(config.encoding.summary)),
-        code=ADAPTER_CODE if is_adapter else MODEL_CODE,
-        notes="\n".join(
-            ["\nOf the data:\n", *(f"- {note}" for note in notes), ""] if notes else []
-        ),
+        prompt=config.encoding.prompt,
+        summary=config.encoding.summary,
+        example=ADAPTER_CODE if is_adapter else MODEL_CODE,
+        notes=notes,
     )
 
     def write(folder: Path) -> None:
@@ -119,7 +145,7 @@ def save_trained(
         options = {"save_embedding_layers": False} if is_adapter else {}
         model.save_pretrained(str(folder), **options)  # type: ignore[operator]
         tokenizer.save_pretrained(str(folder))
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(body, encoding="utf-8")
 
     target = directory.adapter if is_adapter else directory.model
     write_folder(target, write)
