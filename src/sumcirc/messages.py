@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf
 
 from sumcirc import schema
@@ -50,9 +49,11 @@ REASONS: tuple[tuple[str, str], ...] = (
 
 def one_line(error: BaseException) -> str:
     """What Hydra, OmegaConf or PyYAML say of a mistake: file (if one is at fault), key, reason."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}={name}: no such choice; choose from {', '.join(error.options)}"
+    # Hydra's MissingConfigException, without Hydra's import, which `sumcirc status` has no use for
+    missing, options = (getattr(error, name, None) for name in ("missing_cfg_file", "options"))
+    if missing and options:
+        group, _, name = missing.rpartition("/")
+        return f"{group}={name}: no such choice; choose from {', '.join(options)}"
     absent = re.match(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error))
     if absent:
         return f"{absent[1]}=: this verb has no such group; leave it out (--help lists its groups)"
