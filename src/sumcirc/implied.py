@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 from sumcirc.configuration import listed, model_path, quoted
 from sumcirc.errors import UserError
-from sumcirc.processes import started_together
-from sumcirc.schema import ModelConfig, TrainConfig
-from sumcirc.tracking.checkpoint_source import (
+from sumcirc.overrides import (
     SECTIONS,
     base_overrides,
     overrides_of,
     overrides_of_run,
 )
+from sumcirc.processes import started_together
+from sumcirc.schema import ModelConfig, TrainConfig
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 

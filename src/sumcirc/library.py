@@ -1,8 +1,9 @@
 """sumcirc from a script: a circuit, probes and a choice of layers, each in one call.
 
-They take a model and a tokenizer that are in memory, whoever loaded them, and texts as pairs
-(document, summary); no configuration, no run directory. The model is left as it was: weights,
-modes, hooks, gradients and random state. Examples: docs/howto/library.md; formulas: docs/method.md.
+They take a model and a tokenizer that are in memory, loaded by `load` or by anybody else, and texts
+as pairs (document, summary); no configuration, no run directory. The model is left as it was:
+weights, modes, hooks, gradients and random state. Examples: docs/howto/library.md; formulas:
+docs/method.md.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,6 +27,9 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import lora_config, resolve_targets
 from sumcirc.modeling.anatomy import anatomy, context_length
+from sumcirc.modeling.parts import has_adapter
+from sumcirc.modeling.reference import reference
+from sumcirc.modeling.restoring import check_reference, load_reference, load_tokenizer_of
 from sumcirc.notices import Notices
 from sumcirc.probes.documents import probe_set
 from sumcirc.probes.measure import measure
@@ -50,9 +55,27 @@ from sumcirc.selection.evidence import Evidence
 from sumcirc.selection.ranking import Ranking
 from sumcirc.summaries.baselines import oracle_finder
 
-__all__ = ["choose_lora", "find_circuit", "probe"]
+__all__ = ["choose_lora", "find_circuit", "load", "probe"]
 
 Texts = Iterable[tuple[str, str]]
+
+
+def load(
+    checkpoint: str | Path, dtype: torch.dtype | None = None
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+    """A model in evaluation mode and the tokenizer that it was trained with.
+
+    Args:
+        checkpoint: what `checkpoint=` takes: a run directory, an adapter's folder (with its base,
+            revision and tokenizer), a model's folder, a hub id or `tiny`.
+        dtype: of the weights; None is float32.
+
+    Raises:
+        UserError: it can't be loaded; the reason is in the message.
+    """
+    found = reference(str(checkpoint), "checkpoint")
+    check_reference(found)
+    return load_reference(found, dtype), load_tokenizer_of(found)
 
 
 def find_circuit(
@@ -149,7 +172,7 @@ def choose_lora(
         UserError: no such selector, it and the adaptation don't go together, or the budget is too
             small.
     """
-    if isinstance(model, PeftModel):
+    if has_adapter(model):
         raise UserError("choose_lora: the model has an adapter already; give its base")
     encoder = _encoder(model, tokenizer, encoding)
     documents = _documents(texts)

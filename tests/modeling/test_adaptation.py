@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import GPT2Config
 
 from sumcirc.data.batches import collate
@@ -16,7 +13,6 @@ from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import (
     adapt,
     checkpoint_activations,
-    load_adapter,
     resolve_targets,
     trainable_parameters,
 )
@@ -271,55 +267,6 @@ def test_names_of_a_budgeted_sweep_are_comparable() -> None:
     ]
     assert {targets.parameters for targets in found} == {589_824}
     assert {targets.rank for targets in found} == {16}
-
-
-@pytest.fixture
-def adapter(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    lively(adapt(small_model("gpt2"), lora(layers=[0, 1]))).save_pretrained(tmp_path)
-    return tmp_path
-
-
-def test_loaded_adapter_gives_the_same_logits(adapter: Path) -> None:
-    ids = torch.arange(40).view(2, 20)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        expected = lively(adapt(small_model("gpt2"), lora())).eval()(ids).logits
-        found = load_adapter(small_model("gpt2"), str(adapter))(ids).logits
-    assert torch.equal(found, expected)
-
-
-@pytest.mark.parametrize(
-    "base",
-    [
-        {"family": "llama"},
-        {"family": "gpt2", "layers": 1},  # the second layer's adapters would be left out
-        {"family": "gpt2", "n_embd": 16},
-    ],
-    ids=["family", "layers", "width"],
-)
-def test_adapter_of_another_model_is_refused(adapter: Path, base: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"^checkpoint=.*: the adapter does not fit") as refused:
-        load_adapter(small_model(**base), str(adapter))
-    assert "\n" not in str(refused.value)
-
-
-def test_adapter_that_lost_a_tensor_is_refused(adapter: Path) -> None:
-    file = adapter / "adapter_model.safetensors"
-    tensors = load_file(file)
-    lost = sorted(tensors)[0]
-    save_file({name: value for name, value in tensors.items() if name != lost}, file)
-    with pytest.raises(UserError, match="only one of them has") as refused:
-        load_adapter(small_model("gpt2"), str(adapter))
-    assert lost in str(refused.value)
-
-
-def test_damaged_adapter_is_refused(adapter: Path) -> None:
-    file = adapter / "adapter_model.safetensors"
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError, match="does not fit the model"):
-        load_adapter(small_model("gpt2"), str(adapter))
-    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
 
 
 def test_small_models_really_share_key_value_heads() -> None:

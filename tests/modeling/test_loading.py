@@ -14,13 +14,12 @@ from safetensors.torch import load_file, save_file
 
 from sumcirc.errors import UserError
 from sumcirc.modeling.loading import (
-    adapter_base,
     check_model,
     is_adapter,
     load_model,
     load_tokenizer,
     read_model_config,
-    resolve_model_path,
+    resolve_path,
 )
 from sumcirc.schema import ModelConfig
 from tests.support.hub_server import small_tokenizer
@@ -59,6 +58,10 @@ def config(path: Path | str, tokenizer: Path | str | None = None) -> ModelConfig
     return ModelConfig(
         name="m", path=str(path), tokenizer=None if tokenizer is None else str(tokenizer)
     )
+
+
+def path_of(given: ModelConfig) -> str:
+    return resolve_path(given.path, "model.path")
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -140,22 +143,24 @@ def test_real_gpt2_vocabulary(tmp_path: Path) -> None:
 
 
 def test_paths(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_model_path(config(original)) == str(original)
-    assert resolve_model_path(config("openai-community/gpt2")) == "openai-community/gpt2"
-    assert resolve_model_path(config("gpt2")) == "gpt2"
+    assert path_of(config(original)) == str(original)
+    assert path_of(config("openai-community/gpt2")) == "openai-community/gpt2"
+    assert path_of(config("gpt2")) == "gpt2"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gpt2").mkdir()
-    assert Path(resolve_model_path(config("gpt2"))).is_dir()
+    assert Path(path_of(config("gpt2"))).is_dir()
     for missing in (tmp_path / "none", "./none", "~/none-such", "a/b/c"):
-        refused(resolve_model_path, config(missing), "no such folder")
-    refused(resolve_model_path, config(original / "config.json"), "a file")
+        refused(path_of, config(missing), "no such folder")
+    refused(path_of, config(original / "config.json"), "a file")
 
 
 def test_folder_without_parts(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     refused(check_model, config(folder), "no weights")
+    (folder / "weights.pt").write_bytes(b"\x80\x02")
+    refused(check_model, config(folder), "pickle (weights.pt)", "save_pretrained")
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
-    refused(check_model, config(folder), "pickle (pytorch_model.bin)", "save_pretrained")
+    refused(check_model, config(folder), "pytorch_model.bin is damaged, or", "save_pretrained")
     refused(load_model, config(folder))
     (folder / "config.json").unlink()
     refused(check_model, config(folder), "no config.json")
@@ -256,37 +261,46 @@ def test_tokenizer_larger_than_the_embedding(folder: Path, tmp_path: Path) -> No
         load_tokenizer(config(folder, other))
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_adapters(original: Path, tmp_path: Path) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    adapter = tmp_path / "adapter"
-    model = get_peft_model(
-        load_model(config(original)),
-        LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True),
-    )
-    model.save_pretrained(adapter)
-    assert is_adapter(adapter)
-    assert not is_adapter(original)
-    assert adapter_base(adapter) == str(original)
-    check_model(config(adapter))
-    assert read_model_config(config(adapter)).n_embd == 16
-    assert len(load_tokenizer(config(adapter))) == len(load_tokenizer(config(original)))
-    refused(load_model, config(adapter), "an adapter")
-
-    description = adapter / "adapter_config.json"
-    shutil.copytree(original, adapter / "base")
-    edit(description, base_model_name_or_path="base")
-    assert adapter_base(adapter) == str(adapter / "base")
-    edit(description, base_model_name_or_path="openai-community/gpt2")
-    assert adapter_base(adapter) == "openai-community/gpt2"
-    edit(description, base_model_name_or_path=str(tmp_path / "gone"))
-    refused(adapter_base_of, config(adapter), "gone is not there")
-    edit(description, base_model_name_or_path=None)
-    refused(adapter_base_of, config(adapter), "does not tell its base model")
-    (adapter / "adapter_model.safetensors").unlink()
-    refused(check_model, config(adapter), "without adapter_model.safetensors")
+def test_pickled_weights_are_read_as_weights_only(original: Path, folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for new in (True, False):
+        torch.save(weights, folder / "pytorch_model.bin", _use_new_zipfile_serialization=new)
+        check_model(config(folder))
+        found, expected = (load_model(config(one)).state_dict() for one in (folder, original))
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+    torch.save({**weights, "code": Path}, folder / "pytorch_model.bin")
+    refused(check_model, config(folder), "more than tensors")
+    refused(load_model, config(folder), "weights cannot be loaded")
 
 
-def adapter_base_of(given: ModelConfig) -> str:
-    return adapter_base(given.path)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "bitsandbytes", "load_in_8bit": True},
+        {"load_in_4bit": True},
+        *(
+            {"quant_method": name, "bits": 4}
+            for name in ("gptq", "awq", "hqq", "quanto", "unheard")
+        ),
+        {"quant_method": "fp8"},
+        {"quant_method": "compressed-tensors"},
+        {"quant_method": "mxfp4"},
+        {"quant_method": "torchao", "quant_type": {"default": {"_type": "x"}}},
+        {},
+    ],
+    ids=str,
+)
+def test_quantized_weights_are_refused_before_they_are_read(folder: Path, settings: dict) -> None:
+    edit(folder / "config.json", quantization_config=settings)
+    (folder / "model.safetensors").unlink()  # or this would be told first
+    for call in (read_model_config, check_model, load_model):
+        refused(call, config(folder), "its weights are quantized", "not supported")
+
+
+def test_an_adapter_is_no_whole_model(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    assert is_adapter(folder)
+    for call in (read_model_config, check_model, load_tokenizer, load_model):
+        refused(call, config(folder), "a PEFT adapter", "checkpoint=", "merge_and_unload")

@@ -13,7 +13,7 @@ from peft import PeftModel
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.restoring import load_checkpoint
+from sumcirc.modeling.restoring import load_reference, reference_of
 from sumcirc.schema import Adaptation, AdaptationConfig, ModelConfig
 
 IDS = torch.arange(20)[None]
@@ -22,6 +22,10 @@ IDS = torch.arange(20)[None]
 def given(base: Path, checkpoint: Path | None) -> Any:
     model = ModelConfig(name="small", path=str(base))
     return SimpleNamespace(model=model, checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def load_checkpoint(config: Any) -> Any:
+    return load_reference(reference_of(config))
 
 
 def changed(base: Path, seed: int = 0) -> Any:
@@ -34,6 +38,12 @@ def changed(base: Path, seed: int = 0) -> Any:
             if "lora_B" in name:
                 parameter.normal_(0, 0.1)
     return adapted.eval()
+
+
+def write_config(run: Path, base: Path) -> None:
+    (run / "config.yaml").write_text(
+        f"{{verb: train, config: {{model: {{name: small, path: '{base}'}}}}, environment: {{}}}}"
+    )
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -59,7 +69,7 @@ def test_adapter_is_put_on_its_base(gpt2_folder: Path, tmp_path: Path) -> None:
 def test_run_directory_stands_for_what_it_trained(
     kind: str, gpt2_folder: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "config.yaml").write_text("{verb: train, config: {}, environment: {}}")
+    write_config(tmp_path, gpt2_folder)
     (tmp_path / "status.json").write_text('{"state": "done"}')
     trained = changed(gpt2_folder)
     if kind == "model":
@@ -69,7 +79,7 @@ def test_run_directory_stands_for_what_it_trained(
 
 
 def test_run_that_did_not_finish_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("{verb: train, config: {}, environment: {}}")
+    write_config(tmp_path, gpt2_folder)
     (tmp_path / "status.json").write_text('{"state": "done"}')
     with pytest.raises(UserError, match="training did not finish"):
         load_checkpoint(given(gpt2_folder, tmp_path))

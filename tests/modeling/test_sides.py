@@ -15,15 +15,16 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from sumcirc.errors import UserError
 from sumcirc.modeling import sides
 from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.sides import Models, Side, check_sides
+from sumcirc.modeling.reference import ModelReference, reference
+from sumcirc.modeling.sides import Models, check_sides
 from sumcirc.schema import ModelConfig
 from tests.support.small_models import small_config, write_model
 
 IDS = torch.arange(20)[None]
 
 
-def side_of(folder: Path) -> Side:
-    return Side.of(str(folder), "after")
+def side_of(folder: Path) -> ModelReference:
+    return reference(str(folder), "after")
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -81,6 +82,7 @@ def test_a_folder_is_the_model_itself(tuned: Path) -> None:
 def test_an_adapter_brings_its_base(adapter: Path, gpt2_folder: Path) -> None:
     found = side_of(adapter)
     assert (found.name, found.model.path) == ("lora", str(gpt2_folder))
+    assert (found.base.name, found.base.weights) == (gpt2_folder.name, None)
     assert (found.weights, found.adapted) == (adapter, True)
 
 
@@ -171,8 +173,9 @@ def test_a_folder_without_weights_is_refused(gpt2_folder: Path, tmp_path: Path) 
 
 
 def test_an_adapter_and_its_base_are_one_module(adapter: Path, gpt2_folder: Path) -> None:
-    models, lora, base = Models("cpu"), side_of(adapter), side_of(gpt2_folder)
-    alone = logits(load_model(base.model))
+    models, lora, base = Models("cpu", IDS[0].tolist()), side_of(adapter), side_of(gpt2_folder)
+    with models.use(base) as model:
+        alone = logits(model)
     with models.use(lora) as model:
         assert isinstance(model, PeftModel)
         assert not model.training
@@ -187,7 +190,7 @@ def test_an_adapter_and_its_base_are_one_module(adapter: Path, gpt2_folder: Path
 
 
 def test_a_base_that_comes_first_is_loaded_plain(adapter: Path, gpt2_folder: Path) -> None:
-    models = Models("cpu")
+    models = Models("cpu", IDS[0].tolist())
     with models.use(side_of(gpt2_folder)) as model:
         assert not isinstance(model, PeftModel)
         assert not model.training
@@ -201,7 +204,7 @@ def test_one_is_let_go_before_the_next_is_loaded(
     """Also where whoever used it still has its name."""
     alive: list[weakref.ref[torch.UntypedStorage]] = []
     loaded: list[int] = []
-    original = sides.load_weights
+    original = sides.load_reference
 
     def loading(*arguments: Any) -> Any:
         gc.collect()
@@ -210,8 +213,8 @@ def test_one_is_let_go_before_the_next_is_loaded(
         alive.append(weakref.ref(next(model.parameters()).untyped_storage()))
         return model
 
-    monkeypatch.setattr(sides, "load_weights", loading)
-    models = Models("cpu")
+    monkeypatch.setattr(sides, "load_reference", loading)
+    models = Models("cpu", IDS[0].tolist())
     with models.use(side_of(gpt2_folder)) as model:
         before = logits(model)
     with models.use(side_of(tuned)) as model:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from peft import PeftConfig, PeftType
+from peft import PeftType
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper, ModulesToSaveWrapper
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from sumcirc.compare.weights import WeightChange
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import Parts
-from sumcirc.modeling.sides import Side
+from sumcirc.modeling.peft_adapters import changes_base, read_adapter
+from sumcirc.modeling.reference import ModelReference
+
+LEAVE_OUT = "leave surgery out of compare.analyses"
 
 
 class ScalingChange:
@@ -94,7 +97,7 @@ def adapter_changes(parts: Parts) -> Iterator[tuple[str, AdapterChange]]:
     if not modules:
         raise UserError("compare: the model after has no adapter; give the weights before it")
     for adapter, config in getattr(parts.model, "peft_config", {}).items():
-        _check_bias(adapter, config)
+        _check_base(f"adapter `{adapter}`", config)
     seen: set[int] = set()
     for name, module in modules.items():
         if module.disable_adapters or getattr(module, "merged", False):
@@ -117,39 +120,39 @@ def adapter_changes(parts: Parts) -> Iterator[tuple[str, AdapterChange]]:
             yield name, SwitchedChange(module, _kind(module))
 
 
-def check_surgery(before: Side, after: Side, lambdas: Sequence[float]) -> None:
+def check_surgery(before: ModelReference, after: ModelReference, lambdas: Sequence[float]) -> None:
     """Refuse, before a weight is read, a pair whose change can't be scaled.
 
     Raises:
-        UserError: one is an adapter on a third model, it trained biases, or it can't have one of
-            the lambdas.
+        UserError: one is an adapter on a third model, without it the model is not its base, or it
+            can't have one of the lambdas.
     """
-    remedy = "leave surgery out of compare.analyses"
     if before.adapted or (after.adapted and not after.is_on(before)):
         one = before if before.adapted else after
         raise UserError(
-            f"compare: `{one.name}` is an adapter, and the other model is not what it is on, so"
-            f" their difference can't be scaled; merge it into its base, or {remedy}"
+            f"{one.given}: is an adapter, and the other model is not what it is on, so their"
+            f" difference can't be scaled; merge it into its base, or {LEAVE_OUT}"
         )
     if not after.adapted:
         return
-    config = PeftConfig.from_pretrained(str(after.weights))
-    _check_bias(after.name, config)
+    config = read_adapter(after.weights, after.given)  # type: ignore[arg-type]
+    _check_base(after.given, config)
     switched = config.peft_type != PeftType.LORA or getattr(config, "use_dora", False)
     others = [amount for amount in lambdas if amount not in (0, 1)]
     if switched and others:
         kind = "DoRA" if config.peft_type == PeftType.LORA else config.peft_type
         raise UserError(
             f"compare.lambdas: the adapter `{after.name}` is {kind}, which is on or off; take"
-            f" compare.lambdas=[0.0,1.0], or {remedy}"
+            f" compare.lambdas=[0.0,1.0], or {LEAVE_OUT}"
         )
 
 
-def _check_bias(name: str, config: Any) -> None:
-    if getattr(config, "bias", "none") != "none":
+def _check_base(given: str, config: Any) -> None:
+    if reason := changes_base(config):
         raise UserError(
-            f"compare: adapter `{name}` trained biases of the base too (bias={config.bias}), which"
-            " are not taken off with it; merge it and compare two whole models"
+            f"{given}: {reason}, so without the adapter it is not the model before, and their"
+            f" difference can't be scaled; merge it (PEFT's merge_and_unload) and compare two whole"
+            f" models, or {LEAVE_OUT}"
         )
 
 

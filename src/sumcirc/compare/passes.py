@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.compare.attention import default_pairs, span_attention
-from sumcirc.compare.changes import targets_of
+from sumcirc.compare.changes import scaled, targets_of
 from sumcirc.compare.components import READOUT
 from sumcirc.compare.direct import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
@@ -23,8 +23,11 @@ from sumcirc.compare.surgery import arms_of, runs, surgery
 from sumcirc.compare.transfer import Crossing
 from sumcirc.compare.weights import StoredWeights, store_weights
 from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
 from sumcirc.modeling.parts import Parts
-from sumcirc.modeling.sides import Models, Side
+from sumcirc.modeling.peft_adapters import changes_ends
+from sumcirc.modeling.reference import ModelReference
+from sumcirc.modeling.sides import Models
 from sumcirc.probes.base import BaseStore
 from sumcirc.probes.measure import measure, prepare_base
 from sumcirc.progress import counted
@@ -64,16 +67,16 @@ class Comparison:
             self.items.check_positions(self.options.sources, "compare.sources")
 
     def run(
-        self, before: Side, afters: list[Side]
+        self, before: ModelReference, afters: list[ModelReference]
     ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
         """Findings by name, and the probe records of every two models."""
         own: dict[str, Any] = {}
-        shared = all(side.is_on(before) for side in afters)  # readout and all but the adapters
+        shared = all(_shares_readout(side, before) for side in afters)
         with self.models.use(before) as model:
             base = self._store(model, before)
             self._look(model, before.name, own)
             donor = self._donor(model, before, Direction.necessity, shared)
-            wanted = self._does(Analysis.surgery) and not shared
+            wanted = self._does(Analysis.surgery) and not all(side.is_on(before) for side in afters)
             weights = self._weights(model) if wanted else None
         found, donors = {}, {}
         for side in afters:
@@ -87,12 +90,13 @@ class Comparison:
                         setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
                 if base is not None:
                     one.record, one.base_record = self._measured(model, side, base), base.record
-                adapter = side.is_on(before)
-                donors[side.name] = self._donor(model, side, Direction.sufficiency, adapter)
+                alike = _shares_readout(side, before)
+                donors[side.name] = self._donor(model, side, Direction.sufficiency, alike)
                 if donor is not None:
                     self._carry(model, one, donor, Direction.necessity)
                 if self._does(Analysis.surgery):
-                    one.surgery = self._surgery(model, side, None if adapter else weights)
+                    scaled_by = None if side.is_on(before) else weights
+                    one.surgery = self._surgery(model, before, side, scaled_by)
         for side in afters:
             taken = donors[side.name]
             if taken is not None:
@@ -115,7 +119,7 @@ class Comparison:
                 pairs = default_pairs(self.items)
                 found["attention"] = span_attention(parts, self.items, pairs, size, done)
 
-    def _store(self, model: Any, side: Side) -> BaseStore | None:
+    def _store(self, model: Any, side: ModelReference) -> BaseStore | None:
         """Of a model that others are probed beside."""
         if not self._does(Analysis.differences):
             return None
@@ -123,7 +127,7 @@ class Comparison:
         with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
             return prepare_base(model, self.texts.probes, cache, done, as_it_is=side.adapted)
 
-    def _measured(self, model: Any, side: Side, base: BaseStore) -> ProbeRecord:
+    def _measured(self, model: Any, side: ModelReference, base: BaseStore) -> ProbeRecord:
         with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
             record = measure(
                 model, self.texts.probes, base, decode=self.encoder.codec.token, progress=done
@@ -131,8 +135,14 @@ class Comparison:
         record.found["name"] = side.name
         return record
 
-    def _donor(self, model: Any, side: Side, direction: Direction, shared: bool) -> Donor | None:
-        """States of the model whose parts are moved in a direction."""
+    def _donor(
+        self, model: Any, side: ModelReference, direction: Direction, shared: bool
+    ) -> Donor | None:
+        """States of the model whose parts are moved in a direction.
+
+        Args:
+            shared: the other has the same final norm and unembedding.
+        """
         if not self._does(Analysis.patching) or direction not in self.options.directions:
             return None
         folder = self.scratch / f"{direction.name}-{len(list(self.scratch.iterdir()))}"
@@ -161,9 +171,22 @@ class Comparison:
     def _weights(self, model: Any) -> StoredWeights:
         return store_weights(model, self.scratch / "before.safetensors")
 
-    def _surgery(self, model: Any, side: Side, weights: StoredWeights | None) -> Any:
+    def _surgery(
+        self,
+        model: Any,
+        before: ModelReference,
+        side: ModelReference,
+        weights: StoredWeights | None,
+    ) -> Any:
         parts, options = Parts(model), self.options
         targets = targets_of(parts, weights)
+        with scaled(model, weights, dict.fromkeys(targets, 0.0)):
+            if not self.models.stands_for(before, model):
+                raise UserError(
+                    f"{side.given}: with its change scaled to 0 it is not {before.name}, so"
+                    " something differs that no part holds, such as their configurations; leave"
+                    " surgery out of compare.analyses"
+                )
         total = runs(arms_of(parts.shape.layers, targets, options.lambdas), targets)
         with counted(f"{side.name}: scale the change", total) as done:
             return surgery(
@@ -178,7 +201,7 @@ class Comparison:
             )
 
     def _pairs(
-        self, before: Side, afters: list[Side], found: dict[str, Findings]
+        self, before: ModelReference, afters: list[ModelReference], found: dict[str, Findings]
     ) -> dict[str, ProbeRecord]:
         """Probe records of every two models, the second beside the first."""
         records = {}
@@ -195,3 +218,8 @@ class Comparison:
             with self.models.use(other) as model:
                 records[f"{one.name} and {other.name}"] = self._measured(model, other, base)
         return records
+
+
+def _shares_readout(side: ModelReference, before: ModelReference) -> bool:
+    """Whether a model has the final norm and unembedding of the one before."""
+    return side.is_on(before) and not changes_ends(side.weights, side.given)  # type: ignore[arg-type]

@@ -46,6 +46,13 @@ class Material:
     texts: list[np.ndarray]
     notices: list[Notice]
 
+    @property
+    def longest(self) -> list[int]:
+        """The tokens of the longest text that a model reads."""
+        read = [*(item.ids for item in self.items.items), *self.texts]
+        read += [document.ids for document in self.probes.documents]
+        return max(read, key=len).tolist()
+
 
 def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
     """Refuse positions that the items can't have, before any is made.

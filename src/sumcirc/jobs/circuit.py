@@ -34,8 +34,8 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.data.encoding import Encoder
     from sumcirc.files import check_writable
     from sumcirc.modeling.anatomy import anatomy, context_length
-    from sumcirc.modeling.loading import check_model, load_tokenizer, read_model_config
-    from sumcirc.tracking.checkpoint_source import weights_of
+    from sumcirc.modeling.loading import load_tokenizer, read_model_config
+    from sumcirc.modeling.restoring import check_reference, reference_of
     from sumcirc.training import check_machine
 
     check_writable("cache_dir", config.cache_dir)
@@ -43,7 +43,7 @@ def check(config: CircuitConfig) -> None:
     check_machine(config.trainer)
     if config.pairs is None:
         check_files(config.data, ("test",))
-    check_model(config.model)
+    check_reference(reference_of(config), analysed=True)
     model_config = read_model_config(config.model)
     anatomy(model_config)
     if config.pairs is not None:
@@ -51,8 +51,6 @@ def check(config: CircuitConfig) -> None:
             load_tokenizer(config.model), config.encoding, context_length(model_config)
         )
         read_pairs(config.pairs, encoder)
-    if config.checkpoint:
-        weights_of(config.checkpoint)
 
 
 def run(config: CircuitConfig, folder: Path) -> None:
@@ -67,7 +65,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.data.encoding import Encoder
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer
-    from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.modeling.restoring import load_reference, reference_of
     from sumcirc.notices import Notices
     from sumcirc.progress import counted
     from sumcirc.tracking.session import Clock
@@ -76,7 +74,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 
     clock, notices = Clock(), Notices()
     set_threads(config.trainer)
-    model: Any = load_checkpoint(config)
+    model: Any = load_reference(reference_of(config))
     tokenizer = load_tokenizer(config.model)
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     with clock.phase("pairs"):

@@ -6,6 +6,7 @@ at a time; what the other did lies on disk.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from sumcirc.terminal import say
 if TYPE_CHECKING:
     from sumcirc.compare.findings import Findings
     from sumcirc.compare.sources import Material
-    from sumcirc.modeling.sides import Side
+    from sumcirc.modeling.reference import ModelReference
     from sumcirc.records import ProbeRecord
     from sumcirc.tracking.run_directory import RunDirectory
 
@@ -30,6 +31,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.compare.adapters import check_surgery
     from sumcirc.compare.components import Component
     from sumcirc.compare.prompts import read_prompts
+    from sumcirc.compare.settings import check_settings
     from sumcirc.compare.sources import check_places, check_texts
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
@@ -45,9 +47,10 @@ def check(config: CompareConfig) -> None:
     check_machine(config.trainer)
     before, afters = _sides(config)
     check_sides(before, afters)
-    if Analysis.surgery in config.compare.analyses:
-        for side in afters:
+    for side in afters:
+        if Analysis.surgery in config.compare.analyses:
             check_surgery(before, side, config.compare.lambdas)
+        check_settings(before, side, config.compare.analyses)
     model_config = read_model_config(config.model)
     for one in config.compare.sets:
         for name in one:
@@ -76,24 +79,22 @@ def run(config: CompareConfig, folder: Path) -> None:
     carry_out(config, folder, "compare", check, _compare)
 
 
-def _sides(config: CompareConfig) -> tuple[Side, list[Side]]:
-    from sumcirc.modeling.sides import Side
-    from sumcirc.tracking.checkpoint_source import weights_of
+def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]:
+    from sumcirc.modeling.reference import reference
+    from sumcirc.modeling.restoring import before_of
 
-    weights = weights_of(config.before) if config.before else None
-    before = Side(config.model.name, config.model, weights)
-    afters = [Side.of(name, "after") for name in config.afters]
+    before = before_of(config)
+    afters = [reference(name, "after") for name in config.afters]
     names = [before.name, *(side.name for side in afters)]
     if len(set(names)) < len(names):
         # run directories of two sweeps may share a name
-        afters = [
-            Side(f"{side.name}-{i + 1}", side.model, side.weights) for i, side in enumerate(afters)
-        ]
+        afters = [replace(side, name=f"{side.name}-{i + 1}") for i, side in enumerate(afters)]
     return before, afters
 
 
 def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.compare.passes import Comparison
+    from sumcirc.compare.settings import tell_settings
     from sumcirc.compare.sources import material
     from sumcirc.compare.terminal import print_comparison
     from sumcirc.data.encoding import Encoder
@@ -114,13 +115,16 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
         texts = material(config, encoder)
         notices = Notices()
         notices.tell(*texts.notices)
+    for side in afters:
+        tell_settings(before, side, config.compare.analyses, len(texts.longest))
     what = config.prompts if config.prompts is None else Path(config.prompts).stem
     with (
         wandb_job(config, directory, "compare", what or config.data.name) as wandb_logger,
         TemporaryDirectory(prefix=".states-", dir=directory.path) as scratch,
     ):
         with clock.phase("compare"):
-            job = Comparison(config, texts, encoder, Models(device(config.trainer)), Path(scratch))
+            models = Models(device(config.trainer), texts.longest)
+            job = Comparison(config, texts, encoder, models, Path(scratch))
             found, pairs = job.run(before, afters)
         with clock.phase("write"):
             written = _write(found, pairs, shape(model_config), texts, directory)

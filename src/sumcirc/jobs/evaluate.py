@@ -23,16 +23,13 @@ def check(config: EvaluateConfig) -> None:
     """
     from sumcirc.data.documents import check_files
     from sumcirc.files import check_writable
-    from sumcirc.modeling.loading import check_model
-    from sumcirc.tracking.checkpoint_source import weights_of
+    from sumcirc.modeling.restoring import check_reference, reference_of
     from sumcirc.training import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     check_machine(config.trainer)
     check_files(config.data, ("test",))
-    check_model(config.model)
-    if config.checkpoint:
-        weights_of(config.checkpoint)
+    check_reference(reference_of(config))
 
 
 def run(config: EvaluateConfig, folder: Path) -> None:
@@ -46,7 +43,8 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.data.encoding import Encoder
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer
-    from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.modeling.peft_adapters import virtual_tokens
+    from sumcirc.modeling.restoring import load_reference, reference_of
     from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
     from sumcirc.summaries.scoring import check_room
     from sumcirc.tracking.session import Clock
@@ -55,9 +53,10 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
 
     clock = Clock()
     set_threads(config.trainer)
-    model = load_checkpoint(config)
+    model = load_reference(reference_of(config))
     tokenizer = load_tokenizer(config.model)
-    encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
+    context = context_length(model.config) - virtual_tokens(model)
+    encoder = Encoder(tokenizer, config.encoding, context)
     check_room(encoder, config.generation)
     board = Scoreboard(config, encoder, Path(config.cache_dir))
     board.inspect({})

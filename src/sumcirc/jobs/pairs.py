@@ -28,18 +28,16 @@ def check(config: PairsConfig) -> None:
     """
     from sumcirc.data.documents import check_files
     from sumcirc.modeling.anatomy import anatomy
-    from sumcirc.modeling.loading import check_model, read_model_config
-    from sumcirc.tracking.checkpoint_source import weights_of
+    from sumcirc.modeling.loading import read_model_config
+    from sumcirc.modeling.restoring import check_reference, reference_of
     from sumcirc.training import check_machine
 
     _check_out(config)
     corruption_of(config.corruption, config.data.source, "corruption")
     check_machine(config.trainer)
     check_files(config.data, (config.split,))
-    check_model(config.model)
+    check_reference(reference_of(config), analysed=config.filter)
     anatomy(read_model_config(config.model))
-    if config.checkpoint:
-        weights_of(config.checkpoint)
 
 
 def _check_out(config: PairsConfig) -> None:
@@ -103,7 +101,7 @@ def _filtered(
 ) -> tuple[list[Pair], list[dict[str, Any]], dict[str, int]]:
     """Pairs whose loss corruption raises, their losses, and how many are left out, by reason."""
     from sumcirc.circuits.effect import losses
-    from sumcirc.modeling.restoring import load_checkpoint
+    from sumcirc.modeling.restoring import load_reference, reference_of
     from sumcirc.progress import counted
     from sumcirc.training import device
 
@@ -111,7 +109,7 @@ def _filtered(
     told = pairs
     if metric is CircuitMetric.logit_difference:
         told = [pair for pair in pairs if pair.told.any()] or pairs
-    model: Any = load_checkpoint(config)
+    model: Any = load_reference(reference_of(config))
     model.to(device(config.trainer))
     with counted(f"score pairs by {metric.value}", len(told)) as scored:
         clean, corrupted = losses(model, told, metric.value, config.batch_size, scored)

@@ -119,10 +119,10 @@ def _write_lora(
     """PEFT's adapter_config.json, and Python that builds the same."""
     from sumcirc.files import write_folder, write_text
     from sumcirc.modeling.adaptation import lora_config, resolve_targets
-    from sumcirc.modeling.loading import resolve_model_path
+    from sumcirc.modeling.loading import resolve_path
 
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
-    base = resolve_model_path(config.model)
+    base = resolve_path(config.model.path, "model.path")
     lora = lora_config(config.adaptation, targets, base)
     write_folder(directory.path / "lora", lambda folder: lora.save_pretrained(str(folder)))
     shown = {

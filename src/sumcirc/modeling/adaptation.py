@@ -11,24 +11,20 @@ ranks, in one model or in the arms of a sweep, learn at comparable speed.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
-from sumcirc.hub import one_line
 from sumcirc.modeling.anatomy import Anatomy, anatomy
 from sumcirc.modeling.budget import solve_ranks
+from sumcirc.modeling.peft_adapters import without_old_names
 from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
 
 SCALE = 2  # alpha over rank
@@ -187,20 +183,12 @@ def adapt(
         model.requires_grad_(True)
         return model
     targets = resolve_targets(config, model.config, chosen)
-    with _without_old_names():
+    with without_old_names():
         adapted = get_peft_model(model, lora_config(config, targets))
     found = trainable_parameters(adapted)
     if found != targets.parameters:
         raise RuntimeError(f"PEFT made {found} parameters trainable, not {targets.parameters}")
     return adapted
-
-
-@contextmanager
-def _without_old_names() -> Iterator[None]:
-    """peft 0.21 asks transformers 5.23 by an old name: nothing that a user could change."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
-        yield
 
 
 def trainable_parameters(model: nn.Module) -> int:
@@ -216,25 +204,3 @@ def checkpoint_activations(model: nn.Module) -> None:
     enable = getattr(found, name, None) or found.gradient_checkpointing_enable
     # the re-entrant kind gives no gradient to adapters on a frozen base
     enable({"use_reentrant": False})
-
-
-def load_adapter(model: PreTrainedModel, folder: str) -> PeftModel:
-    """Put a saved PEFT adapter on its base, for inference.
-
-    Raises:
-        UserError: the adapter does not fit the model.
-    """
-    refused = f"checkpoint={folder}: the adapter does not fit the model"
-    try:
-        with _without_old_names():
-            # PEFT only warns of tensors that are not there; they are compared below
-            warnings.filterwarnings("ignore", message="Found missing adapter keys")
-            adapted = PeftModel.from_pretrained(model, folder, use_safetensors=True)
-        with safe_open(Path(folder) / "adapter_model.safetensors", framework="pt") as file:
-            stored = set(file.keys())
-    except (ValueError, RuntimeError, OSError, SafetensorError) as error:
-        raise UserError(f"{refused} ({one_line(error)})") from None
-    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    if stored != wanted:
-        raise UserError(f"{refused} (only one of them has {min(stored ^ wanted)})")
-    return adapted

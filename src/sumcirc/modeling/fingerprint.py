@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from sumcirc.modeling.parts import base_model
@@ -25,8 +25,10 @@ def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False
     Args:
         as_it_is: of an adapted model with its adapters as they now are: their parameters, scalings,
             which of them are active. Otherwise they are left out, and the hash is their base's. A
-            model without adapters has one hash either way.
+            model without adapters has one hash either way, and so has one whose adapters are not
+            PEFT's to switch off (transformers' `add_adapter`): they are part of it.
     """
+    as_it_is = as_it_is or not isinstance(model, PeftModel)
     base = base_model(model)
     settings = {name: v for name, v in base.config.to_dict().items() if name not in INCIDENTAL}
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode())
@@ -34,17 +36,22 @@ def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False
     for name, parameter in sorted(named.items()):
         if ADAPTER not in name:
             _add(digest, name, parameter)
-    if as_it_is and isinstance(model, PeftModel):
+    if as_it_is:
         for name, parameter in sorted(named.items()):
             if ADAPTER in name:
                 _add(digest, name, parameter)
-        for name, module in base.named_modules():
-            if isinstance(module, BaseTunerLayer):
-                digest.update(repr((name, *_state(module))).encode())
+        layers = [
+            (name, one) for name, one in base.named_modules() if isinstance(one, BaseTunerLayer)
+        ]
+        for name, module in layers:
+            digest.update(repr((name, *_state(module))).encode())
+        if layers:  # some kinds share random projections, which are buffers
+            for name, buffer in sorted(base.named_buffers()):
+                _add(digest, name, buffer)
     return digest.hexdigest()
 
 
-def _add(digest: hashlib.blake2b, name: str, parameter: nn.Parameter) -> None:
+def _add(digest: hashlib.blake2b, name: str, parameter: Tensor) -> None:
     about = (name, parameter.dtype, parameter.device.type, tuple(parameter.shape))
     digest.update(repr(about).encode())
     values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import Fused, anatomy, shape
 from sumcirc.modeling.modes import evaluating
+from sumcirc.modeling.peft_adapters import require_analysable
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,14 @@ class Parts:
     """Modules of a model that `anatomy` knows.
 
     Raises:
-        UserError: the architecture is not known.
+        UserError: the architecture is not known, or an adapter acts elsewhere than in these
+            modules.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        if isinstance(model, PeftModel):
+            for name in model.active_adapters:
+                require_analysable(model.peft_config[name], "model")
         self.model = base_model(model)
         names = anatomy(self.model.config)
         self.shape = shape(self.model.config)
@@ -136,19 +144,46 @@ def base_model(model: nn.Module) -> PreTrainedModel:
     return found
 
 
+def has_adapter(model: nn.Module) -> bool:
+    """Whether any module of a model is adapted, be it a `PeftModel` or not."""
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    return isinstance(model, PeftModel) or any(isinstance(one, kinds) for one in model.modules())
+
+
 @torch.no_grad()
 def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
     """What a linear does with its adapter: weight [in, out] and bias [out].
 
     The module is applied to the identity, so that plain, transposed (GPT-2), adapted and quantized
     linears need no case of their own. Its dropout is off meanwhile.
+
+    Raises:
+        UserError: an adapter makes it something else than a linear.
     """
     parameter = next(p for p in linear.parameters() if p.is_floating_point())
     width = input_width(linear)
     eye = torch.eye(width, dtype=parameter.dtype, device=parameter.device)
     with evaluating(linear):
         bias = linear(eye.new_zeros(1, width))[0]
-        return linear(eye) - bias, bias
+        weight = linear(eye) - bias
+        if isinstance(linear, BaseTunerLayer):
+            _check_linear(linear, weight, bias)
+        return weight, bias
+
+
+def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """Compare an adapted linear with its weight at a point far from those it was read off."""
+    width = len(weight)
+    point = torch.linspace(-2, 3, width, dtype=weight.dtype, device=weight.device)[None]
+    found, expected = linear(point)[0], (point @ weight)[0] + bias
+    # rounding of a sum of `width` products
+    allowed = 16 * torch.finfo(weight.dtype).eps * float((point.abs() @ weight.abs()).max())
+    if not float((found - expected).abs().max()) <= allowed:
+        raise UserError(
+            f"model: the adapter ({type(linear).__name__}) makes a linear that depends on what it"
+            " reads, so it has no weight to attribute by; merge it into its base, or use"
+            " `sumcirc evaluate`"
+        )
 
 
 def input_width(linear: nn.Module) -> int:

@@ -1,47 +1,77 @@
-"""The model that a checkpoint stands for: a run's, an adapter on its base, or a folder."""
+"""Checks and loads what a model reference names: a model, or an adapter on it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
+import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sumcirc.modeling.adaptation import load_adapter
-from sumcirc.modeling.loading import is_adapter, load_model
-from sumcirc.schema import CircuitConfig, EvaluateConfig, ModelConfig, PairsConfig
-from sumcirc.tracking.checkpoint_source import weights_of
+from sumcirc.modeling.loading import check_model, load_model, load_tokenizer
+from sumcirc.modeling.peft_adapters import check_adapter, load_adapter
+from sumcirc.modeling.reference import ModelReference, reference
+from sumcirc.schema import CircuitConfig, CompareConfig, EvaluateConfig, ModelConfig, PairsConfig
 
-
-def load_checkpoint(
-    config: EvaluateConfig | CircuitConfig | PairsConfig,
-) -> PreTrainedModel | PeftModel:
-    """Load `config.checkpoint`, or `config.model` where there is none.
-
-    Raises:
-        UserError: a run did not finish, an adapter does not fit, a folder has no weights.
-    """
-    # the command line has made a folder or hub id `config.model` itself
-    weights = weights_of(config.checkpoint) if config.checkpoint else None
-    return load_model(config.model) if weights is None else load_weights(config.model, weights)
+Restored = PreTrainedModel | PeftModel
 
 
-def weights_at(checkpoint: str) -> Path | str:
-    """The adapter or model folder of a run, or what is none of a run as it stands.
+def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
+    """The model of a job: `config.checkpoint`, or `config.model` where there is none.
 
     Raises:
-        UserError: a run did not finish.
+        UserError: see `reference`.
     """
-    return weights_of(checkpoint) or checkpoint
+    return _given(config.checkpoint, "checkpoint", config.model)
 
 
-def load_weights(model: ModelConfig, weights: Path | str) -> PreTrainedModel | PeftModel:
-    """Load an adapter on `model`, or another whole model in its place.
+def before_of(config: CompareConfig) -> ModelReference:
+    """The model that others are compared with: `config.before`, else what `after` was trained from.
 
     Raises:
-        UserError: an adapter does not fit, a folder has no weights.
+        UserError: see `reference`.
     """
-    if is_adapter(weights):
-        return load_adapter(load_model(model), str(weights))
-    return load_model(replace(model, path=str(weights), revision=None))
+    return _given(config.before, "before", config.model)
+
+
+def _given(value: str | None, setting: str, model: ModelConfig) -> ModelReference:
+    if value is None:
+        return ModelReference(model.name, model)
+    # the command line has made what it brings `config.model` already, and the user may have
+    # changed some of it, such as the tokenizer
+    return replace(reference(value, setting), name=model.name, model=model)
+
+
+def check_reference(found: ModelReference, analysed: bool = False) -> None:
+    """Find the mistakes that show without reading weights; loads the tokenizer.
+
+    Args:
+        analysed: the model's inside is looked at, so that an adapter has to act there.
+
+    Raises:
+        UserError: see `check_model` and `check_adapter`.
+    """
+    check_model(found.model, found.model_setting)
+    if found.weights is None:
+        return
+    if found.adapted:
+        check_adapter(found.weights, found.given, analysed)
+    else:
+        check_model(found.whole, found.setting)
+
+
+def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> Restored:
+    """The model in evaluation mode, in float32 unless `dtype` says otherwise.
+
+    Raises:
+        UserError: an adapter does not fit, or weights can't be read.
+    """
+    model = load_model(found.whole, dtype, found.model_setting)
+    if found.weights is None or not found.adapted:
+        return model
+    return load_adapter(model, found.weights, found.given)
+
+
+def load_tokenizer_of(found: ModelReference) -> PreTrainedTokenizerBase:
+    """The tokenizer that a model was trained with; see `load_tokenizer`."""
+    return load_tokenizer(found.model, found.model_setting)

@@ -16,7 +16,7 @@ from sumcirc import __version__
 from sumcirc.files import write_folder
 from sumcirc.modeling.anatomy import anatomy
 from sumcirc.modeling.dropout import dropout_probabilities
-from sumcirc.modeling.loading import resolve_model_path
+from sumcirc.modeling.loading import resolve_path
 from sumcirc.modeling.parts import base_model
 from sumcirc.quoting import code, markdown, visible
 from sumcirc.schema import TrainConfig
@@ -116,7 +116,7 @@ def save_trained(
         notes: sentences on the data it was trained on, for the card.
     """
     is_adapter = isinstance(model, PeftModel)
-    base = resolve_model_path(config.model)
+    base = resolve_path(config.model.path, "model.path")
     if Path(base).is_dir():
         base = str(Path(base).absolute())
     what = "every parameter"

@@ -64,6 +64,8 @@ class BaseStore:
                 "neurons": (shape.layers, documents, shape.neurons),
                 **{f"query.{i}": (documents, shape.heads, rows, width) for i in layers},
                 **{f"key.{i}": (documents, shape.key_value_heads, length, width) for i in layers},
+                **{f"seen.{i}": (len(batch.groups),) for i in layers},
+                **{f"scaling.{i}": () for i in layers},
             }
             _check_sizes(self.folder / batch_name(number), expected)
         _check_sizes(self.folder / UNEMBEDDING, {"weight": (shape.vocabulary, shape.width)})
@@ -84,7 +86,8 @@ class BaseBatch:
     """Tensors of one batch.
 
     `query.L` [batch, heads, rows, head width], `key.L` [batch, key/value heads, length, head
-    width], `residual` [streams, rows, width], `neurons` [layers, batch, neurons] (means over rows),
+    width], `scaling.L` of their products and `seen.L` [rows] how many keys a row sees, `residual`
+    [streams, rows, width], `neurons` [layers, batch, neurons] (means over rows),
     `normed` [rows, width].
     """
 

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sumcirc.cache import Cache
+from sumcirc.errors import UserError
 from sumcirc.modeling.fingerprint import model_fingerprint
 from sumcirc.modeling.parts import Parts, effective_weight
+from sumcirc.modeling.peft_adapters import changes_base
 from sumcirc.probes.base import UNEMBEDDING, BaseStore, batch_name
 from sumcirc.probes.documents import ProbeSet
 from sumcirc.probes.passes import CONCERNS, about, assemble, check_comparable, measure_batches
 from sumcirc.records import ProbeRecord, record_file
 
-BASES = Cache("bases", format=2)
+BASES = Cache("bases", format=3)
 
 
 def measure(
@@ -42,15 +44,17 @@ def measure(
 
     Args:
         base: a store of the base (`prepare_base`), the base itself, or None: of an adapted model
-            its own base, of another model no comparison.
+            itself with the adapter switched off, of another model no comparison.
         concerns: which of CONCERNS; the last two need a base.
         decode: from a token's id to its text, for the lens; None leaves the lens out.
 
     Raises:
-        UserError: the base is of another architecture or other sizes, or attention can't be seen.
+        UserError: the base is of another architecture or other sizes, or attention can't be seen;
+            or there is none, and with the adapter switched off the model isn't its base.
     """
     with TemporaryDirectory(prefix="sumcirc-base-") as folder:
         if base is None and isinstance(model, PeftModel):
+            _require_base(model)
             base = prepare_base(model, probes, Path(folder))
         elif base is not None and not isinstance(base, BaseStore):
             check_comparable(Parts(model), *about(Parts(base)))
@@ -58,6 +62,15 @@ def measure(
         parts = Parts(model)
         results = measure_batches(parts, probes, base, concerns, progress=progress)
         return assemble(results, probes, step, parts, decode)
+
+
+def _require_base(model: PeftModel) -> None:
+    for name in model.active_adapters:
+        if reason := changes_base(model.peft_config[name]):
+            raise UserError(
+                f"model: {reason}, so with the adapter switched off it is not its base; give the"
+                " base too (`base=`), loaded by itself"
+            )
 
 
 def base_parts(

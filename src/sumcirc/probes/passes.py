@@ -185,7 +185,7 @@ class _Run:
         rows = self.batch.rows
         base = None
         if self.base is not None and "divergence" in self.concerns:
-            base = tuple(self.base[f"{name}.{layer}"].to(key.device) for name in ("query", "key"))
+            base = self._base_attention(layer, key.device, scaling, mask)
         entropies = "attention" in self.concerns
         found = attention_measures(query, key, rows, scaling, mask, base, keys_read=entropies)  # type: ignore[arg-type]
         if entropies:
@@ -199,6 +199,30 @@ class _Run:
         if self.keeping:
             self.kept[f"query.{layer}"] = rows_of_query(query, rows, key.shape[2]).to(query.dtype)
             self.kept[f"key.{layer}"] = key
+            self.kept[f"scaling.{layer}"] = torch.tensor(scaling, dtype=torch.float64)
+            self.kept[f"seen.{layer}"] = self._seen_keys(mask)
+
+    def _base_attention(
+        self, layer: int, device: torch.device, scaling: float, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The base's queries and keys, to be scaled as the model's are."""
+        assert self.base is not None
+        if not torch.equal(self.base[f"seen.{layer}"], self._seen_keys(mask).cpu()):
+            raise UserError(
+                f"base: heads of layer {layer} see other tokens than the model's (sliding_window in"
+                " config.json), so attention has no divergence between them; compare models of one"
+                " window, or shorter texts"
+            )
+        query, key = (self.base[f"{name}.{layer}"].to(device) for name in ("query", "key"))
+        own = float(self.base[f"scaling.{layer}"])
+        return (query if own == scaling else query * (own / scaling)), key
+
+    def _seen_keys(self, mask: Tensor | None) -> Tensor:
+        """How many keys each measured row sees, [total]."""
+        rows = self.batch.rows
+        length = rows.kinds.shape[1]
+        causal = torch.arange(1, length + 1, device=rows.index.device)
+        return rows.of((causal if mask is None else mask[:, 0].sum(-1)).expand_as(rows.kinds))
 
     @staticmethod
     def _alignment(read: Tensor, salience: Tensor) -> Tensor:

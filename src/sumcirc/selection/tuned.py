@@ -24,18 +24,20 @@ from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.dropout import start_training
 from sumcirc.modeling.fingerprint import model_fingerprint
-from sumcirc.modeling.loading import check_model, load_model
+from sumcirc.modeling.loading import load_model
 from sumcirc.modeling.module import summary_loss
 from sumcirc.modeling.parts import Parts
-from sumcirc.modeling.restoring import load_weights, weights_at
+from sumcirc.modeling.reference import ModelReference, reference, same_model
+from sumcirc.modeling.restoring import load_reference
+from sumcirc.modeling.sides import check_sides
 from sumcirc.progress import counted
-from sumcirc.schema import Adaptation, AdaptationConfig, ModelConfig, SelectConfig, TrainConfig
-from sumcirc.tracking.checkpoint_source import model_of
+from sumcirc.schema import Adaptation, AdaptationConfig, SelectConfig, TrainConfig
 
 PROBE_RUNS = Cache("probe_runs", format=2, libraries=("peft", "torch", "transformers"))
 RANK = 8
 WARMUP = 0.1  # share of the steps
 CLIP = 1.0  # gradient norm
+SETTING = "selector.after"
 
 Config = TrainConfig | SelectConfig
 
@@ -51,7 +53,7 @@ def load_tuned(
     check_tuned(config)
     after = config.selector.after
     if after is not None:
-        return load_weights(config.model, weights_at(after))
+        return load_reference(reference(after, SETTING), base.dtype)
     parts = [
         model_fingerprint(base),
         [encoder.fingerprint, data.corpora["train"].fingerprint, config.data.seed],
@@ -60,29 +62,39 @@ def load_tuned(
     model, _ = PROBE_RUNS.get(
         Path(config.cache_dir),
         parts,
-        lambda folder: _save(_train(config, base.device, data), folder),
-        lambda folder: load_weights(config.model, folder),
+        lambda folder: _save(_train(config, base, data), folder),
+        lambda folder: load_reference(
+            ModelReference("probe run", config.model, folder), base.dtype
+        ),
     )
     return model
 
 
 def check_tuned(config: Config) -> None:
-    """Refuse where there is no tuned model, before a model is loaded.
+    """Refuse where there is no tuned model of this base, before a model is loaded.
 
     Raises:
-        UserError: neither a probe run nor another model, or a run that did not finish.
+        UserError: neither a probe run nor another model; or the other model did not finish, can't
+            be compared with the base, or was trained from another one.
     """
     options = config.selector
-    if options.after is not None:
-        weights_at(options.after)
-        check_model(ModelConfig(**model_of(options.after, "selector.after")))
-    elif not options.probe_steps:
-        name = options.name.value if options.name else None
+    if options.after is None:
+        if not options.probe_steps:
+            name = options.name.value if options.name else None
+            raise UserError(
+                f"selector={name}: compares the base with a tuned model, and there is none; train"
+                " one with `sumcirc train adaptation=lora` and give selector.after=RUN_DIR, or set"
+                " selector.probe_steps=50"
+            )
+        return
+    after = reference(options.after, SETTING)
+    if after.weights is not None and not same_model(after.model, config.model):
         raise UserError(
-            f"selector={name}: compares the base with a tuned model, and there is none; train one"
-            " with `sumcirc train adaptation=lora` and give selector.after=RUN_DIR, or set"
-            " selector.probe_steps=50"
+            f"{after.given}: was trained from {after.model.path}, not from"
+            f" model.path={config.model.path}; give model.path={after.model.path}, or a model that"
+            " was trained from this one"
         )
+    check_sides(ModelReference(config.model.name, config.model), [after])
 
 
 def settings_of(config: Config) -> list[int | float | str | None]:
@@ -91,16 +103,17 @@ def settings_of(config: Config) -> list[int | float | str | None]:
     Raises:
         UserError: a run of `selector.after` did not finish.
     """
-    after = config.selector.after
-    if after is None:
+    if config.selector.after is None:
         batch_size, dropout = config.trainer.batch_size, config.model.dropout
         return [config.selector.probe_steps, RANK, _rate(config), batch_size, dropout]
-    folder = Path(weights_at(after))
+    after = reference(config.selector.after, SETTING)
+    folder = after.weights or Path(after.model.path)
     if not folder.is_dir():
-        return [after]
+        return [after.model.path]
     digest = hashlib.blake2b()
-    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*config.json"))):
-        digest.update(file.read_bytes())
+    for pattern in ("*.safetensors", "*.bin", "*config.json"):
+        for file in sorted(folder.glob(pattern)):
+            digest.update(file.read_bytes())
     return [digest.hexdigest()]
 
 
@@ -108,7 +121,7 @@ def _rate(config: Config) -> float:
     return config.model.learning_rate * config.model.lora_learning_rate_scale
 
 
-def _train(config: Config, device: torch.device, data: SummarizationData) -> PeftModel:
+def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> PeftModel:
     """An adapter after the probe run, on a model of its own: the live one stays untouched.
 
     It seeds torch's generator, so it is to be run where that does not matter.
@@ -116,7 +129,8 @@ def _train(config: Config, device: torch.device, data: SummarizationData) -> Pef
     steps = config.selector.probe_steps
     lora = AdaptationConfig(kind=Adaptation.lora, rank=RANK)
     torch.manual_seed(config.data.seed)
-    model = adapt(load_model(config.model).to(device), lora)  # type: ignore[arg-type]
+    own = load_model(config.model, base.dtype).to(base.device)  # type: ignore[arg-type]
+    model = adapt(own, lora)
     assert isinstance(model, PeftModel)
     parts = Parts(model)
     trained = [one for one in model.parameters() if one.requires_grad]
@@ -128,7 +142,7 @@ def _train(config: Config, device: torch.device, data: SummarizationData) -> Pef
     start_training(model, config.model.dropout)
     with counted("probe run", steps) as advance:
         for batch in batches:
-            loss = summary_loss(parts.backbone, parts.unembedding, batch.to(device))
+            loss = summary_loss(parts.backbone, parts.unembedding, batch.to(base.device))
             if not math.isfinite(loss.item()):
                 raise UserError(
                     f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import takewhile
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +24,7 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from sumcirc.data.codec import Codec
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import base_model
+from sumcirc.modeling.peft_adapters import virtual_tokens
 from sumcirc.summaries.cache import reserved_cache
 
 if TYPE_CHECKING:
@@ -123,25 +124,26 @@ def generate_tokens(
     _check(model, prompts, config)
     device = next(model.parameters()).device
     settings = _decoding(config, ends, pad)
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    # PEFT puts virtual tokens before the padding, and some families then see it
+    plain = not virtual_tokens(model)
     results: list[list[int]] = [[] for _ in prompts]
     with _left_as_it_was(model):
-        for first in range(0, len(order), config.batch_size):
-            members = order[first : first + config.batch_size]
+        for members in _batches(prompts, config.batch_size, padded=plain):
             input_ids, mask = _left_padded([prompts[m] for m in members], settings.pad_token_id)
             width = input_ids.shape[1]
             processors = LogitsProcessorList()
             if config.no_repeat_ngram:
                 processors.append(GeneratedNgramBlocker(config.no_repeat_ngram, width))
-            # A beam search moves rows of the cache about, which transformers' own is made for.
-            greedy = config.num_beams == 1
+            # A beam search moves rows of the cache about, which transformers' own is made for;
+            # virtual tokens take room of their own.
+            reserved = plain and config.num_beams == 1
             output = model.generate(
                 input_ids=input_ids.to(device),
                 attention_mask=mask.to(device),
                 generation_config=settings,
                 logits_processor=processors,
                 past_key_values=reserved_cache(model.config, width + config.max_new_tokens)
-                if greedy
+                if reserved
                 else None,
             )
             for member, row in zip(members, output[:, width:].tolist(), strict=True):
@@ -152,15 +154,24 @@ def generate_tokens(
     return results
 
 
+def _batches(prompts: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
+    """Places of at most `size` prompts, longest first; without padding all of one length."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    lengths = groupby(order, lambda index: 0 if padded else len(prompts[index]))
+    for members in (list(group) for _, group in lengths):
+        for first in range(0, len(members), size):
+            yield members[first : first + size]
+
+
 def _check(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> None:
-    context = getattr(model.config, "max_position_embeddings", None)
+    context, virtual = getattr(model.config, "max_position_embeddings", None), virtual_tokens(model)
     for index, prompt in enumerate(prompts):
         if not len(prompt):
             raise UserError(f"encoding.prompt: prompt {index} has no token, nothing to continue")
-        if context is not None and len(prompt) + config.max_new_tokens > context:
+        if context is not None and virtual + len(prompt) + config.max_new_tokens > context:
             raise UserError(
                 f"generation.max_new_tokens={config.max_new_tokens}: prompt {index} has "
-                f"{len(prompt)} tokens and the model's context is {context}; "
+                f"{virtual + len(prompt)} tokens and the model's context is {context}; "
                 "lower it, or cut documents shorter"
             )
 

@@ -13,8 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from sumcirc import command, configuration
 from sumcirc.configuration import quoted
 from sumcirc.errors import UserError
+from sumcirc.modeling.reference import reference
+from sumcirc.overrides import overrides_of
 from sumcirc.schema import Source, TrainConfig
-from sumcirc.tracking.checkpoint_source import overrides_of, weights_of
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
 
@@ -118,14 +119,28 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
     assert (other.data.name, other.data.document_column) == ("samsum", "dialogue")
 
 
-@pytest.mark.parametrize("base", ["gpt2", "some/folder, with commas", "/abs/{x}"])
+@pytest.mark.parametrize("base", ["gpt2", "some/folder, with commas", "{tmp}/abs {x}"])
 def test_an_adapter_brings_its_base(tmp_path: Path, base: str) -> None:
+    base = base.replace("{tmp}", str(tmp_path))
+    (tmp_path / "abs {x}").mkdir()
     folder = tmp_path / "my adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
     found = through_hydra(*overrides_of(str(folder), set()))
     assert (found.model.path, found.model.name) == (base, "my adapter")
-    assert weights_of(str(folder)) == folder
+    assert (found.model.revision, found.model.tokenizer) == (None, None)
+    assert reference(str(folder), "checkpoint").weights == folder
+
+
+def test_an_adapter_brings_its_tokenizer_and_revision(tmp_path: Path) -> None:
+    described = {"base_model_name_or_path": "owner/model", "revision": "v1"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(described))
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    brought = overrides_of(str(tmp_path), set())
+    found = through_hydra(*brought).model
+    assert (found.path, found.revision, found.tokenizer) == ("owner/model", "v1", str(tmp_path))
+    own = through_hydra(*brought, "model.revision=v2", "model.tokenizer=other").model
+    assert (own.revision, own.tokenizer) == ("v2", "other")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"base_model_name_or_path": null}', "\xff"])
@@ -142,23 +157,24 @@ def test_a_folder_and_a_hub_id_are_the_model(tmp_path: Path) -> None:
     for checkpoint, name in ((str(folder), "model"), ("openai-community/gpt2", "gpt2")):
         found = through_hydra(*overrides_of(checkpoint, set()))
         assert (found.model.path, found.model.name) == (checkpoint, name)
-        assert weights_of(checkpoint) is None
+        assert reference(checkpoint, "checkpoint").weights is None
 
 
 def test_weights_of_a_run(tmp_path: Path) -> None:
     run, _ = trained_run(tmp_path / "run")
     with pytest.raises(UserError, match="did not finish"):
-        weights_of(str(run.path))
+        reference(str(run.path), "checkpoint")
     run.model.mkdir()
-    assert weights_of(str(run.path)) == run.path / "model"
+    assert reference(str(run.path), "checkpoint").weights == run.path / "model"
 
 
 def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
     config = command.compose(command.read("evaluate", []))[0]
     run = RunDirectory.create(tmp_path / "run", "evaluate", plain(config))
-    for call in (lambda: overrides_of(str(run.path), set()), lambda: weights_of(str(run.path))):
+    calls = (overrides_of, set()), (reference, "checkpoint")
+    for call, argument in calls:
         with pytest.raises(UserError, match="is a run of `sumcirc evaluate`"):
-            call()
+            call(str(run.path), argument)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("given", ["model", "model.path", "experiment"])

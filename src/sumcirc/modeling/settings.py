@@ -1,0 +1,64 @@
+"""Settings by which two models of one shape and one set of weights compute different functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+# parts of the names under which families keep them
+DECIDING = (
+    *("eps", "hidden_act", "activation", "rope", "rotary", "scal", "softcap"),
+    *("multiplier", "parallel"),
+)
+# settings of classification heads, and of what the layers' windows say already
+ELSEWHERE = ("summary_", "max_window_layers", "use_sliding_window")
+
+Differing = dict[str, tuple[Any, Any]]
+
+
+def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differing:
+    """Values of both configurations where they decide the function and differ.
+
+    Dropout, special tokens, types and the like are left out, and so are sizes, which weights show;
+    for windows see `differing_windows`.
+    """
+    first, second = (_deciding(config) for config in (one, other))
+    return {
+        name: (first.get(name), second.get(name))
+        for name in sorted({*first, *second})
+        if first.get(name) != second.get(name)
+    }
+
+
+def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: int) -> Differing:
+    """Attention windows of both where they differ on texts of at most `longest` tokens."""
+    if _windows(one, longest) == _windows(other, longest):
+        return {}
+    found = {
+        name: (getattr(one, name, None), getattr(other, name, None))
+        for name in ("sliding_window", "layer_types")
+    }
+    return {name: both for name, both in found.items() if both[0] != both[1]}
+
+
+def shown(differing: Differing) -> str:
+    """Both values of each setting in words."""
+    return "; ".join(f"{name} {one} and {other}" for name, (one, other) in differing.items())
+
+
+def _deciding(config: PretrainedConfig) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if any(part in name for part in DECIDING) and not name.startswith(ELSEWHERE)
+    }
+
+
+def _windows(config: PretrainedConfig, longest: int) -> list[int | None]:
+    """Keys that a position sees at most in each layer; None where that is every one before it."""
+    window = getattr(config, "sliding_window", None)
+    if window is None or window >= longest:
+        window = None
+    types = getattr(config, "layer_types", None) or ["sliding_attention"] * config.num_hidden_layers
+    return [window if kind == "sliding_attention" else None for kind in types]
