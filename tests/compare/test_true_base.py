@@ -125,7 +125,7 @@ def test_prompt_learning_is_refused(
 # ---- configurations
 
 CHANGES: dict[str, dict[str, Any]] = {
-    "sliding_window": {"sliding_window": 16},
+    "sliding_window": {"sliding_window": 4},
     "rope_parameters": {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}},
     "rms_norm_eps": {"rms_norm_eps": 0.1},
     "hidden_act": {"hidden_act": "gelu"},
@@ -189,7 +189,7 @@ def test_attention_over_other_windows_has_no_divergence(
 ) -> None:
     one, other = pair(tokenizer, tmp_path, CHANGES["sliding_window"])
     words = (f"before={one}", f"after={other}", "compare.analyses=[differences]")
-    with pytest.raises(UserError, match=r"sliding_window None and 16.*leave differences out"):
+    with pytest.raises(UserError, match=r"sliding_window None and 4.*leave differences out"):
         compared(news_files, *words)
 
 
