@@ -127,7 +127,7 @@ def command(config: ReportConfig) -> str:
 
 
 def _quoted(label: str) -> str:
-    from sumcirc.tracking.checkpoint_source import quoted
+    from sumcirc.configuration import quoted
 
     return label if label.isidentifier() else quoted(label)
 
