@@ -17,7 +17,6 @@ from sumcirc.errors import UserError
 from sumcirc.files import (
     MetricsFile,
     locked,
-    read_metrics,
     remove_leftovers,
     write_file,
     write_folder,
@@ -25,6 +24,7 @@ from sumcirc.files import (
     write_table,
     write_text,
 )
+from sumcirc.records import read_metrics
 
 LIMIT = 50_000  # bytes that a file may have in `python_with_little_room`
 

@@ -24,9 +24,7 @@ from typing import Any
 
 from sumcirc.errors import NoRoom, Unwritable, UserError
 from sumcirc.quoting import cell
-from sumcirc.reading import RecordError, is_there, read_text, require_regular
-
-LARGEST_METRICS = 2**30  # bytes
+from sumcirc.reading import RecordError, is_there, require_regular
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -217,33 +215,6 @@ class MetricsFile:
             self.path.unlink(missing_ok=True)
         else:
             os.truncate(self.path, size)
-
-
-def read_metrics(path: Path) -> list[tuple[int, str, float]]:
-    """The (step, metric, value) lines of a metrics file; a torn last line is left out.
-
-    A value may be NaN or infinite: training diverged. Raises RecordError at a line that holds
-    something else than a step, a name and a number.
-    """
-    if not is_there(path):
-        return []
-    text = read_text(path, LARGEST_METRICS)
-    whole = text[: text.rfind("\n") + 1]
-    found: list[tuple[int, str, float]] = []
-    reader = csv.reader(io.StringIO(whole))
-    try:
-        if next(reader, None) not in (None, list(MetricsFile.HEADER)):
-            raise ValueError(f"is not {','.join(MetricsFile.HEADER)}")
-        for row in reader:
-            if len(row) != len(MetricsFile.HEADER):
-                raise ValueError(f"has {len(row)} fields, not {len(MetricsFile.HEADER)}")
-            step = int(row[0])
-            if not 0 <= step < 2**63:
-                raise ValueError(f"has the step {step:.3g}")
-            found.append((step, row[1], float(row[2])))
-    except (ValueError, csv.Error) as error:
-        raise RecordError(path, str(error), f"line {reader.line_num}") from None
-    return found
 
 
 def read_last_step(path: Path) -> int | None:

@@ -8,6 +8,8 @@ every mean can be given its interval. Reading needs no torch.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from dataclasses import dataclass, field
@@ -18,10 +20,24 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from sumcirc.files import write_file
-from sumcirc.reading import Count, Range, RecordError, parse_json, read_tensors, require_array
+from sumcirc.files import MetricsFile, write_file
+from sumcirc.reading import (
+    Count,
+    Range,
+    RecordError,
+    is_there,
+    parse_json,
+    read_tensors,
+    read_text,
+    require_array,
+)
 
 FORMAT = 1
+LARGEST_METRICS = 2**30  # bytes
+PLAUSIBLE = 1e9  # what a network or its loss comes nowhere near; a larger number is damage
+NATS = math.log(PLAUSIBLE)  # of an entropy: no context has so many tokens
+LN2 = math.log(2)
+DIVERGENCE = 1e6  # nats; logits of float32 that differ by more are no model's
 TOLERANCE = 0.01  # of bounds: half precision rounds a divergence of 0 to little below it
 
 HEADS = ("layer", "head", "document")
@@ -44,8 +60,8 @@ class Measure:
     axes: tuple[str, ...]
     unit: str
     label: str
-    low: float = -math.inf
-    high: float = math.inf
+    low: float = -PLAUSIBLE
+    high: float = PLAUSIBLE
 
     def impossible(self, values: NDArray[np.floating]) -> float | None:
         """The first value that is infinite or out of bounds by more than rounding; None if all fit.
@@ -58,13 +74,13 @@ class Measure:
 
 
 MEASURES = {
-    "attention/entropy": Measure(HEADS, "nats", "attention entropy", low=0),
+    "attention/entropy": Measure(HEADS, "nats", "attention entropy", low=0, high=NATS),
     "attention/normalized_entropy": Measure(
         HEADS, "", "attention entropy / log visible keys", low=0, high=1
     ),
     "attention/effective_keys": Measure(HEADS, "keys", "effective keys, exp(entropy)", low=0),
     "attention/entropy_no_sink": Measure(
-        HEADS, "nats", "attention entropy without the sink", low=0
+        HEADS, "nats", "attention entropy without the sink", low=0, high=NATS
     ),
     "attention/normalized_entropy_no_sink": Measure(
         HEADS, "", "attention entropy / log visible keys, without the sink", low=0, high=1
@@ -79,10 +95,14 @@ MEASURES = {
     "attention/salience_alignment": Measure(
         HEADS, "", "Spearman correlation of attention with ROUGE salience", low=-1, high=1
     ),
-    "attention/kl_tuned_base": Measure(HEADS, "nats", "attention KL(tuned || base)", low=0),
-    "attention/kl_base_tuned": Measure(HEADS, "nats", "attention KL(base || tuned)", low=0),
+    "attention/kl_tuned_base": Measure(
+        HEADS, "nats", "attention KL(tuned || base)", low=0, high=DIVERGENCE
+    ),
+    "attention/kl_base_tuned": Measure(
+        HEADS, "nats", "attention KL(base || tuned)", low=0, high=DIVERGENCE
+    ),
     "attention/js": Measure(
-        HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0
+        HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0, high=LN2
     ),
     # both are kept as jackknife pseudo-values of the documents, which may lie outside [-1, 1]
     "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
@@ -92,15 +112,35 @@ MEASURES = {
     "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag", low=0),
     "mlp/activation_change": Measure(NEURONS, "", "mean change of the neuron's activation"),
     "mlp/activation_change_error": Measure(NEURONS, "", "its standard error over documents", low=0),
-    "output/kl_tuned_base": Measure(DOCUMENTS, "nats", "next-token KL(tuned || base)", low=0),
-    "output/kl_base_tuned": Measure(DOCUMENTS, "nats", "next-token KL(base || tuned)", low=0),
+    "output/kl_tuned_base": Measure(
+        DOCUMENTS, "nats", "next-token KL(tuned || base)", low=0, high=DIVERGENCE
+    ),
+    "output/kl_base_tuned": Measure(
+        DOCUMENTS, "nats", "next-token KL(base || tuned)", low=0, high=DIVERGENCE
+    ),
     "output/js": Measure(
-        DOCUMENTS, "nats", "next-token Jensen-Shannon divergence from the base", low=0
+        DOCUMENTS, "nats", "next-token Jensen-Shannon divergence from the base", low=0, high=LN2
     ),
     "output/top1_agreement": Measure(
         DOCUMENTS, "", "share of equal most likely tokens", low=0, high=1
     ),
 }
+
+
+# of metrics.csv beside the measures, which are logged by layer too
+METRIC_BOUNDS = {
+    "train/loss": (0.0, PLAUSIBLE),
+    "validation/loss": (0.0, PLAUSIBLE),
+    "validation/perplexity": (1.0, math.inf),
+}
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Between which a metric of metrics.csv lies; infinite where nothing is known of it."""
+    measure = MEASURES.get("/".join(metric.split("/")[:2]))
+    if measure is not None:
+        return measure.low, measure.high
+    return METRIC_BOUNDS.get(metric, (-math.inf, math.inf))
 
 
 class Neuron(TypedDict):
@@ -167,7 +207,9 @@ class ProbeRecord:
         metadata = {"format": str(FORMAT), "record": json.dumps(header, ensure_ascii=False)}
         arrays = {
             # an activation that overflows is undefined
-            name: np.ascontiguousarray(np.where(np.isinf(array), np.nan, array), dtype=np.float32)
+            name: np.ascontiguousarray(
+                np.where(np.abs(array) > PLAUSIBLE, np.nan, array), dtype=np.float32
+            )
             for name, array in self.values.items()
         }
         write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
@@ -219,3 +261,34 @@ def record_file(folder: Path, step: int) -> Path:
 def record_files(folder: Path) -> list[Path]:
     """Records of a run's `probes/` in the order of their steps, without the base's."""
     return sorted(folder.glob("step-*.safetensors"))
+
+
+def read_metrics(path: Path) -> list[tuple[int, str, float]]:
+    """The (step, metric, value) lines of a metrics file; a torn last line is left out.
+
+    A value may be NaN or infinite: training diverged. Raises RecordError at a line that holds
+    something else than a step, a name and a number, or a number that the metric can't be.
+    """
+    if not is_there(path):
+        return []
+    text = read_text(path, LARGEST_METRICS)
+    whole = text[: text.rfind("\n") + 1]
+    found: list[tuple[int, str, float]] = []
+    reader = csv.reader(io.StringIO(whole))
+    try:
+        if next(reader, None) not in (None, list(MetricsFile.HEADER)):
+            raise ValueError(f"is not {','.join(MetricsFile.HEADER)}")
+        for row in reader:
+            if len(row) != len(MetricsFile.HEADER):
+                raise ValueError(f"has {len(row)} fields, not {len(MetricsFile.HEADER)}")
+            step = int(row[0])
+            if not 0 <= step < 2**63:
+                raise ValueError(f"has the step {step:.3g}")
+            name, value = row[1], float(row[2])
+            low, high = bounds_of(name)
+            if not low - TOLERANCE <= value <= high + TOLERANCE and math.isfinite(value):
+                raise ValueError(f"holds {name}={value:g}, which it can't be")
+            found.append((step, name, value))
+    except (ValueError, csv.Error) as error:
+        raise RecordError(path, str(error), f"line {reader.line_num}") from None
+    return found

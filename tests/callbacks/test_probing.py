@@ -52,7 +52,7 @@ def test_scheduled_steps(points: int, every: int | None, total: int, expected: l
 
 def watched(config: TrainConfig, folder: Path) -> Trained:
     """Train as the job does, with the watchers that the configuration names."""
-    from sumcirc.files import read_metrics
+    from sumcirc.records import read_metrics
 
     folder.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(folder)

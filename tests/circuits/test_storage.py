@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from sumcirc.circuits.graph import Graph
@@ -85,3 +86,15 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     save_file({"edges": np.zeros((2, 3))}, tmp_path / "other.safetensors")
     with pytest.raises(UserError, match="is not a file of edge scores of format 1"):
         DocumentScores.read(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e30, 1e30])
+def test_scores_that_none_can_be_are_refused(value: float, tmp_path: Path) -> None:
+    before, path = small(), tmp_path / "step-000200.safetensors"
+    before.save(path, "float32")
+    with safe_open(path, framework="numpy") as file:
+        metadata, edges = file.metadata(), file.get_tensor("edges")
+    edges[1, 3] = value
+    save_file({"edges": edges}, path, metadata)
+    with pytest.raises(UserError, match=r"step-000200\.safetensors: `edges` holds a score that"):
+        DocumentScores.read(path)

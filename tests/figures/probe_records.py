@@ -22,7 +22,7 @@ def made_record(
     entropy += moved * rng.normal(-0.3, 1, (layers, heads, 1))
     streams = (layers + 1, documents)
     values: dict[str, Any] = {
-        "attention/entropy": entropy + (step > 0) * noise.normal(0, 0.2, entropy.shape),
+        "attention/entropy": np.abs(entropy + (step > 0) * noise.normal(0, 0.2, entropy.shape)),
         "residual/magnitude": np.exp(4 * depth) * (1 + moved * depth / 50 + np.zeros(streams)),
     }
     if step >= 0:

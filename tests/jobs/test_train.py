@@ -12,7 +12,7 @@ import yaml
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
-from sumcirc.files import read_metrics
+from sumcirc.records import read_metrics
 from sumcirc.report.page.build import make_page
 from sumcirc.report.page.view import Items
 from sumcirc.tracking.run_records import RunRecords

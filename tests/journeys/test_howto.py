@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sumcirc import command, configuration
-from sumcirc.files import read_metrics
+from sumcirc.records import read_metrics
 from tests.support.command_server import ROOT
 
 HOWTO = ROOT / "docs" / "howto"

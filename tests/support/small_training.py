@@ -11,11 +11,11 @@ import torch
 
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
-from sumcirc.files import read_metrics
 from sumcirc.modeling.adaptation import adapt
 from sumcirc.modeling.anatomy import context_length
 from sumcirc.modeling.loading import load_model, load_tokenizer
 from sumcirc.modeling.module import SummarizationModule
+from sumcirc.records import read_metrics
 from sumcirc.schema import (
     Adaptation,
     AdaptationConfig,

@@ -22,6 +22,7 @@ from sumcirc.errors import UserError
 from sumcirc.files import write_file
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.reading import Count, Range, RecordError, parse_json, read_tensors, require_array
+from sumcirc.records import PLAUSIBLE
 
 FORMAT = 1
 MOST_HEADS = 10_000  # of a layer
@@ -123,6 +124,8 @@ class DocumentScores:
         if edges.shape != expected:
             reason = f"is {edges.shape[0]} x {edges.shape[1]}, not {expected[0]} x {expected[1]}"
             raise RecordError(path, reason, "edges")
+        if not np.abs(edges).max(initial=0) <= PLAUSIBLE:  # NaN is not either
+            raise RecordError(path, "holds a score that is NaN or larger than any can be", "edges")
         scores = np.zeros((len(edges), *graph.exists.shape), dtype=np.float32)
         scores[:, graph.exists] = edges
         return cls(

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.files import read_metrics
 from sumcirc.reading import (
     Number,
     RecordError,
@@ -171,6 +170,8 @@ class RunRecords:
     @cached_property
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
         """(step, value) by metric."""
+        from sumcirc.records import read_metrics
+
         found: dict[str, list[tuple[int, float]]] = {}
         for step, metric, value in read_metrics(self.directory.metrics.path):
             found.setdefault(metric, []).append((step, value))
