@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from peft import PeftConfig, PeftType
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 
@@ -177,3 +178,12 @@ WRITTEN = {
 }
 
 KINDS = {**LORA, **OTHERS, **WRITTEN}
+
+
+def disturb(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Add noise, so that no parameter is zero or one, which would hide errors."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for one in parameters:
+            if one.is_floating_point():
+                one.add_(0.1 * torch.randn(one.shape, generator=draw))

@@ -23,7 +23,7 @@ from sumcirc.modeling.peft_adapters import changes_base, read_adapter
 from sumcirc.modeling.reference import reference
 from sumcirc.modeling.restoring import check_reference, load_reference
 from sumcirc.modeling.sides import Models
-from tests.modeling.peft_kinds import APART, KINDS, OFF, Kind
+from tests.modeling.peft_kinds import APART, KINDS, OFF, Kind, disturb
 from tests.support.small_models import linears
 
 IDS = torch.arange(24).flip(0)[None]
@@ -43,19 +43,11 @@ def bases(
     found = {}
     for family, folder in (("gpt2", gpt2_folder), ("llama", llama_folder)):
         model = AutoModelForCausalLM.from_pretrained(folder)
-        disturb(model, list(model.parameters()))
+        disturb(model.parameters())
         found[family] = tmp_path_factory.mktemp(family)
         model.save_pretrained(found[family])
         tokenizer.save_pretrained(found[family])
     return found
-
-
-def disturb(model: Any, parameters: list[torch.nn.Parameter]) -> None:
-    draw = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for one in parameters:
-            if one.is_floating_point():
-                one.add_(0.1 * torch.randn(one.shape, generator=draw))
 
 
 def plain(folder: Path) -> Any:
@@ -79,7 +71,7 @@ def write(kind: Kind, family: str, base: Path, folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(2)
         model = get_peft_model(plain(base), kind.config(family))
-        disturb(model, [one for one in model.parameters() if one.requires_grad])
+        disturb(one for one in model.parameters() if one.requires_grad)
         model.save_pretrained(str(folder))
     return folder
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GPT2Config,
@@ -269,6 +269,29 @@ def test_peft_model_generates_with_its_adapter() -> None:
     with tuned.disable_adapter():
         assert generate_tokens(tuned, prompts, config, [EOS]) == base
     assert tuned.get_base_model().generation_config is stored
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+@pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig])
+@pytest.mark.parametrize("beams", [1, 3])
+def test_virtual_tokens_come_before_the_prompt(kind: Any, beams: int) -> None:
+    """As PEFT has them, whatever the batch: padding would stand between them and the text."""
+    torch.manual_seed(0)
+    model = lively(gpt2())
+    prompts = some_prompts()
+    options: dict[str, Any] = {"max_new_tokens": 12, "num_beams": beams}
+    base = generate_tokens(model, prompts, GenerationConfig(**options), [EOS])
+    tuned = get_peft_model(model, kind(task_type="CAUSAL_LM", num_virtual_tokens=4)).double()
+    with torch.no_grad():
+        for parameter in tuned.prompt_encoder.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+    found = generate_tokens(tuned, prompts, GenerationConfig(**options, batch_size=4), [EOS])
+    alone = generate_tokens(tuned, prompts, GenerationConfig(**options, batch_size=1), [EOS])
+    assert found == alone
+    assert found != base
+    if beams == 1:
+        config = GenerationConfig(**options)
+        assert found == [greedy(tuned, prompt, config) for prompt in prompts]
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")

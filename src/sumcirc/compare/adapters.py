@@ -22,7 +22,7 @@ LEAVE_OUT = "leave surgery out of compare.analyses"
 
 
 class ScalingChange:
-    """That of a LoRA layer: all its active adapters."""
+    """That of a LoRA or AdaLoRA layer: all its active adapters."""
 
     def __init__(self, layer: LoraLayer) -> None:
         self._layer = layer
@@ -35,7 +35,7 @@ class ScalingChange:
 
     def _differs(self, name: str) -> bool:
         layer: Any = self._layer
-        if layer.lora_bias[name] and layer.lora_B[name].bias.any():
+        if layer.lora_bias.get(name) and layer.lora_B[name].bias.any():  # AdaLoRA has none
             return True
         return bool(layer.get_delta_weight(name).any())
 
@@ -137,7 +137,8 @@ def check_surgery(before: ModelReference, after: ModelReference, lambdas: Sequen
         return
     config = read_adapter(after.weights, after.given)  # type: ignore[arg-type]
     _check_base(after.given, config)
-    switched = config.peft_type != PeftType.LORA or getattr(config, "use_dora", False)
+    scaling = {PeftType.LORA, PeftType.ADALORA}
+    switched = config.peft_type not in scaling or getattr(config, "use_dora", False)
     others = [amount for amount in lambdas if amount not in (0, 1)]
     if switched and others:
         kind = "DoRA" if config.peft_type == PeftType.LORA else config.peft_type

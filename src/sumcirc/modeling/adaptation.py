@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import Anatomy, anatomy
 from sumcirc.modeling.budget import solve_ranks
-from sumcirc.modeling.peft_adapters import without_old_names
+from sumcirc.modeling.peft_adapters import without_idle_warnings
 from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
 
 SCALE = 2  # alpha over rank
@@ -183,7 +183,7 @@ def adapt(
         model.requires_grad_(True)
         return model
     targets = resolve_targets(config, model.config, chosen)
-    with without_old_names():
+    with without_idle_warnings():
         adapted = get_peft_model(model, lora_config(config, targets))
     found = trainable_parameters(adapted)
     if found != targets.parameters:

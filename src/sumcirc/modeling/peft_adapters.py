@@ -132,7 +132,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
     refused = f"{given}: the adapter does not fit the model"
     stored = _names(folder, given)
     try:
-        with without_old_names():
+        with without_idle_warnings():
             # PEFT only warns of tensors that are not there; they are compared below
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, str(folder))
@@ -147,10 +147,15 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
 
 
 @contextmanager
-def without_old_names() -> Iterator[None]:
-    """No warning that peft 0.21 asks transformers 5.23 by an old name: no user can change that."""
+def without_idle_warnings() -> Iterator[None]:
+    """No warnings of peft that no user can act on.
+
+    peft 0.21 asks transformers 5.23 by an old name; and with virtual tokens it lets the model count
+    positions itself, which is what it should.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message="Position ids are not supported")
         yield
 
 

@@ -24,7 +24,7 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from sumcirc.data.codec import Codec
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import base_model
-from sumcirc.modeling.peft_adapters import virtual_tokens
+from sumcirc.modeling.peft_adapters import virtual_tokens, without_idle_warnings
 from sumcirc.summaries.cache import reserved_cache
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def generate_tokens(
     # PEFT puts virtual tokens before the padding, and some families then see it
     plain = not virtual_tokens(model)
     results: list[list[int]] = [[] for _ in prompts]
-    with _left_as_it_was(model):
+    with _left_as_it_was(model), without_idle_warnings():
         for members in _batches(prompts, config.batch_size, padded=plain):
             input_ids, mask = _left_padded([prompts[m] for m in members], settings.pad_token_id)
             width = input_ids.shape[1]

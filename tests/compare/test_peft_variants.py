@@ -1,0 +1,97 @@
+"""What circuits and surgery make of common kinds of adapter, as docs/howto/own-model.md lists them.
+
+A circuit is held against that of the merged model, which has no adapter; surgery against the base.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import get_peft_model
+from torch import Tensor
+
+from sumcirc.circuits.attribution import attribute
+from sumcirc.compare.changes import scaled, targets_of
+from sumcirc.errors import UserError
+from sumcirc.modeling.parts import Parts
+from tests.circuits.cases import difference_metric, some_pairs
+from tests.modeling.peft_kinds import KINDS, disturb
+from tests.support.small_models import scrambled
+
+SCALED = ["plain", "rslora", "saved norm", "ADALORA"]
+SWITCHED = ["dora", "IA3"]
+APART = ["pissa", "bias=all"]
+VIRTUAL = ["PROMPT_TUNING", "PREFIX_TUNING"]
+IDS = torch.arange(20)[None]
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+
+def pair(name: str) -> tuple[Any, Any]:
+    """A base and the same with an adapter, in double precision."""
+    base = scrambled("gpt2")
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        tuned: Any = get_peft_model(copy.deepcopy(base), KINDS[name].config("gpt2"))
+    disturb(one for one in tuned.parameters() if one.requires_grad)
+    return base.double(), tuned.double().eval()
+
+
+def scores(model: Any) -> Tensor:
+    pairs = some_pairs()
+    return attribute(model, pairs, difference_metric(pairs)).mean
+
+
+def logits(model: Any) -> Tensor:
+    with torch.no_grad():
+        return model(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize("name", [*SCALED, *SWITCHED, *APART])
+def test_a_circuit_is_that_of_the_merged_model(name: str) -> None:
+    base, tuned = pair(name)
+    found, own = scores(tuned), scores(base)
+    size = float(found.abs().max())
+    torch.testing.assert_close(found, scores(tuned.merge_and_unload()), rtol=0, atol=1e-6 * size)
+    assert float((found - own).abs().max()) > 0.01 * size
+
+
+@pytest.mark.parametrize("name", VIRTUAL)
+def test_virtual_tokens_have_no_circuit(name: str) -> None:
+    _, tuned = pair(name)
+    with pytest.raises(
+        UserError, match=rf"{name}\) puts virtual tokens .*`sumcirc evaluate` takes"
+    ):
+        scores(tuned)
+
+
+@pytest.mark.parametrize("name", [*SCALED, *SWITCHED])
+def test_surgery_takes_an_adapter_off(name: str) -> None:
+    base, tuned = pair(name)
+    targets, own = targets_of(Parts(tuned), None), logits(tuned)
+    assert not torch.allclose(own, logits(base), atol=1e-3)
+    for amount, expected in ((0.0, logits(base)), (1.0, own)):
+        with scaled(tuned, None, dict.fromkeys(targets, amount)):
+            assert torch.equal(logits(tuned), expected)
+    half = scaled(tuned, None, dict.fromkeys(targets, 0.5))
+    if name in SCALED:
+        with half:
+            moved = logits(tuned)
+        assert not torch.allclose(moved, own, atol=1e-3)
+        assert not torch.allclose(moved, logits(base), atol=1e-3)
+    else:
+        with pytest.raises(UserError, match=r"lambda=0\.5: .* which is on or off"), half:
+            pass
+
+
+@pytest.mark.parametrize("name", APART)
+def test_surgery_of_an_adapter_that_leaves_another_base_is_refused(name: str) -> None:
+    _, tuned = pair(name)
+    with pytest.raises(UserError, match=rf"{name} .*so without the adapter it is not the model"):
+        targets_of(Parts(tuned), None)
