@@ -75,15 +75,16 @@ def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
     from sumcirc.modeling.reference import reference
 
     _check_given(checkpoint, given, "after")
+    brought = overrides_of_run(checkpoint, given, ("model",), "after")
+    if brought:
+        return brought
     found = reference(checkpoint, "after")
     if found.weights is None:
         raise UserError(
             f"after={checkpoint}: is no run and no adapter, so it isn't known what it was trained"
             " from; name that with before=MODEL"
         )
-    return overrides_of_run(checkpoint, given, ("model",), "after") or _overrides_of_model(
-        found.base
-    )
+    return _overrides_of_model(found.base)
 
 
 def _check_given(checkpoint: str, given: Set[str], setting: str) -> None:
