@@ -241,6 +241,10 @@ def _check_words(verb: str, overrides: Sequence[str]) -> None:
                 f" {key}=[ONE,OTHER]"
             )
         choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+        if item.is_delete():
+            if choices and key not in left_out:
+                raise UserError(f"{word}: can't be left out; choose from {', '.join(choices)}")
+            continue
         value: Any = item.value()
         named = value if isinstance(value, list) else [value]
         optional = value is None and key in left_out

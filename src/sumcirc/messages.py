@@ -40,6 +40,7 @@ REASONS: tuple[tuple[str, str], ...] = (
     (r"Non optional ListConfig cannot be constructed from None", "can't be null"),
     (r"Invalid value assigned: (?P<got>\w+) is not a ListConfig, list or tuple", "must be a list"),
     (r"Cannot merge DictConfig with ListConfig", "must be a list"),
+    (r"\w+ \(DictConfig\) does not support deletion", "can't be left out; give it a value"),
     (
         r"Invalid type assigned: \w+ is not a subclass of (?P<section>\w+)\. value: (?P<value>.*)",
         "{}",
@@ -56,7 +57,7 @@ def one_line(error: BaseException) -> str:
         return f"{group}={name}: no such choice; choose from {', '.join(options)}"
     absent = re.match(r"Could not override '([^']+)'\.\s*No match in the defaults list", str(error))
     if absent:
-        return f"{absent[1]}=: this verb has no such group; leave it out (--help lists its groups)"
+        return f"{absent[1]}: this verb has no such group; leave it out (--help lists its groups)"
     unknown = re.match(r"Could not override '[^']+'\.\s*To append .* use \+(.*)", str(error))
     if unknown:
         return f"{unknown[1]}: no such setting{_suggestion(error)}; see `--cfg job`"

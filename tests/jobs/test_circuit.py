@@ -61,7 +61,7 @@ def test_twins_are_of_the_wire_alone(
     ("word", "message"),
     [
         ("circuit.size=0", "circuit.size=0"),
-        ("circuit.sizes=[0.5,0.1]", "circuit.sizes=[0.5, 0.1]: must be rising"),
+        ("circuit.sizes=[0.5,0.1]", "circuit.sizes=[0.5,0.1]: must be rising"),
         ("circuit.steps=0", "circuit.steps=0: must be 1 or more"),
         ("circuit.method=acdc", "acdc"),
     ],

@@ -103,8 +103,8 @@ def test_an_existing_file_is_kept_unless_said_otherwise(
         (["out=a.jsonl", "split=dev"], "split=dev: choose from train, validation, test"),
         (["out=a.jsonl", "documents=0"], "documents=0: must be 1 or more"),
         (["out=a.jsonl", "metric=auto"], "metric=auto"),
-        (["out=a.jsonl", "logger=none"], "logger=: this verb has no such group; leave it out"),
-        ([], "out is not set"),
+        (["out=a.jsonl", "logger=none"], "logger=none: this verb has no such group; leave it out"),
+        ([], "out: is not set; give out=VALUE"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -141,7 +141,7 @@ def test_what_was_asked_for_is_in_the_configuration(
         ("select", ["selector=observed"], ["selector=observed", "layer 9 is out of range"]),
         ("select", ["adaptation.budget=10"], ["adaptation.budget=10", "raise the budget"]),
         ("select", ["adaptation=full"], ["selector=circuit", "adaptation=lora"]),
-        ("select", ["~selector"], ["give selector=NAME"]),
+        ("select", ["~selector"], ["~selector: can't be left out; choose from all, "]),
         ("select", ["selector=best"], ["selector=best", "circuit"]),
         ("train", ["selector=page"], ["selector=page", "adaptation=lora"]),
         ("train", ["adaptation=lora", "adaptation.layers=auto"], ["give selector=NAME"]),

@@ -142,11 +142,11 @@ def test_llama_with_lora_on_one_layer_at_a_budget(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("adaptation.layers=[0,7]", "adaptation.layers=[0, 7]: layer 7 is out of range"),
+        ("adaptation.layers=[0,7]", "adaptation.layers=[0,7]: layer 7 is out of range"),
         ("generation.max_new_tokens=126", "encoding.prompt takes"),
         ("encoding.max_length=500", "encoding.max_length=500: the model's context is 128"),
         ("trainer.accelerator=gpu", "trainer.accelerator=gpu: no GPU is visible"),
-        ("encoding.max_summary_tokens=1", "data.train: all 40 summaries are longer"),
+        ("encoding.max_summary_tokens=1", ": all 40 summaries are longer"),
         ("data.validation=none.jsonl", "data.validation=none.jsonl"),
     ],
 )
