@@ -26,7 +26,8 @@ setup: $(VENV)/installed  ## make .venv with the pinned versions
 demo: setup  ## full fine-tuning and LoRA on the built-in model and data, ends in a table and a page
 	$(SUMCIRC) train -m experiment=demo adaptation=full,lora $(ARGS)
 
-test: setup  ## the tests (those marked slow aside)
+test: setup  ## the tests (those marked slow aside), about 15 minutes on two cores
+	@echo "about 15 minutes on two idle cores; the time that it took is in the last line"
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: setup  ## the slow tests

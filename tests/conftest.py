@@ -18,6 +18,8 @@ import absl.logging
 import pytest
 
 from tests.support.hub_server import news, small_tokenizer
+from tests.support.processes import Processes
+from tests.support.shared import BESIDE
 
 if TYPE_CHECKING:
     from tests.support.command_server import CommandServer
@@ -25,6 +27,13 @@ if TYPE_CHECKING:
 # rouge-score brings absl, whose log handler closes its stream when Hydra sets up logging, unless
 # that is the real standard error: here it would be the file into which pytest captures
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests were not run for want of data that is no part of the project."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    number = sum(f"{BESIDE}/" in str(report.longrepr) for report in skipped)
+    terminalreporter.write_line(f"{number} skipped tests are about data beside the checkout")
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +113,16 @@ def small_run(gpt2_folder: Path, news_files: dict[str, Path]) -> list[str]:
         "evaluation.bootstrap=100",
         "generation.max_new_tokens=8",
     ]
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Starts processes; none of them is left when the test is over, however it ends."""
+    found = Processes()
+    try:
+        yield found
+    finally:
+        found.end()
 
 
 @pytest.fixture(scope="session")

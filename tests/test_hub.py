@@ -8,7 +8,9 @@ import os
 import socket
 import subprocess
 import sys
-import time
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Reads two models and two data sets (or those of them that argv names) as the commands do.
 READ_ALL = """
-import json, sys, time
-start = time.perf_counter()
+import json, sys
 from sumcirc.data.documents import check_files, read_corpus
 from sumcirc.errors import UserError
 from sumcirc.modeling.loading import check_model, load_model, load_tokenizer
@@ -63,7 +64,6 @@ for name, read in {
             found[name] = read()
         except UserError as error:
             found[name] = str(error)
-found["seconds"] = time.perf_counter() - start
 print(json.dumps(found))
 """
 
@@ -75,7 +75,6 @@ def read_all(environment: dict[str, str], *names: str) -> dict:
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]) | {"log": done.stderr}
@@ -103,19 +102,43 @@ def test_reachable_then_offline_then_dead(tmp_path: Path) -> None:
     for off in ({"HF_HUB_OFFLINE": "1"}, {}):
         again = read_all({**environment, **off}, *everything)
         assert {name: again[name] for name in everything} == {n: online[n] for n in everything}
-        assert again["seconds"] < 15
     assert len(served.requests) == before
 
 
-def test_silent_hub_and_empty_cache_is_refused_within_15_seconds(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, never answers
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        start = time.perf_counter()
+@contextmanager
+def silent_hub() -> Iterator[tuple[str, list[str]]]:
+    """The address of a hub that takes connections and never answers, and what it was asked."""
+    asked: list[str] = []
+
+    def listen() -> None:
+        connections = []
+        with suppress(OSError):  # closed
+            while True:
+                connections.append(server.accept()[0])
+                line = connections[-1].recv(1000).split(b"\r\n")[0].decode()
+                if "/api/agent-harnesses" not in line:  # which command asks, not for a repository
+                    asked.append(line)
+        for connection in connections:
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=listen, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
+        finally:
+            with suppress(OSError):  # macOS: it is not connected; on Linux `accept` returns
+                server.shutdown(socket.SHUT_RDWR)
+
+
+def test_silent_hub_and_empty_cache_is_refused_after_one_request(tmp_path: Path) -> None:
+    """What waits PROBE_SECONDS is the first request; the libraries alone make five for each id."""
+    with silent_hub() as (url, asked):
         found = read_all(
             {"HF_ENDPOINT": url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": ""}, "gpt2", "cnn"
         )
-        assert time.perf_counter() - start < 15
-    assert found["seconds"] > 4  # it did wait for the answer
+    # none where a busy machine has not sent it in time
+    assert asked in ([], ["GET /api/models/loop/gpt2-small-test HTTP/1.1"])
+    assert hub.PROBE_SECONDS <= 5
     assert found["gpt2"].startswith("model.path=loop/gpt2-small-test: not in the local cache")
     assert "model.path=FOLDER" in found["gpt2"]
     assert "hf download loop/gpt2-small-test" in found["gpt2"]
@@ -240,14 +263,12 @@ def test_no_answer_switches_every_library_off(
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_OFFLINE", False)
     monkeypatch.setattr(hub, "PROBE_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent, caplog.at_level(logging.WARNING):
-        dead = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", dead)
-        start = time.perf_counter()
+    with silent_hub() as (url, asked), caplog.at_level(logging.WARNING):
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
         for name in ("loop/one", "loop/two", "loop/three"):
             with pytest.raises(UserError, match=f"model.path={name}: not in the local cache"):
                 hub.require_hub(name, "model.path")
-        assert time.perf_counter() - start < 1  # only the first one waited
+    assert asked in ([], ["GET /api/models/loop/one HTTP/1.1"])  # only the first one waited
     assert os.environ["HF_HUB_OFFLINE"] == "1"
     assert huggingface_hub.is_offline_mode()
     assert datasets.config.HF_HUB_OFFLINE

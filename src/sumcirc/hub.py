@@ -76,6 +76,8 @@ def require_hub(
         key = (repo_id, kind, revision)
         try:
             if key not in _found:
+                from huggingface_hub import HfApi  # noqa: F401  # not within the seconds
+
                 _found[key] = _within(PROBE_SECONDS, lambda: _ask(repo_id, kind, revision))
             return _found[key]
         except Exception as error:

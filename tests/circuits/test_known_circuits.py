@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,8 +40,7 @@ from tests.support.induction import (
     induction_model,
     induction_pairs,
 )
-
-SORTER = Path(__file__).parents[3] / "shared" / "models" / "nano_sort"
+from tests.support.trained_models import SORTER
 
 
 @dataclass(frozen=True)
@@ -242,8 +240,6 @@ def test_relevance_reaches_what_an_mlp_reads() -> None:
 @pytest.fixture(scope="module")
 def sorter() -> Case:
     """Lists of six numbers of which one differs, up to where the sorted lists do."""
-    if not SORTER.is_dir():
-        pytest.skip("the trained sorter `nano_sort` is not here")
     model = GPT2LMHeadModel.from_pretrained(SORTER, dtype=torch.float64).eval()
     random = np.random.default_rng(0)
     clean, corrupted, answers, others = [], [], [], []
@@ -276,13 +272,13 @@ def test_the_sorter_sorts(sorter: Case) -> None:
 
 
 # Pearson and Spearman as measured, by query, key, value, mlp, logits:
-# eap            0.996/0.91 0.93/0.94 0.97/1.00 0.82/0.95 1.00/1.00
-# eap-ig-inputs  0.91/0.95 0.73/0.87 1.00/0.96 0.89/0.98 1.00/0.98, 20 steps: within 0.02 of it
-# relp           0.97/0.90 0.61/0.47 1.00/0.97 0.93/0.99 1.00/0.98
+# eap            0.98/0.95 0.76/1.00 0.96/0.98 0.76/0.96 1.00/0.99
+# eap-ig-inputs  0.83/0.81 0.68/0.86 0.99/0.93 0.91/0.95 1.00/0.99, 20 steps: within 0.07 of it
+# relp           0.95/0.93 0.73/0.66 0.99/0.97 0.92/0.97 1.00/0.98
 FLOORS = {
-    "eap": ((0.97, 0.85), (0.85, 0.85), (0.9, 0.95), (0.75, 0.9), (0.98, 0.95)),
-    "eap-ig-inputs": ((0.85, 0.85), (0.65, 0.8), (0.95, 0.9), (0.8, 0.9), (0.98, 0.95)),
-    "relp": ((0.9, 0.85), (0.5, 0.4), (0.95, 0.9), (0.85, 0.9), (0.98, 0.95)),
+    "eap": ((0.93, 0.9), (0.7, 0.9), (0.9, 0.95), (0.7, 0.9), (0.98, 0.95)),
+    "eap-ig-inputs": ((0.78, 0.75), (0.6, 0.8), (0.95, 0.9), (0.8, 0.9), (0.98, 0.95)),
+    "relp": ((0.9, 0.85), (0.65, 0.6), (0.95, 0.9), (0.85, 0.9), (0.98, 0.95)),
 }
 
 
@@ -309,6 +305,6 @@ def test_a_fifth_of_the_edges_sorts(
     scores = sorter_exact if method == "exact" else sorter.scores(method)
     found = curve(sorter.evaluator(), scores, fractions=(0.2,), resamples=200)
     assert found.points[0].edges == prune(top_n(scores, sorter.graph, 34), sorter.graph).sum()
-    assert found.points[0].faithfulness.low > 0.6  # as measured 0.82 to 0.85
+    assert found.points[0].faithfulness.low > 0.5  # as measured 0.58 to 0.62
     for controls in found.random:
-        assert controls[0].faithfulness.high < 0.3
+        assert controls[0].faithfulness.high < 0.1

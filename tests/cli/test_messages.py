@@ -20,6 +20,7 @@ from sumcirc.messages import Typed
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain, running
 from tests.support import word_probes
+from tests.support.processes import SCRIPT
 
 Main = Callable[..., str]
 
@@ -255,11 +256,11 @@ def unread(*arguments: str, environment: dict[str, str] | None = None) -> tuple[
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
-        [sys.executable, "-m", "sumcirc", *arguments],
+        [SCRIPT, *arguments],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
+        env={**os.environ, **(environment or {})},
     )
     os.close(writing)
     return done.returncode, done.stderr

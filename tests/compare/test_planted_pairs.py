@@ -33,8 +33,8 @@ from tests.compare.planted import (
     planted_mlp,
 )
 from tests.support.small_models import scrambled
+from tests.support.trained_models import repeater, repetitions
 
-STORIES = Path(__file__).resolve().parents[3] / "shared" / "models" / "stories260K"
 LAYER, HEAD = 1, 2
 EXACT = 1e-6  # of the largest gap: RMSNorm works in float32, whatever the model is in
 ITEMS = some_items(lengths=(9, 6, 12, 8))
@@ -290,16 +290,31 @@ def test_a_group_is_its_expanded_heads_together(grouped: tuple[Any, Any], tmp_pa
 # ---- a trained model
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="../shared/models/stories260K is not here")
+@pytest.fixture(scope="module")
+def trained() -> tuple[Any, Items]:
+    """A Llama that continues repeated sequences, and four of those."""
+    with torch.random.fork_rng():
+        model = repeater()
+        rows = repetitions(4)
+    found = []
+    for number, ids in enumerate(rows.numpy()):
+        good, bad = np.full((2, len(ids) - 1), NOTHING)
+        good[8:] = ids[9:]
+        found.append(Item(str(number), ids[:-1], good, bad))
+    return model, Items(found)
+
+
 @pytest.mark.parametrize("direction", ["sufficiency", "necessity"])
-def test_an_altered_value_group_of_a_trained_model_is_found(direction: str, tmp_path: Path) -> None:
-    """Five layers, eight heads on four key/value heads; the model reads what it writes itself."""
-    before = AutoModelForCausalLM.from_pretrained(STORIES, dtype=torch.float32).eval()
+def test_an_altered_value_group_of_a_trained_model_is_found(
+    direction: str, trained: tuple[Any, Items], tmp_path: Path
+) -> None:
+    """Three layers, eight heads on four key/value heads."""
+    before, items = trained
     layer, group = 2, 1
     after = planted_head(before, layer, group, VALUE, by=0.03)  # more is not linear at all
     moved = moved_one_by_one(
         (before, after) if direction == "sufficiency" else (after, before),
-        stories(before),
+        items,
         tmp_path,
         ["value", "pattern", "output"],
     )
@@ -317,19 +332,3 @@ def test_an_altered_value_group_of_a_trained_model_is_found(direction: str, tmp_
     for effects in (moved.effects, moved.attributed):
         found = dict(zip(moved.parts, weighted(moved, effects), strict=True))
         assert max(values, key=lambda one: abs(found[one])) == moved.parts[planted]
-
-
-def stories(model: Any) -> Items:
-    """Four texts that the model itself draws, of which the last tokens are predicted."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        start = torch.full((4, 1), model.config.bos_token_id)
-        drawn = model.generate(
-            start, do_sample=True, min_new_tokens=23, max_new_tokens=23, pad_token_id=0
-        )
-    found = []
-    for number, ids in enumerate(drawn.numpy()):
-        good, bad = np.full((2, len(ids) - 1), NOTHING)
-        good[8:] = ids[9:]
-        found.append(Item(str(number), ids[:-1], good, bad))
-    return Items(found)

@@ -14,9 +14,9 @@ from sumcirc.data.wire import articles
 from sumcirc.errors import UserError
 from sumcirc.notices import counts
 from sumcirc.schema import DataConfig, SizesConfig, Source
+from tests.support.shared import shared
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data"
 
 
 def config(train: Path | None = None, **changes: Any) -> DataConfig:
@@ -308,10 +308,7 @@ def test_wire() -> None:
     [("scitldr/scitldr_a_test.jsonl", 618, 1967), ("dialogsum/dialogsum_test.jsonl", 500, 1490)],
 )
 def test_real_files(name: str, count: int, total: int) -> None:
-    path = SHARED / name
-    if not path.is_file():
-        pytest.skip("real data sets are not beside this checkout")
-    given = config(path, id_column="id", references_column="references")
+    given = config(shared(f"data/{name}"), id_column="id", references_column="references")
     corpus = read_corpus(given, "test")
     assert len(corpus.documents) == count
     assert sum(len(item.references) for item in corpus.documents) == total

@@ -49,7 +49,6 @@ def sumcirc(
         capture_output=True,
         text=True,
         cwd=cwd,
-        timeout=200,
         env={
             **kept,
             **home,

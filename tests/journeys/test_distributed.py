@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,8 @@ from safetensors.torch import load_file
 from sumcirc.records import ProbeRecord, record_file
 from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
 from sumcirc.tracking.run_directory import RunDirectory
-from tests.support.command_server import ROOT, CommandServer
+from tests.support.command_server import CommandServer
+from tests.support.processes import Processes
 
 DDP = ["trainer.strategy=ddp", "trainer.devices=2", "trainer.batch_size=4"]
 
@@ -53,24 +51,6 @@ def overrides(llama_folder: Path, tmp_path: Path) -> list[str]:
         "evaluation.bootstrap=100",
         "generation.max_new_tokens=8",
     ]
-
-
-def train(folder: Path, overrides: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sumcirc", "train", *overrides],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "HF_HUB_OFFLINE": "1",
-            "GLOO_SOCKET_IFNAME": "lo",
-            "SUMCIRC_CACHE": str(folder / "cache"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 def rows(run: Path) -> dict[tuple[str, str], float]:
@@ -145,11 +125,13 @@ def test_resumed_processes_continue_with_their_own_dropout(
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_the_whole_batch(overrides: list[str], tmp_path: Path) -> None:
-    one = train(tmp_path, [*overrides, "trainer.batch_size=8", "sweep.name=one"])
-    assert one.returncode == 0, one.stderr
-    two = train(tmp_path, [*overrides, *DDP, "sweep.name=two"])
-    assert two.returncode == 0, two.stderr
+def test_two_processes_equal_one_with_the_whole_batch(
+    processes: Processes, overrides: list[str], tmp_path: Path
+) -> None:
+    for name, words in (("one", ["trainer.batch_size=8"]), ("two", DDP)):
+        words = ["train", *overrides, *words, f"sweep.name={name}"]
+        code, output = processes.run(*words, cwd=tmp_path)
+        assert code == 0, output
     single, expected = finished(tmp_path / "runs" / "one")
     run, weights = finished(tmp_path / "runs" / "two")
     assert_equal(weights, expected, 1e-5)
@@ -174,22 +156,13 @@ def test_two_processes_equal_one_with_the_whole_batch(overrides: list[str], tmp_
 
 
 @pytest.mark.slow
-def test_several_processes_in_a_multirun(overrides: list[str], tmp_path: Path) -> None:
-    done = train(
-        tmp_path,
-        ["-m", *overrides, *DDP, "sweep.name=two", "seed=1,2", "evaluation.at_end=false"],
-    )
-    assert done.returncode == 0, done.stderr
-    runs = sorted((tmp_path / "runs" / "two").glob("*/status.json"))
-    assert len(runs) == 2
-    assert [json.loads(file.read_text())["state"] for file in runs] == ["done", "done"]
-
-
-@pytest.mark.slow
-def test_divergence_ends_every_process(overrides: list[str], tmp_path: Path) -> None:
+def test_divergence_ends_every_process(
+    processes: Processes, overrides: list[str], tmp_path: Path
+) -> None:
     steep = ["optimizer.learning_rate=1e30", "trainer.max_steps=9", "evaluation.at_end=false"]
-    failed = train(tmp_path, [*overrides, *DDP, *steep, "sweep.name=two"])
-    assert failed.returncode == 2
+    words = ["train", *overrides, *DDP, *steep, "sweep.name=two"]
+    code, output = processes.run(*words, cwd=tmp_path)
+    assert code == 2, output
     (run,) = (tmp_path / "runs" / "two").iterdir()
     assert (
         "lower optimizer.learning_rate" in json.loads((run / "status.json").read_text())["reason"]

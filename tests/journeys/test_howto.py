@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from sumcirc import command, configuration
 from sumcirc.records import read_metrics
-from tests.support.command_server import ROOT
+from tests.support.processes import ROOT, SCRIPT, offline
 
 HOWTO = ROOT / "docs" / "howto"
 
@@ -48,26 +47,17 @@ def exported(page: str) -> dict[str, str]:
 
 def run(page: str, folder: Path, words: list[str]) -> str:
     """Everything a command prints, run in the folder as the page says."""
-    paths = [exported(page)["PYTHONPATH"], str(ROOT / "src")]
     done = subprocess.run(
-        [sys.executable, "-m", "sumcirc", *words],
+        [SCRIPT, *words],
         cwd=folder,
-        env={
-            **os.environ,
-            **exported(page),
-            "PYTHONPATH": os.pathsep.join(paths),
-            "SUMCIRC_CACHE": str(folder / "cache"),
-            "HF_HUB_OFFLINE": "1",
-        },
+        env={**os.environ, **exported(page), **offline(folder / "cache")},
         capture_output=True,
         text=True,
-        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-@pytest.mark.timeout(300)
 def test_the_callback_watches_a_run(
     small_run: list[str], gpt2_folder: Path, tmp_path: Path
 ) -> None:
@@ -95,7 +85,6 @@ def test_the_callback_watches_a_run(
     assert moved[12, "adapter/moved/layer_01"] == pytest.approx((change / size) ** 0.5, rel=1e-4)
 
 
-@pytest.mark.timeout(300)
 def test_the_selector_ranks(small_run: list[str], tmp_path: Path) -> None:
     page = (HOWTO / "selector.md").read_text()
     save_modules(page, tmp_path)

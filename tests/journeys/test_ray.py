@@ -12,15 +12,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
 from sumcirc.files import read_last_step
-from tests.support.command_server import ROOT
+from tests.support.processes import SCRIPT, Processes, offline, wait_until
 
 LOOPBACK = 'ip link set lo up && exec "$@"'
 
@@ -38,29 +36,18 @@ pytestmark = [
 ]
 
 
-def start(folder: Path, ray: str, overrides: list[str], *more: str) -> subprocess.Popen[str]:
+def start(processes: Processes, folder: Path, ray: str, *overrides: str) -> subprocess.Popen[str]:
     words = [
         *("train", "-m", "adaptation=lora", "adaptation.rank=4", "seed=1,2", "sweep.name=s"),
         *("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2"),
-        *(f"+hydra.launcher.ray.init._temp_dir={ray}", *overrides, *more),
+        *(f"+hydra.launcher.ray.init._temp_dir={ray}", *overrides),
         "+hydra.launcher.ray.init.include_dashboard=false",
     ]
-    command = [sys.executable, "-m", "sumcirc", *words]
-    return subprocess.Popen(
-        ["unshare", "--net", "bash", "-c", LOOPBACK, "bash", *command],
+    home = {"HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+    return processes.start(
+        ["unshare", "--net", "bash", "-c", LOOPBACK, "bash", SCRIPT, *words],
         cwd=folder,
-        env={
-            **os.environ,
-            "HOME": str(folder),
-            "PYTHONPATH": str(ROOT / "src"),
-            "HF_HUB_OFFLINE": "1",
-            "WANDB_MODE": "offline",
-            "SUMCIRC_CACHE": str(folder / "cache"),
-            "RAY_USAGE_STATS_ENABLED": "0",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        environment={**offline(folder / "cache"), **home},
     )
 
 
@@ -68,30 +55,29 @@ def statuses(folder: Path) -> list[dict]:
     return [json.loads(file.read_text()) for file in sorted(folder.glob("runs/s/*/status.json"))]
 
 
-def test_a_killed_job_touches_no_other(small_run: list[str], tmp_path: Path) -> None:
+def test_a_killed_job_touches_no_other(
+    processes: Processes, small_run: list[str], tmp_path: Path
+) -> None:
     overrides = [
         *(item for item in small_run if not item.startswith("trainer.max_steps")),
         *("trainer.max_steps=400", "trainer.checkpoint_every=20", "callbacks=none"),
     ]
     # sockets below it must have short names
     with tempfile.TemporaryDirectory(prefix="ray") as ray:
-        sweep = start(tmp_path, ray, overrides)
-        last = time.monotonic() + 600
-        while not any(
-            (read_last_step(file) or 0) > 30 for file in tmp_path.glob("runs/s/*-s1/metrics.csv")
-        ):
-            assert time.monotonic() < last
-            assert sweep.poll() is None, sweep.communicate()[0]
-            time.sleep(0.1)
+        sweep = start(processes, tmp_path, ray, *overrides)
+        first = "runs/s/*-s1/metrics.csv"
+        wait_until(
+            lambda: any((read_last_step(file) or 0) > 30 for file in tmp_path.glob(first)), sweep
+        )
         os.kill(statuses(tmp_path)[0]["process"], signal.SIGKILL)
-        said, _ = sweep.communicate(timeout=600)
+        said, _ = sweep.communicate()
         assert sweep.returncode == 1, said
         assert [status["state"] for status in statuses(tmp_path)] == ["failed", "done"]
         assert statuses(tmp_path)[0]["reason"].startswith("killed by signal 9 (SIGKILL)")
         assert "1 of 2 runs are not done" in said
 
-        again = start(tmp_path, ray, overrides, "sweep.retry=failed")
-        said, _ = again.communicate(timeout=600)
+        again = start(processes, tmp_path, ray, *overrides, "sweep.retry=failed")
+        said, _ = again.communicate()
     assert again.returncode == 0, said
     assert [(status["state"], status["resumed"]) for status in statuses(tmp_path)] == [
         ("done", 1),

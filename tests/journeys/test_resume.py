@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet
@@ -13,8 +12,9 @@ import pytest
 
 from sumcirc.callbacks.checkpoint import checkpoints
 from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
-from tests.support.command_server import ROOT, CommandServer, Finished
+from tests.support.command_server import CommandServer, Finished
 from tests.support.kill_points import POINTS
+from tests.support.processes import SCRIPT
 
 LORA = ["adaptation=lora", "adaptation.rank=4", "adaptation.dropout=0.2"]
 ARMS = {"full": [], "lora": LORA}
@@ -218,8 +218,8 @@ def test_resume_as_users_type_it(
     run = run_directory(tmp_path)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    command = [sys.executable, "-m", "sumcirc", "train", f"resume={run}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [SCRIPT, "train", f"resume={run}"]
     subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
     assert_same(run, uninterrupted["full"])
     assert not list(elsewhere.iterdir())

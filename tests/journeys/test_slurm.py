@@ -10,15 +10,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sumcirc.files import read_last_step
-from tests.support.command_server import ROOT
+from tests.support.processes import ROOT, Processes, wait_until
 
 NEEDED = ("srun", "sbatch", "slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")
 MISSING = [
@@ -49,34 +47,14 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ.pop("SLURM_CONF", None)
 
 
-def start(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
+def start(processes: Processes, folder: Path, *overrides: str) -> subprocess.Popen[str]:
     words = ["train", "-m", "adaptation=lora", "adaptation.rank=4", "seed=1,2", "sweep.name=s"]
     slurm = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=normal"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "sumcirc", *words, *overrides, *slurm, *more],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "HF_HUB_OFFLINE": "1",
-            "WANDB_MODE": "offline",
-            "SUMCIRC_CACHE": str(folder / "cache"),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return processes.sumcirc(*words, *overrides, *slurm, cwd=folder)
 
 
 def ask(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=True).stdout
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 400) -> None:
-    last = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < last, ask("squeue")
-        time.sleep(0.2)
 
 
 def statuses(folder: Path) -> list[dict]:
@@ -90,22 +68,24 @@ def have_logged(folder: Path, step: int) -> bool:
 
 
 @pytest.mark.usefixtures("slurm")
-def test_pre_empted_jobs_are_requeued_and_resumed(small_run: list[str], tmp_path: Path) -> None:
+def test_pre_empted_jobs_are_requeued_and_resumed(
+    processes: Processes, small_run: list[str], tmp_path: Path
+) -> None:
     overrides = [
         *(item for item in small_run if not item.startswith(("trainer.max_steps", "logger="))),
         *("trainer.max_steps=500", "trainer.checkpoint_every=20", "logger=wandb", "callbacks=none"),
     ]
-    sweep = start(tmp_path, overrides)
-    wait_until(lambda: have_logged(tmp_path, 30) or sweep.poll() is not None)
+    sweep = start(processes, tmp_path, *overrides)
+    wait_until(lambda: have_logged(tmp_path, 30), sweep)
     ask("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
-    wait_until(lambda: [status["state"] for status in statuses(tmp_path)] == ["pending"] * 2)
-    wait_until(lambda: "BeginTime" in ask("squeue", "-h", "-t", "PD", "-o", "%i %R"))
+    wait_until(lambda: {status["state"] for status in statuses(tmp_path)} == {"pending"}, sweep)
+    wait_until(lambda: "BeginTime" in ask("squeue", "-h", "-t", "PD", "-o", "%i %R"), sweep)
     for job in ask("squeue", "-h", "-r", "-t", "PD", "-p", "normal", "-o", "%i").split():
         ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM would wait two minutes
-    wait_until(lambda: [status["resumed"] for status in statuses(tmp_path)] == [1, 1])
-    wait_until(lambda: statuses(tmp_path)[0]["state"] == "running")
+    wait_until(lambda: [status["resumed"] for status in statuses(tmp_path)] == [1, 1], sweep)
+    wait_until(lambda: statuses(tmp_path)[0]["state"] == "running", sweep)
     os.kill(statuses(tmp_path)[0]["process"], 9)
-    said, _ = sweep.communicate(timeout=600)
+    said, _ = sweep.communicate()
     print(said)
     print(ask("sacct", "-D", "-X", "-o", "jobid,partition,state,exitcode,start,end"))
     assert sweep.returncode == 1, said
@@ -113,8 +93,8 @@ def test_pre_empted_jobs_are_requeued_and_resumed(small_run: list[str], tmp_path
     assert statuses(tmp_path)[0]["reason"].startswith("killed by signal 9 (SIGKILL)")
     assert "1 of 2 runs are not done" in said
 
-    again = start(tmp_path, overrides, "sweep.retry=failed")
-    said, _ = again.communicate(timeout=600)
+    again = start(processes, tmp_path, *overrides, "sweep.retry=failed")
+    said, _ = again.communicate()
     assert again.returncode == 0, said
     assert [status["state"] for status in statuses(tmp_path)] == ["done", "done"]
     assert have_logged(tmp_path, 500)

@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from sumcirc.files import read_last_step
-from tests.support.command_server import ROOT
+from tests.support.processes import Processes, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -21,25 +20,6 @@ COMMAND = [
     *("train", "-m", "adaptation=lora", "adaptation.rank=4", "adaptation.dropout=0.2"),
     *("seed=1,2,3", "sweep.name=s", "sweep.jobs=2"),
 ]
-
-
-def start(folder: Path, overrides: list[str], *more: str) -> subprocess.Popen[str]:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "sumcirc", *COMMAND, *overrides, *more],
-        cwd=folder,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "HF_HUB_OFFLINE": "1",
-            "WANDB_MODE": "offline",
-            "SUMCIRC_CACHE": str(folder / "cache"),
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
 
 
 def runs(folder: Path) -> list[Path]:
@@ -50,6 +30,12 @@ def status(run: Path) -> dict:
     return json.loads((run / "status.json").read_text())
 
 
+def is_in_the_middle(started: list[Path]) -> bool:
+    """Whether two runs train beyond step 30."""
+    steps = [read_last_step(run / "metrics.csv") or 0 for run in started]
+    return len(steps) == 2 and min(steps) > 30
+
+
 def contents(run: Path) -> tuple[bytes, list[str]]:
     """Weights, and metrics without timings."""
     lines = (run / "metrics.csv").read_text().splitlines()
@@ -57,38 +43,31 @@ def contents(run: Path) -> tuple[bytes, list[str]]:
     return weights, [line for line in lines if ",time/" not in line]
 
 
-def test_killed_in_the_middle_and_started_again(small_run: list[str], tmp_path: Path) -> None:
+def test_killed_in_the_middle_and_started_again(
+    processes: Processes, small_run: list[str], tmp_path: Path
+) -> None:
     overrides = [
         *(item for item in small_run if not item.startswith(("trainer.max_steps", "logger="))),
         *("trainer.max_steps=150", "trainer.checkpoint_every=20", "logger=wandb", "callbacks=none"),
     ]
-    whole = start(tmp_path / "whole", overrides)
-    said, _ = whole.communicate(timeout=800)
-    assert whole.returncode == 0, said
+    code, said = processes.run(*COMMAND, *overrides, cwd=tmp_path / "whole")
+    assert code == 0, said
 
-    cut = start(tmp_path / "cut", overrides)
-    last = time.monotonic() + 400
-    while len(runs(tmp_path / "cut")) < 2 or not all(
-        (read_last_step(run / "metrics.csv") or 0) > 30 for run in runs(tmp_path / "cut")
-    ):
-        assert time.monotonic() < last
-        assert cut.poll() is None
-        time.sleep(0.02)
+    cut = processes.sumcirc(*COMMAND, *overrides, cwd=tmp_path / "cut")
+    wait_until(lambda: is_in_the_middle(runs(tmp_path / "cut")), cut)
     first, second = runs(tmp_path / "cut")
     os.kill(status(first)["process"], signal.SIGKILL)
-    while status(first)["state"] == "running":
-        time.sleep(0.02)
+    wait_until(lambda: status(first)["state"] != "running", cut)
     cut.send_signal(signal.SIGINT)
-    said, _ = cut.communicate(timeout=100)
+    said, _ = cut.communicate()
     assert cut.returncode == 130, said
     assert status(first)["state"] == "failed"
     assert status(first)["reason"].startswith("killed by signal 9 (SIGKILL)")
     assert status(second)["state"] == "pending"
     assert "the same command with sweep.name=s goes on" in said.splitlines()[-1]
 
-    again = start(tmp_path / "cut", overrides, "sweep.retry=failed")
-    said, _ = again.communicate(timeout=800)
-    assert again.returncode == 0, said
+    code, said = processes.run(*COMMAND, *overrides, "sweep.retry=failed", cwd=tmp_path / "cut")
+    assert code == 0, said
     names = [run.name for run in runs(tmp_path / "whole")]
     assert [run.name for run in runs(tmp_path / "cut")] == names
     assert len(names) == 3

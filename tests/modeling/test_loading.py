@@ -23,6 +23,7 @@ from sumcirc.modeling.loading import (
 )
 from sumcirc.schema import ModelConfig
 from tests.support.hub_server import small_tokenizer
+from tests.support.shared import shared
 
 SENTENCES = [f"A storm reached town {i} and closed {i + 2} roads." for i in range(40)]
 
@@ -133,11 +134,9 @@ def test_gpt2_vocabulary_and_merges_only(original: Path, tmp_path: Path) -> None
 
 
 def test_real_gpt2_vocabulary(tmp_path: Path) -> None:
-    shared = Path(__file__).resolve().parents[3] / "shared" / "models" / "gpt2_tokenizer"
-    if not shared.is_dir():
-        pytest.skip("GPT-2's vocabulary is not beside this checkout")
+    vocabulary = shared("models/gpt2_tokenizer")
     transformers.GPT2Config().save_pretrained(tmp_path)
-    tokenizer = load_tokenizer(config(tmp_path, shared))
+    tokenizer = load_tokenizer(config(tmp_path, vocabulary))
     assert (len(tokenizer), tokenizer.eos_token_id, tokenizer.pad_token_id) == (50257, 50256, 50256)
     assert tokenizer("Hello world").input_ids == [15496, 995]  # as published for GPT-2
 

@@ -163,7 +163,5 @@ def test_scoring_needs_no_torch() -> None:
         "e.evaluate_baselines([S(id='a', document='One two.', references=('two',))], C()); "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

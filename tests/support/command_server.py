@@ -1,13 +1,16 @@
-"""Runs `sumcirc` commands in forked processes: each is a process of its own that can be killed.
+"""Runs the installed `sumcirc` in forked processes: each is a process that can be killed.
 
 The server has imported everything once, so a command costs what it does, not the seconds that
-torch takes to load. `python -m tests.support.command_server` reads one JSON request a line.
+torch takes to load. It then runs the console script as Python does: `__main__` has no `__spec__`,
+and `sys.argv[0]` is the script's path. `python -m tests.support.command_server` reads one JSON
+request a line.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.processes import ROOT, SCRIPT, Processes, offline
 
 
 @dataclass(frozen=True)
@@ -36,29 +39,24 @@ class CommandServer:
 
     def __enter__(self) -> CommandServer:
         environment = {
-            **os.environ,
+            **offline(self.folder / "cache"),
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
-            "HF_HUB_OFFLINE": "1",
-            "WANDB_MODE": "offline",
-            "SUMCIRC_CACHE": str(self.folder / "cache"),
             "MPLCONFIGDIR": str(self.folder / "matplotlib"),
         }
-        self.process = subprocess.Popen(
+        self.processes = Processes()
+        self.process = self.processes.start(
             [sys.executable, "-m", "tests.support.command_server"],
             cwd=ROOT,
-            env=environment,
+            environment=environment,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            stderr=None,
         )
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
-        assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
+        self.processes.end()
 
     def run(
         self,
@@ -150,12 +148,11 @@ def _run(request: dict[str, Any], rank: int) -> None:
             from tests.support.kill_points import FAULTS
 
             FAULTS[request["kill_at"]]()
-        from sumcirc.cli import main
-
-        main(request["arguments"])
+        sys.argv = [str(SCRIPT), *request["arguments"]]
+        runpy.run_path(str(SCRIPT), run_name="__main__")
         code = 0
     except SystemExit as leave:
-        code = leave.code if isinstance(leave.code, int) else 1
+        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except BaseException:
         import traceback
 

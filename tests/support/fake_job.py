@@ -25,6 +25,12 @@ def steps(run: RunDirectory, number: int, pause: float = 0.02) -> None:
         time.sleep(pause)
 
 
+def wait() -> None:
+    """For a signal that ends the process."""
+    while True:
+        signal.pause()
+
+
 def allocate() -> None:
     """More memory than this process may have."""
     resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))
@@ -40,8 +46,9 @@ FAULTS = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
     "memory": allocate,
-    "wait": lambda: time.sleep(60),
-    "deaf": lambda: time.sleep(60),
+    "hang-up": lambda: os.kill(os.getppid(), signal.SIGHUP),  # its sweep's terminal is gone
+    "wait": wait,
+    "deaf": wait,
 }
 
 
@@ -61,7 +68,7 @@ def main() -> None:
         with running(run):
             run.set_status("running", steps=6)
             if fault == "deaf":  # before its steps tell that it is there
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, lambda *_: (run.path / "heard").touch())
             steps(run, 3)
             FAULTS[fault]()
             steps(run, 6)

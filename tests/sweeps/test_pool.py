@@ -8,9 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from sumcirc.sweeps import child
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.pool import run_jobs
 from sumcirc.sweeps.states import CUT_OFF, read_run
+from tests.support.processes import ROOT, Processes, is_gone, wait_until
 
 FAKE = Path(__file__).resolve().parents[1] / "support/fake_job.py"
 PROGRAM = (sys.executable, str(FAKE))
@@ -143,37 +142,18 @@ except Stopped as stopped:
 """
 
 
-def start_sweep(folder: Path, faults: Sequence[str], grace: float = 30) -> subprocess.Popen[str]:
+def start_sweep(
+    processes: Processes, folder: Path, faults: Sequence[str], grace: float = 1e6
+) -> subprocess.Popen[str]:
     """A sweep in a process of its own, once its first two jobs have logged steps."""
     script = SWEEP.format(path=sys.path, folder=str(folder), faults=list(faults), grace=grace)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=FAKE.parents[2],
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    wait_until(lambda: all(job.state().step == 3 for job in jobs(folder, faults)[:2]))
+    process = processes.start([sys.executable, "-c", script], cwd=ROOT, stderr=None)
+    wait_until(lambda: all(job.state().step == 3 for job in jobs(folder, faults)[:2]), process)
     return process
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    last = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < last, "it did not come to pass"
-        time.sleep(0.05)
 
 
 def pid(job: Job) -> int:
     return json.loads((job.folder / "status.json").read_text())["process"]
-
-
-def is_gone(number: int) -> bool:
-    try:
-        stat = Path(f"/proc/{number}/stat").read_text()
-    except FileNotFoundError:
-        return True
-    return stat.rsplit(")", 1)[1].split()[0] == "Z"
 
 
 @pytest.mark.parametrize(
@@ -185,49 +165,51 @@ def is_gone(number: int) -> bool:
     ],
 )
 def test_a_stopped_sweep_leaves_pending_runs_that_go_on(
-    tmp_path: Path, number: signal.Signals, code: int, how: str
+    processes: Processes, tmp_path: Path, number: signal.Signals, code: int, how: str
 ) -> None:
     faults = ["wait", "wait", "none"]
-    process = start_sweep(tmp_path, faults)
-    processes = [pid(job) for job in jobs(tmp_path, faults)[:2]]
+    process = start_sweep(processes, tmp_path, faults)
+    of_jobs = [pid(job) for job in jobs(tmp_path, faults)[:2]]
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate()
     assert process.returncode == code
     assert f"stopped by {how}" in said
     states = [job.state() for job in jobs(tmp_path, faults)]
     assert [state.state for state in states] == ["pending"] * 3
     assert [state.started for state in states] == [True, True, False]
-    assert all(map(is_gone, processes))
+    assert all(map(is_gone, of_jobs))
 
     run_jobs(jobs(tmp_path, faults), [None, None])
     states = [job.state() for job in jobs(tmp_path, faults)]
     assert [(state.state, state.resumed) for state in states] == [("done", 1)] * 2 + [("done", 0)]
 
 
-def test_a_job_that_heeds_no_signal_is_killed_and_pending(tmp_path: Path) -> None:
-    process = start_sweep(tmp_path, ["deaf", "deaf"], grace=0.5)
+def test_a_job_that_heeds_no_signal_is_killed_and_pending(
+    processes: Processes, tmp_path: Path
+) -> None:
+    process = start_sweep(processes, tmp_path, ["deaf", "deaf"], grace=0.5)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate()
     assert process.returncode == 130
     for job in jobs(tmp_path, ["deaf", "deaf"]):
         assert outcome(job) == ("pending", "ended with its sweep")
         assert is_gone(pid(job))
 
 
-def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
-    process = start_sweep(tmp_path, ["deaf", "deaf"])
+def test_a_second_signal_kills_at_once(processes: Processes, tmp_path: Path) -> None:
+    process = start_sweep(processes, tmp_path, ["deaf", "deaf"])
     process.send_signal(signal.SIGINT)
-    time.sleep(1)
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+    heard = [job.folder / "heard" for job in jobs(tmp_path, ["deaf", "deaf"])]
+    wait_until(lambda: all(file.exists() for file in heard), process)
+    process.send_signal(signal.SIGINT)  # else it waits for its grace, which is days
+    process.communicate()
     assert process.returncode == 130
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
-def test_jobs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
+def test_jobs_end_with_a_sweep_that_is_killed(processes: Processes, tmp_path: Path) -> None:
     faults = ["wait", "wait", "none"]
-    process = start_sweep(tmp_path, faults)
+    process = start_sweep(processes, tmp_path, faults)
     ordered = jobs(tmp_path, faults)
     process.kill()
     process.communicate()
@@ -237,11 +219,13 @@ def test_jobs_end_with_a_sweep_that_is_killed(tmp_path: Path) -> None:
     assert {job.state().state for job in ordered} == {"done"}
 
 
-def test_a_run_whose_process_vanished_is_cut_off_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_whose_process_vanished_is_cut_off_and_goes_on(
+    processes: Processes, tmp_path: Path
+) -> None:
     """The machine went down: nobody was left to say how it ended."""
     (job,) = jobs(tmp_path, ["wait"])
-    process = subprocess.Popen([*PROGRAM, *job.words], start_new_session=True)
-    wait_until(lambda: job.state().step == 3)
+    process = processes.start([*PROGRAM, *job.words], cwd=ROOT)
+    wait_until(lambda: job.state().step == 3, process)
     assert job.state().state == "running"
     assert not job.is_due()
     run_jobs([job], [None])
@@ -257,11 +241,8 @@ def test_nohup_is_heeded(tmp_path: Path) -> None:
     """Who starts a sweep with SIGHUP ignored wants it to outlive the terminal."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        (job,) = jobs(tmp_path, ["none"])
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGHUP))
-        timer.start()
+        (job,) = jobs(tmp_path, ["hang-up"])
         run_jobs([job], [None])
-        timer.join()
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

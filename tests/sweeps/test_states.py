@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sumcirc.errors import UserError
+from sumcirc.sweeps import states
 from sumcirc.sweeps.states import CUT_OFF, NOT_STARTED, SILENCE, counts, read_run, read_sweep
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import running
@@ -29,7 +30,10 @@ def test_a_run_that_was_not_started(tmp_path: Path) -> None:
     assert state.axes == {"seed": 3}
 
 
-def test_a_running_run_shows_its_step_and_time(tmp_path: Path) -> None:
+def test_a_running_run_shows_its_step_and_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "_since", lambda records: 12.0)
     run = RunDirectory.create(tmp_path / "a", "train", {})
     with running(run):
         run.set_status("running", steps=20)
@@ -40,7 +44,7 @@ def test_a_running_run_shows_its_step_and_time(tmp_path: Path) -> None:
             file.write("8,torn")
         state = read_run(run.path)
     assert (state.state, state.step, state.steps) == ("running", 7, 20)
-    assert state.seconds is None or state.seconds < 60
+    assert state.seconds == 12.0
     assert read_run(run.path).state == "done"
 
 

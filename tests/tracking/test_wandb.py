@@ -25,6 +25,7 @@ from sumcirc.tracking.wandb import (
     wandb_run,
     wants_artifact,
 )
+from tests.support.processes import Processes, wait_until
 
 SUMMARY = {
     "trainable_parameters": 294_912,
@@ -200,32 +201,35 @@ def test_runs_of_one_process_stay_apart(tmp_path: Path) -> None:
     assert [entry["summary"]["train/loss"]["min"] for entry in found] == [1, 2, 3]
 
 
-def test_a_killed_run_keeps_what_it_logged(tmp_path: Path) -> None:
+def test_a_killed_run_keeps_what_it_logged(processes: Processes, tmp_path: Path) -> None:
+    """W&B's own process writes it while the run goes on, not when it ends."""
     script = """
-import sys, time
+import signal
 from pathlib import Path
 from sumcirc.schema import LoggerConfig
 from sumcirc.tracking.wandb import wandb_run
 with wandb_run(LoggerConfig(), Path("."), name="x", group="g", job_type="train", tags=[],
                settings={}, run_id="abcd1234") as logger:
     logger.log_metrics({"train/loss": 7.0}, 3)
-    time.sleep(1.5)
-    print("now", flush=True)
-    time.sleep(60)
+    signal.pause()
 """
-    process = subprocess.Popen(
+    process = processes.start(
         [sys.executable, "-c", script],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-        text=True,
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "now\n"
+
+    def history() -> list[float]:
+        try:
+            found = [one["history"]["item"] for one in records(tmp_path) if "history" in one]
+        except (AssertionError, subprocess.CalledProcessError):  # there is no file yet
+            return []
+        return [item["train/loss"] for item in found]
+
+    wait_until(history, process)
     process.kill()
     process.communicate()
-    history = [record["history"]["item"] for record in records(tmp_path) if "history" in record]
-    assert [item["train/loss"] for item in history] == [7.0]
+    assert history() == [7.0]
 
 
 def test_what_was_trained_as_an_artifact(tmp_path: Path) -> None:

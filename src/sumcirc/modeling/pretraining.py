@@ -98,13 +98,14 @@ def start_previous_token_head(model: GPT2LMHeadModel) -> None:
 def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
     """Mean loss, in nats, of saying on a random sequence of 8 to 24 tokens, again and again.
 
-    A batch draws its tokens from 512 of the vocabulary, and the softmax runs over those: the full
-    one would cost more than the blocks.
+    A batch draws its tokens from up to 512 of the vocabulary, and the softmax runs over those: the
+    full one would cost more than the blocks.
     """
-    vocabulary = model.config.vocab_size
-    drawn = torch.from_numpy(generator.choice(np.arange(1, vocabulary), ECHO_TOKENS, replace=False))
+    tokens = np.arange(1, model.config.vocab_size)
+    count = min(ECHO_TOKENS, len(tokens))
+    drawn = torch.from_numpy(generator.choice(tokens, count, replace=False))
     rows = [
-        np.resize(generator.integers(0, ECHO_TOKENS, generator.integers(8, ECHO_PERIOD + 1)), 64)
+        np.resize(generator.integers(0, count, generator.integers(8, ECHO_PERIOD + 1)), 64)
         for _ in range(ECHO_ROWS)
     ]
     batch = torch.from_numpy(np.stack(rows))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from tokenizers import ByteLevelBPETokenizer, Tokenizer
@@ -16,9 +15,9 @@ from sumcirc.data.wire import FACTS, Span, WireArticle, article, articles, plain
 from sumcirc.data.wire.article import mentions
 from sumcirc.data.wire.cast import split_of
 from sumcirc.errors import UserError
+from tests.support.shared import shared
 
 Encode = Callable[[str], list[int]]
-GPT2 = Path(__file__).parents[4] / "shared" / "models" / "gpt2_tokenizer"
 
 
 def _trained(size: int) -> Encode:
@@ -103,9 +102,8 @@ def test_twins_align_under_a_wire_tokenizer(wire: Encode) -> None:
 
 
 def test_twins_align_under_gpt2s_tokenizer() -> None:
-    if not GPT2.is_dir():
-        pytest.skip("no GPT-2 vocabulary beside the repository")
-    tokenizer = ByteLevelBPETokenizer(str(GPT2 / "vocab.json"), str(GPT2 / "merges.txt"))
+    folder = shared("models/gpt2_tokenizer")
+    tokenizer = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text).ids

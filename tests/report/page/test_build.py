@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -135,12 +134,10 @@ def test_a_sweep_shows_one_run_of_each_arm_inside(tmp_path: Path) -> None:
     assert any("4 others" in gap.what for gap in page.gaps)
 
 
-def test_thirty_runs_are_small_and_quick(tmp_path: Path) -> None:
+def test_thirty_runs_are_small(tmp_path: Path) -> None:
     for i in range(30):
         full_run(tmp_path / f"s/r{i}")
-    began = time.process_time()
     write_page(gather([tmp_path / "s"]), None, "sumcirc report s", tmp_path / "report.html")
-    assert time.process_time() - began < 30 * 5
     assert (tmp_path / "report.html").stat().st_size < 8e6
 
 
