@@ -138,7 +138,7 @@ def route(request: pytest.FixtureRequest) -> Any:
 
 
 def expected(base: Path, adapter: Path) -> torch.Tensor:
-    model = AutoModelForCausalLM.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     return logits(PeftModel.from_pretrained(model, str(adapter)).eval())
 
 
@@ -180,6 +180,33 @@ def test_its_weights_in_half_precision(route: Any, adapter: Path, base: Path) ->
     save_file({name: value.bfloat16() for name, value in load_file(file).items()}, file)
     model, _ = route(adapter)
     assert torch.equal(logits(model), expected(base, adapter))
+
+
+def test_its_base_in_half_precision(route: Any, adapter: Path, base: Path) -> None:
+    """Models are analysed in single precision, whatever their config.json says."""
+    AutoModelForCausalLM.from_pretrained(base).bfloat16().save_pretrained(base)
+    model, _ = route(adapter)
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
+    assert torch.equal(logits(model), expected(base, adapter))
+
+
+def test_its_hub_base_and_revision(adapter: Path) -> None:
+    """The id and the commit reach every job; nothing is asked of a hub."""
+    describe(adapter, base_model_name_or_path="owner/base", revision="v1")
+    found = {
+        verb: reference_of(composed(verb, f"checkpoint={adapter}", *words)).model
+        for verb, words in (("evaluate", ()), ("circuit", ()), ("pairs", ("out=x.jsonl",)))
+    }
+    found["before"] = before_of(composed("compare", f"before={adapter}", "after=tiny")).model
+    config = composed("compare", f"after={adapter}")
+    found["base of after"] = before_of(config).model
+    found["after"] = reference(config.afters[0], "after").model
+    words = ("model.path=owner/base", "selector=drift", "adaptation.budget=4000")
+    config = composed("select", *words, f"selector.after={adapter}")
+    found["selector.after"] = reference(config.selector.after, "selector.after").model
+    assert {(model.path, model.revision) for model in found.values()} == {("owner/base", "v1")}
+    other = composed("evaluate", f"checkpoint={adapter}", "model.revision=v2")
+    assert reference_of(other).model.revision == "v2"
 
 
 @pytest.mark.parametrize(
