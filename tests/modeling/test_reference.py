@@ -329,7 +329,7 @@ def test_a_model_that_was_trained_from_another_is_not_selected_by(
         ("null", "model=None: must be a section of settings"),
         ("[tiny]", "model: "),
         ("{name: x}", "model.path: "),
-        ("{name: x, path: [tiny]}", "model.path=[tiny]: must be a text"),
+        ("{name: x, path: [tiny]}", "model.path=['tiny']: must be a text"),
         ("{name: x, path: tiny, heads: 3}", "model.heads: no such setting"),
     ],
 )
