@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sumcirc.statistics import MIN_DOCUMENTS
 from sumcirc.terminal import say
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,14 @@ def missing(where: str, what: str, asked: int | None, found: int, why: str) -> N
     """
     total = found if asked is None else asked
     return Notice(where, "missing", total - found, total, f"{what} asked for are missing: {why}")
+
+
+def few(where: str, what: str, count: int) -> Notice:
+    """Return a notice that so few items give no interval; it counts none where they suffice."""
+    words = (
+        f"{what} are all there is: results have no interval, which takes {MIN_DOCUMENTS} or more"
+    )
+    return Notice(where, "few", count if count < MIN_DOCUMENTS else 0, count, words, limit=0.0)
 
 
 def lines(notices: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.inspection import seen_before
 from sumcirc.files import write_json, write_table
-from sumcirc.notices import Notice, Notices, lines_of_runs, print_lines
+from sumcirc.notices import Notice, Notices, few, lines_of_runs, print_lines
 from sumcirc.progress import counted
 from sumcirc.quoting import command
 from sumcirc.reading import RecordError
@@ -91,6 +91,7 @@ class Scoreboard:
             self.encoder.special_notice("data.test", documents),
             whole_documents(documents, self.config.evaluation),
             unscorable(documents, self.tokenizer),
+            few("data.test", "documents", len(documents)),
         )
 
     def add_baselines(self) -> None:

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from sumcirc.statistics import (
+    MIN_DOCUMENTS,
     Interval,
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_means,
+    bootstrap_ratios,
+    bracketed,
     documents,
+    excludes_zero,
     share_below_zero,
     significantly_different,
 )
@@ -88,9 +92,38 @@ def test_paired_difference_cancels_what_items_share() -> None:
     assert alone.high - alone.low > 5 * (found.high - found.low)
 
 
-def test_one_value_and_equal_values() -> None:
-    assert bootstrap_mean([0.25]) == Interval(0.25, 0.25, 0.25, 1)
-    assert bootstrap_mean([0.5, 0.5, 0.5], 10) == Interval(0.5, 0.5, 0.5, 3)
+@pytest.mark.parametrize("size", [1, 2, MIN_DOCUMENTS - 1])
+def test_few_values_have_no_interval(size: int) -> None:
+    values = np.linspace(0.0, 1.0, size)
+    found = bootstrap_mean(values)
+    assert (found.mean, found.n) == (values.mean(), size)
+    ratios = bootstrap_ratios(1 + values, 2 + values)
+    share = share_below_zero(values[None] - 0.5)
+    means = bootstrap_means(values)
+    ends = (found.low, found.high, share.low, share.high, *means[1:], *ratios[1:])
+    assert np.isnan(ends).all()
+
+
+def test_enough_values_have_an_interval() -> None:
+    values = np.linspace(0.0, 1.0, MIN_DOCUMENTS)
+    found = bootstrap_mean(values)
+    assert 0 < found.low < found.mean < found.high < 1
+    equal = bootstrap_mean([0.5] * MIN_DOCUMENTS, 10)
+    assert equal == Interval(0.5, 0.5, 0.5, MIN_DOCUMENTS)
+
+
+def test_a_mean_is_written_with_the_interval_that_it_has() -> None:
+    assert bracketed(0.5, 0.25, 0.75, ".2f") == "0.50 [0.25, 0.75]"
+    assert bracketed(0.5, NAN, NAN, "+.1f") == "+0.5"
+    assert bracketed(0.5, None, None, ".1f") == "0.5"
+    assert bracketed(NAN, NAN, NAN, ".1f") == "-"
+
+
+def test_an_interval_that_is_not_there_excludes_nothing() -> None:
+    assert excludes_zero(0.1, 0.2)
+    assert excludes_zero(-0.2, -0.1)
+    assert not excludes_zero(-0.1, 0.2)
+    assert not excludes_zero(NAN, NAN)
 
 
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]], [1.0, float("nan")], [float("inf")]])
@@ -147,7 +180,7 @@ def test_a_vector_gives_numbers_equal_to_bootstrap_mean() -> None:
 
 def test_rows_without_spread_or_values_have_no_interval() -> None:
     mean, low, high = bootstrap_means(
-        np.array([[1.0, NAN], [NAN, NAN], [1.0, 3.0], [np.inf, 1.0], [np.inf, -np.inf]])
+        np.tile([[1.0, NAN], [NAN, NAN], [1.0, 3.0], [np.inf, 1.0], [np.inf, -np.inf]], 4)
     )
     np.testing.assert_array_equal(mean, [1.0, NAN, 2.0, np.inf, NAN])
     np.testing.assert_array_equal(np.isnan(low), [True, True, False, True, True])

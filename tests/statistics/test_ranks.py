@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sumcirc.statistics import rank_interval
+from sumcirc.statistics import MIN_DOCUMENTS, rank_interval
 
 NAN = float("nan")
 
@@ -38,20 +38,20 @@ def test_a_row_that_is_always_ahead_is_first_for_sure() -> None:
 
 
 def test_equal_rows_share_the_first_place() -> None:
-    found = rank_interval(np.tile(np.random.default_rng(0).normal(size=6), (4, 1)))
+    found = rank_interval(np.tile(np.random.default_rng(0).normal(size=8), (4, 1)))
     assert found.rank.tolist() == [1, 2, 3, 4]
     assert found.first.tolist() == [0.25] * 4
     assert (found.low.tolist(), found.high.tolist()) == ([1] * 4, [4] * 4)
 
 
 def test_undefined_rows_come_last() -> None:
-    found = rank_interval(np.array([[NAN, NAN, NAN], [-5.0, -6.0, NAN], [NAN, 1.0, 2.0]]))
+    found = rank_interval(np.tile([[NAN, NAN, NAN], [-5.0, -6.0, NAN], [NAN, 1.0, 2.0]], 3))
     assert found.rank.tolist() == [3, 2, 1]
     assert found.first[0] < 0.05  # resamples in which all others are undefined too
 
 
-@pytest.mark.parametrize("documents", [0, 1])
-def test_one_document_says_nothing_of_other_documents(documents: int) -> None:
+@pytest.mark.parametrize("documents", [0, 1, MIN_DOCUMENTS - 1])
+def test_few_documents_say_nothing_of_other_documents(documents: int) -> None:
     found = rank_interval(np.arange(3.0)[:, None].repeat(documents, 1))
     assert np.isnan([found.low, found.high, found.first]).all()
 

@@ -8,7 +8,7 @@ from sumcirc.callbacks.probing import Watcher
 from sumcirc.callbacks.values import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.records import ProbeRecord
-from sumcirc.statistics import share_below_zero, significantly_different
+from sumcirc.statistics import MIN_DOCUMENTS, share_below_zero, significantly_different
 from sumcirc.tracking.names import WATCHED
 
 ENTROPY = "attention/entropy"
@@ -46,7 +46,8 @@ def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
     share = share_below_zero(differences)
     significant = significantly_different(differences) & (differences.mean(-1) < 0)
     found = {"attention/heads_fell": share.mean}
-    if len(record.documents) > 1:
+    if share.n >= MIN_DOCUMENTS:
         found |= {"attention/heads_fell/low": share.low, "attention/heads_fell/high": share.high}
+    if len(record.documents) > 1:
         found["attention/heads_fell_significantly"] = float(significant.mean())
     return found

@@ -13,6 +13,7 @@ from sumcirc.files import write_table
 from sumcirc.modeling.modes import inference
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.schema import EvaluationConfig, GenerationConfig
+from sumcirc.statistics import MIN_DOCUMENTS
 from sumcirc.summaries.copying import STATISTICS
 from sumcirc.summaries.evaluation import evaluate_summaries
 from sumcirc.summaries.scoring import summarize
@@ -54,7 +55,7 @@ class SummaryQuality(Watcher):
             if measure not in LOGGED:
                 continue
             metrics[f"summaries/{measure}"] = interval.mean
-            if interval.n > 1:
+            if interval.n >= MIN_DOCUMENTS:
                 metrics |= {
                     f"summaries/{measure}/low": interval.low,
                     f"summaries/{measure}/high": interval.high,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.inspection import seen_before
-from sumcirc.notices import Notices
+from sumcirc.notices import Notices, few
 from sumcirc.probes.documents import in_drawn_order, probe_set
 from sumcirc.probes.measure import prepare_base
 from sumcirc.progress import counted
@@ -28,7 +27,6 @@ from sumcirc.tracking.run_directory import RunDirectory
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-log = logging.getLogger(__name__)
 
 PLAIN = {
     "attention_entropy": AttentionEntropy,
@@ -62,10 +60,8 @@ def make_watchers(
     )
     by_id = {item.id: item for item in ordered}
     chosen = [by_id[name] for name in probes.ids]
-    if len(probes) < 2:
-        log.warning("callbacks.probes: one document, so values come without intervals")
     seen = seen_before("callbacks.probes", chosen, data.corpora["train"], "data.train")
-    data.notices.tell(*probes.notices, seen)
+    data.notices.tell(*probes.notices, seen, few("callbacks.probes", "documents", len(probes)))
     with counted("probe the base", len(probes)) as advance:
         store = prepare_base(base, probes, Path(config.cache_dir), advance)
     probing = Probing(

@@ -45,7 +45,7 @@ from sumcirc.circuits.residual import Projections
 from sumcirc.circuits.selection import prune, random_circuit, top_n
 from sumcirc.errors import UserError
 from sumcirc.modeling.parts import Parts
-from sumcirc.statistics import Interval
+from sumcirc.statistics import MIN_DOCUMENTS, Interval
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's
 RANDOM_SEEDS = (0, 1, 2)
@@ -381,5 +381,6 @@ def _interval(
     # a resample in which corruption makes no difference has no ratio
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]) if len(drawn) else (np.nan, np.nan)
+    told = documents >= MIN_DOCUMENTS and len(drawn) > 0
+    low, high = np.quantile(drawn, [tail, 1 - tail]) if told else (np.nan, np.nan)
     return Interval(value, float(low), float(high), documents)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.selection import Selection, prune, top_n
 from sumcirc.errors import UserError
-from sumcirc.statistics import Interval, bootstrap_means
+from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means
 
 _CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
@@ -285,5 +285,7 @@ def _standard_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _spread(values: NDArray[np.float64], tail: float, documents: int) -> Interval:
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low = high = np.nan
+    if documents >= MIN_DOCUMENTS:
+        low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high), documents)

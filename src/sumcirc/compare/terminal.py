@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sumcirc.notices import print_lines
+from sumcirc.statistics import excludes_zero
 from sumcirc.terminal import console
 
 LISTED = 8  # rows of a table
@@ -33,7 +34,7 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
         if gap["mean"] == gap["low"] == gap["high"] == 0:
             shown.print("the models do the same on these items: all scores are zero")
             continue
-        doubtful = gap["low"] <= 0 <= gap["high"]
+        doubtful = not excludes_zero(gap["low"], gap["high"])
         if doubtful:
             shown.print(
                 "the models don't differ reliably in the metric, so shares of their gap say little;"
@@ -118,7 +119,10 @@ def _lens(found: Sequence[Row]) -> tuple[str, Any]:
 
 
 def _ranks(rows: Iterable[Row]) -> list[str]:
-    return [f"{row['rank_low']:.0f} to {row['rank_high']:.0f}" for row in rows]
+    return [
+        "-" if math.isnan(row["rank_low"]) else f"{row['rank_low']:.0f} to {row['rank_high']:.0f}"
+        for row in rows
+    ]
 
 
 def _patching(
@@ -239,7 +243,7 @@ def _numbers(values: Iterable[float], form: str | None = None) -> list[str]:
 
 
 def _intervals(rows: Sequence[Row]) -> list[str]:
-    """Means with their intervals; NaN ends: one item says nothing of its spread."""
+    """Return means with their intervals; a mean alone where its ends are NaN."""
     form = _form(row["mean"] for row in rows)
     found = []
     for row in rows:

@@ -23,7 +23,13 @@ from sumcirc.figures.drawing import (
     save,
 )
 from sumcirc.records import MEASURES, ProbeRecord
-from sumcirc.statistics import bootstrap_means, mean_over, share_below_zero, significantly_different
+from sumcirc.statistics import (
+    MIN_DOCUMENTS,
+    bootstrap_means,
+    mean_over,
+    share_below_zero,
+    significantly_different,
+)
 
 KL = "attention/kl_tuned_base"
 ENTROPY = "attention/entropy"
@@ -105,7 +111,8 @@ def _fallen(
     text = f"entropy fell in {percent(share.mean)} of heads"
     if share.n < 2:
         return f"{text}\n{documents}: no interval, no test"
-    text += f" (95 % interval {percent(share.low)} to {percent(share.high)})"
+    if share.n >= MIN_DOCUMENTS:
+        text += f" (95 % interval {percent(share.low)} to {percent(share.high)})"
     if 2.0 / 2.0**share.n > ALPHA:
         return f"{text}\n{documents}: too few for a test"
     defined = np.isfinite(differences).any(axis=-1)

@@ -39,7 +39,8 @@ def _title(ranking: Mapping[str, Any]) -> str:
     what = f"{ranking['selector']}: {ranking['reason']}"
     if ranking["size"]:
         what += f"\n{ranking['size']} {ranking['samples']}"
-    if ranking["size"] and ranking["granularity"] == "layer":
+    sure = any(row["low"] is not None for row in ranking["ranking"])
+    if sure and ranking["granularity"] == "layer":
         what += ", 95 % bootstrap intervals"
     return what
 

@@ -66,7 +66,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.anatomy import context_length
     from sumcirc.modeling.loading import load_tokenizer
     from sumcirc.modeling.restoring import load_reference, reference_of
-    from sumcirc.notices import Notices
+    from sumcirc.notices import Notices, few
     from sumcirc.progress import counted
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_circuit, wandb_job
@@ -92,7 +92,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         with counted("judge circuits", JUDGEMENTS) as judged:
             found = judge(task, scores, options, judged)
         dropped |= {"unchanged": task.unchanged} | ({"untold": task.untold} if task.untold else {})
-        notices.tell(*task.notices)
+        notices.tell(*task.notices, few("circuit.documents", "pairs", len(task.pairs)))
         summary = _summary(config, task, found, dropped)
         summary["notices"] = notices.as_json()
         _write(directory, config, found, summary)
@@ -258,7 +258,7 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
         table.add_row(
             str(point.edges),
             f"{100 * (point.fraction or 0):g} %",
-            f"{f.mean:.2f} [{f.low:.2f}, {f.high:.2f}]",
+            _bracketed(asdict(f), ".2f"),
             f"{sum(control) / len(control):.2f}",
             f"{point.kl.mean:.3f}",
         )
@@ -273,21 +273,24 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
     print_lines(summary["notices"])
     one = found.faithfulness
     say(
-        f"circuit of {one.edges} edges: faithfulness {one.faithfulness.mean:.2f}"
-        f" [{one.faithfulness.low:.2f}, {one.faithfulness.high:.2f}], KL {one.kl.mean:.3f} nats"
+        f"circuit of {one.edges} edges: faithfulness {_bracketed(asdict(one.faithfulness), '.2f')},"
+        f" KL {one.kl.mean:.3f} nats"
     )
     for name in ("cpr", "cmd"):
         area = summary[name]["value"]
         control = [one["mean"] for one in summary[name]["random"]]
-        say(
-            f"{name.upper()} {area['mean']:.3f} [{area['low']:.3f}, {area['high']:.3f}],"
-            f" random {sum(control) / len(control):.3f}"
-        )
+        say(f"{name.upper()} {_bracketed(area, '.3f')}, random {sum(control) / len(control):.3f}")
     if "jaccard" in summary:
         one = summary["jaccard"]
         say(
-            f"Jaccard between resamples of the documents {one['mean']:.2f}"
-            f" [{one['low']:.2f}, {one['high']:.2f}], by chance {summary['jaccard_chance']:.3f}"
+            f"Jaccard between resamples of the documents {_bracketed(one, '.2f')},"
+            f" by chance {summary['jaccard_chance']:.3f}"
         )
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
+
+
+def _bracketed(interval: dict[str, Any], form: str) -> str:
+    from sumcirc.statistics import bracketed
+
+    return bracketed(interval["mean"], interval["low"], interval["high"], form)

@@ -101,7 +101,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.modeling.anatomy import context_length, shape
     from sumcirc.modeling.loading import load_tokenizer, read_model_config
     from sumcirc.modeling.sides import Models
-    from sumcirc.notices import Notices
+    from sumcirc.notices import Notices, few
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_compared, wandb_job
     from sumcirc.training import device, set_threads
@@ -114,7 +114,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     with clock.phase("data"):
         texts = material(config, encoder)
         notices = Notices()
-        notices.tell(*texts.notices)
+        notices.tell(*texts.notices, few("compare.documents", "items", len(texts.items)))
     for side in afters:
         tell_settings(before, side, config.compare.analyses, len(texts.longest))
     what = config.prompts if config.prompts is None else Path(config.prompts).stem

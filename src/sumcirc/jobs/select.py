@@ -162,20 +162,23 @@ def _print(
 ) -> None:
     from rich.table import Table
 
+    from sumcirc.statistics import MIN_DOCUMENTS
+
     unit = f" ({ranking.unit})" if ranking.unit else ""
     table = Table(title=f"selector={ranking.selector}: {ranking.reason}")
     table.add_column("layer", justify="right", no_wrap=True)
     if ranking.granularity == "module":
         table.add_column("module")
     table.add_column(f"score{unit}", justify="right")
-    if ranking.size > 1:
+    sure = ranking.stability is not None
+    if sure:
         table.add_column("95 % interval", justify="right", no_wrap=True)
         table.add_column("chosen again", justify="right")
     table.add_column("adapter")
     for one in ranking.ranking:
         cells = [str(one.layer)] + ([one.module] if one.module else [])
         cells.append(f"{one.score:.4g}")
-        if ranking.size > 1:
+        if sure:
             cells += [f"[{one.low:.4g}, {one.high:.4g}]", f"{100 * (one.frequency or 0):.0f} %"]
         table.add_row(*cells, "yes" if one.chosen else "")
     console().print(table)
@@ -184,6 +187,11 @@ def _print(
             f"{ranking.size} {ranking.samples}; a resample of them chooses"
             f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s,"
             f" by chance {100 * ranking.chance:.0f} %"
+        )
+    elif ranking.size:
+        say(
+            f"{ranking.size} {ranking.samples}: too few to say how sure the choice is, which takes"
+            f" {MIN_DOCUMENTS} or more; raise selector.documents"
         )
     raised = f" ({len(lora.rank_pattern)} linears have {lora.r + 1})" if lora.rank_pattern else ""
     budget = ""

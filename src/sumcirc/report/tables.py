@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sumcirc.report.comparison import ArmResult, Comparison, Difference
 from sumcirc.report.runs import MEASURES, SHARES
-from sumcirc.statistics import Estimate
+from sumcirc.statistics import Estimate, bracketed
 from sumcirc.summaries.table import format_seconds
 
 SCORES = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "facts", "length")
@@ -192,13 +192,12 @@ def _stored(interval: dict[str, float] | None, measure: str) -> str:
 
 
 def _interval(mean: float, low: float, high: float, measure: str) -> str:
-    mean, low, high = (_scale(measure) * value for value in (mean, low, high))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return bracketed(*(_scale(measure) * value for value in (mean, low, high)), ".1f")
 
 
 def _signed(found: Estimate, measure: str) -> str:
-    mean, low, high = (_scale(measure) * value for value in (found.mean, found.low, found.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    ends = (_scale(measure) * value for value in (found.mean, found.low, found.high))
+    return bracketed(*ends, "+.1f")
 
 
 def _mean(result: ArmResult, measure: str) -> str:

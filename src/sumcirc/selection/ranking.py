@@ -20,6 +20,7 @@ from sumcirc.files import plain_numbers, write_json
 from sumcirc.reading import Count, Share, read_json
 from sumcirc.schema import MODULES, Granularity
 from sumcirc.selection.scores import Scores
+from sumcirc.statistics import MIN_DOCUMENTS
 
 _BOUNDS = (0.025, 0.975)
 
@@ -30,8 +31,8 @@ class Ranked:
 
     Attributes:
         module: of the anatomy; None for a whole layer.
-        low, high: of the score; None without samples.
-        frequency: share of resamples in which it is chosen; None without samples.
+        low, high: of the score; None for fewer than `MIN_DOCUMENTS` samples.
+        frequency: share of resamples in which it is chosen; None likewise.
     """
 
     layer: Count
@@ -84,7 +85,7 @@ class Ranking:
 
     @property
     def stability(self) -> float | None:
-        """Mean share of the chosen targets that a resample chooses too; None for a rule."""
+        """Mean share of the chosen targets that a resample chooses too; None without resamples."""
         found = [one.frequency for one in self.chosen if one.frequency is not None]
         return sum(found) / len(found) if found else None
 
@@ -143,7 +144,7 @@ def rank(
         )
     means = values.mean(-1).ravel()
     low = high = frequency = [None] * total
-    if size > 1:
+    if size >= MIN_DOCUMENTS:
         again = scores.resampled(places, whole, resamples).reshape(total, -1)
         low, high = np.quantile(again, _BOUNDS, axis=1).tolist()
         frequency = _frequency(again, count).tolist()

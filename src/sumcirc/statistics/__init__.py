@@ -8,11 +8,14 @@ from sumcirc.statistics.crossed import (
     holm,
 )
 from sumcirc.statistics.documents import (
+    MIN_DOCUMENTS,
     Interval,
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_means,
     bootstrap_ratios,
+    bracketed,
+    excludes_zero,
     mean_over,
     share_below_zero,
     significantly_different,
@@ -20,6 +23,7 @@ from sumcirc.statistics.documents import (
 from sumcirc.statistics.ranks import Ranks, rank_interval
 
 __all__ = [
+    "MIN_DOCUMENTS",
     "SEEDS_TO_CLAIM",
     "Estimate",
     "Interval",
@@ -28,8 +32,10 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_means",
     "bootstrap_ratios",
+    "bracketed",
     "crossed_difference",
     "crossed_mean",
+    "excludes_zero",
     "holm",
     "mean_over",
     "rank_interval",

@@ -5,6 +5,10 @@ confidence c goes from the (1-c)/2 to the (1+c)/2 quantile of the B means. For t
 the same items the same is done to the differences a_i - b_i, so that what the items have in common
 cancels. Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
+Of few values the interval is too narrow: for normal values one of 95 % covers the mean in 51 % of
+samples of 2, 74 % of 3, 85 % of 5, 87 % of 8, 90 % of 10 and 93 % of 20 and 32 (simulated). Fewer
+than `MIN_DOCUMENTS` have none: both ends are NaN.
+
 The draws depend on the seed and n alone: metrics of the same documents are resampled alike.
 
 `bootstrap_mean` takes one measure. The functions on arrays have documents on the last axis and NaN
@@ -20,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+MIN_DOCUMENTS = 8  # values that an interval is given for, at least
+
 _CHUNK = 1 << 20  # values drawn at once: bounds memory to some 16 MB, whatever n and B are
 _EXACT = 50  # most values of a row whose exact Wilcoxon distribution is used, as scipy does
 
@@ -28,7 +34,7 @@ _EXACT = 50  # most values of a row whose exact Wilcoxon distribution is used, a
 class Interval:
     """A mean with its confidence interval; `n` values stand behind it.
 
-    One value says nothing about its spread: with n = 1 the interval is that point.
+    Both ends are NaN where there are fewer than `MIN_DOCUMENTS` values.
     """
 
     mean: float
@@ -56,6 +62,8 @@ def bootstrap_mean(
         raise ValueError("a value is NaN or infinite: leave undefined items out before averaging")
 
     size = sample.size
+    if size < MIN_DOCUMENTS:
+        return Interval(float(sample.mean()), math.nan, math.nan, size)
     means = np.empty(resamples)
     for part, chosen in _draws(size, resamples, seed, _CHUNK // size):
         means[part] = sample[chosen].mean(axis=1)
@@ -98,8 +106,8 @@ def bootstrap_means(
     """Return the mean of every row over its documents, and both ends of its interval.
 
     Each row is what `bootstrap_mean` says of its defined values, with the same draws. A row with
-    no defined value has the mean NaN; one with fewer than two, or with an infinite value, has the
-    interval NaN to NaN.
+    no defined value has the mean NaN; one with fewer than `MIN_DOCUMENTS`, or with an infinite
+    value, has the interval NaN to NaN.
 
     Args:
         values: [..., documents]; NaN is left out.
@@ -120,7 +128,7 @@ def bootstrap_means(
             means[members] = kept.mean(axis=1)
         finite = np.isfinite(kept).all(axis=1)
         members, kept = members[finite], kept[finite]
-        if kept.shape[1] < 2:
+        if kept.shape[1] < MIN_DOCUMENTS:
             continue
         for first in range(0, len(members), block):
             part = slice(first, first + block)
@@ -148,7 +156,8 @@ def bootstrap_ratios(
 
     Returns:
         Ratios, low and high ends: [...] each. Where `whole` sums to zero all three are NaN; a
-        resample in which it does counts for nothing; one document has the interval NaN to NaN.
+        resample in which it does counts for nothing; of fewer than `MIN_DOCUMENTS` documents both
+        ends are NaN.
 
     Raises:
         ValueError: shapes or settings don't fit, or a value isn't finite.
@@ -165,7 +174,7 @@ def bootstrap_ratios(
         return ratios.reshape(shape), low.reshape(shape), high.reshape(shape)
     ratios = rows.mean(axis=1) / total.mean()
     block = max(1, _CHUNK // resamples)
-    for first in range(0, len(rows) if total.size > 1 else 0, block):
+    for first in range(0, len(rows) if total.size >= MIN_DOCUMENTS else 0, block):
         part = slice(first, first + block)
         drawn = _resampled_means(np.vstack([rows[part], total]), resamples, seed)
         counted = drawn[:, -1] != 0
@@ -193,7 +202,7 @@ def share_below_zero(
 
     Returns:
         The share, from 0 to 1; `n` is the number of documents with a defined value. With fewer
-        than two both ends of the interval are NaN; with none the share is NaN as well.
+        than `MIN_DOCUMENTS` both ends of the interval are NaN; with none the share is NaN as well.
 
     Raises:
         ValueError: `differences` has no axis, or a setting is out of range as in `bootstrap_mean`.
@@ -211,7 +220,7 @@ def share_below_zero(
     largest = np.finfo(np.float64).max / (2 * size**2)
     amounts = np.where(defined, np.clip(rows, -largest, largest), 0.0)
     share = float((amounts.sum(axis=1) < 0).mean())
-    if size < 2:
+    if size < MIN_DOCUMENTS:
         return Interval(share, np.nan, np.nan, size)
     shares = np.empty(resamples)
     present = defined.astype(np.float64)
@@ -271,6 +280,26 @@ def significantly_different(
     if tested.any():
         found[tested] = false_discovery_control(p_values[tested], method="bh") <= alpha
     return found.reshape(shape)
+
+
+def bracketed(mean: float, low: float | None, high: float | None, form: str) -> str:
+    """Return a mean with its interval, like `0.50 [0.40, 0.60]`.
+
+    The mean alone where there is no interval, `-` where it isn't defined.
+
+    Args:
+        form: how numbers are written, such as `.2f`.
+    """
+    if not math.isfinite(mean):
+        return "-"
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return format(mean, form)
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def excludes_zero(low: float, high: float) -> bool:
+    """Return whether an interval lies above zero or below it; False where there is none."""
+    return low > 0 or high < 0
 
 
 def check_settings(resamples: int, confidence: float) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.statistics.documents import check_settings, tails
+from sumcirc.statistics.documents import MIN_DOCUMENTS, check_settings, tails
 from sumcirc.statistics.resampling import weights
 
 
@@ -22,9 +22,8 @@ class Ranks:
     Attributes:
         rank: of the means themselves; of equal ones the earlier row first.
         low, high: the interval of the rank over resamples, where rows of equal means have every
-            rank that is theirs together. NaN with fewer than two documents.
-        first: share of resamples in which the row comes first; equal rows share one. NaN with fewer
-            than two documents.
+            rank that is theirs together. NaN with fewer than `MIN_DOCUMENTS` documents.
+        first: share of resamples in which the row comes first; equal rows share one. NaN likewise.
     """
 
     rank: NDArray[np.int64]
@@ -58,7 +57,7 @@ def rank_interval(
     means = _means(rows, np.ones((1, size)))[0]
     rank = np.empty(count, dtype=np.int64)
     rank[np.argsort(-means, kind="stable")] = np.arange(1, count + 1)
-    if size < 2 or count == 0:
+    if size < MIN_DOCUMENTS or count == 0:
         nothing = np.full(count, np.nan)
         return Ranks(rank, nothing, nothing, nothing)
     again = -_means(rows, weights(size, resamples, seed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from sumcirc.statistics import Interval
+from sumcirc.statistics import MIN_DOCUMENTS, Interval, bracketed
 from sumcirc.summaries.rouge import METRICS
 from sumcirc.terminal import WIDE, console, say
 
@@ -89,12 +89,12 @@ def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
 def format_score(interval: Interval) -> str:
     """Return a fraction times 100 with its interval, like `24.8 [24.0, 25.6]`.
 
-    One item has no interval: its value alone is shown, with `(1 item)`.
+    Few items have no interval: the mean alone is shown, with `(3 items)`.
     """
     mean, low, high = (100.0 * part for part in (interval.mean, interval.low, interval.high))
-    if interval.n == 1:
-        return f"{mean:.1f} (1 item)"
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    if interval.n < MIN_DOCUMENTS:
+        return f"{mean:.1f} ({interval.n} item{'s' * (interval.n != 1)})"
+    return bracketed(mean, low, high, ".1f")
 
 
 def format_seconds(seconds: float) -> str:

@@ -5,6 +5,7 @@ What is logged and what a dashboard asks for are named by the same functions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,9 @@ def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         f"compare/{name}/{side}/{end}": value
         for name, one in summary["after"].items()
-        for side, interval in one["metric"].items()
-        for end, value in interval.items()
+        for side in ("before", "after", "difference")
+        for end, value in one["metric"][side].items()
+        if math.isfinite(value)
     }
 
 
@@ -83,8 +85,6 @@ def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _interval(name: str, interval: Mapping[str, float]) -> dict[str, float]:
-    return {
-        name: interval["mean"],
-        f"{name}/low": interval["low"],
-        f"{name}/high": interval["high"],
-    }
+    ends = {f"{name}/low": interval["low"], f"{name}/high": interval["high"]}
+    found = {name: interval["mean"], **ends}
+    return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -15,7 +15,7 @@ from sumcirc.report.page.models import doubtful
 from sumcirc.report.page.view import Block, Items, Page, Variant
 from sumcirc.report.tables import in_words
 from sumcirc.results import BASE, TRAINED, interval
-from sumcirc.statistics import mean_over, significantly_different
+from sumcirc.statistics import bracketed, mean_over, significantly_different
 from sumcirc.summaries.table import format_score
 from sumcirc.tracking.run_records import RunRecords
 
@@ -148,4 +148,4 @@ def _compared(name: str, found: Mapping[str, Any], summary: Mapping[str, Any]) -
 
 
 def _interval(one: Mapping[str, float], sign: str = "") -> str:
-    return f"{one['mean']:{sign}.2f} [{one['low']:{sign}.2f}, {one['high']:{sign}.2f}]"
+    return bracketed(one["mean"], one["low"], one["high"], f"{sign}.2f")

@@ -13,6 +13,7 @@ from sumcirc.report.page.charts import COLOURS, SIGNED, error_bars, figure, grid
 from sumcirc.report.page.text import plain
 from sumcirc.report.page.view import Block, Chart, Page, Table, Variant, Words
 from sumcirc.report.tables import TextTable
+from sumcirc.statistics import bracketed, excludes_zero
 from sumcirc.tracking.run_records import RunRecords
 
 INTRO = (
@@ -69,7 +70,7 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
 def doubtful(found: Mapping[str, Any]) -> bool:
     """Whether the models don't differ reliably in the metric: shares of their gap say little."""
     gap = found["metric"]["difference"]
-    return gap["low"] <= 0 <= gap["high"]
+    return not excludes_zero(gap["low"], gap["high"])
 
 
 def _metric(found: Mapping[str, Any], unit: str) -> TextTable:
@@ -85,7 +86,7 @@ def _metric(found: Mapping[str, Any], unit: str) -> TextTable:
 
 
 def _interval(one: Mapping[str, float], sign: str = "") -> str:
-    return f"{one['mean']:{sign}.3g} [{one['low']:{sign}.3g}, {one['high']:{sign}.3g}]"
+    return bracketed(one["mean"], one["low"], one["high"], f"{sign}.3g")
 
 
 def _patched(direction: str, carried: Mapping[str, Any]) -> list[Block]:

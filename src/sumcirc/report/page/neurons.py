@@ -11,6 +11,7 @@ from sumcirc.report.page.charts import COLOURS, figure
 from sumcirc.report.page.heads import slider_of
 from sumcirc.report.page.view import Block, Chart, Page, Table, each
 from sumcirc.report.tables import TextTable
+from sumcirc.statistics import bracketed
 from sumcirc.tracking.run_records import RunRecords
 
 LISTED = 12  # neurons in the table
@@ -44,15 +45,12 @@ def _points(record: ProbeRecord) -> dict[str, Any]:
     return {
         "x": [layer for layer, _ in rows],
         "y": [one["change"] for _, one in rows],
-        "text": [
-            f"layer {layer}, neuron {one['neuron']}: {one['change']:+.3g}{_ends(one)}"
-            for layer, one in rows
-        ],
+        "text": [f"layer {layer}, neuron {one['neuron']}: {_change(one)}" for layer, one in rows],
     }
 
 
-def _ends(one: dict[str, Any]) -> str:
-    return "" if one["low"] is None else f" [{one['low']:+.3g}, {one['high']:+.3g}]"
+def _change(one: dict[str, Any]) -> str:
+    return bracketed(one["change"], one["low"], one["high"], "+.3g")
 
 
 def _chart(records: Sequence[ProbeRecord]) -> Chart:
@@ -96,10 +94,7 @@ def _table(record: ProbeRecord) -> TextTable:
     return TextTable(
         f"the {min(LISTED, len(rows))} most changed neurons at {record_name(record)}",
         ["neuron", "layer", "change [95 % interval]"],
-        [
-            [str(one["neuron"]), str(layer), f"{one['change']:+.3g}{_ends(one)}"]
-            for layer, one in rows[:LISTED]
-        ],
+        [[str(one["neuron"]), str(layer), _change(one)] for layer, one in rows[:LISTED]],
     )
 
 
