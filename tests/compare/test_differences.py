@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,12 @@ DRIFT = "residual/relative_change"
 
 @pytest.fixture(scope="module")
 def probes(tokenizer: Any) -> ProbeSet:
-    return probe_set(Encoder(tokenizer, EncodingConfig(), 48), ITEMS, 6, batch_size=3)
+    return probe_set(
+        Encoder(tokenizer, EncodingConfig(), 48),
+        [*ITEMS, replace(ITEMS[0], id="again")],
+        8,
+        batch_size=3,
+    )
 
 
 def records(after: Any, base: Any, probes: ProbeSet) -> tuple[ProbeRecord, ProbeRecord]:

@@ -68,7 +68,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
 def test_the_only_layer_that_can_learn_is_found(
     name: str, planted: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    found = select(evidence(selecting(planted, news_files, tmp_path, name, count=1)))
+    found = select(evidence(selecting(planted, news_files, tmp_path, name, count=1, batch_size=1)))
     assert found.layers == [PLANTED]
     assert found.stability == 1
     scores = {one.layer: one.score for one in found.ranking}

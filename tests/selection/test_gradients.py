@@ -64,7 +64,7 @@ def expected(looked_at: Evidence, size: int, value: Any) -> np.ndarray:
 def test_fisher_is_of_single_documents(looked_at: Evidence) -> None:
     wanted = expected(looked_at, 1, lambda g, _: float(g.square().sum()))
     found = fisher.score(looked_at)
-    assert found.values.shape == (2, 4, 6)
+    assert found.values.shape == (2, 4, 8)
     assert found.values == pytest.approx(wanted, rel=1e-5)
 
 

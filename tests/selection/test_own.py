@@ -100,7 +100,7 @@ def test_it_may_tell_modules_apart_and_compare_with_a_tuned_model(
     config = own("by_module", gpt2_folder, news_files, tmp_path, modules, count=2)
     assert select(evidence(config)).targets == [(1, "mlp_out"), (1, "mlp_in")]
     found = select(evidence(own("tuned", gpt2_folder, news_files, tmp_path)))
-    assert found.size == 6
+    assert found.size == 8
     assert found.stability is not None
 
 

@@ -11,12 +11,15 @@ from sumcirc.errors import UserError
 from sumcirc.schema import MODULES, Granularity
 from sumcirc.selection.ranking import Ranking, default_count, rank
 from sumcirc.selection.scores import Scores, rule
+from sumcirc.statistics import MIN_DOCUMENTS
 
 LAYER, MODULE = Granularity.layer, Granularity.module
 
 
 def noisy(power: int = 1, layers: int = 6, samples: int = 20) -> Scores:
+    """Targets that differ by more than documents do."""
     values = np.random.default_rng(0).random((layers, len(MODULES), samples))
+    values += np.random.default_rng(1).random((layers, len(MODULES), 1))
     return Scores(values, "drawn", "units", "documents", power)
 
 
@@ -67,12 +70,13 @@ def test_intervals_cover_and_stability_tells_signal_from_noise() -> None:
     noise = random.normal(size=(40, 1, 30))
     clear = noise + 5 * np.arange(40)[:, None, None]
     sure = rank(Scores(clear, "", "", "documents"), "x", LAYER, list(MODULES), 10)
-    unsure = rank(Scores(noise, "", "", "documents"), "x", LAYER, list(MODULES), 10)
+    some = noise + 0.5 * (np.arange(40) >= 36)[:, None, None]  # 4 of the 10 that are chosen
+    unsure = rank(Scores(some, "", "", "documents"), "x", LAYER, list(MODULES), 10)
     assert sure.stability == 1
     assert sure.layers == list(range(30, 40))
     assert unsure.chance == 0.25
     assert 0.25 < unsure.stability < 0.9
-    covered = [one.low < 0 < one.high for one in unsure.ranking]
+    covered = [one.low < 0.5 * (one.layer >= 36) < one.high for one in unsure.ranking]
     assert 34 <= sum(covered) <= 40  # 95 % of 40, less what 30 samples miss
     halves = [(one.high - one.low) / 2 for one in unsure.ranking]
     assert np.mean(halves) == pytest.approx(1.96 / 30**0.5, rel=0.1)
@@ -85,7 +89,8 @@ def test_frequencies_add_up_to_the_count() -> None:
 
 def test_scores_of_resamples_are_used_where_there_are_some() -> None:
     resamples = np.array([[[1.0, 2.0, 3.0]], [[2.0, 1.0, 1.0]]])
-    scores = Scores(np.ones((2, 1, 5)), "", "", "documents", resamples=resamples)
+    values = np.repeat([[[2.0]], [[1.0]]], MIN_DOCUMENTS, -1)
+    scores = Scores(values, "", "", "documents", resamples=resamples)
     found = rank(scores, "x", LAYER, list(MODULES), 1)
     assert [one.frequency for one in found.ranking] == pytest.approx([2 / 3, 1 / 3])
     assert found.ranking[0].low == pytest.approx(np.quantile([1, 2, 3], 0.025))

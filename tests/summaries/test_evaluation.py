@@ -60,13 +60,13 @@ def test_records_hold_what_each_measure_says() -> None:
 
 def test_summary_averages_what_is_defined() -> None:
     predictions = ["A bank was sold.", "", "Shares fell in Perth.", "Kyoto", "nothing shared"]
-    found = evaluate_summaries(ITEMS, predictions, CONFIG)
+    found = evaluate_summaries(2 * ITEMS, 2 * predictions, CONFIG)
     summary = found.summary()
     f1 = [record["rouge1_f1"] for record in found.records]
     assert summary["rouge1_f1"] == bootstrap_mean(f1, 200, 0.95)
     assert summary["rouge1_f1"].low < summary["rouge1_f1"].mean < summary["rouge1_f1"].high
     assert summary["length"].mean == pytest.approx(11 / 5)
-    assert (summary["coverage"].n, summary["novel_ngrams_2"].n) == (4, 3)
+    assert (summary["coverage"].n, summary["novel_ngrams_2"].n) == (8, 6)
     narrow = found.summary(EvaluationConfig(bootstrap=200, confidence=0.5))["rouge1_f1"]
     assert narrow.high - narrow.low < summary["rouge1_f1"].high - summary["rouge1_f1"].low
 

@@ -30,7 +30,7 @@ def selecting(
 
     lora = {"kind": Adaptation.lora, **LORA, **(adaptation or {})}
     config = small_config(model, files, folder, adaptation=lora)
-    options = {"documents": 6, "batch_size": 2, "resamples": 50, "probe_steps": 4, **selector}
+    options = {"documents": 8, "batch_size": 2, "resamples": 50, "probe_steps": 30, **selector}
     return replace(config, selector=SelectorConfig(name=SelectorName(name), **options))
 
 

@@ -16,4 +16,4 @@ def score(evidence: Evidence) -> Scores:
     record = evidence.tuned_record("divergence")
     values = record.values["attention/kl_tuned_base"].mean(1, keepdims=True, dtype="float64")
     values = require_defined(values, "attention_kl")
-    return Scores(values, "training changes where its heads attend", "nats", "documents")
+    return Scores(values, "training changes where its heads attend", "nats", "documents", scale=1.0)

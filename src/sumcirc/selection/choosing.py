@@ -52,7 +52,7 @@ from sumcirc.selection.tuned import check_tuned, settings_of
 
 log = logging.getLogger(__name__)
 
-SELECTION = Cache("selection", format=2, libraries=("peft", "torch", "transformers"))
+SELECTION = Cache("selection", format=3, libraries=("peft", "torch", "transformers"))
 FILE = "scores.json"
 # settings that say what is done with scores, not what they are
 NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")

@@ -56,6 +56,7 @@ def score(evidence: Evidence) -> Scores:
         "share of all |score|",
         "documents",
         resamples=np.stack([sizes(*pair) for pair in zip(*draws, strict=True)], -1),
+        scale=1.0,
     )
 
 

@@ -25,7 +25,7 @@ def score(evidence: Evidence) -> Scores:
         for before, after in pairwise(streams)
     ]
     found = require_defined(torch.stack(values)[:, None].cpu().numpy(), "cka_redundancy")
-    return Scores(found, "its output differs from its input", "1 - CKA", "documents")
+    return Scores(found, "its output differs from its input", "1 - CKA", "documents", scale=1.0)
 
 
 def _streams(evidence: Evidence) -> tuple[Tensor, Tensor]:

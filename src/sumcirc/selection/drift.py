@@ -19,5 +19,9 @@ def score(evidence: Evidence) -> Scores:
     cka = evidence.tuned_record("drift").values["residual/cka"].astype(np.float64)
     values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
     return Scores(
-        values, "the tuned stream departs from the base's here", "fall of CKA", "documents"
+        values,
+        "the tuned stream departs from the base's here",
+        "fall of CKA",
+        "documents",
+        scale=1.0,
     )

@@ -29,4 +29,5 @@ def score(evidence: Evidence) -> Scores:
         "nats",
         "documents",
         resamples=np.abs(again).mean(1, keepdims=True),
+        scale=1.0,
     )

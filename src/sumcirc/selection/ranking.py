@@ -19,6 +19,7 @@ from sumcirc.errors import UserError
 from sumcirc.files import plain_numbers, write_json
 from sumcirc.reading import Count, Share, read_json
 from sumcirc.schema import MODULES, Granularity
+from sumcirc.selection.doubt import check_signal
 from sumcirc.selection.scores import Scores
 from sumcirc.statistics import MIN_DOCUMENTS
 
@@ -131,7 +132,7 @@ def rank(
         count: layers, or modules, to choose.
 
     Raises:
-        UserError: there are fewer targets.
+        UserError: there are fewer targets, or the scores are noise (`selection.doubt`).
     """
     places = [MODULES.index(name) for name in modules]
     whole = granularity is Granularity.layer
@@ -143,6 +144,13 @@ def rank(
             f"selector.count={count}: there are {total} {granularity.value}s; choose fewer"
         )
     means = values.mean(-1).ravel()
+    if scores.samples:
+        check_signal(
+            values.reshape(total, size),
+            scores.scale,
+            count,
+            (selector, granularity.value, scores.samples),
+        )
     low = high = frequency = [None] * total
     if size >= MIN_DOCUMENTS:
         again = scores.resampled(places, whole, resamples).reshape(total, -1)

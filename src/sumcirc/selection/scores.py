@@ -29,6 +29,8 @@ class Scores:
         samples: what the last axis is, such as `documents`; empty for a rule that measures nothing.
         resamples: [layers, modules or 1, resamples] the score of each resample of the samples,
             where it is not just the mean of their values (as when the circuit is found anew).
+        scale: size of the quantities whose difference a score is, such as 1 for a change of CKA;
+            None where it is no difference.
         power: modules add up to their layer as the p-norm: 1 for sums, 2 for lengths.
     """
 
@@ -38,6 +40,7 @@ class Scores:
     samples: str = ""
     power: int = 1
     resamples: NDArray[np.float64] | None = None
+    scale: float | None = None
 
     @property
     def tells_modules(self) -> bool:

@@ -1,0 +1,55 @@
+"""What is noise is called noise as often as the level says, and a planted signal is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sumcirc.statistics.noise import ALPHA, difference_p_value
+
+DRAWS, TRIALS = 199, 400
+
+
+def drawn(kind: str, rng: np.random.Generator, rows: int, documents: int) -> np.ndarray:
+    shape = (rows, documents)
+    if kind == "normal":
+        return rng.normal(size=shape)
+    if kind == "skewed":
+        return rng.exponential(size=shape)
+    if kind == "unequal":  # some layers are noisier than others
+        return rng.normal(size=shape) * np.linspace(0.2, 2, rows)[:, None]
+    return rng.normal(size=shape) + 5 * rng.normal(size=(1, documents))  # documents in common
+
+
+@pytest.mark.parametrize("documents", [8, 32])
+@pytest.mark.parametrize("kind", ["normal", "skewed", "unequal", "common"])
+def test_noise_passes_as_rarely_as_the_level_says(kind: str, documents: int) -> None:
+    rng = np.random.default_rng(1)
+    passed = sum(
+        difference_p_value(drawn(kind, rng, 12, documents), DRAWS, seed) <= ALPHA
+        for seed in range(TRIALS)
+    )
+    # 5 % of 400 are 20, with a standard deviation of 4.4
+    assert passed <= 34
+
+
+@pytest.mark.parametrize("documents", [8, 32])
+def test_a_layer_that_stands_out_is_not_noise(documents: int) -> None:
+    rng = np.random.default_rng(2)
+    refused = 0
+    for seed in range(100):
+        values = rng.normal(size=(12, documents))
+        values[3] += 8 / documents**0.5  # standard errors
+        refused += difference_p_value(values, DRAWS, seed) > ALPHA
+    assert refused <= 8
+
+
+def test_p_is_one_of_nothing_and_has_a_least_value() -> None:
+    assert difference_p_value(np.zeros((3, 9))) == 1
+    assert difference_p_value(np.tile(np.arange(9.0), (3, 1))) == 1  # all rows alike
+    assert difference_p_value(np.repeat([[1.0], [2.0], [4.0]], 40, 1)) == pytest.approx(0.001)
+
+
+def test_the_unit_and_what_rows_have_in_common_do_not_matter() -> None:
+    values = np.random.default_rng(3).normal(0.3, size=(4, 12))
+    assert difference_p_value(values) == difference_p_value(1e6 * values + np.arange(12))
