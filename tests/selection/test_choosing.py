@@ -198,7 +198,9 @@ def test_selectors_share_one_probe_run(
     gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     for name in ("attention_kl", "entropy", "drift", "circuit_delta"):
-        select(evidence(selecting(gpt2_folder, news_files, tmp_path, name)))
+        SELECTORS[SelectorName(name)].score(
+            evidence(selecting(gpt2_folder, news_files, tmp_path, name))
+        )
     runs = [one for one in (tmp_path / "cache" / "probe_runs").iterdir() if one.is_dir()]
     assert len(runs) == 1
 

@@ -4,9 +4,9 @@ Two things make a ranking of nothing. **Rounding**: scores that are to be chosen
 the rounding in float32 of what they were computed from (`Scores.scale`), as with an adapter that
 does nothing yet.
 **Chance**: the targets differ by no more than documents do, by a test at 5 % that shuffles the
-targets of a document (`statistics.noise`). Resamples repeat what happened to come first in the sample, far more
-often than `by chance`, so they can't tell. The test takes `MIN_DOCUMENTS` samples; with fewer no
-interval and no share of resamples is given either.
+scores of each document among the targets (`statistics.noise`). Resamples repeat what happened to
+come first in the sample, far more often than `by chance`, so they can't tell. The test takes
+`MIN_DOCUMENTS` samples; with fewer no interval and no share of resamples is given either.
 """
 
 from __future__ import annotations
