@@ -24,7 +24,9 @@ def test_values_are_those_of_the_ranking(
     random = np.random.default_rng(0)
     scores = rule(random.random((5, 4)), "a rule")
     if measured:
-        scores = Scores(random.random((5, 4, 9)), "measured", "nats", "documents")
+        scores = Scores(
+            random.random((5, 4, 1)) + random.random((5, 4, 9)), "measured", "nats", "documents"
+        )
     found = rank(scores, "mine", granularity, list(MODULES), 3)
     draw_ranking(asdict(found), tmp_path / "selection.png")
     assert (tmp_path / "selection.png").stat().st_size > 5_000

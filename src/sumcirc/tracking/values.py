@@ -58,8 +58,8 @@ def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         f"compare/{name}/{side}/{end}": value
         for name, one in summary["after"].items()
-        for side in ("before", "after", "difference")
-        for end, value in one["metric"][side].items()
+        for side, interval in one["metric"].items()
+        for end, value in interval.items()
         if math.isfinite(value)
     }
 
