@@ -32,7 +32,7 @@ from tests.support.small_training import Trained, prepared, small_config
 
 Files = dict[str, Path]
 LORA = {"kind": Adaptation.lora, "rank": 4, "dropout": 0.2}
-PROBES = ProbesConfig(documents=5, batch_size=2)
+PROBES = ProbesConfig(documents=8, batch_size=2)
 CIRCUIT = CircuitOptions(documents=4, sizes=[0.1, 1.0], random_circuits=1, resamples=20)
 
 
@@ -206,7 +206,10 @@ def test_probe_documents_in_the_training_set_warn(
         make_watchers(config, model, data.encoder, data, RunDirectory(tmp_path / "run"))
     assert "callbacks.probes: 1 of 1 documents are in data.train too" in caplog.text
     assert {notice.reason for notice in data.notices} >= {"in_train"}
-    assert "one document, so values come without intervals" in caplog.text
+    assert (
+        "callbacks.probes: 1 of 1 documents are all there is: results have no interval"
+        in caplog.text
+    )
 
 
 def test_which_documents_are_probed_depends_on_no_order(
