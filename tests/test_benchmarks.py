@@ -14,7 +14,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
 # the last three read no clock and so have no ratio; their tables are tested below
-NO_BENCHMARK = {"measurement", "run_all", "convergence", "few_seeds", "simulated_arms"}
+NO_BENCHMARK = {
+    "measurement",
+    "run_all",
+    "convergence",
+    "few_seeds",
+    "simulated_arms",
+    "selection_noise",
+}
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
 
@@ -116,10 +123,21 @@ def test_few_seeds_finds_what_each_procedure_does(tmp_path: Path) -> None:
     assert found["levels"]["3 seeds"] == kept
 
 
+def test_selection_noise_counts_both_errors() -> None:
+    done = run("selection_noise", "--quick")
+    assert done.returncode == 0, done.stderr
+    header, _, row = done.stdout.splitlines()
+    cells = [int(cell.split()[0]) for cell in row.strip("| ").split("|")]
+    assert header.count("refused") == 3
+    assert cells[2] <= 15, "noise is accepted as often as the level says"
+    assert cells[-1] <= 5, "a plain signal is not refused"
+    assert header in (BENCHMARKS.parent / "docs/selecting.md").read_text(encoding="utf-8")
+
+
 def test_the_documentation_has_the_tables_of_few_seeds() -> None:
     page = (BENCHMARKS / "results/few_seeds/README.md").read_text(encoding="utf-8")
     levels, families, power, _ = [part for part in page.split("\n\n") if part.startswith("| ")]
-    documentation = (ROOT / "docs/comparing.md").read_text(encoding="utf-8")
+    documentation = (BENCHMARKS.parent / "docs/comparing.md").read_text(encoding="utf-8")
     for table in (levels, families, power):
         assert table in documentation
 
