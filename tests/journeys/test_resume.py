@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pyarrow.parquet
@@ -223,3 +224,39 @@ def test_resume_as_users_type_it(
     subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
     assert_same(run, uninterrupted["full"])
     assert not list(elsewhere.iterdir())
+
+
+def test_changed_data_other_versions_and_leftovers(
+    commands: CommandServer, small_run: list[str], news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Other documents are refused, other versions mentioned, temporary files removed."""
+    files = {split: tmp_path / path.name for split, path in news_files.items()}
+    for split, path in news_files.items():
+        files[split].write_bytes(path.read_bytes())
+    words = [*small_run, *(f"data.{split}={path}" for split, path in files.items())]
+    killed = train(commands, tmp_path, words, kill_at="checkpoint_written")
+    assert killed.code == SIGKILL, killed.output
+    run = run_directory(tmp_path)
+    leftover = run / "probes/.step-000004.safetensors.4711.tmp"
+    leftover.parent.mkdir(exist_ok=True)
+    leftover.write_bytes(b"half")
+    config = run / "config.yaml"
+    version = metadata.version("torch")
+    config.write_text(config.read_text().replace(f"torch: {version}", "torch: 1.0.0"))
+    for split, change in (
+        ("train", lambda text: text.replace('": "', '": "Now ')),
+        ("train", lambda text: text[: text.rindex("\n", 0, -1) + 1]),
+        ("validation", lambda text: text.replace('": "', '": "Now ')),
+    ):
+        whole = files[split].read_text()
+        files[split].write_text(change(whole))
+        refused = commands.run("train", f"resume={run}", cwd=tmp_path)
+        assert refused.code == 2, refused.output
+        assert f"data.{split} holds other documents than when the run began" in refused.output
+        assert "Traceback" not in refused.output
+        files[split].write_text(whole)
+    assert not leftover.exists()
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    assert resumed.code == 0, resumed.output
+    assert f"goes on with torch {version} (began with 1.0.0); results may differ" in resumed.output
+    assert status(run)["state"] == "done"

@@ -169,3 +169,27 @@ def test_commit_of_a_checkout_and_of_an_installation(
 def test_commit_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     assert git_commit() is None
+
+
+def test_a_resumed_run_must_have_the_data_that_it_began_with(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "r", "train", {})
+    run.require_same_data({"train": "a", "validation": "b"})
+    run.require_same_data({"train": "a", "validation": "b", "test": "c"})
+    assert run.status()["data"] == {"train": "a", "validation": "b", "test": "c"}
+    for split in ("train", "validation", "test"):
+        with pytest.raises(UserError, match=rf"data\.{split} holds other documents than when"):
+            run.require_same_data({split: "other"})
+    assert run.status()["data"] == {"train": "a", "validation": "b", "test": "c"}
+
+
+def test_versions_other_than_those_a_run_began_with(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "r", "train", {})
+    assert run.other_versions() == []
+    body = yaml.safe_load(run.config_file.read_text())
+    now = body["environment"]["packages"]
+    now |= {"torch": "1.0.0", "gone": "2.0"}
+    run.config_file.write_text(yaml.safe_dump(body))
+    gone, torch = sorted(run.other_versions())
+    assert torch.startswith("torch ")
+    assert torch.endswith(" (began with 1.0.0)")
+    assert gone == "gone none (began with 2.0)"

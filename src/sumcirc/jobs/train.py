@@ -50,7 +50,6 @@ def check(config: TrainConfig) -> None:
 
 def run(config: TrainConfig, folder: Path) -> None:
     """Train in the run directory `folder`, or continue the one that `config.resume` names."""
-    from sumcirc.files import remove_leftovers
     from sumcirc.processes import is_main_process
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import plain, running, stored_config
@@ -70,7 +69,8 @@ def run(config: TrainConfig, folder: Path) -> None:
         return
     with running(directory):
         if resumed:
-            remove_leftovers(directory.path)
+            if others := directory.other_versions():
+                say(f"{directory.path}: goes on with {', '.join(others)}; results may differ")
             directory.set_status("running", resumed=directory.status().get("resumed", 0) + 1)
         check(config)
         _train(config, directory)
@@ -114,6 +114,9 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     if config.evaluation.at_end and is_main_process():
         board = Scoreboard(config, encoder, cache, data.notices)
         board.inspect(data.corpora)
+    if is_main_process():
+        corpora = {**data.corpora, **({"test": board.corpus} if board else {})}
+        directory.require_same_data({name: one.fingerprint for name, one in corpora.items()})
     with _tracker(config, directory) as wandb_logger:
         if board is not None:
             with clock.phase("base"):

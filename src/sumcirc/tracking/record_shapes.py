@@ -27,6 +27,7 @@ class Status(TypedDict):
         resumed: how often it was resumed.
         steps: optimizer steps in all.
         traceback: the file that has it.
+        data: a hash of the documents of each split.
     """
 
     state: State
@@ -43,6 +44,7 @@ class Status(TypedDict):
     host: NotRequired[str]
     wandb_id: NotRequired[str]
     traceback: NotRequired[str | None]
+    data: NotRequired[dict[str, str]]
 
 
 class ModelSettings(TypedDict):

@@ -152,6 +152,35 @@ class RunDirectory:
         }
         write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
+    def require_same_data(self, found: Mapping[str, str]) -> None:
+        """Keep what the run is trained and scored on; of a resumed run, compare it.
+
+        Args:
+            found: a hash of the documents of each split.
+
+        Raises:
+            UserError: it is not what the run began with.
+        """
+        before = self.status().get("data", {})
+        for split, fingerprint in found.items():
+            if before.get(split, fingerprint) != fingerprint:
+                raise UserError(
+                    f"{self.path}: data.{split} holds other documents than when the run began;"
+                    " bring those back, or train anew with another sweep.name"
+                )
+        if found.keys() - before.keys():
+            self.set_status(self.status()["state"], data={**before, **found})
+
+    def other_versions(self) -> list[str]:
+        """Each package whose version is not that with which the run began, with both."""
+        began = self.read_config()["environment"].get("packages", {})
+        now = environment()["packages"]
+        return [
+            f"{name} {now.get(name) or 'none'} (began with {version or 'none'})"
+            for name, version in began.items()
+            if now.get(name) != version
+        ]
+
     def read_config(self) -> ConfigFile:
         """The file's content: verb, config, environment.
 

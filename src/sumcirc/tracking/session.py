@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sumcirc import __version__
 from sumcirc.configuration import literal
 from sumcirc.errors import NoRoom, Stopped, UserError
-from sumcirc.files import write_text
+from sumcirc.files import remove_leftovers, write_text
 from sumcirc.messages import one_line
 from sumcirc.pipes import CODE, lost_reader
 from sumcirc.tracking.record_format import check_continues, format_of
@@ -98,6 +98,7 @@ def running(run: RunDirectory) -> Iterator[None]:
         Stopped: it was stopped from outside.
     """
     with _alone(run), _sigterm_raises() as came:
+        remove_leftovers(run.path)
         before = run.status()
         began = time.monotonic()
         run.set_status(

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from sumcirc.errors import UserError
 from sumcirc.schema import TAG_LENGTH, JobConfig, LoggerConfig, LoggerKind, WandbMode
 from sumcirc.tracking.axes import sweep_axes
+from sumcirc.tracking.lasting import Lasting
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
 from sumcirc.tracking.values import (
@@ -136,11 +137,12 @@ def started(
             " logger.mode=offline logs without a server, logger=none not at all"
         ) from error
     exit_code = 1
+    lasting: Any = Lasting(run)
     try:
-        yield run
+        yield lasting
         exit_code = 0
     finally:
-        run.finish(exit_code=exit_code)
+        lasting.finish(exit_code=exit_code)
 
 
 @contextmanager
