@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sumcirc import hub
 from sumcirc.errors import UserError
 from sumcirc.modeling import weight_files
-from sumcirc.reading import read_json
+from sumcirc.reading import read_json, require_regular
 from sumcirc.schema import ModelConfig
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BUILT_IN = "tiny"
+MOST_LAYERS = 10_000
 ADAPTER = "adapter_config.json"  # PEFT's name for what describes an adapter
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -75,7 +76,7 @@ def read_model_config(config: ModelConfig, setting: str = "model.path") -> Pretr
         found = transformers.AutoConfig.from_pretrained(
             path, revision=config.revision, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # transformers checks little: whatever goes wrong is in the file
         raise UserError(
             f"{given}: its config.json cannot be used ({hub.one_line(error)})"
         ) from error
@@ -93,7 +94,7 @@ def check_model(config: ModelConfig, setting: str = "model.path") -> None:
             safetensors file).
     """
     given = f"{setting}={config.path}"
-    read_model_config(config, setting)
+    _require_buildable(read_model_config(config, setting), given)
     path = resolve_path(config.path, setting)
     if Path(path).is_dir():
         for file in weight_files.weight_files(Path(path), given):
@@ -156,11 +157,8 @@ def load_model(
         UserError: weights cannot be read, or parameters of the model are not among them
             (transformers would draw those at random, with no more than a warning).
     """
-    import pickle
-
     import torch
     import transformers
-    from safetensors import SafetensorError
 
     read_model_config(config, setting)
     path = resolve_path(config.path, setting)
@@ -175,10 +173,7 @@ def load_model(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except (
-        *(OSError, ValueError, RuntimeError, EOFError),
-        *(SafetensorError, pickle.UnpicklingError),
-    ) as error:
+    except Exception as error:  # as many kinds as there are ways to damage a folder
         raise UserError(
             f"{setting}={config.path}: weights cannot be loaded ({hub.one_line(error)})"
         ) from error
@@ -198,7 +193,8 @@ def resolve_path(value: str, setting: str) -> str:
     A folder of that name in the current folder is meant by `./tiny`.
 
     Raises:
-        UserError: the value is a file, or looks like a folder (`looks_like_folder`) and is none.
+        UserError: the value is a file, or looks like a folder (`looks_like_folder`) and is none, or
+            see `require_readable`.
     """
     if value == BUILT_IN:
         folder = Path(str(files("sumcirc") / "assets" / BUILT_IN))
@@ -209,6 +205,7 @@ def resolve_path(value: str, setting: str) -> str:
         return str(folder)
     path = Path(value).expanduser()
     if path.is_dir():
+        require_readable(path, f"{setting}={value}")
         return str(path)
     if path.is_file():
         raise UserError(f"{setting}={value}: a file; give the folder that holds the model's files")
@@ -217,6 +214,20 @@ def resolve_path(value: str, setting: str) -> str:
             f"{setting}={value}: no such folder ({path.absolute()}); give a folder or a hub id"
         )
     return value
+
+
+def require_readable(folder: Path, given: str) -> None:
+    """Refuse a folder with a file that the libraries, which open whatever is there, would hang on.
+
+    Raises:
+        UserError: a pipe, a device or a socket is among its files.
+    """
+    try:
+        for file in folder.iterdir():
+            if file.exists() and not file.is_dir():
+                require_regular(file)
+    except OSError as error:
+        raise UserError(f"{given}: can't be read ({error.strerror})") from None
 
 
 def looks_like_folder(value: str) -> bool:
@@ -259,6 +270,24 @@ def _require_unquantized(found: PretrainedConfig, given: str) -> None:
         " supported; take the model that it was made from, or write its weights in full"
         " (transformers' model.dequantize() and save_pretrained)"
     )
+
+
+def _require_buildable(found: PretrainedConfig, given: str) -> None:
+    """Make the network without memory for its weights, which finds what a configuration asks for
+    that is not there: an unknown activation, attention kernels that aren't installed.
+    """
+    import torch
+    import transformers
+
+    layers = getattr(found, "num_hidden_layers", 0)
+    if layers > MOST_LAYERS:
+        raise UserError(f"{given}: its config.json names {layers} layers, more than any model has")
+    try:
+        with torch.device("meta"):
+            transformers.AutoModelForCausalLM.from_config(found)
+    except Exception as error:
+        reason = hub.one_line(error) or type(error).__name__
+        raise UserError(f"{given}: its config.json describes no model ({reason})") from error
 
 
 def _require_config(names: frozenset[str] | None, given: str, path: str) -> None:

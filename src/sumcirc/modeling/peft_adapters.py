@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.errors import UserError
 from sumcirc.hub import one_line
-from sumcirc.modeling.loading import ADAPTER
+from sumcirc.modeling.loading import ADAPTER, require_readable
 from sumcirc.modeling.weight_files import ADAPTER_PICKLED, ADAPTER_SAFE, check_file
 
 # LoRA initializations that take the adapter's start out of the base's weights
@@ -69,6 +69,7 @@ def read_adapter(folder: Path, given: str) -> PeftConfig:
     Raises:
         UserError: PEFT can't make one of the file.
     """
+    require_readable(folder, given)
     try:
         return PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # PEFT checks little: whatever goes wrong is in the file
