@@ -23,6 +23,7 @@ from sumcirc.configuration import quoted, typed
 from sumcirc.errors import UserError
 from sumcirc.implied import CONF, RUN_VERBS, complete
 from sumcirc.messages import Typed, one_line
+from sumcirc.reading import RecordError, check_yaml_folder
 from sumcirc.schema import TrainConfig, TrainerConfig
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
@@ -220,12 +221,22 @@ def _search_path(command: Command) -> Iterator[list[str]]:
     import hydra
 
     folder = command.options.config_dir
-    if folder is not None and not Path(folder).is_dir():
-        raise UserError(f"--config-dir={folder}: no such folder")
+    if folder is not None:
+        _check_config_dir(folder)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         given = [item for item in command.overrides if item.startswith("hydra.searchpath=")]
         path = f"file://{os.path.abspath(folder)}" if folder else ""
         yield [f"hydra.searchpath=[{quoted(path)}]"] if folder and not given else []
+
+
+def _check_config_dir(folder: str) -> None:
+    """Look at the user's own YAML files before Hydra reads them: it follows aliases without end."""
+    if not os.path.isdir(folder):
+        raise UserError(f"--config-dir={folder}: no such folder")
+    try:
+        check_yaml_folder(folder)
+    except RecordError as error:
+        raise UserError(f"--config-dir={folder}: {error.below(Path(folder))}") from None
 
 
 def _check_words(verb: str, overrides: Sequence[str]) -> None:

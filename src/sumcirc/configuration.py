@@ -21,6 +21,7 @@ from sumcirc.errors import UserError
 from sumcirc.messages import did_you_mean, one_line
 from sumcirc.schema.lists import list_elements
 
+LARGEST = 2**63 - 1  # of a whole number, as Torch and Arrow take them
 LAYERS = "adaptation.layers"
 NAME_LENGTH = 40  # characters of one value in a run name
 
@@ -174,22 +175,29 @@ def quoted(value: str) -> str:
 
 
 def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """What is wrong though OmegaConf takes it: keys that were added by force, and containers in
-    lists of texts or numbers.
+    """What is wrong though OmegaConf takes it: keys that were added by force, a section that refers
+    to something else, containers in lists of texts or numbers, and integers without bounds.
     """
     schema_type: Any = OmegaConf.get_type(node)
     known = [field.name for field in dataclasses.fields(schema_type)]
-    elements = list_elements(schema_type)
+    elements, kinds = list_elements(schema_type), typing.get_type_hints(schema_type)
     for name in map(str, node):
         if not prefix and name == "hydra":
             continue
-        key = f"{prefix}{name}"
+        key, is_section = f"{prefix}{name}", dataclasses.is_dataclass(kinds.get(name))
         if name not in known:
             yield f"{key}: no such setting{did_you_mean(name, known)}; see `--cfg job`"
-        elif OmegaConf.is_missing(node, name) or OmegaConf.is_interpolation(node, name):
+        elif OmegaConf.is_missing(node, name):
             continue
-        elif dataclasses.is_dataclass(OmegaConf.get_type(node, name)):
+        elif is_section and OmegaConf.get_type(node, name) is not kinds[name]:
+            given = OmegaConf.to_container(node)[name]
+            yield f"{key}={given}: stands for settings; give {key}.NAME=VALUE"
+        elif is_section:
             yield from _let_pass(node[name], f"{key}.")
+        elif OmegaConf.is_interpolation(node, name):
+            continue
+        elif isinstance(node[name], int) and abs(node[name]) > LARGEST:
+            yield f"{key}={node[name]}: must be a whole number up to {LARGEST}"
         elif name in elements and typing.get_origin(elements[name]) is None:
             held = [one for one in node[name] or [] if OmegaConf.is_config(one)]
             if held:

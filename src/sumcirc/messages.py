@@ -137,8 +137,9 @@ class Typed:
         """The typed word that brought a setting along."""
         word = self.derived.get(key) or self.derived.get(f"{key.partition('.')[0]}.")
         if word is None and self.experiment is not None:
-            held = OmegaConf.select(OmegaConf.load(self.experiment), key)
-            return None if held is None else self.words.get("experiment")
+            settings = OmegaConf.load(self.experiment)
+            known = OmegaConf.is_dict(settings) and OmegaConf.select(settings, key) is not None
+            return self.words.get("experiment") if known else None
         return word
 
     def _of_value(self, told: str) -> str | None:

@@ -20,10 +20,10 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from sumcirc.callbacks.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
+from sumcirc.callbacks.extra import blaming, make_extra
 from sumcirc.callbacks.progress import progress_callback
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
-from sumcirc.instantiation import build
 from sumcirc.modeling.adaptation import checkpoint_activations
 from sumcirc.modeling.dropout import start_training
 from sumcirc.modeling.module import SummarizationModule
@@ -46,8 +46,7 @@ def check_trainer(config: TrainConfig) -> None:
         UserError: one line that names the setting, its value and the remedy.
     """
     check_machine(config.trainer)
-    for name, spec in config.callbacks.extra.items():
-        build(f"callbacks.extra.{name}", spec)
+    make_extra(config.callbacks.extra)
 
 
 def check_machine(config: TrainerConfig) -> None:
@@ -139,9 +138,7 @@ def make_trainer(
     ]
     if config.callbacks.progress:
         callbacks.append(progress_callback())
-    callbacks += [
-        build(f"callbacks.extra.{name}", spec) for name, spec in config.callbacks.extra.items()
-    ]
+    callbacks += make_extra(config.callbacks.extra)
     trainer = pl.Trainer(
         **{**machine, "plugins": [*machine["plugins"], AtomicCheckpointIO()]},
         max_epochs=1,
@@ -184,12 +181,13 @@ def fit(
 
     Raises:
         TrainingDiverged: the loss is no longer a finite number; the last checkpoint stays.
+        UserError: the last checkpoint is damaged, or an added callback can't work here.
     """
     start_training(model, config.model.dropout)
     if config.trainer.gradient_checkpointing:
         checkpoint_activations(model)
     saved = checkpoints(run.checkpoints)
-    with quiet():
+    with quiet(), blaming(config.callbacks.extra):
         trainer = make_trainer(config, data, run, wandb_logger, watchers)
         if trainer.global_rank:
             # other masks than the first process has; Lightning's strategies seed by this again

@@ -32,7 +32,14 @@ from sumcirc.reading.regular import (
     require_regular,
 )
 from sumcirc.reading.shapes import Count, Keys, Number, Range, Share
-from sumcirc.reading.texts import check_yaml, fitted, parse_json, read_json, read_yaml
+from sumcirc.reading.texts import (
+    check_yaml,
+    check_yaml_folder,
+    fitted,
+    parse_json,
+    read_json,
+    read_yaml,
+)
 
 __all__ = [
     "LARGEST",
@@ -43,6 +50,7 @@ __all__ = [
     "RecordError",
     "Share",
     "check_yaml",
+    "check_yaml_folder",
     "fitted",
     "is_there",
     "open_regular",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from sumcirc.reading.regular import LARGEST, RecordError, read_text, unfit
 from sumcirc.reading.shapes import MOST_NESTED, Unfit, fit, require_plain
 
 MOST_NODES = 2_000_000  # of a YAML file, with its aliases written out
+MOST_SETTINGS = 20_000  # of one that Hydra reads, which is slow
+LARGEST_CONFIG = 2**24  # bytes of such a file
+MOST_FILES = 20_000  # in a folder of such files
 
 
 def read_json(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any:
@@ -80,6 +84,37 @@ def check_yaml(text: str, path: Path | str) -> None:
         raise RecordError(path, f"is not readable YAML ({error})") from None
 
 
+def check_yaml_folder(folder: Path | str) -> None:
+    """Check that whatever YAML file another library reads in a folder, it comes to an end.
+
+    Files that are no YAML, or hold something unexpected, are left to that library.
+
+    Raises:
+        RecordError: one is no regular file, is nested too deeply, or has aliases that expand to too
+            much; or the folder holds so many files that it can't be one of configurations.
+    """
+    import yaml
+
+    count = 0
+    for place, folders, names in os.walk(folder):
+        count += len(folders) + len(names)
+        if count > MOST_FILES:
+            raise RecordError(folder, f"holds more than {MOST_FILES:,} files")
+        for name in names:
+            if not name.endswith((".yaml", ".yml")):
+                continue
+            path = os.path.join(place, name)
+            if not os.path.exists(path):
+                continue  # a link that leads nowhere
+            text = read_text(path, LARGEST_CONFIG)
+            try:
+                _walk(yaml.parse(text, Loader=_yaml_loader()), MOST_SETTINGS, unique=False)
+            except Unfit as error:
+                raise unfit(path, error) from None
+            except yaml.YAMLError:
+                continue
+
+
 def fitted(value: Any, path: Path | str, shape: Any, key: str = "") -> Any:
     """A value that stands in a file, checked against a shape.
 
@@ -125,8 +160,13 @@ class _Open:
         self.nodes = 1  # itself and all below it, aliases written out
 
 
-def _walk(events: Any) -> None:
-    """Count what YAML events describe; raises Unfit."""
+def _walk(events: Any, most: int = MOST_NODES, *, unique: bool = True) -> None:
+    """Count what YAML events describe; raises Unfit.
+
+    Args:
+        most: values, with aliases written out.
+        unique: whether a key may be in a mapping once only.
+    """
     import yaml
 
     stack: list[_Open] = []
@@ -152,13 +192,13 @@ def _walk(events: Any) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             if event.anchor is not None:
                 sizes[event.anchor] = 1
-            _count_key(stack, event.value)
+            _count_key(stack, event.value if unique else None)
         else:
             continue
         if stack:
             stack[-1].nodes += nodes
-        if nodes > MOST_NODES or (stack and stack[-1].nodes > MOST_NODES):
-            raise Unfit(f"expands to more than {MOST_NODES:,} values")
+        if nodes > most or (stack and stack[-1].nodes > most):
+            raise Unfit(f"expands to more than {most:,} values")
 
 
 def _count_key(stack: list[_Open], value: str | None) -> None:
