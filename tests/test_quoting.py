@@ -203,3 +203,8 @@ def test_a_legend_names_all_that_is_drawn(tmp_path: Path) -> None:
     numbers = [label.get_text() for label in axes.get_yticklabels()]
     assert any("10^{0}" in text for text in numbers)
     assert all(label.get_parse_math() for label in axes.get_yticklabels())
+
+
+@pytest.mark.parametrize("number", ["60.1 [55.9, 64.2]", "0.0016", "+21.7", "-9.5 s", "1,2,3"])
+def test_a_number_at_the_beginning_needs_no_escape_in_markdown(number: str) -> None:
+    assert markdown(number) == number

@@ -40,7 +40,7 @@ def markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a paragraph, a list, a heading or a cell of a table."""
     escaped = _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
     # what begins a list, a quotation or a heading where it begins a line
-    return re.sub(r"^([-+]|\d+(?=[.)]))(?=[\s.)])", _behind, escaped)
+    return re.sub(r"^(?:[-+](?=\s)|\d+(?=[.)](?:\s|$)))", _behind, escaped)
 
 
 def _behind(found: re.Match[str]) -> str:
