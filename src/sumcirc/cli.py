@@ -295,7 +295,7 @@ def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
     if launcher != OWN_LAUNCHER and (options.jobs or options.gpus):
         name = "jobs" if options.jobs else "gpus"
         raise UserError(
-            f"sweep.{name}={getattr(options, name)}: is for jobs on this machine, hydra/launcher="
+            f"sweep.{name}: is for jobs on this machine, hydra/launcher="
             f"{launcher} has settings of its own (hydra.launcher.*); leave it out"
         )
     known = [plain(config) for config in configs] if command.is_counted(given) else []

@@ -238,7 +238,10 @@ def test_the_words_of_a_wandb_agent() -> None:
         (["sweep.gpus=[]"], ["sweep.gpus=[]"]),
         (["sweep.retry=all"], ["sweep.retry", "failed"]),
         (["sweep.jobs=2", "hydra/launcher=basic"], ["sweep.jobs=2", "hydra/launcher=basic"]),
-        (["sweep.gpus=[0]", "hydra/launcher=basic"], ["sweep.gpus=['0']"]),
+        (
+            ["sweep.gpus=[0]", "hydra/launcher=basic"],
+            ["sweep.gpus=[0]: is for jobs on this machine"],
+        ),
         (["hydra/launcher=submitit_slurm"], ["hydra/launcher=submitit_slurm", "processes"]),
     ],
 )
