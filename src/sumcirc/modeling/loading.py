@@ -325,9 +325,11 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
                     f"{given}: vocab.json and merges.txt cannot be read ({hub.one_line(error)})"
                 ) from error
     try:
-        return transformers.AutoTokenizer.from_pretrained(
+        found = transformers.AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=False
         )
+        found("a")  # settings that only this reads may be of any type
+        return found
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(
             f"{given}: no tokenizer can be read from it ({hub.one_line(error)}); "

@@ -88,8 +88,10 @@ def _header(file: Path, given: str) -> set[str]:
         with safe_open(file, framework="pt") as opened:
             return set(opened.keys())
     except (SafetensorError, OSError) as error:
-        with file.open("rb") as start:
-            pointer = start.read(24) == b"version https://git-lfs."
+        pointer = False
+        if file.is_file():
+            with file.open("rb") as start:
+                pointer = start.read(24) == b"version https://git-lfs."
         remedy = "run git lfs pull" if pointer else "copy or download it again"
         raise UserError(
             f"{given}: {file.name} is {'a Git LFS pointer' if pointer else 'damaged'}"
