@@ -25,6 +25,7 @@ from sumcirc.report.comparison import Comparison
 from sumcirc.report.runs import Run, read_runs
 from sumcirc.report.tables import tables
 from sumcirc.results import TRAINED
+from sumcirc.tracking.record_format import format_of
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 
@@ -52,6 +53,7 @@ def _keep_run(run: Run, target: RunDirectory) -> None:
     program, *words = run.environment["command"]
     words = [word for word in words if not word.startswith("hydra.run.dir=")]
     body = {
+        "format": format_of(source.status),
         "verb": source.verb,
         "config": {**run.config, **folders},
         "environment": {**run.environment, "command": [Path(program).name, *words]},

@@ -12,7 +12,7 @@ import pytest
 
 from sumcirc import command, configuration
 from sumcirc.files import write_json
-from sumcirc.results import BASE, TRAINED, Scoreboard, conclude, rows, sweep_rows
+from sumcirc.results import BASE, TRAINED, Scoreboard, conclude, rouge_words, rows, sweep_rows
 from sumcirc.statistics import Interval
 from sumcirc.summaries.evaluation import MEASURES, evaluate_summaries
 from sumcirc.tracking.run_directory import RunDirectory
@@ -148,3 +148,11 @@ def test_a_run_that_scored_nothing(config: Any, tmp_path: Path) -> None:
     summary = json.loads(run.summary_file.read_text())
     assert (summary["systems"], summary["items"], summary["steps"]) == ({}, None, 3)
     assert not run.documents_file.exists()
+
+
+def test_a_summary_from_before_the_choice_of_words_was_scored_by_rouge_scores_own() -> None:
+    """So that the numbers of a kept record can stand beside those of later runs."""
+    said = {"rouge": {"tokenizer": "ascii", "words": "words of a-z and digits, stemmed"}}
+    assert rouge_words({}) == rouge_words(said)
+    other = {"rouge": {"tokenizer": "unicode", "words": "words of any script"}}
+    assert rouge_words({}) != rouge_words(other)

@@ -15,6 +15,7 @@ import numpy as np
 
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.inspection import seen_before
+from sumcirc.data.words import ASCII
 from sumcirc.files import write_json, write_table
 from sumcirc.notices import Notice, Notices, few, lines_of_runs, print_lines
 from sumcirc.progress import counted
@@ -236,8 +237,11 @@ def interval(record: Mapping[str, Any]) -> Interval:
 
 
 def rouge_words(summary: Mapping[str, Any]) -> str:
-    """What ROUGE counted as a word; empty of a run that does not say."""
-    return summary["rouge"]["words"] if "rouge" in summary else ""
+    """Return what ROUGE counted as a word.
+
+    Summaries that don't say so were made when rouge-score's own tokenizer was the only one.
+    """
+    return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
 
 
 def rows(summary: Mapping[str, Any], label: str) -> list[Row]:

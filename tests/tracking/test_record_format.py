@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
 from sumcirc import cli
 from sumcirc.errors import UserError
+from sumcirc.report.arms import make_arms
+from sumcirc.report.runs import read_runs
+from sumcirc.schema import TrainConfig
 from sumcirc.sweeps.states import read_run
-from sumcirc.tracking.record_format import FORMAT, check_continues, earlier
+from sumcirc.tracking.record_format import ADDED, FORMAT, check_continues, earlier
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.sweeps import config, write_run, write_sweep
 
 TINY: dict[str, Any] = {
     "model": {"path": "tiny"},
-    "data": {"name": "wire"},
     "trainer": {"accumulate": 1, "devices": 1, "num_nodes": 1},
 }
 
@@ -60,7 +63,6 @@ def test_every_record_carries_the_format(tmp_path: Path) -> None:
         (changed("trainer", "devices", "auto"), "mean over its batches and processes"),
         (changed("model", "path", "gpt2"), "dropout was off"),
         (changed("model", "path", "gpt2"), "one end token alone"),
-        (changed("data", "name", "dialogsum"), "ROUGE left out letters"),
     ],
 )
 def test_what_gives_other_numbers_is_marked(config: dict[str, Any], part: str) -> None:
@@ -107,6 +109,29 @@ def test_a_table_of_old_and_new_runs_says_which_are_old(
     page = (sweep / "comparison/report.html").read_text()
     assert mark in page
     assert "(2 of 6 runs)" in page
+
+
+def test_a_setting_that_is_newer_than_a_run_tells_no_arms_apart(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "s", {(2,): 0.3, (3,): 0.2}, seeds=(1, 2, 3))
+    for run in sorted(run for run in sweep.iterdir() if run.is_dir())[:2]:
+        file = run / "config.yaml"
+        body = yaml.safe_load(file.read_text())
+        del body["config"]["model"]["dropout"], body["config"]["evaluation"]["rouge_tokenizer"]
+        file.write_text(yaml.safe_dump(body))
+    runs, left_out = read_runs([sweep])
+    arms, notes = make_arms(runs)
+    assert {arm.label: len(arm.runs) for arm in arms} == {"layers 2": 3, "layers 3": 3}
+    assert not left_out
+    assert not notes
+
+
+def test_added_settings_are_at_the_defaults_of_the_schema() -> None:
+    for sections in ADDED.values():
+        for section, settings in sections.items():
+            hints = get_type_hints(TrainConfig)[section]
+            known = {one.name: one.default for one in dataclasses.fields(hints)}
+            for name, value in settings.items():
+                assert getattr(known[name], "value", known[name]) == value
 
 
 def test_a_run_that_died_before_it_wrote_its_configuration_is_listed(tmp_path: Path) -> None:

@@ -42,11 +42,6 @@ def _not_built_in(config: Mapping[str, Any]) -> bool:
     return config.get("model", {}).get("path") != "tiny"
 
 
-def _not_the_wire(config: Mapping[str, Any]) -> bool:
-    """Whether the references may hold letters other than a to z."""
-    return config.get("data", {}).get("name") != "wire"
-
-
 CHANGES = (
     Change(
         2,
@@ -60,8 +55,30 @@ CHANGES = (
         " summary",
         _not_built_in,
     ),
-    Change(2, "ROUGE left out letters other than a to z", _not_the_wire),
 )
+
+
+# settings that a format brought, by section, with the value that runs before it count as having
+ADDED: dict[int, dict[str, dict[str, Any]]] = {
+    2: {"model": {"dropout": None}, "evaluation": {"rouge_tokenizer": "auto"}},
+}
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings together with those that did not exist yet when it was made.
+
+    Otherwise runs of two formats would differ by settings that nobody chose. Where such a setting
+    changed results, `earlier` says so.
+    """
+    found = dict(config)
+    for sections in ADDED.values():
+        for name, added in sections.items():
+            if isinstance(found.get(name), Mapping):
+                found[name] = {
+                    **found[name],
+                    **{k: v for k, v in added.items() if k not in found[name]},
+                }
+    return found
 
 
 def format_of(record: Mapping[str, Any]) -> int:
@@ -70,7 +87,7 @@ def format_of(record: Mapping[str, Any]) -> int:
 
 
 def earlier(format: int, config: Mapping[str, Any]) -> str | None:
-    """Returns what to say beside a run's numbers; None where this version would give the same.
+    """Return what to say beside a run's numbers; None where this version would give the same.
 
     Args:
         config: the run's settings.

@@ -25,7 +25,7 @@ from sumcirc.reading import (
     table_columns,
     table_rows,
 )
-from sumcirc.tracking.record_format import FORMAT, earlier, format_of
+from sumcirc.tracking.record_format import FORMAT, completed, earlier, format_of
 from sumcirc.tracking.record_shapes import (
     DOCUMENT_COLUMNS,
     SUMMARIES,
@@ -120,8 +120,8 @@ class RunRecords:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings in config.yaml."""
-        return dict(self._config_file["config"])
+        """The settings in config.yaml, with those that are newer than the run at their defaults."""
+        return completed(self._config_file["config"])
 
     @property
     def environment(self) -> dict[str, Any]:
