@@ -124,13 +124,13 @@ def test_the_choice_is_that_of_the_command(
     config = selecting(gpt2_folder, news_files, tmp_path, "cka_redundancy", count=1)
     looked_at = evidence(config)
     expected = select(looked_at)
-    drawn = in_drawn_order(looked_at.data.corpora["validation"].documents, config.data.seed)[:6]
+    drawn = in_drawn_order(looked_at.data.corpora["validation"].documents, config.data.seed)[:8]
     before = state(model)
     lora, ranking = choose_lora(
         model,
         tokenizer,
         [(item.document, item.references[0]) for item in drawn],
-        SelectorConfig(name=SelectorName.cka_redundancy, count=1, documents=6, resamples=50),
+        SelectorConfig(name=SelectorName.cka_redundancy, count=1, documents=8, resamples=50),
         encoding=config.encoding,
         rank=2,
     )
