@@ -190,8 +190,8 @@ def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
         elif OmegaConf.is_missing(node, name):
             continue
         elif is_section and OmegaConf.get_type(node, name) is not kinds[name]:
-            given = OmegaConf.to_container(node)[name]
-            yield f"{key}={given}: stands for settings; give {key}.NAME=VALUE"
+            given: Any = OmegaConf.to_container(node)
+            yield f"{key}={given[name]}: stands for settings; give {key}.NAME=VALUE"
         elif is_section:
             yield from _let_pass(node[name], f"{key}.")
         elif OmegaConf.is_interpolation(node, name):

@@ -192,12 +192,13 @@ def _stored(interval: dict[str, float] | None, measure: str) -> str:
 
 
 def _interval(mean: float, low: float, high: float, measure: str) -> str:
-    return bracketed(*(_scale(measure) * value for value in (mean, low, high)), ".1f")
+    scale = _scale(measure)
+    return bracketed(scale * mean, scale * low, scale * high, ".1f")
 
 
 def _signed(found: Estimate, measure: str) -> str:
-    ends = (_scale(measure) * value for value in (found.mean, found.low, found.high))
-    return bracketed(*ends, "+.1f")
+    scale = _scale(measure)
+    return bracketed(scale * found.mean, scale * found.low, scale * found.high, "+.1f")
 
 
 def _mean(result: ArmResult, measure: str) -> str:
