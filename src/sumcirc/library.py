@@ -117,6 +117,7 @@ def find_circuit(
         pairs, asked = made[0], min(options.documents, len(documents))
         Notices().tell(*pair_notices(encoder, documents, made, asked, "texts"))
     task = make_task(model, pairs, options)
+    Notices().tell(*task.notices)
     return judge(task, score_edges(model, task, options), options)
 
 

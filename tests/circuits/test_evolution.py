@@ -181,7 +181,9 @@ def test_documents_of_other_number_give_no_paired_bounds() -> None:
 def test_a_single_checkpoint_and_an_empty_circuit() -> None:
     found = evolution([(-1, noisy(truth(0), 0))], SMALL, 0, resamples=5)
     assert found.transitions == []
-    assert found.edges.to_first.jaccard.tolist() == [1.0]
+    assert np.isnan([found.edges.to_first.jaccard, found.edges.to_first.chance]).all()
+    assert np.isnan(found.edges.within).all()
+    assert not found.edges.to_first.differs.any()
     assert np.isnan(found.edges.total_change_rate)
 
 

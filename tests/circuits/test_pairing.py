@@ -220,3 +220,44 @@ def test_a_model_without_the_behaviour_is_refused(
     chosen = options(Corruption.twin, CircuitMetric.surprise)
     with torch.no_grad(), pytest.raises(UserError, match="there is no behaviour to explain"):
         make_task(model, wrong, chosen)
+
+
+def answered(model: Any, encoder: Encoder, count: int, planted: bool) -> list[Pair]:
+    """Prompts of random tokens with answers at random, or those that the model gives."""
+    draw = torch.Generator().manual_seed(1)
+    size = len(encoder.tokenizer)
+    clean, corrupted = torch.randint(10, size, (2, count, 6), generator=draw)
+    answers = torch.randint(10, size, (2, count), generator=draw)
+    if planted:
+        with torch.no_grad():
+            likely = [model(input_ids=ids).logits[:, -1].argmax(-1) for ids in (clean, corrupted)]
+        answers = torch.stack(likely)
+    rows = zip(clean.tolist(), corrupted.tolist(), *answers.tolist(), strict=True)
+    return [
+        Pair.of(str(i), "own", (one, other), [0] * 6, [good], [bad])
+        for i, (one, other, good, bad) in enumerate(rows)
+        if good != bad
+    ]
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_an_effect_is_asked_of_all_pairs_before_any_is_left_out(
+    model: Any, encoder: Encoder, planted: bool
+) -> None:
+    pairs = answered(model, encoder, 40, planted)
+    chosen = options(Corruption.twin, CircuitMetric.logit_difference)
+    task = make_task(model, pairs, chosen)
+    # by the pairs that are kept alone there is an effect in either case
+    assert (task.evaluator.empty.metric > task.evaluator.full.metric).all()
+    found = judge(task, score_edges(model, task, chosen), chosen)
+    told = [found.faithfulness.faithfulness.mean, found.signed.cpr.value.mean]
+    told += [found.absolute.cmd.value.mean, found.absolute.cmd.random[0].mean]
+    words = [str(notice) for notice in task.notices if notice.warning]
+    if planted:
+        assert np.isfinite(told).all()
+        assert not any("not defined" in line for line in words)
+    else:
+        assert 0.2 * len(pairs) < task.unchanged < 0.8 * len(pairs)
+        assert np.isnan(told).all()
+        (line,) = [line for line in words if "faithfulness, CPR and CMD are not defined" in line]
+        assert f"raises logit_difference of {len(pairs)} pairs by" in line

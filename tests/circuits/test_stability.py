@@ -127,8 +127,22 @@ def test_overlap_by_counting_all_ways() -> None:
 def test_overlap_of_nothing() -> None:
     nothing = np.zeros_like(SMALL.exists)
     found = overlap(nothing, nothing, SMALL)
-    assert (found.jaccard, found.chance, found.p_value) == (1.0, 1.0, 1.0)
+    assert np.isnan([found.jaccard, found.chance]).all()
     assert overlap(nothing, SMALL.exists, SMALL).jaccard == 0.0
+    everything = overlap(SMALL.exists, SMALL.exists, SMALL)
+    assert everything.jaccard == 1.0
+    assert np.isnan(everything.chance)  # nothing else could have been drawn
+
+
+@pytest.mark.parametrize("size", [0, SMALL.edges])
+def test_circuits_without_edges_or_with_all_have_no_overlap(size: int) -> None:
+    found = stability(planted(1.0, 10), SMALL, size, pruned=False, resamples=5)
+    told = [found.jaccard.mean, found.jaccard.low, found.jaccard.high, found.chance]
+    assert np.isnan(told).all()
+    assert np.isfinite(found.spearman.mean)
+
+    some = stability(planted(1.0, 10), SMALL, SMALL.edges - 1, pruned=False, resamples=5)
+    assert np.isfinite([some.jaccard.mean, some.chance]).all()
 
 
 def test_chance_is_what_random_sets_have() -> None:

@@ -17,7 +17,7 @@ from sumcirc.statistics import (
     bootstrap_ratios,
     significantly_different,
 )
-from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings
+from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings, made_moved
 
 ENDS = ("mean", "low", "high")
 
@@ -159,7 +159,7 @@ def test_differences_are_those_of_the_records(both: tuple[Findings, dict[str, An
     assert [output.mean, output.low, output.high] == ends(shown)
 
 
-def test_equal_models_have_zeros_everywhere() -> None:
+def test_equal_models_have_no_shares() -> None:
     found = made_findings()
     metric = found.metric[BEFORE]
     found.metric = {BEFORE: metric, AFTER: metric}
@@ -171,11 +171,23 @@ def test_equal_models_have_zeros_everywhere() -> None:
     assert found.surgery is not None
     found.surgery = replace(found.surgery, metric=np.ones_like(found.surgery.metric))
     summary = summarize(found, SHAPE)
-    rows = [*summary["surgery"], summary["metric"]["difference"]]
+    difference = summary["metric"]["difference"]
+    assert [difference[name] for name in ENDS] == [0, 0, 0]
+    rows = list(summary["surgery"])
     for one in summary["patching"].values():
         rows += [*one["parts"], *one["sets"], *one["synergy"]]
     for row in rows:
-        assert [row[name] for name in ENDS] == [0, 0, 0]
+        assert np.isnan([row[name] for name in ENDS]).all()
+    effects = [row["effect"]["mean"] for row in summary["patching"]["necessity"]["parts"]]
+    assert set(effects) == {0}
+
+
+@pytest.mark.parametrize(("size", "defined"), [(1e-8, False), (1e-3, True)])
+def test_a_gap_of_rounding_gives_no_shares(size: float, defined: bool) -> None:
+    moved = made_moved(gap=size)
+    assert np.isfinite(moved.scores(moved.effects)).all() == defined
+    few = replace(moved, receiver=moved.receiver[:3], donor=moved.donor[:3])
+    assert np.isfinite(few.scores(moved.effects[:, :3])[0]).all() == defined
 
 
 def test_only_what_was_found_is_told() -> None:

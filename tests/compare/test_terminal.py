@@ -96,9 +96,37 @@ def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "the models don't differ reliably in the metric" in printed
     assert "sufficiency: after's parts into before, effect (nats)" in printed
-    metric["difference"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 8}
+    nan = float("nan")
+    for mean, low, high, same in (
+        (0.0, 0.0, 0.0, True),
+        (1e-7, -2e-7, 3e-7, True),
+        (1e-7, nan, nan, True),  # of fewer than 8 items
+        (1e-7, -1e-3, 1e-3, False),
+        (1e-3, nan, nan, False),
+    ):
+        metric["difference"] = {"mean": mean, "low": low, "high": high, "n": 8}
+        print_comparison(summary)
+        printed = capsys.readouterr().out
+        assert ("the models do the same on these items but for rounding" in printed) is same
+
+
+def test_shares_that_are_not_defined_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = summary_of()
+    found = summary["after"]["tuned"]
+    found["metric"]["difference"] = {"mean": 0.1, "low": -0.1, "high": 0.3, "n": 8}
+    rows = found["patching"]["necessity"]["parts"]
+    for row in (*rows, *found["surgery"]):
+        row |= dict.fromkeys(("mean", "low", "high"), float("nan"))
     print_comparison(summary)
-    assert "the models do the same on these items: all scores are zero" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "nan" not in printed.replace("necessity", "")
+    largest = max(
+        (row for row in rows if row["kind"] not in ("residual", "readout")),
+        key=lambda row: abs(row["effect"]["mean"]),
+    )
+    table = printed[printed.index("necessity: before's parts") :]
+    first = next(line for line in table.splitlines() if line.startswith("│"))
+    assert largest["part"] in first
 
 
 def test_little_may_have_been_found(capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,6 +121,29 @@ def test_own_pairs_are_scored_by_their_answers(
     assert set(stored.documents) <= {json.loads(x)["id"] for x in prompts.read_text().splitlines()}
 
 
+def test_a_circuit_of_noise_or_without_edges_has_no_faithfulness(
+    commands: CommandServer, gpt2_folder: Path, prompts: Path, tmp_path: Path
+) -> None:
+    """A model with weights at random knows nothing of names; its one edge leads nowhere."""
+    more = ["circuit.size=0.001", "circuit.sizes=[0.001,1.0]"]
+    done = commands.run("circuit", *own(gpt2_folder, prompts), *more, cwd=tmp_path)
+    assert done.code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "faithfulness, CPR and CMD are not defined: corruption raises logit_difference" in told
+    assert "the circuit holds no edge and has no faithfulness" in told
+    assert "no edge" in done.output
+    assert "circuit of 0 edges: faithfulness not defined, KL" in told
+    assert "documents not defined (no edges are in the circuit), by chance -" in told
+    assert "nan" not in done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    areas = [summary[name]["value"]["mean"] for name in ("cpr", "cmd")]
+    assert [summary["faithfulness"]["mean"], summary["jaccard_chance"], *areas] == [None] * 4
+    assert {"no effect", "no edge"} <= {one["reason"] for one in summary["notices"]}
+    shown = commands.run("report", str(run), "out=page", cwd=tmp_path)
+    assert shown.code == 0, shown.output
+
+
 def test_own_pairs_without_answers_are_scored_by_divergence(
     commands: CommandServer, gpt2_folder: Path, prompts: Path, tmp_path: Path
 ) -> None:

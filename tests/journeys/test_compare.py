@@ -161,13 +161,16 @@ def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
         tmp_path,
         *("before=tiny", "after=tiny", *SMALL, *FEW, "logger=none", "prompts=facts"),
     )
-    assert "the models do the same on these items: all scores are zero" in output
+    assert "the models do the same on these items but for rounding" in output
     (found,) = summary["after"].values()
     numbers = [found["metric"]["difference"]["mean"]]
+    numbers += [row["mean"] for row in (*found["direct"], *found["attention"])]
+    shares = [row["mean"] for row in found["surgery"]]
     for carried in found["patching"].values():
-        numbers += [row[key] for row in carried["parts"] for key in ("mean", "attributed")]
-    numbers += [row["mean"] for row in (*found["surgery"], *found["direct"], *found["attention"])]
+        numbers += [row["effect"]["mean"] for row in carried["parts"]]
+        shares += [row[key] for row in carried["parts"] for key in ("mean", "attributed")]
     assert set(numbers) == {0}
+    assert set(shares) == {None}
     assert summary["metric"] == "logit_difference"
     assert summary["positions"] == "last"
 

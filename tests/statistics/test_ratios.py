@@ -48,9 +48,26 @@ def test_the_whole_itself_is_one_and_a_document_without_a_gap_weighs_nothing() -
 
 
 def test_a_resample_without_a_gap_counts_for_nothing() -> None:
-    values, whole = np.tile(5.0, 8), np.array([0.0] * 7 + [2.0])
-    found = bootstrap_ratios(values, whole, resamples=40, seed=2)
-    assert [float(one) for one in found] == pytest.approx(naive(values, whole, 40, 0.95, 2))
+    values, whole = np.tile(5.0, 8), np.array([0.0] * 5 + [2.0] * 3)
+    found = bootstrap_ratios(values, whole, resamples=400, confidence=0.9, seed=2)
+    expected = naive(values, whole, 400, 0.9, 2)
+    assert [float(one) for one in found] == pytest.approx(expected)
+
+
+def test_a_whole_that_may_be_zero_has_no_shares() -> None:
+    """Its interval includes zero, so that of a ratio would have no end."""
+    noise, signal = np.array([1.0, -1.0] * 8), np.array([3.0, 1.0] * 8)
+    for values in (noise, signal):
+        assert np.isnan(bootstrap_ratios(values, noise + 0.1)).all()
+        assert np.isfinite(bootstrap_ratios(values, signal)).all()
+    # of few documents nothing is known of the interval
+    assert np.isfinite(bootstrap_ratios(signal[:6], noise[:6] + 0.1)[0])
+
+
+def test_a_whole_within_rounding_has_no_shares() -> None:
+    whole = np.full(3, 1e-7)
+    assert np.isnan(bootstrap_ratios(whole, whole, rounding=2e-7)[0])
+    assert bootstrap_ratios(whole, whole, rounding=5e-8)[0] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("whole", [[0.0, 0.0, 0.0], [1.0, -3.0, 2.0]])

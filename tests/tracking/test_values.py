@@ -21,6 +21,10 @@ def test_a_circuit_is_called_as_in_training() -> None:
     assert (values["circuit/cmd"], values["circuit/cmd/high"]) == (0.5, 0.6)
     assert "circuit/jaccard" not in values
     assert "circuit/circuit_edges" not in values
+    nothing = {**INTERVAL, "mean": float("nan")}
+    summary |= {"jaccard": nothing, "spearman": INTERVAL, "jaccard_chance": float("nan")}
+    values = summary_values("circuit", summary | {"faithfulness": nothing})
+    assert not {"circuit/faithfulness", "circuit/jaccard", "circuit/jaccard_chance"} & set(values)
 
 
 def test_an_unfinished_run_has_no_values() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from sumcirc.files import plain_numbers, write_json
 from sumcirc.modeling.module import SummarizationModule
 from sumcirc.records import record_file, record_files
 from sumcirc.schema import CircuitOptions
+
+log = logging.getLogger(__name__)
 
 EDGE_COLUMNS = ("step", "source", "destination", "score")
 TOP_EDGES = 50  # logged at each step
@@ -74,6 +77,10 @@ class CircuitTracker(Watcher):
             return
         step = trainer.global_step
         task = self._task(module.model)
+        if task.evaluator.doubt is not None:
+            log.warning(
+                "step %d: %s, so the circuit has no faithfulness", step, task.evaluator.doubt
+            )
         scores = score_edges(module.model, task, self.options)  # type: ignore[arg-type]
         found = judge(task, scores, self.options)
         to_store(scores, self.options, step).save(record_file(self.folder, step), "float32")

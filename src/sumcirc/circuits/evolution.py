@@ -34,10 +34,12 @@ from sumcirc.circuits.stability import (
     choose,
     edge_scores,
     jaccard,
+    jaccard_of_counts,
     pair_jaccards,
     resampled_means,
 )
 from sumcirc.errors import UserError
+from sumcirc.statistics import mean_over
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +47,12 @@ class Comparison:
     """Circuits of all checkpoints beside circuits of others, one each; arrays are [checkpoints].
 
     Attributes:
-        jaccard: of the circuits of all documents; NaN where there is no other one.
+        jaccard: of the circuits of all documents; NaN where there is no other one, or both are
+            empty.
         low, high: bounds that 95 % of the resamples lie within, where both circuits are of the
             same resample. Resampling adds noise to both, so they tend to lie below `jaccard`, and
             may leave it out. NaN where the checkpoints' documents differ in number.
-        chance: what random sets of these sizes would have.
+        chance: what random sets of these sizes would have; NaN where they can't differ.
         bound: Jaccard distance that counts as noise, see above.
         differs: 1 - jaccard > bound.
     """
@@ -70,7 +73,7 @@ class Track:
         size: members of the set.
         to_first, to_previous, to_last: overlap with other checkpoints.
         within: mean Jaccard index between two resamples of the checkpoint itself: what an overlap
-            would be if nothing had changed.
+            would be if nothing had changed; NaN where all of them are empty.
         changed: |S_t-1 xor S_t|; 0 for the first.
         change_rate: the same in percent of |S_0|; NaN if S_0 is empty.
         total_change_rate: sum over all steps, in percent.
@@ -244,7 +247,7 @@ def _track(found: list[_Resampled], name: str, members: int, confidence: float) 
         _compare(found, [0] * len(found), name, members, confidence),
         _compare(found, list(range(-1, last)), name, members, confidence),
         _compare(found, [last] * len(found), name, members, confidence),
-        np.array([one.within[name].mean() for one in found]),
+        np.array([mean_over(one.within[name], -1) for one in found]),
         np.array(changed),
         rate,
         float(rate.sum()),
@@ -264,10 +267,14 @@ def _compare(
         first, second = one.sets[name], other.sets[name]
         columns[0, i] = jaccard(first, second)
         if one.documents == other.documents:
-            columns[1:3, i] = np.quantile(_paired(one.packed[name], other.packed[name]), tails)
+            both = _paired(one.packed[name], other.packed[name])
+            if np.isfinite(both).any():
+                columns[1:3, i] = np.nanquantile(both, tails)
         columns[3, i] = chance_jaccard(first.sum(), second.sum(), members)
+        # two empty resamples have no overlap, but they do not differ
         columns[4, i] = max(
-            1 - float(np.quantile(each.within[name], 1 - confidence)) for each in (one, other)
+            1 - float(np.quantile(np.nan_to_num(each.within[name], nan=1.0), 1 - confidence))
+            for each in (one, other)
         )
     # quantiles interpolate: a distance equal to the bound may come out beyond it by rounding
     value, low, high, chance, bound = columns
@@ -278,7 +285,7 @@ def _paired(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.f
     """Jaccard index of both circuits of each resample."""
     shared = np.bitwise_count(first & second).sum(axis=1)
     either = np.bitwise_count(first | second).sum(axis=1)
-    return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
+    return jaccard_of_counts(shared, either)
 
 
 def _transition(

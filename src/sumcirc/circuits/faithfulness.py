@@ -11,6 +11,11 @@ in numerator and denominator alike. The document's own ratio is kept as well. Co
 1 - f(complement): what the model loses without the circuit's edges. KL(full || circuit) is
 in nats, the mean over the metric's positions.
 
+f is not defined, and NaN, for a circuit without edges, whose run is m(0) itself, and where
+corruption has no effect to explain: where the mean of m(0) - m(G) is rounding or, with 8 documents
+or more, its interval includes zero, since the ratio is then unbounded (`statistics.noise`). CPR and
+CMD are not defined in the latter case either.
+
 Over circuits of growing size (fractions of all edges, MIB's grid) two areas are taken by the
 trapezoid rule with a linear axis of nominal sizes:
 
@@ -44,8 +49,10 @@ from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.circuits.residual import Projections
 from sumcirc.circuits.selection import prune, random_circuit, top_n
 from sumcirc.errors import UserError
+from sumcirc.files import plain_numbers
 from sumcirc.modeling.parts import Parts
 from sumcirc.statistics import MIN_DOCUMENTS, Interval
+from sumcirc.statistics.noise import no_gap, rounding_of
 
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's
 RANDOM_SEEDS = (0, 1, 2)
@@ -82,6 +89,9 @@ class Evaluator:
 
     Attributes:
         full, empty: the whole model and the empty circuit.
+        doubt: why corruption has no effect that circuits could explain, so that none has a
+            faithfulness; None where it has. Whoever leaves out pairs by their effect sets that of
+            all of them.
 
     Raises:
         UserError: see `PatchedRun`; the metric is of other items; a document takes more than
@@ -115,6 +125,10 @@ class Evaluator:
         self._projections = Projections(parts, self.graph)
         whole = self.graph.exists
         self.empty, self.full = self.run([np.zeros_like(whole), whole])
+        reason = no_gap(self.full.metric, self.empty.metric)
+        self.doubt = reason and (
+            f"corruption raises {metric.name} of {len(pairs)} pairs by {reason}"
+        )
 
     def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
         """Values of circuits [sources, destinations], each on all documents."""
@@ -161,11 +175,13 @@ class Faithfulness:
     Attributes:
         fraction: of all edges that were chosen, before pruning; None for a circuit that was given.
         edges: edges that the circuit has.
-        faithfulness: ratio of the means, its interval by resampling documents.
+        faithfulness: ratio of the means, its interval by resampling documents; NaN where it is
+            not defined, see the module's docstring.
         kl: mean KL(full || circuit) in nats.
         completeness: 1 - f(complement); None where it was not asked for.
         metric: [documents] m(C).
-        by_document: [documents] the documents' own ratios; None where m(G) = m(0).
+        by_document: [documents] the documents' own ratios; None where m(0) - m(G) is rounding, and
+            where `faithfulness` is not defined.
         kl_by_document: [documents] in nats.
     """
 
@@ -212,7 +228,7 @@ class Curve:
 
     def as_json(self) -> dict[str, Any]:
         """Plain containers, ready for JSON."""
-        return asdict(self)
+        return plain_numbers(asdict(self))
 
 
 def faithfulness(
@@ -222,11 +238,7 @@ def faithfulness(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Faithfulness:
-    """Judge one circuit [sources, destinations].
-
-    Raises:
-        UserError: on these documents corruption makes no difference to the metric.
-    """
+    """Judge one circuit [sources, destinations]."""
     circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
     found = evaluator.run(circuits)
     other = found[1] if completeness else None
@@ -260,7 +272,7 @@ def curve(
         random_seeds: one control curve each.
 
     Raises:
-        UserError: fractions out of range or order; corruption makes no difference to the metric.
+        UserError: fractions out of range or order.
     """
     graph = evaluator.graph
     sizes = np.array(fractions, dtype=float)
@@ -309,14 +321,14 @@ def _judged(
 ) -> Faithfulness:
     empty = evaluator.empty.metric
     whole = evaluator.full.metric - empty
-    if whole.mean() == 0:
-        raise UserError(
-            f"metric {evaluator.metric.name}: corruption makes no difference to its mean over the"
-            " documents, so nothing can be said of a circuit; take other pairs"
-        )
     gain = values.metric - empty
+    edges = int((kept & evaluator.graph.exists).sum())
+    defined = edges > 0 and evaluator.doubt is None
+    told = defined & (np.abs(whole) > rounding_of(empty, evaluator.full.metric))
 
     def ratio(numerator: Values) -> Interval:
+        if not defined:
+            return Interval(np.nan, np.nan, np.nan, len(whole))
         return _interval(
             lambda pick: numerator[pick].mean(-1) / whole[pick].mean(-1),
             len(whole),
@@ -328,14 +340,14 @@ def _judged(
         own = gain / whole
     return Faithfulness(
         fraction=fraction,
-        edges=int((kept & evaluator.graph.exists).sum()),
+        edges=edges,
         faithfulness=ratio(gain),
         kl=_interval(lambda pick: values.kl[pick].mean(-1), len(whole), resamples, seed),
         completeness=None
         if complement is None
         else ratio(evaluator.full.metric - complement.metric),
         metric=values.metric.tolist(),
-        by_document=[float(one) if np.isfinite(one) else None for one in own],
+        by_document=[float(one) if sure else None for one, sure in zip(own, told, strict=True)],
         kl_by_document=values.kl.tolist(),
     )
 
@@ -356,6 +368,8 @@ def _areas(
         return gains[:, pick].mean(-1) / whole[pick].mean(-1)
 
     def area(of: Callable[[Values], Values]) -> Interval:
+        if evaluator.doubt is not None:
+            return Interval(np.nan, np.nan, np.nan, len(whole))
         return _interval(
             lambda pick: np.trapezoid(of(heights(pick)), sizes, axis=0),
             len(whole),

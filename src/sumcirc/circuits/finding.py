@@ -48,13 +48,22 @@ class Task:
 
     @property
     def notices(self) -> list[Notice]:
-        """Of the pairs that were left out."""
+        """Of the pairs that were left out, and of faithfulness that is not defined."""
         total = len(self.pairs) + self.unchanged + self.untold
         reasons = {
             f"corruption does not raise {self.metric.name}": self.unchanged,
             "no other answer is known": self.untold,
         }
-        return left_out("circuit.metric", "pairs", reasons, total)
+        found = left_out("circuit.metric", "pairs", reasons, total)
+        if self.evaluator.doubt is not None:
+            words = (
+                "pairs have no effect to explain, so that faithfulness, CPR and CMD are not"
+                f" defined: {self.evaluator.doubt}; train the model first, or take another metric"
+                " or other pairs"
+            )
+            count = len(self.pairs)
+            found.append(Notice("circuit.metric", "no effect", count, count, words, limit=0.0))
+        return found
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,9 @@ def make_task(
 ) -> Task:
     """Leave out pairs on which corruption does not raise the metric.
 
+    Those that are left would show an effect of noise alone, so whether there is one
+    (`Evaluator.doubt`) is asked of all pairs.
+
     Args:
         keep_all: keep them, so that circuits of several models are of the same pairs.
 
@@ -118,14 +130,20 @@ def make_task(
         # with none left the metric itself says what is missing
         told = [pair for pair in pairs if pair.told.any()] or pairs
     unchanged, untold = 0, len(pairs) - len(told)
-    pairs = told
+    pairs, doubt = told, None
     while True:
         tokens = token_pairs(pairs)
         metric = pair_metric(options.metric.value, pairs, tokens)
         evaluator = Evaluator(
             model, tokens, metric, batch=options.batch_size, memory=options.memory
         )
-        kept, dropped = changed_pairs(pairs, evaluator.full.metric, evaluator.empty.metric)
+        clean, corrupted = evaluator.full.metric, evaluator.empty.metric
+        kept, dropped = changed_pairs(pairs, clean, corrupted)
+        doubt = doubt or evaluator.doubt
+        if doubt is None and not keep_all and corrupted.mean() < clean.mean():
+            gap = corrupted.mean() - clean.mean()
+            doubt = f"corruption raises {metric.name} of {len(pairs)} pairs by {gap:.3g}"
+        evaluator.doubt = doubt
         if not dropped or keep_all:
             return Task(pairs, tokens, metric, evaluator, unchanged, untold)
         pairs, unchanged = kept, unchanged + dropped

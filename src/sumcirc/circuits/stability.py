@@ -8,7 +8,9 @@ An Introduction to the Bootstrap (1993), chapter 6; for circuits, selection freq
 N. Meinshausen and P. Buehlmann, Stability selection (2010).
 
 Overlap of two edge sets is stated as Jaccard index |A and B| / |A or B| beside its value by chance:
-two random sets of a share p of all edges have about p^2 / (2p - p^2) = p / (2 - p).
+two random sets of a share p of all edges have about p^2 / (2p - p^2) = p / (2 - p). Two empty sets
+have no overlap, and sets that must be equal since both are empty or hold all edges have none by
+chance: it is NaN.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.selection import Selection, prune, top_n
 from sumcirc.errors import UserError
-from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means
+from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means, mean_over
 
 _CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
@@ -35,8 +37,9 @@ class Overlap:
     Attributes:
         shared: edges in both.
         sizes: edges of each.
-        jaccard: shared edges / edges in either; 1 for two empty circuits.
-        chance: Jaccard of two random edge sets of these sizes (of expected counts).
+        jaccard: shared edges / edges in either; NaN for two empty circuits.
+        chance: Jaccard of two random edge sets of these sizes (of expected counts); NaN where both
+            are empty or hold all edges.
         p_value: probability that two random edge sets of these sizes share as many or more
             (hypergeometric). Edges drawn at random are no circuits: a small value says little.
     """
@@ -61,8 +64,9 @@ class Stability:
         circuit: of the mean scores, [sources, destinations].
         frequency: share of resamples whose circuit has an edge, [sources, destinations].
         jaccard: between circuits of two resamples: mean over all pairs; `low` and `high` bound the
-            given share of the pairs.
-        chance: mean of the Jaccard index that sets of the pairs' sizes would have by chance.
+            given share of the pairs. NaN where all circuits are empty, or `size` is all edges.
+        chance: mean of the Jaccard index that sets of the pairs' sizes would have by chance; NaN
+            likewise.
         spearman: rank correlation of all signed edge scores between one resample and the next:
             mean and bounds as for `jaccard`.
     """
@@ -123,6 +127,8 @@ def stability(
             correlations.append(float(ranks @ last))
         last = ranks
     values, chances = pair_jaccards(np.array(circuits), graph.edges)
+    if size == graph.edges:  # one like the other by construction
+        values = np.full_like(values, np.nan)
     tail = (1 - confidence) / 2
     return Stability(
         size,
@@ -133,7 +139,7 @@ def stability(
         choose(_matrix(mean, graph), graph, size, select, pruned),
         _matrix(count / resamples, graph),
         _spread(values, tail, len(edges)),
-        float(chances.mean()),
+        float(mean_over(chances, -1)),
         _spread(np.array(correlations), tail, len(edges)),
     )
 
@@ -157,19 +163,24 @@ def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_], graph: Graph) -
 
 
 def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """|A and B| / |A or B| of two sets given as bool arrays; 1 for two empty ones."""
-    either = int((first | second).sum())
-    return int((first & second).sum()) / either if either else 1.0
+    """|A and B| / |A or B| of two sets given as bool arrays; NaN for two empty ones."""
+    return float(jaccard_of_counts((first & second).sum(), (first | second).sum()))
+
+
+def jaccard_of_counts(shared: Any, either: Any) -> NDArray[np.float64]:
+    """Members in both sets / members in either; NaN where there are none. Numbers or arrays."""
+    return np.where(np.asarray(either) > 0, shared / np.maximum(either, 1), np.nan)
 
 
 def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
     """Jaccard index of expected counts of two random sets of `first` and `second` out of `edges`.
 
-    For equal sizes, a share p of all edges, it is p / (2 - p). Numbers or arrays.
+    For equal sizes, a share p of all edges, it is p / (2 - p); NaN for sets that can't differ, with
+    no edge or all of them. Numbers or arrays.
     """
     shared = np.asarray(first, dtype=np.float64) * second / edges
     either = first + second - shared
-    return np.where(either > 0, shared / np.maximum(either, 1e-300), 1.0)
+    return np.where((either > 0) & (shared < edges), shared / np.maximum(either, 1e-300), np.nan)
 
 
 # ---- parts that `circuits.evolution` needs as well
@@ -242,7 +253,7 @@ def pair_jaccards(
         members: of a set that holds all.
 
     Returns:
-        [pairs] each: 0 and 1, 0 and 2, ...
+        [pairs] each: 0 and 1, 0 and 2, ...; NaN as of `jaccard` and `chance_jaccard`.
     """
     count = len(packed)
     shared = np.zeros((count, count))
@@ -253,7 +264,7 @@ def pair_jaccards(
     sizes = np.diag(shared)
     one, two = np.triu_indices(count, 1)
     either = sizes[one] + sizes[two] - shared[one, two]
-    values = np.where(either > 0, shared[one, two] / np.maximum(either, 1), 1.0)
+    values = jaccard_of_counts(shared[one, two], either)
     return values, chance_jaccard(sizes[one], sizes[two], members)
 
 
@@ -286,6 +297,7 @@ def _standard_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _spread(values: NDArray[np.float64], tail: float, documents: int) -> Interval:
     low = high = np.nan
-    if documents >= MIN_DOCUMENTS:
-        low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(float(values.mean()), float(low), float(high), documents)
+    defined = values[np.isfinite(values)]
+    if documents >= MIN_DOCUMENTS and defined.size:
+        low, high = np.quantile(defined, [tail, 1 - tail])
+    return Interval(float(mean_over(values, -1)), float(low), float(high), documents)

@@ -21,7 +21,8 @@ from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surg
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.records import ProbeRecord
 from sumcirc.schema import MODULES
-from sumcirc.statistics import bootstrap_ratios, mean_over, significantly_different
+from sumcirc.statistics import mean_over, significantly_different
+from sumcirc.statistics.noise import no_gap, shares_of_gap
 
 SCORE = "patch score (share of the gap)"
 TITLES = {
@@ -52,9 +53,14 @@ def draw(found: Findings, shape: Shape, records: Path, folder: Path, unit: str) 
         draw_direct(before, after, folder / "direct.png", unit)
     if found.attention:
         _draw_attention(found, folder)
-    for direction, carried in found.carried.items():
-        _draw_patching(carried, shape, folder, direction)
-    _draw_streams(found, folder)
+    carried = {
+        direction: one
+        for direction, one in found.carried.items()
+        if not no_gap(one.moved.receiver, one.moved.donor)  # else there are no shares to draw
+    }
+    for direction, one in carried.items():
+        _draw_patching(one, shape, folder, direction)
+    _draw_streams(carried, folder)
     if found.surgery is not None:
         _draw_surgery(found.surgery, shape, folder)
 
@@ -80,10 +86,10 @@ def _draw_attention(found: Findings, folder: Path) -> None:
     draw_span_attention(means[0], means[1], pairs, folder / "span_attention.png", marked)
 
 
-def _draw_streams(found: Findings, folder: Path) -> None:
+def _draw_streams(found: Mapping[str, Carried], folder: Path) -> None:
     """What the residual stream carries, position by position."""
     curves = {}
-    for direction, carried in found.carried.items():
+    for direction, carried in found.items():
         moved = carried.moved
         places = [i for i, part in enumerate(moved.parts) if part.kind == RESIDUAL]
         if places:
@@ -126,14 +132,13 @@ def _draw_patching(carried: Carried, shape: Shape, folder: Path, direction: str)
 
 def _draw_surgery(surgery: Surgery, shape: Shape, folder: Path) -> None:
     base, tuned = surgery.metric[surgery.before], surgery.metric[surgery.after]
-    gap = tuned - base
-    if not gap.any():
+    if no_gap(base, tuned):
         return
     scales = sorted({arm.amount for arm in surgery.arms if arm.kind == WHOLE})
     place = {arm: i for i, arm in enumerate(surgery.arms)}
 
     def shares(arms: list[Arm]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return bootstrap_ratios(surgery.metric[[place[arm] for arm in arms]] - base, gap)
+        return shares_of_gap(surgery.metric[[place[arm] for arm in arms]] - base, base, tuned)
 
     whole = shares([Arm(WHOLE, None, None, scale) for scale in scales])
     layers = np.stack(
@@ -152,7 +157,7 @@ def _draw_surgery(surgery: Surgery, shape: Shape, folder: Path) -> None:
         arm = Arm(MODULE, layer, modules[column], 0.0)
         if arm in place:
             effect = surgery.metric[place[arm]] - tuned
-            removal[layer, column] = bootstrap_ratios(effect, gap)[0]
+            removal[layer, column] = shares_of_gap(effect, base, tuned)[0]
             marked[layer, column] = bool(significantly_different(effect[None])[0])
     label = "share of the metric's gap (0: before, 1: after)"
     target = folder / "surgery.png"

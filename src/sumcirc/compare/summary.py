@@ -20,9 +20,9 @@ from sumcirc.records import ProbeRecord
 from sumcirc.statistics import (
     bootstrap_mean,
     bootstrap_means,
-    bootstrap_ratios,
     significantly_different,
 )
+from sumcirc.statistics.noise import shares_of_gap
 
 LISTED = 10  # heads, and pairs of parts
 
@@ -30,7 +30,8 @@ LISTED = 10  # heads, and pairs of parts
 def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
     """All that was found of one pair.
 
-    Scores are shares of the gap between the models' metrics; `effect` is in the metric's unit.
+    Scores are shares of the gap between the models' metrics, NaN where it can't be told from zero;
+    `effect` is in the metric's unit.
     """
     before, after = found.metric[BEFORE], found.metric[AFTER]
     summary: dict[str, Any] = {
@@ -149,7 +150,7 @@ def _carried(carried: Carried, shape: Shape) -> dict[str, Any]:
         for one, effects in zip(carried.sets, carried.set_effects, strict=True):
             # sets that were chosen on one half of the items are judged on the other
             kept = slice(None) if one.kind == "own" else judged
-            ends = _ratio(effects[kept], moved.gap[kept])
+            ends = _share(effects[kept], moved.receiver[kept], moved.donor[kept])
             about = {"kind": one.kind, "draw": one.draw, "size": len(one.parts)}
             sets.append({**about, "parts": named(one.parts), **ends})
         found["sets"] = sets
@@ -160,21 +161,20 @@ def _carried(carried: Carried, shape: Shape) -> dict[str, Any]:
     return found
 
 
-def _ratio(effects: NDArray[np.float64], gap: NDArray[np.float64]) -> dict[str, float]:
-    if not gap.any():
-        return {"mean": 0.0, "low": 0.0, "high": 0.0}
-    mean, low, high = bootstrap_ratios(effects, gap)
+def _share(
+    effects: NDArray[np.float64], first: NDArray[np.float64], second: NDArray[np.float64]
+) -> dict[str, float]:
+    mean, low, high = shares_of_gap(effects, first, second)
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
 def _surgery(surgery: Surgery) -> list[dict[str, Any]]:
     """Every arm: the metric as a share of the gap (0 before, 1 after), and perplexity of text."""
     base, tuned = surgery.metric[surgery.before], surgery.metric[surgery.after]
-    gap = tuned - base
     rows = []
     for arm, metric, losses in zip(surgery.arms, surgery.metric, surgery.losses, strict=True):
         row = {"arm": arm.kind, "layer": arm.layer, "module": arm.module, "amount": arm.amount}
-        row |= _ratio(metric - base, gap)
+        row |= _share(metric - base, base, tuned)
         if losses.size:
             interval = bootstrap_mean(losses)
             ends = {

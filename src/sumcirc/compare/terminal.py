@@ -8,6 +8,7 @@ from typing import Any
 
 from sumcirc.notices import print_lines
 from sumcirc.statistics import excludes_zero
+from sumcirc.statistics.noise import rounding_of
 from sumcirc.terminal import console
 
 LISTED = 8  # rows of a table
@@ -31,8 +32,10 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
             f" ({summary['unit']}): before {before}, after {after}, difference {difference}"
         )
         gap = one["metric"]["difference"]
-        if gap["mean"] == gap["low"] == gap["high"] == 0:
-            shown.print("the models do the same on these items: all scores are zero")
+        if _same(one["metric"]):
+            shown.print(
+                "the models do the same on these items but for rounding: no share is defined"
+            )
             continue
         doubtful = not excludes_zero(gap["low"], gap["high"])
         if doubtful:
@@ -44,6 +47,13 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
             shown.print(f"\n{title}")
             shown.print(table)
     print_lines(summary["notices"])
+
+
+def _same(metric: Mapping[str, Any]) -> bool:
+    """Whether the models' metrics differ by no more than rounding."""
+    rounding = rounding_of(metric["before"]["mean"], metric["after"]["mean"])
+    ends = [value for name, value in metric["difference"].items() if name != "n"]
+    return not any(abs(value) > rounding for value in ends)  # no interval is NaN
 
 
 def _tables(one: Mapping[str, Any], unit: str | None) -> list[tuple[str, Any]]:
@@ -131,16 +141,15 @@ def _patching(
     told = ", ".join(
         f"{kind} {values['pearson']:.2f}" for kind, values in carried["agreement"].items()
     )
-    rows = sorted(
-        (row for row in carried["parts"] if row["kind"] not in ("residual", "readout")),
-        key=lambda row: -abs(row["mean"]),
-    )[:LISTED]
+    rows = [row for row in carried["parts"] if row["kind"] not in ("residual", "readout")]
+    if unit is not None:
+        rows = [{**row, **row["effect"]} for row in rows]
+    rows = sorted(rows, key=lambda row: -abs(row["mean"]))[:LISTED]
     title = f"{direction}: {ARROW[direction]}, share of the gap (1: as the other model)"
     if told:
         title += f"\nPearson correlation with the estimate of one backward pass, by kind: {told}"
     if unit is not None:
         title = title.replace("share of the gap (1: as the other model)", f"effect ({unit})")
-        rows = [{**row, **row["effect"]} for row in rows]
     scores = _starred(rows)
     attributed = _numbers([row["attributed"] for row in rows], _form(row["mean"] for row in rows))
     columns = [[row["part"] for row in rows], scores, attributed]
@@ -235,11 +244,13 @@ def _form(values: Iterable[float]) -> str:
 def _numbers(values: Iterable[float], form: str | None = None) -> list[str]:
     values = list(values)
     form = form or _form(values)
+    return [_number(value, form) if math.isfinite(value) else "-" for value in values]
+
+
+def _number(value: float, form: str) -> str:
     # what rounds to zero has no sign, and an exponent no zero
-    found = [format(value, form).replace("e-0", "e-") for value in values]
-    return [
-        text.lstrip("-").replace("0.0e+00", "0") if float(text) == 0 else text for text in found
-    ]
+    text = format(value, form).replace("e-0", "e-")
+    return text.lstrip("-").replace("0.0e+00", "0") if float(text) == 0 else text
 
 
 def _intervals(rows: Sequence[Row]) -> list[str]:

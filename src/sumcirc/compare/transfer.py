@@ -26,7 +26,7 @@ from sumcirc.compare.items import Batch, Items
 from sumcirc.compare.patching import Receiver, Set
 from sumcirc.compare.states import Donor
 from sumcirc.modeling.parts import Parts
-from sumcirc.statistics import bootstrap_ratios
+from sumcirc.statistics.noise import shares_of_gap
 
 Values = NDArray[np.float64]
 
@@ -58,12 +58,9 @@ class Moved:
     def scores(self, effects: Values) -> tuple[Values, Values, Values]:
         """Scores with the ends of their intervals, [...] each, from effects [..., items].
 
-        They are zero where the models' metrics are equal item by item.
+        They are NaN where the gap can't be told from zero.
         """
-        if not self.gap.any():
-            nothing = np.zeros(effects.shape[:-1])
-            return nothing, nothing, nothing
-        return bootstrap_ratios(effects, self.gap)
+        return shares_of_gap(effects, self.receiver, self.donor)
 
 
 @dataclass(frozen=True)

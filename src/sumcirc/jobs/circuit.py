@@ -5,6 +5,7 @@ For any model: the built-in one, a hub id or folder, or `checkpoint=` a run dire
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sumcirc.circuits.finding import Found, Task
     from sumcirc.circuits.pair import Pair
     from sumcirc.data.encoding import Encoder
-    from sumcirc.notices import Notices
+    from sumcirc.notices import Notice, Notices
     from sumcirc.tracking.run_directory import RunDirectory
 
 LISTED_EDGES = 15  # of the table
@@ -92,7 +93,11 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         with counted("judge circuits", JUDGEMENTS) as judged:
             found = judge(task, scores, options, judged)
         dropped |= {"unchanged": task.unchanged} | ({"untold": task.untold} if task.untold else {})
-        notices.tell(*task.notices, few("circuit.documents", "pairs", len(task.pairs)))
+        notices.tell(
+            *task.notices,
+            few("circuit.documents", "pairs", len(task.pairs)),
+            _no_edge(found, options),
+        )
         summary = _summary(config, task, found, dropped)
         summary["notices"] = notices.as_json()
         _write(directory, config, found, summary)
@@ -178,6 +183,20 @@ def _summary(
     return summary
 
 
+def _no_edge(found: Found, options: CircuitOptions) -> Notice:
+    """A notice that pruning has left none of the circuit's edges; it counts none where some are."""
+    from sumcirc.circuits.finding import edges_of
+    from sumcirc.notices import Notice
+
+    chosen = edges_of(found.scores.graph, options)
+    words = (
+        "edges were pruned, being on no path from input to logits: the circuit holds no edge and"
+        " has no faithfulness; take a larger circuit.size"
+    )
+    count = 0 if found.circuit.any() else chosen
+    return Notice("circuit.size", "no edge", count, chosen, words, limit=0.0)
+
+
 def _write(
     directory: RunDirectory, config: CircuitConfig, found: Found, summary: dict[str, Any]
 ) -> None:
@@ -215,16 +234,21 @@ def _write(
     mlps = [float(outgoing[graph.mlp_source(i)]) for i in range(shape.layers)]
     label = f"sum of |score| of outgoing edges ({unit})"
     draw_node_scores(heads, directory.figures / "node_scores.png", label, mlps)
-    draw_faithfulness(_drawn_curves(found), directory.figures / "faithfulness.png", graph.edges)
+    curves = _drawn_curves(found)
+    if curves:
+        draw_faithfulness(curves, directory.figures / "faithfulness.png", graph.edges)
 
 
 def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
-    """Faithfulness over edges of both rankings, and of random circuits (mean over seeds)."""
+    """Faithfulness over edges of both rankings, and of random circuits (mean over seeds).
+
+    Circuits that have none are left out.
+    """
     import numpy as np
 
     curves: dict[str, dict[str, list[float]]] = {}
     for name, one in (("by |score|", found.absolute), ("by score", found.signed)):
-        points = [point for point in one.points if point.edges]
+        points = [point for point in one.points if np.isfinite(point.faithfulness.mean)]
         curves[name] = {
             "size": [point.edges for point in points],
             "mean": [point.faithfulness.mean for point in points],
@@ -232,7 +256,11 @@ def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
             "high": [point.faithfulness.high for point in points],
         }
     series = found.absolute.random
-    kept = [i for i in range(len(series[0])) if all(points[i].edges for points in series)]
+    kept = [
+        i
+        for i in range(len(series[0]))
+        if all(np.isfinite(points[i].faithfulness.mean) for points in series)
+    ]
     values = np.array([[points[i].faithfulness.mean for i in kept] for points in series])
     curves["random"] = {
         "size": [float(np.mean([points[i].edges for points in series])) for i in kept],
@@ -258,8 +286,8 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
         table.add_row(
             str(point.edges),
             f"{100 * (point.fraction or 0):g} %",
-            _bracketed(asdict(f), ".2f"),
-            f"{sum(control) / len(control):.2f}",
+            _bracketed(asdict(f), ".2f") if point.edges else "no edge",
+            _mean(control, ".2f"),
             f"{point.kl.mean:.3f}",
         )
     shown.print(table)
@@ -272,22 +300,33 @@ def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> No
     say(f"{summary['pairs']} pairs by {summary['metric']}")
     print_lines(summary["notices"])
     one = found.faithfulness
-    say(
-        f"circuit of {one.edges} edges: faithfulness {_bracketed(asdict(one.faithfulness), '.2f')},"
-        f" KL {one.kl.mean:.3f} nats"
-    )
+    # why one is not defined is among the notices
+    faithful = _defined(asdict(one.faithfulness), ".2f")
+    say(f"circuit of {one.edges} edges: faithfulness {faithful}, KL {one.kl.mean:.3f} nats")
     for name in ("cpr", "cmd"):
         area = summary[name]["value"]
         control = [one["mean"] for one in summary[name]["random"]]
-        say(f"{name.upper()} {_bracketed(area, '.3f')}, random {sum(control) / len(control):.3f}")
+        say(f"{name.upper()} {_defined(area, '.3f')}, random {_mean(control, '.3f')}")
     if "jaccard" in summary:
-        one = summary["jaccard"]
+        one, why = summary["jaccard"], ""
+        if math.isnan(one["mean"]):
+            why = f" ({'all' if found.circuit.any() else 'no'} edges are in the circuit)"
         say(
-            f"Jaccard between resamples of the documents {_bracketed(one, '.2f')},"
-            f" by chance {summary['jaccard_chance']:.3f}"
+            f"Jaccard between resamples of the documents {_defined(one, '.2f')}{why},"
+            f" by chance {_mean([summary['jaccard_chance']], '.3f')}"
         )
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
+
+
+def _defined(interval: dict[str, Any], form: str) -> str:
+    return "not defined" if math.isnan(interval["mean"]) else _bracketed(interval, form)
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+    """The mean of values that are defined, `-` where none is."""
+    found = [value for value in values if math.isfinite(value)]
+    return format(sum(found) / len(found), form) if found else "-"
 
 
 def _bracketed(interval: dict[str, Any], form: str) -> str:

@@ -144,6 +144,7 @@ def bootstrap_ratios(
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    rounding: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return each row's mean over documents as a share of the mean of `whole`, with intervals.
 
@@ -153,11 +154,12 @@ def bootstrap_ratios(
     Args:
         values: [..., documents], finite.
         whole: [documents], finite.
+        rounding: a mean of `whole` no larger than this is zero but for rounding.
 
     Returns:
-        Ratios, low and high ends: [...] each. Where `whole` sums to zero all three are NaN; a
-        resample in which it does counts for nothing; of fewer than `MIN_DOCUMENTS` documents both
-        ends are NaN.
+        Ratios, low and high ends: [...] each. All three are NaN where the mean of `whole` is zero,
+        and where its own interval includes zero, so that ratios are unbounded. A resample in which
+        it is zero counts for nothing. Of fewer than `MIN_DOCUMENTS` documents both ends are NaN.
 
     Raises:
         ValueError: shapes or settings don't fit, or a value isn't finite.
@@ -170,7 +172,8 @@ def bootstrap_ratios(
     if not (np.isfinite(rows).all() and np.isfinite(total).all()):
         raise ValueError("a value is NaN or infinite: leave undefined items out before averaging")
     ratios, low, high = np.full((3, len(rows)), np.nan)
-    if total.mean() == 0:  # resamples of it need not be: they would give ends without a middle
+    _, *ends = bootstrap_means(total, resamples, confidence, seed)
+    if abs(total.mean()) <= rounding or includes_zero(*map(float, ends)):
         return ratios.reshape(shape), low.reshape(shape), high.reshape(shape)
     ratios = rows.mean(axis=1) / total.mean()
     block = max(1, _CHUNK // resamples)
@@ -300,6 +303,11 @@ def bracketed(mean: float, low: float | None, high: float | None, form: str) -> 
 def excludes_zero(low: float, high: float) -> bool:
     """Return whether an interval lies above zero or below it; False where there is none."""
     return low > 0 or high < 0
+
+
+def includes_zero(low: float, high: float) -> bool:
+    """Return whether an interval includes zero; False where there is none."""
+    return low <= 0 <= high
 
 
 def check_settings(resamples: int, confidence: float) -> None:

@@ -3,7 +3,12 @@
 **Rounding.** A number found as the difference of quantities of size x is rounding where it is no
 more than `ROUNDING` x, four units in the last place. With every weight of the built-in model
 changed by half a unit at random, KL of attention, entropy and shares of edges change by 1e-8 to
-1e-7.
+1e-7. Losses and logits come of exponents and their sums, so that they are rounded like
+quantities of size 1 even where they are smaller.
+
+**No gap.** A share of a gap between two means is unbounded where the gap may be zero. So there is
+no share where the mean gap is rounding or, with `MIN_DOCUMENTS` documents or more, where its
+bootstrap interval includes zero.
 
 **Chance.** If rows (layers, say) differ by no more than documents do, the values of a document
 might as well stand at other rows. So they are shuffled among the rows, in each document anew, and
@@ -17,11 +22,55 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.statistics.documents import (
+    bootstrap_difference,
+    bootstrap_ratios,
+    bracketed,
+    includes_zero,
+)
+
 ALPHA = 0.05  # above it a difference is noise
 DRAWS = 999
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # 4.8e-7, of the quantities that are differenced
 
 _TIE = 1e-9  # relative: sums in another order are the same value
+
+
+def rounding_of(*quantities: NDArray[np.floating] | float) -> float:
+    """Return the size up to which a mean difference of losses or logits is rounding."""
+    return ROUNDING * max(1.0, *(float(np.abs(one).mean()) for one in quantities))
+
+
+def no_gap(first: NDArray[np.floating], second: NDArray[np.floating]) -> str | None:
+    """Say why the mean of `second` - `first` can't be told from zero; None where it can.
+
+    Args:
+        first, second: [documents] losses or logits of the same documents.
+
+    Returns:
+        The mean with the reason, such as `0.1 [-0.2, 0.4], which includes zero`.
+    """
+    gap = bootstrap_difference(second, first)
+    if abs(gap.mean) <= rounding_of(first, second):
+        return f"{gap.mean:.1e}, which is rounding"
+    if includes_zero(gap.low, gap.high):
+        return f"{bracketed(gap.mean, gap.low, gap.high, '.3g')}, which includes zero"
+    return None
+
+
+def shares_of_gap(
+    effects: NDArray[np.floating], first: NDArray[np.floating], second: NDArray[np.floating]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean effects as shares of the mean of `second` - `first`, with intervals.
+
+    Args:
+        effects: [..., documents].
+        first, second: [documents] losses or logits.
+
+    Returns:
+        As `bootstrap_ratios`; all NaN where `no_gap` finds a reason.
+    """
+    return bootstrap_ratios(effects, second - first, rounding=rounding_of(first, second))
 
 
 def difference_p_value(values: NDArray[np.floating], draws: int = DRAWS, seed: int = 0) -> float:

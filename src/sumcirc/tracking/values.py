@@ -50,7 +50,7 @@ def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     if "jaccard" in summary:
         values["circuit/jaccard"] = summary["jaccard"]["mean"]
         values["circuit/spearman"] = summary["spearman"]["mean"]
-    return values
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,20 @@ def test_a_circuit_stands_beside_random_ones(tmp_path: Path) -> None:
     assert "by chance 0.12" in text
 
 
+@pytest.mark.parametrize("edges", [0, 12])
+def test_a_circuit_without_faithfulness_is_no_finding(tmp_path: Path, edges: int) -> None:
+    run = RunRecords(write_run(tmp_path / "s/r", config(), 0.4, scored=False).path)
+    nothing = dict.fromkeys(ENDS, float("nan"))
+    run.summary = {
+        **{"circuit_edges": edges, "edges": 1108, "pairs": 8, "faithfulness": nothing},
+        **{"cmd": {"value": nothing, "random": [nothing]}, "jaccard": nothing},
+        "jaccard_chance": float("nan"),
+    }
+    text = told(run)
+    assert f"The circuit has {edges} of 1,108 edges and no faithfulness" in text
+    assert "nan" not in text
+
+
 @pytest.mark.parametrize(("low", "sure"), [(0.4, True), (-0.4, False)])
 def test_a_comparison_names_its_best_head_or_says_that_there_is_no_gap(
     tmp_path: Path, low: float, sure: bool

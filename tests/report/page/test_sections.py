@@ -9,7 +9,7 @@ import pytest
 from sumcirc.report.page import models
 from sumcirc.report.page.circuit_curves import evolution, faithfulness
 from sumcirc.report.page.examples import marked
-from sumcirc.report.page.view import Chart, Page, Piece
+from sumcirc.report.page.view import Chart, Page, Piece, Words
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import evolution as made_up
 from tests.support.sweeps import config, write_run
@@ -43,6 +43,15 @@ def test_random_circuits_stand_beside_the_curve() -> None:
     assert [trace["name"] for trace in traces] == ["by |score|", "by score", "random", "random"]
     assert list(traces[0]["x"]) == [10, 100]  # a logarithmic axis has no 0
     assert traces[0]["error_y"]["array"] == pytest.approx([0.1, 0.1])
+
+
+def test_circuits_without_faithfulness_are_not_drawn() -> None:
+    nothing = dict.fromkeys(ENDS, float("nan"))
+    points = [{"edges": edges, "faithfulness": nothing} for edges in (0, 10, 100)]
+    curves = {"points": points, "random": [points]}
+    (words,) = faithfulness({"absolute": curves, "signed": curves})
+    assert isinstance(words, Words)
+    assert "No circuit has a faithfulness" in words.text
 
 
 def test_edges_that_came_and_went_are_marked_beyond_noise() -> None:

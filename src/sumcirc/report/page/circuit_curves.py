@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,13 @@ import numpy as np
 
 from sumcirc.report.page.charts import COLOURS, POSITIVE, error_bars, figure, grid, line, log_axis
 from sumcirc.report.page.view import Block, Chart, Slider, Words
-from sumcirc.tracking.record_shapes import EvolutionFile, FaithfulnessFile, Track, Transition
+from sumcirc.tracking.record_shapes import (
+    EvolutionFile,
+    FaithfulnessFile,
+    Point,
+    Track,
+    Transition,
+)
 
 JUDGED = {
     "circuit/faithfulness": "faithfulness",
@@ -29,14 +36,16 @@ def faithfulness(found: FaithfulnessFile | None) -> list[Block]:
     for colour, (name, label) in zip(
         COLOURS, {"absolute": "by |score|", "signed": "by score"}.items(), strict=False
     ):
-        points = [point for point in found[name]["points"] if point["edges"]]
+        points = _judged(found[name]["points"])
         ends = [[point["faithfulness"][end] for point in points] for end in ("mean", "low", "high")]
         traces.append(_sized([point["edges"] for point in points], ends[0], label, colour, ends))
     for i, series in enumerate(found["absolute"]["random"]):
-        points = [point for point in series if point["edges"]]
+        points = _judged(series)
         values = [point["faithfulness"]["mean"] for point in points]
         trace = _sized([point["edges"] for point in points], values, "random", COLOURS[5], None)
         traces.append(trace.update(showlegend=i == 0, legendgroup="random"))
+    if not any(len(trace.x) for trace in traces):
+        return [Words("No circuit has a faithfulness: see the notes of the run.")]
     drawn = figure(
         traces,
         xaxis=log_axis("edges in the circuit", (size for trace in traces for size in trace.x)),
@@ -52,6 +61,13 @@ def faithfulness(found: FaithfulnessFile | None) -> list[Block]:
             "Faithfulness over the number of edges, of circuits by score and of random ones.",
             drawn,
         )
+    ]
+
+
+def _judged(points: Sequence[Point]) -> list[Point]:
+    """Circuits that hold an edge and have a faithfulness."""
+    return [
+        point for point in points if point["edges"] and math.isfinite(point["faithfulness"]["mean"])
     ]
 
 

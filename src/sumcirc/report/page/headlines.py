@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -114,14 +115,19 @@ def _circuit(run: RunRecords) -> list[str]:
     if "circuit_edges" not in found:
         return []
     faithful, area = found["faithfulness"], found["cmd"]
-    control = [one["mean"] for one in area["random"]]
+    if math.isnan(faithful["mean"]):
+        return [
+            f"The circuit has {found['circuit_edges']:,} of {found['edges']:,} edges and no"
+            " faithfulness: see the notes of the run."
+        ]
+    control = [one["mean"] for one in area["random"] if math.isfinite(one["mean"])]
     lines = [
         f"A circuit of {found['circuit_edges']:,} of {found['edges']:,} edges does"
         f" {_interval(faithful)} of what the model does (faithfulness, {found['pairs']} pairs);"
         f" CMD {_interval(area['value'])} (0 is best), of random circuits"
         f" {sum(control) / len(control):.2f}."
     ]
-    if "jaccard" in found:
+    if "jaccard" in found and math.isfinite(found["jaccard"]["mean"]):
         lines.append(
             f"Found again on other samples of the documents it shares {_interval(found['jaccard'])}"
             f" of its edges (Jaccard; by chance {found['jaccard_chance']:.2f})."
