@@ -233,8 +233,11 @@ def test_circuits_of_every_scheduled_step(trained: Trained) -> None:
     assert np.abs(last.scores - base.scores).max() > 0.02 * size
     circuit = read_circuit(record_file(folder, 6).with_suffix(".json"))
     assert circuit.kept.sum() == trained.values("circuit/edges")[6]
-    for name in ("faithfulness", "kl", "cpr", "cmd", "cmd_random", "jaccard_base"):
+    for name in ("kl", "jaccard_base", "jaccard_resamples"):
         assert list(trained.values(f"circuit/{name}")) == steps, name
+    # corruption changes the logits of random weights by 4e-7 nats, which is rounding
+    for name in ("faithfulness", "cpr", "cmd", "cmd_random"):
+        assert not trained.values(f"circuit/{name}"), name
     assert list(trained.values("circuit/jaccard_previous")) == steps[1:]
     evolution = json.loads((folder / "evolution.json").read_text())
     assert evolution["steps"] == [-1, *steps]
