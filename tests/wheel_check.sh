@@ -27,6 +27,8 @@ $sumcirc pairs out=pairs.jsonl documents=2 filter=false $few
 $sumcirc select selector=middle adaptation.rank=2 $brief
 $sumcirc status runs/several
 $sumcirc report runs/s/r logger=none
-$sumcirc dashboard runs/s/r
+# the wheel is installed without the packages that this verb needs
+$sumcirc dashboard runs/s/r 2>error.txt && exit 1
+grep -q "pip install 'sumcirc\[dashboard\]'" error.txt
 $sumcirc pretrain --help >help.txt
 echo "wheel check passed"

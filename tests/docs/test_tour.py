@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PAGE = DOCS / "tour.md"
 LINES = [found.words[1:] for found in commands(PAGE) if found.block and found.words[0] == "sumcirc"]
 
-DATA = ["data.sizes.train=16", "data.sizes.validation=4", "data.sizes.test=4"]
+DATA = ["data.sizes.train=16", "data.sizes.validation=8", "data.sizes.test=8"]
 QUICK = ["logger=none", "trainer.threads=1", "generation.max_new_tokens=8", *DATA]
 # appended to what the page says
 FEWER = {
@@ -27,7 +27,7 @@ FEWER = {
     ],
     "evaluate": ["evaluation.bootstrap=100", *QUICK],
     "circuit": ["circuit.documents=4", "circuit.resamples=5", "circuit.sizes=[0.02,0.1]", *QUICK],
-    "select": ["selector.documents=4", "selector.resamples=5", *QUICK],
+    "select": ["selector.documents=8", "selector.resamples=5", *QUICK],
     "compare": ["compare.items=4", "compare.top=2", "compare.random_sets=1", *QUICK],
     "report": ["logger=none"],
     "status": [],

@@ -12,6 +12,7 @@ import yaml
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
+from sumcirc.quoting import markdown
 from sumcirc.records import read_metrics
 from sumcirc.report.page.build import make_page
 from sumcirc.report.page.view import Items
@@ -101,7 +102,7 @@ def test_what_data_lost_is_said_wherever_results_are(
         assert done.output.count(one["text"]) == 2, "as it is found, and below the table"
         assert any(one["text"] in line for line in shown)
         if not one["where"].startswith("summaries of"):
-            assert one["text"] in card
+            assert markdown(one["text"]) in card
 
 
 def test_saved_weights_are_those_of_the_last_checkpoint(

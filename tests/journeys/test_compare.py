@@ -314,7 +314,7 @@ def test_what_can_not_be_compared_is_one_line(
         ([f"after={lora}", "model=gpt2"], ["after=", "leave model= out"]),
         ([f"after={lora}", "experiment=demo"], ["after=", "experiment= has no say"]),
         (["-m", f"after={lora},{runs['full']}"], ["after=[ONE,OTHER]"]),
-        ([f"before={runs['full']}", f"after={lora}"], ["`lora` is an adapter", "merge it"]),
+        ([f"before={runs['full']}", f"after={lora}"], ["is an adapter", "merge it"]),
         ([f"before={lora}", f"after={runs['full']}"], ["is an adapter", "compare.analyses"]),
     ):
         line = refused(commands, tmp_path, *given)
@@ -340,7 +340,7 @@ def test_settings_that_say_nothing_are_one_line(
         (["compare.positions=middle"], ["compare.positions=middle", "salient", "summary"]),
         (["compare.sources=fact"], ["compare.sources=fact", "salient"]),
         ([own(), "compare.positions=salient"], ["compare.positions=salient", "place"]),
-        (["compare.lambdas=[1.0,0.5]"], ["compare.lambdas=[1.0, 0.5]", "rising"]),
+        (["compare.lambdas=[1.0,0.5]"], ["compare.lambdas=[1.0,0.5]", "rising"]),
         (["compare.analyses=[magic]"], ["compare.analyses", "magic"]),
         (["compare.items=0"], ["compare.items=0"]),
         (["compare.text=none.jsonl"], ["compare.text=none.jsonl"]),

@@ -43,11 +43,13 @@ def with_text(sweep: Path, words: list[str]) -> list[str]:
 def test_training_logs_names_of_the_table(
     commands: CommandServer, small_run: list[str], tmp_path: Path
 ) -> None:
-    given = [word for word in small_run if not word.startswith(("logger=", "trainer.max_steps"))]
+    """The built-in model, on which corruption has an effect; with fewer documents no intervals."""
+    others = ("logger=", "trainer.max_steps", "model.")
+    given = [word for word in small_run if not word.startswith(others)]
     done = commands.run(
         *("train", *given, *WANDB, "trainer.max_steps=2", "callbacks.schedule.points=0"),
-        *(f"callbacks.watch=[{WATCHERS}]", "callbacks.probes.documents=2"),
-        *("callbacks.circuit.documents=2", "run.name=r"),
+        *(f"callbacks.watch=[{WATCHERS}]", "callbacks.probes.documents=8"),
+        *("callbacks.circuit.documents=8", "callbacks.circuit.resamples=10", "run.name=r"),
         cwd=tmp_path,
     )
     assert done.code == 0, done.output
@@ -56,11 +58,11 @@ def test_training_logs_names_of_the_table(
         assert not [name for name in some if find(name, kind) is None]
     curves = {find(name, Kind.curve) for name in names[Kind.curve]}
     wanted = {entry for entry in LOGGED if entry.kind is Kind.curve}
-    assert {entry.name for entry in wanted - curves} == {"residual/rsa/{place}"}
+    assert not {entry.name for entry in wanted - curves}
     plan = layout(read_material([tmp_path / "runs/s"]), "rougeLsum_f1")
     assert not with_text(tmp_path / "runs/s", small_run)
     lost = {name for name, entry in plan.absent.items() if entry.kind is Kind.curve}
-    assert lost == {"residual/rsa/{place}"}, "misspelt in the layout, or not logged"
+    assert not lost, "misspelt in the layout, or not logged"
 
 
 # ---- all verbs

@@ -13,6 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.modeling.adaptation import adapt
@@ -24,7 +25,9 @@ from sumcirc.probes.documents import ProbeSet, probe_set
 from sumcirc.probes.measure import BASES, base_parts, measure, prepare_base
 from sumcirc.records import MEASURES, ProbeRecord
 from sumcirc.schema import Adaptation, AdaptationConfig, EncodingConfig
+from sumcirc.statistics import MIN_DOCUMENTS
 from tests.probes.test_documents import ITEMS
+from tests.support.hub_server import news
 from tests.support.small_models import small_model
 
 NEEDS_BASE = {
@@ -153,7 +156,12 @@ def test_the_last_stream_is_before_the_final_norm(probes: ProbeSet) -> None:
     assert found["output/kl_tuned_base"].min() > 1e-4
 
 
-def test_neurons_that_changed_are_named(probes: ProbeSet) -> None:
+def test_neurons_that_changed_are_named(tokenizer: Any) -> None:
+    items = [
+        Document(str(i), item["article"], (item["highlights"],))
+        for i, item in enumerate(news("train", MIN_DOCUMENTS))  # as many as an interval takes
+    ]
+    probes = probe_set(Encoder(tokenizer, EncodingConfig(), 128), items, MIN_DOCUMENTS)
     base = small_model("gpt2")
     model = copy.deepcopy(base)
     with torch.no_grad():

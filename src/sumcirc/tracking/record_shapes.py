@@ -12,6 +12,7 @@ from sumcirc.reading import Count, Keys, Number, Range, Share
 from sumcirc.tracking.record_format import FIRST, FORMAT
 
 State = Literal["pending", "running", "done", "failed"]
+Verb = Literal["train", "evaluate", "circuit", "compare", "select"]  # those that make a run
 Seconds = Annotated[float, Range(0, 1e12)]
 Layer = Annotated[int, Range(0, 999)]  # also a head, or the number of a stream position
 Step = Annotated[int, Range(-1, 10**15)]  # -1: the base
@@ -32,7 +33,7 @@ class Status(TypedDict):
 
     state: State
     format: NotRequired[Format]
-    verb: NotRequired[str]
+    verb: NotRequired[Verb]
     reason: NotRequired[str | None]
     created: NotRequired[str]
     updated: NotRequired[str]
@@ -140,7 +141,7 @@ class ConfigFile(TypedDict):
     """config.yaml."""
 
     format: NotRequired[Format]
-    verb: str
+    verb: Verb
     config: dict[str, Any]  # `RunConfig`, where more than the settings' values is wanted
     environment: Environment
 
