@@ -225,6 +225,17 @@ def test_parameters_without_weights(folder: Path) -> None:
     refused(load_model, config(folder), "2 parameters have no weights", *missing)
 
 
+def test_a_configuration_of_a_much_larger_model_is_refused_before_it_is_made(folder: Path) -> None:
+    """transformers takes memory for all of it first: a GPT-2 that says "llama" has 7 billion."""
+    path = folder / "config.json"
+    body = json.loads(path.read_text())
+    path.write_text(json.dumps({**body, "model_type": "llama", "architectures": None}))
+    with pytest.raises(
+        UserError, match=r"config\.json describes [\d,]{9,} parameters and its files"
+    ):
+        check_model(config(folder))
+
+
 def test_weights_of_another_shape(folder: Path) -> None:
     edit(folder / "config.json", n_embd=32)
     refused(load_model, config(folder), "weights cannot be loaded")

@@ -24,7 +24,7 @@ NUMBERS = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
 
 # what configurations of the hub hold, and some that none does
 MODEL: dict[str, list[Any]] = {
-    "model_type": ["bert", "t5", "mamba", "no_such_model", "gpt2 ", "whisper"],
+    "model_type": ["bert", "t5", "mamba", "no_such_model", "gpt2 ", "llama", "whisper"],
     "architectures": [["T5ForConditionalGeneration"], ["Nope"], [], [1]],
     "activation_function": ["no_such_act", "quick_gelu", "relu", ["gelu"]],
     "hidden_act": ["no_such_act", "silu", "xielu"],

@@ -94,11 +94,19 @@ def check_model(config: ModelConfig, setting: str = "model.path") -> None:
             safetensors file).
     """
     given = f"{setting}={config.path}"
-    _require_buildable(read_model_config(config, setting), given)
+    described = _require_buildable(read_model_config(config, setting), given)
     path = resolve_path(config.path, setting)
     if Path(path).is_dir():
+        held = 0
         for file in weight_files.weight_files(Path(path), given):
-            weight_files.check_file(file, given)
+            held += sum(weight_files.check_file(file, given).values())
+        # names of weights may be converted as they are read, their number can't; transformers
+        # would take memory for all that is described before it finds nothing for it
+        if 2 * held < described:
+            raise UserError(
+                f"{given}: its config.json describes {described:,} parameters and its files hold"
+                f" {held:,}, so they don't belong together"
+            )
     else:
         repository = hub.require_hub(path, setting, revision=config.revision)
         if repository.files is not None:
@@ -272,9 +280,11 @@ def _require_unquantized(found: PretrainedConfig, given: str) -> None:
     )
 
 
-def _require_buildable(found: PretrainedConfig, given: str) -> None:
-    """Make the network without memory for its weights, which finds what a configuration asks for
-    that is not there: an unknown activation, attention kernels that aren't installed.
+def _require_buildable(found: PretrainedConfig, given: str) -> int:
+    """Make the network without memory for its weights, and return how many parameters it has.
+
+    This finds what a configuration asks for that is not there: an unknown activation, attention
+    kernels that aren't installed.
     """
     import torch
     import transformers
@@ -284,10 +294,11 @@ def _require_buildable(found: PretrainedConfig, given: str) -> None:
         raise UserError(f"{given}: its config.json names {layers} layers, more than any model has")
     try:
         with torch.device("meta"):
-            transformers.AutoModelForCausalLM.from_config(found)
+            model = transformers.AutoModelForCausalLM.from_config(found)
     except Exception as error:
         reason = hub.one_line(error) or type(error).__name__
         raise UserError(f"{given}: its config.json describes no model ({reason})") from error
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _require_config(names: frozenset[str] | None, given: str, path: str) -> None:

@@ -161,7 +161,7 @@ def without_idle_warnings() -> Iterator[None]:
 
 
 def _names(folder: Path, given: str) -> set[str]:
-    return check_file(_weights(folder, given), given)
+    return set(check_file(_weights(folder, given), given))
 
 
 def _weights(folder: Path, given: str) -> Path:

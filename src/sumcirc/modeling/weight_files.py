@@ -6,6 +6,7 @@ makes tensors and plain containers and calls nothing else; a pickle that needs m
 
 from __future__ import annotations
 
+import math
 import warnings
 import zipfile
 from collections.abc import Iterable
@@ -72,21 +73,25 @@ def weight_files(folder: Path, given: str) -> list[Path]:
     return [folder / shard for shard in shards]
 
 
-def check_file(file: Path, given: str) -> set[str]:
-    """The names of a file's tensors, from its header.
+def check_file(file: Path, given: str) -> dict[str, int]:
+    """Return the number of elements of each tensor in a file, from its header.
 
     Raises:
         UserError: it is damaged, or a pickle that holds more than tensors.
     """
-    return set(_pickled(file, given)) if file.suffix == ".bin" else _header(file, given)
+    if file.suffix != ".bin":
+        return _header(file, given)
+    found = _pickled(file, given).items()
+    return {name: value.numel() if hasattr(value, "numel") else 0 for name, value in found}
 
 
-def _header(file: Path, given: str) -> set[str]:
+def _header(file: Path, given: str) -> dict[str, int]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
-            return set(opened.keys())
+            names = opened.keys()
+            return {name: math.prod(opened.get_slice(name).get_shape()) for name in names}
     except (SafetensorError, OSError) as error:
         pointer = False
         if file.is_file():
