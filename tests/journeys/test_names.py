@@ -74,8 +74,11 @@ def sweep(
 ) -> Path:
     """Two training runs, and one run of every other verb that logs, in one sweep's folder."""
     folder = tmp_path_factory.mktemp("names")
-    given = [word for word in small_run if not word.startswith(("logger=", "evaluation.at_end"))]
-    settings = [word for word in given if not word.startswith(("trainer.", "model.learning"))]
+    others = ("logger=", "evaluation.at_end", "model.", "data.test=")
+    given = [word for word in small_run if not word.startswith(others)]
+    # the built-in model, as above, and as many documents as an interval takes
+    given += [f"data.test={word.partition('=')[2]}" for word in given if "data.train=" in word]
+    settings = [word for word in given if not word.startswith("trainer.")]
     lora = ("adaptation=lora", "adaptation.rank=2")
 
     def run(*words: str) -> None:
@@ -85,19 +88,19 @@ def sweep(
     run(
         *("train", "-m", *given, *WANDB, *lora, "adaptation.layers=[0],all", "trainer.max_steps=4"),
         *(f"callbacks.watch=[{WATCHERS}]", "callbacks.schedule.points=0"),
-        *("callbacks.probes.documents=5", "callbacks.circuit.documents=3"),
+        *("callbacks.probes.documents=8", "callbacks.circuit.documents=8"),
     )
     (checkpoint,) = (folder / "runs/s").glob("*-all-*")
     at = f"checkpoint={checkpoint}"
     run("evaluate", at, *WANDB, *SMALL, "run.name=evaluated")
-    run("circuit", at, *WANDB, *SMALL, "circuit.documents=3", "run.name=circuit")
+    run("circuit", at, *WANDB, *SMALL, "circuit.documents=8", "run.name=circuit")
     run(
         *("compare", f"after={checkpoint}", *WANDB, *SMALL, "run.name=compared"),
         *("compare.items=2", "compare.parts=[mlp]", "compare.top=0", "compare.lambdas=[0.0,1.0]"),
     )
     run(
         *("select", *settings, *WANDB, "selector=page", "selector.count=1", "run.name=selected"),
-        *("adaptation.rank=2", "selector.documents=6", "selector.batch_size=2"),
+        *("adaptation.rank=2", "selector.documents=8", "selector.batch_size=2"),
     )
     run("report", "runs/s", "logger=wandb", "logger.mode=offline", "against=[all]")
     return folder / "runs/s"
@@ -150,7 +153,7 @@ def test_groups_and_job_types(logged: dict[str, list[dict[str, Any]]]) -> None:
 def test_axes_can_be_grouped_by(logged: dict[str, list[dict[str, Any]]]) -> None:
     trained = [found for name, found in logged.items() if "-lora-" in name]
     axes = [settings_of(found)["sweep_axes"] for found in trained]
-    assert {one["layers"] for one in axes} == {"0", "0,1"}, "what `all` stands for"
+    assert {one["layers"] for one in axes} == {"0", "0,1,2,3,4,5"}, "what `all` stands for"
     assert {one["arm"] for one in axes} == {"layers 0", "all"}
     for one in axes:
         assert not [name for name in one if "." in name]

@@ -81,7 +81,9 @@ def image_files(figures: Path) -> dict[str, Path]:
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in summary.items() if isinstance(value, (int, float))}
+    numbers = {name: value for name, value in summary.items() if isinstance(value, (int, float))}
+    numbers.pop("format", None)  # says how the file is to be read, and nothing of the run
+    return numbers
 
 
 def _interval(name: str, interval: Mapping[str, float]) -> dict[str, float]:
