@@ -123,10 +123,9 @@ def missing(where: str, what: str, asked: int | None, found: int, why: str) -> N
 
 def few(where: str, what: str, count: int) -> Notice:
     """Return a notice that so few items give no interval; it counts none where they suffice."""
-    words = (
-        f"{what} are all there is: results have no interval, which takes {MIN_DOCUMENTS} or more"
-    )
-    return Notice(where, "few", count if count < MIN_DOCUMENTS else 0, count, words, limit=0.0)
+    words = f"{what} that an interval needs, so results have none"
+    held = count if count < MIN_DOCUMENTS else 0
+    return Notice(where, "few", held, MIN_DOCUMENTS, words, limit=0.0)
 
 
 def lines(notices: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -207,7 +207,7 @@ def test_probe_documents_in_the_training_set_warn(
     assert "callbacks.probes: 1 of 1 documents are in data.train too" in caplog.text
     assert {notice.reason for notice in data.notices} >= {"in_train"}
     assert (
-        "callbacks.probes: 1 of 1 documents are all there is: results have no interval"
+        "callbacks.probes: 1 of 8 documents that an interval needs, so results have none"
         in caplog.text
     )
 
