@@ -45,19 +45,19 @@ DEPTH = {"summary.json": 3, "metrics.csv": 9}  # levels of keys that are told ap
 
 SMALL = (
     *("data=wire", "logger=none", "trainer=cpu", "trainer.threads=1"),
-    *("data.sizes.train=16", "data.sizes.validation=6", "data.sizes.test=6"),
+    *("data.sizes.train=16", "data.sizes.validation=8", "data.sizes.test=8"),
     *("generation.max_new_tokens=12", "evaluation.bootstrap=100", "sweep.name=golden"),
 )
 TRAIN = (
     *("adaptation=lora", "adaptation.rank=2", "trainer.max_steps=4", "trainer.batch_size=4"),
     *("trainer.validate_every=2", "trainer.log_every=1", "callbacks=circuits"),
-    *("callbacks.progress=false", "callbacks.probes.documents=4", "callbacks.schedule.points=1"),
-    *("callbacks.circuit.documents=4", "callbacks.circuit.sizes=[0.05,1.0]"),
+    *("callbacks.progress=false", "callbacks.probes.documents=8", "callbacks.schedule.points=1"),
+    *("callbacks.circuit.documents=8", "callbacks.circuit.sizes=[0.05,1.0]"),
     "callbacks.circuit.resamples=10",
 )
-CIRCUIT = ("circuit.documents=4", "circuit.sizes=[0.05,0.2,1.0]", "circuit.resamples=10")
-COMPARE = ("compare.items=4", "compare.random_sets=2", "compare.top=2")
-SELECT = ("selector.documents=6", "selector.resamples=20", "selector.probe_steps=3")
+CIRCUIT = ("circuit.documents=8", "circuit.sizes=[0.05,0.2,1.0]", "circuit.resamples=10")
+COMPARE = ("compare.items=8", "compare.random_sets=2", "compare.top=2")
+SELECT = ("selector.documents=8", "selector.resamples=20", "selector.probe_steps=3")
 METHODS = ("eap_ig_inputs", "eap", "clean_corrupted", "eap_ig_activations", "relp", "exact")
 CORRUPTIONS = ("twin", "replace", "swap", "control", "shuffled")
 RULES = ("left", "right", "midpoint", "gauss_legendre")
