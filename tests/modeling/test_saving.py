@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.utils import are_progress_bars_disabled
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -74,7 +75,9 @@ def test_model_is_read_by_transformers_alone(
     trained = train(
         small_config(request.getfixturevalue(folder), news_files, tmp_path), tmp_path / "run"
     )
+    before = are_progress_bars_disabled()
     target = saved(trained)
+    assert are_progress_bars_disabled() == before, "bars of later downloads are as they were"
     assert target == tmp_path / "run" / "model"
     loaded = AutoModelForCausalLM.from_pretrained(target)
     assert torch.equal(logits(loaded), logits(trained.module.model))

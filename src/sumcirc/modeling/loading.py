@@ -171,7 +171,7 @@ def load_model(
     read_model_config(config, setting)
     path = resolve_path(config.path, setting)
     try:
-        with _no_loading_bar():
+        with without_bars():
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=config.revision,
@@ -349,8 +349,8 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
 
 
 @contextmanager
-def _no_loading_bar() -> Iterator[None]:
-    """No bar while weights are placed; those of downloads stay."""
+def without_bars() -> Iterator[None]:
+    """A block in which transformers draws no bars of its own; those of downloads stay."""
     from transformers.utils import logging as transformers_logging
 
     previous = transformers_logging.set_tqdm_hook(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import transformers
 from peft import LoraConfig, PeftModel
 from torch import nn
 from transformers import PretrainedConfig
@@ -16,7 +15,7 @@ from sumcirc import __version__
 from sumcirc.files import write_folder
 from sumcirc.modeling.anatomy import anatomy
 from sumcirc.modeling.dropout import dropout_probabilities
-from sumcirc.modeling.loading import resolve_path
+from sumcirc.modeling.loading import resolve_path, without_bars
 from sumcirc.modeling.parts import base_model
 from sumcirc.quoting import code, markdown, visible
 from sumcirc.schema import TrainConfig
@@ -140,10 +139,10 @@ def save_trained(
     )
 
     def write(folder: Path) -> None:
-        transformers.utils.logging.disable_progress_bar()  # of writing one small file
         # PEFT would ask the hub whether the vocabulary is still the base's; nothing changes it here
         options = {"save_embedding_layers": False} if is_adapter else {}
-        model.save_pretrained(str(folder), **options)  # type: ignore[operator]
+        with without_bars():
+            model.save_pretrained(str(folder), **options)  # type: ignore[operator]
         tokenizer.save_pretrained(str(folder))
         (folder / "README.md").write_text(body, encoding="utf-8")
 
