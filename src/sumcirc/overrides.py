@@ -88,8 +88,9 @@ def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
 
 
 def _check_given(checkpoint: str, given: Set[str], setting: str) -> None:
-    if "model" in given or "model.path" in given:
-        raise UserError(f"{setting}={checkpoint}: brings its model; leave model= out")
+    for name in ("model", "model.path"):
+        if name in given:
+            raise UserError(f"{name}: {setting}={checkpoint} brings its model; leave {name}= out")
 
 
 def _overrides_of_model(found: ModelReference) -> list[str]:
