@@ -279,7 +279,7 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
             continue
     tables = []
     for runs in found.values():
-        several = len({summary["model"] for _, summary in runs}) > 1
+        several = len({summary.get("model") for _, summary in runs}) > 1
         shared: dict[str, Row] = {}
         own: list[Row] = []
         for label, summary in runs:

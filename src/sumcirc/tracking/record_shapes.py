@@ -194,6 +194,7 @@ class RougeRecord(TypedDict):
 class ResultSummary(NotedSummary):
     """summary.json of train and evaluate."""
 
+    model: NotRequired[str]
     items: str | None
     systems: dict[str, Scores]
     rouge: NotRequired[RougeRecord]
