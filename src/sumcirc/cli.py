@@ -346,7 +346,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
 
 
 def _before_the_job(error: Exception) -> UserError:
-    """What went wrong while Hydra made the folder of a job."""
+    """Return the user's error behind a failure of Hydra before the job started."""
     from sumcirc.messages import one_line
 
     if isinstance(error, OSError) and error.filename:

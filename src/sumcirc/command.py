@@ -124,7 +124,7 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
 
 
 def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
-    """The file of the experiment that is named."""
+    """Return the YAML file of the experiment on the command line; None without one."""
     item = parsed.get("experiment")
     if item is None or item.is_sweep_override() or not isinstance(item.value(), str):
         return None
@@ -178,7 +178,7 @@ def words_of_job(command: Command, overrides: Any) -> list[str]:
 
 
 def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
-    """The settings that name folders which jobs write to, with their values; narrow ones first."""
+    """Return the folders that jobs write to, by the setting that names them."""
     typed = command.typed.words
     wanted = ("hydra.run.dir", "resume")
     found = {key: typed[key].partition("=")[2] for key in wanted if key in typed}
@@ -204,7 +204,7 @@ def launcher(command: Command) -> str:
 
 
 def for_any_machine(config: Any) -> Any:
-    """Return a configuration with what only the machine that runs the job can check left open."""
+    """Return the configuration with default trainer settings, which this machine can't check."""
     return replace(config, trainer=TrainerConfig()) if hasattr(config, "trainer") else config
 
 
@@ -230,7 +230,7 @@ def _search_path(command: Command) -> Iterator[list[str]]:
 
 
 def _check_config_dir(folder: str) -> None:
-    """Look at the user's own YAML files before Hydra reads them: it follows aliases without end."""
+    """Check the YAML files of `--config-dir` before Hydra expands their aliases."""
     if not os.path.isdir(folder):
         raise UserError(f"--config-dir={folder}: no such folder")
     try:
@@ -240,7 +240,7 @@ def _check_config_dir(folder: str) -> None:
 
 
 def _check_words(verb: str, overrides: Sequence[str]) -> None:
-    """Refuse words of one job of which Hydra doesn't say which it is that is wrong."""
+    """Refuse overrides for which Hydra's own error would not name the one at fault."""
     primary: Any = OmegaConf.load(CONF / f"{verb}.yaml")
     defaults: Any = OmegaConf.to_container(primary.defaults)
     left_out = {key for item in defaults if isinstance(item, dict) for key in item if not item[key]}

@@ -125,7 +125,7 @@ def _layers_name(layers: Any, selector: Any) -> str:
 
 
 def _commas(value: Any) -> str:
-    """A list as `2,3,5`; a single value as text."""
+    """Format a list as `2,3,5` and a single value as itself."""
     values = value if isinstance(value, (list, ListConfig)) else [value]
     return ",".join(one.name if isinstance(one, Enum) else str(one) for one in values)
 
@@ -168,15 +168,17 @@ def literal(value: Any) -> Any:
 
 
 def quoted(value: str) -> str:
-    """Return a string in Hydra's override grammar, taken literally."""
+    """Quote a string for Hydra's override grammar, so that it is taken literally."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(literal(value), Quote.single).with_quotes()
 
 
 def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """What is wrong though OmegaConf takes it: keys that were added by force, a section that refers
-    to something else, containers in lists of texts or numbers, and integers without bounds.
+    """Yield messages about mistakes that OmegaConf accepts.
+
+    These are unknown keys added with `+`, a section that refers to something else, containers in
+    lists of texts or numbers, and integers beyond 64 bits.
     """
     schema_type: Any = OmegaConf.get_type(node)
     known = [field.name for field in dataclasses.fields(schema_type)]

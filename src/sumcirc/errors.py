@@ -1,4 +1,4 @@
-"""Errors that are no bugs: a user's mistake, and a job that was stopped from outside."""
+"""Exceptions that are not bugs: mistakes of the user, and jobs stopped from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UserError(Exception):
 
 
 class Unwritable(UserError):
-    """A file or folder can't be written; the command line names the setting behind it.
+    """A file or folder can't be written; the command line adds the setting that names it.
 
     Args:
         path: what can't be written.

@@ -105,7 +105,7 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_writable(setting: str, path: Path | str) -> None:
-    """Refuse a file or folder that can't be made where it is to be; nothing is made.
+    """Refuse a path at which no file or folder can be created; nothing is created.
 
     Raises:
         UserError: it can't be; `setting`, which names it, is named.
@@ -162,7 +162,7 @@ def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A CSV file's text; None is an empty field, and no text is a spreadsheet's formula."""
+    """Format rows as CSV; None becomes an empty field, and formulas are defused."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)

@@ -1,4 +1,4 @@
-"""What the words of a command imply, written out as overrides.
+"""Overrides that are implied by the words on the command line.
 
 A checkpoint brings the settings of its run, a path alone replaces the built-in model, a resumed run
 goes on in its own folder, and what a launch decides once is the same for all of its jobs.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from sumcirc.configuration import listed, model_path, quoted
 from sumcirc.errors import UserError
@@ -24,6 +24,7 @@ from sumcirc.overrides import (
 )
 from sumcirc.processes import started_together
 from sumcirc.schema import ModelConfig, TrainConfig
+from sumcirc.tracking.record_shapes import Verb
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sumcirc.command import Command
 
 CONF = Path(__file__).resolve().parent / "conf"
-RUN_VERBS = {"train", "evaluate", "circuit", "compare", "select"}  # those that make a run directory
+RUN_VERBS = set(get_args(Verb))
 
 # those that read a model beside them, and what of a run's settings they take over
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
@@ -45,7 +46,7 @@ OF_PROMPTS = "rephrase"
 def complete(
     command: Command, overrides: list[str], parsed: dict[str, Override]
 ) -> tuple[dict[str, str], list[str]]:
-    """The settings that were brought along, each with the word behind it, and all overrides."""
+    """Return the implied settings, each with the typed word behind it, and all overrides."""
     if command.verb not in RUN_VERBS and command.verb not in SECTIONS_OF:
         return {}, overrides
     if "resume" in parsed and parsed["resume"].value() is not None:
@@ -78,7 +79,7 @@ def complete(
 
 
 def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
-    """What a launch decides once for all of its jobs."""
+    """Return overrides that a launch fixes once for all of its jobs."""
     found: list[str] = []
     if "sweep.name" not in parsed:
         together = started_together()
@@ -96,14 +97,14 @@ def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
 
 
 def _behind(command: Command, key: str, overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides with the typed word that brings them along."""
+    """Map implied overrides to the typed word that implies them."""
     return dict.fromkeys(overrides, command.typed.words.get(key, f"{key}="))
 
 
 def _compared(
     command: Command, parsed: dict[str, Override], overrides: list[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """What the models of a comparison bring: `before` the model, the first `after` the rest.
+    """Return what the compared models imply: `before` the model, the first `after` the rest.
 
     Also the overrides with names of conf/model written out as what they stand for.
     """
@@ -137,7 +138,7 @@ def _compared(
 
 
 def _check_pairs(parsed: dict[str, Override]) -> None:
-    """Refuse settings that say which pairs are made beside a file of pairs."""
+    """Refuse settings for making pairs when a file of pairs is given."""
     pairs = parsed.get("pairs")
     if pairs is None or (not pairs.is_sweep_override() and pairs.value() is None):
         return
@@ -151,7 +152,7 @@ def _check_pairs(parsed: dict[str, Override]) -> None:
 
 
 def _another_model(parsed: dict[str, Override]) -> list[str]:
-    """A path alone replaces the built-in model: neither its name nor its learning rates hold."""
+    """Return overrides for `model.path` alone: the built-in model's name and rates don't apply."""
     brought = []
     path = parsed["model.path"]
     if "model.name" not in parsed and not path.is_sweep_override():
@@ -165,7 +166,7 @@ def _another_model(parsed: dict[str, Override]) -> list[str]:
 def _resumed(
     command: Command, overrides: list[str], parsed: dict[str, Override]
 ) -> tuple[dict[str, str], list[str]]:
-    """The settings of the run that goes on, and the overrides with its folder."""
+    """Return the settings that a resumed run brings, and the overrides with its folder."""
     path = _text(parsed["resume"])
     # a further process of distributed training is given these
     allowed = {"resume", "sweep.name"}

@@ -63,7 +63,7 @@ Texts = Iterable[tuple[str, str]]
 def load(
     checkpoint: str | Path, dtype: torch.dtype | None = None
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """A model in evaluation mode and the tokenizer that it was trained with.
+    """Load a model in evaluation mode, and the tokenizer that it was trained with.
 
     Args:
         checkpoint: what `checkpoint=` takes: a run directory, an adapter's folder (with its base,

@@ -1,4 +1,4 @@
-"""Messages of mistakes in one line: KEY=VALUE: REASON, with the setting as the user typed it.
+"""One-line error messages, KEY=VALUE: REASON, with the setting as the user typed it.
 
 Hydra, OmegaConf and PyYAML spread what they know over several lines and exceptions (`one_line`).
 And a setting at fault may have been brought along by another (`checkpoint=` brings `model.path`),
@@ -49,7 +49,7 @@ REASONS: tuple[tuple[str, str], ...] = (
 
 
 def one_line(error: BaseException) -> str:
-    """What Hydra, OmegaConf or PyYAML say of a mistake: file (if one is at fault), key, reason."""
+    """Turn an error of Hydra, OmegaConf or PyYAML into one line: file (if any), key, reason."""
     # Hydra's MissingConfigException, without Hydra's import, which `sumcirc status` has no use for
     missing, options = (getattr(error, name, None) for name in ("missing_cfg_file", "options"))
     if missing and options:
@@ -82,14 +82,14 @@ def one_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """`; did you mean NAME?`, or nothing where no known name is near."""
+    """Return `; did you mean NAME?` for a close match, else an empty string."""
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 @dataclass(frozen=True)
 class Typed:
-    """The settings of a command as its user typed them.
+    """The settings of a command, as the user typed them.
 
     Args:
         words: KEY=VALUE of each setting that was typed, but for those that are swept.
@@ -106,14 +106,14 @@ class Typed:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """A block whose mistakes are told by the setting that was typed."""
+        """Rewrite errors raised in the block to begin with the setting that was typed."""
         try:
             yield
         except UserError as error:
             raise UserError(self.named(error)) from error
 
     def named(self, error: UserError) -> str:
-        """The message of a mistake, beginning with the setting that was typed, if one was."""
+        """Return the message of an error, beginning with the setting as it was typed."""
         message = self._unwritable(error) if isinstance(error, Unwritable) else str(error)
         start = re.match(r"([a-z_][\w./]*)(=|: )", message)
         if start is None:
@@ -134,7 +134,7 @@ class Typed:
         return message
 
     def _behind(self, key: str) -> str | None:
-        """The typed word that brought a setting along."""
+        """Return the typed word that implies a setting, or None."""
         word = self.derived.get(key) or self.derived.get(f"{key.partition('.')[0]}.")
         if word is None and self.experiment is not None:
             settings = OmegaConf.load(self.experiment)
@@ -143,19 +143,19 @@ class Typed:
         return word
 
     def _of_value(self, told: str) -> str | None:
-        """The typed word with the path of which another setting's message speaks."""
+        """Return the typed word whose path a message about another setting shows, or None."""
         paths = (word for word in self.words.values() if "/" in word.partition("=")[2])
         return next((word for word in paths if _after_value(told, word) != told), None)
 
     def _key(self, key: str) -> str:
-        """The setting that a message means: `circuit.size` may be `callbacks.circuit.size`."""
+        """Resolve a key in a message: `circuit.size` may mean `callbacks.circuit.size`."""
         if key in self.words or key in self.derived:
             return key
         longer = [typed for typed in self.words if typed.endswith(f".{key}")]
         return longer[0] if len(longer) == 1 else key
 
     def _of_path(self, message: str) -> str:
-        """A message that begins with a path, after the setting that names it."""
+        """Prefix a message that begins with a path with the setting that names the path."""
         for word in self.words.values():
             value = word.partition("=")[2]
             for path in dict.fromkeys((value, os.path.expanduser(value))):
@@ -172,7 +172,7 @@ class Typed:
 
 
 def _told(error: BaseException) -> tuple[str, str]:
-    """What an exception and its causes say, and the key of which they speak."""
+    """Return the combined message of an exception and its causes, and the key it concerns."""
     lines: list[str] = []
     key = ""
     cause: BaseException | None = error
@@ -188,7 +188,7 @@ def _told(error: BaseException) -> tuple[str, str]:
 
 
 def _meant(reason: str, key: str) -> tuple[str, str | None]:
-    """A reason in plain words, and the value that it quotes."""
+    """Translate OmegaConf's reason into plain words, and extract the value it quotes."""
     for pattern, text in REASONS:
         found = re.fullmatch(f"(?:{pattern})(?P<more>; .*)?", reason, re.DOTALL)
         if found:
@@ -207,7 +207,7 @@ def _meant(reason: str, key: str) -> tuple[str, str | None]:
 
 
 def _section(name: str, key: str) -> str:
-    """What a section of the configuration is, to whom took it for a setting."""
+    """Explain a section of the configuration to a user who assigned it a value."""
     kind: Any = getattr(schema, name, None)
     if kind is None:
         return "is a section of settings, not one of them"
@@ -218,14 +218,14 @@ def _section(name: str, key: str) -> str:
 
 
 def _merged_key(error: BaseException) -> str:
-    """The key at which a list met a mapping: OmegaConf's message leaves it out, its frames know."""
+    """Return the key of a failed merge, which only OmegaConf's stack frames tell."""
     frames = traceback.walk_tb(error.__traceback__)
     merges = [frame.f_locals for frame, _ in frames if frame.f_code.co_name == "_map_merge"]
     return ".".join(str(found["key"]) for found in merges if "key" in found)
 
 
 def _merged_section(error: BaseException) -> str | None:
-    """The section into which a list was merged; None where a mapping was merged into a list."""
+    """Return the section that a list was merged into, or None."""
     frames = traceback.walk_tb(error.__traceback__)
     nodes = [frame.f_locals["self"] for frame, _ in frames if frame.f_code.co_name == "_merge_with"]
     into = OmegaConf.get_type(nodes[-1]) if nodes else None
@@ -233,7 +233,7 @@ def _merged_section(error: BaseException) -> str | None:
 
 
 def _suggestion(error: BaseException | None) -> str:
-    """The known key that is nearest to the unknown one of an error or its causes."""
+    """Suggest the known key closest to the unknown one that an error names."""
     while error is not None:
         kind, key = getattr(error, "object_type", None), getattr(error, "key", None)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(key, str):
@@ -244,7 +244,7 @@ def _suggestion(error: BaseException | None) -> str:
 
 
 def _renderings(word: str) -> list[str]:
-    """Ways in which a message may show the value of a typed KEY=VALUE."""
+    """Return the forms in which a message may show the value of KEY=VALUE, longest first."""
     typed = word.partition("=")[2]
     found = [typed, os.path.expanduser(typed)]
     try:
@@ -259,7 +259,7 @@ def _renderings(word: str) -> list[str]:
 
 
 def _after_value(text: str, word: str) -> str:
-    """What follows `VALUE: ` of KEY=VALUE in a text; the text itself where another value stands."""
+    """Strip a leading `VALUE: ` from a message; return it unchanged if another value is shown."""
     for value in _renderings(word):
         if text.startswith(f"{value}: "):
             return text[len(value) + 2 :]

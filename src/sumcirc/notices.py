@@ -1,4 +1,4 @@
-"""What happened to data on its way into a number: items cut, left out, missing or repeated.
+"""Notices of what happened to data: items cut, left out, missing or repeated.
 
 Whoever reads, encodes, pairs or scores items counts them in a `Notice`. A job gathers all of them
 in one `Notices`, which tells each on the console as it is found; the table, the page, the model
@@ -26,7 +26,7 @@ WARNING = "WARNING: "
 
 @dataclass(frozen=True)
 class Notice:
-    """A count of items with what happened to them.
+    """How many items something happened to, and what.
 
     Attributes:
         where: the setting that the items are of, such as `data.train`.
@@ -45,14 +45,14 @@ class Notice:
 
     @property
     def warning(self) -> bool:
-        """Whether so many items are concerned that results mean something else."""
+        """Whether enough items are affected to change what results mean."""
         return self.count > self.limit * self.total
 
     def __str__(self) -> str:
         return f"{self.where}: {self.count:,} of {self.total:,} {self.words}"
 
     def as_json(self) -> dict[str, Any]:
-        """The notice as it stands in summary.json."""
+        """Return the notice for summary.json."""
         return {
             "where": self.where,
             "reason": self.reason,
@@ -64,7 +64,7 @@ class Notice:
 
 
 class Notices:
-    """The notices of a job, in the order in which they were found."""
+    """The notices of a job, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._found: list[Notice] = []
@@ -73,7 +73,7 @@ class Notices:
         return iter(self._found)
 
     def tell(self, *notices: Notice) -> None:
-        """Keep notices and log them; those that count nothing, or were told before, are dropped."""
+        """Add notices and log them; those with count 0, and repetitions, are ignored."""
         from sumcirc.processes import (
             is_main_process,  # brings in Lightning, which readers don't need
         )
@@ -86,19 +86,19 @@ class Notices:
                 log.log(logging.WARNING if notice.warning else logging.INFO, "%s", notice)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """All of them for summary.json."""
+        """Return all notices for summary.json."""
         return [notice.as_json() for notice in self._found]
 
 
 def counts(notices: Iterable[Notice]) -> dict[str, int]:
-    """Counts by reason."""
+    """Return the count of each notice by its reason."""
     return {notice.reason: notice.count for notice in notices}
 
 
 def left_out(
     where: str, what: str, reasons: Mapping[str, int], total: int, limit: float = LIMIT
 ) -> list[Notice]:
-    """Notices of items that are left out, from counts by reason in words.
+    """Return notices of items that were left out, from counts by reason.
 
     Args:
         what: the items, such as `documents`.
@@ -110,7 +110,7 @@ def left_out(
 
 
 def missing(where: str, what: str, asked: int | None, found: int, why: str) -> Notice:
-    """A notice of the items that are fewer than a setting asks for.
+    """Return a notice that there are fewer items than a setting asks for.
 
     Args:
         where: the setting.
@@ -122,20 +122,20 @@ def missing(where: str, what: str, asked: int | None, found: int, why: str) -> N
 
 
 def few(where: str, what: str, count: int) -> Notice:
-    """Return a notice that so few items give no interval; it counts none where they suffice."""
+    """Return a notice that there are too few items for an interval; its count is 0 otherwise."""
     words = f"{what} that an interval needs, so results have none"
     held = count if count < MIN_DOCUMENTS else 0
     return Notice(where, "few", held, MIN_DOCUMENTS, words, limit=0.0)
 
 
 def lines(notices: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The sentences of notices as they stand in summary.json, warnings first and marked as such."""
+    """Format notices from summary.json as lines, warnings first."""
     ordered = sorted(notices, key=lambda one: not one["warning"])
     return [f"{WARNING if one['warning'] else ''}{one['text']}" for one in ordered]
 
 
 def lines_of_runs(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The sentences of several runs' notices, each once, with how many of the runs it is of."""
+    """Format the notices of several runs as lines, each once, with the number of runs."""
     found = [lines(summary.get("notices", [])) for summary in summaries]
     often = Counter(line for of_run in found for line in dict.fromkeys(of_run))
     ordered = sorted(often, key=lambda line: not line.startswith(WARNING))
@@ -146,6 +146,6 @@ def lines_of_runs(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def print_lines(notices: Iterable[Mapping[str, Any]]) -> None:
-    """Print the sentences below a table."""
+    """Print notices below a table."""
     for line in lines(notices):
         say(line if line.startswith(WARNING) else f"note: {line}")

@@ -1,4 +1,4 @@
-"""The configuration that a checkpoint brings along, as overrides of a verb's own.
+"""Overrides that a checkpoint implies.
 
 A run directory brings its model, data, encoding and decoding; an adapter its base, tokenizer and
 revision; a folder or hub id is the model itself. What the user gives on the command line wins.
@@ -26,7 +26,7 @@ def overrides_of(
     sections: Sequence[str] = SECTIONS,
     setting: str = "checkpoint",
 ) -> list[str]:
-    """Overrides that a checkpoint stands for; groups in `given` are the user's own.
+    """Return the overrides that a checkpoint implies; what the user gave takes precedence.
 
     Args:
         sections: those that the verb has.
@@ -49,7 +49,7 @@ def overrides_of(
 def overrides_of_run(
     checkpoint: str, given: Set[str], sections: Sequence[str], setting: str
 ) -> list[str]:
-    """Overrides of some sections by a run's own settings; none where it is no run.
+    """Return a run's own settings for some sections as overrides; none if it is not a run.
 
     Raises:
         UserError: an experiment is named beside it.
@@ -67,7 +67,7 @@ def overrides_of_run(
 
 
 def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
-    """Overrides of `model` by what a run or an adapter was trained from.
+    """Return overrides that make `model` what a run or an adapter was trained from.
 
     Raises:
         UserError: it is neither, or names no base.
@@ -94,7 +94,7 @@ def _check_given(checkpoint: str, given: Set[str], setting: str) -> None:
 
 
 def _overrides_of_model(found: ModelReference) -> list[str]:
-    """Those settings of `model` that differ from the schema's defaults."""
+    """Return overrides for the settings of `model` that differ from the defaults."""
     settings = {one.name: getattr(found.model, one.name) for one in fields(found.model)}
     settings["name"] = found.name
     defaults = {one.name: one.default for one in fields(found.model)}

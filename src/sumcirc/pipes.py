@@ -1,4 +1,4 @@
-"""Output whose reader has gone, as after `sumcirc status | head`: a quiet end, no error."""
+"""Quiet exit when nobody reads the output any more, as after `sumcirc status | head`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CODE = 128 + signal.SIGPIPE  # what a shell shows of a program that SIGPIPE ends
 
 @contextmanager
 def ending_quietly() -> Iterator[None]:
-    """A block that leaves with `CODE` where nobody reads what it prints any more."""
+    """Exit with `CODE` if the reader of standard output or error has gone."""
     try:
         yield
     except BaseException as error:
@@ -29,7 +29,7 @@ def ending_quietly() -> Iterator[None]:
 
 
 def lost_reader(error: BaseException) -> bool:
-    """Whether an exception says that standard output or standard error is no longer read.
+    """Return whether an exception means that standard output or error has lost its reader.
 
     Sockets and other pipes raise the same exception, so the streams are asked. rich asks them
     itself, and leaves with a plain exit.
@@ -40,7 +40,7 @@ def lost_reader(error: BaseException) -> bool:
 
 
 def _is_broken(stream: TextIO | None) -> bool:
-    """Whether a stream is a pipe, socket or terminal whose other end is closed."""
+    """Return whether the other end of a stream is closed."""
     try:
         asked = select.poll()
         asked.register(stream.fileno(), 0)  # type: ignore[union-attr]
@@ -50,7 +50,7 @@ def _is_broken(stream: TextIO | None) -> bool:
 
 
 def _let_go() -> bool:
-    """Send what broken streams still hold to nowhere: Python would flush it again at its end."""
+    """Redirect broken streams to /dev/null, since Python flushes them at exit."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):
             stream.flush()

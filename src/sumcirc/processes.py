@@ -22,7 +22,7 @@ STARTED_TOGETHER = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def program() -> tuple[str, ...]:
-    """Return the words that start this program again, however it was started itself.
+    """Return the command that starts this program again, however it was started.
 
     A console script does not import from the current folder and `python -m` does. The new process
     imports from the same places: a file `datasets.py` in the user's folder must not replace the
@@ -53,7 +53,7 @@ def is_main_process() -> bool:
 
 @contextmanager
 def distributed() -> Iterator[None]:
-    """A block in which Lightning may start further processes, each by the words of `sys.argv`.
+    """Let Lightning start further processes in the block, with the arguments in `sys.argv`.
 
     Lightning's own command is `python sys.argv[0]`, or `python -m` with the name of whatever module
     the interpreter was started with: a launcher's worker or a test runner.

@@ -1,4 +1,4 @@
-"""Text of others inside other languages: shown there as it is, and never read as anything else.
+"""Quoting of untrusted text for terminals, Markdown, shells, Python and CSV.
 
 Names of models, data, runs and arms come from settings, folders and files that anybody may have
 written. A terminal would obey their control characters, Markdown their signs, a shell, Python or a
@@ -22,7 +22,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets begin a f
 
 
 def visible(text: str) -> str:
-    """The text with control characters, but tabs and ends of lines, as Python writes them."""
+    """Escape control characters other than tabs and line ends."""
     return _CONTROL.sub(_escape, text)
 
 
@@ -32,12 +32,12 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def line(text: str) -> str:
-    """As `visible`, on one line: a newline is shown as well."""
+    """Escape control characters and newlines, so that the text stays on one line."""
     return visible(text).replace("\r\n", "\n").replace("\n", "\\n")
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a paragraph, a list, a heading or a cell of a table."""
+    """Escape text for a paragraph, list, heading or table cell in Markdown."""
     escaped = _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
     # what begins a list, a quotation or a heading where it begins a line
     return re.sub(r"^(?:[-+](?=\s)|\d+(?=[.)](?:\s|$)))", _behind, escaped)
@@ -48,7 +48,7 @@ def _behind(found: re.Match[str]) -> str:
 
 
 def code(text: str) -> str:
-    """A span of code in Markdown; the text may hold backticks."""
+    """Return a code span in Markdown; the text may contain backticks."""
     shown = line(text)
     longest = max(map(len, re.findall("`+", shown)), default=0)
     pad = " " if longest or not shown.strip() else ""
@@ -56,12 +56,12 @@ def code(text: str) -> str:
 
 
 def python(value: Any) -> str:
-    """A Python literal of plain values, in ASCII."""
+    """Return plain values as a Python literal in ASCII."""
     return ascii(value)
 
 
 def cell(value: Any) -> Any:
-    """A cell of a CSV file: text that a spreadsheet would run as a formula begins with `'`."""
+    """Prefix text that a spreadsheet would run as a formula with `'`."""
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value
     try:
@@ -72,10 +72,10 @@ def cell(value: Any) -> Any:
 
 
 def word(text: str) -> str:
-    """A word of a command as a shell takes it, on one line."""
+    """Quote a word for a shell, on one line."""
     return line(shlex.quote(text))
 
 
 def command(*words: str) -> str:
-    """`sumcirc` with words as a shell takes them, on one line."""
+    """Return a `sumcirc` command quoted for a shell, on one line."""
     return " ".join(map(word, ["sumcirc", *words]))

@@ -136,7 +136,7 @@ METRIC_BOUNDS = {
 
 
 def bounds_of(metric: str) -> tuple[float, float]:
-    """Between which a metric of metrics.csv lies; infinite where nothing is known of it."""
+    """Return the bounds (low, high) of a metric in metrics.csv; infinite if unknown."""
     measure = MEASURES.get("/".join(metric.split("/")[:2]))
     if measure is not None:
         return measure.low, measure.high

@@ -71,7 +71,7 @@ class Scoreboard:
         self.systems: dict[str, Evaluation] = {}
 
     def inspect(self, corpora: Mapping[str, Corpus]) -> None:
-        """Tell how many test documents other splits have too, are cut, or are one whole lead.
+        """Add notices on the test documents: shared with other splits, cut, or too short for lead.
 
         Args:
             corpora: the other splits by name.
@@ -232,7 +232,7 @@ def intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
 
 
 def interval(record: Mapping[str, Any]) -> Interval:
-    """An interval as a summary holds it."""
+    """Read an interval from a summary."""
     return Interval(record["mean"], record["low"], record["high"], record["n"])
 
 
@@ -297,7 +297,7 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
 
 
 def sweep_notices(folder: Path) -> list[str]:
-    """What is to be noted of the finished runs of a sweep, each sentence once."""
+    """Return the notices of a sweep's finished runs, each once."""
     summaries = []
     for path in runs_inside(folder) if folder.is_dir() else []:
         try:

@@ -40,7 +40,7 @@ PRECISIONS = {
 
 
 def check_trainer(config: TrainConfig) -> None:
-    """Refuse a machine that can't train this, and callbacks that can't be made.
+    """Refuse devices that can't train this, and callbacks that can't be built.
 
     Raises:
         UserError: one line that names the setting, its value and the remedy.
@@ -50,7 +50,7 @@ def check_trainer(config: TrainConfig) -> None:
 
 
 def check_machine(config: TrainerConfig) -> None:
-    """Refuse devices that this machine doesn't have, and what Lightning can't do with those it has.
+    """Refuse devices that this machine lacks, and combinations that Lightning rejects.
 
     Raises:
         UserError: no such accelerator here, or Lightning refuses the settings.
@@ -81,7 +81,7 @@ def check_machine(config: TrainerConfig) -> None:
 
 
 def _machine(config: TrainerConfig) -> dict[str, Any]:
-    """What Lightning's Trainer is told of devices and processes."""
+    """Return the arguments of Lightning's Trainer that concern devices and processes."""
     # in a SLURM job of one task nothing but Lightning can start the other processes
     one_task = os.environ.get("SLURM_NTASKS") == "1" and not TorchElasticEnvironment.detect()
     return {

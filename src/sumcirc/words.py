@@ -1,4 +1,4 @@
-"""From the words of the shell to overrides in Hydra's grammar: spaces, quotes and paths.
+"""Conversion of command-line words to overrides in Hydra's grammar.
 
 What a user types needs no second level of quotes: run names hold commas, paths hold spaces, and a
 list may be written with spaces after its commas.
@@ -26,7 +26,7 @@ PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """Words in which a list that the shell split at its spaces is one: `a=[1,` and `3]`."""
+    """Rejoin lists that the shell split at spaces, such as `a=[1,` and `3]`."""
     waiting, found = list(words), []
     while waiting:
         word = waiting.pop(0)
@@ -44,12 +44,12 @@ def joined(words: Sequence[str]) -> list[str]:
 
 
 def by_key(words: Sequence[str]) -> dict[str, str]:
-    """The words that set something, by what they set."""
+    """Return the words of the form KEY=VALUE, by key."""
     return {word.partition("=")[0].lstrip("+~"): word for word in words if "=" in word}
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """Overrides taken apart by Hydra.
+    """Parse overrides with Hydra's grammar.
 
     Raises:
         UserError: one is none; it is named.
@@ -67,7 +67,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def paths_as_override(words: Sequence[str]) -> list[str]:
-    """Words that are paths (they exist, or hold no `=`) as the setting `paths`."""
+    """Turn words that are paths (they exist, or have no `=`) into the setting `paths`."""
     paths = [word for word in words if "=" not in word or os.path.exists(word)]
     others = [word for word in words if word not in paths]
     listed = ",".join(in_quotes(path) for path in paths)
@@ -75,7 +75,7 @@ def paths_as_override(words: Sequence[str]) -> list[str]:
 
 
 def quoted_value(override: str) -> str:
-    """An override in which a value that can only be meant as one string is quoted."""
+    """Quote the value of an override if it can only be meant as one string."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -94,12 +94,12 @@ def quoted_value(override: str) -> str:
 
 
 def in_quotes(value: str) -> str:
-    """A string in quotes of Hydra's grammar; `${...}` in it stays an interpolation."""
+    """Quote a string for Hydra's grammar; `${...}` in it stays an interpolation."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(value, Quote.single).with_quotes()
 
 
 def _open(text: str) -> int:
-    """How many brackets are open at the end."""
+    """Return how many brackets are still open at the end of a text."""
     return sum(text.count(mark) for mark in "[{") - sum(text.count(mark) for mark in "]}")

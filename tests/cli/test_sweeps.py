@@ -298,7 +298,7 @@ def test_every_job_of_a_sweep_is_checked_before_the_first_starts(
 def test_devices_are_checked_where_jobs_run(
     launcher: str, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine that submits jobs to others need not have their GPUs."""
+    """Submitting jobs to other machines does not require their GPUs here."""
     checked = []
     monkeypatch.setattr(train, "check", checked.append)
     monkeypatch.setattr(command, "launcher", lambda given: launcher)

@@ -13,7 +13,7 @@ from sumcirc.schema import Adaptation
 from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training import fit
-from tests.mutations import mutating
+from tests.mutations import containers
 from tests.mutations.trials import FEW, MANY, faults
 from tests.support.small_training import prepared, small_config, train
 
@@ -65,7 +65,7 @@ def test_training_goes_on_or_is_refused(count: int, cut_off: tuple[Any, RunDirec
             assert found["loops"] == whole["loops"]
 
     resume(config, run)
-    found = faults(file, mutating.CHECKPOINT, trial, count)
+    found = faults(file, containers.CHECKPOINT, trial, count)
     assert not found, "\n".join(found)
 
 
@@ -73,5 +73,5 @@ def test_training_goes_on_or_is_refused(count: int, cut_off: tuple[Any, RunDirec
 def test_a_damaged_checkpoint_stops_no_process(cut_off: tuple[Any, RunDirectory]) -> None:
     config, run = cut_off
     file = checkpoints(run.checkpoints)[-1]
-    found = faults(file, mutating.CHECKPOINT, lambda: resume(config, run), 40, seed=1)
+    found = faults(file, containers.CHECKPOINT, lambda: resume(config, run), 40, seed=1)
     assert not found, "\n".join(found)

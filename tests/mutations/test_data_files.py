@@ -18,7 +18,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.data.files import find_files
 from sumcirc.errors import UserError
 from sumcirc.schema import DataConfig, EncodingConfig, Source
-from tests.mutations import mutating
+from tests.mutations import containers, mutating
 from tests.mutations.mutating import Draw
 from tests.mutations.trials import FEW, MANY, faults, watched
 
@@ -71,7 +71,7 @@ KINDS: dict[str, list[Draw]] = {
     "jsonl": [*mutating.TEXT, mutating.line_values, mutating.line_values, mutating.line_values],
     "json": mutating.JSON,
     "csv": mutating.CSV,
-    "parquet": mutating.TABLE,
+    "parquet": containers.TABLE,
 }
 NUMBERS = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
 

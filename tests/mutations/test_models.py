@@ -15,7 +15,7 @@ from sumcirc.modeling.anatomy import context_length
 from sumcirc.modeling.loading import load_tokenizer
 from sumcirc.modeling.reference import reference
 from sumcirc.modeling.restoring import check_reference, load_reference
-from tests.mutations import mutating
+from tests.mutations import containers, mutating
 from tests.mutations.mutating import SCALARS, Draw, Mutation
 from tests.mutations.trials import FEW, MANY, faults
 from tests.support.small_models import adapted, small_model
@@ -88,7 +88,7 @@ ADAPTER: dict[str, list[Any]] = {
 
 
 def settings(known: dict[str, list[Any]]) -> Draw:
-    """A draw of one or two settings replaced by what others write there, or by anything."""
+    """Draw one or two settings and replace them by values seen elsewhere, or by anything."""
 
     def chosen(chance: random.Random) -> Mutation:
         keys = chance.sample(list(known), chance.choice([1, 1, 2]))
@@ -137,7 +137,7 @@ def _saved(model: Any, folder: Path, tokenizer: Any) -> Path:
 
 
 def used(folder: Path) -> torch.Tensor:
-    """What every verb does with a model: look, load, and run it on a few tokens."""
+    """Check, load and run a model on a few tokens, as every verb does."""
     found = reference(str(folder), "checkpoint")
     check_reference(found, analysed=True)
     tokenizer = load_tokenizer(found.model)
@@ -168,8 +168,8 @@ def test_what_a_model_folder_says(
 @pytest.mark.parametrize(
     ("kind", "name", "draws"),
     [
-        ("base", "model.safetensors", mutating.TENSORS),
-        ("adapter", "adapter_model.safetensors", mutating.TENSORS),
+        ("base", "model.safetensors", containers.TENSORS),
+        ("adapter", "adapter_model.safetensors", containers.TENSORS),
         ("base", "tokenizer.json", mutating.JSON),
         ("base", "tokenizer_config.json", mutating.JSON),
         ("base", "generation_config.json", mutating.JSON),

@@ -20,7 +20,7 @@ from sumcirc.results import sweep_rows
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from sumcirc.sweeps.display import status_json, status_table
 from sumcirc.sweeps.states import read_sweep
-from tests.mutations import mutating
+from tests.mutations import containers, mutating
 from tests.mutations.mutating import Draw
 from tests.mutations.run_material import MODEL, RUNS, write_material
 from tests.mutations.trials import FEW, MANY, faults
@@ -35,12 +35,12 @@ FILES: dict[str, list[Draw]] = {
     "compare/summary.json": mutating.JSON,
     "select/summary.json": mutating.JSON,
     "full/metrics.csv": mutating.CSV,
-    "full/documents.parquet": mutating.TABLE,
-    "evaluate/documents.parquet": mutating.TABLE,
+    "full/documents.parquet": containers.TABLE,
+    "evaluate/documents.parquet": containers.TABLE,
     "full/samples.json": mutating.JSON,
-    f"full/probes/{PROBE}": mutating.TENSORS,
-    "full/probes/base.safetensors": mutating.TENSORS,
-    f"compare/compare/{MODEL}/step-000000.safetensors": mutating.TENSORS,
+    f"full/probes/{PROBE}": containers.TENSORS,
+    "full/probes/base.safetensors": containers.TENSORS,
+    f"compare/compare/{MODEL}/step-000000.safetensors": containers.TENSORS,
     "full/circuits/step-000010.json": mutating.JSON,
     "full/circuits/evolution.json": mutating.JSON,
     "circuit/circuits/faithfulness.json": mutating.JSON,
@@ -61,7 +61,7 @@ def options(sweep: Path) -> ReportConfig:
 
 
 def shown(sweep: Path, run: str) -> None:
-    """Ask for all that is told of a sweep; `run` is the one whose record is damaged.
+    """Produce everything that is shown of a sweep; `run` has the damaged record.
 
     Raises:
         AssertionError: a run is not listed.

@@ -1,4 +1,4 @@
-"""Trying what a damaged file leads to: a result, a refusal in one line, or a fault."""
+"""Trials of damaged files: each must give a result or a one-line refusal."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MANY = 300  # in `make test-slow`
 
 
 class Hang(BaseException):
-    """Nothing came back in time."""
+    """A trial did not finish in time."""
 
 
 @contextmanager
 def watched(seconds: int = PATIENCE) -> Iterator[None]:
-    """Raise `Hang` in the block after a time."""
+    """Raise `Hang` if the block takes longer than `seconds`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Hang(f"nothing after {seconds} s")
@@ -39,7 +39,7 @@ def watched(seconds: int = PATIENCE) -> Iterator[None]:
 
 
 def fault_of(trial: Callable[[], object]) -> str | None:
-    """What is wrong with how a trial ended; None where it gave a result or was refused rightly.
+    """Return what is wrong with the outcome of a trial; None for a result or a proper refusal.
 
     A refusal is a UserError of one line, as the command line prints it.
     """
@@ -62,7 +62,7 @@ def fault_of(trial: Callable[[], object]) -> str | None:
 def faults(
     file: Path, kinds: list[Draw], trial: Callable[[], object], count: int, seed: int = 0
 ) -> list[str]:
-    """What is wrong after which mutations of a file."""
+    """Return a description of each mutation of a file that led to a fault."""
     found = []
     for mutation in draw(kinds, count, seed):
         with mutated(file, mutation):

@@ -1,4 +1,4 @@
-"""What is noise is called noise as often as the level says, and a planted signal is not."""
+"""Noise is accepted no more often than the level says, and a planted signal is found."""
 
 from __future__ import annotations
 

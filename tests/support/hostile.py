@@ -1,4 +1,4 @@
-"""Names and texts that try to be more than text in one language or another."""
+"""Names and texts that would act as code or markup if they were not quoted."""
 
 from __future__ import annotations
 

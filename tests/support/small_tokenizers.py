@@ -116,5 +116,5 @@ LOSSLESS = ("byte level", "llama", "llama, legacy", "bytes, slow")
 
 @cache
 def small_tokenizer(kind: str) -> Any:
-    """One of KINDS; the same object for all tests, which leave it as it is."""
+    """One kind of tokenizer, shared by all tests, which must not modify it."""
     return KINDS[kind]()

@@ -1,4 +1,4 @@
-"""Wrong words for every setting of every verb, and whether the command line refuses them well.
+"""Wrong values for every setting of every verb, and a check that they are refused properly.
 
 For each key of a verb's schema: values of a wrong type, values out of range, and paths that are not
 there. A good refusal leaves with code 2 and one line that begins with the setting as typed.
@@ -127,7 +127,7 @@ def plain_type(hint: Any) -> tuple[Any, bool]:
 
 
 def fault(probe: Probe) -> str | None:
-    """What is wrong with how the command refuses a probe; None where nothing is."""
+    """Return what is wrong with the refusal of a probe; None if nothing is."""
     accepted, code, out, error = run(probe.verb, [*probe.needed, probe.word])
     lines = error.splitlines()
     if accepted:

@@ -13,8 +13,8 @@ import pytest
 
 from sumcirc.errors import UserError
 from sumcirc.sweeps import states
-from sumcirc.sweeps.states import CUT_OFF, NOT_STARTED, SILENCE, counts, read_run, read_sweep
-from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.sweeps.states import CUT_OFF, NOT_STARTED, counts, read_run, read_sweep
+from sumcirc.tracking.run_directory import SILENCE, RunDirectory
 from sumcirc.tracking.session import running
 
 

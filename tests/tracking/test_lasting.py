@@ -1,4 +1,4 @@
-"""W&B that fails ends no run, and is heard of once."""
+"""A failure of W&B does not end a run, and is reported once."""
 
 from __future__ import annotations
 

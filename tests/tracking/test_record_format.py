@@ -1,4 +1,4 @@
-"""Records of an earlier format: read, marked where their numbers differ, never continued."""
+"""Records of an earlier format are read, marked where numbers differ, and never continued."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.support.sweeps import config, write_run, write_sweep
 
 TINY: dict[str, Any] = {
     "model": {"path": "tiny"},
+    "data": {"source": "wire"},
     "trainer": {"accumulate": 1, "devices": 1, "num_nodes": 1},
 }
 
@@ -63,6 +64,7 @@ def test_every_record_carries_the_format(tmp_path: Path) -> None:
         (changed("trainer", "devices", "auto"), "mean over its batches and processes"),
         (changed("model", "path", "gpt2"), "dropout was off"),
         (changed("model", "path", "gpt2"), "one end token alone"),
+        (changed("data", "source", "files"), "special tokens' spelling"),
     ],
 )
 def test_what_gives_other_numbers_is_marked(config: dict[str, Any], part: str) -> None:

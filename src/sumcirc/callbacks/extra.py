@@ -35,7 +35,7 @@ UNFIT: dict[type[pl.Callback], str] = {
 
 
 def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
-    """The callbacks of `callbacks.extra`, a description by name.
+    """Build the callbacks that `callbacks.extra` describes, one by name.
 
     Raises:
         UserError: one can't be made, is no callback, or takes over what settings of the run say.
@@ -54,7 +54,7 @@ def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
 
 @contextmanager
 def blaming(extra: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Turn what a callback of Lightning's that the user added raises into one line.
+    """Turn an error raised inside one of Lightning's added callbacks into one line.
 
     What one of the user's own raises passes, with its traceback.
 

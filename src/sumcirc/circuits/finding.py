@@ -48,7 +48,7 @@ class Task:
 
     @property
     def notices(self) -> list[Notice]:
-        """Of the pairs that were left out, and of faithfulness that is not defined."""
+        """Notices of pairs that were left out, and of why faithfulness is undefined."""
         total = len(self.pairs) + self.unchanged + self.untold
         reasons = {
             f"corruption does not raise {self.metric.name}": self.unchanged,

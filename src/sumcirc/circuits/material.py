@@ -110,5 +110,5 @@ class Donors:
 
 
 def tokens_of(encoder: Encoder, text: str) -> list[int]:
-    """Tokens of a text alone, without one that begins it."""
+    """Return the tokens of a text, without a start token."""
     return encoder.codec.ids(encoder.codec.plain(text))

@@ -85,7 +85,7 @@ def pair_notices(
     asked: int | None,
     setting: str,
 ) -> list[Notice]:
-    """What is to be said of what `make_pairs` made of the documents.
+    """Return notices of documents that gave no pair, are missing, or were cut.
 
     Args:
         asked: how many pairs were wanted; None: all.

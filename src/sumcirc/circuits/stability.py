@@ -168,7 +168,7 @@ def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 
 def jaccard_of_counts(shared: Any, either: Any) -> NDArray[np.float64]:
-    """Members in both sets / members in either; NaN where there are none. Numbers or arrays."""
+    """Return the Jaccard index from the counts |A and B| and |A or B|; NaN where both are empty."""
     return np.where(np.asarray(either) > 0, shared / np.maximum(either, 1), np.nan)
 
 

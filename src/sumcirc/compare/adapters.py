@@ -22,7 +22,7 @@ LEAVE_OUT = "leave surgery out of compare.analyses"
 
 
 class ScalingChange:
-    """That of a LoRA or AdaLoRA layer: all its active adapters."""
+    """Scales the change made by all active adapters of a LoRA or AdaLoRA layer."""
 
     def __init__(self, layer: LoraLayer) -> None:
         self._layer = layer

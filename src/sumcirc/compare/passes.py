@@ -138,7 +138,7 @@ class Comparison:
     def _donor(
         self, model: Any, side: ModelReference, direction: Direction, shared: bool
     ) -> Donor | None:
-        """States of the model whose parts are moved in a direction.
+        """Run the donor model once and store the activations to be patched into the other.
 
         Args:
             shared: the other has the same final norm and unembedding.
@@ -221,5 +221,5 @@ class Comparison:
 
 
 def _shares_readout(side: ModelReference, before: ModelReference) -> bool:
-    """Whether a model has the final norm and unembedding of the one before."""
+    """Return whether a model shares its final norm and unembedding with `before`."""
     return side.is_on(before) and not changes_ends(side.weights, side.given)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Pairs whose configurations, not only weights, make different functions: told or refused."""
+"""Checks on models that differ in configuration, so that equal weights compute differently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def check_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis]
 ) -> None:
-    """Refuse what shows whatever the texts are, before a model is loaded.
+    """Refuse analyses that differing configurations rule out, before a model is loaded.
 
     Raises:
         UserError: surgery of two models whose configurations differ.
@@ -31,7 +31,7 @@ def check_settings(
 def tell_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis], longest: int
 ) -> None:
-    """Tell how configurations differ, and refuse what they make meaningless on these texts.
+    """Warn of differing configurations, and refuse analyses that they rule out on these texts.
 
     Args:
         longest: tokens of the longest text.

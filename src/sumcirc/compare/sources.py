@@ -48,7 +48,7 @@ class Material:
 
     @property
     def longest(self) -> list[int]:
-        """The tokens of the longest text that a model reads."""
+        """Token ids of the longest input among items, texts and probe documents."""
         read = [*(item.ids for item in self.items.items), *self.texts]
         read += [document.ids for document in self.probes.documents]
         return max(read, key=len).tolist()
@@ -130,7 +130,7 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
 
 
 def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:
-    """Tokens of texts, cut to the context; those of one token predict nothing and are left out."""
+    """Cut tokenized texts to the context, and leave out those with fewer than two tokens."""
     kept = [np.array(ids[:length]) for ids in texts if len(ids) > 1]
     cut = sum(len(ids) > length for ids in texts)
     short = {"they have fewer than two tokens": len(texts) - len(kept)}

@@ -50,7 +50,7 @@ def print_comparison(summary: Mapping[str, Any]) -> None:
 
 
 def _same(metric: Mapping[str, Any]) -> bool:
-    """Whether the models' metrics differ by no more than rounding."""
+    """Return whether the models' metrics differ by no more than rounding error."""
     rounding = rounding_of(metric["before"]["mean"], metric["after"]["mean"])
     ends = [value for name, value in metric["difference"].items() if name != "n"]
     return not any(abs(value) > rounding for value in ends)  # no interval is NaN

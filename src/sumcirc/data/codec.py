@@ -29,7 +29,7 @@ ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "pad", "unk", "sep", "c
 
 
 class Codec:
-    """Encodes and decodes for one tokenizer.
+    """Encodes and decodes text with one tokenizer, keeping special tokens apart from text.
 
     Attributes:
         begin: the tokens that the tokenizer begins a text with.
@@ -61,13 +61,13 @@ class Codec:
 
     @cached_property
     def special_ids(self) -> frozenset[int]:
-        """Every special token."""
+        """Ids of all special tokens."""
         added = self.tokenizer.added_tokens_decoder
         return frozenset(int(token) for token, one in added.items() if one.special)
 
     @cached_property
     def silent(self) -> frozenset[int]:
-        """Tokens that say where a text begins and ends, and nothing of it: `decode` skips them.
+        """Ids of tokens that `decode` skips: start, end, padding and the like.
 
         Other special tokens a user may have added as words ("#Person1#").
         """
@@ -77,31 +77,31 @@ class Codec:
         return frozenset(ids)
 
     def marked(self, template: str) -> str:
-        """A template's text, as long as before, in which special tokens are no text."""
+        """Return a template whose special tokens are marked, so that `ids` encodes them as such."""
         return self._spelled.sub(lambda found: self._marks[found[0]], self.plain(template))
 
     def plain(self, text: str) -> str:
-        """A text as `ids` takes it: U+FFFD for lone surrogates and what `marked` reserves."""
+        """Replace lone surrogates and the characters that `marked` reserves by U+FFFD."""
         return self._reserved.sub(REPLACEMENT, text)
 
     def spelled(self, text: str) -> str | None:
-        """The first special token whose spelling a text has."""
+        """Return the first special token that is spelled out in a text, or None."""
         found = self._spelled.search(text)
         return None if found is None else found[0]
 
     def ids(self, text: str) -> list[int]:
-        """Tokens of what `plain` and `marked` gave, without those that begin a text."""
+        """Encode text prepared by `plain` or `marked`, without a start token."""
         if self._backend is not None:
             return self._backend.encode(text, add_special_tokens=False).ids
         return self._slow_ids(text)
 
     def begun(self, text: str) -> list[int]:
-        """`ids(text)` behind what the tokenizer begins a text with, unless the text has that."""
+        """Encode a text behind the tokenizer's start token, unless it already begins with it."""
         tokens = self.ids(text)
         return tokens if self.begin and tokens[:1] == self.begin else [*self.begin, *tokens]
 
     def places(self, text: str) -> list[tuple[int, int] | None]:
-        """Of each token of `ids(text)` its characters (start, end); None for one that has none.
+        """Return the characters (start, end) of each token of `ids(text)`; None where it has none.
 
         Raises:
             UserError: the tokenizer does not know its tokens' places.
@@ -115,7 +115,7 @@ class Codec:
         return [(start, end) if start < end else None for start, end in offsets]
 
     def continuation(self, before: str, text: str) -> list[int]:
-        """What `text` adds to the tokens of `before`, both as `plain` and `marked` gave them.
+        """Return the tokens that `text` adds when it follows `before`, both prepared as for `ids`.
 
         A tokenizer may put a space before the first word of a text, which a continuation is not. If
         `before` is empty, or the two run into one another (tokens of `before` are others with
@@ -128,18 +128,18 @@ class Codec:
         return self.ids(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without silent ones; the same for the same tokens, always."""
+        """Decode tokens to text, skipping those in `silent`; deterministic."""
         return self._decoded([token for token in tokens if token not in self.silent])
 
     def token(self, token: int) -> str:
-        """How a token is spelled, whatever it is."""
+        """Return the spelling of a single token, special ones included."""
         return self._decoded([token])
 
     def _decoded(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
 
     def _slow_ids(self, text: str) -> list[int]:
-        """`ids` of a tokenizer without a backend; piece by piece only where it would be wrong."""
+        """Encode with a slow (Python) tokenizer, in pieces where a special token is spelled."""
         if self.spelled(text) is None:
             return self._tokenized(self._marked.sub(lambda found: self._spellings[found[0]], text))
         ids: list[int] = []
@@ -176,7 +176,7 @@ def _special_spellings(
 
 
 def _respelled(state: dict[str, Any], marks: dict[str, str]) -> Tokenizer:
-    """A tokenizer with the same ids, in which special tokens are spelled by their marks."""
+    """Return a copy of a tokenizer whose special tokens have private-use spellings."""
 
     def mark(spelling: str) -> str:
         return marks.get(spelling, spelling)

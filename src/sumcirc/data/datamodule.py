@@ -61,7 +61,7 @@ class SummarizationData(pl.LightningDataModule):
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was kept, not drawn, cut and left out, as `data/SPLIT/WHAT`."""
+        """Counts of items kept, not drawn, cut and left out, by `data/SPLIT/COUNT`."""
         found = {}
         for split, encoded in self.encoded.items():
             corpus = self.corpora[split]

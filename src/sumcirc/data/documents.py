@@ -69,7 +69,7 @@ class Corpus:
 
     @cached_property
     def texts(self) -> frozenset[int]:
-        """Hashes of all documents, equal for texts that differ in case and white space alone."""
+        """Hashes of all documents, ignoring case and white space."""
         return frozenset(text_key(item.document) for item in self.documents)
 
 
@@ -79,7 +79,7 @@ ItemReader = Callable[[Sequence[int]], list[Item]]  # items at these indices of 
 
 @dataclass(frozen=True)
 class _Table:
-    """A split before anything is drawn from it: rows, how to read them, ids that had a twin."""
+    """A split before items are drawn from it."""
 
     rows: int
     read: ItemReader
@@ -212,7 +212,7 @@ def _hub_table(config: DataConfig, split: str) -> _Table:
 def _unique(
     config: DataConfig, defaults: list[str], found: list[tuple[str, Any]]
 ) -> tuple[list[str], int]:
-    """Ids in source order, with a suffix where one was there before, and how many have one."""
+    """Return unique ids in source order, and how many needed a suffix."""
     ids: list[str] = []
     for default, (place, value) in zip(defaults, found, strict=True):
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
@@ -271,7 +271,7 @@ def _clean(text: str) -> str:
 def _draw(
     table: _Table, size: int | None, seed: int, split: str
 ) -> tuple[list[Document], dict[str, int], int]:
-    """The drawn documents in source order, why others were dropped, and rows not looked at."""
+    """Return the drawn documents, counts of dropped ones by reason, and how many were not drawn."""
     count = table.rows
     order: Sequence[int] = range(count)
     if size is not None:

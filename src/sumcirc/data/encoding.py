@@ -85,7 +85,7 @@ class PlacedPair:
 
 @dataclass
 class EncodedCorpus:
-    """Training sequences, and what is to be said of those cut or left out."""
+    """Encoded training pairs, with notices of those that were cut or left out."""
 
     pairs: list[EncodedPair]
     notices: tuple[Notice, ...] = ()
@@ -124,12 +124,12 @@ class Encoder:
         self._frame = tuple(self._wrap(""))  # the prompt of an empty document
 
     def summary(self, text: str) -> list[int]:
-        """Tokens of a summary as they continue a prompt, with EOS."""
+        """Encode a summary as a continuation of the prompt, ending in EOS."""
         tokens = self._continuing(self.codec.plain(text).join(self._summary_frame))
         return tokens if tokens[-1:] == [self.eos] else [*tokens, self.eos]
 
     def summary_start(self, text: str) -> list[int]:
-        """Tokens of the first characters of a summary."""
+        """Encode the beginning of a summary as a continuation of the prompt, without EOS."""
         return self._continuing(self._summary_frame[0] + self.codec.plain(text))
 
     def _continuing(self, text: str) -> list[int]:
@@ -187,15 +187,15 @@ class Encoder:
         return PlacedPair(pair, parts, places)
 
     def text(self, text: str) -> list[int]:
-        """Tokens of a text that is data: no special token but the one that begins it."""
+        """Encode text from data: only the start token is special."""
         return self.codec.begun(self.codec.plain(text))
 
     def template(self, text: str) -> list[int]:
-        """Tokens of a text that the user wrote for the model: special tokens in it are special."""
+        """Encode a prompt that the user wrote: special tokens spelled in it are special."""
         return self.codec.begun(self.codec.marked(text))
 
     def template_places(self, text: str) -> list[tuple[int, int] | None]:
-        """Of each token of `template(text)` its characters (start, end); None if it has none.
+        """Return the characters (start, end) of each token of `template(text)`, or None.
 
         Raises:
             UserError: the tokenizer does not know its tokens' places.
@@ -283,7 +283,7 @@ class Encoder:
         return pairs
 
     def _notices(self, what: str, pairs: Sequence[EncodedPair], total: int) -> tuple[Notice, ...]:
-        """What is to be said of `pairs` that were made of `total` documents."""
+        """Return notices of the pairs that were cut or left out."""
         cut = sum(pair.cut for pair in pairs)
         cut_words = (
             f"documents are cut to fit the {self.max_length} tokens of the context with their"
@@ -300,7 +300,7 @@ class Encoder:
         )
 
     def special_notice(self, where: str, documents: Sequence[Document]) -> Notice:
-        """A notice of the documents and summaries in which a special token is spelled."""
+        """Return a notice of documents or summaries that spell out a special token."""
         texts = ("\n".join((item.document, *item.references)) for item in documents)
         count = sum(self.codec.spelled(text) is not None for text in texts)
         words = (

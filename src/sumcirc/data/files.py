@@ -96,7 +96,7 @@ def _matching(pattern: str, setting: str) -> list[str]:
 
 @contextmanager
 def _named(setting: str) -> Iterator[None]:
-    """Put the setting before what is wrong with a file."""
+    """Prefix errors about a file with the setting that names it."""
     try:
         yield
     except RecordError as error:
@@ -271,7 +271,7 @@ def _csv_rows(path: Path, setting: str) -> Iterator[Row]:
 
 
 def _check_separator(header: list[str], path: Path, setting: str) -> None:
-    """Raise UserError where the header is one column that another separator would divide."""
+    """Raise UserError if the header was evidently written with another separator."""
     counts = {one: header[0].count(one) for one in SEPARATORS}
     most = max(counts, key=lambda one: counts[one])
     if len(header) == 1 and counts[most]:
@@ -282,7 +282,7 @@ def _check_separator(header: list[str], path: Path, setting: str) -> None:
 
 
 def _line_ends(path: Path) -> str | None:
-    """What is wrong with the line ends of a file that has none that is known here, else None."""
+    """Return a complaint about a file whose lines end in bare carriage returns, else None."""
     with path.open("rb") as file:
         begin = file.read(1 << 16)
     if b"\r" in begin and b"\n" not in begin:

@@ -1,4 +1,4 @@
-"""What there is to say of the items of a split: left out, missing, repeated, seen before, odd."""
+"""Checks on the items of a split: left out, missing, repeated, or shared with another split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def item_notices(
     config: DataConfig, split: str, documents: Sequence[Document], dropped: Mapping[str, int]
 ) -> list[Notice]:
-    """Notices of the items that were drawn.
+    """Return notices of items that were left out, are missing, repeat, or look like printed lists.
 
     Args:
         dropped: how many others were looked at and left out, by reason: `empty_document`,
@@ -44,7 +44,7 @@ def item_notices(
 
 
 def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: str) -> Notice:
-    """Notice of the documents that stand in another corpus too, but for case and white space.
+    """Return a notice of the documents that another corpus contains too.
 
     Args:
         where: the setting that the documents are of.
@@ -56,10 +56,10 @@ def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: 
 
 
 def text_key(text: str) -> int:
-    """A hash that is equal for texts that differ in case and white space alone."""
+    """Hash a text, ignoring case and white space."""
     return hash("".join(text.casefold().split()))
 
 
 def _is_listed(text: str) -> bool:
-    """Whether a text is a list as Python, JSON or NumPy print it, which programs put into a CSV."""
+    """Return whether a text is a list as printed by Python, JSON or NumPy."""
     return text[:2] in ("['", '["') and text[-2:] in ("']", '"]')

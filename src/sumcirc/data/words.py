@@ -1,4 +1,4 @@
-"""Words of a text as ROUGE counts them, in two ways; one corpus is scored in one way.
+"""The two word tokenizers for ROUGE, and the choice between them for a corpus.
 
 - `ASCII` is rouge-score's own tokenizer: lower-cased runs of the letters a-z and digits,
   Porter-stemmed when longer than three letters. A letter with an accent, and every letter of
@@ -39,7 +39,7 @@ _LOST = regex.compile(r"(?V1)[[\p{L}\p{M}\p{N}]--[a-z0-9]]")
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """One way to take words; rouge-score asks of it no more than `tokenize`.
+    """A word tokenizer for ROUGE; rouge-score calls its `tokenize`.
 
     Attributes:
         name: as settings and records have it.
@@ -54,7 +54,7 @@ class Tokenizer:
     pattern: re.Pattern[str] | regex.Pattern[str]
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
-        """Each word's characters [start, end) in the text, and the word that is compared."""
+        """Return (start, end, normalized word) for each word of a text."""
         # Lower-casing may lengthen a text (a dotted capital I becomes two characters).
         origin = [place for place, character in enumerate(text) for _ in character.lower()]
         return [
@@ -68,14 +68,14 @@ class Tokenizer:
 
 
 def tokenizer_for(references: Iterable[str], setting: RougeTokenizer) -> Tokenizer:
-    """The tokenizer of a corpus: what the setting says, or what its references need."""
+    """Return the tokenizer that a setting names, or for `auto` the one that the references need."""
     if setting is RougeTokenizer.auto:
         return UNICODE if lost_share(references) > LOSS else ASCII
     return {one.name: one for one in (ASCII, UNICODE)}[setting.value]
 
 
 def lost_share(texts: Iterable[str]) -> float:
-    """Share of the words of some texts in which ASCII does not see every letter; 0 of no words."""
+    """Return the share of words with a letter that ASCII would drop; 0 for no words."""
     words = lost = 0
     for text in texts:
         for word in unicode_words(text):
@@ -85,17 +85,17 @@ def lost_share(texts: Iterable[str]) -> float:
 
 
 def unicode_words(text: str) -> list[str]:
-    """Words of any script: see the module's docstring."""
+    """Split a text of any script into words; see the module's docstring."""
     return _UNICODE.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def word_count(text: str) -> int:
-    """Words between white space, where characters of scripts without spaces count each."""
+    """Count words separated by white space; in scripts without spaces every character counts."""
     return sum(len(_UNSPACED.findall(piece)) or 1 for piece in text.split())
 
 
 def stemmed_words(text: str) -> list[str]:
-    """Words as rouge-score takes them by default, with its stemmer."""
+    """Split a text into stemmed words with rouge-score's default tokenizer."""
     # Imported on first use: it brings in nltk, which commands that score nothing needn't wait for.
     from rouge_score.tokenize import tokenize
 
@@ -103,7 +103,7 @@ def stemmed_words(text: str) -> list[str]:
 
 
 class _CachingStemmer:
-    """The Porter stemmer with a memory: a word's stem is looked up, not derived, the next time."""
+    """The Porter stemmer with a cache."""
 
     def __init__(self) -> None:
         from nltk.stem.porter import PorterStemmer

@@ -265,7 +265,7 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
 
 
 def literal_texts(figure: Any) -> None:
-    """Show names as they are: a `$` in one begins no formula, control characters are visible."""
+    """Turn off math parsing in all text of a figure, and make control characters visible."""
     from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter
 
@@ -281,7 +281,7 @@ def literal_texts(figure: Any) -> None:
 
 
 def shown_name(name: str) -> str:
-    """A name as a label: one short line, not begun by `_`, since legends would leave it out."""
+    """Shorten a name to a one-line label; legends drop labels that begin with `_`, so pad those."""
     name = line(name)
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"

@@ -184,7 +184,7 @@ def _summary(
 
 
 def _no_edge(found: Found, options: CircuitOptions) -> Notice:
-    """A notice that pruning has left none of the circuit's edges; it counts none where some are."""
+    """Return a notice for a circuit that pruning left empty; its count is 0 otherwise."""
     from sumcirc.circuits.finding import edges_of
     from sumcirc.notices import Notice
 
@@ -324,7 +324,7 @@ def _defined(interval: dict[str, Any], form: str) -> str:
 
 
 def _mean(values: Sequence[float], form: str) -> str:
-    """The mean of values that are defined, `-` where none is."""
+    """Format the mean of the finite values; `-` if there are none."""
     found = [value for value in values if math.isfinite(value)]
     return format(sum(found) / len(found), form) if found else "-"
 

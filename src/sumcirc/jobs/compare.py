@@ -114,7 +114,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     with clock.phase("data"):
         texts = material(config, encoder)
         notices = Notices()
-        notices.tell(*texts.notices, few("compare.documents", "items", len(texts.items)))
+        notices.tell(*texts.notices, few("compare.items", "items", len(texts.items)))
     for side in afters:
         tell_settings(before, side, config.compare.analyses, len(texts.longest))
     what = config.prompts if config.prompts is None else Path(config.prompts).stem

@@ -147,7 +147,7 @@ def _write_lora(
 
 
 def _python(base: str, chosen: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """The Python file; names stand in it as literals alone, since it is run."""
+    """Return the source of the Python file; names appear in it only as literals."""
     from sumcirc import __version__
     from sumcirc.quoting import python
 

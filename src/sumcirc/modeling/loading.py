@@ -42,7 +42,7 @@ def is_adapter(path: str | Path) -> bool:
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Whether a folder brings a tokenizer of its own."""
+    """Return whether a folder contains tokenizer files."""
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return True
     return all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
@@ -350,7 +350,7 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """A block in which transformers draws no bars of its own; those of downloads stay."""
+    """Hide transformers' own progress bars in the block; those of downloads stay."""
     from transformers.utils import logging as transformers_logging
 
     previous = transformers_logging.set_tqdm_hook(

@@ -145,7 +145,7 @@ def base_model(model: nn.Module) -> PreTrainedModel:
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Whether any module of a model is adapted, be it a `PeftModel` or not."""
+    """Return whether any module has an adapter, also without a `PeftModel` around it."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     return isinstance(model, PeftModel) or any(isinstance(one, kinds) for one in model.modules())
 
@@ -172,7 +172,7 @@ def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """Compare an adapted linear with its weight at a point far from those it was read off."""
+    """Check at a further point that an adapted linear layer is the affine map that was read off."""
     width = len(weight)
     point = torch.linspace(-2, 3, width, dtype=weight.dtype, device=weight.device)[None]
     found, expected = linear(point)[0], (point @ weight)[0] + bias

@@ -1,4 +1,4 @@
-"""Adapters in PEFT's format, whoever trained them: which kinds are taken, and how they are loaded.
+"""Adapters in PEFT's format: which kinds are supported, and how they are loaded.
 
 PEFT has some fifty kinds. Most change modules of the model, and the analyses see them there. Those
 that act elsewhere are refused by name where the model's inside is looked at:
@@ -64,7 +64,7 @@ def check_adapter(folder: Path, given: str, analysed: bool) -> None:
 
 
 def read_adapter(folder: Path, given: str) -> PeftConfig:
-    """PEFT's configuration of an adapter.
+    """Read the PEFT configuration in an adapter's folder.
 
     Raises:
         UserError: PEFT can't make one of the file.
@@ -77,7 +77,7 @@ def read_adapter(folder: Path, given: str) -> PeftConfig:
 
 
 def require_analysable(config: PeftConfig, given: str) -> None:
-    """Refuse an adapter that acts elsewhere than in modules that the analyses see.
+    """Refuse an adapter that acts outside the modules that the analyses see.
 
     Raises:
         UserError: it is one of prompt learning, say; the message names the kind.
@@ -100,7 +100,7 @@ def require_analysable(config: PeftConfig, given: str) -> None:
 
 
 def changes_base(config: PeftConfig) -> str | None:
-    """Why a model with the adapter switched off is not its base; None where it is."""
+    """Return why disabling the adapter does not restore the base model; None if it does."""
     if _init(config).startswith(REWRITING):
         return f"init_lora_weights={_init(config)} rewrites the base's weights"
     bias = getattr(config, "bias", None) or "none"
@@ -112,7 +112,7 @@ def changes_base(config: PeftConfig) -> str | None:
 
 
 def virtual_tokens(model: nn.Module) -> int:
-    """How many positions of the context a model's prompt learning takes before the text."""
+    """Return how many context positions the virtual tokens of prompt learning take."""
     if not isinstance(model, PeftModel):
         return 0
     configs: list[Any] = [model.peft_config[name] for name in model.active_adapters]
@@ -120,7 +120,7 @@ def virtual_tokens(model: nn.Module) -> int:
 
 
 def changes_ends(folder: Path, given: str) -> bool:
-    """Whether an adapter holds tensors outside the blocks: of embedding, last norm, unembedding."""
+    """Return whether an adapter changes the embedding, the final norm or the unembedding."""
     return any(".layers." not in name and ".h." not in name for name in _names(folder, given))
 
 
@@ -149,7 +149,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
 
 @contextmanager
 def without_idle_warnings() -> Iterator[None]:
-    """No warnings of peft that no user can act on.
+    """Silence warnings of PEFT that a user can't act on.
 
     peft 0.21 asks transformers 5.23 by an old name; and with virtual tokens it lets the model count
     positions itself, which is what it should.

@@ -1,4 +1,4 @@
-"""What a user names as a model: a run directory, an adapter, a model folder, a hub id or `tiny`.
+"""References to models: a run directory, an adapter, a model folder, a hub id or `tiny`.
 
 `reference` is the only place that tells them apart and reads what an adapter's folder says. Every
 route (`checkpoint=`, `before=`, `after=`, `selector.after=`, the library) goes through it, so that
@@ -34,7 +34,7 @@ from sumcirc.tracking.run_directory import RunDirectory
 
 
 class AdapterSettings(TypedDict):
-    """What is read of PEFT's adapter_config.json here."""
+    """The fields of PEFT's adapter_config.json that are read here."""
 
     base_model_name_or_path: NotRequired[str | None]
     revision: NotRequired[str | None]
@@ -42,7 +42,7 @@ class AdapterSettings(TypedDict):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A model without its weights.
+    """A reference to a model; holds no weights.
 
     Attributes:
         name: short, for tables and file names.
@@ -60,40 +60,40 @@ class ModelReference:
 
     @property
     def adapted(self) -> bool:
-        """Whether it is an adapter on a model."""
+        """Whether this is an adapter on top of a base model."""
         return self.weights is not None and is_adapter(self.weights)
 
     @property
     def given(self) -> str:
-        """Setting and value, with which messages about it begin."""
+        """`SETTING=VALUE`, with which messages about this model begin."""
         return f"{self.setting}={self.model.path if self.value is None else self.value}"
 
     @property
     def model_setting(self) -> str:
-        """What `model.path` is called in messages."""
+        """The name for `model.path` in messages."""
         return self.setting if self.weights is None else f"{self.given}: base model"
 
     @property
     def whole(self) -> ModelConfig:
-        """The whole model that is loaded, for an adapter to be put on where there is one."""
+        """The complete model to load: of an adapter, its base."""
         if self.weights is None or self.adapted:
             return self.model
         return replace(self.model, path=str(self.weights), revision=None)
 
     @property
     def base(self) -> ModelReference:
-        """What an adapter is on or a run was trained from; a plain model is its own base."""
+        """The base model of an adapter or a training run; a plain model is its own base."""
         if self.weights is None:
             return self
         return ModelReference(_short_name(self.model.path), self.model, None, self.model_setting)
 
     def is_on(self, other: ModelReference) -> bool:
-        """Whether it is an adapter on the other, so that one module can be both."""
+        """Return whether this is an adapter on `other`, so that one module can serve as both."""
         return self.adapted and other.weights is None and same_model(self.model, other.model)
 
 
 def reference(value: str, setting: str) -> ModelReference:
-    """The model that a setting's value stands for; no weights are read.
+    """Resolve the value of a setting to a model reference; no weights are read.
 
     Args:
         setting: the one that holds `value`, for messages.
@@ -114,7 +114,7 @@ def reference(value: str, setting: str) -> ModelReference:
 
 
 def training_run(path: Path, setting: str) -> RunDirectory | None:
-    """The training run in a folder; None where there is no run.
+    """Return the training run in a folder, or None if the folder holds no run.
 
     Raises:
         UserError: it is the run of a verb that trains nothing.
@@ -129,7 +129,7 @@ def training_run(path: Path, setting: str) -> RunDirectory | None:
 
 
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:
-    """Whether two whole models have the same weights, as far as their files tell.
+    """Return whether two models have the same weights, judged by their files.
 
     They do if they are one folder, one commit of one hub repository, or two folders whose weight
     files are equal byte by byte.
@@ -160,7 +160,7 @@ def _weights_digest(folder: Path) -> str:
 
 
 def _stored_model(run: RunDirectory) -> ModelConfig:
-    """The model that a run was trained from, by its own configuration."""
+    """Read from a run's configuration which model it was trained from."""
     stored = run.read_config()["config"].get("model")
     try:
         shape = OmegaConf.create({"model": OmegaConf.structured(ModelConfig)})
@@ -174,7 +174,7 @@ def _stored_model(run: RunDirectory) -> ModelConfig:
 
 
 def _adapter_model(folder: Path, given: str) -> ModelConfig:
-    """What an adapter's folder says of the model that it is on."""
+    """Read from an adapter's folder which base model, revision and tokenizer it needs."""
     file = folder / ADAPTER
     try:
         settings: AdapterSettings = read_json(file, AdapterSettings)

@@ -1,4 +1,4 @@
-"""Checks and loads what a model reference names: a model, or an adapter on it."""
+"""Checking and loading of model references."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Restored = PreTrainedModel | PeftModel
 
 
 def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
-    """The model of a job: `config.checkpoint`, or `config.model` where there is none.
+    """Return a job's model: `config.checkpoint`, or `config.model` if there is none.
 
     Raises:
         UserError: see `reference`.
@@ -26,7 +26,7 @@ def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelR
 
 
 def before_of(config: CompareConfig) -> ModelReference:
-    """The model that others are compared with: `config.before`, else what `after` was trained from.
+    """Return the model to compare with: `config.before`, or what `after` was trained from.
 
     Raises:
         UserError: see `reference`.
@@ -61,7 +61,7 @@ def check_reference(found: ModelReference, analysed: bool = False) -> None:
 
 
 def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> Restored:
-    """The model in evaluation mode, in float32 unless `dtype` says otherwise.
+    """Load a model in evaluation mode, in float32 unless `dtype` is given.
 
     Raises:
         UserError: an adapter does not fit, or weights can't be read.
@@ -73,5 +73,5 @@ def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> R
 
 
 def load_tokenizer_of(found: ModelReference) -> PreTrainedTokenizerBase:
-    """The tokenizer that a model was trained with; see `load_tokenizer`."""
+    """Load the tokenizer that a model was trained with; see `load_tokenizer`."""
     return load_tokenizer(found.model, found.model_setting)

@@ -62,7 +62,7 @@ def card(
     notes: Sequence[str] = (),
     **facts: Any,
 ) -> str:
-    """The model card; names and texts stand in it as they are, whatever they hold.
+    """Return the model card; names and texts are escaped for Markdown and YAML.
 
     Args:
         notes: sentences on the data.

@@ -1,4 +1,4 @@
-"""Settings by which two models of one shape and one set of weights compute different functions."""
+"""Configuration settings that change a model's function without changing its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Differing = dict[str, tuple[Any, Any]]
 
 
 def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differing:
-    """Values of both configurations where they decide the function and differ.
+    """Return both values of each function-changing setting in which two configurations differ.
 
     Dropout, special tokens, types and the like are left out, and so are sizes, which weights show;
     for windows see `differing_windows`.
@@ -32,7 +32,7 @@ def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differ
 
 
 def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: int) -> Differing:
-    """Attention windows of both where they differ on texts of at most `longest` tokens."""
+    """Return both attention windows if they differ on texts of at most `longest` tokens."""
     if _windows(one, longest) == _windows(other, longest):
         return {}
     found = {
@@ -43,7 +43,7 @@ def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: i
 
 
 def shown(differing: Differing) -> str:
-    """Both values of each setting in words."""
+    """Format differing settings for a message."""
     return "; ".join(f"{name} {one} and {other}" for name, (one, other) in differing.items())
 
 
@@ -56,7 +56,7 @@ def _deciding(config: PretrainedConfig) -> dict[str, Any]:
 
 
 def _windows(config: PretrainedConfig, longest: int) -> list[int | None]:
-    """Keys that a position sees at most in each layer; None where that is every one before it."""
+    """Return each layer's attention window in tokens; None where attention is unrestricted."""
     window = getattr(config, "sliding_window", None)
     if window is None or window >= longest:
         window = None

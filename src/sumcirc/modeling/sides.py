@@ -79,7 +79,7 @@ def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> Non
 
 
 def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelReference:
-    """A model whose folder holds no tokenizer with that of the model before."""
+    """Give a model without a tokenizer of its own that of `before`."""
     folder = Path(side.model.path).expanduser()
     if side.model.tokenizer is not None or not folder.is_dir() or holds_tokenizer(folder):
         return side
@@ -88,7 +88,7 @@ def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelRefere
 
 
 class Models:
-    """Gives one model after another, in evaluation mode; the one before it is let go.
+    """Provides models one at a time, in evaluation mode, and frees the previous one.
 
     An adapter and its base are one module in memory where the adapter, switched off, gives the
     base's logits; else the base is loaded by itself.
@@ -107,7 +107,7 @@ class Models:
 
     @contextmanager
     def use(self, side: ModelReference) -> Iterator[Any]:
-        """The model of a reference; one that is to be used after it may be loaded already.
+        """Yield the model of a reference, reusing the loaded module where that is possible.
 
         Raises:
             UserError: it can't be loaded, or gives other logits than when it was loaded before.
@@ -133,7 +133,7 @@ class Models:
         yield self._loaded[1]  # type: ignore[index]
 
     def stands_for(self, side: ModelReference, model: Any) -> bool:
-        """Whether a model as it is now gives the logits of one that was loaded before."""
+        """Return whether a model now gives the logits that `side` gave when it was loaded."""
         return same_logits(self._logits[side.name], logits_of(model, self._ids))
 
     def _is_with_adapter_off(self, side: ModelReference) -> bool:
@@ -157,7 +157,7 @@ class Models:
 
 
 def logits_of(model: Any, ids: Tensor) -> Tensor:
-    """Logits [positions, vocabulary] of a model on a text, as the analyses see them, on the CPU.
+    """Compute logits [positions, vocabulary] from blocks, final norm and unembedding, on the CPU.
 
     Args:
         ids: [1, length].
@@ -180,7 +180,7 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
 
 
 def same_logits(one: Tensor, other: Tensor) -> bool:
-    """Whether logits of one type are equal to rounding."""
+    """Return whether two logit tensors of one dtype are equal up to rounding."""
     if one.shape != other.shape:
         return False
     allowed = 32 * torch.finfo(one.dtype).eps * float(one.abs().max())

@@ -1,4 +1,4 @@
-"""Files that hold weights: which of them are read, and what shows without reading them whole.
+"""Weight files: which are read, and checks that need only their headers.
 
 safetensors are preferred. Pickled weights (.bin) are read by torch's restricted unpickler, which
 makes tensors and plain containers and calls nothing else; a pickle that needs more is refused.
@@ -30,13 +30,13 @@ class _Index(TypedDict):
 
 
 def top_file(names: Iterable[str]) -> str | None:
-    """The file that transformers starts from: one with all weights, or the index of several."""
+    """Return the weight file or shard index that transformers would start from, or None."""
     known = set(names)
     return next((name for name in (*SAFE, *PICKLED) if name in known), None)
 
 
 def require_weights(names: Iterable[str], given: str) -> str:
-    """`top_file` of a model's files.
+    """Return `top_file` of a model's files, or refuse a model without weights.
 
     Args:
         given: the setting with its value, for messages.
@@ -54,7 +54,7 @@ def require_weights(names: Iterable[str], given: str) -> str:
 
 
 def weight_files(folder: Path, given: str) -> list[Path]:
-    """The files in a model's folder that hold its weights.
+    """Return the files in a model's folder that hold its weights.
 
     Raises:
         UserError: there are none, or one that the index names is missing.

@@ -205,7 +205,7 @@ class _Run:
     def _base_attention(
         self, layer: int, device: torch.device, scaling: float, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The base's queries and keys, to be scaled as the model's are."""
+        """Return the base's queries and keys, rescaled for the model's attention scaling."""
         assert self.base is not None
         if not torch.equal(self.base[f"seen.{layer}"], self._seen_keys(mask).cpu()):
             raise UserError(
@@ -218,7 +218,7 @@ class _Run:
         return (query if own == scaling else query * (own / scaling)), key
 
     def _seen_keys(self, mask: Tensor | None) -> Tensor:
-        """How many keys each measured row sees, [total]."""
+        """Return the number of keys that each measured row attends to, [total]."""
         rows = self.batch.rows
         length = rows.kinds.shape[1]
         causal = torch.arange(1, length + 1, device=rows.index.device)

@@ -48,7 +48,7 @@ class RecordError(UserError):
 
 
 def is_there(path: Path | str) -> bool:
-    """Whether something is at `path`, be it a link that leads nowhere.
+    """Return whether anything is at `path`, including a dangling link.
 
     For a path that is too long, has a NUL, or lies in a closed folder it is False, where
     `Path.exists` raises.
@@ -78,7 +78,7 @@ def require_regular(path: Path | str, largest: int | None = None) -> int:
 
 
 def open_regular(path: Path | str) -> BinaryIO:
-    """A regular file, open for reading.
+    """Open a regular file for reading.
 
     Raises:
         RecordError: see `require_regular`, or it can't be read.

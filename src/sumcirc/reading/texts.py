@@ -85,7 +85,7 @@ def check_yaml(text: str, path: Path | str) -> None:
 
 
 def check_yaml_folder(folder: Path | str) -> None:
-    """Check that whatever YAML file another library reads in a folder, it comes to an end.
+    """Check that every YAML file in a folder can be loaded without exhausting memory.
 
     Files that are no YAML, or hold something unexpected, are left to that library.
 

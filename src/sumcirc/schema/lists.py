@@ -1,4 +1,4 @@
-"""A list of the schema may be given by its only element: `selector.layers=2` is `[2]`.
+"""Accept a single element for a list in the schema: `selector.layers=2` means `[2]`.
 
 This holds for every list-typed field of every dataclass, wherever the value comes from: an
 override, a YAML file, a sweep, a stored configuration or a constructor call. A value of another
@@ -20,7 +20,7 @@ PACKAGE = __name__.rpartition(".")[0]
 
 
 def accept_scalars() -> None:
-    """Let OmegaConf take one element for a list of the schema; may be called again.
+    """Make OmegaConf accept a single element for a list in the schema; idempotent.
 
     OmegaConf has no hook for conversions, and every assignment and merge into a typed list ends in
     this method. Lists of other packages' dataclasses are left alone.
@@ -41,20 +41,20 @@ def accept_scalars() -> None:
 
 
 def lists_of_one(config: Any) -> None:
-    """Put the scalars that stand in list-typed fields of a dataclass into lists of one."""
+    """Wrap scalars in list-typed fields of a dataclass into lists."""
     for name in list_elements(type(config)):
         setattr(config, name, as_list(getattr(config, name)))
 
 
 def as_list(value: Any) -> Any:
-    """A scalar as a list of one, a tuple or range as a list; anything else as it is."""
+    """Wrap a scalar in a list, turn a tuple or range into one, and leave the rest as it is."""
     if isinstance(value, (tuple, range)):
         return list(value)
     return [value] if isinstance(value, SCALARS) else value
 
 
 def list_elements(kind: type) -> dict[str, Any]:
-    """The type of the elements of each field that holds a list, or a list or None."""
+    """Return the element type of each list-typed (or optional list-typed) field."""
     hints = typing.get_type_hints(kind)
     found = {}
     for field in dataclasses.fields(kind):
@@ -66,7 +66,7 @@ def list_elements(kind: type) -> dict[str, Any]:
 
 
 def _is_of_schema(node: ListConfig) -> bool:
-    """Whether a list, or the list of lists that it is in, is a field of a dataclass here."""
+    """Return whether a (possibly nested) list belongs to a dataclass of the schema."""
     holder: Container | None = node
     while isinstance(holder, ListConfig):
         holder = holder._get_parent_container()

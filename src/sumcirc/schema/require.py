@@ -40,7 +40,7 @@ def positive(config: Any, section: str, *names: str) -> None:
 
 
 def folder_name(setting: str, value: str) -> None:
-    """Refuse a name that is no name of a folder, which a path with slashes is not."""
+    """Refuse a value that can't be the name of a single folder."""
     fits = value not in ("", ".", "..") and "/" not in value and "\0" not in value
     require(
         fits and len(value.encode()) <= NAME_BYTES,
@@ -50,7 +50,7 @@ def folder_name(setting: str, value: str) -> None:
 
 
 def _given(config: Any, names: tuple[str, ...]) -> list[tuple[str, Any, str]]:
-    """Name and value of settings that are not null, and what to say where null is allowed."""
+    """Return name, value and a hint on null for each setting that is not null."""
     defaults = {field.name: field.default for field in dataclasses.fields(config)}
     return [
         (name, getattr(config, name), ", or null" if defaults[name] is None else "")

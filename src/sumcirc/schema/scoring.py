@@ -35,7 +35,7 @@ class GenerationConfig:
 
 
 class RougeTokenizer(Enum):
-    """What a word is to ROUGE."""
+    """How ROUGE splits text into words."""
 
     auto = "auto"  # unicode where ascii would lose letters of 1 % of the references' words
     ascii = "ascii"  # rouge-score's own: a-z and digits, stemmed

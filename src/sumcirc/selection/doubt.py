@@ -27,7 +27,7 @@ def check_signal(
     count: int,
     names: tuple[str, str, str],
 ) -> None:
-    """Refuse scores that nothing can be chosen by.
+    """Refuse scores that are rounding error, or that chance explains.
 
     Args:
         values: [targets, samples], of a selector that measures.

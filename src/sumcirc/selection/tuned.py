@@ -71,7 +71,7 @@ def load_tuned(
 
 
 def check_tuned(config: Config) -> None:
-    """Refuse where there is no tuned model of this base, before a model is loaded.
+    """Refuse a missing or unrelated tuned model, before any model is loaded.
 
     Raises:
         UserError: neither a probe run nor another model; or the other model did not finish, can't

@@ -1,4 +1,4 @@
-"""Telling a value from noise: rounding of float32, and differences that chance reaches too.
+"""Criteria for noise: float32 rounding, gaps that may be zero, and differences due to chance.
 
 **Rounding.** A number found as the difference of quantities of size x is rounding where it is no
 more than `ROUNDING` x, four units in the last place. With every weight of the built-in model
@@ -96,5 +96,5 @@ def difference_p_value(values: NDArray[np.floating], draws: int = DRAWS, seed: i
 
 
 def _spread(deviations: NDArray[np.float64]) -> float:
-    """The sum of squares between rows, up to a factor; that of all values stays the same."""
+    """Return the between-row sum of squares, up to a constant factor."""
     return float((deviations.sum(1) ** 2).sum())

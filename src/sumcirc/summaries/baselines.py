@@ -96,7 +96,7 @@ def oracle_spans(
 def oracle_finder(
     config: EvaluationConfig, documents: Sequence[Document]
 ) -> Callable[[Document], list[tuple[int, int]]]:
-    """From a document of a corpus to the spans of its oracle sentences."""
+    """Return a function from a document of a corpus to the spans of its oracle sentences."""
     tokenizer = tokenizer_of(documents, config)
     options = config.sentences, config.min_sentence_words, tokenizer
 
@@ -107,7 +107,7 @@ def oracle_finder(
 
 
 def tokenizer_of(documents: Sequence[Document], config: EvaluationConfig) -> Tokenizer:
-    """What a word is to ROUGE in a corpus."""
+    """Return the ROUGE tokenizer of a corpus."""
     references = (text for item in documents for text in item.references)
     return tokenizer_for(references, config.rouge_tokenizer)
 

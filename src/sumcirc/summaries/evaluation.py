@@ -107,7 +107,7 @@ def evaluate_summaries(
 
 
 def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
-    """Notice of the documents of whose references ROUGE sees less than half of the words."""
+    """Return a notice of documents whose references ROUGE mostly can't see."""
     count = 0
     for item in documents:
         words = [word for text in item.references for word in unicode_words(text)]
@@ -117,7 +117,7 @@ def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
 
 
 def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> Notice:
-    """Notice of the documents that have no more sentences than lead and random take."""
+    """Return a notice of documents too short for the lead and random baselines."""
     most = config.sentences
     few = sum(
         len(candidate_sentences(item.document, config.min_sentence_words)) <= most

@@ -62,7 +62,7 @@ class GeneratedNgramBlocker(LogitsProcessor):
 
 
 def end_tokens(model: Any, codec: Codec) -> list[int]:
-    """Tokens that end a summary: the tokenizer's own, and those that the model names.
+    """Return the tokens that end a summary: the tokenizer's, and those that the model names.
 
     A model names them in its generation_config.json or else in config.json. What config.json says
     may be no more than its class's default (Llama's is 2), so it counts only if it is a special
@@ -155,7 +155,7 @@ def generate_tokens(
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
-    """Places of at most `size` prompts, longest first; without padding all of one length."""
+    """Yield batches of prompt indices, longest first; without padding, of equal lengths."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     lengths = groupby(order, lambda index: 0 if padded else len(prompts[index]))
     for members in (list(group) for _, group in lengths):

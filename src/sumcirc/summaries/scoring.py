@@ -50,7 +50,7 @@ def check_room(encoder: Encoder, config: GenerationConfig) -> None:
 def prompts_of(
     encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
 ) -> list[Prompt]:
-    """Each document's prompt, cut to what `generation.max_new_tokens` leaves of the context."""
+    """Return each document's prompt, cut to leave room for `generation.max_new_tokens`."""
     room = encoder.max_length - config.max_new_tokens
     return [encoder.prompt(item.document, room) for item in documents]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
@@ -17,7 +16,6 @@ from sumcirc.errors import UserError
 from sumcirc.files import read_last_step
 from sumcirc.reading import RecordError
 from sumcirc.sweeps.record import SweepRecord
-from sumcirc.tracking.record_shapes import Status
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
 
@@ -25,9 +23,6 @@ CUT_OFF = "cut off"  # status.json says `running`, and no process does
 NOT_STARTED = "not started"
 DAMAGED = "damaged"  # a record can't be read
 SCORES = ("rouge1", "rouge2", "rougeL")
-
-# a run of another machine without a sign of life for so long (seconds) counts as cut off
-SILENCE = 600.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +75,7 @@ def _read_run(records: RunRecords, axes: dict[str, Any]) -> RunState:
     state, reason = status["state"], status.get("reason")
     seconds = float(status.get("seconds", 0.0))
     if state == "running":
-        if is_running(run, status):
+        if run.is_running(status):
             seconds += _since(records)
         else:
             state, reason = CUT_OFF, f"its process ({status.get('process')}) is gone"
@@ -118,24 +113,6 @@ def read_sweep(folder: Path) -> list[RunState]:
     if not names:
         raise UserError(f"{folder}: holds no runs; give the directory of a sweep or run")
     return [read_run(folder / name, values.get(name)) for name in names]
-
-
-def is_running(run: RunDirectory, status: Status) -> bool:
-    """Whether a process holds the run's lock; of another machine, by its last sign of life."""
-    descriptor = os.open(run.path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    # a requeued job of SLURM has taken the place of the one that ran before, wherever that was
-    requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
-    if status.get("host") == socket.gethostname() or requeued:
-        return False
-    files = (run.status_file, run.metrics.path, run.path / "output.txt", run.path / "log.txt")
-    last = max(file.stat().st_mtime for file in files if file.exists())
-    return time.time() - last < SILENCE
 
 
 def counts(states: Sequence[RunState]) -> str:

@@ -74,7 +74,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def _seal(value: Any) -> str:
-    """A hash of plain values and tensors, keys and order included."""
+    """Hash a nest of plain values and tensors, including keys and order."""
     digest = hashlib.blake2b(digest_size=16)
     for part in _parts(value):
         digest.update(part.encode("utf-8", "surrogatepass") + b"\n")

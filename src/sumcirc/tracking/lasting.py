@@ -1,4 +1,4 @@
-"""Logging that ends no run: what W&B's process can't take is said once, and the run goes on."""
+"""Keeps a run going when Weights & Biases fails: warns once and logs no more there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _State:
 
 
 class Lasting:
-    """A W&B run whose methods do nothing once one of them has failed.
+    """Wraps a W&B run; once a call has failed, all further calls do nothing.
 
     W&B works in a process of its own. When that dies (killed for memory, say), every call raises
     another error of a socket or of W&B's. All that is logged also stands in the run directory.

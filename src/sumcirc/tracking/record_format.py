@@ -19,7 +19,7 @@ FIRST = 1  # of records that carry none
 
 @dataclass(frozen=True)
 class Change:
-    """What is computed otherwise from a format on.
+    """A change in what a configuration computes, from one format on.
 
     Attributes:
         before: how it was until then, as it follows "in which".
@@ -37,9 +37,14 @@ def _divided(config: Mapping[str, Any]) -> bool:
     return any(trainer.get(name, value) != value for name, value in whole.items())
 
 
-def _not_built_in(config: Mapping[str, Any]) -> bool:
-    """Whether the model may have dropout, several end tokens or another kind of tokenizer."""
+def _another_model(config: Mapping[str, Any]) -> bool:
+    """Return whether the model may have dropout: the built-in one has none."""
     return config.get("model", {}).get("path") != "tiny"
+
+
+def _other_texts(config: Mapping[str, Any]) -> bool:
+    """Return whether texts may hold special tokens, or the model several end tokens."""
+    return _another_model(config) or config.get("data", {}).get("source") != "wire"
 
 
 CHANGES = (
@@ -48,15 +53,14 @@ CHANGES = (
         "the loss of an optimizer step was a mean over its batches and processes, not over tokens",
         _divided,
     ),
-    Change(2, "the model's own dropout was off in training", _not_built_in),
+    Change(2, "the model's own dropout was off in training", _another_model),
     Change(
         2,
         "special tokens' spelling in documents was not text, and one end token alone ended a"
         " summary",
-        _not_built_in,
+        _other_texts,
     ),
 )
-
 
 # settings that a format brought, by section, with the value that runs before it count as having
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
@@ -74,15 +78,12 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     for sections in ADDED.values():
         for name, added in sections.items():
             if isinstance(found.get(name), Mapping):
-                found[name] = {
-                    **found[name],
-                    **{k: v for k, v in added.items() if k not in found[name]},
-                }
+                found[name] = {**added, **found[name]}
     return found
 
 
 def format_of(record: Mapping[str, Any]) -> int:
-    """The format of a record's content."""
+    """Return the format of a record; 1 if it carries none."""
     return record.get("format", FIRST)
 
 
@@ -102,7 +103,7 @@ def earlier(format: int, config: Mapping[str, Any]) -> str | None:
 
 
 def check_continues(format: int, what: str, remedy: str) -> None:
-    """Refuse to go on with what an earlier version began.
+    """Refuse to continue a run or sweep of an earlier format.
 
     Args:
         what: the run or sweep, as the user named it.

@@ -165,14 +165,14 @@ Scores = Annotated[dict[str, IntervalRecord], Keys((*ROUGE, "length"))]
 
 
 class NoticeRecord(TypedDict):
-    """What happened to data, see `sumcirc.notices`."""
+    """A notice, see `sumcirc.notices`."""
 
     text: str
     warning: bool
 
 
 class NotedSummary(TypedDict):
-    """What every summary.json may hold."""
+    """Fields that every summary.json may have."""
 
     format: NotRequired[Format]
     notices: NotRequired[list[NoticeRecord]]
@@ -185,7 +185,7 @@ class AdapterRecord(TypedDict):
 
 
 class RougeRecord(TypedDict):
-    """What ROUGE took for a word."""
+    """The ROUGE tokenizer of a run."""
 
     tokenizer: Literal["ascii", "unicode"]
     words: str

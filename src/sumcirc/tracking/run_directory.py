@@ -40,6 +40,7 @@ PACKAGES = (
 )
 
 RESUMABLE = {"train"}  # verbs that go on from a checkpoint; others begin again
+SILENCE = 600.0  # seconds after which a silent run of another machine counts as cut off
 
 
 class RunDirectory:
@@ -80,7 +81,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
-        """Start a run in `path`; one of a verb that can't resume begins again where it was cut off.
+        """Start a run in `path`, over an unfinished one if its verb can't resume.
 
         Raises:
             UserError: a run is there already, or the folder can't be written.
@@ -94,20 +95,24 @@ class RunDirectory:
         return run
 
     def _check_free(self, verb: str) -> None:
-        """Refuse to begin where another run is."""
+        """Refuse a directory that holds a running, finished or resumable run."""
         status = self.status()
         state, other = status["state"], status.get("verb")
         held = f"sweep.name={self.path.parent.name}: {self.path} holds a run of `sumcirc {other}`"
         elsewhere = "choose another sweep.name"
-        if state == "running" and self._in_use(status):
+        if state == "running" and self.is_running(status):
             raise UserError(f"{held} that is running; wait for it, or {elsewhere}")
         if state == "done" or other != verb:
             raise UserError(f"{held} already ({state}); {elsewhere}")
         if verb in RESUMABLE:
             raise UserError(f"{held} already ({state}); {self.continuation()}, or {elsewhere}")
 
-    def _in_use(self, status: Mapping[str, Any]) -> bool:
-        """Whether a process holds the run's lock; of another machine that isn't known, so yes."""
+    def is_running(self, status: Status) -> bool:
+        """Return whether a process holds the run's lock.
+
+        The lock of another machine can't be seen: there a run counts as running until it has
+        written nothing for `SILENCE` seconds.
+        """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -115,10 +120,17 @@ class RunDirectory:
             return True
         finally:
             os.close(descriptor)
-        return status.get("host") != socket.gethostname()
+        # a requeued job of SLURM has taken the place of the one that ran before, wherever that was
+        requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
+        if status.get("host") == socket.gethostname() or requeued:
+            return False
+        files = (self.status_file, self.metrics.path, self.path / "output.txt")
+        files = (*files, self.path / "log.txt")
+        last = max(file.stat().st_mtime for file in files if file.exists())
+        return time.time() - last < SILENCE
 
     def continuation(self) -> str:
-        """How to go on with a run that did not end, as a command that works as it stands."""
+        """Return how to continue an unfinished run, with a command that works as it stands."""
         if self.status().get("verb") in RESUMABLE:
             return f"continue with `{quoting.command('train', f'resume={self.path}')}`"
         body = self.read_config()
@@ -153,7 +165,7 @@ class RunDirectory:
         write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
     def require_same_data(self, found: Mapping[str, str]) -> None:
-        """Keep what the run is trained and scored on; of a resumed run, compare it.
+        """Record hashes of the run's data; of a resumed run, compare them.
 
         Args:
             found: a hash of the documents of each split.
@@ -172,7 +184,7 @@ class RunDirectory:
             self.set_status(self.status()["state"], data={**before, **found})
 
     def other_versions(self) -> list[str]:
-        """Each package whose version is not that with which the run began, with both."""
+        """Return the packages whose version has changed since the run began."""
         began = self.read_config()["environment"].get("packages", {})
         now = environment()["packages"]
         return [
@@ -190,7 +202,7 @@ class RunDirectory:
         return read_yaml(self.config_file, ConfigFile)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json; numbers that JSON lacks are null there."""
+        """Write summary.json, with null for NaN and infinities."""
         write_json(self.summary_file, plain_numbers({"format": FORMAT, **summary}))
 
     def status(self) -> Status:
@@ -213,7 +225,7 @@ class RunDirectory:
 
 
 def command_of(verb: str, environment: Mapping[str, Any]) -> list[str]:
-    """The words of the command that made a run, from what its config.yaml says."""
+    """Return the command that made a run, from the environment in its config.yaml."""
     words = [str(word) for word in environment.get("command") or []][1:]
     return ["sumcirc", *(words if words[:1] == [verb] else [verb])]
 

@@ -120,7 +120,7 @@ class RunRecords:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings in config.yaml, with those that are newer than the run at their defaults."""
+        """The settings in config.yaml, with defaults for settings newer than the run."""
         return completed(self._config_file["config"])
 
     @property
@@ -130,7 +130,7 @@ class RunRecords:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """summary.json, of the shape that the verb writes; empty where there is none.
+        """summary.json, checked against the shape that the verb writes; empty if missing.
 
         Numbers that are null there, since they are undefined, are NaN. A run of an earlier format
         has a notice that says so.
@@ -143,7 +143,7 @@ class RunRecords:
 
     @property
     def earlier(self) -> str | None:
-        """What to say of a run whose records are of an earlier format; see `record_format`.
+        """A warning for a run of an earlier format, or None; see `record_format`.
 
         A run whose process died before it wrote anything has nothing to be said of.
         """

@@ -65,7 +65,7 @@ def faithfulness(found: FaithfulnessFile | None) -> list[Block]:
 
 
 def _judged(points: Sequence[Point]) -> list[Point]:
-    """Circuits that hold an edge and have a faithfulness."""
+    """Return the circuits that have an edge and a defined faithfulness."""
     return [
         point for point in points if point["edges"] and math.isfinite(point["faithfulness"]["mean"])
     ]

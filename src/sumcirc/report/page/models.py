@@ -50,8 +50,8 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
     if doubtful(found):
         blocks.append(
             Words(
-                "The models don't differ reliably in the metric: shares of so small a gap say"
-                " little, whatever is drawn below."
+                "The models don't differ reliably in the metric. Shares of the gap between them are"
+                " left out where its interval includes zero, and say little elsewhere."
             )
         )
     records, before = run.compared(name)
