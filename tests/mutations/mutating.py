@@ -99,7 +99,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "a link to /dev/null": lambda path: path.symlink_to("/dev/null"),
     "a terabyte of nothing": _sparse,
     "no file": lambda path: None,
-    "an empty file": lambda path: path.writeof_bytes(b""),
+    "an empty file": lambda path: path.write_bytes(b""),
 }
 
 
@@ -113,7 +113,7 @@ def place(chance: random.Random) -> Mutation:
 
 
 def of_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    return lambda path: path.writeof_bytes(change(path.readof_bytes()))
+    return lambda path: path.write_bytes(change(path.read_bytes()))
 
 
 def cut(chance: random.Random) -> Mutation:
