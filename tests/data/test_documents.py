@@ -304,12 +304,16 @@ def test_wire() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "total"),
-    [("scitldr/scitldr_a_test.jsonl", 618, 1967), ("dialogsum/dialogsum_test.jsonl", 500, 1490)],
+    ("name", "count", "total", "notices"),
+    [
+        ("scitldr/scitldr_a_test.jsonl", 618, 1967, {}),
+        # Two pairs of dialogues differ in nothing but spaces, among them test_173 and test_337.
+        ("dialogsum/dialogsum_test.jsonl", 500, 1490, {"repeated": 2}),
+    ],
 )
-def test_real_files(name: str, count: int, total: int) -> None:
+def test_real_files(name: str, count: int, total: int, notices: dict[str, int]) -> None:
     given = config(shared(f"data/{name}"), id_column="id", references_column="references")
     corpus = read_corpus(given, "test")
     assert len(corpus.documents) == count
     assert sum(len(item.references) for item in corpus.documents) == total
-    assert told(corpus) == {}
+    assert told(corpus) == notices
