@@ -21,6 +21,7 @@ NO_BENCHMARK = {
     "few_seeds",
     "simulated_arms",
     "selection_noise",
+    "structure",
 }
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
