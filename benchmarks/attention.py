@@ -29,11 +29,12 @@ from measurement import (
 )
 from torch import Tensor
 
+from sumcirc.modeling.activation_cache import HookPoint
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.loading import load_model
 from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 from sumcirc.probes.attention import Rows, attention_measures
-from sumcirc.probes.observation import attention_seen
 from sumcirc.schema import ModelConfig
 
 CLAIM = (
@@ -77,10 +78,10 @@ class Probe:
         self.rows = {name: rows.to(torch.device(device)) for name, rows in self.rows.items()}
         self.base: list[tuple[Tensor, Tensor]] = []
         with inference(self.model):
-            self._run(lambda layer, query, key, *_: self.base.append((query, key)))
+            self._run(lambda layer, seen: self.base.append((seen.query, seen.key)))
 
     def _run(self, see: Callable[..., Any]) -> None:
-        with attention_seen(self.parts, see):
+        with self.parts.hooks(self.parts.at_every_layer(HookPoint.ATTENTION, see)):
             self.plain()
 
     def plain(self) -> None:
@@ -90,12 +91,17 @@ class Probe:
     def probed(self, rows: str, measures: str) -> None:
         """The backbone, looked into."""
 
-        def see(
-            layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
-        ) -> None:
+        def see(layer: int, seen: AttentionInputs) -> None:
             base = None if measures == "entropy" else self.base[layer]
-            js = measures == "kl_js"
-            attention_measures(query, key, self.rows[rows], scaling, mask, base, js=js)
+            attention_measures(
+                seen.query,
+                seen.key,
+                self.rows[rows],
+                seen.scaling,
+                seen.mask,
+                base,
+                js=measures == "kl_js",
+            )
 
         self._run(see)
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from sumcirc.compare.components import Component
 from sumcirc.compare.items import NOTHING, Item, Items
+from sumcirc.modeling.activation_cache import HookPoint
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.parts import Parts
-from sumcirc.probes.observation import attention_seen
 from tests.support.small_models import VOCABULARY, scrambled
 
 KEPT = {"query": {"query"}, "key": {"key"}, "value": {"value"}, "pattern": {"query", "key"}}
@@ -78,7 +79,10 @@ class Naive:
             ]
         last = f"residual.{shape.layers}"
         handles.append(self.parts.final_norm.register_forward_pre_hook(self._input(last)))
-        with torch.no_grad(), attention_seen(self.parts, self._see):
+        with (
+            torch.no_grad(),
+            self.parts.hooks(self.parts.at_every_layer(HookPoint.ATTENTION, self._see)),
+        ):
             self.logits = model(input_ids=self.ids).logits[0]
             for layer in range(shape.layers):
                 value = values[layer]
@@ -95,8 +99,8 @@ class Naive:
     def _output(self, name: str) -> Any:
         return lambda module, inputs, output: self.read.__setitem__(name, output[0].clone())
 
-    def _see(self, layer: int, query: Tensor, key: Tensor, mask: Any, scaling: float) -> None:
-        self.attention[layer] = query[0], key[0], scaling
+    def _see(self, layer: int, given: AttentionInputs) -> None:
+        self.attention[layer] = given.query[0], given.key[0], given.scaling
 
 
 def naive_head(

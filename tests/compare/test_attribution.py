@@ -30,7 +30,7 @@ def both(before: Any, after: Any, folder: Path, positions: str, sources: str | N
     receiver = Receiver(Parts(before), batch, donor, 0, batch.at(positions), where)
     parts = list(components(receiver.parts.shape, KINDS))
     found = attributed(receiver, parts)
-    measured = receiver.patched([[part] for part in parts]) - receiver.states["metric"]
+    measured = receiver.patched([[part] for part in parts]) - receiver.metric
     return torch.stack([found[part] for part in parts]).numpy(), measured.numpy(), parts
 
 

@@ -10,7 +10,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from sumcirc.modeling.anatomy import FAMILIES, shape
-from sumcirc.modeling.parts import Parts, base_model, effective_weight, input_width
+from sumcirc.modeling.effective_weights import effective_weight, input_width
+from sumcirc.modeling.parts import Parts, base_model
 from tests.support.small_models import VOCABULARY, adapted, linears, scrambled, small_model
 
 TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY

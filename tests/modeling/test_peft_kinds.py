@@ -18,7 +18,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import AutoModelForCausalLM
 
 from sumcirc.errors import UserError
-from sumcirc.modeling.parts import Parts, effective_weight
+from sumcirc.modeling.effective_weights import effective_weight
+from sumcirc.modeling.parts import Parts
 from sumcirc.modeling.peft_adapters import changes_base, read_adapter
 from sumcirc.modeling.reference import reference
 from sumcirc.modeling.restoring import check_reference, load_reference

@@ -13,12 +13,13 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import entr, rel_entr
 from torch import Tensor
 
+from sumcirc.modeling.activation_cache import HookPoint
 from sumcirc.modeling.anatomy import FAMILIES
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.loading import load_model
 from sumcirc.modeling.parts import Parts
 from sumcirc.probes import attention
 from sumcirc.probes.attention import NO_KEY, SPANS, Rows, attention_measures
-from sumcirc.probes.observation import attention_seen
 from sumcirc.schema import ModelConfig
 from tests.support.small_models import VOCABULARY, small_model
 
@@ -74,8 +75,12 @@ def every_row(length: int, documents: int) -> Rows:
 
 def seen(model: Any, ids: Tensor, mask: Tensor | None) -> list[tuple[Any, ...]]:
     """Query, key, mask and scaling of every layer."""
-    found: list[tuple[Any, ...]] = []
-    with attention_seen(Parts(model), lambda layer, *rest: found.append(rest)), torch.no_grad():
+    parts, found = Parts(model), []
+
+    def see(layer: int, given: AttentionInputs) -> None:
+        found.append((given.query, given.key, given.mask, given.scaling))
+
+    with parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, see)), torch.no_grad():
         model(ids, attention_mask=mask, position_ids=positions(ids, mask))
     return found
 

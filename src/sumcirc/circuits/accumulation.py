@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.passes import HeadLayout, Norm, Trace
+from sumcirc.circuits.passes import HeadLayout, Trace
 from sumcirc.circuits.residual import by_destination
+from sumcirc.modeling.norms import Norm
 from sumcirc.modeling.parts import Parts
 
 # bytes of source differences and of gradients that are made at once

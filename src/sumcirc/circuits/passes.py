@@ -13,11 +13,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import Fused, anatomy
 from sumcirc.modeling.parts import Block, Parts
 
@@ -178,71 +176,3 @@ def ungrouped(parts: Parts) -> Iterator[None]:
     finally:
         for attention, groups in zip(attentions, before, strict=True):
             attention.num_key_value_groups = groups
-
-
-@dataclass(frozen=True)
-class Norm:
-    """A norm's parameters.
-
-    Attributes:
-        weight: [width].
-        bias: [width], zero for an RMSNorm.
-        epsilon: added to the variance.
-        centred: whether the mean is taken off (LayerNorm).
-    """
-
-    weight: Tensor
-    bias: Tensor
-    epsilon: float
-    centred: bool
-
-    @classmethod
-    def of(cls, module: Any, dtype: torch.dtype) -> Norm:
-        """Read from a LayerNorm or RMSNorm module.
-
-        Raises:
-            UserError: it is neither.
-        """
-        of_llama = hasattr(module, "variance_epsilon")  # that family's own class
-        root_mean_square = of_llama or "RMSNorm" in type(module).__name__
-        if not root_mean_square and not hasattr(module, "eps"):
-            raise UserError(
-                f"model.path: the norm `{type(module).__name__}` is neither a LayerNorm nor an"
-                " RMSNorm; edges through it can't be attributed"
-            )
-        weight = module.weight.detach().to(dtype)
-        bias = getattr(module, "bias", None)
-        epsilon = module.variance_epsilon if of_llama else module.eps
-        return cls(
-            weight,
-            torch.zeros_like(weight) if bias is None else bias.detach().to(dtype),
-            float(epsilon),
-            not root_mean_square,
-        )
-
-    def standardized(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """(x - mean) / sigma [..., width] and 1 / sigma [..., 1], in the parameters' dtype."""
-        stream = stream.detach().to(self.weight.dtype)
-        if self.centred:
-            variance, mean = torch.var_mean(stream, -1, correction=0, keepdim=True)
-            stream = stream - mean
-        else:
-            variance = torch.linalg.vector_norm(stream, dim=-1, keepdim=True) ** 2
-            variance = variance / stream.shape[-1]
-        scale = torch.rsqrt(variance + self.epsilon)
-        return stream * scale, scale
-
-    def transposed(self, stream: Tensor, gradient: Tensor, frozen_scale: bool) -> Tensor:
-        """The Jacobian's transpose times a gradient at the norm's output, [..., width].
-
-        J'v = (w v - mean(w v) - xhat mean(w v xhat)) / sigma; without the mean for an RMSNorm, and
-        without the last term where sigma counts as a constant.
-        """
-        normalized, scale = self.standardized(stream)
-        found = gradient.to(self.weight.dtype) * self.weight
-        share = None if frozen_scale else (found * normalized).mean(-1, keepdim=True)
-        if self.centred:
-            found = found - found.mean(-1, keepdim=True)
-        if share is not None:
-            found.addcmul_(normalized, share, value=-1)
-        return found.mul_(scale)

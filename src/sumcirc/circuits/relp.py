@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sumcirc.circuits.passes import Norm
 from sumcirc.errors import UserError
 from sumcirc.modeling.anatomy import anatomy
+from sumcirc.modeling.norms import Norm
 from sumcirc.modeling.parts import Block, Parts
 
 

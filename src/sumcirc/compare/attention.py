@@ -5,7 +5,7 @@
 
 Rows of the destination attend to keys of the source; information flows from source to destination,
 hence the arrow. A source that comes after all of the destination gets 0. No attention matrix is
-made of all rows at once: see `probes.observation`.
+made of all rows at once: see `modeling.hooks`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from torch import Tensor
 from sumcirc.circuits.metrics import at_least_float32
 from sumcirc.compare.items import LAST, LOGIT_DIFFERENCE, READ, Batch, Items
 from sumcirc.errors import UserError
+from sumcirc.modeling.activation_cache import HookPoint
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 from sumcirc.probes.attention import BLOCK
-from sumcirc.probes.observation import attention_seen
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def span_attention(
     with inference(parts.model):
         for batch in items.batches(batch_size, device):
             run = _Run(batch, pairs)
-            with attention_seen(parts, run.see):
+            with parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, run.see)):
                 batch.run(parts)
             for layer, found in run.found.items():
                 values[:, layer][..., batch.places] = found.cpu().numpy()
@@ -101,10 +102,9 @@ class _Run:
         self.last = torch.where(self.real, self.index, 0).amax(0).tolist()
         self.found: dict[int, Tensor] = {}
 
-    def see(
-        self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
-    ) -> None:
-        """Take in a layer's queries [B, heads, T, head width] and keys."""
+    def see(self, layer: int, attention: AttentionInputs) -> None:
+        """Measure a layer's attention, from its queries and keys."""
+        query, key = attention.query, attention.key
         items, heads, length, width = query.shape
         groups = key.shape[1]
         each = torch.arange(items, device=query.device)[:, None]
@@ -115,11 +115,11 @@ class _Run:
         for start in range(0, self.index.shape[1], size):
             index = self.index[:, start : start + size]
             until = max(self.last[start : start + size]) + 1
-            rows = query.transpose(1, 2)[each, index].transpose(1, 2) * scaling
+            rows = query.transpose(1, 2)[each, index].transpose(1, 2) * attention.scaling
             # query heads of a group follow each other
             scores = rows.reshape(items, groups, -1, width) @ key[:, :, :until].mT
             scores = scores.reshape(items, heads, -1, until)
-            scores.masked_fill_(~_visible(index, until, mask)[:, None], -torch.inf)
+            scores.masked_fill_(~_visible(index, until, attention.mask)[:, None], -torch.inf)
             shares.append(scores.softmax(-1) @ sources[:, :, :until])
         share = torch.cat(shares, 2)  # [B, heads, R, sources]
         total = torch.einsum("brd,bhrs->dshb", self.destinations.to(share.dtype), share)

@@ -13,15 +13,14 @@ moved nothing is to be attributed: its effect is measured, in one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.residual import Hook, hooked
 from sumcirc.compare.components import (
     ATTENTION,
+    HOOK_POINTS,
     KEY,
     MLP,
     OUTPUT,
@@ -32,8 +31,9 @@ from sumcirc.compare.components import (
     VALUE,
     Component,
 )
-from sumcirc.compare.patching import Receiver, run_from
-from sumcirc.compare.states import causal_attention
+from sumcirc.compare.patching import Receiver
+from sumcirc.modeling.activation_cache import ActivationCache, HookPoint
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.modes import still
 
 MOVED: dict[str, set[str]] = {
@@ -55,7 +55,7 @@ def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component
     by_layer: dict[tuple[str, int], Tensor] = {}
     for part in parts:
         if part.kind == READOUT:
-            found[part] = receiver.patched([[part]])[0] - receiver.states["metric"]
+            found[part] = receiver.patched([[part]])[0] - receiver.metric
             continue
         key = (part.kind, part.layer)
         if key not in by_layer:
@@ -66,7 +66,7 @@ def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component
 
 def _of_layer(
     receiver: Receiver,
-    gradients: dict[str, Tensor],
+    gradients: ActivationCache,
     scalings: dict[int, tuple[float, int | None]],
     kind: str,
     layer: int,
@@ -74,38 +74,29 @@ def _of_layer(
     """Of each part of a kind in a layer, [B, parts]."""
     own, theirs = receiver.states, receiver.theirs
     if kind in (ATTENTION, MLP, RESIDUAL):
-        change = theirs[f"{kind}.{layer}"] - own[f"{kind}.{layer}"]
-        slope = gradients[f"{kind}.{layer}"]
-        return _at_moved(receiver, (slope * change).sum(-1))[:, None]
+        key = (HOOK_POINTS[kind], layer)
+        return _at_moved(receiver, (gradients[key] * (theirs[key] - own[key])).sum(-1))[:, None]
     # [B, R, heads, head width]: the slope at what each head gives to its projection
-    slope = gradients[f"{ATTENTION}.{layer}"]
+    slope = gradients[HookPoint.ATTENTION_OUTPUT, layer]
     weight = receiver.parts.attention_output(layer).weight
     by_head = torch.einsum("brd,hwd->brhw", slope, weight)
-    before = (by_head * own[f"heads.{layer}"]).sum(-1)
+    heads = (HookPoint.HEAD_OUTPUTS, layer)
+    before = (by_head * own[heads].unflatten(-1, weight.shape[:2])).sum(-1)
     if kind == OUTPUT:
         other = receiver.donor.output_weight(layer, slope)
         by_head = torch.einsum("brd,hwd->brhw", slope, other)
-        return _at_moved(receiver, (by_head * theirs[f"heads.{layer}"]).sum(-1) - before)
-    new = _with_theirs(receiver, layer, MOVED[kind], *scalings[layer])
+        after = (by_head * theirs[heads].unflatten(-1, weight.shape[:2])).sum(-1)
+        return _at_moved(receiver, after - before)
+    query, key, value = (
+        own[point, layer] for point in (HookPoint.QUERY, HookPoint.KEY, HookPoint.VALUE)
+    )
+    attention = AttentionInputs(query, key, value, None, *scalings[layer])
+    new = receiver.with_theirs(layer, MOVED[kind], attention).outputs()
     found = _at_moved(receiver, (by_head * new).sum(-1) - before)
     if kind in (KEY, VALUE):
         shape = receiver.parts.shape
         return found.unflatten(-1, (shape.key_value_heads, shape.group)).sum(-1)
     return found
-
-
-def _with_theirs(
-    receiver: Receiver, layer: int, moved: set[str], scaling: float, window: int | None
-) -> Tensor:
-    """Every head's output with the donor's part in place, [B, R, heads, head width]."""
-    own, whole = receiver.states, slice(None)
-    query = (receiver.theirs if QUERY in moved else own)[f"{QUERY}.{layer}"]
-    key, value = own[f"{KEY}.{layer}"], own[f"{VALUE}.{layer}"]
-    if KEY in moved:
-        key = receiver.mixed(KEY, layer, key, whole)
-    if VALUE in moved:
-        value = receiver.mixed(VALUE, layer, value, whole)
-    return causal_attention(query, key, value, scaling, window)
 
 
 def _at_moved(receiver: Receiver, values: Tensor) -> Tensor:
@@ -116,36 +107,27 @@ def _at_moved(receiver: Receiver, values: Tensor) -> Tensor:
 
 def _gradients(
     receiver: Receiver,
-) -> tuple[dict[str, Tensor], dict[int, tuple[float, int | None]]]:
+) -> tuple[ActivationCache, dict[int, tuple[float, int | None]]]:
     """Of the metric at all that attention and MLPs write and at the residual stream, [B, R, width].
 
     Also each layer's scaling and window.
     """
     parts = receiver.parts
-    points: dict[str, Tensor] = {}
     scalings: dict[int, tuple[float, int | None]] = {}
 
-    def attend(
-        layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        scalings[layer] = scaling, window
-        key, value = receiver.keys_and_values(layer, key, value)
-        return causal_attention(query, key, value, scaling, window)
+    def attend(layer: int, attention: AttentionInputs) -> Tensor:
+        scalings[layer] = attention.scaling, attention.window
+        return receiver.from_start(layer, attention).outputs()
 
+    keys = parts.every(HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
     with still(parts.model):
         # a copy: what inference made takes no part in gradients
-        stream = receiver.states[f"{RESIDUAL}.0"].clone().requires_grad_(True)
-        readers = [*(block.whole for block in parts.blocks), parts.final_norm]
-        hooks: list[Hook] = [(readers[0], "input", lambda hidden: stream)]
-        see: Callable[[str, Tensor], None] = points.__setitem__
-        for layer, reader in enumerate(readers):
-            hooks.append((reader, "input", partial(see, f"{RESIDUAL}.{layer}")))
-        for layer, block in enumerate(parts.blocks):
-            hooks.append((block.attn_out, "output", partial(see, f"{ATTENTION}.{layer}")))
-            hooks.append((block.mlp, "output", partial(see, f"{MLP}.{layer}")))
-        with hooked(hooks):
-            normed = run_from(receiver, 0, stream, attend)
+        stream = receiver.states[HookPoint.RESIDUAL, 0].clone().requires_grad_(True)
+        with (
+            parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, attend)),
+            parts.caching(keys) as points,
+        ):
+            normed = parts.hidden_from(0, stream, receiver.start)
             total = receiver.batch.read(parts, normed).sum()
-        names = list(points)
-        found = torch.autograd.grad(total, [points[name] for name in names])
-    return dict(zip(names, found, strict=True)), scalings
+        found = torch.autograd.grad(total, [points[key] for key in keys])
+    return ActivationCache(zip(keys, found, strict=True)), scalings

@@ -21,11 +21,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sumcirc.errors import UserError
+from sumcirc.modeling.activation_cache import HookPoint
 from sumcirc.modeling.anatomy import Shape
 from sumcirc.schema import PARTS
 
 KINDS = PARTS
 OUTPUT, QUERY, KEY, VALUE, PATTERN, ATTENTION, MLP, RESIDUAL, READOUT = KINDS
+# where in the model these parts are
+HOOK_POINTS = {
+    QUERY: HookPoint.QUERY,
+    KEY: HookPoint.KEY,
+    VALUE: HookPoint.VALUE,
+    ATTENTION: HookPoint.ATTENTION_OUTPUT,
+    MLP: HookPoint.MLP_OUTPUT,
+    RESIDUAL: HookPoint.RESIDUAL,
+}
 BY_HEAD = (OUTPUT, QUERY, PATTERN)
 BY_GROUP = (KEY, VALUE)
 

@@ -37,10 +37,10 @@ import torch
 from torch import Tensor, nn
 
 from sumcirc.circuits.metrics import at_least_float32
-from sumcirc.circuits.passes import Norm
-from sumcirc.circuits.residual import Hook, hooked
 from sumcirc.compare.items import LOGIT_DIFFERENCE, Batch, Items
+from sumcirc.modeling.activation_cache import ActivationCache, ActivationKey, HookPoint
 from sumcirc.modeling.modes import still
+from sumcirc.modeling.norms import Norm
 from sumcirc.modeling.parts import Parts
 
 READ_AT_ONCE = 128  # rows unembedded at once: at most 128 x vocabulary numbers, a few times
@@ -110,19 +110,21 @@ class _Run:
         self.parts, self.batch, self.two_answers = parts, batch, two_answers
         self.rows = batch.reads.flatten().nonzero()[:, 0]
         self.of_item = batch.reads.nonzero()[:, 0].cpu()
-        self.seen: dict[tuple[str, int], Tensor] = {}
+        self.cache = ActivationCache()
 
     def result(self) -> dict[str, np.ndarray]:
         """Values by the names of DirectAttribution, [..., items of the batch]."""
         parts = self.parts
-        with hooked(self._hooks()):
+        first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, parts.shape.layers)
+        keys = [first, last, *parts.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]
+        with parts.caching(keys, keep=self._rows) as self.cache:
             normed = self._rows(self.batch.run(parts))
-        stream = at_least_float32(self.seen["final", 0])
+        stream = at_least_float32(self.cache[last])
         norm = Norm.of(parts.final_norm, stream.dtype)
         direction, bias, entropy, metric = self._read(normed)
         towards = norm.transposed(stream, direction, frozen_scale=True)
         columns = {
-            "embedding": self._dot("embedding", 0, towards),
+            "embedding": self._dot(first, towards),
             "bias": direction @ norm.bias + bias,
             "entropy": entropy,
             "metric": metric,
@@ -131,25 +133,9 @@ class _Run:
         attention = [self._attention(layer, towards) for layer in layers]
         columns["heads"] = torch.stack([heads for heads, _ in attention], 1)
         columns["attention_bias"] = torch.stack([bias for _, bias in attention], 1)
-        columns["mlps"] = torch.stack([self._dot("mlp", i, towards) for i in layers], 1)
+        mlps = [self._dot((HookPoint.MLP_OUTPUT, layer), towards) for layer in layers]
+        columns["mlps"] = torch.stack(mlps, 1)
         return {name: self._means(values) for name, values in columns.items()}
-
-    def _hooks(self) -> list[Hook]:
-        def keeps(kind: str, layer: int) -> Callable[[Tensor], None]:
-            def keep(values: Tensor) -> None:
-                self.seen[kind, layer] = self._rows(values)
-
-            return keep
-
-        blocks = self.parts.blocks
-        hooks: list[Hook] = [
-            (blocks[0].norm_attention, "input", keeps("embedding", 0)),
-            (self.parts.final_norm, "input", keeps("final", 0)),
-        ]
-        for layer, block in enumerate(blocks):
-            hooks.append((block.attn_out, "input", keeps("heads", layer)))
-            hooks.append((block.mlp, "output", keeps("mlp", layer)))
-        return hooks
 
     def _rows(self, values: Tensor) -> Tensor:
         return values.flatten(0, 1)[self.rows]
@@ -189,14 +175,14 @@ class _Run:
         no head's output of the stream's width is ever made.
         """
         linear = self.parts.blocks[layer].attn_out
-        z = self.seen["heads", layer]
+        z = self.cache[HookPoint.HEAD_OUTPUTS, layer]
         back = at_least_float32(_transposed(linear, z, towards))
         by_head = [values.unflatten(-1, (self.parts.shape.heads, -1)) for values in (z, back)]
         bias = at_least_float32(linear(torch.zeros_like(z[:1]))[0].detach())
         return torch.linalg.vecdot(by_head[0].to(back.dtype), by_head[1]), towards @ bias
 
-    def _dot(self, kind: str, layer: int, towards: Tensor) -> Tensor:
-        return torch.linalg.vecdot(self.seen[kind, layer].to(towards.dtype), towards)
+    def _dot(self, key: ActivationKey, towards: Tensor) -> Tensor:
+        return torch.linalg.vecdot(self.cache[key].to(towards.dtype), towards)
 
     def _means(self, values: Tensor) -> np.ndarray:
         """From [n, ...] to [..., items of the batch]."""

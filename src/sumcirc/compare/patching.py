@@ -15,15 +15,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.residual import Hook, hooked
 from sumcirc.compare.components import (
     ATTENTION,
+    HOOK_POINTS,
     KEY,
     MLP,
     OUTPUT,
@@ -35,10 +35,11 @@ from sumcirc.compare.components import (
     Component,
 )
 from sumcirc.compare.items import Batch
-from sumcirc.compare.states import Donor, States, causal_attention, compute, start_of
+from sumcirc.compare.states import Donor, States, compute, start_of
+from sumcirc.modeling.activation_cache import ActivationKey, HookPoint
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
-from sumcirc.probes.observation import attention_replaced
 
 Set = Collection[Component]
 
@@ -52,7 +53,7 @@ class Receiver:
         sources: [B, T] positions whose keys and values are; None: all.
 
     Attributes:
-        states: its own, see `states.compute`.
+        states, metric: its own, see `states.compute`.
     """
 
     def __init__(
@@ -66,8 +67,8 @@ class Receiver:
     ) -> None:
         self.parts, self.batch, self.donor = parts, batch, donor
         self.start = start_of(batch, [moved])
-        self.states: States = compute(parts, batch, self.start)
-        self.theirs = donor.batch(number, batch.ids)
+        self.states, self.metric = compute(parts, batch, self.start)
+        self.theirs: States = donor.batch(number, batch.ids)
         self.moved = moved[:, self.start :]
         self.sources = sources
 
@@ -76,21 +77,42 @@ class Receiver:
         found = _Pass(self, sets).run()
         return found.unflatten(0, (len(sets), len(self.batch)))
 
-    def keys_and_values(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of all positions, from those that were computed from `start` on."""
+    def from_start(self, layer: int, attention: AttentionInputs) -> AttentionInputs:
+        """Put the keys and values of positions before `start` in front of those computed."""
         if not self.start:
-            return key, value
-        copies = len(key) // len(self.batch)
-        before = (self.states[f"{name}.{layer}"][:, :, : self.start] for name in (KEY, VALUE))
-        first_key, first_value = (one.repeat(copies, 1, 1, 1) for one in before)
-        return torch.cat([first_key, key], 2), torch.cat([first_value, value], 2)
+            return attention
+        copies = len(attention.key) // len(self.batch)
+        key, value = (
+            torch.cat([before[:, :, : self.start].repeat(copies, 1, 1, 1), own], 2)
+            for before, own in (
+                (self.states[HookPoint.KEY, layer], attention.key),
+                (self.states[HookPoint.VALUE, layer], attention.value),
+            )
+        )
+        return replace(attention, key=key, value=value)
 
-    def mixed(self, name: str, layer: int, own: Tensor, heads: slice) -> Tensor:
-        """The donor's keys or values [B, heads, T, head width] where they are moved."""
-        other = self.theirs[f"{name}.{layer}"][:, heads]
-        if self.sources is None:
-            return other
-        return torch.where(self.sources[:, None, :, None], other, own)
+    def with_theirs(
+        self, layer: int, moved: Collection[str], own: AttentionInputs, head: int | None = None
+    ) -> AttentionInputs:
+        """Put the donor's queries, keys or values in the place of this model's.
+
+        Args:
+            moved: which of QUERY, KEY, VALUE. Keys and values are moved at `sources`.
+            own: of all heads, or of one head and its key/value head.
+            head: which head `own` is of; None for all.
+        """
+        query = slice(None) if head is None else slice(head, head + 1)
+        group = self.parts.shape.group
+        shared = query if head is None else slice(head // group, head // group + 1)
+        found: dict[str, Tensor] = {}
+        if QUERY in moved:
+            found["query"] = self.theirs[HookPoint.QUERY, layer][:, query]
+        for kind in {KEY, VALUE} & set(moved):
+            other = self.theirs[HOOK_POINTS[kind], layer][:, shared]
+            if self.sources is not None:
+                other = torch.where(self.sources[:, None, :, None], other, getattr(own, kind))
+            found[kind] = other
+        return replace(own, **found)
 
 
 class _Pass:
@@ -105,7 +127,6 @@ class _Pass:
         )
         # by kind and layer: the copy and the head
         self.wanted: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
-        self._last = torch.empty(0)
         for copy, one in enumerate(sets):
             for part in one:
                 self.wanted[part.kind, part.layer].append((copy, part.index))
@@ -113,40 +134,36 @@ class _Pass:
     def run(self) -> Tensor:
         """The metric of every copy, [copies * B]."""
         receiver, parts = self.receiver, self.parts
-        stream = receiver.states[f"residual.{self.first}"]
+        stream = receiver.states[HookPoint.RESIDUAL, self.first].repeat(self.copies, 1, 1)
+        last = (HookPoint.RESIDUAL, parts.shape.layers)
         with (
             inference(parts.model),
-            hooked(self._hooks(stream.repeat(self.copies, 1, 1))),
+            parts.hooks(self._hooks()),
+            parts.caching([last]) as seen,
         ):
-            normed = run_from(receiver, self.first, stream, self.attend)
-            return self._read(normed)
+            normed = parts.hidden_from(self.first, stream, receiver.start)
+            return self._read(normed, seen[last])
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: Any
-    ) -> Tensor:
+    def _attend(self, layer: int, attention: AttentionInputs) -> Tensor:
         """The receiver's attention, but for heads of which a part is moved."""
-        receiver = self.receiver
-        key, value = receiver.keys_and_values(layer, key, value)
-        found = causal_attention(query, key, value, scaling, window)
-        group = self.parts.shape.group
+        receiver, shape = self.receiver, self.parts.shape
+        attention = receiver.from_start(layer, attention)
+        found = attention.outputs()
         heads: dict[tuple[int, int], set[str]] = defaultdict(set)
         for kind in (QUERY, KEY, VALUE, PATTERN):
             for copy, index in self.wanted.get((kind, layer), ()):
-                members = Component(layer, kind, index).heads(self.parts.shape)
-                for head in members:
+                for head in Component(layer, kind, index).heads(shape):
                     heads[copy, head] |= {QUERY, KEY} if kind == PATTERN else {kind}
         for (copy, head), kinds in heads.items():
             rows = self._rows(copy)
-            own = slice(head, head + 1)
-            shared = slice(head // group, head // group + 1)
-            q, k, v = query[rows, own], key[rows, shared], value[rows, shared]
-            if QUERY in kinds:
-                q = receiver.theirs[f"{QUERY}.{layer}"][:, own]
-            if KEY in kinds:
-                k = receiver.mixed(KEY, layer, k, shared)
-            if VALUE in kinds:
-                v = receiver.mixed(VALUE, layer, v, shared)
-            new = causal_attention(q, k, v, scaling, window)[:, :, 0]
+            shared = slice(head // shape.group, head // shape.group + 1)
+            own = replace(
+                attention,
+                query=attention.query[rows, head : head + 1],
+                key=attention.key[rows, shared],
+                value=attention.value[rows, shared],
+            )
+            new = receiver.with_theirs(layer, kinds, own, head).outputs()[:, :, 0]
             found[rows, :, head] = self._moved(new, found[rows, :, head])
         return found
 
@@ -158,32 +175,23 @@ class _Pass:
         """`new` at the positions that are moved, [B, R, ...]."""
         return torch.where(self.receiver.moved[..., None], new, old)
 
-    def _hooks(self, stream: Tensor) -> list[Hook]:
+    def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[..., Tensor]]]:
         """Of the blocks that are run."""
-        parts = self.parts
-        readers = [*(block.whole for block in parts.blocks), parts.final_norm]
-        hooks: list[Hook] = [(readers[self.first], "input", lambda hidden: stream)]
-        for layer in range(self.first, len(readers)):
-            if (RESIDUAL, layer) in self.wanted:
-                hooks.append((readers[layer], "input", self._replacing(RESIDUAL, layer)))
-        if (READOUT, parts.shape.layers) in self.wanted:
-            hooks.append((parts.final_norm, "input", self._see_last))
-        for layer, block in enumerate(parts.blocks[self.first :], self.first):
+        layers = self.parts.shape.layers
+        for layer in range(self.first, layers + 1):
+            if layer < layers:
+                yield (HookPoint.ATTENTION, layer), partial(self._attend, layer)
             if (OUTPUT, layer) in self.wanted:
-                hooks.append((block.attn_out, "input", self._without(layer)))
-                hooks.append((block.attn_out, "output", self._with_theirs(layer)))
-            for kind, module in ((ATTENTION, block.attn_out), (MLP, block.mlp)):
+                yield (HookPoint.HEAD_OUTPUTS, layer), self._without(layer)
+                yield (HookPoint.ATTENTION_OUTPUT, layer), self._with_theirs(layer)
+            for kind in (RESIDUAL, ATTENTION, MLP):
                 if (kind, layer) in self.wanted:
-                    hooks.append((module, "output", self._replacing(kind, layer)))
-        return hooks
-
-    def _see_last(self, stream: Tensor) -> None:
-        self._last = stream
+                    yield (HOOK_POINTS[kind], layer), self._replacing(kind, layer)
 
     def _replacing(self, kind: str, layer: int) -> Callable[[Tensor], Tensor]:
         def see(values: Tensor) -> Tensor:
             values = values.clone()
-            other = self.receiver.theirs[f"{kind}.{layer}"]
+            other = self.receiver.theirs[HOOK_POINTS[kind], layer]
             for copy, _ in self.wanted[kind, layer]:
                 rows = self._rows(copy)
                 values[rows] = self._moved(other, values[rows])
@@ -210,7 +218,7 @@ class _Pass:
 
         def see(written: Tensor) -> Tensor:
             weight = receiver.donor.output_weight(layer, written)
-            heads = receiver.theirs[f"heads.{layer}"]
+            heads = receiver.theirs[HookPoint.HEAD_OUTPUTS, layer].unflatten(-1, weight.shape[:2])
             written = written.clone()
             for copy, head in self.wanted[OUTPUT, layer]:
                 rows = self._rows(copy)
@@ -220,42 +228,13 @@ class _Pass:
 
         return see
 
-    def _read(self, normed: Tensor) -> Tensor:
+    def _read(self, normed: Tensor, last: Tensor) -> Tensor:
+        """The metric; of copies whose readout is moved, from the last residual stream."""
         receiver, layers = self.receiver, self.parts.shape.layers
         found = receiver.batch.read(self.parts, normed)
         for copy, _ in self.wanted.get((READOUT, layers), ()):
             assert receiver.donor.readout is not None
             norm, unembedding = (module.to(normed.device) for module in receiver.donor.readout)
             rows = self._rows(copy)
-            found[rows] = receiver.batch.score(unembedding, norm(self._last[rows]))
+            found[rows] = receiver.batch.score(unembedding, norm(last[rows]))
         return found
-
-
-def run_from(receiver: Receiver, first: int, stream: Tensor, attend: Any) -> Tensor:
-    """The blocks from `first` on, over the batch's positions from `start` on; the normed stream.
-
-    A hook gives the stream: what the model itself begins with are zeros of one row.
-    """
-    parts = receiver.parts
-    rows = stream.shape[1]
-    places = torch.arange(receiver.start, receiver.start + rows, device=stream.device)
-    with skipped(parts, first), attention_replaced(parts, attend):
-        return parts.backbone(
-            inputs_embeds=stream.new_zeros(1, rows, stream.shape[-1]),
-            position_ids=places[None],
-            use_cache=False,
-        ).last_hidden_state
-
-
-@contextmanager
-def skipped(parts: Parts, count: int) -> Iterator[None]:
-    """Within it the first blocks do nothing."""
-
-    def nothing(hidden_states: Tensor, *arguments: Any, **options: Any) -> Tensor:
-        return hidden_states
-
-    with ExitStack() as stack:
-        for block in parts.blocks[:count]:
-            block.whole.forward = nothing  # type: ignore[method-assign]
-            stack.callback(delattr, block.whole, "forward")
-        yield

@@ -7,8 +7,7 @@ but keys and values of all.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from sumcirc.circuits.residual import Hook, hooked
 from sumcirc.compare.items import Batch, Items
+from sumcirc.modeling.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
-from sumcirc.probes.observation import attention_replaced
 
-States = Mapping[str, Tensor]  # names with the layer, such as `key.3`; see `compute`
+States = Mapping[ActivationKey, Tensor]  # see `compute`
 
 
 def start_of(batch: Batch, positions: list[Tensor]) -> int:
@@ -40,75 +38,31 @@ def start_of(batch: Batch, positions: list[Tensor]) -> int:
     return int(wanted.any(0).nonzero()[0])
 
 
-def compute(parts: Parts, batch: Batch, start: int) -> dict[str, Tensor]:
-    """One pass over a batch, R = T - start positions of it kept.
+def compute(parts: Parts, batch: Batch, start: int) -> tuple[ActivationCache, Tensor]:
+    """Run a batch and keep what can be moved, of R = T - start positions.
+
+    Attention is `AttentionInputs.outputs` of the last positions, as in the passes with parts moved.
 
     Returns:
-        For each layer l `query.l` [B, heads, R, head width], `key.l` and `value.l` [B, key/value
-        heads, T, head width], positions encoded; `heads.l` [B, R, heads, head width], `attention.l`
-        and `mlp.l` [B, R, width], what they write; `residual.l` [B, R, width] for l = 0 to layers;
-        `metric` [B].
+        For each layer `query` [B, heads, R, head width], `key` and `value` [B, key/value heads, T,
+        head width], `head_outputs` [B, R, heads * head width], `attention_output` and `mlp_output`
+        [B, R, width]; `residual` [B, R, width] of layers 0 to `layers`. And the metric [B].
     """
-    found: dict[str, Tensor] = {}
-
-    def attend(
-        layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None
-    ) -> Tensor:
-        heads = causal_attention(query, key, value, scaling, window)
-        found[f"query.{layer}"] = query[:, :, start:]
-        found[f"key.{layer}"], found[f"value.{layer}"] = key, value
-        found[f"heads.{layer}"] = heads[:, start:]
-        return heads
-
-    def keep(name: str) -> Callable[[Tensor], None]:
-        def see(values: Tensor) -> None:
-            found[name] = values[:, start:]
-
-        return see
-
-    hooks: list[Hook] = []
-    for layer, block in enumerate(parts.blocks):
-        hooks += [
-            (block.whole, "input", keep(f"residual.{layer}")),
-            (block.attn_out, "output", keep(f"attention.{layer}")),
-            (block.mlp, "output", keep(f"mlp.{layer}")),
-        ]
-    hooks.append((parts.final_norm, "input", keep(f"residual.{parts.shape.layers}")))
-    with inference(parts.model), hooked(hooks), attention_replaced(parts, attend):
-        normed = parts.hidden(
-            None, input_ids=batch.ids
-        )  # pads are last: causal attention is enough
-        found["metric"] = batch.read(parts, normed)
-    return {name: values.contiguous() for name, values in found.items()}
-
-
-def causal_attention(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None = None
-) -> Tensor:
-    """Heads' outputs [B, R, heads, head width] of the last R of T positions.
-
-    Args:
-        query: [B, heads, R, head width].
-        key, value: [B, key/value heads, T, head width].
-        window: how many keys a position sees at most.
-    """
-    rows, length = query.shape[2], key.shape[2]
-    mask = None
-    whole = rows == length and (window is None or window >= length)
-    if not whole:
-        at = torch.arange(length - rows, length, device=query.device)[:, None]
-        keys = torch.arange(length, device=query.device)
-        mask = (keys <= at) & (keys > at - (window or math.inf))
-    found = scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=whole,
-        scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return found.transpose(1, 2)
+    stream = (HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
+    every = parts.every
+    with (
+        inference(parts.model),
+        parts.hooks((key, AttentionInputs.outputs) for key in every(HookPoint.ATTENTION)),
+        parts.caching(every(HookPoint.QUERY), lambda q: q[:, :, start:].contiguous()) as queries,
+        parts.caching(every(HookPoint.KEY, HookPoint.VALUE), Tensor.contiguous) as keys,
+        parts.caching(
+            every(*stream, HookPoint.HEAD_OUTPUTS), lambda values: values[:, start:].contiguous()
+        ) as found,
+    ):
+        # pads are last: causal attention is enough
+        metric = batch.read(parts, parts.hidden(None, input_ids=batch.ids))
+    found.update(queries | keys)
+    return found, metric
 
 
 class Donor:
@@ -148,16 +102,18 @@ class Donor:
             donor.readout = (deepcopy(parts.final_norm).cpu(), deepcopy(parts.unembedding).cpu())
         for number, batch in enumerate(items.batches(size, _device(parts))):
             start = start_of(batch, [batch.at(name) for name in positions])
-            states = compute(parts, batch, start)
-            donor.metric.append(states["metric"].cpu())
-            donor._save(f"batch-{number}", states)
+            states, metric = compute(parts, batch, start)
+            donor.metric.append(metric.cpu())
+            donor._save(f"batch-{number}", {_name(key): value for key, value in states.items()})
             if progress is not None:
                 progress(len(batch))
         return donor
 
     def output_weight(self, layer: int, like: Tensor) -> Tensor:
-        """Its output projection by head, [heads, head width, width]."""
-        return _Stored(self.folder / f"output-{layer}.safetensors", like)["weight"]
+        """Its output projection by head, [heads, head width, width], on the device of `like`."""
+        file = self.folder / f"output-{layer}.safetensors"
+        with safe_open(file, framework="pt", device=str(like.device)) as tensors:
+            return tensors.get_tensor("weight")
 
     def batch(self, number: int, like: Tensor) -> States:
         """Its states on a batch, on the device of `like` and read when asked for."""
@@ -168,18 +124,25 @@ class Donor:
         save_file(plain, self.folder / f"{name}.safetensors")
 
 
-class _Stored(Mapping[str, Tensor]):
-    """Tensors of a file, each read when it is asked for."""
+def _name(key: ActivationKey) -> str:
+    return f"{key[0]}.{key[1]}"
+
+
+class _Stored(Mapping[ActivationKey, Tensor]):
+    """Activations in a file, each read when it is asked for."""
 
     def __init__(self, file: Path, like: Tensor) -> None:
         self._file: Any = safe_open(file, framework="pt")
         self._like = like
 
-    def __getitem__(self, name: str) -> Tensor:
-        return self._file.get_tensor(name).to(self._like.device)
+    def __getitem__(self, key: ActivationKey) -> Tensor:
+        return self._file.get_tensor(_name(key)).to(self._like.device)
 
-    def __iter__(self) -> Any:
-        return iter(self._file.keys())
+    def __iter__(self) -> Iterator[ActivationKey]:
+        names = self._file.keys()
+        for name in names:
+            point, layer = name.split(".")
+            yield HookPoint(point), int(layer)
 
     def __len__(self) -> int:
         return len(self._file.keys())

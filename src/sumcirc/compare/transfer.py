@@ -97,7 +97,7 @@ class Crossing:
         effects, estimates = np.empty((2, len(parts), count))
         for number, batch in enumerate(self._batches()):
             run = self._receiver(number, batch)
-            places, own = batch.places, run.states["metric"]
+            places, own = batch.places, run.metric
             receiver[places] = own.double().cpu().numpy()
             donor[places] = self.donor.metric[number].double().numpy()
             found = attributed(run, parts)
@@ -144,7 +144,7 @@ class Crossing:
             ):
                 stop += 1
             chosen = order[start:stop]
-            values = run.patched([sets[i] for i in chosen]) - run.states["metric"]
+            values = run.patched([sets[i] for i in chosen]) - run.metric
             found[chosen] = values.double().cpu().numpy()
             start = stop
         return found
@@ -157,7 +157,7 @@ class Crossing:
         numbers = tokens * (8 * shape.width + 4 * shape.neurons)
         numbers += 4 * length * shape.heads * shape.head_width
         numbers += 4 * int(batch.reads.sum()) * shape.vocabulary
-        each = numbers * run.states["metric"].element_size()
+        each = numbers * run.metric.element_size()
         return int(np.clip(self.memory // each, 1, MOST_COPIES))
 
 

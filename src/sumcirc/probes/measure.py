@@ -20,8 +20,9 @@ from transformers import PreTrainedModel
 
 from sumcirc.cache import Cache
 from sumcirc.errors import UserError
+from sumcirc.modeling.effective_weights import effective_weight
 from sumcirc.modeling.fingerprint import model_fingerprint
-from sumcirc.modeling.parts import Parts, effective_weight
+from sumcirc.modeling.parts import Parts
 from sumcirc.modeling.peft_adapters import changes_base
 from sumcirc.probes.base import UNEMBEDDING, BaseStore, batch_name
 from sumcirc.probes.documents import ProbeSet

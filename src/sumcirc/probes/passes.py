@@ -7,7 +7,6 @@ makes the record. `probes.measure` is both, for any model and base.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,9 @@ import torch
 from torch import Tensor
 
 from sumcirc.errors import UserError
+from sumcirc.modeling.activation_cache import HookPoint
 from sumcirc.modeling.anatomy import Shape
+from sumcirc.modeling.hooks import AttentionInputs
 from sumcirc.modeling.modes import inference
 from sumcirc.modeling.parts import Parts
 from sumcirc.probes import representation as rep
@@ -24,7 +25,6 @@ from sumcirc.probes.attention import attention_measures, rows_of_query
 from sumcirc.probes.base import BaseStore
 from sumcirc.probes.documents import ProbeBatch, ProbeSet
 from sumcirc.probes.lens import promoted_tokens
-from sumcirc.probes.observation import attention_seen, neurons_seen, streams_seen
 from sumcirc.probes.output import output_divergences
 from sumcirc.probes.salience import salience_alignment
 from sumcirc.records import ProbeRecord
@@ -148,28 +148,26 @@ class _Run:
         self.keeping = keeping
         self.kept: dict[str, Tensor] = {}
         self.heads: list[dict[str, Tensor]] = []
-        size = parts.shape
-        self.residual: list[Tensor | None] = [None] * (size.layers + 1)
-        self.neurons: list[Tensor | None] = [None] * size.layers
 
     def result(self) -> BatchResult:
         """Run it."""
-        batch, rows = self.batch, self.batch.rows
+        batch, rows, parts = self.batch, self.batch.rows, self.parts
         wanted = self.keeping or {"attention", "divergence"} & set(self.concerns)
+        attention = parts.at_every_layer(HookPoint.ATTENTION, self._see_attention)
         with (
-            attention_seen(self.parts, self._see_attention) if wanted else nullcontext(),
-            streams_seen(self.parts, self._see_stream),
-            neurons_seen(self.parts, self._see_neurons),
+            parts.hooks(attention if wanted else []),
+            parts.caching(parts.every(HookPoint.RESIDUAL), keep=rows.of) as streams,
+            parts.caching(parts.every(HookPoint.NEURONS), keep=self._mean_neurons) as mlps,
         ):
-            hidden = self.parts.backbone(batch.input_ids, use_cache=False).last_hidden_state
+            hidden = parts.backbone(batch.input_ids, use_cache=False).last_hidden_state
         found = BatchResult(batch.documents)
         found.heads = {
             f"attention/{name}": torch.stack([layer[name] for layer in self.heads]).cpu()
             for name in (self.heads[0] if self.heads else ())
         }
         normed = rows.of(hidden)
-        residual = torch.stack(self.residual)  # type: ignore[arg-type]
-        neurons = torch.stack(self.neurons)  # type: ignore[arg-type]
+        residual = streams.stacked(HookPoint.RESIDUAL)
+        neurons = mlps.stacked(HookPoint.NEURONS)
         if self.keeping:
             self.kept |= {"residual": residual, "neurons": neurons, "normed": normed}
         if "drift" in self.concerns:
@@ -179,10 +177,10 @@ class _Run:
                 found.rows[f"output/{name}"] = self._by_document(values)
         return found
 
-    def _see_attention(
-        self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
-    ) -> None:
+    def _see_attention(self, layer: int, attention: AttentionInputs) -> None:
         rows = self.batch.rows
+        query, key = attention.query, attention.key
+        mask, scaling = attention.mask, attention.scaling
         base = None
         if self.base is not None and "divergence" in self.concerns:
             base = self._base_attention(layer, key.device, scaling, mask)
@@ -229,11 +227,8 @@ class _Run:
         of_document = ~salience.isnan()
         return salience_alignment(read[:, of_document], salience[of_document])
 
-    def _see_stream(self, number: int, hidden: Tensor) -> None:
-        self.residual[number] = self.batch.rows.of(hidden)
-
-    def _see_neurons(self, layer: int, hidden: Tensor) -> None:
-        self.neurons[layer] = self._by_document(self.batch.rows.of(hidden).float())
+    def _mean_neurons(self, neurons: Tensor) -> Tensor:
+        return self._by_document(self.batch.rows.of(neurons).float())
 
     def _by_document(self, values: Tensor) -> Tensor:
         return rep.document_means(values, self.batch.groups, len(self.batch.documents)).cpu()

@@ -1,0 +1,96 @@
+"""Named places in a forward pass, and the record of what a pass computed there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+
+class HookPoint(StrEnum):
+    """Where activations of a `HookedModel` are read and replaced.
+
+    B documents, T positions, S positions of keys. All points but `embedding`, `final_norm` and
+    `logits` are those of a layer l.
+
+        embedding          [B, T, width] token embeddings, without positions
+        residual           [B, T, width] residual stream that block l reads; for l = layers, the
+                           stream that the final norm reads
+        attention_input    [B, T, width] the same stream; replacing it changes only what attention
+                           reads
+        attention_norm     [B, T, width] output of the norm before attention
+        qkv_input          [B, T, width] input of the linear that makes queries, keys and values
+        qkv_projection     [B, T, (heads + 2 key/value heads) * head width] its output, before
+                           rotary embeddings and head norms, in the linear's own layout (see
+                           `AttentionWeights.by_head`). Architectures with three linears have
+                           `query_input`, `query_projection` and so on instead
+        query              [B, heads, T, head width] what attention compares: after rotary
+        key                [B, key/value heads, S, head width] embeddings and head norms
+        value              [B, key/value heads, S, head width]
+        pattern            [B, heads, T, S] attention probabilities
+        attention          all arguments of the attention function (`AttentionInputs`); a
+                           replacement is the heads' outputs [B, T, heads, head width]
+        head_outputs       [B, T, heads * head width] z: what the output projection reads
+        attention_output   [B, T, width] what attention adds to the stream
+        mlp_input          [B, T, width] residual stream between attention and MLP (with parallel
+                           blocks `residual`); replacing it changes only what the MLP reads
+        mlp_norm           [B, T, width] output of the norm before the MLP
+        neurons            [B, T, neurons] what the MLP's output projection reads
+        mlp_output         [B, T, width] what the MLP adds to the stream
+        final_norm         [B, T, width] output of the final norm: what the unembedding reads
+        logits             [B, T, vocabulary]
+    """
+
+    EMBEDDING = "embedding"
+    RESIDUAL = "residual"
+    ATTENTION_INPUT = "attention_input"
+    ATTENTION_NORM = "attention_norm"
+    QKV_INPUT = "qkv_input"
+    QUERY_INPUT = "query_input"
+    KEY_INPUT = "key_input"
+    VALUE_INPUT = "value_input"
+    QKV_PROJECTION = "qkv_projection"
+    QUERY_PROJECTION = "query_projection"
+    KEY_PROJECTION = "key_projection"
+    VALUE_PROJECTION = "value_projection"
+    QUERY = "query"
+    KEY = "key"
+    VALUE = "value"
+    PATTERN = "pattern"
+    ATTENTION = "attention"
+    HEAD_OUTPUTS = "head_outputs"
+    ATTENTION_OUTPUT = "attention_output"
+    MLP_INPUT = "mlp_input"
+    MLP_NORM = "mlp_norm"
+    NEURONS = "neurons"
+    MLP_OUTPUT = "mlp_output"
+    FINAL_NORM = "final_norm"
+    LOGITS = "logits"
+
+
+# the layer is 0 for points outside the blocks
+ActivationKey = tuple[HookPoint, int]
+
+
+class ActivationCache(dict[ActivationKey, Tensor]):
+    """Activations of one pass by hook point and layer: `cache[HookPoint.MLP_OUTPUT, 3]`.
+
+    Shapes are those of `HookPoint`, unless only a part of each activation was kept.
+    """
+
+    def documents(self, which: slice) -> ActivationCache:
+        """Slice every activation along the batch dimension, without copying."""
+        return ActivationCache({key: value[which] for key, value in self.items()})
+
+    def detached(self, points: Collection[HookPoint]) -> ActivationCache:
+        """Return the activations of some hook points without the graph behind them."""
+        return ActivationCache(
+            {key: value.detach() for key, value in self.items() if key[0] in points}
+        )
+
+    def stacked(self, point: HookPoint) -> Tensor:
+        """Stack the activations of one hook point over layers: [layers, ...]."""
+        layers = sorted(layer for name, layer in self if name == point)
+        return torch.stack([self[point, layer] for layer in layers])
