@@ -29,12 +29,12 @@ from measurement import (
 )
 from torch import Tensor
 
-from sumcirc.modeling.activation_cache import HookPoint
-from sumcirc.modeling.hooks import AttentionInputs
-from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.modes import inference
-from sumcirc.modeling.parts import Parts
-from sumcirc.probes.attention import Rows, attention_measures
+from sumcirc.measures.attention import Rows, attention_measures
+from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.loading import load_model
+from sumcirc.models.modes import inference
 from sumcirc.schema import ModelConfig
 
 CLAIM = (
@@ -67,7 +67,7 @@ class Probe:
         with tempfile.TemporaryDirectory() as folder:
             shape.save(folder, 1)
             self.model: Any = load_model(ModelConfig(name="random", path=folder)).to(device)
-        self.parts = Parts(self.model)
+        self.parts = HookedModel(self.model)
         length = shape.context
         self.ids = torch.randint(0, shape.vocabulary, (1, length), device=device)
         every = torch.arange(length)

@@ -35,9 +35,9 @@ from measurement import (
 
 from sumcirc.data.batches import Batch, bucketed_order, collate
 from sumcirc.data.encoding import EncodedPair
-from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.module import summary_loss
+from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
+from sumcirc.training.module import summary_loss
 
 CLAIM = "length buckets train 1.5 times as many tokens per second as padding to the context"
 TARGET = 1.5

@@ -33,15 +33,15 @@ from measurement import (
 )
 from torch import Tensor
 
-from sumcirc.circuits.attribution import attribute
+from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.circuits.edge_selection import top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.intervention import PatchedRun
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
-from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.selection import top_n
-from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.modes import inference, still
-from sumcirc.modeling.parts import Parts
+from sumcirc.circuits.patching.patched_run import PatchedRun
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.loading import load_model
+from sumcirc.models.modes import frozen, inference
 from sumcirc.schema import ModelConfig
 
 CLAIM = (
@@ -61,7 +61,7 @@ class Case:
 
     def __init__(self, model: Any, documents: int, length: int, device: str) -> None:
         self.model, self.device = model, device
-        self.parts = Parts(model)
+        self.parts = HookedModel(model)
         generator = torch.Generator().manual_seed(documents)
         vocabulary = model.config.vocab_size
         self.clean, self.corrupted = (
@@ -102,7 +102,7 @@ class Case:
     def floor(self, steps: int = STEPS) -> None:
         """The passes alone, with the same metric."""
         items = torch.arange(len(self.pairs))
-        with still(self.model):
+        with frozen(self.model):
             with torch.no_grad():
                 clean, corrupted = (self.parts.embedding(ids) for ids in self.inputs)
                 self._hidden(corrupted)

@@ -32,13 +32,13 @@ from measurement import (
     write_result,
 )
 
-from sumcirc.compare.components import MLP, OUTPUT, components
-from sumcirc.compare.direct import direct_attribution
-from sumcirc.compare.items import ALL, LAST, NOTHING, READ, Item, Items
-from sumcirc.compare.states import Donor
-from sumcirc.compare.transfer import Crossing
-from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.parts import Parts
+from sumcirc.compare.direct_attribution import direct_attribution
+from sumcirc.compare.items.items import ALL, LAST, NOTHING, READ, Item, Items
+from sumcirc.compare.patching.activation_cache import Donor
+from sumcirc.compare.patching.components import MLP, OUTPUT, components
+from sumcirc.compare.patching.patching_scores import PatchingSetup
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
 
 CLAIM = (
@@ -61,7 +61,7 @@ class Case:
     """One batch of random tokens, and both sides on it."""
 
     def __init__(self, before: Any, after: Any, name: str) -> None:
-        self.before, self.after = Parts(before), Parts(after)
+        self.before, self.after = HookedModel(before), HookedModel(after)
         self.count, length, rows, self.positions = CASES[name]
         draw = np.random.default_rng(0)
         vocabulary = self.before.shape.vocabulary
@@ -80,7 +80,7 @@ class Case:
         """Every part moved alone, all of it."""
         with tempfile.TemporaryDirectory() as folder:
             donor = Donor.record(self.after, self.items, self.count, [self.positions], Path(folder))
-            across = Crossing(
+            across = PatchingSetup(
                 self.before, donor, self.items, self.count, self.positions, None, memory
             )
             across.together(self.moved)

@@ -18,16 +18,16 @@ import torch
 from measurement import parser, prepare, rounded
 from torch import Tensor
 
-from sumcirc.circuits.attribution import RULES, attribute
+from sumcirc.circuits.attribution.methods import RULES, attribute
+from sumcirc.circuits.inputs.corruption import make_pairs
+from sumcirc.circuits.inputs.example import pair_metric, token_pairs
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
-from sumcirc.circuits.pair import pair_metric, token_pairs
-from sumcirc.circuits.pairing import make_pairs
-from sumcirc.circuits.pairs import TokenPairs
 from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
-from sumcirc.modeling.anatomy import context_length
-from sumcirc.modeling.loading import load_model, load_tokenizer
-from sumcirc.probes.representation import spearman
+from sumcirc.measures.representation import spearman
+from sumcirc.models.architectures import context_length
+from sumcirc.models.loading import load_model, load_tokenizer
 from sumcirc.schema import DataConfig, EncodingConfig, ModelConfig, SizesConfig, Source
 from sumcirc.tracking.run_directory import git_commit
 

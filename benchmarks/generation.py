@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py [--quick] [--device cuda]
 
-Both sides are `sumcirc.summaries.generation.generate_tokens` on the same prompts, with the number
+Both sides are `sumcirc.evaluation.generation.generate_tokens` on the same prompts, with the number
 of new tokens fixed, so that they do the same work; they must also write the same summaries. A batch
 reads weights once for 16 rows; it gains nothing where the prompts are read, which keeps the
 processor busy in either case, so the ratio falls as prompts get longer than summaries.
@@ -28,9 +28,9 @@ from measurement import (
     write_result,
 )
 
-from sumcirc.modeling.loading import load_model
+from sumcirc.evaluation.generation import generate_tokens
+from sumcirc.models.loading import load_model
 from sumcirc.schema import GenerationConfig, ModelConfig
-from sumcirc.summaries.generation import generate_tokens
 
 CLAIM = "summaries are written three times as fast in batches of 16 as one by one"
 TARGET = 3.0

@@ -22,7 +22,7 @@ from scipy.optimize import brentq
 from scipy.special import chdtri, erfc, expit, ndtr, stdtrit
 
 from sumcirc.statistics import crossed_difference, holm
-from sumcirc.statistics.crossed import MeanSquares, mean_squares
+from sumcirc.statistics.seeds import MeanSquares, mean_squares
 
 LEVELS = (0.05, 0.01, 0.001, 0.0001)
 SPREADS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)

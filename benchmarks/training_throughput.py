@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, Trainin
 from sumcirc.data.batches import bucketed_order
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import EncodedCorpus, EncodedPair
-from sumcirc.modeling.loading import load_model
+from sumcirc.models.loading import load_model
 from sumcirc.schema import (
     Adaptation,
     AdaptationConfig,
@@ -46,7 +46,7 @@ from sumcirc.schema import (
     TrainerConfig,
 )
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.training import fit
+from sumcirc.training.trainer import fit
 
 CLAIM = "sumcirc trains at least as many tokens per second as the Trainer of transformers"
 TARGET = 1.0

@@ -1,7 +1,7 @@
 """Write the pages of docs/reference that come from the code: python -m docs.generate.
 
 Keys, types and defaults are those of the dataclasses in sumcirc.schema, what a key does is the
-comment beside its field; choices of groups are the files of conf/; measures are sumcirc.records.
+comment beside its field; choices of groups are the files of conf/; measures are sumcirc.tracking.measure_records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ import yaml
 from omegaconf import MISSING
 
 from docs.fields import default_of, first_line, meaning, plain, shown, type_of
-from sumcirc import cli, command, records, schema
+from sumcirc import schema
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
+from sumcirc.tracking import measure_records as records
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = "<!-- Made by `make docs` (docs/generate.py) from the code; changes made here are lost. -->"

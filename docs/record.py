@@ -20,11 +20,11 @@ import pyarrow.parquet
 import yaml
 
 from sumcirc.errors import UserError
-from sumcirc.files import write_file, write_json, write_text
-from sumcirc.report.comparison import Comparison
-from sumcirc.report.runs import Run, read_runs
-from sumcirc.report.tables import tables
-from sumcirc.results import TRAINED
+from sumcirc.evaluation.results import TRAINED
+from sumcirc.reporting.comparison import Comparison
+from sumcirc.reporting.runs import Run, read_runs
+from sumcirc.reporting.tables import tables
+from sumcirc.storage.writing import write_file, write_json, write_text
 from sumcirc.tracking.record_format import format_of
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords

@@ -74,7 +74,7 @@ FORBIDDEN = {"torch", "transformers", "pytorch_lightning", "peft", "datasets", "
 
 
 def room_of(module: str) -> str:
-    """`sumcirc.data.wire.kind` is in the room `data`."""
+    """`sumcirc.wire.event_kind` is in the room `data`."""
     return module.split(".")[1] if "." in module else "__init__"
 
 
@@ -97,7 +97,7 @@ def imports(tree: ast.AST, package: str) -> Iterator[str]:
             parents = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join(parents) if node.level else ""
             name = ".".join(filter(None, [base, node.module]))
-            # `from sumcirc import hub` imports a module, `from sumcirc.hub import X` a name
+            # `from sumcirc import hub` imports a module, `from sumcirc.storage.hub import X` a name
             yield from (
                 f"{name}.{alias.name}" if name == "sumcirc" else name for alias in node.names
             )
@@ -120,7 +120,7 @@ def edges() -> dict[str, dict[str, set[str]]]:
 
 def test_the_reader_of_imports_sees_them_all() -> None:
     source = """
-import os, sumcirc.hub
+import os, sumcirc.storage.hub
 from sumcirc import errors
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
@@ -131,11 +131,11 @@ class A:
         try:
             from . import gone
         except ImportError:
-            import sumcirc.cli as cli
+            import sumcirc.cli.main as cli
 """
-    assert set(imports(ast.parse(source), "sumcirc.probes")) == {
-        *("os", "sumcirc.hub", "sumcirc.errors", "typing"),
-        *("sumcirc.data.wire", "sumcirc.probes", "sumcirc.cli"),
+    assert set(imports(ast.parse(source), "sumcirc.measures")) == {
+        *("os", "sumcirc.storage.hub", "sumcirc.errors", "typing"),
+        *("sumcirc.wire", "sumcirc.measures", "sumcirc.cli.main"),
     }
 
 
@@ -194,7 +194,7 @@ def loaded(script: str) -> set[str]:
 
 RUN = """
 import contextlib, io
-from sumcirc.cli import main
+from sumcirc.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
     main({arguments!r})
 """
@@ -202,14 +202,14 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
 
 def test_help_imports_next_to_nothing() -> None:
     found = loaded(RUN.format(arguments=["--help"]))
-    assert "sumcirc.cli" in found
+    assert "sumcirc.cli.main" in found
     assert not found & {*FORBIDDEN, "hydra", "omegaconf", "yaml", "numpy", "rich"}
     assert {name for name in found if name.startswith("sumcirc.")} == {
-        "sumcirc.cli",
+        "sumcirc.cli.main",
         "sumcirc.errors",
-        "sumcirc.pipes",
-        "sumcirc.quoting",
-        "sumcirc.terminal",
+        "sumcirc.runtime.pipes",
+        "sumcirc.runtime.quoting",
+        "sumcirc.runtime.terminal",
     }
 
 
@@ -228,7 +228,7 @@ def test_help_imports_next_to_nothing() -> None:
 def test_showing_a_configuration_imports_nothing_heavy(arguments: list[str]) -> None:
     found = loaded(RUN.format(arguments=arguments))
     assert "hydra" in found
-    assert not found & {*FORBIDDEN, "numpy", "pyarrow", "matplotlib", "rich", "sumcirc.hub"}
+    assert not found & {*FORBIDDEN, "numpy", "pyarrow", "matplotlib", "rich", "sumcirc.storage.hub"}
 
 
 def test_a_mistake_in_a_key_is_found_before_anything_heavy_is_imported() -> None:
@@ -246,7 +246,13 @@ def readers() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", [*readers(), "sumcirc.results", "sumcirc.statistics", "sumcirc.compare.differences"]
+    "module",
+    [
+        *readers(),
+        "sumcirc.evaluation.results",
+        "sumcirc.statistics",
+        "sumcirc.compare.record_differences",
+    ],
 )
 def test_readers_of_records_import_no_torch(module: str) -> None:
     assert not loaded(f"import {module}") & FORBIDDEN

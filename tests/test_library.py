@@ -11,9 +11,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from sumcirc.circuits.attribution import attribute
-from sumcirc.circuits.pair import pair_metric, token_pairs
-from sumcirc.circuits.pair_file import read_pairs
+from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.circuits.inputs.example import pair_metric, token_pairs
+from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.library import choose_lora, find_circuit, probe
@@ -119,7 +119,7 @@ def test_the_choice_is_that_of_the_command(
     model: Any, tokenizer: Any, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     """A selector of validation documents, given the same ones in the order it draws them."""
-    from sumcirc.probes.documents import in_drawn_order
+    from sumcirc.measures.measure_documents import in_drawn_order
 
     config = selecting(gpt2_folder, news_files, tmp_path, "cka_redundancy", count=1)
     looked_at = evidence(config)

@@ -10,10 +10,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from sumcirc.files import MetricsFile
-from sumcirc.reading import RecordError
-from sumcirc.records import MEASURES, PLAUSIBLE, ProbeRecord, read_metrics
-from sumcirc.report.runs import gather, scored_runs
+from sumcirc.reporting.runs import gather, scored_runs
+from sumcirc.storage.reading import RecordError
+from sumcirc.storage.writing import MetricsFile
+from sumcirc.tracking.measure_records import MEASURES, PLAUSIBLE, ProbeRecord, read_metrics
 from tests.support.sweeps import config, write_run
 
 LENGTH = {"layer": 2, "head": 2, "stream": 3, "neuron": 4, "document": 3}

@@ -18,22 +18,22 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sumcirc.circuits.finding import Found, judge, make_task, score_edges
-from sumcirc.circuits.pair_file import read_pairs
-from sumcirc.circuits.pairing import make_pairs, pair_notices
+from sumcirc.circuits.discovery import CircuitResult, judge, make_task, score_edges
+from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.modeling.adaptation import lora_config, resolve_targets
-from sumcirc.modeling.anatomy import anatomy, context_length
-from sumcirc.modeling.parts import has_adapter
-from sumcirc.modeling.reference import reference
-from sumcirc.modeling.restoring import check_reference, load_reference, load_tokenizer_of
-from sumcirc.notices import Notices
-from sumcirc.probes.documents import probe_set
-from sumcirc.probes.measure import measure
-from sumcirc.records import ProbeRecord
+from sumcirc.evaluation.baselines import oracle_finder
+from sumcirc.measures.measure_documents import probe_set
+from sumcirc.measures.measuring import measure
+from sumcirc.models.adapters import lora_config, resolve_targets
+from sumcirc.models.architectures import anatomy, context_length
+from sumcirc.models.hooked_model import has_adapter
+from sumcirc.models.model_reference import reference
+from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
+from sumcirc.runtime.notices import Notices
 from sumcirc.schema import (
     AUTO,
     Adaptation,
@@ -53,7 +53,7 @@ from sumcirc.schema import (
 from sumcirc.selection.choosing import SELECTORS, check_selection, select
 from sumcirc.selection.evidence import Evidence
 from sumcirc.selection.ranking import Ranking
-from sumcirc.summaries.baselines import oracle_finder
+from sumcirc.tracking.measure_records import ProbeRecord
 
 __all__ = ["choose_lora", "find_circuit", "load", "probe"]
 
@@ -84,7 +84,7 @@ def find_circuit(
     texts: Texts | str | Path,
     options: CircuitOptions | None = None,
     encoding: EncodingConfig | None = None,
-) -> Found:
+) -> CircuitResult:
     """The edges that carry the summary, how faithful and how stable they are.
 
     Args:
@@ -135,7 +135,7 @@ def probe(
             Without any there are no differences, only the model's own values.
 
     Returns:
-        `.values["attention/kl_tuned_base"]` and so on (`sumcirc.records.MEASURES`), with documents
+        `.values["attention/kl_tuned_base"]` and so on (`sumcirc.tracking.measure_records.MEASURES`), with documents
         on the last axis.
 
     Raises:

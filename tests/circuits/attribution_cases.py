@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric
-from sumcirc.circuits.pairs import TokenPairs
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "eap_ig"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference, Metric
-from sumcirc.circuits.pairs import TokenPairs
 from tests.support.small_models import VOCABULARY, adapted, scrambled
 
 

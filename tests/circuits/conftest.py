@@ -8,8 +8,8 @@ import pytest
 
 from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import Encoder
-from sumcirc.modeling.anatomy import context_length
-from sumcirc.modeling.loading import load_model, load_tokenizer
+from sumcirc.models.architectures import context_length
+from sumcirc.models.loading import load_model, load_tokenizer
 from sumcirc.schema import DataConfig, EncodingConfig, ModelConfig, SizesConfig, Source
 
 TINY = ModelConfig(name="tiny", path="tiny")

@@ -16,14 +16,16 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.modeling.anatomy import FAMILIES
-from sumcirc.modeling.parts import Parts
+from sumcirc.models.architectures import ARCHITECTURES
+from sumcirc.models.hooked_model import HookedModel
 from tests.support.small_models import VOCABULARY, small_model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "eap_ig"
 
 
-MODELS = [(family, {}) for family in FAMILIES] + [("gpt_neox", {"use_parallel_residual": False})]
+MODELS = [(family, {}) for family in ARCHITECTURES] + [
+    ("gpt_neox", {"use_parallel_residual": False})
+]
 
 
 def tolerance(family: str) -> float:
@@ -134,7 +136,7 @@ def patched_by_definition(
     model: Any, graph: Graph, kept: NDArray[np.bool_], patched: list[Tensor], written: list[Tensor]
 ) -> Iterator[None]:
     """Every head's query, key and value is cut out of the whole projection of its own stream."""
-    parts = Parts(model)
+    parts = HookedModel(model)
     size = parts.shape
     at: dict[str, Any] = {}
     busy: list[bool] = []  # modules called in here aren't patched again

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sumcirc.circuits.accumulation import Weights
-from sumcirc.circuits.batching import Batch, Reader
-from sumcirc.circuits.residual import by_destination
+from sumcirc.circuits.attribution.edge_scores import Weights
+from sumcirc.circuits.inputs.pair_batches import Batch, Reader
+from sumcirc.circuits.patching.source_outputs import by_destination
 
 
 def patched_values(

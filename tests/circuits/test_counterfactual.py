@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.circuits.counterfactual import swapped_pair
-from sumcirc.circuits.material import Donors, NoPair
-from sumcirc.circuits.pair import DOCUMENT, SALIENT, Pair
-from sumcirc.circuits.pairing import make_pairs
+from sumcirc.circuits.inputs.corruption import make_pairs
+from sumcirc.circuits.inputs.counterfactual import swapped_pair
+from sumcirc.circuits.inputs.donors import Donors, NoPair
+from sumcirc.circuits.inputs.example import DOCUMENT, SALIENT, Pair
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.entities import entities
+from sumcirc.evaluation.baselines import oracle_spans
 from sumcirc.schema import EncodingConfig
-from sumcirc.summaries.baselines import oracle_spans
 from tests.support.hub_server import small_tokenizer
 
 CLEAN = Document(

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sumcirc.circuits.edge_selection import circuit_nodes, node_names, prune, top_n
 from sumcirc.circuits.evolution import Evolution, evolution
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.selection import circuit_nodes, node_names, prune, top_n
 from sumcirc.errors import UserError
-from sumcirc.modeling.anatomy import Shape
+from sumcirc.models.architectures import Shape
 
 SMALL = Graph(Shape(2, 2, 2, 8, 16, 64, 100, False))
 PLACES = {name: (row, column) for name, row, column in SMALL.edge_names()}

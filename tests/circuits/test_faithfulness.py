@@ -12,15 +12,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sumcirc.circuits.faithfulness import FRACTIONS, Evaluator, curve, faithfulness
+from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
 from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
-from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.selection import prune, random_circuit, top_n
+from sumcirc.circuits.patching.faithfulness import FRACTIONS, Evaluator, curve, faithfulness
 from sumcirc.errors import UserError
-from sumcirc.modeling.anatomy import Shape
+from sumcirc.models.architectures import Shape
 from tests.circuits.test_graph import GPT2_SMALL
-from tests.circuits.test_intervention import FIXTURES
+from tests.circuits.test_patched_run import FIXTURES
 from tests.support.small_models import VOCABULARY, small_model
 
 

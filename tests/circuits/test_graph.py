@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.modeling.anatomy import Shape
+from sumcirc.models.architectures import Shape
 
 GPT2_SMALL = Shape(12, 12, 12, 64, 768, 3072, 50257, False)
 

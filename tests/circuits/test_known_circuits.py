@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from transformers import GPT2LMHeadModel
 
-from sumcirc.circuits.attribution import attribute
-from sumcirc.circuits.faithfulness import Evaluator, curve, faithfulness
-from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.metrics import LogitDifference
-from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.selection import (
+from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.circuits.edge_selection import (
     DESTINATION_KINDS,
     destination_kinds,
     prune,
     random_circuit,
     top_n,
 )
-from sumcirc.modeling.parts import Parts
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.metrics import LogitDifference
+from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
+from sumcirc.models.hooked_model import HookedModel
 from tests.circuits.attribution_cases import (
     Oracle,
     reference_metric,
@@ -51,7 +51,7 @@ class Case:
 
     @property
     def graph(self) -> Graph:
-        return Graph(Parts(self.model).shape)
+        return Graph(HookedModel(self.model).shape)
 
     def scores(self, method: str, steps: int = 5) -> NDArray[np.float64]:
         """[sources, destinations], the mean over the pairs."""
@@ -209,7 +209,7 @@ def test_relevance_reaches_what_an_mlp_reads() -> None:
     metric: Any = reference_metric(stored, "logit_diff")
     scores = attribute(model, pairs, metric, method="relp").documents
     oracle, last = Oracle(model), model.config.n_layer - 1
-    weights, graph = oracle.state, Graph(Parts(model).shape)
+    weights, graph = oracle.state, Graph(HookedModel(model).shape)
 
     def linear(change: torch.Tensor, stream: torch.Tensor, norm: str) -> torch.Tensor:
         scale = (stream.var(correction=0) + 1e-5).sqrt()

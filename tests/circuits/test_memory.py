@@ -7,18 +7,19 @@ import re
 import pytest
 import torch
 
-from sumcirc.circuits import accumulation, memory
-from sumcirc.circuits.accumulation import Weights
-from sumcirc.circuits.attribution import attribute
-from sumcirc.circuits.faithfulness import Evaluator
+from sumcirc.circuits.attribution import edge_scores as accumulation
+from sumcirc.circuits.attribution import memory
+from sumcirc.circuits.attribution.edge_scores import Weights
+from sumcirc.circuits.attribution.memory import attribution_cost, groups
+from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.circuits.attribution.tracing import Tracer
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.memory import attribution_cost, groups
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
-from sumcirc.circuits.pairs import TokenPairs
-from sumcirc.circuits.passes import Tracer
+from sumcirc.circuits.patching.faithfulness import Evaluator
 from sumcirc.errors import UserError
-from sumcirc.modeling.modes import still
-from sumcirc.modeling.parts import Parts
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.modes import frozen
 from tests.circuits.cases import difference_metric, family_model, some_pairs
 from tests.support.small_models import VOCABULARY, adapted, small_model
 
@@ -52,9 +53,9 @@ def test_positions_taken_at_once_do_not_matter(
 def test_a_long_pass_is_foretold_from_short_ones(family: str, attention: str, lora: bool) -> None:
     model = small_model(family, attn_implementation=attention)
     model = adapted(model) if lora else model
-    parts, pairs = Parts(model), long_pairs(128)
+    parts, pairs = HookedModel(model), long_pairs(128)
     tracer = Tracer(parts, Graph(parts.shape))
-    with still(model), tracer.watching():
+    with frozen(model), tracer.watching():
         # what does not grow with the pass is left out of both
         cost = attribution_cost(tracer, pairs, 0)
         beside = attribution_cost_without_passes(tracer, pairs)
@@ -75,9 +76,9 @@ def test_a_budget_splits_batches_and_changes_no_score() -> None:
     model, pairs = family_model("gpt2"), some_pairs()
     metric = Divergence(pairs.attention_mask)
     whole = attribute(model, pairs, metric, batch_size=3)
-    parts = Parts(model)
+    parts = HookedModel(model)
     tracer = Tracer(parts, Graph(parts.shape))
-    with still(model), tracer.watching():
+    with frozen(model), tracer.watching():
         cost = attribution_cost(tracer, pairs, 5)
     tight = cost(9, 9)
     sizes = [
@@ -106,7 +107,7 @@ def test_faithfulness_keeps_to_the_budget_too() -> None:
     model, pairs = family_model("gpt2"), some_pairs(left=True)
     metric = Divergence(pairs.attention_mask)
     whole = Evaluator(model, pairs, metric)
-    cost = memory.patching_cost(Parts(model), whole.graph)
+    cost = memory.patching_cost(HookedModel(model), whole.graph)
     split = Evaluator(model, pairs, metric, memory=cost(9, 9))
     assert len(split._groups) == 3
     half = whole.graph.exists.copy()

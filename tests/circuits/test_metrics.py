@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, ReferenceSurprise
+from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, NegativeLogLikelihood
 from sumcirc.errors import UserError
 
 WHERE = torch.tensor([[0, 1, 1, 0], [1, 0, 0, 1], [0, 0, 1, 0]]).bool()
@@ -93,7 +93,7 @@ def test_logit_difference(grid: bool) -> None:
 def test_surprise_of_reference_tokens_is_read_one_position_before_them() -> None:
     tokens = torch.roll(WHERE, 1, 1) & (torch.arange(4) > 0)
     tokens[1, 2] = True
-    metric = ReferenceSurprise.of_tokens(IDS, tokens)
+    metric = NegativeLogLikelihood.of_tokens(IDS, tokens)
     found = read(metric, LOGITS, [0, 1, 2])
     for item in range(3):
         places = [t for t in range(4) if tokens[item, t]]
@@ -101,14 +101,14 @@ def test_surprise_of_reference_tokens_is_read_one_position_before_them() -> None
         losses = [-LOGITS[item, t - 1].log_softmax(-1)[IDS[item, t]] for t in places]
         assert float(found[item]) == pytest.approx(float(sum(losses)) / len(losses), rel=1e-12)
     with pytest.raises(UserError, match="predicted by nothing"):
-        ReferenceSurprise.of_tokens(IDS, torch.ones(3, 4))
+        NegativeLogLikelihood.of_tokens(IDS, torch.ones(3, 4))
 
 
 def test_half_precision_is_widened_before_the_softmax() -> None:
     for metric in (
         Divergence(WHERE),
         LogitDifference(WHERE, IDS, IDS),
-        ReferenceSurprise(WHERE, IDS),
+        NegativeLogLikelihood(WHERE, IDS),
     ):
         assert read(metric, LOGITS.bfloat16(), [0, 1], OTHER.bfloat16()).dtype == torch.float32
         assert read(metric, LOGITS, [0, 1], OTHER).dtype == torch.float64
@@ -118,4 +118,4 @@ def test_an_item_without_a_position_is_refused() -> None:
     where = WHERE.clone()
     where[1] = False
     with pytest.raises(UserError, match=r"negative_log_probability: items \[1\]"):
-        ReferenceSurprise(where, IDS)
+        NegativeLogLikelihood(where, IDS)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.attribution import Scores, attribute
+from sumcirc.circuits.attribution.methods import Scores, attribute
 from tests.circuits.attribution_cases import (
     Oracle,
     reference_metric,

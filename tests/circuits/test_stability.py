@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from sumcirc.circuits import stability as module
+from sumcirc.circuits.edge_selection import greedy, prune, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.selection import greedy, prune, top_n
 from sumcirc.circuits.stability import chance_jaccard, overlap, stability
 from sumcirc.errors import UserError
-from sumcirc.modeling.anatomy import Shape
+from sumcirc.models.architectures import Shape
 
 SMALL = Graph(Shape(2, 2, 2, 8, 16, 64, 100, False))
 

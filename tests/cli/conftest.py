@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sumcirc import cli
+from sumcirc.cli import main as cli
 from sumcirc.jobs import train
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain, running

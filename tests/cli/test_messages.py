@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from sumcirc import cli, command
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
 from sumcirc.errors import NoRoom, Stopped, UserError
 from sumcirc.jobs import circuit, compare, evaluate, select, train
-from sumcirc.messages import Typed
+from sumcirc.runtime.messages import Typed
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain, running
 from tests.support import word_probes

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from sumcirc import cli, command
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
 
 Main = Callable[..., str]
 

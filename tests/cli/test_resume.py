@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sumcirc import cli
+from sumcirc.cli import main as cli
 
 Main = Callable[..., str]
 

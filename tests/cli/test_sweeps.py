@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 import yaml
 
-from sumcirc import cli, command
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
 from sumcirc.errors import UserError
 from sumcirc.jobs import train
 from sumcirc.sweeps import child
-from sumcirc.sweeps.states import read_sweep
+from sumcirc.sweeps.run_states import read_sweep
 
 Main = Callable[..., str]
 
 JOB = """
 import json, sys
 import sumcirc.jobs.train as train
-from sumcirc.cli import main
+from sumcirc.cli.main import main
 from sumcirc.errors import UserError
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain, running
@@ -50,7 +51,7 @@ main(sys.argv[1:])
 SCORED = """
 import sys
 import sumcirc.jobs.train as train
-from sumcirc.cli import main
+from sumcirc.cli.main import main
 from sumcirc.tracking.session import plain
 from tests.support.sweeps import write_run
 train.check = lambda config: None

@@ -13,7 +13,8 @@ import pytest
 import torch
 import yaml
 
-from sumcirc import cli, command
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
 from sumcirc.errors import UserError
 from sumcirc.jobs import train
 
@@ -243,7 +244,7 @@ def test_the_traceback_of_a_mistake_on_request(monkeypatch: pytest.MonkeyPatch) 
 
 FAILING = """
 import sumcirc.jobs.train as train
-from sumcirc.cli import main
+from sumcirc.cli.main import main
 train.check = lambda config: None
 def run(config, folder): {body}
 train.run = run

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sumcirc.compare.components import Component
-from sumcirc.compare.items import NOTHING, Item, Items
-from sumcirc.modeling.activation_cache import HookPoint
-from sumcirc.modeling.hooks import AttentionInputs
-from sumcirc.modeling.parts import Parts
+from sumcirc.compare.items.items import NOTHING, Item, Items
+from sumcirc.compare.patching.components import Component
+from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.hooks import AttentionInputs
 from tests.support.small_models import VOCABULARY, scrambled
 
 KEPT = {"query": {"query"}, "key": {"key"}, "value": {"value"}, "pattern": {"query", "key"}}
@@ -60,7 +60,7 @@ class Naive:
     """One text through a model, everything seen, with loops where the real thing has tensors."""
 
     def __init__(self, model: Any, ids: np.ndarray) -> None:
-        self.model, self.parts = model, Parts(model)
+        self.model, self.parts = model, HookedModel(model)
         self.ids = torch.from_numpy(ids)[None]
         self.attention: dict[int, tuple[Tensor, Tensor, float]] = {}
         self.values: dict[int, Tensor] = {}

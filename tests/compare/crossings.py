@@ -7,11 +7,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from sumcirc.compare.components import KINDS, components
-from sumcirc.compare.items import ALL, Items
-from sumcirc.compare.states import Donor
-from sumcirc.compare.transfer import Crossing, Moved
-from sumcirc.modeling.parts import Parts
+from sumcirc.compare.items.items import ALL, Items
+from sumcirc.compare.patching.activation_cache import Donor
+from sumcirc.compare.patching.components import KINDS, components
+from sumcirc.compare.patching.patching_scores import PatchingResult, PatchingSetup
+from sumcirc.models.hooked_model import HookedModel
 
 PLENTY = 10**9  # bytes
 
@@ -23,7 +23,7 @@ def crossing(
     positions: str = ALL,
     size: int = 4,
     memory: int = PLENTY,
-) -> Crossing:
+) -> PatchingSetup:
     """How parts come into the first of two models from the second.
 
     Args:
@@ -31,13 +31,13 @@ def crossing(
     """
     receiver, donor = models
     states = Path(mkdtemp(dir=folder))
-    recorded = Donor.record(Parts(donor), items, size, [positions], states, readout=True)
-    return Crossing(Parts(receiver), recorded, items, size, positions, None, memory)
+    recorded = Donor.record(HookedModel(donor), items, size, [positions], states, readout=True)
+    return PatchingSetup(HookedModel(receiver), recorded, items, size, positions, None, memory)
 
 
 def moved_one_by_one(
     models: tuple[Any, Any], items: Items, folder: Path, kinds: Iterable[str] = KINDS
-) -> Moved:
+) -> PatchingResult:
     """Every part of some kinds moved at all positions."""
     across = crossing(models, items, folder)
     return across.each(list(components(across.parts.shape, kinds)))

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from peft.tuners.lora import LoraLayer
 
-from sumcirc.compare.items import NOTHING, Item, Items
-from sumcirc.modeling.anatomy import FAMILIES
-from sumcirc.modeling.modes import inference
+from sumcirc.compare.items.items import NOTHING, Item, Items
+from sumcirc.models.architectures import ARCHITECTURES
+from sumcirc.models.modes import inference
 from tests.support.small_models import VOCABULARY
 
 LENGTHS = (9, 5, 12)
 
 
-FAMILY_AND_TIES = [*((family, None) for family in FAMILIES), ("gpt2", False), ("llama", True)]
+FAMILY_AND_TIES = [*((family, None) for family in ARCHITECTURES), ("gpt2", False), ("llama", True)]
 
 
 def tokens(length: int, seed: int) -> np.ndarray:

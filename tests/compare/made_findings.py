@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from sumcirc.compare.attention import SpanAttention
-from sumcirc.compare.changes import Target
-from sumcirc.compare.components import Component, components
-from sumcirc.compare.direct import DirectAttribution
+from sumcirc.compare.deltas.delta_scaling import Arm, Surgery
+from sumcirc.compare.deltas.deltas import Target
+from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
-from sumcirc.compare.moving import FIRST, OWN, RANDOM, Carried, NamedSet
-from sumcirc.compare.surgery import Arm, Surgery
-from sumcirc.compare.transfer import Moved, pairs_of
-from sumcirc.modeling.anatomy import Shape
-from sumcirc.records import ProbeRecord
+from sumcirc.compare.patching.components import Component, components
+from sumcirc.compare.patching.patching_runs import FIRST, OWN, RANDOM, Carried, NamedSet
+from sumcirc.compare.patching.patching_scores import PatchingResult, pairs_of
+from sumcirc.compare.span_attention import SpanAttention
+from sumcirc.models.architectures import Shape
+from sumcirc.tracking.measure_records import ProbeRecord
 
 SHAPE = Shape(
     layers=2,
@@ -30,7 +30,7 @@ ITEMS = [f"item-{number}" for number in range(COUNT)]
 KINDS = ["output", "value", "mlp", "residual", "readout"]
 
 
-def made_moved(seed: int = 0, gap: float = 1.0) -> Moved:
+def made_moved(seed: int = 0, gap: float = 1.0) -> PatchingResult:
     """Effects by part, and estimates that are near them."""
     draw = np.random.default_rng(seed)
     parts = list(components(SHAPE, KINDS))
@@ -38,7 +38,7 @@ def made_moved(seed: int = 0, gap: float = 1.0) -> Moved:
     receiver = draw.normal(size=COUNT)
     donor = receiver + gap * draw.normal(2, 0.1, size=COUNT)
     told = effects + draw.normal(0, 0.05, size=effects.shape)
-    return Moved(parts, receiver, donor, effects, told)
+    return PatchingResult(parts, receiver, donor, effects, told)
 
 
 def made_carried(seed: int = 0) -> Carried:

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from sumcirc.modeling.anatomy import anatomy, shape
+from sumcirc.models.architectures import anatomy, shape
 
 QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sumcirc.compare.items import NOTHING, Item, Items
+from sumcirc.compare.items.items import NOTHING, Item, Items
 from tests.support.small_models import VOCABULARY
 
 LENGTHS = (9, 14, 6, 11, 14)

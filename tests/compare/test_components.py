@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sumcirc.compare.components import KINDS, Component, components
+from sumcirc.compare.patching.components import KINDS, Component, components
 from sumcirc.errors import UserError
 from tests.compare.made_findings import SHAPE
 

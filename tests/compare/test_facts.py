@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sumcirc.compare import documents as made
-from sumcirc.compare.facts import fact_items
-from sumcirc.compare.items import LOGIT_DIFFERENCE, Item, Items
+from sumcirc.compare.items import document_items as made
+from sumcirc.compare.items.facts import fact_items
+from sumcirc.compare.items.items import LOGIT_DIFFERENCE, Item, Items
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.data.wire import FACTS, WireArticle, article_of
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
+from sumcirc.wire import FACTS, WireArticle, article_of
 from tests.support.wire import tiny_encoder, wire_documents
 
 COUNT = 60
@@ -109,7 +109,7 @@ def test_answers_that_begin_alike_are_dropped(
         article = article_of(item.id, seed)
         return replace(article, distractor=article.facts)
 
-    monkeypatch.setattr("sumcirc.compare.facts.wire_article", alike)
+    monkeypatch.setattr("sumcirc.compare.items.facts.wire_article", alike)
     with pytest.raises(UserError, match=r"\(5 answers with the same first token\)"):
         fact_items(encoder, documents[:5], None, 0)
 
@@ -123,7 +123,7 @@ def test_a_fact_that_begins_within_a_token_is_dropped(
         answers = tuple(replace(span, start=span.start + 1) for span in article.answers)
         return replace(article, answers=answers)
 
-    monkeypatch.setattr("sumcirc.compare.facts.wire_article", later)
+    monkeypatch.setattr("sumcirc.compare.items.facts.wire_article", later)
     with pytest.raises(UserError, match=r"\(5 fact within a token\)"):
         fact_items(encoder, documents[:5], None, 0)
 

@@ -12,7 +12,7 @@ import pytest
 
 from sumcirc.compare import findings
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
-from sumcirc.records import record_file
+from sumcirc.tracking.measure_records import record_file
 from tests.compare.made_findings import COUNT, ITEMS, SHAPE, made_findings
 
 

@@ -13,12 +13,12 @@ import torch
 from peft import get_peft_model
 from torch import Tensor
 
-from sumcirc.circuits.attribution import attribute
-from sumcirc.compare.changes import scaled, targets_of
+from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.compare.deltas.deltas import scaled, targets_of
 from sumcirc.errors import UserError
-from sumcirc.modeling.parts import Parts
+from sumcirc.models.hooked_model import HookedModel
 from tests.circuits.cases import difference_metric, some_pairs
-from tests.modeling.peft_kinds import KINDS, disturb
+from tests.models.peft_kinds import KINDS, disturb
 from tests.support.small_models import scrambled
 
 SCALED = ["plain", "rslora", "saved norm", "ADALORA"]
@@ -74,7 +74,7 @@ def test_virtual_tokens_have_no_circuit(name: str) -> None:
 @pytest.mark.parametrize("name", [*SCALED, *SWITCHED])
 def test_surgery_takes_an_adapter_off(name: str) -> None:
     base, tuned = pair(name)
-    targets, own = targets_of(Parts(tuned), None), logits(tuned)
+    targets, own = targets_of(HookedModel(tuned), None), logits(tuned)
     assert not torch.allclose(own, logits(base), atol=1e-3)
     for amount, expected in ((0.0, logits(base)), (1.0, own)):
         with scaled(tuned, None, dict.fromkeys(targets, amount)):
@@ -94,4 +94,4 @@ def test_surgery_takes_an_adapter_off(name: str) -> None:
 def test_surgery_of_an_adapter_that_leaves_another_base_is_refused(name: str) -> None:
     _, tuned = pair(name)
     with pytest.raises(UserError, match=rf"{name} .*so without the adapter it is not the model"):
-        targets_of(Parts(tuned), None)
+        targets_of(HookedModel(tuned), None)

@@ -14,13 +14,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sumcirc.compare.attention import span_attention
-from sumcirc.compare.components import KINDS, RESIDUAL, Component, components
-from sumcirc.compare.direct import direct_attribution
-from sumcirc.compare.items import ALL, NOTHING, Item, Items
-from sumcirc.compare.transfer import Moved
-from sumcirc.modeling.anatomy import FAMILIES, Shape
-from sumcirc.modeling.parts import Parts
+from sumcirc.compare.direct_attribution import direct_attribution
+from sumcirc.compare.items.items import ALL, NOTHING, Item, Items
+from sumcirc.compare.patching.components import KINDS, RESIDUAL, Component, components
+from sumcirc.compare.patching.patching_scores import PatchingResult
+from sumcirc.compare.span_attention import span_attention
+from sumcirc.models.architectures import ARCHITECTURES, Shape
+from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import some_items, two_models
 from tests.compare.crossings import crossing, moved_one_by_one
 from tests.compare.planted import (
@@ -54,7 +54,7 @@ def pair(family: str, plant: str) -> tuple[Any, Any]:
         return before, planted_mlp(before, LAYER)
     if plant == "adapter":
         return before, planted_adapter(before, LAYER)
-    index = HEAD // Parts(before).shape.group if plant in (KEY, VALUE) else HEAD
+    index = HEAD // HookedModel(before).shape.group if plant in (KEY, VALUE) else HEAD
     return before, planted_head(before, LAYER, index, plant)
 
 
@@ -110,7 +110,7 @@ def quiet(part: Component, plant: str, shape: Shape) -> bool:
     return part.layer < LAYER or part.kind == "readout"
 
 
-def weighted(moved: Moved, effects: np.ndarray) -> np.ndarray:
+def weighted(moved: PatchingResult, effects: np.ndarray) -> np.ndarray:
     """Shares of the gap where items count by their gap, so that signs don't cancel."""
     return effects @ moved.gap / (moved.gap @ moved.gap)
 
@@ -119,7 +119,7 @@ def weighted(moved: Moved, effects: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("family", "direction"),
     [
-        *((family, "sufficiency") for family in FAMILIES),
+        *((family, "sufficiency") for family in ARCHITECTURES),
         *((family, "necessity") for family in ("gpt2", "gpt_neox", "qwen3")),
     ],
 )
@@ -129,7 +129,7 @@ def test_the_planted_part_is_all_of_the_gap(
     before, after = pair(family, plant)
     models = (before, after) if direction == "sufficiency" else (after, before)
     moved = moved_one_by_one(models, ITEMS, tmp_path)
-    shape = Parts(before).shape
+    shape = HookedModel(before).shape
     most = np.abs(moved.gap).max()
     assert most > 0.01
     silent = 0
@@ -147,10 +147,10 @@ def test_the_planted_part_is_all_of_the_gap(
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, KEY, VALUE, "mlp"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_the_planted_part_is_first_of_its_kind(family: str, plant: str, tmp_path: Path) -> None:
     before, after = pair(family, plant)
-    shape = Parts(before).shape
+    shape = HookedModel(before).shape
     kinds = ["output", "mlp"] if plant in (OUTPUT, "mlp") else [plant]
     moved = moved_one_by_one((before, after), ITEMS, tmp_path, kinds)
     index = HEAD // shape.group if plant in (KEY, VALUE) else HEAD
@@ -166,10 +166,10 @@ def test_heads_of_the_planted_layer_together_are_all_of_the_gap(
     family: str, tmp_path: Path
 ) -> None:
     before, after = pair(family, "adapter")
-    shape = Parts(before).shape
+    shape = HookedModel(before).shape
     heads = [Component(LAYER, "output", head) for head in range(shape.heads)]
     across = crossing((before, after), ITEMS, tmp_path)
-    gap = ITEMS.values(Parts(after), 4) - ITEMS.values(Parts(before), 4)
+    gap = ITEMS.values(HookedModel(after), 4) - ITEMS.values(HookedModel(before), 4)
     found = across.together([heads, heads[1:]])
     np.testing.assert_allclose(found[0], gap, atol=EXACT * np.abs(gap).max())
     assert np.abs(found[1] - gap).max() > 0.01 * np.abs(gap).max()
@@ -203,15 +203,15 @@ def read_once() -> Items:
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, VALUE, "mlp"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_direct_contributions_change_from_the_planted_part_on(family: str, plant: str) -> None:
     """The final norm's scale is each run's own: up to it nothing before the plant changes."""
     items = read_once()
-    before, after = (direct_attribution(Parts(one), items, 4) for one in pair(family, plant))
+    before, after = (direct_attribution(HookedModel(one), items, 4) for one in pair(family, plant))
     scale = after.embedding / before.embedding  # [items]
     assert (np.abs(scale - 1) > 1e-5).all()
     rows = {"output": after.heads / scale - before.heads, "mlp": after.mlps / scale - before.mlps}
-    shape = Parts(base(family)).shape
+    shape = HookedModel(base(family)).shape
     changed = {one.index for one in concerned(plant, shape) if one.kind == "output"}
     largest = np.abs(before.heads).max()
     for head in range(shape.heads):
@@ -224,11 +224,11 @@ def test_direct_contributions_change_from_the_planted_part_on(family: str, plant
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, VALUE])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_a_changed_query_alone_looks_elsewhere(family: str, plant: str) -> None:
     pairs = [("early", ALL)]
     before, after = (
-        span_attention(Parts(one), ITEMS, pairs, 4).values[0] for one in pair(family, plant)
+        span_attention(HookedModel(one), ITEMS, pairs, 4).values[0] for one in pair(family, plant)
     )
     change = np.abs(after - before).max(-1)  # [layers, heads]
     others = np.delete(change[LAYER], HEAD)
@@ -262,7 +262,7 @@ def grouped(request: pytest.FixtureRequest) -> tuple[Any, Any]:
 
 def test_a_group_is_its_expanded_heads_together(grouped: tuple[Any, Any], tmp_path: Path) -> None:
     own = expanded(grouped[0]), expanded(grouped[1])
-    shape, wide = (Parts(one[0]).shape for one in (grouped, own))
+    shape, wide = (HookedModel(one[0]).shape for one in (grouped, own))
     assert (shape.group, wide.group) == (2, 1)
     few = moved_one_by_one(grouped, ITEMS, tmp_path)
     many = moved_one_by_one(own, ITEMS, tmp_path)
@@ -318,7 +318,7 @@ def test_an_altered_value_group_of_a_trained_model_is_found(
         tmp_path,
         ["value", "pattern", "output"],
     )
-    assert Parts(before).shape.group == 2
+    assert HookedModel(before).shape.group == 2
     planted = moved.parts.index(Component(layer, "value", group))
     most = np.abs(moved.gap).max()
     assert most > 0.01

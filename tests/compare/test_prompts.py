@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.compare.items import LOGIT_DIFFERENCE, NOTHING, Items
-from sumcirc.compare.prompts import Prompt, prompt_items, read_prompts, write_prompts
+from sumcirc.compare.items.items import LOGIT_DIFFERENCE, NOTHING, Items
+from sumcirc.compare.items.prompts import Prompt, prompt_items, read_prompts, write_prompts
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.named_lines import NamedSpan
 from sumcirc.errors import UserError

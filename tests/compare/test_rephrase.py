@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from sumcirc.compare.prompts import RESERVED, Prompt, prompt_items
-from sumcirc.compare.rephrase import rephrase_prompts
-from sumcirc.compare.rephrase_words import ADJECTIVES, SENTENCES, WORDINGS
+from sumcirc.compare.items.prompts import RESERVED, Prompt, prompt_items
+from sumcirc.compare.items.rephrase import rephrase_prompts
+from sumcirc.compare.items.rephrase_words import ADJECTIVES, SENTENCES, WORDINGS
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig

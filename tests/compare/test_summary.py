@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
-from sumcirc.compare.moving import agreement
+from sumcirc.compare.patching.patching_runs import agreement
 from sumcirc.compare.summary import LISTED, summarize
 from sumcirc.statistics import (
     bootstrap_mean,

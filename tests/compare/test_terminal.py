@@ -8,7 +8,7 @@ import pytest
 
 from sumcirc.compare.summary import summarize
 from sumcirc.compare.terminal import print_comparison
-from sumcirc.notices import Notice
+from sumcirc.runtime.notices import Notice
 from tests.compare.made_findings import SHAPE, made_findings
 
 

@@ -14,12 +14,12 @@ import torch
 from peft import LoraConfig, PrefixTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from sumcirc import command, configuration
+from sumcirc.cli import command
 from sumcirc.errors import UserError
 from sumcirc.jobs import compare
-from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.sides import Models
-from sumcirc.schema import ModelConfig
+from sumcirc.models.loading import load_model
+from sumcirc.models.model_pairs import Models
+from sumcirc.schema import ModelConfig, configuration
 from tests.support.small_models import small_config, write_model
 
 SMALL = ("logger=none", "compare.items=2", "compare.parts=[mlp]", "compare.top=0", "sweep.name=c")

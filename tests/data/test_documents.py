@@ -10,10 +10,10 @@ import pytest
 
 from sumcirc.data.documents import Corpus, Document, check_files, corpus_of, read_corpus
 from sumcirc.data.inspection import seen_before
-from sumcirc.data.wire import articles
 from sumcirc.errors import UserError
-from sumcirc.notices import counts
+from sumcirc.runtime.notices import counts
 from sumcirc.schema import DataConfig, SizesConfig, Source
+from sumcirc.wire import articles
 from tests.support.shared import shared
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, EncodedPair, Encoder
 from sumcirc.data.sentences import split_sentences
 from sumcirc.errors import UserError
-from sumcirc.notices import counts
+from sumcirc.runtime.notices import counts
 from sumcirc.schema import EncodingConfig
 from tests.support.small_tokenizers import KINDS, LOSSLESS, small_tokenizer
 

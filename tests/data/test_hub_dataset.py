@@ -1,4 +1,4 @@
-"""Published data sets: read from a downloaded folder here; from a hub in tests/test_hub.py."""
+"""Published data sets: read from a downloaded folder here; from a hub in tests/storage/test_hub.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pyarrow import parquet
 from sumcirc.data import hub_dataset
 from sumcirc.data.documents import check_files, read_corpus
 from sumcirc.errors import UserError
-from sumcirc.notices import counts
+from sumcirc.runtime.notices import counts
 from sumcirc.schema import DataConfig, SizesConfig, Source
 
 

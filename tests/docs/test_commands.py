@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sumcirc import cli, command, configuration
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
 from sumcirc.errors import UserError
-from sumcirc.schema import TrainConfig
+from sumcirc.schema import TrainConfig, configuration
 from sumcirc.sweeps import status
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from sumcirc.records import MEASURES
+from sumcirc.tracking.measure_records import MEASURES
 from tests.support.files_page import (
     OTHERS,
     SECTIONS,

@@ -12,9 +12,9 @@ import yaml
 from docs.record import RECORDS, keep, not_stated
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
-from sumcirc.report.comparison import Comparison, Options, compare
-from sumcirc.report.runs import read_runs
-from sumcirc.report.writing import arm_rows, difference_rows, markdown
+from sumcirc.reporting.comparison import Comparison, Options, compare
+from sumcirc.reporting.runs import read_runs
+from sumcirc.reporting.writing import arm_rows, difference_rows, markdown
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import write_sweep
 

@@ -13,7 +13,10 @@ from omegaconf import OmegaConf
 
 from docs.fields import meaning, remarks, type_of
 from docs.generate import REFERENCE, pages
-from sumcirc import cli, command, configuration, records
+from sumcirc.cli import command
+from sumcirc.cli import main as cli
+from sumcirc.schema import configuration
+from sumcirc.tracking import measure_records as records
 
 MADE = pages()
 CONFIGURATION = MADE["configuration.md"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.records import ProbeRecord
+from sumcirc.tracking.measure_records import ProbeRecord
 
 
 def made_record(

@@ -23,7 +23,7 @@ from sumcirc.figures.attention import (
 )
 from sumcirc.figures.drawing import NotDrawableError
 from sumcirc.figures.probes import draw_all
-from sumcirc.records import record_file
+from sumcirc.tracking.measure_records import record_file
 from tests.figures.probe_records import assert_written, column, made_record, rows_of
 
 FIGURES = {

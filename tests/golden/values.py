@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 TOLERANCE = 1e-9  # relative to the sum of absolute values
-FAMILIES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
+ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "mistral", "qwen2", "qwen3")
 LAYERS, WIDTH, HEADS, CONTEXT = 3, 32, 4, 256
 
 # keys of values that differ between two runs of one program, or that say where it ran
@@ -111,7 +111,7 @@ def write_models(folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(str(files("sumcirc") / "assets" / "tiny"))
     ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id")}
-    for number, family in enumerate(FAMILIES):
+    for number, family in enumerate(ARCHITECTURES):
         shape = {
             "num_hidden_layers": LAYERS,
             "hidden_size": WIDTH,
@@ -249,7 +249,7 @@ def differs(one: list[float], other: list[float]) -> bool:
     return max(changes[:3]) > TOLERANCE * scale or changes[3] > 10 * TOLERANCE * max(one[0], 10)
 
 
-def all_values(families: tuple[str, ...] = FAMILIES) -> dict[str, list[float]]:
+def all_values(families: tuple[str, ...] = ARCHITECTURES) -> dict[str, list[float]]:
     """Run every command and reduce every number that it wrote."""
     found: dict[str, list[float]] = {}
     before = Path.cwd()
@@ -283,7 +283,7 @@ def all_values(families: tuple[str, ...] = FAMILIES) -> dict[str, list[float]]:
 def main() -> int:
     """Write or check the values."""
     mode, file, *families = sys.argv[1:]
-    chosen = tuple(families) or FAMILIES
+    chosen = tuple(families) or ARCHITECTURES
     found = all_values(chosen)
     if mode == "write":
         rows = [f"{json.dumps(key)}: {json.dumps(found[key])}" for key in sorted(found)]

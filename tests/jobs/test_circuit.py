@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.circuits.exchange import read_circuit
-from sumcirc.circuits.storage import DocumentScores
+from sumcirc.circuits.eap_ig_format import read_circuit
+from sumcirc.circuits.score_files import DocumentScores
 from tests.support.command_server import CommandServer
 
 SMALL = [

@@ -41,7 +41,7 @@ def sumcirc(
 ) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own without an account."""
     code = FENCE * fenced + before
-    code += f"\nfrom sumcirc.cli import main; main(['dashboard', *{words!r}])"
+    code += f"\nfrom sumcirc.cli.main import main; main(['dashboard', *{words!r}])"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     home = {f"WANDB_{name}_DIR": str(cwd / ".home") for name in ("DATA", "CACHE", "CONFIG")}
     return subprocess.run(

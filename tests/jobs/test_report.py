@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from sumcirc import command, configuration
+from sumcirc.cli import command
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
+from sumcirc.schema import configuration
 from tests.support.sweeps import config, write_run, write_sweep
 
 
@@ -27,7 +28,7 @@ def sumcirc(
     *words: str, cwd: Path, after: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """The command in a process of its own, then a line of Python."""
-    code = f"from sumcirc.cli import main; main(['report', *{words!r}]); {after}"
+    code = f"from sumcirc.cli.main import main; main(['report', *{words!r}]); {after}"
     return subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -12,10 +12,10 @@ import yaml
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
-from sumcirc.quoting import markdown
-from sumcirc.records import read_metrics
-from sumcirc.report.page.build import make_page
-from sumcirc.report.page.view import Items
+from sumcirc.reporting.page.build import make_page
+from sumcirc.reporting.page.view import Items
+from sumcirc.runtime.quoting import markdown
+from sumcirc.tracking.measure_records import read_metrics
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.command_server import CommandServer
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from sumcirc.data.documents import Document
-from sumcirc.probes.documents import in_drawn_order
+from sumcirc.measures.measure_documents import in_drawn_order
 from tests.support.command_server import CommandServer
 
 

@@ -14,7 +14,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from sumcirc.compare.rephrase import rephrase_prompts
+from sumcirc.compare.items.rephrase import rephrase_prompts
 from tests.support.command_server import CommandServer
 from tests.support.small_models import small_config, write_model
 

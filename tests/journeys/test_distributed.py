@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sumcirc.records import ProbeRecord, record_file
-from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
+from sumcirc.tracking.measure_records import ProbeRecord, record_file
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from tests.support.command_server import CommandServer
 from tests.support.processes import Processes
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from sumcirc.cli import main
+from sumcirc.cli.main import main
+from sumcirc.evaluation.results import sweep_rows
+from sumcirc.evaluation.score_table import print_table
 from sumcirc.jobs.report import run as report
-from sumcirc.results import sweep_rows
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
-from sumcirc.summaries.table import print_table
 from sumcirc.tracking.run_directory import RunDirectory
 from tests.support.hostile import NAMES, SENTINEL
 from tests.support.sweeps import config, write_run

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from sumcirc import command, configuration
-from sumcirc.records import read_metrics
+from sumcirc.cli import command
+from sumcirc.schema import configuration
+from sumcirc.tracking.measure_records import read_metrics
 from tests.support.processes import ROOT, SCRIPT, offline
 
 HOWTO = ROOT / "docs" / "howto"

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sumcirc.dashboard.layout import layout
-from sumcirc.dashboard.material import Material, read_material
-from sumcirc.dashboard.panels import Curves, names_of
-from sumcirc.tracking.names import LOGGED, Kind, find
+from sumcirc.reporting.dashboard.layout import layout
+from sumcirc.reporting.dashboard.logged_runs import Material, read_material
+from sumcirc.reporting.dashboard.panels import Curves, names_of
+from sumcirc.tracking.metric_names import LOGGED, Kind, find
 from tests.support.command_server import CommandServer
 from tests.support.logged import logged_names, records, settings_of
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.files import read_last_step
+from sumcirc.storage.writing import read_last_step
 from tests.support.processes import SCRIPT, Processes, offline, wait_until
 
 LOOPBACK = 'ip link set lo up && exec "$@"'

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from sumcirc.callbacks.checkpoint import checkpoints
-from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
+from sumcirc.training.checkpoint import checkpoints
+from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from tests.support.command_server import CommandServer, Finished
 from tests.support.kill_points import POINTS
 from tests.support.processes import SCRIPT

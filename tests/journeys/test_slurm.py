@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.files import read_last_step
+from sumcirc.storage.writing import read_last_step
 from tests.support.processes import ROOT, Processes, wait_until
 
 NEEDED = ("srun", "sbatch", "slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd")

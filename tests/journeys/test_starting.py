@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc import cli
+from sumcirc.cli import main as cli
 from tests.support.command_server import CommandServer
 from tests.support.processes import SCRIPT, Processes, offline
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.files import read_last_step
+from sumcirc.storage.writing import read_last_step
 from tests.support.processes import Processes, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from sumcirc.callbacks.checkpoint import checkpoints
 from sumcirc.schema import Adaptation
-from sumcirc.tracking.checkpoint_io import AtomicCheckpointIO
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.training import fit
+from sumcirc.training.checkpoint import checkpoints
+from sumcirc.training.checkpoint_io import AtomicCheckpointIO
+from sumcirc.training.trainer import fit
 from tests.mutations import containers
 from tests.mutations.trials import FEW, MANY, faults
 from tests.support.small_training import prepared, small_config, train

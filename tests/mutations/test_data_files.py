@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from sumcirc.circuits.pair_file import read_pairs
-from sumcirc.compare.prompts import read_prompts
+from sumcirc.circuits.inputs.pair_files import read_pairs
+from sumcirc.compare.items.prompts import read_prompts
 from sumcirc.data.documents import check_files, read_corpus
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.files import find_files

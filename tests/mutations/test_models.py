@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from sumcirc.modeling.anatomy import context_length
-from sumcirc.modeling.loading import load_tokenizer
-from sumcirc.modeling.reference import reference
-from sumcirc.modeling.restoring import check_reference, load_reference
+from sumcirc.models.architectures import context_length
+from sumcirc.models.loading import load_tokenizer
+from sumcirc.models.model_reference import reference
+from sumcirc.models.restoring import check_reference, load_reference
 from tests.mutations import containers, mutating
 from tests.mutations.mutating import SCALARS, Draw, Mutation
 from tests.mutations.trials import FEW, MANY, faults

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.dashboard.layout import layout
-from sumcirc.dashboard.material import read_material
-from sumcirc.dashboard.story import story
+from sumcirc.evaluation.results import sweep_rows
 from sumcirc.jobs import report
-from sumcirc.records import record_file
-from sumcirc.results import sweep_rows
+from sumcirc.reporting.dashboard.layout import layout
+from sumcirc.reporting.dashboard.logged_runs import read_material
+from sumcirc.reporting.dashboard.report_text import story
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from sumcirc.sweeps.display import status_json, status_table
-from sumcirc.sweeps.states import read_sweep
+from sumcirc.sweeps.run_states import read_sweep
+from sumcirc.tracking.measure_records import record_file
 from tests.mutations import containers, mutating
 from tests.mutations.mutating import Draw
 from tests.mutations.run_material import MODEL, RUNS, write_material
@@ -95,7 +95,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is drawn, and scripts of the page are left out: they don't depend on a record."""
     import plotly.offline
 
-    from sumcirc.report import pictures
+    from sumcirc.reporting import pictures
 
     monkeypatch.setattr(pictures, "draw", lambda comparison, folder: [])
     monkeypatch.setattr(plotly.offline, "get_plotlyjs", lambda: "")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc import command, configuration
+from sumcirc.cli import command
 from sumcirc.errors import UserError
 from sumcirc.jobs import train
-from sumcirc.reading import RecordError, check_yaml_folder
-from sumcirc.schema import TrainConfig
+from sumcirc.schema import TrainConfig, configuration
+from sumcirc.storage.reading import RecordError, check_yaml_folder
 from tests.mutations import mutating
 from tests.mutations.trials import FEW, MANY, fault_of, faults, watched
 from tests.support.word_probes import settings
@@ -65,7 +65,12 @@ VALUES = [
     ),
 ]
 TARGETS = [
-    *("os.system", "sumcirc.cli.main", "pytorch_lightning.Trainer", "pytorch_lightning.callbacks"),
+    *(
+        "os.system",
+        "sumcirc.cli.main.main",
+        "pytorch_lightning.Trainer",
+        "pytorch_lightning.callbacks",
+    ),
     *("pytorch_lightning.callbacks.BackboneFinetuning", "pytorch_lightning.callbacks.Callback.x"),
     *(
         "pytorch_lightning.callbacks.LearningRateFinder",

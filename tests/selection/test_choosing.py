@@ -14,7 +14,7 @@ import torch
 from transformers import GPT2Config
 
 from sumcirc.errors import UserError
-from sumcirc.modeling.adaptation import adapt, resolve_targets
+from sumcirc.models.adapters import adapt, resolve_targets
 from sumcirc.schema import (
     MODULES,
     Adaptation,
@@ -282,7 +282,7 @@ def test_the_choice_is_what_is_adapted(
 
 
 def test_every_selector_has_a_name_and_a_file() -> None:
-    from sumcirc.command import CONF
+    from sumcirc.cli.command import CONF
 
     assert set(SELECTORS) == set(SelectorName)
     files = {path.stem for path in (CONF / "selector").glob("*.yaml")}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.circuits.finding import circuit_of
+from sumcirc.circuits.discovery import circuit_of
+from sumcirc.circuits.edge_selection import by_module as unsigned_by_module
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.selection import by_module as unsigned_by_module
-from sumcirc.modeling.parts import Parts
+from sumcirc.models.hooked_model import HookedModel
 from sumcirc.schema import MODULES
 from sumcirc.selection import (
     attention_kl,
@@ -91,7 +91,7 @@ def test_entropy_change_counts_whatever_its_sign(pair: tuple[Evidence, Any]) -> 
 
 def streams(found: Evidence, model: Any) -> list[list[np.ndarray]]:
     """By position of the stream, each document's measured rows (none of them normed)."""
-    parts = Parts(model)
+    parts = HookedModel(model)
     kept: list[Any] = []
     handle = parts.final_norm.register_forward_pre_hook(
         lambda module, inputs: kept.append(inputs[0])
@@ -152,7 +152,7 @@ def test_drift_is_where_the_streams_part(pair: tuple[Evidence, Any]) -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_sums_over_edges_are_those_of_the_circuits_views(family: str) -> None:
-    graph = Graph(Parts(small_model(family)).shape)
+    graph = Graph(HookedModel(small_model(family)).shape)
     sizes = np.random.default_rng(0).random((3, *graph.exists.shape)) * graph.exists
     found = edges.by_module(sizes, graph)
     for number, one in enumerate(sizes):

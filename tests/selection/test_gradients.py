@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.modeling.adaptation import adapt
-from sumcirc.modeling.anatomy import anatomy
-from sumcirc.modeling.module import summary_loss
-from sumcirc.modeling.parts import base_model
+from sumcirc.models.adapters import adapt
+from sumcirc.models.architectures import anatomy
+from sumcirc.models.hooked_model import base_model
 from sumcirc.schema import MODULES, Adaptation, AdaptationConfig
 from sumcirc.selection import fisher, gradient_norm, page
 from sumcirc.selection.evidence import Evidence
+from sumcirc.training.module import summary_loss
 from tests.support.small_evidence import evidence, selecting
 from tests.support.small_models import small_config, write_model
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from sumcirc.configuration import register
 from sumcirc.errors import UserError
 from sumcirc.schema import Granularity, SelectorConfig, SelectorName
+from sumcirc.schema.configuration import register
 from sumcirc.selection.choosing import adapter_facts, check_selection, select
 from tests.support.small_evidence import evidence, selecting
 from tests.support.small_models import small_config
@@ -173,7 +173,7 @@ def test_without_a_tuned_model_it_is_told_how_to_get_one(
 
 def test_a_folder_of_configurations_names_it(tmp_path: Path) -> None:
     """As one arm among others, and with its function in the run's name."""
-    from sumcirc import command
+    from sumcirc.cli import command
 
     register()
     (tmp_path / "mine" / "selector").mkdir(parents=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sumcirc.statistics import bootstrap_ratios, documents
+from sumcirc.statistics import bootstrap_ratios
+from sumcirc.statistics import intervals as documents
 
 
 def naive(

@@ -120,14 +120,14 @@ def _import_everything() -> None:
     import transformers.models.gpt2.modeling_gpt2
     import transformers.models.llama.modeling_llama  # noqa: F401
 
-    import sumcirc.cli
+    import sumcirc.cli.main
+    import sumcirc.evaluation.results
+    import sumcirc.evaluation.summaries
     import sumcirc.jobs.evaluate
     import sumcirc.jobs.train
-    import sumcirc.modeling.restoring
-    import sumcirc.modeling.saving
-    import sumcirc.results
-    import sumcirc.summaries.scoring
-    import sumcirc.training  # noqa: F401
+    import sumcirc.models.restoring
+    import sumcirc.models.saving
+    import sumcirc.training.trainer  # noqa: F401
 
 
 def _run(request: dict[str, Any], rank: int) -> None:

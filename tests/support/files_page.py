@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from sumcirc.records import MEASURES
+from sumcirc.tracking.measure_records import MEASURES
 from tests.support.manual import DOCS
 
 PAGE = DOCS / "reference" / "files.md"

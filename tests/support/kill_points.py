@@ -37,21 +37,21 @@ def at_call(owner: Any, name: str, number: int, after: bool = False) -> None:
 
 
 def before_first_checkpoint() -> None:
-    from sumcirc.modeling.module import SummarizationModule
+    from sumcirc.training.module import SummarizationModule
 
     at_call(SummarizationModule, "training_step", 6)
 
 
 def mid_step() -> None:
     """Between the two batches of step 8."""
-    from sumcirc.modeling.module import SummarizationModule
+    from sumcirc.training.module import SummarizationModule
 
     at_call(SummarizationModule, "training_step", 16)
 
 
 def checkpoint_written() -> None:
     """The checkpoint of step 5 is there, the next line of metrics.csv is not."""
-    from sumcirc.callbacks.checkpoint import ResumableCheckpoint
+    from sumcirc.training.checkpoint import ResumableCheckpoint
 
     at_call(ResumableCheckpoint, "save", 1, after=True)
 
@@ -101,21 +101,21 @@ def checkpoint_before_removal() -> None:
 
 def validation() -> None:
     """In the second batch of the validation of step 8."""
-    from sumcirc.modeling.module import SummarizationModule
+    from sumcirc.training.module import SummarizationModule
 
     at_call(SummarizationModule, "validation_step", 8)
 
 
 def line_logged() -> None:
     """Right after the training values of step 6, behind the checkpoint of step 5."""
-    from sumcirc.files import MetricsFile
+    from sumcirc.storage.writing import MetricsFile
 
     at_call(MetricsFile, "append", 5, after=True)
 
 
 def line_torn() -> None:
     """The last line of step 8's values is cut in the middle."""
-    from sumcirc.files import MetricsFile
+    from sumcirc.storage.writing import MetricsFile
 
     original = MetricsFile.append
     calls = 0
@@ -132,20 +132,20 @@ def line_torn() -> None:
 
 
 def last_checkpoint_written() -> None:
-    from sumcirc.callbacks.checkpoint import ResumableCheckpoint
+    from sumcirc.training.checkpoint import ResumableCheckpoint
 
     at_call(ResumableCheckpoint, "save", 3, after=True)
 
 
 def before_weights_are_saved() -> None:
-    from sumcirc.modeling import saving
+    from sumcirc.models import saving
 
     at_call(saving, "save_trained", 1)
 
 
 def final_evaluation() -> None:
     """While the trained model's summaries are made."""
-    from sumcirc.summaries import scoring
+    from sumcirc.evaluation import summaries as scoring
 
     at_call(scoring, "summarize", 1)
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sumcirc.tracking.names import SUMMARIES, Kind
+from sumcirc.tracking.metric_names import SUMMARIES, Kind
 
 MEDIA = {"table-file": Kind.table, "image-file": Kind.image}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.files import write_json, write_table
-from sumcirc.records import ProbeRecord, record_file
-from sumcirc.results import TRAINED
+from sumcirc.evaluation.results import TRAINED
+from sumcirc.storage.writing import write_json, write_table
+from sumcirc.tracking.measure_records import ProbeRecord, record_file
 from sumcirc.tracking.run_directory import RunDirectory
 from tests.support.sweeps import SCORED, config, write_run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
-from sumcirc.modeling.anatomy import context_length
-from sumcirc.modeling.loading import load_model, load_tokenizer
+from sumcirc.models.architectures import context_length
+from sumcirc.models.loading import load_model, load_tokenizer
 from sumcirc.schema import SelectorConfig, SelectorName, TrainConfig
 from sumcirc.selection.evidence import Evidence
 from tests.support.small_training import small_config

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from sumcirc.modeling.parts import Parts
+from sumcirc.models.hooked_model import HookedModel
 
 VOCABULARY, WIDTH, INNER, LAYERS, CONTEXT = 400, 32, 48, 2, 128
 WITH_GROUPS = ("llama", "mistral", "qwen2", "qwen3")
@@ -52,7 +52,7 @@ def scrambled(family: str, **changes: Any) -> Any:
     return model
 
 
-def linears(parts: Parts) -> list[nn.Module]:
+def linears(parts: HookedModel) -> list[nn.Module]:
     """Every linear of the blocks that an adapter may go on, the MLP's first aside."""
     return [
         linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
@@ -61,7 +61,7 @@ def linears(parts: Parts) -> list[nn.Module]:
 
 def adapted(model: Any, dropout: float = 0.0) -> Any:
     """LoRA on these linears, with both matrices far from zero."""
-    parts = Parts(model)
+    parts = HookedModel(model)
     wanted = set(linears(parts))
     config = LoraConfig(
         r=3,

@@ -11,11 +11,9 @@ import torch
 
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
-from sumcirc.modeling.adaptation import adapt
-from sumcirc.modeling.anatomy import context_length
-from sumcirc.modeling.loading import load_model, load_tokenizer
-from sumcirc.modeling.module import SummarizationModule
-from sumcirc.records import read_metrics
+from sumcirc.models.adapters import adapt
+from sumcirc.models.architectures import context_length
+from sumcirc.models.loading import load_model, load_tokenizer
 from sumcirc.schema import (
     Adaptation,
     AdaptationConfig,
@@ -33,8 +31,10 @@ from sumcirc.schema import (
     TrainConfig,
     TrainerConfig,
 )
+from sumcirc.tracking.measure_records import read_metrics
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.training import fit
+from sumcirc.training.module import SummarizationModule
+from sumcirc.training.trainer import fit
 
 LORA = AdaptationConfig(kind=Adaptation.lora, rank=4, dropout=0.2)
 

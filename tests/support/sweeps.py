@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sumcirc import schema
-from sumcirc.files import write_json, write_table
 from sumcirc.schema import Adaptation, Source
+from sumcirc.storage.writing import write_json, write_table
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.data.wire import articles
-from sumcirc.modeling.loading import load_tokenizer
+from sumcirc.models.loading import load_tokenizer
 from sumcirc.schema import EncodingConfig, ModelConfig
+from sumcirc.wire import articles
 
 
 def tiny_encoder(context: int = 256, encoding: EncodingConfig | None = None) -> Encoder:

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Union
 
-from sumcirc import cli, configuration, schema
+from sumcirc import schema
+from sumcirc.cli import main as cli
+from sumcirc.schema import configuration
 
 configuration.register()
 

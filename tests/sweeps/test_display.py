@@ -11,7 +11,7 @@ from rich.console import Console
 from sumcirc.sweeps import display
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.display import Display
-from sumcirc.sweeps.states import RunState
+from sumcirc.sweeps.run_states import RunState
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import running
 

@@ -8,10 +8,10 @@ import pytest
 
 from sumcirc.errors import UserError
 from sumcirc.sweeps.launching import Sweep, find, remedy
-from sumcirc.sweeps.record import FILE
-from sumcirc.sweeps.states import RunState
+from sumcirc.sweeps.run_states import RunState
+from sumcirc.sweeps.sweep_record import FILE
 from sumcirc.tracking.run_directory import RunDirectory
-from tests.sweeps.test_record import config, record
+from tests.sweeps.test_sweep_record import config, record
 
 
 def test_a_launch_leaves_its_record_and_names_what_is_due(

@@ -16,7 +16,7 @@ import pytest
 from sumcirc.sweeps import child
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.pool import run_jobs
-from sumcirc.sweeps.states import CUT_OFF, read_run
+from sumcirc.sweeps.run_states import CUT_OFF, read_run
 from tests.support.processes import ROOT, Processes, is_gone, wait_until
 
 FAKE = Path(__file__).resolve().parents[1] / "support/fake_job.py"

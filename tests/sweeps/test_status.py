@@ -59,6 +59,6 @@ def test_mistakes(arguments: list[str], part: str) -> None:
 
 
 def test_it_imports_no_torch(sweep: Path) -> None:
-    found = loaded(f"from sumcirc.cli import main\nmain(['status', {str(sweep)!r}])")
+    found = loaded(f"from sumcirc.cli.main import main\nmain(['status', {str(sweep)!r}])")
     assert "sumcirc.sweeps.status" in found
     assert not found & {*FORBIDDEN, "hydra", "matplotlib"}

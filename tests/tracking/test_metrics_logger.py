@@ -8,8 +8,8 @@ import pytest
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from sumcirc.files import MetricsFile
-from sumcirc.records import read_metrics
+from sumcirc.storage.writing import MetricsFile
+from sumcirc.tracking.measure_records import read_metrics
 from sumcirc.tracking.metrics_logger import MetricsLogger
 
 

@@ -10,12 +10,12 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from sumcirc import cli
+from sumcirc.cli import main as cli
 from sumcirc.errors import UserError
-from sumcirc.report.arms import make_arms
-from sumcirc.report.runs import read_runs
+from sumcirc.reporting.arms import make_arms
+from sumcirc.reporting.runs import read_runs
 from sumcirc.schema import TrainConfig
-from sumcirc.sweeps.states import read_run
+from sumcirc.sweeps.run_states import read_run
 from sumcirc.tracking.record_format import ADDED, FORMAT, check_continues, earlier
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sumcirc.reading import RecordError
+from sumcirc.storage.reading import RecordError
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import full_run
 
@@ -57,7 +57,7 @@ def folder(name: str) -> Callable[[Path], None]:
 
 
 def of_another_size(run: Path) -> None:
-    from sumcirc.records import ProbeRecord, record_file
+    from sumcirc.tracking.measure_records import ProbeRecord, record_file
 
     values = {"attention/kl_tuned_base": np.ones((5, 5, 2), np.float32)}
     ProbeRecord(10, ["a", "b"], values).save(record_file(run / "probes", 10))
@@ -157,7 +157,7 @@ def test_a_damaged_record_is_named_with_its_key(
 def test_a_measure_that_cannot_be_is_no_result(value: float, run: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    from sumcirc.records import record_file
+    from sumcirc.tracking.measure_records import record_file
 
     file = record_file(run / "probes", 10)
     arrays, metadata = load_file(file), RunRecords(run).probes[1]

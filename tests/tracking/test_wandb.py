@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sumcirc import command, configuration
+from sumcirc.cli import command
 from sumcirc.errors import UserError
-from sumcirc.schema import LoggerConfig, LoggerKind, WandbMode
+from sumcirc.schema import LoggerConfig, LoggerKind, WandbMode, configuration
 from sumcirc.tracking.session import plain
 from sumcirc.tracking.wandb import (
     check_login,

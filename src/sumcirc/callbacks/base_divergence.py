@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytorch_lightning as pl
 
-from sumcirc.callbacks.probing import Watcher
-from sumcirc.callbacks.values import HEAD_COLUMNS, by_head, by_layer, overall
-from sumcirc.modeling.module import SummarizationModule
-from sumcirc.tracking.names import WATCHED
+from sumcirc.callbacks.measuring import Watcher
+from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
+from sumcirc.tracking.metric_names import WATCHED
+from sumcirc.training.module import SummarizationModule
 
 LOGGED = WATCHED["base_divergence"]
 

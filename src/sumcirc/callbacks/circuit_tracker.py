@@ -12,12 +12,10 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from sumcirc.callbacks.probing import Probing, Watcher
-from sumcirc.circuits.base import base_scores
-from sumcirc.circuits.evolution import evolution
-from sumcirc.circuits.exchange import write_circuit
-from sumcirc.circuits.finding import (
-    Found,
+from sumcirc.callbacks.measuring import Probing, Watcher
+from sumcirc.circuits.attribution.base_scores import base_scores
+from sumcirc.circuits.discovery import (
+    CircuitResult,
     Task,
     circuit_of,
     edges_of,
@@ -26,15 +24,17 @@ from sumcirc.circuits.finding import (
     score_edges,
     to_store,
 )
-from sumcirc.circuits.pair import Pair
+from sumcirc.circuits.eap_ig_format import write_circuit
+from sumcirc.circuits.evolution import evolution
+from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import jaccard
-from sumcirc.circuits.storage import DocumentScores
 from sumcirc.figures.circuit_curves import draw_evolution
 from sumcirc.figures.circuits import MOST_EDGES, draw_circuit
-from sumcirc.files import plain_numbers, write_json
-from sumcirc.modeling.module import SummarizationModule
-from sumcirc.records import record_file, record_files
 from sumcirc.schema import CircuitOptions
+from sumcirc.storage.writing import plain_numbers, write_json
+from sumcirc.tracking.measure_records import record_file, record_files
+from sumcirc.training.module import SummarizationModule
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class CircuitTracker(Watcher):
         if step == self.probing.last_step:
             self._conclude(found)
 
-    def _metrics(self, found: Found, step: int) -> dict[str, float]:
+    def _metrics(self, found: CircuitResult, step: int) -> dict[str, float]:
         base = self._circuit_of(self.base)
         metrics = {
             "circuit/edges": float(found.circuit.sum()),
@@ -121,7 +121,7 @@ class CircuitTracker(Watcher):
     def _circuit_of(self, stored: DocumentScores) -> NDArray[np.bool_]:
         return circuit_of(stored.scores.mean(0), stored.graph, self.options)
 
-    def _conclude(self, last_found: Found) -> None:
+    def _conclude(self, last_found: CircuitResult) -> None:
         """Write and draw how the circuit changed from the base to the last step, and the last."""
         files = [record_file(self.folder, -1), *record_files(self.folder)]
         last = self.probing.last_step

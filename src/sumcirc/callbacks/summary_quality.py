@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
-from sumcirc.callbacks.probing import Probing, Watcher
+from sumcirc.callbacks.measuring import Probing, Watcher
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.files import write_table
-from sumcirc.modeling.modes import inference
-from sumcirc.modeling.module import SummarizationModule
+from sumcirc.evaluation.copying import STATISTICS
+from sumcirc.evaluation.scoring import evaluate_summaries
+from sumcirc.evaluation.summaries import summarize
+from sumcirc.models.modes import inference
 from sumcirc.schema import EvaluationConfig, GenerationConfig
 from sumcirc.statistics import MIN_DOCUMENTS
-from sumcirc.summaries.copying import STATISTICS
-from sumcirc.summaries.evaluation import evaluate_summaries
-from sumcirc.summaries.scoring import summarize
+from sumcirc.storage.writing import write_table
+from sumcirc.training.module import SummarizationModule
 
 LOGGED = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "length", *STATISTICS)
 

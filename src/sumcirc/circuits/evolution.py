@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.circuits.edge_selection import Selection, by_kind, by_layer, circuit_nodes, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.selection import Selection, by_kind, by_layer, circuit_nodes, top_n
 from sumcirc.circuits.stability import (
     chance_jaccard,
     choose,

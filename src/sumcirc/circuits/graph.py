@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.modeling.anatomy import Shape
+from sumcirc.models.architectures import Shape
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class LogitDifference(Metric):
         return found[:, 0] - found[:, 1]
 
 
-class ReferenceSurprise(Metric):
+class NegativeLogLikelihood(Metric):
     """-log p of the tokens that come next in a reference, in nats.
 
     Args:
@@ -142,7 +142,7 @@ class ReferenceSurprise(Metric):
         self.targets = targets
 
     @classmethod
-    def of_tokens(cls, ids: Tensor, tokens: Tensor) -> ReferenceSurprise:
+    def of_tokens(cls, ids: Tensor, tokens: Tensor) -> NegativeLogLikelihood:
         """Of some tokens of an input itself, for example a summary's content words.
 
         Args:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.circuits.edge_selection import Selection, prune, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.selection import Selection, prune, top_n
 from sumcirc.errors import UserError
 from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means, mean_over
 

@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.compare.attention import SpanAttention
-from sumcirc.compare.direct import DirectAttribution
-from sumcirc.compare.moving import Carried
-from sumcirc.compare.surgery import Surgery
-from sumcirc.files import write_table
-from sumcirc.records import ProbeRecord, record_file
+from sumcirc.compare.deltas.delta_scaling import Surgery
+from sumcirc.compare.direct_attribution import DirectAttribution
+from sumcirc.compare.patching.patching_runs import Carried
+from sumcirc.compare.span_attention import SpanAttention
+from sumcirc.storage.writing import write_table
+from sumcirc.tracking.measure_records import ProbeRecord, record_file
 
 BEFORE, AFTER = "before", "after"
 

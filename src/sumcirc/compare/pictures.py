@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.compare.changes import NORMS
-from sumcirc.compare.components import MLP, OUTPUT, RESIDUAL, VALUE
-from sumcirc.compare.differences import layer_curves
+from sumcirc.compare.deltas.delta_scaling import MODULE, REMOVE, WHOLE, Arm, Surgery
+from sumcirc.compare.deltas.deltas import NORMS
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
-from sumcirc.compare.moving import Carried, grid
-from sumcirc.compare.surgery import MODULE, REMOVE, WHOLE, Arm, Surgery
+from sumcirc.compare.patching.components import MLP, OUTPUT, RESIDUAL, VALUE
+from sumcirc.compare.patching.patching_runs import Carried, grid
+from sumcirc.compare.record_differences import layer_curves
 from sumcirc.figures.differences import Direct, draw_direct, draw_layer_curves, draw_span_attention
 from sumcirc.figures.drawing import STREAM_LABEL
 from sumcirc.figures.probes import draw_all
 from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surgery
-from sumcirc.modeling.anatomy import Shape
-from sumcirc.records import ProbeRecord
+from sumcirc.models.architectures import Shape
 from sumcirc.schema import MODULES
 from sumcirc.statistics import mean_over, significantly_different
 from sumcirc.statistics.noise import no_gap, shares_of_gap
+from sumcirc.tracking.measure_records import ProbeRecord
 
 SCORE = "patch score (share of the gap)"
 TITLES = {

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.compare.components import Component
-from sumcirc.compare.differences import most_changed_heads, most_changed_layers
+from sumcirc.compare.deltas.delta_scaling import Surgery
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
-from sumcirc.compare.moving import Carried, agreement, label_of
-from sumcirc.compare.surgery import Surgery
-from sumcirc.compare.transfer import halves
-from sumcirc.modeling.anatomy import Shape
-from sumcirc.records import ProbeRecord
+from sumcirc.compare.patching.components import Component
+from sumcirc.compare.patching.patching_runs import Carried, agreement, label_of
+from sumcirc.compare.patching.patching_scores import halves
+from sumcirc.compare.record_differences import most_changed_heads, most_changed_layers
+from sumcirc.models.architectures import Shape
 from sumcirc.statistics import (
     bootstrap_mean,
     bootstrap_means,
     significantly_different,
 )
 from sumcirc.statistics.noise import shares_of_gap
+from sumcirc.tracking.measure_records import ProbeRecord
 
 LISTED = 10  # heads, and pairs of parts
 

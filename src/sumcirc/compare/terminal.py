@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sumcirc.notices import print_lines
+from sumcirc.runtime.notices import print_lines
+from sumcirc.runtime.terminal import console
 from sumcirc.statistics import excludes_zero
 from sumcirc.statistics.noise import rounding_of
-from sumcirc.terminal import console
 
 LISTED = 8  # rows of a table
 ARROW = {"sufficiency": "after's parts into before", "necessity": "before's parts into after"}

@@ -10,8 +10,8 @@ from sumcirc.data.batches import Division, EvaluationBatches, TrainingStream, st
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.encoding import EncodedCorpus, Encoder
 from sumcirc.data.inspection import seen_before
-from sumcirc.notices import Notices, counts
-from sumcirc.progress import counted
+from sumcirc.runtime.notices import Notices, counts
+from sumcirc.runtime.progress import counted
 from sumcirc.schema import DataConfig, TrainerConfig
 
 

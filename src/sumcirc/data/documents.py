@@ -32,7 +32,7 @@ from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.data.hub_dataset import load_split
 from sumcirc.data.inspection import item_notices, text_key
 from sumcirc.errors import UserError
-from sumcirc.notices import Notice
+from sumcirc.runtime.notices import Notice
 from sumcirc.schema import SPLITS, DataConfig, Source
 
 # Control characters: those that end a line or page become a newline, tab stays, the others go.
@@ -304,7 +304,7 @@ def _wire_size(config: DataConfig, split: str) -> int:
 
 
 def _wire_documents(config: DataConfig, split: str) -> list[Document]:
-    from sumcirc.data.wire import articles
+    from sumcirc.wire import articles
 
     size = _wire_size(config, split)
     return [

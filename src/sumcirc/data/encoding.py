@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sumcirc.cache import Cache
 from sumcirc.data.codec import Codec
 from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
-from sumcirc.notices import Notice
+from sumcirc.runtime.notices import Notice
 from sumcirc.schema import EncodingConfig
+from sumcirc.storage.cache import Cache
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

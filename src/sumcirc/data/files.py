@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import UserError
-from sumcirc.reading import (
+from sumcirc.storage.reading import (
     RecordError,
     is_there,
     open_regular,

@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc import hub
 from sumcirc.errors import UserError
 from sumcirc.schema import DataConfig
+from sumcirc.storage import hub
 
 if TYPE_CHECKING:
     from datasets import Dataset

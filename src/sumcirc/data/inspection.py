@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sumcirc.notices import LEAK, Notice, missing
+from sumcirc.runtime.notices import LEAK, Notice, missing
 from sumcirc.schema import DataConfig
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from sumcirc.figures.drawing import (
     spread_colours,
     step_ticks,
 )
-from sumcirc.records import ProbeRecord
 from sumcirc.statistics import mean_over
+from sumcirc.tracking.measure_records import ProbeRecord
 
 MAGNITUDE = "residual/magnitude"
 DRIFT = ("residual/cka", "residual/centered_cosine", "residual/relative_change")

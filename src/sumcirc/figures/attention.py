@@ -22,7 +22,6 @@ from sumcirc.figures.drawing import (
     record_name,
     save,
 )
-from sumcirc.records import MEASURES, ProbeRecord
 from sumcirc.statistics import (
     MIN_DOCUMENTS,
     bootstrap_means,
@@ -30,6 +29,7 @@ from sumcirc.statistics import (
     share_below_zero,
     significantly_different,
 )
+from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
 
 KL = "attention/kl_tuned_base"
 ENTROPY = "attention/entropy"

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.files import csv_text, write_file, write_text
-from sumcirc.quoting import line, visible
-from sumcirc.records import MEASURES, ProbeRecord
+from sumcirc.runtime.quoting import line, visible
+from sumcirc.storage.writing import csv_text, write_file, write_text
+from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
 
 # Okabe and Ito's colours, which the colour-blind tell apart; the markers do so without colour
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")

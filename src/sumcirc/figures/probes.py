@@ -18,7 +18,7 @@ from sumcirc.figures.attention import (
     draw_layer_divergence,
 )
 from sumcirc.figures.drawing import NotDrawableError, measured, record_name, sizes
-from sumcirc.records import ProbeRecord, record_file, record_files
+from sumcirc.tracking.measure_records import ProbeRecord, record_file, record_files
 
 MOST_CURVES = 4  # steps compared by layer
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.figures.drawing import literal_texts, stamp
-from sumcirc.files import write_file
-from sumcirc.records import read_metrics
+from sumcirc.storage.writing import write_file
+from sumcirc.tracking.measure_records import read_metrics
 
 SERIES = {"train/loss": "training", "validation/loss": "validation"}
 METRICS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeLsum": "ROUGE-Lsum"}

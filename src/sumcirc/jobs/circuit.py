@@ -11,14 +11,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.runtime.terminal import console, say
 from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOptions
-from sumcirc.terminal import console, say
 
 if TYPE_CHECKING:
-    from sumcirc.circuits.finding import Found, Task
-    from sumcirc.circuits.pair import Pair
+    from sumcirc.circuits.discovery import CircuitResult, Task
+    from sumcirc.circuits.inputs.example import Pair
     from sumcirc.data.encoding import Encoder
-    from sumcirc.notices import Notice, Notices
+    from sumcirc.runtime.notices import Notice, Notices
     from sumcirc.tracking.run_directory import RunDirectory
 
 LISTED_EDGES = 15  # of the table
@@ -30,14 +30,14 @@ def check(config: CircuitConfig) -> None:
     Raises:
         UserError: one line that names the setting, the value and the remedy.
     """
-    from sumcirc.circuits.pair_file import read_pairs
+    from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
-    from sumcirc.files import check_writable
-    from sumcirc.modeling.anatomy import anatomy, context_length
-    from sumcirc.modeling.loading import load_tokenizer, read_model_config
-    from sumcirc.modeling.restoring import check_reference, reference_of
-    from sumcirc.training import check_machine
+    from sumcirc.models.architectures import anatomy, context_length
+    from sumcirc.models.loading import load_tokenizer, read_model_config
+    from sumcirc.models.restoring import check_reference, reference_of
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.training.trainer import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     config.circuit.corruption_of(config.data.source)
@@ -62,16 +62,16 @@ def run(config: CircuitConfig, folder: Path) -> None:
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
-    from sumcirc.circuits.finding import JUDGEMENTS, judge, make_task, score_edges
+    from sumcirc.circuits.discovery import JUDGEMENTS, judge, make_task, score_edges
     from sumcirc.data.encoding import Encoder
-    from sumcirc.modeling.anatomy import context_length
-    from sumcirc.modeling.loading import load_tokenizer
-    from sumcirc.modeling.restoring import load_reference, reference_of
-    from sumcirc.notices import Notices, few
-    from sumcirc.progress import counted
+    from sumcirc.models.architectures import context_length
+    from sumcirc.models.loading import load_tokenizer
+    from sumcirc.models.restoring import load_reference, reference_of
+    from sumcirc.runtime.notices import Notices, few
+    from sumcirc.runtime.progress import counted
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_circuit, wandb_job
-    from sumcirc.training import device, set_threads
+    from sumcirc.training.trainer import device, set_threads
 
     clock, notices = Clock(), Notices()
     set_threads(config.trainer)
@@ -109,10 +109,10 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 def _pairs(
     config: CircuitConfig, encoder: Encoder, notices: Notices
 ) -> tuple[list[Pair], dict[str, int]]:
-    from sumcirc.circuits.pair_file import read_pairs
-    from sumcirc.circuits.pairing import make_pairs, pair_notices
+    from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+    from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import read_corpus
-    from sumcirc.summaries.baselines import oracle_finder
+    from sumcirc.evaluation.baselines import oracle_finder
 
     if config.pairs is not None:
         return read_pairs(config.pairs, encoder), {}
@@ -148,7 +148,7 @@ def _data_name(config: CircuitConfig) -> str:
 
 
 def _summary(
-    config: CircuitConfig, task: Task, found: Found, dropped: dict[str, int]
+    config: CircuitConfig, task: Task, found: CircuitResult, dropped: dict[str, int]
 ) -> dict[str, Any]:
     options, graph = config.circuit, found.scores.graph
     summary: dict[str, Any] = {
@@ -183,10 +183,10 @@ def _summary(
     return summary
 
 
-def _no_edge(found: Found, options: CircuitOptions) -> Notice:
+def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
     """Return a notice for a circuit that pruning left empty; its count is 0 otherwise."""
-    from sumcirc.circuits.finding import edges_of
-    from sumcirc.notices import Notice
+    from sumcirc.circuits.discovery import edges_of
+    from sumcirc.runtime.notices import Notice
 
     chosen = edges_of(found.scores.graph, options)
     words = (
@@ -198,15 +198,15 @@ def _no_edge(found: Found, options: CircuitOptions) -> Notice:
 
 
 def _write(
-    directory: RunDirectory, config: CircuitConfig, found: Found, summary: dict[str, Any]
+    directory: RunDirectory, config: CircuitConfig, found: CircuitResult, summary: dict[str, Any]
 ) -> None:
     import numpy as np
 
-    from sumcirc.circuits.finding import to_store
-    from sumcirc.circuits.selection import by_node
+    from sumcirc.circuits.discovery import to_store
+    from sumcirc.circuits.edge_selection import by_node
     from sumcirc.figures.circuit_curves import draw_faithfulness
     from sumcirc.figures.circuits import MOST_EDGES, draw_circuit, draw_node_scores
-    from sumcirc.files import plain_numbers, write_json
+    from sumcirc.storage.writing import plain_numbers, write_json
 
     options, scores = config.circuit, found.scores
     graph, mean = scores.graph, found.mean
@@ -239,7 +239,7 @@ def _write(
         draw_faithfulness(curves, directory.figures / "faithfulness.png", graph.edges)
 
 
-def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
+def _drawn_curves(found: CircuitResult) -> dict[str, dict[str, list[float]]]:
     """Faithfulness over edges of both rankings, and of random circuits (mean over seeds).
 
     Circuits that have none are left out.
@@ -271,10 +271,10 @@ def _drawn_curves(found: Found) -> dict[str, dict[str, list[float]]]:
     return {name: one for name, one in curves.items() if one["size"]}
 
 
-def _print(found: Found, summary: dict[str, Any], directory: RunDirectory) -> None:
+def _print(found: CircuitResult, summary: dict[str, Any], directory: RunDirectory) -> None:
     from rich.table import Table
 
-    from sumcirc.notices import print_lines
+    from sumcirc.runtime.notices import print_lines
 
     shown = console()
     table = Table(title="faithfulness (1: the whole model, 0: all edges patched)")

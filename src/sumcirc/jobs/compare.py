@@ -11,14 +11,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import Analysis, CompareConfig
-from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from sumcirc.compare.findings import Findings
-    from sumcirc.compare.sources import Material
-    from sumcirc.modeling.reference import ModelReference
-    from sumcirc.records import ProbeRecord
+    from sumcirc.compare.inputs import Material
+    from sumcirc.models.model_reference import ModelReference
+    from sumcirc.tracking.measure_records import ProbeRecord
     from sumcirc.tracking.run_directory import RunDirectory
 
 
@@ -28,20 +28,20 @@ def check(config: CompareConfig) -> None:
     Raises:
         UserError: one line that names the setting, the value and the remedy.
     """
-    from sumcirc.compare.adapters import check_surgery
-    from sumcirc.compare.components import Component
-    from sumcirc.compare.prompts import read_prompts
-    from sumcirc.compare.settings import check_settings
-    from sumcirc.compare.sources import check_places, check_texts
+    from sumcirc.compare.config_check import check_settings
+    from sumcirc.compare.deltas.adapter_deltas import check_surgery
+    from sumcirc.compare.inputs import check_places, check_texts
+    from sumcirc.compare.items.prompts import read_prompts
+    from sumcirc.compare.patching.components import Component
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
     from sumcirc.errors import UserError
-    from sumcirc.files import check_writable
-    from sumcirc.modeling.anatomy import context_length, shape
-    from sumcirc.modeling.loading import load_tokenizer, read_model_config
-    from sumcirc.modeling.sides import check_sides
+    from sumcirc.models.architectures import context_length, shape
+    from sumcirc.models.loading import load_tokenizer, read_model_config
+    from sumcirc.models.model_pairs import check_sides
     from sumcirc.schema import FACTS, REPHRASE, Source
-    from sumcirc.training import check_machine
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.training.trainer import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     check_machine(config.trainer)
@@ -80,8 +80,8 @@ def run(config: CompareConfig, folder: Path) -> None:
 
 
 def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]:
-    from sumcirc.modeling.reference import reference
-    from sumcirc.modeling.restoring import before_of
+    from sumcirc.models.model_reference import reference
+    from sumcirc.models.restoring import before_of
 
     before = before_of(config)
     afters = [reference(name, "after") for name in config.afters]
@@ -93,18 +93,18 @@ def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]
 
 
 def _compare(config: CompareConfig, directory: RunDirectory) -> None:
-    from sumcirc.compare.passes import Comparison
-    from sumcirc.compare.settings import tell_settings
-    from sumcirc.compare.sources import material
+    from sumcirc.compare.config_check import tell_settings
+    from sumcirc.compare.inputs import material
+    from sumcirc.compare.run import Comparison
     from sumcirc.compare.terminal import print_comparison
     from sumcirc.data.encoding import Encoder
-    from sumcirc.modeling.anatomy import context_length, shape
-    from sumcirc.modeling.loading import load_tokenizer, read_model_config
-    from sumcirc.modeling.sides import Models
-    from sumcirc.notices import Notices, few
+    from sumcirc.models.architectures import context_length, shape
+    from sumcirc.models.loading import load_tokenizer, read_model_config
+    from sumcirc.models.model_pairs import Models
+    from sumcirc.runtime.notices import Notices, few
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_compared, wandb_job
-    from sumcirc.training import device, set_threads
+    from sumcirc.training.trainer import device, set_threads
 
     clock = Clock()
     set_threads(config.trainer)
@@ -157,7 +157,7 @@ def _write(
     """Write records and figures; the summaries by name."""
     from sumcirc.compare.pictures import draw, draw_pairs
     from sumcirc.compare.summary import summarize
-    from sumcirc.records import record_file
+    from sumcirc.tracking.measure_records import record_file
 
     summaries = {}
     for name, one in found.items():

@@ -9,14 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sumcirc import quoting
 from sumcirc.errors import UserError
+from sumcirc.runtime import quoting
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import DashboardConfig
-from sumcirc.terminal import say
 
 if TYPE_CHECKING:
-    from sumcirc.dashboard.layout import Layout
-    from sumcirc.dashboard.material import Material
+    from sumcirc.reporting.dashboard.layout import Layout
+    from sumcirc.reporting.dashboard.logged_runs import Material
 
 
 def check(config: DashboardConfig) -> None:
@@ -25,12 +25,12 @@ def check(config: DashboardConfig) -> None:
     Raises:
         UserError: one line that names what is wrong and the remedy.
     """
-    from sumcirc.dashboard.material import read_material
-    from sumcirc.dashboard.pushing import check_push, offline_runs
-    from sumcirc.dashboard.specification import check_extra
-    from sumcirc.files import check_writable
-    from sumcirc.results import TRAINED
-    from sumcirc.tracking.names import Kind
+    from sumcirc.evaluation.results import TRAINED
+    from sumcirc.reporting.dashboard.logged_runs import read_material
+    from sumcirc.reporting.dashboard.pushing import check_push, offline_runs
+    from sumcirc.reporting.dashboard.specification import check_extra
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.tracking.metric_names import Kind
 
     if not config.paths:
         raise UserError("name a sweep: sumcirc dashboard runs/SWEEP")
@@ -48,11 +48,16 @@ def check(config: DashboardConfig) -> None:
 
 def run(config: DashboardConfig, folder: Path) -> None:
     """Write the files and send them; `folder` is not used: the files go beside the runs."""
-    from sumcirc.dashboard import pushing
-    from sumcirc.dashboard.layout import layout
-    from sumcirc.dashboard.material import read_material
-    from sumcirc.dashboard.specification import report, report_json, workspace, workspace_json
-    from sumcirc.files import write_json
+    from sumcirc.reporting.dashboard import pushing
+    from sumcirc.reporting.dashboard.layout import layout
+    from sumcirc.reporting.dashboard.logged_runs import read_material
+    from sumcirc.reporting.dashboard.specification import (
+        report,
+        report_json,
+        workspace,
+        workspace_json,
+    )
+    from sumcirc.storage.writing import write_json
 
     material = read_material([Path(path) for path in config.paths])
     measure = _measure(config)

@@ -22,9 +22,9 @@ def check(config: EvaluateConfig) -> None:
         UserError: one line that names the setting, the value and the remedy.
     """
     from sumcirc.data.documents import check_files
-    from sumcirc.files import check_writable
-    from sumcirc.modeling.restoring import check_reference, reference_of
-    from sumcirc.training import check_machine
+    from sumcirc.models.restoring import check_reference, reference_of
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.training.trainer import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     check_machine(config.trainer)
@@ -41,15 +41,15 @@ def run(config: EvaluateConfig, folder: Path) -> None:
 
 def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.data.encoding import Encoder
-    from sumcirc.modeling.anatomy import context_length
-    from sumcirc.modeling.loading import load_tokenizer
-    from sumcirc.modeling.peft_adapters import virtual_tokens
-    from sumcirc.modeling.restoring import load_reference, reference_of
-    from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
-    from sumcirc.summaries.scoring import check_room
+    from sumcirc.evaluation.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.evaluation.summaries import check_room
+    from sumcirc.models.architectures import context_length
+    from sumcirc.models.loading import load_tokenizer
+    from sumcirc.models.peft_adapters import virtual_tokens
+    from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import wandb_job
-    from sumcirc.training import device, set_threads
+    from sumcirc.training.trainer import device, set_threads
 
     clock = Clock()
     set_threads(config.trainer)

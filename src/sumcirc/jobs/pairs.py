@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sumcirc.errors import UserError
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import CircuitMetric, PairsConfig, corruption_of
-from sumcirc.terminal import say
 
 if TYPE_CHECKING:
-    from sumcirc.circuits.pair import Pair
+    from sumcirc.circuits.inputs.example import Pair
     from sumcirc.data.encoding import Encoder
 
 EXAMPLES = 3  # changed places that are printed
@@ -27,10 +27,10 @@ def check(config: PairsConfig) -> None:
         UserError: one line that names the setting, the value and the remedy.
     """
     from sumcirc.data.documents import check_files
-    from sumcirc.modeling.anatomy import anatomy
-    from sumcirc.modeling.loading import read_model_config
-    from sumcirc.modeling.restoring import check_reference, reference_of
-    from sumcirc.training import check_machine
+    from sumcirc.models.architectures import anatomy
+    from sumcirc.models.loading import read_model_config
+    from sumcirc.models.restoring import check_reference, reference_of
+    from sumcirc.training.trainer import check_machine
 
     _check_out(config)
     corruption_of(config.corruption, config.data.source, "corruption")
@@ -41,7 +41,7 @@ def check(config: PairsConfig) -> None:
 
 
 def _check_out(config: PairsConfig) -> None:
-    from sumcirc.files import check_writable
+    from sumcirc.storage.writing import check_writable
 
     out = Path(config.out)
     if out.is_dir():
@@ -56,16 +56,16 @@ def _check_out(config: PairsConfig) -> None:
 
 def run(config: PairsConfig, folder: Path) -> None:
     """Make the pairs and write `config.out`."""
-    from sumcirc.circuits.pair_file import write_pairs
-    from sumcirc.circuits.pairing import make_pairs, pair_notices
+    from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+    from sumcirc.circuits.inputs.pair_files import write_pairs
     from sumcirc.data.documents import read_corpus
     from sumcirc.data.encoding import Encoder
-    from sumcirc.modeling.anatomy import context_length
-    from sumcirc.modeling.loading import load_tokenizer, read_model_config
-    from sumcirc.notices import Notices, left_out
-    from sumcirc.progress import counted
-    from sumcirc.summaries.baselines import oracle_finder
-    from sumcirc.training import set_threads
+    from sumcirc.evaluation.baselines import oracle_finder
+    from sumcirc.models.architectures import context_length
+    from sumcirc.models.loading import load_tokenizer, read_model_config
+    from sumcirc.runtime.notices import Notices, left_out
+    from sumcirc.runtime.progress import counted
+    from sumcirc.training.trainer import set_threads
 
     _check_out(config)  # another job of this launch may have written it
     set_threads(config.trainer)
@@ -100,10 +100,10 @@ def _filtered(
     config: PairsConfig, pairs: list[Pair]
 ) -> tuple[list[Pair], list[dict[str, Any]], dict[str, int]]:
     """Pairs whose loss corruption raises, their losses, and how many are left out, by reason."""
-    from sumcirc.circuits.effect import losses
-    from sumcirc.modeling.restoring import load_reference, reference_of
-    from sumcirc.progress import counted
-    from sumcirc.training import device
+    from sumcirc.circuits.inputs.corruption_effect import losses
+    from sumcirc.models.restoring import load_reference, reference_of
+    from sumcirc.runtime.progress import counted
+    from sumcirc.training.trainer import device
 
     metric = config.metric
     told = pairs

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from sumcirc.errors import UserError
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import PretrainConfig
-from sumcirc.terminal import say
 
 CARD = """\
 ---
@@ -44,7 +44,7 @@ def check(config: PretrainConfig) -> None:
     Raises:
         UserError: `out` is a file, or a folder that holds something.
     """
-    from sumcirc.files import check_writable
+    from sumcirc.storage.writing import check_writable
 
     out = Path(config.out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
@@ -56,8 +56,8 @@ def run(config: PretrainConfig, folder: Path) -> None:
     """Pretrain and write the model folder `config.out`."""
     from dataclasses import asdict
 
-    from sumcirc.files import write_folder
-    from sumcirc.modeling.pretraining import copy_loss, perplexities, pretrain
+    from sumcirc.storage.writing import write_folder
+    from sumcirc.training.pretraining import copy_loss, perplexities, pretrain
 
     began = last = time.monotonic()
 

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sumcirc import quoting
 from sumcirc.errors import UserError
+from sumcirc.runtime import quoting
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import LoggerConfig, ReportConfig
-from sumcirc.terminal import say
 
 if TYPE_CHECKING:
-    from sumcirc.report.comparison import Comparison
-    from sumcirc.report.runs import LeftOut, Run
+    from sumcirc.reporting.comparison import Comparison
+    from sumcirc.reporting.runs import LeftOut, Run
 
 
 def check(config: ReportConfig) -> None:
@@ -29,8 +29,8 @@ def check(config: ReportConfig) -> None:
     Raises:
         UserError: one line that names the path and the remedy.
     """
-    from sumcirc.files import check_writable
-    from sumcirc.report.runs import run_folders
+    from sumcirc.reporting.runs import run_folders
+    from sumcirc.storage.writing import check_writable
 
     if not config.paths:
         raise UserError("name a run or a sweep: sumcirc report runs/SWEEP")
@@ -41,7 +41,7 @@ def check(config: ReportConfig) -> None:
 
 def run(config: ReportConfig, folder: Path) -> None:
     """Compare, print and write; `folder` is not used: the files go beside the runs."""
-    from sumcirc.report.terminal import print_comparison, print_left_out
+    from sumcirc.reporting.terminal import print_comparison, print_left_out
 
     comparison, page, left_out = write(config)
     if comparison is not None:
@@ -53,8 +53,8 @@ def run(config: ReportConfig, folder: Path) -> None:
 
 def report_sweep(folder: Path, logger: LoggerConfig) -> None:
     """The same of a sweep that is through, of which the tables stand in the terminal already."""
-    from sumcirc.report.tables import in_words
-    from sumcirc.report.terminal import print_left_out
+    from sumcirc.reporting.tables import in_words
+    from sumcirc.reporting.terminal import print_left_out
 
     comparison, page, left_out = write(ReportConfig(paths=[str(folder)], logger=logger))
     for sentence in in_words(comparison) if comparison is not None else []:
@@ -73,9 +73,9 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
     Raises:
         UserError: no run can be read.
     """
-    from sumcirc.report.page.build import write_page
-    from sumcirc.report.runs import gather, scored_runs
-    from sumcirc.results import TRAINED
+    from sumcirc.evaluation.results import TRAINED
+    from sumcirc.reporting.page.build import write_page
+    from sumcirc.reporting.runs import gather, scored_runs
 
     gathered = gather([Path(path) for path in config.paths])
     comparison, unlisted = None, gathered.left_out
@@ -89,10 +89,10 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
 
 def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) -> Comparison:
     """Compare training runs and write what was found."""
-    from sumcirc.notices import lines_of_runs
-    from sumcirc.report.comparison import Options, compare
-    from sumcirc.report.pictures import draw
-    from sumcirc.report.writing import write_comparison
+    from sumcirc.reporting.comparison import Options, compare
+    from sumcirc.reporting.pictures import draw
+    from sumcirc.reporting.writing import write_comparison
+    from sumcirc.runtime.notices import lines_of_runs
 
     options = Options(
         metric=config.metric if config.metric == "facts" else f"{config.metric}_f1",
@@ -127,7 +127,7 @@ def command(config: ReportConfig) -> str:
 
 
 def _quoted(label: str) -> str:
-    from sumcirc.configuration import quoted
+    from sumcirc.schema.configuration import quoted
 
     return label if label.isidentifier() else quoted(label)
 
@@ -156,7 +156,7 @@ def _page(config: ReportConfig, folders: Sequence[Path]) -> Path:
 
 
 def _runs(config: ReportConfig) -> list[Path]:
-    from sumcirc.report.runs import run_folders
+    from sumcirc.reporting.runs import run_folders
 
     runs = [run for path in config.paths for run in run_folders(Path(path))]
     return list(dict.fromkeys(runs))
@@ -168,8 +168,8 @@ def _sweeps(config: ReportConfig) -> list[Path]:
 
 def _log(config: ReportConfig, comparison: Comparison, out: Path) -> None:
     """The tables and figures as one W&B run in the sweep's group."""
-    from sumcirc.files import plain_numbers
-    from sumcirc.report.writing import arm_rows, difference_rows
+    from sumcirc.reporting.writing import arm_rows, difference_rows
+    from sumcirc.storage.writing import plain_numbers
     from sumcirc.tracking.session import plain
     from sumcirc.tracking.wandb import log_comparison, started
 

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.runtime.terminal import console, say
 from sumcirc.schema import SelectConfig
-from sumcirc.terminal import console, say
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -46,11 +46,11 @@ def check(config: SelectConfig) -> None:
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
-    from sumcirc.files import check_writable
-    from sumcirc.modeling.anatomy import anatomy
-    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.models.architectures import anatomy
+    from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
-    from sumcirc.training import check_machine
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.training.trainer import check_machine
 
     check_writable("cache_dir", config.cache_dir)
     if config.selector.name is None:
@@ -74,14 +74,14 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
     from sumcirc.figures.selection import draw_ranking
-    from sumcirc.modeling.anatomy import context_length
-    from sumcirc.modeling.loading import load_model, load_tokenizer
-    from sumcirc.notices import print_lines
+    from sumcirc.models.architectures import context_length
+    from sumcirc.models.loading import load_model, load_tokenizer
+    from sumcirc.runtime.notices import print_lines
     from sumcirc.selection.choosing import adapter_facts, select
     from sumcirc.selection.evidence import Evidence
     from sumcirc.tracking import wandb
     from sumcirc.tracking.session import Clock
-    from sumcirc.training import device, set_threads
+    from sumcirc.training.trainer import device, set_threads
 
     clock = Clock()
     set_threads(config.trainer)
@@ -117,9 +117,9 @@ def _write_lora(
     config: SelectConfig, directory: RunDirectory, model: Any, ranking: Ranking
 ) -> LoraConfig:
     """PEFT's adapter_config.json, and Python that builds the same."""
-    from sumcirc.files import write_folder, write_text
-    from sumcirc.modeling.adaptation import lora_config, resolve_targets
-    from sumcirc.modeling.loading import resolve_path
+    from sumcirc.models.adapters import lora_config, resolve_targets
+    from sumcirc.models.loading import resolve_path
+    from sumcirc.storage.writing import write_folder, write_text
 
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
     base = resolve_path(config.model.path, "model.path")
@@ -149,7 +149,7 @@ def _write_lora(
 def _python(base: str, chosen: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """Return the source of the Python file; names appear in it only as literals."""
     from sumcirc import __version__
-    from sumcirc.quoting import python
+    from sumcirc.runtime.quoting import python
 
     lines = [f"    {name}={python(value)}," for name, value in arguments.items()]
     return PYTHON.format(

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import Adaptation, TrainConfig
-from sumcirc.terminal import say
 
 if TYPE_CHECKING:
     from pytorch_lightning.loggers import WandbLogger
@@ -31,11 +31,11 @@ def check(config: TrainConfig) -> None:
         UserError: one line that names the setting, the value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
-    from sumcirc.files import check_writable
-    from sumcirc.modeling.anatomy import anatomy
-    from sumcirc.modeling.loading import check_model, read_model_config
+    from sumcirc.models.architectures import anatomy
+    from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
-    from sumcirc.training import check_trainer
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.training.trainer import check_trainer
 
     if config.resume:
         return  # the run's own configuration takes the place of this one
@@ -50,7 +50,7 @@ def check(config: TrainConfig) -> None:
 
 def run(config: TrainConfig, folder: Path) -> None:
     """Train in the run directory `folder`, or continue the one that `config.resume` names."""
-    from sumcirc.processes import is_main_process
+    from sumcirc.runtime.processes import is_main_process
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import plain, running, stored_config
 
@@ -79,24 +79,24 @@ def run(config: TrainConfig, folder: Path) -> None:
 def _train(config: TrainConfig, directory: RunDirectory) -> None:
     import pytorch_lightning as pl
 
-    from sumcirc.callbacks.watching import make_watchers
+    from sumcirc.callbacks.factory import make_watchers
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
+    from sumcirc.evaluation.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.evaluation.summaries import check_room
     from sumcirc.figures.selection import draw_ranking
-    from sumcirc.modeling.adaptation import adapt, trainable_parameters
-    from sumcirc.modeling.anatomy import context_length
-    from sumcirc.modeling.dropout import dropout_probabilities
-    from sumcirc.modeling.loading import load_model, load_tokenizer
-    from sumcirc.modeling.saving import save_trained
-    from sumcirc.notices import lines
-    from sumcirc.processes import distributed, is_main_process
-    from sumcirc.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.models.adapters import adapt, trainable_parameters
+    from sumcirc.models.architectures import context_length
+    from sumcirc.models.dropout import dropout_probabilities
+    from sumcirc.models.loading import load_model, load_tokenizer
+    from sumcirc.models.saving import save_trained
+    from sumcirc.runtime.notices import lines
+    from sumcirc.runtime.processes import distributed, is_main_process
     from sumcirc.selection.choosing import adapter_facts
-    from sumcirc.summaries.scoring import check_room
-    from sumcirc.tracking.axes import sweep_axes
     from sumcirc.tracking.session import Clock, plain
+    from sumcirc.tracking.sweep_axes import sweep_axes
     from sumcirc.tracking.wandb import log_settings
-    from sumcirc.training import device, fit, set_threads
+    from sumcirc.training.trainer import device, fit, set_threads
 
     clock = Clock()
     set_threads(config.trainer)
@@ -168,11 +168,11 @@ def _selected(
     data: SummarizationData,
 ) -> Ranking:
     """What the selector chooses; of a resumed run what it chose."""
-    from sumcirc.processes import is_main_process
+    from sumcirc.runtime.processes import is_main_process
     from sumcirc.selection.choosing import select
     from sumcirc.selection.evidence import Evidence
     from sumcirc.selection.ranking import Ranking
-    from sumcirc.training import device
+    from sumcirc.training.trainer import device
 
     if directory.ranking_file.exists():
         return Ranking.read(directory.ranking_file)
@@ -187,7 +187,7 @@ def _tracker(
     config: TrainConfig, directory: RunDirectory
 ) -> AbstractContextManager[WandbLogger | None]:
     """The run's W&B logger; None in all processes but the first."""
-    from sumcirc.processes import is_main_process
+    from sumcirc.runtime.processes import is_main_process
     from sumcirc.tracking.wandb import wandb_job
 
     if not is_main_process():

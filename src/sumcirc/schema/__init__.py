@@ -23,19 +23,6 @@ from sumcirc.schema.comparing import (
 )
 from sumcirc.schema.dashboard import DashboardConfig
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source
-from sumcirc.schema.jobs import (
-    CircuitConfig,
-    CompareConfig,
-    EvaluateConfig,
-    JobConfig,
-    PairsConfig,
-    PretrainConfig,
-    Retry,
-    RunConfig,
-    SelectConfig,
-    SweepConfig,
-    TrainConfig,
-)
 from sumcirc.schema.learning import (
     AUTO,
     MODULES,
@@ -52,6 +39,19 @@ from sumcirc.schema.lists import accept_scalars
 from sumcirc.schema.report import ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig, RougeTokenizer
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
+from sumcirc.schema.verbs import (
+    CircuitConfig,
+    CompareConfig,
+    EvaluateConfig,
+    JobConfig,
+    PairsConfig,
+    PretrainConfig,
+    Retry,
+    RunConfig,
+    SelectConfig,
+    SweepConfig,
+    TrainConfig,
+)
 from sumcirc.schema.watching import (
     TAG_LENGTH,
     WATCHERS,

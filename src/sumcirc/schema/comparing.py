@@ -28,7 +28,7 @@ class Direction(Enum):
     necessity = "necessity"  # before's into after
 
 
-# kinds of parts that are moved one by one; what each is: compare/components.py
+# kinds of parts that are moved one by one; what each is: compare/patching/components.py
 PARTS = (
     *("output", "query", "key", "value", "pattern"),  # of a head
     *("attention", "mlp", "residual"),  # of a layer

@@ -11,11 +11,10 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from sumcirc.cache import Cache
 from sumcirc.errors import UserError
-from sumcirc.modeling.adaptation import Target, adapter_costs, lora_config, resolve_targets
-from sumcirc.modeling.anatomy import shape
-from sumcirc.modeling.fingerprint import model_fingerprint
+from sumcirc.models.adapters import Target, adapter_costs, lora_config, resolve_targets
+from sumcirc.models.architectures import shape
+from sumcirc.models.fingerprint import model_fingerprint
 from sumcirc.schema import (
     AUTO,
     Adaptation,
@@ -49,6 +48,7 @@ from sumcirc.selection.evidence import Evidence, inputs_fingerprint
 from sumcirc.selection.ranking import Ranking, default_count, rank
 from sumcirc.selection.scores import Scores
 from sumcirc.selection.tuned import check_tuned, settings_of
+from sumcirc.storage.cache import Cache
 
 log = logging.getLogger(__name__)
 
@@ -230,7 +230,7 @@ def _kept_scores(evidence: Evidence, selector: Selector) -> Scores:
 
     def write(folder: Path) -> None:
         # a job that finds the scores draws nothing, and has to train alike
-        with evidence.unnoticed():
+        with evidence.preserving_training_state():
             selector.score(evidence).save(folder / FILE)
 
     def read(folder: Path) -> Scores:

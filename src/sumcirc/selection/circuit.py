@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.finding import circuit_of
+from sumcirc.circuits.discovery import circuit_of
 from sumcirc.selection.edges import (
     along_mean,
     by_module,

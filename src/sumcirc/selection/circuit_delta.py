@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.finding import circuit_of
+from sumcirc.circuits.discovery import circuit_of
 from sumcirc.errors import UserError
 from sumcirc.selection.edges import (
     along_mean,

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sumcirc.probes.representation import debiased_cka
+from sumcirc.measures.representation import debiased_cka
 from sumcirc.selection.evidence import Evidence
 from sumcirc.selection.scores import Scores, require_defined
 

@@ -18,25 +18,25 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.base import base_scores
-from sumcirc.circuits.finding import make_task, score_edges, to_store
-from sumcirc.circuits.pair import Pair
-from sumcirc.circuits.pairing import make_pairs, pair_notices
-from sumcirc.circuits.storage import DocumentScores
+from sumcirc.circuits.attribution.base_scores import base_scores
+from sumcirc.circuits.discovery import make_task, score_edges, to_store
+from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.data.batches import Batch, collate
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.modeling.parts import Parts
-from sumcirc.notices import missing
-from sumcirc.probes.base import BaseStore
-from sumcirc.probes.documents import ProbeSet, in_drawn_order, probe_set
-from sumcirc.probes.measure import measure, prepare_base
-from sumcirc.progress import counted
-from sumcirc.records import ProbeRecord
+from sumcirc.evaluation.baselines import oracle_finder
+from sumcirc.measures.base_records import BaseStore
+from sumcirc.measures.measure_documents import ProbeSet, in_drawn_order, probe_set
+from sumcirc.measures.measuring import measure, prepare_base
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.runtime.notices import missing
+from sumcirc.runtime.progress import counted
 from sumcirc.schema import Granularity, SelectConfig, TrainConfig
 from sumcirc.selection.tuned import load_tuned
-from sumcirc.summaries.baselines import oracle_finder
+from sumcirc.tracking.measure_records import ProbeRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +75,16 @@ class Evidence:
         return Path(self.config.cache_dir)
 
     @contextmanager
-    def unnoticed(self) -> Iterator[None]:
+    def preserving_training_state(self) -> Iterator[None]:
         """A block whose draws from torch's generators training does not notice."""
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
 
     @cached_property
-    def parts(self) -> Parts:
+    def parts(self) -> HookedModel:
         """The base's modules."""
-        return Parts(self.model)
+        return HookedModel(self.model)
 
     def training_batches(self, size: int) -> list[Batch]:
         """`selector.documents` training pairs, `size` at a time; the last batch is a full one too.

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sumcirc.data.batches import Batch
-from sumcirc.modeling.anatomy import anatomy
-from sumcirc.modeling.modes import still
-from sumcirc.modeling.module import summary_loss
-from sumcirc.modeling.parts import Parts
-from sumcirc.progress import counted
+from sumcirc.models.architectures import anatomy
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.modes import frozen
+from sumcirc.runtime.progress import counted
 from sumcirc.schema import MODULES
 from sumcirc.selection.evidence import Evidence
+from sumcirc.training.module import summary_loss
 
 
 def squared_gradients(
@@ -42,7 +42,7 @@ def squared_gradients(
     }
     batches = evidence.training_batches(size)
     found = np.zeros((parts.shape.layers, len(MODULES), len(batches)))
-    with still(parts.model), counted("gradients", len(batches)) as advance:
+    with frozen(parts.model), counted("gradients", len(batches)) as advance:
         for number, batch in enumerate(batches):
             weights = [one.get_parameter("weight") for group in linears.values() for one in group]
             gradients = iter(_gradients(parts, weights, batch))
@@ -56,7 +56,7 @@ def squared_gradients(
     return found
 
 
-def _gradients(parts: Parts, weights: list[nn.Parameter], batch: Batch) -> tuple[Tensor, ...]:
+def _gradients(parts: HookedModel, weights: list[nn.Parameter], batch: Batch) -> tuple[Tensor, ...]:
     for one in weights:
         one.requires_grad_(True)
     try:

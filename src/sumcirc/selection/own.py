@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from sumcirc.errors import UserError
-from sumcirc.instantiation import function
 from sumcirc.schema import MODULES, Granularity, SelectorConfig
+from sumcirc.schema.instantiation import function
 from sumcirc.selection.evidence import Evidence
 from sumcirc.selection.scores import Scores
 
@@ -26,7 +26,7 @@ def score(evidence: Evidence) -> Scores:
         UserError: it gives no scores, or scores that nothing can be chosen by.
     """
     options = evidence.config.selector
-    with evidence.unnoticed():
+    with evidence.preserving_training_state():
         found = function_of(options)(evidence)
     wrong = _why_not(found, evidence.layers, evidence.granularity)
     if wrong:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from sumcirc.modeling.effective_weights import input_width
+from sumcirc.models.effective_weights import input_width
 from sumcirc.selection.evidence import Evidence
 from sumcirc.selection.gradients import squared_gradients
 from sumcirc.selection.scores import Scores

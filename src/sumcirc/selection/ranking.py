@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.files import plain_numbers, write_json
-from sumcirc.reading import Count, Share, read_json
 from sumcirc.schema import MODULES, Granularity
 from sumcirc.selection.doubt import check_signal
 from sumcirc.selection.scores import Scores
 from sumcirc.statistics import MIN_DOCUMENTS
+from sumcirc.storage.reading import Count, Share, read_json
+from sumcirc.storage.writing import plain_numbers, write_json
 
 _BOUNDS = (0.025, 0.975)
 

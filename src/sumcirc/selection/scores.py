@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.files import plain_numbers, write_json
-from sumcirc.reading import read_json
 from sumcirc.schema import MODULES
 from sumcirc.statistics.resampling import resampled
+from sumcirc.storage.reading import read_json
+from sumcirc.storage.writing import plain_numbers, write_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,22 +16,22 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, get_constant_schedule_with_warmup
 
-from sumcirc.cache import Cache
 from sumcirc.data.batches import Division, TrainingStream
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.modeling.adaptation import adapt
-from sumcirc.modeling.dropout import start_training
-from sumcirc.modeling.fingerprint import model_fingerprint
-from sumcirc.modeling.loading import load_model
-from sumcirc.modeling.module import summary_loss
-from sumcirc.modeling.parts import Parts
-from sumcirc.modeling.reference import ModelReference, reference, same_model
-from sumcirc.modeling.restoring import load_reference
-from sumcirc.modeling.sides import check_sides
-from sumcirc.progress import counted
+from sumcirc.models.adapters import adapt
+from sumcirc.models.dropout import start_training
+from sumcirc.models.fingerprint import model_fingerprint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.loading import load_model
+from sumcirc.models.model_pairs import check_sides
+from sumcirc.models.model_reference import ModelReference, reference, same_model
+from sumcirc.models.restoring import load_reference
+from sumcirc.runtime.progress import counted
 from sumcirc.schema import Adaptation, AdaptationConfig, SelectConfig, TrainConfig
+from sumcirc.storage.cache import Cache
+from sumcirc.training.module import summary_loss
 
 PROBE_RUNS = Cache("probe_runs", format=2, libraries=("peft", "torch", "transformers"))
 RANK = 8
@@ -132,7 +132,7 @@ def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> Pe
     own = load_model(config.model, base.dtype).to(base.device)  # type: ignore[arg-type]
     model = adapt(own, lora)
     assert isinstance(model, PeftModel)
-    parts = Parts(model)
+    parts = HookedModel(model)
     trained = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
     schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))

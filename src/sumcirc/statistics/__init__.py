@@ -1,13 +1,6 @@
 """Intervals and tests over documents, over seeds and documents, and over many tests at once."""
 
-from sumcirc.statistics.crossed import (
-    SEEDS_TO_CLAIM,
-    Estimate,
-    crossed_difference,
-    crossed_mean,
-    holm,
-)
-from sumcirc.statistics.documents import (
+from sumcirc.statistics.intervals import (
     MIN_DOCUMENTS,
     Interval,
     bootstrap_difference,
@@ -22,6 +15,13 @@ from sumcirc.statistics.documents import (
     significantly_different,
 )
 from sumcirc.statistics.ranks import Ranks, rank_interval
+from sumcirc.statistics.seeds import (
+    SEEDS_TO_CLAIM,
+    Estimate,
+    crossed_difference,
+    crossed_mean,
+    holm,
+)
 
 __all__ = [
     "MIN_DOCUMENTS",

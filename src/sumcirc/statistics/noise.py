@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.statistics.documents import (
+from sumcirc.statistics.intervals import (
     bootstrap_difference,
     bootstrap_ratios,
     bracketed,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.statistics.documents import MIN_DOCUMENTS, check_settings, tails
+from sumcirc.statistics.intervals import MIN_DOCUMENTS, check_settings, tails
 from sumcirc.statistics.resampling import weights
 
 

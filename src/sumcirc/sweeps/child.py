@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sumcirc.processes import program
-from sumcirc.sweeps.states import CUT_OFF, DAMAGED, RunState, read_run
+from sumcirc.runtime.processes import program
+from sumcirc.sweeps.run_states import CUT_OFF, DAMAGED, RunState, read_run
 from sumcirc.tracking.run_directory import RESUMABLE, RunDirectory
 
 PROGRAM = program()

@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from sumcirc.notices import WARNING
-from sumcirc.quoting import line
+from sumcirc.runtime.notices import WARNING
+from sumcirc.runtime.quoting import line
+from sumcirc.runtime.terminal import console, guard, say
 from sumcirc.sweeps.child import Job
-from sumcirc.sweeps.states import RunState, counts
-from sumcirc.terminal import console, guard, say
+from sumcirc.sweeps.run_states import RunState, counts
 
 REDRAW = 1.0  # seconds between looks at the running jobs' directories
 REPORT = 60.0  # seconds between plain lines of what runs

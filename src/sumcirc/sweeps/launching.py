@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sumcirc.errors import Unwritable, UserError
-from sumcirc.quoting import word
-from sumcirc.reading import is_there
+from sumcirc.runtime.quoting import word
+from sumcirc.runtime.terminal import say
+from sumcirc.storage.reading import is_there
 from sumcirc.sweeps.display import print_status
-from sumcirc.sweeps.record import FILE, SweepRecord, check_runs
-from sumcirc.sweeps.states import CUT_OFF, DAMAGED, RunState, counts, read_run, read_sweep
-from sumcirc.terminal import say
+from sumcirc.sweeps.run_states import CUT_OFF, DAMAGED, RunState, counts, read_run, read_sweep
+from sumcirc.sweeps.sweep_record import FILE, SweepRecord, check_runs
 from sumcirc.tracking.run_directory import runs_inside
 
 # told by sweep.jobs and sweep.gpus; other launchers have settings of their own

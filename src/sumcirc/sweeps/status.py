@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from sumcirc.sweeps.display import print_status, status_json
     from sumcirc.sweeps.launching import find
-    from sumcirc.sweeps.states import read_sweep
+    from sumcirc.sweeps.run_states import read_sweep
 
     folder = find(options.sweep, Path(options.runs_dir))
     states = read_sweep(folder)

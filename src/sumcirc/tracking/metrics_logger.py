@@ -9,7 +9,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from sumcirc.files import MetricsFile
+from sumcirc.storage.writing import MetricsFile
 
 
 class MetricsLogger(Logger):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from sumcirc.reading import Count, Keys, Number, Range, Share
+from sumcirc.storage.reading import Count, Keys, Number, Range, Share
 from sumcirc.tracking.record_format import FIRST, FORMAT
 
 State = Literal["pending", "running", "done", "failed"]
@@ -165,7 +165,7 @@ Scores = Annotated[dict[str, IntervalRecord], Keys((*ROUGE, "length"))]
 
 
 class NoticeRecord(TypedDict):
-    """A notice, see `sumcirc.notices`."""
+    """A notice, see `sumcirc.runtime.notices`."""
 
     text: str
     warning: bool

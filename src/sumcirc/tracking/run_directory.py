@@ -17,10 +17,11 @@ from typing import Any
 
 import yaml
 
-from sumcirc import __version__, quoting
+from sumcirc import __version__
 from sumcirc.errors import UserError
-from sumcirc.files import MetricsFile, plain_numbers, write_json, write_text
-from sumcirc.reading import read_json, read_yaml
+from sumcirc.runtime import quoting
+from sumcirc.storage.reading import read_json, read_yaml
+from sumcirc.storage.writing import MetricsFile, plain_numbers, write_json, write_text
 from sumcirc.tracking.record_format import FORMAT
 from sumcirc.tracking.record_shapes import ConfigFile, Status
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.reading import (
+from sumcirc.storage.reading import (
     Number,
     RecordError,
     fitted,
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sumcirc.reading.circuit_file import CircuitFile
-    from sumcirc.records import ProbeRecord
+    from sumcirc.storage.reading.circuit_file import CircuitFile
+    from sumcirc.tracking.measure_records import ProbeRecord
 
 
 class RunRecords:
@@ -170,7 +170,7 @@ class RunRecords:
     @cached_property
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
         """(step, value) by metric."""
-        from sumcirc.records import read_metrics
+        from sumcirc.tracking.measure_records import read_metrics
 
         found: dict[str, list[tuple[int, float]]] = {}
         for step, metric, value in read_metrics(self.directory.metrics.path):
@@ -227,8 +227,8 @@ class RunRecords:
     @cached_property
     def circuits(self) -> list[tuple[Path, CircuitFile]]:
         """Circuits in order of their steps, or the one that `sumcirc circuit` found."""
-        from sumcirc.reading.circuit_file import read_circuit_file
-        from sumcirc.records import record_files
+        from sumcirc.storage.reading.circuit_file import read_circuit_file
+        from sumcirc.tracking.measure_records import record_files
 
         folder = self.directory.circuits
         files = [file.with_suffix(".json") for file in record_files(folder)]
@@ -257,7 +257,7 @@ class RunRecords:
 
     @staticmethod
     def _probes(folder: Path) -> tuple[list[ProbeRecord], ProbeRecord | None]:
-        from sumcirc.records import ProbeRecord, record_file, record_files
+        from sumcirc.tracking.measure_records import ProbeRecord, record_file, record_files
 
         base = record_file(folder, -1)
         files = [base, *record_files(folder)] if is_there(base) else record_files(folder)

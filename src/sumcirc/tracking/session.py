@@ -21,11 +21,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sumcirc import __version__
-from sumcirc.configuration import literal
 from sumcirc.errors import NoRoom, Stopped, UserError
-from sumcirc.files import remove_leftovers, write_text
-from sumcirc.messages import one_line
-from sumcirc.pipes import CODE, lost_reader
+from sumcirc.runtime.messages import one_line
+from sumcirc.runtime.pipes import CODE, lost_reader
+from sumcirc.schema.configuration import literal
+from sumcirc.storage.writing import remove_leftovers, write_text
 from sumcirc.tracking.record_format import check_continues, format_of
 from sumcirc.tracking.run_directory import RunDirectory
 

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from sumcirc.errors import UserError
 from sumcirc.schema import TAG_LENGTH, JobConfig, LoggerConfig, LoggerKind, WandbMode
-from sumcirc.tracking.axes import sweep_axes
-from sumcirc.tracking.lasting import Lasting
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
-from sumcirc.tracking.values import (
+from sumcirc.tracking.sweep_axes import sweep_axes
+from sumcirc.tracking.wandb_failures import Lasting
+from sumcirc.tracking.wandb_values import (
     circuit_values,
     compared_tables,
     compared_values,
@@ -154,7 +154,7 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
             return
         from pytorch_lightning.loggers import WandbLogger
 
-        from sumcirc.tracking.names import STEP, SUMMARIES
+        from sumcirc.tracking.metric_names import STEP, SUMMARIES
 
         run.define_metric(STEP, hidden=True)
         run.define_metric("*", step_metric=STEP)
@@ -205,7 +205,7 @@ def log_table(
     """
     import wandb
 
-    from sumcirc.tracking.names import STEP
+    from sumcirc.tracking.metric_names import STEP
 
     data: list[Any] = [list(row) for row in rows[:TABLE_ROWS]]
     table = wandb.Table(columns=list(columns), data=data)

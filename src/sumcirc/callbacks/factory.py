@@ -1,0 +1,104 @@
+"""From `callbacks.watch` to Lightning callbacks, with the documents and the base they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sumcirc.callbacks.activation_drift import ActivationDrift
+from sumcirc.callbacks.attention_entropy import AttentionEntropy
+from sumcirc.callbacks.base_divergence import BaseDivergence
+from sumcirc.callbacks.circuit_tracker import CircuitTracker
+from sumcirc.callbacks.measuring import Probing, Watcher
+from sumcirc.callbacks.summary_quality import SummaryQuality
+from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.data.inspection import seen_before
+from sumcirc.evaluation.baselines import oracle_finder
+from sumcirc.measures.measure_documents import in_drawn_order, probe_set
+from sumcirc.measures.measuring import prepare_base
+from sumcirc.runtime.notices import Notices, few
+from sumcirc.runtime.progress import counted
+from sumcirc.schema import TrainConfig
+from sumcirc.tracking.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+PLAIN = {
+    "attention_entropy": AttentionEntropy,
+    "base_divergence": BaseDivergence,
+    "activation_drift": ActivationDrift,
+}
+
+
+def make_watchers(
+    config: TrainConfig,
+    base: PreTrainedModel,
+    encoder: Encoder,
+    data: SummarizationData,
+    run: RunDirectory,
+) -> list[Watcher]:
+    """The watchers of a run, which share one `Probing`; none where `callbacks.watch` is empty.
+
+    Args:
+        base: the model before it is adapted or trained; it is probed here, or read from the cache.
+
+    Raises:
+        UserError: no document can be probed, or the architecture is not known.
+    """
+    options = config.callbacks
+    if not options.watch:
+        return []
+    validation = data.corpora["validation"].documents
+    ordered = in_drawn_order(validation, config.data.seed)
+    probes = probe_set(
+        encoder, ordered, options.probes.documents, options.probes.rows, options.probes.batch_size
+    )
+    by_id = {item.id: item for item in ordered}
+    chosen = [by_id[name] for name in probes.ids]
+    seen = seen_before("callbacks.probes", chosen, data.corpora["train"], "data.train")
+    data.notices.tell(*probes.notices, seen, few("callbacks.probes", "documents", len(probes)))
+    with counted("probe the base", len(probes)) as advance:
+        store = prepare_base(base, probes, Path(config.cache_dir), advance)
+    probing = Probing(
+        run,
+        probes,
+        store,
+        options.watch,
+        options.schedule,
+        encoder.codec.token,
+    )
+    watchers: list[Watcher] = [PLAIN[name](probing) for name in options.watch if name in PLAIN]
+    if "summary_quality" in options.watch:
+        watchers.append(
+            SummaryQuality(probing, encoder, chosen, config.generation, config.evaluation)
+        )
+    if "circuit_tracker" in options.watch:
+        watchers.append(_tracker(config, probing, base, encoder, ordered, data.notices))
+    return watchers
+
+
+def _tracker(
+    config: TrainConfig,
+    probing: Probing,
+    base: PreTrainedModel,
+    encoder: Encoder,
+    documents: list[Document],
+    notices: Notices,
+) -> CircuitTracker:
+    options = config.callbacks.circuit
+    made = make_pairs(
+        encoder,
+        documents,
+        options.corruption_of(config.data.source).value,
+        options.documents,
+        oracle_finder(config.evaluation, documents),
+        config.data.seed,
+    )
+    setting = "callbacks.circuit.documents"
+    notices.tell(*pair_notices(encoder, documents, made, options.documents, setting))
+    return CircuitTracker(probing, base, made[0], options, Path(config.cache_dir))

@@ -1,0 +1,204 @@
+"""Probing on a schedule: one pass over the probe documents a step, shared by all watchers.
+
+A watcher is a Lightning callback for one concern. The first one that is due runs the pass and
+writes `probes/step-000200.safetensors`; the others read the same record. Training does not notice:
+random generators, modes, gradients and hooks are as before, and probing time is not counted as
+training time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from sumcirc.measures.base_records import BaseStore
+from sumcirc.measures.measure_batches import BatchResult, assemble, measure_batches
+from sumcirc.measures.measure_documents import ProbeSet
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.schema import ProbeScheduleConfig
+from sumcirc.tracking.measure_records import ProbeRecord, record_file
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.wandb import log_table
+from sumcirc.training.checkpoint import generators, set_generators
+from sumcirc.training.module import SummarizationModule
+
+log = logging.getLogger(__name__)
+
+# what a watcher needs of `probes.passes.CONCERNS`
+CONCERN = {
+    "attention_entropy": "attention",
+    "base_divergence": "divergence",
+    "activation_drift": "drift",
+}
+
+
+def scheduled_steps(config: ProbeScheduleConfig, total: int) -> list[int]:
+    """Optimizer steps at which the model is probed: 0, log-spaced, every n, and the last."""
+    spaced = [round(total ** (i / (config.points + 1))) for i in range(1, config.points + 1)]
+    every = range(config.every, total, config.every) if config.every else ()
+    return sorted({0, *spaced, *every, total})
+
+
+class Probing:
+    """The probe documents, their base and the schedule of one run.
+
+    Args:
+        watch: names of the watchers, which say what is measured.
+        decode: from a token's id to its text.
+
+    Attributes:
+        seconds: spent so far, drawing and logging included.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        probes: ProbeSet,
+        base: BaseStore,
+        watch: list[str],
+        schedule: ProbeScheduleConfig,
+        decode: Callable[[int], str],
+    ) -> None:
+        self.run = run
+        self.probes = probes
+        self.base = base
+        self.base_record = base.record
+        self.concerns = [CONCERN[name] for name in watch if name in CONCERN]
+        self.schedule = schedule
+        self.decode = decode
+        self.seconds = 0.0
+        self._began: float | None = None
+        self._steps: list[int] = []
+        self._decided: tuple[int, bool] = (-1, False)
+        self._measured = -1
+        self._record: ProbeRecord | None = None
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """Know the run's length; the base's record goes into the run directory."""
+        if self._began is not None:
+            return
+        self._began = time.perf_counter()
+        total = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
+        self._steps = scheduled_steps(self.schedule, total)
+        if trainer.is_global_zero:
+            self.base_record.save(record_file(self.run.probes, -1))
+
+    @property
+    def last_step(self) -> int:
+        """The run's last optimizer step."""
+        return self._steps[-1]
+
+    def is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether the model is probed at the current step; the same answer for every watcher."""
+        step = trainer.global_step
+        if self._decided[0] == step:
+            return self._decided[1]
+        due = step in self._steps
+        optional = step not in (0, self.last_step)
+        if due and optional and self.schedule.budget is not None:
+            assert self._began is not None
+            trained = time.perf_counter() - self._began - self.seconds
+            affordable = self.seconds <= self.schedule.budget * trained
+            # the clocks of processes differ; what the first says holds
+            due = bool(trainer.strategy.broadcast(affordable))
+            if not due:
+                log.info("step %d: not probed, callbacks.schedule.budget is spent", step)
+        self._decided = (step, due)
+        return due
+
+    @contextmanager
+    def preserving_training_state(self, module: SummarizationModule) -> Iterator[None]:
+        """A block that training does not notice."""
+        began = time.perf_counter()
+        before = generators()
+        try:
+            yield
+        finally:
+            set_generators(before)
+            spent = time.perf_counter() - began
+            self.seconds += spent
+            module.leave_out(spent)
+
+    def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
+        """The record of the current step; None in all processes but the first."""
+        step = trainer.global_step
+        # by step, not by record: all processes must measure together or not at all
+        if self._measured == step:
+            return self._record
+        self._measured = step
+        parts = HookedModel(module.model)  # type: ignore[arg-type]
+        numbers = range(trainer.global_rank, len(self.probes.batches), trainer.world_size)
+        results = _gathered(
+            measure_batches(parts, self.probes, self.base, self.concerns, numbers),
+            trainer.world_size,
+        )
+        if not trainer.is_global_zero:
+            self._record = None
+            return None
+        self._record = assemble(results, self.probes, step, parts, self.decode)
+        self._record.save(record_file(self.run.probes, step))
+        return self._record
+
+
+def _gathered(results: list[BatchResult], processes: int) -> list[BatchResult]:
+    """The batches of all processes."""
+    if processes == 1:
+        return results
+    found: list[Any] = [None] * processes
+    torch.distributed.all_gather_object(found, results)
+    return [result for share in found for result in share]
+
+
+class Watcher(pl.Callback):
+    """Calls `observe` at every step that is due.
+
+    Args:
+        probing: shared by all watchers of the run.
+    """
+
+    def __init__(self, probing: Probing) -> None:
+        self.probing = probing
+
+    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+        """Look at the model as it is; called in every process."""
+        raise NotImplementedError
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Observe the model before its first step; a resumed run has done so."""
+        self.probing.start(trainer)
+        if trainer.global_step == 0:
+            self._observe_if_due(trainer, module)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_index: int,
+    ) -> None:
+        """Observe after an optimizer step that is due."""
+        if (batch_index + 1) % trainer.accumulate_grad_batches == 0:
+            self._observe_if_due(trainer, module)
+
+    def _observe_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, SummarizationModule)
+        if self.probing.is_due(trainer):
+            with self.probing.preserving_training_state(module):
+                self.observe(trainer, module)
+
+    def log_table(
+        self, trainer: pl.Trainer, name: str, columns: Sequence[str], rows: Sequence[Any]
+    ) -> None:
+        """Log rows of the current step as a table, where Weights & Biases logs."""
+        from pytorch_lightning.loggers import WandbLogger
+
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_table(logger, trainer.global_step, name, columns, rows)

@@ -1,0 +1,75 @@
+"""From a record to named scalars: overall, and by layer.
+
+Names are `MEASURE` for the mean over layers, heads and documents and `MEASURE/layer_03` for one
+layer; of the residual stream, `MEASURE/embedding` and `MEASURE/layer_03` for what layer 3 leaves.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.statistics import bootstrap_means
+from sumcirc.tracking.measure_records import MEASURES, STREAM, ProbeRecord
+
+HEAD_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")  # of `by_head`
+
+
+def overall(record: ProbeRecord, *names: str) -> dict[str, float]:
+    """The mean of each measure over all that defines it; left out where nothing does."""
+    found = {name: float(mean_of(record.values[name])) for name in names}
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
+    """The mean of each measure by layer, over heads and documents."""
+    found = {}
+    for name in names:
+        values = record.values[name]
+        for place in range(len(values)):
+            value = mean_of(values[place])
+            if np.isfinite(value):
+                found[f"{name}/{place_name(name, place)}"] = float(value)
+    return found
+
+
+def place_name(name: str, place: int) -> str:
+    """How the first axis of a measure is called at a place."""
+    if MEASURES[name].axes != STREAM:
+        return f"layer_{place:02d}"
+    return "embedding" if place == 0 else f"layer_{place - 1:02d}"
+
+
+def mean_of(values: NDArray[np.floating]) -> np.floating | float:
+    """The mean of defined values; NaN where there is none."""
+    defined = np.isfinite(values)
+    return values[defined].mean(dtype=np.float64) if defined.any() else np.nan
+
+
+def by_head(
+    record: ProbeRecord, name: str, values: NDArray[np.floating] | None = None, label: str = ""
+) -> list[tuple[int, int, int, str, float, float | None, float | None]]:
+    """Rows of HEAD_COLUMNS with bootstrap intervals over documents.
+
+    Args:
+        values: [layers, heads, documents]; the measure `name` unless given.
+        label: the measure's name in the rows; `name` unless given.
+    """
+    means, low, high = bootstrap_means(record.values[name] if values is None else values)
+    return [
+        (
+            record.step,
+            layer,
+            head,
+            label or name,
+            float(means[layer, head]),
+            _defined(low[layer, head]),
+            _defined(high[layer, head]),
+        )
+        for layer in range(means.shape[0])
+        for head in range(means.shape[1])
+    ]
+
+
+def _defined(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Edge attribution: a score for every edge, by EAP-IG and its relatives."""

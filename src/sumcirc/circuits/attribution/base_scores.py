@@ -1,0 +1,58 @@
+"""The base's circuit scores: computed once for given pairs, kept on disk, shared by every run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.discovery import Progress, make_task, score_edges, to_store
+from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.models.architectures import shape
+from sumcirc.models.fingerprint import model_fingerprint
+from sumcirc.schema import CircuitOptions
+from sumcirc.storage.cache import Cache
+
+DECIDING = ("method", "steps", "rule", "metric")  # settings on which scores depend
+CIRCUITS = Cache("circuits", format=2)
+FILE = "scores.safetensors"
+
+
+def base_scores(
+    model: PreTrainedModel,
+    pairs: Sequence[Pair],
+    options: CircuitOptions,
+    cache: Path,
+    progress: Progress | None = None,
+) -> DocumentScores:
+    """Scores of every edge on every pair, of a model before it is adapted or trained.
+
+    Args:
+        cache: `cache_dir`; a second process waits for the first.
+        progress: called with the number of pairs that were scored.
+
+    Raises:
+        UserError: see `circuits.attribution.attribute`, or the folder can't be written.
+    """
+    deciding = {name: value for name, value in asdict(options).items() if name in DECIDING}
+
+    def write(folder: Path) -> None:
+        task = make_task(model, list(pairs), options, keep_all=True)
+        scores = score_edges(model, task, options, progress)
+        to_store(scores, options, -1).save(folder / FILE, "float32")
+
+    def read(folder: Path) -> DocumentScores:
+        stored = DocumentScores.read(folder / FILE)
+        ids = [pair.id for pair in pairs]
+        if stored.graph.shape != shape(model.config) or stored.documents != ids:
+            raise ValueError("of another model or other pairs")
+        return stored
+
+    parts = [model_fingerprint(model), deciding, list(pairs)]
+    scores, found = CIRCUITS.get(cache, parts, write, read)
+    if found and progress is not None:
+        progress(len(pairs))
+    return scores

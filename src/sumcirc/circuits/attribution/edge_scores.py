@@ -1,0 +1,315 @@
+"""From gradients of interpolation steps to edge scores, at almost no cost beyond the passes.
+
+An edge's score is the sum over positions of <D_u, G_v>: D_u is what source u writes in the
+corrupted run minus the clean one, G_v the metric's gradient at what destination v reads, that is
+before the norm. For a query, key or value of one head, with g the gradient at the projection's
+output q = W y + b, y = gamma * xhat + beta and V = diag(gamma) W',
+
+    G = J'W'g = (V g - mean(V g) - xhat c) / sigma,    c = mean((V g) * xhat) = g . (V'xhat) / d.
+
+Centring V's columns makes the mean vanish, and V'xhat = q - (W beta + b) is the head's own output
+less a constant. So over steps k only sum_k g_k / sigma_k is kept in the narrow space of heads, and
+projected once: G = V sum_k(g_k / sigma_k) - sum_k xhat_k c_k / sigma_k. This is exact. The scores
+are those of EAP and EAP-IG (Syed et al. 2023, arXiv 2310.10348; Hanna et al. 2024, arXiv
+2403.17806).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sumcirc.circuits.attribution.tracing import HeadLayout, Trace
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.patching.source_outputs import by_destination
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.norms import Norm
+
+# bytes of source differences and of gradients that are made at once
+AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30
+CACHED = 2**30  # bytes of folded weights that are kept for all batches; beyond, they are remade
+
+
+class Weights:
+    """Effective weights of a model, its adapter included, in at least float32.
+
+    Attributes:
+        norms_attention, norms_mlp: by layer.
+        constants: by layer, [destinations, head width] what queries, keys and values are for
+            xhat = 0.
+    """
+
+    def __init__(self, parts: HookedModel, graph: Graph, dtype: torch.dtype) -> None:
+        self.parts, self.graph, self.dtype = parts, graph, dtype
+        self.norms_attention = [Norm.of(block.norm_attention, dtype) for block in parts.blocks]
+        self.norms_mlp = [Norm.of(block.norm_mlp, dtype) for block in parts.blocks]
+        self._layers: dict[int, Tensor] = {}
+        self._outputs: dict[int, Tensor] = {}
+        self.constants = [self._constant(layer) for layer in range(parts.shape.layers)]
+        size, destinations = parts.shape, parts.shape.heads + 2 * graph.key_value_destinations
+        numbers = size.layers * (destinations + size.heads) * size.head_width * size.width
+        self._keep = numbers * dtype.itemsize <= CACHED
+        self._kept = numbers * dtype.itemsize if self._keep else 0
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that scoring takes however many documents there are."""
+        return self._kept + at_once(self.parts.model.device)
+
+    def destinations(self, layer: int) -> Tensor:
+        """Of a layer's queries, keys and values, the norm's weight multiplied in and centred.
+
+        [destinations, head width, width]: V of the module's text.
+        """
+        if layer in self._layers:
+            return self._layers[layer]
+        norm = self.norms_attention[layer]
+        weight = by_destination(self.parts, self.graph, layer).weight.to(self.dtype)
+        weight = (weight * norm.weight[:, None]).transpose(1, 2)
+        if norm.centred:
+            weight = weight - weight.mean(-1, keepdim=True)
+        found = weight.contiguous()
+        if self._keep:
+            self._layers[layer] = found
+        return found
+
+    @torch.no_grad()
+    def _constant(self, layer: int) -> Tensor:
+        block, layout = self.parts.blocks[layer], HeadLayout(self.parts, self.graph)
+        bias = self.norms_attention[layer].bias[None].to(self.parts.model.dtype)
+        outputs = [layout.expand(linear(bias), i) for i, linear in enumerate(block.qkv)]
+        return torch.cat([layout.by_destination(one)[0] for one in outputs]).to(self.dtype)
+
+    def output(self, layer: int) -> Tensor:
+        """Of the output projection by head, [heads, head width, width]."""
+        if layer in self._outputs:
+            return self._outputs[layer]
+        found = self.parts.attention_output(layer).weight.to(self.dtype).contiguous()
+        if self._keep:
+            self._outputs[layer] = found
+        return found
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What the sources of one batch write in the corrupted and in the clean run.
+
+    Attributes:
+        embeddings: [B, T, width] of corrupted minus clean tokens.
+        mask: [B, T] true at real tokens.
+    """
+
+    embeddings: Tensor
+    mask: Tensor
+    clean: Trace
+    corrupted: Trace
+
+
+def differences(
+    weights: Weights, ends: Ends, places: slice = slice(None), room: Tensor | None = None
+) -> Tensor:
+    """What every source writes in the corrupted run minus the clean one; zero at padding.
+
+    Args:
+        places: positions that are wanted.
+        room: memory to write to.
+
+    Returns:
+        [sources, B, places, width].
+    """
+    graph, dtype = weights.graph, weights.dtype
+    size = graph.shape
+    clean, corrupted = ends.clean, ends.corrupted
+    embeddings, mask = ends.embeddings[:, places], ends.mask[:, places]
+    shape = (len(graph.sources), *embeddings.shape)
+    found = embeddings.new_empty(shape, dtype=dtype) if room is None else _view(room, shape)
+    found[0] = embeddings
+    for layer in range(size.layers):
+        heads = corrupted.heads[layer][:, places].to(dtype)
+        heads = heads - clean.heads[layer][:, places].to(dtype)
+        narrow = heads.flatten(0, 1).unflatten(-1, (size.heads, -1)).transpose(0, 1)
+        rows = found[graph.attention_sources(layer)].flatten(1, 2)
+        torch.bmm(narrow, weights.output(layer), out=rows)
+        torch.sub(
+            corrupted.mlps[layer][:, places].to(dtype),
+            clean.mlps[layer][:, places].to(dtype),
+            out=found[graph.mlp_source(layer)],
+        )
+    return found if bool(mask.all()) else found.masked_fill_(~mask[..., None], 0)
+
+
+def at_once(device: torch.device) -> int:
+    """Bytes of source differences and of gradients that are made at once."""
+    return AT_ONCE_ON_CPU if device.type == "cpu" else AT_ONCE_ON_GPU
+
+
+def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return room[: math.prod(shape)].view(shape)
+
+
+class Accumulator:
+    """Gradients of one batch, summed over passes; memory for all of them is taken at the first.
+
+    Args:
+        passes: how many will be added.
+        frozen_scale: the norms' sigma counts as a constant (RelP).
+
+    Attributes:
+        heads: [layers, B, T, destinations, head width] sum of g / sigma.
+        shares: [layers, B, T, destinations, passes] c / sigma, and
+        streams: [layers, B, T, passes, width] its xhat; none where sigma is constant.
+        mlps: [layers, B, T, width] gradients at what MLPs read, before the norm.
+        final: [B, T, width] at the last residual stream.
+    """
+
+    heads: Tensor
+    shares: Tensor
+    streams: Tensor
+    mlps: Tensor
+    final: Tensor
+
+    def __init__(
+        self, weights: Weights, layout: HeadLayout, passes: int, frozen_scale: bool = False
+    ) -> None:
+        self.weights, self.layout, self.frozen_scale = weights, layout, frozen_scale
+        self.passes = 0 if frozen_scale else passes
+        self.added = 0
+
+    def _prepare(self, stream: Tensor) -> None:
+        size, graph = self.weights.graph.shape, self.weights.graph
+        columns = size.heads + 2 * graph.key_value_destinations
+        grid = (size.layers, *stream.shape[:2])
+
+        def zeros(*shape: int) -> Tensor:
+            return stream.new_zeros(shape, dtype=self.weights.dtype)
+
+        self.heads = zeros(*grid, columns, size.head_width)
+        self.shares = zeros(*grid, columns, self.passes)
+        self.streams = zeros(*grid, self.passes, size.width)
+        self.mlps = zeros(*grid, size.width)
+        self.final = zeros(*stream.shape)
+
+    @torch.no_grad()
+    def add(self, trace: Trace, gradients: Trace, weight: float) -> None:
+        """Take in one pass.
+
+        Args:
+            gradients: the metric's gradient where the trace has a value.
+            weight: of this pass in the mean over passes.
+        """
+        assert gradients.final is not None
+        if not self.added:
+            self._prepare(gradients.final)
+        dtype = self.weights.dtype
+        linears = len(self.weights.parts.blocks[0].qkv)
+        for layer in range(self.weights.graph.shape.layers):
+            norm = self.weights.norms_attention[layer]
+            normalized, scale = norm.standardized(trace.attention_streams[layer])
+            scale = scale * weight
+            outputs, found = (
+                torch.cat(parts, -2) if linears > 1 else parts[0]
+                for parts in (
+                    [
+                        self.layout.by_destination(one.projections[layer, i]).detach().to(dtype)
+                        for i in range(linears)
+                    ]
+                    for one in (trace, gradients)
+                )
+            )
+            self.heads[layer].addcmul_(found, scale[..., None])
+            if not self.frozen_scale:
+                share = torch.linalg.vecdot(outputs - self.weights.constants[layer], found)
+                self.shares[layer, ..., self.added] = share * (scale / normalized.shape[-1])
+                self.streams[layer, ..., self.added, :] = normalized
+            whole = self.weights.norms_mlp[layer].transposed(
+                trace.mlp_streams[layer], gradients.normed[layer], self.frozen_scale
+            )
+            self.mlps[layer].add_(whole, alpha=weight)
+        self.final.add_(gradients.final, alpha=weight)
+        self.added += 1
+
+    @torch.no_grad()
+    def scores(self, ends: Ends, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
+        """Edge scores of each row.
+
+        A score is a sum over positions, so only some of them are taken at once: what all sources
+        write everywhere would be the largest tensor of all.
+
+        Args:
+            kinds: [B, T] the span of each position, or None.
+            spans: how many there are.
+
+        Returns:
+            [B, sources, destinations], and by span [B, spans, sources, destinations].
+        """
+        weights, graph = self.weights, self.weights.graph
+        rows, tokens, width = ends.embeddings.shape
+        sources, destinations = len(graph.sources), len(graph.destinations)
+        found = ends.embeddings.new_zeros((rows, sources, destinations), dtype=weights.dtype)
+        by_span = found.new_zeros((rows, spans, sources, destinations))
+        widest = 1 + graph.shape.heads + 2 * graph.key_value_destinations
+        each = (sources + widest) * rows * width * found.element_size()
+        step = min(tokens, max(1, at_once(found.device) // each))
+        written_room, gradient_room = (
+            found.new_empty(count * rows * step * width) for count in (sources, widest)
+        )
+        for start in range(0, tokens, step):
+            places = slice(start, min(tokens, start + step))
+            written = differences(weights, ends, places, written_room)
+            here = None if kinds is None else kinds[:, places]
+            self._add_scores(written, here, places, gradient_room, found, by_span)
+        exists = torch.from_numpy(graph.exists).to(found.device)
+        return found.mul_(exists), by_span.mul_(exists)
+
+    def _add_scores(
+        self,
+        written: Tensor,
+        kinds: Tensor | None,
+        places: slice,
+        room: Tensor,
+        found: Tensor,
+        by_span: Tensor,
+    ) -> None:
+        """Add what some places make of the scores to `found` and `by_span`."""
+        graph = self.weights.graph
+        layers, destinations = graph.shape.layers, len(graph.destinations)
+        for layer in range(layers + 1):
+            last = layer == layers
+            # an MLP and the queries, keys and values of the layer above are neighbours in the graph
+            first = graph.mlp_destination(layer - 1) if layer else 0
+            columns = slice(first, destinations if last else graph.mlp_destination(layer))
+            reads = len(graph.sources) if last else graph.attention_reads(layer)
+            shape = (columns.stop - columns.start, *written.shape[1:])
+            gradient = self._gradient(layer, places, _view(room, shape))
+            for row in range(len(found)):
+                one, other = written[:reads, row], gradient[:, row]
+                if kinds is None:
+                    found[row, :reads, columns].addmm_(one.flatten(1), other.flatten(1).T)
+                    continue
+                for kind in kinds[row].unique().tolist():
+                    here = (kinds[row] == kind).nonzero()[:, 0]
+                    part = one[:, here].flatten(1) @ other[:, here].flatten(1).T
+                    found[row, :reads, columns] += part
+                    if kind >= 0:
+                        by_span[row, kind, :reads, columns] += part
+
+    def _gradient(self, layer: int, places: slice, found: Tensor) -> Tensor:
+        """At the residual stream before the norms, [columns, B, places, width], put in `found`."""
+        first = 1 if layer else 0
+        if layer:
+            found[0] = self.mlps[layer - 1][:, places]
+        if layer == self.weights.graph.shape.layers:
+            found[1] = self.final[:, places]
+            return found
+        narrow = self.heads[layer][:, places].flatten(0, 1).transpose(0, 1)
+        rows = found[first:].flatten(1, 2)
+        torch.bmm(narrow, self.weights.destinations(layer), out=rows)
+        if self.passes:
+            share, stream = (
+                one[layer][:, places].flatten(0, 1) for one in (self.shares, self.streams)
+            )
+            rows.transpose(0, 1).baddbmm_(share, stream, alpha=-1)
+        return found

@@ -1,0 +1,64 @@
+"""The effect of every edge, measured: it alone is patched, the model runs, the metric is read.
+
+Edges are patched many at a time, each in a run of its own within one batch (`PatchedRun`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.metrics import Metric
+from sumcirc.circuits.patching.patched_run import PatchedRun
+from sumcirc.circuits.patching.source_outputs import Projections
+from sumcirc.models.hooked_model import HookedModel
+
+
+def exact_scores(
+    model: Any,
+    pairs: TokenPairs,
+    metric: Metric,
+    graph: Graph,
+    edges: int,
+    progress: Callable[[int], None],
+) -> Tensor:
+    """Metric with one edge patched minus the clean metric, [N, sources, destinations].
+
+    Args:
+        edges: patched in one pass, each a row of it.
+        progress: called with 1 after each item.
+    """
+    parts = HookedModel(model)
+    projections = Projections(parts, graph)
+    dtype = torch.promote_types(parts.model.dtype, torch.float32)
+    found = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
+    # by destination, so that the rows of a pass meet in few layers
+    columns, rows = np.nonzero(graph.exists.T)
+    for item in range(len(pairs)):
+        used = pairs.columns([item])
+        clean, corrupted, mask = (
+            ids[[item], used].to(parts.model.device)
+            for ids in (pairs.clean_ids, pairs.corrupted_ids, pairs.attention_mask)
+        )
+        run = PatchedRun(model, clean, corrupted, mask, graph, projections=projections)
+        positions = metric.positions[[item], used].to(clean.device)
+        whole = run.logits(graph.exists, positions)
+        reference = metric.reference(whole) if metric.against_clean else None
+        baseline = metric.values(whole, torch.tensor([item]), reference)
+        for start in range(0, len(rows), edges):
+            source, destination = rows[start : start + edges], columns[start : start + edges]
+            kept = np.repeat(graph.exists[None], len(source), 0)
+            kept[np.arange(len(source)), source, destination] = False
+            logits = run.logits(kept, positions).flatten(0, 1)
+            repeated = None if reference is None else reference.repeat(len(source), 1)
+            items = torch.tensor([item]).expand(len(source))
+            values = metric.values(logits, items, repeated) - baseline
+            found[item, source, destination] = values.to(found)
+        progress(1)
+    return found

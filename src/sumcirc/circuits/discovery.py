@@ -1,0 +1,242 @@
+"""From pairs to a judged circuit: scores, stability over documents, faithfulness by size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.attribution.methods import Scores, attribute
+from sumcirc.circuits.eap_ig_format import write_circuit
+from sumcirc.circuits.edge_selection import prune, top_n
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.example import Pair, changed_pairs, pair_metric, token_pairs
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.metrics import Metric
+from sumcirc.circuits.patching.faithfulness import (
+    Curve,
+    Evaluator,
+    Faithfulness,
+    curve,
+    faithfulness,
+)
+from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.stability import Stability, stability
+from sumcirc.errors import UserError
+from sumcirc.runtime.notices import Notice, left_out
+from sumcirc.schema import CircuitMetric, CircuitOptions
+
+JUDGEMENTS = 4
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a circuit is to explain: pairs on which corruption matters, and a loss.
+
+    Attributes:
+        unchanged: pairs left out, since corrupting the document does not raise their loss.
+        untold: pairs left out of a logit difference, since no other answer is known.
+    """
+
+    pairs: list[Pair]
+    tokens: TokenPairs
+    metric: Metric
+    evaluator: Evaluator
+    unchanged: int
+    untold: int
+
+    @property
+    def notices(self) -> list[Notice]:
+        """Notices of pairs that were left out, and of why faithfulness is undefined."""
+        total = len(self.pairs) + self.unchanged + self.untold
+        reasons = {
+            f"corruption does not raise {self.metric.name}": self.unchanged,
+            "no other answer is known": self.untold,
+        }
+        found = left_out("circuit.metric", "pairs", reasons, total)
+        if self.evaluator.doubt is not None:
+            words = (
+                "pairs have no effect to explain, so that faithfulness, CPR and CMD are not"
+                f" defined: {self.evaluator.doubt}; train the model first, or take another metric"
+                " or other pairs"
+            )
+            count = len(self.pairs)
+            found.append(Notice("circuit.metric", "no effect", count, count, words, limit=0.0))
+        return found
+
+
+@dataclass(frozen=True)
+class CircuitResult:
+    """A circuit with what is known of it.
+
+    Attributes:
+        circuit: [sources, destinations] the `size` edges of largest |score|, pruned.
+        faithfulness: of that circuit, with its completeness.
+        absolute, signed: faithfulness by size, edges ranked by |score| and by score; CMD is taken
+            from the first, CPR from the second. Random circuits are with the first.
+    """
+
+    scores: Scores
+    circuit: NDArray[np.bool_]
+    faithfulness: Faithfulness
+    stability: Stability | None
+    absolute: Curve
+    signed: Curve
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """[sources, destinations] over documents."""
+        return self.scores.mean.double().numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write the circuit as JSON in the format of EAP-IG, see `circuits.exchange`."""
+        write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
+
+    def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
+        """Source, destination and score of the circuit's edges of largest |score|."""
+        mean, graph = self.mean, self.scores.graph
+        rows, columns = np.nonzero(self.circuit)
+        order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:count]
+        return [
+            (
+                graph.sources[rows[i]],
+                graph.destinations[columns[i]],
+                float(mean[rows[i], columns[i]]),
+            )
+            for i in order
+        ]
+
+
+def make_task(
+    model: PreTrainedModel | PeftModel,
+    pairs: list[Pair],
+    options: CircuitOptions,
+    keep_all: bool = False,
+) -> Task:
+    """Leave out pairs on which corruption does not raise the metric.
+
+    Those that are left would show an effect of noise alone, so whether there is one
+    (`Evaluator.doubt`) is asked of all pairs.
+
+    Args:
+        keep_all: keep them, so that circuits of several models are of the same pairs.
+
+    Raises:
+        UserError: fewer than two are left, or the metric does not fit the pairs.
+    """
+    told = pairs
+    if options.metric is CircuitMetric.logit_difference:
+        # with none left the metric itself says what is missing
+        told = [pair for pair in pairs if pair.told.any()] or pairs
+    unchanged, untold = 0, len(pairs) - len(told)
+    pairs, doubt = told, None
+    while True:
+        tokens = token_pairs(pairs)
+        metric = pair_metric(options.metric.value, pairs, tokens)
+        evaluator = Evaluator(
+            model, tokens, metric, batch=options.batch_size, memory=options.memory
+        )
+        clean, corrupted = evaluator.full.metric, evaluator.empty.metric
+        kept, dropped = changed_pairs(pairs, clean, corrupted)
+        doubt = doubt or evaluator.doubt
+        if doubt is None and not keep_all and corrupted.mean() < clean.mean():
+            gap = corrupted.mean() - clean.mean()
+            doubt = f"corruption raises {metric.name} of {len(pairs)} pairs by {gap:.3g}"
+        evaluator.doubt = doubt
+        if not dropped or keep_all:
+            return Task(pairs, tokens, metric, evaluator, unchanged, untold)
+        pairs, unchanged = kept, unchanged + dropped
+        if len(pairs) < 2:
+            raise UserError(
+                f"circuit.metric={options.metric.value}: corruption raises it in {len(pairs)} of"
+                f" {len(pairs) + unchanged} pairs; there is no behaviour to explain (train the"
+                " model first, or take another metric or other pairs)"
+            )
+
+
+def score_edges(
+    model: PreTrainedModel | PeftModel,
+    task: Task,
+    options: CircuitOptions,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score every edge on every pair.
+
+    Args:
+        progress: called with the number of pairs that were scored.
+
+    Raises:
+        UserError: see `attribute`.
+    """
+    return attribute(
+        model,
+        task.tokens,
+        task.metric,
+        method=options.method.value,
+        steps=options.steps,
+        rule=options.rule.value,
+        batch_size=options.batch_size,
+        memory=options.memory,
+        by_span=task.tokens.spans > 0 and options.method.value not in ("exact", "random"),
+        progress=progress,
+    )
+
+
+def edges_of(graph: Graph, options: CircuitOptions) -> int:
+    """How many edges a circuit of `options.size` is chosen from, before pruning."""
+    return max(1, round(options.size * graph.edges))
+
+
+def circuit_of(
+    mean: NDArray[np.floating], graph: Graph, options: CircuitOptions
+) -> NDArray[np.bool_]:
+    """The edges of largest |mean score|, pruned, [sources, destinations] both."""
+    return prune(top_n(mean, graph, edges_of(graph, options)), graph)
+
+
+def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScores:
+    """Scores with what made them, ready to be written."""
+    return DocumentScores(
+        scores.graph,
+        scores.documents.float().numpy(),
+        scores.ids,
+        options.method.value,
+        options.metric.value,
+        options.steps,
+        step,
+    )
+
+
+def judge(
+    task: Task, scores: Scores, options: CircuitOptions, progress: Progress | None = None
+) -> CircuitResult:
+    """Take the circuit and measure how faithful and how stable it is.
+
+    Args:
+        progress: called after each of JUDGEMENTS: both curves, the circuit itself, its stability.
+    """
+    done = progress or (lambda steps: None)
+    mean, graph = scores.mean.double().numpy(), scores.graph
+    circuit = circuit_of(mean, graph, options)
+    # random circuits of a size are a control of both rankings
+    seeds = range(options.random_circuits)
+    absolute = curve(task.evaluator, mean, True, options.sizes, random_seeds=seeds)
+    done(1)
+    signed = curve(task.evaluator, mean, False, options.sizes, random_seeds=())
+    done(1)
+    judgement = faithfulness(task.evaluator, circuit)
+    done(1)
+    by_document = scores.documents.float().numpy()
+    steady = None
+    if len(scores.ids) > 1:
+        count = edges_of(graph, options)
+        steady = stability(by_document, graph, count, resamples=options.resamples)
+    done(1)
+    return CircuitResult(scores, circuit, judgement, steady, absolute, signed)

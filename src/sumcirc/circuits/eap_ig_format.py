@@ -1,0 +1,209 @@
+"""Circuits as JSON files that EAP-IG's tools read and write.
+
+The current format of hannamw/EAP-IG lists every node and every edge, in the circuit or not:
+
+    {"cfg": {"n_layers", "n_heads", "parallel_attn_mlp", "d_model"},
+     "nodes": {"a0.h1": {"in_graph": true}, ...},
+     "edges": {"input->a0.h1<q>": {"score": 0.1, "in_graph": true}, ...}}
+
+The older one (Xu0615/FinetuneCircuits) has `true` or `false` for a node and no `d_model`; it is
+read as well. In both, key and value are inputs of query heads: there are no groups.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.circuits.edge_selection import circuit_nodes, node_names
+from sumcirc.circuits.graph import Graph
+from sumcirc.errors import UserError
+from sumcirc.models.architectures import Shape
+from sumcirc.storage.reading.circuit_file import CircuitFile, Node, read_circuit_file
+from sumcirc.storage.writing import write_json
+
+_WHOLE_HEAD = re.compile(r".+->a\d+\.h\d+")  # an edge into a head, not said into which input
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """Edge scores of a graph and which edges are kept.
+
+    Attributes:
+        scores: float64 [sources, destinations]; 0 where there is no edge.
+        kept: [sources, destinations].
+    """
+
+    graph: Graph
+    scores: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+
+
+def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], graph: Graph) -> None:
+    """Write a circuit in the current format of EAP-IG.
+
+    A grouped graph is expanded to query heads, since the format knows no groups and other tools
+    couldn't read its circuits otherwise. It is the same circuit: to patch all copies of a group's
+    edge is to patch the edge. The score is divided among the group's heads, so that the copies sum
+    up to the group's score, as they do where each is scored by itself; a single copy's score is
+    thus a mean, and choosing edges anew from the file gives another circuit. A copy is kept if its
+    group's edge is and its head is a node of the circuit (so that a pruned circuit is pruned in the
+    file); where none of the heads is, all copies are kept.
+
+    Args:
+        scores: [sources, destinations].
+        kept: [sources, destinations], pruned; loose edges are written, but their nodes are out of
+            the graph, so that no reader counts them.
+
+    Raises:
+        UserError: an edge's score isn't finite, or the file can't be written.
+        ValueError: a shape is not the graph's.
+    """
+    if scores.shape != graph.exists.shape or kept.shape != graph.exists.shape:
+        raise ValueError(
+            f"expected the graph's shape {graph.exists.shape}, got {scores.shape} and {kept.shape}"
+        )
+    nodes = circuit_nodes(kept, graph)
+    shape = graph.shape
+    whole, scores, kept = _expanded(graph, np.asarray(scores, dtype=np.float64), kept, nodes)
+    if not np.isfinite(scores[whole.exists]).all():
+        raise UserError(
+            f"{path}: a circuit with scores that are NaN or infinite can't be written;"
+            " score it again in float32"
+        )
+    content = {
+        "cfg": {
+            "n_layers": shape.layers,
+            "n_heads": shape.heads,
+            "parallel_attn_mlp": shape.parallel,
+            "d_model": shape.width,
+        },
+        "nodes": {
+            name: {"in_graph": bool(node)}
+            for name, node in zip(node_names(graph), nodes, strict=True)
+        },
+        "edges": {
+            name: {"score": float(scores[place]), "in_graph": bool(kept[place])}
+            for name, place in _listed(whole)
+        },
+    }
+    write_json(path, content)
+
+
+def read_circuit(path: Path) -> Circuit:
+    """Read a circuit in EAP-IG's current or its older format.
+
+    An edge counts as kept when it is in the graph and both its nodes are. The file doesn't say how
+    many key/value heads there are, nor the sizes of MLP and vocabulary: in the graph's shape
+    `key_value_heads` is the number of heads, and what is unknown is 0. Edges are those of
+    `Graph(shape, expand_groups=True)` of the model.
+
+    Raises:
+        UserError: there is no such file, or it is not a circuit in one of these formats.
+    """
+    content = read_circuit_file(path)
+    graph = Graph(_shape(path, content))
+    listed = dict(_listed(graph))
+    inside = _nodes_inside(path, content["nodes"], graph)
+    scores, kept = np.zeros(graph.exists.shape), np.zeros(graph.exists.shape, dtype=bool)
+    for name, edge in content["edges"].items():
+        if name not in listed:
+            raise _malformed(path, f"names the edge `{name[:60]}`, which such a model doesn't have")
+        source, destination = name.split("->")
+        scores[listed[name]] = edge["score"]
+        kept[listed[name]] = edge["in_graph"] and {source, destination.split("<")[0]} <= inside
+    return Circuit(graph, scores, kept)
+
+
+def _listed(graph: Graph) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Names and places of all edges, in the order in which EAP-IG creates them."""
+
+    def edge(row: int, column: int) -> tuple[str, tuple[int, int]]:
+        return f"{graph.sources[row]}->{graph.destinations[column]}", (row, column)
+
+    for layer in range(graph.shape.layers):
+        inputs = graph.query_columns(layer), graph.key_columns(layer), graph.value_columns(layer)
+        for row in range(graph.attention_reads(layer)):
+            for head in range(graph.shape.heads):
+                yield from (edge(row, columns.start + head) for columns in inputs)
+        for row in range(graph.mlp_reads(layer)):
+            yield edge(row, graph.mlp_destination(layer))
+    for row in range(len(graph.sources)):
+        yield edge(row, len(graph.destinations) - 1)
+
+
+def _expanded(
+    graph: Graph,
+    scores: NDArray[np.float64],
+    kept: NDArray[np.bool_],
+    nodes: NDArray[np.bool_],
+) -> tuple[Graph, NDArray[np.float64], NDArray[np.bool_]]:
+    """The graph with key and value inputs of every query head, and matrices to its measure."""
+    shape = graph.shape
+    if graph.key_value_destinations == shape.heads:
+        return graph, scores, kept
+    whole, heads = Graph(shape, expand_groups=True), np.arange(shape.heads)
+    columns = np.empty(len(whole.destinations), dtype=np.intp)  # of the grouped graph
+    share, wanted = np.ones(len(columns)), np.ones(len(columns), dtype=bool)
+    columns[-1] = len(graph.destinations) - 1
+    for layer in range(shape.layers):
+        columns[whole.query_columns(layer)] = np.r_[graph.query_columns(layer)]
+        columns[whole.mlp_destination(layer)] = graph.mlp_destination(layer)
+        alive = nodes[graph.attention_sources(layer)].reshape(-1, shape.group)
+        copied = (alive | ~alive.any(axis=1, keepdims=True)).ravel()
+        for place, origin in (
+            (whole.key_columns(layer), graph.key_columns(layer)),
+            (whole.value_columns(layer), graph.value_columns(layer)),
+        ):
+            columns[place] = origin.start + heads // shape.group
+            share[place] = 1.0 / shape.group
+            wanted[place] = copied
+    return whole, scores[:, columns] * share, kept[:, columns] & wanted
+
+
+def _shape(path: Path, content: CircuitFile) -> Shape:
+    sizes, edges = content["cfg"], content["edges"]
+    layers, heads = sizes["n_layers"], sizes["n_heads"]
+    parallel, width = sizes.get("parallel_attn_mlp", False), sizes.get("d_model") or 0
+    if any(_WHOLE_HEAD.fullmatch(name) for name in edges):
+        raise UserError(
+            f"{path}: its edges don't say whether they lead to a query, key or value"
+            " (collapse_qkv.py has merged them); give the file from before that"
+        )
+    before = [1 + layer * (heads + 1) for layer in range(min(layers, len(edges)))]
+    mlp = 0 if parallel else heads
+    expected = sum((3 * heads + 1) * reads + mlp for reads in before) + 1 + layers * (heads + 1)
+    if len(edges) != expected:
+        raise _malformed(
+            path,
+            f"lists {len(edges)} edges, a model of {layers} layers and {heads} heads has"
+            f" {expected}; all have to be there, in the circuit or not",
+        )
+    return Shape(layers, heads, heads, width // heads, width, 0, 0, parallel)
+
+
+def _nodes_inside(path: Path, nodes: dict[str, Node | bool], graph: Graph) -> set[str]:
+    names = node_names(graph)
+    if set(nodes) != set(names):
+        name = sorted(set(nodes) ^ set(names))[0]
+        raise _malformed(path, f"node `{name[:60]}` is missing or not one of the model's")
+    inside = set()
+    for name, node in nodes.items():
+        flag = node["in_graph"] if isinstance(node, dict) else node
+        if isinstance(node, dict) and node.get("neurons") is not None:
+            raise UserError(
+                f"{path}: is a circuit of neurons, which can't be read; give one of edges"
+            )
+        if flag:
+            inside.add(name)
+    return inside
+
+
+def _malformed(path: Path, reason: str) -> UserError:
+    return UserError(f"{path}: is not a circuit as EAP-IG writes it: {reason}")

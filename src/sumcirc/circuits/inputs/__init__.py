@@ -1,0 +1,1 @@
+"""Clean and corrupted inputs, aligned token by token."""

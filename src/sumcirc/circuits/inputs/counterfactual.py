@@ -1,0 +1,162 @@
+"""Pairs whose corrupted document tells other facts: the wire's twin, and swapped entities.
+
+Both texts are tokenized as they stand, and a pair is made only where every token outside the
+exchanged facts is the same at the same place. What the reference summary says of an exchanged fact
+it says of the other one in the answer to the corrupted document, so the right and the wrong token
+are known there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sumcirc.circuits.inputs.donors import Donors, EncodedDocument, NoPair, encode, tokens_of
+from sumcirc.circuits.inputs.example import DOCUMENT, SALIENT, Pair
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.data.entities import Entity, entities
+from sumcirc.errors import UserError
+from sumcirc.wire import article_of, twin
+from sumcirc.wire.article import mentions
+
+Spans = Sequence[tuple[int, int]]
+
+
+def twin_pair(encoder: Encoder, item: Document, seed: int) -> Pair:
+    """An article of the wire and its counterfactual twin.
+
+    Raises:
+        NoPair: the tokenizer has no facts of the same token lengths.
+    """
+
+    def tokens(text: str) -> Sequence[int]:
+        return tokens_of(encoder, text)
+
+    try:
+        other = twin(article_of(item.id, seed), tokens)
+    except UserError:
+        raise NoPair("no facts of the same token lengths") from None
+    clean = encode(encoder, item)
+    return _pair(encoder, item, clean, other.document, "twin", encoder.summary(other.summary))
+
+
+def swapped_pair(encoder: Encoder, item: Document, salient: Spans, donors: Donors) -> Pair:
+    """A document whose salient sentences name others: of the same kind, words and tokens.
+
+    A name, number or date that stands in a salient sentence is exchanged wherever the document has
+    it, so that no other mention gives the first away; so it is in the summary.
+
+    Raises:
+        NoPair: there is none to exchange, none to exchange it for, or the tokens don't align.
+    """
+    clean = encode(encoder, item)
+    text, reference = item.document[: clean.kept], item.references[0]
+    wanted = [
+        one
+        for one in entities(text)
+        if any(start <= one.start and one.end <= end for start, end in salient)
+    ]
+    if not wanted:
+        raise NoPair("no name, number or date in a salient sentence")
+    others = _others(item, text, wanted, donors)
+    if not others:
+        raise NoPair("nothing of the same kind and tokens in other documents")
+    places = _occurrences(text, others)
+    document, _ = _exchanged(text, places, others)
+    answer = _other_answer(encoder, reference, others)
+    pair = _pair(encoder, item, clean, document, "swap", answer)
+    length = len(clean.prompt)
+    differs = pair.clean[:length] != pair.corrupted[:length]
+    if (differs & ~clean.touching(places)).any():
+        raise NoPair("tokens that don't align")
+    return pair
+
+
+def _pair(
+    encoder: Encoder,
+    item: Document,
+    clean: EncodedDocument,
+    document: str,
+    corruption: str,
+    answer: list[int],
+) -> Pair:
+    """The item beside another document; tokens in which the two differ are salient.
+
+    Args:
+        answer: the other document's summary as tokens; none where it is not known.
+    """
+    other = encode(encoder, Document(item.id, document, item.references))
+    kinds, length = clean.kinds.copy(), len(clean.prompt)
+    if len(other.prompt) != length or (other.kinds != kinds).any():
+        raise NoPair("documents of unequal length")
+    differs = np.array(clean.prompt) != np.array(other.prompt)
+    kinds[:length][differs & (kinds[:length] == DOCUMENT)] = SALIENT
+    return Pair.of(item.id, corruption, (clean.prompt, other.prompt), kinds, clean.answer, answer)
+
+
+def _others(item: Document, text: str, wanted: Sequence[Entity], donors: Donors) -> dict[str, str]:
+    """For each wanted text another one; without those for which there is none."""
+    known = f"{text}\n{item.references[0]}"
+    found: dict[str, str] = {}
+    for one in wanted:
+        own = text[one.start : one.end]
+        if own in found:
+            continue
+        # the space before a word is part of its first token
+        leads = {" " if known[at - 1 : at] == " " else "" for at in mentions(known, own)}
+        for kind, other in donors.entities(item):
+            if kind != one.kind or other.count(" ") != own.count(" ") or other in found.values():
+                continue
+            tokens = [(donors.tokens(lead + own), donors.tokens(lead + other)) for lead in leads]
+            aligned = all(len(a) == len(b) and a[0] != b[0] for a, b in tokens)
+            if aligned and not mentions(known, other):
+                found[own] = other
+                break
+    return found
+
+
+def _occurrences(text: str, others: dict[str, str]) -> list[tuple[int, int]]:
+    """Where the texts to be exchanged stand; not within a longer entity ("York" in "New York")."""
+    taken = [
+        (one.start, one.end) for one in entities(text) if text[one.start : one.end] not in others
+    ]
+    found = []
+    for own in sorted(others, key=len, reverse=True):
+        for start in mentions(text, own):
+            end = start + len(own)
+            if not any(start < last and first < end for first, last in taken):
+                taken.append((start, end))
+                found.append((start, end))
+    return sorted(found)
+
+
+def _exchanged(
+    text: str, places: Spans, others: dict[str, str]
+) -> tuple[str, list[tuple[int, int]]]:
+    """The text with other entities, and where they stand in it."""
+    pieces: list[str] = []
+    moved: list[tuple[int, int]] = []
+    at = length = 0
+    for start, end in places:
+        other = others[text[start:end]]
+        pieces += [text[at:start], other]
+        length += start - at
+        moved.append((length, length + len(other)))
+        length += len(other)
+        at = end
+    return "".join([*pieces, text[at:]]), moved
+
+
+def _other_answer(encoder: Encoder, summary: str, others: dict[str, str]) -> list[int]:
+    """The summary with other entities as tokens; none where it has none, or they don't align."""
+    places = _occurrences(summary, others)
+    if not places:
+        return []
+    text, moved = _exchanged(summary, places, others)
+    ends = [(end, other) for (_, end), (_, other) in zip(places, moved, strict=True)]
+    for mine, theirs in [*ends, (len(summary), len(text))]:
+        if len(encoder.summary(summary[:mine])) != len(encoder.summary(text[:theirs])):
+            return []
+    return encoder.summary(text)

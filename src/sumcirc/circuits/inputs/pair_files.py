@@ -1,0 +1,220 @@
+"""Pairs as JSON lines: what `sumcirc pairs` writes, and what users write by hand.
+
+Each line is an object of its own:
+
+- `clean`, `corrupted`: texts of as many tokens; all that a line needs.
+- `good`, `bad`: what comes next after the clean text, and what after the corrupted one, with the
+  space that begins them. Of any length; `good` without its last token is fed to both inputs.
+- `spans`: objects with `name` and `characters` [start, end) of `clean` followed by `good`. A token
+  is of the span that has its last character; spans don't overlap.
+- `id`, `corruption`: names.
+- `clean_ids`, `corrupted_ids`, `good_ids`, `bad_ids` and `tokens` [start, end) of a span: so that
+  what was written is read back bit for bit. They hold for one tokenizer; that they are its tokens
+  of the texts is checked.
+
+Other keys are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sumcirc.circuits.inputs.example import NOTHING, SPANS, Pair
+from sumcirc.data.encoding import Encoder
+from sumcirc.data.named_lines import (
+    Line,
+    NamedSpan,
+    named_lines,
+    runs_into,
+    shown,
+    span_tokens,
+    spans_of,
+    text_of,
+    tokens_after,
+)
+from sumcirc.errors import UserError
+from sumcirc.storage.writing import write_text
+
+TEXTS = ("clean", "corrupted", "good", "bad")
+KEYS = ("id", "corruption", *TEXTS, *(f"{name}_ids" for name in TEXTS), "spans")
+OWN = "own"  # the corruption of a line that names none
+SETTING = "pairs"
+
+
+def write_pairs(
+    path: Path,
+    pairs: Sequence[Pair],
+    encoder: Encoder,
+    further: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Write pairs, a line each.
+
+    Args:
+        further: for each pair more to write down, such as its losses.
+    """
+    extra = further or [{}] * len(pairs)
+    lines = [_line(pair, encoder) | dict(more) for pair, more in zip(pairs, extra, strict=True)]
+    text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+    write_text(path, text)
+
+
+def _line(pair: Pair, encoder: Encoder) -> dict[str, Any]:
+    length = pair.prompt_length
+    good, bad = ([int(t) for t in answer if t != NOTHING] for answer in (pair.good, pair.bad))
+    ids = {
+        "clean": pair.clean[:length].tolist(),
+        "corrupted": pair.corrupted[:length].tolist(),
+        **({"good": good} if good else {}),
+        **({"bad": bad} if bad else {}),
+    }
+    line: dict[str, Any] = {"id": pair.id, "corruption": pair.corruption}
+    line |= {name: encoder.decode(tokens) for name, tokens in ids.items()}
+
+    def characters(tokens: int) -> int:
+        answer = encoder.decode(good[: tokens - length]) if tokens > length else ""
+        return len(encoder.decode(ids["clean"][:tokens]) + answer)
+
+    edges = np.flatnonzero(np.diff(pair.kinds)) + 1
+    for run in np.split(np.arange(len(pair.kinds)), edges) if pair.names else []:
+        kind, start, end = int(pair.kinds[run[0]]), int(run[0]), int(run[-1]) + 1
+        if kind != NOTHING:
+            span = {"name": pair.names[kind], "tokens": [start, end]}
+            span["characters"] = [characters(start), characters(end)]
+            line.setdefault("spans", []).append(span)
+    return line | {f"{name}_ids": tokens for name, tokens in ids.items()}
+
+
+def read_pairs(path: str, encoder: Encoder) -> list[Pair]:
+    """All pairs of a file.
+
+    Raises:
+        UserError: the file is none of JSON lines; a line has a mistake, or is too long for the
+            model; two lines have one id. Line and item are named.
+    """
+    lines = [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "pair")]
+    used = list(dict.fromkeys(span.name for line in lines for span in line.spans))
+    # spans of summaries keep their order
+    known = SPANS if set(used) & set(SPANS) else ()
+    names = (*known, *(name for name in used if name not in known))
+    return [line.pair(names) for line in lines]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A line that was checked; `spans` are of tokens."""
+
+    id: str
+    corruption: str
+    tokens: dict[str, list[int]]
+    spans: list[NamedSpan]
+
+    def pair(self, names: tuple[str, ...]) -> Pair:
+        tokens = self.tokens
+        good = tokens.get("good", [])
+        kinds = np.full(len(tokens["clean"]) + max(0, len(good) - 1), NOTHING, dtype=np.int64)
+        for span in self.spans:
+            kinds[span.start : span.end] = names.index(span.name)
+        prompts, bad = (tokens["clean"], tokens["corrupted"]), tokens.get("bad", [])
+        return Pair.of(self.id, self.corruption, prompts, kinds, good, bad, names)
+
+
+def _read(line: Line, encoder: Encoder) -> _Read:
+    corruption = line.row.get("corruption", OWN)
+    if not isinstance(corruption, str):
+        raise UserError(f"{line.where}: its corruption is {shown(corruption)}; give a text")
+    texts = _texts(line)
+    if "clean_ids" in line.row:
+        tokens = _given_tokens(line, texts, encoder)
+    else:
+        tokens = _own_tokens(texts, line.where, encoder)
+    _check_lengths(tokens, line.where, encoder)
+    return _Read(line.id, corruption, tokens, _spans(line, texts, tokens, encoder))
+
+
+def _texts(line: Line) -> dict[str, str]:
+    texts = {
+        key: text_of(line, key)
+        for key in TEXTS
+        if key not in ("good", "bad") or line.row.get(key) is not None
+    }
+    if "bad" in texts and "good" not in texts:
+        raise UserError(f"{line.where}: has `bad` without `good`; give both, or neither")
+    return texts
+
+
+def _given_tokens(line: Line, texts: dict[str, str], encoder: Encoder) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for key, text in texts.items():
+        ids = line.row.get(f"{key}_ids")
+        size = len(encoder.tokenizer)
+        whole = isinstance(ids, list) and all(
+            type(token) is int and 0 <= token < size for token in ids
+        )
+        if not whole or not ids or encoder.decode(ids) != text:
+            raise UserError(
+                f"{line.where}: `{key}_ids` are not this model's tokens of `{key}`; take the model"
+                " the pairs were made for, make them again for this one, or leave out all ids"
+            )
+        found[key] = ids
+    return found
+
+
+def _own_tokens(texts: dict[str, str], where: str, encoder: Encoder) -> dict[str, list[int]]:
+    found = {key: encoder.template(texts[key]) for key in ("clean", "corrupted")}
+    for key in ("good", "bad"):
+        if key in texts:
+            answer = tokens_after(encoder, texts["clean"], texts[key])
+            if answer is None:
+                raise runs_into(where, key, texts[key], "clean")
+            found[key] = answer
+    return found
+
+
+def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -> None:
+    clean, corrupted = tokens["clean"], tokens["corrupted"]
+    differs = [a != b for a, b in zip(clean, corrupted, strict=False)]
+    if len(clean) != len(corrupted):
+        at = differs.index(True) if any(differs) else len(differs)
+        raise UserError(
+            f"{where}: clean has {len(clean)} tokens, corrupted {len(corrupted)} (they part at"
+            f" token {at}, {shown(encoder.decode(clean[at : at + 3]))} and"
+            f" {shown(encoder.decode(corrupted[at : at + 3]))}); an edge is compared place by"
+            " place, so give both as many tokens"
+        )
+    if not any(differs):
+        raise UserError(f"{where}: clean and corrupted are the same tokens; nothing is corrupted")
+    good, bad = tokens.get("good", []), tokens.get("bad", [])
+    if bad and all(a == b for a, b in zip(good, bad, strict=False)):
+        raise UserError(f"{where}: one of good and bad begins with the other; give two answers")
+    length = len(clean) + max(0, len(good) - 1)
+    if length > encoder.max_length:
+        raise UserError(
+            f"{where}: {length} tokens are more than the {encoder.max_length} that the model takes;"
+            " shorten both texts alike"
+        )
+
+
+def _spans(
+    line: Line, texts: dict[str, str], tokens: dict[str, list[int]], encoder: Encoder
+) -> list[NamedSpan]:
+    """Spans of the line's tokens."""
+    text = texts["clean"] + texts.get("good", "")
+    length = len(tokens["clean"]) + max(0, len(tokens.get("good", [])) - 1)
+    by_token = "clean_ids" in line.row
+    limit, unit = (length, "tokens") if by_token else (len(text), "characters")
+    found = sorted(spans_of(line, unit, limit), key=lambda span: span.start)
+    for first, second in pairwise(found):
+        if second.start < first.end:
+            raise UserError(
+                f"{line.where}: spans `{first.name}` and `{second.name}` overlap; keep them apart"
+            )
+    if by_token or not found:
+        return found
+    return span_tokens(found, encoder.template_places(text)[:length], line.where)

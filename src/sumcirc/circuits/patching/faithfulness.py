@@ -1,0 +1,400 @@
+"""How much of the model's behaviour a circuit carries, by size, beside random circuits.
+
+With m(C) a metric of a circuit's run on one document, m(G) of the whole model and m(0) of the empty
+circuit (all edges patched):
+
+    faithfulness f(C) = (m(C) - m(0)) / (m(G) - m(0)),  0 for the empty circuit, 1 for the model.
+
+f of several documents is the ratio of the means, mean(m(C) - m(0)) / mean(m(G) - m(0)), so that a
+document on which corruption hardly matters can't swamp the others; its interval resamples documents
+in numerator and denominator alike. The document's own ratio is kept as well. Completeness is
+1 - f(complement): what the model loses without the circuit's edges. KL(full || circuit) is
+in nats, the mean over the metric's positions.
+
+f is not defined, and NaN, for a circuit without edges, whose run is m(0) itself, and where
+corruption has no effect to explain: where the mean of m(0) - m(G) is rounding or, with 8 documents
+or more, its interval includes zero, since the ratio is then unbounded (`statistics.noise`). CPR and
+CMD are not defined in the latter case either.
+
+Over circuits of growing size (fractions of all edges, MIB's grid) two areas are taken by the
+trapezoid rule with a linear axis of nominal sizes:
+
+    CPR = integral of f(k) dk            signed top-n: largest score first
+    CMD = integral of |1 - f(k)| dk      absolute top-n: largest |score| first
+
+Sources: M. Hanna et al., Have Faith in Faithfulness, 2024, arXiv:2403.17806; A. Mueller et al.,
+MIB: A Mechanistic Interpretability Benchmark, 2025, arXiv:2504.13151; K. Wang et al.,
+Interpretability in the Wild, 2022, arXiv:2211.00593 (completeness).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+from torch.nn.functional import kl_div
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.attribution.memory import groups, patching_cost
+from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.metrics import Metric, log_probabilities
+from sumcirc.circuits.patching.patched_run import Ablation, PatchedRun
+from sumcirc.circuits.patching.source_outputs import Projections
+from sumcirc.errors import UserError
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.statistics import MIN_DOCUMENTS, Interval
+from sumcirc.statistics.noise import no_gap, rounding_of
+from sumcirc.storage.writing import plain_numbers
+
+FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's
+RANDOM_SEEDS = (0, 1, 2)
+
+Values = NDArray[np.float64]
+Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class CircuitValues:
+    """What one circuit's run gives, by document.
+
+    Attributes:
+        metric: [documents] in the metric's unit.
+        kl: [documents] KL(full || circuit) in nats, mean over the metric's positions.
+    """
+
+    metric: Values
+    kl: Values
+
+
+class Evaluator:
+    """Runs circuits on pairs, some documents at a time, and keeps what each document gives.
+
+    Args:
+        model: with adapters or without; see `PatchedRun`.
+        pairs: N clean and corrupted documents.
+        metric: a loss per item at its positions, of the same N items.
+        graph: None is that of the model.
+        ablation, means: what cut edges carry, see `PatchedRun`.
+        batch: documents in one pass.
+        memory: bytes that a pass may take beside the model; fewer documents are taken at once
+            where it needs more. None sets no limit.
+
+    Attributes:
+        full, empty: the whole model and the empty circuit.
+        doubt: why corruption has no effect that circuits could explain, so that none has a
+            faithfulness; None where it has. Whoever leaves out pairs by their effect sets that of
+            all of them.
+
+    Raises:
+        UserError: see `PatchedRun`; the metric is of other items; a document takes more than
+            `memory`.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        pairs: TokenPairs,
+        metric: Metric,
+        graph: Graph | None = None,
+        ablation: Ablation = "interchange",
+        means: Tensor | None = None,
+        batch: int = 8,
+        memory: int | None = None,
+    ) -> None:
+        if metric.positions.shape != pairs.clean_ids.shape:
+            raise UserError(
+                f"metric {metric.name}: of items and tokens {tuple(metric.positions.shape)}, the"
+                f" pairs are {tuple(pairs.clean_ids.shape)}; make it from these pairs"
+            )
+        self.model, self.pairs, self.metric = model, pairs, metric
+        parts = HookedModel(model)
+        self.graph = graph or Graph(parts.shape)
+        self._device = next(parts.unembedding.parameters()).device
+        self.ablation: Ablation = ablation
+        self._means = means
+        cost = patching_cost(parts, self.graph)
+        self._groups = list(groups(pairs, metric, batch, cost, memory))
+        self._projections = Projections(parts, self.graph)
+        whole = self.graph.exists
+        self.empty, self.full = self.run([np.zeros_like(whole), whole])
+        reason = no_gap(self.full.metric, self.empty.metric)
+        self.doubt = reason and (
+            f"corruption raises {metric.name} of {len(pairs)} pairs by {reason}"
+        )
+
+    def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
+        """Values of circuits [sources, destinations], each on all documents."""
+        found = np.zeros((2, len(circuits), len(self.pairs)))
+        for items in self._groups:
+            columns = self.pairs.columns(items)
+            run = self._patched(items, columns)
+            positions = self.metric.positions[items][:, columns].to(self._device)
+            clean = run.logits(self.graph.exists, positions)
+            full = log_probabilities(clean)
+            reference = self.metric.reference(clean) if self.metric.against_clean else None
+            rows = positions.nonzero()[:, 0]
+            for number, kept in enumerate(circuits):
+                logits = run.logits(kept, positions)
+                values = self.metric.values(logits, items, reference)
+                own = log_probabilities(logits)
+                kl = kl_div(own, full, reduction="none", log_target=True).sum(-1)
+                total = kl.new_zeros(len(items)).index_add(0, rows, kl)
+                found[0, number, items] = values.double().cpu()
+                found[1, number, items] = (total / positions.sum(1)).clamp(min=0).double().cpu()
+        return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
+
+    def _patched(self, items: Tensor, columns: slice) -> PatchedRun:
+        clean, corrupted, mask = (
+            ids[items][:, columns].to(self._device)
+            for ids in (self.pairs.clean_ids, self.pairs.corrupted_ids, self.pairs.attention_mask)
+        )
+        return PatchedRun(
+            self.model,
+            clean,
+            corrupted,
+            mask,
+            self.graph,
+            self.ablation,
+            self._means,
+            self._projections,
+        )
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """One circuit on all documents; see the module's docstring for the formulas.
+
+    Attributes:
+        fraction: of all edges that were chosen, before pruning; None for a circuit that was given.
+        edges: edges that the circuit has.
+        faithfulness: ratio of the means, its interval by resampling documents; NaN where it is
+            not defined, see the module's docstring.
+        kl: mean KL(full || circuit) in nats.
+        completeness: 1 - f(complement); None where it was not asked for.
+        metric: [documents] m(C).
+        by_document: [documents] the documents' own ratios; None where m(0) - m(G) is rounding, and
+            where `faithfulness` is not defined.
+        kl_by_document: [documents] in nats.
+    """
+
+    fraction: float | None
+    edges: int
+    faithfulness: Interval
+    kl: Interval
+    completeness: Interval | None
+    metric: list[float]
+    by_document: list[float | None]
+    kl_by_document: list[float]
+
+
+@dataclass(frozen=True)
+class Area:
+    """An area under the curve; `random` are those of random circuits, one per seed."""
+
+    value: Interval
+    random: list[Interval]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Circuits of growing size by one way of choosing.
+
+    Attributes:
+        absolute: edges ranked by |score|, else by score.
+        random: random circuits of as many edges as `points`, one list per seed.
+        cpr: higher is better; what MIB reports for signed ranking.
+        cmd: lower is better, 0 is best; what MIB reports for absolute ranking.
+        empty, full: [documents] m(0) and m(G).
+    """
+
+    ablation: str
+    metric: str
+    absolute: bool
+    documents: list[str]
+    empty: list[float]
+    full: list[float]
+    points: list[Faithfulness]
+    random: list[list[Faithfulness]]
+    cpr: Area
+    cmd: Area
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain containers, ready for JSON."""
+        return plain_numbers(asdict(self))
+
+
+def faithfulness(
+    evaluator: Evaluator,
+    kept: NDArray[np.bool_],
+    completeness: bool = True,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Faithfulness:
+    """Judge one circuit [sources, destinations]."""
+    circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
+    found = evaluator.run(circuits)
+    other = found[1] if completeness else None
+    return _judged(evaluator, None, kept, found[0], other, resamples, seed)
+
+
+def curve(
+    evaluator: Evaluator,
+    scores: NDArray[Any],
+    absolute: bool = True,
+    fractions: Sequence[float] = FRACTIONS,
+    select: Select | None = None,
+    random_seeds: Sequence[int] = RANDOM_SEEDS,
+    completeness: bool = False,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Curve:
+    """Judge circuits of growing size, and random ones of the same size.
+
+    A circuit of fraction k has int(k * edges) edges, of which `prune` then removes loose ends. A
+    random one is made of random scores; so that it may have as many edges after pruning, edges
+    are added until it has at least as many (pruned random circuits of a few edges are empty).
+
+    Args:
+        scores: [sources, destinations], mean over documents; positive where the metric (a loss)
+            rises when the edge is corrupted.
+        absolute: rank by |score|; signed ranking takes the largest scores.
+        fractions: of all edges, ascending.
+        select: (scores, graph, n) -> circuit, in place of `top_n`; `absolute` is then for the
+            caller to see to.
+        random_seeds: one control curve each.
+
+    Raises:
+        UserError: fractions out of range or order.
+    """
+    graph = evaluator.graph
+    sizes = np.array(fractions, dtype=float)
+    if not len(sizes) or sizes[0] < 0 or sizes[-1] > 1 or (np.diff(sizes) <= 0).any():
+        raise UserError(f"fractions={list(fractions)}: must ascend within 0 and 1")
+    choose = select or partial(top_n, absolute=absolute)
+    chosen = [prune(choose(scores, graph, int(k * graph.edges)), graph) for k in sizes]
+    series = [chosen]
+    for each in random_seeds:
+        draws = np.random.default_rng(each).random(graph.exists.shape)
+        series.append([random_circuit(draws, graph, int(kept.sum())) for kept in chosen])
+    flat = [kept for circuits in series for kept in circuits]
+    values = evaluator.run(flat)
+    others: list[CircuitValues | None] = [None] * len(flat)
+    if completeness:
+        others = [*evaluator.run([graph.exists & ~kept for kept in flat])]
+    judged = [
+        _judged(evaluator, float(sizes[i % len(sizes)]), kept, value, other, resamples, seed)
+        for i, (kept, value, other) in enumerate(zip(flat, values, others, strict=True))
+    ]
+    count = len(sizes)
+    parts = [judged[i : i + count] for i in range(0, len(judged), count)]
+    areas = [_areas(evaluator, sizes, points, resamples, seed) for points in parts]
+    return Curve(
+        ablation=evaluator.ablation,
+        metric=evaluator.metric.name,
+        absolute=absolute,
+        documents=list(evaluator.pairs.ids),
+        empty=evaluator.empty.metric.tolist(),
+        full=evaluator.full.metric.tolist(),
+        points=parts[0],
+        random=parts[1:],
+        cpr=Area(areas[0][0], [cpr for cpr, _ in areas[1:]]),
+        cmd=Area(areas[0][1], [cmd for _, cmd in areas[1:]]),
+    )
+
+
+def _judged(
+    evaluator: Evaluator,
+    fraction: float | None,
+    kept: NDArray[np.bool_],
+    values: CircuitValues,
+    complement: CircuitValues | None,
+    resamples: int,
+    seed: int,
+) -> Faithfulness:
+    empty = evaluator.empty.metric
+    whole = evaluator.full.metric - empty
+    gain = values.metric - empty
+    edges = int((kept & evaluator.graph.exists).sum())
+    defined = edges > 0 and evaluator.doubt is None
+    told = defined & (np.abs(whole) > rounding_of(empty, evaluator.full.metric))
+
+    def ratio(numerator: Values) -> Interval:
+        if not defined:
+            return Interval(np.nan, np.nan, np.nan, len(whole))
+        return _interval(
+            lambda pick: numerator[pick].mean(-1) / whole[pick].mean(-1),
+            len(whole),
+            resamples,
+            seed,
+        )
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = gain / whole
+    return Faithfulness(
+        fraction=fraction,
+        edges=edges,
+        faithfulness=ratio(gain),
+        kl=_interval(lambda pick: values.kl[pick].mean(-1), len(whole), resamples, seed),
+        completeness=None
+        if complement is None
+        else ratio(evaluator.full.metric - complement.metric),
+        metric=values.metric.tolist(),
+        by_document=[float(one) if sure else None for one, sure in zip(own, told, strict=True)],
+        kl_by_document=values.kl.tolist(),
+    )
+
+
+def _areas(
+    evaluator: Evaluator,
+    sizes: Values,
+    points: Sequence[Faithfulness],
+    resamples: int,
+    seed: int,
+) -> tuple[Interval, Interval]:
+    """CPR and CMD; every resample of the documents has its own curve."""
+    empty = evaluator.empty.metric
+    whole = evaluator.full.metric - empty
+    gains = np.array([point.metric for point in points]) - empty
+
+    def heights(pick: NDArray[np.int64]) -> Values:
+        return gains[:, pick].mean(-1) / whole[pick].mean(-1)
+
+    def area(of: Callable[[Values], Values]) -> Interval:
+        if evaluator.doubt is not None:
+            return Interval(np.nan, np.nan, np.nan, len(whole))
+        return _interval(
+            lambda pick: np.trapezoid(of(heights(pick)), sizes, axis=0),
+            len(whole),
+            resamples,
+            seed,
+        )
+
+    return area(lambda f: f), area(lambda f: np.abs(1 - f))
+
+
+def _interval(
+    statistic: Callable[[NDArray[np.int64]], Any],
+    documents: int,
+    resamples: int,
+    seed: int,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap over documents of any function of which documents are drawn."""
+    value = float(statistic(np.arange(documents)))
+    picks = np.random.default_rng(seed).integers(documents, size=(resamples, documents))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        drawn = np.asarray(statistic(picks), dtype=np.float64)
+    # a resample in which corruption makes no difference has no ratio
+    drawn = drawn[np.isfinite(drawn)]
+    tail = (1 - confidence) / 2
+    told = documents >= MIN_DOCUMENTS and len(drawn) > 0
+    low, high = np.quantile(drawn, [tail, 1 - tail]) if told else (np.nan, np.nan)
+    return Interval(value, float(low), float(high), documents)

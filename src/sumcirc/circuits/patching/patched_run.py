@@ -1,0 +1,235 @@
+"""Run a live model as a circuit: the edges that are kept carry this run, all others are patched.
+
+A circuit is a boolean matrix [sources, destinations]. Every destination v (the query, key and value
+input of each head, each MLP, the logits) reads its own residual stream
+
+    x_v = sum of a_u over kept edges u->v + sum of p_u over cut edges u->v + biases and positions,
+
+where a_u is what source u writes in this very run and p_u what stands in for it: u's output on the
+corrupted tokens (interchange), zero, or a mean. The sources are computed in order, so what a kept
+edge carries already knows about the patches before it. With all edges cut the model does what it
+does on the corrupted tokens, with all kept what it does on the clean ones. How it
+is done: `patching`. Source: M. Hanna et al., Have Faith in Faithfulness, 2024, arXiv:2403.17806,
+and hannamw/EAP-IG (`evaluate_graph`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.patching.patched_pass import PatchedPass
+from sumcirc.circuits.patching.source_outputs import (
+    Projections,
+    SourceOutputs,
+    record,
+)
+from sumcirc.errors import UserError
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.modes import inference
+
+Ablation = Literal["interchange", "zero", "mean"]
+Circuit = NDArray[np.bool_] | Tensor
+
+MEMORY = 1 << 30  # bytes of source differences held at once
+
+
+class PatchedRun:
+    """Clean documents through a model of which any set of edges is kept.
+
+    Outputs of the corrupted run are computed once. The model is left as it was: its hooks, modes,
+    random state and gradients. Weights are read when the object is made (or from `projections`,
+    which several runs of the same weights may share), so make a new one after a training step.
+
+    Args:
+        model: with adapters or without.
+        clean_ids: [documents, positions].
+        corrupted_ids: the same shape; only for interchange.
+        attention_mask: [documents, positions], 1 for tokens, of both runs; padding on either side.
+        graph: None is that of the model, keys and values by key/value head.
+        ablation: what a cut edge carries: the corrupted run, nothing, or `means`.
+        means: [sources, width], see `source_means`.
+        memory: bytes of source differences held at once; documents and edge sets are taken some at
+            a time to stay below (one document and set at the least).
+
+    Raises:
+        UserError: the architecture isn't known, shapes differ, or what the ablation needs is
+            missing.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        clean_ids: Tensor,
+        corrupted_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        graph: Graph | None = None,
+        ablation: Ablation = "interchange",
+        means: Tensor | None = None,
+        projections: Projections | None = None,
+        memory: int = MEMORY,
+    ) -> None:
+        self.parts = HookedModel(model)
+        self.graph = graph or Graph(self.parts.shape)
+        _check(self.parts, self.graph, clean_ids, corrupted_ids, attention_mask, ablation, means)
+        self.projections = projections or Projections(self.parts, self.graph)
+        self.clean_ids = clean_ids
+        self.attention_mask = attention_mask
+        self.memory = memory
+        self.means = means if ablation == "mean" else None
+        self._clean: Tensor | None = None
+        self._space: Tensor | None = None
+        self.corrupted: SourceOutputs | None = None
+        if ablation == "interchange":
+            assert corrupted_ids is not None
+            self.corrupted = record(self.parts, corrupted_ids, attention_mask)
+
+    @property
+    def clean(self) -> Tensor:
+        """Normed last residual stream of the clean run, [documents, positions, width]."""
+        if self._clean is None:
+            with inference(self.parts.model):
+                self._clean = self.parts.hidden(self.attention_mask, input_ids=self.clean_ids)
+        return self._clean
+
+    def hidden(self, kept: Circuit) -> Tensor:
+        """The normed last residual stream, which the unembedding reads.
+
+        Args:
+            kept: [sources, destinations] or several circuits [sets, sources, destinations]; True
+                where there is no edge is ignored.
+
+        Returns:
+            [documents, positions, width], with `sets` in front if there are several.
+        """
+        circuits = _as_bool(kept, self.graph)
+        with inference(self.parts.model):
+            found = self._hidden(circuits.reshape(-1, *self.graph.exists.shape))
+        return found if circuits.ndim == 3 else found[0]
+
+    def logits(self, kept: Circuit, positions: Tensor | None = None) -> Tensor:
+        """Logits of a circuit.
+
+        Args:
+            kept: as in `hidden`.
+            positions: [documents, positions] True where logits are wanted; None is everywhere.
+
+        Returns:
+            [documents, positions, vocabulary], or [wanted, vocabulary] document by document; with
+            `sets` in front if there are several.
+        """
+        found = self.hidden(kept)
+        if positions is not None:
+            found = found[..., positions.bool(), :]
+        with inference(self.parts.model):
+            return self.parts.unembedding(found)
+
+    def space(self, *shape: int) -> Tensor:
+        """Room for source differences, the same at each pass: fresh memory costs time."""
+        size = math.prod(shape)
+        if self._space is None or self._space.numel() < size:
+            self._space = None  # before new room is taken
+            self._space = self.projections.layers[0].weight.new_empty(size)
+        return self._space[:size].view(shape)
+
+    def _hidden(self, kept: NDArray[np.bool_]) -> Tensor:
+        cut = self.graph.exists & ~kept
+        from_corrupted = self.corrupted is not None and kept.sum() < cut.sum()
+        terms = kept if from_corrupted else cut
+        if not terms.any():
+            whole = self.corrupted.normed if from_corrupted else self.clean  # type: ignore[union-attr]
+            return whole.expand(len(kept), *whole.shape)
+        documents, positions = self.clean_ids.shape
+        weight = self.projections.layers[0].weight
+        rows = int(terms.any(axis=(0, 2)).sum())
+        each = rows * positions * self.parts.shape.width * weight.element_size()
+        at_once = min(documents, max(1, self.memory // (each * len(kept))))
+        sets = min(len(kept), max(1, self.memory // (each * at_once)))
+        return torch.cat(
+            [
+                torch.cat(
+                    [
+                        PatchedPass(
+                            self, terms[a : a + sets], from_corrupted, slice(b, b + at_once)
+                        ).run()
+                        for b in range(0, documents, at_once)
+                    ],
+                    dim=1,
+                )
+                for a in range(0, len(kept), sets)
+            ]
+        )
+
+
+def source_means(
+    model: PreTrainedModel | PeftModel, ids: Tensor, attention_mask: Tensor | None = None
+) -> Tensor:
+    """Mean output of every source over the tokens of some documents, [sources, width].
+
+    Args:
+        ids, attention_mask: [documents, positions]; padding doesn't count.
+    """
+    parts = HookedModel(model)
+    graph = Graph(parts.shape)
+    seen = record(parts, ids, attention_mask)
+    tokens = torch.ones_like(ids, dtype=torch.bool)
+    if attention_mask is not None:
+        tokens = attention_mask.bool()
+    means = seen.last_stream.new_empty(len(graph.sources), parts.shape.width)
+    for source, written in seen.written.items():
+        means[source] = written[tokens].mean(0)
+    for layer, z in enumerate(seen.heads):
+        weight = parts.attention_output(layer).weight
+        z_mean = z[tokens].mean(0).unflatten(0, weight.shape[:2])
+        means[graph.attention_sources(layer)] = torch.bmm(z_mean[:, None], weight)[:, 0]
+    return means
+
+
+def _as_bool(kept: Circuit, graph: Graph) -> NDArray[np.bool_]:
+    circuits = kept.cpu().numpy() if isinstance(kept, Tensor) else np.asarray(kept)
+    if circuits.ndim not in (2, 3) or circuits.shape[-2:] != graph.exists.shape:
+        raise ValueError(f"kept: shape {circuits.shape}, that of the graph {graph.exists.shape}")
+    return circuits.astype(bool) & graph.exists
+
+
+def _check(
+    parts: HookedModel,
+    graph: Graph,
+    clean_ids: Tensor,
+    corrupted_ids: Tensor | None,
+    attention_mask: Tensor | None,
+    ablation: str,
+    means: Tensor | None,
+) -> None:
+    if graph.shape != parts.shape:
+        raise UserError(
+            f"graph: made for {graph.shape}, the model is {parts.shape}; make it of the model's"
+        )
+    needs: dict[str, Sequence[Any]] = {
+        "interchange": (corrupted_ids,),
+        "zero": (),
+        "mean": (means,),
+    }
+    if ablation not in needs:
+        raise UserError(f"ablation={ablation}: not known; take one of {', '.join(needs)}")
+    if any(value is None for value in needs[ablation]):
+        missing = "corrupted documents" if ablation == "interchange" else "means of the sources"
+        raise UserError(f"ablation={ablation}: needs {missing}; give them or take ablation=zero")
+    for name, value in (("corrupted_ids", corrupted_ids), ("attention_mask", attention_mask)):
+        if value is not None and value.shape != clean_ids.shape:
+            raise UserError(
+                f"{name}: shape {tuple(value.shape)}, the clean documents {tuple(clean_ids.shape)};"
+                " make pairs of equal numbers of tokens"
+            )
+    expected = (len(graph.sources), parts.shape.width)
+    if means is not None and tuple(means.shape) != expected:
+        raise UserError(f"means: shape {tuple(means.shape)}, needed {expected}; see source_means")

@@ -1,0 +1,161 @@
+"""Edge scores per document as a file: `circuits/step-000200.safetensors` in a run directory.
+
+`records.record_file(folder, step)` names it. Only existing edges are stored, row by row of the
+graph, 65 kB a document for GPT-2 small in half precision. Scores of different documents and metrics
+differ by orders of magnitude and many lie below the least number of half precision (a KL's are
+some 1e-8), so each document's are divided by their largest, which is kept beside them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from sumcirc.circuits.graph import Graph
+from sumcirc.errors import UserError
+from sumcirc.models.architectures import Shape
+from sumcirc.storage.reading import (
+    Count,
+    Range,
+    RecordError,
+    parse_json,
+    read_tensors,
+    require_array,
+)
+from sumcirc.storage.writing import write_file
+from sumcirc.tracking.measure_records import PLAUSIBLE
+
+FORMAT = 1
+MOST_HEADS = 10_000  # of a layer
+
+
+@dataclass(frozen=True)
+class Header:
+    """The JSON in the file's metadata; see `DocumentScores`."""
+
+    shape: Shape
+    expand_groups: bool
+    documents: list[str]
+    method: str
+    metric: str
+    interpolation_steps: Count
+    step: Annotated[int, Range(-1)]
+
+
+@dataclass(frozen=True, eq=False)
+class DocumentScores:
+    """Edge scores of one model state on each document.
+
+    Attributes:
+        scores: [documents, sources, destinations]; 0 where there is no edge.
+        documents: their ids.
+        method: of attribution, such as `eap-ig-inputs`.
+        metric: what was attributed, such as `kl`.
+        interpolation_steps: of integrated gradients; 0 where there are none.
+        step: optimizer step; -1 for the base itself.
+    """
+
+    graph: Graph
+    scores: NDArray[np.float32]
+    documents: list[str]
+    method: str
+    metric: str
+    interpolation_steps: int
+    step: int
+
+    def save(self, path: Path, precision: Literal["float16", "float32"] = "float16") -> None:
+        """Write the scores whole or not at all.
+
+        In float16 a score keeps 3 digits, and one below 1/16,000 of its document's largest has an
+        error of at most 3e-8 of that largest.
+
+        Raises:
+            UserError: an edge's score isn't finite, or the file can't be written.
+            ValueError: the shape doesn't fit graph and documents.
+        """
+        expected = (len(self.documents), *self.graph.exists.shape)
+        if self.scores.shape != expected:
+            raise ValueError(f"expected scores of shape {expected}, got {self.scores.shape}")
+        # safetensors writes memory as it lies, and such a selection lies column by column
+        edges = np.ascontiguousarray(self.scores[:, self.graph.exists], dtype=np.float32)
+        if not np.isfinite(edges).all():
+            raise UserError(
+                f"{path}: scores that are NaN or infinite can't be stored;"
+                " score the circuit again in float32"
+            )
+        arrays = {"edges": edges}
+        if precision == "float16":
+            largest = np.abs(edges).max(axis=1, initial=0.0)
+            largest = np.where(largest > 0, largest, 1.0).astype(np.float32)
+            arrays = {"edges": (edges / largest[:, None]).astype(np.float16), "largest": largest}
+        header = {
+            "shape": asdict(self.graph.shape),
+            "expand_groups": self.graph.expand_groups,
+            "documents": self.documents,
+            "method": self.method,
+            "metric": self.metric,
+            "interpolation_steps": self.interpolation_steps,
+            "step": self.step,
+        }
+        metadata = {"format": str(FORMAT), "circuit": json.dumps(header, ensure_ascii=False)}
+        write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
+
+    @classmethod
+    def read(cls, path: Path) -> DocumentScores:
+        """Read scores; float32 whatever precision they were stored in.
+
+        Raises:
+            RecordError: there is no such file, or it is not what `save` writes.
+        """
+        metadata, arrays = read_tensors(path)
+        if metadata.get("format") != str(FORMAT) or "circuit" not in metadata:
+            raise RecordError(
+                path, f"is not a file of edge scores of format {FORMAT}; score the circuit again"
+            )
+        header = parse_json(metadata["circuit"], path, Header, "circuit")
+        edges = require_array(arrays, "edges", path, ndim=2).astype(np.float32)
+        if "largest" in arrays:
+            largest = require_array(arrays, "largest", path, ndim=1)
+            if len(largest) != len(edges):
+                raise RecordError(path, f"has {len(largest)} values, not {len(edges)}", "largest")
+            edges *= largest[:, None]
+        _require_possible(header.shape, edges.shape[1], path)
+        graph = Graph(header.shape, header.expand_groups)
+        expected = (len(header.documents), graph.edges)
+        if edges.shape != expected:
+            reason = f"is {edges.shape[0]} x {edges.shape[1]}, not {expected[0]} x {expected[1]}"
+            raise RecordError(path, reason, "edges")
+        if not np.abs(edges).max(initial=0) <= PLAUSIBLE:  # NaN is not either
+            raise RecordError(path, "holds a score that is NaN or larger than any can be", "edges")
+        scores = np.zeros((len(edges), *graph.exists.shape), dtype=np.float32)
+        scores[:, graph.exists] = edges
+        return cls(
+            graph,
+            scores,
+            header.documents,
+            header.method,
+            header.metric,
+            header.interpolation_steps,
+            header.step,
+        )
+
+
+def _require_possible(shape: Shape, edges: int, path: Path) -> None:
+    """Check sizes before a graph is made of them, which would fill the memory if they were wrong.
+
+    Raises:
+        RecordError: there is no such model, or it has more than `edges`.
+    """
+    layers, heads, groups = shape.layers, shape.heads, shape.key_value_heads
+    if not (0 < groups <= heads <= MOST_HEADS and layers > 0 and heads % groups == 0):
+        reason = f"has {layers} layers, {heads} heads and {groups} key/value heads"
+        raise RecordError(path, reason, "circuit.shape")
+    least = heads * heads * layers * (layers - 1) // 2  # from head to query
+    if edges < max(least, layers):
+        raise RecordError(path, f"has {edges} edges, too few for its shape", "edges")

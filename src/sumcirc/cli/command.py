@@ -1,0 +1,280 @@
+"""From the words of a command line to checked configurations, before any job starts.
+
+Hydra composes and launches; this is what it leaves open: paths need no quotes (words.py), a mistake
+is one line that names what was typed (messages.py), and what a launch decides once is written out
+as overrides (implied.py), so that every job of a sweep, a launcher on another machine and
+Lightning's further processes compose the same configuration.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from sumcirc.cli.implied import CONF, RUN_VERBS, complete
+from sumcirc.cli.words import by_key, joined, parse, paths_as_override, quoted_value
+from sumcirc.errors import UserError
+from sumcirc.runtime.messages import Typed, one_line
+from sumcirc.schema import TrainConfig, TrainerConfig
+from sumcirc.schema.configuration import quoted, typed
+from sumcirc.storage.reading import RecordError, check_yaml_folder
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.session import stored_config
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from hydra.core.override_parser.types import Override
+
+LOGGING_VERBS = {*RUN_VERBS, "report"}
+PATH_VERBS = {"report", "dashboard"}  # those whose words without `=` are paths
+
+# overrides of Hydra's own settings that speak of the multirun, not of a job
+LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
+
+# Hydra's launchers whose jobs run on this machine
+LOCAL_LAUNCHERS = ("processes", "basic", "joblib", "submitit_local")
+
+# options that would take a configuration from elsewhere than conf/VERB.yaml and the schema
+REFUSED = {
+    "config_name": "each verb has its own; your YAML files go into a folder for --config-dir",
+    "config_path": "to add a folder of your own YAML files use --config-dir",
+    "experimental_rerun": "it unpickles a file; a run directory is continued with resume=RUN_DIR",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A verb with Hydra's options and the overrides."""
+
+    verb: str
+    options: Namespace
+    flags: list[str]  # the options as they were typed
+    overrides: list[str]
+    typed: Typed = field(default_factory=Typed)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether `-m` is there."""
+        return self.options.multirun
+
+    @property
+    def makes_runs(self) -> bool:
+        """Whether each job leaves a run directory."""
+        return self.verb in RUN_VERBS
+
+    @property
+    def starts(self) -> bool:
+        """Whether jobs run: nothing is only shown."""
+        shown = ("help", "hydra_help", "cfg", "shell_completion", "info")
+        return not any(getattr(self.options, name) for name in shown)
+
+
+def read(verb: str, arguments: Sequence[str]) -> Command:
+    """Take the arguments after the verb apart and write out what they imply.
+
+    Raises:
+        UserError: an unknown option, an override that is none, or overrides that don't go together.
+    """
+    # The parser has no public name. Hydra parses again; we need to know what is option, what is
+    # override, and whether anything runs.
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> None:
+        raise UserError(f"{message}; see `sumcirc {verb} --hydra-help`")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    arguments = joined(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    for name, remedy in REFUSED.items():
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')}={getattr(options, name)}: {remedy}")
+    flags = list(arguments)
+    for override in options.overrides:
+        flags.remove(override)
+    words = by_key(options.overrides)
+    if verb in PATH_VERBS:
+        options.overrides = paths_as_override(options.overrides)
+    command = Command(verb, options, flags, list(options.overrides))
+    if options.shell_completion or options.hydra_help:
+        return command
+    overrides = [quoted_value(item) for item in options.overrides]
+    parsed = {item.key_or_group: item for item in parse(overrides)}
+    swept = {key for key, item in parsed.items() if item.is_sweep_override()}
+    typed = Typed(
+        {key: word for key, word in words.items() if key not in swept},
+        experiment=_experiment(options.config_dir, parsed),
+    )
+    command = replace(command, typed=typed)
+    with typed.naming():
+        derived, overrides = complete(command, overrides, parsed)
+    if os.environ.get("SUMCIRC_CACHE"):
+        derived = {"cache_dir": f"SUMCIRC_CACHE={os.environ['SUMCIRC_CACHE']}"} | derived
+    return replace(command, overrides=overrides, typed=replace(typed, derived=derived))
+
+
+def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
+    """Return the YAML file of the experiment on the command line; None without one."""
+    item = parsed.get("experiment")
+    if item is None or item.is_sweep_override() or not isinstance(item.value(), str):
+        return None
+    places = [
+        Path(place, "experiment", f"{item.value()}.yaml") for place in (folder, CONF) if place
+    ]
+    return next((file for file in places if file.is_file()), None)
+
+
+def compose(command: Command) -> list[Any]:
+    """The configuration of every job, as dataclasses; one where nothing is swept.
+
+    Raises:
+        UserError: an unknown key, a wrong type, a contradiction, or two jobs of one name.
+    """
+    import hydra
+
+    found = []
+    with _search_path(command) as extra, warnings.catch_warnings():
+        warnings.filterwarnings("error", message="provider=.* is not available")
+        for overrides in _jobs(command):
+            _check_words(command.verb, overrides)
+            try:
+                config = hydra.compose(command.verb, [*extra, *overrides], return_hydra_config=True)
+            # whatever goes wrong in composing is in what the user gave: nothing else went in
+            except Exception as error:
+                raise UserError(one_line(error)) from error
+            found.append(typed(config))
+    if command.verb in RUN_VERBS:
+        names = [config.run.name for config in found]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UserError(f"two jobs would be named {twice[0]}: a value is given twice")
+    return found
+
+
+def words_of_job(command: Command, overrides: Any) -> list[str]:
+    """What to give to the verb to run one job alone.
+
+    Of a single job that is what was typed, but where training may start further processes: those
+    have to compose the same, directory and all.
+
+    Args:
+        overrides: `hydra.overrides` of its configuration.
+    """
+    if not command.sweeps and command.verb != "train":
+        return [*command.options.overrides, *command.flags]
+    own = [item for item in overrides.hydra if not item.startswith(LAUNCHING)]
+    folder = command.options.config_dir
+    return [*overrides.task, *own, *(["--config-dir", folder] if folder else [])]
+
+
+def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
+    """Return the folders that jobs write to, by the setting that names them."""
+    typed = command.typed.words
+    wanted = ("hydra.run.dir", "resume")
+    found = {key: typed[key].partition("=")[2] for key in wanted if key in typed}
+    if "resume" in found:
+        configs = [
+            stored_config(RunDirectory.open(Path(found["resume"]).expanduser()), TrainConfig)
+        ]
+    for config in configs:
+        for key in ("out", "cache_dir", "runs_dir"):
+            value = getattr(config, key, None)
+            found |= {key: value} if value and key not in found else {}
+    return found
+
+
+def launcher(command: Command) -> str:
+    """Which launcher runs the jobs, after all files and overrides."""
+    import hydra
+
+    with _search_path(command) as extra:
+        overrides = [*extra, *_jobs(command)[0]]
+        config = hydra.compose(command.verb, overrides, return_hydra_config=True)
+    return str(config.hydra.runtime.choices["hydra/launcher"])
+
+
+def for_any_machine(config: Any) -> Any:
+    """Return the configuration with default trainer settings, which this machine can't check."""
+    return replace(config, trainer=TrainerConfig()) if hasattr(config, "trainer") else config
+
+
+def is_counted(command: Command) -> bool:
+    """Whether all jobs are known beforehand: no sweeper makes up values as it goes."""
+    parsed = parse(command.overrides)
+    open_ended = any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed)
+    return not open_ended and "hydra/sweeper" not in {item.key_or_group for item in parsed}
+
+
+@contextmanager
+def _search_path(command: Command) -> Iterator[list[str]]:
+    """Initialize Hydra's compose API; yields overrides that stand for `--config-dir`."""
+    import hydra
+
+    folder = command.options.config_dir
+    if folder is not None:
+        _check_config_dir(folder)
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        given = [item for item in command.overrides if item.startswith("hydra.searchpath=")]
+        path = f"file://{os.path.abspath(folder)}" if folder else ""
+        yield [f"hydra.searchpath=[{quoted(path)}]"] if folder and not given else []
+
+
+def _check_config_dir(folder: str) -> None:
+    """Check the YAML files of `--config-dir` before Hydra expands their aliases."""
+    if not os.path.isdir(folder):
+        raise UserError(f"--config-dir={folder}: no such folder")
+    try:
+        check_yaml_folder(folder)
+    except RecordError as error:
+        raise UserError(f"--config-dir={folder}: {error.below(Path(folder))}") from None
+
+
+def _check_words(verb: str, overrides: Sequence[str]) -> None:
+    """Refuse overrides for which Hydra's own error would not name the one at fault."""
+    primary: Any = OmegaConf.load(CONF / f"{verb}.yaml")
+    defaults: Any = OmegaConf.to_container(primary.defaults)
+    left_out = {key for item in defaults if isinstance(item, dict) for key in item if not item[key]}
+    for item in parse(overrides):
+        key, word = item.key_or_group, item.input_line
+        if item.is_sweep_override():
+            raise UserError(
+                f"{word}: names several values; add -m to run a job for each, or give a list as"
+                f" {key}=[ONE,OTHER]"
+            )
+        choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
+        if item.is_delete():
+            if choices and key not in left_out:
+                raise UserError(f"{word}: can't be left out; choose from {', '.join(choices)}")
+            continue
+        value: Any = item.value()
+        named = value if isinstance(value, list) else [value]
+        optional = value is None and key in left_out
+        if choices and not optional and not all(isinstance(name, str) for name in named):
+            raise UserError(f"{word}: no such choice; choose from {', '.join(choices)}")
+
+
+def _jobs(command: Command) -> list[list[str]]:
+    """The overrides of every job: all combinations of swept values, as Hydra's sweeper makes them.
+
+    Sweeps without an end to count (`interval(0,1)` of an optimizing sweeper) are left to the jobs.
+    """
+    if not command.sweeps:
+        return [command.overrides]
+    choices: dict[str, list[str]] = {}
+    for item in parse(command.overrides):
+        key = item.get_key_element()
+        if item.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
+        elif not item.is_sweep_override():
+            choices[key] = [str(item.input_line)]
+    return [list(job) for job in itertools.product(*choices.values())]

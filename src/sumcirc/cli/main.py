@@ -1,0 +1,383 @@
+"""`sumcirc VERB [overrides]`: each verb is a Hydra application over conf/VERB.yaml.
+
+Nothing heavy is imported here: `--help` answers from the table below, `--cfg job` needs Hydra only.
+A user's mistake ends in one line and exit code 2; a job that fails, in its traceback and code 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from sumcirc.errors import Stopped, Unwritable, UserError
+from sumcirc.runtime import quoting
+from sumcirc.runtime.pipes import CODE, ending_quietly, lost_reader
+from sumcirc.runtime.terminal import guard, say
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from sumcirc.cli.command import Command
+    from sumcirc.schema import SweepConfig
+    from sumcirc.sweeps.child import Job
+    from sumcirc.sweeps.launching import Sweep
+
+VERBS = {
+    "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
+    "evaluate": "score the summaries of any model beside lead, random and oracle",
+    "circuit": "find the edges that carry the summary in any model, and judge them",
+    "compare": "what fine-tuning changed inside, and whether moving it carries the behaviour",
+    "pairs": "write clean and corrupted documents, aligned token by token",
+    "report": "one HTML page of runs, and the arms of a sweep against controls",
+    "dashboard": "a saved W&B workspace and a report of a sweep",
+    "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
+    "pretrain": "make the built-in model and its tokenizer from wire text",
+}
+
+# verbs that look at what is there; they take paths, no overrides
+READERS = {
+    "status": "where every run of a sweep stands",
+}
+
+USAGE = """\
+usage: sumcirc VERB [overrides]
+
+{verbs}
+
+  sumcirc train model=gpt2 data=cnn_dailymail adaptation=lora adaptation.layers=[2,3,5]
+  sumcirc train -m adaptation=lora 'adaptation.layers=[2,3,5],[9,10,11],all' seed=1,2,3
+  sumcirc train resume=RUN_DIR
+  sumcirc evaluate checkpoint=RUN_DIR
+  sumcirc circuit checkpoint=RUN_DIR
+  sumcirc compare after=RUN_DIR
+  sumcirc pairs data=cnn_dailymail out=pairs.jsonl
+  sumcirc status SWEEP_DIR
+  sumcirc report SWEEP
+  sumcirc dashboard SWEEP
+  sumcirc select model=gpt2 data=cnn_dailymail selector=circuit adaptation.budget=294912
+
+With no overrides a verb runs on the built-in model and data, with no network and no account.
+`sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,
+`-m` sweeps over comma-separated ones. `eval "$(sumcirc --shell-completion install=bash)"` turns on
+tab completion. SUMCIRC_TRACEBACK=1 shows the traceback of every error.
+"""
+
+
+def usage() -> str:
+    """The text of `sumcirc --help`."""
+    verbs = VERBS | READERS
+    width = max(map(len, verbs))
+    return USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {verbs[verb]}" for verb in verbs))
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """Print one line and leave with `code`."""
+    say(f"sumcirc: {' '.join(message.split())}", error=True)
+    raise SystemExit(code)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the `sumcirc` command."""
+    guard()
+    # Hydra would print an exception its own way and exit; set, it lets them through
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # a log message that can't be written is no reason for a traceback
+    logging.raiseExceptions = False
+    with ending_quietly():
+        _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return
+    if arguments[0] == "--version":
+        from sumcirc import __version__
+
+        say(f"sumcirc {__version__}")
+        return
+    if arguments[0] in ("-sc", "--shell-completion"):
+        complete_line(arguments)
+        return
+    verb = arguments[0]
+    verbs = VERBS | READERS
+    if verb not in verbs:
+        near = difflib.get_close_matches(verb, verbs, n=1)
+        hint = f", did you mean `{near[0]}`?" if near else ";"
+        fail(f"`{verb}` is no verb{hint} verbs: {', '.join(verbs)}; see `sumcirc --help`")
+    run_verb(verb, arguments[1:])
+
+
+def run_verb(verb: str, arguments: list[str]) -> None:
+    """Run a verb with what was given to it, translating errors."""
+    try:
+        if verb == "status":
+            from sumcirc.sweeps.status import main as show_status
+
+            show_status(arguments)
+        else:
+            launch(verb, arguments)
+    except (UserError, Stopped) as error:
+        if isinstance(error, Stopped) and error.code == CODE:
+            raise SystemExit(CODE) from None
+        if os.environ.get("SUMCIRC_TRACEBACK"):
+            raise
+        fail(str(error), error.code if isinstance(error, Stopped) else 2)
+    except KeyboardInterrupt:
+        fail("stopped by Ctrl-C", 130)
+
+
+def launch(verb: str, arguments: list[str]) -> None:
+    """Check every job that the arguments ask for, then let Hydra run them.
+
+    Raises:
+        UserError: a mistake in what was given; nothing was started, or the one job refused it.
+    """
+    from sumcirc.cli import command
+    from sumcirc.schema import configuration
+
+    configuration.register()
+    given = command.read(verb, arguments)
+    with given.typed.naming():
+        _launch(given)
+
+
+def _launch(given: Command) -> None:
+    from sumcirc.cli import command
+    from sumcirc.storage.writing import check_writable
+    from sumcirc.tracking.wandb import check_login
+
+    verb = given.verb
+    job = importlib.import_module(f"sumcirc.jobs.{verb}")
+    configs = command.compose(given) if given.starts else []
+    given.typed.folders.update(command.folders(given, configs))
+    launcher = command.launcher(given) if given.starts and given.sweeps else None
+    sweep = _sweep(given, configs, launcher) if launcher and given.makes_runs else None
+    done = {state.name for state in sweep.states() if state.state == "done"} if sweep else set()
+    runs_here = launcher in (None, *command.LOCAL_LAUNCHERS)
+    for config in configs:
+        if given.makes_runs and config.run.name in done:
+            continue
+        if given.makes_runs:
+            check_writable("runs_dir", config.runs_dir)
+        if verb in command.LOGGING_VERBS:
+            check_login(config.logger)
+        job.check(config if runs_here else command.for_any_machine(config))
+    application = Application(given)
+    if sweep is None:
+        _hydra(application)
+        application.conclude(len(configs))
+    else:
+        _run_sweep(sweep, application, configs[0])
+
+
+class Application:
+    """What Hydra calls for every job: it runs, or in a sweep is given a process of its own.
+
+    A launcher may take it to another process or machine, where it finds nothing prepared.
+    """
+
+    def __init__(self, given: Command) -> None:
+        self.given = given
+        self.started = False
+        self.mistake: UserError | None = None
+        self.failed: list[str] = []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from sumcirc.schema import configuration
+
+        self.__dict__.update(state)
+        configuration.register()
+
+    def __call__(self, config: DictConfig) -> None:
+        """Run one job in the folder that Hydra made for it."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from sumcirc.cli import command
+        from sumcirc.schema.configuration import typed
+
+        node = HydraConfig.get()
+        folder = Path(node.runtime.output_dir)
+        self.started = True
+        if self.given.sweeps and self.given.makes_runs:
+            from sumcirc.sweeps.pool import run_jobs
+
+            run_jobs([self._job(typed(config), node, folder)])
+            return
+        # the further processes of distributed training are started with these words
+        words = command.words_of_job(self.given, node.overrides)
+        sys.argv = ["sumcirc", self.given.verb, *words]
+        job = importlib.import_module(f"sumcirc.jobs.{self.given.verb}")
+        try:
+            job.run(typed(config), folder)
+        except UserError as error:
+            if not self.given.sweeps:
+                self.mistake = error  # raised once Hydra is through: it adds lines of its own
+                return
+            self.failed.append(folder.name)
+            say(f"sumcirc: {folder.name} failed: {error}", error=True)
+            raise
+        except Exception as error:
+            if lost_reader(error):
+                raise SystemExit(CODE) from error  # of an exception Hydra would print a line
+            if self.given.sweeps:
+                self.failed.append(folder.name)
+                say(f"sumcirc: {folder.name} failed:", error=True)
+                traceback.print_exc()
+            raise
+
+    def job(self, config: DictConfig) -> tuple[Job, list[str | None]]:
+        """A job that Hydra composed, Hydra's node included, and the places where it may run."""
+        from sumcirc.schema.configuration import typed
+
+        settings = typed(config)
+        folder = Path(config.hydra.sweep.dir, config.hydra.sweep.subdir).absolute()
+        return self._job(settings, config.hydra, folder), settings.sweep.places
+
+    def _job(self, config: Any, node: Any, folder: Path) -> Job:
+        from sumcirc.cli import command
+        from sumcirc.schema.configuration import quoted
+        from sumcirc.sweeps.child import Job
+
+        words = command.words_of_job(self.given, node.overrides)
+        where = f"hydra.run.dir={quoted(str(folder))}"
+        return Job(folder, [self.given.verb, *words, where], config.sweep.retry is not None)
+
+    def conclude(self, total: int) -> None:
+        """Say what failed of jobs that ran in this process."""
+        if self.mistake is not None:
+            raise self.mistake
+        if self.failed:
+            fail(f"{len(self.failed)} of {total} jobs failed: {', '.join(self.failed)}", 1)
+
+
+def _hydra(application: Application) -> None:
+    """Let Hydra run the jobs, or show what it was asked for."""
+    import hydra
+
+    from sumcirc.cli import command
+
+    given = application.given
+    typed_argv = sys.argv
+    sys.argv = [f"sumcirc {given.verb}", *given.overrides, *given.flags]
+    decorate = hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=given.verb)
+    try:
+        decorate(application)()
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if not application.started:
+            raise _before_the_job(error) from error
+        if not application.failed:
+            raise
+    finally:
+        sys.argv = typed_argv
+
+
+def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
+    """The sweep that a multirun starts or goes on with.
+
+    Raises:
+        UserError: its name is in use with another configuration, or settings don't go together.
+    """
+    from sumcirc.cli import command
+    from sumcirc.sweeps.launching import OWN_LAUNCHER, Sweep
+    from sumcirc.sweeps.sweep_record import SweepRecord
+    from sumcirc.tracking.session import plain
+
+    options = configs[0].sweep
+    if launcher != OWN_LAUNCHER and (options.jobs or options.gpus):
+        name = "jobs" if options.jobs else "gpus"
+        raise UserError(
+            f"sweep.{name}: is for jobs on this machine, hydra/launcher="
+            f"{launcher} has settings of its own (hydra.launcher.*); leave it out"
+        )
+    known = [plain(config) for config in configs] if command.is_counted(given) else []
+    words = ["sumcirc", given.verb, *given.flags, *given.overrides]
+    folder = Path(configs[0].runs_dir).expanduser() / options.name
+    return Sweep(folder, SweepRecord.of(given.verb, known, words))
+
+
+def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
+    """Run what is due of a sweep; it ends with its tables, and code 1 unless all runs are done."""
+    from sumcirc.evaluation.results import sweep_notices, sweep_rows
+    from sumcirc.evaluation.score_table import print_table
+    from sumcirc.sweeps.launching import remedy
+
+    options: SweepConfig = config.sweep
+    stopped: Stopped | None = None
+    with sweep.begun():
+        sweep.announce(options.retry is not None)
+        try:
+            _hydra(application)
+        except Stopped as error:
+            stopped = error
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            # a launcher whose job vanished raises; what the jobs came to stands in directories
+            if not any(state.started for state in sweep.states()):
+                raise
+            say(f"sumcirc: the launcher ended early: {error}", error=True)
+    unfinished = sweep.conclude()
+    for rows in sweep_rows(sweep.folder):
+        print_table(rows, title=str(sweep.folder))
+    for line in sweep_notices(sweep.folder):
+        say(line)
+    say(f"run directories and figures: {sweep.folder}/*/")
+    if stopped is not None:
+        name = quoting.word(f"sweep.name={options.name}")
+        how = f"the same command with {name} goes on where it was"
+        raise Stopped(f"{stopped}; {how}", stopped.code)
+    if unfinished:
+        fail(remedy(unfinished, len(sweep.states()), options.name), 1)
+    if options.report:
+        from sumcirc.jobs.report import report_sweep
+
+        report_sweep(sweep.folder, config.logger)
+    else:
+        say(f"one page of all: {quoting.command('report', str(sweep.folder))}")
+
+
+def _before_the_job(error: Exception) -> UserError:
+    """Return the user's error behind a failure of Hydra before the job started."""
+    from sumcirc.runtime.messages import one_line
+
+    if isinstance(error, OSError) and error.filename:
+        return Unwritable(error.filename, error.strerror or str(error))
+    return UserError(one_line(error))
+
+
+def complete_line(arguments: list[str]) -> None:
+    """Answer the shell's `sumcirc --shell-completion query=bash` and install=bash.
+
+    Hydra's completion knows commands without verbs: the verb is completed here, then left out of
+    the line that Hydra sees.
+    """
+    import hydra
+
+    from sumcirc.cli import command
+    from sumcirc.schema import configuration
+
+    words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
+    asks = any(word.startswith("query=") for word in arguments)
+    verb = words[1] if len(words) > 1 else ""
+    if asks and verb not in VERBS:  # nothing more is known of a reader's words
+        say(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
+        return
+    if asks:
+        os.environ["COMP_LINE"] = f"sumcirc {words[2] if len(words) > 2 else ''}"
+    configuration.register()
+    typed_argv, sys.argv = sys.argv, ["sumcirc", *arguments]
+    name = verb if asks else next(iter(VERBS))
+    try:
+        hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=name)(print)()
+    finally:
+        sys.argv = typed_argv

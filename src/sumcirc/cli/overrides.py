@@ -1,0 +1,131 @@
+"""Overrides that a checkpoint implies.
+
+A run directory brings its model, data, encoding and decoding; an adapter its base, tokenizer and
+revision; a folder or hub id is the model itself. What the user gives on the command line wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.errors import UserError
+from sumcirc.schema.configuration import quoted
+
+if TYPE_CHECKING:
+    from sumcirc.models.model_reference import ModelReference
+
+SECTIONS = ("model", "data", "encoding", "evaluation", "generation")
+
+
+def overrides_of(
+    checkpoint: str,
+    given: Set[str],
+    sections: Sequence[str] = SECTIONS,
+    setting: str = "checkpoint",
+) -> list[str]:
+    """Return the overrides that a checkpoint implies; what the user gave takes precedence.
+
+    Args:
+        sections: those that the verb has.
+        setting: that names the checkpoint.
+
+    Raises:
+        UserError: a model or an experiment is named beside the checkpoint; see also `reference`.
+    """
+    from sumcirc.models.model_reference import reference
+
+    _check_given(checkpoint, given, setting)
+    brought = overrides_of_run(checkpoint, given, sections, setting)
+    if brought:
+        return brought
+    if "experiment" in given and setting == "checkpoint":
+        raise _no_experiment(checkpoint, setting)
+    return _overrides_of_model(reference(checkpoint, setting))
+
+
+def overrides_of_run(
+    checkpoint: str, given: Set[str], sections: Sequence[str], setting: str
+) -> list[str]:
+    """Return a run's own settings for some sections as overrides; none if it is not a run.
+
+    Raises:
+        UserError: an experiment is named beside it.
+    """
+    from sumcirc.models.model_reference import training_run
+
+    run = training_run(Path(checkpoint), setting)
+    if run is None:
+        return []
+    if "experiment" in given:
+        raise _no_experiment(checkpoint, setting)
+    stored = run.read_config()["config"]
+    brought = [name for name in sections if name not in given]
+    return [item for name in brought for item in _flat(name, stored.get(name, {}))]
+
+
+def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
+    """Return overrides that make `model` what a run or an adapter was trained from.
+
+    Raises:
+        UserError: it is neither, or names no base.
+    """
+    from sumcirc.models.model_reference import reference
+
+    _check_given(checkpoint, given, "after")
+    brought = overrides_of_run(checkpoint, given, ("model",), "after")
+    if brought:
+        return brought
+    found = reference(checkpoint, "after")
+    if found.weights is None:
+        raise UserError(
+            f"after={checkpoint}: is no run and no adapter, so it isn't known what it was trained"
+            " from; name that with before=MODEL"
+        )
+    return _overrides_of_model(found.base)
+
+
+def _check_given(checkpoint: str, given: Set[str], setting: str) -> None:
+    for name in ("model", "model.path"):
+        if name in given:
+            raise UserError(f"{name}: {setting}={checkpoint} brings its model; leave {name}= out")
+
+
+def _overrides_of_model(found: ModelReference) -> list[str]:
+    """Return overrides for the settings of `model` that differ from the defaults."""
+    settings = {one.name: getattr(found.model, one.name) for one in fields(found.model)}
+    settings["name"] = found.name
+    defaults = {one.name: one.default for one in fields(found.model)}
+    return [
+        f"model.{name}={_literal(value)}"
+        for name, value in settings.items()
+        if value != defaults[name]
+    ]
+
+
+def _no_experiment(checkpoint: str, setting: str) -> UserError:
+    # what is brought would win over the experiment's file, unseen
+    return UserError(
+        f"{setting}={checkpoint}: brings its settings, so experiment= has no say; give the"
+        " settings that are to differ one by one"
+    )
+
+
+def _flat(prefix: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}", inner)
+    else:
+        yield f"{prefix}={_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    return quoted(value) if isinstance(value, str) else repr(value)

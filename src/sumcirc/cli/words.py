@@ -1,0 +1,105 @@
+"""Conversion of command-line words to overrides in Hydra's grammar.
+
+What a user types needs no second level of quotes: run names hold commas, paths hold spaces, and a
+list may be written with spaces after its commas.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sumcirc.errors import UserError
+from sumcirc.schema.configuration import quoted
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+# settings that always hold one path, whatever characters it has; `~` is expanded
+PATHS = {
+    *("resume", "checkpoint", "before", "pairs", "prompts", "selector.after", "out"),
+    *("runs_dir", "cache_dir"),
+}
+PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """Rejoin lists that the shell split at spaces, such as `a=[1,` and `3]`."""
+    waiting, found = list(words), []
+    while waiting:
+        word = waiting.pop(0)
+        if "=" in word and not word.startswith("-") and word.partition("=")[0] not in PATHS:
+            for size in range(1, len(waiting) + 1):
+                whole = " ".join([word, *waiting[:size]])
+                if "=" in waiting[size - 1] or _open(word) <= 0:
+                    break
+                if _open(whole) == 0:
+                    word = whole
+                    del waiting[:size]
+                    break
+        found.append(word)
+    return found
+
+
+def by_key(words: Sequence[str]) -> dict[str, str]:
+    """Return the words of the form KEY=VALUE, by key."""
+    return {word.partition("=")[0].lstrip("+~"): word for word in words if "=" in word}
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides with Hydra's grammar.
+
+    Raises:
+        UserError: one is none; it is named.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, found = OverridesParser.create(), []
+    for word in overrides:
+        try:
+            found.append(parser.parse_override(word))
+        except HydraException as error:
+            raise UserError(f"{word}: can't be read; write settings as KEY=VALUE") from error
+    return found
+
+
+def paths_as_override(words: Sequence[str]) -> list[str]:
+    """Turn words that are paths (they exist, or have no `=`) into the setting `paths`."""
+    paths = [word for word in words if "=" not in word or os.path.exists(word)]
+    others = [word for word in words if word not in paths]
+    listed = ",".join(in_quotes(path) for path in paths)
+    return [*others, f"paths=[{listed}]"] if paths else others
+
+
+def quoted_value(override: str) -> str:
+    """Quote the value of an override if it can only be meant as one string."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, equals, value = override.partition("=")
+    if not equals or not value or value[0] in "'\"":
+        return override
+    if key in PATHS and value != "null":
+        return f"{key}={in_quotes(os.path.expanduser(value))}"
+    if not PLAIN.fullmatch(value) and os.path.exists(value):
+        return f"{key}={quoted(value)}"
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return f"{key}={in_quotes(value)}"
+    return override
+
+
+def in_quotes(value: str) -> str:
+    """Quote a string for Hydra's grammar; `${...}` in it stays an interpolation."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(value, Quote.single).with_quotes()
+
+
+def _open(text: str) -> int:
+    """Return how many brackets are still open at the end of a text."""
+    return sum(text.count(mark) for mark in "[{") - sum(text.count(mark) for mark in "]}")

@@ -1,0 +1,70 @@
+"""Checks on models that differ in configuration, so that equal weights compute differently."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from sumcirc.errors import UserError
+from sumcirc.models.config_differences import (
+    Differing,
+    differing_settings,
+    differing_windows,
+    shown,
+)
+from sumcirc.models.loading import read_model_config
+from sumcirc.models.model_reference import ModelReference
+from sumcirc.schema import Analysis
+
+log = logging.getLogger(__name__)
+
+
+def check_settings(
+    before: ModelReference, after: ModelReference, analyses: Sequence[Analysis]
+) -> None:
+    """Refuse analyses that differing configurations rule out, before a model is loaded.
+
+    Raises:
+        UserError: surgery of two models whose configurations differ.
+    """
+    one, other = (read_model_config(side.whole) for side in (before, after))
+    found = differing_settings(one, other)
+    if found and Analysis.surgery in analyses:
+        raise _not_by_weights(after, found)
+
+
+def tell_settings(
+    before: ModelReference, after: ModelReference, analyses: Sequence[Analysis], longest: int
+) -> None:
+    """Warn of differing configurations, and refuse analyses that they rule out on these texts.
+
+    Args:
+        longest: tokens of the longest text.
+
+    Raises:
+        UserError: surgery, or attention's differences, of two models with other windows.
+    """
+    one, other = (read_model_config(side.whole) for side in (before, after))
+    windows = differing_windows(one, other, longest)
+    if windows and Analysis.surgery in analyses:
+        raise _not_by_weights(after, windows)
+    if windows and Analysis.differences in analyses:
+        raise UserError(
+            f"{after.given}: its heads see other tokens than those of the model before"
+            f" ({shown(windows)}; before first) in texts of {longest} tokens, so attention has no"
+            " divergence between them; leave differences out of compare.analyses"
+        )
+    if found := {**differing_settings(one, other), **windows}:
+        log.warning(
+            "%s: computes otherwise than the model before, whatever its weights: %s (before first)",
+            after.given,
+            shown(found),
+        )
+
+
+def _not_by_weights(after: ModelReference, found: Differing) -> UserError:
+    return UserError(
+        f"{after.given}: computes otherwise than the model before, whatever its weights"
+        f" ({shown(found)}; before first), so their difference can't be scaled; leave surgery out"
+        " of compare.analyses"
+    )

@@ -1,0 +1,1 @@
+"""What fine-tuning changed, part by part, and what scaling it does."""

@@ -1,0 +1,134 @@
+"""Weights of the model before by name, and how they take the place of those in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.metrics import at_least_float32
+from sumcirc.errors import UserError
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.storage.writing import write_file
+
+
+def weights_in_memory(model: PreTrainedModel) -> dict[str, Tensor]:
+    """Every parameter by each of its names: tied ones have several."""
+    return {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+
+
+class StoredWeights(Mapping[str, Tensor]):
+    """Weights in a file, each read when it is asked for; what `store_weights` writes."""
+
+    def __init__(self, file: Path) -> None:
+        self._file: Any = safe_open(file, framework="pt")
+        self._stored: dict[str, str] = json.loads(self._file.metadata()["stored"])
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._file.get_tensor(self._stored[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
+    """Write a model's parameters under the names that they have in memory.
+
+    So they are found whatever its own files are: shards, half precision, names without a prefix.
+
+    Raises:
+        UserError: the disk is full or the folder can't be written.
+    """
+    places: dict[int, str] = {}
+    for name, parameter in model.named_parameters():
+        places[id(parameter)] = name
+    stored = {
+        name: places[id(parameter)]
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+    tensors = {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
+    }
+    metadata = {"stored": json.dumps(stored)}
+    write_file(file, lambda temporary: save_file(tensors, temporary, metadata))
+    return StoredWeights(file)
+
+
+class WeightChange:
+    """A parameter's change, whose data is exchanged, so that the original is never written to."""
+
+    def __init__(self, name: str, parameter: nn.Parameter, before: Callable[[], Tensor]) -> None:
+        self._name = name
+        self._parameter = parameter
+        self._before = before
+        self._original: Tensor | None = None
+
+    def differs(self) -> bool:
+        """Whether it is not zero."""
+        return not torch.equal(self._read(), self._parameter.data)
+
+    def refuses(self, amount: float) -> str | None:
+        """Why this amount can't be had: any can."""
+        return None
+
+    def set(self, amount: float) -> None:
+        """Make the weights before + amount (after - before); 1 puts the original back."""
+        if self._original is None:
+            self._original = self._parameter.data
+        if amount == 1:
+            self._parameter.data, self._original = self._original, None
+            return
+        found = self._read()
+        if amount != 0:
+            start, end = at_least_float32(found), at_least_float32(self._original)
+            found = (start + amount * (end - start)).to(self._original)
+        self._parameter.data = found
+
+    def _read(self) -> Tensor:
+        found, parameter = self._before().detach(), self._parameter
+        if found.shape != parameter.shape:
+            raise UserError(
+                f"compare: `{self._name}` is {list(found.shape)} before and"
+                f" {list(parameter.shape)} after; compare models of the same sizes"
+            )
+        return found.to(parameter)
+
+
+def weight_changes(
+    parts: HookedModel, before: Mapping[str, Tensor]
+) -> Iterator[tuple[str, WeightChange]]:
+    """The change of every parameter of a full pair, with the full name of its module.
+
+    Raises:
+        UserError: `before` lacks a weight, or does not tie what the model after ties.
+    """
+    first: dict[int, str] = {}
+    for name, parameter in parts.model.named_parameters(remove_duplicate=False):
+        tied = first.setdefault(id(parameter), name)
+        if tied == name:
+            if name not in before:
+                raise UserError(
+                    f"compare: the model before has no weight `{name}`, the one after has; compare"
+                    " models of one architecture"
+                )
+            change = WeightChange(name, parameter, partial(before.__getitem__, name))
+            yield name.rpartition(".")[0], change
+        elif name in before and not torch.equal(before[name], before[tied]):
+            raise UserError(
+                f"compare: `{name}` and `{tied}` are tied in the model after and differ in the one"
+                " before; compare models that both tie them or both do not"
+            )

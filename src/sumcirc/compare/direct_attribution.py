@@ -1,0 +1,199 @@
+"""Direct attribution: what every part of a model adds to an item's metric by itself.
+
+The last residual stream is a sum: token embedding (with positions) + outputs of all heads + biases
+of the attentions' output projections + outputs of all MLPs. The metric is read from it through the
+final norm and the unembedding W_U. With the norm linearised at this run (its scale 1 / sigma is
+taken as it is in this run; LayerNorm's mean subtraction is linear anyway), a part that writes c
+contributes at a position
+
+    (gain * centred(c) / sigma) . d
+
+with d a direction in the normed space:
+
+    logit_difference    d = W_U[good] - W_U[bad]
+    log_probability     d = W_U[y] - sum_v p_v W_U[v],  p the prediction of this run
+
+The second follows from an identity. With logits l and H = -sum_v p_v log p_v the entropy of p,
+
+    log p_y = l_y - logsumexp(l) = (l_y - sum_v p_v l_v) - H
+
+exactly, since log p_v = l_v - logsumexp(l). The bracket is linear in the logits, p held; -H is what
+no part is credited with, and is told apart as `entropy`. A logit that all tokens share adds
+nothing.
+
+The rest is `bias`: of the final norm and of the unembedding. So all contributions, the biases and
+`entropy` sum to the metric. Direct means: past all later parts. What a part does through others is
+not in its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sumcirc.circuits.metrics import at_least_float32
+from sumcirc.compare.items.items import LOGIT_DIFFERENCE, Batch, Items
+from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.modes import frozen
+from sumcirc.models.norms import Norm
+
+READ_AT_ONCE = 128  # rows unembedded at once: at most 128 x vocabulary numbers, a few times
+
+
+@dataclass(frozen=True)
+class DirectAttribution:
+    """Contributions to the metric of every item, means over its positions, in the metric's unit.
+
+    Attributes:
+        embedding: [items] of the residual stream before block 0.
+        heads: [layers, heads, items], without the output projection's bias.
+        attention_bias: [layers, items] of that bias.
+        mlps: [layers, items], with their biases.
+        bias: [items] of the final norm's bias and the unembedding's.
+        entropy: [items] -H of the predictions; zero for logit differences.
+        metric: [items] the sum of all these.
+    """
+
+    embedding: np.ndarray
+    heads: np.ndarray
+    attention_bias: np.ndarray
+    mlps: np.ndarray
+    bias: np.ndarray
+    entropy: np.ndarray
+    metric: np.ndarray
+
+    @property
+    def layers(self) -> np.ndarray:
+        """[layers, items] attention with its bias, and MLP."""
+        return self.heads.sum(1) + self.attention_bias + self.mlps
+
+
+def direct_attribution(
+    parts: HookedModel,
+    items: Items,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> DirectAttribution:
+    """Attribute the metric of every item to the parts of a model as it is (adapters on or off).
+
+    Args:
+        progress: told how many items were done, batch by batch.
+    """
+    size, count = parts.shape, len(items)
+    found = DirectAttribution(
+        np.empty(count),
+        np.empty((size.layers, size.heads, count)),
+        *(np.empty((size.layers, count)) for _ in range(2)),
+        *(np.empty(count) for _ in range(3)),
+    )
+    device: Any = parts.unembedding.weight.device
+    with frozen(parts.model):
+        for batch in items.batches(batch_size, device):
+            run = _Run(parts, batch, items.metric == LOGIT_DIFFERENCE)
+            for name, values in run.result().items():
+                getattr(found, name)[..., batch.places] = values
+            if progress is not None:
+                progress(len(batch))
+    return found
+
+
+class _Run:
+    """One batch; all tensors are of the n rows that are read: [n, ...]."""
+
+    def __init__(self, parts: HookedModel, batch: Batch, two_answers: bool) -> None:
+        self.parts, self.batch, self.two_answers = parts, batch, two_answers
+        self.rows = batch.reads.flatten().nonzero()[:, 0]
+        self.of_item = batch.reads.nonzero()[:, 0].cpu()
+        self.cache = ActivationCache()
+
+    def result(self) -> dict[str, np.ndarray]:
+        """Values by the names of DirectAttribution, [..., items of the batch]."""
+        parts = self.parts
+        first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, parts.shape.layers)
+        keys = [first, last, *parts.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]
+        with parts.caching(keys, keep=self._rows) as self.cache:
+            normed = self._rows(self.batch.run(parts))
+        stream = at_least_float32(self.cache[last])
+        norm = Norm.of(parts.final_norm, stream.dtype)
+        direction, bias, entropy, metric = self._read(normed)
+        towards = norm.transposed(stream, direction, frozen_scale=True)
+        columns = {
+            "embedding": self._dot(first, towards),
+            "bias": direction @ norm.bias + bias,
+            "entropy": entropy,
+            "metric": metric,
+        }
+        layers = range(parts.shape.layers)
+        attention = [self._attention(layer, towards) for layer in layers]
+        columns["heads"] = torch.stack([heads for heads, _ in attention], 1)
+        columns["attention_bias"] = torch.stack([bias for _, bias in attention], 1)
+        mlps = [self._dot((HookPoint.MLP_OUTPUT, layer), towards) for layer in layers]
+        columns["mlps"] = torch.stack(mlps, 1)
+        return {name: self._means(values) for name, values in columns.items()}
+
+    def _rows(self, values: Tensor) -> Tensor:
+        return values.flatten(0, 1)[self.rows]
+
+    def _read(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Direction [n, width], and the unembedding's bias along it, -H and the metric, [n]."""
+        unembedding = self.parts.unembedding
+        constant = at_least_float32(unembedding(torch.zeros_like(normed[:1]))[0])
+        batch = self.batch
+        good, bad = (tokens[batch.reads][:, None] for tokens in (batch.good, batch.bad))
+        pieces = []
+        for start in range(0, len(normed), READ_AT_ONCE):
+            rows = slice(start, start + READ_AT_ONCE)
+            here = normed[rows].detach().requires_grad_()
+            output = unembedding(here)
+            logits = at_least_float32(output.detach())
+            if self.two_answers:
+                metric = (logits.gather(1, good[rows]) - logits.gather(1, bad[rows]))[:, 0]
+                entropy = torch.zeros_like(metric)
+                slope = torch.zeros_like(logits).scatter_(1, bad[rows], -1.0)
+            else:
+                log_p = logits.log_softmax(1)
+                metric = log_p.gather(1, good[rows])[:, 0]
+                slope = log_p.exp().neg_()
+                entropy = -torch.linalg.vecdot(slope, log_p)
+            slope.scatter_add_(1, good[rows], torch.ones_like(metric)[:, None])
+            # backward through the module itself: whatever it is made of, if it is affine
+            (direction,) = torch.autograd.grad(output, here, slope.to(output.dtype))
+            pieces.append((at_least_float32(direction), slope @ constant, entropy, metric))
+        direction, bias, entropy, metric = (torch.cat(part) for part in zip(*pieces, strict=True))
+        return direction, bias, entropy, metric
+
+    def _attention(self, layer: int, towards: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the heads [n, heads] and of the output projection's bias [n].
+
+        The direction is taken back through the projection, not the heads' outputs through it: so
+        no head's output of the stream's width is ever made.
+        """
+        linear = self.parts.blocks[layer].attn_out
+        z = self.cache[HookPoint.HEAD_OUTPUTS, layer]
+        back = at_least_float32(_transposed(linear, z, towards))
+        by_head = [values.unflatten(-1, (self.parts.shape.heads, -1)) for values in (z, back)]
+        bias = at_least_float32(linear(torch.zeros_like(z[:1]))[0].detach())
+        return torch.linalg.vecdot(by_head[0].to(back.dtype), by_head[1]), towards @ bias
+
+    def _dot(self, key: ActivationKey, towards: Tensor) -> Tensor:
+        return torch.linalg.vecdot(self.cache[key].to(towards.dtype), towards)
+
+    def _means(self, values: Tensor) -> np.ndarray:
+        """From [n, ...] to [..., items of the batch]."""
+        values = values.detach().cpu().double()
+        sums = values.new_zeros(len(self.batch), *values.shape[1:])
+        sums.index_add_(0, self.of_item, values)
+        return np.moveaxis(sums.numpy(), 0, -1) / self.batch.reads.sum(1).cpu().numpy()
+
+
+def _transposed(linear: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient at a linear's input, its adapter included, [n, in]."""
+    at = at.detach().requires_grad_()
+    (found,) = torch.autograd.grad(linear(at), at, gradient.to(at.dtype))
+    return found

@@ -1,0 +1,176 @@
+"""From settings to what models are compared on: items, probe documents, plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from sumcirc.compare.items.document_items import document_items, wire_distractor, wire_salient
+from sumcirc.compare.items.facts import fact_items
+from sumcirc.compare.items.items import ALL, LAST, READ, Item, Items
+from sumcirc.compare.items.prompts import Prompt, prompt_items, read_prompts
+from sumcirc.compare.items.rephrase import rephrase_prompts
+from sumcirc.data.documents import read_corpus
+from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
+from sumcirc.data.files import find_files, first_columns, read_rows
+from sumcirc.errors import UserError
+from sumcirc.evaluation.baselines import oracle_finder
+from sumcirc.measures.measure_documents import ProbeDocument, ProbeSet, probe_set
+from sumcirc.runtime.notices import Notice, left_out, missing
+from sumcirc.schema import FACTS, REPHRASE, CompareConfig, Source
+
+POOL = 2000  # generated prompts from which those that the tokenizer allows are taken
+TEXT = "text"  # column of compare.text
+SETTING = "compare.text"
+ITEMS = "compare.items"
+FRAME = ("document", "prompt", "summary")  # spans of documents, beside which are marked
+KINDS = {"prompt": PROMPT, "summary": SUMMARY}  # of the spans; all other tokens are the document's
+
+
+@dataclass(frozen=True)
+class Material:
+    """What every model reads.
+
+    Attributes:
+        dropped: what gave no item, by reason.
+        texts: tokens of plain documents, for perplexity.
+        notices: what was left out, missing or cut.
+    """
+
+    items: Items
+    dropped: dict[str, int]
+    probes: ProbeSet
+    texts: list[np.ndarray]
+    notices: list[Notice]
+
+    @property
+    def longest(self) -> list[int]:
+        """Token ids of the longest input among items, texts and probe documents."""
+        read = [*(item.ids for item in self.items.items), *self.texts]
+        read += [document.ids for document in self.probes.documents]
+        return max(read, key=len).tolist()
+
+
+def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
+    """Refuse positions that the items can't have, before any is made.
+
+    Args:
+        own: prompts of the user's file.
+
+    Raises:
+        UserError: one names no span; the known ones are named.
+    """
+    if config.prompts == FACTS:
+        spans: Sequence[str] = ("fact", "distractor", *FRAME)
+    elif config.prompts == REPHRASE:
+        spans = [span.name for span in rephrase_prompts(config.seed, 1)[0].spans]
+    elif config.prompts is not None:
+        spans = [span.name for prompt in own for span in prompt.spans]
+    else:
+        wire = ("distractor",) if config.data.source is Source.wire else ()
+        spans = ("salient", *wire, *FRAME)
+    known = dict.fromkeys((LAST, READ, ALL, *spans))
+    for name in ("positions", "sources"):
+        value = getattr(config.compare, name)
+        if value is not None and value not in known:
+            raise UserError(f"compare.{name}={value}: choose from {', '.join(known)}")
+
+
+def check_texts(pattern: str) -> None:
+    """Refuse files that hold no plain text.
+
+    Raises:
+        UserError: there is none, or it lacks the column.
+    """
+    for file in find_files(pattern, SETTING):
+        columns = first_columns(file, SETTING)
+        if TEXT not in columns:
+            raise UserError(
+                f"{SETTING}={file}: has no column `{TEXT}` but {', '.join(columns)}; name it so"
+            )
+
+
+def material(config: CompareConfig, encoder: Encoder) -> Material:
+    """Read or make it.
+
+    Raises:
+        UserError: a file has a mistake, or nothing is left to compare on.
+    """
+    options, count = config.compare, config.compare.items
+    if config.prompts is None:
+        corpus = read_corpus(config.data, "test")
+        documents, told = corpus.documents, [*corpus.notices]
+        wire = config.data.source is Source.wire
+        salient = (
+            wire_salient(config.data.seed) if wire else oracle_finder(config.evaluation, documents)
+        )
+        distractor = wire_distractor(config.data.seed) if wire else None
+        found, dropped = document_items(encoder, documents, count, salient, distractor)
+        probes = probe_set(encoder, documents, count, batch_size=options.batch_size, setting=ITEMS)
+        told += [notice for notice in probes.notices if notice.reason == "cut"]
+        wanted = {item.id for item in found}
+        texts = [encoder.text(item.document) for item in documents if item.id in wanted]
+    else:
+        found, dropped = _prompts(config, encoder, count)
+        told = []
+        probes = _probes(found[:count], options.batch_size)
+        texts = [item.ids.tolist() for item in found[:count]]
+    if options.text is not None:
+        texts = [encoder.text(text) for text in islice(_own_texts(options.text), count)]
+    if config.prompts != REPHRASE:  # those are made to choose from
+        what = "documents" if config.prompts in (None, FACTS) else "prompts"
+        told += left_out(ITEMS, what, dropped, len(found) + sum(dropped.values()))
+    found = found[:count]
+    told.append(missing(ITEMS, "items", count, len(found), f"there are {len(found):,}"))
+    kept, about_texts = _cut(texts, encoder.max_length)
+    return Material(Items(found), dropped, probes, kept, [*told, *about_texts])
+
+
+def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:
+    """Cut tokenized texts to the context, and leave out those with fewer than two tokens."""
+    kept = [np.array(ids[:length]) for ids in texts if len(ids) > 1]
+    cut = sum(len(ids) > length for ids in texts)
+    short = {"they have fewer than two tokens": len(texts) - len(kept)}
+    words = f"texts are cut to the {length} tokens of the context, for perplexity"
+    notice = Notice(SETTING, "cut", cut, len(texts), words)
+    return kept, [notice, *left_out(SETTING, "texts", short, len(texts))]
+
+
+def _prompts(
+    config: CompareConfig, encoder: Encoder, count: int
+) -> tuple[list[Item], dict[str, int]]:
+    if config.prompts == FACTS:
+        documents = read_corpus(config.data, "test").documents
+        return fact_items(encoder, documents, count, config.data.seed)
+    if config.prompts == REPHRASE:
+        found, several = prompt_items(rephrase_prompts(config.seed, POOL), encoder)
+        return found, {"answers of several tokens": several} if several else {}
+    assert config.prompts is not None
+    found, several = prompt_items(read_prompts(config.prompts, encoder), encoder)
+    return found, {"answers of several tokens": several} if several else {}
+
+
+def _probes(items: Sequence[Item], batch_size: int) -> ProbeSet:
+    """Prompts as probe documents: measured where the answer is read."""
+    found = []
+    for item in items:
+        kinds = np.full(len(item.ids), DOCUMENT, dtype=np.int8)
+        for name, kind in KINDS.items():
+            if name in item.spans:
+                kinds[item.spans[name]] = kind
+        rows = np.flatnonzero(item.reads).astype(np.int32)
+        salience = np.zeros(len(item.ids), dtype=np.float32)
+        ids = item.ids.astype(np.int32)
+        found.append(ProbeDocument(item.id, ids, kinds, rows, salience))
+    return ProbeSet(found, batch_size)
+
+
+def _own_texts(pattern: str) -> Iterator[str]:
+    for file in find_files(pattern, SETTING):
+        for place, row in read_rows(file, SETTING, (TEXT,)):
+            if not isinstance(row[TEXT], str):
+                raise UserError(f"{SETTING}={file}: {place} has no text in its column `{TEXT}`")
+            yield row[TEXT]

@@ -1,0 +1,1 @@
+"""What two models are compared on: documents, prompts and facts as tokens."""

@@ -1,0 +1,86 @@
+"""The wire's counterpart of a prompt with a known answer: which of two events' facts comes next.
+
+A prompt is an article in its frame and its reference summary up to just before a key fact, such as
+the town. The good answer is the fact, the bad one the fact of the same role of the article's second
+event, which stands in the same article. Either may be several tokens; the first of each is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from sumcirc.compare.items.document_items import (
+    NoItem,
+    document_spans,
+    encode_document,
+    items_of,
+    mentioned,
+    wire_article,
+)
+from sumcirc.compare.items.items import NOTHING, Item
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.wire import FACTS, WireArticle
+from sumcirc.wire.draw import Draw
+
+
+def fact_items(
+    encoder: Encoder, documents: Iterable[Document], count: int | None, seed: int
+) -> tuple[list[Item], dict[str, int]]:
+    """The first `count` items, or all, and how many documents gave none, by reason.
+
+    A document gives one item, so that items are independent; which fact it asks for is drawn.
+    Spans: `fact` and `distractor` (the mentions of the two answers in the document), `document`
+    (the rest of it), `prompt` (its frame) and `summary` (what there is of it). The first token is
+    in none, see `documents`.
+
+    Args:
+        seed: of the articles, `data.seed`, and of the draw.
+
+    Raises:
+        UserError: a document is none of the wire's with this seed, or none gives an item.
+    """
+    return items_of(documents, count, lambda item: _item(encoder, item, seed))
+
+
+def _item(encoder: Encoder, item: Document, seed: int) -> Item:
+    article = wire_article(item, seed)
+    role = Draw("compare", "fact", str(seed), item.id).pick(FACTS)
+    text = encode_document(encoder, item)
+    kept = item.document[: text.kept]
+    marked = {
+        "fact": mentioned(kept, article.facts[role]),
+        "distractor": mentioned(kept, article.distractor[role]),
+    }
+    if not all(marked.values()):
+        raise NoItem("fact cut off")
+    summary, good, bad = _answers(encoder, article, role)
+    if text.answer[: len(summary) + 1] != [*summary, good]:
+        raise NoItem("fact within a token")
+    ids = np.array([*text.prompt, *summary], dtype=np.int64)
+    answers = np.full((2, len(ids)), NOTHING, dtype=np.int64)
+    answers[:, -1] = good, bad
+    return Item(item.id, ids, answers[0], answers[1], document_spans(text, marked, len(ids)))
+
+
+def _answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[list[int], int, int]:
+    """The summary's tokens up to a fact, and the first tokens of the two answers.
+
+    Raises:
+        NoItem: an answer changes the tokens before it, or both begin with the same token.
+    """
+    start = next(span.start for span in article.answers if span.role == role)
+    text = article.summary[:start]
+    # the space before a word is part of its first token
+    summary = encoder.summary_start(text.removesuffix(" "))
+    firsts: list[int] = []
+    for facts in (article.facts, article.distractor):
+        whole = encoder.summary_start(text + facts[role])
+        if whole[: len(summary)] != summary or len(whole) == len(summary):
+            raise NoItem("fact within a token")
+        firsts.append(whole[len(summary)])
+    if firsts[0] == firsts[1]:
+        raise NoItem("answers with the same first token")
+    return summary, firsts[0], firsts[1]

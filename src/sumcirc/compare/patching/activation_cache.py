@@ -1,0 +1,152 @@
+"""What one model computes on the items, kept so that parts of it can be moved into another model.
+
+The models need not both be in memory: the donor's states lie on disk, a file a batch, and are read
+layer by layer. Only positions from a batch's `start` on are kept, the first that is moved or read,
+but keys and values of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sumcirc.compare.items.items import Batch, Items
+from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.modes import inference
+
+States = Mapping[ActivationKey, Tensor]  # see `compute`
+
+
+def start_of(batch: Batch, positions: list[Tensor]) -> int:
+    """The first position of a batch that is moved or read.
+
+    Args:
+        positions: [B, T] each.
+    """
+    wanted = batch.reads.clone()
+    for one in positions:
+        wanted |= one
+    return int(wanted.any(0).nonzero()[0])
+
+
+def compute(parts: HookedModel, batch: Batch, start: int) -> tuple[ActivationCache, Tensor]:
+    """Run a batch and keep what can be moved, of R = T - start positions.
+
+    Attention is `AttentionInputs.outputs` of the last positions, as in the passes with parts moved.
+
+    Returns:
+        For each layer `query` [B, heads, R, head width], `key` and `value` [B, key/value heads, T,
+        head width], `head_outputs` [B, R, heads * head width], `attention_output` and `mlp_output`
+        [B, R, width]; `residual` [B, R, width] of layers 0 to `layers`. And the metric [B].
+    """
+    stream = (HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
+    every = parts.every
+    with (
+        inference(parts.model),
+        parts.hooks((key, AttentionInputs.outputs) for key in every(HookPoint.ATTENTION)),
+        parts.caching(every(HookPoint.QUERY), lambda q: q[:, :, start:].contiguous()) as queries,
+        parts.caching(every(HookPoint.KEY, HookPoint.VALUE), Tensor.contiguous) as keys,
+        parts.caching(
+            every(*stream, HookPoint.HEAD_OUTPUTS), lambda values: values[:, start:].contiguous()
+        ) as found,
+    ):
+        # pads are last: causal attention is enough
+        metric = batch.read(parts, parts.hidden(None, input_ids=batch.ids))
+    found.update(queries | keys)
+    return found, metric
+
+
+class Donor:
+    """States of a model in a folder, and of its weights what moved parts need.
+
+    Args:
+        folder: empty; `record` fills it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.metric: list[Tensor] = []
+        self.readout: tuple[nn.Module, nn.Module] | None = None
+
+    @classmethod
+    def record(
+        cls,
+        parts: HookedModel,
+        items: Items,
+        size: int,
+        positions: list[str],
+        folder: Path,
+        readout: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Donor:
+        """Run a model over all items.
+
+        Args:
+            size: items in a batch.
+            positions: all that parts may be moved at, see `Batch.at`.
+            readout: keep a copy of its final norm and unembedding.
+        """
+        donor = cls(folder)
+        for layer in range(parts.shape.layers):
+            donor._save(f"output-{layer}", {"weight": parts.attention_output(layer).weight})
+        if readout:
+            donor.readout = (deepcopy(parts.final_norm).cpu(), deepcopy(parts.unembedding).cpu())
+        for number, batch in enumerate(items.batches(size, _device(parts))):
+            start = start_of(batch, [batch.at(name) for name in positions])
+            states, metric = compute(parts, batch, start)
+            donor.metric.append(metric.cpu())
+            donor._save(f"batch-{number}", {_name(key): value for key, value in states.items()})
+            if progress is not None:
+                progress(len(batch))
+        return donor
+
+    def output_weight(self, layer: int, like: Tensor) -> Tensor:
+        """Its output projection by head, [heads, head width, width], on the device of `like`."""
+        file = self.folder / f"output-{layer}.safetensors"
+        with safe_open(file, framework="pt", device=str(like.device)) as tensors:
+            return tensors.get_tensor("weight")
+
+    def batch(self, number: int, like: Tensor) -> States:
+        """Its states on a batch, on the device of `like` and read when asked for."""
+        return _Stored(self.folder / f"batch-{number}.safetensors", like)
+
+    def _save(self, name: str, tensors: dict[str, Tensor]) -> None:
+        plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(plain, self.folder / f"{name}.safetensors")
+
+
+def _name(key: ActivationKey) -> str:
+    return f"{key[0]}.{key[1]}"
+
+
+class _Stored(Mapping[ActivationKey, Tensor]):
+    """Activations in a file, each read when it is asked for."""
+
+    def __init__(self, file: Path, like: Tensor) -> None:
+        self._file: Any = safe_open(file, framework="pt")
+        self._like = like
+
+    def __getitem__(self, key: ActivationKey) -> Tensor:
+        return self._file.get_tensor(_name(key)).to(self._like.device)
+
+    def __iter__(self) -> Iterator[ActivationKey]:
+        names = self._file.keys()
+        for name in names:
+            point, layer = name.split(".")
+            yield HookPoint(point), int(layer)
+
+    def __len__(self) -> int:
+        return len(self._file.keys())
+
+
+def _device(parts: HookedModel) -> torch.device:
+    return parts.unembedding.weight.device  # type: ignore[return-value]

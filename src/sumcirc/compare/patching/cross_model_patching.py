@@ -1,0 +1,240 @@
+"""Activation patching across models: parts of a donor's run are moved into a receiver's.
+
+Both models read the same tokens. At the positions that are moved, a part does in the receiver what
+it did in the donor; everything after it is the receiver's own. Queries, keys, values and patterns
+change what their heads write at these positions only: heads' outputs at other positions are held,
+although a key or value is moved at all of its positions. So is it done in N. Prakash et al.,
+Fine-Tuning Enhances Existing Mechanisms, 2024, arXiv:2402.14811 (cross-model activation patching).
+
+A pass begins where the first moved part is: blocks before it are skipped, and positions before the
+first that is moved or read are known by their keys and values. Several sets of parts are moved in
+one pass, each in a copy of the batch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from sumcirc.compare.items.items import Batch
+from sumcirc.compare.patching.activation_cache import Donor, States, compute, start_of
+from sumcirc.compare.patching.components import (
+    ATTENTION,
+    HOOK_POINTS,
+    KEY,
+    MLP,
+    OUTPUT,
+    PATTERN,
+    QUERY,
+    READOUT,
+    RESIDUAL,
+    VALUE,
+    Component,
+)
+from sumcirc.models.activation_cache import ActivationKey, HookPoint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.modes import inference
+
+Set = Collection[Component]
+
+
+class Receiver:
+    """A model's own run over one batch, into which parts of a donor's are moved.
+
+    Args:
+        number: of the batch among the donor's.
+        moved: [B, T] positions at which parts are moved.
+        sources: [B, T] positions whose keys and values are; None: all.
+
+    Attributes:
+        states, metric: its own, see `states.compute`.
+    """
+
+    def __init__(
+        self,
+        parts: HookedModel,
+        batch: Batch,
+        donor: Donor,
+        number: int,
+        moved: Tensor,
+        sources: Tensor | None = None,
+    ) -> None:
+        self.parts, self.batch, self.donor = parts, batch, donor
+        self.start = start_of(batch, [moved])
+        self.states, self.metric = compute(parts, batch, self.start)
+        self.theirs: States = donor.batch(number, batch.ids)
+        self.moved = moved[:, self.start :]
+        self.sources = sources
+
+    def patched(self, sets: Sequence[Set]) -> Tensor:
+        """The metric with each set of parts moved, [sets, B]."""
+        found = _Pass(self, sets).run()
+        return found.unflatten(0, (len(sets), len(self.batch)))
+
+    def from_start(self, layer: int, attention: AttentionInputs) -> AttentionInputs:
+        """Put the keys and values of positions before `start` in front of those computed."""
+        if not self.start:
+            return attention
+        copies = len(attention.key) // len(self.batch)
+        key, value = (
+            torch.cat([before[:, :, : self.start].repeat(copies, 1, 1, 1), own], 2)
+            for before, own in (
+                (self.states[HookPoint.KEY, layer], attention.key),
+                (self.states[HookPoint.VALUE, layer], attention.value),
+            )
+        )
+        return replace(attention, key=key, value=value)
+
+    def with_theirs(
+        self, layer: int, moved: Collection[str], own: AttentionInputs, head: int | None = None
+    ) -> AttentionInputs:
+        """Put the donor's queries, keys or values in the place of this model's.
+
+        Args:
+            moved: which of QUERY, KEY, VALUE. Keys and values are moved at `sources`.
+            own: of all heads, or of one head and its key/value head.
+            head: which head `own` is of; None for all.
+        """
+        query = slice(None) if head is None else slice(head, head + 1)
+        group = self.parts.shape.group
+        shared = query if head is None else slice(head // group, head // group + 1)
+        found: dict[str, Tensor] = {}
+        if QUERY in moved:
+            found["query"] = self.theirs[HookPoint.QUERY, layer][:, query]
+        for kind in {KEY, VALUE} & set(moved):
+            other = self.theirs[HOOK_POINTS[kind], layer][:, shared]
+            if self.sources is not None:
+                other = torch.where(self.sources[:, None, :, None], other, getattr(own, kind))
+            found[kind] = other
+        return replace(own, **found)
+
+
+class _Pass:
+    """Sets of parts moved in one pass, each in a copy of the batch."""
+
+    def __init__(self, receiver: Receiver, sets: Sequence[Set]) -> None:
+        self.receiver = receiver
+        self.parts = receiver.parts
+        self.copies = len(sets)
+        self.first = min(
+            (part.layer for one in sets for part in one), default=self.parts.shape.layers
+        )
+        # by kind and layer: the copy and the head
+        self.wanted: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+        for copy, one in enumerate(sets):
+            for part in one:
+                self.wanted[part.kind, part.layer].append((copy, part.index))
+
+    def run(self) -> Tensor:
+        """The metric of every copy, [copies * B]."""
+        receiver, parts = self.receiver, self.parts
+        stream = receiver.states[HookPoint.RESIDUAL, self.first].repeat(self.copies, 1, 1)
+        last = (HookPoint.RESIDUAL, parts.shape.layers)
+        with (
+            inference(parts.model),
+            parts.hooks(self._hooks()),
+            parts.caching([last]) as seen,
+        ):
+            normed = parts.hidden_from(self.first, stream, receiver.start)
+            return self._read(normed, seen[last])
+
+    def _attend(self, layer: int, attention: AttentionInputs) -> Tensor:
+        """The receiver's attention, but for heads of which a part is moved."""
+        receiver, shape = self.receiver, self.parts.shape
+        attention = receiver.from_start(layer, attention)
+        found = attention.outputs()
+        heads: dict[tuple[int, int], set[str]] = defaultdict(set)
+        for kind in (QUERY, KEY, VALUE, PATTERN):
+            for copy, index in self.wanted.get((kind, layer), ()):
+                for head in Component(layer, kind, index).heads(shape):
+                    heads[copy, head] |= {QUERY, KEY} if kind == PATTERN else {kind}
+        for (copy, head), kinds in heads.items():
+            rows = self._rows(copy)
+            shared = slice(head // shape.group, head // shape.group + 1)
+            own = replace(
+                attention,
+                query=attention.query[rows, head : head + 1],
+                key=attention.key[rows, shared],
+                value=attention.value[rows, shared],
+            )
+            new = receiver.with_theirs(layer, kinds, own, head).outputs()[:, :, 0]
+            found[rows, :, head] = self._moved(new, found[rows, :, head])
+        return found
+
+    def _rows(self, copy: int) -> slice:
+        size = len(self.receiver.batch)
+        return slice(copy * size, (copy + 1) * size)
+
+    def _moved(self, new: Tensor, old: Tensor) -> Tensor:
+        """`new` at the positions that are moved, [B, R, ...]."""
+        return torch.where(self.receiver.moved[..., None], new, old)
+
+    def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[..., Tensor]]]:
+        """Of the blocks that are run."""
+        layers = self.parts.shape.layers
+        for layer in range(self.first, layers + 1):
+            if layer < layers:
+                yield (HookPoint.ATTENTION, layer), partial(self._attend, layer)
+            if (OUTPUT, layer) in self.wanted:
+                yield (HookPoint.HEAD_OUTPUTS, layer), self._without(layer)
+                yield (HookPoint.ATTENTION_OUTPUT, layer), self._with_theirs(layer)
+            for kind in (RESIDUAL, ATTENTION, MLP):
+                if (kind, layer) in self.wanted:
+                    yield (HOOK_POINTS[kind], layer), self._replacing(kind, layer)
+
+    def _replacing(self, kind: str, layer: int) -> Callable[[Tensor], Tensor]:
+        def see(values: Tensor) -> Tensor:
+            values = values.clone()
+            other = self.receiver.theirs[HOOK_POINTS[kind], layer]
+            for copy, _ in self.wanted[kind, layer]:
+                rows = self._rows(copy)
+                values[rows] = self._moved(other, values[rows])
+            return values
+
+        return see
+
+    def _without(self, layer: int) -> Callable[[Tensor], Tensor]:
+        """Heads that are moved write nothing of their own there."""
+        width = self.parts.shape.head_width
+
+        def see(z: Tensor) -> Tensor:
+            z = z.clone()
+            for copy, head in self.wanted[OUTPUT, layer]:
+                rows, columns = self._rows(copy), slice(head * width, (head + 1) * width)
+                z[rows, :, columns].masked_fill_(self.receiver.moved[..., None], 0.0)
+            return z
+
+        return see
+
+    def _with_theirs(self, layer: int) -> Callable[[Tensor], Tensor]:
+        """What the donor's heads write, by its own projection, is added in their place."""
+        receiver = self.receiver
+
+        def see(written: Tensor) -> Tensor:
+            weight = receiver.donor.output_weight(layer, written)
+            heads = receiver.theirs[HookPoint.HEAD_OUTPUTS, layer].unflatten(-1, weight.shape[:2])
+            written = written.clone()
+            for copy, head in self.wanted[OUTPUT, layer]:
+                rows = self._rows(copy)
+                new = written[rows] + heads[:, :, head] @ weight[head]
+                written[rows] = self._moved(new, written[rows])
+            return written
+
+        return see
+
+    def _read(self, normed: Tensor, last: Tensor) -> Tensor:
+        """The metric; of copies whose readout is moved, from the last residual stream."""
+        receiver, layers = self.receiver, self.parts.shape.layers
+        found = receiver.batch.read(self.parts, normed)
+        for copy, _ in self.wanted.get((READOUT, layers), ()):
+            assert receiver.donor.readout is not None
+            norm, unembedding = (module.to(normed.device) for module in receiver.donor.readout)
+            rows = self._rows(copy)
+            found[rows] = receiver.batch.score(unembedding, norm(last[rows]))
+        return found

@@ -1,0 +1,153 @@
+"""All that is moved in one direction: single parts, sets of them, pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from sumcirc.compare.patching.components import (
+    BY_GROUP,
+    MLP,
+    OUTPUT,
+    READOUT,
+    Component,
+    components,
+)
+from sumcirc.compare.patching.patching_scores import (
+    PatchingResult,
+    PatchingSetup,
+    first_sets,
+    pairs_of,
+    random_sets,
+    synergy,
+)
+from sumcirc.schema import CompareOptions
+
+FIRST, RANDOM, OWN = "first", "random", "own"
+RANKED = (OUTPUT, MLP)  # parts of which the first sets are made: they overlap nowhere
+
+Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class NamedSet:
+    """Parts that are moved together.
+
+    Attributes:
+        kind: FIRST (the first so many by score), RANDOM or OWN (asked for).
+        draw: number of the random draw; 0 otherwise.
+    """
+
+    kind: str
+    draw: int
+    parts: list[Component]
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What moving does in one direction.
+
+    Attributes:
+        sets: with their effects [sets, items].
+        pairs: two of the first parts, with their synergy [pairs, items].
+    """
+
+    moved: PatchingResult
+    sets: list[NamedSet]
+    set_effects: NDArray[np.float64]
+    pairs: list[list[Component]]
+    synergies: NDArray[np.float64]
+
+
+def carry(
+    crossing: PatchingSetup, options: CompareOptions, seed: int, label: str, counted: Counted
+) -> Carried:
+    """Move parts one by one and together.
+
+    Args:
+        label: of the direction, for progress.
+        counted: shows progress, see `progress.counted`.
+    """
+    shape = crossing.parts.shape
+    kinds = [kind for kind in options.parts if kind != READOUT or crossing.donor.readout]
+    parts = list(components(shape, kinds))
+    count = len(crossing.items)
+    with counted(f"{label}: move {len(parts)} parts", count) as done:
+        moved = crossing.each(parts, done)
+    named = [
+        NamedSet(OWN, 0, [Component.parse(name, shape, "compare.sets") for name in one])
+        for one in options.sets
+    ]
+    named += _made_sets(moved, options, seed)
+    effects = np.empty((len(named), count))
+    if named:
+        with counted(f"{label}: move {len(named)} sets", count) as done:
+            effects = crossing.together([one.parts for one in named], done)
+    chosen = [one.parts for one in named if one.kind == FIRST]
+    pairs = pairs_of(chosen[-1]) if chosen else []
+    gained = np.empty((0, count))
+    if pairs:
+        with counted(f"{label}: move {len(pairs)} pairs", count) as done:
+            gained = synergy(moved, pairs, crossing.together(pairs, done))
+    return Carried(moved, named, effects, pairs, gained)
+
+
+def _made_sets(moved: PatchingResult, options: CompareOptions, seed: int) -> list[NamedSet]:
+    ranked = [part for part in moved.parts if part.kind in RANKED]
+    if not options.top or not ranked or len(moved.gap) < 2:
+        return []
+    places = [moved.parts.index(part) for part in ranked]
+    few = PatchingResult(
+        ranked, moved.receiver, moved.donor, moved.effects[places], moved.effects[places]
+    )
+    first = first_sets(few, options.top)
+    drawn = random_sets(ranked, [len(one) for one in first], options.random_sets, seed)
+    return [
+        *(NamedSet(FIRST, 0, one) for one in first),
+        *(NamedSet(RANDOM, i // len(first), one) for i, one in enumerate(drawn)),
+    ]
+
+
+def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
+    """By kind of part, how well one backward pass tells the measured mean effects.
+
+    Returns:
+        `pearson` and `spearman` over parts of a kind; kinds of fewer than three parts, or of parts
+        that all do the same, are left out.
+    """
+    found = {}
+    for kind in dict.fromkeys(part.kind for part in moved.parts):
+        places = [i for i, part in enumerate(moved.parts) if part.kind == kind]
+        measured, told = (one[places].mean(-1) for one in (moved.effects, moved.attributed))
+        if len(places) < 3 or np.ptp(measured) == 0 or np.ptp(told) == 0:
+            continue
+        found[kind] = {
+            "pearson": float(np.corrcoef(measured, told)[0, 1]),
+            "spearman": float(spearmanr(measured, told).statistic),  # type: ignore[attr-defined]
+        }
+    return found
+
+
+def label_of(part: Component, heads: int, key_value_heads: int) -> str:
+    """A part's name, with the heads of a key/value group where it has several."""
+    group = heads // key_value_heads
+    if part.kind not in BY_GROUP or group == 1:
+        return str(part)
+    first = part.index * group
+    return f"{part} (heads {first}-{first + group - 1})"
+
+
+def grid(
+    moved: PatchingResult, scores: NDArray[np.float64], kind: str, layers: int, count: int
+) -> NDArray[np.float64]:
+    """Scores of one kind as [layers, count]; NaN where none was moved."""
+    found = np.full((layers, count), np.nan)
+    for part, score in zip(moved.parts, scores, strict=True):
+        if part.kind == kind and part.layer < layers:
+            found[part.layer, part.index] = score
+    return found

@@ -1,0 +1,203 @@
+"""Where two models differ, from probe records: by layer as curves, by head and layer as tables.
+
+These are differential scores: they say where the models differ on the same texts, not which part
+makes the difference (`compare.surgery` and patching do). What a layer changes goes on to all later
+ones, so a table of layers ranks by what comes in a layer, not by what has gathered up to it.
+
+A mean is over documents, its interval the percentile bootstrap over them; both ends are NaN where
+there is one document. Reads records only, no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.errors import UserError
+from sumcirc.statistics import bootstrap_means, mean_over, rank_interval, significantly_different
+from sumcirc.tracking.measure_records import MEASURES, STREAM, ProbeRecord
+
+KL, ENTROPY = "attention/kl_tuned_base", "attention/entropy"
+DRIFT = "residual/relative_change"
+ENTROPY_DIFFERENCE = "attention/entropy_difference"
+DIVERGENCES = (KL, "attention/kl_base_tuned", "attention/js")
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # mean, low, high
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """A mean over documents and its interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class HeadChange:
+    """One head beside its counterpart.
+
+    Attributes:
+        kl: attention KL(tuned || base), nats, by which heads are ranked.
+        entropy: attention entropy, tuned - base, nats.
+        significant: the entropy differs from zero (`statistics.significantly_different` among all
+            heads, false discovery rate 5 %).
+        rank_low, rank_high: interval of its rank over resamples of the documents.
+        first: share of resamples in which it has the largest KL of all heads.
+    """
+
+    layer: int
+    head: int
+    kl: Estimated
+    entropy: Estimated
+    significant: bool
+    rank_low: float
+    rank_high: float
+    first: float
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """One layer beside its counterpart.
+
+    Attributes:
+        gained: relative change of the residual stream after the layer less that before it, by which
+            layers are ranked: what departs here. Negative where the streams come together again.
+        drift: the relative change after the layer, |tuned - base| / |base|.
+        kl: attention KL(tuned || base), nats, mean over heads.
+        entropy: attention entropy, tuned - base, nats, mean over heads.
+        significant: `gained` differs from zero, among all layers.
+        rank_low, rank_high, first: as of `HeadChange`, of `gained`.
+    """
+
+    layer: int
+    gained: Estimated
+    drift: Estimated
+    kl: Estimated
+    entropy: Estimated
+    significant: bool
+    rank_low: float
+    rank_high: float
+    first: float
+
+
+def layer_curves(record: ProbeRecord, base_record: ProbeRecord | None = None) -> dict[str, Curve]:
+    """Mean and interval of each measure by layer or stream position, as far as it was measured.
+
+    Args:
+        record: of the tuned model beside the base.
+        base_record: of the base, for the entropy difference; None leaves that out.
+
+    Returns:
+        By name, [layers] for attention (mean over heads) and [streams] for the residual stream
+        (0: the embedding, l + 1: after layer l).
+
+    Raises:
+        UserError: the records are of different documents or models.
+    """
+    found = {
+        name: bootstrap_means(mean_over(_measured(record, name), 1))
+        for name in DIVERGENCES
+        if name in record.values
+    }
+    if base_record is not None:
+        found[ENTROPY_DIFFERENCE] = bootstrap_means(mean_over(_entropy(record, base_record), 1))
+    for name, measure in MEASURES.items():
+        if measure.axes == STREAM and name in record.values:
+            found[name] = bootstrap_means(_measured(record, name))
+    return found
+
+
+def most_changed_heads(
+    record: ProbeRecord, base_record: ProbeRecord, count: int
+) -> list[HeadChange]:
+    """The `count` heads of largest attention KL, the largest first.
+
+    Equal values: the lower layer first, then the lower head.
+
+    Raises:
+        UserError: a record lacks a measure, or they are of different documents or models.
+    """
+    kl, entropy = _measured(record, KL), _entropy(record, base_record)
+    heads = kl.shape[1]
+    rows = kl.reshape(-1, kl.shape[-1])
+    ranks = rank_interval(rows)
+    kls, entropies = _estimated(rows), _estimated(entropy.reshape(rows.shape))
+    significant = significantly_different(entropy).ravel()
+    return [
+        HeadChange(
+            layer=int(place // heads),
+            head=int(place % heads),
+            kl=kls[place],
+            entropy=entropies[place],
+            significant=bool(significant[place]),
+            rank_low=float(ranks.low[place]),
+            rank_high=float(ranks.high[place]),
+            first=float(ranks.first[place]),
+        )
+        for place in np.argsort(ranks.rank)[:count]
+    ]
+
+
+def most_changed_layers(
+    record: ProbeRecord, base_record: ProbeRecord, count: int
+) -> list[LayerChange]:
+    """The `count` layers across which the residual streams depart most, the most first.
+
+    Raises:
+        UserError: a record lacks a measure, or they are of different documents or models.
+    """
+    drift = _measured(record, DRIFT)
+    gained = drift[1:] - drift[:-1]
+    ranks = rank_interval(gained)
+    gains, drifts = _estimated(gained), _estimated(drift[1:])
+    kls = _estimated(mean_over(_measured(record, KL), 1))
+    entropies = _estimated(mean_over(_entropy(record, base_record), 1))
+    significant = significantly_different(gained)
+    return [
+        LayerChange(
+            layer=int(layer),
+            gained=gains[layer],
+            drift=drifts[layer],
+            kl=kls[layer],
+            entropy=entropies[layer],
+            significant=bool(significant[layer]),
+            rank_low=float(ranks.low[layer]),
+            rank_high=float(ranks.high[layer]),
+            first=float(ranks.first[layer]),
+        )
+        for layer in np.argsort(ranks.rank)[:count]
+    ]
+
+
+def _measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
+    """Values of a measure; what is not finite is undefined, NaN."""
+    if name not in record.values:
+        raise UserError(
+            f"compare: the probe record has no `{name}`; probe the model beside the other with"
+            " every concern"
+        )
+    values = np.asarray(record.values[name], dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _entropy(record: ProbeRecord, base_record: ProbeRecord) -> NDArray[np.float64]:
+    """Attention entropy, tuned - base, [layers, heads, documents]."""
+    tuned, base = _measured(record, ENTROPY), _measured(base_record, ENTROPY)
+    if record.documents != base_record.documents or tuned.shape != base.shape:
+        raise UserError(
+            "compare: the probe records are of different documents or models; probe both on the"
+            " same documents"
+        )
+    return tuned - base
+
+
+def _estimated(rows: NDArray[np.float64]) -> list[Estimated]:
+    """Of [rows, documents]."""
+    return [
+        Estimated(float(mean), float(low), float(high))
+        for mean, low, high in zip(*bootstrap_means(rows), strict=True)
+    ]

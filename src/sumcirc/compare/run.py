@@ -1,0 +1,225 @@
+"""All passes of a comparison, in an order that loads each model as seldom as may be.
+
+First `before`, then every `after`, then `before` again for what is moved into it; then the pairs
+among the latter. What a model did is kept on disk for those that come after it.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from sumcirc.compare.deltas.delta_scaling import arms_of, runs, surgery
+from sumcirc.compare.deltas.deltas import scaled, targets_of
+from sumcirc.compare.deltas.weight_deltas import StoredWeights, store_weights
+from sumcirc.compare.direct_attribution import direct_attribution
+from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.inputs import Material
+from sumcirc.compare.items.items import LAST, LOGIT_DIFFERENCE, READ
+from sumcirc.compare.patching.activation_cache import Donor
+from sumcirc.compare.patching.components import READOUT
+from sumcirc.compare.patching.patching_runs import carry
+from sumcirc.compare.patching.patching_scores import PatchingSetup
+from sumcirc.compare.span_attention import default_pairs, span_attention
+from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
+from sumcirc.measures.base_records import BaseStore
+from sumcirc.measures.measuring import measure, prepare_base
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.model_pairs import Models
+from sumcirc.models.model_reference import ModelReference
+from sumcirc.models.peft_adapters import changes_ends
+from sumcirc.runtime.progress import counted
+from sumcirc.schema import Analysis, CompareConfig, Direction
+from sumcirc.tracking.measure_records import ProbeRecord
+
+
+class Comparison:
+    """One job's passes.
+
+    Args:
+        texts: what every model reads.
+        scratch: an empty folder for what models did.
+
+    Attributes:
+        positions: at which parts are moved.
+
+    Raises:
+        UserError: positions that no item has.
+    """
+
+    def __init__(
+        self,
+        config: CompareConfig,
+        texts: Material,
+        encoder: Encoder,
+        models: Models,
+        scratch: Path,
+    ) -> None:
+        self.config, self.options = config, config.compare
+        self.texts, self.items = texts, texts.items
+        self.encoder, self.models, self.scratch = encoder, models, scratch
+        default = LAST if self.items.metric == LOGIT_DIFFERENCE else READ
+        self.positions = self.options.positions or default
+        self.items.check_positions(self.positions, "compare.positions")
+        if self.options.sources is not None:
+            self.items.check_positions(self.options.sources, "compare.sources")
+
+    def run(
+        self, before: ModelReference, afters: list[ModelReference]
+    ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
+        """Findings by name, and the probe records of every two models."""
+        own: dict[str, Any] = {}
+        shared = all(_shares_readout(side, before) for side in afters)
+        with self.models.use(before) as model:
+            base = self._store(model, before)
+            self._look(model, before.name, own)
+            donor = self._donor(model, before, Direction.necessity, shared)
+            wanted = self._does(Analysis.surgery) and not all(side.is_on(before) for side in afters)
+            weights = self._weights(model) if wanted else None
+        found, donors = {}, {}
+        for side in afters:
+            one = found[side.name] = Findings(side.name, self.items.ids, {BEFORE: own["metric"]})
+            with self.models.use(side) as model:
+                seen: dict[str, Any] = {}
+                self._look(model, side.name, seen)
+                one.metric[AFTER] = seen["metric"]
+                for name in ("direct", "attention"):
+                    if name in own:
+                        setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
+                if base is not None:
+                    one.record, one.base_record = self._measured(model, side, base), base.record
+                alike = _shares_readout(side, before)
+                donors[side.name] = self._donor(model, side, Direction.sufficiency, alike)
+                if donor is not None:
+                    self._carry(model, one, donor, Direction.necessity)
+                if self._does(Analysis.surgery):
+                    scaled_by = None if side.is_on(before) else weights
+                    one.surgery = self._surgery(model, before, side, scaled_by)
+        for side in afters:
+            taken = donors[side.name]
+            if taken is not None:
+                with self.models.use(before) as model:
+                    self._carry(model, found[side.name], taken, Direction.sufficiency)
+        return found, self._pairs(before, afters, found)
+
+    def _does(self, analysis: Analysis) -> bool:
+        return analysis in self.options.analyses
+
+    def _look(self, model: Any, name: str, found: dict[str, Any]) -> None:
+        """What one model does by itself."""
+        parts, size = HookedModel(model), self.options.batch_size
+        found["metric"] = self.items.values(parts, size)
+        if self._does(Analysis.direct):
+            with counted(f"{name}: attribute directly", len(self.items)) as done:
+                found["direct"] = direct_attribution(parts, self.items, size, done)
+        if self._does(Analysis.attention) and self.items.spans:
+            with counted(f"{name}: attention between spans", len(self.items)) as done:
+                pairs = default_pairs(self.items)
+                found["attention"] = span_attention(parts, self.items, pairs, size, done)
+
+    def _store(self, model: Any, side: ModelReference) -> BaseStore | None:
+        """Of a model that others are probed beside."""
+        if not self._does(Analysis.differences):
+            return None
+        cache = Path(self.config.cache_dir)
+        with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
+            return prepare_base(model, self.texts.probes, cache, done, as_it_is=side.adapted)
+
+    def _measured(self, model: Any, side: ModelReference, base: BaseStore) -> ProbeRecord:
+        with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
+            record = measure(
+                model, self.texts.probes, base, decode=self.encoder.codec.token, progress=done
+            )
+        record.found["name"] = side.name
+        return record
+
+    def _donor(
+        self, model: Any, side: ModelReference, direction: Direction, shared: bool
+    ) -> Donor | None:
+        """Run the donor model once and store the activations to be patched into the other.
+
+        Args:
+            shared: the other has the same final norm and unembedding.
+        """
+        if not self._does(Analysis.patching) or direction not in self.options.directions:
+            return None
+        folder = self.scratch / f"{direction.name}-{len(list(self.scratch.iterdir()))}"
+        folder.mkdir()
+        readout = READOUT in self.options.parts and not shared
+        size = self.options.batch_size
+        with counted(f"{side.name}: keep states", len(self.items)) as done:
+            return Donor.record(
+                HookedModel(model), self.items, size, [self.positions], folder, readout, done
+            )
+
+    def _carry(self, model: Any, one: Findings, donor: Donor, direction: Direction) -> None:
+        options = self.options
+        crossing = PatchingSetup(
+            HookedModel(model),
+            donor,
+            self.items,
+            options.batch_size,
+            self.positions,
+            options.sources,
+            options.memory,
+        )
+        label = f"{one.name}, {direction.name}"
+        one.carried[direction.name] = carry(crossing, options, self.config.seed, label, counted)
+
+    def _weights(self, model: Any) -> StoredWeights:
+        return store_weights(model, self.scratch / "before.safetensors")
+
+    def _surgery(
+        self,
+        model: Any,
+        before: ModelReference,
+        side: ModelReference,
+        weights: StoredWeights | None,
+    ) -> Any:
+        parts, options = HookedModel(model), self.options
+        targets = targets_of(parts, weights)
+        with scaled(model, weights, dict.fromkeys(targets, 0.0)):
+            if not self.models.stands_for(before, model):
+                raise UserError(
+                    f"{side.given}: with its change scaled to 0 it is not {before.name}, so"
+                    " something differs that no part holds, such as their configurations; leave"
+                    " surgery out of compare.analyses"
+                )
+        total = runs(arms_of(parts.shape.layers, targets, options.lambdas), targets)
+        with counted(f"{side.name}: scale the change", total) as done:
+            return surgery(
+                model,
+                weights,
+                self.items,
+                self.texts.texts,
+                options.lambdas,
+                options.batch_size,
+                done,
+                targets,
+            )
+
+    def _pairs(
+        self, before: ModelReference, afters: list[ModelReference], found: dict[str, Findings]
+    ) -> dict[str, ProbeRecord]:
+        """Probe records of every two models, the second beside the first."""
+        records = {}
+        for side in afters:
+            record = found[side.name].record
+            if record is not None:
+                records[f"{before.name} and {side.name}"] = record
+        if not records:
+            return {}
+        for one, other in combinations(afters, 2):
+            with self.models.use(one) as model:
+                base = self._store(model, one)
+            assert base is not None
+            with self.models.use(other) as model:
+                records[f"{one.name} and {other.name}"] = self._measured(model, other, base)
+        return records
+
+
+def _shares_readout(side: ModelReference, before: ModelReference) -> bool:
+    """Return whether a model shares its final norm and unembedding with `before`."""
+    return side.is_on(before) and not changes_ends(side.weights, side.given)  # type: ignore[arg-type]

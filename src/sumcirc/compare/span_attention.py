@@ -1,0 +1,148 @@
+"""Attention between named spans of an item, by head.
+
+    A(source -> destination) = mean over query positions t in the destination of
+                               the sum over keys s in the source, s <= t, of attention[t, s]
+
+Rows of the destination attend to keys of the source; information flows from source to destination,
+hence the arrow. A source that comes after all of the destination gets 0. No attention matrix is
+made of all rows at once: see `modeling.hooks`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.circuits.metrics import at_least_float32
+from sumcirc.compare.items.items import LAST, LOGIT_DIFFERENCE, READ, Batch, Items
+from sumcirc.errors import UserError
+from sumcirc.measures.attention import BLOCK
+from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.modes import inference
+
+
+@dataclass(frozen=True)
+class SpanAttention:
+    """Shares of attention, from 0 to 1.
+
+    Attributes:
+        pairs: (source, destination), positions as `Batch.at` knows them.
+        values: [pairs, layers, heads, items]; NaN where an item lacks one of the two.
+    """
+
+    pairs: list[tuple[str, str]]
+    values: np.ndarray
+
+
+def default_pairs(items: Items) -> list[tuple[str, str]]:
+    """From every span to the last position of prompts, or to all that is read of documents."""
+    destination = LAST if items.metric == LOGIT_DIFFERENCE else READ
+    return [(span, destination) for span in items.spans]
+
+
+def span_attention(
+    parts: HookedModel,
+    items: Items,
+    pairs: Sequence[tuple[str, str]],
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> SpanAttention:
+    """Measure attention between pairs of positions in a model as it is (adapters on or off).
+
+    Args:
+        progress: told how many items were done, batch by batch.
+
+    Raises:
+        UserError: no pair, one names no span, or a layer's attention can't be seen.
+    """
+    if not pairs:
+        raise UserError("pairs=[]: no attention to measure; name a source and a destination")
+    for positions in dict.fromkeys(name for pair in pairs for name in pair):
+        items.check_positions(positions, "pairs")
+    size = parts.shape
+    values = np.empty((len(pairs), size.layers, size.heads, len(items)))
+    device: Any = parts.unembedding.weight.device
+    with inference(parts.model):
+        for batch in items.batches(batch_size, device):
+            run = _Run(batch, pairs)
+            with parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, run.see)):
+                batch.run(parts)
+            for layer, found in run.found.items():
+                values[:, layer][..., batch.places] = found.cpu().numpy()
+            if progress is not None:
+                progress(len(batch))
+    return SpanAttention(list(pairs), values)
+
+
+class _Run:
+    """One batch: B items of T positions, R rows in a destination at most, P pairs.
+
+    Attributes:
+        found: by layer [P, heads, B].
+    """
+
+    def __init__(self, batch: Batch, pairs: Sequence[tuple[str, str]]) -> None:
+        names = list(dict.fromkeys(source for source, _ in pairs))
+        ends = list(dict.fromkeys(end for _, end in pairs))
+        sources = torch.stack([batch.at(name) for name in names], -1)  # [B, T, sources]
+        destinations = torch.stack([batch.at(name) for name in ends], -1)
+        self.pairs = [(names.index(source), ends.index(end)) for source, end in pairs]
+        self.sources, self.counts = sources, destinations.sum(1)
+        self.index, self.real = _packed(destinations.any(-1))
+        # [B, R, destinations]; rows that only fill up count for none
+        at = self.index[..., None].expand(-1, -1, len(ends))
+        self.destinations = destinations.gather(1, at) & self.real[..., None]
+        self.last = torch.where(self.real, self.index, 0).amax(0).tolist()
+        self.found: dict[int, Tensor] = {}
+
+    def see(self, layer: int, attention: AttentionInputs) -> None:
+        """Measure a layer's attention, from its queries and keys."""
+        query, key = attention.query, attention.key
+        items, heads, length, width = query.shape
+        groups = key.shape[1]
+        each = torch.arange(items, device=query.device)[:, None]
+        query, key = at_least_float32(query), at_least_float32(key)
+        sources = self.sources.to(query.dtype)[:, None]
+        shares = []
+        size = max(1, BLOCK // (items * heads * length))
+        for start in range(0, self.index.shape[1], size):
+            index = self.index[:, start : start + size]
+            until = max(self.last[start : start + size]) + 1
+            rows = query.transpose(1, 2)[each, index].transpose(1, 2) * attention.scaling
+            # query heads of a group follow each other
+            scores = rows.reshape(items, groups, -1, width) @ key[:, :, :until].mT
+            scores = scores.reshape(items, heads, -1, until)
+            scores.masked_fill_(~_visible(index, until, attention.mask)[:, None], -torch.inf)
+            shares.append(scores.softmax(-1) @ sources[:, :, :until])
+        share = torch.cat(shares, 2)  # [B, heads, R, sources]
+        total = torch.einsum("brd,bhrs->dshb", self.destinations.to(share.dtype), share)
+        mean = total / self.counts.T[:, None, None]  # 0 / 0 is NaN: there is no row
+        mean.masked_fill_(~self.sources.any(1).T[:, None], torch.nan)
+        self.found[layer] = torch.stack([mean[end, source] for source, end in self.pairs])
+
+
+def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions that are true in [B, T], packed to the left: [B, R], and which are real.
+
+    The others are position 0, which sees itself, so that its scores are finite.
+    """
+    counts = chosen.sum(1)
+    most = max(1, int(counts.max()))
+    order = chosen.long().argsort(dim=1, descending=True, stable=True)[:, :most]
+    real = torch.arange(most, device=chosen.device)[None] < counts[:, None]
+    return torch.where(real, order, 0), real
+
+
+def _visible(index: Tensor, until: int, mask: Tensor | None) -> Tensor:
+    """[B, rows, until] keys that rows see; pads are on the right, so no real row sees one."""
+    if mask is None:
+        return torch.arange(until, device=index.device) <= index[..., None]
+    each = torch.arange(len(index), device=index.device)[:, None]
+    return mask.expand(len(index), -1, -1, -1)[:, 0][each, index][..., :until]

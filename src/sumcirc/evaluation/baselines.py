@@ -1,0 +1,142 @@
+"""Summaries that need no model: the first sentences, random ones, and the best that copying can do.
+
+A sentence qualifies when it has at least `min_words` words (white-space separated; characters in
+scripts without spaces), which passes over bylines and datelines. A document with no qualifying
+sentence uses all of its sentences; one with fewer than wanted gives what it has. Sentences come in
+document order, one per line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from sumcirc.data.documents import Document
+from sumcirc.data.sentences import sentence_spans, split_sentences
+from sumcirc.data.word_tokenizers import ASCII, Tokenizer, tokenizer_for, word_count
+from sumcirc.schema import EvaluationConfig
+
+
+def lead(document: str, sentences: int = 3, min_words: int = 6) -> str:
+    """Return the first `sentences` qualifying sentences of `document`."""
+    return "\n".join(candidate_sentences(document, min_words)[:sentences])
+
+
+def random_sentences(
+    document: str, item_id: str, sentences: int = 3, min_words: int = 6, seed: int = 0
+) -> str:
+    """Return `sentences` qualifying sentences drawn at random without replacement.
+
+    The draw depends on (seed, item_id, number of candidates) alone: each sentence gets a SHA-256
+    rank, so it is the same on every machine, whatever else was drawn before.
+    """
+    candidates = candidate_sentences(document, min_words)
+    ranks = [
+        hashlib.sha256(f"{seed}\0{item_id}\0{index}".encode()).digest()
+        for index in range(len(candidates))
+    ]
+    chosen = sorted(range(len(candidates)), key=lambda index: ranks[index])[:sentences]
+    return "\n".join(candidates[index] for index in sorted(chosen))
+
+
+def oracle(
+    document: str,
+    references: Sequence[str],
+    sentences: int = 3,
+    min_words: int = 6,
+    tokenizer: Tokenizer = ASCII,
+) -> str:
+    """Return the qualifying sentences that a greedy search finds best for the references.
+
+    Add the sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most, the earliest of equals; stop at
+    `sentences` or when none raises it (Nallapati et al. 2017, Liu and Lapata 2019). Each of the two
+    is the best over the references, as in `rouge.score`. A document that shares no word with its
+    references gives an empty summary.
+    """
+    candidates = candidate_sentences(document, min_words)
+    tokens = [tokenizer.tokenize(sentence) for sentence in candidates]
+    overlaps = [
+        _Overlap(tokenizer.tokenize(reference), order)
+        for order in (1, 2)
+        for reference in references
+    ]
+    chosen: list[int] = []
+    best = 0.0
+    while len(chosen) < sentences:
+        winner = None
+        for index in range(len(candidates)):
+            if index in chosen:
+                continue
+            joined = [token for member in sorted([*chosen, index]) for token in tokens[member]]
+            gained = sum(
+                max(overlap.f1(joined) for overlap in overlaps if overlap.order == order)
+                for order in (1, 2)
+            )
+            if gained > best:
+                best, winner = gained, index
+        if winner is None:
+            break
+        chosen.append(winner)
+    return "\n".join(candidates[index] for index in sorted(chosen))
+
+
+def oracle_spans(
+    document: str,
+    references: Sequence[str],
+    sentences: int = 3,
+    min_words: int = 6,
+    tokenizer: Tokenizer = ASCII,
+) -> list[tuple[int, int]]:
+    """Character spans of the sentences that `oracle` finds."""
+    found = set(oracle(document, references, sentences, min_words, tokenizer).split("\n"))
+    return [(start, end) for start, end in sentence_spans(document) if document[start:end] in found]
+
+
+def oracle_finder(
+    config: EvaluationConfig, documents: Sequence[Document]
+) -> Callable[[Document], list[tuple[int, int]]]:
+    """Return a function from a document of a corpus to the spans of its oracle sentences."""
+    tokenizer = tokenizer_of(documents, config)
+    options = config.sentences, config.min_sentence_words, tokenizer
+
+    def find(item: Document) -> list[tuple[int, int]]:
+        return oracle_spans(item.document, item.references, *options)
+
+    return find
+
+
+def tokenizer_of(documents: Sequence[Document], config: EvaluationConfig) -> Tokenizer:
+    """Return the ROUGE tokenizer of a corpus."""
+    references = (text for item in documents for text in item.references)
+    return tokenizer_for(references, config.rouge_tokenizer)
+
+
+def candidate_sentences(document: str, min_words: int) -> list[str]:
+    """Return the sentences with at least `min_words` words, or all when there is none."""
+    everything = split_sentences(document)
+    return [text for text in everything if word_count(text) >= min_words] or everything
+
+
+class _Overlap:
+    """ROUGE-n F1 against one reference, whose n-grams are counted once."""
+
+    def __init__(self, reference: list[str], order: int) -> None:
+        self.order = order
+        self._counts = Counter(_ngrams(reference, order))
+        self._total = sum(self._counts.values())
+
+    def f1(self, tokens: list[str]) -> float:
+        """Return 2 * shared n-grams / (n-grams of `tokens` + n-grams of the reference)."""
+        left = dict(self._counts)
+        shared = 0
+        for ngram in _ngrams(tokens, self.order):
+            if left.get(ngram, 0) > 0:
+                left[ngram] -= 1
+                shared += 1
+        total = self._total + max(len(tokens) - self.order + 1, 0)
+        return 2.0 * shared / total if total else 0.0
+
+
+def _ngrams(tokens: list[str], order: int) -> list[tuple[str, ...]]:
+    return list(zip(*(tokens[start:] for start in range(order)), strict=False))

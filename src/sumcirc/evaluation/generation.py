@@ -1,0 +1,232 @@
+"""Batched decoding of summaries, greedy or by beam search.
+
+Prompts are sorted by length, longest first, so that a batch carries little padding and a batch too
+large for the memory fails at once. They are padded on the left and masked by attention mask, never
+by token id: for many models the padding token is the end-of-sequence token.
+
+N-grams are blocked among the generated tokens only. The `no_repeat_ngram_size` of transformers also
+looks at the prompt, which for a decoder is the article: with 2 no bigram of the article could ever
+be copied. Decoding settings stored with a model (sampling, repetition penalty) have no effect here,
+so that all models are decoded alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby, takewhile
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
+
+from sumcirc.data.codec import Codec
+from sumcirc.errors import UserError
+from sumcirc.evaluation.kv_cache import reserved_cache
+from sumcirc.models.hooked_model import base_model
+from sumcirc.models.peft_adapters import virtual_tokens, without_idle_warnings
+
+if TYPE_CHECKING:
+    from sumcirc.schema import GenerationConfig
+
+
+class GeneratedNgramBlocker(LogitsProcessor):
+    """Forbids a token that would complete an n-gram which was generated before.
+
+    `prompt_length` is the padded length of the batch's prompts, in tokens: what stands before it is
+    never looked at. Works row by row, so beams need no special care.
+    """
+
+    def __init__(self, ngram: int, prompt_length: int) -> None:
+        if ngram < 1:
+            raise ValueError(f"an n-gram has at least one token, got {ngram}")
+        self.ngram = ngram
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return `scores` (rows, vocabulary) with -inf at forbidden tokens.
+
+        `input_ids` (rows, positions) are the prompts and what was generated so far.
+        """
+        generated = input_ids[:, self.prompt_length :]
+        length = generated.shape[1]
+        if length < self.ngram:
+            return scores
+        earlier = generated.unfold(1, self.ngram, 1)  # (rows, n-grams, ngram)
+        suffix = generated[:, length - self.ngram + 1 :]
+        same = (earlier[..., :-1] == suffix[:, None, :]).all(dim=-1)
+        inf = torch.tensor(torch.inf, dtype=scores.dtype, device=scores.device)
+        # The minimum with -inf forbids, the minimum with inf changes nothing.
+        return scores.scatter_reduce(1, earlier[..., -1], torch.where(same, -inf, inf), "amin")
+
+
+def end_tokens(model: Any, codec: Codec) -> list[int]:
+    """Return the tokens that end a summary: the tokenizer's, and those that the model names.
+
+    A model names them in its generation_config.json or else in config.json. What config.json says
+    may be no more than its class's default (Llama's is 2), so it counts only if it is a special
+    token of the tokenizer.
+
+    Raises:
+        UserError: the tokenizer has none.
+    """
+    own = codec.tokenizer.eos_token_id
+    if not isinstance(own, int):
+        raise UserError("model.tokenizer: has no end-of-sequence token, summaries would never end")
+    base = base_model(model)
+    stored = base.generation_config
+    named = _listed(base.config.get_text_config().eos_token_id)
+    found = {own, *(token for token in named if token in codec.special_ids)}
+    if stored is not None and not getattr(stored, "_from_model_config", False):
+        found |= set(_listed(stored.eos_token_id))
+    return sorted(found)
+
+
+def _listed(tokens: Any) -> list[int]:
+    if tokens is None:
+        return []
+    return [tokens] if isinstance(tokens, int) else list(tokens)
+
+
+def generate(
+    model: Any,
+    codec: Codec,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Return one summary per prompt (token ids), in order, stripped.
+
+    Arguments and errors are those of `generate_tokens` and `end_tokens`.
+    """
+    pad: Any = codec.tokenizer.pad_token_id
+    tokens = generate_tokens(model, prompts, config, end_tokens(model, codec), pad, progress)
+    return [codec.decode(summary).strip() for summary in tokens]
+
+
+def generate_tokens(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    config: GenerationConfig,
+    ends: Sequence[int],
+    pad: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Return the generated token ids of each prompt, in order, without the token that ended them.
+
+    `model` is a transformers decoder or a PEFT model around one. It runs in evaluation mode; its
+    train/eval flags, generation config and the random state are afterwards what they were.
+    Each of `ends` ends a summary; `pad` defaults to the first of them. `progress` is called after
+    each batch with its size. Raises UserError when a prompt is empty or doesn't leave
+    `max_new_tokens` of the model's context.
+    """
+    _check(model, prompts, config)
+    device = next(model.parameters()).device
+    settings = _decoding(config, ends, pad)
+    # PEFT puts virtual tokens before the padding, and some families then see it
+    plain = not virtual_tokens(model)
+    results: list[list[int]] = [[] for _ in prompts]
+    with _left_as_it_was(model), without_idle_warnings():
+        for members in _batches(prompts, config.batch_size, padded=plain):
+            input_ids, mask = _left_padded([prompts[m] for m in members], settings.pad_token_id)
+            width = input_ids.shape[1]
+            processors = LogitsProcessorList()
+            if config.no_repeat_ngram:
+                processors.append(GeneratedNgramBlocker(config.no_repeat_ngram, width))
+            # A beam search moves rows of the cache about, which transformers' own is made for;
+            # virtual tokens take room of their own.
+            reserved = plain and config.num_beams == 1
+            output = model.generate(
+                input_ids=input_ids.to(device),
+                attention_mask=mask.to(device),
+                generation_config=settings,
+                logits_processor=processors,
+                past_key_values=reserved_cache(model.config, width + config.max_new_tokens)
+                if reserved
+                else None,
+            )
+            for member, row in zip(members, output[:, width:].tolist(), strict=True):
+                # Nothing but padding follows the first end.
+                results[member] = list(takewhile(lambda token: token not in ends, row))
+            if progress is not None:
+                progress(len(members))
+    return results
+
+
+def _batches(prompts: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
+    """Yield batches of prompt indices, longest first; without padding, of equal lengths."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    lengths = groupby(order, lambda index: 0 if padded else len(prompts[index]))
+    for members in (list(group) for _, group in lengths):
+        for first in range(0, len(members), size):
+            yield members[first : first + size]
+
+
+def _check(model: Any, prompts: Sequence[Sequence[int]], config: GenerationConfig) -> None:
+    context, virtual = getattr(model.config, "max_position_embeddings", None), virtual_tokens(model)
+    for index, prompt in enumerate(prompts):
+        if not len(prompt):
+            raise UserError(f"encoding.prompt: prompt {index} has no token, nothing to continue")
+        if context is not None and virtual + len(prompt) + config.max_new_tokens > context:
+            raise UserError(
+                f"generation.max_new_tokens={config.max_new_tokens}: prompt {index} has "
+                f"{virtual + len(prompt)} tokens and the model's context is {context}; "
+                "lower it, or cut documents shorter"
+            )
+
+
+def _decoding(
+    config: GenerationConfig, ends: Sequence[int], pad: int | None
+) -> transformers.GenerationConfig:
+    beams: dict[str, Any] = {}
+    if config.num_beams > 1:
+        beams = {"length_penalty": config.length_penalty}  # transformers warns when not searching
+    return transformers.GenerationConfig(
+        do_sample=False,
+        num_beams=config.num_beams,
+        max_new_tokens=config.max_new_tokens,
+        min_new_tokens=config.min_new_tokens or None,
+        use_cache=True,
+        eos_token_id=list(ends),
+        pad_token_id=ends[0] if pad is None else pad,
+        **beams,
+    )
+
+
+def _left_padded(prompts: list[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and attention mask, both (prompts, longest), padded on the left."""
+    width = max(len(prompt) for prompt in prompts)
+    input_ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
+        mask[row, width - len(prompt) :] = 1
+    return input_ids, mask
+
+
+@contextmanager
+def _left_as_it_was(model: Any) -> Iterator[None]:
+    """Evaluation mode and no stored decoding settings inside; everything restored behind.
+
+    transformers fills what a generation config leaves open from the model's own, so that one is
+    exchanged for an empty one meanwhile, not edited.
+    """
+    training = [(module, module.training) for module in model.modules()]
+    stored = [
+        (module, module.generation_config)
+        for module in model.modules()
+        if "generation_config" in vars(module)
+    ]
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            for module, _ in stored:
+                module.generation_config = transformers.GenerationConfig()
+            model.eval()
+            yield
+        finally:
+            for module, flag in training:
+                module.training = flag
+            for module, generation_config in stored:
+                module.generation_config = generation_config

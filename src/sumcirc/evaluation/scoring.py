@@ -1,0 +1,152 @@
+"""Scoring of summaries, one record per document, and of the baselines on the same documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.data.word_tokenizers import ASCII, Tokenizer, lost_share, unicode_words
+from sumcirc.errors import UserError
+from sumcirc.evaluation import rouge
+from sumcirc.evaluation.baselines import (
+    candidate_sentences,
+    lead,
+    oracle,
+    random_sentences,
+    tokenizer_of,
+)
+from sumcirc.evaluation.copying import STATISTICS, copy_statistics, words
+from sumcirc.runtime.notices import Notice
+from sumcirc.statistics import Interval, bootstrap_mean
+
+if TYPE_CHECKING:
+    from sumcirc.data.documents import Document
+    from sumcirc.schema import EvaluationConfig
+
+MEASURES = (
+    *(f"{metric}_{part}" for metric in rouge.METRICS for part in ("precision", "recall", "f1")),
+    "length",
+    "reference_length",
+    *STATISTICS,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one system's summaries scored.
+
+    Each record has `id`, `system`, `prediction` and `measures`, which are `MEASURES` and what a
+    caller adds: ROUGE as fractions, `length` and `reference_length` (mean over the references) in
+    words, and the copy statistics. A measure that isn't defined for a summary (an empty one copies
+    nothing) is None.
+    """
+
+    records: list[dict[str, Any]]
+    config: EvaluationConfig
+    measures: tuple[str, ...] = MEASURES
+
+    def values(self, measure: str) -> list[float | None]:
+        """Return `measure` of every document, in order; None where it isn't defined."""
+        return [record[measure] for record in self.records]
+
+    def summary(self, config: EvaluationConfig | None = None) -> dict[str, Interval]:
+        """Return mean and bootstrap interval of every measure over the documents.
+
+        `config` replaces the one of the evaluation. The mean is over the documents for which the
+        measure is defined, `Interval.n` of them; a measure defined for none is left out. Resampling
+        uses one fixed seed, so that all systems see the same draws.
+        """
+        config = config or self.config
+        intervals = {}
+        for measure in self.measures:
+            defined = [value for value in self.values(measure) if value is not None]
+            if defined:
+                intervals[measure] = bootstrap_mean(defined, config.bootstrap, config.confidence)
+        return intervals
+
+
+def evaluate_summaries(
+    documents: Sequence[Document],
+    predictions: Sequence[str],
+    config: EvaluationConfig,
+    system: str = "model",
+) -> Evaluation:
+    """Score `predictions[i]` as a summary of `documents[i]`.
+
+    What a word is to ROUGE is decided by the references of all documents together.
+
+    Raises ValueError when their numbers differ, and UserError when there is no document or no
+    reference with a word that ROUGE can see.
+    """
+    if len(documents) != len(predictions):
+        raise ValueError(f"{len(documents)} documents but {len(predictions)} predictions")
+    if not documents:
+        raise UserError("data: there is no document to evaluate on; check the split and its size")
+    tokenizer = tokenizer_of(documents, config)
+    if not any(tokenizer.tokenize(text) for item in documents for text in item.references):
+        raise UserError(
+            "data.summary_column: no reference summary has a word that ROUGE can see"
+            f" ({tokenizer.label}); check the column, or evaluation.rouge_tokenizer"
+        )
+    records = []
+    for item, prediction in zip(documents, predictions, strict=True):
+        record: dict[str, Any] = {"id": item.id, "system": system, "prediction": prediction}
+        for metric, found in rouge.score(prediction, item.references, tokenizer).items():
+            record[f"{metric}_precision"] = found.precision
+            record[f"{metric}_recall"] = found.recall
+            record[f"{metric}_f1"] = found.f1
+        record["length"] = len(words(prediction))
+        record["reference_length"] = fmean(len(words(text)) for text in item.references)
+        for name, value in copy_statistics(item.document, prediction).items():
+            record[name] = None if math.isnan(value) else value
+        records.append(record)
+    return Evaluation(records, config)
+
+
+def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
+    """Return a notice of documents whose references ROUGE mostly can't see."""
+    count = 0
+    for item in documents:
+        words = [word for text in item.references for word in unicode_words(text)]
+        count += not words or (tokenizer is ASCII and lost_share(words) > 0.5)
+    text = f"references are mostly invisible to ROUGE, which counts {tokenizer.label}"
+    return Notice("data.test", "unscorable", count, len(documents), text)
+
+
+def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> Notice:
+    """Return a notice of documents too short for the lead and random baselines."""
+    most = config.sentences
+    few = sum(
+        len(candidate_sentences(item.document, config.min_sentence_words)) <= most
+        for item in documents
+    )
+    words = (
+        f"documents have {most} sentences or fewer, so that lead-{most} and random-{most} are the"
+        " whole document; they are no baselines there"
+    )
+    return Notice("data.test", "few_sentences", few, len(documents), words)
+
+
+def evaluate_baselines(
+    documents: Sequence[Document], config: EvaluationConfig, seed: int = 0
+) -> dict[str, Evaluation]:
+    """Score lead-k, random-k and the greedy oracle, k being `config.sentences`, by system name.
+
+    `seed` draws the random sentences. Raises what `evaluate_summaries` raises.
+    """
+    count, minimum = config.sentences, config.min_sentence_words
+    tokenizer = tokenizer_of(documents, config)
+    systems: dict[str, Callable[[Document], str]] = {
+        f"lead-{count}": lambda item: lead(item.document, count, minimum),
+        f"random-{count}": lambda item: random_sentences(
+            item.document, item.id, count, minimum, seed
+        ),
+        "oracle": lambda item: oracle(item.document, item.references, count, minimum, tokenizer),
+    }
+    return {
+        name: evaluate_summaries(documents, [write(item) for item in documents], config, name)
+        for name, write in systems.items()
+    }

@@ -1,0 +1,94 @@
+"""Summaries of a model for a list of documents, made once and scored beside the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder, Prompt
+from sumcirc.evaluation.generation import end_tokens, generate
+from sumcirc.models.fingerprint import model_fingerprint
+from sumcirc.schema import GenerationConfig
+from sumcirc.storage.cache import Cache
+from sumcirc.storage.reading import read_json
+from sumcirc.storage.writing import write_json
+
+FILE = "summaries.json"
+SUMMARIES = Cache("summaries", format=2, libraries=("tokenizers", "torch", "transformers"))
+
+
+def summarize(
+    model: nn.Module,
+    encoder: Encoder,
+    documents: Sequence[Document],
+    config: GenerationConfig,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """One summary a document; documents are cut to what the context leaves.
+
+    Raises:
+        UserError: the prompt and `generation.max_new_tokens` do not fit the context.
+    """
+    prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
+    return generate(model, encoder.codec, prompts, config, progress)
+
+
+def check_room(encoder: Encoder, config: GenerationConfig) -> None:
+    """Refuse settings under which no prompt fits.
+
+    Raises:
+        UserError: the prompt and `generation.max_new_tokens` do not fit the context.
+    """
+    encoder.prompt("", encoder.max_length - config.max_new_tokens)
+
+
+def prompts_of(
+    encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
+) -> list[Prompt]:
+    """Return each document's prompt, cut to leave room for `generation.max_new_tokens`."""
+    room = encoder.max_length - config.max_new_tokens
+    return [encoder.prompt(item.document, room) for item in documents]
+
+
+def summarize_once(
+    model: PreTrainedModel | PeftModel,
+    encoder: Encoder,
+    documents: Sequence[Document],
+    config: GenerationConfig,
+    cache: Path,
+    progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """As `summarize`; read from the cache where the base has met these documents before.
+
+    Args:
+        cache: `cache_dir`.
+
+    Raises:
+        ValueError: the model has adapters, whose scaling and switch its weights don't tell.
+    """
+    if isinstance(model, PeftModel):
+        raise ValueError("summarize_once is for a base without adapters")
+    if encoder.fingerprint is None:
+        return summarize(model, encoder, documents, config, progress)
+
+    def write(folder: Path) -> None:
+        write_json(folder / FILE, summarize(model, encoder, documents, config, progress))
+
+    def read(folder: Path) -> list[str]:
+        found = read_json(folder / FILE, list[str])
+        if len(found) != len(documents):
+            raise ValueError(f"{len(found)} summaries of {len(documents)} documents")
+        return found
+
+    prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
+    ends = end_tokens(model, encoder.codec)
+    parts = [model_fingerprint(model), encoder.fingerprint, prompts, config, ends]
+    summaries, found = SUMMARIES.get(cache, parts, write, read)
+    if found and progress is not None:
+        progress(len(summaries))
+    return summaries

@@ -1,0 +1,364 @@
+"""One forward pass a batch, and every measure of `records.MEASURES` out of it.
+
+In two halves, so that processes can share the batches: `measure_batches` runs the model, `assemble`
+makes the record. `probes.measure` is both, for any model and base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.errors import UserError
+from sumcirc.measures import representation as rep
+from sumcirc.measures.attention import attention_measures, rows_of_query
+from sumcirc.measures.base_records import BaseStore
+from sumcirc.measures.divergence import output_divergences
+from sumcirc.measures.lens import promoted_tokens
+from sumcirc.measures.measure_documents import ProbeBatch, ProbeSet
+from sumcirc.measures.salience import salience_alignment
+from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.architectures import Shape
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.modes import inference
+from sumcirc.statistics import bootstrap_means
+from sumcirc.tracking.measure_records import ProbeRecord
+
+CONCERNS = ("attention", "divergence", "drift")
+LENS_TOKENS = 10  # promoted and demoted tokens kept for each stream position
+TOP_NEURONS = 10  # kept for each layer
+CKA_ROWS = 1024  # evenly spaced over all documents: its cost grows with their square
+LOGIT_ROWS = 128  # rows unembedded at once: at most 128 x vocabulary numbers
+
+Keep = Callable[[int, dict[str, Tensor]], None]
+
+
+@dataclass
+class BatchResult:
+    """Values of one batch on the CPU.
+
+    Attributes:
+        documents: their places in the probe set.
+        heads: by measure [layers, batch, heads].
+        rows: by measure [streams, batch] or [batch], means over the documents' rows.
+        residual, base_residual: [streams, rows, width], and the place in the set of each row's
+            document; for measures of all documents together.
+        neurons, base_neurons: [layers, batch, neurons].
+    """
+
+    documents: list[int]
+    heads: dict[str, Tensor] = field(default_factory=dict)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+    groups: Tensor | None = None
+    residual: Tensor | None = None
+    base_residual: Tensor | None = None
+    neurons: Tensor | None = None
+    base_neurons: Tensor | None = None
+
+
+def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
+    """Refuse a base that can't be compared part by part.
+
+    Raises:
+        UserError: another architecture, layer or head count, width or vocabulary.
+    """
+    own_shape, own_family = about(parts)
+    if own_family != family:
+        raise UserError(
+            f"base: is a `{family}`, the model a `{own_family}`; compare models of one architecture"
+        )
+    differing = [
+        f"{name} {theirs} and {ours}"
+        for (name, ours), theirs in zip(vars(own_shape).items(), vars(shape).values(), strict=True)
+        if ours != theirs
+    ]
+    if differing:
+        raise UserError(
+            f"base: differs from the model in {'; '.join(differing)} (base first); compare a model"
+            " with the base that it was trained from"
+        )
+
+
+def about(parts: HookedModel) -> tuple[Shape, str]:
+    """Sizes and family, by which a base is comparable or not."""
+    return parts.shape, parts.model.config.model_type
+
+
+def measure_batches(
+    parts: HookedModel,
+    probes: ProbeSet,
+    base: BaseStore | None = None,
+    concerns: Sequence[str] = CONCERNS,
+    numbers: Iterable[int] | None = None,
+    keep: Keep | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> list[BatchResult]:
+    """Run a model on batches of the probe set.
+
+    Args:
+        numbers: which batches; None is all.
+        keep: takes the tensors of each batch that a base's store needs.
+
+    Raises:
+        UserError: attention can't be seen, or the base is not comparable.
+    """
+    if base is not None:
+        check_comparable(parts, base.shape, base.family)
+    device = parts.unembedding.weight.device  # type: ignore[union-attr]
+    unembedding = None
+    if base is not None and "divergence" in concerns:
+        unembedding = base.unembedding(device)  # type: ignore[arg-type]
+    results = []
+    with inference(parts.model):
+        for number in range(len(probes.batches)) if numbers is None else numbers:
+            batch = probes.batches[number].to(device)  # type: ignore[arg-type]
+            run = _Run(parts, batch, concerns, base, number, unembedding, keep is not None)
+            results.append(run.result())
+            if keep is not None:
+                keep(number, run.kept)
+            if progress is not None:
+                progress(len(batch.documents))
+    return results
+
+
+class _Run:
+    """One batch through the model."""
+
+    def __init__(
+        self,
+        parts: HookedModel,
+        batch: ProbeBatch,
+        concerns: Sequence[str],
+        base: BaseStore | None,
+        number: int,
+        unembedding: tuple[Tensor, Tensor | None] | None,
+        keeping: bool,
+    ) -> None:
+        self.parts = parts
+        self.batch = batch
+        self.concerns = concerns
+        self.base = None if base is None else base.batch(number)
+        self.unembedding = unembedding
+        self.keeping = keeping
+        self.kept: dict[str, Tensor] = {}
+        self.heads: list[dict[str, Tensor]] = []
+
+    def result(self) -> BatchResult:
+        """Run it."""
+        batch, rows, parts = self.batch, self.batch.rows, self.parts
+        wanted = self.keeping or {"attention", "divergence"} & set(self.concerns)
+        attention = parts.at_every_layer(HookPoint.ATTENTION, self._see_attention)
+        with (
+            parts.hooks(attention if wanted else []),
+            parts.caching(parts.every(HookPoint.RESIDUAL), keep=rows.of) as streams,
+            parts.caching(parts.every(HookPoint.NEURONS), keep=self._mean_neurons) as mlps,
+        ):
+            hidden = parts.backbone(batch.input_ids, use_cache=False).last_hidden_state
+        found = BatchResult(batch.documents)
+        found.heads = {
+            f"attention/{name}": torch.stack([layer[name] for layer in self.heads]).cpu()
+            for name in (self.heads[0] if self.heads else ())
+        }
+        normed = rows.of(hidden)
+        residual = streams.stacked(HookPoint.RESIDUAL)
+        neurons = mlps.stacked(HookPoint.NEURONS)
+        if self.keeping:
+            self.kept |= {"residual": residual, "neurons": neurons, "normed": normed}
+        if "drift" in self.concerns:
+            self._add_drift(found, residual.float(), neurons)
+        if self.base is not None and "divergence" in self.concerns:
+            for name, values in self._output(normed).items():
+                found.rows[f"output/{name}"] = self._by_document(values)
+        return found
+
+    def _see_attention(self, layer: int, attention: AttentionInputs) -> None:
+        rows = self.batch.rows
+        query, key = attention.query, attention.key
+        mask, scaling = attention.mask, attention.scaling
+        base = None
+        if self.base is not None and "divergence" in self.concerns:
+            base = self._base_attention(layer, key.device, scaling, mask)
+        entropies = "attention" in self.concerns
+        found = attention_measures(query, key, rows, scaling, mask, base, keys_read=entropies)  # type: ignore[arg-type]
+        if entropies:
+            read = found.pop("keys")
+            found["salience_alignment"] = torch.stack(
+                [self._alignment(read[i], self.batch.salience[i]) for i in range(len(read))]
+            )
+        else:
+            found = {name: found[name] for name in ("kl_tuned_base", "kl_base_tuned", "js")}
+        self.heads.append(found)
+        if self.keeping:
+            self.kept[f"query.{layer}"] = rows_of_query(query, rows, key.shape[2]).to(query.dtype)
+            self.kept[f"key.{layer}"] = key
+            self.kept[f"scaling.{layer}"] = torch.tensor(scaling, dtype=torch.float64)
+            self.kept[f"seen.{layer}"] = self._seen_keys(mask)
+
+    def _base_attention(
+        self, layer: int, device: torch.device, scaling: float, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the base's queries and keys, rescaled for the model's attention scaling."""
+        assert self.base is not None
+        if not torch.equal(self.base[f"seen.{layer}"], self._seen_keys(mask).cpu()):
+            raise UserError(
+                f"base: heads of layer {layer} see other tokens than the model's (sliding_window in"
+                " config.json), so attention has no divergence between them; compare models of one"
+                " window, or shorter texts"
+            )
+        query, key = (self.base[f"{name}.{layer}"].to(device) for name in ("query", "key"))
+        own = float(self.base[f"scaling.{layer}"])
+        return (query if own == scaling else query * (own / scaling)), key
+
+    def _seen_keys(self, mask: Tensor | None) -> Tensor:
+        """Return the number of keys that each measured row attends to, [total]."""
+        rows = self.batch.rows
+        length = rows.kinds.shape[1]
+        causal = torch.arange(1, length + 1, device=rows.index.device)
+        return rows.of((causal if mask is None else mask[:, 0].sum(-1)).expand_as(rows.kinds))
+
+    @staticmethod
+    def _alignment(read: Tensor, salience: Tensor) -> Tensor:
+        of_document = ~salience.isnan()
+        return salience_alignment(read[:, of_document], salience[of_document])
+
+    def _mean_neurons(self, neurons: Tensor) -> Tensor:
+        return self._by_document(self.batch.rows.of(neurons).float())
+
+    def _by_document(self, values: Tensor) -> Tensor:
+        return rep.document_means(values, self.batch.groups, len(self.batch.documents)).cpu()
+
+    def _add_drift(self, found: BatchResult, residual: Tensor, neurons: Tensor) -> None:
+        found.groups = torch.tensor(self.batch.documents)[self.batch.groups.cpu()]
+        found.rows["residual/magnitude"] = self._streams(rep.magnitude(residual))
+        if self.base is None:
+            return
+        base = self.base["residual"].to(residual.device).float()
+        found.rows["residual/relative_change"] = self._streams(rep.relative_change(residual, base))
+        found.residual, found.base_residual = residual.cpu(), base.cpu()
+        found.neurons, found.base_neurons = neurons, self.base["neurons"]
+
+    def _streams(self, values: Tensor) -> Tensor:
+        """From [streams, rows] to [streams, batch]."""
+        return self._by_document(values.T).T
+
+    def _output(self, normed: Tensor) -> dict[str, Tensor]:
+        assert self.base is not None
+        assert self.unembedding is not None
+        theirs = self.base["normed"].to(normed.device)
+        weight, bias = self.unembedding
+        pieces = []
+        for own, other in zip(normed.split(LOGIT_ROWS), theirs.split(LOGIT_ROWS), strict=True):
+            base_logits = torch.nn.functional.linear(other, weight, bias)
+            pieces.append(output_divergences(self.parts.unembedding(own), base_logits))
+        return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+
+
+def assemble(
+    results: Sequence[BatchResult],
+    probes: ProbeSet,
+    step: int,
+    parts: HookedModel,
+    decode: Callable[[int], str] | None = None,
+) -> ProbeRecord:
+    """The record of all batches, whichever process ran them."""
+    order = np.argsort([place for result in results for place in result.documents])
+    values: dict[str, Any] = {}
+    for name in results[0].heads:
+        # [layers, batch, heads] a batch
+        joined = np.concatenate([result.heads[name].numpy() for result in results], axis=1)
+        values[name] = joined[:, order].transpose(0, 2, 1)
+    for name in results[0].rows:
+        joined = np.concatenate([result.rows[name].numpy() for result in results], axis=-1)
+        values[name] = joined[..., order]
+    record = ProbeRecord(step, probes.ids, values)
+    if results[0].residual is not None:
+        _add_streams(record, results, parts, decode)
+        _add_neurons(record, results, order)
+    for name, value in record.values.items():
+        record.values[name] = value.astype(np.float32)
+    return record
+
+
+def _add_streams(
+    record: ProbeRecord,
+    results: Sequence[BatchResult],
+    parts: HookedModel,
+    decode: Callable[[int], str] | None,
+) -> None:
+    """Measures of all documents together: CKA, RSA, centred cosine, the lens."""
+    device = _exact_device(parts)
+    groups = torch.cat([result.groups for result in results]).to(device)  # type: ignore[misc]
+    count = len(record.documents)
+    chosen = _spread(groups, CKA_ROWS)
+    found: dict[str, list[Tensor]] = {"cka": [], "rsa": [], "centered_cosine": []}
+    differences = []
+    for stream in range(parts.shape.layers + 1):
+        own = torch.cat([r.residual[stream] for r in results]).to(device)  # type: ignore[index]
+        base = torch.cat([r.base_residual[stream] for r in results]).to(device)  # type: ignore[index]
+        means = [rep.document_means(side, groups, count) for side in (own, base)]
+        found["cka"].append(rep.debiased_cka(own[chosen], base[chosen], groups[chosen])[1])
+        found["rsa"].append(rep.rsa(*means)[1])
+        cosine = rep.centered_cosine(own, base)
+        found["centered_cosine"].append(rep.document_means(cosine, groups, count))
+        differences.append((means[0] - means[1]).mean(0))
+    for name, streams in found.items():
+        record.values[f"residual/{name}"] = torch.stack(streams).cpu().numpy()
+    if decode is not None:
+        weight: Any = parts.unembedding.weight
+        with inference(parts.model):
+            record.found["lens"] = promoted_tokens(
+                torch.stack(differences).to(weight.device),
+                parts.final_norm,
+                parts.unembedding,
+                decode,
+                LENS_TOKENS,
+            )
+
+
+def _exact_device(parts: HookedModel) -> torch.device:
+    """Where float64 is at hand: the model's GPU, else the CPU."""
+    device: torch.device = parts.unembedding.weight.device  # type: ignore[assignment]
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def _spread(groups: Tensor, most: int) -> Tensor:
+    """Indices of at most about `most` rows: every k-th of each document, and its first."""
+    step = -(-len(groups) // most)
+    places = [(groups == group).nonzero()[:, 0][::step] for group in groups.unique()]
+    return torch.cat(places)
+
+
+def _add_neurons(record: ProbeRecord, results: Sequence[BatchResult], order: np.ndarray) -> None:
+    changes = [result.neurons - result.base_neurons for result in results]  # type: ignore[operator]
+    # [layers, neurons, documents]
+    change = torch.cat(changes, 1)[:, order].transpose(1, 2).numpy()
+    mean, count = change.mean(-1), change.shape[-1]
+    record.values["mlp/activation_change"] = mean
+    spread = change.std(-1, ddof=1) if count > 1 else np.full_like(mean, np.nan)
+    record.values["mlp/activation_change_error"] = spread / np.sqrt(count)
+    record.found["neurons"] = []
+    for layer in range(len(change)):
+        top = np.argsort(-np.abs(mean[layer]), kind="stable")[:TOP_NEURONS]
+        means, low, high = bootstrap_means(change[layer, top])
+        record.found["neurons"].append(
+            [
+                {
+                    "neuron": int(neuron),
+                    "change": float(means[i]),
+                    "low": _number(low[i]),
+                    "high": _number(high[i]),
+                }
+                for i, neuron in enumerate(top)
+            ]
+        )
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)

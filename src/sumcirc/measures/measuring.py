@@ -1,0 +1,144 @@
+"""Probe any model beside its base: a live one, one on disk, one under an adapter.
+
+What the base gives is computed once for given documents and kept in the cache. The key is all that
+decides the values: the model's weights, the documents and how they are encoded and batched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from peft import PeftModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sumcirc.errors import UserError
+from sumcirc.measures.base_records import UNEMBEDDING, BaseStore, batch_name
+from sumcirc.measures.measure_batches import (
+    CONCERNS,
+    about,
+    assemble,
+    check_comparable,
+    measure_batches,
+)
+from sumcirc.measures.measure_documents import ProbeSet
+from sumcirc.models.effective_weights import effective_weight
+from sumcirc.models.fingerprint import model_fingerprint
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.peft_adapters import changes_base
+from sumcirc.storage.cache import Cache
+from sumcirc.tracking.measure_records import ProbeRecord, record_file
+
+BASES = Cache("bases", format=3)
+
+
+def measure(
+    model: PreTrainedModel | PeftModel,
+    probes: ProbeSet,
+    base: BaseStore | PreTrainedModel | None = None,
+    step: int = 0,
+    concerns: Sequence[str] = CONCERNS,
+    decode: Callable[[int], str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> ProbeRecord:
+    """Probe a model on documents, beside its base.
+
+    Args:
+        base: a store of the base (`prepare_base`), the base itself, or None: of an adapted model
+            itself with the adapter switched off, of another model no comparison.
+        concerns: which of CONCERNS; the last two need a base.
+        decode: from a token's id to its text, for the lens; None leaves the lens out.
+
+    Raises:
+        UserError: the base is of another architecture or other sizes, or attention can't be seen;
+            or there is none, and with the adapter switched off the model isn't its base.
+    """
+    with TemporaryDirectory(prefix="sumcirc-base-") as folder:
+        if base is None and isinstance(model, PeftModel):
+            _require_base(model)
+            base = prepare_base(model, probes, Path(folder))
+        elif base is not None and not isinstance(base, BaseStore):
+            check_comparable(HookedModel(model), *about(HookedModel(base)))
+            base = prepare_base(base, probes, Path(folder))
+        parts = HookedModel(model)
+        results = measure_batches(parts, probes, base, concerns, progress=progress)
+        return assemble(results, probes, step, parts, decode)
+
+
+def _require_base(model: PeftModel) -> None:
+    for name in model.active_adapters:
+        if reason := changes_base(model.peft_config[name]):
+            raise UserError(
+                f"model: {reason}, so with the adapter switched off it is not its base; give the"
+                " base too (`base=`), loaded by itself"
+            )
+
+
+def base_parts(
+    model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False
+) -> list[Any]:
+    """What decides a base's store; `as_it_is` as of `prepare_base`."""
+    return [model_fingerprint(model, as_it_is), probes.fingerprint, probes.ids]
+
+
+def prepare_base(
+    model: PreTrainedModel | PeftModel,
+    probes: ProbeSet,
+    cache: Path,
+    progress: Callable[[int], None] | None = None,
+    as_it_is: bool = False,
+) -> BaseStore:
+    """The store of a base, computed unless `cache` (`cache_dir`) has it.
+
+    Args:
+        model: the base; of an adapted model its base, with adapters switched off meanwhile.
+        as_it_is: an adapted model with its adapters, for comparing tuned models with each other.
+
+    Raises:
+        UserError: the architecture is not known, or the folder can't be written.
+    """
+    parts = HookedModel(model)
+    without = nullcontext()
+    if isinstance(model, PeftModel) and not as_it_is:
+        without = model.disable_adapter()
+
+    def write(temporary: Path) -> None:
+        def keep(number: int, tensors: dict[str, Tensor]) -> None:
+            save_file(
+                {name: t.detach().cpu().contiguous() for name, t in tensors.items()},
+                temporary / batch_name(number),
+            )
+
+        with without:
+            results = measure_batches(parts, probes, keep=keep, progress=progress)
+            save_file(_unembedding(parts), temporary / UNEMBEDDING)
+        record = assemble(results, probes, -1, parts)
+        record.save(record_file(temporary, -1))
+        about = {"shape": vars(parts.shape), "family": parts.model.config.model_type}
+        (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+    def read(folder: Path) -> BaseStore:
+        store = BaseStore(folder)
+        store.check(parts.shape, probes)
+        return store
+
+    store, found = BASES.get(cache, base_parts(model, probes, as_it_is), write, read)
+    if found and progress is not None:
+        progress(len(probes))
+    return store
+
+
+def _unembedding(parts: HookedModel) -> dict[str, Tensor]:
+    """Weight [vocabulary, width] and bias, if any; of an adapted one what it does."""
+    if isinstance(parts.unembedding, nn.Linear):
+        found = dict(parts.unembedding.named_parameters())
+    else:
+        weight, bias = effective_weight(parts.unembedding)
+        found = {"weight": weight.T, "bias": bias}
+    return {name: value.detach().cpu().contiguous() for name, value in found.items()}

@@ -1,0 +1,206 @@
+"""What trains: every parameter, or LoRA (Hu et al. 2021) on chosen layers and modules.
+
+An adapter of rank r on a linear of shape in x out has r * (in + out) parameters and adds
+`scale * B A x` with scale alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023). A budget
+is solved for ranks that use it and stay within it (`modeling.budget`).
+
+Unless alpha is given, the scale is 2 whatever the rank (alpha is twice each linear's rank), or with
+rsLoRA 8 / sqrt(rank) (alpha is 8, so rank 16 has scale 2 either way). So adapters of different
+ranks, in one model or in the arms of a sweep, learn at comparable speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from sumcirc.errors import UserError
+from sumcirc.models.architectures import Architecture, anatomy
+from sumcirc.models.budget import solve_ranks
+from sumcirc.models.peft_adapters import without_idle_warnings
+from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
+
+SCALE = 2  # alpha over rank
+RSLORA_ALPHA = 8.0  # gives rank 16 the same scale
+
+# a block's index and a module name of the anatomy
+Target = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where adapters go.
+
+    Attributes:
+        layers: block indices.
+        names: full names of the adapted linears.
+        ranks: LoRA rank of each of them.
+        parameters: trainable parameters at these ranks.
+        total: parameters of the model without adapters; tied ones count once.
+        fan_in_fan_out: the linears hold their weight as in x out (GPT-2).
+    """
+
+    layers: tuple[int, ...]
+    names: tuple[str, ...]
+    ranks: dict[str, int]
+    parameters: int
+    total: int
+    fan_in_fan_out: bool
+
+    @property
+    def rank(self) -> int:
+        """The rank that all linears have at least; a budget's rest raises some by one."""
+        return min(self.ranks.values())
+
+    @property
+    def raised(self) -> dict[str, int]:
+        """Ranks of the linears that have more."""
+        return {name: rank for name, rank in self.ranks.items() if rank > self.rank}
+
+    @property
+    def share(self) -> float:
+        """Trainable parameters over all, as PEFT prints it."""
+        return self.parameters / (self.total + self.parameters)
+
+
+def skeleton(config: PretrainedConfig) -> PreTrainedModel:
+    """The model with shapes only, no weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def resolve_targets(
+    config: AdaptationConfig,
+    model_config: PretrainedConfig,
+    chosen: Sequence[Target] | None = None,
+) -> Targets:
+    """Layers, linears and ranks of a LoRA configuration, from shapes alone.
+
+    Args:
+        chosen: the targets where `adaptation.layers=auto`, the most important first: they are the
+            first to be raised where a budget leaves a rest.
+
+    Raises:
+        UserError: a layer is out of range, the architecture is not known, the budget is too small
+            for rank 1, or nothing was chosen where a selector should.
+    """
+    names_of = anatomy(model_config)
+    if chosen is None:
+        chosen = _named_targets(config, model_config.num_hidden_layers)
+    model = skeleton(model_config)
+    linears = _linears(model, names_of, chosen)
+    costs = _costs(linears)
+    if config.rank is not None:
+        ranks = dict.fromkeys(costs, config.rank)
+    else:
+        assert config.budget is not None
+        ranks = solve_ranks(costs, config.budget)
+        if not min(ranks.values()):
+            raise UserError(
+                f"adaptation.budget={config.budget}: rank 1 on these {len(costs)} linears takes"
+                f" {sum(costs.values())} parameters; raise the budget, or choose fewer layers or"
+                " modules"
+            )
+    return Targets(
+        tuple(sorted({layer for layer, _ in chosen})),
+        tuple(costs),
+        ranks,
+        sum(ranks[name] * cost for name, cost in costs.items()),
+        sum(parameter.numel() for parameter in model.parameters()),
+        any(isinstance(linear, Conv1D) for linear in linears.values()),
+    )
+
+
+def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> dict[str, int]:
+    """Parameters of a rank-1 adapter on each linear of the targets, by its name."""
+    return _costs(_linears(skeleton(model_config), anatomy(model_config), targets))
+
+
+def _linears(
+    model: PreTrainedModel, names_of: Architecture, targets: Sequence[Target]
+) -> dict[str, nn.Module]:
+    names = [name for layer, module in targets for name in names_of.linears(layer, module)]
+    return {name: model.get_submodule(name) for name in names}
+
+
+def _costs(linears: dict[str, nn.Module]) -> dict[str, int]:
+    return {name: sum(one.get_parameter("weight").shape) for name, one in linears.items()}
+
+
+def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
+    """The targets that the configuration itself names, of a model with `count` layers."""
+    if config.layers == AUTO:
+        raise UserError(
+            "adaptation.layers=auto: nobody chooses the layers; give selector=NAME, or name them"
+        )
+    layers = list(range(count)) if config.layers == "all" else sorted(config.layers)
+    beyond = [layer for layer in layers if layer >= count]
+    if beyond:
+        raise UserError(
+            f"adaptation.layers={config.layers}: layer {beyond[0]} is out of range; the model"
+            f" has {count} layers, 0 to {count - 1}"
+        )
+    return [(layer, module) for layer in layers for module in config.modules]
+
+
+def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = None) -> LoraConfig:
+    """PEFT's configuration for the targets; `base` is the model path written into it."""
+    alpha = config.alpha or (RSLORA_ALPHA if config.rslora else SCALE * targets.rank)
+    follows_rank = config.alpha is None and not config.rslora
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=base,
+        r=targets.rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]
+        rank_pattern=targets.raised,
+        alpha_pattern={name: SCALE * rank for name, rank in targets.raised.items() if follows_rank},
+        use_rslora=config.rslora,
+        lora_dropout=config.dropout,
+        target_modules=list(targets.names),
+        fan_in_fan_out=targets.fan_in_fan_out,
+    )
+
+
+def adapt(
+    model: PreTrainedModel, config: AdaptationConfig, chosen: Sequence[Target] | None = None
+) -> PreTrainedModel | PeftModel:
+    """Make `model` trainable as `config` says.
+
+    Args:
+        chosen: the targets where `adaptation.layers=auto`.
+
+    Raises:
+        UserError: see `resolve_targets`.
+    """
+    if config.kind is Adaptation.full:
+        model.requires_grad_(True)
+        return model
+    targets = resolve_targets(config, model.config, chosen)
+    with without_idle_warnings():
+        adapted = get_peft_model(model, lora_config(config, targets))
+    found = trainable_parameters(adapted)
+    if found != targets.parameters:
+        raise RuntimeError(f"PEFT made {found} parameters trainable, not {targets.parameters}")
+    return adapted
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """How many parameters have a gradient."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Keep a block's input only, and compute the rest again in the backward pass."""
+    found: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    # transformers renamed it in 5.23
+    name = "activation_checkpointing_enable"
+    enable = getattr(found, name, None) or found.gradient_checkpointing_enable
+    # the re-entrant kind gives no gradient to adapters on a frozen base
+    enable({"use_reentrant": False})

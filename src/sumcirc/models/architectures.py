@@ -1,0 +1,191 @@
+"""Where things live in each architecture; the only file that knows architectures.
+
+A block is `LAYERS.i`; all names below it are relative to it. Every family here is a pre-norm
+decoder: attention and MLP read the normed residual stream and add to it, one after the other or
+(GPT-NeoX) side by side. `modeling.parts` finds the modules behind these names on a live model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from transformers import PretrainedConfig
+
+from sumcirc.errors import UserError
+
+
+class Fused(Enum):
+    """How query, key and value share linears."""
+
+    split = "split"  # three linears
+    concatenated = "concatenated"  # one: all queries, all keys, all values
+    interleaved = "interleaved"  # one: head by head its query, key and value
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Names of one family.
+
+    Attributes:
+        embedding: the token embedding.
+        layers: path of the list of blocks.
+        final_norm: what reads the last residual stream; its output is unembedded.
+        norm_attention, norm_mlp: the norms before attention and before the MLP.
+        attention, mlp: the two that add to the residual stream.
+        modules: linears of a block by the anatomy's module names.
+        fused: how query, key and value share the linears of `qkv`.
+    """
+
+    embedding: str
+    layers: str
+    final_norm: str
+    norm_attention: str
+    norm_mlp: str
+    attention: str
+    mlp: str
+    modules: dict[str, tuple[str, ...]]
+    fused: Fused
+
+    def linears(self, layer: int, module: str) -> list[str]:
+        """Full names of the linears behind a module name in one block."""
+        return [f"{self.layers}.{layer}.{name}" for name in self.modules[module]]
+
+
+_LLAMA = Architecture(
+    embedding="model.embed_tokens",
+    layers="model.layers",
+    final_norm="model.norm",
+    norm_attention="input_layernorm",
+    norm_mlp="post_attention_layernorm",
+    attention="self_attn",
+    mlp="mlp",
+    modules={
+        "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+        "attn_out": ("self_attn.o_proj",),
+        "mlp_in": ("mlp.gate_proj", "mlp.up_proj"),
+        "mlp_out": ("mlp.down_proj",),
+    },
+    fused=Fused.split,
+)
+
+ARCHITECTURES = {
+    "gpt2": Architecture(
+        embedding="transformer.wte",
+        layers="transformer.h",
+        final_norm="transformer.ln_f",
+        norm_attention="ln_1",
+        norm_mlp="ln_2",
+        attention="attn",
+        mlp="mlp",
+        modules={
+            "qkv": ("attn.c_attn",),
+            "attn_out": ("attn.c_proj",),
+            "mlp_in": ("mlp.c_fc",),
+            "mlp_out": ("mlp.c_proj",),
+        },
+        fused=Fused.concatenated,
+    ),
+    "gpt_neox": Architecture(
+        embedding="gpt_neox.embed_in",
+        layers="gpt_neox.layers",
+        final_norm="gpt_neox.final_layer_norm",
+        norm_attention="input_layernorm",
+        norm_mlp="post_attention_layernorm",
+        attention="attention",
+        mlp="mlp",
+        modules={
+            "qkv": ("attention.query_key_value",),
+            "attn_out": ("attention.dense",),
+            "mlp_in": ("mlp.dense_h_to_4h",),
+            "mlp_out": ("mlp.dense_4h_to_h",),
+        },
+        fused=Fused.interleaved,
+    ),
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model.
+
+    Attributes:
+        key_value_heads: fewer than `heads` under grouped-query attention.
+        head_width: of one head's query, key and value.
+        width: of the residual stream.
+        neurons: of one MLP.
+        parallel: attention and MLP read the same residual stream (GPT-NeoX).
+    """
+
+    layers: int
+    heads: int
+    key_value_heads: int
+    head_width: int
+    width: int
+    neurons: int
+    vocabulary: int
+    parallel: bool
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key/value head."""
+        return self.heads // self.key_value_heads
+
+
+def anatomy(config: PretrainedConfig) -> Architecture:
+    """The anatomy of a model by its configuration.
+
+    Raises:
+        UserError: the architecture is not known; its name and the known ones are in the message.
+    """
+    if config.model_type not in ARCHITECTURES:
+        raise UserError(
+            f"model.path: architecture `{config.model_type}` is not known here;"
+            f" known: {', '.join(ARCHITECTURES)} (a new one is an entry in models/architectures.py)"
+        )
+    if getattr(config, "add_cross_attention", False):
+        raise UserError(
+            f"model.path: a `{config.model_type}` with cross-attention, a part of an"
+            " encoder-decoder; take a model that is a decoder alone"
+        )
+    return ARCHITECTURES[config.model_type]
+
+
+def shape(config: PretrainedConfig) -> Shape:
+    """Sizes by the configuration.
+
+    Raises:
+        UserError: see `anatomy`.
+    """
+    anatomy(config)
+    heads, width = config.num_attention_heads, config.hidden_size
+    neurons = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
+    return Shape(
+        layers=config.num_hidden_layers,
+        heads=heads,
+        key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_width=getattr(config, "head_dim", None) or width // heads,
+        width=width,
+        neurons=neurons or 4 * width,  # GPT-2 leaves n_inner out
+        vocabulary=config.vocab_size,
+        parallel=bool(getattr(config, "use_parallel_residual", False)),
+    )
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """The most tokens that a model takes.
+
+    Raises:
+        UserError: its configuration does not say.
+    """
+    found = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if found is None:
+        raise UserError(
+            f"model.path: the configuration of this `{config.model_type}` names no"
+            " max_position_embeddings, so nobody knows how long a document may be"
+        )
+    return int(found)

@@ -1,0 +1,69 @@
+"""What linears of a live model do, adapters and quantization included, as plain matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from sumcirc.errors import UserError
+from sumcirc.models.modes import evaluating
+
+
+@dataclass(frozen=True)
+class HeadWeights:
+    """Effective weights of one of query, key or value.
+
+    Attributes:
+        weight: [heads, width, head width]; heads are key/value heads for keys and values.
+        bias: [heads, head width]; zero where the linear has none.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+@torch.no_grad()
+def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
+    """What a linear does with its adapter: weight [in, out] and bias [out].
+
+    The module is applied to the identity, so that plain, transposed (GPT-2), adapted and quantized
+    linears need no case of their own. Its dropout is off meanwhile.
+
+    Raises:
+        UserError: an adapter makes it something else than a linear.
+    """
+    parameter = next(p for p in linear.parameters() if p.is_floating_point())
+    width = input_width(linear)
+    eye = torch.eye(width, dtype=parameter.dtype, device=parameter.device)
+    with evaluating(linear):
+        bias = linear(eye.new_zeros(1, width))[0]
+        weight = linear(eye) - bias
+        if isinstance(linear, BaseTunerLayer):
+            _check_linear(linear, weight, bias)
+        return weight, bias
+
+
+def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
+    """Check at a further point that an adapted linear layer is the affine map that was read off."""
+    width = len(weight)
+    point = torch.linspace(-2, 3, width, dtype=weight.dtype, device=weight.device)[None]
+    found, expected = linear(point)[0], (point @ weight)[0] + bias
+    # rounding of a sum of `width` products
+    allowed = 16 * torch.finfo(weight.dtype).eps * float((point.abs() @ weight.abs()).max())
+    if not float((found - expected).abs().max()) <= allowed:
+        raise UserError(
+            f"model: the adapter ({type(linear).__name__}) makes a linear that depends on what it"
+            " reads, so it has no weight to attribute by; merge it into its base, or use"
+            " `sumcirc evaluate`"
+        )
+
+
+def input_width(linear: nn.Module) -> int:
+    """How many numbers a linear reads."""
+    layer = getattr(linear, "base_layer", linear)  # PEFT's name of what it wraps
+    width = getattr(layer, "in_features", None) or layer.nx  # GPT-2's Conv1D
+    assert isinstance(width, int)
+    return width

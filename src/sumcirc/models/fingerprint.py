@@ -1,0 +1,71 @@
+"""A hash by which one model is known again, whatever it lies under."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sumcirc.models.hooked_model import base_model
+
+INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # say nothing of the output
+# in names of parameters, by PEFT: of the linear that it wraps, and of its own
+WRAPPED, ADAPTER = ".base_layer", ".lora_"
+
+
+def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False) -> str:
+    """A hash of the configuration and of every parameter's name, type, device, shape and bytes.
+
+    Args:
+        as_it_is: of an adapted model with its adapters as they now are: their parameters, scalings,
+            which of them are active. Otherwise they are left out, and the hash is their base's. A
+            model without adapters has one hash either way, and so has one whose adapters are not
+            PEFT's to switch off (transformers' `add_adapter`): they are part of it.
+    """
+    as_it_is = as_it_is or not isinstance(model, PeftModel)
+    base = base_model(model)
+    settings = {name: v for name, v in base.config.to_dict().items() if name not in INCIDENTAL}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True, default=str).encode())
+    named = {name.replace(WRAPPED, ""): p for name, p in base.named_parameters()}
+    for name, parameter in sorted(named.items()):
+        if ADAPTER not in name:
+            _add(digest, name, parameter)
+    if as_it_is:
+        for name, parameter in sorted(named.items()):
+            if ADAPTER in name:
+                _add(digest, name, parameter)
+        layers = [
+            (name, one) for name, one in base.named_modules() if isinstance(one, BaseTunerLayer)
+        ]
+        for name, module in layers:
+            digest.update(repr((name, *_state(module))).encode())
+        if layers:  # some kinds share random projections, which are buffers
+            for name, buffer in sorted(base.named_buffers()):
+                _add(digest, name, buffer)
+    return digest.hexdigest()
+
+
+def _add(digest: hashlib.blake2b, name: str, parameter: Tensor) -> None:
+    about = (name, parameter.dtype, parameter.device.type, tuple(parameter.shape))
+    digest.update(repr(about).encode())
+    values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    digest.update(values.numpy().data)
+
+
+def _state(layer: BaseTunerLayer) -> tuple[Any, ...]:
+    """What an adapted layer makes of its parameters."""
+    variants = getattr(layer, "lora_variant", {})
+    return (
+        type(layer).__name__,
+        list(layer.active_adapters),
+        layer.disable_adapters,
+        list(layer.merged_adapters),
+        sorted(getattr(layer, "scaling", {}).items()),
+        sorted((adapter, type(variant).__name__) for adapter, variant in variants.items()),
+    )

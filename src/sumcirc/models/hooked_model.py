@@ -1,0 +1,355 @@
+"""A live model, with or without an adapter: its modules, its activations, its effective weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.architectures import Fused, anatomy, shape
+from sumcirc.models.effective_weights import HeadWeights, effective_weight
+from sumcirc.models.hooks import (
+    ATTENTION_POINTS,
+    ModuleHook,
+    Side,
+    attention_hooks,
+    module_hooks,
+)
+from sumcirc.models.peft_adapters import require_analysable
+
+_OUTSIDE = {
+    HookPoint.EMBEDDING: "embedding",
+    HookPoint.FINAL_NORM: "final_norm",
+    HookPoint.LOGITS: "unembedding",
+}
+_IN_BLOCK: dict[HookPoint, tuple[str, Side]] = {
+    HookPoint.RESIDUAL: ("whole", "input"),
+    HookPoint.ATTENTION_INPUT: ("norm_attention", "input"),
+    HookPoint.ATTENTION_NORM: ("norm_attention", "output"),
+    HookPoint.HEAD_OUTPUTS: ("attn_out", "input"),
+    HookPoint.ATTENTION_OUTPUT: ("attn_out", "output"),
+    HookPoint.MLP_INPUT: ("norm_mlp", "input"),
+    HookPoint.MLP_NORM: ("norm_mlp", "output"),
+    HookPoint.NEURONS: ("mlp_out", "input"),
+    HookPoint.MLP_OUTPUT: ("mlp", "output"),
+}
+# among the linears of query, key and value
+_PROJECTIONS: dict[HookPoint, tuple[int, Side]] = {
+    HookPoint.QKV_INPUT: (0, "input"),
+    HookPoint.QUERY_INPUT: (0, "input"),
+    HookPoint.KEY_INPUT: (1, "input"),
+    HookPoint.VALUE_INPUT: (2, "input"),
+    HookPoint.QKV_PROJECTION: (0, "output"),
+    HookPoint.QUERY_PROJECTION: (0, "output"),
+    HookPoint.KEY_PROJECTION: (1, "output"),
+    HookPoint.VALUE_PROJECTION: (2, "output"),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """The modules of one layer; an adapted linear is the adapter's own module."""
+
+    whole: nn.Module
+    norm_attention: nn.Module
+    attention: nn.Module
+    qkv: tuple[nn.Module, ...]
+    attn_out: nn.Module
+    norm_mlp: nn.Module
+    mlp: nn.Module
+    mlp_out: nn.Module
+
+
+class HookedModel:
+    """A live model, adapters included, whose activations can be seen and replaced.
+
+    Its modules are those that `anatomy` names; nothing is copied or converted. Activations are
+    addressed by hook point and layer:
+
+        keys = model.every(HookPoint.MLP_OUTPUT)
+        with model.caching(keys) as cache:                       # cache[HookPoint.MLP_OUTPUT, 3]
+            normed = model.hidden(mask, input_ids=ids)
+        with model.hooks([((HookPoint.MLP_OUTPUT, 3), torch.zeros_like)]):
+            without_it = model.hidden(mask, input_ids=ids)
+
+    Attributes:
+        model: the transformers model, below the adapter.
+        shape: its sizes.
+        embedding, final_norm, unembedding: modules outside the blocks.
+        blocks: the modules of every layer.
+        projections: hook points of the linears of query, key and value: three, or one where the
+            architecture has one linear for all.
+
+    Raises:
+        UserError: the architecture is not known, or an adapter acts elsewhere than in these
+            modules.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        if isinstance(model, PeftModel):
+            for name in model.active_adapters:
+                require_analysable(model.peft_config[name], "model")
+        self.model = base_model(model)
+        names = anatomy(self.model.config)
+        self.shape = shape(self.model.config)
+        self.fused = names.fused
+        find = self.model.get_submodule
+        self.embedding = find(names.embedding)
+        self.final_norm = find(names.final_norm)
+        unembedding = self.model.get_output_embeddings()
+        assert isinstance(unembedding, nn.Module)
+        self.unembedding = unembedding
+        self.blocks = []
+        for layer in range(self.shape.layers):
+            here = f"{names.layers}.{layer}"
+            (attn_out,), (mlp_out,) = names.modules["attn_out"], names.modules["mlp_out"]
+            self.blocks.append(
+                Block(
+                    whole=find(here),
+                    norm_attention=find(f"{here}.{names.norm_attention}"),
+                    attention=find(f"{here}.{names.attention}"),
+                    qkv=tuple(find(name) for name in names.linears(layer, "qkv")),
+                    attn_out=find(f"{here}.{attn_out}"),
+                    norm_mlp=find(f"{here}.{names.norm_mlp}"),
+                    mlp=find(f"{here}.{names.mlp}"),
+                    mlp_out=find(f"{here}.{mlp_out}"),
+                )
+            )
+
+    @property
+    def backbone(self) -> nn.Module:
+        """From tokens to the normed residual stream."""
+        return self.model.base_model
+
+    def hidden(self, mask: Tensor | None, **inputs: Tensor) -> Tensor:
+        """The normed residual stream [B, T, width] of one pass.
+
+        Positions count real tokens, so padding on either side is right.
+
+        Args:
+            mask: [B, T] true or 1 at real tokens; None where all are.
+            inputs: `input_ids` [B, T] or `inputs_embeds` [B, T, width].
+        """
+        positions = None
+        if mask is not None:
+            mask = mask.long()
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            if bool(mask.all()):
+                mask = None  # without one SDPA takes its fastest kernel
+        return self.backbone(
+            attention_mask=mask, position_ids=positions, use_cache=False, **inputs
+        ).last_hidden_state
+
+    # ---- activations
+
+    @property
+    def projections(self) -> tuple[HookPoint, ...]:
+        """Hook points of the outputs of `Block.qkv`."""
+        if self.fused is Fused.split:
+            return HookPoint.QUERY_PROJECTION, HookPoint.KEY_PROJECTION, HookPoint.VALUE_PROJECTION
+        return (HookPoint.QKV_PROJECTION,)
+
+    def every(self, *points: HookPoint) -> list[ActivationKey]:
+        """Return the keys of all layers of some hook points, layer by layer.
+
+        `residual` has one layer more than the model has, points outside the blocks have one.
+        """
+        last = self.shape.layers
+        inside = [point for point in points if point not in _OUTSIDE]
+        found = [(point, layer) for layer in range(last) for point in inside]
+        found += [(point, 0) for point in points if point in _OUTSIDE]
+        return found + [(point, last) for point in points if point is HookPoint.RESIDUAL]
+
+    def at_every_layer(
+        self, point: HookPoint, function: Callable[[int, Any], Any]
+    ) -> list[tuple[ActivationKey, Callable[[Any], Any]]]:
+        """Hooks that call `function(layer, activation)` at every layer."""
+        return [(key, partial(function, key[1])) for key in self.every(point)]
+
+    @contextmanager
+    def hooks(
+        self, hooks: Iterable[tuple[ActivationKey, Callable[[Any], Any]]], first: bool = False
+    ) -> Iterator[None]:
+        """Call functions on activations of every pass in this context, then remove them.
+
+        A function returns None, or what takes the activation's place. Functions at one point run in
+        the order in which they were given, each on what the one before left. Contexts may be
+        nested.
+
+        Args:
+            hooks: hook point with layer, and function; see `HookPoint` for what it is called with.
+            first: run these functions before those that are registered already; for points in
+                attention it makes no difference.
+
+        Raises:
+            UserError: attention of a layer could not be seen, or attention's implementation can't
+                be replaced.
+            ValueError: the model has no such hook point.
+        """
+        by_module: list[ModuleHook] = []
+        by_attention = []
+        for key, function in hooks:
+            if key[0] in ATTENTION_POINTS:
+                by_attention.append((*key, function))
+            else:
+                by_module.append((*self._place(key), function))
+        with ExitStack() as stack:
+            stack.enter_context(module_hooks(by_module, first))
+            if by_attention:
+                stack.enter_context(attention_hooks(self.model, by_attention))
+            yield
+
+    @contextmanager
+    def caching(
+        self, keys: Iterable[ActivationKey], keep: Callable[[Any], Any] | None = None
+    ) -> Iterator[ActivationCache]:
+        """Record activations of a pass in this context; a later pass overwrites them.
+
+        Args:
+            keys: which.
+            keep: what is kept of each activation, such as a slice; by default all of it.
+        """
+        cache = ActivationCache()
+
+        def saver(key: ActivationKey) -> Callable[[Any], None]:
+            def save(value: Any) -> None:
+                cache[key] = value if keep is None else keep(value)
+
+            return save
+
+        with self.hooks((key, saver(key)) for key in keys):
+            yield cache
+
+    def _place(self, key: ActivationKey) -> tuple[nn.Module, Side]:
+        """The module behind a hook point, and which side of it."""
+        point, layer = key
+        if point is HookPoint.RESIDUAL and layer == self.shape.layers:
+            return self.final_norm, "input"
+        if point in _OUTSIDE:
+            return getattr(self, _OUTSIDE[point]), "output"
+        block = self.blocks[layer]
+        if point in _IN_BLOCK:
+            name, side = _IN_BLOCK[point]
+            return getattr(block, name), side
+        which, side = _PROJECTIONS[point]
+        if (point.startswith("qkv")) == (self.fused is Fused.split):
+            raise ValueError(
+                f"hook point {point}: the linears of a `{self.model.config.model_type}` are"
+                f" {', '.join(self.projections)}"
+            )
+        return block.qkv[which], side
+
+    @contextmanager
+    def ungrouped(self) -> Iterator[None]:
+        """Give every query head a copy of its group's keys and values, made at their projections.
+
+        So each copy can be seen, replaced and differentiated by itself. Without grouped queries
+        nothing changes.
+        """
+        group = self.shape.group
+        attentions: list[Any] = [block.attention for block in self.blocks]
+        linears = [linear for block in self.blocks for linear in block.qkv[1:]]
+        if group == 1:
+            yield
+            return
+        with module_hooks([(linear, "output", self.repeated) for linear in linears], first=True):
+            for attention in attentions:
+                attention.num_key_value_groups = 1
+            try:
+                yield
+            finally:
+                for attention in attentions:
+                    attention.num_key_value_groups = group
+
+    def repeated(self, output: Tensor) -> Tensor:
+        """Copy keys or values [..., key/value heads * head width] for the heads of their group."""
+        heads = output.unflatten(-1, (-1, self.shape.head_width))
+        return heads.repeat_interleave(self.shape.group, -2).flatten(-2)
+
+    # ---- passes
+
+    def hidden_from(self, layer: int, stream: Tensor, start: int = 0) -> Tensor:
+        """The normed residual stream of a pass that begins at a block.
+
+        Args:
+            layer: the block; the number of layers for the final norm alone.
+            stream: [B, R, width] what it reads, instead of what blocks before it would write.
+            start: position of the first of the R rows; attention sees keys and values of positions
+                before it if hooks supply them (`HookPoint.ATTENTION`).
+
+        Returns:
+            [B, R, width].
+        """
+        rows = stream.shape[1]
+        places = torch.arange(start, start + rows, device=stream.device)
+
+        def unchanged(hidden_states: Tensor, *arguments: Any, **options: Any) -> Tensor:
+            return hidden_states
+
+        with (
+            ExitStack() as stack,
+            # what the model begins with are zeros of one row; the stream takes their place
+            self.hooks([((HookPoint.RESIDUAL, layer), lambda zeros: stream)], first=True),
+        ):
+            for block in self.blocks[:layer]:
+                block.whole.forward = unchanged  # type: ignore[method-assign]
+                stack.callback(delattr, block.whole, "forward")
+            return self.backbone(
+                inputs_embeds=stream.new_zeros(1, rows, stream.shape[-1]),
+                position_ids=places[None],
+                use_cache=False,
+            ).last_hidden_state
+
+    # ---- weights
+
+    def query_key_value(self, layer: int) -> tuple[HeadWeights, HeadWeights, HeadWeights]:
+        """Effective weights of query, key and value, before rotary embeddings and head norms."""
+        size = self.shape
+        found = [effective_weight(linear) for linear in self.blocks[layer].qkv]
+        weight = torch.cat([w for w, _ in found], dim=-1)
+        bias = torch.cat([b for _, b in found])
+        counts = (size.heads, size.key_value_heads, size.key_value_heads)
+        if self.fused is Fused.interleaved:
+            by_head = weight.unflatten(-1, (size.heads, 3, size.head_width)).permute(2, 1, 0, 3)
+            biases = bias.unflatten(-1, (size.heads, 3, size.head_width)).transpose(0, 1)
+            q, k, v = (HeadWeights(by_head[i], biases[i]) for i in range(3))
+            return q, k, v
+        widths = [count * size.head_width for count in counts]
+        q, k, v = (
+            HeadWeights(
+                w.unflatten(-1, (count, size.head_width)).transpose(0, 1),
+                b.unflatten(-1, (count, size.head_width)),
+            )
+            for w, b, count in zip(
+                weight.split(widths, -1), bias.split(widths), counts, strict=True
+            )
+        )
+        return q, k, v
+
+    def attention_output(self, layer: int) -> HeadWeights:
+        """Effective output projection by head: weight [heads, head width, width], bias [width]."""
+        weight, bias = effective_weight(self.blocks[layer].attn_out)
+        return HeadWeights(weight.unflatten(0, (self.shape.heads, self.shape.head_width)), bias)
+
+
+def base_model(model: nn.Module) -> PreTrainedModel:
+    """The transformers model, under an adapter if there is one."""
+    found = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(found, PreTrainedModel)
+    return found
+
+
+def has_adapter(model: nn.Module) -> bool:
+    """Return whether any module has an adapter, also without a `PeftModel` around it."""
+    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
+    return isinstance(model, PeftModel) or any(isinstance(one, kinds) for one in model.modules())

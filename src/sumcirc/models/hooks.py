@@ -1,0 +1,209 @@
+"""Functions that see, and may replace, what modules and attention functions of a model compute.
+
+Modules are reached by PyTorch's hooks, queries, keys and values by an attention function of our own
+(`transformers.AttentionInterface`), which leaves attention to SDPA unless a hook replaces it. Both
+last as long as their context: `HookedModel.hooks` is the way to use them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from sumcirc.errors import UserError
+from sumcirc.models.activation_cache import HookPoint
+
+# A function of a module's first argument, of its output, or of both. It returns None, or what takes
+# the place of the argument or the output.
+Side = Literal["input", "output", "both"]
+ModuleHook = tuple[nn.Module, Side, Callable[..., Tensor | None]]
+
+
+@contextmanager
+def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[None]:
+    """Register hooks for the duration of the context; they run in the order of registration.
+
+    Args:
+        hooks: module, side and function.
+        first: run them before those that are registered already.
+    """
+    handles = []
+    try:
+        for module, side, function in hooks:
+            if side == "input":
+                hook = partial(_on_input, function)
+                handles.append(module.register_forward_pre_hook(hook, prepend=first))
+            else:
+                hook = partial(_on_output if side == "output" else _on_both, function)
+                handles.append(module.register_forward_hook(hook, prepend=first))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _on_input(
+    function: Callable[..., Tensor | None], module: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[Any, ...] | None:
+    found = function(inputs[0])
+    return None if found is None else (found, *inputs[1:])
+
+
+def _on_output(
+    function: Callable[..., Tensor | None], module: nn.Module, inputs: Any, output: Tensor
+) -> Tensor | None:
+    return function(output)
+
+
+def _on_both(
+    function: Callable[..., Tensor | None], module: nn.Module, inputs: Any, output: Tensor
+) -> Tensor | None:
+    return function(inputs[0], output)
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """Arguments of one layer's attention function.
+
+    Attributes:
+        query: [B, heads, T, head width], after rotary embeddings and head norms.
+        key, value: [B, key/value heads, S, head width]; S = T unless earlier positions were added.
+        mask: [B, 1, T, S] True where a query sees a key; None where attention is causal.
+        scaling: factor of the scores.
+        window: number of keys that a query sees at most; None without a limit.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scaling: float
+    window: int | None = None
+
+    def pattern(self) -> Tensor:
+        """Attention probabilities [B, heads, T, S]: softmax of the scaled and masked scores."""
+        key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
+        scores = self.query @ key.mT * self.scaling
+        rows, length = scores.shape[-2:]
+        visible = self.mask
+        if visible is None:
+            visible = scores.new_ones(rows, length, dtype=torch.bool).tril(length - rows)
+        return scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1)
+
+    def outputs(self) -> Tensor:
+        """Heads' outputs [B, T, heads, head width] of causal attention within the window.
+
+        The queries are those of the last T of S positions; `mask` is not used.
+        """
+        rows, length = self.query.shape[2], self.key.shape[2]
+        mask = None
+        whole = rows == length and (self.window is None or self.window >= length)
+        if not whole:
+            at = torch.arange(length - rows, length, device=self.query.device)[:, None]
+            keys = torch.arange(length, device=self.query.device)
+            mask = (keys <= at) & (keys > at - (self.window or math.inf))
+        found = scaled_dot_product_attention(
+            self.query,
+            self.key,
+            self.value,
+            attn_mask=mask,
+            is_causal=whole,
+            scale=self.scaling,
+            enable_gqa=self.query.shape[1] != self.key.shape[1],
+        )
+        return found.transpose(1, 2)
+
+
+ATTENTION_POINTS = (
+    *(HookPoint.QUERY, HookPoint.KEY, HookPoint.VALUE),
+    *(HookPoint.PATTERN, HookPoint.ATTENTION),
+)
+AttentionHook = tuple[HookPoint, int, Callable[..., Any]]  # point, layer, function
+NAME = "sumcirc"  # of the attention function
+
+# by configuration (each model has its own) and layer, in the order of registration
+_registered: dict[tuple[int, int], list[AttentionHook]] = {}
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it; returns heads' outputs [B, T, heads, head width]."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    given = AttentionInputs(query, key, value, attention_mask, scale, options.get("sliding_window"))
+    heads = None
+    hooks = _registered.get((id(module.config), int(module.layer_idx)), ())  # type: ignore[arg-type]
+    for point, _, function in sorted(hooks, key=lambda hook: ATTENTION_POINTS.index(hook[0])):
+        if point is HookPoint.ATTENTION:
+            found = function(given)
+            heads = heads if found is None else found
+        elif point is HookPoint.PATTERN:
+            pattern = function(given.pattern())
+            if pattern is not None:
+                values = given.value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+                heads = (pattern @ values).transpose(1, 2)
+        else:
+            found = function(getattr(given, point))
+            given = given if found is None else replace(given, **{point: found})
+    if heads is not None:
+        return heads, None
+    return sdpa_attention_forward(
+        module, given.query, given.key, given.value, attention_mask, scaling=scaling, **options
+    )
+
+
+AttentionInterface.register(NAME, _attention)
+# without a mask function of the same name, attention would be neither causal nor masked
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+
+
+@contextmanager
+def attention_hooks(model: PreTrainedModel, hooks: Iterable[AttentionHook]) -> Iterator[None]:
+    """Register hooks of attention; afterwards the model has its own implementation again.
+
+    Raises:
+        UserError: a hook was never called, so what it measured would be incomplete.
+    """
+    before: Any = model.config._attn_implementation
+    missing: set[int] = set()
+    added: list[tuple[tuple[int, int], AttentionHook]] = []
+
+    def noted(layer: int, function: Callable[..., Any], value: Any) -> Any:
+        missing.discard(layer)
+        return function(value)
+
+    model.set_attn_implementation(NAME)
+    try:
+        for point, layer, function in hooks:
+            missing.add(layer)
+            key, hook = (id(model.config), layer), (point, layer, partial(noted, layer, function))
+            _registered.setdefault(key, []).append(hook)
+            added.append((key, hook))
+        yield
+    finally:
+        for key, hook in added:
+            _registered[key].remove(hook)
+        model.set_attn_implementation(before)
+    if missing:
+        raise UserError(
+            f"attention of layers {sorted(missing)} of this `{model.config.model_type}`"
+            f" (implementation `{before}`) can't be seen; load the model with"
+            " attn_implementation=sdpa"
+        )

@@ -1,0 +1,362 @@
+"""Causal language models and tokenizers from the hub, a folder, or the built-in `tiny`.
+
+What can be known without reading weights is checked first (`check_model`), so that a mistake costs
+seconds. Code that comes with a model is never run (`modeling.weight_files` says what is read). No
+token is added to a vocabulary: a tokenizer without a padding token pads with its end token, which
+is safe because padding is masked by position and never by token id.
+
+Every function takes the name of the setting that holds `config.path` for its messages: a model is
+also named by `checkpoint=`, or by the folder of an adapter (`modeling.reference`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.errors import UserError
+from sumcirc.models import weight_files
+from sumcirc.schema import ModelConfig
+from sumcirc.storage import hub
+from sumcirc.storage.reading import read_json, require_regular
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+BUILT_IN = "tiny"
+MOST_LAYERS = 10_000
+ADAPTER = "adapter_config.json"  # PEFT's name for what describes an adapter
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def is_adapter(path: str | Path) -> bool:
+    """Whether a folder holds a PEFT adapter."""
+    return (Path(path).expanduser() / ADAPTER).is_file()
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Return whether a folder contains tokenizer files."""
+    if any((folder / name).is_file() for name in TOKENIZER_FILES):
+        return True
+    return all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+
+
+def read_model_config(config: ModelConfig, setting: str = "model.path") -> PretrainedConfig:
+    """The model's configuration, no weights.
+
+    Raises:
+        UserError: there is none, it is not that of a causal language model, or the weights are
+            quantized.
+    """
+    import transformers
+
+    given = f"{setting}={config.path}"
+    path = resolve_path(config.path, setting)
+    if not Path(path).is_dir():
+        repository = hub.require_hub(path, setting, revision=config.revision)
+        _require_config(repository.files, given, path)
+    elif is_adapter(path):
+        raise UserError(
+            f"{given}: a PEFT adapter, where a whole model is needed; name it with checkpoint=,"
+            " before=, after= or selector.after=, or merge it into its base (merge_and_unload)"
+        )
+    elif not (Path(path) / "config.json").is_file():
+        raise UserError(
+            f"{given}: the folder holds no config.json; it must be a folder that "
+            "save_pretrained or `hf download` wrote"
+        )
+    try:
+        found = transformers.AutoConfig.from_pretrained(
+            path, revision=config.revision, trust_remote_code=False
+        )
+    except Exception as error:  # transformers checks little: whatever goes wrong is in the file
+        raise UserError(
+            f"{given}: its config.json cannot be used ({hub.one_line(error)})"
+        ) from error
+    _require_causal(found, given)
+    _require_unquantized(found, given)
+    return found
+
+
+def check_model(config: ModelConfig, setting: str = "model.path") -> None:
+    """Find the mistakes in `model.*` that show without reading weights; loads the tokenizer.
+
+    Raises:
+        UserError: see `read_model_config` and `load_tokenizer`; or weights are missing, are a
+            pickle that holds more than tensors, or are damaged (judged by the header of each
+            safetensors file).
+    """
+    given = f"{setting}={config.path}"
+    described = _require_buildable(read_model_config(config, setting), given)
+    path = resolve_path(config.path, setting)
+    if Path(path).is_dir():
+        held = 0
+        for file in weight_files.weight_files(Path(path), given):
+            held += sum(weight_files.check_file(file, given).values())
+        # names of weights may be converted as they are read, their number can't; transformers
+        # would take memory for all that is described before it finds nothing for it
+        if 2 * held < described:
+            raise UserError(
+                f"{given}: its config.json describes {described:,} parameters and its files hold"
+                f" {held:,}, so they don't belong together"
+            )
+    else:
+        repository = hub.require_hub(path, setting, revision=config.revision)
+        if repository.files is not None:
+            if not repository.online and weight_files.top_file(repository.files) is None:
+                raise hub.not_cached(repository, setting)
+            weight_files.require_weights(repository.files, given)
+    load_tokenizer(config, setting)
+
+
+def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrainedTokenizerBase:
+    """The tokenizer of `model.tokenizer`, or else the model's own.
+
+    A folder that holds only vocab.json and merges.txt is read as a GPT-2 byte-level BPE.
+
+    Raises:
+        UserError: there is none, its vocabulary is empty or larger than the model's embedding, or
+            it has no end-of-text token.
+    """
+    rows = read_model_config(config, setting).get_text_config().vocab_size
+    revision, value = config.revision, config.path
+    if config.tokenizer is not None:
+        revision, setting, value = None, "model.tokenizer", config.tokenizer
+    path = resolve_path(value, setting)
+    if not Path(path).is_dir():
+        hub.require_hub(path, setting, revision=revision)
+    tokenizer = _read_tokenizer(path, revision, f"{setting}={value}")
+
+    vocabulary = tokenizer.get_vocab()
+    if len(vocabulary) <= len(tokenizer.all_special_tokens):
+        # which is also what transformers makes of a GPT-2 folder without any tokenizer file
+        raise UserError(
+            f"{setting}={value}: it has no tokenizer, or one with an empty vocabulary; "
+            "give one with model.tokenizer=FOLDER or a hub id"
+        )
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"{setting}={value}: the tokenizer has no end-of-text token, so no summary could end; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    if max(vocabulary.values()) >= rows:
+        raise UserError(
+            f"{setting}={value}: the tokenizer has token ids up to {max(vocabulary.values())}, the "
+            f"model's embedding {rows} rows; use the model's own tokenizer (model.tokenizer=null)"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(
+    config: ModelConfig, dtype: torch.dtype | None = None, setting: str = "model.path"
+) -> PreTrainedModel:
+    """The model with its pretrained weights, in float32 unless `dtype` says otherwise.
+
+    Raises:
+        UserError: weights cannot be read, or parameters of the model are not among them
+            (transformers would draw those at random, with no more than a warning).
+    """
+    import torch
+    import transformers
+
+    read_model_config(config, setting)
+    path = resolve_path(config.path, setting)
+    try:
+        with without_bars():
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
+                path,
+                revision=config.revision,
+                dtype=torch.float32 if dtype is None else dtype,
+                use_safetensors=not _is_pickled(path, config.revision, setting),
+                weights_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # as many kinds as there are ways to damage a folder
+        raise UserError(
+            f"{setting}={config.path}: weights cannot be loaded ({hub.one_line(error)})"
+        ) from error
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
+        raise UserError(
+            f"{setting}={config.path}: {len(missing)} parameters have no weights in it: {shown}; "
+            "is it complete, and does its config.json belong to it?"
+        )
+    return model
+
+
+def resolve_path(value: str, setting: str) -> str:
+    """The built-in folder for `tiny`, else the folder or hub id that a setting names.
+
+    A folder of that name in the current folder is meant by `./tiny`.
+
+    Raises:
+        UserError: the value is a file, or looks like a folder (`looks_like_folder`) and is none, or
+            see `require_readable`.
+    """
+    if value == BUILT_IN:
+        folder = Path(str(files("sumcirc") / "assets" / BUILT_IN))
+        if not folder.is_dir():
+            raise UserError(
+                f"{setting}={value}: this installation lacks the built-in model; reinstall"
+            )
+        return str(folder)
+    path = Path(value).expanduser()
+    if path.is_dir():
+        require_readable(path, f"{setting}={value}")
+        return str(path)
+    if path.is_file():
+        raise UserError(f"{setting}={value}: a file; give the folder that holds the model's files")
+    if looks_like_folder(value):
+        raise UserError(
+            f"{setting}={value}: no such folder ({path.absolute()}); give a folder or a hub id"
+        )
+    return value
+
+
+def require_readable(folder: Path, given: str) -> None:
+    """Refuse a folder with a file that the libraries, which open whatever is there, would hang on.
+
+    Raises:
+        UserError: a pipe, a device or a socket is among its files.
+    """
+    try:
+        for file in folder.iterdir():
+            if file.exists() and not file.is_dir():
+                require_regular(file)
+    except OSError as error:
+        raise UserError(f"{given}: can't be read ({error.strerror})") from None
+
+
+def looks_like_folder(value: str) -> bool:
+    """Whether a text can't be a hub id: it starts with / . or ~, or has several slashes."""
+    return value.startswith(("/", ".", "~")) or value.endswith("/") or value.count("/") > 1
+
+
+def _require_causal(found: PretrainedConfig, given: str) -> None:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    kind = found.model_type
+    name = (found.architectures or [kind])[0]
+    if found.is_encoder_decoder:
+        reason = f"{name} is an encoder-decoder"
+    elif kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(found, "is_decoder", False):
+        reason = f"{name} is an encoder"  # such types are in the causal mapping too
+    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        reason = f"{name} (type {kind!r}) is of another kind"
+    else:
+        return
+    raise UserError(
+        f"{given}: {reason}, which is not a causal language model; "
+        "use a decoder like gpt2, pythia-160m or qwen2.5-0.5b"
+    )
+
+
+def _require_unquantized(found: PretrainedConfig, given: str) -> None:
+    """Refuse every method alike, whether or not its package is installed: none is supported."""
+    settings: Any = getattr(found, "quantization_config", None)
+    if settings is None:
+        return
+    if not isinstance(settings, dict):
+        settings = getattr(settings, "to_dict", dict)()
+    method = settings.get("quant_method") or "an unnamed method"
+    raise UserError(
+        f"{given}: its weights are quantized ({getattr(method, 'value', method)}), which is not"
+        " supported; take the model that it was made from, or write its weights in full"
+        " (transformers' model.dequantize() and save_pretrained)"
+    )
+
+
+def _require_buildable(found: PretrainedConfig, given: str) -> int:
+    """Make the network without memory for its weights, and return how many parameters it has.
+
+    This finds what a configuration asks for that is not there: an unknown activation, attention
+    kernels that aren't installed.
+    """
+    import torch
+    import transformers
+
+    layers = getattr(found, "num_hidden_layers", 0)
+    if layers > MOST_LAYERS:
+        raise UserError(f"{given}: its config.json names {layers} layers, more than any model has")
+    try:
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(found)
+    except Exception as error:
+        reason = hub.one_line(error) or type(error).__name__
+        raise UserError(f"{given}: its config.json describes no model ({reason})") from error
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _require_config(names: frozenset[str] | None, given: str, path: str) -> None:
+    if names is None or "config.json" in names:
+        return
+    if ADAPTER in names:
+        raise UserError(
+            f"{given}: a PEFT adapter on the hub; download it and give the folder:"
+            f" hf download {path} --local-dir FOLDER"
+        )
+    raise UserError(f"{given}: holds no config.json, so it is not a transformers model")
+
+
+def _is_pickled(path: str, revision: str | None, setting: str) -> bool:
+    if Path(path).is_dir():
+        names = frozenset(file.name for file in Path(path).iterdir())
+    else:
+        names = hub.require_hub(path, setting, revision=revision).files or frozenset()
+    return weight_files.top_file(names) in weight_files.PICKLED
+
+
+def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTokenizerBase:
+    import transformers
+
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+        if vocabulary.is_file() and merges.is_file():
+            if "<|endoftext|>" not in read_json(vocabulary, dict[str, int]):
+                raise UserError(f"{given}: vocab.json has no <|endoftext|>, which ends a text")
+            try:
+                return transformers.GPT2Tokenizer(vocab=str(vocabulary), merges=str(merges))
+            except Exception as error:  # the tokenizers library raises bare Exception
+                raise UserError(
+                    f"{given}: vocab.json and merges.txt cannot be read ({hub.one_line(error)})"
+                ) from error
+    try:
+        found = transformers.AutoTokenizer.from_pretrained(
+            path, revision=revision, trust_remote_code=False
+        )
+        found("a")  # settings that only this reads may be of any type
+        return found
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise UserError(
+            f"{given}: no tokenizer can be read from it ({hub.one_line(error)}); "
+            "give one with model.tokenizer=FOLDER or a hub id"
+        ) from error
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide transformers' own progress bars in the block; those of downloads stay."""
+    from transformers.utils import logging as transformers_logging
+
+    previous = transformers_logging.set_tqdm_hook(
+        lambda factory, arguments, options: transformers_logging.EmptyTqdm(*arguments, **options)
+    )
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(previous)

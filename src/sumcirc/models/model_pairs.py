@@ -1,0 +1,187 @@
+"""Two or more models of one shape, of which one is in memory at a time.
+
+An adapter and its base can be one module, whose adapter is switched off for the base. Whether that
+is so is measured, since for many adapters it is not: each model's logits on a text are kept when it
+is loaded, and a model that is to stand for another has to give the same ones, to rounding.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sumcirc.errors import UserError
+from sumcirc.models.architectures import anatomy, shape
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.loading import holds_tokenizer, read_model_config
+from sumcirc.models.model_reference import ModelReference
+from sumcirc.models.modes import inference
+from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
+
+log = logging.getLogger(__name__)
+
+WITNESSED = 32  # positions whose logits are kept, evenly spaced over the text
+SAMPLE = "In 2019, the mayor of a town said: \u201cIt's 3.5 km.\u201d\nTL;DR: "
+
+
+def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> None:
+    """Refuse models that can't be compared part by part; no weights are read.
+
+    Raises:
+        UserError: another architecture, size or vocabulary, or one can't be loaded.
+    """
+    check_reference(before, analysed=True)
+    config = read_model_config(before.whole)
+    anatomy(config)
+    tokenizer = load_tokenizer_of(before)
+    for side in (_with_tokenizer(side, before) for side in afters):
+        check_reference(side, analysed=True)
+        other = read_model_config(side.whole)
+        anatomy(other)
+        if other.model_type != config.model_type:
+            raise UserError(
+                f"after={side.name}: is a `{other.model_type}`, before a `{config.model_type}`;"
+                " compare models of one architecture"
+            )
+        sizes = zip(vars(shape(config)).items(), vars(shape(other)).values(), strict=True)
+        differing = [
+            f"{name} {ours} and {theirs}" for (name, ours), theirs in sizes if ours != theirs
+        ]
+        if differing:
+            raise UserError(
+                f"after={side.name}: differs from before in {'; '.join(differing)} (before first);"
+                " compare a model with what it was trained from"
+            )
+        theirs = load_tokenizer_of(side)
+        if theirs.get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                f"after={side.name}: has another vocabulary than before, so they don't read the"
+                " same tokens; compare models of one tokenizer"
+            )
+        if (theirs(SAMPLE).input_ids, theirs.eos_token_id) != (
+            tokenizer(SAMPLE).input_ids,
+            tokenizer.eos_token_id,
+        ):
+            log.warning(
+                "%s: its tokenizer writes or ends a text otherwise (end %r, here %r); all models"
+                " read texts as model.tokenizer writes them, so name the one that is right",
+                side.given,
+                theirs.eos_token,
+                tokenizer.eos_token,
+            )
+
+
+def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelReference:
+    """Give a model without a tokenizer of its own that of `before`."""
+    folder = Path(side.model.path).expanduser()
+    if side.model.tokenizer is not None or not folder.is_dir() or holds_tokenizer(folder):
+        return side
+    own = before.model.tokenizer or before.model.path
+    return replace(side, model=replace(side.model, tokenizer=own))
+
+
+class Models:
+    """Provides models one at a time, in evaluation mode, and frees the previous one.
+
+    An adapter and its base are one module in memory where the adapter, switched off, gives the
+    base's logits; else the base is loaded by itself.
+
+    Args:
+        ids: tokens of the text on which models are told apart; the longest that they will read,
+            since a window shows in long texts only.
+    """
+
+    def __init__(self, device: torch.device | str, ids: Sequence[int]) -> None:
+        self._device = device
+        self._ids = torch.tensor([list(ids)])
+        self._loaded: tuple[ModelReference, Any] | None = None
+        self._logits: dict[str, Tensor] = {}  # by name
+        self._told: set[str] = set()
+
+    @contextmanager
+    def use(self, side: ModelReference) -> Iterator[Any]:
+        """Yield the model of a reference, reusing the loaded module where that is possible.
+
+        Raises:
+            UserError: it can't be loaded, or gives other logits than when it was loaded before.
+        """
+        loaded = self._loaded
+        if loaded is not None and loaded[0].is_on(side) and self._is_with_adapter_off(side):
+            with loaded[1].disable_adapter():
+                yield loaded[1]
+            return
+        if loaded is None or loaded[0] != side:
+            if loaded is not None:
+                # room for the next one, though whoever used this one may still have its name
+                loaded[1].to("meta")
+                self._loaded = None
+            model: Any = load_reference(side)
+            self._loaded = side, model.to(self._device).eval()
+            found = logits_of(model, self._ids)
+            if not same_logits(self._logits.setdefault(side.name, found), found):
+                raise UserError(
+                    f"{side.given}: loaded twice it gives two models, so it can't be analysed;"
+                    " merge the adapter into its base where it was trained"
+                )
+        yield self._loaded[1]  # type: ignore[index]
+
+    def stands_for(self, side: ModelReference, model: Any) -> bool:
+        """Return whether a model now gives the logits that `side` gave when it was loaded."""
+        return same_logits(self._logits[side.name], logits_of(model, self._ids))
+
+    def _is_with_adapter_off(self, side: ModelReference) -> bool:
+        assert self._loaded is not None
+        adapter, model = self._loaded
+        if side.name not in self._logits:
+            return False
+        try:
+            with model.disable_adapter():
+                same = self.stands_for(side, model)
+        except ValueError:  # PEFT finds no layer that it could switch off
+            same = False
+        if not same and adapter.name not in self._told:
+            self._told.add(adapter.name)
+            log.warning(
+                "%s: with its adapter switched off it is not %s, which is loaded by itself",
+                adapter.given,
+                side.name,
+            )
+        return same
+
+
+def logits_of(model: Any, ids: Tensor) -> Tensor:
+    """Compute logits [positions, vocabulary] from blocks, final norm and unembedding, on the CPU.
+
+    Args:
+        ids: [1, length].
+
+    Raises:
+        UserError: the model's own pass gives others, so that something acts outside its parts.
+    """
+    parts = HookedModel(model)
+    ids = ids.to(parts.unembedding.weight.device)  # type: ignore[arg-type]
+    at = torch.linspace(0, ids.shape[1] - 1, min(WITNESSED, ids.shape[1])).round().long()
+    with inference(model):
+        found = parts.unembedding(parts.hidden(None, input_ids=ids)[0, at]).cpu()
+        own = model(input_ids=ids, use_cache=False, logits_to_keep=at).logits[0].cpu()
+    if not same_logits(own, found):
+        raise UserError(
+            "model: its own logits differ from those of its blocks, final norm and unembedding, so"
+            " something acts that the analyses don't see; `sumcirc evaluate` takes it"
+        )
+    return found
+
+
+def same_logits(one: Tensor, other: Tensor) -> bool:
+    """Return whether two logit tensors of one dtype are equal up to rounding."""
+    if one.shape != other.shape:
+        return False
+    allowed = 32 * torch.finfo(one.dtype).eps * float(one.abs().max())
+    return float((one.double() - other.double()).abs().max()) <= allowed

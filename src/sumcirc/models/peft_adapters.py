@@ -1,0 +1,191 @@
+"""Adapters in PEFT's format: which kinds are supported, and how they are loaded.
+
+PEFT has some fifty kinds. Most change modules of the model, and the analyses see them there. Those
+that act elsewhere are refused by name where the model's inside is looked at:
+
+    prompt learning     virtual tokens or cached keys and values in front of the text
+    whole modules       blocks or attentions that are exchanged, added or run over and over
+    by the input        an adapter that is switched, or mixed, by what the text holds
+
+With a kind's adapter switched off a model is usually its base; `changes_base` names those for which
+PEFT itself says that it is not. Where both models are at hand this is measured in addition
+(`modeling.sides`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
+from torch import nn
+from transformers import PreTrainedModel
+
+from sumcirc.errors import UserError
+from sumcirc.models.loading import ADAPTER, require_readable
+from sumcirc.models.weight_files import ADAPTER_PICKLED, ADAPTER_SAFE, check_file
+from sumcirc.storage.hub import one_line
+
+# LoRA initializations that take the adapter's start out of the base's weights
+REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+EXCHANGED = {
+    PeftType.ADAPTION_PROMPT: "puts attentions of its own in place of the model's",
+    PeftType.SHADOW: "runs a network of its own beside the blocks",
+    PeftType.XLORA: "mixes adapters by what the text holds",
+    PeftType.LILY: "mixes adapters by what the text holds",
+}
+UNLOADABLE = {
+    PeftType.POLY: "needs the number of a task with every text",
+    PeftType.MULTITASK_PROMPT_TUNING: "needs the number of a task with every text",
+    PeftType.XLORA: "mixes other adapters, whose folders it does not name",
+}
+
+
+def check_adapter(folder: Path, given: str, analysed: bool) -> None:
+    """Find the mistakes in an adapter's folder that show without reading weights.
+
+    Args:
+        given: the setting with its value, for messages.
+        analysed: the model's inside is looked at.
+
+    Raises:
+        UserError: weights are missing or damaged, or the kind can't be loaded or analysed.
+    """
+    config = read_adapter(folder, given)
+    if reason := _why_not_loaded(config):
+        raise UserError(f"{given}: {reason}")
+    if analysed:
+        require_analysable(config, given)
+    _names(folder, given)
+
+
+def read_adapter(folder: Path, given: str) -> PeftConfig:
+    """Read the PEFT configuration in an adapter's folder.
+
+    Raises:
+        UserError: PEFT can't make one of the file.
+    """
+    require_readable(folder, given)
+    try:
+        return PeftConfig.from_pretrained(str(folder))
+    except Exception as error:  # PEFT checks little: whatever goes wrong is in the file
+        raise UserError(f"{given}: {ADAPTER} cannot be used ({one_line(error)})") from None
+
+
+def require_analysable(config: PeftConfig, given: str) -> None:
+    """Refuse an adapter that acts outside the modules that the analyses see.
+
+    Raises:
+        UserError: it is one of prompt learning, say; the message names the kind.
+    """
+    kind = getattr(config.peft_type, "value", config.peft_type)
+    reason = EXCHANGED.get(config.peft_type)  # type: ignore[arg-type]
+    if config.is_prompt_learning:
+        reason = "puts virtual tokens in front of the text, which no part of the model holds"
+    elif getattr(config, "alora_invocation_tokens", None):
+        kind, reason = "aLoRA", "acts only after its invocation tokens"
+    elif getattr(config, "layer_replication", None):
+        kind, reason = "layer_replication", "makes a model of more layers than its base"
+    elif _init(config).startswith("pissa_niter"):
+        kind, reason = _init(config), "is taken out of the base at random, anew at every load"
+    if reason is not None:
+        raise UserError(
+            f"{given}: the adapter ({kind}) {reason}, so its inside can't be analysed;"
+            " `sumcirc evaluate` takes it"
+        )
+
+
+def changes_base(config: PeftConfig) -> str | None:
+    """Return why disabling the adapter does not restore the base model; None if it does."""
+    if _init(config).startswith(REWRITING):
+        return f"init_lora_weights={_init(config)} rewrites the base's weights"
+    bias = getattr(config, "bias", None) or "none"
+    if bias != "none":
+        return f"bias={bias} trains biases of the base"
+    if getattr(config, "layer_replication", None):
+        return "layer_replication adds layers to the base"
+    return None
+
+
+def virtual_tokens(model: nn.Module) -> int:
+    """Return how many context positions the virtual tokens of prompt learning take."""
+    if not isinstance(model, PeftModel):
+        return 0
+    configs: list[Any] = [model.peft_config[name] for name in model.active_adapters]
+    return sum(one.num_virtual_tokens for one in configs if one.is_prompt_learning)
+
+
+def changes_ends(folder: Path, given: str) -> bool:
+    """Return whether an adapter changes the embedding, the final norm or the unembedding."""
+    return any(".layers." not in name and ".h." not in name for name in _names(folder, given))
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
+    """Put a saved adapter on its base, for inference.
+
+    Raises:
+        UserError: the adapter does not fit the model.
+    """
+    refused = f"{given}: the adapter does not fit the model"
+    stored = _names(folder, given)
+    try:
+        with without_idle_warnings():
+            # PEFT only warns of tensors that are not there; they are compared below
+            warnings.filterwarnings("ignore", message="Found missing adapter keys")
+            adapted = PeftModel.from_pretrained(model, str(folder))
+        wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    except Exception as error:  # PEFT raises what it comes upon: a wrong value's TypeError, say
+        raise UserError(f"{refused} ({one_line(error)})") from None
+    # an adapter on the embedding also brings the embedding itself, under the model's own name
+    strange = stored - wanted - set(adapted.state_dict())
+    if missing := sorted((wanted - stored) | strange):
+        raise UserError(f"{refused} (only one of them has {missing[0]})")
+    return adapted.eval()
+
+
+@contextmanager
+def without_idle_warnings() -> Iterator[None]:
+    """Silence warnings of PEFT that a user can't act on.
+
+    peft 0.21 asks transformers 5.23 by an old name; and with virtual tokens it lets the model count
+    positions itself, which is what it should.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
+        warnings.filterwarnings("ignore", message="Position ids are not supported")
+        yield
+
+
+def _names(folder: Path, given: str) -> set[str]:
+    return set(check_file(_weights(folder, given), given))
+
+
+def _weights(folder: Path, given: str) -> Path:
+    for name in (ADAPTER_SAFE, ADAPTER_PICKLED):
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{given}: an adapter without {ADAPTER_SAFE}")
+
+
+def _init(config: Any) -> str:
+    found = getattr(config, "init_lora_weights", None)
+    return found if isinstance(found, str) else ""
+
+
+def _why_not_loaded(config: PeftConfig) -> str | None:
+    kind = getattr(config.peft_type, "value", config.peft_type)
+    if reason := UNLOADABLE.get(config.peft_type):  # type: ignore[arg-type]
+        return f"the adapter ({kind}) {reason}"
+    if _init(config) in ("lora_ga", "corda"):
+        return (
+            f"init_lora_weights={_init(config)} rewrote the base's weights by data that the adapter"
+            " does not hold, so the trained model can't be had again; convert it where it was"
+            " trained (PEFT's path_initial_model_for_weight_conversion)"
+        )
+    if config.is_prompt_learning and config.task_type != "CAUSAL_LM":
+        return f"the adapter ({kind}) has task_type={config.task_type}, where CAUSAL_LM is needed"
+    return None

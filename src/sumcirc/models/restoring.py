@@ -1,0 +1,77 @@
+"""Checking and loading of model references."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sumcirc.models.loading import check_model, load_model, load_tokenizer
+from sumcirc.models.model_reference import ModelReference, reference
+from sumcirc.models.peft_adapters import check_adapter, load_adapter
+from sumcirc.schema import CircuitConfig, CompareConfig, EvaluateConfig, ModelConfig, PairsConfig
+
+Restored = PreTrainedModel | PeftModel
+
+
+def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
+    """Return a job's model: `config.checkpoint`, or `config.model` if there is none.
+
+    Raises:
+        UserError: see `reference`.
+    """
+    return _given(config.checkpoint, "checkpoint", config.model)
+
+
+def before_of(config: CompareConfig) -> ModelReference:
+    """Return the model to compare with: `config.before`, or what `after` was trained from.
+
+    Raises:
+        UserError: see `reference`.
+    """
+    return _given(config.before, "before", config.model)
+
+
+def _given(value: str | None, setting: str, model: ModelConfig) -> ModelReference:
+    if value is None:
+        return ModelReference(model.name, model)
+    # the command line has made what it brings `config.model` already, and the user may have
+    # changed some of it, such as the tokenizer
+    return replace(reference(value, setting), name=model.name, model=model)
+
+
+def check_reference(found: ModelReference, analysed: bool = False) -> None:
+    """Find the mistakes that show without reading weights; loads the tokenizer.
+
+    Args:
+        analysed: the model's inside is looked at, so that an adapter has to act there.
+
+    Raises:
+        UserError: see `check_model` and `check_adapter`.
+    """
+    check_model(found.model, found.model_setting)
+    if found.weights is None:
+        return
+    if found.adapted:
+        check_adapter(found.weights, found.given, analysed)
+    else:
+        check_model(found.whole, found.setting)
+
+
+def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> Restored:
+    """Load a model in evaluation mode, in float32 unless `dtype` is given.
+
+    Raises:
+        UserError: an adapter does not fit, or weights can't be read.
+    """
+    model = load_model(found.whole, dtype, found.model_setting)
+    if found.weights is None or not found.adapted:
+        return model
+    return load_adapter(model, found.weights, found.given)
+
+
+def load_tokenizer_of(found: ModelReference) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that a model was trained with; see `load_tokenizer`."""
+    return load_tokenizer(found.model, found.model_setting)

@@ -1,0 +1,322 @@
+"""Arms side by side: means over seeds and documents, differences to controls, cost.
+
+Each question is one family of tests: a control and a measure, over all arms. Within it p-values are
+corrected by Holm's method. Measures are not put into one family: a claim is made of one measure,
+`metric`, that is chosen before looking; the others are there to be read beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.errors import UserError
+from sumcirc.reporting.arms import Arm, make_arms, nearest, of_few_runs, unlike
+from sumcirc.reporting.notes import chosen_layers, missing_seeds, twins, versions
+from sumcirc.reporting.runs import MEASURES, UNBOUNDED, LeftOut, Run, baselines
+from sumcirc.statistics import (
+    SEEDS_TO_CLAIM,
+    Estimate,
+    crossed_difference,
+    crossed_mean,
+    holm,
+)
+
+CONTROLS = ("random", "all")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked of a comparison.
+
+    Attributes:
+        metric: column of documents.parquet of which claims are made.
+        against: controls: `random` (the random selector), `all` (LoRA on all layers), or labels.
+        loss: validation loss to reach; None: the highest of the runs' lowest, which all reach.
+    """
+
+    metric: str = "rougeLsum_f1"
+    against: tuple[str, ...] = CONTROLS
+    loss: float | None = None
+    confidence: float = 0.95
+
+
+@dataclass(frozen=True)
+class Reach:
+    """When the runs of an arm first validated at a loss or below; means over those that did."""
+
+    runs: int
+    steps: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What an arm scored and cost.
+
+    Attributes:
+        scores: by measure; those that fewer than two documents define are not there.
+        seconds: mean training time.
+        loss: mean over runs of the lowest validation loss; NaN where none validated.
+        remarks: in plain words, what to know before comparing it.
+    """
+
+    arm: Arm
+    scores: dict[str, Estimate]
+    seconds: float
+    loss: float
+    reach: Reach
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm minus its control.
+
+    Attributes:
+        against: which question it answers, of `Options.against`.
+        corrected: p-value by Holm's method over the arms of the same question and measure; None
+            where either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
+        remarks: what else sets the two apart.
+    """
+
+    arm: Arm
+    control: Arm
+    against: str
+    measure: str
+    estimate: Estimate
+    paired: bool
+    remarks: list[str]
+    corrected: float | None = None
+
+    @property
+    def seeds(self) -> str:
+        """In words, how many seeds the arm with fewer has."""
+        count = self.estimate.seeds
+        return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")
+
+    def shown(self, alpha: float) -> bool:
+        """Whether the difference is more than luck of seeds and documents would give."""
+        return self.corrected is not None and self.corrected < alpha
+
+    def verdict(self, alpha: float) -> str:
+        """In words that the data allow."""
+        if self.corrected is None:
+            return f"{self.seeds}: no claim"
+        if not self.shown(alpha):
+            return "no difference was shown"
+        direction = "higher" if self.estimate.mean > 0 else "lower"
+        beside = ", but not on a par" if self.remarks else ""
+        return f"differs from {self.control.label}: {direction}{beside}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is said of some runs; arms from the highest to the lowest `Options.metric`."""
+
+    options: Options
+    arms: list[ArmResult]
+    differences: list[Difference]
+    baselines: dict[str, dict[str, Any]]
+    loss: float | None
+    documents: int
+    items: str
+    left_out: list[LeftOut]
+    notes: list[str]
+
+    @property
+    def alpha(self) -> float:
+        """Below which a corrected p-value counts."""
+        return round(1.0 - self.options.confidence, 12)
+
+    @property
+    def measures(self) -> list[str]:
+        """Those that some arm has, in the order of `MEASURES`."""
+        return [name for name in MEASURES if any(name in found.scores for found in self.arms)]
+
+    def of(self, against: str, measure: str) -> list[Difference]:
+        """The differences that answer one question."""
+        return [
+            found
+            for found in self.differences
+            if (found.against, found.measure) == (against, measure)
+        ]
+
+
+def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) -> Comparison:
+    """Compare runs that were scored on the same items.
+
+    Raises:
+        UserError: a control names no arm, or the metric is not among the scores.
+    """
+    metric = options.metric.removesuffix("_f1")
+    scored = [run for run in runs if options.metric in run.values]
+    if not scored:
+        raise UserError(f"metric={metric}: these runs have no such score")
+    left_out = [
+        *left_out,
+        *(
+            LeftOut(run.path, f"has no score {metric}")
+            for run in runs
+            if options.metric not in run.values
+        ),
+    ]
+    runs = scored
+    arms, notes = make_arms(runs)
+    controls = {name: _controls(name, arms) for name in options.against}
+    seeds = max(len(arm.runs) for arm in arms)
+    loss = options.loss if options.loss is not None else _common_loss(arms)
+    results = []
+    for arm in arms:
+        candidates = next((found for found in controls.values() if found), arms[:1])
+        reference = arm if arm in candidates else nearest(arm, candidates)
+        remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
+        results.append(
+            ArmResult(
+                arm,
+                _scores(arm, options),
+                _seconds(arm.runs),
+                _lowest_loss(arm.runs),
+                _reach(arm, loss),
+                remarks,
+            )
+        )
+    results.sort(key=lambda found: -found.scores[options.metric].mean)
+    differences = [
+        found
+        for name, candidates in controls.items()
+        for measure in MEASURES
+        for found in _family(name, measure, arms, candidates, options)
+    ]
+    notes += [*missing_seeds(arms), *twins(arms), *chosen_layers(arms), *versions(runs)]
+    notes += [_no_control(name) for name, found in controls.items() if not found]
+    first = runs[0]
+    return Comparison(
+        options,
+        results,
+        differences,
+        baselines(runs),
+        loss,
+        len(first.ids),
+        first.summary["items"],
+        list(left_out),
+        notes,
+    )
+
+
+def _controls(name: str, arms: Sequence[Arm]) -> list[Arm]:
+    if name == "random":
+        return [arm for arm in arms if arm.selector == "random"]
+    if name == "all":
+        return [arm for arm in arms if arm.all_layers]
+    found = [arm for arm in arms if arm.label == name]
+    if not found:
+        labels = ", ".join(f"`{arm.label}`" for arm in arms)
+        raise UserError(f"against={name}: no such arm; choose from random, all, {labels}")
+    return found
+
+
+def _no_control(name: str) -> str:
+    command = "selector=random" if name == "random" else "adaptation.layers=all"
+    what = "the random selector" if name == "random" else "LoRA on all layers"
+    return f"no arm of {what}: nothing is said against it; train one with {command}"
+
+
+def _family(
+    against: str,
+    measure: str,
+    arms: Sequence[Arm],
+    controls: Sequence[Arm],
+    options: Options,
+) -> list[Difference]:
+    """Every arm against the control nearest to it, corrected for being several."""
+    found = []
+    for arm in arms:
+        control = None if arm in controls else nearest(arm, controls)
+        if control is None:
+            continue
+        paired = _paired_order(arm, control)
+        ours = _matrix(paired[0] if paired else arm.runs, measure)
+        theirs = _matrix(paired[1] if paired else control.runs, measure)
+        if ours is None or theirs is None:
+            continue
+        kept = np.isfinite(ours).all(axis=0) & np.isfinite(theirs).all(axis=0)
+        if kept.sum() < 2:
+            continue
+        pair, by_seed = (ours[:, kept], theirs[:, kept]), paired is not None
+        estimate = crossed_difference(*pair, by_seed, options.confidence)
+        found.append(
+            Difference(arm, control, against, measure, estimate, by_seed, unlike(arm, control))
+        )
+    tested = [item for item in found if item.estimate.seeds >= SEEDS_TO_CLAIM]
+    corrected = holm([item.estimate.p_value for item in tested])
+    by_arm = {item.arm.label: p for item, p in zip(tested, corrected, strict=True)}
+    return [replace(item, corrected=by_arm.get(item.arm.label)) for item in found]
+
+
+def _paired_order(arm: Arm, control: Arm) -> tuple[list[Run], list[Run]] | None:
+    """Runs of both in order of seed, where both have the same seeds, each once."""
+    ours = {run.seeds[0]: run for run in arm.runs}
+    theirs = {run.seeds[0]: run for run in control.runs}
+    once = len(ours) == len(arm.runs) and len(theirs) == len(control.runs)
+    if not once or ours.keys() != theirs.keys():
+        return None
+    return [ours[seed] for seed in sorted(ours)], [theirs[seed] for seed in sorted(theirs)]
+
+
+def _matrix(runs: Sequence[Run], measure: str) -> NDArray[np.float64] | None:
+    """[seeds, documents]; None where a run lacks the measure."""
+    if not all(measure in run.values for run in runs):
+        return None
+    return np.stack([run.values[measure] for run in runs])
+
+
+def _scores(arm: Arm, options: Options) -> dict[str, Estimate]:
+    found = {}
+    for measure in MEASURES:
+        values = _matrix(arm.runs, measure)
+        if values is None:
+            continue
+        defined = values[:, np.isfinite(values).all(axis=0)]
+        if defined.shape[1] > 1:
+            found[measure] = _in_range(crossed_mean(defined, options.confidence), measure)
+    return found
+
+
+def _in_range(estimate: Estimate, measure: str) -> Estimate:
+    """Cut the interval to values that the measure can have: Student's t knows no bounds."""
+    most = np.inf if measure in UNBOUNDED else 1.0
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, most))
+
+
+def _seconds(runs: Sequence[Run]) -> float:
+    """Mean training time; NaN where a run does not know it."""
+    return float(np.mean([run.summary.get("seconds", {}).get("train", np.nan) for run in runs]))
+
+
+def _lowest_loss(runs: Sequence[Run]) -> float:
+    """Mean over runs of the lowest validation loss; NaN where a run never validated."""
+    return float(np.mean([min((loss for _, loss in run.losses), default=np.nan) for run in runs]))
+
+
+def _common_loss(arms: Sequence[Arm]) -> float | None:
+    """The highest of the runs' lowest validation losses; None where none validated."""
+    lowest = [min(loss for _, loss in run.losses) for arm in arms for run in arm.runs if run.losses]
+    return max(lowest, default=None)
+
+
+def _reach(arm: Arm, loss: float | None) -> Reach:
+    """First validation at `loss` or below; time is taken as going evenly over the steps."""
+    steps, seconds = [], []
+    for run in arm.runs:
+        first = next((s for s, value in run.losses if loss is not None and value <= loss), None)
+        if first is not None:
+            steps.append(first)
+            seconds.append(_seconds([run]) * first / max(int(run.summary["steps"]), 1))
+    if not steps:
+        return Reach(0, np.nan, np.nan)
+    return Reach(len(steps), float(np.mean(steps)), float(np.mean(seconds)))

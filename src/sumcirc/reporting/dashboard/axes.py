@@ -1,0 +1,49 @@
+"""The settings in which the runs of a sweep differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sumcirc.reporting.dashboard.logged_runs import LoggedRun
+from sumcirc.reporting.dashboard.panels import Axis
+from sumcirc.tracking.sweep_axes import ARM
+
+LABELS = {ARM: "arm", "layers": "layer set", "learning_rate": "learning rate"}
+
+
+def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
+    """Axes with two values or more, of which every run has one: a run without is in no plot."""
+    names = dict.fromkeys(name for run in runs for name in run.axes)
+    names["seed"] = names.pop("seed", None)  # last: it tells runs of one arm apart
+    found = []
+    for name in names:
+        values = [run.axes.get(name) for run in runs]
+        if None not in values and len(set(values)) > 1:
+            label = LABELS.get(name, name.replace("_", " "))
+            found.append(Axis(name, label, True, all(map(_is_number, values))))
+    return found
+
+
+def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
+    """Axes without those that split the runs as an earlier one does."""
+    found: dict[tuple[int, ...], Axis] = {}
+    for axis in axes:
+        values = [run.axes[axis.name] for run in runs]
+        found.setdefault(tuple(values.index(value) for value in values), axis)
+    return list(found.values())
+
+
+def grouping(axes: Sequence[Axis]) -> list[Axis]:
+    """What runs of one arm share: not the seed, nor what the arm's name tells already."""
+    told = {"layers", "selector"} if any(axis.name == ARM for axis in axes) else set()
+    return [axis for axis in axes if axis.name not in {"seed", *told}]
+
+
+def summary_axis(name: str, label: str) -> Axis:
+    """A value of the run's summary."""
+    return Axis(name, label, setting=False)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

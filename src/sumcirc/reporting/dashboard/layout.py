@@ -1,0 +1,257 @@
+"""Which panels a dashboard has, section by section: only of names that some run logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sumcirc.evaluation.results import BASE, TRAINED
+from sumcirc.reporting.dashboard.axes import distinct, settings_axes, summary_axis
+from sumcirc.reporting.dashboard.logged_runs import Material
+from sumcirc.reporting.dashboard.panel_catalogue import Shelf
+from sumcirc.reporting.dashboard.panels import (
+    Bars,
+    Differences,
+    Panel,
+    Parallel,
+    Pictures,
+    Scatter,
+    Section,
+)
+from sumcirc.reporting.runs import MEASURES as HEADINGS
+from sumcirc.reporting.runs import ROUGE
+from sumcirc.tracking.metric_names import Kind, Logged
+
+SCORES = (*(f"{name}_f1" for name in ROUGE), "facts")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sections with panels, and what was looked for.
+
+    Attributes:
+        absent: names that no run logged.
+        logged: verbs and watchers (`Logged.by`) of the names that some run logged.
+    """
+
+    sections: tuple[Section, ...]
+    absent: dict[str, Logged]
+    logged: frozenset[str]
+
+    @property
+    def silent(self) -> list[str]:
+        """Verbs and watchers of whose names no run logged any."""
+        wanted = {entry.by for entry in self.absent.values()}
+        return sorted(wanted - self.logged - {"all"})
+
+
+def layout(material: Material, measure: str) -> Layout:
+    """Lay out what the runs logged.
+
+    Args:
+        measure: the score by which runs are compared, such as `rougeLsum_f1`.
+    """
+    shelf = Shelf(material)
+    sections = (
+        Section(
+            "Quality",
+            "Does training beat the base and the sentences that lead, chance and an oracle take?"
+            " Differences between runs are those of seeds too: see the arms below.",
+            quality(shelf),
+        ),
+        Section(
+            "Sweep",
+            "Which setting moves the score, and at what number of trainable parameters? One line or"
+            " point is one run; a claim needs several seeds and a control of equal size.",
+            sweep(material, shelf, measure),
+        ),
+        Section(
+            "Arms",
+            "Arms against controls: a difference that is shown holds over seeds and documents.",
+            arms(shelf),
+        ),
+        Section(
+            "Attention",
+            "Do heads focus (entropy falls) or spread, on what, and in which layers do they leave"
+            " the base? A differential score is no circuit.",
+            attention(shelf),
+        ),
+        Section(
+            "Drift",
+            "How far the residual stream and the predictions are from the base's, layer by layer.",
+            drift(shelf),
+        ),
+        Section(
+            "Circuits",
+            "Is the circuit faithful (near 1) where random circuits of its size are not, and when"
+            " did it change?",
+            circuits(shelf),
+        ),
+        Section(
+            "Models compared",
+            "What tuning changed, and whether moving parts across carries the behaviour.",
+            compared(material, shelf),
+        ),
+    )
+    shown = tuple(section for section in sections if section.panels)
+    return Layout(shown, shelf.absent, frozenset(shelf.present))
+
+
+def quality(shelf: Shelf) -> tuple[Panel, ...]:
+    """Scores beside the baselines, losses, what the model writes while it learns."""
+    panels: list[Panel] = []
+    systems = {name.split("/")[1] for name in shelf.having(Kind.summary, "test/")}
+    # what was trained, the base, then the sentences that are taken
+    order = [*(name for name in (TRAINED, BASE) if name in systems)]
+    order += sorted(systems - {TRAINED, BASE})
+    for measure in SCORES:
+        names = [f"test/{system}/{measure}" for system in order or [TRAINED]]
+        found = shelf.take(Kind.summary, *names)
+        if found:
+            panels.append(Bars(f"{HEADINGS[measure]} on the test items", found))
+    panels += shelf.curves("loss", "train/loss", "validation/loss", unit="nats per token")
+    panels += shelf.curves("validation perplexity", "validation/perplexity")
+    panels += shelf.curves(
+        "ROUGE of the probe documents while training",
+        *("summaries/rouge1_f1", "summaries/rouge2_f1", "summaries/rougeLsum_f1"),
+    )
+    panels += shelf.curves("words of a summary", "summaries/length", unit="words")
+    panels += shelf.curves(
+        "how much is copied, how much is new",
+        *("summaries/coverage", "summaries/novel_ngrams_1", "summaries/novel_ngrams_2"),
+    )
+    panels += shelf.curves("learning rate", "train/learning_rate")
+    panels += shelf.curves("speed", "time/tokens_per_second", unit="tokens/s")
+    panels += shelf.rows("sample summaries", "samples")
+    return tuple(panels)
+
+
+def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
+    """Training runs over the settings in which they differ."""
+    if len(material.trained) < 2:
+        return ()
+    axes = settings_axes(material.trained)
+    cost = [
+        summary_axis(name, label)
+        for name, label in (
+            ("trainable_parameters", "trainable parameters"),
+            ("validation/loss.min", "lowest validation loss"),
+        )
+        if shelf.take(Kind.summary, name)
+    ]
+    score = f"test/{TRAINED}/{measure}"
+    scored = bool(shelf.take(Kind.summary, score))
+    target = [summary_axis(score, HEADINGS[measure])] if scored else cost[1:]
+    label = target[0].label if target else ""
+    panels: list[Panel] = []
+    through = [axis for axis in axes if axis.name != "arm"]
+    drawn = (*through, *cost, *(target if scored else ()))
+    panels.append(Parallel("settings, cost and score", drawn))
+    for y in target:
+        others = [axis for axis in (*cost, *axes) if axis.numeric and axis != y]
+        panels += [Scatter(f"{label} over {x.label}", x, y) for x in others]
+    if scored:
+        words = distinct([axis for axis in axes if not axis.numeric], material.trained)
+        panels += [Bars(f"{label} by {axis.label}", (score,), axis) for axis in words]
+    panels += shelf.rows("what the selector ranked", "selection")
+    panels += shelf.pictures("what the selector chose", "selection")
+    panels.append(Differences("settings that differ"))
+    return tuple(panels)
+
+
+def arms(shelf: Shelf) -> tuple[Panel, ...]:
+    """What the comparison of arms logged."""
+    return (
+        *shelf.rows("arms", "arms"),
+        *shelf.rows("differences from controls", "differences"),
+        *shelf.pictures("arms in pictures", "parameters", "differences", "validation_loss"),
+    )
+
+
+def attention(shelf: Shelf) -> tuple[Panel, ...]:
+    """Entropy, where attention goes, divergence from the base."""
+    nats = "nats"
+    return (
+        *shelf.curves(
+            "attention entropy", "attention/entropy", "attention/entropy_no_sink", unit=nats
+        ),
+        *shelf.curves("entropy / log visible keys", "attention/normalized_entropy"),
+        *shelf.curves("effective keys, exp(entropy)", "attention/effective_keys", unit="keys"),
+        *shelf.curves(
+            "share of heads whose entropy fell",
+            *("attention/heads_fell", "attention/heads_fell_significantly"),
+        ),
+        *shelf.curves(
+            "where attention goes",
+            *(f"attention/mass_{part}" for part in ("sink", "document", "prompt", "summary")),
+        ),
+        *shelf.curves("alignment with ROUGE salience", "attention/salience_alignment"),
+        *shelf.curves(
+            "attention divergence from the base",
+            *("attention/kl_tuned_base", "attention/kl_base_tuned", "attention/js"),
+            unit=nats,
+        ),
+        *shelf.by_layer(
+            *("attention/entropy", "attention/kl_tuned_base", "attention/js"),
+            "attention/salience_alignment",
+        ),
+        *shelf.pictures(
+            "heads by layer", "entropy_difference", "attention_divergence", "layer_divergence"
+        ),
+        *shelf.rows("entropy of every head", "probes/attention_entropy"),
+        *shelf.rows("divergence of every head", "probes/base_divergence"),
+    )
+
+
+def drift(shelf: Shelf) -> tuple[Panel, ...]:
+    """The residual stream, the neurons and the predictions beside the base's."""
+    return (
+        *shelf.by_layer(
+            *("residual/cka", "residual/rsa", "residual/centered_cosine"),
+            *("residual/relative_change", "residual/magnitude"),
+        ),
+        *shelf.curves(
+            "next-token divergence from the base",
+            *("output/kl_tuned_base", "output/kl_base_tuned", "output/js"),
+            unit="nats",
+        ),
+        *shelf.curves("share of equal most likely tokens", "output/top1_agreement"),
+        *shelf.pictures("drift by layer and step", "drift", "magnitude", "neurons"),
+    )
+
+
+def circuits(shelf: Shelf) -> tuple[Panel, ...]:
+    """The circuit while training, and of `sumcirc circuit`."""
+    alone = shelf.take(
+        Kind.summary, "circuit/graph_edges", "circuit/faithfulness", "circuit/cpr", "circuit/cmd"
+    )
+    return (
+        *shelf.curves("faithfulness of the circuit", "circuit/faithfulness"),
+        *shelf.curves("KL(model || circuit)", "circuit/kl", unit="nats"),
+        *shelf.curves("CPR: area under faithfulness", "circuit/cpr"),
+        *shelf.curves("CMD beside random circuits", "circuit/cmd", "circuit/cmd_random"),
+        *shelf.curves(
+            "overlap of circuits (Jaccard)",
+            *("circuit/jaccard_base", "circuit/jaccard_previous", "circuit/jaccard_resamples"),
+        ),
+        *shelf.curves("edges in the circuit", "circuit/edges", unit="edges"),
+        # the size of the graph is logged by `sumcirc circuit` alone
+        *([Bars("circuits of finished models", alone[1:])] if alone[:1] and alone[1:] else []),
+        *shelf.pictures("circuits", "circuit", "circuit_evolution", "faithfulness", "node_scores"),
+        *shelf.rows("the largest edges", "circuit/top_edges"),
+    )
+
+
+def compared(material: Material, shelf: Shelf) -> tuple[Panel, ...]:
+    """What `sumcirc compare` found of each pair of models."""
+    panels: list[Panel] = []
+    values = shelf.having(Kind.summary, "compare/")
+    for model in dict.fromkeys(name.split("/")[1] for name in values):
+        sides = [f"compare/{model}/{side}/mean" for side in ("before", "after", "difference")]
+        panels.append(Bars(f"{model}: the metric and the gap", shelf.take(Kind.summary, *sides)))
+        for name in shelf.having(Kind.table, f"compare/{model}/"):
+            panels += shelf.rows(f"{model}: {name.rpartition('/')[2]}", name)
+    runs = [run for run in material.runs if run.verb == "compare"]
+    pictures = sorted({name for run in runs for name in run.names[Kind.image]})
+    if pictures:
+        panels.append(Pictures("what was moved across, and what changed", tuple(pictures)))
+    return tuple(panels)

@@ -1,0 +1,186 @@
+"""What the runs of a sweep gave to W&B, as their files tell, and whether it is uploaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sumcirc.errors import UserError
+from sumcirc.reporting.runs import run_folders
+from sumcirc.storage.reading import RecordError, is_there, read_json
+from sumcirc.tracking.metric_names import SUMMARIES, Kind
+from sumcirc.tracking.record_shapes import ComparisonFile
+from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.sweep_axes import sweep_axes
+from sumcirc.tracking.wandb_values import compared_tables, image_files, summary_values
+
+WATCHER_TABLES = {  # by a curve that is logged with it
+    "attention/entropy": "probes/attention_entropy",
+    "attention/kl_tuned_base": "probes/base_divergence",
+    "circuit/faithfulness": "circuit/top_edges",
+}
+
+
+class Place(Enum):
+    """Where what a run logged lies."""
+
+    uploaded = "uploaded"
+    offline = "offline"
+    unknown = "unknown"  # its wandb/ is not there (any more)
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """One W&B run.
+
+    Attributes:
+        axes: its value of each axis of the sweep (`config.sweep_axes` in W&B).
+        names: what it logged, by kind.
+    """
+
+    path: Path
+    verb: str
+    axes: dict[str, Any]
+    names: dict[Kind, frozenset[str]]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Material:
+    """All that a dashboard is made of.
+
+    Attributes:
+        groups: W&B's groups of the runs: names of sweeps.
+        comparison: what `sumcirc report` found of the sweep (comparison.json), if it did.
+        left_out: runs that W&B has nothing of, with the reason.
+    """
+
+    entity: str | None
+    project: str
+    groups: tuple[str, ...]
+    runs: tuple[LoggedRun, ...]
+    comparison: ComparisonFile | None
+    left_out: tuple[str, ...]
+
+    def logged(self, kind: Kind) -> set[str]:
+        """Names of a kind that some run logged."""
+        return {name for run in self.runs for name in run.names.get(kind, ())}
+
+    @property
+    def trained(self) -> list[LoggedRun]:
+        """Training runs."""
+        return [run for run in self.runs if run.verb == "train"]
+
+
+def read_material(paths: Sequence[Path]) -> Material:
+    """Read the runs of sweeps.
+
+    Raises:
+        UserError: a path holds no run, W&B has nothing of any, or projects differ.
+    """
+    folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
+    runs, left_out, targets, groups = [], [], {}, []
+    for folder in folders:
+        source = RunRecords(folder)
+        try:
+            source.check()
+            logger = source.config.get("logger", {})
+            if logger.get("kind") != "wandb":
+                left_out.append(f"{folder.name}: was run with logger=none")
+                continue
+            run = _read(source)
+        except RecordError as error:
+            left_out.append(f"{folder.name}: {error.below(folder)}")
+            continue
+        if not any(run.names.values()):
+            left_out.append(f"{folder.name}: has logged nothing yet")
+            continue
+        runs.append(run)
+        targets.setdefault((logger.get("entity"), logger["project"]), folder)
+        groups.append(source.config["sweep"]["name"])
+    if not runs:
+        raise UserError(
+            f"{paths[0]}: W&B has nothing of its runs ({left_out[0]}); make them with logger=wandb,"
+            " which needs no account"
+        )
+    if len(targets) > 1:
+        (one, first), (other, second) = list(targets.items())[:2]
+        raise UserError(
+            f"{first} logged to the project {_target(*one)} and {second} to {_target(*other)};"
+            " make a dashboard of each"
+        )
+    entity, project = next(iter(targets))
+    found = []
+    for folder in dict.fromkeys(run.path.parent for run in runs):
+        try:
+            comparison = _comparison(folder)
+        except RecordError as error:
+            left_out.append(f"comparison: {error.below(folder)}")
+            continue
+        found += [comparison] if comparison is not None else []
+    return Material(
+        entity,
+        project,
+        tuple(dict.fromkeys(groups)),
+        (*runs, *(run for run, _ in found)),
+        found[0][1] if len(found) == 1 else None,
+        tuple(left_out),
+    )
+
+
+def _target(entity: str | None, project: str) -> str:
+    return f"{entity}/{project}" if entity else project
+
+
+def _read(source: RunRecords) -> LoggedRun:
+    summary = source.summary
+    curves = frozenset(source.metrics)
+    values = set(summary_values(source.verb, summary))
+    values |= {f"{name}.{how}" for name, how in SUMMARIES.items() if name in curves}
+    tables = {table for curve, table in WATCHER_TABLES.items() if curve in curves}
+    if summary.get("systems") and source.samples:
+        tables.add("samples")
+    if source.verb == "compare" and summary:
+        tables |= set(compared_tables(summary))
+    if source.verb == "select" and summary:
+        tables.add("selection")
+    names = {
+        Kind.curve: curves,
+        Kind.summary: frozenset(values),
+        Kind.table: frozenset(tables),
+        # they are logged last, with the summary
+        Kind.image: frozenset(image_files(source.directory.figures) if summary else ()),
+    }
+    layers = summary.get("adapter", {}).get("layers")
+    axes = sweep_axes(source.config, layers)
+    return LoggedRun(source.path, source.verb, axes, names, _place(source.path))
+
+
+def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
+    """What `sumcirc report` logged of a sweep, and found."""
+    folder = sweep / "comparison"
+    file = folder / "comparison.json"
+    if not is_there(file):
+        return None
+    found: ComparisonFile = read_json(file, ComparisonFile)
+    place = _place(folder)
+    tables = {"arms", *(["differences"] if found["differences"] else [])}
+    names = {
+        Kind.table: frozenset(tables),
+        Kind.image: frozenset(image_files(folder / "figures")),
+    }
+    # with logger=none there is no W&B run, and the tables are in the files alone
+    run = LoggedRun(folder, "report", {}, {} if place is Place.unknown else names, place)
+    return run, found
+
+
+def _place(folder: Path) -> Place:
+    """`wandb sync` leaves a mark in an offline run's folder; an online run's has another name."""
+    offline = list(folder.glob("wandb/offline-run-*"))
+    if offline:
+        done = all(any(one.glob("*.synced")) for one in offline)
+        return Place.uploaded if done else Place.offline
+    return Place.uploaded if any(folder.glob("wandb/run-*")) else Place.unknown

@@ -1,0 +1,96 @@
+"""Sending a dashboard to W&B; sent again, its saved view and its report are updated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sumcirc.errors import UserError
+from sumcirc.reporting.dashboard.logged_runs import Material, Place
+from sumcirc.storage.writing import write_json
+from sumcirc.tracking.wandb import is_logged_in
+
+if TYPE_CHECKING:
+    from wandb_workspaces.reports.v2.interface import Report
+    from wandb_workspaces.workspaces import Workspace
+
+
+def check_push() -> None:
+    """Refuse to push without an account.
+
+    Raises:
+        UserError: no API key is at hand.
+    """
+    if not is_logged_in():
+        raise UserError(
+            "push=true: no W&B login found; run `wandb login`, or leave push out to write the files"
+        )
+
+
+def offline_runs(material: Material) -> list[str]:
+    """Names of runs that were never uploaded.
+
+    Raises:
+        UserError: none was, so that every panel would be empty.
+    """
+    waiting = [run.path.name for run in material.runs if run.place is Place.offline]
+    if len(waiting) == len(material.runs):
+        raise UserError(
+            f"push=true: none of the {len(waiting)} runs of {', '.join(material.groups)} was"
+            " uploaded; upload them with `make sync` (`wandb sync RUN_DIR/wandb/offline-run-*`)"
+        )
+    return waiting
+
+
+def default_entity() -> str:
+    """The entity in which the user's runs are by default; asks the server.
+
+    Raises:
+        UserError: W&B doesn't answer.
+    """
+    import wandb
+
+    with _explained():
+        return str(wandb.Api().default_entity)
+
+
+def push(view: Workspace, text: Report, record: Path) -> tuple[str, str]:
+    """Send both; their addresses.
+
+    Args:
+        record: the file that keeps what W&B calls them, by entity and project.
+
+    Raises:
+        UserError: W&B refuses them, or doesn't answer.
+    """
+    key = f"{view.entity}/{view.project}"
+    known: dict[str, Any] = {}
+    if record.exists():
+        known = json.loads(record.read_text(encoding="utf-8"))
+    sent = known.setdefault(key, {})
+    hint = f"; if it was deleted there, remove {record}" if sent else ""
+    view._internal_name = sent.get("workspace", "")
+    view._internal_id = sent.get("workspace_id", "")
+    text.id = sent.get("report_id", "")
+    with _explained(hint):
+        view.save()
+        sent |= {"workspace": view._internal_name, "workspace_id": view._internal_id}
+        # kept at once: where the report is refused, the view is updated and not sent a second time
+        write_json(record, known)
+        text.save()
+        sent |= {"report_id": text.id}
+        write_json(record, known)
+        return view.url, text.url
+
+
+@contextmanager
+def _explained(hint: str = "") -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        # what a server says no with has no common class in its clients
+        reason = " ".join(str(error).split())
+        raise UserError(f"push=true: W&B doesn't take the dashboard ({reason}){hint}") from error

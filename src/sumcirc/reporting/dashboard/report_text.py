@@ -1,0 +1,77 @@
+"""The words of the report: what was run, and the arms as `sumcirc report` found them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sumcirc.reporting.dashboard.logged_runs import Material
+from sumcirc.reporting.runs import MEASURES, SHARES
+from sumcirc.runtime.quoting import markdown
+
+
+@dataclass(frozen=True)
+class Part:
+    """A heading with paragraphs (plain text), blocks of Markdown and commands."""
+
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    markdown: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+
+
+def story(material: Material, measure: str) -> list[Part]:
+    """The report's parts before its panels."""
+    verbs: dict[str, int] = {}
+    for run in material.runs:
+        verbs[run.verb] = verbs.get(run.verb, 0) + 1
+    counted = ", ".join(f"{count} of sumcirc {verb}" for verb, count in verbs.items())
+    runs = f"W&B runs of {', '.join(material.groups)}: {counted}."
+    left_out = (f"Not among them: {'; '.join(material.left_out)}.",) if material.left_out else ()
+    parts = [Part("What was run", (runs, *left_out))]
+    found = material.comparison
+    if found is None:
+        words = "Not compared yet; the command below makes the table of arms, with controls."
+        return [*parts, Part("The arms in figures", (words,), commands=("sumcirc report SWEEP",))]
+    metric = found["options"]["metric"]
+    table = arm_table(found["arms"], measure if _scored(found["arms"], measure) else metric)
+    caption = (
+        f"{found['documents']} test documents; intervals of"
+        f" {100 * found['options']['confidence']:g} % over seeds and documents; claims are made"
+        f" of {MEASURES[metric]} only."
+    )
+    parts.append(
+        Part(
+            "The arms in figures",
+            (caption, *found["in_words"], *found["notes"]),
+            (table,),
+            (found["command"],),
+        )
+    )
+    return parts
+
+
+def arm_table(arms: Sequence[Mapping[str, Any]], measure: str) -> str:
+    """Arms from `comparison.json` as a Markdown table."""
+    headings = ["arm", "seeds", MEASURES[measure], "trainable", "validation loss", "remarks"]
+    lines = [headings, ["---", "---", "---:", "---:", "---:", "---"]]
+    for arm in arms:
+        score, loss = arm["scores"].get(measure), arm["lowest_validation_loss"]
+        scale = 100 if measure in SHARES else 1
+        values = [scale * score[end] for end in ("mean", "low", "high")] if score else []
+        lines.append(
+            [
+                markdown(arm["arm"]),
+                markdown(",".join(arm["seeds"])),
+                "{:.1f} [{:.1f}, {:.1f}]".format(*values) if values else "",
+                f"{arm['trainable_parameters']:,.0f}",
+                "" if loss is None else f"{loss:.3f}",
+                markdown("; ".join(arm["remarks"])),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _scored(arms: Sequence[Mapping[str, Any]], measure: str) -> bool:
+    return any(measure in arm["scores"] for arm in arms)

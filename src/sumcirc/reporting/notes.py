@@ -1,0 +1,71 @@
+"""What to note beside the tables of a comparison, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sumcirc.reporting.arms import Arm
+from sumcirc.reporting.runs import Run
+
+
+def missing_seeds(arms: Sequence[Arm]) -> list[str]:
+    """Seeds of other arms that an arm lacks; not where a selector has seeds of its own."""
+    seeds = {seed for arm in arms for seed in arm.seeds}
+    return [
+        f"missing: {arm.label} has no finished run of seed {', '.join(absent)}"
+        for arm in arms
+        if (absent := sorted(seeds - set(arm.seeds))) and "/" not in "".join(seeds)
+    ]
+
+
+def chosen_layers(arms: Sequence[Arm]) -> list[str]:
+    """Which layers selectors chose, by seed."""
+    found = []
+    for arm in arms:
+        chosen: dict[str, list[str]] = {}
+        for run, seed in zip(arm.runs, arm.seeds, strict=True):
+            if arm.selector not in (None, "all", "fixed") and run.layers is not None:
+                chosen.setdefault(",".join(map(str, run.layers)), []).append(seed)
+        sets = (f"{layers} (seed {', '.join(seeds)})" for layers, seeds in chosen.items())
+        if chosen:
+            found.append(f"layers of {arm.label}: {'; '.join(sets)}")
+    return found
+
+
+def versions(runs: Sequence[Run]) -> list[str]:
+    """Programs that are not of one version in all runs."""
+    found = []
+    for name in ("sumcirc", "commit"):
+        values = sorted({str(run.environment.get(name)) for run in runs})
+        if len(values) > 1:
+            found.append(f"runs were made by different versions ({name} {', '.join(values)})")
+    return found
+
+
+def twins(arms: Sequence[Arm]) -> list[str]:
+    """Notes on arms that did the same under two names: equal scores in every shared seed."""
+    notes = []
+    for i, arm in enumerate(arms):
+        for other in arms[i + 1 :]:
+            theirs = {run.seeds[0]: run for run in other.runs}
+            shared = [(run, theirs[run.seeds[0]]) for run in arm.runs if run.seeds[0] in theirs]
+            if shared and all(_equal_scores(*pair) for pair in shared):
+                notes.append(
+                    f"{arm.label} and {other.label} are one training under two names: equal losses"
+                    " and equal scores on every document in every shared seed"
+                )
+    return notes
+
+
+def _equal_scores(run: Run, other: Run) -> bool:
+    same_losses = run.losses == other.losses
+    return (
+        same_losses
+        and run.values.keys() == other.values.keys()
+        and all(
+            np.array_equal(values, other.values[name], equal_nan=True)
+            for name, values in run.values.items()
+        )
+    )

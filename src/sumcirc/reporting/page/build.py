@@ -1,0 +1,153 @@
+"""The page put together: sections in order, and the template that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sumcirc.reporting.comparison import Comparison
+from sumcirc.reporting.page import (
+    bakeoff,
+    circuit,
+    examples,
+    headlines,
+    heads,
+    layers,
+    models,
+    neurons,
+    origin,
+    scores,
+    settings,
+    training,
+)
+from sumcirc.reporting.page.text import script_hash
+from sumcirc.reporting.page.view import Gap, Page
+from sumcirc.reporting.runs import Gathered, LeftOut, damaged
+from sumcirc.runtime.quoting import visible
+from sumcirc.storage.reading import RecordError
+from sumcirc.storage.writing import write_text
+from sumcirc.tracking.run_records import RunRecords
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_page(
+    gathered: Gathered, comparison: Comparison | None, command: str, target: Path
+) -> list[LeftOut]:
+    """Write the page of runs.
+
+    Args:
+        comparison: of those that trained, where there are several.
+        command: what was typed.
+
+    Returns:
+        Runs that are not shown from the inside, since a record of them is damaged.
+
+    Raises:
+        UserError: a record of the only run can't be read, or the file can't be written.
+    """
+    torn = _torn(_shown(gathered.runs, comparison))
+    if torn and len(gathered.runs) == 1 and not gathered.left_out:
+        raise next(iter(torn.values()))
+    left_out = [damaged(path, error) for path, error in torn.items()]
+    page = make_page(gathered.runs, comparison, command, set(torn))
+    others = [] if comparison is not None else gathered.left_out  # the comparison has listed them
+    for item in (*others, *left_out):
+        page.gaps.append(Gap(f"{item.path.name} is not shown: {item.reason}"))
+    write_text(target, html(page, len(gathered.runs)))
+    return left_out
+
+
+def _torn(runs: Sequence[RunRecords]) -> dict[Path, RecordError]:
+    """What is wrong with the runs of which some record is damaged, by path."""
+    found = {}
+    for run in runs:
+        try:
+            run.read_all()
+        except RecordError as error:
+            found[run.path] = error
+    return found
+
+
+def make_page(
+    runs: Sequence[RunRecords],
+    comparison: Comparison | None,
+    command: str,
+    torn: Set[Path] = frozenset(),
+) -> Page:
+    """All sections for which there are records; `torn` runs are listed and not shown inside."""
+    single = len(runs) == 1
+    page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
+    shown = [run for run in _shown(runs, comparison) if run.path not in torn]
+    headlines.add(page, shown, comparison)
+    origin.add(page, runs)
+    bakeoff.add(page, comparison)
+    scores.add(page, shown)
+    training.add(page, shown)
+    heads.add(page, shown)
+    layers.add(page, shown)
+    neurons.add(page, shown)
+    circuit.add(page, shown)
+    models.add(page, shown)
+    examples.add(page, shown)
+    settings.add(page, runs)
+    origin.add_command(page, command)
+    others = [run for run in runs if run not in shown and run.path not in torn]
+    if others:
+        page.gaps.append(
+            Gap(
+                f"Inside views and examples are of one run of each arm; {len(others)} others have"
+                " pages of their own",
+                "sumcirc report RUN_DIR",
+            )
+        )
+    return page
+
+
+def _shown(runs: Sequence[RunRecords], comparison: Comparison | None) -> list[RunRecords]:
+    """The runs that are shown from the inside: the first of each arm, and what no arm has."""
+    if comparison is None:
+        return list(runs)
+    later = {run.path for result in comparison.arms for run in result.arm.runs[1:]}
+    left_out = {item.path for item in comparison.left_out}
+    return [run for run in runs if run.path not in later | left_out]
+
+
+def html(page: Page, runs: int) -> str:
+    """The page as one file: styles, scripts and data are inside."""
+    import plotly.offline
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    scripts = [
+        *((TEMPLATES / name).read_text(encoding="utf-8") for name in ("circuit.js", "page.js"))
+    ]
+    if any(block.kind == "chart" for section in page.sections for block in section.blocks):
+        scripts.insert(0, plotly.offline.get_plotlyjs())
+    # only these scripts run, and nothing is fetched
+    policy = (
+        f"default-src 'none'; script-src {' '.join(map(script_hash, scripts))};"
+        " style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        counted=f"{runs} run{'s' * (runs != 1)}",
+        policy=Markup(policy),  # quotes of hashes; made here alone
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        scripts=[Markup(script) for script in scripts],
+    )
+
+
+def _finalize(value: Any) -> Any:
+    """Every string that is not the page's own markup shows its control characters."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

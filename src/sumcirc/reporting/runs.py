@@ -1,0 +1,274 @@
+"""Finished training runs as a comparison reads them, and why others are left out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.errors import UserError
+from sumcirc.evaluation.results import TRAINED, rouge_words
+from sumcirc.storage.reading import RecordError, is_there, read_yaml
+from sumcirc.tracking.run_directory import RunDirectory, runs_inside
+from sumcirc.tracking.run_records import RunRecords
+
+ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+# columns of documents.parquet that are compared, with their headings; not all data has facts
+MEASURES = {
+    **{f"{name}_f1": heading for name, heading in ROUGE.items()},
+    "facts": "facts",
+    "length": "words",
+    "coverage": "coverage",
+    "density": "density",
+    "novel_ngrams_1": "novel 1-grams",
+    "novel_ngrams_2": "novel 2-grams",
+    "novel_ngrams_3": "novel 3-grams",
+}
+SHARES = {*(f"{name}_f1" for name in ROUGE), "facts"}  # fractions that are shown times 100
+UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is negative
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run that ended with scores.
+
+    Attributes:
+        config: its resolved configuration.
+        summary: the content of its summary.json.
+        ids: of the documents it was scored on, in order.
+        values: measures of `MEASURES`, [documents] each; NaN where undefined.
+        losses: (step, validation loss in nats per summary token).
+        resumed: how often it was resumed; its training time is that since the last time.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    summary: dict[str, Any]
+    ids: list[str]
+    values: dict[str, NDArray[np.float64]]
+    losses: list[tuple[int, float]]
+    resumed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its directory."""
+        return self.path.name
+
+    @property
+    def layers(self) -> list[int] | None:
+        """Those that have an adapter; None where the summary does not say."""
+        return self.summary.get("adapter", {}).get("layers")
+
+    @property
+    def seeds(self) -> tuple[int, int | None]:
+        """What makes it one of several of its arm: the seed, and that of a random selector."""
+        selector = self.config.get("selector") or {}
+        return self.config["seed"], selector.get("seed")
+
+
+class Planned(TypedDict):
+    """What of sweep.yaml says which runs there should be."""
+
+    runs: NotRequired[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that is not compared, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Runs that a report is of.
+
+    Attributes:
+        runs: those whose status, configuration and summary can be read.
+        left_out: runs that are damaged, or that a sweep has not started.
+    """
+
+    runs: list[RunRecords]
+    left_out: list[LeftOut]
+
+
+def gather(paths: Sequence[Path]) -> Gathered:
+    """Runs and the runs of sweeps in order of path, each once; a damaged one does not stop others.
+
+    Raises:
+        UserError: a path holds no run, or no run can be read.
+    """
+    folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
+    left_out = [found for path in paths for found in _not_started(path, folders)]
+    runs, errors = [], []
+    for folder in folders:
+        try:
+            run = RunRecords(folder)
+            run.check()
+        except RecordError as error:
+            errors.append(error)
+            left_out.append(damaged(folder, error))
+        else:
+            runs.append(run)
+    if not runs:
+        raise errors[0]
+    return Gathered(runs, left_out)
+
+
+def damaged(run: Path, error: RecordError) -> LeftOut:
+    """A run that is left out since a record of it can't be read."""
+    return LeftOut(run, f"{error.below(run)}; run it again, or put the file back")
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
+    """Read runs and the runs of sweeps; see `scored_runs`."""
+    return scored_runs(gather(paths))
+
+
+def scored_runs(gathered: Gathered) -> tuple[list[Run], list[LeftOut]]:
+    """The training runs that can be compared, and what can't be, with the reason.
+
+    Raises:
+        UserError: no run has scores, or items differ.
+    """
+    runs: list[Run] = []
+    left_out = list(gathered.left_out)
+    for records in gathered.runs:
+        try:
+            found = _read(records)
+        except RecordError as error:
+            left_out.append(damaged(records.path, error))
+            continue
+        if isinstance(found, Run):
+            runs.append(found)
+        elif found is not None:
+            left_out.append(LeftOut(records.path, found))
+    if not runs:
+        first = gathered.runs[0].path
+        reasons = f" ({left_out[0].path.name}: {left_out[0].reason})" if left_out else ""
+        raise UserError(f"{first}: no training run has scores to compare{reasons}")
+    return _of_equal_items(runs, left_out)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run directory at `path`, or those in the sweep directory there.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not os.path.isdir(path):
+        raise UserError(f"{path}: no such directory; give a run's directory or a sweep's")
+    if os.path.lexists(RunDirectory(path).status_file):
+        return [path.resolve()]
+    inside = [run.resolve() for run in runs_inside(path)]
+    if not inside:
+        raise UserError(
+            f"{path}: holds no run; give a directory that `sumcirc train` printed, or the sweep's"
+        )
+    return inside
+
+
+def _not_started(path: Path, started: Sequence[Path]) -> list[LeftOut]:
+    """The runs of a sweep that has a record of them (`sweep.yaml`) and no directory of them."""
+    file = path / "sweep.yaml"
+    if not is_there(file):
+        return []
+    try:
+        body: Planned = read_yaml(file, Planned)
+    except RecordError as error:
+        return [LeftOut(file, f"{error.brief}, so it isn't known which runs were not started")]
+    planned = [path.resolve() / name for name in body.get("runs", {})]
+    reason = "never started; give the sweep's command again"
+    return [LeftOut(folder, reason) for folder in planned if folder not in started]
+
+
+def _read(records: RunRecords) -> Run | str | None:
+    """The run, the reason for which it can't be compared, or None for what isn't training.
+
+    Raises:
+        RecordError: a record is damaged.
+    """
+    if not records.trains:
+        return None
+    if not records.done:
+        return _unfinished(records)
+    if TRAINED not in records.systems:
+        return f"was not scored; sumcirc evaluate checkpoint={records.path} scores it alone"
+    ids, values = records.scores(TRAINED, list(MEASURES))
+    expected = records.systems[TRAINED]["rouge1_f1"]["n"]
+    if len(ids) != expected:
+        file = records.directory.documents_file
+        raise RecordError(file, f"has {len(ids)} rows of {TRAINED}, its summary says {expected}")
+    losses = [
+        (step, value)
+        for step, value in records.metrics.get("validation/loss", [])
+        if np.isfinite(value)
+    ]
+    return Run(
+        records.path,
+        records.config,
+        records.environment,
+        records.summary,
+        ids,
+        values,
+        losses,
+        records.status.get("resumed", 0),
+    )
+
+
+def _unfinished(records: RunRecords) -> str:
+    state = records.status["state"]
+    reason = " ".join((records.status.get("reason") or "").split())
+    if state == "failed":
+        return f"failed: {reason}"
+    words = "running, or cut off" if state == "running" else reason or "pending"
+    remedy = records.directory.continuation()
+    return words if remedy in words else f"{words}; {remedy}"
+
+
+def _of_equal_items(
+    runs: Sequence[Run], left_out: list[LeftOut]
+) -> tuple[list[Run], list[LeftOut]]:
+    """The runs that were scored on the items of most of them, and the others as left out.
+
+    Raises:
+        UserError: no more than half of the runs have the same items, or those are one document.
+    """
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
+    for run in runs:
+        key = run.summary["items"], rouge_words(run.summary), tuple(run.ids)
+        groups.setdefault(key, []).append(run)
+    first, *others = sorted(groups.values(), key=len, reverse=True)
+    if others and 2 * len(first) <= len(runs):
+        raise UserError(
+            f"{others[0][0].path} and {first[0].path} were scored on different items or by other"
+            " words (data, data.sizes.test, data.seed or evaluation.rouge_tokenizer differs), so"
+            " they can't be paired; compare those of equal items, or train again with the same"
+        )
+    if len(first[0].ids) < 2:
+        raise UserError(
+            f"{first[0].path}: was scored on {len(first[0].ids)} document, of which nothing can be"
+            " said; score more with data.sizes.test=N"
+        )
+    reason = f"was scored on other items or words than {first[0].name} and most runs"
+    return first, [*left_out, *(LeftOut(run.path, reason) for one in others for run in one)]
+
+
+def baselines(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """Scores of the untrained base and the baselines, where all runs agree on them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, scores in runs[0].summary["systems"].items():
+        same = json.dumps(scores, sort_keys=True)
+        if name != TRAINED and all(
+            json.dumps(run.summary["systems"].get(name), sort_keys=True) == same for run in runs
+        ):
+            found[name] = scores
+    return found

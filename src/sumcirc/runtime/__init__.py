@@ -1,0 +1,1 @@
+"""The process around the work: terminal output, progress, messages, quoting, child processes."""

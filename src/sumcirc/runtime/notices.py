@@ -1,0 +1,151 @@
+"""Notices of what happened to data: items cut, left out, missing or repeated.
+
+Whoever reads, encodes, pairs or scores items counts them in a `Notice`. A job gathers all of them
+in one `Notices`, which tells each on the console as it is found; the table, the page, the model
+card and summary.json show the same sentences. A notice is a warning where it concerns more than
+`LIMIT` of the items, or more than `LEAK` of them where items were seen in training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sumcirc.runtime.terminal import say
+from sumcirc.statistics import MIN_DOCUMENTS
+
+log = logging.getLogger(__name__)
+
+LIMIT = 0.1  # share of the items above which a notice is a warning
+LEAK = 0.01  # the same of items that training, or a choice, has seen
+WARNING = "WARNING: "
+
+
+@dataclass(frozen=True)
+class Notice:
+    """How many items something happened to, and what.
+
+    Attributes:
+        where: the setting that the items are of, such as `data.train`.
+        reason: one word for records, such as `cut`.
+        count, total: how many of how many items.
+        words: the rest of the sentence: what happened to the items, and the remedy.
+        limit: share of the items above which it is a warning.
+    """
+
+    where: str
+    reason: str
+    count: int
+    total: int
+    words: str
+    limit: float = LIMIT
+
+    @property
+    def warning(self) -> bool:
+        """Whether enough items are affected to change what results mean."""
+        return self.count > self.limit * self.total
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.count:,} of {self.total:,} {self.words}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the notice for summary.json."""
+        return {
+            "where": self.where,
+            "reason": self.reason,
+            "count": self.count,
+            "total": self.total,
+            "text": str(self),
+            "warning": self.warning,
+        }
+
+
+class Notices:
+    """The notices of a job, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._found: list[Notice] = []
+
+    def __iter__(self) -> Iterator[Notice]:
+        return iter(self._found)
+
+    def tell(self, *notices: Notice) -> None:
+        """Add notices and log them; those with count 0, and repetitions, are ignored."""
+        from sumcirc.runtime.processes import (
+            is_main_process,  # brings in Lightning, which readers don't need
+        )
+
+        for notice in notices:
+            if not notice.count or notice in self._found:
+                continue
+            self._found.append(notice)
+            if is_main_process():
+                log.log(logging.WARNING if notice.warning else logging.INFO, "%s", notice)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return all notices for summary.json."""
+        return [notice.as_json() for notice in self._found]
+
+
+def counts(notices: Iterable[Notice]) -> dict[str, int]:
+    """Return the count of each notice by its reason."""
+    return {notice.reason: notice.count for notice in notices}
+
+
+def left_out(
+    where: str, what: str, reasons: Mapping[str, int], total: int, limit: float = LIMIT
+) -> list[Notice]:
+    """Return notices of items that were left out, from counts by reason.
+
+    Args:
+        what: the items, such as `documents`.
+    """
+    return [
+        Notice(where, reason, count, total, f"{what} are left out: {reason}", limit)
+        for reason, count in reasons.items()
+    ]
+
+
+def missing(where: str, what: str, asked: int | None, found: int, why: str) -> Notice:
+    """Return a notice that there are fewer items than a setting asks for.
+
+    Args:
+        where: the setting.
+        asked: None where it asks for all.
+        why: how many there are, and of what.
+    """
+    total = found if asked is None else asked
+    return Notice(where, "missing", total - found, total, f"{what} asked for are missing: {why}")
+
+
+def few(where: str, what: str, count: int) -> Notice:
+    """Return a notice that there are too few items for an interval; its count is 0 otherwise."""
+    words = f"{what} that an interval needs, so results have none"
+    held = count if count < MIN_DOCUMENTS else 0
+    return Notice(where, "few", held, MIN_DOCUMENTS, words, limit=0.0)
+
+
+def lines(notices: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Format notices from summary.json as lines, warnings first."""
+    ordered = sorted(notices, key=lambda one: not one["warning"])
+    return [f"{WARNING if one['warning'] else ''}{one['text']}" for one in ordered]
+
+
+def lines_of_runs(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Format the notices of several runs as lines, each once, with the number of runs."""
+    found = [lines(summary.get("notices", [])) for summary in summaries]
+    often = Counter(line for of_run in found for line in dict.fromkeys(of_run))
+    ordered = sorted(often, key=lambda line: not line.startswith(WARNING))
+    return [
+        line if often[line] == len(found) else f"{line} ({often[line]} of {len(found)} runs)"
+        for line in ordered
+    ]
+
+
+def print_lines(notices: Iterable[Mapping[str, Any]]) -> None:
+    """Print notices below a table."""
+    for line in lines(notices):
+        say(line if line.startswith(WARNING) else f"note: {line}")

@@ -1,0 +1,88 @@
+"""Starting this program again: the jobs of a sweep, and the processes of distributed training.
+
+Distributed training runs the command once per device. The processes meet in training; what belongs
+to the run as a whole (its directory, its scores, W&B) is the work of the first one alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from sumcirc.schema.configuration import quoted
+
+# set by Lightning for the processes it starts
+VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+
+# set by torchrun and srun: how many processes they started for this one run
+STARTED_TOGETHER = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def program() -> tuple[str, ...]:
+    """Return the command that starts this program again, however it was started.
+
+    A console script does not import from the current folder and `python -m` does. The new process
+    imports from the same places: a file `datasets.py` in the user's folder must not replace the
+    library in the jobs of a sweep alone.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    as_module = spec is not None and spec.name == "sumcirc.__main__"
+    safe_path = sys.flags.safe_path or not as_module
+    return (sys.executable, *(["-P"] if safe_path else []), "-m", "sumcirc")
+
+
+def started_together() -> str | None:
+    """Return `VARIABLE=NUMBER` where torchrun or srun started several processes, else None."""
+    for name in STARTED_TOGETHER:
+        number = os.environ.get(name, "")
+        if number.isdecimal() and int(number) > 1:
+            return f"{name}={number}"
+    return None
+
+
+def is_main_process() -> bool:
+    """Whether this is the first process of the run; true where there is only one."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    first_node = os.environ.get("NODE_RANK", "0") == "0"
+    return bool(rank_zero_only.rank == 0 and first_node)
+
+
+@contextmanager
+def distributed() -> Iterator[None]:
+    """Let Lightning start further processes in the block, with the arguments in `sys.argv`.
+
+    Lightning's own command is `python sys.argv[0]`, or `python -m` with the name of whatever module
+    the interpreter was started with: a launcher's worker or a test runner.
+
+    The block ends without a process group and with the environment as it was. Otherwise the next
+    job of a multirun would take itself for a process that was already started.
+    """
+    import torch.distributed
+    from pytorch_lightning.strategies.launchers import subprocess_script
+
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    try:
+        # raises AttributeError where another Lightning has no such function
+        with patch.object(subprocess_script, "_hydra_subprocess_cmd", _further_process):
+            yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _further_process(local_rank: int) -> tuple[list[str], str]:
+    """Return the command of one further process and the folder that it starts in."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import get_original_cwd
+
+    folder = HydraConfig.get().runtime.output_dir
+    return [*program(), *sys.argv[1:], f"hydra.run.dir={quoted(folder)}"], get_original_cwd()

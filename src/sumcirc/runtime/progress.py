@@ -1,0 +1,49 @@
+"""Progress of long work outside training: a rich bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from sumcirc.runtime.terminal import console, guard, say
+
+INTERVAL = 5.0  # seconds between plain lines
+
+
+@contextmanager
+def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many of `total` items are done; yields what is called with the newly done."""
+    if sys.stdout.isatty():
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        label_column = TextColumn("{task.description}", markup=False)
+        columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console()) as bar:
+            guard()  # the bar takes the place of standard output
+            task = bar.add_task(label, total=total)
+            yield lambda done: bar.advance(task, done)
+        return
+    began = last = time.monotonic()
+    so_far = 0
+
+    def advance(done: int) -> None:
+        nonlocal so_far, last
+        so_far += done
+        now = time.monotonic()
+        if now - last >= INTERVAL and 0 < so_far < total:
+            last = now
+            left = (now - began) / so_far * (total - so_far)
+            shown = timedelta(seconds=round(left))
+            say(f"{label}: {so_far}/{total}, {shown} left")
+
+    yield advance
+    say(f"{label}: {so_far}/{total}, {time.monotonic() - began:.1f} s")

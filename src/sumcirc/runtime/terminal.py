@@ -1,0 +1,114 @@
+"""The one way to the terminal: what others wrote is shown there, and never commands it.
+
+Names of runs, reasons, ids and documents come from files that anybody may have written. Control
+characters in them could clear the screen, hide text or pose as other output, and Unicode's
+bidirectional controls could turn it around, so they are shown as Python writes them (`\\x1b`).
+
+`say` prints a line, `console` draws tables. `guard` puts the same rule over everything else that
+reaches standard output and standard error: libraries, log records, warnings, tracebacks.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO
+
+from sumcirc.runtime.quoting import line, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDE = 150  # columns of a file or a pipe
+
+# what progress bars of libraries (tqdm) write in one piece: back to the line's start, up a line
+_BAR = re.compile(r"(\r)([^\r]*)(\r?)|(?:\n|\x1b\[A)+")
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print one line, at once."""
+    print(line(text), file=sys.stderr if error else sys.stdout, flush=True)
+
+
+class Guarded:
+    """A stream that shows control characters; all else of it is the stream's own.
+
+    Attributes:
+        raw: the stream, for `console`, which colours text after it was made visible.
+    """
+
+    def __init__(self, raw: TextIO, bars: bool) -> None:
+        self.raw = raw
+        self._bars = bars
+
+    def write(self, text: str) -> int:
+        """Write text, and the movements of progress bars where those are allowed."""
+        bar = _BAR.fullmatch(text) if self._bars else None
+        if bar is None:
+            self.raw.write(visible(text))
+        elif bar[1]:
+            self.raw.write(f"{bar[1]}{visible(bar[2])}{bar[3]}")
+        else:
+            self.raw.write(text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write each."""
+        for text in lines:
+            self.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+class _Record(logging.LogRecord):
+    def getMessage(self) -> str:
+        # what a message goes on with can't pose as a record of its own
+        return visible(super().getMessage()).replace("\n", "\n    ")
+
+
+def guard() -> None:
+    """Guard standard output, standard error and log records of this process, once."""
+    for name, bars in (("stdout", False), ("stderr", True)):
+        stream = getattr(sys, name)
+        if not isinstance(stream, Guarded):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")  # of an encoding that lacks a letter
+            setattr(sys, name, Guarded(stream, bars))
+    logging.setLogRecordFactory(_Record)
+
+
+def raw_output() -> TextIO:
+    """Standard output for those who draw on the terminal, and no text of others."""
+    return sys.stdout.raw if isinstance(sys.stdout, Guarded) else sys.stdout
+
+
+def console() -> Console:
+    """A rich console: strings are text, never markup; a file or a pipe is WIDE columns wide."""
+    made = _console_class()(file=raw_output())
+    return made if made.is_terminal else _console_class()(file=raw_output(), width=WIDE)
+
+
+@cache
+def _console_class() -> type[Console]:
+    # rich is not imported for `--help`
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class VisibleConsole(Console):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+        def render_str(self, text: str, **options: Any) -> Any:  # before widths are measured
+            return super().render_str(visible(text), **options)
+
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for segment in super().render(renderable, options):
+                if segment.control:
+                    yield segment
+                else:
+                    yield Segment(visible(segment.text), segment.style)
+
+    return VisibleConsole

@@ -1,0 +1,262 @@
+"""Composed configurations: schemas and resolvers for Hydra, the way to dataclasses, run names."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import os
+import re
+import typing
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from sumcirc import schema
+from sumcirc.errors import UserError
+from sumcirc.runtime.messages import did_you_mean, one_line
+from sumcirc.schema.lists import list_elements
+
+LARGEST = 2**63 - 1  # of a whole number, as Torch and Arrow take them
+LAYERS = "adaptation.layers"
+NAME_LENGTH = 40  # characters of one value in a run name
+
+
+def register() -> None:
+    """Put the schemas and resolvers where Hydra finds them; may be called again."""
+    from hydra.core.config_store import ConfigStore
+
+    OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
+    OmegaConf.register_new_resolver(
+        "by_selector", lambda found: "all" if found is None else schema.AUTO, replace=True
+    )
+    OmegaConf.register_new_resolver(
+        "unless", lambda other, value: value if other is None else None, replace=True
+    )
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("run_axes", run_axes, replace=True)
+    OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
+    store = ConfigStore.instance()
+    for name, node in (
+        ("train_schema", schema.TrainConfig),
+        ("evaluate_schema", schema.EvaluateConfig),
+        ("circuit_schema", schema.CircuitConfig),
+        ("compare_schema", schema.CompareConfig),
+        ("pairs_schema", schema.PairsConfig),
+        ("select_schema", schema.SelectConfig),
+        ("pretrain_schema", schema.PretrainConfig),
+        ("report_schema", schema.ReportConfig),
+        ("dashboard_schema", schema.DashboardConfig),
+    ):
+        store.store(name=name, node=node)
+
+
+def run_name(*, _root_: Any) -> str:
+    """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
+    config = _root_
+    # a file, or a set that is made here, in place of the data
+    given = OmegaConf.select(config, "pairs") or OmegaConf.select(config, "prompts")
+    parts = [config.model.name, Path(given).stem if given else config.data.name]
+    if "after" in config:
+        parts.insert(1, _after_name(config.after))
+    adaptation = OmegaConf.select(config, "adaptation")
+    known = {"model", "data", "adaptation", "seed"}
+    if adaptation is not None:
+        parts.append(adaptation.kind.value)
+        if adaptation.kind is schema.Adaptation.lora:
+            parts.append(_layers_name(adaptation.layers, OmegaConf.select(config, "selector")))
+            if list(adaptation.modules) != list(schema.MODULES):
+                parts.append("+".join(map(str, adaptation.modules)))
+            size = adaptation.rank
+            parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
+            known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
+            known |= {
+                "selector",
+                *(f"selector.{key}" for key in ("count", "layers", "preset", "score")),
+            }
+    for key, value in _varied(config).items():
+        if key not in known:
+            parts.append(f"{key.rsplit('.', 1)[-1]}={_commas(value)}")
+    parts.append(f"s{config.seed}")
+    return "-".join(_as_file_name(str(part)) for part in parts)
+
+
+def _after_name(after: Any) -> str:
+    names = [after] if isinstance(after, str) else list(after)
+    return "+".join(Path(str(name)).name for name in names)
+
+
+def run_axes(*, _root_: Any) -> dict[str, Any]:
+    """What a multirun varies, with the run's values; a list as `2,3,5`, by which W&B can group."""
+    plain = (str, int, float, bool, type(None))
+    return {
+        # layers `3` and `[3]` are the same
+        key: value if isinstance(value, plain) and key != LAYERS else _commas(value)
+        for key, value in _varied(_root_).items()
+    }
+
+
+def _varied(config: Any) -> dict[str, Any]:
+    """Values of the keys and choices of the groups that a multirun varies."""
+    choices = _choices(config)
+    values = {
+        key: choices[key] if key in choices else OmegaConf.select(config, key)
+        for key in config.run.varied
+    }
+    return {key: value.name if isinstance(value, Enum) else value for key, value in values.items()}
+
+
+def _layers_name(layers: Any, selector: Any) -> str:
+    """The layers, or what chooses them: `2,3,5`, `all`, `circuit`, `random3`, `fixed-1,4`."""
+    if layers != schema.AUTO or selector.name is None:
+        return _commas(layers)
+    if selector.preset is not None:
+        return selector.preset.value
+    if selector.layers is not None:
+        return f"{selector.name.value}-{_commas(selector.layers)}"
+    if selector.score is not None:
+        return f"{selector.score}{selector.count or ''}"
+    every = selector.name is schema.SelectorName.all
+    return f"{selector.name.value}{'' if every else selector.count or ''}"
+
+
+def _commas(value: Any) -> str:
+    """Format a list as `2,3,5` and a single value as itself."""
+    values = value if isinstance(value, (list, ListConfig)) else [value]
+    return ",".join(one.name if isinstance(one, Enum) else str(one) for one in values)
+
+
+def typed(config: DictConfig) -> Any:
+    """The configuration as dataclasses; Hydra's own node is left out.
+
+    Raises:
+        UserError: a value is missing, a key was forced in with `+`, or values contradict.
+    """
+    try:
+        passed = next(_let_pass(config), None)
+        if passed is not None:
+            raise UserError(passed)
+        config = copy.deepcopy(config)
+        if "run" in config:
+            # made with the help of Hydra's node
+            config.run.name = str(config.run.name)
+            config.run.axes = dict(config.run.axes)
+        with open_dict(config):
+            config.pop("hydra", None)
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]}: is not set; give {missing[0]}=VALUE")
+        return OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise UserError(one_line(error)) from error
+
+
+def literal(value: Any) -> Any:
+    """Resolved values as OmegaConf takes them: a text that looks like an interpolation is text."""
+    if isinstance(value, dict):
+        return {key: literal(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [literal(part) for part in value]
+    if isinstance(value, str):
+        # a backslash escapes it, and backslashes before it are doubled
+        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", value)
+    return value
+
+
+def quoted(value: str) -> str:
+    """Quote a string for Hydra's override grammar, so that it is taken literally."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(literal(value), Quote.single).with_quotes()
+
+
+def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield messages about mistakes that OmegaConf accepts.
+
+    These are unknown keys added with `+`, a section that refers to something else, containers in
+    lists of texts or numbers, and integers beyond 64 bits.
+    """
+    schema_type: Any = OmegaConf.get_type(node)
+    known = [field.name for field in dataclasses.fields(schema_type)]
+    elements, kinds = list_elements(schema_type), typing.get_type_hints(schema_type)
+    for name in map(str, node):
+        if not prefix and name == "hydra":
+            continue
+        key, is_section = f"{prefix}{name}", dataclasses.is_dataclass(kinds.get(name))
+        if name not in known:
+            yield f"{key}: no such setting{did_you_mean(name, known)}; see `--cfg job`"
+        elif OmegaConf.is_missing(node, name):
+            continue
+        elif is_section and OmegaConf.get_type(node, name) is not kinds[name]:
+            given: Any = OmegaConf.to_container(node)
+            yield f"{key}={given[name]}: stands for settings; give {key}.NAME=VALUE"
+        elif is_section:
+            yield from _let_pass(node[name], f"{key}.")
+        elif OmegaConf.is_interpolation(node, name):
+            continue
+        elif isinstance(node[name], int) and abs(node[name]) > LARGEST:
+            yield f"{key}={node[name]}: must be a whole number up to {LARGEST}"
+        elif name in elements and typing.get_origin(elements[name]) is None:
+            held = [one for one in node[name] or [] if OmegaConf.is_config(one)]
+            if held:
+                yield f"{key}={node[name]}: must be a list of single values, not of {held[0]}"
+
+
+def _choices(config: DictConfig) -> dict[str, Any]:
+    """Which file of each group was chosen."""
+    from hydra.core.hydra_config import HydraConfig
+
+    found = OmegaConf.select(config, "hydra.runtime.choices")
+    if found is None and HydraConfig.initialized():
+        found = HydraConfig.get().runtime.choices
+    return {} if found is None else {str(key): value for key, value in found.items()}
+
+
+def _as_file_name(value: str) -> str:
+    """A value as part of a folder's name; a long one keeps its start and a hash of the whole."""
+    name = re.sub(r"[^\w.,=+-]+", "_", value)
+    if name == value and len(name) <= NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(value.encode()).hexdigest()[:6]
+    return f"{name[:NAME_LENGTH].strip('_')}~{digest}"
+
+
+def _cache_dir() -> str:
+    """The user's cache folder (XDG), or $SUMCIRC_CACHE."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")
+
+
+def listed(value: Any) -> list[str]:
+    """Names in a list, which Hydra's grammar may have taken for one text: run names hold commas."""
+    if isinstance(value, list):
+        return [os.path.expanduser(str(name)) for name in value]
+    text = str(value)
+    if not (text.startswith("[") and text.endswith("]")) or os.path.exists(text):
+        return [os.path.expanduser(text)]
+    pieces, found = text[1:-1].split(","), []
+    while pieces:
+        # the longest that is there, else up to the next comma
+        joined = [",".join(pieces[:size]).strip() for size in range(len(pieces), 0, -1)]
+        name = next(
+            (name for name in joined if os.path.exists(os.path.expanduser(name))), joined[-1]
+        )
+        found.append(os.path.expanduser(name))
+        pieces = pieces[name.count(",") + 1 :]
+    return found
+
+
+def model_path(name: str, conf: Path) -> str:
+    """What a name of conf/model stands for; any other is a path or hub id as it is.
+
+    Args:
+        conf: the folder conf/.
+    """
+    file = conf / "model" / f"{name}.yaml"
+    if "/" in name or not file.is_file() or os.path.exists(name):
+        return name
+    return str(OmegaConf.select(OmegaConf.load(file), "path"))

@@ -1,0 +1,303 @@
+"""The one place files are written: to a temporary name, flushed to disk, then renamed.
+
+A reader finds the old file or the new one, never half of either, also after `kill -9` or a full
+disk.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import fcntl
+import glob
+import io
+import json
+import math
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sumcirc.errors import NoRoom, Unwritable, UserError
+from sumcirc.runtime.quoting import cell
+from sumcirc.storage.reading import RecordError, is_there, require_regular
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place of `path`.
+
+    Raises:
+        UserError: the disk is full or the folder can't be written; what was there before stays.
+    """
+    temporary = _beside(path, "tmp")
+    with _explained(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(temporary)
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+            _flush_to_disk(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8; what is no character (a byte of a file's name) as `\\udc80`."""
+    body = text.encode("utf-8", errors="backslashreplace")
+    write_file(path, lambda temporary: temporary.write_bytes(body))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON; NaN is refused, since no JSON reader has to take it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def plain_numbers(value: Any) -> Any:
+    """Arrays as lists, tuples as lists, and what is not a finite number as null."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {name: plain_numbers(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_folder(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary folder beside `path`, then put it in place of `path`.
+
+    The old folder is moved aside first and deleted last, so it is lost in no case; a process killed
+    between the two renames leaves `path` missing.
+
+    Raises:
+        UserError: the disk is full, the folder can't be written, or it holds the current folder.
+    """
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise UserError(
+            f"{path}: holds the current folder, so it can't be replaced; choose another"
+        )
+    temporary, old = _beside(path, "tmp"), _beside(path, "old.tmp")
+    with _explained(path):
+        try:
+            _remove(temporary)
+            temporary.mkdir(parents=True)
+            write(temporary)
+            for file in temporary.rglob("*"):
+                _flush_to_disk(file)
+            if os.path.lexists(path):
+                os.replace(path, old)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+            _flush_to_disk(path.parent)
+        finally:
+            _remove(temporary)
+        _remove(old)
+
+
+def check_writable(setting: str, path: Path | str) -> None:
+    """Refuse a path at which no file or folder can be created; nothing is created.
+
+    Raises:
+        UserError: it can't be; `setting`, which names it, is named.
+    """
+    place = Path(path).expanduser().absolute()
+    reason = None
+    for folder in (place, *place.parents):
+        try:
+            is_folder = stat.S_ISDIR(folder.stat().st_mode)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                continue
+            reason = error.errno
+        else:
+            if not is_folder:
+                reason = errno.ENOTDIR
+            elif not os.access(folder, os.W_OK | os.X_OK):
+                reason = errno.EACCES
+        break
+    if reason is not None:
+        raise UserError(
+            f"{setting}={path}: can't be written ({os.strerror(reason)}); choose another folder"
+        )
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A block that one process at a time runs for `path`; the others wait.
+
+    The system lets go of the lock (a file `path`.lock, which stays) with the process.
+
+    Raises:
+        UserError: the folder can't be written.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    with _explained(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with _explained(lock):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write records of equal keys as a Parquet table."""
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist([dict(record) for record in records])
+    write_file(path, lambda temporary: pyarrow.parquet.write_table(table, temporary))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Format rows as CSV; None becomes an empty field, and formulas are defused."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return buffer.getvalue()
+
+
+class MetricsFile:
+    """`metrics.csv`: one line per value (`step,metric,value`), append-only.
+
+    A line is on disk once `append` returns; `size` goes into a checkpoint, and a resumed run cuts
+    the file back to it, so that what it writes again stands there once.
+    """
+
+    HEADER = ("step", "metric", "value")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add one line for each metric at an optimizer step."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        if not self.path.exists():
+            writer.writerow(self.HEADER)
+        for name, value in metrics.items():
+            writer.writerow((step, name, repr(float(value))))
+        with _explained(self.path), open(self.path, "a", encoding="utf-8") as file:
+            file.write(buffer.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Drop what was written after the file was `size` bytes long.
+
+        Raises:
+            UserError: the file is shorter than that, so it is not the one that was written.
+        """
+        if self.size < size:
+            raise UserError(
+                f"{self.path}: has {self.size} bytes, its checkpoint says {size}; put the file"
+                " back, or start a new run"
+            )
+        if size == 0:
+            self.path.unlink(missing_ok=True)
+        else:
+            os.truncate(self.path, size)
+
+
+def read_last_step(path: Path) -> int | None:
+    """The step of the last whole line of a metrics file; None where there is none yet.
+
+    Raises RecordError if it is no regular file.
+    """
+    if not is_there(path):
+        return None
+    size = require_regular(path)
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, size - 4096))
+            lines = file.read(8192).split(b"\n")[:-1]
+    except OSError as error:
+        raise RecordError(path, f"can't be read ({error.strerror})") from None
+    step = lines[-1].split(b",")[0] if lines else b""
+    return int(step) if step.isdigit() and len(step) < 19 else None
+
+
+LEFTOVER = re.compile(r"\..+\.\d+\.(old\.)?tmp")  # `_beside`
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete temporary files that a killed process left in `folder` and its subfolders."""
+    for leftover in list(folder.rglob(".*.tmp")):
+        if LEFTOVER.fullmatch(leftover.name):
+            _remove(leftover)
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """Delete what killed processes left of `path`; to be called by the one that may write it."""
+    for leftover in list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+        if LEFTOVER.fullmatch(leftover.name):
+            _remove(leftover)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{ending}")
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or a missing permission into a UserError about `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        code = _error_number(error)
+        if code is None:
+            raise
+        reason = os.strerror(code)
+        if code not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise Unwritable(path, reason) from error
+        raise NoRoom(path, reason) from error
+
+
+def _error_number(error: BaseException) -> int | None:
+    """The system's error number behind an exception; None where there is none.
+
+    torch's zip writer hides it in the context of a RuntimeError, safetensors and tokenizers (Rust)
+    in their text.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):
+        return error.__context__.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

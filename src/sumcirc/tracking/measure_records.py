@@ -1,0 +1,294 @@
+"""What probes measure: one catalogue of names, units and axes, and the files that hold the values.
+
+A record is `probes/step-000200.safetensors` in a run directory: one float32 array a measure, and in
+the header, as JSON, the step, the documents' ids, their sizes and what else was found (the tokens
+that the activation-difference lens promotes). Values are kept per document (the last axis), so that
+every mean can be given its interval. Reading needs no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from sumcirc.storage.reading import (
+    Count,
+    Range,
+    RecordError,
+    is_there,
+    parse_json,
+    read_tensors,
+    read_text,
+    require_array,
+)
+from sumcirc.storage.writing import MetricsFile, write_file
+
+FORMAT = 1
+LARGEST_METRICS = 2**30  # bytes
+PLAUSIBLE = 1e9  # what a network or its loss comes nowhere near; a larger number is damage
+NATS = math.log(PLAUSIBLE)  # of an entropy: no context has so many tokens
+LN2 = math.log(2)
+DIVERGENCE = 1e6  # nats; logits of float32 that differ by more are no model's
+TOLERANCE = 0.01  # of bounds: half precision rounds a divergence of 0 to little below it
+
+HEADS = ("layer", "head", "document")
+STREAM = ("stream", "document")  # 0: the embedding; l: after layer l-1; last: before the final norm
+NEURONS = ("layer", "neuron")
+DOCUMENTS = ("document",)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What an array of a record holds.
+
+    Attributes:
+        axes: names of its axes.
+        unit: of its values; empty for a pure number.
+        label: for axes of figures and tables.
+        low, high: bounds of its values.
+    """
+
+    axes: tuple[str, ...]
+    unit: str
+    label: str
+    low: float = -PLAUSIBLE
+    high: float = PLAUSIBLE
+
+    def impossible(self, values: NDArray[np.floating]) -> float | None:
+        """The first value that is infinite or out of bounds by more than rounding; None if all fit.
+
+        NaN fits: a document may leave a value undefined.
+        """
+        bounds = (self.low - TOLERANCE, self.high + TOLERANCE)
+        wrong = np.isinf(values) | (values < bounds[0]) | (values > bounds[1])
+        return float(values[wrong][0]) if wrong.any() else None
+
+
+MEASURES = {
+    "attention/entropy": Measure(HEADS, "nats", "attention entropy", low=0, high=NATS),
+    "attention/normalized_entropy": Measure(
+        HEADS, "", "attention entropy / log visible keys", low=0, high=1
+    ),
+    "attention/effective_keys": Measure(HEADS, "keys", "effective keys, exp(entropy)", low=0),
+    "attention/entropy_no_sink": Measure(
+        HEADS, "nats", "attention entropy without the sink", low=0, high=NATS
+    ),
+    "attention/normalized_entropy_no_sink": Measure(
+        HEADS, "", "attention entropy / log visible keys, without the sink", low=0, high=1
+    ),
+    "attention/effective_keys_no_sink": Measure(
+        HEADS, "keys", "effective keys without the sink", low=0
+    ),
+    "attention/mass_sink": Measure(HEADS, "", "attention to the first position", low=0, high=1),
+    "attention/mass_document": Measure(HEADS, "", "attention to the document", low=0, high=1),
+    "attention/mass_prompt": Measure(HEADS, "", "attention to the prompt", low=0, high=1),
+    "attention/mass_summary": Measure(HEADS, "", "attention to the summary so far", low=0, high=1),
+    "attention/salience_alignment": Measure(
+        HEADS, "", "Spearman correlation of attention with ROUGE salience", low=-1, high=1
+    ),
+    "attention/kl_tuned_base": Measure(
+        HEADS, "nats", "attention KL(tuned || base)", low=0, high=DIVERGENCE
+    ),
+    "attention/kl_base_tuned": Measure(
+        HEADS, "nats", "attention KL(base || tuned)", low=0, high=DIVERGENCE
+    ),
+    "attention/js": Measure(
+        HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0, high=LN2
+    ),
+    # both are kept as jackknife pseudo-values of the documents, which may lie outside [-1, 1]
+    "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
+    "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
+    "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base", low=-1, high=1),
+    "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base", low=0),
+    "residual/magnitude": Measure(STREAM, "", "mean absolute activation, ActMag", low=0),
+    "mlp/activation_change": Measure(NEURONS, "", "mean change of the neuron's activation"),
+    "mlp/activation_change_error": Measure(NEURONS, "", "its standard error over documents", low=0),
+    "output/kl_tuned_base": Measure(
+        DOCUMENTS, "nats", "next-token KL(tuned || base)", low=0, high=DIVERGENCE
+    ),
+    "output/kl_base_tuned": Measure(
+        DOCUMENTS, "nats", "next-token KL(base || tuned)", low=0, high=DIVERGENCE
+    ),
+    "output/js": Measure(
+        DOCUMENTS, "nats", "next-token Jensen-Shannon divergence from the base", low=0, high=LN2
+    ),
+    "output/top1_agreement": Measure(
+        DOCUMENTS, "", "share of equal most likely tokens", low=0, high=1
+    ),
+}
+
+
+# of metrics.csv beside the measures, which are logged by layer too
+METRIC_BOUNDS = {
+    "train/loss": (0.0, PLAUSIBLE),
+    "validation/loss": (0.0, PLAUSIBLE),
+    "validation/perplexity": (1.0, math.inf),
+}
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Return the bounds (low, high) of a metric in metrics.csv; infinite if unknown."""
+    measure = MEASURES.get("/".join(metric.split("/")[:2]))
+    if measure is not None:
+        return measure.low, measure.high
+    return METRIC_BOUNDS.get(metric, (-math.inf, math.inf))
+
+
+class Neuron(TypedDict):
+    """A neuron among those of its layer that changed most; `low` and `high` bound the change."""
+
+    neuron: Count
+    change: float
+    low: float | None
+    high: float | None
+
+
+class Promoted(TypedDict):
+    """A token that a direction of the residual stream promotes, or with `value` < 0 demotes."""
+
+    token: str
+    value: float
+
+
+class FoundParts(TypedDict):
+    """`ProbeRecord.found`."""
+
+    neurons: NotRequired[list[list[Neuron]]]
+    lens: NotRequired[list[list[Promoted]]]
+    name: NotRequired[str]
+
+
+class Header(TypedDict):
+    """The JSON in a record's metadata."""
+
+    step: Annotated[int, Range(-1)]
+    documents: list[str]
+    found: FoundParts
+
+
+@dataclass
+class ProbeRecord:
+    """Values of one model state on the probe documents.
+
+    Attributes:
+        step: optimizer step; -1 for the base itself.
+        documents: ids, in the order of every array's last axis (of those that have it).
+        values: arrays by measure; NaN where a document leaves a value undefined.
+        found: what is no array, plain JSON: `lens` (for each stream position the promoted tokens
+            with their values), `neurons` (top neurons), `name` (of a model that is no step of
+            a run).
+    """
+
+    step: int
+    documents: list[str]
+    values: dict[str, NDArray[np.float32]]
+    found: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the record whole or not at all.
+
+        Raises:
+            ValueError: a name is not in the catalogue, or the axes don't fit it.
+        """
+        for name, array in self.values.items():
+            axes = MEASURES[name].axes if name in MEASURES else None
+            if axes is None or len(axes) != array.ndim:
+                raise ValueError(f"{name}: shape {array.shape} does not fit {axes}")
+        header = {"step": self.step, "documents": self.documents, "found": self.found}
+        metadata = {"format": str(FORMAT), "record": json.dumps(header, ensure_ascii=False)}
+        arrays = {
+            # an activation that overflows is undefined
+            name: np.ascontiguousarray(
+                np.where(np.abs(array) > PLAUSIBLE, np.nan, array), dtype=np.float32
+            )
+            for name, array in self.values.items()
+        }
+        write_file(path, lambda temporary: save_file(arrays, temporary, metadata))
+
+    @classmethod
+    def read(cls, path: Path) -> ProbeRecord:
+        """Read a record.
+
+        Raises:
+            RecordError: there is none, or it is not what `save` writes.
+        """
+        metadata, arrays = read_tensors(path)
+        if metadata.get("format") != str(FORMAT):
+            raise RecordError(
+                path, f"is not a probe record of format {FORMAT}; probe the model again"
+            )
+        header: Header = parse_json(metadata.get("record", ""), path, Header, "record")
+        sizes: dict[str, int] = {"document": len(header["documents"])}
+        for name in arrays:
+            if name not in MEASURES:
+                raise RecordError(path, "is not a measure", name)
+            array = require_array(arrays, name, path, ndim=len(MEASURES[name].axes))
+            for axis, size in zip(MEASURES[name].axes, array.shape, strict=True):
+                if sizes.setdefault(axis, size) != size:
+                    reason = f"has {size} along the axis {axis}, others have {sizes[axis]}"
+                    raise RecordError(path, reason, name)
+            if not array.size:
+                raise RecordError(path, "is empty", name)
+            wrong = MEASURES[name].impossible(array)
+            if wrong is not None:
+                raise RecordError(path, f"holds {wrong:g}, which it can't be", name)
+        return cls(header["step"], header["documents"], arrays, dict(header["found"]))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each axis that the values have."""
+        return {
+            axis: size
+            for name, array in self.values.items()
+            for axis, size in zip(MEASURES[name].axes, array.shape, strict=True)
+        }
+
+
+def record_file(folder: Path, step: int) -> Path:
+    """The record of an optimizer step in a run's `probes/`; step -1 is the base."""
+    return folder / (f"step-{step:06d}.safetensors" if step >= 0 else "base.safetensors")
+
+
+def record_files(folder: Path) -> list[Path]:
+    """Records of a run's `probes/` in the order of their steps, without the base's."""
+    return sorted(folder.glob("step-*.safetensors"))
+
+
+def read_metrics(path: Path) -> list[tuple[int, str, float]]:
+    """The (step, metric, value) lines of a metrics file; a torn last line is left out.
+
+    A value may be NaN or infinite: training diverged. Raises RecordError at a line that holds
+    something else than a step, a name and a number, or a number that the metric can't be.
+    """
+    if not is_there(path):
+        return []
+    text = read_text(path, LARGEST_METRICS)
+    whole = text[: text.rfind("\n") + 1]
+    found: list[tuple[int, str, float]] = []
+    reader = csv.reader(io.StringIO(whole))
+    try:
+        if next(reader, None) not in (None, list(MetricsFile.HEADER)):
+            raise ValueError(f"is not {','.join(MetricsFile.HEADER)}")
+        for row in reader:
+            if len(row) != len(MetricsFile.HEADER):
+                raise ValueError(f"has {len(row)} fields, not {len(MetricsFile.HEADER)}")
+            step = int(row[0])
+            if not 0 <= step < 2**63:
+                raise ValueError(f"has the step {step:.3g}")
+            name, value = row[1], float(row[2])
+            low, high = bounds_of(name)
+            if not low - TOLERANCE <= value <= high + TOLERANCE and math.isfinite(value):
+                raise ValueError(f"holds {name}={value:g}, which it can't be")
+            found.append((step, name, value))
+    except (ValueError, csv.Error) as error:
+        raise RecordError(path, str(error), f"line {reader.line_num}") from None
+    return found

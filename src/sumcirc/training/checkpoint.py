@@ -1,0 +1,142 @@
+"""Resumable checkpoints: a run killed at any point ends as an uninterrupted one does.
+
+A checkpoint of step s is written when everything that belongs to step s is done (its validation,
+its log lines), just before batch s+1. It holds the state of every random generator and how long
+metrics.csv was; resuming cuts that file back, so that what runs again is written once.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from sumcirc.errors import UserError
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.module import SummarizationModule, TrainingDiverged
+
+
+class ResumableCheckpoint(pl.Callback):
+    """Writes `checkpoints/step-000100.ckpt` every so many optimizer steps.
+
+    Args:
+        keep: newest checkpoints kept; -1 keeps all.
+    """
+
+    def __init__(self, run: RunDirectory, every: int, keep: int) -> None:
+        self.run = run
+        self.every = every
+        self.keep = keep
+        self._saved = -1
+        self._generators: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_index: int
+    ) -> None:
+        """Save if the last batch completed a step that is due."""
+        if self._generators is not None:
+            set_generators(self._generators)
+            self._generators = None
+        step = trainer.global_step
+        between_steps = batch_index % trainer.accumulate_grad_batches == 0
+        if step and step % self.every == 0 and step != self._saved and between_steps:
+            self.save(trainer, module)
+
+    def save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write a checkpoint of the current step, then drop the ones too old to keep.
+
+        Raises:
+            TrainingDiverged: the loss or a weight is not finite; earlier checkpoints stay.
+        """
+        assert isinstance(module, SummarizationModule)
+        module.running_loss()
+        step = trainer.global_step
+        finite = all(torch.isfinite(p).all() for p in module.parameters() if p.requires_grad)
+        # all processes stop, or none: those that went on would wait for the others
+        if not trainer.strategy.reduce_boolean_decision(finite, all=True):
+            raise TrainingDiverged(
+                f"weights are no longer finite numbers at step {step}: lower"
+                " optimizer.learning_rate"
+            )
+        path = checkpoint_file(self.run.checkpoints, step)
+        trainer.save_checkpoint(path, weights_only=False)
+        self._saved = step
+        if trainer.is_global_zero and self.keep != -1:
+            for old in checkpoints(self.run.checkpoints)[: -self.keep]:
+                old.unlink()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the generators of every process and the length of metrics.csv."""
+        checkpoint["generators"] = _of_all_processes(generators(), trainer.world_size)
+        checkpoint["metrics_size"] = self.run.metrics.size
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Cut metrics.csv back; generators are set right before the next batch.
+
+        Raises:
+            UserError: another number of processes wrote it, which divided the data otherwise.
+        """
+        processes = len(checkpoint["generators"])
+        if processes != trainer.world_size:
+            raise UserError(
+                f"resume={self.run.path}: was trained by {processes} processes, and here are"
+                f" {trainer.world_size}; continue it on as many devices"
+            )
+        self._saved = checkpoint["global_step"]
+        self._generators = checkpoint["generators"][trainer.global_rank]
+        if trainer.is_global_zero:
+            self.run.metrics.cut(checkpoint["metrics_size"])
+
+
+def checkpoint_file(folder: Path, step: int) -> Path:
+    """The checkpoint of an optimizer step."""
+    return folder / f"step-{step:06d}.ckpt"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints of a run, oldest first."""
+    steps = {
+        file: int(found[1])
+        for file in folder.glob("step-*.ckpt")
+        if (found := re.fullmatch(r"step-(\d+)", file.stem))
+    }
+    return sorted(steps, key=steps.__getitem__)
+
+
+def _of_all_processes(state: Any, processes: int) -> list[Any]:
+    if processes == 1:
+        return [state]
+    found = [None] * processes
+    torch.distributed.all_gather_object(found, state)
+    return found
+
+
+def generators() -> dict[str, Any]:
+    """State of every random generator, as plain containers and tensors."""
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_generators(state: dict[str, Any]) -> None:
+    """Put every random generator back to `generators()`."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])

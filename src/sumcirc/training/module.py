@@ -1,0 +1,259 @@
+"""The LightningModule: loss on the summary alone, AdamW with warm-up, metrics by optimizer step.
+
+The unembedding is applied at the positions that the loss reads, not to the whole document: with
+GPT-2's 50,257 tokens it would cost more than the blocks of a small model.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Set
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from transformers import (
+    get_constant_schedule_with_warmup,
+    get_cosine_schedule_with_warmup,
+    get_linear_schedule_with_warmup,
+)
+
+from sumcirc.data.batches import Batch
+from sumcirc.errors import UserError
+from sumcirc.models.hooked_model import base_model
+from sumcirc.schema import OptimizerConfig, Schedule
+
+
+class TrainingDiverged(UserError):
+    """The loss or a weight is no longer a finite number."""
+
+
+def summary_loss(
+    backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: Batch
+) -> Tensor:
+    """Mean cross-entropy over summary and EOS tokens, in nats; a scalar.
+
+    Args:
+        backbone: from tokens to the normed residual stream, [batch, length, width].
+        unembedding: from the residual stream to logits.
+        batch: right-padded; no attention mask is needed, since attention is causal.
+    """
+    hidden = backbone(batch.input_ids, use_cache=False).last_hidden_state
+    logits = unembedding(hidden.flatten(0, 1).index_select(0, batch.positions))
+    return F.cross_entropy(logits.float(), batch.labels)
+
+
+class SummarizationModule(pl.LightningModule):
+    """Trains a causal language model to summarize.
+
+    Args:
+        model: the adapted model (`modeling.adaptation.adapt`).
+        total_steps: optimizer steps of the whole run; the schedule ends there.
+        log_every: optimizer steps between logged training values, each a mean since the last.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerConfig,
+        total_steps: int,
+        log_every: int = 10,
+        compile_network: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.optimizer_config = optimizer
+        self.total_steps = total_steps
+        self.log_every = log_every
+        # by their shapes now: FSDP will leave flat pieces of them
+        self._matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
+        backbone = base_model(model).base_model
+        # in tuples: registered as submodules they would be saved a second time
+        self._parts: tuple[Any, Any] = (backbone, base_model(model).get_output_embeddings())
+        self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
+        # NaN stays NaN: by default it is left out; "disable" makes torchmetrics drop the weights
+        self.validation_loss = MeanMetric(nan_strategy=math.nan)
+        self._reset_running_loss()
+        # the checkpoint of an adapter holds the adapter alone
+        self.strict_loading = False
+
+    def on_fit_start(self) -> None:
+        """Start the clock behind tokens per second."""
+        self._since = time.perf_counter()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Loss of one batch, weighted by its share of the optimizer step's summary tokens.
+
+        Lightning divides by the number of batches of a step, and gradients are averaged over
+        processes. The weight makes of that a mean over tokens: with one batch of one process it
+        is exactly 1.
+        """
+        loss = summary_loss(self._compiled[0], self._parts[1], batch)
+        # stays on the device: reading it here would make every step wait
+        self._loss_sum = self._loss_sum + loss.detach().float() * batch.loss_tokens
+        self._loss_tokens += batch.loss_tokens
+        self._tokens += batch.tokens
+        batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        return loss * (batch.loss_tokens * batches / batch.step_tokens)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """Log the mean loss since the last logged step."""
+        accumulating = (batch_index + 1) % self.trainer.accumulate_grad_batches
+        if accumulating or self.global_step % self.log_every:
+            return
+        seconds = time.perf_counter() - self._since
+        loss = self.running_loss()
+        stream: Any = self.trainer.train_dataloader
+        self.record(
+            {
+                "train/loss": loss,
+                "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+                "train/epoch": stream.epoch,
+                "time/tokens_per_second": self._tokens / seconds,
+            }
+        )
+        self.log("train/loss", loss, prog_bar=True, logger=False)
+        self._reset_running_loss()
+
+    def _reset_running_loss(self) -> None:
+        self._loss_sum: Tensor | float = 0.0
+        self._loss_tokens, self._tokens = 0, 0
+        self._since = time.perf_counter()
+
+    def _running_sums(self) -> list[float]:
+        """Loss and summary tokens since the last logged step, over all processes."""
+        sums = [float(self._loss_sum), self._loss_tokens]
+        return self.trainer.strategy.reduce(
+            torch.tensor(sums, device=self.device), reduce_op="sum"
+        ).tolist()
+
+    def running_loss(self) -> float:
+        """Mean loss since the last logged step, in nats per summary token.
+
+        Raises:
+            TrainingDiverged: it is not a finite number.
+        """
+        total, tokens = self._running_sums()
+        loss = total / max(1.0, tokens)
+        if not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss is {loss} at step {self.global_step}: lower optimizer.learning_rate"
+                f" (now {self.optimizer_config.learning_rate:g}) or raise optimizer.warmup"
+            )
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Validation time is not training time."""
+        self._validation_since = time.perf_counter()
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Add one batch to the token-weighted mean."""
+        self.validation_loss.update(summary_loss(*self._parts, batch), len(batch.labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log validation loss (nats per summary token) and perplexity.
+
+        Raises:
+            TrainingDiverged: the loss is not a finite number.
+        """
+        mean = self.validation_loss.compute().double()
+        self.validation_loss.reset()
+        self.leave_out(time.perf_counter() - self._validation_since)
+        loss, perplexity = float(mean), float(mean.exp())
+        if not math.isfinite(loss):
+            remedy = "lower optimizer.learning_rate" if self.global_step else "check model.path"
+            raise TrainingDiverged(
+                f"the validation loss is {loss} at step {self.global_step}: {remedy}"
+            )
+        self.log("validation/loss", loss, prog_bar=True, logger=False)
+        self.record({"validation/loss": loss, "validation/perplexity": perplexity})
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was not training time, for tokens per second."""
+        self._since += seconds
+
+    def record(self, metrics: dict[str, float]) -> None:
+        """Write values at the current optimizer step to every logger."""
+        if self.trainer.is_global_zero:
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.global_step)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with warm-up; biases and norms are not decayed."""
+        config = self.optimizer_config
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.model.named_parameters(), self._matrices, config.weight_decay),
+            lr=config.learning_rate,
+            betas=(config.beta1, config.beta2),
+            eps=config.epsilon,
+            # one pass over memory instead of seven; with fp16 it would take the unscaling of
+            # gradients upon itself, and then they can't be clipped
+            fused=self.trainer.precision != "16-mixed",
+        )
+        # bf16 scales nothing, but Lightning refuses to clip where it sees this set
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        warmup = round(config.warmup * self.total_steps)
+        if config.schedule is Schedule.linear:
+            schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.total_steps)
+        elif config.schedule is Schedule.cosine:
+            schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.total_steps)
+        else:
+            schedule = get_constant_schedule_with_warmup(optimizer, warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What trains, and nothing else: an adapter's checkpoint is as small as the adapter."""
+        trained = self._trained_names()
+        state = super().state_dict(*args, **kwargs)
+        return {name: value for name, value in state.items() if name in trained}
+
+    def _trained_names(self) -> set[str]:
+        named = self.model.named_parameters()
+        return {f"model.{plain_name(name)}" for name, p in named if p.requires_grad}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the running mean, so that a resumed run logs the same values."""
+        checkpoint["running_loss"] = self._running_sums()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the running mean.
+
+        Raises:
+            UserError: the checkpoint lacks parameters that train here.
+        """
+        missing = sorted(self._trained_names() - set(checkpoint["state_dict"]))
+        if missing:
+            raise UserError(
+                f"the checkpoint is of another model or adaptation: it lacks {missing[0]} and"
+                f" {len(missing) - 1} more"
+            )
+        if self.trainer.is_global_zero:  # the sums are over all processes
+            self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what FSDP puts into it."""
+    return name.replace("_fsdp_wrapped_module.", "")
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, nn.Parameter]], matrices: Set[str], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices are decayed, biases and norms are not.
+
+    Args:
+        matrices: names of the parameters with two or more dimensions.
+    """
+    trained = [(plain_name(name), p) for name, p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for name, p in trained if name in matrices], "weight_decay": weight_decay},
+        {"params": [p for name, p in trained if name not in matrices], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,57 @@
+"""Progress of training: a rich bar on a terminal, plain lines where output is a file or a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+
+from sumcirc.runtime.terminal import raw_output, say
+
+INTERVAL = 5.0  # seconds between plain lines
+
+
+def progress_callback() -> pl.Callback:
+    """The bar or the lines, by what standard output is."""
+    if not sys.stdout.isatty():
+        return ProgressLines()
+    return RichProgressBar(console_kwargs={"file": raw_output()})
+
+
+class ProgressLines(pl.Callback):
+    """Prints `step 120/500, loss 2.310, 0:00:45 left` every few seconds."""
+
+    def __init__(self) -> None:
+        self._began = (0.0, 0)
+        self._last = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._began = (time.monotonic(), trainer.fit_loop.epoch_loop.batch_progress.total.completed)
+        self._last = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_index: int,
+    ) -> None:
+        """Print a line when it is time."""
+        now = time.monotonic()
+        total = int(trainer.num_training_batches)
+        if not trainer.is_global_zero or (now - self._last < INTERVAL and batch_index + 1 < total):
+            return
+        self._last = now
+        began, first = self._began
+        per_batch = (now - began) / (batch_index + 1 - first)
+        left = timedelta(seconds=round(per_batch * (total - batch_index - 1)))
+        accumulate = trainer.accumulate_grad_batches
+        loss = float(outputs["loss"]) * accumulate
+        step, steps = (batch_index + 1) // accumulate, total // accumulate
+        say(f"step {step}/{steps}, loss {loss:.3f}, {left} left")

@@ -1,0 +1,236 @@
+"""Lightning put together: from a module and data to a trained module, resumable at any point.
+
+The whole run is one Lightning epoch over a stream of batches (`data.batches.TrainingStream`), so
+that the optimizer step is the only clock, and a resumed run has one kind of position to restore.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from sumcirc.data.datamodule import SummarizationData
+from sumcirc.errors import UserError
+from sumcirc.models.adapters import checkpoint_activations
+from sumcirc.models.dropout import start_training
+from sumcirc.schema import Precision, TrainConfig, TrainerConfig
+from sumcirc.tracking.metrics_logger import MetricsLogger
+from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
+from sumcirc.training.checkpoint_io import AtomicCheckpointIO
+from sumcirc.training.extra_callbacks import blaming, make_extra
+from sumcirc.training.module import SummarizationModule
+from sumcirc.training.progress_bars import progress_callback
+
+PRECISIONS = {
+    Precision.fp32: "32-true",
+    Precision.bf16: "bf16-mixed",
+    Precision.fp16: "16-mixed",
+}
+
+
+def check_trainer(config: TrainConfig) -> None:
+    """Refuse devices that can't train this, and callbacks that can't be built.
+
+    Raises:
+        UserError: one line that names the setting, its value and the remedy.
+    """
+    check_machine(config.trainer)
+    make_extra(config.callbacks.extra)
+
+
+def check_machine(config: TrainerConfig) -> None:
+    """Refuse devices that this machine lacks, and combinations that Lightning rejects.
+
+    Raises:
+        UserError: no such accelerator here, or Lightning refuses the settings.
+    """
+    if config.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"trainer.accelerator={config.accelerator}: no GPU is visible to torch; use"
+            " trainer=cpu, or install a CUDA build of torch"
+        )
+    if config.precision is Precision.fp16 and device(config).type == "cpu":
+        raise UserError("trainer.precision=fp16: needs a GPU; use fp32 or bf16")
+    try:
+        with quiet():
+            trainer = pl.Trainer(**_machine(config), barebones=True)
+        cluster = getattr(trainer.strategy, "cluster_environment", None)
+        if cluster is not None:
+            cluster.validate_settings(trainer.num_devices, trainer.num_nodes)
+    # nothing but the settings went in
+    except Exception as error:
+        names = ("strategy", "devices", "num_nodes", "accelerator", "precision")
+        values = {name: getattr(config, name) for name in names}
+        changed = [name for name in names if values[name] != getattr(TrainerConfig, name)]
+        given = " ".join(f"trainer.{name}={values[name]}" for name in changed or ["devices"])
+        raise UserError(
+            f"{given}: refused by Lightning on this machine ({' '.join(str(error).split())});"
+            f" without {'it' if len(changed) == 1 else 'them'} a run takes one device"
+        ) from None
+
+
+def _machine(config: TrainerConfig) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that concern devices and processes."""
+    # in a SLURM job of one task nothing but Lightning can start the other processes
+    one_task = os.environ.get("SLURM_NTASKS") == "1" and not TorchElasticEnvironment.detect()
+    return {
+        "accelerator": config.accelerator,
+        "devices": config.devices,
+        "num_nodes": config.num_nodes,
+        "strategy": config.strategy,
+        "precision": precision(config),
+        "plugins": [LightningEnvironment()] if one_task else [],
+    }
+
+
+def device(config: TrainerConfig) -> torch.device:
+    """Where inference outside of training runs: the device that this process trains on."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if config.accelerator == "cpu" or found is None:
+        return torch.device("cpu")
+    devices, rank = config.devices, int(os.environ.get("LOCAL_RANK", "0"))
+    return torch.device(found.type, devices[rank] if isinstance(devices, list) else rank)
+
+
+def set_threads(config: TrainerConfig) -> None:
+    """Use as many CPU threads as the configuration says."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+
+
+def precision(config: TrainerConfig) -> str:
+    """Lightning's name of the arithmetic; `auto` is bf16 where the device has it."""
+    if config.precision is not Precision.auto:
+        return PRECISIONS[config.precision]
+    on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def make_trainer(
+    config: TrainConfig,
+    data: SummarizationData,
+    run: RunDirectory,
+    wandb_logger: Any,
+    watchers: Sequence[pl.Callback] = (),
+) -> pl.Trainer:
+    """A Lightning Trainer for the run.
+
+    Args:
+        watchers: callbacks that probe the model; what they write of a step is part of its
+            checkpoint, so they come before the one that saves.
+    """
+    options, machine = config.trainer, _machine(config.trainer)
+    loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
+    callbacks: list[pl.Callback] = [
+        *watchers,
+        ResumableCheckpoint(run, options.checkpoint_every, options.keep_checkpoints),
+    ]
+    if config.callbacks.progress:
+        callbacks.append(progress_callback())
+    callbacks += make_extra(config.callbacks.extra)
+    trainer = pl.Trainer(
+        **{**machine, "plugins": [*machine["plugins"], AtomicCheckpointIO()]},
+        max_epochs=1,
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=config.optimizer.clip or None,
+        check_val_every_n_epoch=1,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        logger=loggers,
+        callbacks=callbacks,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        inference_mode=False,  # validation state is taken up again when training goes on
+        enable_model_summary=False,
+        enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
+        default_root_dir=str(run.path),
+    )
+    # Lightning reads it when fit() sets up the data; only now is the number of processes known
+    trainer.val_check_interval = validation_interval(data, trainer) * options.accumulate
+    return trainer
+
+
+def validation_interval(data: SummarizationData, trainer: pl.Trainer) -> int:
+    """Optimizer steps between validations: as configured, else one pass over the data."""
+    epoch, total = data.steps(trainer.world_size)
+    return min(data.trainer_config.validate_every or epoch, total)
+
+
+def fit(
+    config: TrainConfig,
+    model: torch.nn.Module,
+    data: SummarizationData,
+    run: RunDirectory,
+    wandb_logger: Any,
+    watchers: Sequence[pl.Callback] = (),
+) -> tuple[pl.Trainer, SummarizationModule]:
+    """Train, from the last checkpoint if the run has one; the model stays in training mode.
+
+    Values of step 0 (the untouched model on the validation pairs) are logged first.
+
+    Raises:
+        TrainingDiverged: the loss is no longer a finite number; the last checkpoint stays.
+        UserError: the last checkpoint is damaged, or an added callback can't work here.
+    """
+    start_training(model, config.model.dropout)
+    if config.trainer.gradient_checkpointing:
+        checkpoint_activations(model)
+    saved = checkpoints(run.checkpoints)
+    with quiet(), blaming(config.callbacks.extra):
+        trainer = make_trainer(config, data, run, wandb_logger, watchers)
+        if trainer.global_rank:
+            # other masks than the first process has; Lightning's strategies seed by this again
+            pl.seed_everything(config.seed + trainer.global_rank, verbose=False)
+        _, total = data.steps(trainer.world_size)
+        if trainer.is_global_zero and run.status_file.exists():
+            run.set_status("running", steps=total)
+        module = SummarizationModule(
+            model, config.optimizer, total, config.trainer.log_every, config.trainer.compile
+        )
+        if not saved:
+            run.metrics.cut(0)
+            trainer.validate(module, datamodule=data, verbose=False)
+        trainer.fit(
+            module, datamodule=data, ckpt_path=str(saved[-1]) if saved else None, weights_only=True
+        )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if saved and saved[-1] == checkpoint_file(run.checkpoints, total):
+            return trainer, module
+        if trainer.global_step % validation_interval(data, trainer):
+            trainer.validate(module, datamodule=data, verbose=False)
+    saver = next(c for c in trainer.callbacks if isinstance(c, ResumableCheckpoint))  # type: ignore[attr-defined]
+    saver.save(trainer, module)
+    return trainer, module
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out what Lightning says of choices that are made on purpose here, and its tips."""
+    talkers = [logging.getLogger(f"pytorch_lightning.{name}") for name in ("utilities.rank_zero",)]
+    levels = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in (
+                ".*treespec, LeafSpec.*",
+                # a machine with SLURM; a sweep's jobs are placed by its launcher
+                "The `srun` command is available on your system but is not used.*",
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for talker, level in zip(talkers, levels, strict=True):
+            talker.setLevel(level)

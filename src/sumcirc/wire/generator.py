@@ -1,0 +1,315 @@
+"""Makes wire articles, each from its split, index and seed alone.
+
+An article tells one main event over several sentences. A lead states one or two of its key facts,
+or none; detail sentences state the others; between them stand background and quotes. One or two
+sentences tell of a second event, set off by a marker such as "in an unrelated case" or "two months
+earlier": before everything else, among the details, or after them. The reference summary tells the
+main event in other words. Lengths are settled here, so that document, summary and the tokens that
+an encoding adds fit into 256 tokens of the built-in tokenizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from sumcirc.errors import UserError
+from sumcirc.wire import frames
+from sumcirc.wire.article import FACTS, SPLITS, Span, WireArticle
+from sumcirc.wire.cast import draw_cast, split_of
+from sumcirc.wire.draw import Draw, stable_hash
+from sumcirc.wire.event_kind import Kind
+from sumcirc.wire.kinds import BY_NAME, KINDS
+from sumcirc.wire.template import (
+    Cast,
+    Sentence,
+    Teller,
+    slots_always,
+    slots_ever,
+    with_article,
+)
+
+WORDS = range(86, 121)  # of a document
+SENTENCES = range(6, 10)
+SUMMARY_WORDS = range(14, 29)
+CHARACTERS = 725  # of document and summary together
+_ATTEMPTS = 200
+# Where the second event is told, and how often: before the lead, before the last detail, after it.
+_LATE_FACTS = 0.5  # share of articles whose second sentence isn't a detail
+_PLACES = ("first",) * 3 + ("early",) * 6 + ("late",) * 15
+_OFFICIALS = ("a spokeswoman for {org}", "a spokesman for {org}")
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A planned sentence: `role` is main, other (the second event), person, source or color."""
+
+    role: str
+    template: str
+
+
+@dataclass
+class _Text:
+    """Sentences put together, with the offsets of what they state."""
+
+    text: str = ""
+    facts: list[Span] = field(default_factory=list)
+    sentences: list[Span] = field(default_factory=list)
+
+    def add(self, sentence: Sentence, role: str, values: dict[str, str]) -> None:
+        start = len(self.text) + 1 if self.text else 0
+        self.text = f"{self.text} {sentence.text}" if self.text else sentence.text
+        self.sentences.append(Span(start, len(self.text), role))
+        for offset, fact in sentence.facts:
+            begin = start + offset
+            self.facts.append(Span(begin, begin + len(values[fact]), fact))
+
+
+def article(split: str, index: int, seed: int = 0) -> WireArticle:
+    """Make the article of a split (`pretrain`, `train`, `validation`, `test`) with this index.
+
+    Raises UserError for another split or a negative index or seed.
+    """
+    if split not in SPLITS:
+        raise UserError(f"wire split {split!r}: choose from {', '.join(SPLITS)}")
+    if index < 0 or seed < 0:
+        raise UserError(f"wire index {index}, seed {seed}: neither may be negative")
+    draw = Draw("wire", split, str(index), str(seed))
+    kind = BY_NAME[draw.pick(KINDS)]
+    cast = draw_cast(kind, draw)
+    while split_of(cast.entities) != split:
+        cast = draw_cast(kind, draw)
+    other_kind = kind if draw.chance(0.65) else BY_NAME[draw.pick(KINDS)]
+    other = draw_cast(other_kind, draw, apart_from=cast)
+    wording, summary = tell_summary(cast, draw)
+    room = CHARACTERS - len(summary.text)
+    document, told = _document(cast, other, topics(wording), room, draw)
+    return WireArticle(
+        id=f"{split}-{index:06d}",
+        kind=kind.name,
+        document=document.text,
+        summary=summary.text,
+        facts=cast.facts,
+        distractor={role: other.facts[role] for role in FACTS if role in told},
+        salient=tuple(document.facts),
+        salient_sentences=tuple(span for span in document.sentences if span.role == "main"),
+        answers=tuple(summary.facts),
+        entities=cast.entities,
+    )
+
+
+def article_of(id: str, seed: int = 0) -> WireArticle:
+    """Make the article with this id again.
+
+    Raises UserError for an id that is none of the wire's.
+    """
+    split, _, index = id.partition("-")
+    if not index.isdigit():
+        raise UserError(f"wire article {id!r}: ids look like test-000017")
+    return article(split, int(index), seed)
+
+
+def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
+    """Make `size` articles of a split with documents that all differ, in the order of the index.
+
+    Raises UserError as `article` does, and for a negative size.
+    """
+    if size < 0:
+        raise UserError(f"wire size {size}: must be 0 or more")
+    seen: set[int] = set()
+    index = 0
+    while len(seen) < size:
+        candidate = article(split, index, seed)
+        index += 1
+        digest = stable_hash(candidate.document)
+        if digest not in seen:
+            seen.add(digest)
+            yield candidate
+
+
+def topics(template: str) -> frozenset[str]:
+    """What a summary speaks of beside the key facts: setting and organizations, by slot name."""
+    names = {name.removeprefix("a ") for name in slots_ever(template)}
+    return frozenset(names - set(FACTS) - {"he", "his", "him"})
+
+
+def tell_summary(cast: Cast, draw: Draw) -> tuple[str, _Text]:
+    """Tell the main event in the words of summaries, each key fact once; template and text."""
+    for _ in range(_ATTEMPTS):
+        wording = draw.pick(BY_NAME[cast.kind].summaries)
+        sentence = Teller(cast, draw, styles=("role", "name", "name")).tell(wording)
+        if len(sentence.text.split()) in SUMMARY_WORDS:
+            summary = _Text()
+            summary.add(sentence, "main", cast.facts)
+            return wording, summary
+    raise AssertionError(f"kind {cast.kind}: no summary of {SUMMARY_WORDS} words for {cast}")
+
+
+def _document(
+    cast: Cast, other: Cast, needed: frozenset[str], room: int, draw: Draw
+) -> tuple[_Text, set[str]]:
+    """Tell both events in `room` characters, and whatever of `needed` the summary speaks of.
+
+    Return the text and which facts of the second event it states.
+    """
+    kind, other_kind = BY_NAME[cast.kind], BY_NAME[other.kind]
+    for _ in range(_ATTEMPTS):
+        text = _Text()
+        told: set[str] = set()
+        main = Teller(cast, draw, styles=("role", "role", "apposition"))
+        second = Teller(other, draw, styles=("role", "role", "name"))
+        for item in _plan(kind, other_kind, needed, draw):
+            if item.role == "other":
+                sentence = second.tell(item.template)
+                main.clear_pronoun = False
+                told |= {fact for _, fact in sentence.facts}
+                text.add(Sentence(sentence.text), "other", {})
+            else:
+                text.add(main.tell(item.template), item.role, cast.facts)
+        fits = len(text.sentences) in SENTENCES and len(text.text.split()) in WORDS
+        if fits and len(text.text) <= room and needed <= main.told:
+            return text, told
+    raise AssertionError(f"kind {kind.name}: no document of {WORDS} words for {cast}")
+
+
+def _plan(kind: Kind, other_kind: Kind, needed: frozenset[str], draw: Draw) -> list[_Item]:
+    """Choose sentences and their order."""
+    place = draw.pick(_PLACES)
+    lead, stated = _lead(kind, draw, anchored=place == "first")
+    details = _details(kind, stated, draw)
+    others = _second_event(kind, other_kind, place == "first", draw)
+    length = draw.pick((6, 7, 7, 7, 8, 8))
+    free = max(2, length - 1 - len(details) - len(others))
+    fillers = _fillers(kind, free, [lead, *details], needed, draw)
+    body = _ordered([_Item("main", template) for template in details] + fillers, draw)
+    if place == "first":
+        return [*others, _Item("main", lead), *body]
+    last_detail = max(at for at, item in enumerate(body) if item.role == "main")
+    if place == "early":
+        positions = range(last_detail + 1)
+    else:
+        positions = range(last_detail + 1, len(body) + 1)
+    fitting = [at for at in positions if at == len(body) or _resumes(body[at])]
+    at = draw.pick(fitting or [len(body)])
+    if at < len(body):
+        body[at] = _anchored(body[at], kind, draw)
+    return [_Item("main", lead), *body[:at], *others, *body[at:]]
+
+
+def _ordered(items: list[_Item], draw: Draw) -> list[_Item]:
+    """Shuffle the sentences behind the lead, mostly so that a filler comes first.
+
+    Two quotes don't stand side by side, where their speakers could be mixed up.
+    """
+    quotes = {"person", "source"}
+    late = draw.chance(_LATE_FACTS)
+    while True:
+        body = draw.shuffled(items)
+        pairs = pairwise(body)
+        if not any({one.role, two.role} <= quotes for one, two in pairs) and not (
+            late and body[0].role == "main"
+        ):
+            return body
+
+
+def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
+    """Pick a lead, perhaps behind a dateline, and the facts it states.
+
+    After another event the lead has to name its person or place, or it would seem to go on.
+    """
+    while True:
+        lead = draw.pick(kind.leads)
+        if not anchored and "where" not in slots_ever(lead) and draw.chance(0.3):
+            dateline = draw.pick(frames.DATELINES)
+            if "when" not in slots_ever(dateline) & slots_ever(lead):
+                lead = dateline + lead
+        stated = set(slots_always(lead)) & set(FACTS)
+        if not anchored or stated & {"who", "where"}:
+            return lead, stated
+
+
+def _details(kind: Kind, stated: set[str], draw: Draw) -> list[str]:
+    """Pick sentences for the facts not yet stated; day and number are stated but once."""
+    chosen: list[str] = []
+    stated = set(stated)
+    while missing := set(FACTS) - stated:
+        fitting = [
+            template
+            for template in kind.details
+            if slots_always(template) & missing
+            and not slots_ever(template) & stated & {"when", "how_many"}
+            and template not in chosen
+        ]
+        chosen.append(draw.pick(fitting))
+        stated |= slots_always(chosen[-1])
+    return chosen
+
+
+def _second_event(kind: Kind, other_kind: Kind, first: bool, draw: Draw) -> list[_Item]:
+    clause, _, more = draw.pick(other_kind.elsewhere).partition("||")
+    if first or (other_kind is kind and draw.chance(0.45)):
+        frame = draw.pick(frames.LONG_AGO_FIRST if first else frames.LONG_AGO_SAME_KIND)
+        clause = clause.replace("on {when}", "on a {when}")
+    elif other_kind is kind:
+        frame = draw.pick(frames.THIS_WEEK_SAME_KIND)
+    else:
+        frame = draw.pick(frames.THIS_WEEK_OTHER_KIND)
+    case = draw.pick(other_kind.case)
+    told = frame.replace("{clause}", clause).replace("{case}", case)
+    told = told.replace("{a case}", with_article(case))
+    return [_Item("other", text) for text in (told, more) if text]
+
+
+def _fillers(
+    kind: Kind, count: int, rest: list[str], needed: frozenset[str], draw: Draw
+) -> list[_Item]:
+    """Pick quotes and background; some sentence of the article names the organization."""
+    told = frozenset().union(*map(_topics_always, rest))
+    background = sorted(
+        draw.shuffled(kind.background),
+        key=lambda template: not _topics_always(template) & (needed - told),
+    )
+    roles = draw.pick((("person",), ("person",), ("source",), ("person", "source")))
+    colors = background[: max(1, count - len(roles))]
+    named = any("org" in slots_always(template) for template in [*rest, *colors])
+    if not named and "source" not in roles:
+        roles = (*roles, "source")
+    items = [_Item("color", template) for template in colors]
+    for role in roles:
+        if role == "person":
+            frame, quote = (
+                draw.pick(frames.PERSON_QUOTES),
+                draw.pick(kind.person_quotes),
+            )
+            items.append(_Item(role, frame.replace("{quote}", quote)))
+        else:
+            official = not named or draw.chance(0.25)
+            sources = _OFFICIALS if official else kind.sources
+            quote = draw.pick(kind.official_quotes if official else kind.other_quotes)
+            frame = draw.pick(frames.OTHER_QUOTES).replace("{source}", draw.pick(sources))
+            items.append(_Item(role, frame.replace("{quote}", quote)))
+    return items
+
+
+def _topics_always(template: str) -> frozenset[str]:
+    return frozenset(name.removeprefix("a ") for name in slots_always(template))
+
+
+def _named(item: _Item) -> bool:
+    return bool({"who", "where", "speaker"} & slots_always(item.template))
+
+
+def _resumes(item: _Item) -> bool:
+    """Whether a sentence can stand right behind the second event."""
+    opens_with_phrase = item.template.startswith(("in ", "on ", "by ", "so far", "when "))
+    return _named(item) or not (item.role == "source" or opens_with_phrase)
+
+
+def _anchored(item: _Item, kind: Kind, draw: Draw) -> _Item:
+    """Make clear that a sentence behind the second event is about the main one again."""
+    if _named(item):
+        return item
+    case = draw.pick(kind.case)
+    anchors = frames.ANCHORS if case == "case" else (*frames.ANCHORS, frames.CASE_ANCHOR)
+    return _Item(item.role, draw.pick(anchors).replace("{case}", case) + item.template)

@@ -1,0 +1,263 @@
+"""Clean and corrupted documents: what differs, where, and what is asked of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sumcirc.circuits.discovery import judge, make_task, score_edges
+from sumcirc.circuits.inputs.corruption import CORRUPTIONS, make_pairs
+from sumcirc.circuits.inputs.example import (
+    DOCUMENT,
+    PROMPT,
+    SALIENT,
+    SUMMARY,
+    Pair,
+    pair_metric,
+    token_pairs,
+)
+from sumcirc.data.documents import Document
+from sumcirc.data.encoding import Encoder
+from sumcirc.errors import UserError
+from sumcirc.evaluation.baselines import oracle_spans
+from sumcirc.schema import CircuitMetric, CircuitOptions, Corruption
+from sumcirc.wire import article_of, twin
+
+COUNT = 8
+
+
+def salient(item: Document) -> list[tuple[int, int]]:
+    return oracle_spans(item.document, item.references, 2)
+
+
+def made(encoder: Encoder, documents: list[Document], corruption: str) -> list[Pair]:
+    found, _ = make_pairs(encoder, documents, corruption, COUNT, salient)
+    assert len(found) == COUNT
+    return found
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_pairs_differ_in_the_document_alone(
+    encoder: Encoder, documents: list[Document], corruption: str
+) -> None:
+    for pair in made(encoder, documents, corruption):
+        differs = pair.clean != pair.corrupted
+        assert differs.any()
+        wanted = {"control": {DOCUMENT}, "shuffled": {SALIENT, DOCUMENT}}
+        assert set(pair.kinds[differs].tolist()) == wanted.get(corruption, {SALIENT})
+        for values in (pair.corrupted, pair.kinds, pair.good, pair.bad):
+            assert len(values) == len(pair.clean)
+        assert pair.corruption == corruption
+        text = encoder.tokenizer.decode(pair.clean[pair.kinds == PROMPT])
+        assert text == "\nTL;DR:"
+        assert (pair.kinds[pair.prompt_length :] == SUMMARY).all()
+        # every token of the summary is asked for, the end too
+        answer = pair.good[pair.prompt_length - 1 :].tolist()
+        assert answer == [*pair.clean[pair.prompt_length :], encoder.eos]
+
+
+def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> None:
+    def encode(text: str) -> list[int]:
+        return encoder.tokenizer(text, add_special_tokens=False).input_ids
+
+    for pair in made(encoder, documents, "twin"):
+        other = twin(article_of(pair.id), encode)
+        decode = encoder.tokenizer.decode
+        assert decode(pair.corrupted[pair.kinds < PROMPT]) == other.document
+        start = pair.prompt_length - 1
+        assert encoder.decode(pair.bad[start:]).strip() == other.summary
+        assert encoder.decode(pair.good[start:]).strip() == article_of(pair.id).summary
+
+
+def test_replaced_text_is_that_of_the_salient_sentences(
+    encoder: Encoder, documents: list[Document]
+) -> None:
+    by_id = {item.id: item for item in documents}
+    for pair in made(encoder, documents, "replace"):
+        item = by_id[pair.id]
+        chosen = [item.document[start:end] for start, end in salient(item)]
+        shown = encoder.tokenizer.decode(pair.clean[pair.kinds == SALIENT])
+        assert "".join(shown.split()) == "".join("".join(chosen).split())
+
+
+def test_control_replaces_as_much(encoder: Encoder, documents: list[Document]) -> None:
+    for pair in made(encoder, documents, "control"):
+        changed = int((pair.clean != pair.corrupted).sum())
+        assert 0.7 * (pair.kinds == SALIENT).sum() < changed <= (pair.kinds == SALIENT).sum()
+
+
+def test_what_gives_no_pair_is_counted(encoder: Encoder, documents: list[Document]) -> None:
+    _, dropped = make_pairs(encoder, documents, "replace", 30, lambda item: [(0, 5)][: item.id > "test-000015"])  # fmt: skip # noqa: E501
+    assert list(dropped) == ["no salient sentence"]
+    with pytest.raises(UserError, match=r"no document gives a pair \(30 no salient sentence\)"):
+        make_pairs(encoder, documents, "replace", 30, lambda item: [])
+    with pytest.raises(UserError, match=r"corruption=mask: choose from twin"):
+        make_pairs(encoder, documents, "mask", 30, salient)
+
+
+def test_logit_difference_is_read_at_the_first_token_of_each_fact(
+    encoder: Encoder, documents: list[Document]
+) -> None:
+    pairs = made(encoder, documents, "twin")
+    tokens = token_pairs(pairs)
+    metric: Any = pair_metric("logit_difference", pairs, tokens)
+    for i, pair in enumerate(pairs):
+        facts = article_of(pair.id).facts.values()
+        places = metric.positions[i].nonzero().flatten()
+        told = []
+        for place in places.tolist():
+            good, bad = metric.good[i, place], metric.bad[i, place]
+            assert good == pair.clean[place + 1] != bad
+            told.append(encoder.tokenizer.decode(pair.clean[place + 1 :]).lstrip())
+        for fact in facts:
+            assert any(text.startswith(fact) for text in told)
+        # beyond these only the rest of a number behind its comma
+        assert len(places) <= len(facts) + sum("," in fact for fact in facts)
+
+
+def options(corruption: Corruption, metric: CircuitMetric = CircuitMetric.kl) -> CircuitOptions:
+    return CircuitOptions(
+        corruption=corruption,
+        metric=metric,
+        sizes=[0.02, 0.1, 1.0],
+        random_circuits=1,
+        resamples=20,
+        batch_size=8,
+    )
+
+
+def test_attribution_is_where_the_documents_differ(
+    model: Any, encoder: Encoder, documents: list[Document]
+) -> None:
+    """How much more than its share of the document's tokens the salient text has of its scores.
+
+    1 is what a place that nothing distinguishes has. Salient are the facts that differ of twins and
+    swaps, a quarter of the document of the others.
+    """
+    share, concentration = {}, {}
+    for corruption in CORRUPTIONS:
+        pairs = made(encoder, documents, corruption)
+        chosen = options(Corruption(corruption))
+        scores = score_edges(model, make_task(model, pairs, chosen, keep_all=True), chosen)
+        assert scores.spans is not None
+        sizes = scores.spans.mean(0).abs().sum((1, 2))
+        share[corruption] = (sizes / sizes.sum()).tolist()
+        tokens = [sum((pair.kinds == kind).sum() for pair in pairs) for kind in (SALIENT, DOCUMENT)]
+        text = float(sizes[SALIENT] / (sizes[SALIENT] + sizes[DOCUMENT]))
+        concentration[corruption] = text / (tokens[0] / sum(tokens))
+    assert share["twin"][SALIENT] + share["twin"][SUMMARY] > 0.8
+    assert share["control"][SALIENT] < 0.1
+    assert share["control"][DOCUMENT] > 0.2
+    assert concentration["twin"] > 8
+    assert concentration["swap"] > 8
+    assert concentration["replace"] > 2.5
+    assert concentration["control"] < 0.2
+    assert 0.5 < concentration["shuffled"] < 2
+
+
+def test_shuffled_pairs_share_no_text(encoder: Encoder, documents: list[Document]) -> None:
+    """What is the same at one place is so by chance: as seldom as with any other document."""
+    pairs = made(encoder, documents, "shuffled")
+    texts = {item.document for item in documents}
+    alike = []
+    for pair in pairs:
+        inside = pair.kinds < PROMPT
+        alike.append((pair.clean == pair.corrupted)[inside].mean())
+        other = encoder.decode(pair.corrupted[inside])
+        own = next(item.document for item in documents if item.id == pair.id)
+        assert other[:40] in {text[:40] for text in texts - {own}}
+    assert np.mean(alike) < 0.15
+
+
+def test_text_of_others_depends_on_item_and_seed_alone(
+    encoder: Encoder, documents: list[Document]
+) -> None:
+    def corrupted(seed: int) -> list[list[int]]:
+        pairs, _ = make_pairs(encoder, documents, "replace", 5, salient, seed)
+        return [pair.corrupted.tolist() for pair in pairs]
+
+    assert corrupted(0) == corrupted(0)
+    assert all(one != other for one, other in zip(corrupted(0), corrupted(1), strict=True))
+
+
+def test_a_replaced_beginning_has_no_space(encoder: Encoder, documents: list[Document]) -> None:
+    pairs, _ = make_pairs(encoder, documents, "replace", 3, lambda item: [(0, 30)])
+    for pair in pairs:
+        assert encoder.decode(pair.corrupted)[:1].strip()
+
+
+def test_a_circuit_is_found_and_judged(
+    model: Any, encoder: Encoder, documents: list[Document]
+) -> None:
+    pairs = made(encoder, documents, "twin")
+    chosen = options(Corruption.twin)
+    task = make_task(model, pairs, chosen)
+    scores = score_edges(model, task, chosen)
+    steps: list[int] = []
+    found = judge(task, scores, chosen, steps.append)
+    last = found.absolute.points[-1].faithfulness
+    assert last.mean == pytest.approx(1.0, abs=1e-3)
+    tenth, control = found.absolute.points[1], found.absolute.random[0][1]
+    assert tenth.faithfulness.low > control.faithfulness.high
+    assert tenth.edges <= control.edges
+    assert found.circuit.sum() <= round(0.05 * scores.graph.edges)
+    assert found.stability is not None
+    assert found.stability.jaccard.mean > 5 * found.stability.chance
+    assert len(steps) == 4
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_model_without_the_behaviour_is_refused(
+    model: Any, encoder: Encoder, documents: list[Document], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = made(encoder, documents, "twin")
+    # the corrupted document is the one that the summary is of
+    wrong = [replace(pair, clean=pair.corrupted, corrupted=pair.clean) for pair in pairs]
+    chosen = options(Corruption.twin, CircuitMetric.surprise)
+    with torch.no_grad(), pytest.raises(UserError, match="there is no behaviour to explain"):
+        make_task(model, wrong, chosen)
+
+
+def answered(model: Any, encoder: Encoder, count: int, planted: bool) -> list[Pair]:
+    """Prompts of random tokens with answers at random, or those that the model gives."""
+    draw = torch.Generator().manual_seed(1)
+    size = len(encoder.tokenizer)
+    clean, corrupted = torch.randint(10, size, (2, count, 6), generator=draw)
+    answers = torch.randint(10, size, (2, count), generator=draw)
+    if planted:
+        with torch.no_grad():
+            likely = [model(input_ids=ids).logits[:, -1].argmax(-1) for ids in (clean, corrupted)]
+        answers = torch.stack(likely)
+    rows = zip(clean.tolist(), corrupted.tolist(), *answers.tolist(), strict=True)
+    return [
+        Pair.of(str(i), "own", (one, other), [0] * 6, [good], [bad])
+        for i, (one, other, good, bad) in enumerate(rows)
+        if good != bad
+    ]
+
+
+@pytest.mark.parametrize("planted", [False, True])
+def test_an_effect_is_asked_of_all_pairs_before_any_is_left_out(
+    model: Any, encoder: Encoder, planted: bool
+) -> None:
+    pairs = answered(model, encoder, 40, planted)
+    chosen = options(Corruption.twin, CircuitMetric.logit_difference)
+    task = make_task(model, pairs, chosen)
+    # by the pairs that are kept alone there is an effect in either case
+    assert (task.evaluator.empty.metric > task.evaluator.full.metric).all()
+    found = judge(task, score_edges(model, task, chosen), chosen)
+    told = [found.faithfulness.faithfulness.mean, found.signed.cpr.value.mean]
+    told += [found.absolute.cmd.value.mean, found.absolute.cmd.random[0].mean]
+    words = [str(notice) for notice in task.notices if notice.warning]
+    if planted:
+        assert np.isfinite(told).all()
+        assert not any("not defined" in line for line in words)
+    else:
+        assert 0.2 * len(pairs) < task.unchanged < 0.8 * len(pairs)
+        assert np.isnan(told).all()
+        (line,) = [line for line in words if "faithfulness, CPR and CMD are not defined" in line]
+        assert f"raises logit_difference of {len(pairs)} pairs by" in line

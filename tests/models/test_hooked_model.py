@@ -1,0 +1,150 @@
+"""The parts of every family add up to what the model computes, with and without adapters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+
+from sumcirc.models.architectures import ARCHITECTURES, shape
+from sumcirc.models.effective_weights import effective_weight, input_width
+from sumcirc.models.hooked_model import HookedModel, base_model
+from tests.support.small_models import VOCABULARY, adapted, linears, scrambled, small_model
+
+TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY
+
+
+def tapped(model: Any) -> dict[str, Tensor]:
+    """Inputs and outputs of the parts in one run."""
+    parts, found = HookedModel(model), {}
+
+    def keep(name: str, value: Any) -> None:
+        found[name] = value[0] if isinstance(value, tuple) else value
+
+    handles = [
+        parts.final_norm.register_forward_pre_hook(lambda m, a: keep("final", a)),
+        parts.blocks[0].norm_attention.register_forward_pre_hook(lambda m, a: keep("first", a)),
+    ]
+    for i, block in enumerate(parts.blocks):
+        handles += [
+            block.norm_attention.register_forward_hook(
+                lambda m, a, out, i=i: keep(f"normed.{i}", out)
+            ),
+            block.attn_out.register_forward_pre_hook(lambda m, a, i=i: keep(f"z.{i}", a)),
+            block.attention.register_forward_hook(lambda m, a, out, i=i: keep(f"attn.{i}", out)),
+            block.mlp.register_forward_hook(lambda m, a, out, i=i: keep(f"mlp.{i}", out)),
+        ]
+    with torch.no_grad():
+        output = model(TOKENS, output_attentions=True)
+    for handle in handles:
+        handle.remove()
+    return found | {f"pattern.{i}": a for i, a in enumerate(output.attentions)}
+
+
+FORMS = [*ARCHITECTURES, "gpt_neox sequential", "gpt2 + lora", "qwen3 + lora", "gpt_neox + lora"]
+
+
+def model_of(form: str) -> Any:
+    family, *rest = form.split(" ", 1)
+    changes = {"use_parallel_residual": False} if rest == ["sequential"] else {}
+    model = scrambled(family, **changes, attn_implementation="eager")
+    return adapted(model) if rest == ["+ lora"] else model
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sources_add_up_to_the_last_residual_stream(form: str) -> None:
+    """Embedding + every head + biases of output projections + MLPs, to 1e-5 of its size."""
+    model = model_of(form)
+    parts, found = HookedModel(model), tapped(model)
+    total = found["first"].clone()
+    for layer in range(parts.shape.layers):
+        output = parts.attention_output(layer)
+        z = found[f"z.{layer}"].unflatten(-1, (parts.shape.heads, parts.shape.head_width))
+        heads = torch.einsum("bthw,hwd->bhtd", z, output.weight)
+        assert heads.shape[1] == parts.shape.heads
+        total += heads.sum(1) + output.bias + found[f"mlp.{layer}"]
+    scale = found["final"].abs().max()
+    torch.testing.assert_close(total / scale, found["final"] / scale, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_head_is_its_pattern_on_its_values(form: str) -> None:
+    """The value weights belong to the head (and group) that the anatomy says."""
+    model = model_of(form)
+    parts, found = HookedModel(model), tapped(model)
+    for layer in range(parts.shape.layers):
+        _, _, value = parts.query_key_value(layer)
+        assert value.weight.shape[0] == parts.shape.key_value_heads
+        values = torch.einsum("btd,hdw->bhtw", found[f"normed.{layer}"], value.weight)
+        values = (values + value.bias[None, :, None]).repeat_interleave(parts.shape.group, 1)
+        z = found[f"pattern.{layer}"] @ values
+        expected = found[f"z.{layer}"].unflatten(-1, (parts.shape.heads, -1)).transpose(1, 2)
+        torch.testing.assert_close(z, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
+def test_queries_and_keys_are_those_of_the_linears(family: str) -> None:
+    """By name: a mixed-up order of query and key would pass where only values are looked at."""
+    parts = HookedModel(scrambled(family, attn_implementation="eager"))
+    x = torch.randn(1, 5, parts.shape.width)
+    query, key, _ = parts.query_key_value(1)
+    if family == "llama":
+        expected = [linear(x) for linear in parts.blocks[1].qkv[:2]]
+    elif family == "gpt2":
+        expected = list(parts.blocks[1].qkv[0](x).split(parts.shape.width, -1)[:2])
+    else:
+        by_head = parts.blocks[1].qkv[0](x).unflatten(-1, (parts.shape.heads, 3, -1))
+        expected = [by_head[..., 0, :].flatten(-2), by_head[..., 1, :].flatten(-2)]
+    for weights, wanted in zip((query, key), expected, strict=True):
+        made = torch.einsum("btd,hdw->bthw", x, weights.weight) + weights.bias
+        torch.testing.assert_close(made.flatten(-2), wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_effective_weights_are_the_merged_ones(family: str) -> None:
+    model = adapted(scrambled(family, attn_implementation="eager"))
+    parts = HookedModel(model)
+    before = [effective_weight(linear) for linear in linears(parts)]
+    plain = [linear.base_layer.weight.clone() for linear in linears(parts)]
+    merged = linears(HookedModel(model.merge_and_unload()))
+    for (weight, _), linear, old in zip(before, merged, plain, strict=True):
+        expected = linear.weight if hasattr(linear, "nx") else linear.weight.T
+        torch.testing.assert_close(weight, expected, atol=1e-5, rtol=0)
+        assert (linear.weight - old).abs().max() > 0.01  # the adapter matters
+
+
+def test_effective_weight_leaves_modes_alone_and_switches_dropout_off() -> None:
+    model = small_model("gpt2")
+    adapter = LoraConfig(r=2, lora_dropout=0.5, target_modules=["c_fc"], fan_in_fan_out=True)
+    linear = get_peft_model(model, adapter).base_model.model.transformer.h[0].mlp.c_fc
+    linear.train()
+    linear.lora_dropout.eval()
+    modes = {name: module.training for name, module in linear.named_modules()}
+    with torch.no_grad():
+        linear.lora_B["default"].weight.fill_(1.0)
+    first, second = effective_weight(linear), effective_weight(linear)
+    assert torch.equal(first[0], second[0])
+    assert {name: module.training for name, module in linear.named_modules()} == modes
+    assert not first[0].requires_grad
+
+
+def test_input_width_of_both_kinds() -> None:
+    gpt2, llama = HookedModel(small_model("gpt2")), HookedModel(small_model("llama"))
+    assert input_width(gpt2.blocks[0].mlp_out) == gpt2.shape.neurons == 128
+    assert input_width(llama.blocks[0].mlp_out) == llama.shape.neurons == 48
+
+
+def test_shape_of_grouped_queries() -> None:
+    found = shape(small_model("llama").config)
+    assert (found.heads, found.key_value_heads, found.group, found.head_width) == (4, 2, 2, 8)
+    assert shape(small_model("gpt_neox").config).parallel
+    assert not shape(small_model("gpt2").config).parallel
+
+
+def test_base_model_is_found_under_an_adapter() -> None:
+    model = small_model("gpt2")
+    assert base_model(model) is model
+    assert base_model(adapted(model)) is model

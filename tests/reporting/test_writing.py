@@ -1,0 +1,107 @@
+"""Files of a comparison, and its tables in Markdown and in the terminal."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sumcirc.reporting.comparison import Comparison, Options, compare
+from sumcirc.reporting.pictures import draw
+from sumcirc.reporting.runs import read_runs
+from sumcirc.reporting.tables import in_words, tables
+from sumcirc.reporting.terminal import print_comparison
+from sumcirc.reporting.writing import write_comparison
+from tests.support.sweeps import config, write_run, write_sweep
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("sweep") / "s"
+    write_sweep(folder, {"random": 0.40, "page": 0.70, "full": 0.8}, noise=0.01)
+    write_run(folder / "one", config([0]), 0.5)
+    write_sweep(folder, {(1,): 0.5}, seeds=(1, 2))
+    write_run(folder / "bad", config([2]), 0.5, state="failed", reason="out of memory")
+    return compare(*read_runs([folder]), Options())
+
+
+def test_the_files_say_the_same(comparison: Comparison, tmp_path: Path) -> None:
+    write_comparison(comparison, tmp_path, "sumcirc report s", [])
+    with open(tmp_path / "arms.csv") as file:
+        arms = list(csv.DictReader(file))
+    with open(tmp_path / "differences.csv") as file:
+        differences = list(csv.DictReader(file))
+    found = json.loads((tmp_path / "comparison.json").read_text())
+    assert [row["arm"] for row in arms] == [arm["arm"] for arm in found["arms"]]
+    labels = ["full", "page", "layers 0", "layers 1", "random"]
+    assert sorted(row["arm"] for row in arms) == sorted(labels)
+    for row, arm in zip(arms, found["arms"], strict=True):
+        for measure, score in arm["scores"].items():
+            assert float(row[measure]) == score["mean"]
+            assert float(row[f"{measure}_low"]) == score["low"]
+            assert float(row[f"{measure}_high"]) == score["high"]
+            assert score["seeds"] == int(row["runs"])
+    assert len(differences) == len(found["differences"]) == 4 * 11
+    assert found["left_out"][0]["reason"] == "failed: out of memory"
+    single = [row for row in differences if row["arm"] == "layers 0"]
+    assert {row["p_holm"] for row in single} == {""}
+    assert {(row["arm"], row["least_seeds"]) for row in differences} == {
+        *(("full", "3"), ("page", "3"), ("layers 0", "1"), ("layers 1", "2"))
+    }
+    assert all(float(row["error"]) > 0 for row in differences if row["measure"] == "rougeLsum_f1")
+    claimed = {row["measure"] for row in differences if row["verdict"]}
+    assert claimed == {"rougeLsum_f1"}
+
+
+def test_without_differences_the_header_stands(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", {(0,): 0.4})
+    found = compare(*read_runs([tmp_path / "s"]), Options())
+    write_comparison(found, tmp_path, "sumcirc report s", draw(found, tmp_path / "figures"))
+    assert (tmp_path / "differences.csv").read_text().startswith("arm,against,control,")
+    assert not (tmp_path / "figures/differences.png").exists()
+
+
+def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
+    figures = draw(comparison, tmp_path / "figures")
+    write_comparison(comparison, tmp_path, "sumcirc report s", figures)
+    page = (tmp_path / "comparison.md").read_text()
+    assert "    sumcirc report s\n" in page
+    assert "| page | 1,2,3 | " in page
+    assert "page differs from random: higher (+" in page
+    assert "no claim for layers 0, one seed" in page
+    assert "no claim for layers 1, two seeds" in page
+    assert "[1] full: another budget: every parameter trains, 17.8 times" in page
+    assert "bad: failed: out of memory" in page
+    for name in ("parameters", "differences", "validation_loss"):
+        assert f"](figures/{name}.png)" in page
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+    for line in page.splitlines():
+        assert not line.startswith("|") or line.endswith("|")
+
+
+def test_what_is_not_shown_is_not_called_different(comparison: Comparison) -> None:
+    (sentence,) = in_words(comparison)
+    assert sentence.startswith("ROUGE-Lsum against random: full differs from random: higher")
+    assert "layers 0 differs" not in sentence
+
+
+def test_columns_of_tables(comparison: Comparison) -> None:
+    for table in tables(comparison):
+        assert all(len(row) == len(table.headings) for row in table.rows)
+    scores, cost, _ = tables(comparison)
+    assert "facts" in scores.headings
+    assert scores.rows[-1][0] == "(base)"
+    assert "learning rate" not in cost.headings
+    assert cost.rows[0][:4] == ["full [1]", "1,746,944", "100", "50.0 s"]
+
+
+def test_the_terminal_shows_brackets_and_all_parts(
+    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_comparison(comparison)
+    shown = capsys.readouterr().out
+    assert "full [1]" in shown
+    for part in ("not on a par:", "left out:", "to note:", "in words:"):
+        assert part in shown

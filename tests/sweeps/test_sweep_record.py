@@ -1,0 +1,185 @@
+"""sweep.yaml: what a sweep consists of, and what may be done under its name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sumcirc.errors import UserError
+from sumcirc.sweeps.sweep_record import (
+    FILE,
+    SweepRecord,
+    check_runs,
+    fingerprint,
+    first_difference,
+    flat,
+)
+from sumcirc.tracking.run_directory import RunDirectory
+
+Config = dict[str, Any]
+
+
+def config(
+    seed: int, layers: Any = "all", varied: tuple[str, ...] = ("seed",), **others: Any
+) -> Config:
+    """A plain configuration, as `plain` gives it."""
+    name = f"{layers}-s{seed}".replace(" ", "")
+    return {
+        "model": {"name": "tiny", "path": "tiny"},
+        "adaptation": {"layers": layers, "rank": others.get("rank", 16)},
+        "trainer": {"max_steps": others.get("max_steps", 100)},
+        "logger": {"tags": []},
+        "callbacks": {"extra": {}},
+        "sweep": {"name": "s", "jobs": others.get("jobs"), "gpus": None},
+        "run": {"name": name, "varied": list(varied), "axes": {"seed": seed}},
+        "runs_dir": others.get("runs_dir", "runs"),
+        "cache_dir": "/cache",
+        "seed": seed,
+    }
+
+
+def record(*configs: Config, verb: str = "train") -> SweepRecord:
+    return SweepRecord.of(verb, configs, ["sumcirc", verb, "-m"])
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    made = record(config(1), config(2), config(3, [2, 3]))
+    made.write(tmp_path)
+    found = SweepRecord.read(tmp_path)
+    assert found == made
+    body = yaml.safe_load((tmp_path / FILE).read_text())
+    assert body["runs"]["all-s2"]["differs"] == {"adaptation.layers": "all", "seed": 2}
+    assert body["shared"]["trainer.max_steps"] == 100
+    assert body["runs"]["all-s2"]["config"] == fingerprint(made.runs["all-s2"])
+
+
+def test_no_record_is_none(tmp_path: Path) -> None:
+    assert SweepRecord.read(tmp_path / "nowhere") is None
+
+
+def spoil_yaml(body: Any) -> str:
+    return "{"
+
+
+def spoil_runs(body: Any) -> str:
+    return yaml.safe_dump({**body, "runs": 3})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "part"),
+    [
+        (spoil_yaml, "is not readable YAML"),
+        (spoil_runs, "`runs` is 3, not a mapping"),
+    ],
+)
+def test_a_damaged_record_is_refused(
+    tmp_path: Path, spoil: Callable[[Any], str], part: str
+) -> None:
+    record(config(1)).write(tmp_path)
+    file = tmp_path / FILE
+    file.write_text(spoil(yaml.safe_load(file.read_text())))
+    with pytest.raises(UserError, match=part) as refused:
+        SweepRecord.read(tmp_path)
+    assert str(tmp_path) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("begun", "part"),
+    [
+        ({"version": "0.0.9"}, "was started by sumcirc 0.0.9, this is"),
+        ({"format": 1}, "was begun by an earlier version (records of format 1, now 2)"),
+        (
+            {"format": None},
+            "was begun by an earlier version (records of format 1, now 2), in which",
+        ),
+    ],
+)
+def test_a_sweep_that_another_version_began_is_not_continued(
+    tmp_path: Path, begun: dict[str, Any], part: str
+) -> None:
+    folder = tmp_path / "s"
+    record(config(1)).write(folder)
+    file = folder / FILE
+    body = {**yaml.safe_load(file.read_text()), **begun}
+    file.write_text(yaml.safe_dump({key: body[key] for key in body if body[key] is not None}))
+    before = SweepRecord.read(folder)
+    assert before is not None, "it can be read"
+    with pytest.raises(UserError) as refused:
+        before.extended(record(config(2)), folder)
+    assert str(refused.value).startswith(f"sweep.name=s: {part}")
+    assert str(refused.value).endswith("choose another sweep.name")
+
+
+def test_the_same_command_goes_on(tmp_path: Path) -> None:
+    before = record(config(1), config(2))
+    assert before.extended(record(config(1), config(2)), tmp_path) == before
+    assert before.extended(record(config(2)), tmp_path).runs == before.runs
+
+
+def test_how_and_where_jobs_run_may_change(tmp_path: Path) -> None:
+    before = record(config(1))
+    before.extended(record(config(1, jobs=4, runs_dir="/elsewhere")), tmp_path)
+
+
+def test_values_of_an_axis_may_be_added(tmp_path: Path) -> None:
+    before = record(config(1), config(2))
+    grown = before.extended(record(config(2), config(3)), tmp_path)
+    assert list(grown.runs) == ["all-s1", "all-s2", "all-s3"]
+    # another axis, with the value that it had among its values
+    wider = record(config(1, varied=("adaptation.layers", "seed")), config(1, [2, 3]))
+    grown = before.extended(wider, tmp_path)
+    assert list(grown.runs) == ["all-s1", "all-s2", "[2,3]-s1"]
+    assert grown.axes == ["seed", "adaptation.layers"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "parts"),
+    [
+        ([config(1, max_steps=200)], ["trainer.max_steps=100", "now trainer.max_steps=200"]),
+        # new runs alone, that would be compared with the old ones
+        ([config(3, max_steps=200)], ["trainer.max_steps=100", "now trainer.max_steps=200"]),
+        ([config(1), config(3, rank=4)], ["adaptation.rank=16"]),
+        ([config(3, [2, 3])], ["adaptation.layers=all", "adaptation.layers=[2, 3]"]),
+    ],
+)
+def test_a_name_in_use_with_another_configuration_is_refused(
+    tmp_path: Path, changed: list[Config], parts: list[str]
+) -> None:
+    if len(changed) > 1:
+        changed[0]["adaptation"] = copy.deepcopy(changed[1]["adaptation"])
+    with pytest.raises(UserError, match=f"sweep.name={tmp_path.name}") as refused:
+        record(config(1), config(2)).extended(record(*changed), tmp_path)
+    for part in [*parts, "choose another sweep.name"]:
+        assert part in str(refused.value)
+
+
+def test_another_verb_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a sweep of `sumcirc train`"):
+        record(config(1)).extended(record(config(1), verb="evaluate"), tmp_path)
+
+
+def test_a_run_that_says_something_else_is_named(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "all-s1", "train", config(1, runs_dir="/other/machine"))
+    check_runs(record(config(1), config(2)), tmp_path)
+    with pytest.raises(UserError, match=r"all-s1/config.yaml: says trainer.max_steps=100, the "):
+        check_runs(record(config(1, max_steps=7)), tmp_path)
+
+
+def test_identical_arms_are_found() -> None:
+    twin = config(1)
+    twin["run"] = {**twin["run"], "name": "other"}
+    assert record(config(1), config(2), twin).twins() == [("all-s1", "other")]
+    assert not record(config(1), config(2)).twins()
+
+
+def test_differences_below_a_free_key_do_not_count() -> None:
+    before, now = flat(config(1)), flat({**config(2), "model": {"name": "x", "path": "y"}})
+    assert first_difference(before, now) == "model.name"
+    assert first_difference(before, now, {"model"}) == "seed"
+    assert first_difference(before, now, {"model", "seed"}) is None
+    assert first_difference({}, {"a": None}) == "a", "a key that is not there is not null"
