@@ -1,7 +1,8 @@
 """Write the pages of docs/reference that come from the code: python -m docs.generate.
 
 Keys, types and defaults are those of the dataclasses in sumcirc.schema, what a key does is the
-comment beside its field; choices of groups are the files of conf/; measures are sumcirc.tracking.measure_records.
+comment beside its field; choices of groups are the files of conf/; measures come from
+sumcirc.tracking.measure_records.
 """
 
 from __future__ import annotations

@@ -19,54 +19,47 @@ import sumcirc
 
 ROOT = Path(sumcirc.__file__).resolve().parent
 
-# Rooms that anyone may import; they import each other only.
-GROUND = {
-    *(
-        "errors",
-        "schema",
-        "configuration",
-        "messages",
-        "files",
-        "cache",
-        "quoting",
-        "terminal",
-        "pipes",
-    ),
-    *("hub", "processes", "progress", "statistics", "instantiation", "records", "reading"),
-    *("notices", "quoting"),
-}
+# Rooms that any other may import; among themselves they import each other.
+GROUND = {"errors", "schema", "runtime", "storage", "statistics"}
 
-# room: the rooms it may import, beside itself and the ground
+# room: the rooms it may import, beside itself and the ground; docs/layout.md shows the same order
 MAY_IMPORT: dict[str, set[str]] = {
-    "data": set(),
-    "tracking": set(),
     "assets": set(),
-    "figures": set(),
-    "modeling": {"data", "tracking", "assets"},
-    "summaries": {"data", "modeling"},
-    "probes": {"data", "modeling"},
-    "circuits": {"data", "modeling"},
-    "selection": {"data", "modeling", "probes", "circuits", "summaries", "tracking"},
-    "compare": {"data", "modeling", "probes", "circuits", "summaries", "figures"},
-    "callbacks": {
-        *("data", "modeling", "probes", "circuits", "summaries", "selection", "tracking"),
+    "wire": set(),
+    "data": {"wire"},
+    "tracking": set(),
+    "models": {"tracking", "assets"},
+    "figures": {"tracking"},
+    "measures": {"data", "models", "tracking"},
+    "circuits": {"data", "models", "tracking", "wire"},
+    "evaluation": {"data", "models", "tracking", "figures", "wire"},
+    "training": {"data", "models", "tracking", "wire"},
+    "compare": {
+        *("data", "models", "tracking", "wire"),
+        "measures",
+        "circuits",
+        "evaluation",
         "figures",
     },
-    "library": {"data", "modeling", "probes", "circuits", "selection", "summaries"},
-    "training": {"data", "modeling", "callbacks", "tracking"},
-    "results": {"data", "summaries", "figures", "tracking"},
-    "report": {"figures", "tracking", "results", "summaries"},
-    "dashboard": {"report", "results", "tracking"},
-    "jobs": {
-        *("data", "modeling", "probes", "circuits", "summaries", "selection", "callbacks"),
-        *("compare", "tracking", "figures", "training", "results", "report", "dashboard"),
+    "selection": {
+        *("data", "models", "tracking"),
+        "measures",
+        "circuits",
+        "evaluation",
+        "training",
     },
-    "sweeps": {"tracking", "results"},
-    "overrides": {"modeling"},
-    "words": set(),
-    "implied": {"overrides", "tracking"},
-    "command": {"implied", "words", "tracking"},
-    "cli": {"command", "jobs", "tracking", "results", "summaries", "sweeps"},
+    "callbacks": {
+        *("data", "models", "tracking", "figures"),
+        *("measures", "circuits", "evaluation", "training"),
+    },
+    "library": {"data", "models", "tracking", "measures", "circuits", "evaluation", "selection"},
+    "reporting": {"tracking", "figures", "evaluation"},
+    "sweeps": {"tracking", "evaluation"},
+    "jobs": {
+        *("data", "models", "tracking", "figures", "measures", "circuits", "evaluation"),
+        *("training", "compare", "selection", "callbacks", "reporting"),
+    },
+    "cli": {"models", "tracking", "evaluation", "sweeps", "jobs"},
     "__main__": {"cli"},
 }
 
@@ -135,7 +128,7 @@ class A:
 """
     assert set(imports(ast.parse(source), "sumcirc.measures")) == {
         *("os", "sumcirc.storage.hub", "sumcirc.errors", "typing"),
-        *("sumcirc.wire", "sumcirc.measures", "sumcirc.cli.main"),
+        *("sumcirc.data.wire", "sumcirc.measures", "sumcirc.cli.main"),
     }
 
 
@@ -174,7 +167,7 @@ def test_only_the_command_line_imports_jobs() -> None:
         for file in ROOT.rglob("*.py")
         if 'f"sumcirc.jobs.' in file.read_text(encoding="utf-8")
     ]
-    assert naming == ["cli.py"]
+    assert naming == ["cli/main.py"]
 
 
 # ---- what is loaded in the end
@@ -205,8 +198,10 @@ def test_help_imports_next_to_nothing() -> None:
     assert "sumcirc.cli.main" in found
     assert not found & {*FORBIDDEN, "hydra", "omegaconf", "yaml", "numpy", "rich"}
     assert {name for name in found if name.startswith("sumcirc.")} == {
+        "sumcirc.cli",
         "sumcirc.cli.main",
         "sumcirc.errors",
+        "sumcirc.runtime",
         "sumcirc.runtime.pipes",
         "sumcirc.runtime.quoting",
         "sumcirc.runtime.terminal",
@@ -235,11 +230,11 @@ def test_a_mistake_in_a_key_is_found_before_anything_heavy_is_imported() -> None
     assert not loaded(RUN.format(arguments=["train", "trainer.max_stps=3"])) & FORBIDDEN
 
 
-READING = ("figures", "report", "dashboard")
+READING = ("figures", "reporting")
 
 
 def readers() -> list[str]:
-    """Modules that read records: figures, the report, the dashboard."""
+    """Modules that read records: figures and reports."""
     found = [path for room in READING for path in (ROOT / room).rglob("*.py")]
     names = [".".join(["sumcirc", *path.relative_to(ROOT).with_suffix("").parts]) for path in found]
     return sorted(name.removesuffix(".__init__") for name in names)

@@ -135,8 +135,8 @@ def probe(
             Without any there are no differences, only the model's own values.
 
     Returns:
-        `.values["attention/kl_tuned_base"]` and so on (`sumcirc.tracking.measure_records.MEASURES`), with documents
-        on the last axis.
+        `.values["attention/kl_tuned_base"]` and so on (all names are in
+        `sumcirc.tracking.measure_records.MEASURES`), with documents on the last axis.
 
     Raises:
         UserError: no text fits the model's context, or the two models can't be compared.

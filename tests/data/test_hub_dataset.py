@@ -1,4 +1,4 @@
-"""Published data sets: read from a downloaded folder here; from a hub in tests/storage/test_hub.py."""
+"""Published data sets from a downloaded folder; tests/storage/test_hub.py reads from a hub."""
 
 from __future__ import annotations
 

@@ -209,7 +209,10 @@ def test_every_part_decides_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_key_stays(tmp_path: Path) -> None:
     """The same in another process: nothing of it hangs on hashes or addresses of objects."""
-    script = "from tests.storage.test_cache import SQUARES, Kind; print(SQUARES.key([Kind.one, {'a': 1}]))"
+    script = (
+        "from tests.storage.test_cache import SQUARES, Kind;"
+        " print(SQUARES.key([Kind.one, {'a': 1}]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,

@@ -197,8 +197,9 @@ def test_leftovers_of_others_stay(tmp_path: Path) -> None:
         " write_table(Path('out'), ({'x': str(i * 7919)} for i in range(60_000)))",
         "from sumcirc.training.checkpoint_io import AtomicCheckpointIO; import torch;"
         " AtomicCheckpointIO().save_checkpoint({'x': torch.zeros(90_000)}, 'out')",
-        "from sumcirc.storage.writing import write_file; from safetensors.torch import save_file; import"
-        " torch; write_file(Path('out'), lambda path: save_file({'x': torch.zeros(90_000)}, path))",
+        "from sumcirc.storage.writing import write_file; import torch;"
+        " from safetensors.torch import save_file;"
+        " write_file(Path('out'), lambda path: save_file({'x': torch.zeros(90_000)}, path))",
     ],
     ids=["text", "parquet", "checkpoint", "safetensors"],
 )

@@ -1,1 +1,1 @@
-"""Lightning: the module, the trainer, resumable checkpoints, and how the built-in model was made."""
+"""Lightning: the module, the trainer, resumable checkpoints, and the built-in model's making."""
