@@ -1,4 +1,4 @@
-"""Intervals and tests over documents, over seeds and documents, and over many tests at once."""
+"""Confidence intervals and tests over documents, over seeds and documents, and over many rows."""
 
 from sumcirc.statistics.intervals import (
     MIN_DOCUMENTS,

@@ -1,18 +1,20 @@
-"""Uncertainty of a mean over documents (the percentile bootstrap) and tests of many heads at once.
+"""Bootstrap intervals of means over documents, and tests of many rows at once.
 
 From n values x_1..x_n draw n with replacement and take their mean; repeat B times. The interval of
 confidence c goes from the (1-c)/2 to the (1+c)/2 quantile of the B means. For two systems scored on
-the same items the same is done to the differences a_i - b_i, so that what the items have in common
-cancels. Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+the same items the bootstrap is applied to the differences a_i - b_i, so that the variation the
+systems share cancels. Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993),
+chapter 13.
 
-Of few values the interval is too narrow: for normal values one of 95 % covers the mean in 51 % of
-samples of 2, 74 % of 3, 85 % of 5, 87 % of 8, 90 % of 10 and 93 % of 20 and 32 (simulated). Fewer
-than `MIN_DOCUMENTS` have none: both ends are NaN.
+With few values the interval is too narrow: for normally distributed values the 95 % interval covers
+the mean in 51 % of samples of 2, 74 % of 3, 85 % of 5, 87 % of 8, 90 % of 10 and 93 % of 20 and 32
+(simulated). Below `MIN_DOCUMENTS` values no interval is given: both ends are NaN.
 
-The draws depend on the seed and n alone: metrics of the same documents are resampled alike.
+The draws depend only on the seed and n: all metrics of the same documents use the same resamples.
 
-`bootstrap_mean` takes one measure. The functions on arrays have documents on the last axis and NaN
-where a document leaves a value undefined; every index of the other axes (layer and head) is a row.
+`bootstrap_mean` takes one list of values. The functions on arrays have documents on the last axis,
+with NaN where a value is undefined; every index of the other axes (such as layer and head) is a
+row.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_DOCUMENTS = 8  # values that an interval is given for, at least
+MIN_DOCUMENTS = 8  # the fewest values for which an interval is given
 
-_CHUNK = 1 << 20  # values drawn at once: bounds memory to some 16 MB, whatever n and B are
-_EXACT = 50  # most values of a row whose exact Wilcoxon distribution is used, as scipy does
+_CHUNK = 1 << 20  # values drawn at once: bounds memory to about 16 MB for any n and B
+_EXACT = 50  # longest row for which the exact Wilcoxon distribution is used, as in scipy
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval; `n` values stand behind it.
+    """A mean of `n` values with its confidence interval.
 
     Both ends are NaN where there are fewer than `MIN_DOCUMENTS` values.
     """
@@ -49,10 +51,17 @@ def bootstrap_mean(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of `values` (one per document) with its percentile bootstrap interval.
+    """Return the mean of `values` with its percentile bootstrap interval.
 
-    Raises ValueError for no values, values that aren't finite, less than 1 of `resamples` and a
-    `confidence` outside (0, 1).
+    Args:
+        values: [documents], finite.
+        resamples: number of bootstrap resamples.
+        confidence: level of the interval, between 0 and 1.
+        seed: of the random draws.
+
+    Raises:
+        ValueError: `values` is empty or has a value that isn't finite, `resamples` is below 1, or
+            `confidence` is outside (0, 1).
     """
     check_settings(resamples, confidence)
     sample = np.asarray(values, dtype=np.float64)
@@ -78,10 +87,14 @@ def bootstrap_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of a_i - b_i with its interval.
+    """Return the mean of a_i - b_i with its bootstrap interval.
 
-    `a` and `b` are scores of two systems on the same items in the same order. Raises
-    ValueError when the lengths differ, and whatever `bootstrap_mean` raises.
+    Args:
+        a, b: [documents], scores of two systems on the same items in the same order.
+        resamples, confidence, seed: as in `bootstrap_mean`.
+
+    Raises:
+        ValueError: the lengths differ, or as in `bootstrap_mean`.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
@@ -90,7 +103,15 @@ def bootstrap_difference(
 
 
 def mean_over(values: NDArray[np.floating], axis: int) -> NDArray[np.float64]:
-    """Return the mean over an axis of what is defined there; NaN where nothing is."""
+    """Return the mean over one axis, ignoring values that aren't finite.
+
+    Args:
+        values: any shape.
+        axis: the axis to average over.
+
+    Returns:
+        The shape of `values` without `axis`; NaN where no value is finite.
+    """
     defined = np.isfinite(values)
     count = defined.sum(axis)
     total = np.where(defined, values, 0.0).sum(axis)
@@ -103,17 +124,18 @@ def bootstrap_means(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of every row over its documents, and both ends of its interval.
+    """Return the mean of every row over its documents, with both ends of its interval.
 
-    Each row is what `bootstrap_mean` says of its defined values, with the same draws. A row with
-    no defined value has the mean NaN; one with fewer than `MIN_DOCUMENTS`, or with an infinite
-    value, has the interval NaN to NaN.
+    Each row gets what `bootstrap_mean` returns for its defined values, with the same draws. The
+    mean of a row without a defined value is NaN; a row with fewer than `MIN_DOCUMENTS` values, or
+    with an infinite value, has NaN as both ends.
 
     Args:
-        values: [..., documents]; NaN is left out.
+        values: [..., documents]; NaN is ignored.
+        resamples, confidence, seed: as in `bootstrap_mean`.
 
     Returns:
-        Means, low and high ends: [...] each, in the unit of `values`.
+        Means, low ends and high ends: [...] each, in the unit of `values`.
 
     Raises:
         ValueError: `values` has no axis, or a setting is out of range as in `bootstrap_mean`.
@@ -121,7 +143,7 @@ def bootstrap_means(
     check_settings(resamples, confidence)
     rows, shape = _as_rows(values)
     means, low, high = np.full((3, len(rows)), np.nan)
-    # B means of a row are held at once, so rows are taken some at a time
+    # the B means of a row are in memory at once, so rows are processed in blocks
     block = max(1, _CHUNK // resamples)
     for members, kept in _by_count(rows, ~np.isnan(rows)):
         with np.errstate(invalid="ignore"):  # inf - inf
@@ -146,20 +168,21 @@ def bootstrap_ratios(
     seed: int = 0,
     rounding: float = 0.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return each row's mean over documents as a share of the mean of `whole`, with intervals.
+    """Return each row's mean over documents as a fraction of the mean of `whole`, with intervals.
 
-    The ratio of the means, not the mean of ratios: a document on which `whole` is near zero has
-    little weight instead of all. Documents are resampled, the same for both means.
+    This is the ratio of the means, not the mean of the ratios, so that a document on which `whole`
+    is near zero has little influence. Both means use the same resampled documents.
 
     Args:
         values: [..., documents], finite.
         whole: [documents], finite.
-        rounding: a mean of `whole` no larger than this is zero but for rounding.
+        resamples, confidence, seed: as in `bootstrap_mean`.
+        rounding: a mean of `whole` no larger than this is treated as zero.
 
     Returns:
-        Ratios, low and high ends: [...] each. All three are NaN where the mean of `whole` is zero,
-        and where its own interval includes zero, so that ratios are unbounded. A resample in which
-        it is zero counts for nothing. Of fewer than `MIN_DOCUMENTS` documents both ends are NaN.
+        Ratios, low ends and high ends: [...] each. All three are NaN where the mean of `whole` is
+        zero or its interval includes zero, since the ratios are then unbounded. Resamples in which
+        it is zero are ignored. With fewer than `MIN_DOCUMENTS` documents both ends are NaN.
 
     Raises:
         ValueError: shapes or settings don't fit, or a value isn't finite.
@@ -193,19 +216,21 @@ def share_below_zero(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the share of rows whose mean over documents is below zero, with its interval.
+    """Return the fraction of rows whose mean over documents is below zero, with its interval.
 
-    For "the share of heads whose entropy fell". Documents are resampled, the same for all rows,
-    and each resample counts anew, so rows that go together widen the interval as they should.
-    Resampling adds noise to each mean: where many rows are within their own noise of zero, the
-    interval lies nearer to one half than the share, and may leave it out.
+    Answers questions such as "in what fraction of heads did entropy fall?". Documents are
+    resampled, the same for all rows, and the fraction is computed for each resample, so correlated
+    rows widen the interval as they should. Resampling adds noise to each mean: where many rows are
+    within their noise of zero, the interval lies nearer to one half than the fraction itself and
+    may not contain it.
 
     Args:
-        differences: [..., documents]; NaN is left out, and rows of nothing but NaN don't count.
+        differences: [..., documents]; NaN is ignored, and rows with only NaN don't count.
+        resamples, confidence, seed: as in `bootstrap_mean`.
 
     Returns:
-        The share, from 0 to 1; `n` is the number of documents with a defined value. With fewer
-        than `MIN_DOCUMENTS` both ends of the interval are NaN; with none the share is NaN as well.
+        The fraction, from 0 to 1; `n` is the number of documents with a defined value. With fewer
+        than `MIN_DOCUMENTS` documents both ends are NaN; with none the fraction is NaN as well.
 
     Raises:
         ValueError: `differences` has no axis, or a setting is out of range as in `bootstrap_mean`.
@@ -240,27 +265,27 @@ def share_below_zero(
 def significantly_different(
     differences: NDArray[np.floating], alpha: float = 0.05
 ) -> NDArray[np.bool_]:
-    """Say which rows differ from zero over documents, with the false discovery rate held.
+    """Return which rows differ from zero over documents, controlling the false discovery rate.
 
     Each row is tested by the two-sided Wilcoxon signed-rank test (F. Wilcoxon, Individual
-    comparisons by ranking methods, Biometrics Bulletin 1, 1945). Among all rows that are tested the
-    expected share of false findings is held at `alpha` by the step-up procedure of Y. Benjamini
-    and Y. Hochberg (Controlling the false discovery rate, J. R. Stat. Soc. B 57, 1995), which
-    holds for independent and for positively dependent rows.
+    comparisons by ranking methods, Biometrics Bulletin 1, 1945). The expected share of false
+    rejections among all tested rows is kept at `alpha` by the step-up procedure of Y. Benjamini and
+    Y. Hochberg (Controlling the false discovery rate, J. R. Stat. Soc. B 57, 1995), which holds for
+    independent and for positively dependent rows.
 
     Zeros are dropped from a row, as Wilcoxon did; a row of only zeros has p = 1. The distribution
-    is exact up to 50 values (on the safe side with ties), normal beyond. With n documents the
-    least p-value is 2 / 2^n, so that 5 documents can't reach 0.05, and with m rows of which only k
-    differ, n has to be so large that 2 / 2^n <= alpha k / m.
+    is exact up to 50 values (conservative with ties), normal beyond. With n documents the smallest
+    p-value is 2 / 2^n, so 5 documents can't reach 0.05, and with m rows of which only k differ, n
+    has to be so large that 2 / 2^n <= alpha k / m.
 
-    For rows that fell: `significantly_different(d) & (d.mean(axis=-1) < 0)`.
+    To select the rows that fell: `significantly_different(d) & (d.mean(axis=-1) < 0)`.
 
     Args:
-        differences: paired, [..., documents]; NaN is left out row by row.
+        differences: paired differences, [..., documents]; NaN is ignored row by row.
         alpha: false discovery rate.
 
     Returns:
-        [...]; False for rows of fewer than two defined documents, which aren't tested.
+        [...] bool; False for rows with fewer than two defined documents, which aren't tested.
 
     Raises:
         ValueError: `differences` has no axis, or `alpha` is outside (0, 1).
@@ -286,12 +311,13 @@ def significantly_different(
 
 
 def bracketed(mean: float, low: float | None, high: float | None, form: str) -> str:
-    """Return a mean with its interval, like `0.50 [0.40, 0.60]`.
+    """Return a mean with its interval, formatted like `0.50 [0.40, 0.60]`.
 
-    The mean alone where there is no interval, `-` where it isn't defined.
+    Only the mean is shown where there is no interval, and `-` where the mean isn't defined.
 
     Args:
-        form: how numbers are written, such as `.2f`.
+        mean, low, high: the mean and both ends; None or NaN where there is no interval.
+        form: format specification of the numbers, such as `.2f`.
     """
     if not math.isfinite(mean):
         return "-"
@@ -301,17 +327,33 @@ def bracketed(mean: float, low: float | None, high: float | None, form: str) -> 
 
 
 def excludes_zero(low: float, high: float) -> bool:
-    """Return whether an interval lies above zero or below it; False where there is none."""
+    """Return whether an interval lies entirely above or below zero; False for NaN ends.
+
+    Args:
+        low, high: ends of the interval.
+    """
     return low > 0 or high < 0
 
 
 def includes_zero(low: float, high: float) -> bool:
-    """Return whether an interval includes zero; False where there is none."""
+    """Return whether an interval includes zero; False for NaN ends.
+
+    Args:
+        low, high: ends of the interval.
+    """
     return low <= 0 <= high
 
 
 def check_settings(resamples: int, confidence: float) -> None:
-    """Raise ValueError for less than 1 of `resamples` and a `confidence` outside (0, 1)."""
+    """Check the settings of a bootstrap.
+
+    Args:
+        resamples: number of resamples, at least 1.
+        confidence: level of the interval, between 0 and 1.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
     if resamples < 1:
         raise ValueError(f"resamples={resamples}: must be at least 1")
     if not 0.0 < confidence < 1.0:
@@ -319,7 +361,7 @@ def check_settings(resamples: int, confidence: float) -> None:
 
 
 def tails(confidence: float) -> list[float]:
-    """The quantiles at which an interval begins and ends."""
+    """Return the two quantiles at which an interval of this confidence begins and ends."""
     tail = (1.0 - confidence) / 2.0
     return [tail, 1.0 - tail]
 
@@ -327,17 +369,17 @@ def tails(confidence: float) -> list[float]:
 def _draws(
     size: int, resamples: int, seed: int, at_once: int
 ) -> Iterator[tuple[slice, NDArray[np.int64]]]:
-    """Which of `size` values each resample draws, [resamples, size], some resamples at a time."""
+    """Yield the indices drawn by each resample, [resamples, size], in blocks of resamples."""
     rng = np.random.default_rng(seed)
     step = max(1, at_once)
     for first in range(0, resamples, step):
         last = min(first + step, resamples)
-        # The stream is that of one call per resample, so the chunk size doesn't show.
+        # The stream of numbers is the same for every block size.
         yield slice(first, last), rng.integers(size, size=(last - first, size))
 
 
 def _weights(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How often each resample draws each value, [resamples, values]."""
+    """Return how often each resample draws each value, [resamples, values]."""
     count, size = chosen.shape
     places = chosen + size * np.arange(count)[:, None]
     drawn = np.bincount(places.ravel(), minlength=count * size)
@@ -345,7 +387,7 @@ def _weights(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _resampled_means(rows: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Means of all resamples of every row, [resamples, rows]."""
+    """Return the mean of every row in every resample, [resamples, rows]."""
     size = rows.shape[1]
     means = np.empty((resamples, len(rows)))
     for part, chosen in _draws(size, resamples, seed, _CHUNK // size):
@@ -354,7 +396,7 @@ def _resampled_means(rows: NDArray[np.float64], resamples: int, seed: int) -> ND
 
 
 def _as_rows(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """[..., documents] as [rows, documents], and the shape of the rows."""
+    """Return [..., documents] reshaped to [rows, documents], and the leading shape."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim == 0:
         raise ValueError("expected an array whose last axis is documents, got a number")
@@ -365,7 +407,7 @@ def _as_rows(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], tuple[i
 def _by_count(
     rows: NDArray[np.float64], kept: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """Rows with equally many kept values together: their places, and [members, values]."""
+    """Group rows by their number of kept values; yield indices and values [members, values]."""
     counts = kept.sum(axis=1)
     for count in np.unique(counts[counts > 0]):
         members = np.flatnonzero(counts == count)

@@ -1,20 +1,20 @@
 """Criteria for noise: float32 rounding, gaps that may be zero, and differences due to chance.
 
-**Rounding.** A number found as the difference of quantities of size x is rounding where it is no
-more than `ROUNDING` x, four units in the last place. With every weight of the built-in model
-changed by half a unit at random, KL of attention, entropy and shares of edges change by 1e-8 to
-1e-7. Losses and logits come of exponents and their sums, so that they are rounded like
-quantities of size 1 even where they are smaller.
+**Rounding.** A difference of quantities of size x is treated as rounding where it is no more than
+`ROUNDING` x, four units in the last place. With every weight of the built-in model changed by half
+a unit at random, KL of attention, entropy and edge fractions change by 1e-8 to 1e-7. Losses and
+logits result from exponentials and their sums, so they are rounded like quantities of size 1 even
+where they are smaller.
 
-**No gap.** A share of a gap between two means is unbounded where the gap may be zero. So there is
-no share where the mean gap is rounding or, with `MIN_DOCUMENTS` documents or more, where its
-bootstrap interval includes zero.
+**No gap.** A fraction of a gap between two means is unbounded where the gap may be zero. So no
+fraction is given where the mean gap is rounding or, with `MIN_DOCUMENTS` documents or more, where
+its bootstrap interval includes zero.
 
-**Chance.** If rows (layers, say) differ by no more than documents do, the values of a document
-might as well stand at other rows. So they are shuffled among the rows, in each document anew, and
-counted how often the rows then differ as much as they do (a permutation test; E. S. Edgington,
-Randomization Tests, 1980). The statistic is that of an analysis of variance with documents as
-blocks, the sum of squares between rows.
+**Chance.** If rows (layers, say) differ by no more than documents do, the values of a document are
+exchangeable between rows. So they are shuffled among the rows, independently in each document, and
+the p-value is how often the shuffled rows differ as much as the real ones (a permutation test; E.
+S. Edgington, Randomization Tests, 1980). The statistic is that of an analysis of variance with
+documents as blocks, the sum of squares between rows.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from sumcirc.statistics.intervals import (
     includes_zero,
 )
 
-ALPHA = 0.05  # above it a difference is noise
+ALPHA = 0.05  # p-values above it mean that a difference is noise
 DRAWS = 999
-ROUNDING = 4 * float(np.finfo(np.float32).eps)  # 4.8e-7, of the quantities that are differenced
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # 4.8e-7, relative to the subtracted quantities
 
-_TIE = 1e-9  # relative: sums in another order are the same value
+_TIE = 1e-9  # relative tolerance: sums in another order count as equal
 
 
 def rounding_of(*quantities: NDArray[np.floating] | float) -> float:
-    """Return the size up to which a mean difference of losses or logits is rounding."""
+    """Return the size up to which a mean difference of losses or logits is treated as rounding."""
     return ROUNDING * max(1.0, *(float(np.abs(one).mean()) for one in quantities))
 
 
 def no_gap(first: NDArray[np.floating], second: NDArray[np.floating]) -> str | None:
-    """Say why the mean of `second` - `first` can't be told from zero; None where it can.
+    """Return why the mean of `second` - `first` can't be distinguished from zero, or None.
 
     Args:
         first, second: [documents] losses or logits of the same documents.
 
     Returns:
-        The mean with the reason, such as `0.1 [-0.2, 0.4], which includes zero`.
+        The mean with the reason, such as `0.1 [-0.2, 0.4], which includes zero`; None if it can.
     """
     gap = bootstrap_difference(second, first)
     if abs(gap.mean) <= rounding_of(first, second):
@@ -61,14 +61,15 @@ def no_gap(first: NDArray[np.floating], second: NDArray[np.floating]) -> str | N
 def shares_of_gap(
     effects: NDArray[np.floating], first: NDArray[np.floating], second: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean effects as shares of the mean of `second` - `first`, with intervals.
+    """Return mean effects as fractions of the mean of `second` - `first`, with intervals.
 
     Args:
         effects: [..., documents].
         first, second: [documents] losses or logits.
 
     Returns:
-        As `bootstrap_ratios`; all NaN where `no_gap` finds a reason.
+        Ratios, low ends and high ends as in `bootstrap_ratios`; all NaN where `no_gap` gives a
+        reason.
     """
     return bootstrap_ratios(effects, second - first, rounding=rounding_of(first, second))
 
@@ -76,13 +77,15 @@ def shares_of_gap(
 def difference_p_value(values: NDArray[np.floating], draws: int = DRAWS, seed: int = 0) -> float:
     """Return the p-value of the hypothesis that all rows have the same mean over documents.
 
-    What the rows of a document have in common is taken off first.
+    Each document's mean over rows is removed first.
 
     Args:
         values: [rows, documents], finite.
+        draws: number of random permutations.
+        seed: of the permutations.
 
     Returns:
-        From 1 / (draws + 1) to 1; 1 where all rows are equal.
+        A value from 1 / (draws + 1) to 1; 1 where all rows are equal.
     """
     rows = np.asarray(values, dtype=np.float64)
     deviations = rows - rows.mean(0)

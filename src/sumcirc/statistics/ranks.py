@@ -1,7 +1,7 @@
-"""How sure it is which row comes first: ranks over documents drawn again.
+"""How certain it is which row comes first: ranks over resampled documents.
 
-Documents are drawn with replacement, the same for all rows, so that what rows have in common
-cancels; in each resample the rows are ranked anew by their means.
+Documents are drawn with replacement, the same for all rows, so that the variation rows share
+cancels; in each resample the rows are ranked by their means.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from sumcirc.statistics.resampling import weights
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Of rows by their means, the largest first; all arrays [rows], ranks counted from 1.
+    """Ranks of rows by their means, the largest first; all arrays [rows], ranks counted from 1.
 
     Attributes:
-        rank: of the means themselves; of equal ones the earlier row first.
-        low, high: the interval of the rank over resamples, where rows of equal means have every
-            rank that is theirs together. NaN with fewer than `MIN_DOCUMENTS` documents.
-        first: share of resamples in which the row comes first; equal rows share one. NaN likewise.
+        rank: by the means themselves; the earlier of equal rows first.
+        low, high: interval of the rank over resamples, where rows with equal means have every rank
+            that they occupy together. NaN with fewer than `MIN_DOCUMENTS` documents.
+        first: fraction of resamples in which the row comes first; equal rows share it. NaN with
+            fewer than `MIN_DOCUMENTS` documents.
     """
 
     rank: NDArray[np.int64]
@@ -38,14 +39,15 @@ def rank_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Ranks:
-    """Rank rows by their means over documents.
+    """Rank rows by their means over documents, with intervals of the ranks.
 
     Args:
-        values: [rows, documents]; NaN is left out of its row's mean, and a row whose mean is
-            undefined comes last.
+        values: [rows, documents]; NaN is ignored, and a row whose mean is undefined comes last.
+        resamples, confidence, seed: as in `bootstrap_mean`.
 
     Raises:
-        ValueError: `values` has not two axes, or a setting is out of range as in `bootstrap_mean`.
+        ValueError: `values` does not have two axes, or a setting is out of range as in
+            `bootstrap_mean`.
     """
     from scipy.stats import rankdata
 
@@ -72,9 +74,9 @@ def rank_interval(
 
 
 def _means(rows: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted mean of each row's defined values, [draws, rows]; -inf where there is none."""
+    """Return the weighted mean of each row's defined values, [draws, rows]; -inf if it has none."""
     defined = ~np.isnan(rows)
-    # the same sum for equal rows, wherever they stand: so they stay equal
+    # summed in the same order for every row, so that equal rows get equal means
     total = np.einsum("ds,rs->dr", weight, np.where(defined, rows, 0.0))
     often = np.einsum("ds,rs->dr", weight, defined.astype(np.float64))
     return np.where(often > 0, total / np.where(often > 0, often, 1.0), -np.inf)

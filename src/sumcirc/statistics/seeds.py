@@ -22,31 +22,32 @@ mean is significant at level p where its square exceeds the squared margin
 or either of its first two terms, whichever is larger. The p-value is the p at which |mean| = m(p),
 and the interval of confidence c is mean ± m(1 - c), so the two always agree.
 
-Each variance keeps its own quantile since few runs estimate their variance badly: with 3 runs it is
-a hundred times too small in 1 of 100 cases. Approximations that match moments (F. E. Satterthwaite,
-Biometrics Bulletin 2, 1946; M. G. Kenward and J. H. Roger, Biometrics 53, 1997; for cluster-robust
-variances R. M. Bell and D. F. McCaffrey, Survey Methodology 28, 2002) read the degrees of freedom
-off those estimates. Where V_runs is small by chance they find many degrees of freedom just when the
-margin is too narrow, and p-values far out are too small by orders of magnitude. The sum above can
-not fail like this. For independent chi-square estimates X_k of variances v_k that add up to v,
+Each variance keeps its own quantile because few runs estimate their variance badly: with 3 runs the
+estimate is a hundred times too small in 1 of 100 cases. Approximations that match moments (F. E.
+Satterthwaite, Biometrics Bulletin 2, 1946; M. G. Kenward and J. H. Roger, Biometrics 53, 1997; for
+cluster-robust variances R. M. Bell and D. F. McCaffrey, Survey Methodology 28, 2002) derive the
+degrees of freedom from those estimates. Where V_runs is small by chance they arrive at many degrees
+of freedom just when the margin is too narrow, and extreme p-values are too small by orders of
+magnitude. The sum above cannot fail in this way. For independent chi-square estimates X_k of
+variances v_k that add up to v,
 
     P(mean^2 <= sum_k t_k^2 X_k) >= 1 - p
 
 since F(x) = P(Z^2 <= x) is concave, so that F(sum_k t_k^2 X_k / v) is at least the average, with
 weights v_k / v, of F(t_k^2 X_k / v_k), each of which has the expectation 1 - p (S. K. Banerjee,
 Sankhya 22, 1960; J. Hajek, Mathematical Bulletin 12, 1962, bounds the common t with the fewest
-degrees of freedom in the same way). What the subtraction of V_rest does to it was simulated, see
+degrees of freedom in the same way). The effect of subtracting V_rest was simulated, see
 `benchmarks/few_seeds.py`: error rates stay at or below the nominal level.
 
-**Differences.** Of two arms with the same seeds, y_sd is the difference seed by seed, whatever the
-variances of either arm. With other seeds each arm has a V_runs and a quantile of its own, and
-V_documents is that of the difference of document means. Variances are not pooled over arms: an
-arm whose runs differ more than the others', as those of random layers do, would be tested with too
-small a variance.
+**Differences.** For two arms (configurations compared over seeds) with the same seeds, y_sd is the
+difference seed by seed, whatever the variance of either arm. With different seeds each arm has its
+own V_runs and quantile, and V_documents is that of the difference of document means. Variances are
+not pooled over arms: an arm whose runs vary more than the others', as runs with randomly drawn
+layers do, would be tested with too small a variance.
 
-**Assumptions.** Run effects are normal. Runs that end at one of two levels can agree by chance; two
-of them do so often, hence no claim is made of fewer than `SEEDS_TO_CLAIM`. With one run the margin
-is that of documents alone and holds for this run only.
+**Assumptions.** Run effects are normal. Runs that end at one of two levels can agree by chance, and
+two of them often do, so no claim is made with fewer than `SEEDS_TO_CLAIM` seeds. With one run the
+margin is that of documents alone and holds for this run only.
 """
 
 from __future__ import annotations
@@ -72,11 +73,11 @@ class Estimate:
     """A mean over runs and documents with its interval.
 
     Attributes:
-        p_value: two-sided, of the mean being zero; below 1 - confidence exactly where the interval
-            leaves out zero.
+        p_value: two-sided, for the hypothesis that the mean is zero; below 1 - confidence exactly
+            where the interval excludes zero.
         error: standard error of the mean.
-        seeds: runs behind it, of a difference those of the arm with fewer. With 1 the interval and
-            the p-value are about documents alone.
+        seeds: number of runs; for a difference, that of the arm with fewer. With 1 the interval and
+            the p-value reflect variation over documents only.
     """
 
     mean: float
@@ -93,10 +94,10 @@ class MeanSquares:
     """Estimated variances of a mean, as floats or arrays of equal shape.
 
     Attributes:
-        runs: of each independent group of runs: variance of the group's mean and its degrees of
-            freedom; empty where a group has one run.
+        runs: for each independent group of runs, the variance of the group's mean and its degrees
+            of freedom; empty where a group has one run.
         documents: variance of the mean due to documents, and its degrees of freedom.
-        rest: what is part of both.
+        rest: the part that `runs` and `documents` both contain.
     """
 
     runs: tuple[tuple[Any, int], ...]
@@ -105,13 +106,13 @@ class MeanSquares:
 
     @property
     def variance(self) -> Any:
-        """Variance of the mean; not less than that due to runs or to documents alone."""
+        """Variance of the mean; at least that due to runs or to documents alone."""
         runs = sum(part for part, _ in self.runs)
         documents = self.documents[0]
         return np.maximum(np.maximum(runs, documents), runs + documents - self.rest)
 
     def squared_margin(self, p: float) -> Any:
-        """Square of what a mean has to exceed to differ from zero at the two-sided level `p`."""
+        """Return the square a mean has to exceed to differ from zero at the two-sided level `p`."""
         quantiles = [_squared_quantile(degrees, p) for _, degrees in self.runs]
         runs = sum(q * part for q, (part, _) in zip(quantiles, self.runs, strict=True))
         of_documents = _squared_quantile(self.documents[1], p)
@@ -121,11 +122,11 @@ class MeanSquares:
 
 
 def mean_squares(groups: Sequence[Scores], by_document: Scores) -> MeanSquares:
-    """Estimate where the variance of a sum over independent groups of runs comes from.
+    """Estimate the components of the variance of a sum over independent groups of runs.
 
     Args:
         groups: [..., runs, documents] each, on the same documents.
-        by_document: [..., documents], what the groups' means over runs amount to.
+        by_document: [..., documents], the sum or difference of the groups' means over runs.
     """
     documents = by_document.shape[-1]
     of_documents = by_document.var(axis=-1, ddof=1) / documents, documents - 1
@@ -140,7 +141,11 @@ def mean_squares(groups: Sequence[Scores], by_document: Scores) -> MeanSquares:
 
 
 def crossed_mean(values: Scores, confidence: float = 0.95) -> Estimate:
-    """Return the mean of `values` [seeds, documents] with its interval.
+    """Return the mean of `values` over seeds and documents, with its interval.
+
+    Args:
+        values: [seeds, documents], finite.
+        confidence: level of the interval, between 0 and 1.
 
     Raises:
         ValueError: not two axes, fewer than two documents, a value that isn't finite, or a
@@ -151,15 +156,17 @@ def crossed_mean(values: Scores, confidence: float = 0.95) -> Estimate:
 
 
 def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0.95) -> Estimate:
-    """Return the mean of `a` minus the mean of `b` with its interval.
+    """Return the mean of `a` minus the mean of `b`, with its interval.
 
     Args:
         a: [seeds, documents].
         b: [seeds, documents] on the same documents in the same order.
-        paired: row i of both is of the same seed; else their seeds are independent.
+        paired: row i of both has the same seed; otherwise their seeds are independent.
+        confidence: level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: other documents, or paired with other numbers of seeds; as `crossed_mean`.
+        ValueError: the documents differ in number, `paired` is set and the seeds do, or as in
+            `crossed_mean`.
     """
     first, second = _checked(a), _checked(b)
     if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
@@ -171,14 +178,16 @@ def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for being a family, in the order given.
+    """Return p-values corrected for testing a family of hypotheses, in the given order.
 
-    The smallest of m is multiplied by m, the next by m - 1, and so on; none is less than one before
-    it, none above 1. Calling those below alpha different errs anywhere in the family with a
-    probability of at most alpha, however the tests depend on each other (S. Holm, A simple
-    sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979).
+    The smallest of m is multiplied by m, the next by m - 1, and so on; a corrected value is never
+    below that of a smaller p-value, and never above 1. Rejecting those below alpha makes any error
+    in the family with a probability of at most alpha, however the tests depend on each other (S.
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
+    Statistics 6, 1979).
 
-    Raises ValueError for a p-value outside [0, 1].
+    Raises:
+        ValueError: a p-value is outside [0, 1].
     """
     if not all(0.0 <= p <= 1.0 for p in p_values):
         raise ValueError(f"p-values must lie in [0, 1], got {list(p_values)}")
@@ -191,12 +200,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _estimate(groups: Sequence[Scores], by_document: Scores, confidence: float) -> Estimate:
-    """Of a sum over independent groups of runs; `by_document` is what they amount to on each."""
+    """Estimate the mean of a sum over independent groups; `by_document` is the sum per document."""
     check_settings(1, confidence)
     mean, seeds = float(by_document.mean()), min(len(group) for group in groups)
     squares = mean_squares(groups, by_document)
     error = math.sqrt(squares.variance)
-    # differences of equal scores leave rounding errors that no spread should be made of
+    # differences of equal scores leave rounding errors, which are not variation
     noise = 1e-12 * max(float(np.abs(group).max()) for group in groups)
     if error <= noise:
         zero = float(abs(mean) <= noise)
@@ -207,13 +216,13 @@ def _estimate(groups: Sequence[Scores], by_document: Scores, confidence: float) 
 
 
 def _p_value(mean: float, squares: MeanSquares) -> float:
-    """The level at which the margin is |mean|."""
+    """Return the level p at which the margin equals |mean|."""
     from scipy.optimize import brentq
     from scipy.special import stdtr
 
     if mean == 0:
         return 1.0
-    # the margin is no less than that of any part alone, so neither is the p-value
+    # the margin is at least that of each part alone, so the p-value is at least that of each
     parts = [(float(part), degrees) for part, degrees in (*squares.runs, squares.documents)]
     alone = [2 * stdtr(f, -abs(mean) / math.sqrt(part)) for part, f in parts if part > 0]
     least = max(float(max(alone)), _LEAST_P)
@@ -222,7 +231,7 @@ def _p_value(mean: float, squares: MeanSquares) -> float:
         return float(squares.squared_margin(math.exp(logarithm))) / mean**2 - 1.0
 
     low = math.log(least)
-    if excess(low) <= 0:  # equal but for rounding, or less than can be computed
+    if excess(low) <= 0:  # equal up to rounding, or too small to be computed
         return least
     return math.exp(brentq(excess, low, 0.0, xtol=1e-12))  # pyright: ignore
 
@@ -234,7 +243,7 @@ def _squared_quantile(degrees: int, p: float) -> float:
 
 
 def _rest(scores: Scores) -> Any:
-    """Mean square of what neither run nor document explains, [...]."""
+    """Return the mean square that neither run nor document explains, [...]."""
     runs, documents = scores.shape[-2:]
     rest = scores - scores.mean(axis=-1, keepdims=True) - scores.mean(axis=-2, keepdims=True)
     rest = rest + scores.mean(axis=(-2, -1), keepdims=True)
@@ -242,7 +251,7 @@ def _rest(scores: Scores) -> Any:
 
 
 def _checked(values: Scores) -> NDArray[np.float64]:
-    # one order in memory: sums of equal scores are equal to the last bit
+    # the same memory order for all, so that sums of equal scores are equal to the last bit
     scores = np.ascontiguousarray(values, dtype=np.float64)
     if scores.ndim != 2 or scores.shape[0] < 1 or scores.shape[1] < 2:
         raise ValueError(f"expected [seeds, documents] of 2 or more documents, got {scores.shape}")
