@@ -123,7 +123,7 @@ class Probing:
             set_generators(before)
             spent = time.perf_counter() - began
             self.seconds += spent
-            module.leave_out(spent)
+            module.exclude_from_throughput(spent)
 
     def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
         """The record of the current step; None in all processes but the first."""

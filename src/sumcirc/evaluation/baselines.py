@@ -1,9 +1,12 @@
-"""Summaries that need no model: the first sentences, random ones, and the best that copying can do.
+"""Baseline summaries that need no model: leading, random and oracle sentences of the document.
 
-A sentence qualifies when it has at least `min_words` words (white-space separated; characters in
-scripts without spaces), which passes over bylines and datelines. A document with no qualifying
-sentence uses all of its sentences; one with fewer than wanted gives what it has. Sentences come in
-document order, one per line.
+The oracle is the best that copying whole sentences can do: a greedy search that knows the reference
+summaries.
+
+Only sentences with at least `min_words` words (separated by white space; characters in scripts
+without spaces) are candidates, which skips bylines and datelines. If a document has no such
+sentence, all of its sentences are candidates; if it has fewer than requested, all of them are
+taken. Sentences are returned in document order, one per line.
 """
 
 from __future__ import annotations
@@ -19,17 +22,30 @@ from sumcirc.schema import EvaluationConfig
 
 
 def lead(document: str, sentences: int = 3, min_words: int = 6) -> str:
-    """Return the first `sentences` qualifying sentences of `document`."""
+    """Return the first `sentences` candidate sentences of a document, one per line.
+
+    Args:
+        document: the text.
+        sentences: number of sentences, at most.
+        min_words: words that a candidate sentence has at least.
+    """
     return "\n".join(candidate_sentences(document, min_words)[:sentences])
 
 
 def random_sentences(
     document: str, item_id: str, sentences: int = 3, min_words: int = 6, seed: int = 0
 ) -> str:
-    """Return `sentences` qualifying sentences drawn at random without replacement.
+    """Return `sentences` candidate sentences drawn at random without replacement, one per line.
 
-    The draw depends on (seed, item_id, number of candidates) alone: each sentence gets a SHA-256
-    rank, so it is the same on every machine, whatever else was drawn before.
+    The draw depends only on (seed, item_id, number of candidates): each sentence gets a SHA-256
+    rank, so the result is the same on every machine and independent of earlier draws.
+
+    Args:
+        document: the text.
+        item_id: id of the document.
+        sentences: number of sentences, at most.
+        min_words: words that a candidate sentence has at least.
+        seed: of the draw.
     """
     candidates = candidate_sentences(document, min_words)
     ranks = [
@@ -47,12 +63,19 @@ def oracle(
     min_words: int = 6,
     tokenizer: Tokenizer = ASCII,
 ) -> str:
-    """Return the qualifying sentences that a greedy search finds best for the references.
+    """Return the candidate sentences that a greedy search finds best for the references.
 
-    Add the sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most, the earliest of equals; stop at
-    `sentences` or when none raises it (Nallapati et al. 2017, Liu and Lapata 2019). Each of the two
-    is the best over the references, as in `rouge.score`. A document that shares no word with its
-    references gives an empty summary.
+    Repeatedly add the sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most (the earliest of equals);
+    stop at `sentences` sentences or when none raises it (Nallapati et al. 2017, Liu and Lapata
+    2019). Each F1 is the maximum over the references, as in `rouge.score`. A document that shares
+    no word with its references gives an empty summary.
+
+    Args:
+        document: the text.
+        references: reference summaries of the document.
+        sentences: number of sentences, at most.
+        min_words: words that a candidate sentence has at least.
+        tokenizer: splits text into the words that ROUGE counts.
     """
     candidates = candidate_sentences(document, min_words)
     tokens = [tokenizer.tokenize(sentence) for sentence in candidates]
@@ -88,7 +111,11 @@ def oracle_spans(
     min_words: int = 6,
     tokenizer: Tokenizer = ASCII,
 ) -> list[tuple[int, int]]:
-    """Character spans of the sentences that `oracle` finds."""
+    """Return the character spans (start, end) of the sentences that `oracle` selects.
+
+    Args:
+        document, references, sentences, min_words, tokenizer: as in `oracle`.
+    """
     found = set(oracle(document, references, sentences, min_words, tokenizer).split("\n"))
     return [(start, end) for start, end in sentence_spans(document) if document[start:end] in found]
 
@@ -96,7 +123,12 @@ def oracle_spans(
 def oracle_finder(
     config: EvaluationConfig, documents: Sequence[Document]
 ) -> Callable[[Document], list[tuple[int, int]]]:
-    """Return a function from a document of a corpus to the spans of its oracle sentences."""
+    """Return a function from a document to the character spans of its oracle sentences.
+
+    Args:
+        config: number of sentences, shortest candidate, and ROUGE's tokenizer.
+        documents: the whole corpus, from which an automatic tokenizer is chosen.
+    """
     tokenizer = tokenizer_of(documents, config)
     options = config.sentences, config.min_sentence_words, tokenizer
 
@@ -107,19 +139,30 @@ def oracle_finder(
 
 
 def tokenizer_of(documents: Sequence[Document], config: EvaluationConfig) -> Tokenizer:
-    """Return the ROUGE tokenizer of a corpus."""
+    """Return the ROUGE tokenizer for a corpus.
+
+    Args:
+        documents: the corpus; its references decide where `evaluation.rouge_tokenizer` is
+            automatic.
+        config: names the tokenizer, or leaves it open.
+    """
     references = (text for item in documents for text in item.references)
     return tokenizer_for(references, config.rouge_tokenizer)
 
 
 def candidate_sentences(document: str, min_words: int) -> list[str]:
-    """Return the sentences with at least `min_words` words, or all when there is none."""
+    """Return the sentences with at least `min_words` words, or all sentences if there are none.
+
+    Args:
+        document: the text.
+        min_words: words that a candidate sentence has at least.
+    """
     everything = split_sentences(document)
     return [text for text in everything if word_count(text) >= min_words] or everything
 
 
 class _Overlap:
-    """ROUGE-n F1 against one reference, whose n-grams are counted once."""
+    """ROUGE-n F1 against one reference, whose n-grams are counted only once."""
 
     def __init__(self, reference: list[str], order: int) -> None:
         self.order = order

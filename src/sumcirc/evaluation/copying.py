@@ -1,16 +1,16 @@
-"""How much of a summary is copied: extractive fragments and novel n-grams.
+"""Measures of how much a summary copies: extractive fragments and novel n-grams.
 
-Take a summary of |S| words, a document of |A| words, and as F the fragments that they share: the
-longest word runs, found greedily from left to right. Then (M. Grusky, M. Naaman and Y. Artzi,
-Newsroom, 2018, section 4)
+Let a summary have |S| words and its document |A| words, and let F be the fragments they share: the
+longest common word runs, searched greedily from left to right. Then (M. Grusky, M. Naaman and Y.
+Artzi, Newsroom, 2018, section 4)
 
-    coverage    = sum over F of |f| / |S|     share of summary words inside a shared run
+    coverage    = sum over F of |f| / |S|     fraction of summary words inside a shared run
     density     = sum over F of |f|^2 / |S|   mean length of the run that a summary word is in
     compression = |A| / |S|
 
-`novel_ngrams_k` is the share of the summary's distinct k-grams that the document doesn't have
+`novel_ngrams_k` is the fraction of the summary's distinct k-grams that the document doesn't contain
 (S. Narayan, S. B. Cohen and M. Lapata, 2018). Words are lower-cased runs of letters and digits of
-any script, or single characters of scripts without spaces; punctuation counts nowhere.
+any script, or single characters of scripts without spaces; punctuation is ignored.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ STATISTICS = (
 
 
 def words(text: str) -> list[str]:
-    """Return the lower-cased words of `text`, an apostrophe inside a word included."""
+    """Return the lower-cased words of a text; an apostrophe inside a word is part of it."""
     return _WORD.findall(text.lower())
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Where each of `words(text)` stands in `text`, as (start, end)."""
-    # lower-casing may make two characters of one: each lower-cased one leads back to its origin
+    """Return the character span (start, end) in `text` of each word of `words(text)`."""
+    # lower-casing can turn one character into two: map each lower-cased character to its origin
     origins = [place for place, character in enumerate(text) for _ in character.lower()]
     return [
         (origins[found.start()], origins[found.end() - 1] + 1)
@@ -54,8 +54,13 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 def copy_statistics(document: str, summary: str) -> dict[str, float]:
     """Return the measures named in `STATISTICS`.
 
-    What isn't defined is NaN: all of them for a summary without words, and `novel_ngrams_k` for one
-    of fewer than k words.
+    Args:
+        document: the text that was summarized.
+        summary: the summary.
+
+    Returns:
+        Values by name. Undefined ones are NaN: all of them for a summary without words, and
+        `novel_ngrams_k` for a summary of fewer than k words.
     """
     source, target = words(document), words(summary)
     size = len(target)
@@ -77,8 +82,12 @@ def extractive_fragments(
 ) -> list[tuple[int, int, int]]:
     """Return the copied runs as (start in target, start in source, length), left to right.
 
-    From each target word take the longest run that also stands in the source (the first of equals),
-    then go on behind it; a word that the source lacks is passed over.
+    At each target word, take the longest run that also occurs in the source (the first of equals)
+    and continue after it; a word that the source lacks is skipped.
+
+    Args:
+        source: words of the document.
+        target: words of the summary.
     """
     places: dict[str, list[int]] = defaultdict(list)
     for position, word in enumerate(source):

@@ -1,13 +1,13 @@
 """Batched decoding of summaries, greedy or by beam search.
 
-Prompts are sorted by length, longest first, so that a batch carries little padding and a batch too
-large for the memory fails at once. They are padded on the left and masked by attention mask, never
-by token id: for many models the padding token is the end-of-sequence token.
+Prompts are sorted by length, longest first, so that batches have little padding and a batch too
+large for memory fails right away. They are padded on the left and masked by an attention mask,
+never by token id: for many models the padding token is the end-of-sequence token.
 
-N-grams are blocked among the generated tokens only. The `no_repeat_ngram_size` of transformers also
-looks at the prompt, which for a decoder is the article: with 2 no bigram of the article could ever
-be copied. Decoding settings stored with a model (sampling, repetition penalty) have no effect here,
-so that all models are decoded alike.
+Repeated n-grams are blocked among the generated tokens only. The `no_repeat_ngram_size` of
+transformers also looks at the prompt, which for a decoder contains the article: with 2, no bigram
+of the article could ever be copied. Decoding settings stored with a model (sampling, repetition
+penalty) are ignored, so that all models are decoded alike.
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ if TYPE_CHECKING:
 
 
 class GeneratedNgramBlocker(LogitsProcessor):
-    """Forbids a token that would complete an n-gram which was generated before.
+    """Forbid tokens that would complete an n-gram which was already generated.
 
-    `prompt_length` is the padded length of the batch's prompts, in tokens: what stands before it is
-    never looked at. Works row by row, so beams need no special care.
+    Works row by row, so beam search needs no special handling.
+
+    Args:
+        ngram: length of the n-grams, in tokens.
+        prompt_length: padded length of the batch's prompts, in tokens, which are never looked at.
     """
 
     def __init__(self, ngram: int, prompt_length: int) -> None:
@@ -45,9 +48,14 @@ class GeneratedNgramBlocker(LogitsProcessor):
         self.prompt_length = prompt_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return `scores` (rows, vocabulary) with -inf at forbidden tokens.
+        """Set the scores of forbidden tokens to -inf.
 
-        `input_ids` (rows, positions) are the prompts and what was generated so far.
+        Args:
+            input_ids: [rows, positions], the prompts and the tokens generated so far.
+            scores: [rows, vocabulary].
+
+        Returns:
+            [rows, vocabulary].
         """
         generated = input_ids[:, self.prompt_length :]
         length = generated.shape[1]
@@ -57,19 +65,23 @@ class GeneratedNgramBlocker(LogitsProcessor):
         suffix = generated[:, length - self.ngram + 1 :]
         same = (earlier[..., :-1] == suffix[:, None, :]).all(dim=-1)
         inf = torch.tensor(torch.inf, dtype=scores.dtype, device=scores.device)
-        # The minimum with -inf forbids, the minimum with inf changes nothing.
+        # The minimum with -inf forbids a token, the minimum with inf changes nothing.
         return scores.scatter_reduce(1, earlier[..., -1], torch.where(same, -inf, inf), "amin")
 
 
 def end_tokens(model: Any, codec: Codec) -> list[int]:
-    """Return the tokens that end a summary: the tokenizer's, and those that the model names.
+    """Return the ids of the tokens that end a summary: the tokenizer's, and those the model names.
 
-    A model names them in its generation_config.json or else in config.json. What config.json says
-    may be no more than its class's default (Llama's is 2), so it counts only if it is a special
-    token of the tokenizer.
+    A model names them in generation_config.json or else in config.json. The value in config.json
+    may just be the default of its class (Llama's is 2), so it counts only if it is a special token
+    of the tokenizer.
+
+    Args:
+        model: a transformers decoder or a PEFT model around one.
+        codec: the tokenizer.
 
     Raises:
-        UserError: the tokenizer has none.
+        UserError: the tokenizer has no end-of-sequence token.
     """
     own = codec.tokenizer.eos_token_id
     if not isinstance(own, int):
@@ -96,9 +108,17 @@ def generate(
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Return one summary per prompt (token ids), in order, stripped.
+    """Return one summary per prompt, in order, stripped of surrounding white space.
 
-    Arguments and errors are those of `generate_tokens` and `end_tokens`.
+    Args:
+        model: a transformers decoder or a PEFT model around one.
+        codec: decodes token ids to text.
+        prompts: token ids of each prompt.
+        config: decoding settings.
+        progress: called after each batch with its size.
+
+    Raises:
+        UserError: as in `generate_tokens` and `end_tokens`.
     """
     pad: Any = codec.tokenizer.pad_token_id
     tokens = generate_tokens(model, prompts, config, end_tokens(model, codec), pad, progress)
@@ -113,18 +133,26 @@ def generate_tokens(
     pad: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
-    """Return the generated token ids of each prompt, in order, without the token that ended them.
+    """Return the generated token ids of each prompt, in order, without the final end token.
 
-    `model` is a transformers decoder or a PEFT model around one. It runs in evaluation mode; its
-    train/eval flags, generation config and the random state are afterwards what they were.
-    Each of `ends` ends a summary; `pad` defaults to the first of them. `progress` is called after
-    each batch with its size. Raises UserError when a prompt is empty or doesn't leave
-    `max_new_tokens` of the model's context.
+    The model runs in evaluation mode; its train/eval flags, its generation config and the random
+    state are restored afterwards.
+
+    Args:
+        model: a transformers decoder or a PEFT model around one.
+        prompts: token ids of each prompt.
+        config: decoding settings.
+        ends: ids of the tokens that end a summary.
+        pad: id of the padding token; the first of `ends` by default.
+        progress: called after each batch with its size.
+
+    Raises:
+        UserError: a prompt is empty, or leaves less than `max_new_tokens` of the model's context.
     """
     _check(model, prompts, config)
     device = next(model.parameters()).device
     settings = _decoding(config, ends, pad)
-    # PEFT puts virtual tokens before the padding, and some families then see it
+    # PEFT inserts virtual tokens before the padding, where some model families would attend to it
     plain = not virtual_tokens(model)
     results: list[list[int]] = [[] for _ in prompts]
     with _left_as_it_was(model), without_idle_warnings():
@@ -134,8 +162,8 @@ def generate_tokens(
             processors = LogitsProcessorList()
             if config.no_repeat_ngram:
                 processors.append(GeneratedNgramBlocker(config.no_repeat_ngram, width))
-            # A beam search moves rows of the cache about, which transformers' own is made for;
-            # virtual tokens take room of their own.
+            # Beam search reorders the rows of the cache, for which transformers' own class is made;
+            # virtual tokens need additional room.
             reserved = plain and config.num_beams == 1
             output = model.generate(
                 input_ids=input_ids.to(device),
@@ -147,7 +175,7 @@ def generate_tokens(
                 else None,
             )
             for member, row in zip(members, output[:, width:].tolist(), strict=True):
-                # Nothing but padding follows the first end.
+                # Only padding follows the first end token.
                 results[member] = list(takewhile(lambda token: token not in ends, row))
             if progress is not None:
                 progress(len(members))
@@ -155,7 +183,7 @@ def generate_tokens(
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
-    """Yield batches of prompt indices, longest first; without padding, of equal lengths."""
+    """Yield batches of prompt indices, longest first; if not `padded`, of equal lengths."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     lengths = groupby(order, lambda index: 0 if padded else len(prompts[index]))
     for members in (list(group) for _, group in lengths):
@@ -181,7 +209,7 @@ def _decoding(
 ) -> transformers.GenerationConfig:
     beams: dict[str, Any] = {}
     if config.num_beams > 1:
-        beams = {"length_penalty": config.length_penalty}  # transformers warns when not searching
+        beams = {"length_penalty": config.length_penalty}  # transformers warns without beam search
     return transformers.GenerationConfig(
         do_sample=False,
         num_beams=config.num_beams,
@@ -195,7 +223,7 @@ def _decoding(
 
 
 def _left_padded(prompts: list[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and attention mask, both (prompts, longest), padded on the left."""
+    """Return token ids and attention mask, both [prompts, longest], padded on the left."""
     width = max(len(prompt) for prompt in prompts)
     input_ids = torch.full((len(prompts), width), pad, dtype=torch.long)
     mask = torch.zeros_like(input_ids)
@@ -207,10 +235,10 @@ def _left_padded(prompts: list[Sequence[int]], pad: int) -> tuple[torch.Tensor, 
 
 @contextmanager
 def _left_as_it_was(model: Any) -> Iterator[None]:
-    """Evaluation mode and no stored decoding settings inside; everything restored behind.
+    """Switch to evaluation mode without stored decoding settings; restore everything on exit.
 
-    transformers fills what a generation config leaves open from the model's own, so that one is
-    exchanged for an empty one meanwhile, not edited.
+    transformers fills the gaps of a generation config from the model's own, so the latter is
+    replaced by an empty one for the time being.
     """
     training = [(module, module.training) for module in model.modules()]
     stored = [

@@ -1,8 +1,8 @@
-"""Keys and values of a decoded batch, with room for every token from the start.
+"""Key/value cache for decoding, allocated for all tokens at the start.
 
-The cache that transformers makes by default joins each new token to all earlier ones by copying
-them: with B rows, T tokens and L layers that moves 2 * B * T * width * L numbers a step, which on
-a CPU costs more than the model does. Here a step writes its own token, and attention reads a view.
+By default transformers appends each new token by copying all earlier ones: with B rows, T tokens
+and L layers this moves 2 * B * T * width * L numbers per step, which on a CPU costs more than the
+model itself. Here a step writes only its own token, and attention reads a view.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
 class ReservedLayer(DynamicLayer):
-    """One layer's keys and values, [rows, key/value heads, tokens, head width], for `room` tokens.
+    """Keys and values of one layer, [rows, key/value heads, tokens, head width], for `room` tokens.
 
-    For greedy decoding: rows are neither reordered nor repeated.
+    For greedy decoding only: rows are neither reordered nor repeated.
     """
 
     def __init__(self, room: int) -> None:
@@ -27,7 +27,13 @@ class ReservedLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take up the keys and values of new tokens; all of them so far.
+        """Append the keys and values of new tokens.
+
+        Args:
+            key_states, value_states: [rows, key/value heads, new tokens, head width].
+
+        Returns:
+            Keys and values of all tokens so far, as views of the cache.
 
         Raises:
             ValueError: there is no room left.
@@ -53,7 +59,14 @@ def _reserve(states: torch.Tensor, room: int) -> torch.Tensor:
 
 
 def reserved_cache(config: PretrainedConfig, room: int) -> DynamicCache:
-    """A cache for `room` tokens a row, prompt included; layers with a sliding window stay as is."""
+    """Return a cache with room for a number of tokens.
+
+    Layers with a sliding window keep the cache that transformers gives them.
+
+    Args:
+        config: configuration of the model.
+        room: tokens per row, including the prompt.
+    """
     cache = DynamicCache(config=config)
     cache.layers = [
         ReservedLayer(room) if type(layer) is DynamicLayer else layer for layer in cache.layers

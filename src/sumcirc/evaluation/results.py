@@ -1,6 +1,7 @@
-"""What a run found: every system scored on the same items; summary.json and documents.parquet.
+"""Results of a run: every system scored on the same documents; summary.json and documents.parquet.
 
-Reading needs neither torch nor transformers: tables and figures are views of the files.
+A system is anything that writes summaries: a baseline, the base model, the trained model. Reading
+results needs neither torch nor transformers: tables and figures are views of the files.
 """
 
 from __future__ import annotations
@@ -44,18 +45,20 @@ log = logging.getLogger(__name__)
 
 FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
 BASE = "base"  # the model before training
-TRAINED = "trained"  # the system that a training run made; its row carries the run's name
+TRAINED = "trained"  # the system trained by this run; its table row carries the run's name
 
 
 class Scoreboard:
-    """Systems scored on the test documents of a run: baselines, the base, what was trained.
+    """Scores of all systems (baselines, base model, trained model) on a run's test documents.
 
     Args:
-        cache: `cache_dir`, where summaries of a base are kept.
-        notices: of the job; what is found of the test documents and summaries is told there.
+        config: configuration of the run.
+        encoder: encodes prompts for the models.
+        cache: `cache_dir`, where summaries of a base model are kept.
+        notices: collects notices about the test documents and summaries.
 
     Raises:
-        UserError: see `read_corpus`.
+        UserError: as in `read_corpus`.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Scoreboard:
         self.systems: dict[str, Evaluation] = {}
 
     def inspect(self, corpora: Mapping[str, Corpus]) -> None:
-        """Add notices on the test documents: shared with other splits, cut, or too short for lead.
+        """Add notices about test documents that other splits contain, that are cut or too short.
 
         Args:
             corpora: the other splits by name.
@@ -96,7 +99,7 @@ class Scoreboard:
         )
 
     def add_baselines(self) -> None:
-        """Score lead, random and oracle sentences."""
+        """Score the lead, random and oracle baselines."""
         documents, config = self.corpus.documents, self.config.evaluation
         for name, evaluation in evaluate_baselines(
             documents, config, self.config.data.seed
@@ -104,7 +107,13 @@ class Scoreboard:
             self.systems[name] = self._with_facts(evaluation)
 
     def add(self, name: str, model: Any, once: bool = False) -> None:
-        """Score a model's summaries; with `once` they are kept for later runs."""
+        """Score a model's summaries of the test documents.
+
+        Args:
+            name: name of the system.
+            model: a transformers decoder or a PEFT model around one.
+            once: keep the summaries in the cache for later runs.
+        """
         from sumcirc.evaluation.summaries import summarize, summarize_once
 
         documents, generation = self.corpus.documents, self.config.generation
@@ -123,7 +132,7 @@ class Scoreboard:
         self.systems[name] = self._with_facts(evaluation)
 
     def _with_facts(self, evaluation: Evaluation) -> Evaluation:
-        """Where the data knows each document's key facts, add the share found in its summary."""
+        """Add the share of key facts found in each summary, where the data knows the facts."""
         if self.config.data.source is not Source.wire:
             return evaluation
         from sumcirc.wire import article_of, facts_found
@@ -137,7 +146,7 @@ class Scoreboard:
         return replace(evaluation, measures=(*evaluation.measures, *FACTS))
 
     def samples(self, count: int) -> list[dict[str, str]]:
-        """The first test documents with their reference and every model's summary."""
+        """Return the first `count` test documents with their reference and model summaries."""
         models = [name for name in self.systems if name in (BASE, TRAINED)]
         return [
             {
@@ -158,12 +167,15 @@ def conclude(
     wandb_logger: Any,
     trained: Path | None = None,
 ) -> None:
-    """Write records, summary and figures; log them; print the table.
+    """Write records, summary and figures, log them, and print the table.
 
     Args:
-        board: None where nothing was scored.
-        facts: the run's own final values.
-        trained: folder of what was trained, to log as an artifact.
+        directory: of the run.
+        config: configuration of the run.
+        board: the scores; None where nothing was scored.
+        facts: final values of the run, merged into summary.json.
+        wandb_logger: None without Weights & Biases.
+        trained: folder of the trained model or adapter, logged as an artifact.
     """
     from sumcirc.figures.probes import draw_all
     from sumcirc.figures.training import draw_loss, draw_scores
@@ -211,7 +223,15 @@ def conclude(
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
-    """Every measure at the last probed step: its mean, with an interval over documents."""
+    """Return the mean of every measure at the last measured step, with an interval over documents.
+
+    Args:
+        directory: of the run.
+        config: number of resamples and confidence of the intervals.
+
+    Returns:
+        `step`, `documents` (their number), and mean, low, high and n by measure.
+    """
     record = ProbeRecord.read(record_files(directory.probes)[-1])
     found: dict[str, Any] = {"step": record.step, "documents": len(record.documents)}
     options = config.evaluation
@@ -227,25 +247,30 @@ def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
 
 
 def intervals(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
-    """Intervals by measure, as `Evaluation.summary` gives them."""
+    """Convert the scores of one system in summary.json to intervals by measure."""
     return {measure: interval(value) for measure, value in scores.items()}
 
 
 def interval(record: Mapping[str, Any]) -> Interval:
-    """Read an interval from a summary."""
+    """Convert an interval of summary.json."""
     return Interval(record["mean"], record["low"], record["high"], record["n"])
 
 
 def rouge_words(summary: Mapping[str, Any]) -> str:
-    """Return what ROUGE counted as a word.
+    """Return a description of what ROUGE counted as a word.
 
-    Summaries that don't say so were made when rouge-score's own tokenizer was the only one.
+    Summaries without this entry were made when rouge-score's own tokenizer was the only choice.
     """
     return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
 
 
 def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
-    """Rows of the comparison table: baselines and base first, what was trained last."""
+    """Return the rows of the comparison table: baselines and base first, the trained model last.
+
+    Args:
+        summary: contents of summary.json.
+        label: name of the trained model's row.
+    """
     found = []
     for name, scores in summary["systems"].items():
         trained = name == TRAINED
@@ -262,11 +287,11 @@ def rows(summary: Mapping[str, Any], label: str) -> list[Row]:
 
 
 def sweep_rows(folder: Path) -> list[list[Row]]:
-    """The finished runs of a sweep side by side: one list for each set of items that was scored.
+    """Return the finished runs of a sweep side by side, one table per set of scored documents.
 
-    Systems that runs share stand there once: the baselines, and the base of each model. Where one
-    scored differently (the sweep varies the decoding, say), its row names the run. A run whose
-    summary is damaged is left out: the table of states lists it.
+    Systems that several runs share appear once: the baselines, and the base of each model. Where a
+    shared system scored differently (because the sweep varies the decoding, for example), its row
+    names the run. A run whose summary is damaged is left out; the table of run states lists it.
     """
     found: dict[tuple[str | None, str], list[tuple[str, dict[str, Any]]]] = {}
     for path in runs_inside(folder) if folder.is_dir() else []:
@@ -297,7 +322,7 @@ def sweep_rows(folder: Path) -> list[list[Row]]:
 
 
 def sweep_notices(folder: Path) -> list[str]:
-    """Return the notices of a sweep's finished runs, each once."""
+    """Return the notices of a sweep's finished runs, without repetitions."""
     summaries = []
     for path in runs_inside(folder) if folder.is_dir() else []:
         try:

@@ -3,13 +3,13 @@
 - ROUGE-n: n-grams that prediction and reference share (each counted at most as often as in either),
   over the prediction's n-grams (precision) and the reference's (recall).
 - ROUGE-L: the same with the longest common subsequence of the two texts as the overlap.
-- ROUGE-Lsum: per reference sentence the union of its longest common subsequences with the
+- ROUGE-Lsum: for each reference sentence, the union of its longest common subsequences with the
   prediction's sentences. This is the "ROUGE-L" of the summarization literature.
 
-What a word is, the same for all systems of a table: `data.words`. Sentences for Lsum come from
-`split_sentences` on both sides, and a line break always ends one. With several references each
-metric takes the one with the best F1. All scores are fractions between 0 and 1; tables show them
-times 100.
+`data.word_tokenizers` defines what a word is; it is the same for all systems of a table. For Lsum
+both sides are split by `split_sentences`, and a line break always ends a sentence. With several
+references each metric is taken from the reference with the best F1. All scores are fractions
+between 0 and 1; tables show them times 100.
 """
 
 from __future__ import annotations
@@ -40,9 +40,18 @@ class Score:
 def score(
     prediction: str, references: Sequence[str], tokenizer: Tokenizer = ASCII
 ) -> dict[str, Score]:
-    """Score `prediction` against its references; keys are `METRICS`.
+    """Score a prediction against its references.
 
-    Raises ValueError when there is no reference.
+    Args:
+        prediction: the summary.
+        references: one or more reference summaries.
+        tokenizer: splits text into the words to count.
+
+    Returns:
+        A score for each of `METRICS`.
+
+    Raises:
+        ValueError: there is no reference.
     """
     if not references:
         raise ValueError("a summary can't be scored without a reference")
@@ -62,7 +71,7 @@ def _by_line(text: str) -> str:
 
 @lru_cache(maxsize=2)
 def _scorer(tokenizer: Tokenizer) -> RougeScorer:
-    # Imported on first use: it brings in nltk, which commands that score nothing needn't wait for.
+    # imported on first use: it imports nltk, which commands that score nothing shouldn't wait for
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(list(METRICS), tokenizer=tokenizer)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The table that ends an evaluation: every system on the same items, ROUGE F1 times 100."""
+"""The final table of an evaluation: all systems on the same items, ROUGE F1 times 100."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ HEADINGS = (
 
 @dataclass(frozen=True)
 class Row:
-    """One system: F1 by metric as fractions, summary length in words, and what it cost.
+    """One system of the table.
 
-    `trainable_parameters` and `seconds` are None where there was nothing to train or to time;
-    `facts`, the share of key facts in the summary, where the data does not know them. `words` says
-    what a word is to ROUGE.
+    Attributes:
+        system: its name.
+        scores: F1 by metric, as fractions.
+        trainable_parameters: None where nothing was trained.
+        seconds: training time; None where nothing was timed.
+        length: mean length of the summaries, in words.
+        facts: share of key facts in the summaries; None where the data does not know them.
+        words: description of what ROUGE counts as a word.
     """
 
     system: str
@@ -49,14 +54,27 @@ class Row:
         seconds: float | None = None,
         words: str = "",
     ) -> Row:
-        """Build a row from `Evaluation.summary()`."""
+        """Build a row from `Evaluation.summary()`.
+
+        Args:
+            system: name of the system.
+            summary: intervals by measure.
+            trainable_parameters: None where nothing was trained.
+            seconds: training time; None where nothing was timed.
+            words: description of what ROUGE counts as a word.
+        """
         scores = {metric: summary[f"{metric}_f1"] for metric in METRICS}
         length, facts = summary["length"].mean, summary.get("facts")
         return cls(system, scores, trainable_parameters, seconds, length, facts, words)
 
 
 def print_table(rows: Sequence[Row], title: str | None = None) -> None:
-    """Print the rows for a terminal of any width; a file or pipe gets one line a row."""
+    """Print the rows, fitted to the terminal's width; a file or pipe gets one line per row.
+
+    Args:
+        rows: one per system.
+        title: printed above the table.
+    """
     shown = console()
     shown.print(comparison_table(rows, title, stacked=shown.width < WIDE))
     for words in dict.fromkeys(row.words for row in rows if row.words):
@@ -66,7 +84,10 @@ def print_table(rows: Sequence[Row], title: str | None = None) -> None:
 def comparison_table(rows: Sequence[Row], title: str | None = None, stacked: bool = False) -> Table:
     """Return the rows as a table for `terminal.console`.
 
-    `stacked` puts each interval below its value, for narrow terminals.
+    Args:
+        rows: one per system.
+        title: shown above the table.
+        stacked: put each interval below its value, for narrow terminals.
     """
     table = Table(title=title, show_lines=stacked)
     for position, heading in enumerate(_headings(rows)):
@@ -89,7 +110,7 @@ def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
 def format_score(interval: Interval) -> str:
     """Return a fraction times 100 with its interval, like `24.8 [24.0, 25.6]`.
 
-    Few items have no interval: the mean alone is shown, with `(3 items)`.
+    For too few items to have an interval, only the mean is shown, with `(3 items)`.
     """
     mean, low, high = (100.0 * part for part in (interval.mean, interval.low, interval.high))
     if interval.n < MIN_DOCUMENTS:
@@ -98,7 +119,7 @@ def format_score(interval: Interval) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration like `8.3 s`, `2 min 05 s` or `1 h 02 min`."""
+    """Return a duration formatted like `8.3 s`, `2 min 05 s` or `1 h 02 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -36,12 +36,12 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one system's summaries scored.
+    """The scores of one system's summaries.
 
-    Each record has `id`, `system`, `prediction` and `measures`, which are `MEASURES` and what a
-    caller adds: ROUGE as fractions, `length` and `reference_length` (mean over the references) in
-    words, and the copy statistics. A measure that isn't defined for a summary (an empty one copies
-    nothing) is None.
+    Each record has `id`, `system`, `prediction` and the values named in `measures`, which are
+    `MEASURES` and those that a caller adds: ROUGE as fractions, `length` and `reference_length`
+    (mean over the references) in words, and the copy statistics. A measure that is undefined for a
+    summary (an empty one copies nothing) is None.
     """
 
     records: list[dict[str, Any]]
@@ -49,15 +49,18 @@ class Evaluation:
     measures: tuple[str, ...] = MEASURES
 
     def values(self, measure: str) -> list[float | None]:
-        """Return `measure` of every document, in order; None where it isn't defined."""
+        """Return a measure's value for each document, in order; None where it is undefined."""
         return [record[measure] for record in self.records]
 
     def summary(self, config: EvaluationConfig | None = None) -> dict[str, Interval]:
         """Return mean and bootstrap interval of every measure over the documents.
 
-        `config` replaces the one of the evaluation. The mean is over the documents for which the
-        measure is defined, `Interval.n` of them; a measure defined for none is left out. Resampling
-        uses one fixed seed, so that all systems see the same draws.
+        The mean is over the `Interval.n` documents for which the measure is defined; a measure that
+        is defined for none is left out. Resampling uses one fixed seed, so all systems see the same
+        draws.
+
+        Args:
+            config: replaces the evaluation's own settings.
         """
         config = config or self.config
         intervals = {}
@@ -76,10 +79,17 @@ def evaluate_summaries(
 ) -> Evaluation:
     """Score `predictions[i]` as a summary of `documents[i]`.
 
-    What a word is to ROUGE is decided by the references of all documents together.
+    Where the tokenizer is chosen automatically, the references of all documents together decide.
 
-    Raises ValueError when their numbers differ, and UserError when there is no document or no
-    reference with a word that ROUGE can see.
+    Args:
+        documents: the documents with their references.
+        predictions: one summary per document.
+        config: scoring settings.
+        system: name of the system, written into the records.
+
+    Raises:
+        ValueError: the numbers of documents and predictions differ.
+        UserError: there is no document, or no reference with a word that ROUGE can see.
     """
     if len(documents) != len(predictions):
         raise ValueError(f"{len(documents)} documents but {len(predictions)} predictions")
@@ -107,7 +117,12 @@ def evaluate_summaries(
 
 
 def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
-    """Return a notice of documents whose references ROUGE mostly can't see."""
+    """Return a notice about documents whose references are mostly invisible to ROUGE.
+
+    Args:
+        documents: the test documents.
+        tokenizer: splits text into the words that ROUGE counts.
+    """
     count = 0
     for item in documents:
         words = [word for text in item.references for word in unicode_words(text)]
@@ -117,7 +132,12 @@ def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
 
 
 def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> Notice:
-    """Return a notice of documents too short for the lead and random baselines."""
+    """Return a notice about documents too short for the lead and random baselines.
+
+    Args:
+        documents: the test documents.
+        config: number of sentences and shortest candidate of the baselines.
+    """
     most = config.sentences
     few = sum(
         len(candidate_sentences(item.document, config.min_sentence_words)) <= most
@@ -133,9 +153,18 @@ def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> 
 def evaluate_baselines(
     documents: Sequence[Document], config: EvaluationConfig, seed: int = 0
 ) -> dict[str, Evaluation]:
-    """Score lead-k, random-k and the greedy oracle, k being `config.sentences`, by system name.
+    """Score lead-k, random-k and the greedy oracle, where k is `config.sentences`.
 
-    `seed` draws the random sentences. Raises what `evaluate_summaries` raises.
+    Args:
+        documents: the documents with their references.
+        config: baseline and scoring settings.
+        seed: draws the random sentences.
+
+    Returns:
+        Evaluations by the name of the system.
+
+    Raises:
+        UserError: as in `evaluate_summaries`.
     """
     count, minimum = config.sentences, config.min_sentence_words
     tokenizer = tokenizer_of(documents, config)

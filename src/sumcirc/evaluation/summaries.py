@@ -1,4 +1,4 @@
-"""Summaries of a model for a list of documents, made once and scored beside the baselines."""
+"""Summaries that a model writes for a list of documents, cached for base models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ def summarize(
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """One summary a document; documents are cut to what the context leaves.
+    """Return a model's summary of each document; documents are cut to fit the context.
+
+    Args:
+        model: a transformers decoder or a PEFT model around one.
+        encoder: encodes the prompts.
+        documents: the documents to summarize.
+        config: decoding settings.
+        progress: called after each batch with its size.
 
     Raises:
         UserError: the prompt and `generation.max_new_tokens` do not fit the context.
@@ -39,7 +46,11 @@ def summarize(
 
 
 def check_room(encoder: Encoder, config: GenerationConfig) -> None:
-    """Refuse settings under which no prompt fits.
+    """Refuse settings under which no prompt fits the context.
+
+    Args:
+        encoder: encodes the prompts.
+        config: decoding settings.
 
     Raises:
         UserError: the prompt and `generation.max_new_tokens` do not fit the context.
@@ -50,7 +61,13 @@ def check_room(encoder: Encoder, config: GenerationConfig) -> None:
 def prompts_of(
     encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
 ) -> list[Prompt]:
-    """Return each document's prompt, cut to leave room for `generation.max_new_tokens`."""
+    """Return each document's prompt, cut to leave room for `generation.max_new_tokens`.
+
+    Args:
+        encoder: encodes the prompts.
+        documents: the documents to summarize.
+        config: decoding settings.
+    """
     room = encoder.max_length - config.max_new_tokens
     return [encoder.prompt(item.document, room) for item in documents]
 
@@ -63,13 +80,18 @@ def summarize_once(
     cache: Path,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """As `summarize`; read from the cache where the base has met these documents before.
+    """Return the summaries of a base model, from the cache if they were made before.
 
     Args:
+        model: a model without adapters.
+        encoder: encodes the prompts.
+        documents: the documents to summarize.
+        config: decoding settings.
         cache: `cache_dir`.
+        progress: called with the number of summaries as they are made.
 
     Raises:
-        ValueError: the model has adapters, whose scaling and switch its weights don't tell.
+        ValueError: the model has adapters; the cache key covers the base's weights only.
     """
     if isinstance(model, PeftModel):
         raise ValueError("summarize_once is for a base without adapters")

@@ -1,8 +1,8 @@
-"""Resumable checkpoints: a run killed at any point ends as an uninterrupted one does.
+"""Resumable checkpoints: a killed and resumed run ends like one that was never interrupted.
 
-A checkpoint of step s is written when everything that belongs to step s is done (its validation,
-its log lines), just before batch s+1. It holds the state of every random generator and how long
-metrics.csv was; resuming cuts that file back, so that what runs again is written once.
+The checkpoint of step s is written when everything that belongs to step s is done (its validation,
+its log lines), just before batch s+1. It holds the state of every random generator and the length
+of metrics.csv; resuming truncates that file to this length, so that repeated steps are logged once.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from sumcirc.training.module import SummarizationModule, TrainingDiverged
 
 
 class ResumableCheckpoint(pl.Callback):
-    """Writes `checkpoints/step-000100.ckpt` every so many optimizer steps.
+    """Write `checkpoints/step-000100.ckpt` at regular intervals.
 
     Args:
-        keep: newest checkpoints kept; -1 keeps all.
+        run: directory of the run.
+        every: optimizer steps between checkpoints.
+        keep: number of newest checkpoints to keep; -1 keeps all.
     """
 
     def __init__(self, run: RunDirectory, every: int, keep: int) -> None:
@@ -38,7 +40,7 @@ class ResumableCheckpoint(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_index: int
     ) -> None:
-        """Save if the last batch completed a step that is due."""
+        """Save if the last batch completed an optimizer step at which a checkpoint is due."""
         if self._generators is not None:
             set_generators(self._generators)
             self._generators = None
@@ -48,16 +50,16 @@ class ResumableCheckpoint(pl.Callback):
             self.save(trainer, module)
 
     def save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write a checkpoint of the current step, then drop the ones too old to keep.
+        """Write a checkpoint of the current step, then delete those too old to keep.
 
         Raises:
-            TrainingDiverged: the loss or a weight is not finite; earlier checkpoints stay.
+            TrainingDiverged: the loss or a weight is not finite; earlier checkpoints remain.
         """
         assert isinstance(module, SummarizationModule)
         module.running_loss()
         step = trainer.global_step
         finite = all(torch.isfinite(p).all() for p in module.parameters() if p.requires_grad)
-        # all processes stop, or none: those that went on would wait for the others
+        # all processes stop or none does: the remaining ones would wait for those that stopped
         if not trainer.strategy.reduce_boolean_decision(finite, all=True):
             raise TrainingDiverged(
                 f"weights are no longer finite numbers at step {step}: lower"
@@ -73,17 +75,18 @@ class ResumableCheckpoint(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the generators of every process and the length of metrics.csv."""
+        """Add the random generators of every process and the length of metrics.csv."""
         checkpoint["generators"] = _of_all_processes(generators(), trainer.world_size)
         checkpoint["metrics_size"] = self.run.metrics.size
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Cut metrics.csv back; generators are set right before the next batch.
+        """Truncate metrics.csv; the random generators are restored just before the next batch.
 
         Raises:
-            UserError: another number of processes wrote it, which divided the data otherwise.
+            UserError: the checkpoint was written with another number of processes, which divide the
+                data differently.
         """
         processes = len(checkpoint["generators"])
         if processes != trainer.world_size:
@@ -98,12 +101,12 @@ class ResumableCheckpoint(pl.Callback):
 
 
 def checkpoint_file(folder: Path, step: int) -> Path:
-    """The checkpoint of an optimizer step."""
+    """Return the checkpoint file of an optimizer step."""
     return folder / f"step-{step:06d}.ckpt"
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a run, oldest first."""
+    """Return the checkpoints of a run, oldest first."""
     steps = {
         file: int(found[1])
         for file in folder.glob("step-*.ckpt")
@@ -121,7 +124,7 @@ def _of_all_processes(state: Any, processes: int) -> list[Any]:
 
 
 def generators() -> dict[str, Any]:
-    """State of every random generator, as plain containers and tensors."""
+    """Return the state of every random generator, as plain containers and tensors."""
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),
@@ -132,7 +135,7 @@ def generators() -> dict[str, Any]:
 
 
 def set_generators(state: dict[str, Any]) -> None:
-    """Put every random generator back to `generators()`."""
+    """Restore every random generator to a state returned by `generators()`."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]

@@ -1,9 +1,9 @@
-"""Lightning checkpoints written whole or not at all, and read as weights only.
+"""Lightning checkpoints that are written atomically and read without running code.
 
-A checkpoint carries a seal, a hash of its structure, its plain values and its tensors, which is
-compared when it is read. Lightning and torch take up what they find (torch not even looks at the
-archive's checksums): a counter of another type would end training with a traceback later, and a
-flipped byte change it unseen.
+A checkpoint carries a seal, a hash of its structure, plain values and tensors, which is verified
+when it is read. Lightning and torch accept whatever they read (torch doesn't even verify the
+archive's checksums): a counter of the wrong type would end training later with a traceback, and a
+flipped byte would go unnoticed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,18 @@ REMEDY = "remove it, and training goes on from the checkpoint before it"
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes beside the target and renames; nothing but tensors and plain containers is read."""
+    """Write to a temporary file and rename it; read only tensors and plain containers."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
         """Write `checkpoint` to `path`.
 
+        Args:
+            checkpoint: Lightning's state of the run.
+            path: the file; an earlier one is replaced.
+            storage_options: ignored.
+
         Raises:
-            UserError: the disk is full; an earlier file of that name stays.
+            UserError: the disk is full; an earlier file of that name remains.
         """
 
         sealed = {**checkpoint, SEAL: _seal(checkpoint)}
@@ -47,19 +52,24 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: Any = None
     ) -> dict:
-        """Read a checkpoint to the CPU.
+        """Read a checkpoint.
+
+        Args:
+            path: the file.
+            map_location: device of the tensors; the CPU by default.
+            weights_only: ignored; code in a checkpoint is never run.
 
         Raises:
-            RecordError: there is no such file, it is damaged, was changed, or holds code to run.
+            RecordError: the file is missing, damaged or was changed, or contains code to run.
         """
         require_regular(path)
-        # torch would also read the bare pickles of its early versions, and fail in many ways
+        # torch would also read the bare pickles of its early versions, which can fail in many ways
         if not zipfile.is_zipfile(path):
             reason = f"is not a checkpoint (its end is missing, or it is no archive); {REMEDY}"
             raise RecordError(path, reason)
         try:
             found = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        # besides UnpicklingError whatever a pickle that was tampered with leads to
+        # UnpicklingError, or whatever else a manipulated pickle leads to
         except Exception as error:
             reason = f"is not a checkpoint ({one_line(error)}); {REMEDY}"
             raise RecordError(path, reason) from error
@@ -74,7 +84,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def _seal(value: Any) -> str:
-    """Hash a nest of plain values and tensors, including keys and order."""
+    """Hash nested plain values and tensors, including keys and order."""
     digest = hashlib.blake2b(digest_size=16)
     for part in _parts(value):
         digest.update(part.encode("utf-8", "surrogatepass") + b"\n")
@@ -93,7 +103,7 @@ def _parts(value: Any) -> Iterator[str]:
             yield from _parts(part)
     elif isinstance(value, torch.Tensor):
         content: Any = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        # a checksum: faster than a hash, and gigabytes are written
+        # a checksum: faster than a hash for gigabytes of weights
         yield f"tensor {tuple(value.shape)} {value.dtype} {zlib.crc32(content)}"
     elif value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         yield f"{type(value).__name__} {value!r}"

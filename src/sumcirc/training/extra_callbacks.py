@@ -1,4 +1,4 @@
-"""Callbacks of Lightning, or of the user's own package, that `callbacks.extra` adds to a run."""
+"""Callbacks of Lightning or of the user's own package that `callbacks.extra` adds to a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sumcirc.errors import UserError
 from sumcirc.schema.instantiation import build
 from sumcirc.storage.hub import one_line
 
-# those that take over what the run does by settings of its own
+# callbacks that would take over what settings of the run control
 UNFIT: dict[type[pl.Callback], str] = {
     LearningRateFinder: "trains runs of its own; give a learning rate with optimizer.learning_rate",
     BatchSizeFinder: "trains runs of its own; give trainer.batch_size and trainer.accumulate",
@@ -35,10 +35,10 @@ UNFIT: dict[type[pl.Callback], str] = {
 
 
 def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
-    """Build the callbacks that `callbacks.extra` describes, one by name.
+    """Build the callbacks that `callbacks.extra` describes.
 
     Raises:
-        UserError: one can't be made, is no callback, or takes over what settings of the run say.
+        UserError: a callback can't be made, isn't a callback, or takes over what settings control.
     """
     made = []
     for name, spec in extra.items():
@@ -54,12 +54,12 @@ def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
 
 @contextmanager
 def blaming(extra: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Turn an error raised inside one of Lightning's added callbacks into one line.
+    """Turn an error raised inside a Lightning callback from `callbacks.extra` into one line.
 
-    What one of the user's own raises passes, with its traceback.
+    Errors in callbacks from other packages pass through with their traceback.
 
     Raises:
-        UserError: it names the setting and the reason.
+        UserError: names the setting and the reason.
     """
     names = {str(spec.get("_target_")).rpartition(".")[2]: name for name, spec in extra.items()}
     try:

@@ -1,7 +1,7 @@
-"""The LightningModule: loss on the summary alone, AdamW with warm-up, metrics by optimizer step.
+"""The LightningModule: loss on the summary only, AdamW with warm-up, metrics by optimizer step.
 
-The unembedding is applied at the positions that the loss reads, not to the whole document: with
-GPT-2's 50,257 tokens it would cost more than the blocks of a small model.
+The unembedding is applied only at the positions that enter the loss, not to the whole document:
+with GPT-2's 50,257 tokens it would cost more than the blocks of a small model.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class TrainingDiverged(UserError):
 def summary_loss(
     backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: Batch
 ) -> Tensor:
-    """Mean cross-entropy over summary and EOS tokens, in nats; a scalar.
+    """Return the mean cross-entropy over summary and EOS tokens, in nats; a scalar.
 
     Args:
-        backbone: from tokens to the normed residual stream, [batch, length, width].
-        unembedding: from the residual stream to logits.
+        backbone: maps tokens to the residual stream after the final norm, [batch, length, width].
+        unembedding: maps the residual stream to logits.
         batch: right-padded; no attention mask is needed, since attention is causal.
     """
     hidden = backbone(batch.input_ids, use_cache=False).last_hidden_state
@@ -48,12 +48,14 @@ def summary_loss(
 
 
 class SummarizationModule(pl.LightningModule):
-    """Trains a causal language model to summarize.
+    """A causal language model that is trained to summarize.
 
     Args:
-        model: the adapted model (`modeling.adaptation.adapt`).
-        total_steps: optimizer steps of the whole run; the schedule ends there.
-        log_every: optimizer steps between logged training values, each a mean since the last.
+        model: the adapted model (`models.adapters.adapt`).
+        optimizer: settings of AdamW and its schedule.
+        total_steps: optimizer steps of the whole run, at which the schedule ends.
+        log_every: optimizer steps between logged training values, which are means since the last.
+        compile_network: compile the backbone for training.
     """
 
     def __init__(
@@ -69,31 +71,35 @@ class SummarizationModule(pl.LightningModule):
         self.optimizer_config = optimizer
         self.total_steps = total_steps
         self.log_every = log_every
-        # by their shapes now: FSDP will leave flat pieces of them
+        # determined from the shapes now, since FSDP flattens the parameters
         self._matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
         backbone = base_model(model).base_model
-        # in tuples: registered as submodules they would be saved a second time
+        # in tuples, since registered submodules would be saved a second time
         self._parts: tuple[Any, Any] = (backbone, base_model(model).get_output_embeddings())
         self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
-        # NaN stays NaN: by default it is left out; "disable" makes torchmetrics drop the weights
+        # keep NaN: by default it is ignored, and "disable" makes torchmetrics drop the weights
         self.validation_loss = MeanMetric(nan_strategy=math.nan)
         self._reset_running_loss()
-        # the checkpoint of an adapter holds the adapter alone
+        # the checkpoint of an adapter contains only the adapter
         self.strict_loading = False
 
     def on_fit_start(self) -> None:
-        """Start the clock behind tokens per second."""
+        """Start the clock for tokens per second."""
         self._since = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Loss of one batch, weighted by its share of the optimizer step's summary tokens.
+        """Return the loss of one batch, weighted by its share of the step's summary tokens.
 
-        Lightning divides by the number of batches of a step, and gradients are averaged over
-        processes. The weight makes of that a mean over tokens: with one batch of one process it
-        is exactly 1.
+        Lightning divides by the number of batches in a step, and gradients are averaged all
+        processes. With this weight the result is a mean over tokens; for a single batch and process
+        the weight is exactly 1.
+
+        Args:
+            batch: the batch.
+            batch_index: ignored.
         """
         loss = summary_loss(self._compiled[0], self._parts[1], batch)
-        # stays on the device: reading it here would make every step wait
+        # stays on the device: reading it here would block every step
         self._loss_sum = self._loss_sum + loss.detach().float() * batch.loss_tokens
         self._loss_tokens += batch.loss_tokens
         self._tokens += batch.tokens
@@ -125,14 +131,14 @@ class SummarizationModule(pl.LightningModule):
         self._since = time.perf_counter()
 
     def _running_sums(self) -> list[float]:
-        """Loss and summary tokens since the last logged step, over all processes."""
+        """Return the sums of loss and summary tokens since the last logged step."""
         sums = [float(self._loss_sum), self._loss_tokens]
         return self.trainer.strategy.reduce(
             torch.tensor(sums, device=self.device), reduce_op="sum"
         ).tolist()
 
     def running_loss(self) -> float:
-        """Mean loss since the last logged step, in nats per summary token.
+        """Return the mean loss since the last logged step, in nats per summary token.
 
         Raises:
             TrainingDiverged: it is not a finite number.
@@ -147,7 +153,7 @@ class SummarizationModule(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Validation time is not training time."""
+        """Start the clock of the validation, whose time doesn't count as training time."""
         self._validation_since = time.perf_counter()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -162,7 +168,7 @@ class SummarizationModule(pl.LightningModule):
         """
         mean = self.validation_loss.compute().double()
         self.validation_loss.reset()
-        self.leave_out(time.perf_counter() - self._validation_since)
+        self.exclude_from_throughput(time.perf_counter() - self._validation_since)
         loss, perplexity = float(mean), float(mean.exp())
         if not math.isfinite(loss):
             remedy = "lower optimizer.learning_rate" if self.global_step else "check model.path"
@@ -172,8 +178,8 @@ class SummarizationModule(pl.LightningModule):
         self.log("validation/loss", loss, prog_bar=True, logger=False)
         self.record({"validation/loss": loss, "validation/perplexity": perplexity})
 
-    def leave_out(self, seconds: float) -> None:
-        """Time that was not training time, for tokens per second."""
+    def exclude_from_throughput(self, seconds: float) -> None:
+        """Exclude time that was not spent training from tokens per second."""
         self._since += seconds
 
     def record(self, metrics: dict[str, float]) -> None:
@@ -183,18 +189,18 @@ class SummarizationModule(pl.LightningModule):
                 logger.log_metrics(metrics, step=self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW with warm-up; biases and norms are not decayed."""
+        """Return AdamW and a schedule with warm-up; biases and norms have no weight decay."""
         config = self.optimizer_config
         optimizer = torch.optim.AdamW(
             parameter_groups(self.model.named_parameters(), self._matrices, config.weight_decay),
             lr=config.learning_rate,
             betas=(config.beta1, config.beta2),
             eps=config.epsilon,
-            # one pass over memory instead of seven; with fp16 it would take the unscaling of
-            # gradients upon itself, and then they can't be clipped
+            # one pass over memory instead of seven; with fp16 it would also unscale the gradients,
+            # and then they can't be clipped
             fused=self.trainer.precision != "16-mixed",
         )
-        # bf16 scales nothing, but Lightning refuses to clip where it sees this set
+        # bf16 scales nothing, but Lightning refuses to clip gradients where this flag is set
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         warmup = round(config.warmup * self.total_steps)
         if config.schedule is Schedule.linear:
@@ -209,7 +215,7 @@ class SummarizationModule(pl.LightningModule):
         }
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What trains, and nothing else: an adapter's checkpoint is as small as the adapter."""
+        """Return only the parameters that train, so an adapter's checkpoint stays small."""
         trained = self._trained_names()
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if name in trained}
@@ -219,11 +225,11 @@ class SummarizationModule(pl.LightningModule):
         return {f"model.{plain_name(name)}" for name, p in named if p.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the running mean, so that a resumed run logs the same values."""
+        """Save the running mean, so that a resumed run logs the same values."""
         checkpoint["running_loss"] = self._running_sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the running mean.
+        """Restore the running mean.
 
         Raises:
             UserError: the checkpoint lacks parameters that train here.
@@ -239,17 +245,22 @@ class SummarizationModule(pl.LightningModule):
 
 
 def plain_name(name: str) -> str:
-    """A parameter's name without what FSDP puts into it."""
+    """Return a parameter's name without the parts that FSDP inserts."""
     return name.replace("_fsdp_wrapped_module.", "")
 
 
 def parameter_groups(
     parameters: Iterable[tuple[str, nn.Parameter]], matrices: Set[str], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices are decayed, biases and norms are not.
+    """Group trainable parameters for weight decay: matrices are decayed, biases and norms are not.
 
     Args:
+        parameters: names and parameters.
         matrices: names of the parameters with two or more dimensions.
+        weight_decay: of the matrices.
+
+    Returns:
+        Parameter groups as torch optimizers take them, without empty ones.
     """
     trained = [(plain_name(name), p) for name, p in parameters if p.requires_grad]
     groups = [

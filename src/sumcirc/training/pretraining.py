@@ -1,13 +1,13 @@
-"""Make the built-in base model: a small GPT-2 that can read and copy wire text, but not summarize.
+"""Pretraining of the built-in base model: a small GPT-2 that can read and copy wire text.
 
-Plain text alone does not teach a model of this size to copy. So:
+It cannot summarize, since it never sees a summary. Plain text alone does not teach a model of this
+size to copy. Therefore:
 1. it starts with sinusoidal position embeddings and one head (layer 0, head 0) that attends to the
-   previous token: half of an induction head, which takes far longer to form from a random start;
-2. echo warm-up: rows of a random token sequence repeated (synthetic repetition, which forms the
-   other half, as repeated text does in a large corpus; Olsson et al. 2022, arXiv 2209.11895);
-3. articles as plain text, a third of them bulletins (an article's sentences said twice), every
-   fourth step an echo batch, so that copying is not lost again.
-No summary is ever seen.
+   previous token: half of an induction head, which takes much longer to form from a random start;
+2. echo warm-up: it trains on rows of a repeated random token sequence, which forms the other half,
+   as repeated text does in a large corpus (Olsson et al. 2022, arXiv 2209.11895);
+3. it trains on articles as plain text, a third of them bulletins (some of an article's sentences,
+   repeated once); every fourth step is an echo batch, so that copying is not unlearnt.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ from sumcirc.schema import PretrainConfig
 from sumcirc.wire import articles
 
 EOS = "<|endoftext|>"
-BULLETINS = 0.35  # share of documents that are said twice
-ECHO_EVERY = 4  # steps
+BULLETINS = 0.35  # fraction of documents that are bulletins
+ECHO_EVERY = 4  # optimizer steps
 ECHO_ROWS, ECHO_PERIOD, ECHO_TOKENS = 32, 24, 512
 ECHO_LEARNT = 0.2  # mean loss, in nats, at which the warm-up ends
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE (as GPT-2's) of `size` tokens; EOS is the only special one."""
+    """Train a byte-level BPE tokenizer (as GPT-2's) whose only special token is EOS.
+
+    Args:
+        texts: text to train on.
+        size: number of tokens.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -53,14 +58,19 @@ def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
 
 
 def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
-    """GPT-2's architecture at the configured size, without dropout, randomly initialised."""
+    """Return a randomly initialised GPT-2 of the configured size, without dropout.
+
+    Args:
+        config: sizes of the model.
+        eos: id of the EOS token.
+    """
     shape = GPT2Config(
         vocab_size=config.vocabulary,
         n_positions=config.context,
         n_embd=config.width,
         n_layer=config.layers,
         n_head=config.heads,
-        activation_function="gelu_pytorch_tanh",  # GPT-2's own, in one fused operation
+        activation_function="gelu_pytorch_tanh",  # GPT-2's, as one fused operation
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -72,11 +82,12 @@ def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
 
 @torch.no_grad()
 def start_previous_token_head(model: GPT2LMHeadModel) -> None:
-    """Let layer 0, head 0 attend to the previous token, by sinusoidal positions.
+    """Make layer 0, head 0 attend to the previous token, by sinusoidal positions.
 
-    Positions p(t) = (sin(w t), cos(w t)) over a range of frequencies w lie in a random subspace of
-    the head's size; the key reads p(s), the query reads R p(t) with the rotation R p(t) = p(t - 1),
-    so their product is largest at s = t - 1 (Vaswani et al. 2017 note that shifts are linear).
+    Position embeddings p(t) = (sin(w t), cos(w t)) over a range of frequencies w lie in a random
+    subspace of the head's size; the key reads p(s) and the query reads R p(t) with the rotation R
+    p(t) = p(t - 1), so their product is largest at s = t - 1 (Vaswani et al. 2017 note that shifts
+    are linear).
     """
     shape, attention = model.config, model.get_submodule("transformer.h.0.attn")
     width, size = shape.n_embd, shape.n_embd // shape.n_head
@@ -96,10 +107,14 @@ def start_previous_token_head(model: GPT2LMHeadModel) -> None:
 
 
 def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
-    """Mean loss, in nats, of saying on a random sequence of 8 to 24 tokens, again and again.
+    """Return the mean loss, in nats, of continuing a repeated random sequence of 8 to 24 tokens.
 
-    A batch draws its tokens from up to 512 of the vocabulary, and the softmax runs over those: the
-    full one would cost more than the blocks.
+    A batch draws its tokens from at most 512 of the vocabulary, and the softmax runs over those:
+    the full softmax would cost more than the blocks.
+
+    Args:
+        model: the model.
+        generator: draws the sequences.
     """
     tokens = np.arange(1, model.config.vocab_size)
     count = min(ECHO_TOKENS, len(tokens))
@@ -115,7 +130,12 @@ def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
 
 
 def document(text: str, choice: random.Random) -> str:
-    """An article as it is, or a bulletin: some of its sentences, said twice."""
+    """Return an article as it is, or a bulletin: some of its sentences, repeated once.
+
+    Args:
+        text: the article.
+        choice: draws which of the two.
+    """
     if choice.random() >= BULLETINS:
         return text
     sentences = split_sentences(text)
@@ -128,7 +148,17 @@ def document(text: str, choice: random.Random) -> str:
 def packed_rows(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig, seed: int
 ) -> Tensor:
-    """[rows, context]: documents one after the other, EOS between them, cut into full rows."""
+    """Concatenate documents, separated by EOS, and cut them into full rows.
+
+    Args:
+        texts: the articles.
+        tokenizer: encodes them.
+        config: length of a row.
+        seed: draws which articles become bulletins.
+
+    Returns:
+        [rows, context] token ids.
+    """
     choice = random.Random(seed)
     encoded = tokenizer([document(text, choice) for text in texts]).input_ids
     eos = tokenizer.get_vocab()[EOS]
@@ -139,7 +169,7 @@ def packed_rows(
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The model, its tokenizer, and how many steps the echo warm-up took."""
+    """The pretrained model, its tokenizer, and the number of steps of the echo warm-up."""
 
     model: GPT2LMHeadModel
     tokenizer: PreTrainedTokenizerFast
@@ -150,10 +180,11 @@ def pretrain(
     config: PretrainConfig,
     report: Callable[[int, int, str, float], None],
 ) -> Pretrained:
-    """Train tokenizer and model from wire text.
+    """Train the tokenizer and the model on wire text.
 
     Args:
-        report: called with (step, steps at most, `echo` or `text`, loss in nats).
+        config: sizes, steps and learning rates.
+        report: called with (step, largest number of steps, `echo` or `text`, loss in nats).
 
     Raises:
         UserError: repetition was not learnt within `config.echo_steps`.
@@ -213,19 +244,35 @@ def pretrain(
 
 
 def epochs(config: PretrainConfig, rows: int) -> int:
-    """Passes over the rows that the steps need, rounded up."""
+    """Return the passes over the rows that the steps need, rounded up.
+
+    Args:
+        config: number of steps and batch size.
+        rows: number of rows.
+    """
     return -(-config.steps * config.batch_size // rows)
 
 
 def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
-    """Mean next-token cross-entropy of full rows, in nats."""
+    """Return the mean next-token cross-entropy of full rows, in nats.
+
+    Args:
+        model: the model.
+        batch: [rows, context] token ids.
+    """
     logits = model(batch, use_cache=False).logits[:, :-1]
     return F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
 
 
 @torch.no_grad()
 def copy_loss(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int) -> float:
-    """Mean loss, in nats, on the second saying of held-out bulletins: near 0 where it copies."""
+    """Return the mean loss, in nats, on the repetition in held-out bulletins: near 0 for a copier.
+
+    Args:
+        model: the model.
+        tokenizer: encodes the articles.
+        items: number of articles.
+    """
     losses = []
     for item in articles("validation", items):
         sentences = split_sentences(item.document)
@@ -241,10 +288,18 @@ def copy_loss(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items:
 def perplexities(
     model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int
 ) -> dict[str, float]:
-    """Perplexity per token on held-out articles, of the model and of a bigram model.
+    """Return the perplexity per token on held-out articles, of the model and of a bigram model.
 
     The bigram model is p(w | v) = 0.9 c(v, w) / c(v) + 0.1 (c(w) + 1) / (N + V) (Jelinek-Mercer),
     counted on ten times as many training articles.
+
+    Args:
+        model: the model.
+        tokenizer: encodes the articles.
+        items: number of held-out articles.
+
+    Returns:
+        Perplexities under `model` and `bigram`.
     """
     encode = lambda split, size: [  # noqa: E731
         [*tokenizer(item.document).input_ids, tokenizer.get_vocab()[EOS]]

@@ -1,4 +1,4 @@
-"""Progress of training: a rich bar on a terminal, plain lines where output is a file or a pipe."""
+"""Training progress: a rich bar on a terminal, plain lines where output is a file or a pipe."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ INTERVAL = 5.0  # seconds between plain lines
 
 
 def progress_callback() -> pl.Callback:
-    """The bar or the lines, by what standard output is."""
+    """Return a progress bar for a terminal, or printed lines for a file or pipe."""
     if not sys.stdout.isatty():
         return ProgressLines()
     return RichProgressBar(console_kwargs={"file": raw_output()})
 
 
 class ProgressLines(pl.Callback):
-    """Prints `step 120/500, loss 2.310, 0:00:45 left` every few seconds."""
+    """Print `step 120/500, loss 2.310, 0:00:45 left` every few seconds."""
 
     def __init__(self) -> None:
         self._began = (0.0, 0)
@@ -42,7 +42,7 @@ class ProgressLines(pl.Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Print a line when it is time."""
+        """Print a line if the last one is old enough."""
         now = time.monotonic()
         total = int(trainer.num_training_batches)
         if not trainer.is_global_zero or (now - self._last < INTERVAL and batch_index + 1 < total):

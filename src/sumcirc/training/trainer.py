@@ -1,7 +1,7 @@
-"""Lightning put together: from a module and data to a trained module, resumable at any point.
+"""Set-up of Lightning: from a model and data to a trained module, resumable at any point.
 
 The whole run is one Lightning epoch over a stream of batches (`data.batches.TrainingStream`), so
-that the optimizer step is the only clock, and a resumed run has one kind of position to restore.
+that the optimizer step is the only clock and a resumed run has only one position to restore.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PRECISIONS = {
 
 
 def check_trainer(config: TrainConfig) -> None:
-    """Refuse devices that can't train this, and callbacks that can't be built.
+    """Refuse devices that can't train this configuration, and callbacks that can't be built.
 
     Raises:
         UserError: one line that names the setting, its value and the remedy.
@@ -53,7 +53,7 @@ def check_machine(config: TrainerConfig) -> None:
     """Refuse devices that this machine lacks, and combinations that Lightning rejects.
 
     Raises:
-        UserError: no such accelerator here, or Lightning refuses the settings.
+        UserError: the accelerator isn't available, or Lightning refuses the settings.
     """
     if config.accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
@@ -68,7 +68,7 @@ def check_machine(config: TrainerConfig) -> None:
         cluster = getattr(trainer.strategy, "cluster_environment", None)
         if cluster is not None:
             cluster.validate_settings(trainer.num_devices, trainer.num_nodes)
-    # nothing but the settings went in
+    # any error is about the settings, since nothing else was passed
     except Exception as error:
         names = ("strategy", "devices", "num_nodes", "accelerator", "precision")
         values = {name: getattr(config, name) for name in names}
@@ -82,7 +82,7 @@ def check_machine(config: TrainerConfig) -> None:
 
 def _machine(config: TrainerConfig) -> dict[str, Any]:
     """Return the arguments of Lightning's Trainer that concern devices and processes."""
-    # in a SLURM job of one task nothing but Lightning can start the other processes
+    # in a SLURM job with one task only Lightning can start the other processes
     one_task = os.environ.get("SLURM_NTASKS") == "1" and not TorchElasticEnvironment.detect()
     return {
         "accelerator": config.accelerator,
@@ -95,7 +95,7 @@ def _machine(config: TrainerConfig) -> dict[str, Any]:
 
 
 def device(config: TrainerConfig) -> torch.device:
-    """Where inference outside of training runs: the device that this process trains on."""
+    """Return the device for inference outside of training: the one this process trains on."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if config.accelerator == "cpu" or found is None:
         return torch.device("cpu")
@@ -104,13 +104,13 @@ def device(config: TrainerConfig) -> torch.device:
 
 
 def set_threads(config: TrainerConfig) -> None:
-    """Use as many CPU threads as the configuration says."""
+    """Set the number of CPU threads that the configuration asks for."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
 
 def precision(config: TrainerConfig) -> str:
-    """Lightning's name of the arithmetic; `auto` is bf16 where the device has it."""
+    """Return Lightning's name of the precision; `auto` is bf16 where the device supports it."""
     if config.precision is not Precision.auto:
         return PRECISIONS[config.precision]
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
@@ -124,11 +124,15 @@ def make_trainer(
     wandb_logger: Any,
     watchers: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """A Lightning Trainer for the run.
+    """Return a Lightning Trainer for the run.
 
     Args:
-        watchers: callbacks that probe the model; what they write of a step is part of its
-            checkpoint, so they come before the one that saves.
+        config: configuration of the run.
+        data: training and validation batches.
+        run: directory of the run.
+        wandb_logger: None without Weights & Biases.
+        watchers: callbacks that measure the model. What they write at a step belongs to the
+            checkpoint of that step, so they are called before the callback that saves it.
     """
     options, machine = config.trainer, _machine(config.trainer)
     loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
@@ -151,18 +155,23 @@ def make_trainer(
         callbacks=callbacks,
         use_distributed_sampler=False,
         enable_checkpointing=False,
-        inference_mode=False,  # validation state is taken up again when training goes on
+        inference_mode=False,  # the validation state is used again when training continues
         enable_model_summary=False,
         enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
         default_root_dir=str(run.path),
     )
-    # Lightning reads it when fit() sets up the data; only now is the number of processes known
+    # Lightning reads it when fit() sets up the data; the number of processes is known only now
     trainer.val_check_interval = validation_interval(data, trainer) * options.accumulate
     return trainer
 
 
 def validation_interval(data: SummarizationData, trainer: pl.Trainer) -> int:
-    """Optimizer steps between validations: as configured, else one pass over the data."""
+    """Return the optimizer steps between validations: as configured, else one pass over the data.
+
+    Args:
+        data: the training data.
+        trainer: knows the number of processes.
+    """
     epoch, total = data.steps(trainer.world_size)
     return min(data.trainer_config.validate_every or epoch, total)
 
@@ -175,13 +184,25 @@ def fit(
     wandb_logger: Any,
     watchers: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, SummarizationModule]:
-    """Train, from the last checkpoint if the run has one; the model stays in training mode.
+    """Train from the last checkpoint if there is one; the model stays in training mode.
 
-    Values of step 0 (the untouched model on the validation pairs) are logged first.
+    Values of step 0 (the untrained model on the validation pairs) are logged first.
+
+    Args:
+        config: configuration of the run.
+        model: the model with its adapters, if any.
+        data: training and validation batches.
+        run: directory of the run.
+        wandb_logger: None without Weights & Biases.
+        watchers: callbacks that measure the model.
+
+    Returns:
+        The trainer and the trained module.
 
     Raises:
-        TrainingDiverged: the loss is no longer a finite number; the last checkpoint stays.
-        UserError: the last checkpoint is damaged, or an added callback can't work here.
+        TrainingDiverged: the loss is no longer a finite number; the last checkpoint remains.
+        UserError: the last checkpoint is damaged, or a callback from `callbacks.extra` can't work
+            here.
     """
     start_training(model, config.model.dropout)
     if config.trainer.gradient_checkpointing:
@@ -190,7 +211,8 @@ def fit(
     with quiet(), blaming(config.callbacks.extra):
         trainer = make_trainer(config, data, run, wandb_logger, watchers)
         if trainer.global_rank:
-            # other masks than the first process has; Lightning's strategies seed by this again
+            # dropout masks that differ from the first process's; Lightning's strategies reuse this
+            # seed
             pl.seed_everything(config.seed + trainer.global_rank, verbose=False)
         _, total = data.steps(trainer.world_size)
         if trainer.is_global_zero and run.status_file.exists():
@@ -217,20 +239,20 @@ def fit(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what Lightning says of choices that are made on purpose here, and its tips."""
-    talkers = [logging.getLogger(f"pytorch_lightning.{name}") for name in ("utilities.rank_zero",)]
-    levels = [talker.level for talker in talkers]
-    for talker in talkers:
-        talker.setLevel(logging.WARNING)
+    """Silence Lightning's tips, and its warnings about intentional settings."""
+    loggers = [logging.getLogger(f"pytorch_lightning.{name}") for name in ("utilities.rank_zero",)]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             for message in (
                 ".*treespec, LeafSpec.*",
-                # a machine with SLURM; a sweep's jobs are placed by its launcher
+                # on a machine with SLURM; the jobs of a sweep are started by its launcher
                 "The `srun` command is available on your system but is not used.*",
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield
     finally:
-        for talker, level in zip(talkers, levels, strict=True):
-            talker.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
