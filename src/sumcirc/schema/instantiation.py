@@ -15,7 +15,7 @@ from typing import Any
 
 from sumcirc.errors import UserError
 
-NAMESPACES = ("sumcirc.callbacks", "pytorch_lightning.callbacks")
+NAMESPACES = ("sumcirc.callbacks", "sumcirc.training.progress_bars", "pytorch_lightning.callbacks")
 
 
 def build(setting: str, spec: Mapping[str, Any]) -> Any:
