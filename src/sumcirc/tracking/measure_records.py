@@ -1,9 +1,9 @@
-"""What probes measure: one catalogue of names, units and axes, and the files that hold the values.
+"""Catalogue of the measures (names, units, axes), and the files that hold their values.
 
-A record is `probes/step-000200.safetensors` in a run directory: one float32 array a measure, and in
-the header, as JSON, the step, the documents' ids, their sizes and what else was found (the tokens
-that the activation-difference lens promotes). Values are kept per document (the last axis), so that
-every mean can be given its interval. Reading needs no torch.
+A record is `probes/step-000200.safetensors` in a run directory: one float32 array per measure and,
+as JSON in the header, the step, the ids of the documents, and results that aren't arrays (such as
+the tokens promoted by the activation-difference lens). Values are kept per document (the last
+axis), so that every mean can be given with an interval. Reading needs no torch.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from sumcirc.storage.writing import MetricsFile, write_file
 
 FORMAT = 1
 LARGEST_METRICS = 2**30  # bytes
-PLAUSIBLE = 1e9  # what a network or its loss comes nowhere near; a larger number is damage
-NATS = math.log(PLAUSIBLE)  # of an entropy: no context has so many tokens
+PLAUSIBLE = 1e9  # far beyond the values of any network or loss; a larger number means damage
+NATS = math.log(PLAUSIBLE)  # bound of an entropy: no context has so many tokens
 LN2 = math.log(2)
-DIVERGENCE = 1e6  # nats; logits of float32 that differ by more are no model's
-TOLERANCE = 0.01  # of bounds: half precision rounds a divergence of 0 to little below it
+DIVERGENCE = 1e6  # nats; float32 logits that differ by more don't come from a model
+TOLERANCE = 0.01  # of the bounds: in half precision a divergence of 0 can be slightly below 0
 
 HEADS = ("layer", "head", "document")
 STREAM = ("stream", "document")  # 0: the embedding; l: after layer l-1; last: before the final norm
@@ -48,12 +48,12 @@ DOCUMENTS = ("document",)
 
 @dataclass(frozen=True)
 class Measure:
-    """What an array of a record holds.
+    """Description of one array of a record.
 
     Attributes:
         axes: names of its axes.
         unit: of its values; empty for a pure number.
-        label: for axes of figures and tables.
+        label: for the axes of figures and tables.
         low, high: bounds of its values.
     """
 
@@ -64,9 +64,9 @@ class Measure:
     high: float = PLAUSIBLE
 
     def impossible(self, values: NDArray[np.floating]) -> float | None:
-        """The first value that is infinite or out of bounds by more than rounding; None if all fit.
+        """Return the first value that is infinite or out of bounds beyond rounding, or None.
 
-        NaN fits: a document may leave a value undefined.
+        NaN is allowed: a value may be undefined for a document.
         """
         bounds = (self.low - TOLERANCE, self.high + TOLERANCE)
         wrong = np.isinf(values) | (values < bounds[0]) | (values > bounds[1])
@@ -104,7 +104,7 @@ MEASURES = {
     "attention/js": Measure(
         HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0, high=LN2
     ),
-    # both are kept as jackknife pseudo-values of the documents, which may lie outside [-1, 1]
+    # both are stored as jackknife pseudo-values per document, which may lie outside [-1, 1]
     "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
     "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
     "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base", low=-1, high=1),
@@ -127,7 +127,7 @@ MEASURES = {
 }
 
 
-# of metrics.csv beside the measures, which are logged by layer too
+# metrics in metrics.csv besides the measures
 METRIC_BOUNDS = {
     "train/loss": (0.0, PLAUSIBLE),
     "validation/loss": (0.0, PLAUSIBLE),
@@ -144,7 +144,7 @@ def bounds_of(metric: str) -> tuple[float, float]:
 
 
 class Neuron(TypedDict):
-    """A neuron among those of its layer that changed most; `low` and `high` bound the change."""
+    """A neuron among those that changed most in its layer; `low` and `high` bound the change."""
 
     neuron: Count
     change: float
@@ -153,7 +153,7 @@ class Neuron(TypedDict):
 
 
 class Promoted(TypedDict):
-    """A token that a direction of the residual stream promotes, or with `value` < 0 demotes."""
+    """A token that a direction in the residual stream promotes, or demotes if `value` < 0."""
 
     token: str
     value: float
@@ -177,15 +177,15 @@ class Header(TypedDict):
 
 @dataclass
 class ProbeRecord:
-    """Values of one model state on the probe documents.
+    """Measured values of one model state on the probe documents.
 
     Attributes:
-        step: optimizer step; -1 for the base itself.
-        documents: ids, in the order of every array's last axis (of those that have it).
-        values: arrays by measure; NaN where a document leaves a value undefined.
-        found: what is no array, plain JSON: `lens` (for each stream position the promoted tokens
-            with their values), `neurons` (top neurons), `name` (of a model that is no step of
-            a run).
+        step: optimizer step; -1 for the base model.
+        documents: ids, in the order of the document axis of every array.
+        values: arrays by measure; NaN where a value is undefined for a document.
+        found: results that aren't arrays, as plain JSON: `lens` (promoted tokens with their values
+            at each stream position), `neurons` (most changed neurons), `name` (of a model that
+            isn't a step of a run).
     """
 
     step: int
@@ -194,7 +194,7 @@ class ProbeRecord:
     found: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the record whole or not at all.
+        """Write the record atomically.
 
         Raises:
             ValueError: a name is not in the catalogue, or the axes don't fit it.
@@ -206,7 +206,7 @@ class ProbeRecord:
         header = {"step": self.step, "documents": self.documents, "found": self.found}
         metadata = {"format": str(FORMAT), "record": json.dumps(header, ensure_ascii=False)}
         arrays = {
-            # an activation that overflows is undefined
+            # an activation that overflowed is undefined
             name: np.ascontiguousarray(
                 np.where(np.abs(array) > PLAUSIBLE, np.nan, array), dtype=np.float32
             )
@@ -219,7 +219,7 @@ class ProbeRecord:
         """Read a record.
 
         Raises:
-            RecordError: there is none, or it is not what `save` writes.
+            RecordError: the file is missing or isn't what `save` writes.
         """
         metadata, arrays = read_tensors(path)
         if metadata.get("format") != str(FORMAT):
@@ -245,7 +245,7 @@ class ProbeRecord:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Length of each axis that the values have."""
+        """Length of each axis of the values."""
         return {
             axis: size
             for name, array in self.values.items()
@@ -254,20 +254,27 @@ class ProbeRecord:
 
 
 def record_file(folder: Path, step: int) -> Path:
-    """The record of an optimizer step in a run's `probes/`; step -1 is the base."""
+    """Return the record file of an optimizer step.
+
+    Args:
+        folder: `probes/` of a run.
+        step: optimizer step; -1 for the base model.
+    """
     return folder / (f"step-{step:06d}.safetensors" if step >= 0 else "base.safetensors")
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Records of a run's `probes/` in the order of their steps, without the base's."""
+    """Return the records in a run's `probes/` in the order of their steps, without the base's."""
     return sorted(folder.glob("step-*.safetensors"))
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
-    """The (step, metric, value) lines of a metrics file; a torn last line is left out.
+    """Return the (step, metric, value) lines of a metrics file, ignoring an incomplete last line.
 
-    A value may be NaN or infinite: training diverged. Raises RecordError at a line that holds
-    something else than a step, a name and a number, or a number that the metric can't be.
+    A value may be NaN or infinite: training diverged.
+
+    Raises:
+        RecordError: a line is not a step, a name and a number, or the metric can't have this value.
     """
     if not is_there(path):
         return []

@@ -1,7 +1,7 @@
-"""What Weights & Biases is given, in one table: names, units, by whom, when (docs/wandb.md).
+"""All names logged to Weights & Biases, with unit, source and condition (docs/wandb.md).
 
-Words in braces stand for what differs: `{place}` is `layer_03`, or `embedding` of the residual
-stream; `{measure}` a score such as `rougeLsum_f1`; `{system}` one of those that were scored.
+Words in braces are placeholders: `{place}` is `layer_03`, or `embedding` for the residual stream;
+`{measure}` is a score such as `rougeLsum_f1`; `{system}` is a scored system.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from enum import Enum
 
 from sumcirc.tracking.measure_records import MEASURES
 
-STEP = "trainer/global_step"  # optimizer steps: the axis of every curve
+STEP = "trainer/global_step"  # optimizer steps: the x axis of every curve
 
-# how a curve becomes the run's one number; also what a sweep's table sorts by
+# how a curve is reduced to the run's single value, by which tables of a sweep are sorted
 SUMMARIES = {
     "train/loss": "min",
     "validation/loss": "min",
@@ -25,11 +25,11 @@ SUMMARIES = {
 
 @dataclass(frozen=True)
 class Watched:
-    """Measures of `records.MEASURES` that a watcher logs.
+    """Measures of `measure_records.MEASURES` that a watcher (an analysis callback) logs.
 
     Attributes:
-        overall: the mean over layers, heads and documents, under the measure's name.
-        by_layer: the mean of each layer, as `MEASURE/layer_03`.
+        overall: logged as the mean over layers, heads and documents, under the measure's name.
+        by_layer: logged as the mean of each layer, as `MEASURE/layer_03`.
     """
 
     overall: tuple[str, ...] = ()
@@ -76,10 +76,10 @@ WATCHED = {
 
 
 class Kind(Enum):
-    """How W&B keeps a thing."""
+    """How W&B stores a value."""
 
-    curve = "curve"  # a value at each logged optimizer step
-    summary = "summary"  # one value of the run
+    curve = "curve"  # one value per logged optimizer step
+    summary = "summary"  # one value per run
     table = "table"
     image = "image"
     artifact = "artifact"
@@ -87,12 +87,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Logged:
-    """One name, or all names of one pattern.
+    """A logged name, or a pattern of names.
 
     Attributes:
-        by: verb, or of `sumcirc train` the watcher.
+        name: may contain placeholders in braces.
+        kind: how W&B stores it.
+        by: the verb that logs it, or the watcher in `sumcirc train`.
         unit: empty for a pure number.
-        when: what it takes; empty where it is always logged.
+        what: description.
+        when: condition under which it is logged; empty for always.
     """
 
     name: str
@@ -103,7 +106,7 @@ class Logged:
     when: str = ""
 
     def matches(self, name: str) -> bool:
-        """Whether a logged name is meant."""
+        """Return whether this entry describes a logged name."""
         parts = re.split(r"(\{\w+\})", self.name)
         pattern = "".join(_pattern(part) for part in parts)
         return re.fullmatch(pattern, name) is not None
@@ -113,7 +116,7 @@ def _pattern(part: str) -> str:
     if part == "{place}":
         return r"(embedding|layer_\d+)"
     if part == "{figure}":
-        return ".+"  # may lie in a folder of its own
+        return ".+"  # may be in a folder of its own
     return r"[^/]+" if part.startswith("{") else re.escape(part)
 
 
@@ -141,7 +144,7 @@ def _watched() -> Iterable[Logged]:
 
 
 def _when(measure: str) -> str:
-    """What it takes for a measure to be defined."""
+    """Return the condition under which a measure is defined."""
     return "five probe documents or more" if measure == "residual/rsa" else ""
 
 
@@ -151,10 +154,10 @@ SEVERAL = "two probe documents or more"
 LOGGED = (
     _curve("train", STEP, "steps", "optimizer steps, the axis of every curve"),
     _curve("train", "train/loss", "nats per token", "mean since the last logged step"),
-    _curve("train", "train/learning_rate", "", "of the first group of parameters"),
+    _curve("train", "train/learning_rate", "", "learning rate of the first parameter group"),
     _curve("train", "train/epoch", "epochs", "passes over the training data"),
-    _curve("train", "time/tokens_per_second", "tokens/s", "probing and validation left out"),
-    _curve("train", "validation/loss", "nats per token", "over all validation summaries"),
+    _curve("train", "time/tokens_per_second", "tokens/s", "measuring and validation excluded"),
+    _curve("train", "validation/loss", "nats per token", "mean over all validation summaries"),
     _curve("train", "validation/perplexity", "", "exp of the validation loss"),
     *_watched(),
     _curve("attention_entropy", "attention/heads_fell", "", "share of heads below the base"),
@@ -163,13 +166,13 @@ LOGGED = (
         "attention_entropy",
         "attention/heads_fell_significantly",
         "",
-        "those after Wilcoxon's test at 5 % false discoveries",
+        "the significant ones (Wilcoxon, 5 % false discovery rate)",
         SEVERAL,
     ),
     _curve("summary_quality", "summaries/{measure}", "", "score on the probe documents"),
     _curve("summary_quality", "summaries/{measure}/{end}", "", "its interval", SEVERAL),
     _curve("circuit_tracker", "circuit/edges", "edges", "edges in the circuit"),
-    _curve("circuit_tracker", "circuit/faithfulness", "", "of the circuit; 1: the whole model"),
+    _curve("circuit_tracker", "circuit/faithfulness", "", "1: as faithful as the whole model"),
     _curve("circuit_tracker", "circuit/kl", "nats", "KL(model || circuit)"),
     _curve("circuit_tracker", "circuit/cpr", "", "area under faithfulness over sizes"),
     _curve("circuit_tracker", "circuit/cmd", "", "area of |1 - faithfulness| over sizes"),
@@ -199,22 +202,22 @@ LOGGED = (
         _summary("train", f"{name}.{how}", "", f"the curve's {how}imum")
         for name, how in SUMMARIES.items()
     ),
-    _summary("train", "trainable_parameters", "parameters", "those that train"),
-    _summary("train", "total_parameters", "parameters", "those of the base"),
+    _summary("train", "trainable_parameters", "parameters", "parameters that are trained"),
+    _summary("train", "total_parameters", "parameters", "parameters of the base model"),
     _summary("train", "steps", "steps", "optimizer steps of the run"),
-    _summary("train", "rank", "", "of the adapter", "adaptation=lora"),
-    _summary("train", "data/{split}/{count}", "documents", "items, those cut, those left out"),
+    _summary("train", "rank", "", "rank of the adapter", "adaptation=lora"),
+    _summary("train", "data/{split}/{count}", "documents", "items; cut and skipped items"),
     _summary("train, evaluate", "time/{phase}", "s", "wall time by phase"),
     _summary("train, evaluate", "test/{system}/{measure}", "", "mean test score", AT_END),
     _summary("train, evaluate", "test/{system}/{measure}/{end}", "", "its interval", AT_END),
-    _summary("circuit", "circuit/pairs", "pairs", "of which it is made"),
-    _summary("circuit", "circuit/graph_nodes", "nodes", "of the model"),
-    _summary("circuit", "circuit/graph_edges", "edges", "of the model"),
+    _summary("circuit", "circuit/pairs", "pairs", "pairs of clean and corrupted documents"),
+    _summary("circuit", "circuit/graph_nodes", "nodes", "nodes of the model's graph"),
+    _summary("circuit", "circuit/graph_edges", "edges", "edges of the model's graph"),
     _summary("circuit", "circuit/edges", "edges", "edges in the circuit"),
     *(
         _summary("circuit", f"circuit/{name}{end}", "", f"{what}{' (interval)' * bool(end)}")
         for name, what in (
-            ("faithfulness", "of the circuit"),
+            ("faithfulness", "faithfulness of the circuit"),
             ("cpr", "area under faithfulness over sizes"),
             ("cmd", "area of |1 - faithfulness| over sizes"),
         )
@@ -223,8 +226,8 @@ LOGGED = (
     _summary(
         "circuit", "circuit/jaccard", "", "overlap of resamples of the pairs", "several pairs"
     ),
-    _summary("circuit", "circuit/jaccard_chance", "", "the same by chance", "several pairs"),
-    _summary("circuit", "circuit/spearman", "", "of scores of resamples", "several pairs"),
+    _summary("circuit", "circuit/jaccard_chance", "", "overlap by chance", "several pairs"),
+    _summary("circuit", "circuit/spearman", "", "of scores between resamples", "several pairs"),
     _summary(
         "compare", "compare/{model}/{side}/{end}", "", "the metric `before`, `after`, `difference`"
     ),
@@ -232,7 +235,7 @@ LOGGED = (
     _table("attention_entropy", "probes/attention_entropy", "entropy by head and step"),
     _table("base_divergence", "probes/base_divergence", "divergence by head and step"),
     _table("circuit_tracker", "circuit/top_edges", "the 50 largest edges of a step"),
-    _table("compare", "compare/{model}/{analysis}", "what parts contribute and carry"),
+    _table("compare", "compare/{model}/{analysis}", "contributions and patching effects"),
     _table("select", "selection", "every layer's or module's score"),
     _table("report", "arms", "the arms of a sweep"),
     _table("report", "differences", "arms against controls", "a control among the arms"),
@@ -252,7 +255,12 @@ LOGGED = (
 
 
 def find(name: str, kind: Kind) -> Logged | None:
-    """The entry that a logged name is of; the narrowest where several patterns fit."""
+    """Return the entry that describes a logged name: the most specific if several match.
+
+    Args:
+        name: the logged name.
+        kind: how W&B stores it.
+    """
     found = [entry for entry in LOGGED if entry.kind is kind and entry.matches(name)]
-    # `{run}-circuits` says more than `{run}`
+    # `{run}-circuits` is more specific than `{run}`
     return min(found, key=lambda entry: (entry.name.count("{"), -len(entry.name)), default=None)

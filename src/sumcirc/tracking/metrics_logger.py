@@ -13,7 +13,7 @@ from sumcirc.storage.writing import MetricsFile
 
 
 class MetricsLogger(Logger):
-    """Appends every logged scalar under the name that Weights & Biases sees."""
+    """Append every logged scalar to the file, under the name it has in Weights & Biases."""
 
     def __init__(self, file: MetricsFile) -> None:
         super().__init__()
@@ -26,18 +26,18 @@ class MetricsLogger(Logger):
 
     @property
     def version(self) -> str:
-        """A run directory holds one run."""
+        """Empty, since a run directory holds one run."""
         return ""
 
     @property
     @rank_zero_experiment
     def experiment(self) -> MetricsFile:
-        """The file."""
+        """The metrics file."""
         return self._file
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """The configuration stands in config.yaml."""
+        """Do nothing: the configuration is in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

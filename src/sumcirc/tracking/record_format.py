@@ -1,8 +1,8 @@
-"""The format of a run's records: a number that rises when a configuration gives other results.
+"""The format of a run's records: a number that rises when a configuration gives different results.
 
-config.yaml, status.json, summary.json and sweep.yaml carry it as `format`; those without one are of
+config.yaml, status.json, summary.json and sweep.yaml store it as `format`; a file without it has
 format 1. Runs of an earlier format can be read and evaluated. They can't be continued, and where
-their numbers stand beside those of later runs, `earlier` says what was different.
+their numbers are shown next to those of later runs, `earlier` explains the difference.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any
 from sumcirc.errors import UserError
 
 FORMAT = 2
-FIRST = 1  # of records that carry none
+FIRST = 1  # format of records that don't state one
 
 
 @dataclass(frozen=True)
 class Change:
-    """A change in what a configuration computes, from one format on.
+    """A change in what a configuration computes, introduced with a format.
 
     Attributes:
-        before: how it was until then, as it follows "in which".
-        concerns: whether a run with these settings gave other numbers by it.
+        format: the first format with the change.
+        before: the earlier behaviour, worded to follow "in which".
+        concerns: returns whether the change affects the results of a run with these settings.
     """
 
     format: int
@@ -38,12 +39,12 @@ def _divided(config: Mapping[str, Any]) -> bool:
 
 
 def _another_model(config: Mapping[str, Any]) -> bool:
-    """Return whether the model may have dropout: the built-in one has none."""
+    """Return whether the model may have dropout, which the built-in one doesn't."""
     return config.get("model", {}).get("path") != "tiny"
 
 
 def _other_texts(config: Mapping[str, Any]) -> bool:
-    """Return whether texts may hold special tokens, or the model several end tokens."""
+    """Return whether texts may contain special tokens, or the model may have several end tokens."""
     return _another_model(config) or config.get("data", {}).get("source") != "wire"
 
 
@@ -62,16 +63,16 @@ CHANGES = (
     ),
 )
 
-# settings that a format brought, by section, with the value that runs before it count as having
+# settings added by a format, by section, with the value that earlier runs implicitly had
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {"model": {"dropout": None}, "evaluation": {"rouge_tokenizer": "auto"}},
 }
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings together with those that did not exist yet when it was made.
+    """Return a run's settings, completed by those that did not exist yet when it was made.
 
-    Otherwise runs of two formats would differ by settings that nobody chose. Where such a setting
+    Otherwise runs of two formats would differ in settings that nobody chose. If such a setting
     changed results, `earlier` says so.
     """
     found = dict(config)
@@ -83,14 +84,15 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_of(record: Mapping[str, Any]) -> int:
-    """Return the format of a record; 1 if it carries none."""
+    """Return the format of a record; 1 if it doesn't state one."""
     return record.get("format", FIRST)
 
 
 def earlier(format: int, config: Mapping[str, Any]) -> str | None:
-    """Return what to say beside a run's numbers; None where this version would give the same.
+    """Return a warning for a run whose results this version would not reproduce, or None.
 
     Args:
+        format: format of the run's records.
         config: the run's settings.
     """
     found = [one.before for one in CHANGES if format < one.format and one.concerns(config)]
@@ -106,10 +108,12 @@ def check_continues(format: int, what: str, remedy: str) -> None:
     """Refuse to continue a run or sweep of an earlier format.
 
     Args:
+        format: format of its records.
         what: the run or sweep, as the user named it.
+        remedy: what to do instead, as the end of the message.
 
     Raises:
-        UserError: it is of an earlier format.
+        UserError: the format is an earlier one.
     """
     if format != FORMAT:
         changed = "; ".join(one.before for one in CHANGES if format < one.format)

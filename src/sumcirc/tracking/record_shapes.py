@@ -1,7 +1,7 @@
-"""The shapes of what a run's files hold, as far as the readers of runs rely on them.
+"""The shapes of the files in a run directory, as far as readers rely on them.
 
-`docs/reference/files.md` describes every key. Sizes are bounded where a reader makes an array of
-them.
+`docs/reference/files.md` describes every key. Sizes are bounded where a reader allocates arrays of
+that size.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from sumcirc.storage.reading import Count, Keys, Number, Range, Share
 from sumcirc.tracking.record_format import FIRST, FORMAT
 
 State = Literal["pending", "running", "done", "failed"]
-Verb = Literal["train", "evaluate", "circuit", "compare", "select"]  # those that make a run
+Verb = Literal["train", "evaluate", "circuit", "compare", "select"]  # the verbs that make a run
 Seconds = Annotated[float, Range(0, 1e12)]
-Layer = Annotated[int, Range(0, 999)]  # also a head, or the number of a stream position
-Step = Annotated[int, Range(-1, 10**15)]  # -1: the base
+Layer = Annotated[int, Range(0, 999)]  # also the index of a head or of a stream position
+Step = Annotated[int, Range(-1, 10**15)]  # -1: the base model
 Scalar = str | int | float | bool | None
 Format = Annotated[int, Range(FIRST, FORMAT)]
 
@@ -24,11 +24,11 @@ class Status(TypedDict):
     """status.json.
 
     Attributes:
-        seconds: wall time that the run took, over all resumes.
-        resumed: how often it was resumed.
-        steps: optimizer steps in all.
-        traceback: the file that has it.
-        data: a hash of the documents of each split.
+        seconds: wall time of the run, over all resumes.
+        resumed: number of times it was resumed.
+        steps: total number of optimizer steps.
+        traceback: name of the file with the traceback.
+        data: hash of the documents of each split.
     """
 
     state: State
@@ -120,7 +120,7 @@ class Settings(TypedDict):
     run: NotRequired[RunSettings]
 
 
-# what the readers of runs take for granted, and a comparison of arms beside
+# settings that readers of runs rely on; comparisons of arms also need those of training
 OF_EVERY_RUN = ("seed", "model", "logger", "sweep", "run")
 RunConfig = Annotated[Settings, Keys(OF_EVERY_RUN)]
 TrainConfig = Annotated[Settings, Keys((*OF_EVERY_RUN, "adaptation", "optimizer"))]
@@ -142,7 +142,7 @@ class ConfigFile(TypedDict):
 
     format: NotRequired[Format]
     verb: Verb
-    config: dict[str, Any]  # `RunConfig`, where more than the settings' values is wanted
+    config: dict[str, Any]  # `RunConfig`, where more than the values of settings is needed
     environment: Environment
 
 
@@ -155,7 +155,7 @@ class Bounds(TypedDict):
 
 
 class IntervalRecord(Bounds):
-    """A mean with its interval, of `n` documents."""
+    """A mean with its interval, over `n` documents."""
 
     n: Count
 
@@ -172,7 +172,7 @@ class NoticeRecord(TypedDict):
 
 
 class NotedSummary(TypedDict):
-    """Fields that every summary.json may have."""
+    """Fields that every summary.json may contain."""
 
     format: NotRequired[Format]
     notices: NotRequired[list[NoticeRecord]]
@@ -209,7 +209,7 @@ TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]
 
 
 class Area(TypedDict):
-    """An area over circuits of all sizes, with that of random ones."""
+    """An area under a curve over circuit sizes, with those of random circuits."""
 
     value: IntervalRecord
     random: list[IntervalRecord]
@@ -231,7 +231,7 @@ class CircuitSummary(NotedSummary):
 
 
 class MetricRecord(TypedDict):
-    """The metric of two models, and its difference."""
+    """The metric of two models, and the difference."""
 
     before: IntervalRecord
     after: IntervalRecord
@@ -239,7 +239,7 @@ class MetricRecord(TypedDict):
 
 
 class DirectRow(Bounds):
-    """A part's contribution to the metric in two models; bounds are of the change."""
+    """A component's contribution to the metric in two models; the interval is of the change."""
 
     part: str
     before: Number
@@ -247,7 +247,7 @@ class DirectRow(Bounds):
 
 
 class SpanRow(Bounds):
-    """Attention of a head between two spans in two models; bounds are of the change."""
+    """Attention of a head between two spans in two models; the interval is of the change."""
 
     source: str
     destination: str
@@ -258,7 +258,7 @@ class SpanRow(Bounds):
 
 
 class PartRow(Bounds):
-    """What moving a part does, as a share of the gap."""
+    """Effect of patching one component, as a fraction of the gap between the models."""
 
     part: str
     kind: str
@@ -268,7 +268,7 @@ class PartRow(Bounds):
 
 
 class SetRow(Bounds):
-    """What moving several parts does, as a share of the gap."""
+    """Effect of patching several components together, as a fraction of the gap."""
 
     kind: str
     draw: int | None
@@ -276,14 +276,14 @@ class SetRow(Bounds):
 
 
 class Patching(TypedDict):
-    """Parts moved in one direction."""
+    """Patching effects in one direction."""
 
     parts: list[PartRow]
     sets: NotRequired[list[SetRow]]
 
 
 class SurgeryRow(Bounds):
-    """The metric of a model whose weights were scaled, as a share of the gap."""
+    """The metric of a model with scaled weight changes, as a fraction of the gap."""
 
     arm: str
     layer: Layer | None
@@ -293,7 +293,7 @@ class SurgeryRow(Bounds):
 
 
 class Compared(TypedDict):
-    """A model `after` beside the one before."""
+    """Results for one model `after`, compared with the model `before`."""
 
     metric: MetricRecord
     direct: NotRequired[list[DirectRow]]
@@ -347,7 +347,7 @@ class Point(TypedDict):
 
 
 class Curve(TypedDict):
-    """Faithfulness over sizes of one ranking."""
+    """Faithfulness over circuit sizes, for one ranking of edges."""
 
     points: list[Point]
     random: list[list[Point]]
@@ -361,7 +361,7 @@ class FaithfulnessFile(TypedDict):
 
 
 class Overlap(TypedDict):
-    """Overlap of the circuits of all checkpoints with those of another one; a value for each."""
+    """Overlap of each checkpoint's circuit with another checkpoint's; one value per checkpoint."""
 
     jaccard: list[Number]
     chance: list[Number]
@@ -369,7 +369,7 @@ class Overlap(TypedDict):
 
 
 class Track(TypedDict):
-    """How the edges, or the nodes, of a circuit changed; lists are over checkpoints."""
+    """How the edges or nodes of a circuit changed; lists have one value per checkpoint."""
 
     to_first: Overlap
     to_previous: Overlap
@@ -378,7 +378,7 @@ class Track(TypedDict):
 
 
 class Transition(TypedDict):
-    """Edges that came and went between two checkpoints, by layer of source and destination."""
+    """Edges added and removed between two checkpoints, by layer of source and destination."""
 
     step: Step
     next_step: Step
@@ -396,10 +396,10 @@ class EvolutionFile(TypedDict):
     transitions: list[Transition]
 
 
-# columns of documents.parquet that readers take for granted, and those that not all data has
+# columns of documents.parquet that readers rely on, and those that not all data has
 DOCUMENT_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("id", "system"), str),
-    "prediction": str | None,  # None where the numbers alone were kept
+    "prediction": str | None,  # None where only the numbers were kept
     **dict.fromkeys(ROUGE, Share),
     "length": Annotated[float, Range(0)],
 }

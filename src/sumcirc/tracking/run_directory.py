@@ -1,4 +1,4 @@
-"""A run is its directory: configuration, status, metrics and records as plain files."""
+"""Run directories: a run's configuration, status, metrics and records as plain files."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ PACKAGES = (
     "numpy",
 )
 
-RESUMABLE = {"train"}  # verbs that go on from a checkpoint; others begin again
-SILENCE = 600.0  # seconds after which a silent run of another machine counts as cut off
+RESUMABLE = {"train"}  # verbs that continue from a checkpoint; others start again
+SILENCE = 600.0  # seconds of silence after which a run on another machine counts as interrupted
 
 
 class RunDirectory:
@@ -67,10 +67,10 @@ class RunDirectory:
 
     @property
     def trained(self) -> Path:
-        """The adapter or model folder that training left.
+        """The folder of the trained adapter or model.
 
         Raises:
-            UserError: there is none; the run did not finish.
+            UserError: there is none, because the run did not finish.
         """
         for folder in (self.adapter, self.model):
             if folder.is_dir():
@@ -82,10 +82,15 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
-        """Start a run in `path`, over an unfinished one if its verb can't resume.
+        """Start a run, replacing an unfinished one in the folder if its verb can't resume.
+
+        Args:
+            path: the new run directory.
+            verb: the command that makes the run.
+            config: the resolved configuration, as plain containers.
 
         Raises:
-            UserError: a run is there already, or the folder can't be written.
+            UserError: the folder holds a run already, or can't be written.
         """
         run = cls(path)
         if run.status_file.exists():
@@ -111,8 +116,8 @@ class RunDirectory:
     def is_running(self, status: Status) -> bool:
         """Return whether a process holds the run's lock.
 
-        The lock of another machine can't be seen: there a run counts as running until it has
-        written nothing for `SILENCE` seconds.
+        The lock of a process on another machine isn't visible: such a run counts as running until
+        it has written nothing for `SILENCE` seconds.
         """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -121,7 +126,7 @@ class RunDirectory:
             return True
         finally:
             os.close(descriptor)
-        # a requeued job of SLURM has taken the place of the one that ran before, wherever that was
+        # a requeued SLURM job replaces the one that ran before, on whichever machine
         requeued = os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
         if status.get("host") == socket.gethostname() or requeued:
             return False
@@ -131,7 +136,7 @@ class RunDirectory:
         return time.time() - last < SILENCE
 
     def continuation(self) -> str:
-        """Return how to continue an unfinished run, with a command that works as it stands."""
+        """Return a command that continues an unfinished run, as part of a sentence."""
         if self.status().get("verb") in RESUMABLE:
             return f"continue with `{quoting.command('train', f'resume={self.path}')}`"
         body = self.read_config()
@@ -140,10 +145,10 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
-        """Open a run that exists.
+        """Open an existing run.
 
         Raises:
-            UserError: `path` is no run directory.
+            UserError: `path` is not a run directory.
         """
         run = cls(path)
         if not run.path.is_dir():
@@ -156,7 +161,12 @@ class RunDirectory:
         return run
 
     def write_config(self, verb: str, config: Mapping[str, Any]) -> None:
-        """Write the resolved configuration with versions and the git commit."""
+        """Write the resolved configuration with package versions and the git commit.
+
+        Args:
+            verb: the command that makes the run.
+            config: the resolved configuration, as plain containers.
+        """
         body = {
             "format": FORMAT,
             "verb": verb,
@@ -166,13 +176,13 @@ class RunDirectory:
         write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
     def require_same_data(self, found: Mapping[str, str]) -> None:
-        """Record hashes of the run's data; of a resumed run, compare them.
+        """Record hashes of the run's data; if the run is resumed, verify them.
 
         Args:
-            found: a hash of the documents of each split.
+            found: hash of the documents of each split.
 
         Raises:
-            UserError: it is not what the run began with.
+            UserError: the data has changed since the run began.
         """
         before = self.status().get("data", {})
         for split, fingerprint in found.items():
@@ -185,7 +195,7 @@ class RunDirectory:
             self.set_status(self.status()["state"], data={**before, **found})
 
     def other_versions(self) -> list[str]:
-        """Return the packages whose version has changed since the run began."""
+        """Return the packages whose version has changed since the run began, with both versions."""
         began = self.read_config()["environment"].get("packages", {})
         now = environment()["packages"]
         return [
@@ -195,10 +205,10 @@ class RunDirectory:
         ]
 
     def read_config(self) -> ConfigFile:
-        """The file's content: verb, config, environment.
+        """Read config.yaml: verb, configuration, environment.
 
         Raises:
-            RecordError: the file is not the YAML that a run writes.
+            RecordError: the file isn't the YAML that a run writes.
         """
         return read_yaml(self.config_file, ConfigFile)
 
@@ -207,15 +217,20 @@ class RunDirectory:
         write_json(self.summary_file, plain_numbers({"format": FORMAT, **summary}))
 
     def status(self) -> Status:
-        """State, reason, times, resume count.
+        """Read status.json: state, reason, times, number of resumes.
 
         Raises:
-            RecordError: the file is not the JSON that a run writes.
+            RecordError: the file isn't the JSON that a run writes.
         """
         return read_json(self.status_file, Status)
 
     def set_status(self, state: str, **fields: Any) -> None:
-        """Move to pending, running, done or failed; other fields are kept unless given."""
+        """Set the state; other fields of status.json are kept.
+
+        Args:
+            state: `pending`, `running`, `done` or `failed`.
+            fields: further fields to set.
+        """
         before: Mapping[str, Any] = self.status() if self.status_file.exists() else {}
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         entry = {**before, **fields, "state": state, "updated": now}
@@ -226,13 +241,20 @@ class RunDirectory:
 
 
 def command_of(verb: str, environment: Mapping[str, Any]) -> list[str]:
-    """Return the command that made a run, from the environment in its config.yaml."""
+    """Return the command that made a run.
+
+    Args:
+        verb: of the run.
+        environment: `environment` of its config.yaml.
+    """
     words = [str(word) for word in environment.get("command") or []][1:]
     return ["sumcirc", *(words if words[:1] == [verb] else [verb])]
 
 
 def runs_inside(folder: Path) -> list[Path]:
-    """The run directories in a sweep's folder, also those whose status.json can't be read.
+    """Return the run directories in a sweep's folder.
+
+    Those with an unreadable status.json are included.
 
     Raises:
         UserError: the folder can't be read.
@@ -246,7 +268,7 @@ def runs_inside(folder: Path) -> list[Path]:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, machine and git commit: what a run needs to be repeated."""
+    """Return versions, machine, git commit and command, as needed to repeat a run."""
     return {
         "sumcirc": __version__,
         "python": platform.python_version(),
@@ -258,14 +280,14 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, with `-dirty` where it differs.
+    """Return the commit of the checkout that this package runs from, with `-dirty` if changed.
 
-    None where it is installed; a folder that merely lies in somebody's repository doesn't count.
+    None if the package is installed; a repository that merely contains the folder doesn't count.
     """
     file = Path(__file__).resolve()
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
-    # no tag matches: the name is the commit itself
+    # no tag matches, so the result is the commit itself
     return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
 

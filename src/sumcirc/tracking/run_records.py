@@ -1,10 +1,10 @@
-"""The one reader of a run directory: its records, checked against their shapes as they are read.
+"""The reader of run directories, which checks each record against its shape when it is read.
 
     run = RunRecords.open(folder)
     run.status["state"], run.summary.get("systems"), run.probes
 
-A record that is damaged raises RecordError, which names its file and key, when it is first asked
-for; `read_all` asks for all of them. Who shows several runs lists those with a RecordError beside
+A damaged record raises RecordError, which names the file and key, when it is first accessed;
+`read_all` accesses all of them. Code that shows several runs lists those with a RecordError next to
 the others. Nothing here imports torch.
 """
 
@@ -48,10 +48,12 @@ if TYPE_CHECKING:
 
 
 class RunRecords:
-    """What a run directory holds; what is not there is empty.
+    """The records of a run directory; a missing record is empty.
 
     Attributes:
-        directory: its paths.
+        directory: paths of the run.
+        path: the run directory.
+        name: name of the run directory.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -61,20 +63,20 @@ class RunRecords:
 
     @classmethod
     def open(cls, path: Path | str) -> RunRecords:
-        """A run that exists, of which status and configuration are read.
+        """Open an existing run, reading its status and configuration.
 
         Raises:
-            UserError: `path` is no run directory, or one of the two is damaged.
+            UserError: `path` is not a run directory, or one of the two is damaged.
         """
         run = cls(RunDirectory.open(path).path)
         _ = run.status, run.config
         return run
 
     def read_all(self) -> RunRecords:
-        """Read every record; returns the run.
+        """Read every record and return the run.
 
         Raises:
-            RecordError: one is damaged.
+            RecordError: a record is damaged.
         """
         self.check()
         _ = (
@@ -93,17 +95,17 @@ class RunRecords:
 
     @cached_property
     def status(self) -> Status:
-        """status.json."""
+        """Contents of status.json."""
         return self.directory.status()
 
     @property
     def verb(self) -> str:
-        """What was run."""
+        """The verb that made the run."""
         return self.status.get("verb", "train")
 
     @property
     def done(self) -> bool:
-        """Whether it came to its end."""
+        """Whether the run finished."""
         return self.status["state"] == "done"
 
     @property
@@ -120,7 +122,7 @@ class RunRecords:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings in config.yaml, with defaults for settings newer than the run."""
+        """The settings in config.yaml, with defaults for settings that are newer than the run."""
         return completed(self._config_file["config"])
 
     @property
@@ -130,10 +132,10 @@ class RunRecords:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """summary.json, checked against the shape that the verb writes; empty if missing.
+        """Contents of summary.json, checked against the shape its verb writes; empty if missing.
 
-        Numbers that are null there, since they are undefined, are NaN. A run of an earlier format
-        has a notice that says so.
+        Undefined numbers, stored as null, are NaN. For a run of an earlier format the notices begin
+        with one that says so.
         """
         found = self._json("summary.json", SUMMARIES.get(self.verb, dict[str, Any])) or {}
         if found and self.earlier is not None:
@@ -145,7 +147,7 @@ class RunRecords:
     def earlier(self) -> str | None:
         """A warning for a run of an earlier format, or None; see `record_format`.
 
-        A run whose process died before it wrote anything has nothing to be said of.
+        None also for a run whose process died before it wrote anything.
         """
         format = format_of(self.status)
         if format == FORMAT or not is_there(self.directory.config_file):
@@ -156,7 +158,7 @@ class RunRecords:
         """Read status, configuration and summary.
 
         Raises:
-            RecordError: one is damaged, or the run is done and has no summary.
+            RecordError: one of them is damaged, or the run is done and has no summary.
         """
         _ = self.status, self.config
         if not self.summary and self.done:
@@ -164,12 +166,12 @@ class RunRecords:
 
     @property
     def systems(self) -> dict[str, Any]:
-        """Scores by system, of a run whose summaries were scored."""
+        """Scores by system, for a run whose summaries were scored."""
         return self.summary.get("systems", {})
 
     @cached_property
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
-        """(step, value) by metric."""
+        """Logged values (step, value) by metric."""
         from sumcirc.tracking.measure_records import read_metrics
 
         found: dict[str, list[tuple[int, float]]] = {}
@@ -186,11 +188,14 @@ class RunRecords:
     def scores(
         self, system: str, measures: Sequence[str]
     ) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-        """Scores of one system by document, from documents.parquet.
+        """Return one system's scores by document, from documents.parquet.
+
+        Args:
+            system: name of the system.
+            measures: names of the scores; those that the file doesn't have are skipped.
 
         Returns:
-            Ids of the documents in order, and by measure, of those that the file has, a value for
-            each document; NaN where it is undefined.
+            Ids of the documents in order; and by measure [documents] float64, NaN where undefined.
         """
         import numpy as np
 
@@ -205,28 +210,28 @@ class RunRecords:
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """Test documents with their texts."""
+        """Test documents with their texts, reference and model summaries."""
         return self._json("samples.json", list[Sample]) or []
 
     @cached_property
     def probes(self) -> list[ProbeRecord]:
-        """Probe records in order of their steps, without the base's."""
+        """Measure records in the order of their steps, without the base's."""
         return self._probes(self.directory.probes)[0]
 
     @cached_property
     def base_probe(self) -> ProbeRecord | None:
-        """The base's own values."""
+        """Measure record of the base model."""
         return self._probes(self.directory.probes)[1]
 
     def compared(self, name: str) -> tuple[list[ProbeRecord], ProbeRecord | None]:
-        """Probe records of a model that `sumcirc compare` compared, and of the one before it."""
+        """Return the measure records of a model in `sumcirc compare`, and that of `before`."""
         if "\0" in name:
             raise RecordError(self.directory.summary_file, "is no name of a model", f"after.{name}")
         return self._probes(self.path / "compare" / name)
 
     @cached_property
     def circuits(self) -> list[tuple[Path, CircuitFile]]:
-        """Circuits in order of their steps, or the one that `sumcirc circuit` found."""
+        """Circuits with their files, in the order of their steps; or that of `sumcirc circuit`."""
         from sumcirc.storage.reading.circuit_file import read_circuit_file
         from sumcirc.tracking.measure_records import record_files
 
@@ -239,19 +244,19 @@ class RunRecords:
 
     @cached_property
     def faithfulness(self) -> FaithfulnessFile | None:
-        """circuits/faithfulness.json."""
+        """Contents of circuits/faithfulness.json, or None."""
         return self._json("circuits/faithfulness.json", FaithfulnessFile)
 
     @cached_property
     def evolution(self) -> EvolutionFile | None:
-        """circuits/evolution.json."""
+        """Contents of circuits/evolution.json, or None."""
         found: EvolutionFile | None = self._json("circuits/evolution.json", EvolutionFile)
         if found is not None:
             _check_evolution(found, self.path / "circuits/evolution.json")
         return found
 
     def _json(self, name: str, shape: Any) -> Any:
-        """The content of a JSON file of the run; None where there is none."""
+        """Return the contents of a JSON file of the run, or None if there is none."""
         file = self.path / name
         return read_json(file, shape) if is_there(file) else None
 
@@ -272,10 +277,10 @@ class RunRecords:
 
 
 def _check_evolution(found: EvolutionFile, file: Path) -> None:
-    """Check that lists have a value for each checkpoint, and matrices one size.
+    """Check that lists have a value for each checkpoint, and that matrices have one size.
 
     Raises:
-        RecordError: they have not.
+        RecordError: a list or matrix has another size.
     """
     count = len(found["steps"])
     for what, track in (("edges", found["edges"]), ("nodes", found["nodes"])):

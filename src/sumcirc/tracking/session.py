@@ -1,4 +1,4 @@
-"""From a configuration to a run that ends in a known state, whatever happens."""
+"""Running a job from its configuration so that the run always ends in a known state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOCK_TRIES = 10
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A configuration dataclass as plain containers, ready for YAML and W&B."""
+    """Return a configuration dataclass as plain containers, ready for YAML and W&B."""
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 
@@ -48,7 +48,11 @@ def _plain(value: Any) -> Any:
 
 
 def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
-    """The configuration of an existing run.
+    """Return the configuration of an existing run.
+
+    Args:
+        run: directory of the run.
+        schema: configuration class of its verb.
 
     Raises:
         UserError: it was written by another version, or does not fit the schema.
@@ -75,10 +79,17 @@ def carry_out(
     check: Callable[[Config], None],
     work: Callable[[Config, RunDirectory], None],
 ) -> None:
-    """Run a job that knows no resume from start to end in the run directory `folder`.
+    """Run a job that can't resume from start to end in a new run directory.
+
+    Args:
+        config: configuration of the job.
+        folder: the run directory.
+        verb: the command that makes the run.
+        check: refuses configurations that can't be run, before `work`.
+        work: does the job.
 
     Raises:
-        UserError: see `RunDirectory.create` and `running`, or the job refuses what it was given.
+        UserError: as in `RunDirectory.create` and `running`, or the job refuses its input.
     """
     directory = RunDirectory.create(folder, verb, plain(config))
     with running(directory):
@@ -88,10 +99,10 @@ def carry_out(
 
 @contextmanager
 def running(run: RunDirectory) -> Iterator[None]:
-    """Keep status.json true: running, then done, failed with a reason, or pending if stopped.
+    """Keep status.json up to date: running, then done, failed with a reason, or pending if stopped.
 
-    A run that was stopped from outside (Ctrl-C, SIGTERM) is pending: it can be resumed. After
-    `kill -9` it stays `running` with a process that is gone.
+    A run that was stopped from outside (Ctrl-C, SIGTERM) is pending: it can be resumed. After `kill
+    -9` it stays `running`, without a process.
 
     Raises:
         UserError: another process is running it.
@@ -116,7 +127,7 @@ def running(run: RunDirectory) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            # what fails after the signal fails because of it: W&B's process may have had it too
+            # an error after the signal is caused by it: W&B's process may have received it too
             stopped = _stopped(came[0] if came else error)
             if stopped is not None:
                 how, code = stopped
@@ -138,7 +149,7 @@ def running(run: RunDirectory) -> Iterator[None]:
 
 @contextmanager
 def _alone(run: RunDirectory) -> Iterator[None]:
-    """Hold a lock on the directory; the system drops it with the process, however that ends."""
+    """Hold a lock on the directory, which the system releases when the process ends in any way."""
     descriptor = os.open(run.path, os.O_RDONLY)
     try:
         if not _locked(descriptor):
@@ -153,7 +164,7 @@ def _alone(run: RunDirectory) -> Iterator[None]:
 
 
 def _locked(descriptor: int) -> bool:
-    """Take the lock; who only looks whether it is held (`sumcirc status`) has it for an instant."""
+    """Take the lock, retrying since `sumcirc status` holds it for an instant to test it."""
     for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,9 +176,9 @@ def _locked(descriptor: int) -> bool:
 
 @contextmanager
 def _sigterm_raises() -> Iterator[list[Stopped]]:
-    """Turn SIGTERM into an exception, so that what is open is closed; not over others' handlers.
+    """Turn SIGTERM into an exception, so that open files are closed; keep handlers set by others.
 
-    Yields a list that holds the exception once it was raised.
+    Yields a list that contains the exception once it was raised.
     """
     came: list[Stopped] = []
     free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -176,7 +187,7 @@ def _sigterm_raises() -> Iterator[list[Stopped]]:
         return
 
     def stop(number: int, frame: Any) -> NoReturn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # handle it only once
         came.append(Stopped("stopped by SIGTERM", 128 + signal.SIGTERM))
         raise came[0]
 
@@ -188,14 +199,14 @@ def _sigterm_raises() -> Iterator[list[Stopped]]:
 
 
 def _stopped(error: BaseException) -> tuple[str, int] | None:
-    """By what a job was stopped, and its exit code; None where it failed by itself."""
-    # not imported for this: seconds, between the signal and the status
+    """Return what stopped a job and its exit code, or None if it failed by itself."""
+    # not imported for this check, which would take seconds between the signal and the status
     lightning = sys.modules.get("pytorch_lightning.utilities.exceptions")
     if isinstance(error, Stopped) or (lightning and isinstance(error, lightning.SIGTERMException)):
         return "SIGTERM", 128 + signal.SIGTERM
     if lost_reader(error):
         return "the end of what its output went to", CODE
-    # in `fit` Lightning makes a plain exit of Ctrl-C
+    # within `fit` Lightning turns Ctrl-C into a plain exit
     by_key = isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
     if by_key or isinstance(error, KeyboardInterrupt):
         return "Ctrl-C", 128 + signal.SIGINT
@@ -218,6 +229,12 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
     def move(self, of: str, to: str, seconds: float) -> None:
-        """Count seconds that were measured within one phase as another's."""
+        """Reassign seconds that were measured as part of one phase to another.
+
+        Args:
+            of: the phase that contains them.
+            to: the phase that they belong to.
+            seconds: the time to move.
+        """
         self.seconds[of] -= seconds
         self.seconds[to] = self.seconds.get(to, 0.0) + seconds

@@ -1,7 +1,8 @@
-"""Where a run stands in its sweep: short names without dots, plain values.
+"""The axes of a sweep and a run's value on each, with short names without dots and plain values.
 
-W&B reads a dot in a name of the configuration as a step down, so that `adaptation.layers` as a key
-could be neither grouped by nor drawn; and lists make no axis, so layers are `2,3,5`.
+An arm is a configuration that a sweep compares over several seeds. W&B interprets a dot in a
+configuration key as nesting, so the key `adaptation.layers` could be neither grouped by nor
+plotted; and lists can't be axes, so layers are written `2,3,5`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# axes that every training run has, with the setting behind each
+# axes of every training run, with the setting behind each
 SETTINGS = {
     "layers": "adaptation.layers",
     "selector": "selector.name",
@@ -21,16 +22,17 @@ SETTINGS = {
     "data": "data.name",
     "seed": "seed",
 }
-ARM = "arm"  # what chose the layers, or the layers: what runs of one arm share
-GROUPS = ("adaptation", "selector", "model", "data")  # groups whose choice an axis tells
+ARM = "arm"  # shared by the runs of an arm: the selector that chose the layers, or the layers
+GROUPS = ("adaptation", "selector", "model", "data")  # groups whose choice an axis contains
 
 
 def sweep_axes(settings: Mapping[str, Any], layers: list[int] | None = None) -> dict[str, Any]:
-    """The run's value of each axis: those of `SETTINGS`, and whatever else its sweep varies.
+    """Return a run's value on each axis: those of `SETTINGS`, and whatever else its sweep varies.
 
     Args:
-        settings: the resolved configuration; of verbs that train nothing only what is swept.
-        layers: those that were chosen, where they were not given.
+        settings: the resolved configuration. For verbs that train nothing, only the swept settings
+            are axes.
+        layers: the selected layers, where they were not given in the configuration.
     """
     found: dict[str, Any] = {}
     if "adaptation" in settings:
@@ -51,14 +53,14 @@ def sweep_axes(settings: Mapping[str, Any], layers: list[int] | None = None) -> 
 
 
 def selector_of(settings: Mapping[str, Any]) -> str | None:
-    """Name of the selector that chose a run's layers; None where none did."""
+    """Return the name of the selector that chose a run's layers, or None."""
     selector = settings.get("selector")
     chose = settings["adaptation"]["layers"] == "auto" or (selector or {}).get("name") == "random"
     return selector["name"] if selector and chose else None
 
 
 def arm_label(settings: Mapping[str, Any]) -> str:
-    """What a run is called by where its adapter sits: `full`, its selector, `all`, its layers."""
+    """Return the name of a run's arm: `full`, its selector, `all`, or its layers."""
     adaptation, selector = settings["adaptation"], selector_of(settings)
     if adaptation["kind"] == "full":
         return "full"
@@ -66,14 +68,14 @@ def arm_label(settings: Mapping[str, Any]) -> str:
         given = settings["selector"].get("preset") or settings["selector"].get("layers")
         return given if isinstance(given, str) else f"layers {commas(given)}"
     if selector is not None:
-        # a selector of one's own is called by what it scores by
+        # a user's own selector is named after the function it scores by
         return settings["selector"].get("score") or selector
     layers = adaptation["layers"]
     return "all" if layers == "all" else f"layers {commas(layers)}"
 
 
 def commas(values: Any) -> str:
-    """A list as `2,3,5`; anything else as text."""
+    """Return a list as `2,3,5`, and anything else as text."""
     return ",".join(map(str, values)) if isinstance(values, list) else str(values)
 
 

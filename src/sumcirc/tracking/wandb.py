@@ -1,7 +1,7 @@
-"""The one place Weights & Biases is touched.
+"""The only module that talks to Weights & Biases.
 
-A run is offline unless the user is logged in or says `logger.mode=online`. Offline files lie in the
-run directory; `make sync` uploads them. A resumed run continues its id.
+A run is offline unless the user is logged in or sets `logger.mode=online`. Offline files are in the
+run directory; `make sync` uploads them. A resumed run keeps its id.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
     import wandb
     from pytorch_lightning.loggers import WandbLogger
 
-TABLE_ROWS = 10_000  # that W&B takes in one table
+TABLE_ROWS = 10_000  # the most rows that W&B accepts in one table
 
-# names of the public server, under any of which `wandb login` may have left a key
+# host names of the public server; `wandb login` may have stored a key under any of them
 CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 def is_online(config: LoggerConfig) -> bool:
-    """Whether runs upload while they run."""
+    """Return whether runs upload while they run."""
     if config.mode is not WandbMode.auto:
         return config.mode is WandbMode.online
     if os.environ.get("WANDB_MODE"):
@@ -51,7 +51,7 @@ def is_online(config: LoggerConfig) -> bool:
 
 
 def is_logged_in() -> bool:
-    """Whether credentials are at hand, without asking the network."""
+    """Return whether credentials are available, without a network request."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     server = urlsplit(_server()).netloc
@@ -63,17 +63,17 @@ def is_logged_in() -> bool:
 
 
 def _server() -> str:
-    """Where W&B would log: the environment's server, that of its settings file, or its own."""
+    """Return W&B's server: from the environment, from W&B's settings file, or the default."""
     import wandb
 
     return os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
 
 
 def check_login(config: LoggerConfig) -> None:
-    """Refuse to be online without an account.
+    """Refuse to log online without an account.
 
     Raises:
-        UserError: runs are to be online, and no API key is at hand.
+        UserError: runs are to log online, but there is no API key.
     """
     if config.kind is LoggerKind.wandb and is_online(config) and not is_logged_in():
         said = "logger.mode=online" if config.mode is WandbMode.online else "WANDB_MODE=online"
@@ -94,15 +94,20 @@ def started(
     settings: Mapping[str, Any],
     run_id: str | None,
 ) -> Iterator[wandb.Run | None]:
-    """One W&B run, finished in every case; None with `logger=none`.
+    """Start a W&B run and finish it in every case; yield None with `logger=none`.
 
     Args:
-        folder: run directory; files go to its `wandb/`.
-        settings: the resolved configuration, plain containers only.
-        run_id: kept over resumes; None for one that W&B makes up.
+        config: project, entity, mode and tags.
+        folder: run directory; W&B's files go to its `wandb/`.
+        name: of the run.
+        group: name of the sweep, which W&B groups runs by.
+        job_type: the verb.
+        tags: in addition to those of the configuration.
+        settings: the resolved configuration, as plain containers.
+        run_id: kept over resumes; None lets W&B choose one.
 
     Raises:
-        UserError: `logger.mode=online` without a login.
+        UserError: `logger.mode=online` without a login, or W&B can't start the run.
     """
     if config.kind is LoggerKind.none:
         yield None
@@ -111,7 +116,7 @@ def started(
     online = is_online(config)
     import wandb
 
-    # several runs in one process stay several; a killed run keeps all but its last half second
+    # several runs in a process stay separate; a killed run loses only its last half second
     behaviour = wandb.Settings(
         reinit="create_new", silent=True, console="off", x_transaction_log_flush_interval=0.5
     )
@@ -147,7 +152,13 @@ def started(
 
 @contextmanager
 def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[WandbLogger | None]:
-    """`started` as Lightning's logger, whose values are drawn over optimizer steps."""
+    """Yield a run of `started` as a Lightning logger that plots over optimizer steps.
+
+    Args:
+        config: project, entity, mode and tags.
+        folder: run directory.
+        described: the other arguments of `started`.
+    """
     with started(config, folder, **described) as run:
         if run is None:
             yield None
@@ -166,7 +177,16 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
 def wandb_job(
     config: JobConfig, directory: RunDirectory, job_type: str, *tags: str
 ) -> AbstractContextManager[WandbLogger | None]:
-    """`wandb_run` of a job: named as its run, grouped by its sweep, its model among the tags."""
+    """Return the `wandb_run` of a job.
+
+    The W&B run is named after the run, grouped by the sweep and tagged with the model's name.
+
+    Args:
+        config: configuration of the job.
+        directory: of the run.
+        job_type: the verb.
+        tags: further tags.
+    """
     return wandb_run(
         config.logger,
         directory.path,
@@ -180,14 +200,25 @@ def wandb_job(
 
 
 def log_settings(logger: WandbLogger, settings: Mapping[str, Any]) -> None:
-    """Add to the run's configuration what was settled while it ran."""
+    """Add settings that were determined during the run to its W&B configuration.
+
+    Args:
+        logger: Lightning's logger.
+        settings: values by name.
+    """
     logger.experiment.config.update(dict(settings), allow_val_change=True)
 
 
 def log_results(
     logger: WandbLogger, summary: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Log final values as the run's summary, and sample summaries as a table."""
+    """Log final values as the run's summary, and sample summaries as a table.
+
+    Args:
+        logger: Lightning's logger.
+        summary: contents of summary.json.
+        samples: rows with equal keys.
+    """
     import wandb
 
     logger.experiment.summary.update(result_values(summary))
@@ -199,9 +230,17 @@ def log_results(
 def log_table(
     logger: WandbLogger, step: int, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """Log rows of one step as a table.
+    """Log the rows of one step as a table.
 
-    W&B takes 10,000 rows at once: of more the first are logged, and the run's records hold all.
+    W&B accepts 10,000 rows per table: beyond that only the first are logged, while the run's
+    records hold all.
+
+    Args:
+        logger: Lightning's logger.
+        step: optimizer step.
+        name: of the table.
+        columns: names of the columns.
+        rows: one value per column.
     """
     import wandb
 
@@ -213,7 +252,12 @@ def log_table(
 
 
 def log_figures(logger: WandbLogger, folder: Path) -> None:
-    """Log every PNG of a folder, and of folders in it, as the image `figures/NAME`."""
+    """Log every PNG of a folder and its subfolders as the image `figures/NAME`.
+
+    Args:
+        logger: Lightning's logger.
+        folder: the figures.
+    """
     images = _images(folder)
     if images:
         logger.experiment.log(images)
@@ -222,7 +266,13 @@ def log_figures(logger: WandbLogger, folder: Path) -> None:
 def log_comparison(
     run: wandb.Run, tables: Mapping[str, Sequence[Mapping[str, Any]]], figures: Path
 ) -> None:
-    """Log tables by name, each of rows of equal keys, and every PNG of a folder."""
+    """Log tables by name, and every PNG of a folder.
+
+    Args:
+        run: the W&B run.
+        tables: rows with equal keys, by the name of the table.
+        figures: folder of the figures.
+    """
     import wandb
 
     values: dict[str, Any] = _images(figures)
@@ -246,7 +296,15 @@ def log_circuit(
     summary: Mapping[str, Any],
     run: RunDirectory,
 ) -> None:
-    """Log a circuit's figures of merit and pictures; its files where artifacts are wanted."""
+    """Log a circuit's summary values and figures, and its files where artifacts are enabled.
+
+    Args:
+        logger: Lightning's logger.
+        config: whether artifacts are logged.
+        name: of the run.
+        summary: contents of summary.json.
+        run: directory of the run.
+    """
     logger.experiment.summary.update(circuit_values(summary))
     log_figures(logger, run.figures)
     if wants_artifact(config):
@@ -254,9 +312,12 @@ def log_circuit(
 
 
 def log_compared(logger: WandbLogger, summary: Mapping[str, Any], figures: Path) -> None:
-    """Log what a comparison found: gaps as summary values, tables of parts and arms, pictures.
+    """Log a comparison of models: summary values, tables and figures, named `compare/MODEL/...`.
 
-    Names are `compare/MODEL/...`.
+    Args:
+        logger: Lightning's logger.
+        summary: contents of summary.json.
+        figures: folder of the figures.
     """
     import wandb
 
@@ -274,15 +335,22 @@ def _cell(value: Any) -> Any:
 
 
 def wants_artifact(config: LoggerConfig) -> bool:
-    """Whether what was trained is logged: as asked, else only when it is uploaded."""
+    """Return whether trained weights are logged: as configured, else only for online runs."""
     return is_online(config) if config.artifact is None else config.artifact
 
 
 def log_folder(logger: WandbLogger, name: str, kind: str, folder: Path) -> None:
-    """Log a folder of weights as an artifact."""
+    """Log a folder as an artifact.
+
+    Args:
+        logger: Lightning's logger.
+        name: of the artifact.
+        kind: type of the artifact, such as `model`.
+        folder: its files.
+    """
     import wandb
 
-    # run names hold characters that names of artifacts must not
+    # run names may contain characters that artifact names must not
     artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name), type=kind)
     artifact.add_dir(str(folder))
     logger.experiment.log_artifact(artifact)

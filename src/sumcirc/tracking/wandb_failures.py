@@ -1,4 +1,4 @@
-"""Keeps a run going when Weights & Biases fails: warns once and logs no more there."""
+"""Keeps a run going when Weights & Biases fails: warns once and stops logging there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from sumcirc.runtime.terminal import say
 
-PARTS = ("config", "summary")  # of a run, with methods of their own that reach W&B's process
+PARTS = ("config", "summary")  # parts of a run whose own methods communicate with W&B's process
 
 
 @dataclass
@@ -18,10 +18,11 @@ class _State:
 
 
 class Lasting:
-    """Wraps a W&B run; once a call has failed, all further calls do nothing.
+    """Wrapper of a W&B run; after a call has failed, all further calls do nothing.
 
-    W&B works in a process of its own. When that dies (killed for memory, say), every call raises
-    another error of a socket or of W&B's. All that is logged also stands in the run directory.
+    W&B runs in a separate process. When that dies (killed for memory, for example), every call
+    raises a different error, of a socket or of W&B. Everything that is logged is in the run
+    directory as well.
     """
 
     def __init__(self, run: Any, state: _State | None = None) -> None:
@@ -45,7 +46,7 @@ class Lasting:
             except Exception as error:
                 self._state.lost = True
                 with suppress(Exception):
-                    wandb.teardown()  # or it would be tried at exit, with a traceback
+                    wandb.teardown()  # otherwise wandb tries it at exit, which ends in a traceback
                 reason = " ".join(str(error).split()) or "no reason given"
                 say(
                     f"logger=wandb: W&B has stopped ({type(error).__name__}: {reason}); the run"

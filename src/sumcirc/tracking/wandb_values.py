@@ -1,6 +1,6 @@
-"""From a run's summary.json to the names and values under which Weights & Biases keeps it.
+"""Converts summary.json to the names and values that Weights & Biases stores.
 
-What is logged and what a dashboard asks for are named by the same functions.
+Logging and the dashboard use the same functions, so the names agree.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
 
-# `sumcirc circuit` says of the circuit what the watcher of training says of it
+# names under which the callback that tracks circuits in training logs the same values
 CIRCUIT_NAMES = {"circuit_edges": "edges", "edges": "graph_edges", "nodes": "graph_nodes"}
 
 
 def summary_values(verb: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The summary values that a run of a verb logs."""
+    """Return the summary values that a run logs.
+
+    Args:
+        verb: the verb of the run.
+        summary: contents of summary.json.
+    """
     if verb == "circuit":
         return circuit_values(summary)
     if verb == "compare":
@@ -26,9 +31,9 @@ def summary_values(verb: str, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Of training and evaluation: single numbers, seconds by phase, scores with intervals.
+    """Return the summary values of training or evaluation: numbers, seconds by phase, and scores.
 
-    Scores are `test/SYSTEM/MEASURE`, with `/low` and `/high` for the interval.
+    Scores are named `test/SYSTEM/MEASURE`, with `/low` and `/high` for the ends of the interval.
     """
     values = _numbers(summary)
     values |= {f"time/{phase}": value for phase, value in summary.get("seconds", {}).items()}
@@ -39,7 +44,7 @@ def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a circuit: how large, how faithful, how stable."""
+    """Return the summary values of a circuit: size, faithfulness and stability."""
     values = {
         f"circuit/{CIRCUIT_NAMES.get(name, name)}": value
         for name, value in _numbers(summary).items()
@@ -54,7 +59,7 @@ def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a comparison of models: what each scores by the metric, and the gap."""
+    """Return the summary values of a comparison: each model's metric, and the difference."""
     return {
         f"compare/{name}/{side}/{end}": value
         for name, one in summary["after"].items()
@@ -65,7 +70,7 @@ def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compared_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
-    """Of a comparison of models: tables by name, those without rows left out."""
+    """Return the tables of a comparison of models by name, without empty ones."""
     tables: dict[str, Rows] = {}
     for name, one in summary["after"].items():
         found = {"direct": one.get("direct", []), "surgery": one.get("surgery", [])}
@@ -75,14 +80,14 @@ def compared_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
 
 
 def image_files(figures: Path) -> dict[str, Path]:
-    """Pictures of a run by name: `figures/NAME`, or `figures/FOLDER/NAME` one folder down."""
+    """Return the figures of a run by name: `figures/NAME`, or `figures/FOLDER/NAME`."""
     files = sorted([*figures.glob("*.png"), *figures.glob("*/*.png")])
     return {f"figures/{file.relative_to(figures).with_suffix('')}": file for file in files}
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: value for name, value in summary.items() if isinstance(value, (int, float))}
-    numbers.pop("format", None)  # says how the file is to be read, and nothing of the run
+    numbers.pop("format", None)  # describes the file, not the run
     return numbers
 
 
