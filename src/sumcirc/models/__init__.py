@@ -1,1 +1,1 @@
-"""Models: loading, adaptation, the LightningModule."""
+"""Models: architectures, loading, hooks and activation caches, adapters, and saving."""

@@ -1,12 +1,12 @@
-"""What trains: every parameter, or LoRA (Hu et al. 2021) on chosen layers and modules.
+"""Makes a model trainable: every parameter, or LoRA (Hu et al. 2021) on chosen layers and modules.
 
-An adapter of rank r on a linear of shape in x out has r * (in + out) parameters and adds
-`scale * B A x` with scale alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023). A budget
-is solved for ranks that use it and stay within it (`modeling.budget`).
+A LoRA adapter of rank r on a linear of shape in x out has r * (in + out) parameters and adds `scale
+* B A x`, where scale is alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023). A parameter
+budget is converted to the ranks that use as much of it as possible (`models.budget`).
 
-Unless alpha is given, the scale is 2 whatever the rank (alpha is twice each linear's rank), or with
-rsLoRA 8 / sqrt(rank) (alpha is 8, so rank 16 has scale 2 either way). So adapters of different
-ranks, in one model or in the arms of a sweep, learn at comparable speed.
+Unless alpha is given, the scale is 2 for every rank (alpha is twice each linear's rank), or with
+rsLoRA 8 / sqrt(rank) (alpha is 8, so rank 16 has scale 2 either way). Adapters of different ranks,
+in one model or in the arms of a sweep, thus learn at comparable speed.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from sumcirc.models.budget import solve_ranks
 from sumcirc.models.peft_adapters import without_idle_warnings
 from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
 
-SCALE = 2  # alpha over rank
+SCALE = 2  # alpha divided by rank
 RSLORA_ALPHA = 8.0  # gives rank 16 the same scale
 
-# a block's index and a module name of the anatomy
+# index of a block, and one of the architecture's module names
 Target = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Where adapters go.
+    """The linears that get adapters, and their ranks.
 
     Attributes:
         layers: block indices.
         names: full names of the adapted linears.
-        ranks: LoRA rank of each of them.
+        ranks: LoRA rank of each linear.
         parameters: trainable parameters at these ranks.
         total: parameters of the model without adapters; tied ones count once.
-        fan_in_fan_out: the linears hold their weight as in x out (GPT-2).
+        fan_in_fan_out: the linears store their weight as in x out (GPT-2).
     """
 
     layers: tuple[int, ...]
@@ -56,22 +56,22 @@ class Targets:
 
     @property
     def rank(self) -> int:
-        """The rank that all linears have at least; a budget's rest raises some by one."""
+        """The smallest rank; some linears have one more where that uses more of a budget."""
         return min(self.ranks.values())
 
     @property
     def raised(self) -> dict[str, int]:
-        """Ranks of the linears that have more."""
+        """Ranks of the linears with a higher rank than `rank`."""
         return {name: rank for name, rank in self.ranks.items() if rank > self.rank}
 
     @property
     def share(self) -> float:
-        """Trainable parameters over all, as PEFT prints it."""
+        """Trainable parameters as a fraction of all, as printed by PEFT."""
         return self.parameters / (self.total + self.parameters)
 
 
 def skeleton(config: PretrainedConfig) -> PreTrainedModel:
-    """The model with shapes only, no weights."""
+    """Return the model without weights, on torch's meta device."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -81,15 +81,17 @@ def resolve_targets(
     model_config: PretrainedConfig,
     chosen: Sequence[Target] | None = None,
 ) -> Targets:
-    """Layers, linears and ranks of a LoRA configuration, from shapes alone.
+    """Return the layers, linears and ranks of a LoRA configuration, computed without weights.
 
     Args:
-        chosen: the targets where `adaptation.layers=auto`, the most important first: they are the
-            first to be raised where a budget leaves a rest.
+        config: layers, modules, and a rank or a budget.
+        model_config: configuration of the model.
+        chosen: the targets where `adaptation.layers=auto`, the most important first: where a budget
+            allows a higher rank for some linears, the first ones get it.
 
     Raises:
-        UserError: a layer is out of range, the architecture is not known, the budget is too small
-            for rank 1, or nothing was chosen where a selector should.
+        UserError: a layer is out of range, the architecture is unknown, the budget is too small for
+            rank 1, or no targets were chosen although a selector should.
     """
     names_of = anatomy(model_config)
     if chosen is None:
@@ -119,7 +121,15 @@ def resolve_targets(
 
 
 def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> dict[str, int]:
-    """Parameters of a rank-1 adapter on each linear of the targets, by its name."""
+    """Return the number of parameters of a rank-1 adapter on each linear of the targets.
+
+    Args:
+        model_config: configuration of the model.
+        targets: block indices and module names.
+
+    Returns:
+        Parameters by the full name of the linear.
+    """
     return _costs(_linears(skeleton(model_config), anatomy(model_config), targets))
 
 
@@ -135,7 +145,7 @@ def _costs(linears: dict[str, nn.Module]) -> dict[str, int]:
 
 
 def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
-    """The targets that the configuration itself names, of a model with `count` layers."""
+    """Return the targets that the configuration names, for a model with `count` layers."""
     if config.layers == AUTO:
         raise UserError(
             "adaptation.layers=auto: nobody chooses the layers; give selector=NAME, or name them"
@@ -151,7 +161,13 @@ def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
 
 
 def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = None) -> LoraConfig:
-    """PEFT's configuration for the targets; `base` is the model path written into it."""
+    """Return PEFT's configuration for the targets.
+
+    Args:
+        config: alpha, dropout and rsLoRA.
+        targets: linears and ranks.
+        base: model path written into the configuration.
+    """
     alpha = config.alpha or (RSLORA_ALPHA if config.rslora else SCALE * targets.rank)
     follows_rank = config.alpha is None and not config.rslora
     return LoraConfig(
@@ -171,13 +187,18 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
 def adapt(
     model: PreTrainedModel, config: AdaptationConfig, chosen: Sequence[Target] | None = None
 ) -> PreTrainedModel | PeftModel:
-    """Make `model` trainable as `config` says.
+    """Make a model trainable as configured.
 
     Args:
+        model: the base model, which is changed in place.
+        config: full fine-tuning, or LoRA with its settings.
         chosen: the targets where `adaptation.layers=auto`.
 
+    Returns:
+        The model itself, or a PEFT model around it.
+
     Raises:
-        UserError: see `resolve_targets`.
+        UserError: as in `resolve_targets`.
     """
     if config.kind is Adaptation.full:
         model.requires_grad_(True)
@@ -192,15 +213,15 @@ def adapt(
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """How many parameters have a gradient."""
+    """Return the number of parameters that have a gradient."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Keep a block's input only, and compute the rest again in the backward pass."""
+    """Store only each block's input, and recompute the rest in the backward pass."""
     found: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    # transformers renamed it in 5.23
+    # renamed in transformers 5.23
     name = "activation_checkpointing_enable"
     enable = getattr(found, name, None) or found.gradient_checkpointing_enable
-    # the re-entrant kind gives no gradient to adapters on a frozen base
+    # the re-entrant variant gives no gradient to adapters on a frozen base
     enable({"use_reentrant": False})

@@ -1,8 +1,8 @@
-"""Where things live in each architecture; the only file that knows architectures.
+"""Module names and sizes of the supported architectures; no other file depends on a family.
 
-A block is `LAYERS.i`; all names below it are relative to it. Every family here is a pre-norm
+Block i is `LAYERS.i`, and all names below it are relative to it. Every family is a pre-norm
 decoder: attention and MLP read the normed residual stream and add to it, one after the other or
-(GPT-NeoX) side by side. `modeling.parts` finds the modules behind these names on a live model.
+(GPT-NeoX) in parallel. `models.hooked_model` looks up these modules in a live model.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ from sumcirc.errors import UserError
 
 
 class Fused(Enum):
-    """How query, key and value share linears."""
+    """How query, key and value projections share linears."""
 
     split = "split"  # three linears
-    concatenated = "concatenated"  # one: all queries, all keys, all values
-    interleaved = "interleaved"  # one: head by head its query, key and value
+    concatenated = "concatenated"  # one linear: all queries, all keys, all values
+    interleaved = "interleaved"  # one linear: query, key and value of each head in turn
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names of one family.
+    """Module names of one family.
 
     Attributes:
         embedding: the token embedding.
         layers: path of the list of blocks.
-        final_norm: what reads the last residual stream; its output is unembedded.
+        final_norm: the norm before the unembedding.
         norm_attention, norm_mlp: the norms before attention and before the MLP.
-        attention, mlp: the two that add to the residual stream.
-        modules: linears of a block by the anatomy's module names.
-        fused: how query, key and value share the linears of `qkv`.
+        attention, mlp: the modules that add to the residual stream.
+        modules: linears of a block, by the module names used in settings (`qkv`, `attn_out`,
+            `mlp_in`, `mlp_out`).
+        fused: how query, key and value projections share the linears of `qkv`.
     """
 
     embedding: str
@@ -48,7 +49,12 @@ class Architecture:
     fused: Fused
 
     def linears(self, layer: int, module: str) -> list[str]:
-        """Full names of the linears behind a module name in one block."""
+        """Return the full names of the linears behind a module name.
+
+        Args:
+            layer: index of the block.
+            module: a key of `modules`.
+        """
         return [f"{self.layers}.{layer}.{name}" for name in self.modules[module]]
 
 
@@ -114,10 +120,11 @@ class Shape:
     """Sizes of a model.
 
     Attributes:
-        key_value_heads: fewer than `heads` under grouped-query attention.
-        head_width: of one head's query, key and value.
+        key_value_heads: fewer than `heads` with grouped-query attention.
+        head_width: width of one head's query, key and value.
         width: of the residual stream.
         neurons: of one MLP.
+        vocabulary: rows of the embedding.
         parallel: attention and MLP read the same residual stream (GPT-NeoX).
     """
 
@@ -132,15 +139,15 @@ class Shape:
 
     @property
     def group(self) -> int:
-        """Query heads that share a key/value head."""
+        """Number of query heads that share a key/value head."""
         return self.heads // self.key_value_heads
 
 
 def anatomy(config: PretrainedConfig) -> Architecture:
-    """The anatomy of a model by its configuration.
+    """Return the architecture of a model.
 
     Raises:
-        UserError: the architecture is not known; its name and the known ones are in the message.
+        UserError: the architecture is unknown; the message lists the known ones.
     """
     if config.model_type not in ARCHITECTURES:
         raise UserError(
@@ -156,10 +163,10 @@ def anatomy(config: PretrainedConfig) -> Architecture:
 
 
 def shape(config: PretrainedConfig) -> Shape:
-    """Sizes by the configuration.
+    """Return the sizes of a model.
 
     Raises:
-        UserError: see `anatomy`.
+        UserError: as in `anatomy`.
     """
     anatomy(config)
     heads, width = config.num_attention_heads, config.hidden_size
@@ -170,22 +177,22 @@ def shape(config: PretrainedConfig) -> Shape:
         key_value_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_width=getattr(config, "head_dim", None) or width // heads,
         width=width,
-        neurons=neurons or 4 * width,  # GPT-2 leaves n_inner out
+        neurons=neurons or 4 * width,  # GPT-2 omits n_inner
         vocabulary=config.vocab_size,
         parallel=bool(getattr(config, "use_parallel_residual", False)),
     )
 
 
 def context_length(config: PretrainedConfig) -> int:
-    """The most tokens that a model takes.
+    """Return the largest number of tokens that a model accepts.
 
     Raises:
-        UserError: its configuration does not say.
+        UserError: the configuration does not state it.
     """
     found = getattr(config.get_text_config(), "max_position_embeddings", None)
     if found is None:
         raise UserError(
             f"model.path: the configuration of this `{config.model_type}` names no"
-            " max_position_embeddings, so nobody knows how long a document may be"
+            " max_position_embeddings, so the context length is unknown"
         )
     return int(found)

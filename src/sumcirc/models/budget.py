@@ -1,9 +1,9 @@
-"""From a number of trainable parameters to the rank of every adapter.
+"""Converts a number of trainable parameters to the rank of every adapter.
 
 An adapter of rank r on a linear of shape in x out has r * (in + out) parameters. All linears get
-the largest rank that they can have together; what is then left of the budget raises some of them by
-one, those that together use most of it. So nothing below the smallest adapter's rank 1 is left
-over, unless no combination fits better, and ranks differ by one at most.
+the largest rank that they can all have; the remaining parameters raise the ranks of some by one,
+namely those that together use most of the remainder. So ranks differ by at most one, and the unused
+part is smaller than the cheapest rank-1 adapter unless no combination fits better.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from collections.abc import Mapping
 
 
 def solve_ranks(costs: Mapping[str, int], budget: int) -> dict[str, int]:
-    """The rank of each linear, 0 for all where the budget is too small for rank 1.
+    """Return the rank of each linear; 0 for all if the budget is too small for rank 1.
 
     Args:
-        costs: parameters of rank 1 by name, the most important first: where several combinations
-            use the rest equally well, the first linears are raised.
+        costs: parameters of rank 1 by name, the most important linear first: where several
+            combinations use the remainder equally well, the first linears get the higher rank.
+        budget: number of trainable parameters.
     """
     together = sum(costs.values())
     rank = budget // together
@@ -27,9 +28,9 @@ def solve_ranks(costs: Mapping[str, int], budget: int) -> dict[str, int]:
 
 
 def _largest_sum(costs: list[int], room: int) -> list[bool]:
-    """Which of the costs add up to most within `room`; of equal sums the one found first."""
-    # linears are of few shapes, so there are few sums: each with the first set that gave it
-    sums = {0: 0}  # the set as bits of a number
+    """Return which costs add up to the largest sum within `room`; the first found of equal sums."""
+    # linears have few different shapes, so there are few sums; store the first set for each
+    sums = {0: 0}  # the set as the bits of a number
     for place, cost in enumerate(costs):
         for total, members in list(sums.items()):
             if total + cost <= room:

@@ -6,22 +6,25 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-# parts of the names under which families keep them
+# parts of the names that model families use for these settings
 DECIDING = (
     *("eps", "hidden_act", "activation", "rope", "rotary", "scal", "softcap"),
     *("multiplier", "parallel"),
 )
-# settings of classification heads, and of what the layers' windows say already
+# settings of classification heads, and settings that the layers' windows already reflect
 ELSEWHERE = ("summary_", "max_window_layers", "use_sliding_window")
 
 Differing = dict[str, tuple[Any, Any]]
 
 
 def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differing:
-    """Return both values of each function-changing setting in which two configurations differ.
+    """Return both values of each function-changing setting that differs between two configurations.
 
-    Dropout, special tokens, types and the like are left out, and so are sizes, which weights show;
-    for windows see `differing_windows`.
+    Dropout, special tokens, data types and the like are ignored, and so are sizes, which the
+    weights show. `differing_windows` compares attention windows.
+
+    Args:
+        one, other: configurations of two models.
     """
     first, second = (_deciding(config) for config in (one, other))
     return {
@@ -32,7 +35,12 @@ def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differ
 
 
 def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: int) -> Differing:
-    """Return both attention windows if they differ on texts of at most `longest` tokens."""
+    """Return both attention windows if they differ on texts of at most `longest` tokens.
+
+    Args:
+        one, other: configurations of two models.
+        longest: length of the longest text, in tokens.
+    """
     if _windows(one, longest) == _windows(other, longest):
         return {}
     found = {

@@ -1,7 +1,8 @@
-"""The model's own dropout: where it is, and training with it.
+"""Dropout in the model itself: where it is, and training with it.
 
-A family has it as modules (GPT-2, GPT-NeoX) or as a number that its attention hands on to the
-attention function (GPT-NeoX, Llama, Mistral, Qwen). Adapters have their own, `adaptation.dropout`.
+A family implements it as modules (GPT-2, GPT-NeoX) or as a number that its attention module passes
+to the attention function (GPT-NeoX, Llama, Mistral, Qwen). Adapters have separate dropout,
+`adaptation.dropout`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from collections.abc import Iterator
 from torch import nn
 
 ATTENTION = "attention_dropout"  # attribute of attention modules
-ADAPTERS = "lora_dropout"  # PEFT's name of an adapter's own
+ADAPTERS = "lora_dropout"  # PEFT's name of an adapter's dropout
 
 
 def start_training(model: nn.Module, dropout: float | None) -> None:
-    """Put the model in training mode, with dropout of probability `dropout`.
+    """Put the model in training mode, with a given dropout probability.
 
     Args:
+        model: with or without adapters, whose dropout is not changed.
         dropout: `model.dropout`; None keeps the probabilities of the model's configuration.
     """
     if dropout is not None:
@@ -27,7 +29,7 @@ def start_training(model: nn.Module, dropout: float | None) -> None:
 
 
 def dropout_probabilities(model: nn.Module) -> list[float]:
-    """The different dropout probabilities of the model itself, the smallest first."""
+    """Return the distinct dropout probabilities of the model itself, the smallest first."""
     return sorted({float(getattr(module, attribute)) for module, attribute in _places(model)})
 
 

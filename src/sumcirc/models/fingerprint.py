@@ -1,4 +1,4 @@
-"""A hash by which one model is known again, whatever it lies under."""
+"""A hash that identifies a model by its content, wherever it is stored."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from transformers import PreTrainedModel
 
 from sumcirc.models.hooked_model import base_model
 
-INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # say nothing of the output
-# in names of parameters, by PEFT: of the linear that it wraps, and of its own
+INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # no effect on outputs
+# parts of parameter names: of the linear that PEFT wraps, and of the adapter's own parameters
 WRAPPED, ADAPTER = ".base_layer", ".lora_"
 
 
 def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False) -> str:
-    """A hash of the configuration and of every parameter's name, type, device, shape and bytes.
+    """Return a hash of the configuration and of every parameter's name, type, device and values.
 
     Args:
-        as_it_is: of an adapted model with its adapters as they now are: their parameters, scalings,
-            which of them are active. Otherwise they are left out, and the hash is their base's. A
-            model without adapters has one hash either way, and so has one whose adapters are not
-            PEFT's to switch off (transformers' `add_adapter`): they are part of it.
+        model: with or without adapters.
+        as_it_is: include the adapters in their current state: parameters, scalings, and which are
+            active. Otherwise they are ignored and the hash is that of the base model. For models
+            without adapters both hashes are equal; so they are for adapters that PEFT can't switch
+            off (transformers' `add_adapter`), which count as part of the model.
     """
     as_it_is = as_it_is or not isinstance(model, PeftModel)
     base = base_model(model)
@@ -59,7 +60,7 @@ def _add(digest: hashlib.blake2b, name: str, parameter: Tensor) -> None:
 
 
 def _state(layer: BaseTunerLayer) -> tuple[Any, ...]:
-    """What an adapted layer makes of its parameters."""
+    """Return the settings that determine what an adapted layer computes from its parameters."""
     variants = getattr(layer, "lora_variant", {})
     return (
         type(layer).__name__,

@@ -1,12 +1,12 @@
 """Causal language models and tokenizers from the hub, a folder, or the built-in `tiny`.
 
-What can be known without reading weights is checked first (`check_model`), so that a mistake costs
-seconds. Code that comes with a model is never run (`modeling.weight_files` says what is read). No
-token is added to a vocabulary: a tokenizer without a padding token pads with its end token, which
-is safe because padding is masked by position and never by token id.
+Everything that can be known without reading weights is checked first (`check_model`), so that a
+mistake costs only seconds. Code that comes with a model is never run (`models.weight_files`
+describes what is read). No token is added to a vocabulary: a tokenizer without a padding token pads
+with its end token, which is safe because padding is masked by position and never by token id.
 
-Every function takes the name of the setting that holds `config.path` for its messages: a model is
-also named by `checkpoint=`, or by the folder of an adapter (`modeling.reference`).
+Every function takes, for its messages, the name of the setting that contains `config.path`: a model
+can also be named by `checkpoint=` or by the folder of an adapter (`models.model_reference`).
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 BUILT_IN = "tiny"
 MOST_LAYERS = 10_000
-ADAPTER = "adapter_config.json"  # PEFT's name for what describes an adapter
+ADAPTER = "adapter_config.json"  # PEFT's name of the file that describes an adapter
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Whether a folder holds a PEFT adapter."""
+    """Return whether a folder contains a PEFT adapter."""
     return (Path(path).expanduser() / ADAPTER).is_file()
 
 
@@ -49,7 +49,11 @@ def holds_tokenizer(folder: Path) -> bool:
 
 
 def read_model_config(config: ModelConfig, setting: str = "model.path") -> PretrainedConfig:
-    """The model's configuration, no weights.
+    """Return the model's configuration, without reading weights.
+
+    Args:
+        config: path or hub id, and revision.
+        setting: name of the setting, for messages.
 
     Raises:
         UserError: there is none, it is not that of a causal language model, or the weights are
@@ -76,7 +80,7 @@ def read_model_config(config: ModelConfig, setting: str = "model.path") -> Pretr
         found = transformers.AutoConfig.from_pretrained(
             path, revision=config.revision, trust_remote_code=False
         )
-    except Exception as error:  # transformers checks little: whatever goes wrong is in the file
+    except Exception as error:  # transformers checks little: any error is due to the file
         raise UserError(
             f"{given}: its config.json cannot be used ({hub.one_line(error)})"
         ) from error
@@ -86,12 +90,15 @@ def read_model_config(config: ModelConfig, setting: str = "model.path") -> Pretr
 
 
 def check_model(config: ModelConfig, setting: str = "model.path") -> None:
-    """Find the mistakes in `model.*` that show without reading weights; loads the tokenizer.
+    """Detect mistakes in `model.*` without reading weights; loads the tokenizer.
+
+    Args:
+        config: path or hub id, revision and tokenizer.
+        setting: name of the setting, for messages.
 
     Raises:
-        UserError: see `read_model_config` and `load_tokenizer`; or weights are missing, are a
-            pickle that holds more than tensors, or are damaged (judged by the header of each
-            safetensors file).
+        UserError: as in `read_model_config` and `load_tokenizer`; or weights are missing, damaged
+            (judged by the header of each safetensors file), or a pickle with more than tensors.
     """
     given = f"{setting}={config.path}"
     described = _require_buildable(read_model_config(config, setting), given)
@@ -100,8 +107,8 @@ def check_model(config: ModelConfig, setting: str = "model.path") -> None:
         held = 0
         for file in weight_files.weight_files(Path(path), given):
             held += sum(weight_files.check_file(file, given).values())
-        # names of weights may be converted as they are read, their number can't; transformers
-        # would take memory for all that is described before it finds nothing for it
+        # the names of weights may be converted on reading, but not their number; transformers would
+        # allocate memory for the whole description before it notices that nothing fits
         if 2 * held < described:
             raise UserError(
                 f"{given}: its config.json describes {described:,} parameters and its files hold"
@@ -117,9 +124,13 @@ def check_model(config: ModelConfig, setting: str = "model.path") -> None:
 
 
 def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrainedTokenizerBase:
-    """The tokenizer of `model.tokenizer`, or else the model's own.
+    """Return the tokenizer named by `model.tokenizer`, or the model's own.
 
-    A folder that holds only vocab.json and merges.txt is read as a GPT-2 byte-level BPE.
+    A folder with only vocab.json and merges.txt is read as a GPT-2 byte-level BPE.
+
+    Args:
+        config: path or hub id, revision and tokenizer.
+        setting: name of the setting, for messages.
 
     Raises:
         UserError: there is none, its vocabulary is empty or larger than the model's embedding, or
@@ -136,7 +147,7 @@ def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrain
 
     vocabulary = tokenizer.get_vocab()
     if len(vocabulary) <= len(tokenizer.all_special_tokens):
-        # which is also what transformers makes of a GPT-2 folder without any tokenizer file
+        # transformers also returns this for a GPT-2 folder without any tokenizer file
         raise UserError(
             f"{setting}={value}: it has no tokenizer, or one with an empty vocabulary; "
             "give one with model.tokenizer=FOLDER or a hub id"
@@ -159,11 +170,16 @@ def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrain
 def load_model(
     config: ModelConfig, dtype: torch.dtype | None = None, setting: str = "model.path"
 ) -> PreTrainedModel:
-    """The model with its pretrained weights, in float32 unless `dtype` says otherwise.
+    """Return the model with its pretrained weights.
+
+    Args:
+        config: path or hub id, and revision.
+        dtype: float32 by default.
+        setting: name of the setting, for messages.
 
     Raises:
-        UserError: weights cannot be read, or parameters of the model are not among them
-            (transformers would draw those at random, with no more than a warning).
+        UserError: weights can't be read, or some parameters have none (transformers would
+            initialise those at random, with only a warning).
     """
     import torch
     import transformers
@@ -181,7 +197,7 @@ def load_model(
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # as many kinds as there are ways to damage a folder
+    except Exception as error:  # there are as many kinds of errors as ways to damage a folder
         raise UserError(
             f"{setting}={config.path}: weights cannot be loaded ({hub.one_line(error)})"
         ) from error
@@ -196,13 +212,17 @@ def load_model(
 
 
 def resolve_path(value: str, setting: str) -> str:
-    """The built-in folder for `tiny`, else the folder or hub id that a setting names.
+    """Return the built-in folder for `tiny`, else the folder or hub id that a setting names.
 
-    A folder of that name in the current folder is meant by `./tiny`.
+    `./tiny` means a folder of that name in the current folder.
+
+    Args:
+        value: the setting's value.
+        setting: its name, for messages.
 
     Raises:
-        UserError: the value is a file, or looks like a folder (`looks_like_folder`) and is none, or
-            see `require_readable`.
+        UserError: the value is a file, looks like a folder (`looks_like_folder`) that doesn't
+            exist, or as in `require_readable`.
     """
     if value == BUILT_IN:
         folder = Path(str(files("sumcirc") / "assets" / BUILT_IN))
@@ -225,10 +245,14 @@ def resolve_path(value: str, setting: str) -> str:
 
 
 def require_readable(folder: Path, given: str) -> None:
-    """Refuse a folder with a file that the libraries, which open whatever is there, would hang on.
+    """Refuse a folder with a special file, on which libraries that open every file would hang.
+
+    Args:
+        folder: the folder.
+        given: the setting with its value, for messages.
 
     Raises:
-        UserError: a pipe, a device or a socket is among its files.
+        UserError: the folder contains a pipe, a device or a socket.
     """
     try:
         for file in folder.iterdir():
@@ -239,7 +263,7 @@ def require_readable(folder: Path, given: str) -> None:
 
 
 def looks_like_folder(value: str) -> bool:
-    """Whether a text can't be a hub id: it starts with / . or ~, or has several slashes."""
+    """Return whether a text can't be a hub id: it starts with / . or ~, or has several slashes."""
     return value.startswith(("/", ".", "~")) or value.endswith("/") or value.count("/") > 1
 
 
@@ -254,7 +278,7 @@ def _require_causal(found: PretrainedConfig, given: str) -> None:
     if found.is_encoder_decoder:
         reason = f"{name} is an encoder-decoder"
     elif kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(found, "is_decoder", False):
-        reason = f"{name} is an encoder"  # such types are in the causal mapping too
+        reason = f"{name} is an encoder"  # such types are also in the mapping of causal models
     elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         reason = f"{name} (type {kind!r}) is of another kind"
     else:
@@ -266,7 +290,7 @@ def _require_causal(found: PretrainedConfig, given: str) -> None:
 
 
 def _require_unquantized(found: PretrainedConfig, given: str) -> None:
-    """Refuse every method alike, whether or not its package is installed: none is supported."""
+    """Refuse all quantization methods, whether or not their packages are installed."""
     settings: Any = getattr(found, "quantization_config", None)
     if settings is None:
         return
@@ -281,10 +305,10 @@ def _require_unquantized(found: PretrainedConfig, given: str) -> None:
 
 
 def _require_buildable(found: PretrainedConfig, given: str) -> int:
-    """Make the network without memory for its weights, and return how many parameters it has.
+    """Build the network without memory for its weights, and return its number of parameters.
 
-    This finds what a configuration asks for that is not there: an unknown activation, attention
-    kernels that aren't installed.
+    This detects configurations that ask for something unavailable, such as an unknown activation or
+    attention kernels that aren't installed.
     """
     import torch
     import transformers
@@ -339,7 +363,7 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
         found = transformers.AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=False
         )
-        found("a")  # settings that only this reads may be of any type
+        found("a")  # some settings are read only here, and may be of any type
         return found
     except Exception as error:  # the tokenizers library raises bare Exception
         raise UserError(
@@ -350,7 +374,7 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide transformers' own progress bars in the block; those of downloads stay."""
+    """Hide transformers' progress bars in the block, except those of downloads."""
     from transformers.utils import logging as transformers_logging
 
     previous = transformers_logging.set_tqdm_hook(

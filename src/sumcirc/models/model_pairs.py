@@ -1,8 +1,9 @@
-"""Two or more models of one shape, of which one is in memory at a time.
+"""Two or more models of the same shape, with one in memory at a time.
 
-An adapter and its base can be one module, whose adapter is switched off for the base. Whether that
-is so is measured, since for many adapters it is not: each model's logits on a text are kept when it
-is loaded, and a model that is to stand for another has to give the same ones, to rounding.
+An adapter and its base can share one module, whose adapter is switched off for the base. Whether
+that gives the base is measured, since for many adapters it doesn't: each model's logits on a text
+are stored when it is loaded, and a model that is to replace another has to give the same logits, up
+to rounding.
 """
 
 from __future__ import annotations
@@ -27,15 +28,19 @@ from sumcirc.models.restoring import check_reference, load_reference, load_token
 
 log = logging.getLogger(__name__)
 
-WITNESSED = 32  # positions whose logits are kept, evenly spaced over the text
+WITNESSED = 32  # positions whose logits are stored, evenly spaced over the text
 SAMPLE = "In 2019, the mayor of a town said: \u201cIt's 3.5 km.\u201d\nTL;DR: "
 
 
 def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> None:
-    """Refuse models that can't be compared part by part; no weights are read.
+    """Refuse models that can't be compared component by component; reads no weights.
+
+    Args:
+        before: the model to compare with.
+        afters: the models compared with it.
 
     Raises:
-        UserError: another architecture, size or vocabulary, or one can't be loaded.
+        UserError: architecture, size or vocabulary differ, or a model can't be loaded.
     """
     check_reference(before, analysed=True)
     config = read_model_config(before.whole)
@@ -79,7 +84,7 @@ def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> Non
 
 
 def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelReference:
-    """Give a model without a tokenizer of its own that of `before`."""
+    """Give a model without a tokenizer of its own the tokenizer of `before`."""
     folder = Path(side.model.path).expanduser()
     if side.model.tokenizer is not None or not folder.is_dir() or holds_tokenizer(folder):
         return side
@@ -88,14 +93,15 @@ def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelRefere
 
 
 class Models:
-    """Provides models one at a time, in evaluation mode, and frees the previous one.
+    """Provide models one at a time, in evaluation mode, and free the previous one.
 
-    An adapter and its base are one module in memory where the adapter, switched off, gives the
-    base's logits; else the base is loaded by itself.
+    An adapter and its base share one module in memory if the base's logits are obtained with the
+    adapter switched off; otherwise the base is loaded separately.
 
     Args:
-        ids: tokens of the text on which models are told apart; the longest that they will read,
-            since a window shows in long texts only.
+        device: where models run.
+        ids: tokens of the text on which models are compared: the longest that they will read, since
+            attention windows matter only in long texts.
     """
 
     def __init__(self, device: torch.device | str, ids: Sequence[int]) -> None:
@@ -107,10 +113,11 @@ class Models:
 
     @contextmanager
     def use(self, side: ModelReference) -> Iterator[Any]:
-        """Yield the model of a reference, reusing the loaded module where that is possible.
+        """Yield the model of a reference, reusing the loaded module where possible.
 
         Raises:
-            UserError: it can't be loaded, or gives other logits than when it was loaded before.
+            UserError: the model can't be loaded, or gives other logits than when it was loaded
+                before.
         """
         loaded = self._loaded
         if loaded is not None and loaded[0].is_on(side) and self._is_with_adapter_off(side):
@@ -119,7 +126,7 @@ class Models:
             return
         if loaded is None or loaded[0] != side:
             if loaded is not None:
-                # room for the next one, though whoever used this one may still have its name
+                # free its memory, even if the previous user still holds a reference
                 loaded[1].to("meta")
                 self._loaded = None
             model: Any = load_reference(side)
@@ -133,7 +140,12 @@ class Models:
         yield self._loaded[1]  # type: ignore[index]
 
     def stands_for(self, side: ModelReference, model: Any) -> bool:
-        """Return whether a model now gives the logits that `side` gave when it was loaded."""
+        """Return whether a model now gives the logits that `side` gave when it was loaded.
+
+        Args:
+            side: reference of a model that was loaded before.
+            model: the model in its current state.
+        """
         return same_logits(self._logits[side.name], logits_of(model, self._ids))
 
     def _is_with_adapter_off(self, side: ModelReference) -> bool:
@@ -144,7 +156,7 @@ class Models:
         try:
             with model.disable_adapter():
                 same = self.stands_for(side, model)
-        except ValueError:  # PEFT finds no layer that it could switch off
+        except ValueError:  # PEFT has no layer that it could switch off
             same = False
         if not same and adapter.name not in self._told:
             self._told.add(adapter.name)
@@ -157,13 +169,18 @@ class Models:
 
 
 def logits_of(model: Any, ids: Tensor) -> Tensor:
-    """Compute logits [positions, vocabulary] from blocks, final norm and unembedding, on the CPU.
+    """Compute logits from blocks, final norm and unembedding.
 
     Args:
+        model: with or without adapters.
         ids: [1, length].
 
+    Returns:
+        [positions, vocabulary] on the CPU, at evenly spaced positions.
+
     Raises:
-        UserError: the model's own pass gives others, so that something acts outside its parts.
+        UserError: the model's own forward pass gives different logits, so something else takes
+            part.
     """
     parts = HookedModel(model)
     ids = ids.to(parts.unembedding.weight.device)  # type: ignore[arg-type]
@@ -180,7 +197,11 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
 
 
 def same_logits(one: Tensor, other: Tensor) -> bool:
-    """Return whether two logit tensors of one dtype are equal up to rounding."""
+    """Return whether two logit tensors of one dtype are equal up to rounding.
+
+    Args:
+        one, other: logits of equal shape; with different shapes they are not equal.
+    """
     if one.shape != other.shape:
         return False
     allowed = 32 * torch.finfo(one.dtype).eps * float(one.abs().max())

@@ -1,8 +1,8 @@
 """References to models: a run directory, an adapter, a model folder, a hub id or `tiny`.
 
-`reference` is the only place that tells them apart and reads what an adapter's folder says. Every
-route (`checkpoint=`, `before=`, `after=`, `selector.after=`, the library) goes through it, so that
-an adapter's base, revision and tokenizer hold wherever the adapter is named.
+Only `reference` distinguishes them and reads an adapter's folder. Every way to name a model
+(`checkpoint=`, `before=`, `after=`, `selector.after=`, the library) goes through it, so that an
+adapter's base, revision and tokenizer are used wherever the adapter is named.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class ModelReference:
     """A reference to a model; holds no weights.
 
     Attributes:
-        name: short, for tables and file names.
-        model: the whole model: what an adapter is on, what a run was trained from, or the model
+        name: short name for tables and files.
+        model: a whole model: the base of an adapter, the model a run started from, or the model
             itself.
-        weights: the folder of an adapter or of a run's whole model; None where they are `model`'s.
-        setting, value: that name it, as typed; for messages.
+        weights: folder of an adapter or of a run's trained model; None if `model` has the weights.
+        setting, value: the setting that names the model and its value as typed; for messages.
     """
 
     name: str
@@ -65,17 +65,17 @@ class ModelReference:
 
     @property
     def given(self) -> str:
-        """`SETTING=VALUE`, with which messages about this model begin."""
+        """`SETTING=VALUE`, the beginning of messages about this model."""
         return f"{self.setting}={self.model.path if self.value is None else self.value}"
 
     @property
     def model_setting(self) -> str:
-        """The name for `model.path` in messages."""
+        """The name of the setting for `model`, in messages."""
         return self.setting if self.weights is None else f"{self.given}: base model"
 
     @property
     def whole(self) -> ModelConfig:
-        """The complete model to load: of an adapter, its base."""
+        """The complete model to load; for an adapter, its base."""
         if self.weights is None or self.adapted:
             return self.model
         return replace(self.model, path=str(self.weights), revision=None)
@@ -93,14 +93,15 @@ class ModelReference:
 
 
 def reference(value: str, setting: str) -> ModelReference:
-    """Resolve the value of a setting to a model reference; no weights are read.
+    """Resolve the value of a setting to a model reference; reads no weights.
 
     Args:
-        setting: the one that holds `value`, for messages.
+        value: a run directory, an adapter, a model folder, a hub id or `tiny`.
+        setting: name of the setting, for messages.
 
     Raises:
-        UserError: a run did not finish or is not one of training; an adapter does not name its
-            base, or the base is not there.
+        UserError: a run did not finish or did not train; an adapter does not name its base, or the
+            base doesn't exist.
     """
     path = Path(value).expanduser()
     run = training_run(path, setting)
@@ -114,10 +115,14 @@ def reference(value: str, setting: str) -> ModelReference:
 
 
 def training_run(path: Path, setting: str) -> RunDirectory | None:
-    """Return the training run in a folder, or None if the folder holds no run.
+    """Return the training run in a folder, or None if the folder isn't a run directory.
+
+    Args:
+        path: the folder.
+        setting: name of the setting, for messages.
 
     Raises:
-        UserError: it is the run of a verb that trains nothing.
+        UserError: the run is of a verb that trains nothing.
     """
     run = RunDirectory(path)
     if not (run.config_file.exists() and run.status_file.exists()):
@@ -133,6 +138,9 @@ def same_model(one: ModelConfig, other: ModelConfig) -> bool:
 
     They do if they are one folder, one commit of one hub repository, or two folders whose weight
     files are equal byte by byte.
+
+    Args:
+        one, other: paths or hub ids, and revisions.
     """
     places = [resolve_path(model.path, "model.path") for model in (one, other)]
     if (places[0], one.revision) == (places[1], other.revision):
@@ -160,7 +168,7 @@ def _weights_digest(folder: Path) -> str:
 
 
 def _stored_model(run: RunDirectory) -> ModelConfig:
-    """Read from a run's configuration which model it was trained from."""
+    """Read from a run's configuration which model it started from."""
     stored = run.read_config()["config"].get("model")
     try:
         shape = OmegaConf.create({"model": OmegaConf.structured(ModelConfig)})

@@ -1,4 +1,4 @@
-"""A model's modes for a while: evaluation, without gradients or with none for its parameters."""
+"""Context managers for evaluation mode, with or without gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode; every module's own mode is put back."""
+    """Switch to evaluation mode; every module's mode is restored on exit."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -23,14 +23,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients."""
+    """Switch to evaluation mode and disable gradients."""
     with evaluating(model), torch.no_grad():
         yield
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, gradients on, but none for any parameter."""
+    """Switch to evaluation mode with all parameters frozen; activations still receive gradients."""
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)

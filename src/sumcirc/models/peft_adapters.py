@@ -1,15 +1,15 @@
 """Adapters in PEFT's format: which kinds are supported, and how they are loaded.
 
-PEFT has some fifty kinds. Most change modules of the model, and the analyses see them there. Those
-that act elsewhere are refused by name where the model's inside is looked at:
+PEFT has about fifty kinds. Most change modules of the model, where the analyses see them. Kinds
+that act elsewhere are refused by name where the inside of a model is analysed:
 
     prompt learning     virtual tokens or cached keys and values in front of the text
-    whole modules       blocks or attentions that are exchanged, added or run over and over
-    by the input        an adapter that is switched, or mixed, by what the text holds
+    whole modules       blocks or attentions that are replaced, added or run repeatedly
+    by the input        an adapter that is switched, or mixed, depending on the text
 
-With a kind's adapter switched off a model is usually its base; `changes_base` names those for which
-PEFT itself says that it is not. Where both models are at hand this is measured in addition
-(`modeling.sides`).
+With its adapter switched off a model is usually its base; `changes_base` names the cases in which
+PEFT itself says that it is not. Where both models are available this is measured as well
+(`models.model_pairs`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sumcirc.models.loading import ADAPTER, require_readable
 from sumcirc.models.weight_files import ADAPTER_PICKLED, ADAPTER_SAFE, check_file
 from sumcirc.storage.hub import one_line
 
-# LoRA initializations that take the adapter's start out of the base's weights
+# LoRA initializations that move part of the base's weights into the adapter
 REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 EXCHANGED = {
@@ -46,11 +46,12 @@ UNLOADABLE = {
 
 
 def check_adapter(folder: Path, given: str, analysed: bool) -> None:
-    """Find the mistakes in an adapter's folder that show without reading weights.
+    """Detect mistakes in an adapter's folder without reading weights.
 
     Args:
+        folder: the adapter.
         given: the setting with its value, for messages.
-        analysed: the model's inside is looked at.
+        analysed: the inside of the model will be analysed.
 
     Raises:
         UserError: weights are missing or damaged, or the kind can't be loaded or analysed.
@@ -66,21 +67,29 @@ def check_adapter(folder: Path, given: str, analysed: bool) -> None:
 def read_adapter(folder: Path, given: str) -> PeftConfig:
     """Read the PEFT configuration in an adapter's folder.
 
+    Args:
+        folder: the adapter.
+        given: the setting with its value, for messages.
+
     Raises:
-        UserError: PEFT can't make one of the file.
+        UserError: PEFT can't read it.
     """
     require_readable(folder, given)
     try:
         return PeftConfig.from_pretrained(str(folder))
-    except Exception as error:  # PEFT checks little: whatever goes wrong is in the file
+    except Exception as error:  # PEFT checks little: any error is due to the file
         raise UserError(f"{given}: {ADAPTER} cannot be used ({one_line(error)})") from None
 
 
 def require_analysable(config: PeftConfig, given: str) -> None:
     """Refuse an adapter that acts outside the modules that the analyses see.
 
+    Args:
+        config: PEFT's configuration of the adapter.
+        given: the setting with its value, for messages.
+
     Raises:
-        UserError: it is one of prompt learning, say; the message names the kind.
+        UserError: it does, such as prompt learning; the message names the kind.
     """
     kind = getattr(config.peft_type, "value", config.peft_type)
     reason = EXCHANGED.get(config.peft_type)  # type: ignore[arg-type]
@@ -100,7 +109,7 @@ def require_analysable(config: PeftConfig, given: str) -> None:
 
 
 def changes_base(config: PeftConfig) -> str | None:
-    """Return why disabling the adapter does not restore the base model; None if it does."""
+    """Return why disabling the adapter does not restore the base model, or None if it does."""
     if _init(config).startswith(REWRITING):
         return f"init_lora_weights={_init(config)} rewrites the base's weights"
     bias = getattr(config, "bias", None) or "none"
@@ -120,12 +129,22 @@ def virtual_tokens(model: nn.Module) -> int:
 
 
 def changes_ends(folder: Path, given: str) -> bool:
-    """Return whether an adapter changes the embedding, the final norm or the unembedding."""
+    """Return whether an adapter changes the embedding, the final norm or the unembedding.
+
+    Args:
+        folder: the adapter.
+        given: the setting with its value, for messages.
+    """
     return any(".layers." not in name and ".h." not in name for name in _names(folder, given))
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
-    """Put a saved adapter on its base, for inference.
+    """Load a saved adapter onto its base, for inference.
+
+    Args:
+        model: the base.
+        folder: the adapter.
+        given: the setting with its value, for messages.
 
     Raises:
         UserError: the adapter does not fit the model.
@@ -134,13 +153,13 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
     stored = _names(folder, given)
     try:
         with without_idle_warnings():
-            # PEFT only warns of tensors that are not there; they are compared below
+            # PEFT only warns about missing tensors; they are compared below
             warnings.filterwarnings("ignore", message="Found missing adapter keys")
             adapted = PeftModel.from_pretrained(model, str(folder))
         wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
-    except Exception as error:  # PEFT raises what it comes upon: a wrong value's TypeError, say
+    except Exception as error:  # PEFT raises any kind of error, such as TypeError for a wrong value
         raise UserError(f"{refused} ({one_line(error)})") from None
-    # an adapter on the embedding also brings the embedding itself, under the model's own name
+    # an adapter on the embedding also contains the embedding itself, under the model's own name
     strange = stored - wanted - set(adapted.state_dict())
     if missing := sorted((wanted - stored) | strange):
         raise UserError(f"{refused} (only one of them has {missing[0]})")
@@ -149,10 +168,10 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
 
 @contextmanager
 def without_idle_warnings() -> Iterator[None]:
-    """Silence warnings of PEFT that a user can't act on.
+    """Silence warnings inside PEFT that users can't act on.
 
-    peft 0.21 asks transformers 5.23 by an old name; and with virtual tokens it lets the model count
-    positions itself, which is what it should.
+    peft 0.21 uses a deprecated name of transformers 5.23; and with virtual tokens it warns that the
+    model counts positions itself, which is intended.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")

@@ -1,4 +1,4 @@
-"""Checking and loading of model references."""
+"""Checks and loads the models behind model references."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Restored = PreTrainedModel | PeftModel
 
 
 def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
-    """Return a job's model: `config.checkpoint`, or `config.model` if there is none.
+    """Return the model of a job: `config.checkpoint`, or `config.model` if it is not given.
 
     Raises:
-        UserError: see `reference`.
+        UserError: as in `reference`.
     """
     return _given(config.checkpoint, "checkpoint", config.model)
 
@@ -29,7 +29,7 @@ def before_of(config: CompareConfig) -> ModelReference:
     """Return the model to compare with: `config.before`, or what `after` was trained from.
 
     Raises:
-        UserError: see `reference`.
+        UserError: as in `reference`.
     """
     return _given(config.before, "before", config.model)
 
@@ -37,19 +37,20 @@ def before_of(config: CompareConfig) -> ModelReference:
 def _given(value: str | None, setting: str, model: ModelConfig) -> ModelReference:
     if value is None:
         return ModelReference(model.name, model)
-    # the command line has made what it brings `config.model` already, and the user may have
-    # changed some of it, such as the tokenizer
+    # the command line has set `config.model` from this value already, and the user may have changed
+    # parts of it, such as the tokenizer
     return replace(reference(value, setting), name=model.name, model=model)
 
 
 def check_reference(found: ModelReference, analysed: bool = False) -> None:
-    """Find the mistakes that show without reading weights; loads the tokenizer.
+    """Detect mistakes without reading weights; loads the tokenizer.
 
     Args:
-        analysed: the model's inside is looked at, so that an adapter has to act there.
+        found: the model.
+        analysed: the inside of the model will be analysed, so an adapter has to act there.
 
     Raises:
-        UserError: see `check_model` and `check_adapter`.
+        UserError: as in `check_model` and `check_adapter`.
     """
     check_model(found.model, found.model_setting)
     if found.weights is None:
@@ -61,7 +62,11 @@ def check_reference(found: ModelReference, analysed: bool = False) -> None:
 
 
 def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> Restored:
-    """Load a model in evaluation mode, in float32 unless `dtype` is given.
+    """Load a model in evaluation mode.
+
+    Args:
+        found: the model.
+        dtype: float32 by default.
 
     Raises:
         UserError: an adapter does not fit, or weights can't be read.

@@ -1,4 +1,4 @@
-"""What was trained, as a plain PEFT adapter or model folder that other tools load."""
+"""Saves what was trained as a plain PEFT adapter or model folder that other tools can load."""
 
 from __future__ import annotations
 
@@ -65,12 +65,16 @@ def card(
     """Return the model card; names and texts are escaped for Markdown and YAML.
 
     Args:
-        notes: sentences on the data.
-        facts: library, what, trainable, dropout, example; of the program, taken as Markdown.
+        base: path or hub id of the base model.
+        name: of the run.
+        data: name of the data.
+        prompt, summary: templates of the prompt and the summary.
+        notes: sentences about the data.
+        facts: library, what, trainable, dropout, example; inserted as Markdown without escaping.
     """
     lines = ["\nOf the data:\n", *(f"- {markdown(note)}" for note in notes), ""] if notes else []
     return CARD.format(
-        base=json.dumps(visible(base)),  # text in YAML
+        base=json.dumps(visible(base)),  # a string in YAML
         base_name=code(base),
         name=markdown(name),
         data=code(data),
@@ -83,7 +87,12 @@ def card(
 
 
 def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
-    """An adapter in words: its ranks, and which modules of which layers."""
+    """Describe an adapter in words: its ranks, and the modules of each layer.
+
+    Args:
+        lora: PEFT's configuration of the adapter.
+        model_config: configuration of the model.
+    """
     names = anatomy(model_config)
     modules: dict[int, list[str]] = {}
     for layer in range(model_config.num_hidden_layers):
@@ -109,10 +118,14 @@ def save_trained(
     directory: RunDirectory,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write `adapter/` or `model/` with a model card; returns the folder.
+    """Write the trained adapter or model with a model card, and return its folder.
 
     Args:
-        notes: sentences on the data it was trained on, for the card.
+        model: the trained model.
+        tokenizer: saved with it.
+        config: configuration of the run, for the card.
+        directory: of the run; `adapter/` or `model/` is written there.
+        notes: sentences about the training data, for the card.
     """
     is_adapter = isinstance(model, PeftModel)
     base = resolve_path(config.model.path, "model.path")
@@ -120,7 +133,7 @@ def save_trained(
         base = str(Path(base).absolute())
     what = "every parameter"
     if is_adapter:
-        # where the base really is, so that PEFT finds it; `tiny` is a name that only sumcirc knows
+        # the absolute path, so that PEFT finds it; only sumcirc knows the name `tiny`
         lora: Any = model.peft_config["default"]
         lora.base_model_name_or_path = base
         what = described(lora, base_model(model).config)
@@ -139,7 +152,7 @@ def save_trained(
     )
 
     def write(folder: Path) -> None:
-        # PEFT would ask the hub whether the vocabulary is still the base's; nothing changes it here
+        # otherwise PEFT asks the hub whether the vocabulary was changed, which never happens here
         options = {"save_embedding_layers": False} if is_adapter else {}
         with without_bars():
             model.save_pretrained(str(folder), **options)  # type: ignore[operator]

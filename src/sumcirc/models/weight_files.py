@@ -1,7 +1,8 @@
-"""Weight files: which are read, and checks that need only their headers.
+"""Weight files: which ones are read, and checks that need only their headers.
 
-safetensors are preferred. Pickled weights (.bin) are read by torch's restricted unpickler, which
-makes tensors and plain containers and calls nothing else; a pickle that needs more is refused.
+safetensors files are preferred. Pickled weights (.bin) are read by torch's restricted unpickler,
+which creates only tensors and plain containers and calls nothing else; a pickle that needs more is
+refused.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from sumcirc.storage.reading import RecordError, read_json
 SAFE = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 ADAPTER_SAFE, ADAPTER_PICKLED = "adapter_model.safetensors", "adapter_model.bin"
-OTHER_PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # in formats that transformers doesn't read
+OTHER_PICKLES = (".bin", ".pt", ".pth", ".ckpt")  # formats that transformers doesn't read
 
 
 class _Index(TypedDict):
-    """model.safetensors.index.json: which shard holds a weight."""
+    """model.safetensors.index.json: the shard that contains each weight."""
 
     weight_map: dict[str, str]
 
@@ -39,10 +40,11 @@ def require_weights(names: Iterable[str], given: str) -> str:
     """Return `top_file` of a model's files, or refuse a model without weights.
 
     Args:
+        names: names of the model's files.
         given: the setting with its value, for messages.
 
     Raises:
-        UserError: there is none.
+        UserError: there are no weights.
     """
     found = top_file(names)
     if found is not None:
@@ -54,10 +56,14 @@ def require_weights(names: Iterable[str], given: str) -> str:
 
 
 def weight_files(folder: Path, given: str) -> list[Path]:
-    """Return the files in a model's folder that hold its weights.
+    """Return the weight files of a model's folder.
+
+    Args:
+        folder: the model.
+        given: the setting with its value, for messages.
 
     Raises:
-        UserError: there are none, or one that the index names is missing.
+        UserError: there are none, or a file that the index names is missing.
     """
     name = require_weights({file.name for file in folder.iterdir()}, given)
     if not name.endswith(".json"):
@@ -74,10 +80,14 @@ def weight_files(folder: Path, given: str) -> list[Path]:
 
 
 def check_file(file: Path, given: str) -> dict[str, int]:
-    """Return the number of elements of each tensor in a file, from its header.
+    """Return the number of elements of each tensor in a file, read from its header.
+
+    Args:
+        file: a safetensors file, or a pickle.
+        given: the setting with its value, for messages.
 
     Raises:
-        UserError: it is damaged, or a pickle that holds more than tensors.
+        UserError: the file is damaged, or a pickle with more than tensors.
     """
     if file.suffix != ".bin":
         return _header(file, given)
@@ -107,13 +117,13 @@ def _header(file: Path, given: str) -> dict[str, int]:
 def _pickled(file: Path, given: str) -> dict[str, Any]:
     import torch
 
-    # of the format since torch 1.6 no tensor is read, only what the pickle makes of them
+    # in the format since torch 1.6 tensors aren't read, only what the pickle creates from them
     lazily = {"mmap": True} if zipfile.is_zipfile(file) else {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it says of old formats no user can act on
+            warnings.simplefilter("ignore")  # users can't act on warnings about old formats
             found = torch.load(file, map_location="meta", weights_only=True, **lazily)
-    except Exception as error:  # a pickle is a program: it can make torch's reader fail anyhow
+    except Exception as error:  # a pickle is a program: it can make torch's reader fail in any way
         raise UserError(
             f"{given}: {file.name} is damaged, or a pickle that holds more than tensors"
             f" ({one_line(error)}), {_REMEDY}"
