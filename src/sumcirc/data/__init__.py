@@ -1,1 +1,1 @@
-"""Documents, encoding, batches: from text to tensors."""
+"""From text to tensors: documents, encoding and batches."""

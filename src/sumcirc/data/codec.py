@@ -1,10 +1,11 @@
-"""Text to tokens and back: the only place that calls a tokenizer on text.
+"""Converts text to tokens and back; the only module that calls a tokenizer on text.
 
-A tokenizer takes the spelling of a special token ("</s>") for the token wherever it stands. In a
-prompt's template that is meant; in a document it is text, strike-through in HTML, say. Here texts
-are encoded by a copy of the tokenizer whose special tokens are spelled with characters that no text
-has, and `marked` spells those of a template so. Everything else, such as the space that some
-tokenizers put before the first word, is left to the tokenizer.
+A tokenizer converts the spelling of a special token ("</s>") to the token wherever it occurs. In
+the template of a prompt this is intended; in a document it is text (strike-through in HTML, for
+example). Texts are therefore encoded by a copy of the tokenizer whose special tokens are spelled
+with characters that no text contains, and `marked` rewrites those of a template accordingly.
+Everything else, such as the space that some tokenizers insert before the first word, is left to the
+tokenizer.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from sumcirc.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FIRST = 0xF0000  # a special token is spelled by one character from here on (private use),
-FILL = "\U0010ffff"  # and as many of these (never a character) as make it as long as it was
+FIRST = 0xF0000  # a special token is spelled as one character from here on (private use),
+FILL = "\U0010ffff"  # padded with this noncharacter to its original length
 REPLACEMENT = "�"
 ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "pad", "unk", "sep", "cls", "mask"))
 
@@ -32,9 +33,10 @@ class Codec:
     """Encodes and decodes text with one tokenizer, keeping special tokens apart from text.
 
     Attributes:
-        begin: the tokens that the tokenizer begins a text with.
-        special: spelling of each special token that is text within a text. Those of a single
-            character or made by a merge are pieces of ordinary text, and stay what they are.
+        tokenizer: the tokenizer.
+        begin: the tokens with which the tokenizer begins a text.
+        special: spellings of special tokens that are treated as text within a text. Those of a
+            single character, or made by a merge, are pieces of ordinary text and are not changed.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -46,13 +48,13 @@ class Codec:
             spelling: chr(FIRST + i) + FILL * (len(spelling) - 1)
             for i, spelling in enumerate(self.special)
         }
-        # as the tokenizer finds them: the longest of those that begin at one place
+        # as in the tokenizer: the longest of those that begin at the same character
         longest_first = sorted(self.special, key=len, reverse=True)
         self._spelled = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._spellings = {mark: spelling for spelling, mark in self._marks.items()}
         self._marked = re.compile(f"({'|'.join(self._spellings) or '(?!)'})")
         private = f"{chr(FIRST)}-{chr(FIRST + len(self.special))}"
-        # and lone surrogates (half an emoji, as JSON's "\ud83d"), which no tokenizer takes
+        # and lone surrogates (half an emoji, as JSON's "\ud83d"), which no tokenizer accepts
         self._reserved = re.compile(rf"[{private}{FILL}\ud800-\udfff]")
         self._backend = None if state is None else _respelled(state, self._marks)
         bos: Any = tokenizer.bos_token_id
@@ -67,9 +69,9 @@ class Codec:
 
     @cached_property
     def silent(self) -> frozenset[int]:
-        """Ids of tokens that `decode` skips: start, end, padding and the like.
+        """Ids of the tokens that `decode` skips: start, end, padding and the like.
 
-        Other special tokens a user may have added as words ("#Person1#").
+        Other special tokens may be words that a user has added ("#Person1#").
         """
         named = self.tokenizer.special_tokens_map
         spellings = [str(named[role]) for role in ROLES if role in named]
@@ -77,7 +79,7 @@ class Codec:
         return frozenset(ids)
 
     def marked(self, template: str) -> str:
-        """Return a template whose special tokens are marked, so that `ids` encodes them as such."""
+        """Return a template with its special tokens marked, so that `ids` encodes them as such."""
         return self._spelled.sub(lambda found: self._marks[found[0]], self.plain(template))
 
     def plain(self, text: str) -> str:
@@ -90,21 +92,21 @@ class Codec:
         return None if found is None else found[0]
 
     def ids(self, text: str) -> list[int]:
-        """Encode text prepared by `plain` or `marked`, without a start token."""
+        """Encode a text prepared by `plain` or `marked`, without a start token."""
         if self._backend is not None:
             return self._backend.encode(text, add_special_tokens=False).ids
         return self._slow_ids(text)
 
     def begun(self, text: str) -> list[int]:
-        """Encode a text behind the tokenizer's start token, unless it already begins with it."""
+        """Encode a text after the tokenizer's start token, unless it already begins with it."""
         tokens = self.ids(text)
         return tokens if self.begin and tokens[:1] == self.begin else [*self.begin, *tokens]
 
     def places(self, text: str) -> list[tuple[int, int] | None]:
-        """Return the characters (start, end) of each token of `ids(text)`; None where it has none.
+        """Return the character span (start, end) of each token of `ids(text)`; None if it has none.
 
         Raises:
-            UserError: the tokenizer does not know its tokens' places.
+            UserError: the tokenizer does not provide character spans.
         """
         if self._backend is None:
             raise UserError(
@@ -115,11 +117,14 @@ class Codec:
         return [(start, end) if start < end else None for start, end in offsets]
 
     def continuation(self, before: str, text: str) -> list[int]:
-        """Return the tokens that `text` adds when it follows `before`, both prepared as for `ids`.
+        """Return the tokens that `text` adds when it follows `before`.
 
-        A tokenizer may put a space before the first word of a text, which a continuation is not. If
-        `before` is empty, or the two run into one another (tokens of `before` are others with
-        `text` behind them), it is what `text` adds to a new line, or else its tokens by themselves.
+        A tokenizer may insert a space before the first word of a text, which would be wrong in a
+        continuation. If `before` is empty, or the two merge (the tokens of `before` change with
+        `text` behind them), the result is what `text` adds to a new line, or else its tokens alone.
+
+        Args:
+            before, text: texts prepared as for `ids`.
         """
         for context in (before, "\n"):
             start, whole = self.ids(context), self.ids(context + text)
@@ -128,18 +133,18 @@ class Codec:
         return self.ids(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Decode tokens to text, skipping those in `silent`; deterministic."""
+        """Decode tokens to text, skipping those in `silent`."""
         return self._decoded([token for token in tokens if token not in self.silent])
 
     def token(self, token: int) -> str:
-        """Return the spelling of a single token, special ones included."""
+        """Return the spelling of a single token, including special tokens."""
         return self._decoded([token])
 
     def _decoded(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, clean_up_tokenization_spaces=False))
 
     def _slow_ids(self, text: str) -> list[int]:
-        """Encode with a slow (Python) tokenizer, in pieces where a special token is spelled."""
+        """Encode with a slow (Python) tokenizer, piece by piece around special tokens."""
         if self.spelled(text) is None:
             return self._tokenized(self._marked.sub(lambda found: self._spellings[found[0]], text))
         ids: list[int] = []

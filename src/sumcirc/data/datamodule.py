@@ -1,4 +1,4 @@
-"""The LightningDataModule: the corpus of a run, encoded once and handed out as batches."""
+"""The LightningDataModule: encodes the corpus of a run once and provides it as batches."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ class SummarizationData(pl.LightningDataModule):
     """Training and validation pairs as batches.
 
     Args:
-        cache: `cache_dir`, where encoded corpora are kept; None: nowhere.
+        config: source and splits of the data.
+        trainer: batch size, gradient accumulation and number of steps.
+        encoder: encodes documents and summaries.
+        cache: `cache_dir`, where encoded corpora are kept; None for no cache.
+        seed: of the order of batches.
 
     Attributes:
-        notices: of the job that reads the data; whoever uses it adds to them.
+        notices: notices of the job that reads the data, to which later stages add.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class SummarizationData(pl.LightningDataModule):
         """Read and encode both splits.
 
         Raises:
-            UserError: see `read_corpus` and `Encoder.corpus`.
+            UserError: as in `read_corpus` and `Encoder.corpus`.
         """
         for split in ("train", "validation"):
             corpus = read_corpus(self.config, split)
@@ -61,7 +65,7 @@ class SummarizationData(pl.LightningDataModule):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Counts of items kept, not drawn, cut and left out, by `data/SPLIT/COUNT`."""
+        """Number of items that are used, not drawn, cut and skipped, by `data/SPLIT/COUNT`."""
         found = {}
         for split, encoded in self.encoded.items():
             corpus = self.corpora[split]
@@ -71,7 +75,7 @@ class SummarizationData(pl.LightningDataModule):
         return found
 
     def steps(self, world_size: int) -> tuple[int, int]:
-        """(optimizer steps of one pass over the data, optimizer steps of the run)."""
+        """Return the optimizer steps of one pass over the data, and of the run."""
         config = self.trainer_config
         size = self._division(0, world_size).step_size
         epoch = steps_per_epoch(len(self.encoded["train"].pairs), size)
@@ -82,7 +86,7 @@ class SummarizationData(pl.LightningDataModule):
         return Division(config.batch_size, config.accumulate, rank, world_size)
 
     def train_dataloader(self) -> TrainingStream:
-        """All batches of the run as one stream."""
+        """Return all batches of the run as one stream."""
         trainer = self.trainer
         assert trainer is not None
         return TrainingStream(
@@ -94,7 +98,7 @@ class SummarizationData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> EvaluationBatches:
-        """Every validation pair once."""
+        """Return batches that contain every validation pair once."""
         trainer = self.trainer
         assert trainer is not None
         return EvaluationBatches(

@@ -1,21 +1,22 @@
 """Documents with their reference summaries, from files, the hub or the built-in wire.
 
-What is done to a text: line ends become one newline, other control characters than tab go, half
-surrogate pairs (of emoji cut in two) become U+FFFD, outer white space is stripped. Nothing else.
-An item whose document or summary is then empty is left out. What was left out, what is missing and
-what is there twice is counted in the corpus' notices.
+Changes to a text: line ends become newlines, control characters other than tab are removed, lone
+surrogates (halves of an emoji) become U+FFFD, and outer white space is stripped; nothing else.
+Items whose document or summary is then empty are skipped. Skipped, missing and repeated items are
+counted in the notices of the corpus.
 
-A document column may hold a list of sentences, which are joined by spaces; a summary column may
-hold a list of references. The first reference is the training target; repeated ones count once.
+A document column may contain a list of sentences, which are joined by spaces; a summary column may
+contain a list of references. The first reference is the training target; repeated references count
+once.
 
-How a subset is drawn: items are put in the order of the SHA-256 of "seed/split/index" and taken
-from the front, passing over empty ones, until there are enough; then they go back to their original
-order. So the same source, seed and size give the same items with every version of every library,
-and a smaller subset is part of a larger one. If there are fewer than wanted, all are taken.
+To draw a subset, items are ordered by the SHA-256 of "seed/split/index" and taken from the front,
+skipping empty ones, until there are enough; then they are put back into their original order. So
+the same source, seed and size give the same items with any version of any library, and a smaller
+subset is part of a larger one. If there are fewer items than requested, all are taken.
 
-Ids: those of `data.id_column`, or "split-index" with the index in the source from 0 (also where the
-id is null or empty). A repeated id gets "-2", "-3" and so on in source order, since per-document
-records are keyed by it.
+Ids are those of `data.id_column`, or "split-index" with the index in the source from 0 (also if the
+id is null or empty). A repeated id gets the suffix "-2", "-3" and so on in source order, since
+per-document records are keyed by id.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice
 from sumcirc.schema import SPLITS, DataConfig, Source
 
-# Control characters: those that end a line or page become a newline, tab stays, the others go.
+# Control characters: those that end a line or page become a newline, tab stays, others are removed.
 _CLEAN = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _CLEAN |= dict.fromkeys([0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029], "\n") | {0x09: "\t"}
 _CLEAN |= dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
@@ -44,7 +45,7 @@ _UNCLEAN = re.compile("[" + "".join(map(re.escape, map(chr, _CLEAN.keys() - {0x0
 
 @dataclass(frozen=True)
 class Document:
-    """One item: plain text and at least one reference summary, the first being the target."""
+    """One item: a plain text and one or more reference summaries, the first being the target."""
 
     id: str
     document: str
@@ -56,10 +57,10 @@ class Corpus:
     """The items of a split in source order.
 
     Attributes:
-        documents: what was kept.
-        fingerprint: SHA-256 of ids and texts, for caches.
-        notices: what was left out, is missing, repeated or looks wrong.
-        not_drawn: items of the source beyond `data.sizes`.
+        documents: the items.
+        fingerprint: SHA-256 of ids and texts, used as a cache key.
+        notices: notices about skipped, missing, repeated or suspicious items.
+        not_drawn: number of items in the source beyond `data.sizes`.
     """
 
     documents: list[Document]
@@ -73,8 +74,8 @@ class Corpus:
         return frozenset(text_key(item.document) for item in self.documents)
 
 
-Item = Document | str  # kept, or the reason for which it is dropped
-ItemReader = Callable[[Sequence[int]], list[Item]]  # items at these indices of the source
+Item = Document | str  # a document, or the reason why it is skipped
+ItemReader = Callable[[Sequence[int]], list[Item]]  # returns items by index in the source
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,15 @@ class _Table:
 
 
 def read_corpus(config: DataConfig, split: str) -> Corpus:
-    """Read `train`, `validation` or `test`: all of it, or `config.sizes` items drawn at random.
+    """Read a split: all of it, or `config.sizes` items drawn at random.
 
-    Raises UserError for a split that is not set, a source that cannot be read, a missing column, a
-    value that is no text (naming the place), and a split without any item that is not empty.
+    Args:
+        config: source, splits, columns and sizes.
+        split: `train`, `validation` or `test`.
+
+    Raises:
+        UserError: the split is not set, the source can't be read, a column is missing, a value is
+            not text (the message names its place), or all items are empty.
     """
     value = _split_value(config, split)
     if config.source is Source.wire:
@@ -113,13 +119,18 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
 
 
 def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
-    """Find the mistakes of `splits` that show without reading them in full.
+    """Detect mistakes in the settings of `splits` without reading them in full.
 
-    Files: that they exist, with a known extension, the columns and a first row. Hub: that the data
-    set, its configuration, splits and columns exist; what is not in the cache is downloaded. Wire:
-    that sizes are given.
+    Files must exist with a known extension, the columns and a first row. On the hub the data set,
+    its configuration, splits and columns must exist; what is not in the cache is downloaded. The
+    wire needs sizes.
 
-    Raises UserError as `read_corpus` would.
+    Args:
+        config: source, splits, columns and sizes.
+        splits: names of the splits that will be read.
+
+    Raises:
+        UserError: as in `read_corpus`.
     """
     for split in splits:
         value = _split_value(config, split)
@@ -146,7 +157,7 @@ def _split_value(config: DataConfig, split: str) -> str:
 
 
 def _columns(config: DataConfig) -> dict[str, str]:
-    """Wanted columns by the setting that names them."""
+    """Return the requested columns by the setting that names them."""
     wanted = {
         name: getattr(config, name)
         for name in ("document_column", "summary_column", "references_column", "id_column")
@@ -212,7 +223,7 @@ def _hub_table(config: DataConfig, split: str) -> _Table:
 def _unique(
     config: DataConfig, defaults: list[str], found: list[tuple[str, Any]]
 ) -> tuple[list[str], int]:
-    """Return unique ids in source order, and how many needed a suffix."""
+    """Return unique ids in source order, and the number of ids that needed a suffix."""
     ids: list[str] = []
     for default, (place, value) in zip(defaults, found, strict=True):
         if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
@@ -246,7 +257,7 @@ def _item(config: DataConfig, id: str, row: dict[str, Any], place: str) -> Item:
 
 
 def _texts(value: Any, place: str, column: str) -> list[str]:
-    """A text, a list of texts or null as a list of cleaned texts that are not empty."""
+    """Return a text, a list of texts or null as a list of cleaned, non-empty texts."""
     values = [] if value is None else value if isinstance(value, list | tuple) else [value]
     for one in values:
         if one is not None and not isinstance(one, str):
@@ -271,7 +282,7 @@ def _clean(text: str) -> str:
 def _draw(
     table: _Table, size: int | None, seed: int, split: str
 ) -> tuple[list[Document], dict[str, int], int]:
-    """Return the drawn documents, counts of dropped ones by reason, and how many were not drawn."""
+    """Return the drawn documents, counts of skipped ones by reason, and the number not drawn."""
     count = table.rows
     order: Sequence[int] = range(count)
     if size is not None:
@@ -316,7 +327,13 @@ def _wire_documents(config: DataConfig, split: str) -> list[Document]:
 def corpus_of(
     documents: list[Document], notices: tuple[Notice, ...] = (), not_drawn: int = 0
 ) -> Corpus:
-    """A corpus of documents, with its fingerprint."""
+    """Return a corpus with its fingerprint.
+
+    Args:
+        documents: the items.
+        notices: notices about the items.
+        not_drawn: number of items in the source that were not drawn.
+    """
     digest = hashlib.sha256()
     for item in documents:
         digest.update(json.dumps([item.id, item.document, item.references]).encode())

@@ -1,15 +1,15 @@
-"""Names, numbers and dates in English text, by rules: no model, the same on every machine.
+"""Names, numbers and dates in English text, found by rules that give the same result everywhere.
 
-- `name`: a run of capitalised words with one space between them; `acronym`: such a run in capitals
-  alone ("NASA"). The first word of a sentence or quotation counts only if the text has it
-  capitalised inside a sentence too, or in capitals; titles ("Mr"), pronouns and the like never
-  count, so that "Mr Smith" gives "Smith".
+- `name`: a sequence of capitalised words with one space between them; `acronym`: such a sequence in
+  capitals ("NASA"). The first word of a sentence or quotation counts only if the text also has it
+  capitalised inside a sentence, or in capitals; titles ("Mr"), pronouns and the like never count,
+  so "Mr Smith" gives "Smith".
 - `number`: digits, with thousands and decimals ("1,204", "3.5"); `number_word`: "two" to "ninety";
-  `year`: 1500 to 2099; `day`: 1 to 31 beside a month; `month` and `weekday`: their English names.
+  `year`: 1500 to 2099; `day`: 1 to 31 next to a month; `month` and `weekday`: their English names.
 
-Limits: a person isn't told from a place; a name that holds a lower-case word ("Bank of England")
-gives its parts; headings in capitals count as acronyms; a text without capitals has no name;
-"18th", "1990s" and the like are left alone.
+Limits: people and places are not distinguished; a name that contains a lower-case word ("Bank of
+England") is split at it; headings in capitals count as acronyms; a text without capitals has no
+names; "18th", "1990s" and the like are ignored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NUMBER_WORDS = _listed(
     """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
 )
-# capitalised inside a sentence without naming anything: titles, and words of headings and quotes
+# capitalised inside sentences without being names: titles, and words of headings and quotations
 _NO_NAMES = _listed(
     """mr mrs ms miss mx dr prof sir madam i i'm i've i'll i'd im me my you your he she it we they
     his her its our their this that these those there here what who when where why how which the a
@@ -52,7 +52,7 @@ _OPENS = re.compile(r"(?:(?:^|\s)[\"'\u2018\u201c\u00ab(\[]+|\))$")
 
 @dataclass(frozen=True)
 class Entity:
-    """A stretch of text in character offsets, with its kind."""
+    """A span of text in character offsets [start, end), with its kind."""
 
     start: int
     end: int
@@ -60,7 +60,7 @@ class Entity:
 
 
 def entities(text: str) -> list[Entity]:
-    """The names, numbers and dates of a text, in order; no two overlap."""
+    """Return the names, numbers and dates of a text, in order and without overlaps."""
     words = list(_WORD.finditer(text))
     found = [Entity(*word.span(), kind) for word in words if (kind := _fixed_kind(word[0]))]
     months = [one for one in found if one.kind == "month"]
@@ -115,12 +115,12 @@ def _names(text: str, words: list[re.Match[str]]) -> list[Entity]:
 
 
 def _opens(text: str, start: int) -> bool:
-    """Whether a quotation or bracket begins right before, or one ends ("(CNN)The")."""
+    """Return whether a quotation or bracket begins just before, or ends ("(CNN)The")."""
     return _OPENS.search(text, max(0, start - 4), start) is not None
 
 
 def _first_letters(text: str) -> set[int]:
-    """Where the first word of each sentence begins."""
+    """Return the offset of the first word of each sentence."""
     starts = set()
     for start, end in sentence_spans(text):
         word = _WORD.search(text, start, end)

@@ -1,8 +1,8 @@
-"""The user's own files as rows: JSON lines, JSON arrays, CSV and Parquet.
+"""Reads the user's files as rows: JSON lines, JSON arrays, CSV and Parquet.
 
-Every defect is refused with the setting, the file and the place in it. A row comes with that place
-("line 3", "item 3" of an array, "row 3" of a Parquet file; all count from 1), so that whoever looks
-into a row can name it too. Text is UTF-8, with or without a byte order mark.
+Every defect is reported with the setting, the file and the place in it. Each row comes with that
+place ("line 3", "item 3" of an array, "row 3" of a Parquet file; all count from 1), so that errors
+about its values can name it too. Text is UTF-8, with or without a byte order mark.
 """
 
 from __future__ import annotations
@@ -28,22 +28,27 @@ from sumcirc.storage.reading import (
 
 EXTENSIONS = (".jsonl", ".json", ".csv", ".parquet")
 
-# What other programs write between columns; a .csv is read with commas alone.
+# Separators that other programs write; a .csv file is read with commas only.
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
-# The csv module refuses fields of more than 128 KiB by default; long documents are longer.
+# The csv module refuses fields of more than 128 KiB by default, but documents may be longer.
 LONGEST_CSV_FIELD = 2**31 - 1
-LONGEST_LINE = 2**28  # bytes; a file without line ends, such as a device's, has no other end
-MOST_ENTRIES = 200_000  # files and folders that `**` may stand for
+LONGEST_LINE = 2**28  # bytes; bounds the reading of a file without line ends, such as a device
+MOST_ENTRIES = 200_000  # files and folders that `**` may cover
 
 Row = tuple[str, dict[str, Any]]  # place in the file, values by column
 
 
 def find_files(pattern: str, setting: str) -> list[Path]:
-    """The files that a path or glob pattern names, sorted; relative to the current folder.
+    """Return the files that a path or glob pattern names, sorted.
 
-    Raises UserError if there is none, if one is a folder, is empty, cannot be read, or has an
-    extension other than `EXTENSIONS`.
+    Args:
+        pattern: relative to the current folder, or absolute.
+        setting: name of the setting, for messages.
+
+    Raises:
+        UserError: there is no such file, or a file is a folder, is empty, can't be read, or has an
+            extension other than `EXTENSIONS`.
     """
     literal = Path(os.path.expanduser(pattern))
     if "\0" in pattern:
@@ -75,15 +80,15 @@ def find_files(pattern: str, setting: str) -> list[Path]:
 
 
 def _matching(pattern: str, setting: str) -> list[str]:
-    """The paths that a glob pattern matches.
+    """Return the paths that a glob pattern matches.
 
     Raises:
-        UserError: `**` in it stands for more files than anybody means, such as all of the machine.
+        UserError: `**` covers an implausible number of files, such as all of the machine.
     """
     above, recursive, _ = pattern.partition("**")
     if recursive:
         count = 0
-        # as `glob` does, links to folders are followed
+        # like `glob`, follow links to folders
         for _, folders, names in os.walk(os.path.dirname(above) or ".", followlinks=True):
             count += len(folders) + len(names)
             if count > MOST_ENTRIES:
@@ -104,9 +109,14 @@ def _named(setting: str) -> Iterator[None]:
 
 
 def first_columns(path: Path, setting: str) -> list[str]:
-    """The columns of a file, judged by its header, schema or first row only.
+    """Return the columns of a file, judged only by its header, schema or first row.
 
-    Raises UserError if that much cannot be read, or if there is no row.
+    Args:
+        path: the file.
+        setting: name of the setting, for messages.
+
+    Raises:
+        UserError: they can't be read, or there are no rows.
     """
     if path.suffix.lower() == ".parquet":
         with _named(setting):
@@ -119,10 +129,16 @@ def first_columns(path: Path, setting: str) -> list[str]:
 
 
 def read_rows(path: Path, setting: str, columns: Collection[str]) -> Iterator[Row]:
-    """The rows of a file in order, `columns` of each.
+    """Yield the rows of a file in order, with their places.
 
-    Raises UserError at the first defect: invalid UTF-8, JSON or CSV, or a row without one of the
-    columns, each with its place.
+    Args:
+        path: the file.
+        setting: name of the setting, for messages.
+        columns: the columns to read.
+
+    Raises:
+        UserError: at the first defect (invalid UTF-8, JSON or CSV, or a missing column), with its
+            place.
     """
     for place, values in _read(path, setting, columns):
         for column in columns:
@@ -181,16 +197,21 @@ def _json_type(value: Any) -> str:
 
 
 def read_json_lines(path: Path, setting: str) -> Iterator[Row]:
-    """The objects of a file of JSON lines, whatever keys each has; blank lines are passed over.
+    """Yield the objects of a JSON lines file with any keys, skipping blank lines.
 
-    Raises UserError at the first line that is no JSON object.
+    Args:
+        path: the file.
+        setting: name of the setting, for messages.
+
+    Raises:
+        UserError: at the first line that is not a JSON object.
     """
     for number, line in _lines(path, setting):
         if not line.strip():
             continue
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError) as error:  # also of numbers with too many digits
+        except (ValueError, RecursionError) as error:  # also for numbers with too many digits
             reason = _line_ends(path) or f"{error}"
             raise UserError(
                 f"{setting}={path}: invalid JSON at line {number} ({reason}); "
@@ -282,7 +303,7 @@ def _check_separator(header: list[str], path: Path, setting: str) -> None:
 
 
 def _line_ends(path: Path) -> str | None:
-    """Return a complaint about a file whose lines end in bare carriage returns, else None."""
+    """Return a description of the problem if lines end in bare carriage returns, else None."""
     with path.open("rb") as file:
         begin = file.read(1 << 16)
     if b"\r" in begin and b"\n" not in begin:

@@ -1,11 +1,11 @@
-"""One split of a data set that is published on the Hugging Face hub, or was downloaded from there.
+"""One split of a data set that is published on the Hugging Face hub or was downloaded from there.
 
-Read through `datasets.load_dataset`, pinned to one commit: on its own the library falls back, with
-no more than a warning, to whatever version its cache holds when anything goes wrong on the way.
+It is read by `datasets.load_dataset`, pinned to one commit: otherwise, if anything goes wrong on
+the way, the library falls back to whatever version is in its cache, with only a warning.
 
-A few older data sets are published as a Python script, which `datasets` no longer runs (and which
-nobody should run unread); of most of these the hub keeps a Parquet conversion on the branch
-`refs/convert/parquet`, with one folder for each configuration. That branch is read instead.
+Some older data sets are published as a Python script, which `datasets` no longer runs (and which
+should not be run unread); for most of them the hub has a Parquet conversion on the branch
+`refs/convert/parquet`, with one folder per configuration. That branch is read instead.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ CONVERTED = "refs/convert/parquet"
 
 
 def load_split(config: DataConfig, split: str) -> Dataset:
-    """The split that `config.train`, `.validation` or `.test` names, memory-mapped.
+    """Return a split of a data set on the hub or in a downloaded folder, memory-mapped.
 
-    `config.path` is a hub id or a downloaded folder. Reachable hub: downloads what is not cached.
-    Unreachable hub: uses what `load_dataset` prepared before, or what `hf download` fetched.
+    If the hub is reachable, missing files are downloaded. Otherwise what `load_dataset` prepared or
+    `hf download` fetched before is used.
 
-    Raises UserError if the data set, its revision, its configuration (`config.subset`) or the split
-    does not exist, needs a login, or is neither reachable nor cached.
+    Args:
+        config: `path` is a hub id or a folder; also subset, revision and the names of the splits.
+        split: `train`, `validation` or `test`, the setting that names the split.
+
+    Raises:
+        UserError: the data set, its revision, its configuration (`config.subset`) or the split does
+            not exist, needs a login, or is neither reachable nor cached.
     """
     if not config.path:
         raise UserError("data.path=null: set it to a hub id (OWNER/NAME) or a downloaded folder")
@@ -78,7 +83,7 @@ def _script(repo_id: str) -> str:
 
 
 def _converted(path: str) -> hub.Repository:
-    """The Parquet conversion of a data set that is published as a script."""
+    """Return the Parquet conversion of a data set that is published as a script."""
     log.info("%s is published as a script: the hub's Parquet conversion is read", path)
     try:
         return hub.require_hub(path, "data.path", kind="dataset", revision=CONVERTED)
@@ -92,14 +97,14 @@ def _converted(path: str) -> hub.Repository:
 def _load_cached(
     found: hub.Repository, subset: str | None, name: str, settings: str, part: str
 ) -> Dataset:
-    """From what `load_dataset` prepared before, else from what `hf download` fetched."""
+    """Load what `load_dataset` prepared before, or what `hf download` fetched."""
     import datasets
 
     try:
         with _quiet():
             builder = datasets.load_dataset_builder(found.id, subset)
         prepared = found.revision is None or builder.hash == (found.commit or found.revision)
-    except (OSError, ValueError):  # both mean: not there
+    except (OSError, ValueError):  # both mean that it is not there
         prepared = False
     if prepared:
         return _load(settings, path=found.id, name=subset, split=name)
@@ -119,14 +124,14 @@ def _load(settings: str, **arguments: Any) -> Dataset:
     try:
         with _quiet():
             return datasets.load_dataset(**arguments)
-    except Exception as error:  # errors of the hub, HTTP, Arrow, file formats and the disk
-        cause = error.__cause__ or error  # DatasetGenerationError tells nothing itself
+    except Exception as error:  # errors of the hub, HTTP, Arrow, file formats or the disk
+        cause = error.__cause__ or error  # DatasetGenerationError has no information of its own
         raise UserError(f"{settings}: {type(cause).__name__}: {hub.one_line(cause)}") from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warnings of `datasets`: that its cache is used offline has been said once, by `hub`."""
+    """Silence warnings of `datasets`; `hub` has already reported that its cache is used offline."""
     from datasets.utils import logging as datasets_logging
 
     previous = datasets_logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""Checks on the items of a split: left out, missing, repeated, or shared with another split."""
+"""Checks on the items of a split: skipped, missing, repeated, or shared with another split."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 def item_notices(
     config: DataConfig, split: str, documents: Sequence[Document], dropped: Mapping[str, int]
 ) -> list[Notice]:
-    """Return notices of items that were left out, are missing, repeat, or look like printed lists.
+    """Return notices of items that were skipped, are missing, repeat, or look like printed lists.
 
     Args:
-        dropped: how many others were looked at and left out, by reason: `empty_document`,
-            `empty_summary`.
+        config: columns and sizes of the data.
+        split: name of the split.
+        documents: the items.
+        dropped: number of skipped items by reason: `empty_document`, `empty_summary`.
     """
     where, kept = f"data.{split}", len(documents)
     looked_at = kept + sum(dropped.values())
@@ -44,10 +46,12 @@ def item_notices(
 
 
 def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: str) -> Notice:
-    """Return a notice of the documents that another corpus contains too.
+    """Return a notice about documents that are also in another corpus.
 
     Args:
-        where: the setting that the documents are of.
+        where: the setting of the documents.
+        documents: the items to look for.
+        other: the other corpus.
         name: the setting of `other`.
     """
     count = sum(text_key(item.document) in other.texts for item in documents)

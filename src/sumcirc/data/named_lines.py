@@ -1,7 +1,7 @@
-"""JSON lines that each hold a named item: texts, what comes after them, and spans of their tokens.
+"""JSON lines that each hold a named item: texts, their continuations, and spans of their tokens.
 
-What users write by hand, pairs and prompts alike, is read here, so that both are checked and
-refused in the same words.
+Users write both pairs and prompts in this form. They are read here, so that both are checked in the
+same way and refused with the same messages.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from sumcirc.errors import UserError
 
 @dataclass(frozen=True)
 class Line:
-    """One line.
+    """One line of a file.
 
     Attributes:
-        where: setting, file, line and id, with which a message begins.
-        id: the line's own, or `line-3`.
+        where: setting, file, line and id, with which messages begin.
+        id: the id that the line states, or `line-3`.
+        row: the JSON object.
     """
 
     where: str
@@ -33,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True)
 class NamedSpan:
-    """A stretch [start, end) with a name: characters of a text, or tokens."""
+    """A named range [start, end) of the characters of a text, or of tokens."""
 
     name: str
     start: int
@@ -41,15 +42,17 @@ class NamedSpan:
 
 
 def named_lines(path: str, setting: str, keys: Collection[str], what: str) -> Iterator[Line]:
-    """The lines of a file.
+    """Yield the lines of a file.
 
     Args:
-        keys: those that have a meaning; one that is nearly one of them is a mistake, others are
-            left alone.
-        what: a line holds, such as `pair`.
+        path: the file.
+        setting: name of the setting, for messages.
+        keys: keys with a meaning; a key that resembles one of them is refused as a mistake, others
+            are ignored.
+        what: the kind of item in a line, such as `pair`, for messages.
 
     Raises:
-        UserError: the file is none of JSON lines, or holds none; an id is no name, or comes twice.
+        UserError: the file is not a JSON lines file, or is empty; an id is invalid or repeated.
     """
     files = find_files(path, setting)
     if len(files) > 1 or files[0].suffix.lower() != ".jsonl":
@@ -78,10 +81,14 @@ def _line(place: str, default: str, row: dict[str, Any], keys: Collection[str]) 
 
 
 def text_of(line: Line, key: str) -> str:
-    """A text that the line must have.
+    """Return a text that the line must have.
+
+    Args:
+        line: the line.
+        key: key of the text.
 
     Raises:
-        UserError: it has none there.
+        UserError: the key is missing, or its value is not text.
     """
     value = line.row.get(key)
     if not isinstance(value, str) or not value:
@@ -90,14 +97,15 @@ def text_of(line: Line, key: str) -> str:
 
 
 def spans_of(line: Line, unit: str, limit: int) -> list[NamedSpan]:
-    """Spans of a line in their order.
+    """Return the spans of a line, in their order.
 
     Args:
-        unit: their key, `characters` or `tokens`.
-        limit: how many there are.
+        line: the line.
+        unit: key of their range, `characters` or `tokens`.
+        limit: length of the text, in this unit.
 
     Raises:
-        UserError: a span without name, or that isn't within 0 and `limit`.
+        UserError: a span has no name, or is not within 0 and `limit`.
     """
     given = line.row.get("spans")
     if given is None:
@@ -123,11 +131,14 @@ def _is_range(edges: Any, limit: int) -> bool:
 def span_tokens(
     spans: Sequence[NamedSpan], places: Sequence[tuple[int, int] | None], where: str
 ) -> list[NamedSpan]:
-    """Spans of characters as spans of tokens; a token is of the span that has its last character.
+    """Convert spans of characters to spans of tokens.
+
+    A token belongs to the span that contains its last character.
 
     Args:
-        places: characters of every token, as `Encoder.template_places` gives them.
-        where: with which a message begins.
+        spans: in characters.
+        places: character span of every token, from `Encoder.template_places`.
+        where: beginning of messages.
 
     Raises:
         UserError: a span has no token.
@@ -149,7 +160,16 @@ def span_tokens(
 
 
 def tokens_after(encoder: Encoder, text: str, answer: str) -> list[int] | None:
-    """What an answer adds to the tokens of a text; None where it changes them, or adds none."""
+    """Return the tokens that an answer adds to a text; None if it changes the text's tokens.
+
+    Args:
+        encoder: encodes both.
+        text: the text.
+        answer: what follows it.
+
+    Returns:
+        Token ids; None also if the answer adds no token.
+    """
     before, both = encoder.template(text), encoder.template(text + answer)
     if both[: len(before)] != before or len(both) == len(before):
         return None
@@ -157,7 +177,14 @@ def tokens_after(encoder: Encoder, text: str, answer: str) -> list[int] | None:
 
 
 def runs_into(where: str, key: str, answer: str, text_key: str) -> UserError:
-    """What to say of an answer of which `tokens_after` has none."""
+    """Return the error for an answer for which `tokens_after` returns None.
+
+    Args:
+        where: beginning of the message.
+        key: key of the answer.
+        answer: the answer.
+        text_key: key of the text before it.
+    """
     return UserError(
         f"{where}: `{key}`={shown(answer)} runs into the last word of `{text_key}`; let `{key}`"
         f" begin with the space, and `{text_key}` not end in one"
@@ -165,5 +192,5 @@ def runs_into(where: str, key: str, answer: str, text_key: str) -> UserError:
 
 
 def shown(value: Any) -> str:
-    """A value as one short line, control characters escaped."""
+    """Return a value as one short line, with control characters escaped."""
     return json.dumps(value, ensure_ascii=False, default=str)[:60]

@@ -1,25 +1,26 @@
-"""Where sentences end: rules for news, abstracts and dialogue, in one deterministic pass.
+"""Sentence boundaries by rules for news, abstracts and dialogue, in one deterministic pass.
 
-Used by the baselines, by ROUGE-Lsum and to cut a document at a sentence end. A line break always
-ends a sentence. Inside a line a sentence may end at a run of `. ! ? …`, with the quotes and
-brackets that close behind it, when white space follows; it does end there unless
+Used by the baselines, by ROUGE-Lsum and to cut documents at a sentence end. A line break always
+ends a sentence. Within a line a sentence may end at a run of `. ! ? …`, together with closing
+quotes and brackets, if white space follows. It does end there unless
 
-1. what follows starts with a lower-case letter ("approx. five", '"Why?" he asked'); texts without
-   a single capital are exempt, and so is a full stop that stands alone, as in tokenized text;
-2. the full stop belongs to a title or a mark such as "Fig." or "e.g.", to the number or letter of
-   a list item before its text ("1. Introduction"), or to a month, "No." or the like before a
-   figure ("Sept. 11");
-3. the full stop belongs to something that may also end a sentence, an initial ("J. K. Rowling"),
-   a dotted acronym ("U.S.") or an abbreviation such as "Inc.", and what follows isn't a word that
+1. the following text starts with a lower-case letter ("approx. five", '"Why?" he asked'); texts
+   without a single capital are exempt, and so is a full stop that stands alone, as in tokenized
+   text;
+2. the full stop belongs to a title or an abbreviation such as "Fig." or "e.g.", to the number or
+   letter of a list item before its text ("1. Introduction"), or to a month, "No." or the like
+   before a figure ("Sept. 11");
+3. the full stop belongs to something that may also end a sentence, an initial ("J. K. Rowling"), a
+   dotted acronym ("U.S.") or an abbreviation such as "Inc.", and the following word is not one that
    commonly opens a sentence ("the", "he", "but").
 
 Full stops and question marks of other scripts (Chinese and Japanese, Devanagari, Arabic and Urdu,
-Armenian, Ethiopic, Burmese, Khmer) are used for nothing else: a sentence ends behind them and what
-closes there, white space or not, unless a Japanese quotation goes on (with `と`). Thai and Lao have
-no such mark, so that there a line is a sentence.
+Armenian, Ethiopic, Burmese, Khmer) have no other use: a sentence ends after them and any closing
+marks, with or without white space, unless a Japanese quotation continues (with `と`). Thai and Lao
+have no such mark, so a line is a sentence.
 
-Rule 3 is the idea of the orthographic and starter heuristics of Kiss and Strunk (2006), with fixed
-lists in place of learnt ones, so that two machines always agree.
+Rule 3 follows the orthographic and starter heuristics of Kiss and Strunk (2006), with fixed lists
+in place of learnt ones, so that two machines always agree.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def _listed(words: str) -> frozenset[str]:
 
 # U+2018 to U+201D: curly quotes; U+00AB, U+00BB: angled quotes; U+2013, U+2014: dashes.
 _END = re.compile(r"""(?P<mark>[.!?\u2026]+)(?P<close>["'\u2019\u201d\u00bb)\]]*)(?=\s)""")
-# Marks that end a sentence wherever they stand: full-width ones, danda, Arabic, Urdu, Armenian,
-# Ethiopic, Burmese, Khmer; a full-width dot but not in a number; ! and ? before kana or Han.
+# Marks that end a sentence wherever they occur: full-width ones, danda, Arabic, Urdu, Armenian,
+# Ethiopic, Burmese, Khmer; a full-width dot except in a number; ! and ? before kana or Han.
 _ALWAYS = re.compile(
     r"""(?:[\u3002\uff01\uff1f\uff61\u0964\u0965\u061f\u06d4\u0589\u1362\u104b\u17d4\u17d5]"""
     r"""|(?<!\d)\uff0e(?!\d)|[!?](?=[!?]*[\u3040-\u30ff\u3400-\u9fff]))+"""
@@ -45,7 +46,7 @@ _LAST_WORD = re.compile(r"""[^\s"'\u2018-\u201d\u00ab(\[/\u2013\u2014-]*$""")
 _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]{1,2}$|ph\.d$", re.IGNORECASE)
 _LIST_ITEM = re.compile(r"\s*[(\[]?(?:\d{1,2}|[A-Za-z]|[ivx]{1,4})$")
 
-# Titles and states count when capitalized only: "rep", "ill" and "miss" are words too.
+# Titles and states count only if capitalized: "rep", "ill" and "miss" are also words.
 _TITLES = _listed(
     """mr mrs ms mx dr prof gen sen sens rep reps gov lt col capt sgt cpl pvt maj cmdr adm rev hon
     st mt ft messrs mme mlle msgr pres supt det insp"""
@@ -74,14 +75,15 @@ _STARTERS = _listed(
 
 
 def split_sentences(text: str) -> list[str]:
-    """Return the sentences of `text` in order, without the white space around them."""
+    """Return the sentences of a text in order, without surrounding white space."""
     return [text[start:end] for start, end in sentence_spans(text)]
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Return the sentences' character offsets (start, end) in order.
+    """Return the character offsets (start, end) of the sentences in order.
 
-    Everything outside the spans is white space; no span is empty, starts or ends with white space.
+    Everything outside the spans is white space; no span is empty, or starts or ends with white
+    space.
     """
     uncased = not any(character.isupper() for character in text)
     spans: list[tuple[int, int]] = []
@@ -107,7 +109,7 @@ def _append_stripped(
 
 
 def _ends(line: str, uncased: bool) -> list[int]:
-    """Offsets in `line` right behind each sentence that another one follows."""
+    """Return the offsets in `line` just after each sentence that is followed by another."""
     ends = []
     start = 0
     for match in sorted((*_END.finditer(line), *_ALWAYS.finditer(line)), key=re.Match.start):

@@ -1,17 +1,17 @@
 """The two word tokenizers for ROUGE, and the choice between them for a corpus.
 
 - `ASCII` is rouge-score's own tokenizer: lower-cased runs of the letters a-z and digits,
-  Porter-stemmed when longer than three letters. A letter with an accent, and every letter of
-  another script, is a gap to it: `été` is the word `t`, and of a Russian text digits are left.
+  Porter-stemmed if longer than three letters. It treats accented letters and all letters of other
+  scripts as gaps: `été` becomes the word `t`, and only the digits of a Russian text remain.
 - `UNICODE` takes runs of letters, marks and digits of any script, in compatibility form (NFKC) and
-  folded case, without stemming, since Porter's rules are English. Scripts that put no spaces
-  between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) are counted by characters, marks
-  with the letter they belong to: ROUGE-1 is of characters there and ROUGE-2 of pairs of them, not
-  to be compared with scores of words.
+  folded case, without stemming, since Porter's rules are English. In scripts without spaces between
+  words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) characters are counted, with marks attached
+  to their letter: there ROUGE-1 counts characters and ROUGE-2 pairs of characters, which can't be
+  compared with scores over words.
 
-Which one a corpus takes is decided by its references together (`tokenizer_for`): UNICODE where
-`ASCII` would lose a letter of more than `LOSS` of their words. In English news, dialogues and
-abstracts it is at most 0.03 % of the words, in Dutch 0.8 %, Italian 3 %, German and Spanish 8 %,
+The references of a corpus decide together which one it takes (`tokenizer_for`): UNICODE if `ASCII`
+would lose a letter of more than the fraction `LOSS` of their words. In English news, dialogues and
+abstracts it loses at most 0.03 % of the words, in Dutch 0.8 %, Italian 3 %, German and Spanish 8 %,
 French 13 %, Polish 21 %, Turkish 35 %, Vietnamese 63 % (translated manual pages of Debian).
 """
 
@@ -29,7 +29,7 @@ from sumcirc.schema import RougeTokenizer
 
 LOSS = 0.01
 
-# Letters of scripts that are written without spaces between words; the last is a mark of kana.
+# Letters of scripts written without spaces between words; the last is a mark of kana.
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\u30fc]"
 _UNICODE = regex.compile(rf"(?V1){UNSPACED}\p{{M}}*|[[\p{{L}}\p{{M}}\p{{N}}]--{UNSPACED}]+")
 _UNSPACED = regex.compile(UNSPACED)
@@ -42,10 +42,10 @@ class Tokenizer:
     """A word tokenizer for ROUGE; rouge-score calls its `tokenize`.
 
     Attributes:
-        name: as settings and records have it.
-        label: what a word is, for tables.
-        tokenize: from a text to the words that are compared.
-        pattern: of a word in lower-cased text.
+        name: name in settings and records.
+        label: description of what a word is, for tables.
+        tokenize: splits a text into the words that are compared.
+        pattern: matches a word in lower-cased text.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Tokenizer:
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
         """Return (start, end, normalized word) for each word of a text."""
-        # Lower-casing may lengthen a text (a dotted capital I becomes two characters).
+        # Lower-casing can lengthen a text (a dotted capital I becomes two characters).
         origin = [place for place, character in enumerate(text) for _ in character.lower()]
         return [
             (
@@ -68,14 +68,19 @@ class Tokenizer:
 
 
 def tokenizer_for(references: Iterable[str], setting: RougeTokenizer) -> Tokenizer:
-    """Return the tokenizer that a setting names, or for `auto` the one that the references need."""
+    """Return the tokenizer that a setting names, or for `auto` the one that the references need.
+
+    Args:
+        references: reference summaries of the corpus.
+        setting: `auto`, or the name of a tokenizer.
+    """
     if setting is RougeTokenizer.auto:
         return UNICODE if lost_share(references) > LOSS else ASCII
     return {one.name: one for one in (ASCII, UNICODE)}[setting.value]
 
 
 def lost_share(texts: Iterable[str]) -> float:
-    """Return the share of words with a letter that ASCII would drop; 0 for no words."""
+    """Return the fraction of words with a letter that ASCII would drop; 0 if there are no words."""
     words = lost = 0
     for text in texts:
         for word in unicode_words(text):
@@ -90,13 +95,13 @@ def unicode_words(text: str) -> list[str]:
 
 
 def word_count(text: str) -> int:
-    """Count words separated by white space; in scripts without spaces every character counts."""
+    """Count words separated by white space; in scripts without spaces, count characters."""
     return sum(len(_UNSPACED.findall(piece)) or 1 for piece in text.split())
 
 
 def stemmed_words(text: str) -> list[str]:
     """Split a text into stemmed words with rouge-score's default tokenizer."""
-    # Imported on first use: it brings in nltk, which commands that score nothing needn't wait for.
+    # imported on first use: it imports nltk, which commands that score nothing shouldn't wait for
     from rouge_score.tokenize import tokenize
 
     return tokenize(text, _stemmer())
