@@ -184,9 +184,9 @@ def _print(
     console().print(table)
     if ranking.stability is not None:
         say(
-            f"{ranking.size} {ranking.samples}; a resample of them chooses"
-            f" {100 * ranking.stability:.0f} % of the same {ranking.granularity}s,"
-            f" by chance {100 * ranking.chance:.0f} %"
+            f"{ranking.size} {ranking.samples}; resampling the {ranking.samples} selects the same"
+            f" {ranking.granularity}s {100 * ranking.stability:.0f} % of the time"
+            f" (chance: {100 * ranking.chance:.0f} %)"
         )
     elif ranking.size:
         say(
