@@ -53,7 +53,7 @@ MATRIX = [
     (
         "kill",
         "failed",
-        "killed by signal 9 (SIGKILL); so ends a process when",
+        "killed by signal 9 (SIGKILL); this happens when",
         "output.txt",
     ),
     ("segfault", "failed", "killed by signal 11 (SIGSEGV)", "output.txt"),

@@ -136,7 +136,7 @@ def _ending(code: int) -> str:
         return f"its process left with exit code {code}"
     reason = f"killed by signal {-code} ({signal.Signals(-code).name})"
     if -code == signal.SIGKILL:
-        reason += "; so ends a process when memory runs out"
+        reason += "; this happens when memory runs out"
     return reason
 
 
