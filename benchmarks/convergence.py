@@ -95,8 +95,8 @@ def write(options: argparse.Namespace, tables: dict[str, list[dict[str, Any]]]) 
     lines = [
         "# Edge scores by rule and number of steps",
         "",
-        "Written by `convergence.py`, which says what is compared. Relative error of the mean",
-        "scores / Spearman correlation, of the built-in model.",
+        "Written by `convergence.py`, which describes the comparison. Each cell is the relative",
+        "error of the mean scores / the Spearman correlation, for the built-in model.",
     ]
     for name, rows in tables.items():
         steps = sorted({row["steps"] for row in rows})

@@ -211,8 +211,8 @@ def power_table(answers: dict[str, Any]) -> str:
         ]
         for seeds in SEEDS
     ]
-    headings = [f"of {tests} comparison{'s' * (tests > 1)}" for tests in TESTS]
-    return table(["", *headings, "the latter, pooled"], rows)
+    headings = [f"{tests} comparison{'s' * (tests > 1)}" for tests in TESTS]
+    return table(["", *headings, f"{headings[-1]}, pooled"], rows)
 
 
 def shape_table(answers: dict[str, Any]) -> str:
@@ -225,25 +225,27 @@ def page(answers: dict[str, Any]) -> str:
     """The result to read."""
     parts = [
         "# Error rates with few seeds",
-        "Written by `few_seeds.py`, which says what is simulated; what follows from it is in"
-        " [docs/comparing.md](../../../docs/comparing.md#differences-and-p-values).",
+        "Written by `few_seeds.py`, which describes the simulation;"
+        " [docs/comparing.md](../../../docs/comparing.md#differences-and-p-values) draws the"
+        " conclusions. An arm is one configuration, trained with several seeds.",
         "## Error rate over nominal level\n\n"
-        "1.00 is exact, less is conservative, more claims too much. First the procedure of"
-        " `sumcirc report`. Spread of runs 0.5, 200 documents, 7 arms unless said otherwise.",
+        "1.00 is exact, a smaller value is conservative, and a larger value means too many false"
+        " results. The first four columns are the procedure of `sumcirc report`. Spread of runs"
+        " 0.5, 200 documents and 7 arms unless stated otherwise.",
         level_table(answers),
-        "## Sweeps with a false claim\n\n"
+        "## Sweeps with a false result\n\n"
         "Holm's correction at 5 %; the highest of 12 cells each: documents and spread of runs"
         " 40 and 0.5, 200 and 0.1, 200 and 0.5, 500 and 2; no arm, the control or one arm 3 times"
-        f" noisier. Counted over {answers['sweeps']:,} sweeps a cell. With 2 seeds `sumcirc report`"
-        " makes no claim; the row says what the p-values alone would do.",
+        f" noisier. Counted over {answers['sweeps']:,} sweeps per cell. With 2 seeds"
+        " `sumcirc report` tests nothing; that row shows what the p-values alone would do.",
         family_table(answers),
-        "## Least difference found in 80 % of sweeps\n\n"
-        "In standard errors of the difference (the true ones), at 0.05 over the number of"
-        " comparisons. Pooled: what could be found if all arms were known to vary alike.",
+        "## Smallest difference that 80 % of sweeps detect\n\n"
+        "In (true) standard errors of the difference, at 0.05 over the number of comparisons."
+        " Pooled: what could be detected if all arms were known to vary alike.",
         power_table(answers),
-        "## Not normal\n\n"
+        "## Scores that are not normal\n\n"
         f"Error rate over nominal level, counted over {answers['data sets']:,} data sets of 40"
-        " documents; runs spread as the residual does.",
+        " documents; the spread of runs equals that of the residual.",
         shape_table(answers),
     ]
     return "\n\n".join(parts) + "\n"

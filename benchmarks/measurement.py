@@ -300,9 +300,9 @@ def write_table(folder: Path) -> None:
             rows.append(f"| {' | '.join(cells)} |")
     text = "\n".join(
         [
-            "# Last results",
+            "# Latest results",
             "",
-            "Written by the benchmarks; what the figures mean is in [../README.md](../README.md).",
+            "Written by the benchmarks. [../README.md](../README.md) explains the figures.",
             "",
             "| benchmark | case | ratio | in CPU seconds | target | machine | date |",
             "|---|---|---|---|---|---|---|",
