@@ -183,7 +183,7 @@ def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
     [
         ("model", "model: checkpoint=x brings its model; leave model= out"),
         ("model.path", "model.path: checkpoint=x brings its model; leave model.path= out"),
-        ("experiment", "checkpoint=x: brings its settings, so experiment= has no say"),
+        ("experiment", "checkpoint=x: provides its own settings, so experiment= has no effect"),
     ],
 )
 def test_what_cannot_stand_beside_it(given: str, message: str) -> None:

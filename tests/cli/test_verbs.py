@@ -163,7 +163,7 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("train", "trainer.strategy=ddp_spawn"), ["trainer.strategy=ddp_spawn", "auto, ddp"]),
         (("train", "trainer=fsdp"), ["trainer.strategy=fsdp", "evaluation.at_end=false"]),
         (("train", "seed=1,2"), ["seed=1,2", "add -m"]),
-        (("train", "-m", "seed=1,1"), ["tiny-wire-full-s1", "given twice"]),
+        (("train", "-m", "seed=1,1"), ["tiny-wire-full-s1", "remove the repeated value"]),
         (("train", "-m", "seed=1,x"), ["seed=x", "whole number"]),
         (("train", "-m", "seed=1,-2"), ["seed=-2"]),
         (("train", "adaptation.rank=4"), ["adaptation=full", "adaptation=lora"]),

@@ -89,7 +89,7 @@ def check(verb: str, words: list[str]) -> None:
         status.read(words)
         return
     if verb not in cli.VERBS:
-        raise UserError(f"{verb}: is no verb")
+        raise UserError(f"{verb}: is not a verb")
     given = command.read(verb, words)
     if given.starts:
         for job in some_jobs(given):

@@ -161,9 +161,9 @@ def test_own_pairs_without_answers_are_scored_by_divergence(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data=wire", "brings its pairs, all of them, so data has no say"),
-        ("circuit.corruption=swap", "so circuit.corruption has no say"),
-        ("circuit.documents=3", "so circuit.documents has no say"),
+        ("data=wire", "replaces the data, so data has no effect"),
+        ("circuit.corruption=swap", "so circuit.corruption has no effect"),
+        ("circuit.documents=3", "so circuit.documents has no effect"),
     ],
 )
 def test_settings_that_a_file_of_pairs_leaves_nothing_to_say(

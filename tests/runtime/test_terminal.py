@@ -161,7 +161,7 @@ def test_every_command_is_guarded(
 
     with pytest.raises(SystemExit):
         main([f"no{CLEAR}verb"])
-    assert "`no\\x1b[2J\\x1b[Hverb` is no verb" in capsys.readouterr().err
+    assert "`no\\x1b[2J\\x1b[Hverb` is not a verb" in capsys.readouterr().err
     assert isinstance(sys.stdout, Guarded)
 
 

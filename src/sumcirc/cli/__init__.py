@@ -1,1 +1,1 @@
-"""The command line: from the words of `sumcirc VERB ...` to checked configurations and jobs."""
+"""The command line: converts `sumcirc VERB ...` to checked configurations, and runs jobs."""

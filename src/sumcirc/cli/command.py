@@ -1,9 +1,9 @@
-"""From the words of a command line to checked configurations, before any job starts.
+"""Converts the words of a command line to checked configurations, before any job starts.
 
-Hydra composes and launches; this is what it leaves open: paths need no quotes (words.py), a mistake
-is one line that names what was typed (messages.py), and what a launch decides once is written out
-as overrides (implied.py), so that every job of a sweep, a launcher on another machine and
-Lightning's further processes compose the same configuration.
+Hydra composes configurations and launches jobs; this module adds what Hydra lacks: paths need no
+quotes (words.py), an error is one line that names what was typed (messages.py), and what a launch
+decides once is written out as overrides (implied.py), so that every job of a sweep, a launcher on
+another machine and further processes started by Lightning compose the same configuration.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 LOGGING_VERBS = {*RUN_VERBS, "report"}
-PATH_VERBS = {"report", "dashboard"}  # those whose words without `=` are paths
+PATH_VERBS = {"report", "dashboard"}  # verbs for which words without `=` are paths
 
-# overrides of Hydra's own settings that speak of the multirun, not of a job
+# overrides of Hydra's settings that concern the multirun rather than a job
 LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
 
-# Hydra's launchers whose jobs run on this machine
+# Hydra launchers whose jobs run on this machine
 LOCAL_LAUNCHERS = ("processes", "basic", "joblib", "submitit_local")
 
-# options that would take a configuration from elsewhere than conf/VERB.yaml and the schema
+# options that would take a configuration from somewhere other than conf/VERB.yaml and the schema
 REFUSED = {
     "config_name": "each verb has its own; your YAML files go into a folder for --config-dir",
     "config_path": "to add a folder of your own YAML files use --config-dir",
@@ -53,39 +53,49 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Command:
-    """A verb with Hydra's options and the overrides."""
+    """A verb with Hydra's options and the overrides.
+
+    Attributes:
+        flags: the options as typed.
+        typed: the settings as typed, for messages.
+    """
 
     verb: str
     options: Namespace
-    flags: list[str]  # the options as they were typed
+    flags: list[str]  # as typed
     overrides: list[str]
     typed: Typed = field(default_factory=Typed)
 
     @property
     def sweeps(self) -> bool:
-        """Whether `-m` is there."""
+        """Whether the command has `-m`, for several jobs."""
         return self.options.multirun
 
     @property
     def makes_runs(self) -> bool:
-        """Whether each job leaves a run directory."""
+        """Whether each job creates a run directory."""
         return self.verb in RUN_VERBS
 
     @property
     def starts(self) -> bool:
-        """Whether jobs run: nothing is only shown."""
+        """Whether jobs run, rather than something being shown."""
         shown = ("help", "hydra_help", "cfg", "shell_completion", "info")
         return not any(getattr(self.options, name) for name in shown)
 
 
 def read(verb: str, arguments: Sequence[str]) -> Command:
-    """Take the arguments after the verb apart and write out what they imply.
+    """Parse the arguments after the verb, and add the overrides that they imply.
+
+    Args:
+        verb: the verb.
+        arguments: the words after it.
 
     Raises:
-        UserError: an unknown option, an override that is none, or overrides that don't go together.
+        UserError: an option is unknown, an override can't be parsed, or overrides contradict each
+            other.
     """
-    # The parser has no public name. Hydra parses again; we need to know what is option, what is
-    # override, and whether anything runs.
+    # The parser has no public name. Hydra parses again; here we need to know which words are
+    # options or overrides, and whether anything runs.
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
@@ -124,7 +134,7 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
 
 
 def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
-    """Return the YAML file of the experiment on the command line; None without one."""
+    """Return the YAML file of the experiment on the command line, or None."""
     item = parsed.get("experiment")
     if item is None or item.is_sweep_override() or not isinstance(item.value(), str):
         return None
@@ -135,10 +145,11 @@ def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
 
 
 def compose(command: Command) -> list[Any]:
-    """The configuration of every job, as dataclasses; one where nothing is swept.
+    """Return the configuration of every job, as dataclasses; a single one without a sweep.
 
     Raises:
-        UserError: an unknown key, a wrong type, a contradiction, or two jobs of one name.
+        UserError: a key is unknown, a value has the wrong type, settings contradict each other, or
+            two jobs have the same name.
     """
     import hydra
 
@@ -149,7 +160,7 @@ def compose(command: Command) -> list[Any]:
             _check_words(command.verb, overrides)
             try:
                 config = hydra.compose(command.verb, [*extra, *overrides], return_hydra_config=True)
-            # whatever goes wrong in composing is in what the user gave: nothing else went in
+            # any error while composing is due to the user's input, since there is no other input
             except Exception as error:
                 raise UserError(one_line(error)) from error
             found.append(typed(config))
@@ -157,18 +168,19 @@ def compose(command: Command) -> list[Any]:
         names = [config.run.name for config in found]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UserError(f"two jobs would be named {twice[0]}: a value is given twice")
+            raise UserError(f"two jobs would be named {twice[0]}: remove the repeated value")
     return found
 
 
 def words_of_job(command: Command, overrides: Any) -> list[str]:
-    """What to give to the verb to run one job alone.
+    """Return the words to give to the verb to run one job on its own.
 
-    Of a single job that is what was typed, but where training may start further processes: those
-    have to compose the same, directory and all.
+    For a single job these are the words as typed, except in training, which may start further
+    processes: those have to compose the same configuration with the same directory.
 
     Args:
-        overrides: `hydra.overrides` of its configuration.
+        command: the command.
+        overrides: `hydra.overrides` of the job's configuration.
     """
     if not command.sweeps and command.verb != "train":
         return [*command.options.overrides, *command.flags]
@@ -178,7 +190,12 @@ def words_of_job(command: Command, overrides: Any) -> list[str]:
 
 
 def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
-    """Return the folders that jobs write to, by the setting that names them."""
+    """Return the folders that jobs write to, by the setting that names them.
+
+    Args:
+        command: the command.
+        configs: configurations of its jobs.
+    """
     typed = command.typed.words
     wanted = ("hydra.run.dir", "resume")
     found = {key: typed[key].partition("=")[2] for key in wanted if key in typed}
@@ -194,7 +211,7 @@ def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
 
 
 def launcher(command: Command) -> str:
-    """Which launcher runs the jobs, after all files and overrides."""
+    """Return the launcher that runs the jobs, according to all files and overrides."""
     import hydra
 
     with _search_path(command) as extra:
@@ -209,7 +226,7 @@ def for_any_machine(config: Any) -> Any:
 
 
 def is_counted(command: Command) -> bool:
-    """Whether all jobs are known beforehand: no sweeper makes up values as it goes."""
+    """Return whether all jobs are known in advance, not chosen by a sweeper as it goes."""
     parsed = parse(command.overrides)
     open_ended = any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed)
     return not open_ended and "hydra/sweeper" not in {item.key_or_group for item in parsed}
@@ -217,7 +234,7 @@ def is_counted(command: Command) -> bool:
 
 @contextmanager
 def _search_path(command: Command) -> Iterator[list[str]]:
-    """Initialize Hydra's compose API; yields overrides that stand for `--config-dir`."""
+    """Initialize Hydra's compose API; yield overrides equivalent to `--config-dir`."""
     import hydra
 
     folder = command.options.config_dir
@@ -240,7 +257,7 @@ def _check_config_dir(folder: str) -> None:
 
 
 def _check_words(verb: str, overrides: Sequence[str]) -> None:
-    """Refuse overrides for which Hydra's own error would not name the one at fault."""
+    """Refuse overrides for which Hydra's own error would not name the culprit."""
     primary: Any = OmegaConf.load(CONF / f"{verb}.yaml")
     defaults: Any = OmegaConf.to_container(primary.defaults)
     left_out = {key for item in defaults if isinstance(item, dict) for key in item if not item[key]}
@@ -248,7 +265,7 @@ def _check_words(verb: str, overrides: Sequence[str]) -> None:
         key, word = item.key_or_group, item.input_line
         if item.is_sweep_override():
             raise UserError(
-                f"{word}: names several values; add -m to run a job for each, or give a list as"
+                f"{word}: has several values; add -m to run a job for each, or give a list as"
                 f" {key}=[ONE,OTHER]"
             )
         choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
@@ -264,9 +281,9 @@ def _check_words(verb: str, overrides: Sequence[str]) -> None:
 
 
 def _jobs(command: Command) -> list[list[str]]:
-    """The overrides of every job: all combinations of swept values, as Hydra's sweeper makes them.
+    """Return the overrides of every job: all combinations of swept values, as Hydra's sweeper does.
 
-    Sweeps without an end to count (`interval(0,1)` of an optimizing sweeper) are left to the jobs.
+    Sweeps that can't be counted (`interval(0,1)` of an optimizing sweeper) are not expanded here.
     """
     if not command.sweeps:
         return [command.overrides]

@@ -1,7 +1,7 @@
 """Overrides that are implied by the words on the command line.
 
-A checkpoint brings the settings of its run, a path alone replaces the built-in model, a resumed run
-goes on in its own folder, and what a launch decides once is the same for all of its jobs.
+A checkpoint provides the settings of its run, a path alone replaces the built-in model, a resumed
+run continues in its own folder, and what a launch decides once is the same for all of its jobs.
 """
 
 from __future__ import annotations
@@ -36,29 +36,35 @@ if TYPE_CHECKING:
 CONF = Path(__file__).resolve().parents[1] / "conf"
 RUN_VERBS = set(get_args(Verb))
 
-# those that read a model beside them, and what of a run's settings they take over
+# sections of a run's settings taken over by verbs that read a checkpoint but make no run
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
 
-# of conf/experiment: it sets nothing that a run brings, so it goes with runs that are compared
+# the experiment that sets nothing a run provides, so it can be combined with compared runs
 OF_PROMPTS = "rephrase"
 
 
 def complete(
     command: Command, overrides: list[str], parsed: dict[str, Override]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the implied settings, each with the typed word behind it, and all overrides."""
+    """Return the implied settings, each with the typed word that implies it, and all overrides.
+
+    Args:
+        command: the command.
+        overrides: the typed overrides.
+        parsed: the same, parsed, by key.
+    """
     if command.verb not in RUN_VERBS and command.verb not in SECTIONS_OF:
         return {}, overrides
     if "resume" in parsed and parsed["resume"].value() is not None:
         return _resumed(command, overrides, parsed)
     if {"hydra.run.dir", "sweep.name"} <= set(parsed):
-        return {}, overrides  # the words of one job: its launch has written all out
+        return {}, overrides  # the words of one job: its launch has written out everything
     brought: dict[str, str] = {}
     if command.verb == "compare":
         brought, overrides = _compared(command, parsed, overrides)
     if "checkpoint" in parsed and parsed["checkpoint"].is_sweep_override():
         raise UserError(
-            f"{parsed['checkpoint'].input_line}: each brings settings of its own, so a sweep can't"
+            f"{parsed['checkpoint'].input_line}: each provides its own settings, so a sweep can't"
             " go over them; give one at a time"
         )
     if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
@@ -73,7 +79,7 @@ def complete(
         overrides += _decided(command, parsed)
     derived = {item.partition("=")[0]: word for item, word in brought.items()}
     if command.verb == "compare":
-        # a message about the models, not about a setting: one can't be compared
+        # a message about the models, not about a setting: they can't be compared
         derived["compare"] = command.typed.words.get("after", "after=")
     return derived, overrides
 
@@ -88,7 +94,7 @@ def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
                 f"sweep.name=: is not set, and {together} says that several processes were started"
                 " for one run; give sweep.name=NAME, so that all find the same directory"
             )
-        # two launches in one second must not share a directory
+        # two launches in the same second must not share a directory
         found.append(f"sweep.name={time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
     varied = sorted(key for key, item in parsed.items() if item.is_sweep_override())
     if command.sweeps and varied and "run.varied" not in parsed:
@@ -104,14 +110,14 @@ def _behind(command: Command, key: str, overrides: Sequence[str]) -> dict[str, s
 def _compared(
     command: Command, parsed: dict[str, Override], overrides: list[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return what the compared models imply: `before` the model, the first `after` the rest.
+    """Return what the compared models imply: `before` the model, the first `after` everything else.
 
-    Also the overrides with names of conf/model written out as what they stand for.
+    Also return the overrides, with names of conf/model replaced by what they stand for.
     """
     for key in ("before", "after"):
         if key in parsed and parsed[key].is_sweep_override():
             raise UserError(
-                f"{parsed[key].input_line}: each brings settings of its own, so a sweep can't go"
+                f"{parsed[key].input_line}: each provides its own settings, so a sweep can't go"
                 " over them; compare several at once with after=[ONE,OTHER]"
             )
     given = {key: parsed[key].value() for key in ("before", "after") if key in parsed}
@@ -122,7 +128,7 @@ def _compared(
     before = model_path(str(given["before"]), CONF) if "before" in given else None
     named, sections = set(parsed), tuple(name for name in SECTIONS if name != "model")
     if "experiment" in parsed and parsed["experiment"].value() == OF_PROMPTS:
-        # its prompts stand for themselves: of a run nothing but the model is wanted
+        # its prompts replace the data: of a run only the model is needed
         named, sections = named - {"experiment"}, ()
     if before is None:
         brought = _behind(command, "after", base_overrides(afters[0], named))
@@ -146,13 +152,13 @@ def _check_pairs(parsed: dict[str, Override]) -> None:
     given = [key for key in parsed if key in idle or key.startswith("data.")]
     if given:
         raise UserError(
-            f"pairs={_text(pairs)}: brings its pairs, all of them, so {given[0]} has no say; leave"
+            f"pairs={_text(pairs)}: replaces the data, so {given[0]} has no effect; leave"
             " one of the two out"
         )
 
 
 def _another_model(parsed: dict[str, Override]) -> list[str]:
-    """Return overrides for `model.path` alone: the built-in model's name and rates don't apply."""
+    """Return overrides for `model.path` alone, to which the built-in model's name doesn't apply."""
     brought = []
     path = parsed["model.path"]
     if "model.name" not in parsed and not path.is_sweep_override():
@@ -166,14 +172,14 @@ def _another_model(parsed: dict[str, Override]) -> list[str]:
 def _resumed(
     command: Command, overrides: list[str], parsed: dict[str, Override]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the settings that a resumed run brings, and the overrides with its folder."""
+    """Return the settings that a resumed run provides, and the overrides with its folder."""
     path = _text(parsed["resume"])
-    # a further process of distributed training is given these
+    # overrides given to a further process of distributed training
     allowed = {"resume", "sweep.name"}
     others = [key for key in parsed if key not in allowed and not key.startswith("hydra.")]
     if others or command.flags:
         raise UserError(
-            f"resume={path}: a resumed run takes its own configuration ({path}/config.yaml), so"
+            f"resume={path}: a resumed run uses its own configuration ({path}/config.yaml), so"
             f" {(others + command.flags)[0]} can't go with it; to change something, start a new run"
         )
     run = RunDirectory.open(path)
@@ -192,5 +198,5 @@ def _resumed(
 
 
 def _text(override: Override) -> str:
-    """The value as a string, without quotes."""
+    """Return the value as a string, without quotes."""
     return str(override.value())

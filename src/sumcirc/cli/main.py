@@ -1,7 +1,7 @@
-"""`sumcirc VERB [overrides]`: each verb is a Hydra application over conf/VERB.yaml.
+"""Entry point of `sumcirc VERB [overrides]`; each verb is a Hydra application over conf/VERB.yaml.
 
-Nothing heavy is imported here: `--help` answers from the table below, `--cfg job` needs Hydra only.
-A user's mistake ends in one line and exit code 2; a job that fails, in its traceback and code 1.
+Nothing heavy is imported here: `--help` prints the table below, `--cfg job` needs only Hydra. A
+user's mistake ends in one line and exit code 2, a job that fails in its traceback and exit code 1.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 VERBS = {
     "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
-    "evaluate": "score the summaries of any model beside lead, random and oracle",
-    "circuit": "find the edges that carry the summary in any model, and judge them",
-    "compare": "what fine-tuning changed inside, and whether moving it carries the behaviour",
+    "evaluate": "score the summaries of any model, and the lead, random and oracle baselines",
+    "circuit": "find the edges that produce the summary in any model, and test their faithfulness",
+    "compare": "find what fine-tuning changed, and whether patching it transfers the behaviour",
     "pairs": "write clean and corrupted documents, aligned token by token",
-    "report": "one HTML page of runs, and the arms of a sweep against controls",
-    "dashboard": "a saved W&B workspace and a report of a sweep",
+    "report": "write one HTML page of runs, and compare the arms of a sweep with controls",
+    "dashboard": "make a W&B workspace and report of a sweep",
     "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
     "pretrain": "make the built-in model and its tokenizer from wire text",
 }
 
-# verbs that look at what is there; they take paths, no overrides
+# verbs that show existing results; they take paths, no overrides
 READERS = {
-    "status": "where every run of a sweep stands",
+    "status": "show the state of every run of a sweep",
 }
 
 USAGE = """\
@@ -71,24 +71,29 @@ tab completion. SUMCIRC_TRACEBACK=1 shows the traceback of every error.
 
 
 def usage() -> str:
-    """The text of `sumcirc --help`."""
+    """Return the text of `sumcirc --help`."""
     verbs = VERBS | READERS
     width = max(map(len, verbs))
     return USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {verbs[verb]}" for verb in verbs))
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print one line and leave with `code`."""
+    """Print a one-line message and exit.
+
+    Args:
+        message: newlines are replaced by spaces.
+        code: exit code.
+    """
     say(f"sumcirc: {' '.join(message.split())}", error=True)
     raise SystemExit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the `sumcirc` command."""
+    """Run the `sumcirc` command."""
     guard()
-    # Hydra would print an exception its own way and exit; set, it lets them through
+    # otherwise Hydra prints exceptions in its own format and exits
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # a log message that can't be written is no reason for a traceback
+    # a log message that can't be written must not cause a traceback
     logging.raiseExceptions = False
     with ending_quietly():
         _main(list(sys.argv[1:] if argv is None else argv))
@@ -111,12 +116,17 @@ def _main(arguments: list[str]) -> None:
     if verb not in verbs:
         near = difflib.get_close_matches(verb, verbs, n=1)
         hint = f", did you mean `{near[0]}`?" if near else ";"
-        fail(f"`{verb}` is no verb{hint} verbs: {', '.join(verbs)}; see `sumcirc --help`")
+        fail(f"`{verb}` is not a verb{hint} verbs: {', '.join(verbs)}; see `sumcirc --help`")
     run_verb(verb, arguments[1:])
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:
-    """Run a verb with what was given to it, translating errors."""
+    """Run a verb, translating errors to messages and exit codes.
+
+    Args:
+        verb: a known verb.
+        arguments: the words after it.
+    """
     try:
         if verb == "status":
             from sumcirc.sweeps.status import main as show_status
@@ -137,8 +147,13 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 def launch(verb: str, arguments: list[str]) -> None:
     """Check every job that the arguments ask for, then let Hydra run them.
 
+    Args:
+        verb: a known verb.
+        arguments: the words after it.
+
     Raises:
-        UserError: a mistake in what was given; nothing was started, or the one job refused it.
+        UserError: the arguments contain a mistake, and nothing was started; or the only job refused
+            them.
     """
     from sumcirc.cli import command
     from sumcirc.schema import configuration
@@ -179,9 +194,10 @@ def _launch(given: Command) -> None:
 
 
 class Application:
-    """What Hydra calls for every job: it runs, or in a sweep is given a process of its own.
+    """The function that Hydra calls for every job: runs it, or in a sweep starts a process for it.
 
-    A launcher may take it to another process or machine, where it finds nothing prepared.
+    A launcher may unpickle it in another process or on another machine, where nothing is
+    initialized.
     """
 
     def __init__(self, given: Command) -> None:
@@ -197,7 +213,7 @@ class Application:
         configuration.register()
 
     def __call__(self, config: DictConfig) -> None:
-        """Run one job in the folder that Hydra made for it."""
+        """Run one job in the folder that Hydra created for it."""
         from hydra.core.hydra_config import HydraConfig
 
         from sumcirc.cli import command
@@ -211,7 +227,7 @@ class Application:
 
             run_jobs([self._job(typed(config), node, folder)])
             return
-        # the further processes of distributed training are started with these words
+        # the words with which further processes of distributed training are started
         words = command.words_of_job(self.given, node.overrides)
         sys.argv = ["sumcirc", self.given.verb, *words]
         job = importlib.import_module(f"sumcirc.jobs.{self.given.verb}")
@@ -219,14 +235,14 @@ class Application:
             job.run(typed(config), folder)
         except UserError as error:
             if not self.given.sweeps:
-                self.mistake = error  # raised once Hydra is through: it adds lines of its own
+                self.mistake = error  # raised after Hydra returns, which would add lines of its own
                 return
             self.failed.append(folder.name)
             say(f"sumcirc: {folder.name} failed: {error}", error=True)
             raise
         except Exception as error:
             if lost_reader(error):
-                raise SystemExit(CODE) from error  # of an exception Hydra would print a line
+                raise SystemExit(CODE) from error  # for an exception Hydra would print a line
             if self.given.sweeps:
                 self.failed.append(folder.name)
                 say(f"sumcirc: {folder.name} failed:", error=True)
@@ -234,7 +250,11 @@ class Application:
             raise
 
     def job(self, config: DictConfig) -> tuple[Job, list[str | None]]:
-        """A job that Hydra composed, Hydra's node included, and the places where it may run."""
+        """Return a job from a configuration composed by Hydra, and the devices it may run on.
+
+        Args:
+            config: includes Hydra's own settings.
+        """
         from sumcirc.schema.configuration import typed
 
         settings = typed(config)
@@ -251,7 +271,12 @@ class Application:
         return Job(folder, [self.given.verb, *words, where], config.sweep.retry is not None)
 
     def conclude(self, total: int) -> None:
-        """Say what failed of jobs that ran in this process."""
+        """Report failures of jobs that ran in this process.
+
+        Raises:
+            UserError: the mistake because of which a single job refused to run.
+            SystemExit: a job failed.
+        """
         if self.mistake is not None:
             raise self.mistake
         if self.failed:
@@ -259,7 +284,7 @@ class Application:
 
 
 def _hydra(application: Application) -> None:
-    """Let Hydra run the jobs, or show what it was asked for."""
+    """Let Hydra run the jobs, or show what was requested."""
     import hydra
 
     from sumcirc.cli import command
@@ -282,10 +307,10 @@ def _hydra(application: Application) -> None:
 
 
 def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
-    """The sweep that a multirun starts or goes on with.
+    """Return the sweep that a multirun starts or continues.
 
     Raises:
-        UserError: its name is in use with another configuration, or settings don't go together.
+        UserError: its name is in use with another configuration, or settings don't fit together.
     """
     from sumcirc.cli import command
     from sumcirc.sweeps.launching import OWN_LAUNCHER, Sweep
@@ -306,7 +331,7 @@ def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
 
 
 def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
-    """Run what is due of a sweep; it ends with its tables, and code 1 unless all runs are done."""
+    """Run a sweep's unfinished jobs, then print its tables; exit code 1 unless all are done."""
     from sumcirc.evaluation.results import sweep_notices, sweep_rows
     from sumcirc.evaluation.score_table import print_table
     from sumcirc.sweeps.launching import remedy
@@ -322,7 +347,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
         except BrokenPipeError:
             raise
         except Exception as error:
-            # a launcher whose job vanished raises; what the jobs came to stands in directories
+            # a launcher whose job vanished raises; the state of each job is in its directory
             if not any(state.started for state in sweep.states()):
                 raise
             say(f"sumcirc: the launcher ended early: {error}", error=True)
@@ -347,7 +372,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
 
 
 def _before_the_job(error: Exception) -> UserError:
-    """Return the user's error behind a failure of Hydra before the job started."""
+    """Return the user's mistake behind a failure of Hydra before the job started."""
     from sumcirc.runtime.messages import one_line
 
     if isinstance(error, OSError) and error.filename:
@@ -356,9 +381,9 @@ def _before_the_job(error: Exception) -> UserError:
 
 
 def complete_line(arguments: list[str]) -> None:
-    """Answer the shell's `sumcirc --shell-completion query=bash` and install=bash.
+    """Answer the shell's `sumcirc --shell-completion query=bash` and `install=bash`.
 
-    Hydra's completion knows commands without verbs: the verb is completed here, then left out of
+    Hydra's completion expects commands without verbs: the verb is completed here, then removed from
     the line that Hydra sees.
     """
     import hydra
@@ -369,7 +394,7 @@ def complete_line(arguments: list[str]) -> None:
     words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
     asks = any(word.startswith("query=") for word in arguments)
     verb = words[1] if len(words) > 1 else ""
-    if asks and verb not in VERBS:  # nothing more is known of a reader's words
+    if asks and verb not in VERBS:  # the words of a verb without overrides can't be completed
         say(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
         return
     if asks:

@@ -1,7 +1,8 @@
 """Overrides that a checkpoint implies.
 
-A run directory brings its model, data, encoding and decoding; an adapter its base, tokenizer and
-revision; a folder or hub id is the model itself. What the user gives on the command line wins.
+A run directory provides its model, data, encoding and decoding; an adapter its base, tokenizer and
+revision; a folder or hub id is the model itself. What the user types on the command line takes
+precedence.
 """
 
 from __future__ import annotations
@@ -26,14 +27,17 @@ def overrides_of(
     sections: Sequence[str] = SECTIONS,
     setting: str = "checkpoint",
 ) -> list[str]:
-    """Return the overrides that a checkpoint implies; what the user gave takes precedence.
+    """Return the overrides that a checkpoint implies; typed settings take precedence.
 
     Args:
-        sections: those that the verb has.
-        setting: that names the checkpoint.
+        checkpoint: a run directory, an adapter, a model folder, a hub id or `tiny`.
+        given: keys that the user typed.
+        sections: sections of settings that the verb has.
+        setting: the setting that names the checkpoint.
 
     Raises:
-        UserError: a model or an experiment is named beside the checkpoint; see also `reference`.
+        UserError: a model or an experiment is named in addition to the checkpoint; or as in
+            `reference`.
     """
     from sumcirc.models.model_reference import reference
 
@@ -49,10 +53,16 @@ def overrides_of(
 def overrides_of_run(
     checkpoint: str, given: Set[str], sections: Sequence[str], setting: str
 ) -> list[str]:
-    """Return a run's own settings for some sections as overrides; none if it is not a run.
+    """Return some sections of a run's settings as overrides; none if it is not a run.
+
+    Args:
+        checkpoint: a path.
+        given: keys that the user typed.
+        sections: the sections.
+        setting: the setting that names the checkpoint.
 
     Raises:
-        UserError: an experiment is named beside it.
+        UserError: an experiment is named in addition.
     """
     from sumcirc.models.model_reference import training_run
 
@@ -68,6 +78,10 @@ def overrides_of_run(
 
 def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
     """Return overrides that make `model` what a run or an adapter was trained from.
+
+    Args:
+        checkpoint: a run directory or an adapter.
+        given: keys that the user typed.
 
     Raises:
         UserError: it is neither, or names no base.
@@ -106,9 +120,9 @@ def _overrides_of_model(found: ModelReference) -> list[str]:
 
 
 def _no_experiment(checkpoint: str, setting: str) -> UserError:
-    # what is brought would win over the experiment's file, unseen
+    # the checkpoint's settings would silently override the experiment's file
     return UserError(
-        f"{setting}={checkpoint}: brings its settings, so experiment= has no say; give the"
+        f"{setting}={checkpoint}: provides its own settings, so experiment= has no effect; give the"
         " settings that are to differ one by one"
     )
 

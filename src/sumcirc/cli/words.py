@@ -1,6 +1,6 @@
 """Conversion of command-line words to overrides in Hydra's grammar.
 
-What a user types needs no second level of quotes: run names hold commas, paths hold spaces, and a
+Users need no second level of quotes: run names may contain commas, paths may contain spaces, and a
 list may be written with spaces after its commas.
 """
 
@@ -17,7 +17,7 @@ from sumcirc.schema.configuration import quoted
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-# settings that always hold one path, whatever characters it has; `~` is expanded
+# settings that always hold one path, with any characters; `~` is expanded
 PATHS = {
     *("resume", "checkpoint", "before", "pairs", "prompts", "selector.after", "out"),
     *("runs_dir", "cache_dir"),
@@ -52,7 +52,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     """Parse overrides with Hydra's grammar.
 
     Raises:
-        UserError: one is none; it is named.
+        UserError: names the word that can't be parsed.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException

@@ -1,1 +1,1 @@
-"""The process around the work: terminal output, progress, messages, quoting, child processes."""
+"""Terminal output, progress, messages, quoting, and child processes."""

@@ -1,8 +1,8 @@
 """One-line error messages, KEY=VALUE: REASON, with the setting as the user typed it.
 
-Hydra, OmegaConf and PyYAML spread what they know over several lines and exceptions (`one_line`).
-And a setting at fault may have been brought along by another (`checkpoint=` brings `model.path`),
-or may be shown otherwise than it was typed (`Typed`).
+Hydra, OmegaConf and PyYAML spread their information over several lines and exceptions, which
+`one_line` joins. The setting at fault may also be implied by another one (`checkpoint=` implies
+`model.path`), or be shown differently from how it was typed; `Typed` restores the typed form.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from omegaconf import OmegaConf
 from sumcirc import schema
 from sumcirc.errors import Unwritable, UserError
 
-# no news in Hydra's and OmegaConf's messages: internal names, and the advice to force a key in
+# uninformative parts of Hydra's and OmegaConf's messages: internal names, advice to add a key
 NOISE = ("full_key:", "object_type=", "reference_type=", "To append to", "See https://", "^")
 
 KINDS = {"Integer": "a whole number", "Float": "a number", "Path": "a path"}
-# what OmegaConf says of a value, and what is meant
+# OmegaConf's messages about a value, and what to show instead
 REASONS: tuple[tuple[str, str], ...] = (
     (r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<kind>\w+)", "must be {}"),
     (r"Value '(?P<value>.*)' is not a valid bool \(type \w+\)", "must be true or false"),
@@ -50,7 +50,7 @@ REASONS: tuple[tuple[str, str], ...] = (
 
 def one_line(error: BaseException) -> str:
     """Turn an error of Hydra, OmegaConf or PyYAML into one line: file (if any), key, reason."""
-    # Hydra's MissingConfigException, without Hydra's import, which `sumcirc status` has no use for
+    # Hydra's MissingConfigException, without importing Hydra, which `sumcirc status` doesn't need
     missing, options = (getattr(error, name, None) for name in ("missing_cfg_file", "options"))
     if missing and options:
         group, _, name = missing.rpartition("/")
@@ -82,7 +82,12 @@ def one_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Return `; did you mean NAME?` for a close match, else an empty string."""
+    """Return `; did you mean NAME?` for a close match, else an empty string.
+
+    Args:
+        name: the unknown name.
+        known: valid names.
+    """
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -92,11 +97,11 @@ class Typed:
     """The settings of a command, as the user typed them.
 
     Args:
-        words: KEY=VALUE of each setting that was typed, but for those that are swept.
-        derived: the word KEY=VALUE behind each setting, or section (`model.`), that it brought.
-        experiment: the file of conf/experiment that was typed.
-        folders: value of each setting that names a folder to write to, typed or not; the first
-            that holds a file is the one it is written for.
+        words: KEY=VALUE of each typed setting, except swept ones.
+        derived: the typed word KEY=VALUE that implies each setting, or section (`model.`).
+        experiment: the file in conf/experiment that was named.
+        folders: value of each setting that names a folder to write to, typed or not. A file is
+            attributed to the first folder that contains it.
     """
 
     words: Mapping[str, str] = field(default_factory=dict)
@@ -218,7 +223,7 @@ def _section(name: str, key: str) -> str:
 
 
 def _merged_key(error: BaseException) -> str:
-    """Return the key of a failed merge, which only OmegaConf's stack frames tell."""
+    """Return the key of a failed merge, which is available only in OmegaConf's stack frames."""
     frames = traceback.walk_tb(error.__traceback__)
     merges = [frame.f_locals for frame, _ in frames if frame.f_code.co_name == "_map_merge"]
     return ".".join(str(found["key"]) for found in merges if "key" in found)
@@ -254,7 +259,7 @@ def _renderings(word: str) -> list[str]:
     found += [str(value), repr(value), repr(typed)]
     with suppress(ValueError):
         found.append(str(float(typed)))
-    # longest first: `1` begins `1.0`
+    # longest first, since `1` is the beginning of `1.0`
     return sorted(set(found), key=len, reverse=True)
 
 

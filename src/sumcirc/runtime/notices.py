@@ -1,9 +1,9 @@
-"""Notices of what happened to data: items cut, left out, missing or repeated.
+"""Notices about the data: items that were cut, skipped, missing or repeated.
 
-Whoever reads, encodes, pairs or scores items counts them in a `Notice`. A job gathers all of them
-in one `Notices`, which tells each on the console as it is found; the table, the page, the model
-card and summary.json show the same sentences. A notice is a warning where it concerns more than
-`LIMIT` of the items, or more than `LEAK` of them where items were seen in training.
+Code that reads, encodes, pairs or scores items counts them in a `Notice`. A job collects them in
+one `Notices`, which logs each when it is added; the table, the page, the model card and
+summary.json show the same sentences. A notice is a warning if it concerns more than `LIMIT` of the
+items, or more than `LEAK` of them if items were seen in training.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sumcirc.statistics import MIN_DOCUMENTS
 
 log = logging.getLogger(__name__)
 
-LIMIT = 0.1  # share of the items above which a notice is a warning
-LEAK = 0.01  # the same of items that training, or a choice, has seen
+LIMIT = 0.1  # fraction of the items above which a notice is a warning
+LEAK = 0.01  # the same for items that training or a selection has seen
 WARNING = "WARNING: "
 
 
 @dataclass(frozen=True)
 class Notice:
-    """How many items something happened to, and what.
+    """The number of items that something happened to, and what.
 
     Attributes:
-        where: the setting that the items are of, such as `data.train`.
+        where: the setting that names the items, such as `data.train`.
         reason: one word for records, such as `cut`.
-        count, total: how many of how many items.
+        count, total: `count` of `total` items are concerned.
         words: the rest of the sentence: what happened to the items, and the remedy.
-        limit: share of the items above which it is a warning.
+        limit: fraction of the items above which it is a warning.
     """
 
     where: str
@@ -75,7 +75,7 @@ class Notices:
     def tell(self, *notices: Notice) -> None:
         """Add notices and log them; those with count 0, and repetitions, are ignored."""
         from sumcirc.runtime.processes import (
-            is_main_process,  # brings in Lightning, which readers don't need
+            is_main_process,  # imports Lightning, which readers don't need
         )
 
         for notice in notices:
@@ -98,10 +98,14 @@ def counts(notices: Iterable[Notice]) -> dict[str, int]:
 def left_out(
     where: str, what: str, reasons: Mapping[str, int], total: int, limit: float = LIMIT
 ) -> list[Notice]:
-    """Return notices of items that were left out, from counts by reason.
+    """Return notices about skipped items, from counts by reason.
 
     Args:
+        where: the setting that names the items.
         what: the items, such as `documents`.
+        reasons: counts of skipped items by reason.
+        total: number of all items.
+        limit: fraction of the items above which a notice is a warning.
     """
     return [
         Notice(where, reason, count, total, f"{what} are left out: {reason}", limit)
@@ -114,15 +118,23 @@ def missing(where: str, what: str, asked: int | None, found: int, why: str) -> N
 
     Args:
         where: the setting.
-        asked: None where it asks for all.
-        why: how many there are, and of what.
+        what: the items, such as `documents`.
+        asked: the number asked for; None for all.
+        found: number of items.
+        why: the reason, as the end of the sentence.
     """
     total = found if asked is None else asked
     return Notice(where, "missing", total - found, total, f"{what} asked for are missing: {why}")
 
 
 def few(where: str, what: str, count: int) -> Notice:
-    """Return a notice that there are too few items for an interval; its count is 0 otherwise."""
+    """Return a notice that there are too few items for an interval; its count may be 0.
+
+    Args:
+        where: the setting that names the items.
+        what: the items, such as `documents`.
+        count: number of items.
+    """
     words = f"{what} that an interval needs, so results have none"
     held = count if count < MIN_DOCUMENTS else 0
     return Notice(where, "few", held, MIN_DOCUMENTS, words, limit=0.0)
@@ -135,7 +147,7 @@ def lines(notices: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def lines_of_runs(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Format the notices of several runs as lines, each once, with the number of runs."""
+    """Format the notices of several runs as lines without repetitions, with the number of runs."""
     found = [lines(summary.get("notices", [])) for summary in summaries]
     often = Counter(line for of_run in found for line in dict.fromkeys(of_run))
     ordered = sorted(often, key=lambda line: not line.startswith(WARNING))

@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-CODE = 128 + signal.SIGPIPE  # what a shell shows of a program that SIGPIPE ends
+CODE = 128 + signal.SIGPIPE  # as shells report a program that SIGPIPE ended
 
 
 @contextmanager
 def ending_quietly() -> Iterator[None]:
-    """Exit with `CODE` if the reader of standard output or error has gone."""
+    """Exit with `CODE` if the reader of standard output or error is gone."""
     try:
         yield
     except BaseException as error:
         lost = lost_reader(error)
-        # an exit with an error of its own keeps its code
+        # an exit because of another error keeps its code
         if not (_let_go() and isinstance(error, SystemExit) and not error.code) and not lost:
             raise
         raise SystemExit(CODE) from None
@@ -31,8 +31,8 @@ def ending_quietly() -> Iterator[None]:
 def lost_reader(error: BaseException) -> bool:
     """Return whether an exception means that standard output or error has lost its reader.
 
-    Sockets and other pipes raise the same exception, so the streams are asked. rich asks them
-    itself, and leaves with a plain exit.
+    Sockets and other pipes raise the same exception, so the streams themselves are checked. rich
+    checks them on its own, and leaves with a plain exit.
     """
     if isinstance(error, SystemExit):
         return isinstance(error.__context__, BrokenPipeError)

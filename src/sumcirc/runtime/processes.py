@@ -1,7 +1,7 @@
 """Starting this program again: the jobs of a sweep, and the processes of distributed training.
 
-Distributed training runs the command once per device. The processes meet in training; what belongs
-to the run as a whole (its directory, its scores, W&B) is the work of the first one alone.
+Distributed training runs the command once per device. The processes cooperate in training; what
+belongs to the run as a whole (its directory, its scores, W&B) is done by the first one only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sumcirc.schema.configuration import quoted
 # set by Lightning for the processes it starts
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
 
-# set by torchrun and srun: how many processes they started for this one run
+# number of processes that torchrun and srun started for this one run
 STARTED_TOGETHER = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def program() -> tuple[str, ...]:
-    """Return the command that starts this program again, however it was started.
+    """Return the command that starts this program again in the same way.
 
-    A console script does not import from the current folder and `python -m` does. The new process
-    imports from the same places: a file `datasets.py` in the user's folder must not replace the
-    library in the jobs of a sweep alone.
+    A console script does not import from the current folder, while `python -m` does. The new
+    process imports from the same places: a file `datasets.py` in the user's folder must not shadow
+    the library only in the jobs of a sweep.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     as_module = spec is not None and spec.name == "sumcirc.__main__"
@@ -44,7 +44,7 @@ def started_together() -> str | None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the first process of the run; true where there is only one."""
+    """Return whether this is the first or only process of the run."""
     from pytorch_lightning.utilities import rank_zero_only
 
     first_node = os.environ.get("NODE_RANK", "0") == "0"
@@ -55,18 +55,18 @@ def is_main_process() -> bool:
 def distributed() -> Iterator[None]:
     """Let Lightning start further processes in the block, with the arguments in `sys.argv`.
 
-    Lightning's own command is `python sys.argv[0]`, or `python -m` with the name of whatever module
-    the interpreter was started with: a launcher's worker or a test runner.
+    By default Lightning would run `python sys.argv[0]`, or `python -m` with the module that the
+    interpreter was started with, which may be a launcher's worker or a test runner.
 
-    The block ends without a process group and with the environment as it was. Otherwise the next
-    job of a multirun would take itself for a process that was already started.
+    On exit the process group is destroyed and the environment restored. Otherwise the next job of a
+    multirun would inherit LOCAL_RANK and the like, and believe it is a further process.
     """
     import torch.distributed
     from pytorch_lightning.strategies.launchers import subprocess_script
 
     before = {name: os.environ.get(name) for name in VARIABLES}
     try:
-        # raises AttributeError where another Lightning has no such function
+        # raises AttributeError if another version of Lightning has no such function
         with patch.object(subprocess_script, "_hydra_subprocess_cmd", _further_process):
             yield
     finally:

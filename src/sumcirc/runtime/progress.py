@@ -15,7 +15,12 @@ INTERVAL = 5.0  # seconds between plain lines
 
 @contextmanager
 def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` items are done; yields what is called with the newly done."""
+    """Show how many of `total` items are done; yields a function to call with newly finished items.
+
+    Args:
+        label: what is being done.
+        total: number of items.
+    """
     if sys.stdout.isatty():
         from rich.progress import (
             BarColumn,
@@ -28,7 +33,7 @@ def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
         label_column = TextColumn("{task.description}", markup=False)
         columns = (label_column, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console()) as bar:
-            guard()  # the bar takes the place of standard output
+            guard()  # the bar replaces standard output
             task = bar.add_task(label, total=total)
             yield lambda done: bar.advance(task, done)
         return

@@ -1,8 +1,9 @@
 """Quoting of untrusted text for terminals, Markdown, shells, Python and CSV.
 
 Names of models, data, runs and arms come from settings, folders and files that anybody may have
-written. A terminal would obey their control characters, Markdown their signs, a shell, Python or a
-spreadsheet what looks like a command. Whoever writes such a language takes the text from here.
+written. A terminal would obey control characters in them, Markdown would interpret their markup,
+and a shell, Python or a spreadsheet would run what looks like a command. Text is quoted here before
+it is written in any of these languages.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import re
 import shlex
 from typing import Any
 
-# C0 without tab and the ends of lines, DEL, C1, Unicode's bidirectional controls and separators of
-# lines, the byte order mark, and surrogates, which no encoding takes
+# C0 without tab and line ends, DEL, C1, Unicode's bidirectional controls and line separators, the
+# byte order mark, and surrogates, which can't be encoded
 _CONTROL = re.compile(
     r"\r(?!\n)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
-# what Markdown, with HTML and formulas in it, gives a meaning inside of a paragraph or a table
+# characters with a meaning in Markdown, HTML or formulas inside a paragraph or a table
 _MARKUP = re.compile(r"[\\`*_{}<>&|$~^#@]|\](?=[(\[:])|:(?=//)|(?<=www)\.")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # with which spreadsheets begin a formula
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # characters with which spreadsheets begin a formula
 
 
 def visible(text: str) -> str:
@@ -39,7 +40,7 @@ def line(text: str) -> str:
 def markdown(text: str) -> str:
     """Escape text for a paragraph, list, heading or table cell in Markdown."""
     escaped = _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
-    # what begins a list, a quotation or a heading where it begins a line
+    # characters that begin a list, a quotation or a heading at the start of a line
     return re.sub(r"^(?:[-+](?=\s)|\d+(?=[.)](?:\s|$)))", _behind, escaped)
 
 

@@ -1,10 +1,10 @@
-"""The one way to the terminal: what others wrote is shown there, and never commands it.
+"""Output to the terminal, in which text from files is shown but never interpreted.
 
 Names of runs, reasons, ids and documents come from files that anybody may have written. Control
-characters in them could clear the screen, hide text or pose as other output, and Unicode's
-bidirectional controls could turn it around, so they are shown as Python writes them (`\\x1b`).
+characters in them could clear the screen, hide text or imitate other output, and Unicode's
+bidirectional controls could reorder it, so they are shown as Python writes them (`\\x1b`).
 
-`say` prints a line, `console` draws tables. `guard` puts the same rule over everything else that
+`say` prints a line, `console` draws tables. `guard` applies the same rule to everything else that
 reaches standard output and standard error: libraries, log records, warnings, tracebacks.
 """
 
@@ -21,22 +21,27 @@ from sumcirc.runtime.quoting import line, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDE = 150  # columns of a file or a pipe
+WIDE = 150  # width of a file or a pipe, in columns
 
-# what progress bars of libraries (tqdm) write in one piece: back to the line's start, up a line
+# control sequences that progress bars of libraries (tqdm) write: return to line start, line up
 _BAR = re.compile(r"(\r)([^\r]*)(\r?)|(?:\n|\x1b\[A)+")
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print one line, at once."""
+    """Print one line and flush it.
+
+    Args:
+        text: the line.
+        error: print to standard error.
+    """
     print(line(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 class Guarded:
-    """A stream that shows control characters; all else of it is the stream's own.
+    """A wrapper of a stream that makes control characters visible.
 
     Attributes:
-        raw: the stream, for `console`, which colours text after it was made visible.
+        raw: the wrapped stream, used by `console`, which adds colours after escaping.
     """
 
     def __init__(self, raw: TextIO, bars: bool) -> None:
@@ -44,7 +49,7 @@ class Guarded:
         self._bars = bars
 
     def write(self, text: str) -> int:
-        """Write text, and the movements of progress bars where those are allowed."""
+        """Write text with control characters made visible, except of progress bars if allowed."""
         bar = _BAR.fullmatch(text) if self._bars else None
         if bar is None:
             self.raw.write(visible(text))
@@ -55,7 +60,7 @@ class Guarded:
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write each."""
+        """Write several texts."""
         for text in lines:
             self.write(text)
 
@@ -65,28 +70,28 @@ class Guarded:
 
 class _Record(logging.LogRecord):
     def getMessage(self) -> str:
-        # what a message goes on with can't pose as a record of its own
+        # further lines of a message can't look like a record of their own
         return visible(super().getMessage()).replace("\n", "\n    ")
 
 
 def guard() -> None:
-    """Guard standard output, standard error and log records of this process, once."""
+    """Guard standard output, standard error and log records of this process; idempotent."""
     for name, bars in (("stdout", False), ("stderr", True)):
         stream = getattr(sys, name)
         if not isinstance(stream, Guarded):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")  # of an encoding that lacks a letter
+                stream.reconfigure(errors="backslashreplace")  # for encodings that lack a letter
             setattr(sys, name, Guarded(stream, bars))
     logging.setLogRecordFactory(_Record)
 
 
 def raw_output() -> TextIO:
-    """Standard output for those who draw on the terminal, and no text of others."""
+    """Return standard output for code that draws on the terminal without showing foreign text."""
     return sys.stdout.raw if isinstance(sys.stdout, Guarded) else sys.stdout
 
 
 def console() -> Console:
-    """A rich console: strings are text, never markup; a file or a pipe is WIDE columns wide."""
+    """Return a rich console without markup, which is WIDE columns wide for a file or a pipe."""
     made = _console_class()(file=raw_output())
     return made if made.is_terminal else _console_class()(file=raw_output(), width=WIDE)
 

@@ -1,7 +1,7 @@
-"""Typed configuration behind conf/: Hydra refuses keys and types that are not here.
+"""Typed configuration behind conf/: Hydra refuses unknown keys and wrong types.
 
-Every dataclass mirrors one configuration group or section. `__post_init__` refuses contradictions
-when `OmegaConf.to_object` builds it, before anything heavy is imported.
+Every dataclass mirrors one configuration group or section. `__post_init__` refuses contradictory
+values when `OmegaConf.to_object` builds the dataclass, before anything heavy is imported.
 """
 
 from sumcirc.schema.circuits import (

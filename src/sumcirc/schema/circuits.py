@@ -1,4 +1,8 @@
-"""How a circuit is found and judged."""
+"""Settings for finding and evaluating a circuit.
+
+A circuit is a set of edges between heads and MLPs. Edges are scored on pairs of a clean document
+and a corrupted one.
+"""
 
 from __future__ import annotations
 
@@ -11,69 +15,72 @@ from sumcirc.schema.require import at_least, positive, require
 
 
 class Method(Enum):
-    """Attribution of a metric to edges."""
+    """Attribution method, which scores edges by their effect on a metric."""
 
-    eap = "eap"  # one gradient, at the clean input (2310.10348)
-    eap_ig_inputs = "eap-ig-inputs"  # gradients between both inputs (2403.17806)
-    clean_corrupted = "clean-corrupted"  # gradients at both ends
-    eap_ig_activations = "eap-ig-activations"  # gradients between activations, part by part
+    eap = "eap"  # EAP: one gradient, at the clean input (2310.10348)
+    # EAP-IG: gradients between the corrupted and the clean input (2403.17806)
+    eap_ig_inputs = "eap-ig-inputs"
+    clean_corrupted = "clean-corrupted"  # gradients at the corrupted and the clean input
+    eap_ig_activations = "eap-ig-activations"  # gradients between activations, node by node
     relp = "relp"  # relevance patching (2508.21258)
-    exact = "exact"  # every edge patched alone
-    random = "random"  # a control
+    exact = "exact"  # every edge patched separately
+    random = "random"  # random scores, as a baseline
 
 
 class Rule(Enum):
-    """Where interpolation steps lie between the corrupted and the clean input."""
+    """Positions of the interpolation steps between the corrupted and the clean input."""
 
-    left = "left"  # with the corrupted end
-    right = "right"  # with the clean end
+    left = "left"  # includes the corrupted end
+    right = "right"  # includes the clean end
     midpoint = "midpoint"
     gauss_legendre = "gauss-legendre"
 
 
 class CircuitMetric(Enum):
-    """What the circuit is to explain, read where the summary is predicted."""
+    """Metric that the circuit explains, measured where the summary is predicted."""
 
-    auto = "auto"  # of given pairs with `good` and `bad` the logit difference, else kl
-    kl = "kl"  # KL(clean || patched) of next tokens
+    auto = "auto"  # for given pairs with `good` and `bad`: logit_difference, else kl
+    kl = "kl"  # KL(clean || patched) of the next token
     surprise = "surprise"  # -log p of the reference summary
-    logit_difference = "logit_difference"  # right token less the twin's, where a fact is told
+    # right minus counterfactual token, where a fact is stated
+    logit_difference = "logit_difference"
 
 
 class Corruption(Enum):
-    """What a document is contrasted with."""
+    """Corrupted document that a document is compared with."""
 
-    auto = "auto"  # twin on the built-in wire, else replace
+    auto = "auto"  # twin for the built-in wire, else replace
     twin = "twin"  # the same article with other key facts (data=wire)
     replace = "replace"  # salient sentences replaced by text of other documents
-    swap = "swap"  # names, numbers and dates of salient sentences swapped for others
-    control = "control"  # as much text that is not salient replaced
-    shuffled = "shuffled"  # another document altogether
+    swap = "swap"  # names, numbers and dates in salient sentences swapped for others
+    control = "control"  # as much text replaced as by `replace`, but not salient
+    shuffled = "shuffled"  # another document
 
     def __str__(self) -> str:
-        return self.name  # in file names: out='pairs-${corruption}.jsonl'
+        return self.name  # used in file names: out='pairs-${corruption}.jsonl'
 
 
-# MIB's shares of edges (2504.13151)
+# fractions of the edges used by MIB (2504.13151)
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 @dataclass
 class CircuitOptions:
-    """How a circuit is found and judged."""
+    """Settings for finding and evaluating a circuit."""
 
     method: Method = Method.eap_ig_inputs
     steps: int = 5  # interpolation steps
     rule: Rule = Rule.midpoint
     metric: CircuitMetric = CircuitMetric.kl
     corruption: Corruption = Corruption.auto
-    documents: int = 32  # pairs, of data.test
-    batch_size: int = 4  # pairs at once, fewer where memory_budget asks for it
-    memory_budget: float = 8.0  # GB that passes may take beside the model
-    size: float = 0.05  # share of all edges in the circuit that is written and drawn
-    sizes: list[float] = field(default_factory=lambda: list(SIZES))  # of the faithfulness curve
-    random_circuits: int = 3  # of each size, for comparison
-    resamples: int = 200  # of the documents, for stability
+    documents: int = 32  # pairs, drawn from data.test
+    batch_size: int = 4  # pairs processed at once; fewer if memory_budget requires it
+    memory_budget: float = 8.0  # GB for activations, in addition to the model
+    size: float = 0.05  # fraction of all edges in the circuit that is written and drawn
+    # of the circuits in the faithfulness curve
+    sizes: list[float] = field(default_factory=lambda: list(SIZES))
+    random_circuits: int = 3  # random circuits of each size, as a baseline
+    resamples: int = 200  # bootstrap resamples of the pairs, for stability
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -99,19 +106,24 @@ class CircuitOptions:
 
     @property
     def memory(self) -> int:
-        """The budget in bytes."""
+        """The memory budget in bytes."""
         return int(1e9 * self.memory_budget)
 
     def corruption_of(self, source: Source) -> Corruption:
-        """What `auto` stands for on given data."""
+        """Return the corruption for given data, resolving `auto`."""
         return corruption_of(self.corruption, source, "circuit.corruption")
 
 
 def check_gradient(section: str, method: Method, metric: CircuitMetric) -> None:
-    """Refuse a method that takes its gradient where the metric has none.
+    """Refuse a method that takes its gradient where the metric's gradient is zero.
 
     Args:
-        section: with its dot, as `circuit.`.
+        section: prefix of the settings, such as `circuit.`.
+        method: attribution method.
+        metric: metric that is attributed.
+
+    Raises:
+        UserError: every score would be zero.
     """
     require(
         metric is not CircuitMetric.kl or method not in (Method.eap, Method.relp),
@@ -122,10 +134,15 @@ def check_gradient(section: str, method: Method, metric: CircuitMetric) -> None:
 
 
 def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corruption:
-    """What a corruption stands for on given data.
+    """Return the corruption for given data, resolving `auto`.
+
+    Args:
+        corruption: the setting's value.
+        source: source of the data.
+        setting: name of the setting, for messages.
 
     Raises:
-        UserError: it is for other data; `setting` is named.
+        UserError: the corruption needs other data.
     """
     if corruption is Corruption.auto:
         return Corruption.twin if source is Source.wire else Corruption.replace

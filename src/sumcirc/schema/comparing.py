@@ -1,4 +1,4 @@
-"""How two models are compared."""
+"""Settings for comparing two models."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from sumcirc.schema.require import at_least, positive, require
 
 
 class Analysis(Enum):
-    """What `sumcirc compare` does."""
+    """Analyses of `sumcirc compare`."""
 
-    differences = "differences"  # attention, residual stream, neurons, next tokens, lens
+    differences = "differences"  # attention, residual stream, neurons, next tokens, logit lens
     direct = "direct"  # contributions of heads and MLPs to the metric
-    attention = "attention"  # from spans to spans
-    patching = "patching"  # parts moved from one model into the other
-    surgery = "surgery"  # the change scaled and removed, part by part
+    attention = "attention"  # attention between spans of the text
+    patching = "patching"  # components patched from one model into the other
+    surgery = "surgery"  # weight changes scaled and removed, by layer and module
 
 
 class Direction(Enum):
-    """Which model's parts are moved into which."""
+    """Direction of patching between the two models."""
 
-    sufficiency = "sufficiency"  # after's into before
-    necessity = "necessity"  # before's into after
+    sufficiency = "sufficiency"  # components of `after` patched into `before`
+    necessity = "necessity"  # components of `before` patched into `after`
 
 
-# kinds of parts that are moved one by one; what each is: compare/patching/components.py
+# kinds of components that are patched; compare/patching/components.py defines them
 PARTS = (
     *("output", "query", "key", "value", "pattern"),  # of a head
     *("attention", "mlp", "residual"),  # of a layer
     "readout",
 )
-REPHRASE, FACTS = "rephrase", "facts"  # sets of prompts that are made here
+REPHRASE, FACTS = "rephrase", "facts"  # built-in sets of prompts
 
 
 @dataclass
 class CompareOptions:
-    """How two models are compared."""
+    """Settings for comparing two models."""
 
     analyses: list[Analysis] = field(default_factory=lambda: list(Analysis))
-    items: int = 32  # documents of data.test, or prompts; as many texts
-    batch_size: int = 4  # items at once
-    memory_budget: float = 4.0  # GB that a pass may take beside the model
-    positions: Optional[str] = None  # where parts are moved; null: `read`, of prompts `last`
-    sources: Optional[str] = None  # positions whose keys and values are moved; null: all
+    items: int = 32  # documents of data.test, or prompts; also the number of texts for perplexity
+    batch_size: int = 4  # items processed at once
+    memory_budget: float = 4.0  # GB for activations, in addition to the model
+    positions: Optional[str] = None  # patched positions; null: `read`, or `last` for prompts
+    sources: Optional[str] = None  # positions whose keys and values are patched; null: all
     directions: list[Direction] = field(default_factory=lambda: list(Direction))
     parts: list[str] = field(
         default_factory=lambda: ["output", "value", "mlp", "residual", "readout"]
     )  # of PARTS
-    sets: list[list[str]] = field(default_factory=list)  # moved together: [[output.3.1,mlp.4],...]
-    top: int = 5  # parts whose sets and pairs are moved together
-    random_sets: int = 5  # of each size, for comparison
+    # patched together: [[output.3.1,mlp.4],...]
+    sets: list[list[str]] = field(default_factory=list)
+    top: int = 5  # number of best components whose sets and pairs are patched together
+    random_sets: int = 5  # random sets of each size, as a baseline
     lambdas: list[float] = field(
         default_factory=lambda: [0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
-    )  # by which the change is scaled
-    text: Optional[str] = None  # JSONL, CSV or Parquet of plain text for perplexity; null: data's
+    )  # factors by which the weight change is scaled
+    # JSONL, CSV or Parquet of plain text for perplexity; null: data.test
+    text: Optional[str] = None
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -84,5 +86,5 @@ class CompareOptions:
 
     @property
     def memory(self) -> int:
-        """The budget in bytes."""
+        """The memory budget in bytes."""
         return int(1e9 * self.memory_budget)

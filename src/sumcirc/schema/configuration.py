@@ -1,4 +1,4 @@
-"""Composed configurations: schemas and resolvers for Hydra, the way to dataclasses, run names."""
+"""Composed configurations: schemas and resolvers for Hydra, dataclasses, and run names."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from sumcirc.errors import UserError
 from sumcirc.runtime.messages import did_you_mean, one_line
 from sumcirc.schema.lists import list_elements
 
-LARGEST = 2**63 - 1  # of a whole number, as Torch and Arrow take them
+LARGEST = 2**63 - 1  # largest integer that torch and Arrow accept
 LAYERS = "adaptation.layers"
 NAME_LENGTH = 40  # characters of one value in a run name
 
 
 def register() -> None:
-    """Put the schemas and resolvers where Hydra finds them; may be called again."""
+    """Register schemas and resolvers with Hydra; may be called repeatedly."""
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
@@ -56,9 +56,9 @@ def register() -> None:
 
 
 def run_name(*, _root_: Any) -> str:
-    """Name a run by what tells it from its neighbours, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
+    """Return a run's name, made of what distinguishes runs, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
     config = _root_
-    # a file, or a set that is made here, in place of the data
+    # a file or a built-in set of prompts, in place of the data
     given = OmegaConf.select(config, "pairs") or OmegaConf.select(config, "prompts")
     parts = [config.model.name, Path(given).stem if given else config.data.name]
     if "after" in config:
@@ -91,7 +91,7 @@ def _after_name(after: Any) -> str:
 
 
 def run_axes(*, _root_: Any) -> dict[str, Any]:
-    """What a multirun varies, with the run's values; a list as `2,3,5`, by which W&B can group."""
+    """Return the settings that a multirun varies, with the run's values; a list becomes `2,3,5`."""
     plain = (str, int, float, bool, type(None))
     return {
         # layers `3` and `[3]` are the same
@@ -101,7 +101,7 @@ def run_axes(*, _root_: Any) -> dict[str, Any]:
 
 
 def _varied(config: Any) -> dict[str, Any]:
-    """Values of the keys and choices of the groups that a multirun varies."""
+    """Return the values of keys, and choices of groups, that a multirun varies."""
     choices = _choices(config)
     values = {
         key: choices[key] if key in choices else OmegaConf.select(config, key)
@@ -111,7 +111,7 @@ def _varied(config: Any) -> dict[str, Any]:
 
 
 def _layers_name(layers: Any, selector: Any) -> str:
-    """The layers, or what chooses them: `2,3,5`, `all`, `circuit`, `random3`, `fixed-1,4`."""
+    """Return the layers or their selector: `2,3,5`, `all`, `circuit`, `random3`, `fixed-1,4`."""
     if layers != schema.AUTO or selector.name is None:
         return _commas(layers)
     if selector.preset is not None:
@@ -131,10 +131,10 @@ def _commas(value: Any) -> str:
 
 
 def typed(config: DictConfig) -> Any:
-    """The configuration as dataclasses; Hydra's own node is left out.
+    """Convert a composed configuration to dataclasses, without Hydra's own settings.
 
     Raises:
-        UserError: a value is missing, a key was forced in with `+`, or values contradict.
+        UserError: a value is missing, a key was added with `+`, or values contradict each other.
     """
     try:
         passed = next(_let_pass(config), None)
@@ -142,7 +142,7 @@ def typed(config: DictConfig) -> Any:
             raise UserError(passed)
         config = copy.deepcopy(config)
         if "run" in config:
-            # made with the help of Hydra's node
+            # these refer to Hydra's settings
             config.run.name = str(config.run.name)
             config.run.axes = dict(config.run.axes)
         with open_dict(config):
@@ -156,7 +156,7 @@ def typed(config: DictConfig) -> Any:
 
 
 def literal(value: Any) -> Any:
-    """Resolved values as OmegaConf takes them: a text that looks like an interpolation is text."""
+    """Escape interpolations in resolved values, so that OmegaConf takes them as text."""
     if isinstance(value, dict):
         return {key: literal(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -207,7 +207,7 @@ def _let_pass(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _choices(config: DictConfig) -> dict[str, Any]:
-    """Which file of each group was chosen."""
+    """Return the chosen file of each group."""
     from hydra.core.hydra_config import HydraConfig
 
     found = OmegaConf.select(config, "hydra.runtime.choices")
@@ -217,7 +217,7 @@ def _choices(config: DictConfig) -> dict[str, Any]:
 
 
 def _as_file_name(value: str) -> str:
-    """A value as part of a folder's name; a long one keeps its start and a hash of the whole."""
+    """Return a value as part of a folder name; a long value keeps its start and a hash."""
     name = re.sub(r"[^\w.,=+-]+", "_", value)
     if name == value and len(name) <= NAME_LENGTH:
         return name
@@ -226,13 +226,13 @@ def _as_file_name(value: str) -> str:
 
 
 def _cache_dir() -> str:
-    """The user's cache folder (XDG), or $SUMCIRC_CACHE."""
+    """Return the user's cache folder (XDG), or $SUMCIRC_CACHE."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")
 
 
 def listed(value: Any) -> list[str]:
-    """Names in a list, which Hydra's grammar may have taken for one text: run names hold commas."""
+    """Return the names in a list, which Hydra's grammar may have taken as one text."""
     if isinstance(value, list):
         return [os.path.expanduser(str(name)) for name in value]
     text = str(value)
@@ -240,7 +240,7 @@ def listed(value: Any) -> list[str]:
         return [os.path.expanduser(text)]
     pieces, found = text[1:-1].split(","), []
     while pieces:
-        # the longest that is there, else up to the next comma
+        # the longest name that exists, else up to the next comma
         joined = [",".join(pieces[:size]).strip() for size in range(len(pieces), 0, -1)]
         name = next(
             (name for name in joined if os.path.exists(os.path.expanduser(name))), joined[-1]
@@ -251,9 +251,10 @@ def listed(value: Any) -> list[str]:
 
 
 def model_path(name: str, conf: Path) -> str:
-    """What a name of conf/model stands for; any other is a path or hub id as it is.
+    """Return the path that a name in conf/model stands for; any other value is returned unchanged.
 
     Args:
+        name: a name in conf/model, a path or a hub id.
         conf: the folder conf/.
     """
     file = conf / "model" / f"{name}.yaml"

@@ -1,4 +1,4 @@
-"""What `sumcirc dashboard` takes: conf/dashboard.yaml."""
+"""Settings of `sumcirc dashboard` (conf/dashboard.yaml)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class DashboardConfig:
     """A saved W&B workspace and a report of a sweep."""
 
     paths: list[str] = field(default_factory=list)  # runs and sweeps: the words without `=`
-    out: Optional[str] = None  # folder; null: dashboard/ in the sweep's
-    metric: str = "rougeLsum"  # by which runs are compared: of METRICS, by F1
-    push: bool = False  # send them to W&B; else they are written to files, without network
-    entity: Optional[str] = None  # null: that of the runs, else the user's own
-    project: Optional[str] = None  # null: that of the runs
+    out: Optional[str] = None  # folder; null: dashboard/ in the sweep's folder
+    metric: str = "rougeLsum"  # score that runs are compared by: of METRICS, F1
+    push: bool = False  # upload to W&B; otherwise write files, without network
+    entity: Optional[str] = None  # null: the entity of the runs, or the user's default
+    project: Optional[str] = None  # null: the project of the runs
 
     def __post_init__(self) -> None:
         lists_of_one(self)

@@ -1,4 +1,4 @@
-"""Documents and how they become tokens."""
+"""Settings of the data, and how documents are encoded as tokens."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ SPLITS = ("train", "validation", "test")
 
 
 class Source(Enum):
-    """Where documents come from."""
+    """Source of the documents."""
 
     wire = "wire"  # the built-in generator
-    hub = "hub"  # a Hugging Face hub data set
+    hub = "hub"  # a data set on the Hugging Face hub
     files = "files"  # the user's own JSONL, CSV or Parquet files
 
 
 @dataclass
 class SizesConfig:
-    """How many items to draw, at random by `data.seed`; null takes all."""
+    """Number of items of each split, drawn at random by `data.seed`; null takes all."""
 
-    train: Optional[int] = None  # items to train on
-    validation: Optional[int] = None  # items of the loss while training, and of probes
-    test: Optional[int] = None  # items that are scored, and looked at by `circuit` and `compare`
+    train: Optional[int] = None  # items for training
+    validation: Optional[int] = None  # items for the validation loss and measures in training
+    test: Optional[int] = None  # items that are scored, and that `circuit` and `compare` analyse
 
     def __post_init__(self) -> None:
         at_least(self, "data.sizes.", 1, *SPLITS)
@@ -35,22 +35,22 @@ class SizesConfig:
 
 @dataclass
 class DataConfig:
-    """conf/data: pairs of documents and summaries."""
+    """Pairs of documents and summaries (conf/data)."""
 
     name: str = MISSING  # short name, used in run names
     source: Source = MISSING
     path: Optional[str] = None  # hub id (source hub)
     subset: Optional[str] = None  # hub configuration name
     revision: Optional[str] = None  # hub revision
-    train: Optional[str] = None  # split name (hub) or file or glob pattern (files)
+    train: Optional[str] = None  # name of a split (hub), or file or glob pattern (files)
     validation: Optional[str] = None  # as `train`
     test: Optional[str] = None  # as `train`
-    document_column: str = "document"  # of texts
-    summary_column: str = "summary"  # a string, or a list of references
-    references_column: Optional[str] = None  # further references, a list; missing column: refused
-    id_column: Optional[str] = None  # null: `split-index`
+    document_column: str = "document"  # column of the documents
+    summary_column: str = "summary"  # column of the summaries: a text, or a list of references
+    references_column: Optional[str] = None  # column with a list of further references
+    id_column: Optional[str] = None  # column of the ids; null: `split-index`
     sizes: SizesConfig = field(default_factory=SizesConfig)
-    seed: int = 0  # draws subsets; apart from the training seed, so all runs see the same items
+    seed: int = 0  # draws subsets; independent of the training seed, so all runs use the same items
 
     def __post_init__(self) -> None:
         at_least(self, "data.", 0, "seed")
@@ -58,12 +58,12 @@ class DataConfig:
 
 @dataclass
 class EncodingConfig:
-    """How a pair becomes tokens: prompt with the document, then the summary, then EOS."""
+    """Encoding of a pair as tokens: a prompt with the document, then the summary, then EOS."""
 
-    prompt: str = "{document}\nTL;DR:"  # what the model is given; holds {document} once
-    summary: str = " {summary}"  # what follows it; holds {summary} once
+    prompt: str = "{document}\nTL;DR:"  # text before the summary; contains {document} once
+    summary: str = " {summary}"  # text after the prompt; contains {summary} once
     max_length: Optional[int] = None  # tokens of the whole sequence; null: the model's context
-    max_summary_tokens: int = 128  # longer summaries are left out of training, and counted
+    max_summary_tokens: int = 128  # longer summaries are excluded from training, and counted
 
     def __post_init__(self) -> None:
         require(

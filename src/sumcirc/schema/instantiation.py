@@ -1,8 +1,8 @@
-"""The one place a name in a configuration becomes code: a `_target_` or a function.
+"""Converts names in a configuration to code: a `_target_` or a function.
 
-A configuration can come from a run directory that somebody sent; so only known namespaces are
-called. SUMCIRC_NAMESPACES=my_package,other adds the user's own: it is an environment variable since
-a file must not be able to admit itself.
+A configuration may come from a run directory sent by somebody else, so only names in known
+namespaces are called. SUMCIRC_NAMESPACES=my_package,other adds the user's own: it is an environment
+variable since a file must not be able to authorize itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ NAMESPACES = ("sumcirc.callbacks", "sumcirc.training.progress_bars", "pytorch_li
 
 
 def build(setting: str, spec: Mapping[str, Any]) -> Any:
-    """Instantiate `spec`, a mapping with `_target_` and keyword arguments.
+    """Instantiate a mapping with `_target_` and keyword arguments.
+
+    Args:
+        setting: name of the setting, for messages.
+        spec: the mapping.
 
     Raises:
-        UserError: the target is missing, outside the known namespaces, or can't be made.
+        UserError: the target is missing, outside the known namespaces, or can't be instantiated.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -32,7 +36,7 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
     for target in _targets(spec):
         _admitted(f"{setting}._target_", target, NAMESPACES, inspect.isclass, "class")
     if _holds_interpolation(spec):
-        # resolved by `instantiate`, it could turn into a `_target_` that was not looked at
+        # resolved by `instantiate`, it could become a `_target_` that was not checked
         raise UserError(f"{setting}: holds an interpolation ($" + "{...}); give its value")
     try:
         return instantiate(dict(spec), _convert_="all")
@@ -41,10 +45,14 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
 
 
 def function(setting: str, path: str) -> Callable[..., Any]:
-    """The function that `path` names, MODULE.FUNCTION, in a module that the user has admitted.
+    """Return a function from a module that the user has authorized.
+
+    Args:
+        setting: name of the setting, for messages.
+        path: MODULE.FUNCTION.
 
     Raises:
-        UserError: it is in no such module, can't be found, or is no function.
+        UserError: the module is not authorized, or the function isn't found or isn't a function.
     """
     return _admitted(setting, path, (), inspect.isfunction, "function")
 
@@ -79,10 +87,10 @@ def _admitted(
         )
     try:
         found = pkgutil.resolve_name(path)
-    except Exception as error:  # of any kind: importing runs the user's code
+    except Exception as error:  # any kind of error, since importing runs the user's code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{setting}={path}: can't be found ({reason})") from None
-    # `known.module.os.system` starts with a known name too: what it leads to must live there
+    # `known.module.os.system` also starts with a known name: the object must be defined there
     if not (fits(found) and _is_within(f"{found.__module__}.", known)):
         raise UserError(f"{setting}={path}: is not a {kind} defined in {shown}")
     return found

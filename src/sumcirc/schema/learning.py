@@ -1,4 +1,4 @@
-"""What trains, from which model, and how."""
+"""Settings of training: the model, what is trained, the optimizer and the trainer."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from sumcirc.schema.require import at_least, positive, require
 
 
 class Precision(Enum):
-    """Arithmetic of training."""
+    """Numerical precision in training."""
 
-    auto = "auto"  # bf16 where the device has it, else fp32
+    auto = "auto"  # bf16 where the device supports it, else fp32
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
@@ -23,15 +23,15 @@ class Precision(Enum):
 
 @dataclass
 class ModelConfig:
-    """conf/model: a causal language model."""
+    """A causal language model (conf/model)."""
 
     name: str = MISSING  # short name, used in run names
     path: str = MISSING  # hub id, folder, or `tiny` (built in)
     revision: Optional[str] = None  # hub revision
-    tokenizer: Optional[str] = None  # hub id or folder; null: the model's own
+    tokenizer: Optional[str] = None  # hub id or folder; null: the model's own tokenizer
     learning_rate: float = 5e-5  # peak learning rate of full fine-tuning
-    lora_learning_rate_scale: float = 10.0  # LoRA's peak learning rate over it
-    dropout: Optional[float] = None  # of the model while it trains; null: as its config.json says
+    lora_learning_rate_scale: float = 10.0  # factor for LoRA's peak learning rate
+    dropout: Optional[float] = None  # dropout of the model; null: as in its config.json
 
     def __post_init__(self) -> None:
         positive(self, "model.", "learning_rate", "lora_learning_rate_scale")
@@ -42,37 +42,37 @@ class ModelConfig:
 
 
 class Adaptation(Enum):
-    """What trains."""
+    """What is trained."""
 
     full = "full"  # every parameter
     lora = "lora"  # low-rank adapters on chosen layers and modules
 
 
-MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of the anatomy
-AUTO = "auto"  # of adaptation.layers: the selector chooses
+MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of `models.architectures`
+AUTO = "auto"  # value of adaptation.layers if the selector chooses the layers
 
 
 class Granularity(Enum):
-    """What a selector chooses."""
+    """Unit that a selector chooses."""
 
     layer = "layer"  # whole layers: all of adaptation.modules in each
-    module = "module"  # single modules of layers
+    module = "module"  # single modules in layers
 
 
 @dataclass
 class AdaptationConfig:
-    """conf/adaptation: full fine-tuning, or LoRA on chosen targets."""
+    """Full fine-tuning, or LoRA on chosen layers and modules (conf/adaptation)."""
 
     kind: Adaptation = MISSING
-    learning_rate_scale: float = 1.0  # times model.learning_rate
-    layers: Any = "all"  # `all`, a list of layer indices counted from 0, or `auto`: the selector's
-    granularity: Granularity = Granularity.layer  # what the selector chooses
+    learning_rate_scale: float = 1.0  # factor for model.learning_rate
+    layers: Any = "all"  # `all`, a list of layer indices from 0, or `auto`: chosen by the selector
+    granularity: Granularity = Granularity.layer  # unit that the selector chooses
     modules: list[str] = field(default_factory=lambda: list(MODULES))  # of MODULES
-    rank: Optional[int] = None  # LoRA rank; null where `budget` solves it
-    budget: Optional[int] = None  # trainable parameters; solves the rank
-    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank, with rsLoRA 8
+    rank: Optional[int] = None  # LoRA rank; null if `budget` determines it
+    budget: Optional[int] = None  # number of trainable parameters, which determines the rank
+    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank, or 8 with rsLoRA
     rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
-    dropout: float = 0.0  # of the adapters' input
+    dropout: float = 0.0  # dropout of the adapters' input
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -131,7 +131,7 @@ class AdaptationConfig:
 
 
 class Schedule(Enum):
-    """Learning rate after warm-up."""
+    """Learning rate schedule after warm-up."""
 
     linear = "linear"
     cosine = "cosine"
@@ -140,16 +140,16 @@ class Schedule(Enum):
 
 @dataclass
 class OptimizerConfig:
-    """AdamW and its schedule; biases and norms are not decayed."""
+    """AdamW and its schedule; biases and norms have no weight decay."""
 
-    learning_rate: float = 5e-5  # peak
-    weight_decay: float = 0.01  # of matrices
-    beta1: float = 0.9  # of the mean of gradients
-    beta2: float = 0.999  # of the mean of their squares
-    epsilon: float = 1e-8  # beside its root
-    warmup: float = 0.05  # share of all steps
+    learning_rate: float = 5e-5  # peak learning rate
+    weight_decay: float = 0.01  # weight decay of matrices
+    beta1: float = 0.9  # decay rate of the mean of gradients
+    beta2: float = 0.999  # decay rate of the mean of squared gradients
+    epsilon: float = 1e-8  # added to the denominator, for stability
+    warmup: float = 0.05  # fraction of all steps
     schedule: Schedule = Schedule.linear
-    clip: float = 1.0  # gradient norm; 0 is off
+    clip: float = 1.0  # largest gradient norm; 0: no clipping
 
     def __post_init__(self) -> None:
         at_least(self, "optimizer.", 0, "weight_decay", "clip")
@@ -160,31 +160,32 @@ class OptimizerConfig:
 
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-# of Lightning's strategies, those that start the command again once per device; `ddp_spawn` and its
-# like train copies that the run never sees
+# Lightning's strategies that start the command again for each device; `ddp_spawn` and the like
+# train copies that the run never sees
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "fsdp_cpu_offload")
 
 
 @dataclass
 class TrainerConfig:
-    """conf/trainer: the machine, and how long and in what portions it trains."""
+    """Devices, duration, batches and checkpoints of training (conf/trainer)."""
 
     accelerator: str = "auto"  # cpu, gpu, cuda, mps or auto
     devices: Any = 1  # a number, a list of device indices, or `auto`
-    num_nodes: int = 1  # machines
-    strategy: str = "auto"  # Lightning's: auto (ddp on several devices), ddp, fsdp, ...
+    num_nodes: int = 1  # number of machines
+    strategy: str = "auto"  # Lightning strategy: auto (ddp on several devices), ddp, fsdp, ...
     precision: Precision = Precision.auto
     max_epochs: int = 3  # passes over data.train
-    max_steps: Optional[int] = None  # optimizer steps; null: as max_epochs says
-    batch_size: int = 16  # items a device takes at once
-    accumulate: int = 1  # batches behind one optimizer step
-    buckets: bool = True  # batches of similar length; false: order drawn regardless of length
-    validate_every: Optional[int] = None  # optimizer steps; null: at each epoch's end
-    checkpoint_every: int = 100  # optimizer steps; a resumed run starts from the last checkpoint
-    keep_checkpoints: int = 1  # newest ones kept; -1 keeps all
-    log_every: int = 10  # optimizer steps
-    gradient_checkpointing: bool = False  # less memory, a forward pass more a step
-    compile: bool = False  # torch.compile of the network
+    max_steps: Optional[int] = None  # optimizer steps; null: determined by max_epochs
+    batch_size: int = 16  # items per device and batch
+    accumulate: int = 1  # batches per optimizer step
+    buckets: bool = True  # batches of items with similar length; false: random batches
+    # optimizer steps between validations; null: once per epoch
+    validate_every: Optional[int] = None
+    checkpoint_every: int = 100  # optimizer steps between checkpoints, from which runs resume
+    keep_checkpoints: int = 1  # number of newest checkpoints to keep; -1 keeps all
+    log_every: int = 10  # optimizer steps between logged values
+    gradient_checkpointing: bool = False  # less memory, but another forward pass per step
+    compile: bool = False  # use torch.compile
     threads: Optional[int] = None  # CPU threads; null: torch's choice
 
     def __post_init__(self) -> None:

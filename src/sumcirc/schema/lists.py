@@ -1,8 +1,8 @@
-"""Accept a single element for a list in the schema: `selector.layers=2` means `[2]`.
+"""Accepts a single value for a list in the schema: `selector.layers=2` means `[2]`.
 
-This holds for every list-typed field of every dataclass, wherever the value comes from: an
-override, a YAML file, a sweep, a stored configuration or a constructor call. A value of another
-type than the list's elements is still refused (`selector.layers=maybe`).
+This holds for every list field of every dataclass, wherever the value comes from: an override, a
+YAML file, a sweep, a stored configuration or a constructor call. A value that isn't of the element
+type is still refused (`selector.layers=maybe`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PACKAGE = __name__.rpartition(".")[0]
 
 
 def accept_scalars() -> None:
-    """Make OmegaConf accept a single element for a list in the schema; idempotent.
+    """Make OmegaConf accept a single value for a list in the schema; idempotent.
 
-    OmegaConf has no hook for conversions, and every assignment and merge into a typed list ends in
-    this method. Lists of other packages' dataclasses are left alone.
+    OmegaConf has no hook for conversions, but every assignment and merge into a typed list ends in
+    the method replaced here. Lists in dataclasses of other packages are not affected.
     """
     original: Any = ListConfig._set_value_impl
     if hasattr(original, "accepts_scalars"):
@@ -47,7 +47,7 @@ def lists_of_one(config: Any) -> None:
 
 
 def as_list(value: Any) -> Any:
-    """Wrap a scalar in a list, turn a tuple or range into one, and leave the rest as it is."""
+    """Wrap a scalar in a list, convert a tuple or range, and return anything else unchanged."""
     if isinstance(value, (tuple, range)):
         return list(value)
     return [value] if isinstance(value, SCALARS) else value

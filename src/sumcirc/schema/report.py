@@ -1,4 +1,4 @@
-"""What `sumcirc report` takes: conf/report.yaml."""
+"""Settings of `sumcirc report` (conf/report.yaml)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "facts")
 
 @dataclass
 class ReportConfig:
-    """Arms of a sweep against controls."""
+    """Comparison of the arms of a sweep with controls."""
 
     paths: list[str] = field(default_factory=list)  # runs and sweeps: the words without `=`
-    out: Optional[str] = None  # folder; null: comparison/ in the sweep's
-    metric: str = "rougeLsum"  # of which claims are made: of METRICS, by F1
+    out: Optional[str] = None  # folder; null: comparison/ in the sweep's folder
+    metric: str = "rougeLsum"  # score that is tested: of METRICS, F1
     # controls: `random` (the random selector), `all` (LoRA on all layers), or an arm's label
     against: list[str] = field(default_factory=lambda: ["random", "all"])
     loss: Optional[float] = None  # validation loss to reach; null: the lowest that all runs reach
-    confidence: float = 0.95  # of intervals
+    confidence: float = 0.95  # level of the intervals
     logger: LoggerConfig = MISSING
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""How a configuration refuses a value."""
+"""Functions by which a configuration refuses values."""
 
 from __future__ import annotations
 
@@ -8,20 +8,31 @@ from typing import Any
 
 from sumcirc.errors import UserError
 
-NAME_BYTES = 255  # of a file's name, on common file systems
+NAME_BYTES = 255  # length of a file name on common file systems
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise UserError with `message` unless `condition` holds."""
+    """Raise UserError unless a condition holds.
+
+    Args:
+        condition: what must be true.
+        message: of the error.
+    """
     if not condition:
         raise UserError(message)
 
 
 def at_least(config: Any, section: str, least: int, *names: str) -> None:
-    """Refuse settings of a section that are less than `least`, infinite or NaN; null passes.
+    """Refuse settings of a section that are below a limit, infinite or NaN; null is accepted.
 
     Args:
-        section: with its dot, as `trainer.`.
+        config: the section.
+        section: its prefix, such as `trainer.`.
+        least: smallest accepted value.
+        names: fields to check.
+
+    Raises:
+        UserError: names the first setting that is refused.
     """
     for name, value, null in _given(config, names):
         require(
@@ -31,7 +42,16 @@ def at_least(config: Any, section: str, least: int, *names: str) -> None:
 
 
 def positive(config: Any, section: str, *names: str) -> None:
-    """Refuse settings of a section that are not finite numbers above 0; null passes."""
+    """Refuse settings of a section that are not finite numbers above 0; null is accepted.
+
+    Args:
+        config: the section.
+        section: its prefix, such as `trainer.`.
+        names: fields to check.
+
+    Raises:
+        UserError: names the first setting that is refused.
+    """
     for name, value, null in _given(config, names):
         require(
             math.isfinite(value) and value > 0,
@@ -40,7 +60,15 @@ def positive(config: Any, section: str, *names: str) -> None:
 
 
 def folder_name(setting: str, value: str) -> None:
-    """Refuse a value that can't be the name of a single folder."""
+    """Refuse a value that can't be the name of a single folder.
+
+    Args:
+        setting: name of the setting, for messages.
+        value: the name.
+
+    Raises:
+        UserError: it is empty, too long, or has a slash.
+    """
     fits = value not in ("", ".", "..") and "/" not in value and "\0" not in value
     require(
         fits and len(value.encode()) <= NAME_BYTES,

@@ -1,4 +1,4 @@
-"""Decoding summaries and scoring them."""
+"""Settings for decoding and scoring summaries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sumcirc.schema.require import at_least, require
 class GenerationConfig:
     """Decoding of summaries."""
 
-    num_beams: int = 1  # 1 is greedy
-    max_new_tokens: int = 128  # a summary is at most so long
-    min_new_tokens: int = 0  # EOS is not taken before
-    no_repeat_ngram: int = 3  # blocked among generated tokens only; 0 is off
-    length_penalty: float = 1.0  # beam search only
-    batch_size: int = 16  # documents at once
+    num_beams: int = 1  # number of beams; 1: greedy decoding
+    max_new_tokens: int = 128  # largest length of a summary, in tokens
+    min_new_tokens: int = 0  # EOS is not generated before
+    no_repeat_ngram: int = 3  # length of n-grams that may not repeat among generated tokens; 0: off
+    length_penalty: float = 1.0  # for beam search
+    batch_size: int = 16  # documents per batch
 
     def __post_init__(self) -> None:
         at_least(self, "generation.", 1, "num_beams", "max_new_tokens", "batch_size")
@@ -35,10 +35,10 @@ class GenerationConfig:
 
 
 class RougeTokenizer(Enum):
-    """How ROUGE splits text into words."""
+    """Tokenizer that splits text into words for ROUGE."""
 
-    auto = "auto"  # unicode where ascii would lose letters of 1 % of the references' words
-    ascii = "ascii"  # rouge-score's own: a-z and digits, stemmed
+    auto = "auto"  # unicode if ascii would lose letters in more than 1 % of the references' words
+    ascii = "ascii"  # that of rouge-score: a-z and digits, stemmed
     unicode = "unicode"  # letters of any script, not stemmed; characters in scripts without spaces
 
 
@@ -48,12 +48,12 @@ class EvaluationConfig:
 
     rouge_tokenizer: RougeTokenizer = RougeTokenizer.auto
 
-    bootstrap: int = 1000  # resamples behind each interval
-    confidence: float = 0.95  # of intervals
-    min_sentence_words: int = 6  # shorter sentences are passed over by lead, random and oracle
-    sentences: int = 3  # sentences of the lead, random and oracle baselines
-    at_end: bool = True  # training ends with scoring on data.test
-    base: bool = True  # the untrained model is scored on the same items, once per base (cached)
+    bootstrap: int = 1000  # bootstrap resamples for each interval
+    confidence: float = 0.95  # level of the intervals
+    min_sentence_words: int = 6  # shorter sentences are not used by the baselines
+    sentences: int = 3  # sentences in the lead, random and oracle baselines
+    at_end: bool = True  # score on data.test at the end of training
+    base: bool = True  # also score the untrained model (cached per base model)
 
     def __post_init__(self) -> None:
         at_least(self, "evaluation.", 100, "bootstrap")

@@ -1,4 +1,4 @@
-"""Which layers or modules get an adapter."""
+"""Settings for the selection of layers or modules that get an adapter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sumcirc.schema.require import at_least, require
 
 
 class SelectorName(Enum):
-    """How targets are chosen (docs/selecting.md)."""
+    """Rule that chooses the layers or modules (docs/selecting.md)."""
 
     all = "all"
     fixed = "fixed"
@@ -39,7 +39,7 @@ class SelectorName(Enum):
 
 
 class Preset(Enum):
-    """Layers that earlier work on 12-layer models names."""
+    """Layers named by earlier work on 12-layer models."""
 
     paper = "paper"  # 2, 3, 5
     observed = "observed"  # 9, 10, 11
@@ -48,25 +48,25 @@ class Preset(Enum):
 
 @dataclass
 class SelectorConfig:
-    """conf/selector: what chooses the targets of `adaptation.layers=auto`."""
+    """Selector for `adaptation.layers=auto` (conf/selector)."""
 
     name: Optional[SelectorName] = None
-    # layers (or modules) to choose; null: a quarter of them. `all` takes all, whatever stands here:
-    # arms of a sweep share it
+    # layers (or modules) to choose; null: a quarter of them. Ignored by `all`, so that it can be
+    # shared by the arms of a sweep
     count: Optional[int] = None
-    seed: Optional[int] = None  # of `random`; null: the run's
-    preset: Optional[Preset] = None  # layers of `fixed`, by name
-    layers: Optional[list[int]] = None  # layers of `fixed`
-    score: Optional[str] = None  # of `own`: a function, as MODULE.FUNCTION
-    documents: int = 32  # looked at: of data.train for gradients, else of data.validation
-    batch_size: int = 4  # documents behind one gradient of `page` and `gradient_norm`
-    resamples: int = 500  # behind intervals and the share of resamples that choose a target
-    method: Method = Method.eap_ig_inputs  # of the circuit
+    seed: Optional[int] = None  # seed of `random`; null: the run's seed
+    preset: Optional[Preset] = None  # layers for `fixed`, by name
+    layers: Optional[list[int]] = None  # layers for `fixed`
+    score: Optional[str] = None  # for `own`: a function, as MODULE.FUNCTION
+    documents: int = 32  # documents: of data.train for gradients, else of data.validation
+    batch_size: int = 4  # documents per gradient in `page` and `gradient_norm`
+    resamples: int = 500  # bootstrap resamples, for intervals and for how often a target is chosen
+    method: Method = Method.eap_ig_inputs  # attribution method for the circuit
     metric: CircuitMetric = CircuitMetric.kl
     corruption: Corruption = Corruption.auto
-    # what is compared with the base: a run directory, an adapter or a folder; null: a probe run
+    # model compared with the base: a run directory, an adapter or a folder; null: a probe run
     after: Optional[str] = None
-    probe_steps: int = 50  # optimizer steps of the probe run, LoRA on all layers; 0: none
+    probe_steps: int = 50  # optimizer steps of the probe run (LoRA on all layers); 0: no probe run
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -114,7 +114,7 @@ class SelectorConfig:
 
     @property
     def circuit(self) -> CircuitOptions:
-        """How the circuit is found."""
+        """Settings of the circuit that the selector uses."""
         return CircuitOptions(
             method=self.method,
             metric=self.metric,

@@ -1,4 +1,4 @@
-"""What every verb takes; conf/VERB.yaml is its primary file."""
+"""Settings of every verb; conf/VERB.yaml is the verb's primary file."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
 
 class Retry(Enum):
-    """What a sweep that is started again repeats, beside what it finishes."""
+    """Runs that a restarted sweep repeats, in addition to unfinished ones."""
 
     failed = "failed"  # runs that failed
 
 
 @dataclass
 class SweepConfig:
-    """The directory that groups runs, runs_dir/sweep.name/run.name, and how its jobs run here."""
+    """A sweep: its directory runs_dir/sweep.name/run.name, and how its jobs run on this machine."""
 
-    name: str = MISSING  # the folder; made up from the time where it is not given
-    jobs: Optional[int] = None  # at the same time; null: one for each of `gpus`, else one
+    name: str = MISSING  # folder name; by default made from the time
+    # jobs that run at the same time; null: one per entry of `gpus`, else one
+    jobs: Optional[int] = None
     gpus: Optional[list[str]] = (
-        None  # CUDA_VISIBLE_DEVICES of each place, e.g. [0,1] or ['0,1','2,3']
+        None  # CUDA_VISIBLE_DEVICES of each concurrent job, e.g. [0,1] or ['0,1','2,3']
     )
     retry: Optional[Retry] = None
-    report: bool = False  # a multirun ends by comparing its runs and writing the page
+    report: bool = False  # compare the runs and write the page at the end of a multirun
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -48,18 +49,18 @@ class SweepConfig:
 
     @property
     def places(self) -> list[Optional[str]]:
-        """GPUs of each place in which a job may run, None where it sees those of the parent."""
+        """The GPUs of each concurrent job; None if it sees those of the parent."""
         gpus: list[Optional[str]] = [*(self.gpus or [None])]
         return [gpus[i % len(gpus)] for i in range(self.jobs or len(gpus))]
 
 
 @dataclass
 class RunConfig:
-    """Naming of one run."""
+    """Name of a run."""
 
-    name: str = MISSING  # the folder; made up from what tells the run from its neighbours
-    varied: list[str] = field(default_factory=list)  # what a multirun sweeps over
-    axes: dict[str, Any] = field(default_factory=dict)  # the run's value of each
+    name: str = MISSING  # folder name; by default what distinguishes the run from the others
+    varied: list[str] = field(default_factory=list)  # settings that a multirun varies
+    axes: dict[str, Any] = field(default_factory=dict)  # the run's value of each varied setting
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -68,7 +69,7 @@ class RunConfig:
 
 @dataclass
 class JobConfig:
-    """What every verb that makes a run directory has."""
+    """Settings of every verb that makes a run directory."""
 
     model: ModelConfig = MISSING
     data: DataConfig = MISSING
@@ -79,9 +80,10 @@ class JobConfig:
     logger: LoggerConfig = MISSING
     sweep: SweepConfig = field(default_factory=SweepConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    runs_dir: str = "runs"  # where sweeps lie
-    cache_dir: str = MISSING  # what is computed once; $SUMCIRC_CACHE, else ~/.cache/sumcirc
-    seed: int = 1  # of initialization, order and dropout; documents are drawn by data.seed
+    runs_dir: str = "runs"  # folder of sweeps
+    # folder for results that are computed once; $SUMCIRC_CACHE, else ~/.cache/sumcirc
+    cache_dir: str = MISSING
+    seed: int = 1  # for initialization, batch order and dropout; data.seed draws the documents
 
     def __post_init__(self) -> None:
         at_least(self, "", 0, "seed")
@@ -89,13 +91,13 @@ class JobConfig:
 
 @dataclass
 class TrainConfig(JobConfig):
-    """conf/train.yaml: `sumcirc train`."""
+    """Settings of `sumcirc train` (conf/train.yaml)."""
 
     adaptation: AdaptationConfig = MISSING
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     callbacks: CallbacksConfig = MISSING
-    resume: Optional[str] = None  # a run directory to continue; takes its configuration
+    resume: Optional[str] = None  # run directory to continue, with its configuration
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,14 +117,14 @@ class TrainConfig(JobConfig):
 
 @dataclass
 class EvaluateConfig(JobConfig):
-    """conf/evaluate.yaml: `sumcirc evaluate`."""
+    """Settings of `sumcirc evaluate` (conf/evaluate.yaml)."""
 
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
 
 
 @dataclass
 class CircuitConfig(JobConfig):
-    """conf/circuit.yaml: `sumcirc circuit`."""
+    """Settings of `sumcirc circuit` (conf/circuit.yaml)."""
 
     circuit: CircuitOptions = field(default_factory=CircuitOptions)
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
@@ -131,12 +133,12 @@ class CircuitConfig(JobConfig):
 
 @dataclass
 class CompareConfig(JobConfig):
-    """conf/compare.yaml: `sumcirc compare`."""
+    """Settings of `sumcirc compare` (conf/compare.yaml)."""
 
     compare: CompareOptions = field(default_factory=CompareOptions)
-    # run directory, adapter, folder or hub id; null: what `after` was trained from
+    # run directory, adapter, folder or hub id; null: the model that `after` was trained from
     before: Optional[str] = None
-    # one of these, or a list: each is compared with `before` and with the others
+    # the same kinds, or a list of them: each is compared with `before` and with the others
     after: Any = MISSING
     prompts: Optional[str] = None  # `rephrase`, `facts` or JSON lines, in place of documents
 
@@ -152,29 +154,29 @@ class CompareConfig(JobConfig):
 
     @property
     def afters(self) -> list[str]:
-        """All that are compared with `before`."""
+        """All models that are compared with `before`."""
         return list(self.after) if isinstance(self.after, (list, tuple)) else [self.after]
 
 
 @dataclass
 class PairsConfig:
-    """conf/pairs.yaml: `sumcirc pairs`."""
+    """Settings of `sumcirc pairs` (conf/pairs.yaml)."""
 
-    out: str = MISSING  # the file to write, NAME.jsonl
-    overwrite: bool = False  # write over a file that is there
+    out: str = MISSING  # file to write, NAME.jsonl
+    overwrite: bool = False  # replace an existing file
     model: ModelConfig = MISSING
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
     data: DataConfig = MISSING
     encoding: EncodingConfig = field(default_factory=EncodingConfig)
-    # salient are the `evaluation.sentences` that a greedy oracle takes
+    # salient sentences are the `evaluation.sentences` that a greedy oracle selects
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     trainer: TrainerConfig = MISSING
-    split: str = "test"  # of train, validation, test
+    split: str = "test"  # `train`, `validation` or `test`
     corruption: Corruption = Corruption.auto
-    documents: Optional[int] = None  # at most so many pairs are made; null: of every document
-    filter: bool = True  # leave out pairs on which corruption doesn't raise the loss of the model
-    metric: CircuitMetric = CircuitMetric.surprise  # that loss
-    batch_size: int = 4  # pairs at once
+    documents: Optional[int] = None  # largest number of pairs; null: one per document
+    filter: bool = True  # drop pairs whose corruption doesn't raise the model's loss
+    metric: CircuitMetric = CircuitMetric.surprise  # the loss for `filter`
+    batch_size: int = 4  # pairs processed at once
 
     def __post_init__(self) -> None:
         require(self.split in SPLITS, f"split={self.split}: choose from {', '.join(SPLITS)}")
@@ -187,7 +189,7 @@ class PairsConfig:
 
 @dataclass
 class SelectConfig(JobConfig):
-    """conf/select.yaml: `sumcirc select`."""
+    """Settings of `sumcirc select` (conf/select.yaml)."""
 
     adaptation: AdaptationConfig = MISSING
     selector: SelectorConfig = field(default_factory=SelectorConfig)
@@ -195,22 +197,24 @@ class SelectConfig(JobConfig):
 
 @dataclass
 class PretrainConfig:
-    """conf/pretrain.yaml: `sumcirc pretrain`, which makes the built-in model."""
+    """Settings of `sumcirc pretrain`, which makes the built-in model (conf/pretrain.yaml)."""
 
     out: str = MISSING  # folder to write
-    vocabulary: int = 4096  # tokens
-    layers: int = 6  # blocks
-    heads: int = 4  # of each layer
-    width: int = 128  # of the residual stream
-    context: int = 256  # tokens
-    articles: int = 20000  # generated to be read
-    echo_steps: int = 4000  # at most; the warm-up on repeated random tokens ends when it is learnt
-    steps: int = 3000  # articles and bulletins, every fourth step an echo batch
-    batch_size: int = 8  # rows of `context` tokens
-    echo_learning_rate: float = 1e-3  # peak, of the warm-up
-    learning_rate: float = 6e-4  # peak
+    vocabulary: int = 4096  # number of tokens
+    layers: int = 6  # number of blocks
+    heads: int = 4  # heads per layer
+    width: int = 128  # width of the residual stream
+    context: int = 256  # context length in tokens
+    articles: int = 20000  # number of generated articles to train on
+    # largest number of steps of the warm-up on repeated random tokens, which ends when they are
+    # learnt
+    echo_steps: int = 4000
+    steps: int = 3000  # optimizer steps on articles and bulletins; every fourth is an echo batch
+    batch_size: int = 8  # rows of `context` tokens per batch
+    echo_learning_rate: float = 1e-3  # peak learning rate of the warm-up
+    learning_rate: float = 6e-4  # peak learning rate
     threads: Optional[int] = None  # CPU threads; null: torch's choice
-    seed: int = 0  # of weights and articles
+    seed: int = 0  # seed of weights and articles
 
     def __post_init__(self) -> None:
         counts = ("layers", "heads", "width", "context", "articles", "steps", "batch_size")

@@ -1,4 +1,4 @@
-"""What watches a run, and where it is logged."""
+"""Settings of callbacks that analyse the model during training, and of logging."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sumcirc.schema.require import at_least, positive, require
 
 
 class ProbeRows(Enum):
-    """Which query positions are measured."""
+    """Query positions that are measured."""
 
-    summary = "summary"  # those that predict the summary and EOS
-    document = "document"  # those of the document
+    summary = "summary"  # positions that predict the summary and EOS
+    document = "document"  # positions of the document
     all = "all"
 
 
@@ -26,17 +26,17 @@ WATCHERS = (
 
 
 def _tracked() -> CircuitOptions:
-    """Smaller than those of `sumcirc circuit`, since they are paid at every scheduled step."""
+    """Return cheaper settings than those of `sumcirc circuit`, paid at each scheduled step."""
     return CircuitOptions(documents=16, sizes=[0.01, 0.05, 0.2, 1.0], random_circuits=1)
 
 
 @dataclass
 class ProbesConfig:
-    """The fixed documents that every model state is probed on."""
+    """Fixed documents on which every model state is measured."""
 
-    documents: int = 32  # of data.validation, the same in every run of a sweep
+    documents: int = 32  # documents of data.validation, the same in every run of a sweep
     rows: ProbeRows = ProbeRows.summary
-    batch_size: int = 8  # documents at once
+    batch_size: int = 8  # documents processed at once
 
     def __post_init__(self) -> None:
         at_least(self, "callbacks.probes.", 1, "documents", "batch_size")
@@ -44,12 +44,12 @@ class ProbesConfig:
 
 @dataclass
 class ProbeScheduleConfig:
-    """When the model is probed, beside step 0 and the last step; all watchers share it."""
+    """Steps at which watchers measure the model, besides step 0 and the last step."""
 
-    points: int = 4  # log-spaced steps between the first and the last
+    points: int = 4  # number of log-spaced steps between the first and the last
     every: Optional[int] = None  # also every so many optimizer steps
-    # the most that probing may take, as a share of training time; a step that would pass it is left
-    # out (so which steps are recorded then depends on the clock). null: no limit
+    # largest fraction of training time for measuring; a step that would exceed it is skipped (so
+    # the recorded steps depend on the clock). null: no limit
     budget: Optional[float] = None
 
     def __post_init__(self) -> None:
@@ -60,13 +60,13 @@ class ProbeScheduleConfig:
 
 @dataclass
 class CallbacksConfig:
-    """conf/callbacks: what watches a run."""
+    """Callbacks: analyses during training (watchers), progress and others (conf/callbacks)."""
 
-    progress: bool = True  # rich progress bar
+    progress: bool = True  # show a progress bar
     watch: list[str] = field(default_factory=list)  # of WATCHERS
     probes: ProbesConfig = field(default_factory=ProbesConfig)
     schedule: ProbeScheduleConfig = field(default_factory=ProbeScheduleConfig)
-    circuit: CircuitOptions = field(default_factory=_tracked)  # of circuit_tracker
+    circuit: CircuitOptions = field(default_factory=_tracked)  # circuit settings of circuit_tracker
     # further Lightning callbacks by name, each with `_target_` and its arguments
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -88,34 +88,34 @@ class CallbacksConfig:
 
 
 class WandbMode(Enum):
-    """Where Weights & Biases logs."""
+    """Logging mode of Weights & Biases."""
 
-    auto = "auto"  # online where the user is logged in, else offline
+    auto = "auto"  # online if the user is logged in, else offline
     online = "online"
     offline = "offline"  # into the run directory; `make sync` uploads it
 
 
 class LoggerKind(Enum):
-    """Trackers beside the run directory."""
+    """Logger in addition to the run directory."""
 
     wandb = "wandb"
-    none = "none"  # the run directory alone
+    none = "none"  # only the run directory
 
 
-TAG_LENGTH = 64  # characters that Weights & Biases takes
+TAG_LENGTH = 64  # characters that Weights & Biases accepts
 
 
 @dataclass
 class LoggerConfig:
-    """conf/logger: Weights & Biases, or the run directory alone."""
+    """Weights & Biases, or only the run directory (conf/logger)."""
 
     kind: LoggerKind = LoggerKind.wandb
     mode: WandbMode = WandbMode.auto
-    project: str = "sumcirc"  # of Weights & Biases
-    entity: Optional[str] = None  # user or team; null: yours
-    tags: list[str] = field(default_factory=list)  # of the run
-    artifact: Optional[bool] = None  # log what was trained; null: only when online
-    samples: int = 16  # rows of the sample summary table
+    project: str = "sumcirc"  # W&B project
+    entity: Optional[str] = None  # W&B user or team; null: your default
+    tags: list[str] = field(default_factory=list)  # W&B tags of the run
+    artifact: Optional[bool] = None  # log the trained weights; null: only when online
+    samples: int = 16  # rows in the table of sample summaries
 
     def __post_init__(self) -> None:
         lists_of_one(self)

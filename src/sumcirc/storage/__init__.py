@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read and checked, cached, or fetched from the hub."""
+"""Files: written atomically, read with checks, cached, or fetched from the hub."""

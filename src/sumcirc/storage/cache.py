@@ -1,11 +1,11 @@
-"""The cache: results that are computed once, in `cache_dir`, and read by every later job.
+"""The cache: results that are computed once, stored in `cache_dir`, and read by later jobs.
 
 An entry is a folder `CACHE_DIR/KIND/KEY` with the files of one result and their checksums
-(`SHA256SUMS`, as `sha256sum -c` reads it). KEY is a hash of everything that decides the result:
-what the caller declares, the format of the kind, the versions of the libraries that compute it.
+(`SHA256SUMS`, as read by `sha256sum -c`). KEY is a hash of everything that determines the result:
+the caller's inputs, the format of the kind, and the versions of the libraries that compute it.
 
-A cached file is checked before it is used. Whatever is wrong with it (a flipped byte, a torn file,
-a folder in its place, arrays of other shapes) is reported in one line, and the work is done again.
+A cached file is checked before it is used. Any defect (a flipped byte, an incomplete file, a folder
+in its place, arrays of other shapes) is reported in one line, and the result is computed again.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ SUMS = "SHA256SUMS"
 
 
 class Damaged(Exception):
-    """A cached file is not what was written; the message names the file and says why."""
+    """A cached file is not what was written; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
 class Cache:
-    """One kind of result.
+    """A kind of cached result.
 
     Attributes:
         name: its folder in `cache_dir`.
-        format: raised when the same input gives another result, or is stored in another way.
-        libraries: whose versions decide the result.
+        format: increased when the same input gives another result, or is stored differently.
+        libraries: packages whose versions affect the result.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Cache:
     libraries: tuple[str, ...] = ("torch", "transformers")
 
     def key(self, parts: Any) -> str:
-        """The name of the entry for what decides it: JSON, dataclasses, enumerations, arrays."""
+        """Return the entry's name, a hash of JSON values, dataclasses, enumerations and arrays."""
         versions = {name: version(name) for name in self.libraries}
         described = json.dumps([self.name, self.format, versions, parts], default=_plain)
         return hashlib.sha256(described.encode()).hexdigest()[:32]
@@ -67,23 +67,24 @@ class Cache:
         write: Callable[[Path], object],
         read: Callable[[Path], Result],
     ) -> tuple[Result, bool]:
-        """Read a result; compute it first unless a sound one is there.
+        """Read a result, after computing it if there is no valid one.
 
-        Of several processes that need the same result one computes it; the others wait for it.
+        If several processes need the same result, one computes it while the others wait.
 
         Args:
-            parts: all that decides the result, see `key`.
+            cache_dir: the folder of all caches.
+            parts: everything that determines the result, see `key`.
             write: computes the result and writes its files into an empty folder.
-            read: reads them from there; an exception means that they are not what `write` writes.
+            read: reads them from there; raises any exception if they aren't what `write` writes.
 
         Returns:
-            The result, and whether it was there already.
+            The result, and whether it was cached.
 
         Raises:
             UserError: the cache can't be written.
         """
         entry = cache_dir / self.name / self.key(parts)
-        # without the lock first: a cache that others filled may be read-only
+        # first without the lock: a cache that was filled by others may be read-only
         try:
             return _checked(entry, read), True
         except (FileNotFoundError, Damaged):
@@ -106,11 +107,11 @@ class Cache:
 
 
 def _checked(entry: Path, read: Callable[[Path], Result]) -> Result:
-    """What a sound entry holds.
+    """Return the result in a valid entry.
 
     Raises:
         FileNotFoundError: there is no entry.
-        Damaged: there is something else.
+        Damaged: the entry is not valid.
     """
     if not entry.is_symlink() and not entry.exists():
         raise FileNotFoundError(entry)
@@ -137,11 +138,11 @@ def _checked(entry: Path, read: Callable[[Path], Result]) -> Result:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of an entry, by its name.
+    """Return the SHA-256 of every file of an entry, by name.
 
     Raises:
-        OSError: one can't be read.
-        RecordError: one is a folder, a pipe or the like.
+        OSError: a file can't be read.
+        RecordError: a file is a folder, a pipe or the like.
     """
     found = {}
     for file in sorted(folder.iterdir()):
@@ -158,7 +159,7 @@ def _text(sums: dict[str, str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON for what `json` does not know; anything else is refused, since its text may not last."""
+    """Convert what `json` can't encode; refuse other types, whose text may not be stable."""
     if isinstance(value, Enum):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):

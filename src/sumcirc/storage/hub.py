@@ -1,11 +1,11 @@
-"""The Hugging Face hub: is it there, has it what is wanted, and else, is that in the local cache?
+"""The Hugging Face hub: checks that a repository is available there, or else in the local cache.
 
-Left to themselves `transformers` and `datasets` retry an unreachable hub for up to a minute for
-each thing wanted, even when all of it is cached. Here a wanted repository is asked for once, within
-`PROBE_SECONDS`. If the hub does not answer, this process (and those it starts) goes offline: the
-libraries then read their caches at once, and what is not cached is refused with a remedy.
+By default `transformers` and `datasets` retry an unreachable hub for up to a minute per request,
+even if everything is cached. Here each repository is requested once, within `PROBE_SECONDS`. If the
+hub does not answer, this process (and its children) go offline: the libraries then read their
+caches at once, and what is not cached is refused with a remedy.
 
-This is the only file that knows how the libraries are switched offline.
+Only this file depends on how the libraries are switched offline.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from sumcirc.errors import UserError
 
 log = logging.getLogger(__name__)
 
-PROBE_SECONDS = 5.0  # connecting, the TLS handshake and one small answer take well under a second
+PROBE_SECONDS = 5.0  # a connection, the TLS handshake and a small answer take well under a second
 
 Kind = Literal["model", "dataset"]
 T = TypeVar("T")
 
-# Read once at import by each library; a process that has imported them must be told there too.
+# Each library reads these once, at import; they must be changed if it is imported already.
 _OFFLINE_SWITCHES = (
     ("huggingface_hub.constants", "HF_HUB_OFFLINE"),
     ("datasets.config", "HF_HUB_OFFLINE"),
@@ -39,12 +39,15 @@ _OFFLINE_SWITCHES = (
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository that can be read: on the hub or, `online` being false, at most from the cache.
+    """A repository that can be read: on the hub, or if `online` is False at most from the cache.
 
     Attributes:
-        revision: as asked for.
-        commit: what the revision stands for; None where the cache does not tell.
-        files: names of its files; None where they are not known.
+        id: OWNER/NAME.
+        kind: `model` or `dataset`.
+        revision: as requested.
+        online: whether the hub has answered.
+        commit: the commit of the revision; None if the cache does not contain this information.
+        files: names of its files; None if unknown.
     """
 
     id: str
@@ -64,12 +67,19 @@ def require_hub(
 ) -> Repository:
     """Make sure that a hub repository can be read, within about `PROBE_SECONDS`.
 
-    `setting` is the configuration key that holds `repo_id`, for messages. Asks the hub once for
-    each repository and revision; goes offline (for the rest of the process) if there is no answer.
+    Asks the hub once per repository and revision; goes offline (for the rest of the process) if
+    there is no answer.
 
-    Raises UserError if the id is none, if the hub has no such repository or revision, if access
-    needs a login, and if a model is neither reachable nor in the cache. Whether a data set is in
-    the cache only `datasets` can tell: where it is not, the caller raises `not_cached`.
+    Args:
+        repo_id: OWNER/NAME.
+        setting: the setting that contains `repo_id`, for messages.
+        kind: `model` or `dataset`.
+        revision: branch, tag or commit; None for the default branch.
+
+    Raises:
+        UserError: the id is invalid, the hub has no such repository or revision, access needs a
+            login, or a model is neither reachable nor cached. Only `datasets` can tell whether a
+            data set is cached: if it isn't, the caller raises `not_cached`.
     """
     _check_id(repo_id, setting, kind)
     if not is_offline():
@@ -82,7 +92,7 @@ def require_hub(
             return _found[key]
         except Exception as error:
             _refuse_if_answered(error, repo_id, setting, kind, revision)
-            # Every other failure, of whichever HTTP library, means that no usable answer came.
+            # Any other failure, of whichever HTTP library, means that there was no usable answer.
             go_offline(f"{endpoint()} does not answer ({one_line(error) or type(error).__name__})")
     repository = _in_cache(repo_id, kind, revision)
     if kind == "model" and repository.files is None:
@@ -91,7 +101,7 @@ def require_hub(
 
 
 def is_offline() -> bool:
-    """Whether hub requests are off: by `HF_HUB_OFFLINE`, or because the hub did not answer."""
+    """Return whether hub requests are off: by `HF_HUB_OFFLINE`, or since the hub did not answer."""
     if _offline_because is not None:
         return True
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
@@ -113,7 +123,7 @@ def go_offline(reason: str) -> None:
 
 
 def endpoint() -> str:
-    """The hub's address (`HF_ENDPOINT`)."""
+    """Return the hub's address (`HF_ENDPOINT`)."""
     from huggingface_hub import constants
 
     return constants.ENDPOINT
@@ -122,11 +132,17 @@ def endpoint() -> str:
 def snapshot(
     repo_id: str, kind: Kind, revision: str | None, pattern: str | None = None
 ) -> Path | None:
-    """The folder of a repository in the hub cache, or None; of a data set only if it is complete.
+    """Return the folder of a repository in the hub cache, or None; a data set must be complete.
 
-    A data set that is missing one of its files would be read as a smaller one, without an error, so
-    the cached list of files (which `hf download` leaves) has to prove that none is missing, among
-    those that match `pattern`. A model that is missing one is refused when it is loaded.
+    A data set that lacks a file would be read as a smaller one, without an error, so the cached
+    list of files (which `hf download` stores) is needed to show that none is missing among those
+    that match `pattern`. A model that lacks a file is refused when it is loaded.
+
+    Args:
+        repo_id: OWNER/NAME.
+        kind: `model` or `dataset`.
+        revision: branch, tag or commit; None for the default branch.
+        pattern: glob pattern of the files that are needed; None for all.
     """
     from huggingface_hub import get_cached_repo_tree, snapshot_download, try_to_load_from_cache
     from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
@@ -148,9 +164,15 @@ def snapshot(
 
 
 def download(repository: Repository, pattern: str, setting: str) -> Path:
-    """Fetch those files of a reachable repository that match a pattern; gives its folder.
+    """Download the files of a reachable repository that match a pattern, and return its folder.
 
-    Raises UserError if the download breaks off.
+    Args:
+        repository: from `require_hub`.
+        pattern: glob pattern of file names.
+        setting: the setting that contains the id, for messages.
+
+    Raises:
+        UserError: the download fails.
     """
     from huggingface_hub import snapshot_download
 
@@ -170,7 +192,13 @@ def download(repository: Repository, pattern: str, setting: str) -> Path:
 
 
 def not_cached(repository: Repository, setting: str, part: str = "") -> UserError:
-    """The error for a repository (or `part` of it) neither reachable nor in the local cache."""
+    """Return the error for a repository that is neither reachable nor in the local cache.
+
+    Args:
+        repository: from `require_hub`.
+        setting: the setting that contains the id.
+        part: further settings, such as the configuration of a data set.
+    """
     option = " --repo-type dataset" if repository.kind == "dataset" else ""
     option += f" --revision {repository.revision}" if repository.revision else ""
     return UserError(
@@ -206,10 +234,10 @@ def _ask(repo_id: str, kind: Kind, revision: str | None) -> Repository:
 
     api = HfApi(endpoint=endpoint())
     info = api.repo_info(repo_id, repo_type=kind, revision=revision, timeout=PROBE_SECONDS)
-    if getattr(info, "gated", False):  # its description is public, its files are not
+    if getattr(info, "gated", False):  # its description is public, but its files are not
         api.auth_check(repo_id, repo_type=kind)
     if kind == "dataset" and revision is not None:
-        # Leaves a note in the cache which commit this is: `load_dataset` leaves none.
+        # Records in the cache which commit this is, which `load_dataset` doesn't.
         api.resolve_revision(repo_id, repo_type=kind, revision=revision)
     siblings = getattr(info, "siblings", None)
     files = None if siblings is None else frozenset(file.rfilename for file in siblings)
@@ -244,7 +272,7 @@ def _noted_commit(repo_id: str, kind: Kind, revision: str) -> str | None:
 def _refuse_if_answered(
     error: Exception, repo_id: str, setting: str, kind: Kind, revision: str | None
 ) -> None:
-    """Raise UserError if the hub did answer, and the answer was no."""
+    """Raise UserError if the hub answered and refused."""
     from huggingface_hub.errors import (
         DisabledRepoError,
         GatedRepoError,
@@ -278,7 +306,7 @@ def _refuse_if_answered(
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """The call's result, or TimeoutError: name look-ups ignore the HTTP library's time limit."""
+    """Return the result of a call, or raise TimeoutError; name look-ups ignore HTTP time limits."""
     result: list[T] = []
     failure: list[Exception] = []
 
@@ -299,6 +327,11 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def one_line(error: object, limit: int = 200) -> str:
-    """The text of an error on one line of at most `limit` characters."""
+    """Return the text of an error on one line.
+
+    Args:
+        error: the error.
+        limit: largest number of characters.
+    """
     text = " ".join(str(error).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

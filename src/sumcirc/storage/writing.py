@@ -1,7 +1,7 @@
-"""The one place files are written: to a temporary name, flushed to disk, then renamed.
+"""Atomic writing of files: to a temporary name, flushed to disk, then renamed.
 
-A reader finds the old file or the new one, never half of either, also after `kill -9` or a full
-disk.
+A reader sees either the old file or the new one, never a part of it, even after `kill -9` or with a
+full disk.
 """
 
 from __future__ import annotations
@@ -28,10 +28,14 @@ from sumcirc.storage.reading import RecordError, is_there, require_regular
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place of `path`.
+    """Let `write` fill a temporary file, then move it to `path`.
+
+    Args:
+        path: the file to create or replace.
+        write: called with the path of the temporary file.
 
     Raises:
-        UserError: the disk is full or the folder can't be written; what was there before stays.
+        UserError: the disk is full or the folder can't be written; an earlier file remains.
     """
     temporary = _beside(path, "tmp")
     with _explained(path):
@@ -47,19 +51,29 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8; what is no character (a byte of a file's name) as `\\udc80`."""
+    """Write text as UTF-8.
+
+    Args:
+        path: the file to create or replace.
+        text: lone surrogates (bytes of a file name) are written as `\\udc80`.
+    """
     body = text.encode("utf-8", errors="backslashreplace")
     write_file(path, lambda temporary: temporary.write_bytes(body))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON; NaN is refused, since no JSON reader has to take it."""
+    """Write a value as indented JSON; NaN is refused, since it isn't valid JSON.
+
+    Args:
+        path: the file to create or replace.
+        value: plain containers, texts and finite numbers.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def plain_numbers(value: Any) -> Any:
-    """Arrays as lists, tuples as lists, and what is not a finite number as null."""
+    """Return a copy with arrays and tuples as lists, and numbers that aren't finite as None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -70,13 +84,17 @@ def plain_numbers(value: Any) -> Any:
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary folder beside `path`, then put it in place of `path`.
+    """Let `write` fill a temporary folder, then move it to `path`.
 
-    The old folder is moved aside first and deleted last, so it is lost in no case; a process killed
-    between the two renames leaves `path` missing.
+    The old folder is moved aside first and deleted last, so it is never lost; if the process is
+    killed between the two renames, `path` is missing.
+
+    Args:
+        path: the folder to create or replace.
+        write: called with the path of the temporary folder.
 
     Raises:
-        UserError: the disk is full, the folder can't be written, or it holds the current folder.
+        UserError: the disk is full, the folder can't be written, or it contains the current folder.
     """
     if Path.cwd().is_relative_to(path.resolve()):
         raise UserError(
@@ -105,10 +123,14 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_writable(setting: str, path: Path | str) -> None:
-    """Refuse a path at which no file or folder can be created; nothing is created.
+    """Refuse a path where no file or folder can be created; nothing is created.
+
+    Args:
+        setting: name of the setting, for messages.
+        path: its value.
 
     Raises:
-        UserError: it can't be; `setting`, which names it, is named.
+        UserError: nothing can be created there.
     """
     place = Path(path).expanduser().absolute()
     reason = None
@@ -133,9 +155,9 @@ def check_writable(setting: str, path: Path | str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """A block that one process at a time runs for `path`; the others wait.
+    """Let one process at a time execute the block for `path`; others wait.
 
-    The system lets go of the lock (a file `path`.lock, which stays) with the process.
+    The system releases the lock (a file `path`.lock, which remains) when the process ends.
 
     Raises:
         UserError: the folder can't be written.
@@ -153,7 +175,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write records of equal keys as a Parquet table."""
+    """Write records as a Parquet table.
+
+    Args:
+        path: the file to create or replace.
+        records: mappings with equal keys.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -162,7 +189,12 @@ def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Format rows as CSV; None becomes an empty field, and formulas are defused."""
+    """Format rows as CSV; None becomes an empty field, and formulas are made harmless.
+
+    Args:
+        columns: the header.
+        rows: one value per column.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -173,8 +205,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 class MetricsFile:
     """`metrics.csv`: one line per value (`step,metric,value`), append-only.
 
-    A line is on disk once `append` returns; `size` goes into a checkpoint, and a resumed run cuts
-    the file back to it, so that what it writes again stands there once.
+    A line is on disk once `append` returns. Checkpoints store `size`, and a resumed run truncates
+    the file to it, so that repeated steps are logged once.
     """
 
     HEADER = ("step", "metric", "value")
@@ -183,7 +215,12 @@ class MetricsFile:
         self.path = path
 
     def append(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add one line for each metric at an optimizer step."""
+        """Append one line per metric.
+
+        Args:
+            step: optimizer step.
+            metrics: values by name.
+        """
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         if not self.path.exists():
@@ -197,11 +234,11 @@ class MetricsFile:
 
     @property
     def size(self) -> int:
-        """Bytes written so far."""
+        """Number of bytes written so far."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Drop what was written after the file was `size` bytes long.
+        """Truncate the file to `size` bytes.
 
         Raises:
             UserError: the file is shorter than that, so it is not the one that was written.
@@ -218,9 +255,10 @@ class MetricsFile:
 
 
 def read_last_step(path: Path) -> int | None:
-    """The step of the last whole line of a metrics file; None where there is none yet.
+    """Return the step of the last complete line of a metrics file, or None if there is none.
 
-    Raises RecordError if it is no regular file.
+    Raises:
+        RecordError: it isn't a regular file.
     """
     if not is_there(path):
         return None
@@ -246,7 +284,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_leftovers_of(path: Path) -> None:
-    """Delete what killed processes left of `path`; to be called by the one that may write it."""
+    """Delete what killed processes left of `path`; only for the process that may write it."""
     for leftover in list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
         if LEFTOVER.fullmatch(leftover.name):
             _remove(leftover)
@@ -290,10 +328,10 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _error_number(error: BaseException) -> int | None:
-    """The system's error number behind an exception; None where there is none.
+    """Return the system's error number behind an exception, or None.
 
     torch's zip writer hides it in the context of a RuntimeError, safetensors and tokenizers (Rust)
-    in their text.
+    in their messages.
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno

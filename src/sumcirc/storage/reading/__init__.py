@@ -1,17 +1,16 @@
-"""The one place small records are read: JSON, YAML, safetensors and Parquet files.
+"""Reading of records with checks: JSON, YAML, safetensors and Parquet files.
 
     status = read_json(folder / "status.json", Status)
     metadata, arrays = read_tensors(folder / "base.safetensors")
     rows = read_table(folder / "documents.parquet", {"id": str, "rouge1_f1": float | None})
 
-Whatever is wrong with a file ends in `RecordError`, a UserError that names the file, the key and
-the reason in one line; so a caller that lists the good records beside the bad ones catches
-`RecordError` and shows it, and all others let it pass to the command line. `shapes` says how the
-expected shape is declared.
+Any defect of a file raises `RecordError`, a UserError that names the file, the key and the reason
+in one line; a caller that lists damaged records next to valid ones catches it, and all others let
+it pass to the command line. `shapes` describes how the expected shape is declared.
 
-A file is read only if it is a regular one (a FIFO would block, a device never end) and not larger
-than a limit. Nesting is limited before a parser recurses into it, YAML's aliases by what they
-expand to. Numbers are finite and of at most 64 bits: our own files are written so.
+A file is read only if it is regular (a FIFO would block, a device may never end) and not larger
+than a limit. Nesting is limited before a parser recurses into it, and YAML aliases by the size that
+they expand to. Numbers must be finite and fit in 64 bits: our own files are written that way.
 """
 
 from sumcirc.storage.reading.arrays import (

@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 
 BATCH = 1024  # rows
 LEAST_LIMIT = 2**28  # bytes that any Parquet file may expand to
-MOST_EXPANSION = (
-    100  # times its size that a larger one may expand to; text shrinks some 3 to 10 times
-)
+MOST_EXPANSION = 100  # factor by which a larger file may expand; text shrinks 3 to 10 times
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    """The metadata and the arrays of a safetensors file.
+    """Return the metadata and the arrays of a safetensors file.
 
     Raises:
         RecordError: it can't be read.
@@ -42,10 +40,16 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, NDArray[An
 def require_array(
     arrays: Mapping[str, NDArray[Any]], name: str, path: Path | str, *, ndim: int
 ) -> NDArray[np.floating[Any]]:
-    """An array of floating point numbers out of `read_tensors`.
+    """Return a floating-point array from the result of `read_tensors`.
+
+    Args:
+        arrays: arrays by name.
+        name: of the array.
+        path: the file, for messages.
+        ndim: expected number of axes.
 
     Raises:
-        RecordError: it is missing, has another number of axes, or holds other than numbers.
+        RecordError: it is missing, has another number of axes, or isn't floating point.
     """
     if name not in arrays:
         raise RecordError(path, "is missing", name)
@@ -57,10 +61,11 @@ def require_array(
 
 
 def read_table(path: Path | str, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """All rows of a Parquet file.
+    """Return all rows of a Parquet file.
 
     Args:
-        columns: the shape of each column that must be there; others are read as they are.
+        path: the file.
+        columns: the shape of each required column; other columns are returned unchecked.
 
     Raises:
         RecordError: it can't be read, lacks a column, or a value has another shape.
@@ -71,11 +76,12 @@ def read_table(path: Path | str, columns: Mapping[str, Any]) -> list[dict[str, A
 def table_rows(
     path: Path | str, columns: Mapping[str, Any], others: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Rows of a Parquet file, one after the other.
+    """Yield the rows of a Parquet file.
 
     Args:
-        columns: the shape of each column that must be there.
-        others: columns that are read as they are, where they are there.
+        path: the file.
+        columns: the shape of each required column.
+        others: columns that are returned unchecked if they exist.
 
     Raises:
         RecordError: it can't be read, lacks a column, or a value has another shape.
@@ -96,7 +102,7 @@ def table_rows(
 
 
 def table_columns(path: Path | str) -> list[str]:
-    """Names of the columns of a Parquet file, in order.
+    """Return the names of a Parquet file's columns, in order.
 
     Raises:
         RecordError: it can't be read.
@@ -108,13 +114,14 @@ def table_columns(path: Path | str) -> list[str]:
 def table_batches(
     path: Path | str, columns: Collection[str] | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a Parquet file, some at a time.
+    """Yield the rows of a Parquet file in batches.
 
-    A column of one long text repeated takes no room in the file; so what the rows expand to is
-    counted before they are made.
+    A column that repeats one long text takes no space in the file, so the expanded size of rows is
+    computed before they are created.
 
     Args:
-        columns: those wanted; None for all.
+        path: the file.
+        columns: names of the columns; None for all.
 
     Raises:
         RecordError: it can't be read, is damaged, or expands to much more than its size.
@@ -141,7 +148,7 @@ def table_batches(
             yield rows
     except RecordError:
         raise
-    # ArrowException, OSError, and others for values that Python has no type for
+    # ArrowException, OSError, and others for values without a Python type
     except Exception as error:
         raise RecordError(path, f"is damaged after row {done} ({_first_line(error)})") from None
 
@@ -153,14 +160,14 @@ def _open_table(path: Path | str) -> Any:
     try:
         found = parquet.ParquetFile(path)
         texts = [column.path for column in found.schema if column.physical_type == "BYTE_ARRAY"]
-        # repeated texts are made once, and only counted where rows are many
+        # repeated texts are stored once, and expanded only into rows
         return parquet.ParquetFile(path, read_dictionary=texts)
     except Exception as error:
         raise RecordError(path, f"is not a readable Parquet file ({_first_line(error)})") from None
 
 
 def _text_bytes(array: pyarrow.Array) -> int:
-    """Bytes of all texts in an array, each as often as it is there."""
+    """Return the bytes of all texts in an array, counting repeated ones."""
     import pyarrow
     import pyarrow.compute
 

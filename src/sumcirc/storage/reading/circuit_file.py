@@ -1,4 +1,4 @@
-"""The shape of a circuit as a JSON file of EAP-IG's tools; see `circuits.exchange`."""
+"""The shape of circuit files in the JSON format of EAP-IG's tools; see `circuits.eap_ig_format`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from sumcirc.storage.reading.shapes import Count, Range
 from sumcirc.storage.reading.texts import read_json
 
-LARGEST_CIRCUIT = 2**30  # bytes; a model of 7B parameters has some 2 million edges
+LARGEST_CIRCUIT = 2**30  # bytes; a model with 7B parameters has about 2 million edges
 
 
 class Sizes(TypedDict):
@@ -35,7 +35,7 @@ class Node(TypedDict):
 
 
 class CircuitFile(TypedDict):
-    """The file's content."""
+    """Contents of the file."""
 
     cfg: Sizes
     nodes: dict[str, Node | bool]
@@ -43,9 +43,9 @@ class CircuitFile(TypedDict):
 
 
 def read_circuit_file(path: Path) -> CircuitFile:
-    """The content of a circuit file.
+    """Read a circuit file.
 
     Raises:
-        RecordError: it can't be read, or is not what EAP-IG's tools or we write.
+        RecordError: it can't be read, or isn't a file as EAP-IG's tools or this package write it.
     """
     return read_json(path, CircuitFile, LARGEST_CIRCUIT)

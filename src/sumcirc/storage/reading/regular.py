@@ -1,4 +1,4 @@
-"""Regular files as bytes and text, and the one error of all that is wrong with a file."""
+"""Reading regular files as bytes and text, and the error for any defect of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import BinaryIO
 from sumcirc.errors import UserError
 from sumcirc.storage.reading.shapes import Unfit
 
-LARGEST = 256 * 2**20  # bytes of a record, unless its reader knows better
+LARGEST = 256 * 2**20  # bytes of a record, unless its reader gives another limit
 
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -22,11 +22,11 @@ KINDS = (
 
 
 class RecordError(UserError):
-    """A file that can't be read, or holds something else than was expected.
+    """A file can't be read, or its contents aren't as expected.
 
     Attributes:
         path: the file.
-        key: where in it, such as `systems.trained.rouge1_f1.mean`; empty for the whole file.
+        key: the place in it, such as `systems.trained.rouge1_f1.mean`; empty for the whole file.
         reason: what is wrong there.
     """
 
@@ -36,12 +36,12 @@ class RecordError(UserError):
 
     @property
     def brief(self) -> str:
-        """Key and reason, for those who know the file."""
+        """Key and reason, without the file."""
         return f"`{self.key}` {self.reason}" if self.key else self.reason
 
     def below(self, folder: Path) -> str:
-        """The message with the file's path from a folder, where it lies in it."""
-        # not resolved: the file may be a link that leads nowhere
+        """Return the message with the file's path relative to a folder that contains it."""
+        # not resolved: the file may be a dangling link
         path, above = os.path.abspath(self.path), os.path.abspath(folder)
         inside = path.startswith(f"{above}{os.sep}")
         return f"{path[len(above) + 1 :]}: {self.brief}" if inside else str(self)
@@ -50,20 +50,24 @@ class RecordError(UserError):
 def is_there(path: Path | str) -> bool:
     """Return whether anything is at `path`, including a dangling link.
 
-    For a path that is too long, has a NUL, or lies in a closed folder it is False, where
-    `Path.exists` raises.
+    Returns False, where `Path.exists` raises, for a path that is too long, contains NUL, or is in a
+    folder without access.
     """
     return os.path.lexists(path)
 
 
 def require_regular(path: Path | str, largest: int | None = None) -> int:
-    """Check that a file is a regular one without opening it; for libraries that take a path.
+    """Check that a file is regular without opening it, for libraries that take a path.
+
+    Args:
+        path: the file.
+        largest: largest size in bytes; None for any.
 
     Returns:
         Its size in bytes.
 
     Raises:
-        RecordError: it is not there, something else than a file, or larger than `largest`.
+        RecordError: it doesn't exist, isn't a regular file, or is larger than `largest`.
     """
     try:
         found = os.stat(path)
@@ -81,11 +85,11 @@ def open_regular(path: Path | str) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        RecordError: see `require_regular`, or it can't be read.
+        RecordError: as in `require_regular`, or it can't be read.
     """
     require_regular(path)
     try:
-        # what took the file's place since then must not block either
+        # whatever has replaced the file in the meantime must not block either
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except (OSError, ValueError) as error:
         raise RecordError(path, system_reason(error)) from None
@@ -97,10 +101,14 @@ def open_regular(path: Path | str) -> BinaryIO:
 
 
 def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes:
-    """The content of a regular file.
+    """Return the contents of a regular file.
+
+    Args:
+        path: the file.
+        largest: largest size in bytes.
 
     Raises:
-        RecordError: see `require_regular`, or it can't be read.
+        RecordError: as in `require_regular`, or it can't be read.
     """
     require_regular(path, largest)
     try:
@@ -114,10 +122,14 @@ def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes:
 
 
 def read_text(path: Path | str, largest: int = LARGEST) -> str:
-    """The content of a regular file in UTF-8, with or without a byte order mark.
+    """Return the contents of a regular UTF-8 file, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        largest: largest size in bytes.
 
     Raises:
-        RecordError: see `read_bytes`, or it is not UTF-8.
+        RecordError: as in `read_bytes`, or it isn't UTF-8.
     """
     try:
         return read_bytes(path, largest).decode("utf-8-sig")
@@ -126,7 +138,7 @@ def read_text(path: Path | str, largest: int = LARGEST) -> str:
 
 
 def system_reason(error: Exception) -> str:
-    """What the system says of a file that can't be opened."""
+    """Return the system's reason why a file can't be opened."""
     if isinstance(error, FileNotFoundError):
         return "is not there"
     reason = getattr(error, "strerror", None) or str(error)
@@ -134,5 +146,11 @@ def system_reason(error: Exception) -> str:
 
 
 def unfit(path: Path | str, error: Unfit, key: str = "") -> RecordError:
-    """The error of a value in a file that has another shape than expected."""
+    """Return the error for a value in a file that doesn't have the expected shape.
+
+    Args:
+        path: the file.
+        error: the mismatch.
+        key: place of the value in the file.
+    """
     return RecordError(path, error.reason, ".".join(filter(None, [key, error.key])))

@@ -1,9 +1,9 @@
-"""Type hints as the expected shape of data that a file holds.
+"""Type hints as the expected shape of data read from a file.
 
 A shape is an ordinary hint: `int`, `float`, `str`, `bool`, `None`, `Any`, `Literal`, unions,
-`list[X]`, `dict[str, X]`, a `TypedDict`, a dataclass, or `Annotated[X, Range(...)]`. So what a file
-may hold is written once, where its type is declared, and readers of the data are type-checked
-against the same declaration.
+`list[X]`, `dict[str, X]`, a `TypedDict`, a dataclass, or `Annotated[X, Range(...)]`. The contents
+of a file are thus declared once, and code that uses the data is type-checked against the same
+declaration.
 
     class Status(TypedDict):
         state: Literal["pending", "running", "done", "failed"]
@@ -33,18 +33,18 @@ from typing import (
     is_typeddict,
 )
 
-MOST_NESTED = 100  # levels; what we write has fewer than ten
+MOST_NESTED = 100  # levels of nesting; our own files have fewer than ten
 _SHOWN = 40  # characters of a refused value
 
 Fit = Callable[[Any], Any]
 
 
 class Unfit(Exception):
-    """A value has not the expected shape.
+    """A value doesn't have the expected shape.
 
     Attributes:
         reason: what is wrong with it.
-        keys: where it is, from the outermost key or index to the innermost.
+        keys: its place, from the outermost key or index to the innermost.
     """
 
     def __init__(self, reason: str) -> None:
@@ -60,7 +60,7 @@ class Unfit(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """Bounds of a number, both inclusive; for `Annotated[float, Range(0, 1)]`."""
+    """Inclusive bounds of a number, for `Annotated[float, Range(0, 1)]`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -75,7 +75,7 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Keys of a mapping: those that must be there, and where `allowed` is given, no others."""
+    """Required keys of a mapping; if `allowed` is given, no other keys are accepted."""
 
     required: tuple[str, ...] = ()
     allowed: tuple[str, ...] | None = None
@@ -83,7 +83,7 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True)
 class NullIsNan:
-    """Null stands for a number that is undefined, and is read as NaN: JSON has no NaN."""
+    """Null stands for an undefined number and is read as NaN, which JSON lacks."""
 
 
 Share = Annotated[float, Range(0, 1)]
@@ -94,20 +94,25 @@ Number = Annotated[float, NullIsNan()]
 def fit(value: Any, shape: Any) -> Any:
     """Check a value against a shape.
 
+    Args:
+        value: plain containers, texts and numbers.
+        shape: a type hint.
+
     Returns:
-        The value, with dataclasses in place of the dictionaries that describe them.
+        The value, with dataclass instances in place of the dictionaries that describe them.
 
     Raises:
-        Unfit: it has another shape.
+        Unfit: the value has another shape.
     """
     return _checker(shape)(value)
 
 
 def require_plain(value: Any) -> None:
-    """Check that a value is made of what JSON knows, with finite numbers of at most 64 bits.
+    """Check that a value consists of JSON types, with finite numbers of at most 64 bits.
 
     Raises:
-        Unfit: it holds NaN, an infinity, a larger number, another type, or is nested too deeply.
+        Unfit: it contains NaN, an infinity, a larger number or another type, or is nested too
+            deeply.
     """
     _plain(value, 0)
 
@@ -136,7 +141,7 @@ def _plain(value: Any, depth: int) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value in an error message: short, on one line."""
+    """Format a value for an error message: short, on one line."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
@@ -150,7 +155,7 @@ def shown(value: Any) -> str:
 
 
 def _within(key: Any, check: Callable[..., Any], *arguments: Any) -> Any:
-    """Run a check of a part, adding its key to what it raises."""
+    """Run the check of a part, adding its key to the error it raises."""
     try:
         return check(*arguments)
     except Unfit as error:
@@ -160,7 +165,7 @@ def _within(key: Any, check: Callable[..., Any], *arguments: Any) -> Any:
 
 @cache
 def _checker(shape: Any) -> Fit:
-    """The function that checks values against a shape."""
+    """Return a function that checks values against a shape."""
     origin, parts = get_origin(shape), get_args(shape)
     if shape is Any:
         return lambda value: value
@@ -202,7 +207,7 @@ def _scalar(shape: Any) -> Fit:
     number = shape in (int, float)
 
     def check(value: Any) -> Any:
-        # in Python True is a whole number, in JSON it is none
+        # True is an instance of int in Python, but not a number in JSON
         if not isinstance(value, wanted) or (number and isinstance(value, bool)):
             raise Unfit(f"is {shown(value)}, not {_name(shape)}")
         return value
@@ -256,7 +261,7 @@ def _either(parts: tuple[Any, ...]) -> Fit:
             except Unfit as error:
                 if error.keys and (deepest is None or len(error.keys) > len(deepest.keys)):
                     deepest = error
-        # the kind was right, something inside was not
+        # the kind was right, but something inside was not
         if deepest is not None:
             raise deepest
         raise Unfit(f"is {shown(value)}, not {' or '.join(dict.fromkeys(map(_name, parts)))}")
@@ -283,7 +288,7 @@ def _mapping_of(inner: Fit) -> Fit:
 
 
 def _fields_of(shape: Any) -> Fit:
-    """The check of a `TypedDict`, or of a dataclass, which is made of the mapping."""
+    """Return the check of a `TypedDict`, or of a dataclass, which is created from the mapping."""
     hints = get_type_hints(shape, include_extras=True)
     made = dataclasses.is_dataclass(shape)
     if made:
@@ -323,5 +328,5 @@ def _at_key(name: str, reason: str) -> Unfit:
 
 
 def _short(key: Any) -> str:
-    """A key in an error message."""
+    """Shorten a key for an error message."""
     return "".join(c if c.isprintable() else "?" for c in str(key)[:_SHOWN])

@@ -1,4 +1,4 @@
-"""JSON and YAML files of an expected shape."""
+"""Reading JSON and YAML files with an expected shape."""
 
 from __future__ import annotations
 
@@ -10,30 +10,37 @@ from typing import Any
 from sumcirc.storage.reading.regular import LARGEST, RecordError, read_text, unfit
 from sumcirc.storage.reading.shapes import MOST_NESTED, Unfit, fit, require_plain
 
-MOST_NODES = 2_000_000  # of a YAML file, with its aliases written out
-MOST_SETTINGS = 20_000  # of one that Hydra reads, which is slow
+MOST_NODES = 2_000_000  # of a YAML file, with its aliases expanded
+MOST_SETTINGS = 20_000  # of a YAML file that is read by Hydra, which is slow
 LARGEST_CONFIG = 2**24  # bytes of such a file
 MOST_FILES = 20_000  # in a folder of such files
 
 
 def read_json(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any:
-    """The content of a JSON file of the given shape (`shapes.fit`).
+    """Read a JSON file of a given shape (`shapes.fit`).
+
+    Args:
+        path: the file.
+        shape: expected shape.
+        largest: largest size in bytes.
 
     Raises:
-        RecordError: it can't be read, is no JSON, names a key twice, or has another shape.
+        RecordError: it can't be read, isn't JSON, has a repeated key, or another shape.
     """
     return parse_json(read_text(path, largest), path, shape)
 
 
 def parse_json(text: str, path: Path | str, shape: Any = Any, key: str = "") -> Any:
-    """JSON that stands in a file, such as in the metadata of a safetensors file.
+    """Parse JSON that is part of a file, such as the metadata of a safetensors file.
 
     Args:
+        text: the JSON.
         path: the file, for messages.
-        key: where in the file the text stands.
+        shape: expected shape.
+        key: place of the text in the file.
 
     Raises:
-        RecordError: as `read_json`.
+        RecordError: as in `read_json`.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
@@ -48,10 +55,15 @@ def parse_json(text: str, path: Path | str, shape: Any = Any, key: str = "") -> 
 
 
 def read_yaml(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any:
-    """The content of a YAML file of the given shape (`shapes.fit`).
+    """Read a YAML file of a given shape (`shapes.fit`).
+
+    Args:
+        path: the file.
+        shape: expected shape.
+        largest: largest size in bytes.
 
     Raises:
-        RecordError: it can't be read, is no YAML, names a key twice, or has another shape.
+        RecordError: it can't be read, isn't YAML, has a repeated key, or another shape.
     """
     import yaml
 
@@ -66,12 +78,16 @@ def read_yaml(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any
 
 
 def check_yaml(text: str, path: Path | str) -> None:
-    """Check that YAML can be loaded safely, by its events, without building anything.
+    """Check by its events that YAML can be loaded safely, without building anything.
 
-    A deeply nested file kills a process in libyaml, and nested aliases multiply.
+    A deeply nested file crashes libyaml, and nested aliases expand exponentially.
+
+    Args:
+        text: the YAML.
+        path: the file, for messages.
 
     Raises:
-        RecordError: it is no YAML, is nested too deeply, names a key twice, or has aliases that
+        RecordError: it isn't YAML, is nested too deeply, has a repeated key, or has aliases that
             contain themselves or expand to too much.
     """
     import yaml
@@ -87,11 +103,11 @@ def check_yaml(text: str, path: Path | str) -> None:
 def check_yaml_folder(folder: Path | str) -> None:
     """Check that every YAML file in a folder can be loaded without exhausting memory.
 
-    Files that are no YAML, or hold something unexpected, are left to that library.
+    Files that aren't YAML or have unexpected contents are left to the library that reads them.
 
     Raises:
-        RecordError: one is no regular file, is nested too deeply, or has aliases that expand to too
-            much; or the folder holds so many files that it can't be one of configurations.
+        RecordError: a file isn't regular, is nested too deeply, or has aliases that expand to too
+            much; or the folder has too many files to be one of configurations.
     """
     import yaml
 
@@ -105,7 +121,7 @@ def check_yaml_folder(folder: Path | str) -> None:
                 continue
             path = os.path.join(place, name)
             if not os.path.exists(path):
-                continue  # a link that leads nowhere
+                continue  # a dangling link
             text = read_text(path, LARGEST_CONFIG)
             try:
                 _walk(yaml.parse(text, Loader=_yaml_loader()), MOST_SETTINGS, unique=False)
@@ -116,10 +132,17 @@ def check_yaml_folder(folder: Path | str) -> None:
 
 
 def fitted(value: Any, path: Path | str, shape: Any, key: str = "") -> Any:
-    """A value that stands in a file, checked against a shape.
+    """Check a value in a file against a shape, and return it.
+
+    Args:
+        value: plain containers, texts and numbers.
+        path: the file, for messages.
+        shape: expected shape.
+        key: place of the value in the file.
 
     Raises:
-        RecordError: it holds what no record holds (`shapes.require_plain`), or has another shape.
+        RecordError: it contains something not allowed in records (`shapes.require_plain`), or has
+            another shape.
     """
     try:
         require_plain(value)
@@ -143,29 +166,33 @@ def _twice(name: str) -> Unfit:
 
 
 def _yaml_loader() -> Any:
-    """PyYAML's safe loader, in C where PyYAML was built with libyaml: ten times as fast."""
+    """Return PyYAML's safe loader, in C if PyYAML has libyaml, which is ten times faster."""
     import yaml
 
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Open:
-    """A YAML collection whose end has not come yet."""
+    """A YAML collection whose end has not been reached yet."""
 
     def __init__(self, anchor: str | None, mapping: bool) -> None:
         self.anchor = anchor
         self.mapping = mapping
         self.keys: set[str] = set()
         self.children = 0
-        self.nodes = 1  # itself and all below it, aliases written out
+        self.nodes = 1  # itself and everything below it, with aliases expanded
 
 
 def _walk(events: Any, most: int = MOST_NODES, *, unique: bool = True) -> None:
-    """Count what YAML events describe; raises Unfit.
+    """Count the values that YAML events describe.
 
     Args:
-        most: values, with aliases written out.
-        unique: whether a key may be in a mapping once only.
+        events: events of PyYAML's parser.
+        most: largest number of values, with aliases expanded.
+        unique: whether repeated keys in a mapping are refused.
+
+    Raises:
+        Unfit: there are too many, or the events are refused for another reason.
     """
     import yaml
 
@@ -202,7 +229,7 @@ def _walk(events: Any, most: int = MOST_NODES, *, unique: bool = True) -> None:
 
 
 def _count_key(stack: list[_Open], value: str | None) -> None:
-    """Note a child of the innermost collection; a key that its mapping has already is refused."""
+    """Count a child of the innermost collection; refuse a key that its mapping already has."""
     if not stack:
         return
     parent = stack[-1]
