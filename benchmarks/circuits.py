@@ -33,7 +33,7 @@ from measurement import (
 )
 from torch import Tensor
 
-from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.edge_selection import top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
@@ -88,13 +88,25 @@ class Case:
     def attribution(self, rule: str = "midpoint", steps: int = STEPS) -> None:
         """Scores of all edges; at `left` the first point is the corrupted run itself."""
         batch = len(self.pairs)
-        attribute(self.model, self.pairs, self.metric, steps=steps, rule=rule, batch_size=batch)
+        attribute(
+            self.model,
+            self.pairs,
+            self.metric,
+            AttributionSettings(steps=steps, rule=rule),
+            batch_size=batch,
+        )
 
     def within(self, memory: float) -> dict[str, Any]:
         """Peak memory over the budget."""
         used = peak(
             self.device,
-            lambda: attribute(self.model, self.pairs, self.metric, steps=STEPS, memory=int(memory)),
+            lambda: attribute(
+                self.model,
+                self.pairs,
+                self.metric,
+                AttributionSettings(steps=STEPS),
+                memory=int(memory),
+            ),
         )
         share = used / memory
         return {"ratio": share, "ratio_cpu": share, "megabytes": used / 1e6}

@@ -18,7 +18,7 @@ import torch
 from measurement import parser, prepare, rounded
 from torch import Tensor
 
-from sumcirc.circuits.attribution.methods import RULES, attribute
+from sumcirc.circuits.attribution.methods import RULES, AttributionSettings, attribute
 from sumcirc.circuits.inputs.corruption import make_pairs
 from sumcirc.circuits.inputs.example import pair_metric, token_pairs
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
@@ -47,7 +47,11 @@ class Case:
     def scores(self, rule: str, steps: int) -> Tensor:
         """Mean score of every edge, [edges]."""
         found = attribute(
-            self.model, self.pairs, self.metric, rule=rule, steps=steps, batch_size=len(self.pairs)
+            self.model,
+            self.pairs,
+            self.metric,
+            AttributionSettings(rule=rule, steps=steps),
+            batch_size=len(self.pairs),
         )
         return found.mean[torch.from_numpy(found.graph.exists)].double()
 

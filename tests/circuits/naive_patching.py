@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sumcirc.circuits.attribution.edge_scores import Weights
-from sumcirc.circuits.inputs.pair_batches import Batch, Reader
-from sumcirc.circuits.patching.source_outputs import by_destination
+from sumcirc.circuits.attribution.tracing import AttributionPasses
+from sumcirc.circuits.inputs.pair_batches import Batch
+from sumcirc.models.attention_weights import AttentionWeights
 
 
 def patched_values(
-    reader: Reader,
-    weights: Weights,
+    reader: AttributionPasses,
+    weights: AttentionWeights,
     batch: Batch,
     columns: Tensor,
     added: Tensor,
@@ -37,15 +37,17 @@ def patched_values(
     count = len(columns)
     items = batch.items.expand(count)
     with _patched(weights, reader, columns.tolist(), added):
-        hidden = reader.tracer.run(batch.clean.expand(count, -1, -1), batch.mask.expand(count, -1))
+        hidden, _ = reader.run(batch.clean.expand(count, -1, -1), batch.mask.expand(count, -1))
     logits = reader.logits(hidden, items, batch.columns)
     repeated = None if reference is None else reference.repeat(count, 1)
     return reader.metric.values(logits, items, repeated)
 
 
 @contextmanager
-def _patched(weights: Weights, reader: Reader, columns: list[int], added: Tensor) -> Iterator[None]:
-    graph, parts, layout = weights.graph, weights.parts, reader.tracer.layout
+def _patched(
+    weights: AttentionWeights, reader: AttributionPasses, columns: list[int], added: Tensor
+) -> Iterator[None]:
+    graph, parts = reader.graph, reader.model
     streams: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Callable[..., None]:
@@ -67,11 +69,11 @@ def _patched(weights: Weights, reader: Reader, columns: list[int], added: Tensor
     def project(layer: int, linear: int, rows: dict[int, int]) -> Callable[..., Tensor]:
         """Rows with the head of this layer's that they change."""
         # before the hook is there: reading a weight applies the linear
-        found = by_destination(parts, graph, layer)
+        found = weights.projections(layer)
         weight, bias = found.weight.to(weights.dtype), found.bias.to(weights.dtype)
 
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-            heads = layout.by_destination(output)
+            heads = weights.by_head(output)
             first = 0 if linear == 0 else graph.shape.heads
             first += graph.key_value_destinations if linear == 2 else 0
             for row, head in rows.items():
@@ -86,7 +88,7 @@ def _patched(weights: Weights, reader: Reader, columns: list[int], added: Tensor
                 mask = torch.zeros_like(heads, dtype=torch.bool)
                 mask[row, :, head - first] = True
                 heads = heads.masked_scatter(mask, changed)
-            return layout.as_output(heads)
+            return weights.joined(heads)
 
         return hook
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from transformers import GPT2LMHeadModel
 
-from sumcirc.circuits.attribution.methods import attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.edge_selection import (
     DESTINATION_KINDS,
     destination_kinds,
@@ -57,7 +57,11 @@ class Case:
         """[sources, destinations], the mean over the pairs."""
         size = 128 if method == "exact" else len(self.pairs)
         found = attribute(
-            self.model, self.pairs, self.metric, method=method, steps=steps, batch_size=size
+            self.model,
+            self.pairs,
+            self.metric,
+            AttributionSettings(method=method, steps=steps),
+            batch_size=size,
         )
         return found.mean.numpy()
 
@@ -207,7 +211,7 @@ def test_relevance_reaches_what_an_mlp_reads() -> None:
     stored = reference_scores("small_gpt2")
     model, pairs = reference_model("small_gpt2"), reference_pairs(stored)
     metric: Any = reference_metric(stored, "logit_diff")
-    scores = attribute(model, pairs, metric, method="relp").documents
+    scores = attribute(model, pairs, metric, AttributionSettings(method="relp")).documents
     oracle, last = Oracle(model), model.config.n_layer - 1
     weights, graph = oracle.state, Graph(HookedModel(model).shape)
 

@@ -9,15 +9,15 @@ import torch
 
 from sumcirc.circuits.attribution import edge_scores as accumulation
 from sumcirc.circuits.attribution import memory
-from sumcirc.circuits.attribution.edge_scores import Weights
 from sumcirc.circuits.attribution.memory import attribution_cost, groups
-from sumcirc.circuits.attribution.methods import attribute
-from sumcirc.circuits.attribution.tracing import Tracer
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
+from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.faithfulness import Evaluator
 from sumcirc.errors import UserError
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from tests.circuits.cases import difference_metric, family_model, some_pairs
@@ -38,7 +38,7 @@ def test_positions_taken_at_once_do_not_matter(
     found = []
     for at_once in (1 << 20, 1):
         monkeypatch.setattr(accumulation, "AT_ONCE_ON_CPU", at_once)
-        found.append(attribute(model, pairs, metric, method=method, steps=2, by_span=True))
+        found.append(attribute(model, pairs, metric, AttributionSettings(method=method, steps=2)))
     assert found[0].spans is not None
     assert found[1].spans is not None
     largest = found[0].documents.abs().max()
@@ -54,22 +54,22 @@ def test_a_long_pass_is_foretold_from_short_ones(family: str, attention: str, lo
     model = small_model(family, attn_implementation=attention)
     model = adapted(model) if lora else model
     parts, pairs = HookedModel(model), long_pairs(128)
-    tracer = Tracer(parts, Graph(parts.shape))
-    with frozen(model), tracer.watching():
+    passes = AttributionPasses(parts, Graph(parts.shape), Divergence(pairs.attention_mask), pairs)
+    with frozen(model):
         # what does not grow with the pass is left out of both
-        cost = attribution_cost(tracer, pairs, 0)
-        beside = attribution_cost_without_passes(tracer, pairs)
+        cost = attribution_cost(passes, pairs, 0)
+        beside = attribution_cost_without_passes(passes, pairs)
         for length in (96, 128):
-            expected = memory._saved(tracer, pairs, length)
+            expected = memory._saved(passes, pairs, length)
             found = cost(length, 0) / memory.SLACK - beside * length
             assert found == pytest.approx(expected, rel=0.03)
 
 
-def attribution_cost_without_passes(tracer: Tracer, pairs: TokenPairs) -> float:
+def attribution_cost_without_passes(passes: AttributionPasses, pairs: TokenPairs) -> float:
     """Bytes a token of what attribution holds beside a pass."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "_saved", lambda *_: 0)
-        return attribution_cost(tracer, pairs, 0)(1000, 0) / memory.SLACK / 1000
+        return attribution_cost(passes, pairs, 0)(1000, 0) / memory.SLACK / 1000
 
 
 def test_a_budget_splits_batches_and_changes_no_score() -> None:
@@ -77,16 +77,17 @@ def test_a_budget_splits_batches_and_changes_no_score() -> None:
     metric = Divergence(pairs.attention_mask)
     whole = attribute(model, pairs, metric, batch_size=3)
     parts = HookedModel(model)
-    tracer = Tracer(parts, Graph(parts.shape))
-    with frozen(model), tracer.watching():
-        cost = attribution_cost(tracer, pairs, 5)
+    passes = AttributionPasses(parts, Graph(parts.shape), metric, pairs)
+    with frozen(model):
+        cost = attribution_cost(passes, pairs, 5)
     tight = cost(9, 9)
     sizes = [
         [len(items) for items in groups(pairs, metric, 3, cost, budget)]
         for budget in (tight, 2 * tight, 3 * tight)
     ]
     assert sizes == [[1, 1, 1], [2, 1], [3]]
-    fixed = Weights(parts, tracer.graph, torch.float64).fixed
+    fixed = AttentionWeights(parts, dtype=torch.float64).kept_bytes
+    fixed += accumulation.at_once(torch.device("cpu"))
     alone = attribute(model, pairs, metric, batch_size=3, memory=tight + fixed)
     assert (alone.documents - whole.documents).abs().max() < 1e-9 * whole.documents.abs().max()
 

@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.attribution import edge_scores as accumulation
-from sumcirc.circuits.attribution.edge_scores import Ends, Weights, differences
-from sumcirc.circuits.attribution.methods import METHODS, attribute
-from sumcirc.circuits.attribution.tracing import Tracer
+from sumcirc.circuits.attribution import methods as attribution
+from sumcirc.circuits.attribution.edge_scores import Ends, differences
+from sumcirc.circuits.attribution.methods import METHODS, AttributionSettings, attribute
+from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.pair_batches import Reader, batches
+from sumcirc.circuits.inputs.pair_batches import batches
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference, NegativeLogLikelihood
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import ARCHITECTURES
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from tests.circuits.attribution_cases import (
@@ -54,8 +55,10 @@ def test_equals_the_reference(method: str, metric: str, dtype: torch.dtype, clos
         reference_model("small_gpt2", dtype),
         pairs,
         reference_metric(GPT2, metric),
-        method=method.removesuffix("-right").lower(),
-        rule="right" if method.endswith("-right") else "left",
+        AttributionSettings(
+            method=method.removesuffix("-right").lower(),
+            rule="right" if method.endswith("-right") else "left",
+        ),
         batch_size=64 if method == "exact" else 4,
     )
     # the reference divides the mean over a batch by the items once more, but not in `exact`
@@ -75,8 +78,7 @@ def test_equals_the_reference_with_grouped_queries(method: str, metric: str) -> 
         model,
         pairs,
         reference_metric(LLAMA, metric),
-        method=method.lower(),
-        rule="left",
+        AttributionSettings(method=method.lower(), rule="left"),
         graph=graph,
     )
     assert graph.edges == 262
@@ -104,7 +106,7 @@ def test_equals_the_definition_with_a_copy_of_the_stream_per_destination(
 ) -> None:
     model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
     losses = reference_metric(GPT2, metric)
-    found = attribute(model, pairs, losses, method=method, steps=3)
+    found = attribute(model, pairs, losses, AttributionSettings(method=method, steps=3))
     oracle = Oracle(model)
     for item in (0, 3):
         expected = oracle.scores(pairs, losses, item, method)
@@ -125,18 +127,17 @@ def test_eap_is_the_derivative_of_patching_each_edge(form: str, expand: bool) ->
     metric = difference_metric(pairs)
     parts = HookedModel(model)
     graph = Graph(parts.shape, expand)
-    found = attribute(model, pairs, metric, method="eap", graph=graph)
-    tracer = Tracer(parts, graph)
-    reader = Reader(tracer, metric, pairs)
+    found = attribute(model, pairs, metric, AttributionSettings(method="eap"), graph=graph)
+    reader = AttributionPasses(parts, graph, metric, pairs)
     rows, columns = np.nonzero(graph.exists)
     chosen = np.random.default_rng(0).permutation(len(rows))[:60]
-    with frozen(model), tracer.watching():
-        weights = Weights(parts, graph, torch.float64)
+    with frozen(model):
+        weights = AttentionWeights(parts, graph.expand_groups, torch.float64)
         for batch in batches(parts, pairs, torch.arange(len(pairs)).split(1), False):
             clean, _ = reader.clean(batch)
-            corrupted, _ = reader.look(batch, batch.corrupted)
+            corrupted, _ = reader.sources(batch, batch.corrupted)
             change = batch.corrupted - batch.clean
-            written = differences(weights, Ends(change, batch.mask, clean, corrupted))
+            written = differences(weights, graph, Ends(change, batch.mask, clean, corrupted))
             size = torch.zeros(len(chosen), dtype=torch.float64, requires_grad=True)
             added = size[:, None, None] * written[rows[chosen], 0]
             here = torch.from_numpy(columns[chosen])
@@ -159,12 +160,20 @@ def test_eap_is_the_derivative_of_patching_each_edge(form: str, expand: bool) ->
 def test_an_adapter_counts_as_if_it_were_merged(form: str, method: str) -> None:
     model, pairs = family_model(form), some_pairs()
     metric = difference_metric(pairs)
-    attached = attribute(model, pairs, metric, method=method, batch_size=64)
+    attached = attribute(model, pairs, metric, AttributionSettings(method=method), batch_size=64)
     with model.disable_adapter():
-        disabled = attribute(model, pairs, metric, method=method, batch_size=64)
-    base = attribute(copy.deepcopy(model).unload(), pairs, metric, method=method, batch_size=64)
+        disabled = attribute(
+            model, pairs, metric, AttributionSettings(method=method), batch_size=64
+        )
+    base = attribute(
+        copy.deepcopy(model).unload(),
+        pairs,
+        metric,
+        AttributionSettings(method=method),
+        batch_size=64,
+    )
     merged = model.merge_and_unload()
-    expected = attribute(merged, pairs, metric, method=method, batch_size=64)
+    expected = attribute(merged, pairs, metric, AttributionSettings(method=method), batch_size=64)
     close = 1e-9 if form == "gpt2 + lora" else 1e-5
     assert relative(attached.documents, expected.documents) < close
     assert relative(disabled.documents, base.documents) < close
@@ -177,7 +186,9 @@ def test_neither_batch_size_nor_padding_side_matters(method: str) -> None:
 
     def scores(pairs: TokenPairs, size: int) -> Tensor:
         metric = difference_metric(pairs)
-        return attribute(model, pairs, metric, method=method, steps=2, batch_size=size).documents
+        return attribute(
+            model, pairs, metric, AttributionSettings(method=method, steps=2), batch_size=size
+        ).documents
 
     right = scores(some_pairs(), 1)
     for pairs, size in ((some_pairs(), 3), (some_pairs(left=True), 3), (some_pairs(left=True), 2)):
@@ -214,16 +225,17 @@ def test_items_keep_their_places() -> None:
 def test_spans_add_up() -> None:
     model, pairs = family_model("qwen3"), some_pairs(left=True)
     metric = Divergence(pairs.attention_mask)
-    found = attribute(model, pairs, metric, by_span=True)
+    found = attribute(model, pairs, metric)
     assert pairs.kinds is not None
     assert found.spans is not None
     assert found.spans.shape == (3, 2, *found.documents.shape[1:])
-    whole = attribute(model, pairs, metric)
+    whole = attribute(model, replace(pairs, kinds=None), metric)
+    assert whole.spans is None
     assert relative(found.documents, whole.documents) < 1e-6
     rest = found.documents - found.spans.sum(1)  # of tokens that belong to no span
     assert float(rest.abs().max()) > 1e-6
     everywhere = replace(pairs, kinds=torch.where(pairs.kinds < 0, 0, pairs.kinds))
-    full = attribute(model, everywhere, metric, by_span=True)
+    full = attribute(model, everywhere, metric)
     assert full.spans is not None
     assert relative(full.spans.sum(1), whole.documents) < 1e-6
 
@@ -233,7 +245,7 @@ def test_weights_too_large_to_keep_are_made_again(monkeypatch: pytest.MonkeyPatc
     graph = Graph(HookedModel(model).shape, expand_groups=True)
     metric = difference_metric(pairs)
     kept = attribute(model, pairs, metric, batch_size=1, graph=graph)
-    monkeypatch.setattr(accumulation, "CACHED", 0)
+    monkeypatch.setattr(attribution, "KEPT", 0)
     again = attribute(model, pairs, metric, batch_size=1, graph=graph)
     assert torch.equal(kept.documents, again.documents)
 
@@ -258,8 +270,7 @@ def test_the_model_is_left_as_it_was(method: str) -> None:
             model,
             pairs,
             difference_metric(pairs),
-            method=method,
-            steps=2,
+            AttributionSettings(method=method, steps=2),
             graph=graph,
             batch_size=64,
             progress=done.append,
@@ -296,7 +307,8 @@ def test_random_scores_are_a_seeded_control() -> None:
     model, pairs = family_model("gpt2"), some_pairs()
     metric = Divergence(pairs.attention_mask)
     first, again, other = (
-        attribute(model, pairs, metric, method="random", seed=seed).documents for seed in (1, 1, 2)
+        attribute(model, pairs, metric, AttributionSettings(method="random", seed=seed)).documents
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -312,7 +324,7 @@ def test_content_tokens_of_a_reference() -> None:
     tokens = torch.zeros_like(pairs.attention_mask)
     tokens[:, 4] = True
     metric = NegativeLogLikelihood.of_tokens(pairs.clean_ids, tokens)
-    found = attribute(model, pairs, metric, rule="gauss-legendre", steps=6)
+    found = attribute(model, pairs, metric, AttributionSettings(rule="gauss-legendre", steps=6))
     assert (found.documents.abs().amax((1, 2)) > 0).all()
 
 
@@ -335,20 +347,17 @@ def test_half_precision() -> None:
         ({"method": "eap"}, "every score would be 0"),
         ({"method": "relp"}, "every score would be 0"),
         ({"rule": "right", "steps": 1}, "only point of rule=right is the clean run"),
-        ({"by_span": True, "method": "exact"}, "no share of a span"),
     ],
 )
 def test_mistakes_in_settings(settings: dict[str, Any], message: str) -> None:
     model, pairs = small_model("gpt2"), some_pairs()
     with pytest.raises(UserError, match=message):
-        attribute(model, pairs, Divergence(pairs.attention_mask), **settings)
+        attribute(model, pairs, Divergence(pairs.attention_mask), AttributionSettings(**settings))
 
 
 def test_mistakes_in_metric_and_graph() -> None:
     model, pairs = small_model("gpt2"), some_pairs()
     metric = Divergence(pairs.attention_mask)
-    with pytest.raises(UserError, match="the pairs have no kinds"):
-        attribute(model, replace(pairs, kinds=None), metric, by_span=True)
     with pytest.raises(UserError, match="reads padding in item `two`"):
         attribute(model, pairs, Divergence(torch.ones(3, 9)))
     with pytest.raises(UserError, match="made for"):

@@ -14,8 +14,8 @@ from torch import Tensor
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.patching import patched_pass as patching
 from sumcirc.circuits.patching.patched_run import PatchedRun, source_means
-from sumcirc.circuits.patching.source_outputs import Projections
 from sumcirc.errors import UserError
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel, base_model
 from tests.circuits.naive_intervention import (
     FIXTURES,
@@ -209,7 +209,8 @@ def test_several_sets_little_memory_and_shared_weights_change_nothing() -> None:
     sets = np.stack([random_circuit(run.graph, density) for density in (0.1, 0.3, 0.2)])
     single = torch.stack([run.hidden(kept) for kept in sets])
     at_once = run.hidden(torch.from_numpy(sets))
-    shared = PatchedRun(model, clean, corrupted, mask, projections=run.projections, memory=1)
+    shared = PatchedRun(model, clean, corrupted, mask, weights=run.weights)
+    shared.memory = 1
     for found in (at_once, shared.hidden(sets)):
         torch.testing.assert_close(found, single, rtol=0, atol=1e-9)
 
@@ -280,8 +281,8 @@ def test_hooks_go_when_a_run_fails() -> None:
     clean, corrupted, mask = documents()
     graph = Graph(HookedModel(model).shape, expand_groups=True)
     run = PatchedRun(model, clean, corrupted, mask, graph)
-    run.projections.layers[1] = None  # type: ignore[call-overload]
-    with pytest.raises(AttributeError):
+    run.weights.joined = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
         run.logits(random_circuit(graph, 0.3))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert [layer.self_attn.num_key_value_groups for layer in model.model.layers] == [2, 2]
@@ -323,11 +324,6 @@ def test_what_does_not_fit_is_refused() -> None:
         PatchedRun(model, clean, corrupted, ablation="noise")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="graph: made for"):
         PatchedRun(model, clean, corrupted, graph=Graph(HookedModel(small_model("llama")).shape))
-    run = PatchedRun(
-        model,
-        clean,
-        corrupted,
-        projections=Projections(HookedModel(model), Graph(HookedModel(model).shape)),
-    )
+    run = PatchedRun(model, clean, corrupted, weights=AttentionWeights(HookedModel(model)))
     with pytest.raises(ValueError, match="kept: shape"):
         run.logits(np.ones((2, 2), dtype=bool))

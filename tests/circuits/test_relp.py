@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.attribution.methods import Scores, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, Scores, attribute
 from tests.circuits.attribution_cases import (
     Oracle,
     reference_metric,
@@ -30,7 +30,9 @@ def test_estimates_agree_with_patching() -> None:
     metric = reference_metric(GPT2, "logit_diff")
     exact = torch.from_numpy(GPT2["scores/exact/logit_diff/f64"])
     found = {
-        method: correlation(attribute(model, pairs, metric, method=method), exact)
+        method: correlation(
+            attribute(model, pairs, metric, AttributionSettings(method=method)), exact
+        )
         for method in ("eap", "eap-ig-inputs", "clean-corrupted", "relp", "random")
     }
     print({method: round(value, 3) for method, value in found.items()})
@@ -43,8 +45,8 @@ def test_relevance_rules_keep_values_and_change_gradients() -> None:
     """Also that query edges keep a score: the pattern is not taken for a constant."""
     model, pairs = family_model("qwen3"), some_pairs()
     metric = difference_metric(pairs)
-    relp = attribute(model, pairs, metric, method="relp")
-    eap = attribute(model, pairs, metric, method="eap")
+    relp = attribute(model, pairs, metric, AttributionSettings(method="relp"))
+    eap = attribute(model, pairs, metric, AttributionSettings(method="eap"))
     assert relative(relp.documents, eap.documents) > 0.05
     queries = relp.documents[..., relp.graph.query_columns(1)]
     assert float(queries.abs().max()) > 0
@@ -57,7 +59,7 @@ def test_relevance_flows_to_the_sources_of_the_logits_in_full() -> None:
     """With every scale constant the logits are linear in their sources: scores are exact there."""
     model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
     metric = reference_metric(GPT2, "logit_diff")
-    found = attribute(model, pairs, metric, method="relp").documents[..., -1]
+    found = attribute(model, pairs, metric, AttributionSettings(method="relp")).documents[..., -1]
     with torch.no_grad():
         for item in (0, 3):
             real = pairs.attention_mask[item]
@@ -79,9 +81,13 @@ def test_relevance_flows_to_the_sources_of_the_logits_in_full() -> None:
 def test_more_steps_come_closer_and_rules_meet() -> None:
     model, pairs = reference_model("small_gpt2"), reference_pairs(GPT2)
     metric = reference_metric(GPT2, "kl_all")
-    truth = attribute(model, pairs, metric, steps=12, rule="gauss-legendre").mean
+    truth = attribute(
+        model, pairs, metric, AttributionSettings(steps=12, rule="gauss-legendre")
+    ).mean
     errors = {
-        (rule, steps): relative(attribute(model, pairs, metric, steps=steps, rule=rule).mean, truth)
+        (rule, steps): relative(
+            attribute(model, pairs, metric, AttributionSettings(steps=steps, rule=rule)).mean, truth
+        )
         for rule, steps in (
             *(("left", 5), ("right", 5), ("midpoint", 5), ("gauss-legendre", 5)),
             *(("left", 20), ("right", 20)),

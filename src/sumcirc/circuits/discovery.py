@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.attribution.methods import Scores, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, Scores, attribute
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import prune, top_n
 from sumcirc.circuits.graph import Graph
@@ -179,12 +179,9 @@ def score_edges(
         model,
         task.tokens,
         task.metric,
-        method=options.method.value,
-        steps=options.steps,
-        rule=options.rule.value,
+        AttributionSettings(options.method.value, options.steps, options.rule.value),
         batch_size=options.batch_size,
         memory=options.memory,
-        by_span=task.tokens.spans > 0 and options.method.value not in ("exact", "random"),
         progress=progress,
     )
 

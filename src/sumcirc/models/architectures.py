@@ -7,7 +7,7 @@ decoder: attention and MLP read the normed residual stream and add to it, one af
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from transformers import PretrainedConfig
@@ -33,9 +33,11 @@ class Architecture:
         final_norm: the norm before the unembedding.
         norm_attention, norm_mlp: the norms before attention and before the MLP.
         attention, mlp: the modules that add to the residual stream.
+        activation: the MLP's activation function.
         modules: linears of a block, by the module names used in settings (`qkv`, `attn_out`,
             `mlp_in`, `mlp_out`).
         fused: how query, key and value projections share the linears of `qkv`.
+        head_norms: norms of each head's query and of its key.
     """
 
     embedding: str
@@ -45,8 +47,10 @@ class Architecture:
     norm_mlp: str
     attention: str
     mlp: str
+    activation: str
     modules: dict[str, tuple[str, ...]]
     fused: Fused
+    head_norms: tuple[str, ...] = ()
 
     def linears(self, layer: int, module: str) -> list[str]:
         """Return the full names of the linears behind a module name.
@@ -66,6 +70,7 @@ _LLAMA = Architecture(
     norm_mlp="post_attention_layernorm",
     attention="self_attn",
     mlp="mlp",
+    activation="mlp.act_fn",
     modules={
         "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         "attn_out": ("self_attn.o_proj",),
@@ -84,6 +89,7 @@ ARCHITECTURES = {
         norm_mlp="ln_2",
         attention="attn",
         mlp="mlp",
+        activation="mlp.act",
         modules={
             "qkv": ("attn.c_attn",),
             "attn_out": ("attn.c_proj",),
@@ -100,6 +106,7 @@ ARCHITECTURES = {
         norm_mlp="post_attention_layernorm",
         attention="attention",
         mlp="mlp",
+        activation="mlp.act",
         modules={
             "qkv": ("attention.query_key_value",),
             "attn_out": ("attention.dense",),
@@ -111,7 +118,7 @@ ARCHITECTURES = {
     "llama": _LLAMA,
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
+    "qwen3": replace(_LLAMA, head_norms=("self_attn.q_norm", "self_attn.k_norm")),
 }
 
 

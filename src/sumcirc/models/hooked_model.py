@@ -67,7 +67,9 @@ class Block:
     attn_out: nn.Module
     norm_mlp: nn.Module
     mlp: nn.Module
+    activation: nn.Module
     mlp_out: nn.Module
+    head_norms: tuple[nn.Module, ...]
 
 
 class HookedModel:
@@ -122,7 +124,9 @@ class HookedModel:
                     attn_out=find(f"{here}.{attn_out}"),
                     norm_mlp=find(f"{here}.{names.norm_mlp}"),
                     mlp=find(f"{here}.{names.mlp}"),
+                    activation=find(f"{here}.{names.activation}"),
                     mlp_out=find(f"{here}.{mlp_out}"),
+                    head_norms=tuple(find(f"{here}.{name}") for name in names.head_norms),
                 )
             )
 

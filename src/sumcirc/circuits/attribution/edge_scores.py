@@ -22,75 +22,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.attribution.tracing import HeadLayout, Trace
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.patching.source_outputs import by_destination
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.norms import Norm
+from sumcirc.models.activation_cache import ActivationCache, HookPoint
+from sumcirc.models.attention_weights import AttentionWeights
 
 # bytes of source differences and of gradients that are made at once
 AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30
-CACHED = 2**30  # bytes of folded weights that are kept for all batches; beyond, they are remade
-
-
-class Weights:
-    """Effective weights of a model, its adapter included, in at least float32.
-
-    Attributes:
-        norms_attention, norms_mlp: by layer.
-        constants: by layer, [destinations, head width] what queries, keys and values are for
-            xhat = 0.
-    """
-
-    def __init__(self, parts: HookedModel, graph: Graph, dtype: torch.dtype) -> None:
-        self.parts, self.graph, self.dtype = parts, graph, dtype
-        self.norms_attention = [Norm.of(block.norm_attention, dtype) for block in parts.blocks]
-        self.norms_mlp = [Norm.of(block.norm_mlp, dtype) for block in parts.blocks]
-        self._layers: dict[int, Tensor] = {}
-        self._outputs: dict[int, Tensor] = {}
-        self.constants = [self._constant(layer) for layer in range(parts.shape.layers)]
-        size, destinations = parts.shape, parts.shape.heads + 2 * graph.key_value_destinations
-        numbers = size.layers * (destinations + size.heads) * size.head_width * size.width
-        self._keep = numbers * dtype.itemsize <= CACHED
-        self._kept = numbers * dtype.itemsize if self._keep else 0
-
-    @property
-    def fixed(self) -> int:
-        """Bytes that scoring takes however many documents there are."""
-        return self._kept + at_once(self.parts.model.device)
-
-    def destinations(self, layer: int) -> Tensor:
-        """Of a layer's queries, keys and values, the norm's weight multiplied in and centred.
-
-        [destinations, head width, width]: V of the module's text.
-        """
-        if layer in self._layers:
-            return self._layers[layer]
-        norm = self.norms_attention[layer]
-        weight = by_destination(self.parts, self.graph, layer).weight.to(self.dtype)
-        weight = (weight * norm.weight[:, None]).transpose(1, 2)
-        if norm.centred:
-            weight = weight - weight.mean(-1, keepdim=True)
-        found = weight.contiguous()
-        if self._keep:
-            self._layers[layer] = found
-        return found
-
-    @torch.no_grad()
-    def _constant(self, layer: int) -> Tensor:
-        block, layout = self.parts.blocks[layer], HeadLayout(self.parts, self.graph)
-        bias = self.norms_attention[layer].bias[None].to(self.parts.model.dtype)
-        outputs = [layout.expand(linear(bias), i) for i, linear in enumerate(block.qkv)]
-        return torch.cat([layout.by_destination(one)[0] for one in outputs]).to(self.dtype)
-
-    def output(self, layer: int) -> Tensor:
-        """Of the output projection by head, [heads, head width, width]."""
-        if layer in self._outputs:
-            return self._outputs[layer]
-        found = self.parts.attention_output(layer).weight.to(self.dtype).contiguous()
-        if self._keep:
-            self._outputs[layer] = found
-        return found
 
 
 @dataclass(frozen=True)
@@ -100,16 +37,21 @@ class Ends:
     Attributes:
         embeddings: [B, T, width] of corrupted minus clean tokens.
         mask: [B, T] true at real tokens.
+        clean, corrupted: heads' and MLPs' outputs.
     """
 
     embeddings: Tensor
     mask: Tensor
-    clean: Trace
-    corrupted: Trace
+    clean: ActivationCache
+    corrupted: ActivationCache
 
 
 def differences(
-    weights: Weights, ends: Ends, places: slice = slice(None), room: Tensor | None = None
+    weights: AttentionWeights,
+    graph: Graph,
+    ends: Ends,
+    places: slice = slice(None),
+    room: Tensor | None = None,
 ) -> Tensor:
     """What every source writes in the corrupted run minus the clean one; zero at padding.
 
@@ -120,24 +62,23 @@ def differences(
     Returns:
         [sources, B, places, width].
     """
-    graph, dtype = weights.graph, weights.dtype
-    size = graph.shape
-    clean, corrupted = ends.clean, ends.corrupted
+    size, dtype = graph.shape, weights.dtype
     embeddings, mask = ends.embeddings[:, places], ends.mask[:, places]
     shape = (len(graph.sources), *embeddings.shape)
     found = embeddings.new_empty(shape, dtype=dtype) if room is None else _view(room, shape)
     found[0] = embeddings
+
+    def both(point: HookPoint, layer: int) -> tuple[Tensor, Tensor]:
+        corrupted, clean = ends.corrupted[point, layer], ends.clean[point, layer]
+        return corrupted[:, places].to(dtype), clean[:, places].to(dtype)
+
     for layer in range(size.layers):
-        heads = corrupted.heads[layer][:, places].to(dtype)
-        heads = heads - clean.heads[layer][:, places].to(dtype)
+        corrupted, clean = both(HookPoint.HEAD_OUTPUTS, layer)
+        heads = corrupted - clean
         narrow = heads.flatten(0, 1).unflatten(-1, (size.heads, -1)).transpose(0, 1)
         rows = found[graph.attention_sources(layer)].flatten(1, 2)
         torch.bmm(narrow, weights.output(layer), out=rows)
-        torch.sub(
-            corrupted.mlps[layer][:, places].to(dtype),
-            clean.mlps[layer][:, places].to(dtype),
-            out=found[graph.mlp_source(layer)],
-        )
+        torch.sub(*both(HookPoint.MLP_OUTPUT, layer), out=found[graph.mlp_source(layer)])
     return found if bool(mask.all()) else found.masked_fill_(~mask[..., None], 0)
 
 
@@ -172,15 +113,14 @@ class Accumulator:
     final: Tensor
 
     def __init__(
-        self, weights: Weights, layout: HeadLayout, passes: int, frozen_scale: bool = False
+        self, weights: AttentionWeights, graph: Graph, passes: int, frozen_scale: bool = False
     ) -> None:
-        self.weights, self.layout, self.frozen_scale = weights, layout, frozen_scale
+        self.weights, self.graph, self.frozen_scale = weights, graph, frozen_scale
         self.passes = 0 if frozen_scale else passes
         self.added = 0
 
     def _prepare(self, stream: Tensor) -> None:
-        size, graph = self.weights.graph.shape, self.weights.graph
-        columns = size.heads + 2 * graph.key_value_destinations
+        size, columns = self.graph.shape, self.weights.columns
         grid = (size.layers, *stream.shape[:2])
 
         def zeros(*shape: int) -> Tensor:
@@ -193,30 +133,30 @@ class Accumulator:
         self.final = zeros(*stream.shape)
 
     @torch.no_grad()
-    def add(self, trace: Trace, gradients: Trace, weight: float) -> None:
-        """Take in one pass.
+    def add(self, values: ActivationCache, gradients: ActivationCache, weight: float) -> None:
+        """Accumulate one pass.
 
         Args:
-            gradients: the metric's gradient where the trace has a value.
+            values: activations of `AttributionPasses.keys`.
+            gradients: of the metric at `AttributionPasses.gradient_keys`.
             weight: of this pass in the mean over passes.
         """
-        assert gradients.final is not None
+        last = gradients[HookPoint.RESIDUAL, self.graph.shape.layers]
         if not self.added:
-            self._prepare(gradients.final)
-        dtype = self.weights.dtype
-        linears = len(self.weights.parts.blocks[0].qkv)
-        for layer in range(self.weights.graph.shape.layers):
+            self._prepare(last)
+        dtype, points = self.weights.dtype, self.weights.model.projections
+        for layer in range(self.graph.shape.layers):
             norm = self.weights.norms_attention[layer]
-            normalized, scale = norm.standardized(trace.attention_streams[layer])
+            normalized, scale = norm.standardized(values[HookPoint.ATTENTION_INPUT, layer])
             scale = scale * weight
             outputs, found = (
-                torch.cat(parts, -2) if linears > 1 else parts[0]
-                for parts in (
+                torch.cat(columns, -2) if len(columns) > 1 else columns[0]
+                for columns in (
                     [
-                        self.layout.by_destination(one.projections[layer, i]).detach().to(dtype)
-                        for i in range(linears)
+                        self.weights.by_head(cache[point, layer]).detach().to(dtype)
+                        for point in points
                     ]
-                    for one in (trace, gradients)
+                    for cache in (values, gradients)
                 )
             )
             self.heads[layer].addcmul_(found, scale[..., None])
@@ -225,10 +165,12 @@ class Accumulator:
                 self.shares[layer, ..., self.added] = share * (scale / normalized.shape[-1])
                 self.streams[layer, ..., self.added, :] = normalized
             whole = self.weights.norms_mlp[layer].transposed(
-                trace.mlp_streams[layer], gradients.normed[layer], self.frozen_scale
+                values[HookPoint.MLP_INPUT, layer],
+                gradients[HookPoint.MLP_NORM, layer],
+                self.frozen_scale,
             )
             self.mlps[layer].add_(whole, alpha=weight)
-        self.final.add_(gradients.final, alpha=weight)
+        self.final.add_(last, alpha=weight)
         self.added += 1
 
     @torch.no_grad()
@@ -245,12 +187,12 @@ class Accumulator:
         Returns:
             [B, sources, destinations], and by span [B, spans, sources, destinations].
         """
-        weights, graph = self.weights, self.weights.graph
+        weights, graph = self.weights, self.graph
         rows, tokens, width = ends.embeddings.shape
         sources, destinations = len(graph.sources), len(graph.destinations)
         found = ends.embeddings.new_zeros((rows, sources, destinations), dtype=weights.dtype)
         by_span = found.new_zeros((rows, spans, sources, destinations))
-        widest = 1 + graph.shape.heads + 2 * graph.key_value_destinations
+        widest = 1 + weights.columns
         each = (sources + widest) * rows * width * found.element_size()
         step = min(tokens, max(1, at_once(found.device) // each))
         written_room, gradient_room = (
@@ -258,7 +200,7 @@ class Accumulator:
         )
         for start in range(0, tokens, step):
             places = slice(start, min(tokens, start + step))
-            written = differences(weights, ends, places, written_room)
+            written = differences(weights, graph, ends, places, written_room)
             here = None if kinds is None else kinds[:, places]
             self._add_scores(written, here, places, gradient_room, found, by_span)
         exists = torch.from_numpy(graph.exists).to(found.device)
@@ -274,7 +216,7 @@ class Accumulator:
         by_span: Tensor,
     ) -> None:
         """Add what some places make of the scores to `found` and `by_span`."""
-        graph = self.weights.graph
+        graph = self.graph
         layers, destinations = graph.shape.layers, len(graph.destinations)
         for layer in range(layers + 1):
             last = layer == layers
@@ -301,12 +243,12 @@ class Accumulator:
         first = 1 if layer else 0
         if layer:
             found[0] = self.mlps[layer - 1][:, places]
-        if layer == self.weights.graph.shape.layers:
+        if layer == self.graph.shape.layers:
             found[1] = self.final[:, places]
             return found
         narrow = self.heads[layer][:, places].flatten(0, 1).transpose(0, 1)
         rows = found[first:].flatten(1, 2)
-        torch.bmm(narrow, self.weights.destinations(layer), out=rows)
+        torch.bmm(narrow, self.weights.folded(layer), out=rows)
         if self.passes:
             share, stream = (
                 one[layer][:, places].flatten(0, 1) for one in (self.shares, self.streams)

@@ -16,7 +16,7 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.patching.patched_run import PatchedRun
-from sumcirc.circuits.patching.source_outputs import Projections
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 
 
@@ -34,19 +34,19 @@ def exact_scores(
         edges: patched in one pass, each a row of it.
         progress: called with 1 after each item.
     """
-    parts = HookedModel(model)
-    projections = Projections(parts, graph)
-    dtype = torch.promote_types(parts.model.dtype, torch.float32)
+    hooked = HookedModel(model)
+    weights = AttentionWeights(hooked, graph.expand_groups)
+    dtype = torch.promote_types(hooked.model.dtype, torch.float32)
     found = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
     # by destination, so that the rows of a pass meet in few layers
     columns, rows = np.nonzero(graph.exists.T)
     for item in range(len(pairs)):
         used = pairs.columns([item])
         clean, corrupted, mask = (
-            ids[[item], used].to(parts.model.device)
+            ids[[item], used].to(hooked.model.device)
             for ids in (pairs.clean_ids, pairs.corrupted_ids, pairs.attention_mask)
         )
-        run = PatchedRun(model, clean, corrupted, mask, graph, projections=projections)
+        run = PatchedRun(model, clean, corrupted, mask, graph, weights=weights)
         positions = metric.positions[[item], used].to(clean.device)
         whole = run.logits(graph.exists, positions)
         reference = metric.reference(whole) if metric.against_clean else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.attribution.tracing import Tracer
+from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
@@ -27,14 +27,13 @@ SLACK = 1.35  # measured on a CPU: the C library keeps much of the memory that w
 Cost = Callable[[int, int], int]
 
 
-def attribution_cost(tracer: Tracer, pairs: TokenPairs, points: int) -> Cost:
+def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) -> Cost:
     """Of one document while edges are scored; the model's own weights are not counted.
 
     Args:
-        tracer: within `watching`.
         points: passes with gradients whose norms are remembered.
     """
-    parts, graph = tracer.parts, tracer.graph
+    parts, graph = passes.model, passes.graph
     size, narrow = parts.shape, parts.model.dtype.itemsize
     wide = torch.promote_types(parts.model.dtype, torch.float32).itemsize
     heads = size.heads * size.head_width
@@ -46,7 +45,7 @@ def attribution_cost(tracer: Tracer, pairs: TokenPairs, points: int) -> Cost:
     beside = sums + gradients + sources
     longest = int(pairs.attention_mask.sum(1).max())
     short = max(1, min(SHORT, longest // 2))
-    one, two = (_saved(tracer, pairs, length) for length in (short, 2 * short))
+    one, two = (_saved(passes, pairs, length) for length in (short, 2 * short))
     quadratic = max(0.0, (two - 2 * one) / (2 * short * short))
     linear = one / short - quadratic * short
     vocabulary = LOGITS * wide * parts.model.config.vocab_size
@@ -119,9 +118,9 @@ def _rounded_up(count: float) -> str:
     return f"{hundredths / 100:g}"
 
 
-def _saved(tracer: Tracer, pairs: TokenPairs, length: int) -> int:
-    """Bytes that a pass of one document keeps for its gradients and in its trace."""
-    parts = tracer.parts
+def _saved(passes: AttributionPasses, pairs: TokenPairs, length: int) -> int:
+    """Bytes that a pass of one document keeps for its gradients and in its cache."""
+    parts = passes.model
     owned = {
         tensor.untyped_storage().data_ptr()
         for tensor in (*parts.model.parameters(), *parts.model.buffers())
@@ -139,11 +138,8 @@ def _saved(tracer: Tracer, pairs: TokenPairs, length: int) -> int:
         embeddings = parts.embedding(ids[None])
     mask = torch.ones_like(ids[None], dtype=torch.bool)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        hidden = tracer.run(embeddings.requires_grad_(), mask)
-    trace = tracer.trace
-    for layers in vars(trace).values():
-        for tensor in layers.values() if isinstance(layers, dict) else [layers]:
-            if tensor is not None:
-                keep(tensor)
+        hidden, cache = passes.run(embeddings.requires_grad_(), mask, passes.keys)
+    for tensor in cache.values():
+        keep(tensor)
     del hidden
     return sum(kept.values())

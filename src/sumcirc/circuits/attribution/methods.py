@@ -15,7 +15,7 @@ patched alone), `random` (a control).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -25,16 +25,17 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.attribution.edge_scores import Accumulator, Ends, Weights
+from sumcirc.circuits.attribution.edge_scores import Accumulator, Ends, at_once
 from sumcirc.circuits.attribution.exact import exact_scores
 from sumcirc.circuits.attribution.memory import attribution_cost, groups
 from sumcirc.circuits.attribution.relp import relevance_rules
-from sumcirc.circuits.attribution.tracing import Trace, Tracer
+from sumcirc.circuits.attribution.tracing import SOURCES, AttributionPasses
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.pair_batches import Batch, Reader, batches
+from sumcirc.circuits.inputs.pair_batches import Batch, batches
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 
@@ -44,6 +45,7 @@ METHODS = (
 )
 RULES = ("left", "right", "midpoint", "gauss-legendre")
 AT_CLEAN = ("eap", "relp")  # the gradient is taken at the clean run
+KEPT = 2**30  # bytes of weights that are kept for all batches; beyond, they are read again
 
 
 @dataclass(frozen=True)
@@ -67,20 +69,52 @@ class Scores:
         return self.documents.mean(0)
 
 
+@dataclass(frozen=True)
+class AttributionSettings:
+    """How a score estimates the effect of corrupting an edge.
+
+    Attributes:
+        method: one of METHODS, see above.
+        steps: interpolation steps of the two IG methods.
+        rule: one of RULES: where the steps of `eap-ig-inputs` lie; `left` has the corrupted end and
+            not the clean one, `right` the opposite.
+        seed: of `random`.
+    """
+
+    method: str = "eap-ig-inputs"
+    steps: int = 5
+    rule: str = "midpoint"
+    seed: int = 0
+
+    @property
+    def by_gradients(self) -> bool:
+        """Whether scores are made of gradients, so that spans have shares of them."""
+        return self.method not in ("exact", "random")
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """Places between corrupted (0) and clean (1) with their weights, corrupted first."""
+        if self.method in AT_CLEAN:
+            return [(1.0, 1.0)]
+        if self.method == "clean-corrupted":
+            return [(0.0, 0.5), (1.0, 0.5)]
+        if self.rule == "gauss-legendre":
+            places, weights = np.polynomial.legendre.leggauss(self.steps)
+            return [(float(x + 1) / 2, float(w) / 2) for x, w in zip(places, weights, strict=True)]
+        offset = {"left": 0.0, "right": 1.0, "midpoint": 0.5}[self.rule]
+        return [((k + offset) / self.steps, 1 / self.steps) for k in range(self.steps)]
+
+
 def attribute(
     model: PreTrainedModel | PeftModel,
     pairs: TokenPairs,
     metric: Metric,
+    settings: AttributionSettings | None = None,
     *,
-    method: str = "eap-ig-inputs",
-    steps: int = 5,
-    rule: str = "midpoint",
     graph: Graph | None = None,
     batch_size: int = 4,
     memory: int | None = None,
-    by_span: bool = False,
     progress: Callable[[int], None] | None = None,
-    seed: int = 0,
 ) -> Scores:
     """Score every edge of the model on every pair.
 
@@ -88,70 +122,39 @@ def attribute(
 
     Args:
         model: as it is trained or served; an adapter counts if it is enabled.
-        pairs: clean and corrupted inputs.
+        pairs: clean and corrupted inputs. If they tell spans apart (`TokenPairs.kinds`), methods
+            that use gradients also give each span's share of a score.
         metric: a loss of the same items.
-        method: see above.
-        steps: interpolation steps of the two IG methods.
-        rule: where they lie for `eap-ig-inputs`: `left` has the corrupted end and not the clean
-            one, `right` the opposite.
+        settings: the method; EAP-IG on inputs with five midpoints by default.
         graph: with its own destinations for keys and values; by default one per key/value head.
         batch_size: documents a pass; edges a pass for `exact`. Scores do not depend on it.
         memory: bytes that a pass may take beside the model; fewer documents are taken at once
             where it needs more. None sets no limit; `exact` and `random` know none.
-        by_span: also keep the share of each span of `pairs.kinds`.
         progress: called with the number of documents done.
-        seed: of `random`.
 
     Raises:
         UserError: an unknown method or rule, a metric that does not fit the pairs, one that has
             no gradient where the method takes it, or a document that takes more than `memory`.
     """
-    _check(pairs, metric, method, steps, rule, batch_size, by_span)
-    parts = HookedModel(model)
-    graph = Graph(parts.shape) if graph is None else graph
-    if graph.shape != parts.shape:
+    settings = settings or AttributionSettings()
+    _check(metric, settings, batch_size)
+    hooked = HookedModel(model)
+    graph = graph or Graph(hooked.shape)
+    if graph.shape != hooked.shape:
         raise UserError("graph: made for a model of another shape; make it from this model's")
-    dtype = torch.promote_types(parts.model.dtype, torch.float32)
-    shape = (len(pairs), len(graph.sources), len(graph.destinations))
-    if method == "random":
-        return Scores(graph, pairs.ids, _random(graph, len(pairs), seed).to(dtype))
-    reader = Reader(Tracer(parts, graph), metric, pairs)
     done = progress or (lambda documents: None)
-    if method == "exact":
+    if settings.method == "random":
+        dtype = torch.promote_types(hooked.model.dtype, torch.float32)
+        return Scores(graph, pairs.ids, _random(graph, len(pairs), settings.seed).to(dtype))
+    passes = AttributionPasses(hooked, graph, metric, pairs)
+    if settings.method == "exact":
         return Scores(graph, pairs.ids, exact_scores(model, pairs, metric, graph, batch_size, done))
-    tracer = reader.tracer
-    with frozen(model), tracer.watching():
-        documents = torch.zeros(shape, dtype=dtype)
-        spans = documents.new_zeros((len(pairs), pairs.spans, *shape[1:])) if by_span else None
-        weights = Weights(parts, graph, dtype)
-        points = steps if method.startswith("eap-ig") else 2
-        cost = None if memory is None else attribution_cost(tracer, pairs, points)
-        for batch in batches(
-            parts, pairs, groups(pairs, metric, batch_size, cost, memory, weights.fixed), by_span
-        ):
-            if method == "eap-ig-activations":
-                found = _activations(reader, weights, batch, steps, pairs.spans)
-            else:
-                relp = method == "relp"
-                with relevance_rules(parts) if relp else nullcontext():
-                    path = _points(method, steps, rule)
-                    found = _along(reader, weights, batch, path, pairs.spans, relp)
-            documents[batch.items] = found[0].to("cpu")
-            if spans is not None and found[1] is not None:
-                spans[batch.items] = found[1].to("cpu")
-            done(len(batch.items))
-    return Scores(graph, pairs.ids, documents, spans)
+    documents, spans = _by_gradients(passes, pairs, settings, batch_size, memory, done)
+    return Scores(graph, pairs.ids, documents, spans if pairs.spans else None)
 
 
-def _check(
-    pairs: TokenPairs,
-    metric: Metric,
-    method: str,
-    steps: int,
-    rule: str,
-    batch_size: int,
-    by_span: bool,
-) -> None:
+def _check(metric: Metric, settings: AttributionSettings, batch_size: int) -> None:
+    method, rule, steps = settings.method, settings.rule, settings.steps
     for what, value, known in (("method", method, METHODS), ("rule", rule, RULES)):
         if value not in known:
             raise UserError(f"circuit.{what}={value}: choose from {', '.join(known)}")
@@ -170,107 +173,100 @@ def _check(
             "circuit.steps=1: the only point of rule=right is the clean run, where the divergence"
             f" from that run (metric `{metric.name}`) has no gradient; take more steps"
         )
-    if by_span and pairs.kinds is None:
-        raise UserError("circuit by_span=true: the pairs have no kinds; say which span a token is")
-    if by_span and method in ("exact", "random"):
-        raise UserError(f"circuit by_span=true: method `{method}` has no share of a span")
 
 
-def _points(method: str, steps: int, rule: str) -> list[tuple[float, float]]:
-    """Places between corrupted (0) and clean (1) with their weights, corrupted first."""
-    if method in AT_CLEAN:
-        return [(1.0, 1.0)]
-    if method == "clean-corrupted":
-        return [(0.0, 0.5), (1.0, 0.5)]
-    if rule == "gauss-legendre":
-        places, weights = np.polynomial.legendre.leggauss(steps)
-        return [(float(x + 1) / 2, float(w) / 2) for x, w in zip(places, weights, strict=True)]
-    offset = {"left": 0.0, "right": 1.0, "midpoint": 0.5}[rule]
-    return [((k + offset) / steps, 1 / steps) for k in range(steps)]
+def _by_gradients(
+    passes: AttributionPasses,
+    pairs: TokenPairs,
+    settings: AttributionSettings,
+    batch_size: int,
+    memory: int | None,
+    done: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:
+    """Scores [N, sources, destinations] and those by span [N, spans, sources, destinations]."""
+    model, graph, metric = passes.model, passes.graph, passes.metric
+    dtype = torch.promote_types(model.model.dtype, torch.float32)
+    with frozen(model.model):
+        documents = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
+        spans = documents.new_zeros((len(pairs), pairs.spans, *graph.exists.shape))
+        weights = AttentionWeights(model, graph.expand_groups, dtype, KEPT)
+        points = settings.steps if settings.method.startswith("eap-ig") else 2
+        cost = None if memory is None else attribution_cost(passes, pairs, points)
+        fixed = weights.kept_bytes + at_once(model.model.device)
+        chosen = groups(pairs, metric, batch_size, cost, memory, fixed)
+        for batch in batches(model, pairs, chosen, pairs.spans > 0):
+            if settings.method == "eap-ig-activations":
+                found = _activations(passes, weights, batch, settings.steps, pairs.spans)
+            else:
+                found = _along(passes, weights, batch, settings, pairs.spans)
+            documents[batch.items], spans[batch.items] = (one.to("cpu") for one in found)
+            done(len(batch.items))
+    return documents, spans
 
 
 def _along(
-    reader: Reader,
-    weights: Weights,
+    passes: AttributionPasses,
+    weights: AttentionWeights,
     batch: Batch,
-    points: list[tuple[float, float]],
+    settings: AttributionSettings,
     spans: int,
-    frozen_scale: bool,
 ) -> tuple[Tensor, Tensor]:
     """Scores with gradients at inputs between corrupted and clean.
 
     A point at either end is that end's run, so it need not run again for the differences.
     """
+    relp, points = settings.method == "relp", settings.points
     clean = corrupted = reference = None
-    if reader.metric.against_clean:
+    if passes.metric.against_clean:
         points = [point for point in points if point[0] != 1.0]  # no gradient at the minimum
     if all(place != 1.0 for place, _ in points):
-        clean, reference = reader.clean(batch)
-    sums = Accumulator(weights, reader.tracer.layout, len(points), frozen_scale)
+        clean, reference = passes.clean(batch)
+    sums = Accumulator(weights, passes.graph, len(points), frozen_scale=relp)
     for place, weight in points:
         embeddings = torch.lerp(batch.corrupted, batch.clean, place)
-        trace, gradients = reader.gradients(batch, embeddings, reference)
-        sums.add(trace, gradients, weight)
+        with relevance_rules(passes.model) if relp else nullcontext():
+            values, gradients = passes.gradients(batch, embeddings, reference)
+        sums.add(values, gradients, weight)
         if place == 0.0:
-            corrupted = _sources(trace)
+            corrupted = values.detached(SOURCES)
         elif place == 1.0:
-            clean = _sources(trace)
-        del trace, gradients
-    reader.tracer.trace = Trace()
+            clean = values.detached(SOURCES)
+        del values, gradients  # a former pass must not be kept while the next one runs
     if corrupted is None:
-        corrupted, _ = reader.look(batch, batch.corrupted)
+        corrupted, _ = passes.sources(batch, batch.corrupted)
     assert clean is not None
     ends = Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
     return sums.scores(ends, batch.kinds, spans)
 
 
-def _sources(trace: Trace) -> Trace:
-    """The part of a trace that `differences` reads, without the graph behind it."""
-    return Trace(
-        heads={layer: one.detach() for layer, one in trace.heads.items()},
-        mlps={layer: one.detach() for layer, one in trace.mlps.items()},
-    )
-
-
 def _activations(
-    reader: Reader, weights: Weights, batch: Batch, steps: int, spans: int
+    passes: AttributionPasses, weights: AttentionWeights, batch: Batch, steps: int, spans: int
 ) -> tuple[Tensor, Tensor]:
     """Scores with the output of one component after the other between corrupted and clean.
 
     Components are the embedding, every layer's heads together, every MLP; all edges get the
     gradients of every pass. The steps are k/m with k = 1..m.
     """
-    tracer = reader.tracer
-    clean, reference = reader.clean(batch)
-    corrupted, _ = reader.look(batch, batch.corrupted)
+    clean, reference = passes.clean(batch)
+    corrupted, _ = passes.sources(batch, batch.corrupted)
     ends = Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
     total: tuple[Tensor, Tensor] | None = None
-    components = list(_components(tracer, clean, corrupted))
-    for module, start, end in [(None, batch.corrupted, batch.clean), *components]:
-        sums = Accumulator(weights, tracer.layout, steps)
+    components = passes.model.every(*SOURCES)
+    for key in (None, *components):
+        sums = Accumulator(weights, passes.graph, steps)
         for k in range(1, steps + 1):
-            value = torch.lerp(start, end, k / steps)
-            embeddings = value if module is None else batch.clean
-            tracer.instead = None if module is None else (module, value)
-            try:
-                trace, gradients = reader.gradients(batch, embeddings, reference)
-            finally:
-                tracer.instead = None
-            sums.add(trace, gradients, 1 / (steps * (len(components) + 1)))
-            del trace, gradients
+            embeddings, replaced = batch.clean, None
+            if key is None:
+                embeddings = torch.lerp(batch.corrupted, batch.clean, k / steps)
+            else:
+                replaced = key, torch.lerp(corrupted[key], clean[key], k / steps)
+            values, gradients = passes.gradients(batch, embeddings, reference, replaced)
+            sums.add(values, gradients, 1 / (steps * (len(components) + 1)))
+            del values, gradients
         found = sums.scores(ends, batch.kinds, spans)
         total = found if total is None else (total[0].add_(found[0]), total[1].add_(found[1]))
     assert total is not None
     return total
-
-
-def _components(
-    tracer: Tracer, clean: Trace, corrupted: Trace
-) -> Iterator[tuple[torch.nn.Module, Tensor, Tensor]]:
-    """Modules whose value is replaced, with its corrupted and its clean one."""
-    for layer, block in enumerate(tracer.parts.blocks):
-        yield block.attn_out, corrupted.heads[layer], clean.heads[layer]
-        yield block.mlp, corrupted.mlps[layer], clean.mlps[layer]
 
 
 def _random(graph: Graph, items: int, seed: int) -> Tensor:

@@ -1,178 +1,145 @@
-"""Passes through a live model that see what its edges carry and take gradients there.
+"""Passes through a live model whose activations and gradients attribution reads.
 
-What a source writes is seen at the input of the attention's output projection (the heads) and at
+What a source writes is read at the input of the attention's output projection (the heads) and at
 the MLP's output; what a destination reads at the outputs of the query, key and value projections,
-at the MLP's norm and at the final norm. Everything is seen by hooks, which are removed again; no
-parameter is given a gradient.
+at the MLP's norm and at the final norm. No parameter is given a gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection
+from contextlib import nullcontext
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.models.architectures import Fused, anatomy
-from sumcirc.models.hooked_model import Block, HookedModel
+from sumcirc.circuits.inputs.pair_batches import Batch
+from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.metrics import Metric
+from sumcirc.errors import UserError
+from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.hooked_model import HookedModel
+
+SOURCES = (HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
 
 
-@dataclass
-class Trace:
-    """What one forward pass showed, layer by layer; B rows, T positions.
-
-    Attributes:
-        attention_streams, mlp_streams: [B, T, width] what the two norms of a block read.
-        projections: outputs of the linears of query, key and value (with their groups expanded
-            where the graph's are).
-        heads: [B, T, heads * head width] the heads' outputs before the output projection.
-        normed: [B, T, width] what the MLP reads.
-        mlps: [B, T, width] what it writes.
-        final: [B, T, width] the last residual stream.
-    """
-
-    attention_streams: dict[int, Tensor] = field(default_factory=dict)
-    projections: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-    heads: dict[int, Tensor] = field(default_factory=dict)
-    mlp_streams: dict[int, Tensor] = field(default_factory=dict)
-    normed: dict[int, Tensor] = field(default_factory=dict)
-    mlps: dict[int, Tensor] = field(default_factory=dict)
-    final: Tensor | None = None
-
-
-class HeadLayout:
-    """Between a linear's output and the query, key and value destinations of its layer."""
-
-    def __init__(self, parts: HookedModel, graph: Graph) -> None:
-        self.fused = anatomy(parts.model.config).fused
-        self.width = parts.shape.head_width
-        self.expands = graph.key_value_destinations != parts.shape.key_value_heads
-        self.group = parts.shape.group
-
-    def expand(self, output: Tensor, linear: int) -> Tensor:
-        """The projection's output with keys and values copied for every query head."""
-        if not self.expands or linear == 0:
-            return output
-        heads = output.unflatten(-1, (-1, self.width))
-        return heads.repeat_interleave(self.group, -2).flatten(-2)
-
-    def by_destination(self, output: Tensor) -> Tensor:
-        """[..., destinations of this linear, head width] in the graph's order."""
-        if self.fused is Fused.interleaved:
-            return output.unflatten(-1, (-1, 3, self.width)).transpose(-2, -3).flatten(-3, -2)
-        return output.unflatten(-1, (-1, self.width))
-
-    def as_output(self, heads: Tensor) -> Tensor:
-        """The opposite of `by_destination`."""
-        if self.fused is Fused.interleaved:
-            heads = heads.unflatten(-2, (3, -1)).transpose(-2, -3)
-            return heads.flatten(-3)
-        return heads.flatten(-2)
-
-
-class Tracer:
-    """Hooks of one model, made once and used for every pass within `watching`.
+class AttributionPasses:
+    """Runs a model on pairs and reads the metric.
 
     Attributes:
-        trace: of the newest pass.
-        sources_only: see the heads and MLPs alone.
-        instead: (module, value): what an MLP writes or an output projection reads, in place of
-            what was computed.
+        gradient_keys: activations at which `gradients` takes gradients.
+        keys: all activations that it records.
+
+    Raises:
+        UserError: the metric is made for other items or positions, or reads padding.
     """
 
-    def __init__(self, parts: HookedModel, graph: Graph) -> None:
-        self.parts, self.graph = parts, graph
-        self.layout = HeadLayout(parts, graph)
-        self.trace = Trace()
-        self.sources_only = False
-        self.instead: tuple[nn.Module, Tensor] | None = None
-        self._running = False  # a linear may also be applied alone, to read its weight
+    def __init__(self, model: HookedModel, graph: Graph, metric: Metric, pairs: TokenPairs) -> None:
+        _check(metric, pairs)
+        self.model, self.graph, self.metric = model, graph, metric
+        last = (HookPoint.RESIDUAL, model.shape.layers)
+        self.gradient_keys = [*model.every(*model.projections, HookPoint.MLP_NORM), last]
+        reads = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT)
+        self.keys = [*self.gradient_keys, *model.every(*reads, *SOURCES)]
 
-    def run(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """One pass from token embeddings [B, T, width] to the normed stream; see `trace`."""
-        self.trace = Trace()
-        self._running = True
-        try:
-            return self.parts.hidden(mask, inputs_embeds=embeddings)
-        finally:
-            self._running = False
+    def run(
+        self,
+        embeddings: Tensor,
+        mask: Tensor,
+        keys: Collection[ActivationKey] = (),
+        replaced: tuple[ActivationKey, Tensor] | None = None,
+    ) -> tuple[Tensor, ActivationCache]:
+        """One pass.
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within it every pass of the model is traced."""
-        with ExitStack() as stack:
-            for layer, block in enumerate(self.parts.blocks):
-                for handle in self._hooks(layer, block):
-                    stack.callback(handle.remove)
-            if self.layout.expands:
-                stack.enter_context(ungrouped(self.parts))
+        Args:
+            embeddings: [B, T, width] of tokens.
+            mask: [B, T] true at real tokens.
+            keys: activations to record.
+            replaced: an activation and the value that takes its place.
 
-            def final(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-                if not self.sources_only:
-                    self.trace.final = arguments[0]
+        Returns:
+            The normed residual stream [B, T, width], and the activations. Keys and values of every
+            query head stand alone if the graph has them so.
+        """
+        hooks = [] if replaced is None else [(replaced[0], lambda _: replaced[1])]
+        ungrouped = self.model.ungrouped() if self.graph.expand_groups else nullcontext()
+        with ungrouped, self.model.hooks(hooks), self.model.caching(keys) as cache:
+            return self.model.hidden(mask, inputs_embeds=embeddings), cache
 
-            stack.callback(self.parts.final_norm.register_forward_pre_hook(final).remove)
-            yield
+    def logits(self, hidden: Tensor, items: Tensor, columns: slice) -> Tensor:
+        """Unembed the positions that the metric reads.
 
-    def _hooks(self, layer: int, block: Block) -> list[Any]:
-        def reads(name: str) -> Any:
-            def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-                if not self.sources_only:
-                    getattr(self.trace, name)[layer] = arguments[0]
+        Args:
+            hidden: [B, T, width].
+            items: [B] which of the pairs these are.
+            columns: the pairs' positions behind the T.
 
-            return hook
+        Returns:
+            [n, vocabulary].
+        """
+        where = self.metric.positions[items][:, columns].to(hidden.device)
+        return self.model.unembedding(hidden[where])
 
-        def projected(linear: int) -> Any:
-            def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Any:
-                if not self._running:
-                    return None
-                output = self.layout.expand(output, linear)
-                if not self.sources_only:
-                    self.trace.projections[layer, linear] = output
-                return output
+    @torch.no_grad()
+    def sources(self, batch: Batch, embeddings: Tensor) -> tuple[ActivationCache, Tensor]:
+        """What the sources write in a pass without gradients, and its normed stream."""
+        hidden, cache = self.run(embeddings, batch.mask, self.model.every(*SOURCES))
+        return cache, hidden
 
-            return hook
+    @torch.no_grad()
+    def clean(self, batch: Batch) -> tuple[ActivationCache, Tensor | None]:
+        """The clean run's sources and, where the metric compares with it, its reference."""
+        cache, hidden = self.sources(batch, batch.clean)
+        if not self.metric.against_clean:
+            return cache, None
+        return cache, self.metric.reference(self.logits(hidden, batch.items, batch.columns))
 
-        def normed(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
-            if not self.sources_only:
-                self.trace.normed[layer] = output
+    def gradients(
+        self,
+        batch: Batch,
+        embeddings: Tensor,
+        reference: Tensor | None,
+        replaced: tuple[ActivationKey, Tensor] | None = None,
+    ) -> tuple[ActivationCache, ActivationCache]:
+        """A pass, and the gradients of the items' losses.
 
-        def heads(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-            if not self._running:
-                return None
-            if self.instead is not None and self.instead[0] is module:
-                return (self.instead[1],)
-            self.trace.heads[layer] = arguments[0]
-            return None
+        Args:
+            embeddings: [B, T, width].
+            reference: of the clean run, [n, vocabulary], where the metric needs one.
+            replaced: see `run`.
 
-        def mlp(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor | None:
-            if self.instead is not None and self.instead[0] is module:
-                return self.instead[1]
-            self.trace.mlps[layer] = output
-            return None
+        Returns:
+            Activations of `keys`, and gradients at `gradient_keys`.
+        """
+        hidden, cache = self.run(
+            embeddings.detach().requires_grad_(), batch.mask, self.keys, replaced
+        )
+        logits = self.logits(hidden, batch.items, batch.columns)
+        loss = self.metric.values(logits, batch.items, reference).sum()
+        del hidden, logits
+        # only where an output is replaced may a place have no way to the loss; elsewhere that
+        # would be a hook that cut it off, and must not pass for a gradient of 0
+        unused = replaced is not None
+        found = torch.autograd.grad(
+            loss,
+            [cache[key] for key in self.gradient_keys],
+            allow_unused=unused,
+            materialize_grads=unused,
+        )
+        return cache, ActivationCache(zip(self.gradient_keys, found, strict=True))
 
-        return [
-            block.norm_attention.register_forward_pre_hook(reads("attention_streams")),
-            *(linear.register_forward_hook(projected(i)) for i, linear in enumerate(block.qkv)),
-            block.attn_out.register_forward_pre_hook(heads),
-            block.norm_mlp.register_forward_pre_hook(reads("mlp_streams")),
-            block.norm_mlp.register_forward_hook(normed),
-            block.mlp.register_forward_hook(mlp),
-        ]
 
-
-@contextmanager
-def ungrouped(parts: HookedModel) -> Iterator[None]:
-    """Within it attention takes keys and values that come one per query head already."""
-    attentions: list[Any] = [block.attention for block in parts.blocks]
-    before = [attention.num_key_value_groups for attention in attentions]
-    for attention in attentions:
-        attention.num_key_value_groups = 1
-    try:
-        yield
-    finally:
-        for attention, groups in zip(attentions, before, strict=True):
-            attention.num_key_value_groups = groups
+def _check(metric: Metric, pairs: TokenPairs) -> None:
+    places, mask = metric.positions, pairs.attention_mask
+    if places.shape != mask.shape:
+        raise UserError(
+            f"metric {metric.name}: made for [items, tokens] {list(places.shape)} where the"
+            f" pairs have {list(mask.shape)}; make it from the same pairs"
+        )
+    padded = (places.to(mask.device) & ~mask).any(1).nonzero().flatten().tolist()
+    if padded:
+        raise UserError(
+            f"metric {metric.name}: reads padding in item `{pairs.ids[padded[0]]}`; keep its"
+            " positions within the attention mask"
+        )

@@ -47,8 +47,8 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric, log_probabilities
 from sumcirc.circuits.patching.patched_run import Ablation, PatchedRun
-from sumcirc.circuits.patching.source_outputs import Projections
 from sumcirc.errors import UserError
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.statistics import MIN_DOCUMENTS, Interval
 from sumcirc.statistics.noise import no_gap, rounding_of
@@ -115,14 +115,14 @@ class Evaluator:
                 f" pairs are {tuple(pairs.clean_ids.shape)}; make it from these pairs"
             )
         self.model, self.pairs, self.metric = model, pairs, metric
-        parts = HookedModel(model)
-        self.graph = graph or Graph(parts.shape)
-        self._device = next(parts.unembedding.parameters()).device
+        hooked = HookedModel(model)
+        self.graph = graph or Graph(hooked.shape)
+        self._device = next(hooked.unembedding.parameters()).device
         self.ablation: Ablation = ablation
         self._means = means
-        cost = patching_cost(parts, self.graph)
+        cost = patching_cost(hooked, self.graph)
         self._groups = list(groups(pairs, metric, batch, cost, memory))
-        self._projections = Projections(parts, self.graph)
+        self._weights = AttentionWeights(hooked, self.graph.expand_groups)
         whole = self.graph.exists
         self.empty, self.full = self.run([np.zeros_like(whole), whole])
         reason = no_gap(self.full.metric, self.empty.metric)
@@ -164,7 +164,7 @@ class Evaluator:
             self.graph,
             self.ablation,
             self._means,
-            self._projections,
+            self._weights,
         )
 
 

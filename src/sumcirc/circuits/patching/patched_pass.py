@@ -13,21 +13,26 @@ projection and MLP are the model's. D_u of a head is (z - z_corrupted) W_O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from sumcirc.circuits.attribution.tracing import ungrouped
-from sumcirc.circuits.patching.source_outputs import hooked
+from sumcirc.models.activation_cache import ActivationKey, HookPoint
 
 if TYPE_CHECKING:
     from sumcirc.circuits.patching.patched_run import PatchedRun
 
+INPUTS = {
+    HookPoint.QKV_PROJECTION: HookPoint.QKV_INPUT,
+    HookPoint.QUERY_PROJECTION: HookPoint.QUERY_INPUT,
+    HookPoint.KEY_PROJECTION: HookPoint.KEY_INPUT,
+    HookPoint.VALUE_PROJECTION: HookPoint.VALUE_INPUT,
+}
 # Terms over places from which one matrix product beats adding term by term: on a CPU additions run
 # in cache, on a GPU each is a kernel of its own.
 DENSE_ON_CPU, DENSE_ON_GPU = 0.15, 0.02
@@ -49,46 +54,50 @@ class PatchedPass:
         from_corrupted: bool,
         documents: slice,
     ) -> None:
-        self.parts, self.graph, self.projections = run.parts, run.graph, run.projections
+        self.parent = run
+        self.model, self.graph, self.weights = run.model, run.graph, run.weights
         self.terms = terms
         self.from_corrupted = from_corrupted
         self.means = run.means
-        self.corrupted = None if run.corrupted is None else run.corrupted.of(documents)
+        self.corrupted = None if run.corrupted is None else run.corrupted.documents(documents)
         self.ids = run.clean_ids[documents]
         self.mask = None if run.attention_mask is None else run.attention_mask[documents]
         self.sets = len(terms)
         self.tokens = self.ids.numel()
-        weight = self.projections.layers[0].weight
         self.rows = np.flatnonzero(terms.any(axis=(0, 2)))
         self.wanted = terms[:, self.rows]
-        self.differences = run.space(self.sets, len(self.rows), self.tokens, run.parts.shape.width)
-        self.stream = weight  # what the attention being run reads, of this run
-        on_cpu = weight.device.type == "cpu"
+        self.differences = run.space(self.sets, len(self.rows), self.tokens, run.model.shape.width)
+        self.stream = self.differences  # what the attention being run reads, of this run
+        on_cpu = self.differences.device.type == "cpu"
         self.dense = DENSE_ON_CPU if on_cpu else DENSE_ON_GPU
         budget = STREAMS_ON_CPU if on_cpu else STREAMS_ON_GPU
         self.streams_at_once = budget * len(self.rows) / self.differences.nbytes
 
     def run(self) -> Tensor:
         """The normed last residual stream, [sets, documents, positions, width]."""
-        as_they_come = nullcontext() if self.projections.group == 1 else ungrouped(self.parts)
-        with hooked(self._hooks()), as_they_come:
+        with self.parent.ungrouped(), self.model.hooks(self._hooks()):
             ids = self.ids.repeat(self.sets, 1)
             mask = None if self.mask is None else self.mask.repeat(self.sets, 1)
-            found = self.parts.hidden(mask, input_ids=ids)
+            found = self.model.hidden(mask, input_ids=ids)
         return found.unflatten(0, (self.sets, -1))
 
-    def _hooks(self) -> Iterator[tuple[nn.Module, str, Any]]:
-        parts, graph = self.parts, self.graph
-        yield parts.embedding, "output", lambda out: self._write(0, out)
-        for layer, block in enumerate(parts.blocks):
-            yield block.norm_attention, "input", self._see_stream
-            for number, linear in enumerate(block.qkv):
-                yield from self._projection_hooks(layer, number, linear)
-            yield block.attn_out, "input", lambda z, layer=layer: self._write_heads(layer, z)
-            yield block.norm_mlp, "input", lambda x, layer=layer: self._mlp_input(layer, x)
-            row = graph.mlp_source(layer)
-            yield block.mlp, "output", lambda out, row=row: self._write(row, out)
-        yield parts.final_norm, "input", self._logits_input
+    def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[[Tensor], Tensor | None]]]:
+        graph, last = self.graph, self.graph.shape.layers
+        yield self._writes(HookPoint.EMBEDDING, 0, 0)
+        for layer in range(last):
+            yield (HookPoint.ATTENTION_INPUT, layer), self._see_stream
+            for number, point in enumerate(self.model.projections):
+                yield from self._projection_hooks(layer, number, point)
+            yield (HookPoint.HEAD_OUTPUTS, layer), partial(self._write_heads, layer)
+            yield (HookPoint.MLP_INPUT, layer), partial(self._mlp_input, layer)
+            yield self._writes(HookPoint.MLP_OUTPUT, layer, graph.mlp_source(layer))
+        column = len(graph.destinations) - 1
+        yield (HookPoint.RESIDUAL, last), partial(self._input, column, (HookPoint.RESIDUAL, last))
+
+    def _writes(
+        self, point: HookPoint, layer: int, source: int
+    ) -> tuple[ActivationKey, Callable[[Tensor], None]]:
+        return (point, layer), partial(self._write, source, (point, layer))
 
     # ---- what sources write
 
@@ -96,14 +105,14 @@ class PatchedPass:
         place = int(np.searchsorted(self.rows, source))
         return place if place < len(self.rows) and self.rows[place] == source else None
 
-    def _write(self, source: int, output: Tensor) -> None:
+    def _write(self, source: int, key: ActivationKey, output: Tensor) -> None:
         """Store the difference of the embedding or of an MLP."""
         row = self._row(source)
         if row is None:
             return
         own, into = output.reshape(self.sets, self.tokens, -1), self.differences[:, row]
         if self.corrupted is not None:
-            torch.sub(own, self.corrupted.written[source].flatten(0, 1), out=into)
+            torch.sub(own, self.corrupted[key].flatten(0, 1), out=into)
         elif self.means is not None:
             torch.sub(own, self.means[source], out=into)
         else:
@@ -118,10 +127,12 @@ class PatchedPass:
         first = self._row(int(used[0]))
         assert first is not None
         heads = torch.from_numpy(used - every.start).to(z.device)
-        weight = self.projections.layers[layer].output[heads]
-        own = z.reshape(self.sets, self.tokens, *self.projections.heads)
+        weight = self.weights.output(layer)
+        own = z.reshape(self.sets, self.tokens, *weight.shape[:2])
         if self.corrupted is not None:
-            own = own - self.corrupted.heads[layer].reshape(self.tokens, *self.projections.heads)
+            corrupted = self.corrupted[HookPoint.HEAD_OUTPUTS, layer]
+            own = own - corrupted.reshape(self.tokens, *weight.shape[:2])
+        weight = weight[heads]
         for number in range(self.sets):
             into = self.differences[number, first : first + len(used)]
             torch.bmm(own[number][:, heads].transpose(0, 1), weight, out=into)
@@ -134,54 +145,61 @@ class PatchedPass:
         self.stream = stream
 
     def _projection_hooks(
-        self, layer: int, number: int, linear: nn.Module
-    ) -> Iterator[tuple[nn.Module, str, Any]]:
-        columns = self.projections.columns(layer, number)
+        self, layer: int, number: int, point: HookPoint
+    ) -> Iterator[tuple[ActivationKey, Callable[[Tensor], Tensor]]]:
+        columns = self._columns(layer, number)
         active = self.terms[:, :, columns].any(axis=(0, 1))
-        if not self.from_corrupted and not active.any() and self.projections.group == 1:
+        if not self.from_corrupted and not active.any():
             return
         if self.from_corrupted or active.all():
             # nobody reads the linear's own output; its shape is not needed either
-            yield linear, "input", lambda x: x[:, :1]
+            yield (INPUTS[point], layer), lambda x: x[:, :1]
         places = np.arange(columns.start, columns.stop)[active]
-        yield (
-            linear,
-            "output",
-            lambda out: self._projected(layer, number, places, bool(active.all()), out),
-        )
+        yield (point, layer), partial(self._projected, (point, layer), columns, places)
+
+    def _columns(self, layer: int, number: int) -> slice:
+        """The graph's columns behind a linear: queries, keys or values of a layer, or all."""
+        graph = self.graph
+        if len(self.model.projections) == 1:
+            return slice(graph.query_columns(layer).start, graph.value_columns(layer).stop)
+        return (graph.query_columns, graph.key_columns, graph.value_columns)[number](layer)
 
     def _projected(
-        self, layer: int, number: int, active: NDArray[np.intp], every: bool, own: Tensor
+        self, key: ActivationKey, columns: slice, active: NDArray[np.intp], own: Tensor
     ) -> Tensor:
         """Output of the linear: `active` columns made here, the others those of the reference."""
-        weights, columns = self.projections.layers[layer], self.projections.columns(layer, number)
-        first = self.projections.first(layer)
-        count, width = columns.stop - columns.start, self.projections.heads[1]
+        layer = key[1]
+        weights, first = self.weights.projections(layer), self.graph.query_columns(layer).start
+        count, width = columns.stop - columns.start, self.model.shape.head_width
         shape = (self.sets, self.tokens, count, width)
-        if every:
+        if len(active) == count:
             made = own.new_empty(shape)
         else:
             if self.from_corrupted:
                 assert self.corrupted is not None
-                own = self.corrupted.projected[layer][number]
-            by_column = self.projections.by_column(own, number)
-            made = by_column.reshape(-1, self.tokens, count, width).expand(shape).clone()
+                own = self.corrupted[key]
+            made = (
+                self.weights.by_head(own)
+                .reshape(-1, self.tokens, count, width)
+                .expand(shape)
+                .clone()
+            )
         reference = self.stream
         if self.from_corrupted:
             assert self.corrupted is not None
-            reference = self.corrupted.attention_streams[layer]
-        norm: Any = self.parts.blocks[layer].norm_attention
+            reference = self.corrupted[HookPoint.ATTENTION_INPUT, layer]
+        norm: Any = self.model.blocks[layer].norm_attention
         for some, tokens in self._blocks(active):
             # `forward` passes by the hook that watches this norm
             normed = norm.forward(self._read(reference, some, tokens))
             chosen = torch.from_numpy(some - first).to(own.device)
-            weight, bias = weights.weight[chosen], weights.bias[chosen]
+            weight, bias = weights.weight[chosen], weights.bias[chosen, None]
             into = torch.from_numpy(some - columns.start).to(own.device)
             for each in range(self.sets):
                 result = torch.baddbmm(bias, normed[each], weight)
                 made[each, tokens].index_copy_(1, into, result.transpose(0, 1))
         made = made.reshape(-1, self.ids.shape[1], count, width)
-        return self.projections.as_linear(made)
+        return self.weights.joined(made)
 
     def _blocks(self, columns: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], slice]]:
         """Destinations and tokens whose streams are made at once.
@@ -207,19 +225,17 @@ class PatchedPass:
         if self.from_corrupted and self._row(self.graph.mlp_source(layer)) is None:
             # Nobody reads this MLP: one position is enough, what it adds there is no one's input.
             return stream[:, :1]
-        reference = None if self.corrupted is None else self.corrupted.mlp_streams[layer]
-        return self._input(self.graph.mlp_destination(layer), stream, reference)
+        key = (HookPoint.MLP_INPUT, layer)
+        return self._input(self.graph.mlp_destination(layer), key, stream)
 
-    def _logits_input(self, stream: Tensor) -> Tensor | None:
-        reference = None if self.corrupted is None else self.corrupted.last_stream
-        return self._input(len(self.graph.destinations) - 1, stream, reference)
-
-    def _input(self, column: int, stream: Tensor, corrupted: Tensor | None) -> Tensor | None:
+    def _input(self, column: int, key: ActivationKey, stream: Tensor) -> Tensor | None:
         """The residual stream that an MLP or the logits read; None is that of this run."""
         if not self.from_corrupted and not self.terms[:, :, column].any():
             return None
-        reference = corrupted if self.from_corrupted else stream
-        assert reference is not None
+        reference = stream
+        if self.from_corrupted:
+            assert self.corrupted is not None
+            reference = self.corrupted[key]
         return self._read(reference, np.array([column])).reshape(-1, *stream.shape[1:])
 
     def _read(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -28,27 +29,27 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.patching.patched_pass import PatchedPass
-from sumcirc.circuits.patching.source_outputs import (
-    Projections,
-    SourceOutputs,
-    record,
-)
 from sumcirc.errors import UserError
+from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 
 Ablation = Literal["interchange", "zero", "mean"]
 Circuit = NDArray[np.bool_] | Tensor
 
-MEMORY = 1 << 30  # bytes of source differences held at once
+# what sources write, and what destinations read besides the projections
+SOURCES = (HookPoint.EMBEDDING, HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
+DESTINATIONS = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT, HookPoint.FINAL_NORM)
+MEMORY = 1 << 30  # bytes
 
 
 class PatchedRun:
     """Clean documents through a model of which any set of edges is kept.
 
     Outputs of the corrupted run are computed once. The model is left as it was: its hooks, modes,
-    random state and gradients. Weights are read when the object is made (or from `projections`,
-    which several runs of the same weights may share), so make a new one after a training step.
+    random state and gradients. Weights are read when the object is made (or taken from `weights`,
+    which several runs may share), so make a new one after a training step.
 
     Args:
         model: with adapters or without.
@@ -58,8 +59,12 @@ class PatchedRun:
         graph: None is that of the model, keys and values by key/value head.
         ablation: what a cut edge carries: the corrupted run, nothing, or `means`.
         means: [sources, width], see `source_means`.
+        weights: of the model, with groups expanded if the graph's are; read here by default.
+
+    Attributes:
         memory: bytes of source differences held at once; documents and edge sets are taken some at
             a time to stay below (one document and set at the least).
+        corrupted: activations of the corrupted run; None without one.
 
     Raises:
         UserError: the architecture isn't known, shapes differ, or what the ablation needs is
@@ -75,31 +80,38 @@ class PatchedRun:
         graph: Graph | None = None,
         ablation: Ablation = "interchange",
         means: Tensor | None = None,
-        projections: Projections | None = None,
-        memory: int = MEMORY,
+        weights: AttentionWeights | None = None,
     ) -> None:
-        self.parts = HookedModel(model)
-        self.graph = graph or Graph(self.parts.shape)
-        _check(self.parts, self.graph, clean_ids, corrupted_ids, attention_mask, ablation, means)
-        self.projections = projections or Projections(self.parts, self.graph)
+        self.model = HookedModel(model)
+        self.graph = graph or Graph(self.model.shape)
+        _check(self.model, self.graph, clean_ids, corrupted_ids, attention_mask, ablation, means)
+        self.weights = weights or AttentionWeights(self.model, self.graph.expand_groups)
+        self.weights.read()
         self.clean_ids = clean_ids
         self.attention_mask = attention_mask
-        self.memory = memory
+        self.memory = MEMORY
         self.means = means if ablation == "mean" else None
         self._clean: Tensor | None = None
         self._space: Tensor | None = None
-        self.corrupted: SourceOutputs | None = None
+        self.corrupted: ActivationCache | None = None
         if ablation == "interchange":
             assert corrupted_ids is not None
-            self.corrupted = record(self.parts, corrupted_ids, attention_mask)
+            points = (*SOURCES, *self.model.projections, *DESTINATIONS)
+            keys = [*self.model.every(*points), (HookPoint.RESIDUAL, self.graph.shape.layers)]
+            with self.ungrouped():
+                self.corrupted = _run(self.model, corrupted_ids, attention_mask, keys)
 
     @property
     def clean(self) -> Tensor:
         """Normed last residual stream of the clean run, [documents, positions, width]."""
         if self._clean is None:
-            with inference(self.parts.model):
-                self._clean = self.parts.hidden(self.attention_mask, input_ids=self.clean_ids)
+            with inference(self.model.model):
+                self._clean = self.model.hidden(self.attention_mask, input_ids=self.clean_ids)
         return self._clean
+
+    def ungrouped(self) -> AbstractContextManager[None]:
+        """Keys and values of every query head by themselves, if the graph has them so."""
+        return self.model.ungrouped() if self.graph.expand_groups else nullcontext()
 
     def hidden(self, kept: Circuit) -> Tensor:
         """The normed last residual stream, which the unembedding reads.
@@ -112,7 +124,7 @@ class PatchedRun:
             [documents, positions, width], with `sets` in front if there are several.
         """
         circuits = _as_bool(kept, self.graph)
-        with inference(self.parts.model):
+        with inference(self.model.model):
             found = self._hidden(circuits.reshape(-1, *self.graph.exists.shape))
         return found if circuits.ndim == 3 else found[0]
 
@@ -130,15 +142,15 @@ class PatchedRun:
         found = self.hidden(kept)
         if positions is not None:
             found = found[..., positions.bool(), :]
-        with inference(self.parts.model):
-            return self.parts.unembedding(found)
+        with inference(self.model.model):
+            return self.model.unembedding(found)
 
     def space(self, *shape: int) -> Tensor:
         """Room for source differences, the same at each pass: fresh memory costs time."""
         size = math.prod(shape)
         if self._space is None or self._space.numel() < size:
             self._space = None  # before new room is taken
-            self._space = self.projections.layers[0].weight.new_empty(size)
+            self._space = self.weights.output(0).new_empty(size)
         return self._space[:size].view(shape)
 
     def _hidden(self, kept: NDArray[np.bool_]) -> Tensor:
@@ -146,12 +158,13 @@ class PatchedRun:
         from_corrupted = self.corrupted is not None and kept.sum() < cut.sum()
         terms = kept if from_corrupted else cut
         if not terms.any():
-            whole = self.corrupted.normed if from_corrupted else self.clean  # type: ignore[union-attr]
+            whole = self.clean
+            if from_corrupted and self.corrupted is not None:
+                whole = self.corrupted[HookPoint.FINAL_NORM, 0]
             return whole.expand(len(kept), *whole.shape)
         documents, positions = self.clean_ids.shape
-        weight = self.projections.layers[0].weight
         rows = int(terms.any(axis=(0, 2)).sum())
-        each = rows * positions * self.parts.shape.width * weight.element_size()
+        each = rows * positions * self.model.shape.width * self.weights.dtype.itemsize
         at_once = min(documents, max(1, self.memory // (each * len(kept))))
         sets = min(len(kept), max(1, self.memory // (each * at_once)))
         return torch.cat(
@@ -178,20 +191,30 @@ def source_means(
     Args:
         ids, attention_mask: [documents, positions]; padding doesn't count.
     """
-    parts = HookedModel(model)
-    graph = Graph(parts.shape)
-    seen = record(parts, ids, attention_mask)
+    hooked = HookedModel(model)
+    graph = Graph(hooked.shape)
+    seen = _run(hooked, ids, attention_mask, hooked.every(*SOURCES))
     tokens = torch.ones_like(ids, dtype=torch.bool)
     if attention_mask is not None:
         tokens = attention_mask.bool()
-    means = seen.last_stream.new_empty(len(graph.sources), parts.shape.width)
-    for source, written in seen.written.items():
-        means[source] = written[tokens].mean(0)
-    for layer, z in enumerate(seen.heads):
-        weight = parts.attention_output(layer).weight
-        z_mean = z[tokens].mean(0).unflatten(0, weight.shape[:2])
+    embedded = seen[HookPoint.EMBEDDING, 0][tokens].mean(0)
+    means = embedded.new_empty(len(graph.sources), hooked.shape.width)
+    means[0] = embedded
+    for layer in range(hooked.shape.layers):
+        means[graph.mlp_source(layer)] = seen[HookPoint.MLP_OUTPUT, layer][tokens].mean(0)
+        weight = hooked.attention_output(layer).weight
+        z_mean = seen[HookPoint.HEAD_OUTPUTS, layer][tokens].mean(0).unflatten(0, weight.shape[:2])
         means[graph.attention_sources(layer)] = torch.bmm(z_mean[:, None], weight)[:, 0]
     return means
+
+
+def _run(
+    model: HookedModel, ids: Tensor, attention_mask: Tensor | None, keys: Sequence[ActivationKey]
+) -> ActivationCache:
+    """Record activations of a run without gradients."""
+    with inference(model.model), model.caching(keys) as cache:
+        model.hidden(attention_mask, input_ids=ids)
+    return cache
 
 
 def _as_bool(kept: Circuit, graph: Graph) -> NDArray[np.bool_]:
