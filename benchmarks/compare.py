@@ -34,8 +34,8 @@ from measurement import (
 
 from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.items.items import ALL, LAST, NOTHING, READ, Item, Items
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import MLP, OUTPUT, components
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.loading import load_model

@@ -8,8 +8,8 @@ from tempfile import mkdtemp
 from typing import Any
 
 from sumcirc.compare.items.items import ALL, Items
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import KINDS, components
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingResult, PatchingSetup
 from sumcirc.models.hooked_model import HookedModel
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from sumcirc.compare.items.items import Item, Items
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import KINDS, Component, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import Naive, naive_metric, naive_patched, some_items, two_models

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import KINDS, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.gradient_attribution import attributed
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.hooked_model import HookedModel

@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from sumcirc.compare.items.items import Items
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import Component, components
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import (
     FIRST,
     OWN,

@@ -17,8 +17,8 @@ from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import Material
 from sumcirc.compare.items.items import LAST, LOGIT_DIFFERENCE, READ
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import READOUT
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.compare.span_attention import default_pairs, span_attention

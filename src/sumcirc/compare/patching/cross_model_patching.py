@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from sumcirc.compare.items.items import Batch
-from sumcirc.compare.patching.activation_cache import Donor, States, compute, start_of
 from sumcirc.compare.patching.components import (
     ATTENTION,
     HOOK_POINTS,
@@ -36,6 +35,7 @@ from sumcirc.compare.patching.components import (
     VALUE,
     Component,
 )
+from sumcirc.compare.patching.donor_activations import Donor, States, compute, start_of
 from sumcirc.models.activation_cache import ActivationKey, HookPoint
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.hooks import AttentionInputs
@@ -53,7 +53,7 @@ class Receiver:
         sources: [B, T] positions whose keys and values are; None: all.
 
     Attributes:
-        states, metric: its own, see `states.compute`.
+        states, metric: its own, see `compute`.
     """
 
     def __init__(

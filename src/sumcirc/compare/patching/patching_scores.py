@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from sumcirc.compare.items.items import Batch, Items
-from sumcirc.compare.patching.activation_cache import Donor
 from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.cross_model_patching import Receiver, Set
+from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.gradient_attribution import attributed
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.statistics.noise import shares_of_gap
