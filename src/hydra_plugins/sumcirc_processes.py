@@ -1,6 +1,6 @@
-"""Hydra's launcher `processes`, the default of `sumcirc VERB -m`: each job a process of its own.
+"""Hydra launcher `processes`, the default of `sumcirc VERB -m`: runs each job in its own process.
 
-Hydra only takes launchers from the namespace `hydra_plugins`, and imports all that are there
+Hydra accepts launchers only from the namespace `hydra_plugins` and imports all modules in it
 whenever it starts, so nothing heavy is imported at the top.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-# no dataclass: Hydra lists this module among those imported only when it is through
+# not a dataclass: Hydra adds this module to sys.modules only after running it
 ConfigStore.instance().store(
     group="hydra/launcher",
     name="processes",
@@ -28,12 +28,12 @@ ConfigStore.instance().store(
 
 
 class ProcessLauncher(Launcher):
-    """Hands the jobs of a multirun to sumcirc's pool of processes."""
+    """Pass the jobs of a multirun to sumcirc's pool of processes."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keep what a launch needs."""
+        """Store Hydra's context, the application and the configuration."""
         self.context = hydra_context
         self.application: Any = task_function
         self.config = config
@@ -41,9 +41,13 @@ class ProcessLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
-        """Run one batch of jobs; what became of each is in its directory, not in what returns.
+        """Run one batch of jobs; their results are in the run directories.
 
-        Hydra ends a sweep at the first batch with a failure, so none is reported as failed.
+        Hydra ends a sweep at the first batch with a failure, so every job is reported as completed.
+
+        Args:
+            job_overrides: overrides of each job.
+            initial_job_idx: number of the first job.
         """
         from hydra.core.utils import setup_globals
         from omegaconf import open_dict

@@ -6,9 +6,10 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can mend; the message is one line: the setting, its value, the remedy.
+    """A mistake that the user can correct.
 
-    The command line prints it without a traceback and exits with code 2.
+    The message is one line with the setting, its value and the remedy. The command line prints it
+    without a traceback and exits with code 2.
     """
 
 
@@ -16,8 +17,8 @@ class Unwritable(UserError):
     """A file or folder can't be written; the command line adds the setting that names it.
 
     Args:
-        path: what can't be written.
-        reason: the system's words.
+        path: the file or folder.
+        reason: the system's message.
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
@@ -26,7 +27,12 @@ class Unwritable(UserError):
 
 
 class NoRoom(UserError):
-    """The disk is full; what was there before is intact."""
+    """The disk is full; existing files are intact.
+
+    Args:
+        path: the file that was being written.
+        reason: the system's message.
+    """
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(
@@ -35,12 +41,13 @@ class NoRoom(UserError):
 
 
 class Stopped(BaseException):
-    """A job was stopped by Ctrl-C or a signal; the message says how to go on.
+    """A job was stopped by Ctrl-C or a signal; the message says how to continue.
 
-    Not an `Exception`, so that a sweep ends with it instead of starting its next job.
+    Not an `Exception`, so that it ends a sweep instead of starting the next job.
 
     Args:
-        code: exit code of the command, 128 and the signal's number.
+        message: one line.
+        code: exit code of the command, 128 plus the signal's number.
     """
 
     def __init__(self, message: str, code: int) -> None:

@@ -1,1 +1,1 @@
-"""Lightning callbacks: what watches a run, one concern a file."""
+"""Lightning callbacks that analyse a model while it trains."""

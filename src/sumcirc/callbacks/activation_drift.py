@@ -1,4 +1,4 @@
-"""How far the residual stream and the neurons are from the base's, layer by layer."""
+"""Logs how far the residual stream and the MLP neurons have moved from the base model, by layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOGGED = WATCHED["activation_drift"]
 
 
 class ActivationDrift(Watcher):
-    """Logs CKA, RSA, centred cosine, relative change and ActMag of the residual stream."""
+    """Log CKA, RSA, centred cosine, relative change and ActMag of the residual stream."""
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
         """Log every measure by layer."""

@@ -1,4 +1,4 @@
-"""Which heads focus or spread: attention entropy and where attention goes, beside the base."""
+"""Logs attention entropy and where attention goes, compared with the base model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ LOGGED = WATCHED["attention_entropy"]
 
 
 class AttentionEntropy(Watcher):
-    """Logs attention entropy, masses and salience alignment."""
+    """Log attention entropy, attention to parts of the text, and salience alignment."""
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log the means, and the share of heads whose entropy fell."""
+        """Log the means, and the fraction of heads whose entropy fell."""
         record = self.probing.record(trainer, module)
         if record is None:
             return
@@ -38,9 +38,17 @@ class AttentionEntropy(Watcher):
 
 
 def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
-    """The share of heads whose entropy is below the base's, and the share significantly so.
+    """Return the fraction of heads whose entropy is below the base's, and significantly below.
 
-    Significance: Wilcoxon signed-rank over documents, false discovery rate 5 %.
+    Significance is tested by the Wilcoxon signed-rank test over documents, with a false discovery
+    rate of 5 %.
+
+    Args:
+        record: measures of the model.
+        base: measures of the base model on the same documents.
+
+    Returns:
+        Fractions by metric name, with the ends of the interval if there are enough documents.
     """
     differences = record.values[ENTROPY] - base.values[ENTROPY]
     share = share_below_zero(differences)

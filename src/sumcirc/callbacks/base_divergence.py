@@ -1,4 +1,4 @@
-"""How far attention and predictions are from the frozen base's, in nats."""
+"""Logs how far attention and predictions are from the frozen base model, in nats."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOGGED = WATCHED["base_divergence"]
 
 
 class BaseDivergence(Watcher):
-    """Logs KL both ways and Jensen-Shannon divergence of attention and of next tokens."""
+    """Log KL in both directions and Jensen-Shannon divergence, of attention and of next tokens."""
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
         """Log the means, overall and by layer."""

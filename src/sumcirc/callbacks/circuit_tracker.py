@@ -1,4 +1,4 @@
-"""The circuit that carries the summary, at each scheduled step of training."""
+"""Tracks the circuit that produces the summary, at each scheduled step of training."""
 
 from __future__ import annotations
 
@@ -43,14 +43,18 @@ TOP_EDGES = 50  # logged at each step
 
 
 class CircuitTracker(Watcher):
-    """Scores edges on fixed pairs, judges the circuit, and at the end says how it changed.
+    """Find and evaluate the circuit on fixed pairs, and at the end record how it changed.
 
-    Scores by document go to `circuits/step-000200.safetensors`, the circuit in EAP-IG's format
-    beside it; `circuits/base.safetensors` is the base's, computed once for all runs that share the
-    cache. All pairs are kept at every step, so that circuits of different steps can be compared.
+    Scores by document are written to `circuits/step-000200.safetensors`, the circuit next to it in
+    EAP-IG's JSON format; `circuits/base.safetensors` has the base's scores, computed once for all
+    runs that share the cache. All pairs are used at every step, so that circuits of different steps
+    can be compared.
 
     Args:
+        probing: schedule and run directory.
         base: the model before it is adapted or trained.
+        pairs: clean and corrupted documents.
+        options: how the circuit is found and evaluated.
         cache: `cache_dir`, where the base's circuit is kept.
     """
 
@@ -72,7 +76,7 @@ class CircuitTracker(Watcher):
         return make_task(model, self.pairs, self.options, keep_all=True)
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Score, judge, write, log."""
+        """Score edges, evaluate the circuit, write both and log them."""
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
@@ -109,7 +113,7 @@ class CircuitTracker(Watcher):
             metrics["circuit/cmd_random"] = sum(random) / len(random)
         if found.stability is not None:
             metrics["circuit/jaccard_resamples"] = found.stability.jaccard.mean
-        # from its file: a resumed run has not seen it
+        # read from its file, since a resumed run has not computed it
         earlier = [
             file for file in record_files(self.folder) if file < record_file(self.folder, step)
         ]
@@ -122,7 +126,7 @@ class CircuitTracker(Watcher):
         return circuit_of(stored.scores.mean(0), stored.graph, self.options)
 
     def _conclude(self, last_found: CircuitResult) -> None:
-        """Write and draw how the circuit changed from the base to the last step, and the last."""
+        """Record and draw how the circuit changed from the base to the last step."""
         files = [record_file(self.folder, -1), *record_files(self.folder)]
         last = self.probing.last_step
         read = [one for one in map(DocumentScores.read, files) if one.step <= last]

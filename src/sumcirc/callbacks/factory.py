@@ -1,4 +1,4 @@
-"""From `callbacks.watch` to Lightning callbacks, with the documents and the base they share."""
+"""Creates the callbacks named in `callbacks.watch`, with the documents and base they share."""
 
 from __future__ import annotations
 
@@ -42,13 +42,17 @@ def make_watchers(
     data: SummarizationData,
     run: RunDirectory,
 ) -> list[Watcher]:
-    """The watchers of a run, which share one `Probing`; none where `callbacks.watch` is empty.
+    """Return the watchers of a run, which share one `Probing`; none if `callbacks.watch` is empty.
 
     Args:
-        base: the model before it is adapted or trained; it is probed here, or read from the cache.
+        config: configuration of the run.
+        base: the model before it is adapted or trained; it is measured here, unless cached.
+        encoder: encodes documents and summaries.
+        data: the corpora, and the notices of the job.
+        run: directory of the run.
 
     Raises:
-        UserError: no document can be probed, or the architecture is not known.
+        UserError: no document can be measured, or the architecture is unknown.
     """
     options = config.callbacks
     if not options.watch:

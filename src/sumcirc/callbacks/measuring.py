@@ -1,9 +1,9 @@
-"""Probing on a schedule: one pass over the probe documents a step, shared by all watchers.
+"""Measurement on a schedule: one pass over the probe documents per step, shared by all watchers.
 
-A watcher is a Lightning callback for one concern. The first one that is due runs the pass and
-writes `probes/step-000200.safetensors`; the others read the same record. Training does not notice:
-random generators, modes, gradients and hooks are as before, and probing time is not counted as
-training time.
+A watcher is a Lightning callback for one concern. The first watcher that is due runs the pass and
+writes `probes/step-000200.safetensors`; the others use the same record. Training is not affected:
+random generators, modes, gradients and hooks are restored, and the time is not counted as training
+time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sumcirc.training.module import SummarizationModule
 
 log = logging.getLogger(__name__)
 
-# what a watcher needs of `probes.passes.CONCERNS`
+# the group of measures (`measures.measure_batches.CONCERNS`) that a watcher needs
 CONCERN = {
     "attention_entropy": "attention",
     "base_divergence": "divergence",
@@ -39,21 +39,30 @@ CONCERN = {
 
 
 def scheduled_steps(config: ProbeScheduleConfig, total: int) -> list[int]:
-    """Optimizer steps at which the model is probed: 0, log-spaced, every n, and the last."""
+    """Return the optimizer steps at which to measure: 0, log-spaced, every n-th, and the last.
+
+    Args:
+        config: the schedule.
+        total: optimizer steps of the run.
+    """
     spaced = [round(total ** (i / (config.points + 1))) for i in range(1, config.points + 1)]
     every = range(config.every, total, config.every) if config.every else ()
     return sorted({0, *spaced, *every, total})
 
 
 class Probing:
-    """The probe documents, their base and the schedule of one run.
+    """The probe documents, base measures and schedule of one run.
 
     Args:
-        watch: names of the watchers, which say what is measured.
-        decode: from a token's id to its text.
+        run: directory of the run.
+        probes: documents on which the model is measured.
+        base: measures of the base model on them.
+        watch: names of the watchers, which determine what is measured.
+        schedule: when to measure.
+        decode: converts a token id to text.
 
     Attributes:
-        seconds: spent so far, drawing and logging included.
+        seconds: time spent so far, including drawing and logging.
     """
 
     def __init__(
@@ -80,7 +89,7 @@ class Probing:
         self._record: ProbeRecord | None = None
 
     def start(self, trainer: pl.Trainer) -> None:
-        """Know the run's length; the base's record goes into the run directory."""
+        """Determine the scheduled steps, and save the base's record in the run directory."""
         if self._began is not None:
             return
         self._began = time.perf_counter()
@@ -91,11 +100,11 @@ class Probing:
 
     @property
     def last_step(self) -> int:
-        """The run's last optimizer step."""
+        """The last optimizer step of the run."""
         return self._steps[-1]
 
     def is_due(self, trainer: pl.Trainer) -> bool:
-        """Whether the model is probed at the current step; the same answer for every watcher."""
+        """Return whether to measure at the current step; the same answer for every watcher."""
         step = trainer.global_step
         if self._decided[0] == step:
             return self._decided[1]
@@ -105,7 +114,7 @@ class Probing:
             assert self._began is not None
             trained = time.perf_counter() - self._began - self.seconds
             affordable = self.seconds <= self.schedule.budget * trained
-            # the clocks of processes differ; what the first says holds
+            # the clocks of processes differ, so the first process decides
             due = bool(trainer.strategy.broadcast(affordable))
             if not due:
                 log.info("step %d: not probed, callbacks.schedule.budget is spent", step)
@@ -114,7 +123,7 @@ class Probing:
 
     @contextmanager
     def preserving_training_state(self, module: SummarizationModule) -> Iterator[None]:
-        """A block that training does not notice."""
+        """Restore the random state after the block, and exclude its time from throughput."""
         began = time.perf_counter()
         before = generators()
         try:
@@ -126,9 +135,16 @@ class Probing:
             module.exclude_from_throughput(spent)
 
     def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
-        """The record of the current step; None in all processes but the first."""
+        """Measure the model at the current step; returns None in all processes but the first.
+
+        The result is cached, so that several watchers share one measurement.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is measured.
+        """
         step = trainer.global_step
-        # by step, not by record: all processes must measure together or not at all
+        # checked by step, not by record: all processes must measure together or not at all
         if self._measured == step:
             return self._record
         self._measured = step
@@ -147,7 +163,7 @@ class Probing:
 
 
 def _gathered(results: list[BatchResult], processes: int) -> list[BatchResult]:
-    """The batches of all processes."""
+    """Return the results of all processes."""
     if processes == 1:
         return results
     found: list[Any] = [None] * processes
@@ -156,7 +172,7 @@ def _gathered(results: list[BatchResult], processes: int) -> list[BatchResult]:
 
 
 class Watcher(pl.Callback):
-    """Calls `observe` at every step that is due.
+    """A callback whose `observe` is called at every scheduled step.
 
     Args:
         probing: shared by all watchers of the run.
@@ -166,11 +182,16 @@ class Watcher(pl.Callback):
         self.probing = probing
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Look at the model as it is; called in every process."""
+        """Analyse the model in its current state; called in every process.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is analysed.
+        """
         raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Observe the model before its first step; a resumed run has done so."""
+        """Observe the model before its first step, unless the run is resumed."""
         self.probing.start(trainer)
         if trainer.global_step == 0:
             self._observe_if_due(trainer, module)
@@ -183,7 +204,7 @@ class Watcher(pl.Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Observe after an optimizer step that is due."""
+        """Observe after an optimizer step if it is scheduled."""
         if (batch_index + 1) % trainer.accumulate_grad_batches == 0:
             self._observe_if_due(trainer, module)
 
@@ -196,7 +217,14 @@ class Watcher(pl.Callback):
     def log_table(
         self, trainer: pl.Trainer, name: str, columns: Sequence[str], rows: Sequence[Any]
     ) -> None:
-        """Log rows of the current step as a table, where Weights & Biases logs."""
+        """Log rows of the current step as a table, if Weights & Biases is used.
+
+        Args:
+            trainer: its loggers are used.
+            name: of the table.
+            columns: names of the columns.
+            rows: one value per column.
+        """
         from pytorch_lightning.loggers import WandbLogger
 
         for logger in trainer.loggers:

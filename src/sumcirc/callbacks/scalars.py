@@ -1,7 +1,8 @@
-"""From a record to named scalars: overall, and by layer.
+"""Converts measure records to named scalars: overall means, and means by layer.
 
 Names are `MEASURE` for the mean over layers, heads and documents and `MEASURE/layer_03` for one
-layer; of the residual stream, `MEASURE/embedding` and `MEASURE/layer_03` for what layer 3 leaves.
+layer. For measures of the residual stream they are `MEASURE/embedding`, and `MEASURE/layer_03` for
+the stream after layer 3.
 """
 
 from __future__ import annotations
@@ -12,17 +13,30 @@ from numpy.typing import NDArray
 from sumcirc.statistics import bootstrap_means
 from sumcirc.tracking.measure_records import MEASURES, STREAM, ProbeRecord
 
-HEAD_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")  # of `by_head`
+HEAD_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")  # columns of `by_head`
 
 
 def overall(record: ProbeRecord, *names: str) -> dict[str, float]:
-    """The mean of each measure over all that defines it; left out where nothing does."""
+    """Return the mean of each measure over all defined values; measures without any are omitted.
+
+    Args:
+        record: the measures.
+        names: of the measures to average.
+    """
     found = {name: float(mean_of(record.values[name])) for name in names}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
-    """The mean of each measure by layer, over heads and documents."""
+    """Return the mean of each measure by layer, over heads and documents.
+
+    Args:
+        record: the measures.
+        names: of the measures to average.
+
+    Returns:
+        Means by `MEASURE/layer_03`; undefined ones are omitted.
+    """
     found = {}
     for name in names:
         values = record.values[name]
@@ -34,14 +48,19 @@ def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
 
 
 def place_name(name: str, place: int) -> str:
-    """How the first axis of a measure is called at a place."""
+    """Return the name of an index of a measure's first axis, such as `layer_03`.
+
+    Args:
+        name: of the measure.
+        place: index along its first axis.
+    """
     if MEASURES[name].axes != STREAM:
         return f"layer_{place:02d}"
     return "embedding" if place == 0 else f"layer_{place - 1:02d}"
 
 
 def mean_of(values: NDArray[np.floating]) -> np.floating | float:
-    """The mean of defined values; NaN where there is none."""
+    """Return the mean of the defined values, or NaN if there are none."""
     defined = np.isfinite(values)
     return values[defined].mean(dtype=np.float64) if defined.any() else np.nan
 
@@ -49,11 +68,16 @@ def mean_of(values: NDArray[np.floating]) -> np.floating | float:
 def by_head(
     record: ProbeRecord, name: str, values: NDArray[np.floating] | None = None, label: str = ""
 ) -> list[tuple[int, int, int, str, float, float | None, float | None]]:
-    """Rows of HEAD_COLUMNS with bootstrap intervals over documents.
+    """Return rows of HEAD_COLUMNS with bootstrap intervals over documents.
 
     Args:
-        values: [layers, heads, documents]; the measure `name` unless given.
-        label: the measure's name in the rows; `name` unless given.
+        record: the measures.
+        name: of the measure.
+        values: [layers, heads, documents]; those of the measure by default.
+        label: the measure's name in the rows; `name` by default.
+
+    Returns:
+        A row per head; the ends of the interval are None where there is none.
     """
     means, low, high = bootstrap_means(record.values[name] if values is None else values)
     return [

@@ -1,4 +1,4 @@
-"""What the model writes while it learns: ROUGE and copying on the probe documents."""
+"""Logs ROUGE and copying of summaries of the probe documents during training."""
 
 from __future__ import annotations
 
@@ -22,10 +22,17 @@ LOGGED = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "length", *STATISTICS)
 
 
 class SummaryQuality(Watcher):
-    """Generates a summary of every probe document and scores it.
+    """Summarize every probe document and score the summaries.
 
     Scores are logged as `summaries/MEASURE` with `/low` and `/high`; each document's summary and
-    scores go to `probes/summaries-000200.parquet`.
+    scores are written to `probes/summaries-000200.parquet`.
+
+    Args:
+        probing: schedule and run directory.
+        encoder: encodes the prompts.
+        documents: the probe documents.
+        generation: decoding settings.
+        evaluation: scoring settings.
     """
 
     def __init__(
@@ -43,7 +50,7 @@ class SummaryQuality(Watcher):
         self.evaluation = evaluation
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Summarize and score."""
+        """Summarize the documents, and log and write the scores."""
         if not trainer.is_global_zero:
             return
         with inference(module.model):

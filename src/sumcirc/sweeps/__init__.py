@@ -1,1 +1,1 @@
-"""Sweeps: many runs under one name, each a process of its own, all their facts in directories."""
+"""Sweeps: many runs under one name, each in its own process and run directory."""

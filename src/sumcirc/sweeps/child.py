@@ -1,7 +1,7 @@
-"""One job of a sweep as a process of its own, and the status that it leaves in every case.
+"""One job of a sweep as a separate process, and the status it leaves.
 
-A job may end its process in any way: what it couldn't write any more (killed, out of memory, gone
-in an import) is written here, by the process that waited for it.
+A process may end in any way: a status that it couldn't write itself (because it was killed, ran out
+of memory, or failed in an import) is written here, by the process that waited for it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sumcirc.sweeps.run_states import CUT_OFF, DAMAGED, RunState, read_run
 from sumcirc.tracking.run_directory import RESUMABLE, RunDirectory
 
 PROGRAM = program()
-OUTPUT = "output.txt"  # what a job prints, beside the log that Hydra writes
+OUTPUT = "output.txt"  # what a job prints, in addition to Hydra's log
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Job:
     """A run of a sweep, as a command.
 
     Args:
-        words: verb and overrides that start it in `folder`.
-        repeat: whether it goes on although it failed.
+        folder: directory of the run.
+        words: verb and overrides that start the run in `folder`.
+        repeat: whether to run it again if it failed.
     """
 
     folder: Path
@@ -45,27 +46,31 @@ class Job:
         return self.folder.name
 
     def state(self) -> RunState:
-        """Where the run stands."""
+        """Return the state of the run."""
         return read_run(self.folder)
 
     def is_due(self) -> bool:
-        """Whether there is anything to do: not done, not running, and failed only on request."""
+        """Return whether the job should run: not done or running, and failed only if repeated."""
         state = self.state().state
         return state in ("pending", CUT_OFF) or (state == "failed" and self.repeat)
 
 
 class Child:
-    """The process of a job. It starts the run, or goes on from its last checkpoint.
+    """The process of a job, which starts the run or continues from its last checkpoint.
 
-    It leads a process group of its own, so that Ctrl-C reaches the sweep alone, and gets a SIGTERM
-    when the sweep's process dies (Linux). What it prints goes to the run's `output.txt`.
+    It leads its own process group, so that Ctrl-C reaches only the sweep, and receives SIGTERM when
+    the sweep's process dies (Linux). Its output goes to the run's `output.txt`.
+
+    Args:
+        job: the run.
+        environment: variables to set in addition to those of this process.
     """
 
     def __init__(self, job: Job, environment: Mapping[str, str] | None = None) -> None:
         self.job = job
         self.run = RunDirectory(job.folder)
         words = list(job.words)
-        # without a configuration it never came to begin
+        # without a configuration the run never began
         if words[0] in RESUMABLE and self.run.config_file.exists():
             words = [words[0], f"resume={job.folder}"]
         else:
@@ -85,19 +90,22 @@ class Child:
             )
 
     def is_gone(self) -> bool:
-        """Whether the process has ended."""
+        """Return whether the process has ended."""
         return self.process.poll() is not None
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the job."""
+        """Send a signal to the process if it is still running."""
         if not self.is_gone():
             self.process.send_signal(number)
 
     def settle(self, stopping: bool = False) -> RunState:
-        """Say in status.json how a process that is gone ended, unless it did so itself.
+        """Write the status of a process that has ended, unless it did so itself.
 
         Args:
-            stopping: whether the sweep ended it, which is no failure.
+            stopping: the sweep ended the process, which doesn't count as a failure.
+
+        Returns:
+            The state of the run.
         """
         self._end_group()
         code, state = self.process.returncode, self.job.state()
@@ -126,7 +134,7 @@ class Child:
         return file.stat().st_mtime_ns if file.exists() else None
 
     def _end_group(self) -> None:
-        """End what the job has left behind, such as further processes of distributed training."""
+        """End processes that the job has left behind, such as those of distributed training."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGTERM)
 
@@ -148,7 +156,7 @@ def _last_line(file: Path) -> str:
 
 
 def _end_with_parent() -> Callable[[], None] | None:
-    """What a new process calls to get a SIGTERM when the thread that started it is gone."""
+    """Return a function with which a new process asks for SIGTERM when its parent thread ends."""
     if sys.platform != "linux":
         return None
     system = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""How a sweep looks: on a terminal a line for each running job, elsewhere a line when one ends."""
+"""Progress of a sweep: a line per running job on a terminal, elsewhere a line when a job ends."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sumcirc.runtime.terminal import console, guard, say
 from sumcirc.sweeps.child import Job
 from sumcirc.sweeps.run_states import RunState, counts
 
-REDRAW = 1.0  # seconds between looks at the running jobs' directories
-REPORT = 60.0  # seconds between plain lines of what runs
+REDRAW = 1.0  # seconds between readings of the running jobs' directories
+REPORT = 60.0  # seconds between plain lines about running jobs
 
 STYLES = {
     "done": "green",
@@ -31,10 +31,10 @@ STYLES = {
 
 
 class Display:
-    """Shows a pool of jobs while they run.
+    """Display of a pool of jobs while they run.
 
     Args:
-        total: jobs that will run.
+        total: number of jobs that will run.
     """
 
     def __init__(self, total: int) -> None:
@@ -47,28 +47,28 @@ class Display:
     def __enter__(self) -> Display:
         if self.console.is_terminal:
             self._live.start()
-            guard()  # the table takes the place of standard output
+            guard()  # the table replaces standard output
         return self
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def started(self, job: Job) -> None:
-        """A job begins."""
+        """Report that a job was started."""
         if not self.console.is_terminal:
             self._line(f"{job.name} runs ({job.folder}/output.txt)")
 
     def ended(self, state: RunState) -> None:
-        """A job is gone."""
+        """Report the state of a job that ended."""
         self.finished.append(state)
         self._line(f"{len(self.finished)}/{self.total} {state.name} {_sentence(state)}")
 
     def stopping(self, number: int) -> None:
-        """Jobs are being ended."""
+        """Report that running jobs are being ended."""
         self._line(f"ending {number} running; Ctrl-C again kills")
 
     def show(self, jobs: Sequence[Job]) -> None:
-        """Look at the running jobs, not too often."""
+        """Show the state of the running jobs, at limited frequency."""
         now = time.monotonic()
         if now - self._last < (REDRAW if self.console.is_terminal else REPORT) or not jobs:
             return
@@ -87,12 +87,17 @@ class Display:
 
 
 def _begun(state: RunState) -> RunState:
-    """A job whose process has not come to its run yet is no longer waiting."""
+    """Mark a job as running if its process has not yet started the run."""
     return state if state.started else replace(state, state="running", reason="starting")
 
 
 def status_table(states: Sequence[RunState], title: str) -> Table:
-    """One row a run: state, step, ROUGE, time, reason."""
+    """Return a table with a row per run: state, step, ROUGE, time, reason.
+
+    Args:
+        states: the runs.
+        title: of the table.
+    """
     table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
@@ -115,14 +120,19 @@ def status_table(states: Sequence[RunState], title: str) -> Table:
 
 
 def print_status(states: Sequence[RunState], title: str) -> None:
-    """Print the table, one line a run where output is no terminal."""
+    """Print the table of states; one line per run if output is not a terminal.
+
+    Args:
+        states: the runs.
+        title: of the table, completed by the number of runs in each state.
+    """
     console().print(status_table(states, f"{title}: {counts(states)}"))
     for text, count in Counter(state.earlier for state in states if state.earlier).items():
         say(f"{WARNING}{count} of {len(states)} runs: {text}")
 
 
 def status_json(states: Sequence[RunState]) -> str:
-    """The same for programs: a JSON list with an object for each run."""
+    """Return the states as a JSON list with an object per run."""
     return json.dumps([asdict(state) for state in states], indent=2)
 
 

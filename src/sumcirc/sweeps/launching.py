@@ -1,4 +1,4 @@
-"""A multirun from its command to its end: what is due, who may run it, and what became of it."""
+"""A multirun from its command to its end: which runs to start, locking, and the final report."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ from sumcirc.sweeps.run_states import CUT_OFF, DAMAGED, RunState, counts, read_r
 from sumcirc.sweeps.sweep_record import FILE, SweepRecord, check_runs
 from sumcirc.tracking.run_directory import runs_inside
 
-# told by sweep.jobs and sweep.gpus; other launchers have settings of their own
+# configured by sweep.jobs and sweep.gpus; other launchers have their own settings
 OWN_LAUNCHER = "processes"
 
 
 class Sweep:
-    """A launch of a sweep.
+    """One launch of a sweep.
 
     Args:
-        folder: where its runs lie.
-        launched: what this launch asks for; without runs where a sweeper makes up values.
+        folder: folder of its runs.
+        launched: what this launch asks for; without runs if a sweeper chooses values as it goes.
+
+    Attributes:
+        goes_on: the sweep was launched before.
+        record: all runs of the sweep, including those of earlier launches.
 
     Raises:
         UserError: the name is in use with another configuration.
@@ -46,7 +50,7 @@ class Sweep:
         check_runs(launched, folder)
 
     def states(self) -> list[RunState]:
-        """Where the runs of this launch stand."""
+        """Return the states of the runs in this launch."""
         if not self.launched.runs:
             started = self.folder.is_dir() and runs_inside(self.folder)
             return read_sweep(self.folder) if started else []
@@ -55,10 +59,10 @@ class Sweep:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Write the record and keep other launches of the sweep out meanwhile.
+        """Write the record, and lock the sweep against other launches in the block.
 
         Raises:
-            UserError: another process is at it, or the folder can't be written.
+            UserError: another process is running the sweep, or the folder can't be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +84,11 @@ class Sweep:
             os.close(descriptor)
 
     def announce(self, repeats: bool) -> None:
-        """Say what there is to do, and which runs are one under two names."""
+        """Print what will run, and which runs have the same configuration.
+
+        Args:
+            repeats: failed runs will run again.
+        """
         for first, second in self.record.twins():
             say(f"note: {first} and {second} have the same configuration")
         states = self.states()
@@ -94,7 +102,7 @@ class Sweep:
             say(text)
 
     def conclude(self) -> list[RunState]:
-        """Print the table of states; returns the runs that are not done."""
+        """Print the table of states and return the runs that are not done."""
         states = self.states()
         if states:
             print_status(states, str(self.folder))
@@ -102,7 +110,13 @@ class Sweep:
 
 
 def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
-    """One line: which runs of a sweep are not done, and how to go on."""
+    """Return a line that lists the unfinished runs of a sweep and says how to continue.
+
+    Args:
+        unfinished: states of these runs.
+        total: number of all runs.
+        name: of the sweep.
+    """
     listed = ", ".join(f"{state.name} ({state.state})" for state in unfinished)
     failed = any(state.state == "failed" for state in unfinished)
     others = any(state.state in ("pending", CUT_OFF) for state in unfinished)
@@ -120,7 +134,11 @@ def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
 
 
 def find(name: str, runs_dir: Path) -> Path:
-    """The folder that `sumcirc status NAME` means: a path or a sweep's name; the newest for ''.
+    """Return the folder meant by `sumcirc status NAME`.
+
+    Args:
+        name: a path or the name of a sweep; empty for the newest sweep.
+        runs_dir: folder of sweeps.
 
     Raises:
         UserError: there is none.

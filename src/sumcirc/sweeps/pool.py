@@ -1,7 +1,8 @@
-"""Jobs of a sweep on this machine: so many at a time, each in a process of its own.
+"""A pool that runs the jobs of a sweep on this machine, each in its own process.
 
-No job's end touches another. Ctrl-C, SIGTERM and a closed terminal end the sweep in order: jobs get
-a SIGTERM, in which they leave their run `pending`, and are killed if they don't heed it.
+The end of one job doesn't affect the others. Ctrl-C, SIGTERM and a closed terminal end the sweep in
+an orderly way: jobs receive SIGTERM, upon which they leave their run `pending`, and are killed if
+they ignore it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from sumcirc.sweeps.display import Display
 
 POLL = 0.1  # seconds
 GRACE = 60.0  # seconds between SIGTERM and SIGKILL
-SLURM_PATIENCE = 600.0  # seconds; more than GraceTime and KillWait are set to
+SLURM_PATIENCE = 600.0  # seconds; longer than typical values of GraceTime and KillWait
 
 
 class _Asked:
-    """Signals to stop that have come."""
+    """The stop signals received so far."""
 
     def __init__(self) -> None:
         self.signals: list[signal.Signals] = []
@@ -35,13 +36,15 @@ def run_jobs(
     places: Sequence[str | None] = (None,),
     grace: float = GRACE,
 ) -> None:
-    """Run every job that is due; what became of them is in their directories.
+    """Run every job that should run; the results are in the run directories.
 
     Args:
-        places: CUDA_VISIBLE_DEVICES of each job that runs at the same time; None leaves it.
+        jobs: the jobs.
+        places: CUDA_VISIBLE_DEVICES of each concurrent job; None leaves it unchanged.
+        grace: seconds between SIGTERM and SIGKILL.
 
     Raises:
-        Stopped: a signal asked for it; no job runs any more.
+        Stopped: a signal was received; all jobs have ended.
     """
     waiting = deque(job for job in jobs if job.is_due())
     running: dict[int, Child] = {}
@@ -61,7 +64,7 @@ def run_jobs(
                 display.show([child.job for child in running.values()])
                 time.sleep(POLL)
         finally:
-            # also when something else ends this loop: a job must not outlive its sweep unseen
+            # also when something else ends this loop: no job may outlive its sweep unnoticed
             if running:
                 display.stopping(len(running))
                 _end(list(running.values()), asked, grace)
@@ -76,12 +79,12 @@ def run_jobs(
 
 
 def _await_slurm() -> None:
-    """Leave the end of this job to SLURM: it only requeues a pre-empted one that is still there."""
+    """Let SLURM end this job: it requeues a pre-empted job only if the job is still running."""
     time.sleep(SLURM_PATIENCE)
 
 
 def _end(children: Sequence[Child], asked: _Asked, grace: float) -> None:
-    """SIGTERM, then SIGKILL after `grace` seconds or a second Ctrl-C."""
+    """Send SIGTERM, then SIGKILL after `grace` seconds or a second Ctrl-C."""
     for child in children:
         child.send(signal.SIGTERM)
     so_far, last = len(asked.signals), time.monotonic() + grace
@@ -94,7 +97,7 @@ def _end(children: Sequence[Child], asked: _Asked, grace: float) -> None:
 
 @contextmanager
 def _listening(asked: _Asked) -> Iterator[None]:
-    """Note signals instead of raising: an exception at any instant could lose sight of a job."""
+    """Record signals instead of raising: an exception at any moment could lose track of a job."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -111,7 +114,7 @@ def _listening(asked: _Asked) -> Iterator[None]:
 
 
 def _environment(gpus: str | None, places: int) -> dict[str, str]:
-    """What a job finds in its environment; threads are shared out where several jobs run."""
+    """Return variables for a job's environment; concurrent jobs share the CPU threads."""
     found = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     if places > 1 and "OMP_NUM_THREADS" not in os.environ:
         found["OMP_NUM_THREADS"] = str(max(1, _cores() // places))

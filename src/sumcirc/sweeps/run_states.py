@@ -1,4 +1,4 @@
-"""Where every run of a sweep stands, read from its directory: no torch, no Hydra."""
+"""The state of every run of a sweep, read from its directory without torch or Hydra."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sumcirc.sweeps.sweep_record import SweepRecord
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
 
-CUT_OFF = "cut off"  # status.json says `running`, and no process does
+CUT_OFF = "cut off"  # status.json says `running`, but no process is
 NOT_STARTED = "not started"
 DAMAGED = "damaged"  # a record can't be read
 SCORES = ("rouge1", "rouge2", "rougeL")
@@ -27,14 +27,19 @@ SCORES = ("rouge1", "rouge2", "rougeL")
 
 @dataclass(frozen=True)
 class RunState:
-    """One run.
+    """The state of one run.
 
     Args:
+        name: of the run.
+        folder: its directory.
         state: pending, running, cut off, done, failed or damaged.
-        step, steps: optimizer steps logged and in all; None where none are known.
-        scores: ROUGE F1 x 100 of what was trained (or evaluated), once it is done.
-        seconds: wall time that it ran, over all resumes.
-        earlier: what to say of a run that an earlier version made.
+        step, steps: optimizer steps logged so far, and in total; None if unknown.
+        scores: ROUGE F1 x 100 of the trained (or evaluated) model, once the run is done.
+        seconds: wall time of the run, over all resumes.
+        resumed: number of times it was resumed.
+        reason: why the run is in this state, if known.
+        earlier: warning for a run made by an earlier version.
+        axes: the run's value of each swept setting.
     """
 
     name: str
@@ -51,14 +56,19 @@ class RunState:
 
     @property
     def started(self) -> bool:
-        """Whether a run directory is there."""
+        """Whether the run has a directory."""
         return self.reason != NOT_STARTED
 
 
 def read_run(folder: Path, axes: dict[str, Any] | None = None) -> RunState:
-    """The state of the run in `folder`, whether or not it was started.
+    """Return the state of a run, whether or not it was started.
 
-    Where a record that tells it can't be read it is `damaged`, with the file and key as the reason.
+    The state is `damaged` if a record needed for it can't be read, with the file and key as the
+    reason.
+
+    Args:
+        folder: directory of the run.
+        axes: the run's value of each swept setting.
     """
     axes = axes or {}
     try:
@@ -97,10 +107,13 @@ def _read_run(records: RunRecords, axes: dict[str, Any]) -> RunState:
 
 
 def read_sweep(folder: Path) -> list[RunState]:
-    """The states of a sweep's runs, those that its record names first; of a run's folder, its own.
+    """Return the states of a sweep's runs, or of a single run.
+
+    Args:
+        folder: of a sweep or a run. Runs in the sweep's record come first.
 
     Raises:
-        UserError: no run is there.
+        UserError: there is no run.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such directory; give the directory of a sweep or run")
@@ -116,7 +129,7 @@ def read_sweep(folder: Path) -> list[RunState]:
 
 
 def counts(states: Sequence[RunState]) -> str:
-    """`3 done, 1 failed, 2 pending`."""
+    """Return the number of runs in each state, such as `3 done, 1 failed, 2 pending`."""
     number = Counter(run.state for run in states)
     order = ("done", "failed", "running", CUT_OFF, "pending", DAMAGED)
     return ", ".join(f"{number[state]} {state}" for state in order if number[state])
@@ -131,7 +144,7 @@ def _scores(records: RunRecords) -> dict[str, float]:
 
 
 def _since(records: RunRecords) -> float:
-    """Seconds since the run was started."""
+    """Return the seconds since the run was started."""
     moment = records.status.get("started")
     if moment is None:
         return 0.0

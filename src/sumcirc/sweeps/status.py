@@ -1,4 +1,4 @@
-"""`sumcirc status [SWEEP]`: where every run of a sweep stands, at any time."""
+"""`sumcirc status [SWEEP]`: shows the state of every run of a sweep, at any time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read(arguments: Sequence[str]) -> argparse.Namespace:
-    """The words after `sumcirc status`: `sweep`, `json` and `runs_dir`.
+    """Parse the words after `sumcirc status` to `sweep`, `json` and `runs_dir`.
 
     Raises:
         UserError: an unknown option, or more than one sweep.
     """
     parser = _Parser(
         prog="sumcirc status",
-        description="Where every run of a sweep stands: state, step, ROUGE, time, reason.",
+        description="Show the state of every run of a sweep: state, step, ROUGE, time, reason.",
     )
     parser.add_argument(
         "sweep",
@@ -32,7 +32,7 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
         help="a sweep's directory or name, or a run's; else the newest sweep",
     )
     parser.add_argument(
-        "--json", action="store_true", help="print a JSON list, an object for each run"
+        "--json", action="store_true", help="print a JSON list with an object per run"
     )
     parser.add_argument(
         "--runs-dir", default="runs", help="where sweeps are looked up by name (default: runs)"
@@ -41,10 +41,10 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the table, or JSON.
+    """Print the states as a table, or as JSON.
 
     Raises:
-        UserError: an unknown option, or no run is there.
+        UserError: an unknown option, or there is no run.
     """
     options = read(arguments)
 

@@ -1,8 +1,8 @@
-"""What a sweep consists of: `sweep.yaml` beside its runs, written before the first job starts.
+"""The record of a sweep: `sweep.yaml` in its folder, written before the first job starts.
 
-Settings that all runs share stand there once, for each run its axes and what else differs. By it
-the same command goes on where it was cut off, more values of an axis may be added later, and a
-configuration that was edited in between is noticed.
+Settings that all runs share are stored once, and for each run its axes (swept settings) and other
+differences. With this record the same command continues an interrupted sweep, further values of an
+axis can be added later, and a configuration that was edited in between is detected.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sumcirc.tracking.run_directory import RunDirectory
 
 FILE = "sweep.yaml"
 
-# where runs lie and how their jobs are run: no part of what a run is
+# settings of where and how jobs run, which are not part of a run's configuration
 LAUNCH = ("run", "sweep", "runs_dir", "cache_dir", "resume")
 
-Flat = dict[str, Any]  # a configuration by dotted key
+Flat = dict[str, Any]  # a configuration with dotted keys
 
 
 class PlannedRun(TypedDict):
@@ -56,10 +56,12 @@ class SweepRecord:
     """The runs of a sweep with their configurations.
 
     Args:
-        axes: keys that the command line varies.
-        runs: flat configuration by run name; empty where a sweeper makes up its values as it goes.
+        verb: of all runs.
+        axes: settings that the command line varies.
+        runs: flat configuration by run name; empty if a sweeper chooses values as it goes.
         values: the axes' values by run name.
-        format, version: of what began it.
+        commands: command lines of all launches.
+        format, version: of the launch that began the sweep.
     """
 
     verb: str
@@ -74,11 +76,12 @@ class SweepRecord:
     def of(
         cls, verb: str, configs: Sequence[Mapping[str, Any]], command: Sequence[str]
     ) -> SweepRecord:
-        """The record of a launch.
+        """Return the record of a launch.
 
         Args:
+            verb: of all runs.
             configs: the plain configuration of every job.
-            command: the words that were typed.
+            command: the words of the command line.
         """
         return cls(
             verb,
@@ -90,7 +93,7 @@ class SweepRecord:
 
     @classmethod
     def read(cls, folder: Path) -> SweepRecord | None:
-        """The record in a sweep's folder; None where there is none.
+        """Read the record in a sweep's folder; None if there is none.
 
         Raises:
             UserError: it is damaged.
@@ -126,17 +129,18 @@ class SweepRecord:
         write_text(folder / FILE, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
     def extended(self, new: SweepRecord, folder: Path) -> SweepRecord:
-        """This record and a further launch under the same name, together.
+        """Return this record extended by a further launch under the same name.
 
-        A run that is there already must be configured as it was. A new one may differ from those
-        there by what the axes vary, in nothing else.
+        An existing run must have the same configuration as before. A new run may differ from
+        existing ones only in the axes.
 
         Args:
-            folder: the sweep's; runs lie in it.
+            new: the further launch.
+            folder: of the sweep.
 
         Raises:
-            UserError: another version began it, or the name is in use with another configuration;
-                the first such key is named.
+            UserError: another version began the sweep, or the name is in use with another
+                configuration; the message names the first such key.
         """
         check_continues(self.format, f"sweep.name={folder.name}", "so choose another sweep.name")
         if self.version != __version__:
@@ -174,7 +178,7 @@ class SweepRecord:
         )
 
     def twins(self) -> list[tuple[str, str]]:
-        """Pairs of runs whose configurations are the same under two names."""
+        """Return pairs of runs that have the same configuration under two names."""
         seen: dict[str, str] = {}
         return [
             (first, name)
@@ -184,10 +188,14 @@ class SweepRecord:
 
 
 def check_runs(record: SweepRecord, folder: Path) -> None:
-    """Compare what lies in run directories with what the sweep would do there.
+    """Compare the configurations in run directories with those of the sweep.
+
+    Args:
+        record: the sweep.
+        folder: of the sweep.
 
     Raises:
-        UserError: a run's config.yaml says something else; the first such key is named.
+        UserError: a run's config.yaml differs; the message names the first such key.
     """
     for name, config in record.runs.items():
         run = RunDirectory(folder / name)
@@ -204,7 +212,12 @@ def check_runs(record: SweepRecord, folder: Path) -> None:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Flat:
-    """A plain configuration by dotted key, without what only says where and how it is run."""
+    """Return a configuration with dotted keys, without settings of where and how it runs.
+
+    Args:
+        config: plain containers.
+        prefix: of the keys, with a dot at its end.
+    """
     found: Flat = {}
     for key, value in config.items():
         if not prefix and key in LAUNCH:
@@ -217,13 +230,13 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Flat:
 
 
 def fingerprint(config: Flat) -> str:
-    """A hash that is equal for equal configurations."""
+    """Return a hash that is equal for equal configurations."""
     text = json.dumps(config, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def shared_settings(configs: Sequence[Flat]) -> Flat:
-    """The settings that have one value in all configurations."""
+    """Return the settings that have the same value in all configurations."""
     if not configs:
         return {}
     varying = set(_varying(configs))
@@ -233,7 +246,12 @@ def shared_settings(configs: Sequence[Flat]) -> Flat:
 def first_difference(
     before: Flat, now: Flat, free: set[str] | frozenset[str] = frozenset()
 ) -> str | None:
-    """The first key with another value; keys in `free`, or below one of them, don't count."""
+    """Return the first key whose values differ, or None.
+
+    Args:
+        before, now: flat configurations.
+        free: keys to ignore, together with those below them.
+    """
     for key in dict.fromkeys([*before, *now]):
         parts = key.split(".")
         above = {".".join(parts[: n + 1]) for n in range(len(parts))}
@@ -244,7 +262,7 @@ def first_difference(
 
 
 def _varying(configs: Iterator[Flat] | Sequence[Flat] | Any) -> list[str]:
-    """Keys that don't have one value in all configurations."""
+    """Return the keys whose values differ between the configurations."""
     configs = list(configs)
     keys = dict.fromkeys(key for config in configs for key in config)
     return [
