@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from sumcirc.sweeps.launching import Sweep
 
 VERBS = {
-    "train": "fine-tune a model to summarize, fully or with LoRA, and score it",
-    "evaluate": "score the summaries of any model, and the lead, random and oracle baselines",
-    "circuit": "find the edges that produce the summary in any model, and test their faithfulness",
+    "train": "fine-tune a model to summarize, fully or with LoRA, and score its summaries",
+    "evaluate": "score the summaries of any model, next to lead, random and oracle baselines",
+    "circuit": "find the edges of a model that carry the summary, and measure their faithfulness",
     "compare": "find what fine-tuning changed, and whether patching it transfers the behaviour",
-    "pairs": "write clean and corrupted documents, aligned token by token",
-    "report": "write one HTML page of runs, and compare the arms of a sweep with controls",
-    "dashboard": "make a W&B workspace and report of a sweep",
-    "select": "rank layers or modules for LoRA, and write a LoraConfig of a given size",
-    "pretrain": "make the built-in model and its tokenizer from wire text",
+    "pairs": "write pairs of clean and corrupted documents, aligned token by token",
+    "report": "compare the configurations of a sweep with controls, and write an HTML page",
+    "dashboard": "create a W&B workspace and a W&B report of a sweep",
+    "select": "rank layers or modules for LoRA, and write a LoraConfig for a parameter budget",
+    "pretrain": "rebuild the built-in model and its tokenizer from generated news text",
 }
 
 # verbs that show existing results; they take paths, no overrides
@@ -63,10 +63,11 @@ usage: sumcirc VERB [overrides]
   sumcirc dashboard SWEEP
   sumcirc select model=gpt2 data=cnn_dailymail selector=circuit adaptation.budget=294912
 
-With no overrides a verb runs on the built-in model and data, with no network and no account.
-`sumcirc VERB --help` lists what can be set, `sumcirc VERB --cfg job` shows the composed values,
-`-m` sweeps over comma-separated ones. `eval "$(sumcirc --shell-completion install=bash)"` turns on
-tab completion. SUMCIRC_TRACEBACK=1 shows the traceback of every error.
+Without overrides a verb uses the built-in model and data, and needs no network and no account.
+`sumcirc VERB --help` lists the settings, `sumcirc VERB --cfg job` prints the composed configuration,
+and `-m` runs one job for each combination of comma-separated values. To turn on tab completion, run
+`eval "$(sumcirc --shell-completion install=bash)"`. SUMCIRC_TRACEBACK=1 shows the traceback of
+every error.
 """
 
 

@@ -18,20 +18,21 @@ language: en
 
 A GPT-2 architecture language model of {parameters:,} parameters ({layers} layers, {heads} heads,
 width {width}, context {context}, byte-level BPE of {vocabulary:,} tokens), made by
-`sumcirc pretrain` in {minutes:.0f} minutes on two CPU cores. It is there so that every command runs
-on any machine; a finding on it is a finding on it.
+`sumcirc pretrain` in {minutes:.0f} minutes on two CPU cores. It exists so that every command runs on
+any machine; results on it say nothing about larger models.
 
-It starts with one head (layer 0, head 0) that attends to the previous token, by sinusoidal
-position embeddings. Training data: synthetic repetition (random token sequences, repeated) to form
-induction heads, as repeated text does in a large corpus; then {articles:,} articles of the built-in
-generator `wire` (split `pretrain`) as plain text, about a third of them with some sentences said
-twice, every fourth step again synthetic repetition. It has never seen a summary.
+At initialisation one head (layer 0, head 0) attends to the previous token, by means of sinusoidal
+position embeddings. The model is first trained on synthetic repetition (random token sequences,
+repeated), which forms induction heads as repeated text does in a large corpus. It is then trained
+on {articles:,} articles of the built-in generator `wire` (split `pretrain`) as plain text. About a
+third of them repeat some of their sentences, and every fourth step is synthetic repetition again.
+The model has never seen a summary.
 
 | on held-out wire articles | |
 |---|---|
 | perplexity per token, this model | {model:.2f} |
 | perplexity per token, bigram model of the same tokens | {bigram:.2f} |
-| loss on a repeated passage (nats per token; near 0: it copies) | {copy:.3f} |
+| loss on a repeated passage (nats per token; near 0 if it copies) | {copy:.3f} |
 
 Seed {seed}; {echo_steps:,} echo steps, then {steps:,} steps of {batch_size} rows of {context}
 tokens.

@@ -30,16 +30,16 @@ tags: [summarization, sumcirc]
 # {name}
 
 {base_name} fine-tuned to summarize {data} with sumcirc {version} ({what}). {trainable:,} parameters
-were trained, with dropout {dropout} in the model itself.
+were trained, with model dropout {dropout}.
 
-The prompt is {prompt}, the summary {summary}, and the end-of-text token follows it.
+The prompt template is {prompt}. The summary follows as {summary}, and then the end-of-text token.
 
 ```python
 {example}
 ```
 {notes}
-The run's configuration, seeds, versions and scores stand beside this folder in `config.yaml` and
-`summary.json`.
+The files `config.yaml` and `summary.json` next to this folder contain the run's configuration,
+seeds, versions and scores.
 """
 
 ADAPTER_CODE = """\
@@ -72,7 +72,7 @@ def card(
         notes: sentences about the data.
         facts: library, what, trainable, dropout, example; inserted as Markdown without escaping.
     """
-    lines = ["\nOf the data:\n", *(f"- {markdown(note)}" for note in notes), ""] if notes else []
+    lines = ["\nNotes on the data:\n", *(f"- {markdown(note)}" for note in notes), ""] if notes else []
     return CARD.format(
         base=json.dumps(visible(base)),  # a string in YAML
         base_name=code(base),
@@ -131,7 +131,7 @@ def save_trained(
     base = resolve_path(config.model.path, "model.path")
     if Path(base).is_dir():
         base = str(Path(base).absolute())
-    what = "every parameter"
+    what = "full fine-tuning"
     if is_adapter:
         # the absolute path, so that PEFT finds it; only sumcirc knows the name `tiny`
         lora: Any = model.peft_config["default"]
