@@ -64,7 +64,7 @@ usage: sumcirc VERB [overrides]
   sumcirc select model=gpt2 data=cnn_dailymail selector=circuit adaptation.budget=294912
 
 Without overrides a verb uses the built-in model and data, and needs no network and no account.
-`sumcirc VERB --help` lists the settings, `sumcirc VERB --cfg job` prints the composed configuration,
+`sumcirc VERB --help` lists the settings, `sumcirc VERB --cfg job` prints the composed values,
 and `-m` runs one job for each combination of comma-separated values. To turn on tab completion, run
 `eval "$(sumcirc --shell-completion install=bash)"`. SUMCIRC_TRACEBACK=1 shows the traceback of
 every error.

@@ -18,8 +18,8 @@ language: en
 
 A GPT-2 architecture language model of {parameters:,} parameters ({layers} layers, {heads} heads,
 width {width}, context {context}, byte-level BPE of {vocabulary:,} tokens), made by
-`sumcirc pretrain` in {minutes:.0f} minutes on two CPU cores. It exists so that every command runs on
-any machine; results on it say nothing about larger models.
+`sumcirc pretrain` in {minutes:.0f} minutes on two CPU cores. It exists so that every command runs
+on any machine; results on it say nothing about larger models.
 
 At initialisation one head (layer 0, head 0) attends to the previous token, by means of sinusoidal
 position embeddings. The model is first trained on synthetic repetition (random token sequences,

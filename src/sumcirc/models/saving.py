@@ -72,7 +72,9 @@ def card(
         notes: sentences about the data.
         facts: library, what, trainable, dropout, example; inserted as Markdown without escaping.
     """
-    lines = ["\nNotes on the data:\n", *(f"- {markdown(note)}" for note in notes), ""] if notes else []
+    lines: list[str] = []
+    if notes:
+        lines = ["\nNotes on the data:\n", *(f"- {markdown(note)}" for note in notes), ""]
     return CARD.format(
         base=json.dumps(visible(base)),  # a string in YAML
         base_name=code(base),
