@@ -1,9 +1,9 @@
-"""sumcirc from a script: a circuit, probes and a choice of layers, each in one call.
+"""Use of sumcirc from Python: find a circuit, measure a model, or choose layers, in one call each.
 
-They take a model and a tokenizer that are in memory, loaded by `load` or by anybody else, and texts
-as pairs (document, summary); no configuration, no run directory. The model is left as it was:
-weights, modes, hooks, gradients and random state. Examples: docs/howto/library.md; formulas:
-docs/method.md.
+The functions take a model and a tokenizer in memory, loaded by `load` or otherwise, and texts as
+pairs (document, summary); they need no configuration and no run directory. The model is not
+changed: weights, modes, hooks, gradients and random state are restored. Examples:
+docs/howto/library.md; formulas: docs/method.md.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def load(
     """Load a model in evaluation mode, and the tokenizer that it was trained with.
 
     Args:
-        checkpoint: what `checkpoint=` takes: a run directory, an adapter's folder (with its base,
-            revision and tokenizer), a model's folder, a hub id or `tiny`.
-        dtype: of the weights; None is float32.
+        checkpoint: a run directory, an adapter's folder (with its base, revision and tokenizer), a
+            model folder, a hub id or `tiny`.
+        dtype: of the weights; float32 by default.
 
     Raises:
-        UserError: it can't be loaded; the reason is in the message.
+        UserError: the model can't be loaded; the message has the reason.
     """
     found = reference(str(checkpoint), "checkpoint")
     check_reference(found)
@@ -85,21 +85,23 @@ def find_circuit(
     options: CircuitOptions | None = None,
     encoding: EncodingConfig | None = None,
 ) -> CircuitResult:
-    """The edges that carry the summary, how faithful and how stable they are.
+    """Find the edges that produce the summary, and measure their faithfulness and stability.
 
     Args:
-        model: of a known family; an adapter that is on counts.
-        texts: (document, summary) pairs, or a file of clean and corrupted texts
-            (docs/circuits.md, "Your own").
-        options: as under `circuit.` of the command; `documents` is how many pairs are made.
+        model: of a supported architecture; an active adapter is part of it.
+        tokenizer: of the model.
+        texts: (document, summary) pairs, or a file of clean and corrupted texts (docs/circuits.md,
+            "Your own").
+        options: settings as under `circuit.`; `documents` is the number of pairs.
         encoding: prompt and lengths, as under `encoding.`.
 
     Returns:
-        `.faithfulness`, `.largest_edges(20)`, `.stability`, `.save("circuit.json")` and more.
+        An object with `.faithfulness`, `.largest_edges(20)`, `.stability`, `.save("circuit.json")`
+        and more.
 
     Raises:
-        UserError: no pair can be made, corruption changes nothing, or the model is of no known
-            family.
+        UserError: no pair can be made, corruption changes nothing, or the architecture isn't
+            supported.
     """
     options = CircuitOptions() if options is None else options
     encoder = _encoder(model, tokenizer, encoding)
@@ -128,14 +130,18 @@ def probe(
     base: PreTrainedModel | None = None,
     encoding: EncodingConfig | None = None,
 ) -> ProbeRecord:
-    """What the watchers of a run measure: attention, residual stream, neurons, output, lens.
+    """Measure a model's attention, residual stream, neurons, output and logit lens.
 
     Args:
-        base: what the model is compared with; of a PEFT model its own base, if none is given.
-            Without any there are no differences, only the model's own values.
+        model: of a supported architecture; an active adapter is part of it.
+        tokenizer: of the model.
+        texts: (document, summary) pairs.
+        base: model to compare with; for a PEFT model its own base by default. Without a base only
+            the model's own values are measured, not differences.
+        encoding: prompt and lengths, as under `encoding.`.
 
     Returns:
-        `.values["attention/kl_tuned_base"]` and so on (all names are in
+        A record with `.values["attention/kl_tuned_base"]` and so on (all names are in
         `sumcirc.tracking.measure_records.MEASURES`), with documents on the last axis.
 
     Raises:
@@ -158,19 +164,22 @@ def choose_lora(
     seed: int = 1,
     **adaptation: Any,
 ) -> tuple[LoraConfig, Ranking]:
-    """Where LoRA adapters go, as PEFT's configuration, and the ranking behind it.
+    """Select where LoRA adapters go; return PEFT's configuration and the ranking behind it.
 
     Args:
-        model: the base, without an adapter.
-        texts: on these alone it is decided, gradients and all else; not those you will test on.
-        selector: its name (docs/selecting.md), which then looks at all texts and chooses a quarter
-            of the layers; or its options as under `selector.`.
-        cache: where a base's circuit and the like are kept for the next call; None: nowhere.
-        seed: of `random`.
-        adaptation: as under `adaptation.`: `budget` or `rank`, `granularity`, `modules`, ...
+        model: the base model, without an adapter.
+        tokenizer: of the model.
+        texts: (document, summary) pairs on which the selection is based; don't use your test data.
+        selector: name (docs/selecting.md) of a selector, which then uses all texts and selects a
+            quarter of the layers; or its settings as under `selector.`.
+        encoding: prompt and lengths, as under `encoding.`.
+        cache: folder in which the base's circuit and other results are kept; None for no cache.
+        seed: of the `random` selector.
+        adaptation: settings as under `adaptation.`: `budget` or `rank`, `granularity`, `modules`,
+            ...
 
     Raises:
-        UserError: no such selector, it and the adaptation don't go together, or the budget is too
+        UserError: the selector is unknown or doesn't fit the adaptation, or the budget is too
             small.
     """
     if has_adapter(model):

@@ -1,1 +1,1 @@
-"""One short file per verb of the command line."""
+"""The jobs of the command line, one file per verb; each has `check` and `run`."""

@@ -1,6 +1,7 @@
-"""`sumcirc circuit`: the edges that carry the summary, how faithful and how stable they are.
+"""`sumcirc circuit`: finds the edges that produce the summary, and tests the circuit they form.
 
-For any model: the built-in one, a hub id or folder, or `checkpoint=` a run directory or adapter.
+For any model: the built-in one, a hub id or folder, or with `checkpoint=` a run directory or an
+adapter.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
     from sumcirc.runtime.notices import Notice, Notices
     from sumcirc.tracking.run_directory import RunDirectory
 
-LISTED_EDGES = 15  # of the table
+LISTED_EDGES = 15  # rows of the printed table
 
 
 def check(config: CircuitConfig) -> None:
-    """Refuse what would fail later.
+    """Refuse settings that would fail later.
 
     Raises:
-        UserError: one line that names the setting, the value and the remedy.
+        UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
@@ -55,7 +56,12 @@ def check(config: CircuitConfig) -> None:
 
 
 def run(config: CircuitConfig, folder: Path) -> None:
-    """Find the circuit into the run directory `folder`."""
+    """Find the circuit and write it to the run directory.
+
+    Args:
+        config: configuration of the job.
+        folder: the run directory.
+    """
     from sumcirc.tracking.session import carry_out
 
     carry_out(config, folder, "circuit", check, _circuit)
@@ -134,7 +140,7 @@ def _pairs(
 
 
 def _settled(config: CircuitConfig, pairs: Sequence[Pair]) -> CircuitOptions:
-    """The options with the metric that `auto` stands for."""
+    """Return the options with the metric that `auto` stands for."""
     if config.circuit.metric is not CircuitMetric.auto:
         return config.circuit
     told = config.pairs is not None and all(pair.told.any() for pair in pairs)
@@ -143,7 +149,7 @@ def _settled(config: CircuitConfig, pairs: Sequence[Pair]) -> CircuitOptions:
 
 
 def _data_name(config: CircuitConfig) -> str:
-    """What the pairs are of, fit for a tag."""
+    """Return the name of the pairs' source, short enough for a tag."""
     return config.data.name if config.pairs is None else Path(config.pairs).stem[:TAG_LENGTH]
 
 
@@ -240,9 +246,9 @@ def _write(
 
 
 def _drawn_curves(found: CircuitResult) -> dict[str, dict[str, list[float]]]:
-    """Faithfulness over edges of both rankings, and of random circuits (mean over seeds).
+    """Return faithfulness by circuit size for both rankings and for random circuits.
 
-    Circuits that have none are left out.
+    Random circuits are averaged over seeds. Circuits whose faithfulness is undefined are omitted.
     """
     import numpy as np
 
@@ -300,7 +306,7 @@ def _print(found: CircuitResult, summary: dict[str, Any], directory: RunDirector
     say(f"{summary['pairs']} pairs by {summary['metric']}")
     print_lines(summary["notices"])
     one = found.faithfulness
-    # why one is not defined is among the notices
+    # the reason why one is undefined is among the notices
     faithful = _defined(asdict(one.faithfulness), ".2f")
     say(f"circuit of {one.edges} edges: faithfulness {faithful}, KL {one.kl.mean:.3f} nats")
     for name in ("cpr", "cmd"):

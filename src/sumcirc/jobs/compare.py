@@ -1,7 +1,7 @@
-"""`sumcirc compare`: what fine-tuning changed inside, and whether moving it carries the behaviour.
+"""`sumcirc compare`: finds what fine-tuning changed, and whether patching it changes behaviour.
 
-For any base and tuned model: hub ids, folders, adapters, run directories. One of them is in memory
-at a time; what the other did lies on disk.
+For any base and tuned model: hub ids, folders, adapters, run directories. One model is in memory at
+a time; activations of the other are on disk.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def check(config: CompareConfig) -> None:
-    """Refuse what would fail later.
+    """Refuse settings that would fail later.
 
     Raises:
-        UserError: one line that names the setting, the value and the remedy.
+        UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.compare.config_check import check_settings
     from sumcirc.compare.deltas.adapter_deltas import check_surgery
@@ -73,7 +73,12 @@ def check(config: CompareConfig) -> None:
 
 
 def run(config: CompareConfig, folder: Path) -> None:
-    """Compare into the run directory `folder`."""
+    """Compare the models and write the results to the run directory.
+
+    Args:
+        config: configuration of the job.
+        folder: the run directory.
+    """
     from sumcirc.tracking.session import carry_out
 
     carry_out(config, folder, "compare", check, _compare)
@@ -87,7 +92,7 @@ def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]
     afters = [reference(name, "after") for name in config.afters]
     names = [before.name, *(side.name for side in afters)]
     if len(set(names)) < len(names):
-        # run directories of two sweeps may share a name
+        # run directories of two sweeps may have the same name
         afters = [replace(side, name=f"{side.name}-{i + 1}") for i, side in enumerate(afters)]
     return before, afters
 
@@ -154,7 +159,7 @@ def _write(
     texts: Material,
     directory: RunDirectory,
 ) -> dict[str, Any]:
-    """Write records and figures; the summaries by name."""
+    """Write records and figures; return the summaries by model name."""
     from sumcirc.compare.pictures import draw, draw_pairs
     from sumcirc.compare.summary import summarize
     from sumcirc.tracking.measure_records import record_file

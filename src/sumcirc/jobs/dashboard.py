@@ -1,7 +1,7 @@
-"""`sumcirc dashboard SWEEP`: a W&B workspace and a report, laid out for what its runs logged.
+"""`sumcirc dashboard SWEEP`: makes a W&B workspace and a report with panels for what runs logged.
 
-Reads the runs' files alone. Both are written as JSON into the sweep's dashboard/, which needs no
-network; with push=true they are also sent, and their addresses printed.
+It reads only the runs' files. Both are written as JSON to the sweep's dashboard/, which needs no
+network; with push=true they are also uploaded, and their addresses printed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def check(config: DashboardConfig) -> None:
-    """Refuse what holds no runs, a missing extra or login, runs that W&B has nothing of.
+    """Refuse paths without runs, a missing extra or login, and runs that aren't in W&B.
 
     Raises:
-        UserError: one line that names what is wrong and the remedy.
+        UserError: one line that names the problem and the remedy.
     """
     from sumcirc.evaluation.results import TRAINED
     from sumcirc.reporting.dashboard.logged_runs import read_material
@@ -47,7 +47,12 @@ def check(config: DashboardConfig) -> None:
 
 
 def run(config: DashboardConfig, folder: Path) -> None:
-    """Write the files and send them; `folder` is not used: the files go beside the runs."""
+    """Write the files, and upload them if configured.
+
+    Args:
+        config: configuration of the job.
+        folder: not used, since the files are written next to the runs.
+    """
     from sumcirc.reporting.dashboard import pushing
     from sumcirc.reporting.dashboard.layout import layout
     from sumcirc.reporting.dashboard.logged_runs import read_material
@@ -63,7 +68,7 @@ def run(config: DashboardConfig, folder: Path) -> None:
     measure = _measure(config)
     plan = layout(material, measure)
     out = _folder(config, material)
-    # unless it is sent, nobody is asked whose it is
+    # W&B is not asked for the default entity unless the files are uploaded
     entity = config.entity or material.entity or (pushing.default_entity() if config.push else "")
     project = config.project or material.project
     view = workspace(material, plan, entity, project)
@@ -84,7 +89,7 @@ def run(config: DashboardConfig, folder: Path) -> None:
 
 
 def command(config: DashboardConfig) -> str:
-    """The command that makes this dashboard again."""
+    """Return the command that makes this dashboard again."""
     defaults = DashboardConfig()
     words = ["dashboard", *config.paths]
     for name in ("metric", "out", "entity", "project"):
@@ -95,7 +100,7 @@ def command(config: DashboardConfig) -> str:
 
 
 def _measure(config: DashboardConfig) -> str:
-    """The metric as scores are called."""
+    """Return the name of the metric in the records of runs."""
     return config.metric if config.metric == "facts" else f"{config.metric}_f1"
 
 
@@ -109,10 +114,10 @@ def _print(material: Material, plan: Layout) -> None:
 
 
 def _folder(config: DashboardConfig, material: Material) -> Path:
-    """Where the files go.
+    """Return the folder for the files.
 
     Raises:
-        UserError: the runs are of several sweeps, and `out` doesn't say which folder it is.
+        UserError: the runs belong to several sweeps, and `out` isn't given.
     """
     if config.out is not None:
         return Path(config.out)

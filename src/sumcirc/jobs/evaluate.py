@@ -1,7 +1,7 @@
-"""`sumcirc evaluate checkpoint=...`: score the summaries of any model on the test documents.
+"""`sumcirc evaluate checkpoint=...`: scores the summaries of any model on the test documents.
 
-The checkpoint is a run directory, an adapter, a model folder or a hub id; lead, random and oracle
-sentences stand beside it on the same documents.
+The checkpoint is a run directory, an adapter, a model folder or a hub id; the lead, random and
+oracle baselines are scored on the same documents.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def check(config: EvaluateConfig) -> None:
-    """Refuse what would fail later.
+    """Refuse settings that would fail later.
 
     Raises:
-        UserError: one line that names the setting, the value and the remedy.
+        UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
     from sumcirc.models.restoring import check_reference, reference_of
@@ -33,7 +33,12 @@ def check(config: EvaluateConfig) -> None:
 
 
 def run(config: EvaluateConfig, folder: Path) -> None:
-    """Evaluate into the run directory `folder`."""
+    """Evaluate the model and write the scores to the run directory.
+
+    Args:
+        config: configuration of the job.
+        folder: the run directory.
+    """
     from sumcirc.tracking.session import carry_out
 
     carry_out(config, folder, "evaluate", check, _evaluate)

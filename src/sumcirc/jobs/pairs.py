@@ -1,4 +1,4 @@
-"""`sumcirc pairs`: clean and corrupted documents as JSON lines, as `sumcirc circuit` reads them."""
+"""`sumcirc pairs`: writes clean and corrupted documents as JSON lines for `sumcirc circuit`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from sumcirc.circuits.inputs.example import Pair
     from sumcirc.data.encoding import Encoder
 
-EXAMPLES = 3  # changed places that are printed
+EXAMPLES = 3  # number of changed places that are printed
 
 
 def check(config: PairsConfig) -> None:
-    """Refuse what would fail later.
+    """Refuse settings that would fail later.
 
     Raises:
-        UserError: one line that names the setting, the value and the remedy.
+        UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
     from sumcirc.models.architectures import anatomy
@@ -55,7 +55,12 @@ def _check_out(config: PairsConfig) -> None:
 
 
 def run(config: PairsConfig, folder: Path) -> None:
-    """Make the pairs and write `config.out`."""
+    """Make the pairs and write `config.out`.
+
+    Args:
+        config: configuration of the job.
+        folder: not used.
+    """
     from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
     from sumcirc.circuits.inputs.pair_files import write_pairs
     from sumcirc.data.documents import read_corpus
@@ -99,7 +104,7 @@ def run(config: PairsConfig, folder: Path) -> None:
 def _filtered(
     config: PairsConfig, pairs: list[Pair]
 ) -> tuple[list[Pair], list[dict[str, Any]], dict[str, int]]:
-    """Pairs whose loss corruption raises, their losses, and how many are left out, by reason."""
+    """Return the pairs whose loss corruption raises, their losses, and counts of dropped pairs."""
     from sumcirc.circuits.inputs.corruption_effect import losses
     from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.runtime.progress import counted
@@ -149,7 +154,7 @@ def _print(
 
 
 def _changes(pair: Pair, encoder: Encoder) -> list[str]:
-    """The first places that differ, each with both texts; control characters escaped."""
+    """Return the first places where the texts differ, with control characters escaped."""
     places = np.flatnonzero(pair.clean != pair.corrupted)
     runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[:EXAMPLES]
     shown = []

@@ -1,4 +1,4 @@
-"""`sumcirc pretrain out=FOLDER`: make the built-in model and its tokenizer from wire text."""
+"""`sumcirc pretrain out=FOLDER`: makes the built-in model and its tokenizer from wire text."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ tokens.
 
 
 def check(config: PretrainConfig) -> None:
-    """Refuse a folder that can't be written, and to write over something else.
+    """Refuse a folder that can't be written or isn't empty.
 
     Raises:
-        UserError: `out` is a file, or a folder that holds something.
+        UserError: `out` is a file, a folder with contents, or can't be written.
     """
     from sumcirc.storage.writing import check_writable
 
@@ -54,7 +54,12 @@ def check(config: PretrainConfig) -> None:
 
 
 def run(config: PretrainConfig, folder: Path) -> None:
-    """Pretrain and write the model folder `config.out`."""
+    """Pretrain the model and write the folder `config.out`.
+
+    Args:
+        config: configuration of the job.
+        folder: not used.
+    """
     from dataclasses import asdict
 
     from sumcirc.storage.writing import write_folder

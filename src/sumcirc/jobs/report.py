@@ -1,8 +1,9 @@
-"""`sumcirc report SWEEP`: the runs of a sweep compared, arm by arm, against controls, and a page.
+"""`sumcirc report SWEEP`: compares the arms of a sweep with controls, and writes a page.
 
-Reads the runs' files alone and imports no torch. The tables are printed; CSV, JSON, Markdown and
-figures go to the sweep's comparison/, and a table to W&B. The page (report.html) is written for
-runs of any kind: of one into its directory, of several beside the comparison.
+An arm is a configuration that was run with several seeds. The job reads only the runs' files and
+imports no torch. Tables are printed; CSV, JSON, Markdown and figures are written to the sweep's
+comparison/, and a table is logged to W&B. The page (report.html) covers runs of any kind: a single
+run's page is written to its directory, a page of several runs next to the comparison.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check(config: ReportConfig) -> None:
-    """Refuse what holds no runs, and a folder that can't be written.
+    """Refuse paths without runs, and a folder that can't be written.
 
     Raises:
         UserError: one line that names the path and the remedy.
@@ -40,7 +41,12 @@ def check(config: ReportConfig) -> None:
 
 
 def run(config: ReportConfig, folder: Path) -> None:
-    """Compare, print and write; `folder` is not used: the files go beside the runs."""
+    """Compare the runs, print and write the results.
+
+    Args:
+        config: configuration of the job.
+        folder: not used, since the files are written next to the runs.
+    """
     from sumcirc.reporting.terminal import print_comparison, print_left_out
 
     comparison, page, left_out = write(config)
@@ -52,7 +58,12 @@ def run(config: ReportConfig, folder: Path) -> None:
 
 
 def report_sweep(folder: Path, logger: LoggerConfig) -> None:
-    """The same of a sweep that is through, of which the tables stand in the terminal already."""
+    """Report on a sweep that has just ended, without printing its tables again.
+
+    Args:
+        folder: of the sweep.
+        logger: where the comparison is logged.
+    """
     from sumcirc.reporting.tables import in_words
     from sumcirc.reporting.terminal import print_left_out
 
@@ -67,8 +78,8 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
     """Write tables, figures and the page.
 
     Returns:
-        What was found of runs that trained and were scored, the page, and the runs that the page
-        leaves out and the comparison doesn't list.
+        The comparison of the scored training runs, or None without such runs; the path of the page;
+        and the runs that the page leaves out and the comparison doesn't list.
 
     Raises:
         UserError: no run can be read.
@@ -79,7 +90,7 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
 
     gathered = gather([Path(path) for path in config.paths])
     comparison, unlisted = None, gathered.left_out
-    # runs that trained nothing, or were not scored, have a page of their own and no comparison
+    # runs that trained nothing, or were not scored, have a page but no comparison
     if any(run.trains and TRAINED in run.systems for run in gathered.runs):
         comparison, unlisted = _compared(config, *scored_runs(gathered)), []
     page = _page(config, _runs(config))
@@ -88,7 +99,7 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
 
 
 def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) -> Comparison:
-    """Compare training runs and write what was found."""
+    """Compare training runs and write the results."""
     from sumcirc.reporting.comparison import Options, compare
     from sumcirc.reporting.pictures import draw
     from sumcirc.reporting.writing import write_comparison
@@ -111,7 +122,7 @@ def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) ->
 
 
 def command(config: ReportConfig) -> str:
-    """The command that makes this comparison again."""
+    """Return the command that makes this comparison again."""
     defaults = ReportConfig()
     words = ["report", *config.paths]
     if config.metric != defaults.metric:
@@ -133,16 +144,16 @@ def _quoted(label: str) -> str:
 
 
 def _folder(config: ReportConfig) -> Path:
-    """Where the files go.
+    """Return the folder for the files.
 
     Raises:
-        UserError: the runs are of several sweeps, and `out` doesn't say which folder it is.
+        UserError: the runs belong to several sweeps, and `out` isn't given.
     """
     if config.out is not None:
         return Path(config.out)
     runs, sweeps = _runs(config), _sweeps(config)
     if [Path(path).resolve() for path in config.paths] == [run.resolve() for run in runs[:1]]:
-        return runs[0] / "comparison"  # of a run by itself: the sweep's own stays
+        return runs[0] / "comparison"  # of a single run, to keep the comparison of its sweep
     if len(sweeps) > 1:
         names = ", ".join(str(path) for path in sweeps)
         raise UserError(f"the runs are of {len(sweeps)} sweeps ({names}): add out=FOLDER")
@@ -150,7 +161,7 @@ def _folder(config: ReportConfig) -> Path:
 
 
 def _page(config: ReportConfig, folders: Sequence[Path]) -> Path:
-    """Where the page goes: of one run into its directory, unless `out` says otherwise."""
+    """Return the path of the page: in a single run's directory, unless `out` is given."""
     single = len(folders) == 1 and config.out is None
     return (folders[0] if single else _folder(config)) / "report.html"
 
@@ -167,7 +178,7 @@ def _sweeps(config: ReportConfig) -> list[Path]:
 
 
 def _log(config: ReportConfig, comparison: Comparison, out: Path) -> None:
-    """The tables and figures as one W&B run in the sweep's group."""
+    """Log tables and figures as one W&B run in the sweep's group."""
     from sumcirc.reporting.writing import arm_rows, difference_rows
     from sumcirc.storage.writing import plain_numbers
     from sumcirc.tracking.session import plain

@@ -1,7 +1,7 @@
-"""`sumcirc select`: rank layers or modules for LoRA and write a ready PEFT configuration.
+"""`sumcirc select`: ranks layers or modules for LoRA and writes a PEFT configuration.
 
-Useful by itself to those who train elsewhere: `lora/adapter_config.json` and `lora_config.py` name
-the base's own modules and need nothing from here.
+The results can be used in other training code: `lora/adapter_config.json` and `lora_config.py` name
+the base model's modules and don't need this package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sumcirc.tracking.run_directory import RunDirectory
 
 PYTHON = '''\
-"""Where LoRA adapters go in BASE, chosen by sumcirc {version}."""
+"""LoRA targets in BASE, selected by sumcirc {version}."""
 
 from peft import LoraConfig
 
@@ -39,10 +39,10 @@ config = LoraConfig(
 
 
 def check(config: SelectConfig) -> None:
-    """Refuse what would fail later.
+    """Refuse settings that would fail later.
 
     Raises:
-        UserError: one line that names the setting, the value and the remedy.
+        UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
@@ -54,7 +54,7 @@ def check(config: SelectConfig) -> None:
 
     check_writable("cache_dir", config.cache_dir)
     if config.selector.name is None:
-        raise UserError("selector: there is none, so nothing to do; give selector=NAME")
+        raise UserError("selector: none is given, so there is nothing to do; give selector=NAME")
     check_machine(config.trainer)
     check_files(config.data, SPLITS[:2])
     check_model(config.model)
@@ -64,7 +64,12 @@ def check(config: SelectConfig) -> None:
 
 
 def run(config: SelectConfig, folder: Path) -> None:
-    """Select into the run directory `folder`."""
+    """Select the targets and write them to the run directory.
+
+    Args:
+        config: configuration of the job.
+        folder: the run directory.
+    """
     from sumcirc.tracking.session import carry_out
 
     carry_out(config, folder, "select", check, _select)
@@ -116,7 +121,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
 def _write_lora(
     config: SelectConfig, directory: RunDirectory, model: Any, ranking: Ranking
 ) -> LoraConfig:
-    """PEFT's adapter_config.json, and Python that builds the same."""
+    """Write PEFT's adapter_config.json, and Python code that builds the same configuration."""
     from sumcirc.models.adapters import lora_config, resolve_targets
     from sumcirc.models.loading import resolve_path
     from sumcirc.storage.writing import write_folder, write_text

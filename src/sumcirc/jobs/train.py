@@ -1,7 +1,8 @@
-"""`sumcirc train`: fine-tune a model to summarize, score it, leave everything in a run directory.
+"""`sumcirc train`: fine-tunes a model to summarize and scores it.
 
-In order: check what can be checked without weights; read the data; score the untouched base;
-choose where adapters go; train; save; score what was trained.
+In order: check what can be checked without weights; read the data; score the untrained base model;
+select where adapters go; train; save; score the trained model. All results are written to a run
+directory.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse what would fail later: files, model, targets, devices.
+    """Refuse settings that would fail later: files, model, targets, devices.
 
     Raises:
-        UserError: one line that names the setting, the value and the remedy.
+        UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.models.architectures import anatomy
@@ -38,7 +39,7 @@ def check(config: TrainConfig) -> None:
     from sumcirc.training.trainer import check_trainer
 
     if config.resume:
-        return  # the run's own configuration takes the place of this one
+        return  # the run's own configuration is used instead
     check_writable("cache_dir", config.cache_dir)
     check_trainer(config)
     check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
@@ -49,7 +50,12 @@ def check(config: TrainConfig) -> None:
 
 
 def run(config: TrainConfig, folder: Path) -> None:
-    """Train in the run directory `folder`, or continue the one that `config.resume` names."""
+    """Train in a new run directory, or continue the run that `config.resume` names.
+
+    Args:
+        config: configuration of the job.
+        folder: the new run directory.
+    """
     from sumcirc.runtime.processes import is_main_process
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import plain, running, stored_config
@@ -65,12 +71,12 @@ def run(config: TrainConfig, folder: Path) -> None:
     if not resumed:
         RunDirectory.create(folder, "train", plain(config))
     elif directory.status()["state"] == "done":
-        say(f"{directory.path}: is done; nothing to resume")
+        say(f"{directory.path}: is done, so there is nothing to resume")
         return
     with running(directory):
         if resumed:
             if others := directory.other_versions():
-                say(f"{directory.path}: goes on with {', '.join(others)}; results may differ")
+                say(f"{directory.path}: continues with {', '.join(others)}; results may differ")
             directory.set_status("running", resumed=directory.status().get("resumed", 0) + 1)
         check(config)
         _train(config, directory)
@@ -167,7 +173,7 @@ def _selected(
     encoder: Encoder,
     data: SummarizationData,
 ) -> Ranking:
-    """What the selector chooses; of a resumed run what it chose."""
+    """Return the selector's choice; a resumed run reuses its earlier choice."""
     from sumcirc.runtime.processes import is_main_process
     from sumcirc.selection.choosing import select
     from sumcirc.selection.evidence import Evidence
@@ -186,7 +192,7 @@ def _selected(
 def _tracker(
     config: TrainConfig, directory: RunDirectory
 ) -> AbstractContextManager[WandbLogger | None]:
-    """The run's W&B logger; None in all processes but the first."""
+    """Return the run's W&B logger; None in all processes but the first."""
     from sumcirc.runtime.processes import is_main_process
     from sumcirc.tracking.wandb import wandb_job
 

@@ -1,8 +1,8 @@
-"""The built-in wire: made-up short news articles whose facts, and where they stand, are known.
+"""The built-in wire: generated short news articles whose key facts, and their positions, are known.
 
-`article`, `article_of` and `articles` make them, `twin` makes a counterfactual of equal token
-length, `facts_found` says which facts a summary got right, `plain_text` is what a base model is
-trained on.
+`article`, `article_of` and `articles` make articles, `twin` makes a counterfactual (the same
+article with other facts) of equal token length, `facts_found` tells which facts a summary states,
+`plain_text` is the training text of a base model.
 """
 
 from __future__ import annotations

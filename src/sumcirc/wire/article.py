@@ -1,4 +1,4 @@
-"""What a wire article is made of: text, reference summary, key facts and where they stand."""
+"""A wire article: text, reference summary, key facts and their positions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPLITS: tuple[str, ...] = ("pretrain", "train", "validation", "test")
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of text in character offsets; `role` is a fact of FACTS, or `main`."""
+    """A span of text in character offsets [start, end); `role` is one of FACTS, or `main`."""
 
     start: int
     end: int
@@ -20,10 +20,15 @@ class Span:
 
 @dataclass(frozen=True)
 class WireArticle:
-    """One article with everything that is known about it.
+    """An article with everything that is known about it.
 
-    A fact is the string by which it is recognised, the same in document and summary: surname,
-    town, weekday, number. `distractor` holds the same facts of the article's second event.
+    The value of a fact is the string that identifies it, the same in document and summary: surname,
+    town, weekday, number.
+
+    Attributes:
+        kind: name of the kind of event.
+        facts: key facts of the main event, by role.
+        distractor: the same facts of the second event that the article mentions.
     """
 
     id: str
@@ -33,15 +38,19 @@ class WireArticle:
     facts: dict[str, str]
     distractor: dict[str, str]
     salient: tuple[Span, ...]  # every mention of a key fact in the document
-    salient_sentences: tuple[Span, ...]  # sentences which report the main event's key facts
-    answers: tuple[Span, ...]  # each key fact in the summary, in the order of the text
+    salient_sentences: tuple[Span, ...]  # sentences that report key facts of the main event
+    answers: tuple[Span, ...]  # each key fact in the summary, in text order
     entities: tuple[str, str, str]  # full name of the person, place, organization
 
 
 def mentions(text: str, value: str) -> list[int]:
-    """Offsets at which `value` stands in `text` as a whole word, or as a whole number.
+    """Return the offsets at which `value` occurs in `text` as a whole word or number.
 
     `284` isn't found in `1,284`, nor `Ellery` in `Ellerys`; a possessive or a hyphen ends a word.
+
+    Args:
+        text: the text to search.
+        value: a word or number.
     """
     edge = r"(?<![\w]){}(?![\w])"
     if value[:1].isdigit():
@@ -50,10 +59,15 @@ def mentions(text: str, value: str) -> list[int]:
 
 
 def facts_found(article: WireArticle, text: str) -> dict[str, bool]:
-    """Say for each key fact of the main event whether `text`, such as a summary, states it."""
+    """Return for each key fact of the main event whether a text states it.
+
+    Args:
+        article: the article.
+        text: such as a summary of it.
+    """
     return {role: bool(mentions(text, value)) for role, value in article.facts.items()}
 
 
 def plain_text(article: WireArticle) -> str:
-    """The text for a pretraining corpus: the article alone, without its summary."""
+    """Return the text for a pretraining corpus: the article without its summary."""
     return article.document

@@ -1,9 +1,9 @@
-"""Who and what an event is about, and which split it may appear in.
+"""The entities and numbers of an event, and the split in which they may appear.
 
-Each combination of person, place and organization belongs to one split, by a stable hash of the
-three names: of ten shares `pretrain` has six, `train` two, `validation` and `test` one each. A
-split draws combinations until one of its own comes up, whatever the seed, so no two splits share
-one.
+Each combination of person, place and organization belongs to one split, determined by a stable hash
+of the three names: `pretrain` has six tenths of them, `train` two, `validation` and `test` one
+each. Combinations are drawn until one belongs to the requested split, for any seed, so no two
+splits share a combination.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ _SHARES = ("pretrain",) * 6 + ("train",) * 2 + ("validation", "test")
 
 
 def split_of(entities: tuple[str, str, str]) -> str:
-    """The split to which a (full name, place, organization) belongs."""
+    """Return the split to which a combination (full name, place, organization) belongs."""
     return _SHARES[stable_hash("split", *entities) % len(_SHARES)]
 
 
 def draw_cast(kind: Kind, draw: Draw, apart_from: Cast | None = None) -> Cast:
-    """Draw an event's values, all different from those of `apart_from`."""
+    """Draw the values of an event.
+
+    Args:
+        kind: kind of the event.
+        draw: source of randomness.
+        apart_from: another event, from which all values have to differ.
+    """
     while True:
         woman = draw.chance(0.5)
         first, voice_first = (
@@ -54,7 +60,7 @@ def draw_cast(kind: Kind, draw: Draw, apart_from: Cast | None = None) -> Cast:
 
 
 def format_number(number: int) -> str:
-    """A number as news agencies print it: `1,284`."""
+    """Format a number as news agencies do: `1,284`."""
     return f"{number:,}"
 
 

@@ -1,4 +1,4 @@
-"""Random choices that stay the same on every Python: only `Random.random()` is promised to."""
+"""Random choices that don't depend on the Python version, using only `Random.random()`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ Item = TypeVar("Item")
 
 
 def stable_hash(*parts: str) -> int:
-    """A 64-bit hash of some strings; equal in every process, unlike `hash()`."""
+    """Return a 64-bit hash of strings that is equal in every process, unlike `hash()`."""
     text = "\x1f".join(parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 class Draw:
-    """A stream of choices that is settled by a key."""
+    """A stream of random choices determined by a key."""
 
     def __init__(self, *key: str) -> None:
         self._random = random.Random(stable_hash(*key)).random
 
     def below(self, bound: int) -> int:
-        """A whole number from 0 to `bound - 1`."""
+        """Return an integer from 0 to `bound - 1`."""
         return int(self._random() * bound)
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """One of the items."""
+        """Return one of the items."""
         return items[int(self._random() * len(items))]
 
     def chance(self, probability: float) -> bool:
-        """True with the given probability."""
+        """Return True with the given probability."""
         return self._random() < probability
 
     def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        """The items in another order (Fisher and Yates)."""
+        """Return the items in random order (Fisher-Yates)."""
         result = list(items)
         for last in range(len(result) - 1, 0, -1):
             other = int(self._random() * (last + 1))

@@ -1,6 +1,6 @@
-"""An event kind: what it consists of.
+"""The definition of a kind of event.
 
-The phrasings are in kinds_*.py, in the notation of template.py.
+The phrasings of all kinds are in kinds/, in the notation of template.py.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Kind:
-    """An event kind: who takes part, and the sentences that can tell of it.
+    """A kind of event: its participants, and the sentences that can describe it.
 
-    Sentences are templates without their final full stop, begun in lower case. Every sentence may
-    stand anywhere after the lead, so it names what it speaks of and doesn't lean on a neighbour;
-    what would contradict another sentence is an alternative inside the same template.
+    Sentences are templates without their final full stop that begin in lower case. Every sentence
+    may come anywhere after the lead, so it names its subject and doesn't depend on its neighbours;
+    statements that would contradict each other are alternatives in one template.
     """
 
     name: str
-    case: tuple[str, ...]  # nouns for an event of this kind: "in an unrelated CASE"
-    roles: tuple[str, ...]  # what the person is; a capital marks a formal title
-    organizations: tuple[str, ...]  # `*` stands for a name; a leading "the" is no part of it
-    numbers: range  # of how_many, always a plural
+    case: tuple[str, ...]  # nouns for such an event: "in an unrelated CASE"
+    roles: tuple[str, ...]  # role of the person; a capital marks a formal title
+    organizations: tuple[str, ...]  # `*` stands for a name; a leading "the" isn't part of it
+    numbers: range  # values of how_many, always a plural
     settings: tuple[dict[str, str], ...]  # words that go together; a `role` replaces `roles`
     leads: tuple[str, ...]
     details: tuple[str, ...]  # each states at least one key fact
@@ -35,9 +35,10 @@ class Kind:
 
 
 def phrasings(text: str) -> tuple[str, ...]:
-    """Read templates from a block of text, one a line; a deeper line goes on with the one before.
+    """Split a block of text into templates, one per line; indented lines continue the previous one.
 
-    Raises ValueError for a line left of the first one.
+    Raises:
+        ValueError: a line is indented less than the first one.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     margin = len(lines[0]) - len(lines[0].lstrip())

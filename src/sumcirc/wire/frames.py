@@ -1,7 +1,7 @@
-"""Phrasings that serve every kind of event: quotes, the second event, the way back to the main one.
+"""Phrasings for every kind of event: quotes, the second event, and the return to the main event.
 
-`{clause}` is a second event told as a clause, `{case}` a noun for an event of its kind, `{quote}`
-the words that somebody said, `{source}` that somebody; they are put in before a template is read.
+`{clause}` is the second event as a clause, `{case}` a noun for it, `{quote}` the words that
+somebody said, `{source}` the speaker; these are replaced before a template is parsed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ THIS_WEEK_OTHER_KIND: tuple[str, ...] = (
     "on the same page of the local paper: {clause}",
 )
 
-# Behind these the weekday is one of some other week: "on a Friday".
+# After these the weekday is in some other week: "on a Friday".
 LONG_AGO_SAME_KIND: tuple[str, ...] = (
     "[two months|a year|six weeks|half a year] earlier, {clause}",
     "the news came [a month|two weeks|not long] after {clause}",
@@ -55,7 +55,7 @@ LONG_AGO_FIRST: tuple[str, ...] = (
     "the papers were still full of {a case} in which {clause}",
 )
 
-# A name is never the first word of a text, where a byte-level BPE has other tokens for it.
+# A name is never the first word of a text, where a byte-level BPE encodes it differently.
 DATELINES: tuple[str, ...] = (
     "news from {where} - {capital}",
     "wire report, {where} - {capital}",

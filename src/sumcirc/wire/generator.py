@@ -1,11 +1,11 @@
-"""Makes wire articles, each from its split, index and seed alone.
+"""Generates wire articles, each determined only by its split, index and seed.
 
-An article tells one main event over several sentences. A lead states one or two of its key facts,
-or none; detail sentences state the others; between them stand background and quotes. One or two
-sentences tell of a second event, set off by a marker such as "in an unrelated case" or "two months
-earlier": before everything else, among the details, or after them. The reference summary tells the
-main event in other words. Lengths are settled here, so that document, summary and the tokens that
-an encoding adds fit into 256 tokens of the built-in tokenizer.
+An article reports one main event over several sentences. A lead states some of its key facts or
+none; detail sentences state the others; background and quotes come between them. One or two
+sentences report a second event, introduced by a marker such as "in an unrelated case" or "two
+months earlier": before everything else, among the details, or after them. The reference summary
+reports the main event in other words. Lengths are limited here, so that document, summary and the
+tokens added by an encoding fit into 256 tokens of the built-in tokenizer.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from sumcirc.wire.template import (
     with_article,
 )
 
-WORDS = range(86, 121)  # of a document
+WORDS = range(86, 121)  # words in a document
 SENTENCES = range(6, 10)
 SUMMARY_WORDS = range(14, 29)
-CHARACTERS = 725  # of document and summary together
+CHARACTERS = 725  # in document and summary together
 _ATTEMPTS = 200
-# Where the second event is told, and how often: before the lead, before the last detail, after it.
-_LATE_FACTS = 0.5  # share of articles whose second sentence isn't a detail
+# Position of the second event: before the lead, before the last detail, or after it.
+_LATE_FACTS = 0.5  # fraction of articles whose second sentence isn't a detail
 _PLACES = ("first",) * 3 + ("early",) * 6 + ("late",) * 15
 _OFFICIALS = ("a spokeswoman for {org}", "a spokesman for {org}")
 
@@ -51,7 +51,7 @@ class _Item:
 
 @dataclass
 class _Text:
-    """Sentences put together, with the offsets of what they state."""
+    """Sentences of a text, with the offsets of the facts they state."""
 
     text: str = ""
     facts: list[Span] = field(default_factory=list)
@@ -67,9 +67,15 @@ class _Text:
 
 
 def article(split: str, index: int, seed: int = 0) -> WireArticle:
-    """Make the article of a split (`pretrain`, `train`, `validation`, `test`) with this index.
+    """Generate an article.
 
-    Raises UserError for another split or a negative index or seed.
+    Args:
+        split: `pretrain`, `train`, `validation` or `test`.
+        index: number of the article in the split, from 0.
+        seed: of the data.
+
+    Raises:
+        UserError: the split is unknown, or the index or seed is negative.
     """
     if split not in SPLITS:
         raise UserError(f"wire split {split!r}: choose from {', '.join(SPLITS)}")
@@ -100,9 +106,14 @@ def article(split: str, index: int, seed: int = 0) -> WireArticle:
 
 
 def article_of(id: str, seed: int = 0) -> WireArticle:
-    """Make the article with this id again.
+    """Generate the article with a given id again.
 
-    Raises UserError for an id that is none of the wire's.
+    Args:
+        id: such as `test-000017`.
+        seed: of the data.
+
+    Raises:
+        UserError: the id isn't one of the wire.
     """
     split, _, index = id.partition("-")
     if not index.isdigit():
@@ -111,9 +122,15 @@ def article_of(id: str, seed: int = 0) -> WireArticle:
 
 
 def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
-    """Make `size` articles of a split with documents that all differ, in the order of the index.
+    """Generate articles of a split in the order of the index, all with different documents.
 
-    Raises UserError as `article` does, and for a negative size.
+    Args:
+        split: `pretrain`, `train`, `validation` or `test`.
+        size: number of articles.
+        seed: of the data.
+
+    Raises:
+        UserError: the size is negative, or as in `article`.
     """
     if size < 0:
         raise UserError(f"wire size {size}: must be 0 or more")
@@ -129,13 +146,21 @@ def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
 
 
 def topics(template: str) -> frozenset[str]:
-    """What a summary speaks of beside the key facts: setting and organizations, by slot name."""
+    """Return the slots that a summary mentions besides the key facts: setting and organizations."""
     names = {name.removeprefix("a ") for name in slots_ever(template)}
     return frozenset(names - set(FACTS) - {"he", "his", "him"})
 
 
 def tell_summary(cast: Cast, draw: Draw) -> tuple[str, _Text]:
-    """Tell the main event in the words of summaries, each key fact once; template and text."""
+    """Tell the main event in the style of summaries, with each key fact once.
+
+    Args:
+        cast: values of the event.
+        draw: source of randomness.
+
+    Returns:
+        The template and the text.
+    """
     for _ in range(_ATTEMPTS):
         wording = draw.pick(BY_NAME[cast.kind].summaries)
         sentence = Teller(cast, draw, styles=("role", "name", "name")).tell(wording)
@@ -149,9 +174,10 @@ def tell_summary(cast: Cast, draw: Draw) -> tuple[str, _Text]:
 def _document(
     cast: Cast, other: Cast, needed: frozenset[str], room: int, draw: Draw
 ) -> tuple[_Text, set[str]]:
-    """Tell both events in `room` characters, and whatever of `needed` the summary speaks of.
+    """Tell both events in `room` characters, including the slots `needed` by the summary.
 
-    Return the text and which facts of the second event it states.
+    Returns:
+        The text, and the facts of the second event that it states.
     """
     kind, other_kind = BY_NAME[cast.kind], BY_NAME[other.kind]
     for _ in range(_ATTEMPTS):
@@ -174,7 +200,7 @@ def _document(
 
 
 def _plan(kind: Kind, other_kind: Kind, needed: frozenset[str], draw: Draw) -> list[_Item]:
-    """Choose sentences and their order."""
+    """Choose the sentences and their order."""
     place = draw.pick(_PLACES)
     lead, stated = _lead(kind, draw, anchored=place == "first")
     details = _details(kind, stated, draw)
@@ -198,9 +224,9 @@ def _plan(kind: Kind, other_kind: Kind, needed: frozenset[str], draw: Draw) -> l
 
 
 def _ordered(items: list[_Item], draw: Draw) -> list[_Item]:
-    """Shuffle the sentences behind the lead, mostly so that a filler comes first.
+    """Shuffle the sentences after the lead, often with a filler first.
 
-    Two quotes don't stand side by side, where their speakers could be mixed up.
+    Two quotes never follow each other, since their speakers could be confused.
     """
     quotes = {"person", "source"}
     late = draw.chance(_LATE_FACTS)
@@ -214,9 +240,9 @@ def _ordered(items: list[_Item], draw: Draw) -> list[_Item]:
 
 
 def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
-    """Pick a lead, perhaps behind a dateline, and the facts it states.
+    """Pick a lead, possibly after a dateline; return it and the facts it states.
 
-    After another event the lead has to name its person or place, or it would seem to go on.
+    After another event the lead has to name its person or place, or it would seem to continue it.
     """
     while True:
         lead = draw.pick(kind.leads)
@@ -230,7 +256,7 @@ def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
 
 
 def _details(kind: Kind, stated: set[str], draw: Draw) -> list[str]:
-    """Pick sentences for the facts not yet stated; day and number are stated but once."""
+    """Pick sentences for the facts not yet stated; day and number are stated only once."""
     chosen: list[str] = []
     stated = set(stated)
     while missing := set(FACTS) - stated:
@@ -301,13 +327,13 @@ def _named(item: _Item) -> bool:
 
 
 def _resumes(item: _Item) -> bool:
-    """Whether a sentence can stand right behind the second event."""
+    """Return whether a sentence can directly follow the second event."""
     opens_with_phrase = item.template.startswith(("in ", "on ", "by ", "so far", "when "))
     return _named(item) or not (item.role == "source" or opens_with_phrase)
 
 
 def _anchored(item: _Item, kind: Kind, draw: Draw) -> _Item:
-    """Make clear that a sentence behind the second event is about the main one again."""
+    """Make clear that a sentence after the second event is about the main event again."""
     if _named(item):
         return item
     case = draw.pick(kind.case)

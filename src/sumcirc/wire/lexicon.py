@@ -1,8 +1,8 @@
-"""Names: people, places, and the names that organizations are built from.
+"""Names of people and places, and names from which organizations are built.
 
-All are invented or neutral. No word stands in two lists, and no name is an ordinary word of the
-articles, so a name that is found in a summary was copied from its article. No surname ends in
-`s`, which spares the possessive its two spellings.
+All are invented or neutral. No word is in two lists, and no name is an ordinary word of the
+articles, so a name in a summary was copied from its article. No surname ends in `s`, which avoids
+two spellings of the possessive.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The notation of phrasings, and the teller that turns a phrasing into a sentence.
+"""The notation of phrasings, and the teller that converts a phrasing to a sentence.
 
     [a|b|c]     one of the alternatives, each as likely; they nest
     {slot}      a value: the key facts {who} {where} {when} {how_many}; {org} and {rival}, two
@@ -8,7 +8,7 @@
     {a slot}    the value after `a` or `an`
     <words>     words in quotation marks
 
-The person is introduced by role and full name when first mentioned, and called by surname after.
+The person is introduced by role and full name at the first mention, and called by surname after.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sumcirc.wire.draw import Draw
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for a value."""
+    """A placeholder for a value."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Alternatives, one of which is told."""
+    """Alternatives, one of which is used."""
 
     options: tuple[Nodes, ...]
 
@@ -47,7 +47,11 @@ _TOKEN = re.compile(r"[\[\]|]|\{[^{}]*\}|[^\[\]|{}]+")
 
 @cache
 def parse(template: str) -> Nodes:
-    """Read a template; raises ValueError where brackets don't match."""
+    """Parse a template.
+
+    Raises:
+        ValueError: brackets don't match.
+    """
     stack: list[list[list[Node]]] = [[[]]]
     consumed = 0
     for match in _TOKEN.finditer(template):
@@ -73,13 +77,13 @@ def parse(template: str) -> Nodes:
 
 @cache
 def slots_always(template: str) -> frozenset[str]:
-    """Slots that every telling of a template contains."""
+    """Return the slots that occur in every sentence made from a template."""
     return _slots(parse(template), every=True)
 
 
 @cache
 def slots_ever(template: str) -> frozenset[str]:
-    """Slots that some telling of a template contains."""
+    """Return the slots that occur in some sentence made from a template."""
     return _slots(parse(template), every=False)
 
 
@@ -95,7 +99,7 @@ def _slots(nodes: Nodes, every: bool) -> frozenset[str]:
 
 
 def with_article(words: str) -> str:
-    """Put `a` or `an` before some words."""
+    """Return the words with `a` or `an` in front."""
     sounds_consonant = words.lower().startswith(("uni", "uti", "eu", "one", "use"))
     vowel = words[0].lower() in "aeiou" and not sounds_consonant
     return ("an " if vowel or words.lower().startswith(("hour", "honor")) else "a ") + words
@@ -113,27 +117,27 @@ class Cast:
     place: str
     weekday: str
     number: str
-    organization: str  # with "the" where it takes one
+    organization: str  # with "the" if it takes an article
     rival: str
     voice: str
     setting: dict[str, str]
 
     @property
     def facts(self) -> dict[str, str]:
-        """The key facts, by role."""
+        """The key facts by role."""
         values = (self.surname, self.place, self.weekday, self.number)
         return dict(zip(FACTS, values, strict=True))
 
     @property
     def entities(self) -> tuple[str, str, str]:
-        """Full name of the person, place, organization without its article."""
+        """Full name of the person, place, and organization without its article."""
         person = f"{self.first_name} {self.surname}"
         return person, self.place, self.organization.removeprefix("the ")
 
 
 @dataclass
 class Sentence:
-    """A told sentence and where its facts stand, as (offset, role)."""
+    """A finished sentence and the positions of its facts, as (offset, role)."""
 
     text: str
     facts: list[tuple[int, str]] = field(default_factory=list)
@@ -141,10 +145,14 @@ class Sentence:
 
 
 class Teller:
-    """Tells sentences about one event, and remembers whom it has introduced.
+    """Makes sentences about one event, and remembers whom it has introduced.
 
-    `styles` are the ways of introducing the person, as likely as they are often listed: `role`
-    ("firefighter Grace Okafor"), `apposition` ("Grace Okafor, a firefighter,"), `name`, `surname`.
+    Args:
+        cast: values of the event.
+        draw: source of randomness.
+        styles: ways of introducing the person, as likely as they are often listed: `role`
+            ("firefighter Grace Okafor"), `apposition` ("Grace Okafor, a firefighter,"), `name`,
+            `surname`.
     """
 
     def __init__(self, cast: Cast, draw: Draw, styles: tuple[str, ...]) -> None:
@@ -152,12 +160,12 @@ class Teller:
         self.draw = draw
         self.styles = styles
         self.introduced = False
-        self.told: set[str] = set()  # names of the slots that were told
-        self.clear_pronoun = False  # the previous sentence was about the person and no one else
+        self.told: set[str] = set()  # slots used so far
+        self.clear_pronoun = False  # the previous sentence was about this person and no one else
         self._pronoun = ("she", "her", "her") if cast.woman else ("he", "his", "him")
 
     def tell(self, template: str) -> Sentence:
-        """Tell one sentence, capitalized and with its full stop."""
+        """Return one sentence, capitalized and with its full stop."""
         self._pieces: list[str] = []
         self._length = 0
         self._facts: list[tuple[int, str]] = []

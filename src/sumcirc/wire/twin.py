@@ -1,9 +1,9 @@
 """Counterfactual twins: the same article about other people, places, days and numbers.
 
-The four key facts are replaced wherever they stand; every other word stays. A replacement is taken
-only if, under the given tokenizer, each mention has as many tokens as before and begins with
-another token, so that clean and corrupted run align position by position, differ at the facts
-alone, and have different right answers. Both conditions are checked by encoding the texts.
+All mentions of the four key facts are replaced; every other word stays. A replacement is accepted
+only if, with the given tokenizer, each mention has as many tokens as before and begins with a
+different token, so that clean and corrupted run align position by position, differ only at the
+facts, and have different right answers. Both conditions are checked by encoding the texts.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ Encode = Callable[[str], Sequence[int]]
 def twin(original: WireArticle, encode: Encode) -> WireArticle:
     """Replace the key facts of an article by others of the same token lengths.
 
-    `encode` gives the token ids of a text, without special tokens. The twin is of the same split;
-    it is the same for the same article and tokenizer. Raises UserError where the tokenizer leaves
-    no candidate for a fact.
+    The twin belongs to the same split, and is always the same for an article and a tokenizer.
+
+    Args:
+        original: the article.
+        encode: returns the token ids of a text, without special tokens.
+
+    Raises:
+        UserError: the tokenizer leaves no candidate for a fact.
     """
     draw = Draw("twin", original.id, original.document)
     checker = _Checker(original, encode)
@@ -48,7 +53,7 @@ def twin(original: WireArticle, encode: Encode) -> WireArticle:
 
 
 def _numbers(original: WireArticle, draw: Draw) -> Iterator[str]:
-    """Numbers that are usual for the kind of event, then all with as many digits."""
+    """Yield numbers typical of the kind of event, then all with as many digits."""
     digits = len(original.facts["how_many"].replace(",", ""))
     usual = BY_NAME[original.kind].numbers
     for numbers in (usual, range(max(2, 10 ** (digits - 1)), 10**digits)):
@@ -57,7 +62,7 @@ def _numbers(original: WireArticle, draw: Draw) -> Iterator[str]:
 
 
 def _pairs(first: Iterator[str], second: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """All pairs of two streams, reading no further into either than needed."""
+    """Yield all pairs of two streams, reading no further into either than needed."""
     rows: list[str] = []
     columns: list[str] = []
     while True:
@@ -74,7 +79,7 @@ def _pairs(first: Iterator[str], second: Iterator[str]) -> Iterator[tuple[str, s
 
 @dataclass(frozen=True)
 class _Text:
-    """A text, its mentions of key facts, and where each mention's tokens are."""
+    """A text, its mentions of key facts, and the tokens of each mention."""
 
     text: str
     spans: tuple[Span, ...]
@@ -87,7 +92,7 @@ class _Text:
         return cls(text, spans, tuple(encode(text)), places)
 
     def aligned(self, tokens: Sequence[int], roles: Sequence[str]) -> bool:
-        """Whether a text's tokens differ in these facts alone, and in each mention's first."""
+        """Return whether tokens differ only in the given facts, including each mention's first."""
         if len(tokens) != len(self.tokens):
             return False
         free: set[int] = set()
@@ -101,13 +106,13 @@ class _Text:
 
 
 def _token_range(text: str, span: Span, encode: Encode) -> tuple[int, int]:
-    """Positions of a mention's tokens; the space before a word is part of its first token."""
+    """Return a mention's token positions; the space before a word is part of its first token."""
     start = span.start - 1 if text[max(span.start - 1, 0)] == " " else span.start
     return len(encode(text[:start])), len(encode(text[: span.end]))
 
 
 def _swap(text: str, spans: Sequence[Span], facts: dict[str, str]) -> tuple[str, tuple[Span, ...]]:
-    """Put the given facts in place of those in `spans`; return the text and all spans in it."""
+    """Replace facts in a text; return the new text and all spans in it."""
     pieces: list[str] = []
     moved: list[Span] = []
     end = length = 0
@@ -122,7 +127,7 @@ def _swap(text: str, spans: Sequence[Span], facts: dict[str, str]) -> tuple[str,
 
 
 class _Checker:
-    """Tries replacements of one fact on both texts of an article."""
+    """Tests replacements of one fact in both texts of an article."""
 
     def __init__(self, original: WireArticle, encode: Encode) -> None:
         self._original = original
@@ -134,13 +139,17 @@ class _Checker:
         ]
 
     def first(self, role: str, candidates: Iterable[str]) -> str:
-        """The first candidate that fits; raises UserError if there is none."""
+        """Return the first candidate that fits.
+
+        Raises:
+            UserError: there is none.
+        """
         for candidate in self.fitting(role, candidates):
             return candidate
         raise _no_candidate(self._original, role)
 
     def fitting(self, role: str, candidates: Iterable[str]) -> Iterator[str]:
-        """The candidates that can take the place of a fact."""
+        """Yield the candidates that can replace a fact."""
         value = self.encode(f" {self._original.facts[role]}")
         for candidate in candidates:
             tokens = self.encode(f" {candidate}")
@@ -161,7 +170,7 @@ class _Checker:
 def _finish(
     original: WireArticle, facts: dict[str, str], entities: tuple[str, str, str], checker: _Checker
 ) -> WireArticle:
-    """Put all four facts in, and check once more that the texts align."""
+    """Replace all four facts, and verify that the texts still align."""
     document, salient = _swap(original.document, original.salient, facts)
     summary, answers = _swap(original.summary, original.answers, facts)
     for clean, text in zip(checker.texts, (document, summary), strict=True):
@@ -184,7 +193,7 @@ def _finish(
 
 
 def _moved(original: WireArticle, salient: tuple[Span, ...]) -> tuple[Span, ...]:
-    """The sentences' spans once the facts before and inside them have changed length."""
+    """Return the sentences' spans after the facts before and inside them have changed length."""
 
     def offset(at: int) -> int:
         pairs = zip(original.salient, salient, strict=True)

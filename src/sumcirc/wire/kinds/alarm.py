@@ -1,4 +1,4 @@
-"""Rescues at sea, outbreaks of disease and thefts."""
+"""Event kinds: rescues at sea, outbreaks of disease and thefts."""
 
 from __future__ import annotations
 

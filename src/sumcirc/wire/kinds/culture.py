@@ -1,4 +1,4 @@
-"""Matches, archaeological digs and awards."""
+"""Event kinds: matches, archaeological digs and awards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mergers, new factories and strikes."""
+"""Event kinds: mergers, new factories and strikes."""
 
 from __future__ import annotations
 

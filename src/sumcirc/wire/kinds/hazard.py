@@ -1,4 +1,4 @@
-"""Fires, floods and storms."""
+"""Event kinds: fires, floods and storms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elections, court verdicts and protests."""
+"""Event kinds: elections, court verdicts and protests."""
 
 from __future__ import annotations
 
