@@ -16,7 +16,12 @@ class ActivationDrift(Watcher):
     """Log CKA, RSA, centred cosine, relative change and ActMag of the residual stream."""
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log every measure by layer."""
+        """Log every measure by layer.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is measured, and its loggers are used.
+        """
         record = self.probing.record(trainer, module)
         if record is not None:
             module.record(by_layer(record, *LOGGED.by_layer))

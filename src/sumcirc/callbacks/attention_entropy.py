@@ -19,7 +19,12 @@ class AttentionEntropy(Watcher):
     """Log attention entropy, attention to parts of the text, and salience alignment."""
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log the means, and the fraction of heads whose entropy fell."""
+        """Log the means, and the fraction of heads whose entropy fell.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is measured, and its loggers are used.
+        """
         record = self.probing.record(trainer, module)
         if record is None:
             return

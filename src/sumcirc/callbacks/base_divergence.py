@@ -16,7 +16,12 @@ class BaseDivergence(Watcher):
     """Log KL in both directions and Jensen-Shannon divergence, of attention and of next tokens."""
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log the means, overall and by layer."""
+        """Log the means, overall and by layer.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is measured, and its loggers are used.
+        """
         record = self.probing.record(trainer, module)
         if record is None:
             return

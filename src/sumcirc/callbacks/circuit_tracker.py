@@ -76,7 +76,12 @@ class CircuitTracker(Watcher):
         return make_task(model, self.pairs, self.options, keep_all=True)
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Score edges, evaluate the circuit, write both and log them."""
+        """Score edges, evaluate the circuit, write both and log them.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is analysed, and its loggers are used.
+        """
         if not trainer.is_global_zero:
             return
         step = trainer.global_step

@@ -191,7 +191,12 @@ class Watcher(pl.Callback):
         raise NotImplementedError
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Observe the model before its first step, unless the run is resumed."""
+        """Observe the model before its first step, unless the run is resumed.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is observed.
+        """
         self.probing.start(trainer)
         if trainer.global_step == 0:
             self._observe_if_due(trainer, module)
@@ -204,7 +209,14 @@ class Watcher(pl.Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Observe after an optimizer step if it is scheduled."""
+        """Observe after an optimizer step if it is scheduled.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model is observed.
+            outputs, batch: ignored.
+            batch_index: tells whether the batch completes an optimizer step.
+        """
         if (batch_index + 1) % trainer.accumulate_grad_batches == 0:
             self._observe_if_due(trainer, module)
 

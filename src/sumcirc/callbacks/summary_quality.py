@@ -50,7 +50,12 @@ class SummaryQuality(Watcher):
         self.evaluation = evaluation
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Summarize the documents, and log and write the scores."""
+        """Summarize the documents, and log and write the scores.
+
+        Args:
+            trainer: knows the step and the processes.
+            module: its model writes the summaries, and its loggers are used.
+        """
         if not trainer.is_global_zero:
             return
         with inference(module.model):

@@ -41,7 +41,12 @@ class MetricsLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append values at an optimizer step."""
+        """Append values at an optimizer step.
+
+        Args:
+            metrics: values by name.
+            step: optimizer step; 0 by default.
+        """
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if values:
             self._file.append(step or 0, values)

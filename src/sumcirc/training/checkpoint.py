@@ -40,7 +40,14 @@ class ResumableCheckpoint(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_index: int
     ) -> None:
-        """Save if the last batch completed an optimizer step at which a checkpoint is due."""
+        """Save if the last batch completed an optimizer step at which a checkpoint is due.
+
+        Args:
+            trainer: knows the step.
+            module: the module to save.
+            batch: ignored.
+            batch_index: tells whether the last batch completed an optimizer step.
+        """
         if self._generators is not None:
             set_generators(self._generators)
             self._generators = None
@@ -51,6 +58,10 @@ class ResumableCheckpoint(pl.Callback):
 
     def save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write a checkpoint of the current step, then delete those too old to keep.
+
+        Args:
+            trainer: writes the checkpoint.
+            module: the module to save.
 
         Raises:
             TrainingDiverged: the loss or a weight is not finite; earlier checkpoints remain.
@@ -75,7 +86,13 @@ class ResumableCheckpoint(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the random generators of every process and the length of metrics.csv."""
+        """Add the random generators of every process and the length of metrics.csv.
+
+        Args:
+            trainer: knows the processes.
+            module: ignored.
+            checkpoint: Lightning's state of the run, which is extended.
+        """
         checkpoint["generators"] = _of_all_processes(generators(), trainer.world_size)
         checkpoint["metrics_size"] = self.run.metrics.size
 
@@ -83,6 +100,11 @@ class ResumableCheckpoint(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Truncate metrics.csv; the random generators are restored just before the next batch.
+
+        Args:
+            trainer: knows the processes.
+            module: ignored.
+            checkpoint: the loaded state.
 
         Raises:
             UserError: the checkpoint was written with another number of processes, which divide the
@@ -101,7 +123,12 @@ class ResumableCheckpoint(pl.Callback):
 
 
 def checkpoint_file(folder: Path, step: int) -> Path:
-    """Return the checkpoint file of an optimizer step."""
+    """Return the checkpoint file of an optimizer step.
+
+    Args:
+        folder: `checkpoints/` of the run.
+        step: optimizer step.
+    """
     return folder / f"step-{step:06d}.ckpt"
 
 

@@ -107,7 +107,12 @@ class SummarizationModule(pl.LightningModule):
         return loss * (batch.loss_tokens * batches / batch.step_tokens)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """Log the mean loss since the last logged step."""
+        """Log the mean loss since the last logged step.
+
+        Args:
+            outputs, batch: ignored.
+            batch_index: tells whether the batch completes an optimizer step.
+        """
         accumulating = (batch_index + 1) % self.trainer.accumulate_grad_batches
         if accumulating or self.global_step % self.log_every:
             return
@@ -157,7 +162,12 @@ class SummarizationModule(pl.LightningModule):
         self._validation_since = time.perf_counter()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Add one batch to the token-weighted mean."""
+        """Add one batch to the token-weighted mean.
+
+        Args:
+            batch: the batch.
+            batch_index: ignored.
+        """
         self.validation_loss.update(summary_loss(*self._parts, batch), len(batch.labels))
 
     def on_validation_epoch_end(self) -> None:

@@ -30,7 +30,12 @@ class ProgressLines(pl.Callback):
         self._last = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock.
+
+        Args:
+            trainer: knows the position in the data.
+            module: ignored.
+        """
         self._began = (time.monotonic(), trainer.fit_loop.epoch_loop.batch_progress.total.completed)
         self._last = time.monotonic()
 
@@ -42,7 +47,14 @@ class ProgressLines(pl.Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Print a line if the last one is old enough."""
+        """Print a line if the last one is old enough.
+
+        Args:
+            trainer: knows the number of batches.
+            module, batch: ignored.
+            outputs: the loss of the batch.
+            batch_index: number of the batch.
+        """
         now = time.monotonic()
         total = int(trainer.num_training_batches)
         if not trainer.is_global_zero or (now - self._last < INTERVAL and batch_index + 1 < total):
