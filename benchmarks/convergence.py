@@ -18,7 +18,7 @@ import torch
 from measurement import parser, prepare, rounded
 from torch import Tensor
 
-from sumcirc.circuits.attribution.methods import RULES, AttributionSettings, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.inputs.corruption import make_pairs
 from sumcirc.circuits.inputs.example import pair_metric, token_pairs
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
@@ -28,7 +28,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.measures.representation import spearman
 from sumcirc.models.architectures import context_length
 from sumcirc.models.loading import load_model, load_tokenizer
-from sumcirc.schema import DataConfig, EncodingConfig, ModelConfig, SizesConfig, Source
+from sumcirc.schema import DataConfig, EncodingConfig, ModelConfig, Rule, SizesConfig, Source
 from sumcirc.tracking.run_directory import git_commit
 
 TINY = ModelConfig(name="tiny", path="tiny")
@@ -36,6 +36,7 @@ PAIRS = 8
 STEPS = (1, 2, 3, 5, 10, 20)
 REFERENCE = 200
 METRICS = ("kl", "logit_difference")
+RULES = [one.value for one in Rule]
 
 
 class Case:
@@ -84,7 +85,7 @@ def make_cases(count: int, device: str) -> dict[str, Case]:
         sizes=SizesConfig(test=4 * count),
     )
     documents = read_corpus(config, "test").documents
-    pairs, _ = make_pairs(encoder, documents, "twin", count, lambda item: [])
+    pairs, _ = make_pairs(encoder, documents, "counterfactual", count, lambda item: [])
     tokens = token_pairs(pairs)
     return {name: Case(model, tokens, pair_metric(name, pairs, tokens)) for name in METRICS}
 

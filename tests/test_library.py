@@ -86,8 +86,8 @@ def test_a_circuit_of_a_file_of_pairs(model: Any, tokenizer: Any, tmp_path: Path
 
 
 def test_a_twin_is_the_wires(model: Any, tokenizer: Any, texts: list[tuple[str, str]]) -> None:
-    with pytest.raises(UserError, match=r"circuit\.corruption=twin: is for data=wire"):
-        find_circuit(model, tokenizer, texts, CircuitOptions(corruption=Corruption.twin))
+    with pytest.raises(UserError, match=r"circuit\.corruption=counterfactual: is for data=wire"):
+        find_circuit(model, tokenizer, texts, CircuitOptions(corruption=Corruption.counterfactual))
 
 
 def test_an_adapted_model_is_probed_beside_its_own_base(

@@ -112,7 +112,7 @@ def find_circuit(
         made = make_pairs(
             encoder,
             documents,
-            options.corruption_of(Source.files).value,
+            options.corruption_of(Source.files),
             options.documents,
             oracle_finder(EvaluationConfig(), documents),
         )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sumcirc.circuits.discovery import judge, make_task, score_edges
-from sumcirc.circuits.inputs.corruption import CORRUPTIONS, make_pairs
+from sumcirc.circuits.inputs.corruption import make_pairs
 from sumcirc.circuits.inputs.example import (
     DOCUMENT,
     PROMPT,
@@ -28,6 +28,7 @@ from sumcirc.schema import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.wire import article_of, twin
 
 COUNT = 8
+CORRUPTIONS = [one.value for one in Corruption if one is not Corruption.auto]
 
 
 def salient(item: Document) -> list[tuple[int, int]]:
@@ -64,7 +65,7 @@ def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> 
     def encode(text: str) -> list[int]:
         return encoder.tokenizer(text, add_special_tokens=False).input_ids
 
-    for pair in made(encoder, documents, "twin"):
+    for pair in made(encoder, documents, "counterfactual"):
         other = twin(article_of(pair.id), encode)
         decode = encoder.tokenizer.decode
         assert decode(pair.corrupted[pair.kinds < PROMPT]) == other.document
@@ -95,14 +96,14 @@ def test_what_gives_no_pair_is_counted(encoder: Encoder, documents: list[Documen
     assert list(dropped) == ["no salient sentence"]
     with pytest.raises(UserError, match=r"no document gives a pair \(30 no salient sentence\)"):
         make_pairs(encoder, documents, "replace", 30, lambda item: [])
-    with pytest.raises(UserError, match=r"corruption=mask: choose from twin"):
+    with pytest.raises(UserError, match=r"corruption=mask: choose from counterfactual"):
         make_pairs(encoder, documents, "mask", 30, salient)
 
 
 def test_logit_difference_is_read_at_the_first_token_of_each_fact(
     encoder: Encoder, documents: list[Document]
 ) -> None:
-    pairs = made(encoder, documents, "twin")
+    pairs = made(encoder, documents, "counterfactual")
     tokens = token_pairs(pairs)
     metric: Any = pair_metric("logit_difference", pairs, tokens)
     for i, pair in enumerate(pairs):
@@ -149,10 +150,10 @@ def test_attribution_is_where_the_documents_differ(
         tokens = [sum((pair.kinds == kind).sum() for pair in pairs) for kind in (SALIENT, DOCUMENT)]
         text = float(sizes[SALIENT] / (sizes[SALIENT] + sizes[DOCUMENT]))
         concentration[corruption] = text / (tokens[0] / sum(tokens))
-    assert share["twin"][SALIENT] + share["twin"][SUMMARY] > 0.8
+    assert share["counterfactual"][SALIENT] + share["counterfactual"][SUMMARY] > 0.8
     assert share["control"][SALIENT] < 0.1
     assert share["control"][DOCUMENT] > 0.2
-    assert concentration["twin"] > 8
+    assert concentration["counterfactual"] > 8
     assert concentration["swap"] > 8
     assert concentration["replace"] > 2.5
     assert concentration["control"] < 0.2
@@ -193,8 +194,8 @@ def test_a_replaced_beginning_has_no_space(encoder: Encoder, documents: list[Doc
 def test_a_circuit_is_found_and_judged(
     model: Any, encoder: Encoder, documents: list[Document]
 ) -> None:
-    pairs = made(encoder, documents, "twin")
-    chosen = options(Corruption.twin)
+    pairs = made(encoder, documents, "counterfactual")
+    chosen = options(Corruption.counterfactual)
     task = make_task(model, pairs, chosen)
     scores = score_edges(model, task, chosen)
     steps: list[int] = []
@@ -214,10 +215,10 @@ def test_a_circuit_is_found_and_judged(
 def test_a_model_without_the_behaviour_is_refused(
     model: Any, encoder: Encoder, documents: list[Document], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = made(encoder, documents, "twin")
+    pairs = made(encoder, documents, "counterfactual")
     # the corrupted document is the one that the summary is of
     wrong = [replace(pair, clean=pair.corrupted, corrupted=pair.clean) for pair in pairs]
-    chosen = options(Corruption.twin, CircuitMetric.surprise)
+    chosen = options(Corruption.counterfactual, CircuitMetric.nll)
     with torch.no_grad(), pytest.raises(UserError, match="there is no behaviour to explain"):
         make_task(model, wrong, chosen)
 
@@ -245,7 +246,7 @@ def test_an_effect_is_asked_of_all_pairs_before_any_is_left_out(
     model: Any, encoder: Encoder, planted: bool
 ) -> None:
     pairs = answered(model, encoder, 40, planted)
-    chosen = options(Corruption.twin, CircuitMetric.logit_difference)
+    chosen = options(Corruption.counterfactual, CircuitMetric.logit_difference)
     task = make_task(model, pairs, chosen)
     # by the pairs that are kept alone there is an effect in either case
     assert (task.evaluator.empty.metric > task.evaluator.full.metric).all()

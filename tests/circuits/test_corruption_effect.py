@@ -18,7 +18,7 @@ from sumcirc.data.encoding import Encoder
 
 @pytest.fixture(scope="module")
 def pairs(encoder: Encoder, documents: list[Document]) -> list[Pair]:
-    return make_pairs(encoder, documents, "twin", 5, lambda item: [])[0]
+    return make_pairs(encoder, documents, "counterfactual", 5, lambda item: [])[0]
 
 
 def by_hand(model: Any, pair: Pair, metric: str) -> tuple[float, float]:
@@ -33,7 +33,7 @@ def by_hand(model: Any, pair: Pair, metric: str) -> tuple[float, float]:
     good, bad = (torch.tensor(answer[start:])[:, None] for answer in (pair.good, pair.bad))
     runs = []
     for run in (clean, corrupted):
-        if metric == "surprise":
+        if metric == "nll":
             runs.append(float(-run.gather(1, good).mean()))
             continue
         told = [
@@ -45,7 +45,7 @@ def by_hand(model: Any, pair: Pair, metric: str) -> tuple[float, float]:
     return runs[0], runs[1]
 
 
-@pytest.mark.parametrize("metric", ["surprise", "kl", "logit_difference"])
+@pytest.mark.parametrize("metric", ["nll", "kl", "logit_difference"])
 def test_losses_are_those_of_whole_passes(model: Any, pairs: list[Pair], metric: str) -> None:
     done: list[int] = []
     found = np.array(losses(model, pairs, metric, 2, done.append)).T
@@ -58,9 +58,9 @@ def test_losses_are_those_of_whole_passes(model: Any, pairs: list[Pair], metric:
 def test_the_model_is_left_as_it_was(model: Any, pairs: list[Pair]) -> None:
     model.train()
     try:
-        first = losses(model, pairs, "surprise", 5)
+        first = losses(model, pairs, "nll", 5)
         assert model.training
-        assert np.array_equal(first, losses(model, pairs, "surprise", 5))
+        assert np.array_equal(first, losses(model, pairs, "nll", 5))
         assert all(parameter.requires_grad for parameter in model.parameters())
     finally:
         model.eval()

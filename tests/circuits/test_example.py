@@ -62,8 +62,8 @@ def test_metrics_read_the_answer() -> None:
     items = torch.arange(2)
     log_p = logits.log_softmax(-1)
 
-    surprise: Any = pair_metric("surprise", pairs, tokens)
-    found = surprise.values(logits[surprise.positions], items)
+    nll: Any = pair_metric("nll", pairs, tokens)
+    found = nll.values(logits[nll.positions], items)
     expected = [-(log_p[0, 2, 4] + log_p[0, 3, 5] + log_p[0, 4, 6]) / 3, -log_p[1, 2, 8]]
     torch.testing.assert_close(found, torch.stack(expected))
 
@@ -73,7 +73,7 @@ def test_metrics_read_the_answer() -> None:
     torch.testing.assert_close(found, torch.stack(expected))
 
     divergence: Any = pair_metric("kl", pairs, tokens)
-    assert divergence.positions.tolist() == surprise.positions.tolist()
+    assert divergence.positions.tolist() == nll.positions.tolist()
 
 
 def test_metrics_that_do_not_fit_are_refused() -> None:
@@ -82,7 +82,7 @@ def test_metrics_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UserError, match="no other answer is known for `second`"):
         pair_metric("logit_difference", pairs, tokens)
     with pytest.raises(UserError, match="no answer is known for `third`"):
-        pair_metric("surprise", pairs, tokens)
+        pair_metric("nll", pairs, tokens)
     with pytest.raises(UserError, match=r"circuit\.metric=bleu: choose from kl"):
         pair_metric("bleu", pairs, tokens)
 

@@ -16,9 +16,10 @@ from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
-from sumcirc.circuits.patching.faithfulness import FRACTIONS, Evaluator, curve, faithfulness
+from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
+from sumcirc.schema import SIZES
 from tests.circuits.test_graph import GPT2_SMALL
 from tests.circuits.test_patched_run import FIXTURES
 from tests.support.small_models import VOCABULARY, small_model
@@ -103,12 +104,12 @@ def test_curve_and_its_areas(reference: Any) -> None:
     model, pairs, difference, scores, _ = reference
     judge = Evaluator(model, pairs, difference)
     found = curve(judge, scores, random_seeds=(0, 1), resamples=200, completeness=True)
-    assert [point.fraction for point in found.points] == list(FRACTIONS)
+    assert [point.fraction for point in found.points] == list(SIZES)
     heights = np.array([point.faithfulness.mean for point in found.points])
     assert np.isnan(heights).tolist() == [point.edges == 0 for point in found.points]
     heights = np.nan_to_num(heights)  # without edges there is nothing: 0 in the areas
     assert heights[-1] == 1
-    steps = np.diff(FRACTIONS)
+    steps = np.diff(SIZES)
     assert found.cpr.value.mean == pytest.approx(((heights[1:] + heights[:-1]) / 2) @ steps)
     below = np.abs(1 - heights)
     assert found.cmd.value.mean == pytest.approx(((below[1:] + below[:-1]) / 2) @ steps)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sumcirc.circuits.attribution import methods as attribution
 from sumcirc.circuits.attribution.edge_scores import Ends, differences
-from sumcirc.circuits.attribution.methods import METHODS, AttributionSettings, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.pair_batches import batches
@@ -24,6 +24,7 @@ from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
+from sumcirc.schema import Method
 from tests.circuits.attribution_cases import (
     Oracle,
     reference_metric,
@@ -35,6 +36,8 @@ from tests.circuits.attribution_cases import (
 from tests.circuits.cases import difference_metric, family_model, some_pairs
 from tests.circuits.naive_patching import patched_values
 from tests.support.small_models import WITH_GROUPS, small_model
+
+METHODS = [one.value for one in Method]
 
 GPT2 = reference_scores("small_gpt2")
 

@@ -90,7 +90,7 @@ def test_logit_difference(grid: bool) -> None:
         assert float(found[item]) == pytest.approx(by_hand(item, loss), rel=1e-12)
 
 
-def test_surprise_of_reference_tokens_is_read_one_position_before_them() -> None:
+def test_nll_of_reference_tokens_is_read_one_position_before_them() -> None:
     tokens = torch.roll(WHERE, 1, 1) & (torch.arange(4) > 0)
     tokens[1, 2] = True
     metric = NegativeLogLikelihood.of_tokens(IDS, tokens)
@@ -117,5 +117,5 @@ def test_half_precision_is_widened_before_the_softmax() -> None:
 def test_an_item_without_a_position_is_refused() -> None:
     where = WHERE.clone()
     where[1] = False
-    with pytest.raises(UserError, match=r"negative_log_probability: items \[1\]"):
+    with pytest.raises(UserError, match=r"nll: items \[1\]"):
         NegativeLogLikelihood(where, IDS)

@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.circuits.inputs.corruption import CORRUPTIONS, make_pairs
+from sumcirc.circuits.inputs.corruption import make_pairs
 from sumcirc.circuits.inputs.example import NOTHING, SPANS, Pair
 from sumcirc.circuits.inputs.pair_files import read_pairs, write_pairs
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_spans
-from sumcirc.schema import EncodingConfig
+from sumcirc.schema import Corruption, EncodingConfig
 from tests.support.hub_server import news
+
+CORRUPTIONS = [one.value for one in Corruption if one is not Corruption.auto]
 
 CLEAN = "Ada and Bo went to Porto. Bo gave a boat to"
 CORRUPTED = "Ada and Bo went to Porto. Ada gave a boat to"
@@ -92,7 +94,7 @@ def test_strange_text_comes_back(
 def test_spans_say_which_characters_they_have(
     encoder: Encoder, documents: list[Document], tmp_path: Path
 ) -> None:
-    pairs, _ = make_pairs(encoder, documents, "twin", 4, lambda item: [])
+    pairs, _ = make_pairs(encoder, documents, "counterfactual", 4, lambda item: [])
     file = tmp_path / "pairs.jsonl"
     write_pairs(file, pairs, encoder)
     for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
@@ -110,7 +112,7 @@ def test_spans_say_which_characters_they_have(
 def test_tokens_of_another_tokenizer_are_refused(
     encoder: Encoder, small: Encoder, documents: list[Document], tmp_path: Path
 ) -> None:
-    pairs, _ = make_pairs(encoder, documents, "twin", 1, lambda item: [])
+    pairs, _ = make_pairs(encoder, documents, "counterfactual", 1, lambda item: [])
     file = tmp_path / "pairs.jsonl"
     write_pairs(file, pairs, encoder)
     with pytest.raises(UserError, match=r"line 1 \(`test-000000`\): `clean_ids` are not this"):

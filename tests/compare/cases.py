@@ -177,7 +177,7 @@ def naive_patched(
             change(blocks[layer].attn_out, "input", note)
             change(blocks[layer].attn_out, "output", add)
         else:
-            if part.kind == "readout":
+            if part.kind == "unembedding":
                 continue
             readers = [*(block.whole for block in blocks), own.parts.final_norm]
             module, place = readers[layer], "input"
@@ -200,7 +200,7 @@ def naive_patched(
     try:
         with torch.no_grad():
             logits = own.model(input_ids=own.ids).logits[0]
-            if any(part.kind == "readout" for part in parts):
+            if any(part.kind == "unembedding" for part in parts):
                 logits = donor.parts.unembedding(donor.parts.final_norm(last["stream"]))[0]
     finally:
         for handle in handles:

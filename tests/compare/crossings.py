@@ -31,7 +31,7 @@ def crossing(
     """
     receiver, donor = models
     states = Path(mkdtemp(dir=folder))
-    recorded = Donor.record(HookedModel(donor), items, size, [positions], states, readout=True)
+    recorded = Donor.record(HookedModel(donor), items, size, [positions], states, unembedding=True)
     return PatchingSetup(HookedModel(receiver), recorded, items, size, positions, None, memory)
 
 

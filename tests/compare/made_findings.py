@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sumcirc.compare.deltas.delta_scaling import Arm, Surgery
+from sumcirc.compare.deltas.delta_scaling import Arm, DeltaScaling
 from sumcirc.compare.deltas.deltas import Target
 from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
@@ -27,7 +27,7 @@ SHAPE = Shape(
 )
 COUNT = 8  # items
 ITEMS = [f"item-{number}" for number in range(COUNT)]
-KINDS = ["output", "value", "mlp", "residual", "readout"]
+KINDS = ["output", "value", "mlp", "residual", "unembedding"]
 
 
 def made_moved(seed: int = 0, gap: float = 1.0) -> PatchingResult:
@@ -88,7 +88,7 @@ def made_attention(seed: int) -> SpanAttention:
     return SpanAttention([("fact", "last"), ("distractor", "last")], values)
 
 
-def made_surgery(seed: int = 0, texts: int = 3) -> Surgery:
+def made_delta_scaling(seed: int = 0, texts: int = 3) -> DeltaScaling:
     """The whole at three amounts, a layer, a module and a layer alone."""
     draw = np.random.default_rng(seed)
     arms = [
@@ -103,7 +103,9 @@ def made_surgery(seed: int = 0, texts: int = 3) -> Surgery:
     ]
     metric = draw.normal(size=(len(arms), COUNT))
     metric[2] += 3
-    return Surgery([Target(1, "qkv")], arms, metric, draw.uniform(1, 2, size=(len(arms), texts)))
+    return DeltaScaling(
+        [Target(1, "qkv")], arms, metric, draw.uniform(1, 2, size=(len(arms), texts))
+    )
 
 
 def made_records() -> tuple[ProbeRecord, ProbeRecord]:
@@ -137,5 +139,5 @@ def made_findings(name: str = "tuned") -> Findings:
         {BEFORE: made_direct(1), AFTER: made_direct(2)},
         {BEFORE: made_attention(3), AFTER: made_attention(4)},
         {"necessity": made_carried(5), "sufficiency": made_carried(6)},
-        made_surgery(),
+        made_delta_scaling(),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig
 
-from sumcirc.compare.deltas.adapter_deltas import check_surgery
+from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling
 from sumcirc.errors import UserError
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.schema import ModelConfig
@@ -23,26 +23,26 @@ def adapter(folder: Path, model: ModelConfig = BASE, **changes: Any) -> ModelRef
 
 
 def test_what_can_be_scaled_is_let_through(tmp_path: Path) -> None:
-    check_surgery(BEFORE, adapter(tmp_path), [0.0, 0.5, 1.5])
-    check_surgery(
+    check_delta_scaling(BEFORE, adapter(tmp_path), [0.0, 0.5, 1.5])
+    check_delta_scaling(
         BEFORE, ModelReference("whole", ModelConfig(name="x", path="x"), tmp_path / "x"), [0.5]
     )
 
 
 def test_switched_adapters_take_both_ends_alone(tmp_path: Path) -> None:
     side = adapter(tmp_path, use_dora=True)
-    check_surgery(BEFORE, side, [0.0, 1.0])
+    check_delta_scaling(BEFORE, side, [0.0, 1.0])
     with pytest.raises(UserError, match=r"`tuned` is DoRA, which is on or off; .*=\[0.0,1.0\]"):
-        check_surgery(BEFORE, side, [0.0, 0.5, 1.0])
+        check_delta_scaling(BEFORE, side, [0.0, 0.5, 1.0])
 
 
 def test_trained_biases_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bias=all trains biases of the base, so without"):
-        check_surgery(BEFORE, adapter(tmp_path, bias="all"), [0.0])
+        check_delta_scaling(BEFORE, adapter(tmp_path, bias="all"), [0.0])
 
 
 def test_an_adapter_on_a_third_model_is_refused(tmp_path: Path) -> None:
     other = adapter(tmp_path, ModelConfig(name="other", path=str(tmp_path)))
     for before, after in ((BEFORE, other), (other, BEFORE)):
         with pytest.raises(UserError, match=r"is an adapter, .* merge it into its base"):
-            check_surgery(before, after, [0.0])
+            check_delta_scaling(before, after, [0.0])

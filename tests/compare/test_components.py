@@ -13,7 +13,7 @@ def test_every_part_has_a_name_that_is_read_back() -> None:
     found = list(components(SHAPE, KINDS))
     # 2 layers of 4 heads and 2 key/value heads
     by_layer = {"output": 8, "query": 8, "pattern": 8, "key": 4, "value": 4}
-    expected = {**by_layer, "attention": 2, "mlp": 2, "residual": 3, "readout": 1}
+    expected = {**by_layer, "attention": 2, "mlp": 2, "residual": 3, "unembedding": 1}
     assert {kind: sum(one.kind == kind for one in found) for kind in KINDS} == expected
     assert len({str(one) for one in found}) == len(found)
     for part in found:
@@ -21,9 +21,9 @@ def test_every_part_has_a_name_that_is_read_back() -> None:
 
 
 def test_kinds_are_in_the_order_asked_for() -> None:
-    found = [str(one) for one in components(SHAPE, ["mlp", "readout", "value"])]
+    found = [str(one) for one in components(SHAPE, ["mlp", "unembedding", "value"])]
     values = [f"value.{layer}.{index}" for layer in (0, 1) for index in (0, 1)]
-    assert found == ["mlp.0", "mlp.1", "readout", *values]
+    assert found == ["mlp.0", "mlp.1", "unembedding", *values]
     assert list(components(SHAPE, [])) == []
 
 
@@ -42,7 +42,7 @@ def test_heads_of_a_part() -> None:
         "residual.3",
         "mlp.0.0",  # a layer has one
         "output.0",  # a layer has several
-        "readout.2",
+        "unembedding.2",
         "output.00.1",
         "head.0.0",
         "output.-1.0",
@@ -58,5 +58,5 @@ def test_what_is_no_part_is_refused(name: str) -> None:
     assert str(caught.value) == (
         f"compare.sets: `{name}` is no part of this model (2 layers of 4 heads, 2 key/value heads);"
         " write KIND.LAYER.HEAD such as output.0.0 or value.0.0, KIND.LAYER such as mlp.0, or"
-        " readout"
+        " unembedding"
     )

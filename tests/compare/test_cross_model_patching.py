@@ -34,7 +34,7 @@ def patched(
     """Before with parts of after, [sets, items]."""
     before, after = models
     size = size or len(items)
-    donor = Donor.record(HookedModel(after), items, size, [positions], folder, readout=True)
+    donor = Donor.record(HookedModel(after), items, size, [positions], folder, unembedding=True)
     found = np.empty((len(sets), len(items)))
     for number, batch in enumerate(items.batches(size)):
         receiver = Receiver(
@@ -99,7 +99,7 @@ def test_sets_over_several_layers_are_moved_together(
     sets = [
         [Component(0, "output", 1), Component(2, "output", 3), Component(1, "mlp")],
         [Component(1, "output", 0), Component(1, "output", 2)],
-        [Component(0, "mlp"), Component(1, "residual"), Component(3, "readout")],
+        [Component(0, "mlp"), Component(1, "residual"), Component(3, "unembedding")],
         [Component(1, "attention"), Component(2, "mlp")],
         [],
     ]
@@ -125,9 +125,9 @@ def test_keys_and_values_of_some_positions(models: tuple[Any, Any], tmp_path: Pa
 
 def test_everything_moved_is_the_donor(models: tuple[Any, Any], tmp_path: Path) -> None:
     shape = HookedModel(models[0]).shape
-    readout = Component(shape.layers, "readout")
-    whole = [*components(shape, ["attention", "mlp"]), Component(0, "residual"), readout]
-    last_stream = [Component(shape.layers, "residual"), readout]
+    unembedding = Component(shape.layers, "unembedding")
+    whole = [*components(shape, ["attention", "mlp"]), Component(0, "residual"), unembedding]
+    last_stream = [Component(shape.layers, "residual"), unembedding]
     found = patched(models, [whole, last_stream], "all", tmp_path)
     after = ITEMS.values(HookedModel(models[1]), 1)
     np.testing.assert_allclose(found, [after, after], atol=EXACT)

@@ -20,7 +20,7 @@ from sumcirc.compare.deltas.delta_scaling import (
     Arm,
     arms_of,
     runs,
-    surgery,
+    scale_deltas,
 )
 from sumcirc.compare.deltas.deltas import EMBEDDING, NORMS, Target, scaled
 from sumcirc.compare.deltas.weight_deltas import weights_in_memory
@@ -83,7 +83,7 @@ def test_arms_are_plain_runs_of_edited_models(family: str, lora: bool) -> None:
     before = None if lora else weights_in_memory(base)
     kept = state(after)
     items, done = some_items(), []
-    found = surgery(after, before, items, TEXT, [0.5], 2, done.append)
+    found = scale_deltas(after, before, items, TEXT, [0.5], 2, done.append)
     same_state(kept, state(after))
     assert len(done) == runs(found.arms, found.targets)
     assert found.metric.shape == (len(found.arms), 3)
@@ -123,7 +123,7 @@ def test_the_layer_that_was_changed_is_found(
     base = scrambled("qwen2").double()
     after = plant(base)
     before = None if isinstance(after, PeftModel) else weights_in_memory(base)
-    found = surgery(after, before, some_items(), TEXT, [0.5, 1.5], 3)
+    found = scale_deltas(after, before, some_items(), TEXT, [0.5, 1.5], 3)
     assert found.targets == [Target(1, module) for module in modules]
     for values in (found.metric, found.losses):
         old, new = values[found.before], values[found.after]
@@ -147,7 +147,7 @@ def test_the_layer_that_was_changed_is_found(
 def test_a_model_beside_itself_has_nothing_to_scale() -> None:
     model = small_model("gpt2")
     done: list[int] = []
-    found = surgery(model, weights_in_memory(model), some_items(), [], [0.5], 2, done.append)
+    found = scale_deltas(model, weights_in_memory(model), some_items(), [], [0.5], 2, done.append)
     assert found.targets == []
     assert done == [1]
     assert (found.metric == found.metric[0]).all()
@@ -158,4 +158,4 @@ def test_a_model_beside_itself_has_nothing_to_scale() -> None:
 def test_texts_of_no_use_are_refused(length: int) -> None:
     model, text = small_model("gpt2"), [TEXT[0], tokens(length, 0)]
     with pytest.raises(UserError, match=f"plain text 1 has {length} tokens; give 2 to 128"):
-        surgery(model, weights_in_memory(model), some_items(), text, [1], 2)
+        scale_deltas(model, weights_in_memory(model), some_items(), text, [1], 2)

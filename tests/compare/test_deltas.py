@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 
-from sumcirc.compare.deltas.delta_scaling import surgery
+from sumcirc.compare.deltas.delta_scaling import scale_deltas
 from sumcirc.compare.deltas.deltas import (
     EMBEDDING,
     FINAL,
@@ -220,7 +220,7 @@ def test_dora_is_switched_off_or_refused() -> None:
     same_state(kept, state(tuned))
     message = r"lambda=0.5: the change of layer 0 qkv is by Dora, which is on or off"
     with pytest.raises(UserError, match=message):
-        surgery(tuned, None, some_items(), TEXT, [0.5], 2)
+        scale_deltas(tuned, None, some_items(), TEXT, [0.5], 2)
 
 
 def test_modules_that_an_adapter_holds_whole_are_mixed() -> None:

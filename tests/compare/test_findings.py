@@ -53,8 +53,8 @@ def test_every_table_has_the_columns_that_it_promises(saved: tuple[Findings, Pat
 
 def test_rows_are_of_one_item_each(saved: tuple[Findings, Path]) -> None:
     found, folder = saved
-    assert found.surgery is not None
-    arms, carried = len(found.surgery.arms), found.carried["necessity"]
+    assert found.delta_scaling is not None
+    arms, carried = len(found.delta_scaling.arms), found.carried["necessity"]
     contributions = 3 + 2 * SHAPE.layers + SHAPE.layers * SHAPE.heads
     expected = {
         "patching": 2 * len(carried.moved.parts) * COUNT,
@@ -63,7 +63,7 @@ def test_rows_are_of_one_item_each(saved: tuple[Findings, Path]) -> None:
         "direct": 2 * contributions * COUNT,
         "attention": 2 * 2 * SHAPE.layers * SHAPE.heads * COUNT,
         "surgery": arms * COUNT,
-        "text": arms * found.surgery.losses.shape[1],
+        "text": arms * found.delta_scaling.losses.shape[1],
     }
     values = ("effect", "receiver", "donor", "attributed", "synergy", "value", "metric", "loss")
     for name, count in expected.items():
@@ -121,14 +121,16 @@ def test_contributions_and_attention_are_those_that_were_found(
     assert {row["item"] for row in lacking} == {ITEMS[3]}
 
 
-def test_surgery_and_its_text_are_those_that_were_found(saved: tuple[Findings, Path]) -> None:
+def test_delta_scaling_and_its_text_are_those_that_were_found(saved: tuple[Findings, Path]) -> None:
     found, folder = saved
-    assert found.surgery is not None
+    assert found.delta_scaling is not None
     metric, loss = table(folder, "surgery"), table(folder, "text")
-    for number, arm in enumerate(found.surgery.arms):
+    for number, arm in enumerate(found.delta_scaling.arms):
         here = {"arm": arm.kind, "layer": arm.layer, "module": arm.module, "amount": arm.amount}
-        np.testing.assert_array_equal(of(metric, "metric", **here), found.surgery.metric[number])
-        np.testing.assert_array_equal(of(loss, "loss", **here), found.surgery.losses[number])
+        np.testing.assert_array_equal(
+            of(metric, "metric", **here), found.delta_scaling.metric[number]
+        )
+        np.testing.assert_array_equal(of(loss, "loss", **here), found.delta_scaling.losses[number])
 
 
 def test_records_are_beside_the_tables(saved: tuple[Findings, Path]) -> None:

@@ -24,7 +24,9 @@ NEAR = 1e-2  # of the largest effect: RMSNorm works in float32, whatever the mod
 
 def both(before: Any, after: Any, folder: Path, positions: str, sources: str | None = None) -> Any:
     """Effects as they are attributed and as they are measured, [parts, items] each."""
-    donor = Donor.record(HookedModel(after), ITEMS, len(ITEMS), [positions], folder, readout=True)
+    donor = Donor.record(
+        HookedModel(after), ITEMS, len(ITEMS), [positions], folder, unembedding=True
+    )
     (batch,) = ITEMS.batches(len(ITEMS))
     where = None if sources is None else batch.at(sources)
     receiver = Receiver(HookedModel(before), batch, donor, 0, batch.at(positions), where)

@@ -43,7 +43,7 @@ ITEMS = some_items(lengths=(6, 7, 8, 5))
 def test_agreement_is_a_correlation_by_kind() -> None:
     moved = made_moved()
     found = agreement(moved)
-    assert list(found) == ["output", "value", "residual"]  # 2 MLPs and a readout are too few
+    assert list(found) == ["output", "value", "residual"]  # 2 MLPs and a unembedding are too few
     for kind, values in found.items():
         rows = [i for i, part in enumerate(moved.parts) if part.kind == kind]
         measured, told = moved.effects[rows].mean(1), moved.attributed[rows].mean(1)
@@ -65,7 +65,7 @@ def test_a_label_names_the_heads_of_a_group() -> None:
     assert label_of(Component(3, "key", 0), 8, 4) == "key.3.0 (heads 0-1)"
     assert label_of(Component(3, "value", 1), 8, 8) == "value.3.1"
     assert label_of(Component(3, "output", 5), 8, 2) == "output.3.5"
-    assert label_of(Component(4, "readout"), 8, 2) == "readout"
+    assert label_of(Component(4, "unembedding"), 8, 2) == "unembedding"
 
 
 def test_a_grid_has_every_part_of_a_kind_in_its_place() -> None:
@@ -95,15 +95,15 @@ class Shown:
         yield done
 
 
-def crossing_of(folder: Path, items: Items, readout: bool = True) -> PatchingSetup:
+def crossing_of(folder: Path, items: Items, unembedding: bool = True) -> PatchingSetup:
     before, after = two_models("llama")
-    donor = Donor.record(HookedModel(after), items, 4, ["last"], folder, readout)
+    donor = Donor.record(HookedModel(after), items, 4, ["last"], folder, unembedding)
     return PatchingSetup(HookedModel(before), donor, items, 4, "last", None, PLENTY)
 
 
 def test_everything_asked_for_is_moved(tmp_path: Path) -> None:
     options = CompareOptions(
-        parts=KINDS, sets=[["output.0.1", "mlp.2"], ["readout"]], top=3, random_sets=2
+        parts=KINDS, sets=[["output.0.1", "mlp.2"], ["unembedding"]], top=3, random_sets=2
     )
     shown = Shown()
     across = crossing_of(tmp_path, ITEMS)
@@ -112,7 +112,7 @@ def test_everything_asked_for_is_moved(tmp_path: Path) -> None:
     own = [one for one in found.sets if one.kind == OWN]
     assert [[str(part) for part in one.parts] for one in own] == options.sets
     alone = dict(zip(found.moved.parts, found.moved.effects, strict=True))
-    np.testing.assert_allclose(found.set_effects[1], alone[Component(3, "readout")], atol=1e-9)
+    np.testing.assert_allclose(found.set_effects[1], alone[Component(3, "unembedding")], atol=1e-9)
     first = [one.parts for one in found.sets if one.kind == FIRST]
     assert [len(one) for one in first] == [1, 2, 3]
     ranked = [i for i, part in enumerate(found.moved.parts) if part.kind in RANKED]
@@ -139,9 +139,9 @@ def test_everything_asked_for_is_moved(tmp_path: Path) -> None:
 
 
 def test_less_may_be_asked_for(tmp_path: Path) -> None:
-    options = CompareOptions(parts=["value", "readout"], top=3)
-    found = carry(crossing_of(tmp_path, ITEMS, readout=False), options, 0, "", Shown())
-    assert {part.kind for part in found.moved.parts} == {"value"}  # one readout is both models'
+    options = CompareOptions(parts=["value", "unembedding"], top=3)
+    found = carry(crossing_of(tmp_path, ITEMS, unembedding=False), options, 0, "", Shown())
+    assert {part.kind for part in found.moved.parts} == {"value"}  # one unembedding is both models'
     assert (found.sets, found.pairs) == ([], [])  # nothing of which first sets are made
     assert found.set_effects.shape == found.synergies.shape == (0, len(ITEMS))
 

@@ -73,7 +73,7 @@ def test_equal_models_have_no_scores(tmp_path: Path) -> None:
 
 def test_effects_and_metrics_are_in_the_order_of_items(tmp_path: Path) -> None:
     before, after = models("llama")
-    moved = crossing((before, after), ITEMS, tmp_path, size=2).each([Component(3, "readout")])
+    moved = crossing((before, after), ITEMS, tmp_path, size=2).each([Component(3, "unembedding")])
     np.testing.assert_allclose(moved.receiver, ITEMS.values(HookedModel(before), 1), atol=1e-6)
     np.testing.assert_allclose(moved.donor, ITEMS.values(HookedModel(after), 1), atol=1e-6)
     for place, item in enumerate(ITEMS.items):
@@ -92,7 +92,7 @@ def test_copies_and_batches_make_no_difference(
 ) -> None:
     before, after = models("gpt_neox")
     shape = HookedModel(before).shape
-    parts = list(components(shape, ["value", "mlp", "readout"]))
+    parts = list(components(shape, ["value", "mlp", "unembedding"]))
     sets = [parts[:3], [], [parts[-1], parts[5]], parts[6:8]]
     passes: list[int] = []
     original = Receiver.patched

@@ -72,7 +72,7 @@ def test_virtual_tokens_have_no_circuit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*SCALED, *SWITCHED])
-def test_surgery_takes_an_adapter_off(name: str) -> None:
+def test_delta_scaling_takes_an_adapter_off(name: str) -> None:
     base, tuned = pair(name)
     targets, own = targets_of(HookedModel(tuned), None), logits(tuned)
     assert not torch.allclose(own, logits(base), atol=1e-3)
@@ -91,7 +91,7 @@ def test_surgery_takes_an_adapter_off(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", APART)
-def test_surgery_of_an_adapter_that_leaves_another_base_is_refused(name: str) -> None:
+def test_delta_scaling_of_an_adapter_that_leaves_another_base_is_refused(name: str) -> None:
     _, tuned = pair(name)
     with pytest.raises(UserError, match=rf"{name} .*so without the adapter it is not the model"):
         targets_of(HookedModel(tuned), None)

@@ -107,7 +107,7 @@ def quiet(part: Component, plant: str, shape: Shape) -> bool:
         return part.layer <= LAYER
     if part.layer == LAYER:
         return part.by_head and part not in concerned(plant, shape)
-    return part.layer < LAYER or part.kind == "readout"
+    return part.layer < LAYER or part.kind == "unembedding"
 
 
 def weighted(moved: PatchingResult, effects: np.ndarray) -> np.ndarray:

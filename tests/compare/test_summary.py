@@ -120,11 +120,11 @@ def test_a_span_that_no_item_has_is_left_out() -> None:
     assert [row["source"] for row in summarize(found, SHAPE)["attention"]] == ["fact"]
 
 
-def test_surgery_is_a_share_of_the_gap_with_perplexity(
+def test_delta_scaling_is_a_share_of_the_gap_with_perplexity(
     both: tuple[Findings, dict[str, Any]],
 ) -> None:
     found, summary = both
-    surgery = found.surgery
+    surgery = found.delta_scaling
     assert surgery is not None
     gap = surgery.metric[2] - surgery.metric[0]
     for i, (arm, row) in enumerate(zip(surgery.arms, summary["surgery"], strict=True)):
@@ -140,8 +140,10 @@ def test_surgery_is_a_share_of_the_gap_with_perplexity(
 
 def test_no_text_is_no_perplexity() -> None:
     found = made_findings()
-    assert found.surgery is not None
-    found.surgery = replace(found.surgery, losses=np.empty((len(found.surgery.arms), 0)))
+    assert found.delta_scaling is not None
+    found.delta_scaling = replace(
+        found.delta_scaling, losses=np.empty((len(found.delta_scaling.arms), 0))
+    )
     assert all("perplexity" not in row for row in summarize(found, SHAPE)["surgery"])
 
 
@@ -168,8 +170,10 @@ def test_equal_models_have_no_shares() -> None:
         found.carried[name] = replace(
             one, moved=moved, set_effects=0 * one.set_effects, synergies=0 * one.synergies
         )
-    assert found.surgery is not None
-    found.surgery = replace(found.surgery, metric=np.ones_like(found.surgery.metric))
+    assert found.delta_scaling is not None
+    found.delta_scaling = replace(
+        found.delta_scaling, metric=np.ones_like(found.delta_scaling.metric)
+    )
     summary = summarize(found, SHAPE)
     difference = summary["metric"]["difference"]
     assert [difference[name] for name in ENDS] == [0, 0, 0]

@@ -121,7 +121,7 @@ def test_shares_that_are_not_defined_are_dashes(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert "nan" not in printed.replace("necessity", "")
     largest = max(
-        (row for row in rows if row["kind"] not in ("residual", "readout")),
+        (row for row in rows if row["kind"] not in ("residual", "unembedding")),
         key=lambda row: abs(row["effect"]["mean"]),
     )
     table = printed[printed.index("necessity: before's parts") :]

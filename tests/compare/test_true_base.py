@@ -105,12 +105,12 @@ def test_the_receiver_is_before(
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", REWRITTEN)
-def test_surgery_of_an_adapter_that_changes_its_base_is_refused(
+def test_delta_scaling_of_an_adapter_that_changes_its_base_is_refused(
     kind: str, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = adapter(gpt2_folder, tmp_path / kind, lora(**REWRITTEN[kind]))
     with pytest.raises(UserError, match=rf"^after={folder}: .*merge it .*compare\.analyses"):
-        compared(news_files, f"after={folder}", "compare.analyses=[surgery]")
+        compared(news_files, f"after={folder}", "compare.analyses=[delta_scaling]")
 
 
 def test_prompt_learning_is_refused(
@@ -144,12 +144,12 @@ def pair(tokenizer: Any, folder: Path, changes: dict[str, Any]) -> tuple[Path, P
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_surgery_of_another_configuration_is_refused(
+def test_delta_scaling_of_another_configuration_is_refused(
     name: str, tokenizer: Any, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     one, other = pair(tokenizer, tmp_path, CHANGES[name])
     with pytest.raises(UserError, match=rf"^after={other}: computes otherwise .*\({name} .*surge"):
-        compared(news_files, f"before={one}", f"after={other}", "compare.analyses=[surgery]")
+        compared(news_files, f"before={one}", f"after={other}", "compare.analyses=[delta_scaling]")
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -177,7 +177,7 @@ def test_a_window_wider_than_every_text_is_none(
     one, other = pair(tokenizer, tmp_path, {"sliding_window": 127})
     words = (f"before={one}", f"after={other}", "compare.lambdas=[0.0,1.0]")
     with caplog.at_level(logging.WARNING):
-        analyses = "compare.analyses=[surgery,differences]"
+        analyses = "compare.analyses=[delta_scaling,differences]"
         run = compared(news_files, *words, analyses, "encoding.max_length=100")
     assert "computes otherwise" not in caplog.text
     found = metric(run)
@@ -201,7 +201,7 @@ def test_a_change_that_no_setting_tells_is_found_by_its_logits(
 ) -> None:
     """Scaled to 0 the model has to be the one before, or surgery does not begin."""
     folder = adapter(gpt2_folder, tmp_path / "plain", lora())
-    words = (f"after={folder}", "compare.analyses=[surgery]", "compare.lambdas=[0.0,1.0]")
+    words = (f"after={folder}", "compare.analyses=[delta_scaling]", "compare.lambdas=[0.0,1.0]")
     run = compared(news_files, *words)
     arms = table(run, "surgery")
     whole = arms[arms.arm == "whole"].groupby("amount").metric.mean()

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from sumcirc.figures import differences, transfer
 from sumcirc.figures.differences import Direct, draw_direct, draw_layer_curves, draw_span_attention
 from sumcirc.figures.drawing import NotDrawableError
-from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surgery
+from sumcirc.figures.transfer import draw_delta_scaling, draw_output_value, draw_patching
 
 LAYERS, HEADS, ITEMS = 3, 4, 12
 
@@ -173,7 +173,7 @@ def test_the_largest_heads_are_named_and_no_name_hides_another(
     assert low < -0.01
 
 
-def test_surgery_by_layer_and_module(tmp_path: Path, drawn: list[Any]) -> None:
+def test_delta_scaling_by_layer_and_module(tmp_path: Path, drawn: list[Any]) -> None:
     scales = [0.0, 0.5, 1.0, 1.5]
     mean = np.array([-3.0, -2.0, -1.8, -2.1])
     layers, removal = some(LAYERS, 4), some(LAYERS, 2)
@@ -181,7 +181,7 @@ def test_surgery_by_layer_and_module(tmp_path: Path, drawn: list[Any]) -> None:
     significant = np.zeros((LAYERS, 2), dtype=bool)
     significant[2, 1] = True
     whole = (mean, mean - 0.1, mean + 0.1)
-    draw_surgery(
+    draw_delta_scaling(
         scales, whole, layers, removal, ["qkv", "mlp_in"], tmp_path / "s", "nats", significant
     )
     rows = read(tmp_path / "s")

@@ -50,9 +50,9 @@ def test_files_and_table(commands: CommandServer, words: list[str], tmp_path: Pa
 def test_twins_are_of_the_wire_alone(
     commands: CommandServer, words: list[str], tmp_path: Path
 ) -> None:
-    done = commands.run("circuit", *words, "circuit.corruption=twin", cwd=tmp_path)
+    done = commands.run("circuit", *words, "circuit.corruption=counterfactual", cwd=tmp_path)
     assert done.code == 2
-    assert "circuit.corruption=twin: is for data=wire" in done.output
+    assert "circuit.corruption=counterfactual: is for data=wire" in done.output
     assert "circuit.corruption=swap or replace" in done.output
     assert "Traceback" not in done.output
 

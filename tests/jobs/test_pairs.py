@@ -27,10 +27,10 @@ def test_pairs_of_the_wire_then_their_circuit(commands: CommandServer, tmp_path:
     done = commands.run("pairs", "out=a b/pairs.jsonl", *QUICK, cwd=tmp_path)
     assert done.code == 0, done.output
     lines = read(tmp_path / "a b" / "pairs.jsonl")
-    assert f"twin: {len(lines)} pairs of 4 documents" in done.output
+    assert f"counterfactual: {len(lines)} pairs of 4 documents" in done.output
     for line in lines:
         assert line["loss"]["corrupted"] > line["loss"]["clean"]
-        assert line["corruption"] == "twin"
+        assert line["corruption"] == "counterfactual"
         assert len(line["clean_ids"]) == len(line["corrupted_ids"])
     assert list(tmp_path.iterdir()) == [tmp_path / "a b"]
 
@@ -58,7 +58,7 @@ def test_what_is_left_out_is_counted(
     kept, made = read(tmp_path / "a.jsonl"), read(tmp_path / "b.jsonl")
     # weights are random: corruption raises the loss of some
     assert 0 < len(kept) < len(made)
-    told = f"{len(made) - len(kept)} of {len(made)} pairs are left out: surprise does not rise"
+    told = f"{len(made) - len(kept)} of {len(made)} pairs are left out: nll does not rise"
     assert told in filtered.output
     assert "left out" not in everything.output
     assert not any("loss" in line for line in made)
@@ -99,7 +99,10 @@ def test_an_existing_file_is_kept_unless_said_otherwise(
     [
         (["out=folder"], "out=folder: holds JSON lines; name it NAME.jsonl"),
         (["out=."], "out=.: is a folder"),
-        (["out=a.jsonl", "corruption=twin"], "corruption=twin: is for data=wire"),
+        (
+            ["out=a.jsonl", "corruption=counterfactual"],
+            "corruption=counterfactual: is for data=wire",
+        ),
         (["out=a.jsonl", "split=dev"], "split=dev: choose from train, validation, test"),
         (["out=a.jsonl", "documents=0"], "documents=0: must be 1 or more"),
         (["out=a.jsonl", "metric=auto"], "metric=auto"),

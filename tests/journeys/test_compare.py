@@ -96,7 +96,7 @@ def test_a_run_beside_what_it_was_trained_from(
     gap = found["metric"]["difference"]["mean"]
     assert gap > 0
     for carried in found["patching"].values():
-        # 2 layers of 4 heads and values, MLP; 3 residual streams; an adapter shares the readout
+        # 2 layers of 4 heads and values, MLP; 3 residual streams; an adapter shares the unembedding
         assert {row["kind"] for row in carried["parts"]} >= {"output", "value", "mlp", "residual"}
         streams = [row["mean"] for row in carried["parts"] if row["part"] == "residual.2"]
         assert streams == [pytest.approx(1, abs=1e-3)]
@@ -145,7 +145,7 @@ def test_two_runs_beside_their_base_and_each_other(
     )
     assert list(summary["after"]) == ["full", "lora"]
     assert summary["items"] == 2
-    # the readout differs where all was trained; the surgery has every module of both
+    # the unembedding differs where all was trained; the surgery has every module of both
     assert (run / "compare/full-and-lora").is_dir()
     pairs = (run / "figures/cka_by_layer.csv").read_text()
     for name in ("small and full", "small and lora", "full and lora"):
@@ -196,7 +196,7 @@ def test_the_post_on_rephrasing(
     rows = found["patching"]["sufficiency"]["parts"]
     assert {row["kind"] for row in rows} == {
         *("output", "query", "key", "value", "pattern"),
-        *("attention", "mlp", "residual", "readout"),
+        *("attention", "mlp", "residual", "unembedding"),
     }
     # 4 heads share 2 keys and values a layer, and the table says which
     assert {row["part"] for row in rows if row["kind"] == "value"} == {

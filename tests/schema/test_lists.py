@@ -86,7 +86,7 @@ def test_one_element_is_a_list_of_one(kind: type, name: str) -> None:
     # a call from Python
     if kind not in (schema.DashboardConfig, schema.ReportConfig) or name != "paths":
         made = kind(**{name: value, **beside})
-        assert getattr(made, name) == [value]
+        assert getattr(made, name) == nested(value, depth)
 
 
 @pytest.mark.parametrize(("kind", "name"), FIELDS, ids=NAMES)

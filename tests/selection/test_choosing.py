@@ -189,7 +189,7 @@ def test_a_second_job_computes_nothing(
     assert select(evidence(replace(config, seed=7))) == first
     other = selecting(gpt2_folder, news_files, tmp_path, name, count=2)
     assert select(evidence(other)).layers == [0, 1]  # scores are the same, more are chosen
-    for change in ({"documents": 5}, {"metric": config.selector.metric.surprise}):
+    for change in ({"documents": 5}, {"metric": config.selector.metric.nll}):
         with pytest.raises(AssertionError, match="computed again"):
             select(evidence(selecting(gpt2_folder, news_files, tmp_path, name, **change)))
 

@@ -98,7 +98,7 @@ def _tracker(
     made = make_pairs(
         encoder,
         documents,
-        options.corruption_of(config.data.source).value,
+        options.corruption_of(config.data.source),
         options.documents,
         oracle_finder(config.evaluation, documents),
         config.data.seed,

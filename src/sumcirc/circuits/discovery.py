@@ -139,7 +139,7 @@ def make_task(
     pairs, doubt = told, None
     while True:
         tokens = token_pairs(pairs)
-        metric = pair_metric(options.metric.value, pairs, tokens)
+        metric = pair_metric(options.metric, pairs, tokens)
         evaluator = Evaluator(
             model, tokens, metric, batch=options.batch_size, memory=options.memory
         )
@@ -155,7 +155,7 @@ def make_task(
         pairs, unchanged = kept, unchanged + dropped
         if len(pairs) < 2:
             raise UserError(
-                f"circuit.metric={options.metric.value}: corruption raises it in {len(pairs)} of"
+                f"circuit.metric={options.metric}: corruption raises it in {len(pairs)} of"
                 f" {len(pairs) + unchanged} pairs; there is no behaviour to explain (train the"
                 " model first, or take another metric or other pairs)"
             )
@@ -179,7 +179,7 @@ def score_edges(
         model,
         task.tokens,
         task.metric,
-        AttributionSettings(options.method.value, options.steps, options.rule.value),
+        AttributionSettings(options.method, options.steps, options.rule),
         batch_size=options.batch_size,
         memory=options.memory,
         progress=progress,

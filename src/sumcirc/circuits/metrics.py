@@ -135,7 +135,7 @@ class NegativeLogLikelihood(Metric):
         targets: [N, T] the token that each position has to predict.
     """
 
-    name = "negative_log_probability"
+    name = "nll"
 
     def __init__(self, positions: Tensor, targets: Tensor) -> None:
         super().__init__(positions)

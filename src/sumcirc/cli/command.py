@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from sumcirc.cli.implied import CONF, RUN_VERBS, complete
+from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete
 from sumcirc.cli.words import by_key, joined, parse, paths_as_override, quoted_value
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
-from sumcirc.schema import TrainConfig, TrainerConfig
+from sumcirc.runtime.terminal import say
+from sumcirc.schema import UNTIL, TrainConfig, TrainerConfig, old_words
 from sumcirc.schema.configuration import quoted, typed
 from sumcirc.storage.reading import RecordError, check_yaml_folder
 from sumcirc.tracking.run_directory import RunDirectory
@@ -147,6 +149,8 @@ def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
 def compose(command: Command) -> list[Any]:
     """Return the configuration of every job, as dataclasses; a single one without a sweep.
 
+    For each old word of a setting that the user gave, one line is printed that names the new one.
+
     Raises:
         UserError: a key is unknown, a value has the wrong type, settings contradict each other, or
             two jobs have the same name.
@@ -154,7 +158,7 @@ def compose(command: Command) -> list[Any]:
     import hydra
 
     found = []
-    with _search_path(command) as extra, warnings.catch_warnings():
+    with _search_path(command) as extra, warnings.catch_warnings(), old_words() as renamed:
         warnings.filterwarnings("error", message="provider=.* is not available")
         for overrides in _jobs(command):
             _check_words(command.verb, overrides)
@@ -169,6 +173,11 @@ def compose(command: Command) -> list[Any]:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UserError(f"two jobs would be named {twice[0]}: remove the repeated value")
+    if not command.typed.words.keys() >= ONE_JOB:
+        words = command.typed.words.values()
+        for old, new in renamed.items():
+            word = next((word for word in words if re.search(rf"\b{old}\b", word)), old)
+            say(f"{word}: `{old}` is called `{new}` now; the old word works until {UNTIL}")
     return found
 
 

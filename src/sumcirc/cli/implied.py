@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 CONF = Path(__file__).resolve().parents[1] / "conf"
 RUN_VERBS = set(get_args(Verb))
 
+# settings of a job of a launch, which has written out all the others too
+ONE_JOB = {"hydra.run.dir", "sweep.name"}
+
 # sections of a run's settings taken over by verbs that read a checkpoint but make no run
 SECTIONS_OF = {"pairs": ("model", "data", "encoding", "evaluation")}
 
@@ -57,8 +60,8 @@ def complete(
         return {}, overrides
     if "resume" in parsed and parsed["resume"].value() is not None:
         return _resumed(command, overrides, parsed)
-    if {"hydra.run.dir", "sweep.name"} <= set(parsed):
-        return {}, overrides  # the words of one job: its launch has written out everything
+    if parsed.keys() >= ONE_JOB:
+        return {}, overrides
     brought: dict[str, str] = {}
     if command.verb == "compare":
         brought, overrides = _compared(command, parsed, overrides)

@@ -25,11 +25,11 @@ def check_settings(
     """Refuse analyses that differing configurations rule out, before a model is loaded.
 
     Raises:
-        UserError: surgery of two models whose configurations differ.
+        UserError: delta scaling of two models whose configurations differ.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     found = differing_settings(one, other)
-    if found and Analysis.surgery in analyses:
+    if found and Analysis.delta_scaling in analyses:
         raise _not_by_weights(after, found)
 
 
@@ -42,11 +42,11 @@ def tell_settings(
         longest: tokens of the longest text.
 
     Raises:
-        UserError: surgery, or attention's differences, of two models with other windows.
+        UserError: delta scaling, or attention's differences, of two models with other windows.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     windows = differing_windows(one, other, longest)
-    if windows and Analysis.surgery in analyses:
+    if windows and Analysis.delta_scaling in analyses:
         raise _not_by_weights(after, windows)
     if windows and Analysis.differences in analyses:
         raise UserError(
@@ -65,6 +65,6 @@ def tell_settings(
 def _not_by_weights(after: ModelReference, found: Differing) -> UserError:
     return UserError(
         f"{after.given}: computes otherwise than the model before, whatever its weights"
-        f" ({shown(found)}; before first), so their difference can't be scaled; leave surgery out"
-        " of compare.analyses"
+        f" ({shown(found)}; before first), so their difference can't be scaled; leave"
+        " delta_scaling out of compare.analyses"
     )

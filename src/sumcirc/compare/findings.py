@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.compare.deltas.delta_scaling import Surgery
+from sumcirc.compare.deltas.delta_scaling import DeltaScaling
 from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.patching.patching_runs import Carried
 from sumcirc.compare.span_attention import SpanAttention
@@ -52,7 +52,7 @@ class Findings:
     direct: dict[str, DirectAttribution] = field(default_factory=dict)
     attention: dict[str, SpanAttention] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)
-    surgery: Surgery | None = None
+    delta_scaling: DeltaScaling | None = None
 
     def save(self, folder: Path) -> None:
         """Write all tables and probe records that there are."""
@@ -62,7 +62,7 @@ class Findings:
             "synergy": self._synergy(),
             "direct": self._direct(),
             "attention": self._attention(),
-            "surgery": self._surgery(),
+            "surgery": self._delta_scaling(),
             "text": self._text(),
         }
         for name, rows in tables.items():
@@ -125,14 +125,14 @@ class Findings:
                     yield about | place | {"value": None if np.isnan(value) else value}
 
     def _arms(self) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
-        if self.surgery is None:
+        if self.delta_scaling is None:
             return
-        found = self.surgery
+        found = self.delta_scaling
         for arm, metric, losses in zip(found.arms, found.metric, found.losses, strict=True):
             about = {"arm": arm.kind, "layer": arm.layer, "module": arm.module}
             yield about | {"amount": arm.amount}, metric, losses
 
-    def _surgery(self) -> Iterator[Mapping[str, Any]]:
+    def _delta_scaling(self) -> Iterator[Mapping[str, Any]]:
         for about, metric, _ in self._arms():
             for item, value in zip(self.items, metric, strict=True):
                 yield about | {"item": item, "metric": value}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.compare.deltas.delta_scaling import MODULE, REMOVE, WHOLE, Arm, Surgery
+from sumcirc.compare.deltas.delta_scaling import MODULE, REMOVE, WHOLE, Arm, DeltaScaling
 from sumcirc.compare.deltas.deltas import NORMS
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.patching.components import MLP, OUTPUT, RESIDUAL, VALUE
@@ -17,7 +17,7 @@ from sumcirc.compare.record_differences import layer_curves
 from sumcirc.figures.differences import Direct, draw_direct, draw_layer_curves, draw_span_attention
 from sumcirc.figures.drawing import STREAM_LABEL
 from sumcirc.figures.probes import draw_all
-from sumcirc.figures.transfer import draw_output_value, draw_patching, draw_surgery
+from sumcirc.figures.transfer import draw_delta_scaling, draw_output_value, draw_patching
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import MODULES
 from sumcirc.statistics import mean_over, significantly_different
@@ -61,8 +61,8 @@ def draw(found: Findings, shape: Shape, records: Path, folder: Path, unit: str) 
     for direction, one in carried.items():
         _draw_patching(one, shape, folder, direction)
     _draw_streams(carried, folder)
-    if found.surgery is not None:
-        _draw_surgery(found.surgery, shape, folder)
+    if found.delta_scaling is not None:
+        _draw_delta_scaling(found.delta_scaling, shape, folder)
 
 
 def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
@@ -130,15 +130,15 @@ def _draw_patching(carried: Carried, shape: Shape, folder: Path, direction: str)
         draw_output_value(mapped(scores, OUTPUT), value, target, SCORE, title)
 
 
-def _draw_surgery(surgery: Surgery, shape: Shape, folder: Path) -> None:
-    base, tuned = surgery.metric[surgery.before], surgery.metric[surgery.after]
+def _draw_delta_scaling(scaling: DeltaScaling, shape: Shape, folder: Path) -> None:
+    base, tuned = scaling.metric[scaling.before], scaling.metric[scaling.after]
     if no_gap(base, tuned):
         return
-    scales = sorted({arm.amount for arm in surgery.arms if arm.kind == WHOLE})
-    place = {arm: i for i, arm in enumerate(surgery.arms)}
+    scales = sorted({arm.amount for arm in scaling.arms if arm.kind == WHOLE})
+    place = {arm: i for i, arm in enumerate(scaling.arms)}
 
     def shares(arms: list[Arm]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return shares_of_gap(surgery.metric[[place[arm] for arm in arms]] - base, base, tuned)
+        return shares_of_gap(scaling.metric[[place[arm] for arm in arms]] - base, base, tuned)
 
     whole = shares([Arm(WHOLE, None, None, scale) for scale in scales])
     layers = np.stack(
@@ -147,20 +147,20 @@ def _draw_surgery(surgery: Surgery, shape: Shape, folder: Path) -> None:
             for layer in range(shape.layers)
         ]
     )
-    changed = {target.layer for target in surgery.targets}
+    changed = {target.layer for target in scaling.targets}
     layers[[layer not in changed for layer in range(shape.layers)]] = np.nan
-    names = {target.module for target in surgery.targets}
+    names = {target.module for target in scaling.targets}
     modules = [name for name in (*MODULES, NORMS) if name in names]
     removal = np.full((shape.layers, len(modules)), np.nan)
     marked = np.zeros(removal.shape, dtype=bool)
     for layer, column in np.ndindex(removal.shape):
         arm = Arm(MODULE, layer, modules[column], 0.0)
         if arm in place:
-            effect = surgery.metric[place[arm]] - tuned
+            effect = scaling.metric[place[arm]] - tuned
             removal[layer, column] = shares_of_gap(effect, base, tuned)[0]
             marked[layer, column] = bool(significantly_different(effect[None])[0])
     label = "share of the metric's gap (0: before, 1: after)"
     target = folder / "surgery.png"
-    draw_surgery(
+    draw_delta_scaling(
         scales, whole, layers, removal, modules, target, label, marked, "change without the module"
     )

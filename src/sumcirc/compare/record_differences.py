@@ -1,7 +1,7 @@
 """Where two models differ, from probe records: by layer as curves, by head and layer as tables.
 
 These are differential scores: they say where the models differ on the same texts, not which part
-makes the difference (`compare.surgery` and patching do). What a layer changes goes on to all later
+makes the difference (delta scaling and patching do). What a layer changes goes on to all later
 ones, so a table of layers ranks by what comes in a layer, not by what has gathered up to it.
 
 A mean is over documents, its interval the percentile bootstrap over them; both ends are NaN where

@@ -10,14 +10,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sumcirc.compare.deltas.delta_scaling import arms_of, runs, surgery
+from sumcirc.compare.deltas.delta_scaling import arms_of, runs, scale_deltas
 from sumcirc.compare.deltas.deltas import scaled, targets_of
 from sumcirc.compare.deltas.weight_deltas import StoredWeights, store_weights
 from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import Material
 from sumcirc.compare.items.items import LAST, LOGIT_DIFFERENCE, READ
-from sumcirc.compare.patching.components import READOUT
+from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
 from sumcirc.compare.patching.patching_scores import PatchingSetup
@@ -71,12 +71,13 @@ class Comparison:
     ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
         """Findings by name, and the probe records of every two models."""
         own: dict[str, Any] = {}
-        shared = all(_shares_readout(side, before) for side in afters)
+        shared = all(_shares_unembedding(side, before) for side in afters)
         with self.models.use(before) as model:
             base = self._store(model, before)
             self._look(model, before.name, own)
             donor = self._donor(model, before, Direction.necessity, shared)
-            wanted = self._does(Analysis.surgery) and not all(side.is_on(before) for side in afters)
+            scaled = self._does(Analysis.delta_scaling)
+            wanted = scaled and not all(side.is_on(before) for side in afters)
             weights = self._weights(model) if wanted else None
         found, donors = {}, {}
         for side in afters:
@@ -90,13 +91,13 @@ class Comparison:
                         setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
                 if base is not None:
                     one.record, one.base_record = self._measured(model, side, base), base.record
-                alike = _shares_readout(side, before)
+                alike = _shares_unembedding(side, before)
                 donors[side.name] = self._donor(model, side, Direction.sufficiency, alike)
                 if donor is not None:
                     self._carry(model, one, donor, Direction.necessity)
-                if self._does(Analysis.surgery):
+                if self._does(Analysis.delta_scaling):
                     scaled_by = None if side.is_on(before) else weights
-                    one.surgery = self._surgery(model, before, side, scaled_by)
+                    one.delta_scaling = self._delta_scaling(model, before, side, scaled_by)
         for side in afters:
             taken = donors[side.name]
             if taken is not None:
@@ -147,11 +148,11 @@ class Comparison:
             return None
         folder = self.scratch / f"{direction.name}-{len(list(self.scratch.iterdir()))}"
         folder.mkdir()
-        readout = READOUT in self.options.parts and not shared
+        unembedding = UNEMBEDDING in self.options.parts and not shared
         size = self.options.batch_size
         with counted(f"{side.name}: keep states", len(self.items)) as done:
             return Donor.record(
-                HookedModel(model), self.items, size, [self.positions], folder, readout, done
+                HookedModel(model), self.items, size, [self.positions], folder, unembedding, done
             )
 
     def _carry(self, model: Any, one: Findings, donor: Donor, direction: Direction) -> None:
@@ -171,7 +172,7 @@ class Comparison:
     def _weights(self, model: Any) -> StoredWeights:
         return store_weights(model, self.scratch / "before.safetensors")
 
-    def _surgery(
+    def _delta_scaling(
         self,
         model: Any,
         before: ModelReference,
@@ -185,11 +186,11 @@ class Comparison:
                 raise UserError(
                     f"{side.given}: with its change scaled to 0 it is not {before.name}, so"
                     " something differs that no part holds, such as their configurations; leave"
-                    " surgery out of compare.analyses"
+                    " delta_scaling out of compare.analyses"
                 )
         total = runs(arms_of(parts.shape.layers, targets, options.lambdas), targets)
         with counted(f"{side.name}: scale the change", total) as done:
-            return surgery(
+            return scale_deltas(
                 model,
                 weights,
                 self.items,
@@ -220,6 +221,6 @@ class Comparison:
         return records
 
 
-def _shares_readout(side: ModelReference, before: ModelReference) -> bool:
+def _shares_unembedding(side: ModelReference, before: ModelReference) -> bool:
     """Return whether a model shares its final norm and unembedding with `before`."""
     return side.is_on(before) and not changes_ends(side.weights, side.given)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.compare.deltas.delta_scaling import Surgery
+from sumcirc.compare.deltas.delta_scaling import DeltaScaling
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.patching_runs import Carried, agreement, label_of
@@ -51,8 +51,8 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
         summary["patching"] = {
             direction: _carried(one, shape) for direction, one in found.carried.items()
         }
-    if found.surgery is not None:
-        summary["surgery"] = _surgery(found.surgery)
+    if found.delta_scaling is not None:
+        summary["surgery"] = _delta_scaling(found.delta_scaling)
     return summary
 
 
@@ -168,11 +168,11 @@ def _share(
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
-def _surgery(surgery: Surgery) -> list[dict[str, Any]]:
+def _delta_scaling(scaling: DeltaScaling) -> list[dict[str, Any]]:
     """Every arm: the metric as a share of the gap (0 before, 1 after), and perplexity of text."""
-    base, tuned = surgery.metric[surgery.before], surgery.metric[surgery.after]
+    base, tuned = scaling.metric[scaling.before], scaling.metric[scaling.after]
     rows = []
-    for arm, metric, losses in zip(surgery.arms, surgery.metric, surgery.losses, strict=True):
+    for arm, metric, losses in zip(scaling.arms, scaling.metric, scaling.losses, strict=True):
         row = {"arm": arm.kind, "layer": arm.layer, "module": arm.module, "amount": arm.amount}
         row |= _share(metric - base, base, tuned)
         if losses.size:

@@ -82,7 +82,7 @@ def _tables(one: Mapping[str, Any], unit: str | None) -> list[tuple[str, Any]]:
     for direction, carried in one.get("patching", {}).items():
         tables += _patching(direction, carried, unit)
     if "surgery" in one:
-        tables += _surgery(one["surgery"])
+        tables += _delta_scaling(one["surgery"])
     return tables
 
 
@@ -141,7 +141,7 @@ def _patching(
     told = ", ".join(
         f"{kind} {values['pearson']:.2f}" for kind, values in carried["agreement"].items()
     )
-    rows = [row for row in carried["parts"] if row["kind"] not in ("residual", "readout")]
+    rows = [row for row in carried["parts"] if row["kind"] not in ("residual", "unembedding")]
     if unit is not None:
         rows = [{**row, **row["effect"]} for row in rows]
     rows = sorted(rows, key=lambda row: -abs(row["mean"]))[:LISTED]
@@ -193,7 +193,7 @@ def _sets(direction: str, rows: Sequence[Row]) -> list[tuple[str, Any]]:
     return tables
 
 
-def _surgery(rows: Sequence[Row]) -> list[tuple[str, Any]]:
+def _delta_scaling(rows: Sequence[Row]) -> list[tuple[str, Any]]:
     whole = [row for row in rows if row["arm"] == "whole"]
     tables = [_arms("the whole change scaled", [f"{row['amount']:g}" for row in whole], whole)]
     # that which tells most first: without it the metric is far from that of after

@@ -1,4 +1,4 @@
-"""Figures of interventions between two models: patch scores, and surgery on the change of weights.
+"""Figures of interventions between two models: patch scores, and scaling of the change of weights.
 
 They take plain values; a figure is three files (see `drawing.save`).
 """
@@ -133,7 +133,7 @@ def draw_output_value(
     save(figure, target, ("layer", "head", "output", "value"), rows)
 
 
-def draw_surgery(
+def draw_delta_scaling(
     scales: Sequence[float],
     whole: Curve,
     layers: NDArray[np.float64],

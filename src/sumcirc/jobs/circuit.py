@@ -128,7 +128,7 @@ def _pairs(
     made = make_pairs(
         encoder,
         corpus.documents,
-        options.corruption_of(config.data.source).value,
+        options.corruption_of(config.data.source),
         options.documents,
         salient,
         config.data.seed,

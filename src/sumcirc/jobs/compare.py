@@ -29,7 +29,7 @@ def check(config: CompareConfig) -> None:
         UserError: one line that names the setting, its value and the remedy.
     """
     from sumcirc.compare.config_check import check_settings
-    from sumcirc.compare.deltas.adapter_deltas import check_surgery
+    from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling
     from sumcirc.compare.inputs import check_places, check_texts
     from sumcirc.compare.items.prompts import read_prompts
     from sumcirc.compare.patching.components import Component
@@ -48,8 +48,8 @@ def check(config: CompareConfig) -> None:
     before, afters = _sides(config)
     check_sides(before, afters)
     for side in afters:
-        if Analysis.surgery in config.compare.analyses:
-            check_surgery(before, side, config.compare.lambdas)
+        if Analysis.delta_scaling in config.compare.analyses:
+            check_delta_scaling(before, side, config.compare.lambdas)
         check_settings(before, side, config.compare.analyses)
     model_config = read_model_config(config.model)
     for one in config.compare.sets:

@@ -78,7 +78,7 @@ def run(config: PairsConfig, folder: Path) -> None:
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context)
     corpus = read_corpus(config.data, config.split)
     documents = corpus.documents
-    corruption = corruption_of(config.corruption, config.data.source, "corruption").value
+    corruption = corruption_of(config.corruption, config.data.source, "corruption")
     with counted("make pairs", min(len(documents), config.documents or len(documents))) as made:
         made = make_pairs(
             encoder,
@@ -117,7 +117,7 @@ def _filtered(
     model: Any = load_reference(reference_of(config))
     model.to(device(config.trainer))
     with counted(f"score pairs by {metric.value}", len(told)) as scored:
-        clean, corrupted = losses(model, told, metric.value, config.batch_size, scored)
+        clean, corrupted = losses(model, told, metric, config.batch_size, scored)
     kept, further = [], []
     for pair, low, high in zip(told, clean.tolist(), corrupted.tolist(), strict=True):
         if high > low:

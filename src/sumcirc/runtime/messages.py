@@ -204,7 +204,7 @@ def _meant(reason: str, key: str) -> tuple[str, str | None]:
             elif "known" in parts:
                 what = parts["known"]
             elif "enum" in parts:
-                what = ", ".join(getattr(schema, parts["enum"]).__members__)
+                what = ", ".join(one.name for one in getattr(schema, parts["enum"]))
             elif "section" in parts:
                 what = _section(parts["section"], key)
             return text.format(what) + (parts["more"] or ""), parts.get("value")

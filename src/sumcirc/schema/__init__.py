@@ -4,13 +4,16 @@ Every dataclass mirrors one configuration group or section. `__post_init__` refu
 values when `OmegaConf.to_object` builds the dataclass, before anything heavy is imported.
 """
 
+from sumcirc.schema.choices import UNTIL, Choice, old_words
 from sumcirc.schema.circuits import (
+    AT_CLEAN,
     SIZES,
     CircuitMetric,
     CircuitOptions,
     Corruption,
     Method,
     Rule,
+    check_gradient,
     corruption_of,
 )
 from sumcirc.schema.comparing import (
@@ -67,6 +70,7 @@ from sumcirc.schema.watching import (
 accept_scalars()
 
 __all__ = [
+    "AT_CLEAN",
     "AUTO",
     "FACTS",
     "MODULES",
@@ -75,11 +79,13 @@ __all__ = [
     "SIZES",
     "SPLITS",
     "TAG_LENGTH",
+    "UNTIL",
     "WATCHERS",
     "Adaptation",
     "AdaptationConfig",
     "Analysis",
     "CallbacksConfig",
+    "Choice",
     "CircuitConfig",
     "CircuitMetric",
     "CircuitOptions",
@@ -122,5 +128,7 @@ __all__ = [
     "TrainConfig",
     "TrainerConfig",
     "WandbMode",
+    "check_gradient",
     "corruption_of",
+    "old_words",
 ]

@@ -7,14 +7,14 @@ and a corrupted one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.data import Source
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, positive, require
 
 
-class Method(Enum):
+class Method(Choice):
     """Attribution method, which scores edges by their effect on a metric."""
 
     eap = "eap"  # EAP: one gradient, at the clean input (2310.10348)
@@ -27,7 +27,10 @@ class Method(Enum):
     random = "random"  # random scores, as a baseline
 
 
-class Rule(Enum):
+AT_CLEAN = (Method.eap, Method.relp)  # methods that take the gradient at the clean run
+
+
+class Rule(Choice):
     """Positions of the interpolation steps between the corrupted and the clean input."""
 
     left = "left"  # includes the corrupted end
@@ -36,28 +39,27 @@ class Rule(Enum):
     gauss_legendre = "gauss-legendre"
 
 
-class CircuitMetric(Enum):
+class CircuitMetric(Choice):
     """Metric that the circuit explains, measured where the summary is predicted."""
 
     auto = "auto"  # for given pairs with `good` and `bad`: logit_difference, else kl
     kl = "kl"  # KL(clean || patched) of the next token
-    surprise = "surprise"  # -log p of the reference summary
+    nll = "nll"  # -log p of the reference summary
     # right minus counterfactual token, where a fact is stated
     logit_difference = "logit_difference"
+    surprise = nll  # old word, until 0.2
 
 
-class Corruption(Enum):
+class Corruption(Choice):
     """Corrupted document that a document is compared with."""
 
-    auto = "auto"  # twin for the built-in wire, else replace
-    twin = "twin"  # the same article with other key facts (data=wire)
+    auto = "auto"  # counterfactual for the built-in wire, else replace
+    counterfactual = "counterfactual"  # the same article with other key facts (data=wire)
     replace = "replace"  # salient sentences replaced by text of other documents
     swap = "swap"  # names, numbers and dates in salient sentences swapped for others
     control = "control"  # as much text replaced as by `replace`, but not salient
     shuffled = "shuffled"  # another document
-
-    def __str__(self) -> str:
-        return self.name  # used in file names: out='pairs-${corruption}.jsonl'
+    twin = counterfactual  # old word, until 0.2
 
 
 # fractions of the edges used by MIB (2504.13151)
@@ -87,15 +89,8 @@ class CircuitOptions:
         counts = ("steps", "documents", "batch_size", "random_circuits", "resamples")
         at_least(self, "circuit.", 1, *counts)
         positive(self, "circuit.", "memory_budget")
-        check_gradient("circuit.", self.method, self.metric)
-        require(
-            self.metric is not CircuitMetric.kl
-            or self.method is not Method.eap_ig_inputs
-            or self.rule is not Rule.right
-            or self.steps > 1,
-            f"circuit.steps={self.steps}: the only point of circuit.rule=right is the clean run,"
-            " where the divergence from that run has no gradient; take more steps",
-        )
+        if self.metric is CircuitMetric.kl:
+            check_gradient("circuit.", self.method, self.rule, self.steps)
         require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
         require(
             bool(self.sizes)
@@ -114,22 +109,30 @@ class CircuitOptions:
         return corruption_of(self.corruption, source, "circuit.corruption")
 
 
-def check_gradient(section: str, method: Method, metric: CircuitMetric) -> None:
-    """Refuse a method that takes its gradient where the metric's gradient is zero.
+def check_gradient(
+    section: str, method: Method, rule: Rule = Rule.midpoint, steps: int = 5
+) -> None:
+    """Refuse a method that takes its gradient at the clean run only; for `metric=kl`.
 
     Args:
         section: prefix of the settings, such as `circuit.`.
         method: attribution method.
-        metric: metric that is attributed.
+        rule: positions of the interpolation steps.
+        steps: number of interpolation steps.
 
     Raises:
         UserError: every score would be zero.
     """
     require(
-        metric is not CircuitMetric.kl or method not in (Method.eap, Method.relp),
-        f"{section}method={method.value}: takes its gradient at the clean run, where the divergence"
-        f" from that run ({section}metric=kl) has none, so every score would be 0; take"
-        " eap-ig-inputs, or another metric",
+        method not in AT_CLEAN,
+        f"{section}method={method}: takes its gradient at the clean run, where the divergence from"
+        f" that run ({section}metric=kl) has none, so every score would be 0; use"
+        f" {section}method=eap_ig_inputs, or another metric",
+    )
+    require(
+        method is not Method.eap_ig_inputs or rule is not Rule.right or steps > 1,
+        f"{section}steps={steps}: the only point of {section}rule=right is the clean run, where the"
+        f" divergence from that run ({section}metric=kl) has no gradient; use more steps",
     )
 
 
@@ -145,10 +148,10 @@ def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corru
         UserError: the corruption needs other data.
     """
     if corruption is Corruption.auto:
-        return Corruption.twin if source is Source.wire else Corruption.replace
+        return Corruption.counterfactual if source is Source.wire else Corruption.replace
     require(
-        corruption is not Corruption.twin or source is Source.wire,
-        f"{setting}=twin: is for data=wire, whose facts are known; for other data take"
+        corruption is not Corruption.counterfactual or source is Source.wire,
+        f"{setting}=counterfactual: is for data=wire, whose facts are known; for other data take"
         f" {setting}=swap or replace",
     )
     return corruption

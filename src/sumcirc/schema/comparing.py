@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Optional
 
+from sumcirc.schema.choices import Choice, renamed
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, positive, require
 
 
-class Analysis(Enum):
+class Analysis(Choice):
     """Analyses of `sumcirc compare`."""
 
     differences = "differences"  # attention, residual stream, neurons, next tokens, logit lens
     direct = "direct"  # contributions of heads and MLPs to the metric
     attention = "attention"  # attention between spans of the text
     patching = "patching"  # components patched from one model into the other
-    surgery = "surgery"  # weight changes scaled and removed, by layer and module
+    delta_scaling = "delta_scaling"  # weight changes scaled and removed, by layer and module
+    surgery = delta_scaling  # old word, until 0.2
 
 
-class Direction(Enum):
+class Direction(Choice):
     """Direction of patching between the two models."""
 
     sufficiency = "sufficiency"  # components of `after` patched into `before`
@@ -32,8 +33,9 @@ class Direction(Enum):
 PARTS = (
     *("output", "query", "key", "value", "pattern"),  # of a head
     *("attention", "mlp", "residual"),  # of a layer
-    "readout",
+    "unembedding",
 )
+OLD_PARTS = {"readout": "unembedding"}  # old words, until 0.2
 REPHRASE, FACTS = "rephrase", "facts"  # built-in sets of prompts
 
 
@@ -49,7 +51,7 @@ class CompareOptions:
     sources: Optional[str] = None  # positions whose keys and values are patched; null: all
     directions: list[Direction] = field(default_factory=lambda: list(Direction))
     parts: list[str] = field(
-        default_factory=lambda: ["output", "value", "mlp", "residual", "readout"]
+        default_factory=lambda: ["output", "value", "mlp", "residual", "unembedding"]
     )  # of PARTS
     # patched together: [[output.3.1,mlp.4],...]
     sets: list[list[str]] = field(default_factory=list)
@@ -63,6 +65,8 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         lists_of_one(self)
+        self.parts = [renamed(name, OLD_PARTS) for name in self.parts]
+        self.sets = [[renamed(name, OLD_PARTS) for name in names] for names in self.sets]
         at_least(self, "compare.", 1, "items", "batch_size", "random_sets")
         at_least(self, "compare.", 0, "top")
         positive(self, "compare.", "memory_budget")

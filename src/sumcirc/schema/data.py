@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Optional
 
 from omegaconf import MISSING
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.require import at_least, require
 
 SPLITS = ("train", "validation", "test")
 
 
-class Source(Enum):
+class Source(Choice):
     """Source of the documents."""
 
     wire = "wire"  # the built-in generator

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.lists import as_list, lists_of_one
 from sumcirc.schema.require import at_least, positive, require
 
 
-class Precision(Enum):
+class Precision(Choice):
     """Numerical precision in training."""
 
     auto = "auto"  # bf16 where the device supports it, else fp32
@@ -41,7 +41,7 @@ class ModelConfig:
         )
 
 
-class Adaptation(Enum):
+class Adaptation(Choice):
     """What is trained."""
 
     full = "full"  # every parameter
@@ -52,7 +52,7 @@ MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of `models.ar
 AUTO = "auto"  # value of adaptation.layers if the selector chooses the layers
 
 
-class Granularity(Enum):
+class Granularity(Choice):
     """Unit that a selector chooses."""
 
     layer = "layer"  # whole layers: all of adaptation.modules in each
@@ -130,7 +130,7 @@ class AdaptationConfig:
         require(len(set(layers)) == len(layers), f"{shown}: a layer is named twice")
 
 
-class Schedule(Enum):
+class Schedule(Choice):
     """Learning rate schedule after warm-up."""
 
     linear = "linear"

@@ -41,9 +41,12 @@ def accept_scalars() -> None:
 
 
 def lists_of_one(config: Any) -> None:
-    """Wrap scalars in list-typed fields of a dataclass into lists."""
-    for name in list_elements(type(config)):
-        setattr(config, name, as_list(getattr(config, name)))
+    """Wrap scalars in list-typed fields of a dataclass into lists, also within lists of lists."""
+    for name, element in list_elements(type(config)).items():
+        value = as_list(getattr(config, name))
+        if typing.get_origin(element) is list:
+            value = [as_list(one) for one in value]
+        setattr(config, name, value)
 
 
 def as_list(value: Any) -> Any:
@@ -59,9 +62,9 @@ def list_elements(kind: type) -> dict[str, Any]:
     found = {}
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
-        for one in (hint, *typing.get_args(hint)):
-            if typing.get_origin(one) is list:
-                (found[field.name],) = typing.get_args(one)
+        lists = [one for one in (hint, *typing.get_args(hint)) if typing.get_origin(one) is list]
+        if lists:  # the first is the outer one: of list[list[str]] the elements are lists
+            (found[field.name],) = typing.get_args(lists[0])
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.require import at_least, require
 
 
@@ -34,7 +34,7 @@ class GenerationConfig:
         )
 
 
-class RougeTokenizer(Enum):
+class RougeTokenizer(Choice):
     """Tokenizer that splits text into words for ROUGE."""
 
     auto = "auto"  # unicode if ascii would lose letters in more than 1 % of the references' words

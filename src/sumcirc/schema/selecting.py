@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from enum import Enum
 from typing import Optional
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import (
     CircuitMetric,
     CircuitOptions,
@@ -17,7 +17,7 @@ from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, require
 
 
-class SelectorName(Enum):
+class SelectorName(Choice):
     """Rule that chooses the layers or modules (docs/selecting.md)."""
 
     all = "all"
@@ -38,7 +38,7 @@ class SelectorName(Enum):
     own = "own"
 
 
-class Preset(Enum):
+class Preset(Choice):
     """Layers named by earlier work on 12-layer models."""
 
     paper = "paper"  # 2, 3, 5
@@ -79,8 +79,9 @@ class SelectorConfig:
         at_least(self, "selector.", 1, "count", "documents", "batch_size")
         at_least(self, "selector.", 0, "seed", "probe_steps")
         at_least(self, "selector.", 2, "resamples")
-        if self.name in (SelectorName.circuit, SelectorName.circuit_delta):
-            check_gradient("selector.", self.method, self.metric)
+        circuits = self.name in (SelectorName.circuit, SelectorName.circuit_delta)
+        if circuits and self.metric is CircuitMetric.kl:
+            check_gradient("selector.", self.method)
         if self.name is not SelectorName.own:
             require(
                 self.score is None,

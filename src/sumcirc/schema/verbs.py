@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
@@ -19,7 +19,7 @@ from sumcirc.schema.selecting import SelectorConfig
 from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
 
-class Retry(Enum):
+class Retry(Choice):
     """Runs that a restarted sweep repeats, in addition to unfinished ones."""
 
     failed = "failed"  # runs that failed
@@ -175,7 +175,7 @@ class PairsConfig:
     corruption: Corruption = Corruption.auto
     documents: Optional[int] = None  # largest number of pairs; null: one per document
     filter: bool = True  # drop pairs whose corruption doesn't raise the model's loss
-    metric: CircuitMetric = CircuitMetric.surprise  # the loss for `filter`
+    metric: CircuitMetric = CircuitMetric.nll  # the loss for `filter`
     batch_size: int = 4  # pairs processed at once
 
     def __post_init__(self) -> None:
@@ -183,7 +183,7 @@ class PairsConfig:
         at_least(self, "", 1, "documents", "batch_size")
         require(
             self.metric is not CircuitMetric.auto,
-            "metric=auto: is for `sumcirc circuit`; choose surprise, kl or logit_difference",
+            "metric=auto: is for `sumcirc circuit`; choose nll, kl or logit_difference",
         )
 
 

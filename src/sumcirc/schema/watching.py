@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Optional
 
+from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, positive, require
 
 
-class ProbeRows(Enum):
+class ProbeRows(Choice):
     """Query positions that are measured."""
 
     summary = "summary"  # positions that predict the summary and EOS
@@ -87,7 +87,7 @@ class CallbacksConfig:
         )
 
 
-class WandbMode(Enum):
+class WandbMode(Choice):
     """Logging mode of Weights & Biases."""
 
     auto = "auto"  # online if the user is logged in, else offline
@@ -95,7 +95,7 @@ class WandbMode(Enum):
     offline = "offline"  # into the run directory; `make sync` uploads it
 
 
-class LoggerKind(Enum):
+class LoggerKind(Choice):
     """Logger in addition to the run directory."""
 
     wandb = "wandb"

@@ -19,12 +19,11 @@ from sumcirc.schema import (
     AUTO,
     Adaptation,
     AdaptationConfig,
-    Corruption,
     Granularity,
     SelectConfig,
     SelectorName,
-    Source,
     TrainConfig,
+    corruption_of,
 )
 from sumcirc.selection import (
     all_layers,
@@ -164,12 +163,8 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
             f"{shown}: scores whole layers, not their modules; with adaptation.granularity=module"
             f" take {', '.join(able)} or random"
         )
-    twins = selector.pairs and config.selector.corruption is Corruption.twin
-    if twins and config.data.source is not Source.wire:
-        raise UserError(
-            "selector.corruption=twin: is for data=wire, whose facts are known, not for"
-            f" data={config.data.name}; use selector.corruption=replace"
-        )
+    if selector.pairs:
+        corruption_of(config.selector.corruption, config.data.source, "selector.corruption")
     if name is SelectorName.own:
         own.function_of(config.selector)
     if selector.compares or (name is SelectorName.own and config.selector.after is not None):

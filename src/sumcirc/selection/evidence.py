@@ -143,7 +143,7 @@ class Evidence:
         made = make_pairs(
             self.encoder,
             ordered,
-            config.selector.circuit.corruption_of(config.data.source).value,
+            config.selector.circuit.corruption_of(config.data.source),
             wanted,
             oracle_finder(config.evaluation, ordered),
             config.data.seed,

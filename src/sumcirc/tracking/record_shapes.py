@@ -282,7 +282,7 @@ class Patching(TypedDict):
     sets: NotRequired[list[SetRow]]
 
 
-class SurgeryRow(Bounds):
+class DeltaScalingRow(Bounds):
     """The metric of a model with scaled weight changes, as a fraction of the gap."""
 
     arm: str
@@ -301,7 +301,7 @@ class Compared(TypedDict):
     patching: NotRequired[
         Annotated[dict[str, Patching], Keys(allowed=("necessity", "sufficiency"))]
     ]
-    surgery: NotRequired[list[SurgeryRow]]
+    surgery: NotRequired[list[DeltaScalingRow]]
 
 
 class CompareSummary(NotedSummary):

@@ -38,13 +38,8 @@ from sumcirc.errors import UserError
 from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
+from sumcirc.schema import AT_CLEAN, Method, Rule, check_gradient
 
-METHODS = (
-    *("eap", "eap-ig-inputs", "clean-corrupted", "eap-ig-activations"),
-    *("relp", "exact", "random"),
-)
-RULES = ("left", "right", "midpoint", "gauss-legendre")
-AT_CLEAN = ("eap", "relp")  # the gradient is taken at the clean run
 KEPT = 2**30  # bytes of weights that are kept for all batches; beyond, they are read again
 
 
@@ -74,34 +69,38 @@ class AttributionSettings:
     """How a score estimates the effect of corrupting an edge.
 
     Attributes:
-        method: one of METHODS, see above.
+        method: see above; a member of `Method`, or its name.
         steps: interpolation steps of the two IG methods.
-        rule: one of RULES: where the steps of `eap-ig-inputs` lie; `left` has the corrupted end and
-            not the clean one, `right` the opposite.
+        rule: where the steps of `eap-ig-inputs` lie; a member of `Rule`, or its name. `left` has
+            the corrupted end and not the clean one, `right` the opposite.
         seed: of `random`.
     """
 
-    method: str = "eap-ig-inputs"
+    method: Method = Method.eap_ig_inputs
     steps: int = 5
-    rule: str = "midpoint"
+    rule: Rule = Rule.midpoint
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", Method.of(self.method, "circuit.method"))
+        object.__setattr__(self, "rule", Rule.of(self.rule, "circuit.rule"))
 
     @property
     def by_gradients(self) -> bool:
         """Whether scores are made of gradients, so that spans have shares of them."""
-        return self.method not in ("exact", "random")
+        return self.method not in (Method.exact, Method.random)
 
     @property
     def points(self) -> list[tuple[float, float]]:
         """Places between corrupted (0) and clean (1) with their weights, corrupted first."""
         if self.method in AT_CLEAN:
             return [(1.0, 1.0)]
-        if self.method == "clean-corrupted":
+        if self.method is Method.clean_corrupted:
             return [(0.0, 0.5), (1.0, 0.5)]
-        if self.rule == "gauss-legendre":
+        if self.rule is Rule.gauss_legendre:
             places, weights = np.polynomial.legendre.leggauss(self.steps)
             return [(float(x + 1) / 2, float(w) / 2) for x, w in zip(places, weights, strict=True)]
-        offset = {"left": 0.0, "right": 1.0, "midpoint": 0.5}[self.rule]
+        offset = {Rule.left: 0.0, Rule.right: 1.0, Rule.midpoint: 0.5}[self.rule]
         return [((k + offset) / self.steps, 1 / self.steps) for k in range(self.steps)]
 
 
@@ -143,36 +142,22 @@ def attribute(
     if graph.shape != hooked.shape:
         raise UserError("graph: made for a model of another shape; make it from this model's")
     done = progress or (lambda documents: None)
-    if settings.method == "random":
+    if settings.method is Method.random:
         dtype = torch.promote_types(hooked.model.dtype, torch.float32)
         return Scores(graph, pairs.ids, _random(graph, len(pairs), settings.seed).to(dtype))
     passes = AttributionPasses(hooked, graph, metric, pairs)
-    if settings.method == "exact":
+    if settings.method is Method.exact:
         return Scores(graph, pairs.ids, exact_scores(model, pairs, metric, graph, batch_size, done))
     documents, spans = _by_gradients(passes, pairs, settings, batch_size, memory, done)
     return Scores(graph, pairs.ids, documents, spans if pairs.spans else None)
 
 
 def _check(metric: Metric, settings: AttributionSettings, batch_size: int) -> None:
-    method, rule, steps = settings.method, settings.rule, settings.steps
-    for what, value, known in (("method", method, METHODS), ("rule", rule, RULES)):
-        if value not in known:
-            raise UserError(f"circuit.{what}={value}: choose from {', '.join(known)}")
-    for what, number in (("steps", steps), ("batch_size", batch_size)):
+    for what, number in (("steps", settings.steps), ("batch_size", batch_size)):
         if number < 1:
             raise UserError(f"circuit.{what}={number}: must be 1 or more")
-    if metric.against_clean and method in AT_CLEAN:
-        raise UserError(
-            f"circuit.method={method}: takes its gradient at the clean run, where the divergence"
-            f" from that run (metric `{metric.name}`) has none, so every score would be 0; take"
-            " eap-ig-inputs, or a metric with a reference of its own"
-        )
-    alone = method == "eap-ig-inputs" and rule == "right" and steps == 1
-    if metric.against_clean and alone:
-        raise UserError(
-            "circuit.steps=1: the only point of rule=right is the clean run, where the divergence"
-            f" from that run (metric `{metric.name}`) has no gradient; take more steps"
-        )
+    if metric.against_clean:
+        check_gradient("circuit.", settings.method, settings.rule, settings.steps)
 
 
 def _by_gradients(
@@ -190,12 +175,12 @@ def _by_gradients(
         documents = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
         spans = documents.new_zeros((len(pairs), pairs.spans, *graph.exists.shape))
         weights = AttentionWeights(model, graph.expand_groups, dtype, KEPT)
-        points = settings.steps if settings.method.startswith("eap-ig") else 2
+        points = 2 if settings.method in (*AT_CLEAN, Method.clean_corrupted) else settings.steps
         cost = None if memory is None else attribution_cost(passes, pairs, points)
         fixed = weights.kept_bytes + at_once(model.model.device)
         chosen = groups(pairs, metric, batch_size, cost, memory, fixed)
         for batch in batches(model, pairs, chosen, pairs.spans > 0):
-            if settings.method == "eap-ig-activations":
+            if settings.method is Method.eap_ig_activations:
                 found = _activations(passes, weights, batch, settings.steps, pairs.spans)
             else:
                 found = _along(passes, weights, batch, settings, pairs.spans)
@@ -215,7 +200,7 @@ def _along(
 
     A point at either end is that end's run, so it need not run again for the differences.
     """
-    relp, points = settings.method == "relp", settings.points
+    relp, points = settings.method is Method.relp, settings.points
     clean = corrupted = reference = None
     if passes.metric.against_clean:
         points = [point for point in points if point[0] != 1.0]  # no gradient at the minimum

@@ -3,7 +3,7 @@
 Both inputs are the document, the prompt and the reference summary of the clean document; they
 differ in the document alone, at the same number of tokens. The corruptions:
 
-- `twin`: of the built-in wire, the counterfactual article with other key facts; its summary has
+- `counterfactual`: of the built-in wire, the same article with other key facts; its summary has
   another right token wherever a fact is told, so a logit difference is known at those places.
 - `replace`: the tokens of the salient sentences are replaced by stretches of other documents.
 - `swap`: the names, numbers and dates of the salient sentences are exchanged for others of the same
@@ -24,15 +24,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from sumcirc.circuits.inputs.counterfactual import swapped_pair, twin_pair
+from sumcirc.circuits.inputs.counterfactual import counterfactual_pair, swapped_pair
 from sumcirc.circuits.inputs.donors import Donors, NoPair, encode, tokens_of
 from sumcirc.circuits.inputs.example import DOCUMENT, PROMPT, SALIENT, Pair
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice, left_out, missing
-
-CORRUPTIONS = ("twin", "replace", "swap", "control", "shuffled")
+from sumcirc.schema import Corruption
 
 # from a document to the character spans of its salient sentences
 FindSalient = Callable[[Document], Sequence[tuple[int, int]]]
@@ -41,7 +40,7 @@ FindSalient = Callable[[Document], Sequence[tuple[int, int]]]
 def make_pairs(
     encoder: Encoder,
     documents: Iterable[Document],
-    corruption: str,
+    corruption: Corruption | str,
     count: int | None,
     find_salient: FindSalient,
     seed: int = 0,
@@ -56,8 +55,7 @@ def make_pairs(
     Raises:
         UserError: an unknown corruption, or no document gives a pair.
     """
-    if corruption not in CORRUPTIONS:
-        raise UserError(f"corruption={corruption}: choose from {', '.join(CORRUPTIONS)}")
+    corruption = Corruption.of(corruption, "corruption", Corruption.auto)
     pool = list(documents)
     donors = Donors(encoder, pool, seed)
     found: list[Pair] = []
@@ -106,15 +104,15 @@ def pair_notices(
 def _pair(
     encoder: Encoder,
     item: Document,
-    corruption: str,
+    corruption: Corruption,
     find_salient: FindSalient,
     donors: Donors,
     seed: int,
 ) -> Pair:
-    if corruption == "twin":
-        return twin_pair(encoder, item, seed)
+    if corruption is Corruption.counterfactual:
+        return counterfactual_pair(encoder, item, seed)
     salient = find_salient(item)
-    if corruption == "swap":
+    if corruption is Corruption.swap:
         return swapped_pair(encoder, item, salient, donors)
     return _replaced_pair(encoder, item, corruption, salient, donors)
 
@@ -122,7 +120,7 @@ def _pair(
 def _replaced_pair(
     encoder: Encoder,
     item: Document,
-    corruption: str,
+    corruption: Corruption,
     spans: Sequence[tuple[int, int]],
     donors: Donors,
 ) -> Pair:
@@ -136,13 +134,13 @@ def _replaced_pair(
     if not len(salient):
         raise NoPair("no salient sentence")
     chosen = salient
-    if corruption == "control":
+    if corruption is Corruption.control:
         rest = np.flatnonzero(kinds == DOCUMENT)
         if len(rest) < len(salient):
             raise NoPair("less other text than salient text")
         # the end of the document: as far from the lead as salient text, on average, is near it
         chosen = rest[-len(salient) :]
-    elif corruption == "shuffled":
+    elif corruption is Corruption.shuffled:
         chosen = np.flatnonzero(kinds < PROMPT)
     corrupted = np.array(clean.prompt)
     others = donors.of(item)
@@ -152,7 +150,7 @@ def _replaced_pair(
         space = item.document[place[0]].isspace()
         corrupted[run] = _stretch(encoder, others, len(run), space)
     prompts = clean.prompt, corrupted.tolist()
-    return Pair.of(item.id, corruption, prompts, kinds, clean.answer)
+    return Pair.of(item.id, corruption.value, prompts, kinds, clean.answer)
 
 
 def _stretch(encoder: Encoder, donors: Iterator[Document], length: int, space: bool) -> list[int]:

@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 from sumcirc.circuits.inputs.example import Pair, pair_metric, token_pairs
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import inference
+from sumcirc.schema import CircuitMetric
 
 
 def losses(
     model: PreTrainedModel | PeftModel,
     pairs: Sequence[Pair],
-    metric: str,
+    metric: CircuitMetric | str,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Pairs whose corrupted document tells other facts: the wire's twin, and swapped entities.
+"""Pairs whose corrupted document tells other facts: counterfactual articles, swapped entities.
 
 Both texts are tokenized as they stand, and a pair is made only where every token outside the
 exchanged facts is the same at the same place. What the reference summary says of an exchanged fact
@@ -24,8 +24,8 @@ from sumcirc.wire.article import mentions
 Spans = Sequence[tuple[int, int]]
 
 
-def twin_pair(encoder: Encoder, item: Document, seed: int) -> Pair:
-    """An article of the wire and its counterfactual twin.
+def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> Pair:
+    """An article of the wire and its counterfactual.
 
     Raises:
         NoPair: the tokenizer has no facts of the same token lengths.
@@ -39,7 +39,9 @@ def twin_pair(encoder: Encoder, item: Document, seed: int) -> Pair:
     except UserError:
         raise NoPair("no facts of the same token lengths") from None
     clean = encode(encoder, item)
-    return _pair(encoder, item, clean, other.document, "twin", encoder.summary(other.summary))
+    return _pair(
+        encoder, item, clean, other.document, "counterfactual", encoder.summary(other.summary)
+    )
 
 
 def swapped_pair(encoder: Encoder, item: Document, salient: Spans, donors: Donors) -> Pair:

@@ -18,11 +18,11 @@ from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, NegativeLogLikelihood
 from sumcirc.data.encoding import PARTS
 from sumcirc.errors import UserError
+from sumcirc.schema import CircuitMetric
 
 SPANS = ("salient", *PARTS)  # of a summary's pair: 0 to 3 in `kinds`
 SALIENT, DOCUMENT, PROMPT, SUMMARY = range(len(SPANS))
 NOTHING = -1  # in `kinds`: of no span; in `good` and `bad`: not asked, or not known
-METRICS = ("kl", "surprise", "logit_difference")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Pair:
     """One item, clean and corrupted.
 
     Attributes:
-        corruption: how it was made, such as `twin`.
+        corruption: how it was made, such as `counterfactual`.
         clean, corrupted: [length] tokens.
         kinds: [length] index into `names`, or NOTHING.
         good: [length] the answer's token that comes after each position; NOTHING before its first.
@@ -113,27 +113,26 @@ def token_pairs(pairs: Sequence[Pair]) -> TokenPairs:
     )
 
 
-def pair_metric(name: str, pairs: Sequence[Pair], tokens: TokenPairs) -> Metric:
+def pair_metric(name: CircuitMetric | str, pairs: Sequence[Pair], tokens: TokenPairs) -> Metric:
     """A loss read where the answer is predicted, the mean over positions.
 
     `kl`: KL(clean || patched) of next tokens; after the last token where no answer is known.
-    `surprise`: -log p of the answer. `logit_difference`: -(good token - bad token) where the two
+    `nll`: -log p of the answer. `logit_difference`: -(good token - bad token) where the two
     answers part.
 
     Raises:
         UserError: an unknown metric, or an answer that it needs is not known; the item is named.
     """
-    if name not in METRICS:
-        raise UserError(f"circuit.metric={name}: choose from {', '.join(METRICS)}")
+    chosen = CircuitMetric.of(name, "circuit.metric", CircuitMetric.auto)
     reads = _grid([pair.reads for pair in pairs], tokens, False)
-    if name == "kl":
+    if chosen is CircuitMetric.kl:
         return Divergence(reads)
     good = _grid([pair.good for pair in pairs], tokens, NOTHING)
-    if name == "surprise":
+    if chosen is CircuitMetric.nll:
         missing = [pair.id for pair in pairs if (pair.good == NOTHING).all()]
         if missing:
             raise UserError(
-                f"circuit.metric=surprise: no answer is known for `{missing[0]}`; take"
+                f"circuit.metric=nll: no answer is known for `{missing[0]}`; take"
                 " circuit.metric=kl, or give each pair its `good`"
             )
         return NegativeLogLikelihood(reads, good)
@@ -141,8 +140,8 @@ def pair_metric(name: str, pairs: Sequence[Pair], tokens: TokenPairs) -> Metric:
     if missing:
         raise UserError(
             f"circuit.metric=logit_difference: no other answer is known for `{missing[0]}`; take"
-            " circuit.metric=kl or surprise, circuit.corruption=twin on data=wire, or pairs with"
-            " `good` and `bad`"
+            " circuit.metric=kl or nll, circuit.corruption=counterfactual on data=wire, or pairs"
+            " with `good` and `bad`"
         )
     bad = _grid([pair.bad for pair in pairs], tokens, NOTHING)
     return LogitDifference(_grid([pair.told for pair in pairs], tokens, False), good, bad)

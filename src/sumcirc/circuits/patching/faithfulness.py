@@ -50,11 +50,11 @@ from sumcirc.circuits.patching.patched_run import Ablation, PatchedRun
 from sumcirc.errors import UserError
 from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
+from sumcirc.schema import SIZES
 from sumcirc.statistics import MIN_DOCUMENTS, Interval
 from sumcirc.statistics.noise import no_gap, rounding_of
 from sumcirc.storage.writing import plain_numbers
 
-FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # MIB's
 RANDOM_SEEDS = (0, 1, 2)
 
 Values = NDArray[np.float64]
@@ -249,7 +249,7 @@ def curve(
     evaluator: Evaluator,
     scores: NDArray[Any],
     absolute: bool = True,
-    fractions: Sequence[float] = FRACTIONS,
+    fractions: Sequence[float] = SIZES,
     select: Select | None = None,
     random_seeds: Sequence[int] = RANDOM_SEEDS,
     completeness: bool = False,

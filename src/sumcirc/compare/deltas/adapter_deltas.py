@@ -18,7 +18,7 @@ from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.peft_adapters import changes_base, read_adapter
 
-LEAVE_OUT = "leave surgery out of compare.analyses"
+LEAVE_OUT = "leave delta_scaling out of compare.analyses"
 
 
 class ScalingChange:
@@ -120,7 +120,9 @@ def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
             yield name, SwitchedChange(module, _kind(module))
 
 
-def check_surgery(before: ModelReference, after: ModelReference, lambdas: Sequence[float]) -> None:
+def check_delta_scaling(
+    before: ModelReference, after: ModelReference, lambdas: Sequence[float]
+) -> None:
     """Refuse, before a weight is read, a pair whose change can't be scaled.
 
     Raises:

@@ -68,7 +68,7 @@ class Arm:
 
 
 @dataclass(frozen=True, eq=False)
-class Surgery:
+class DeltaScaling:
     """What every arm gave, float64.
 
     Attributes:
@@ -128,7 +128,7 @@ def runs(arms: Iterable[Arm], targets: Sequence[Target]) -> int:
     return len({_key(arm, targets) for arm in arms})
 
 
-def surgery(
+def scale_deltas(
     model: PreTrainedModel | PeftModel,
     before: Before,
     items: Items,
@@ -137,7 +137,7 @@ def surgery(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
     targets: Sequence[Target] | None = None,
-) -> Surgery:
+) -> DeltaScaling:
     """Run every arm.
 
     Args:
@@ -171,7 +171,7 @@ def surgery(
             if progress is not None:
                 progress(1)
     values = [known[_key(arm, found)] for arm in arms]
-    return Surgery(
+    return DeltaScaling(
         found,
         arms,
         np.stack([metric for metric, _ in values]),

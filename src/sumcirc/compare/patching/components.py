@@ -1,14 +1,14 @@
 """Parts of a model that can be moved into another one of the same sizes.
 
-    output     what a head writes into the residual stream, through its own model's projection
-    query      a head's query
-    key        a key/value head's key, seen by all heads of its group
-    value      a key/value head's value, read by all heads of its group
-    pattern    where a head looks: its query and its group's key together
-    attention  what a layer's attention writes: all heads and the projection's bias
-    mlp        what a layer's MLP writes
-    residual   the residual stream: 0 the embedding, l after layer l - 1
-    readout    final norm and unembedding
+    output       what a head writes into the residual stream, through its own model's projection
+    query        a head's query
+    key          a key/value head's key, seen by all heads of its group
+    value        a key/value head's value, read by all heads of its group
+    pattern      where a head looks: its query and its group's key together
+    attention    what a layer's attention writes: all heads and the projection's bias
+    mlp          what a layer's MLP writes
+    residual     the residual stream: 0 the embedding, l after layer l - 1
+    unembedding  the final norm and unembedding
 
 Under grouped queries the heads of a group share key and value, so these are one part and are moved
 together; its number is that of the key/value head.
@@ -26,7 +26,7 @@ from sumcirc.models.architectures import Shape
 from sumcirc.schema import PARTS
 
 KINDS = PARTS
-OUTPUT, QUERY, KEY, VALUE, PATTERN, ATTENTION, MLP, RESIDUAL, READOUT = KINDS
+OUTPUT, QUERY, KEY, VALUE, PATTERN, ATTENTION, MLP, RESIDUAL, UNEMBEDDING = KINDS
 # where in the model these parts are
 HOOK_POINTS = {
     QUERY: HookPoint.QUERY,
@@ -45,7 +45,7 @@ class Component:
     """One part.
 
     Attributes:
-        layer: 0 to layers - 1; of the residual stream 0 to layers; of the readout the number of
+        layer: 0 to layers - 1; of the residual stream 0 to layers; of the unembedding the number of
             layers.
         index: the head, or the key/value head; 0 where a layer has one such part.
     """
@@ -55,8 +55,8 @@ class Component:
     index: int = 0
 
     def __str__(self) -> str:
-        if self.kind == READOUT:
-            return READOUT
+        if self.kind == UNEMBEDDING:
+            return UNEMBEDDING
         return f"{self.kind}.{self.layer}" + (f".{self.index}" if self.by_head else "")
 
     @property
@@ -72,13 +72,13 @@ class Component:
 
     @classmethod
     def parse(cls, name: str, shape: Shape, setting: str) -> Component:
-        """From a name such as `output.4.2`, `mlp.5` or `readout`.
+        """From a name such as `output.4.2`, `mlp.5` or `unembedding`.
 
         Raises:
             UserError: no such kind, or the model has no such layer or head.
         """
-        if name == READOUT:
-            return cls(shape.layers, READOUT)
+        if name == UNEMBEDDING:
+            return cls(shape.layers, UNEMBEDDING)
         found = re.fullmatch(r"([a-z]+)\.(\d+)(?:\.(\d+))?", name)
         if found is not None:
             part = cls(int(found[2]), found[1], int(found[3] or 0))
@@ -88,7 +88,7 @@ class Component:
         raise UserError(
             f"{setting}: `{name}` is no part of this model ({shape.layers} layers of {shape.heads}"
             f" heads, {shape.key_value_heads} key/value heads); write KIND.LAYER.HEAD such as"
-            f" output.0.0 or value.0.0, KIND.LAYER such as mlp.0, or {READOUT}"
+            f" output.0.0 or value.0.0, KIND.LAYER such as mlp.0, or {UNEMBEDDING}"
         )
 
 
@@ -99,8 +99,8 @@ def components(shape: Shape, kinds: Iterable[str]) -> Iterator[Component]:
     for kind in kinds:
         if kind not in KINDS:
             continue
-        if kind == READOUT:
-            yield Component(shape.layers, READOUT)
+        if kind == UNEMBEDDING:
+            yield Component(shape.layers, UNEMBEDDING)
             continue
         for layer in range(shape.layers + (kind == RESIDUAL)):
             yield from (Component(layer, kind, index) for index in range(counts.get(kind, 1)))

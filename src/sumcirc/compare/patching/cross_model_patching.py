@@ -30,8 +30,8 @@ from sumcirc.compare.patching.components import (
     OUTPUT,
     PATTERN,
     QUERY,
-    READOUT,
     RESIDUAL,
+    UNEMBEDDING,
     VALUE,
     Component,
 )
@@ -229,12 +229,12 @@ class _Pass:
         return see
 
     def _read(self, normed: Tensor, last: Tensor) -> Tensor:
-        """The metric; of copies whose readout is moved, from the last residual stream."""
+        """The metric; of copies whose unembedding is moved, from the last residual stream."""
         receiver, layers = self.receiver, self.parts.shape.layers
         found = receiver.batch.read(self.parts, normed)
-        for copy, _ in self.wanted.get((READOUT, layers), ()):
-            assert receiver.donor.readout is not None
-            norm, unembedding = (module.to(normed.device) for module in receiver.donor.readout)
+        for copy, _ in self.wanted.get((UNEMBEDDING, layers), ()):
+            assert receiver.donor.unembedding is not None
+            norm, unembedding = (module.to(normed.device) for module in receiver.donor.unembedding)
             rows = self._rows(copy)
             found[rows] = receiver.batch.score(unembedding, norm(last[rows]))
         return found

@@ -75,7 +75,7 @@ class Donor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.metric: list[Tensor] = []
-        self.readout: tuple[nn.Module, nn.Module] | None = None
+        self.unembedding: tuple[nn.Module, nn.Module] | None = None
 
     @classmethod
     def record(
@@ -85,7 +85,7 @@ class Donor:
         size: int,
         positions: list[str],
         folder: Path,
-        readout: bool = False,
+        unembedding: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Donor:
         """Run a model over all items.
@@ -93,13 +93,16 @@ class Donor:
         Args:
             size: items in a batch.
             positions: all that parts may be moved at, see `Batch.at`.
-            readout: keep a copy of its final norm and unembedding.
+            unembedding: keep a copy of its final norm and unembedding.
         """
         donor = cls(folder)
         for layer in range(parts.shape.layers):
             donor._save(f"output-{layer}", {"weight": parts.attention_output(layer).weight})
-        if readout:
-            donor.readout = (deepcopy(parts.final_norm).cpu(), deepcopy(parts.unembedding).cpu())
+        if unembedding:
+            donor.unembedding = (
+                deepcopy(parts.final_norm).cpu(),
+                deepcopy(parts.unembedding).cpu(),
+            )
         for number, batch in enumerate(items.batches(size, _device(parts))):
             start = start_of(batch, [batch.at(name) for name in positions])
             states, metric = compute(parts, batch, start)

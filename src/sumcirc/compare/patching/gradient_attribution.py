@@ -7,8 +7,8 @@ it is taken to be linear there:
 
 For queries, keys, values and patterns, what the head would write is computed with the donor's part
 in place and is exact; linear is only what comes after it. It is attribution patching (N. Nanda,
-Attribution Patching, 2023) with the donor's run in place of another input's. Where the readout is
-moved nothing is to be attributed: its effect is measured, in one pass.
+Attribution Patching, 2023) with the donor's run in place of another input's. Where the unembedding
+is moved nothing is to be attributed: its effect is measured, in one pass.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from sumcirc.compare.patching.components import (
     OUTPUT,
     PATTERN,
     QUERY,
-    READOUT,
     RESIDUAL,
+    UNEMBEDDING,
     VALUE,
     Component,
 )
@@ -54,7 +54,7 @@ def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component
     found: dict[Component, Tensor] = {}
     by_layer: dict[tuple[str, int], Tensor] = {}
     for part in parts:
-        if part.kind == READOUT:
+        if part.kind == UNEMBEDDING:
             found[part] = receiver.patched([[part]])[0] - receiver.metric
             continue
         key = (part.kind, part.layer)

@@ -14,7 +14,7 @@ from sumcirc.compare.patching.components import (
     BY_GROUP,
     MLP,
     OUTPUT,
-    READOUT,
+    UNEMBEDDING,
     Component,
     components,
 )
@@ -74,7 +74,9 @@ def carry(
         counted: shows progress, see `progress.counted`.
     """
     shape = crossing.parts.shape
-    kinds = [kind for kind in options.parts if kind != READOUT or crossing.donor.readout]
+    kinds = list(options.parts)
+    if not crossing.donor.unembedding:
+        kinds = [kind for kind in kinds if kind != UNEMBEDDING]
     parts = list(components(shape, kinds))
     count = len(crossing.items)
     with counted(f"{label}: move {len(parts)} parts", count) as done:

@@ -59,7 +59,7 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
     for direction, carried in found.get("patching", {}).items():
         blocks += _patched(direction, carried)
     if found.get("surgery"):
-        blocks += _surgery(found["surgery"])
+        blocks += _delta_scaling(found["surgery"])
     if found.get("direct"):
         blocks.append(Table(_direct(found["direct"], unit)))
     if found.get("attention"):
@@ -182,7 +182,7 @@ def _sets(direction: str, sets: Sequence[Mapping[str, Any]]) -> Chart:
     )
 
 
-def _surgery(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _delta_scaling(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
     whole = sorted((row for row in rows if row["arm"] == "whole"), key=lambda row: row["amount"])
     blocks: list[Block] = []
     if whole:
@@ -224,7 +224,7 @@ def _surgery(rows: Sequence[Mapping[str, Any]]) -> list[Block]:
             "perplexity of text",
         ]
         words = frozenset({"module"})
-        table = TextTable("surgery on single layers and modules", headings, cells, words)
+        table = TextTable("scaling the change of single layers and modules", headings, cells, words)
         blocks.append(Table(table, folded=True))
     return blocks
 

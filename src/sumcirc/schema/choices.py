@@ -1,0 +1,86 @@
+"""Enumerated settings, and the words that earlier versions had for their values.
+
+A value that was renamed keeps its old word as an alias of the new member until version 0.2:
+
+    class CircuitMetric(Choice):
+        nll = "nll"
+        surprise = nll
+
+So the old word is understood wherever a value comes from: the command line, a YAML file, the
+library, or the configuration of a run that was written earlier. Where somebody has typed it, one
+line names the new word (`old_words`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import Enum, EnumMeta
+from typing import Any, TypeVar
+
+from sumcirc.errors import UserError
+
+UNTIL = "0.2"  # the first version without the old words
+
+_seen: ContextVar[dict[str, str] | None] = ContextVar("old words that were looked up", default=None)
+
+Kind = TypeVar("Kind", bound="Choice")
+
+
+class _ByWord(EnumMeta):
+    """Look members up by name, with `-` for `_`, and note which old words were used."""
+
+    def __getitem__(cls: Any, name: str) -> Any:
+        found: Any = super().__getitem__(name.replace("-", "_"))
+        if name.replace("-", "_") != found.name:
+            _note(name, found.name)
+        return found
+
+
+class Choice(Enum, metaclass=_ByWord):
+    """Base of all enumerated settings."""
+
+    @classmethod
+    def of(cls: type[Kind], value: Kind | str, setting: str, *without: Kind) -> Kind:
+        """Return the member for a member, its name or an old word.
+
+        Args:
+            without: members that are not taken here, such as `auto`.
+
+        Raises:
+            UserError: there is none; `setting` is named.
+        """
+        word = value.name if isinstance(value, cls) else str(value)
+        found = cls[word] if word.replace("-", "_") in cls.__members__ else None
+        if found is None or found in without:
+            known = ", ".join(one.name for one in cls if one not in without)
+            raise UserError(f"{setting}={word}: choose from {known}")
+        return found
+
+    def __str__(self) -> str:
+        return self.name  # as it is typed, also in file names: out='pairs-${corruption}.jsonl'
+
+
+def renamed(word: str, new: Mapping[str, str]) -> str:
+    """Return the new word for an old one, any other as it is."""
+    if word in new:
+        _note(word, new[word])
+    return new.get(word, word)
+
+
+def _note(old: str, new: str) -> None:
+    seen = _seen.get()
+    if seen is not None:
+        seen[old] = new
+
+
+@contextmanager
+def old_words() -> Iterator[dict[str, str]]:
+    """Collect the old words that are looked up in the block, each with the new one."""
+    found: dict[str, str] = {}
+    token = _seen.set(found)
+    try:
+        yield found
+    finally:
+        _seen.reset(token)
