@@ -1,1 +1,1 @@
-"""Which edges of the model carry the summary: attribution, patching, faithfulness, stability."""
+"""Circuits: the edges of a model that produce the summary; attribution, patching, faithfulness."""

@@ -6,8 +6,8 @@ The current format of hannamw/EAP-IG lists every node and every edge, in the cir
      "nodes": {"a0.h1": {"in_graph": true}, ...},
      "edges": {"input->a0.h1<q>": {"score": 0.1, "in_graph": true}, ...}}
 
-The older one (Xu0615/FinetuneCircuits) has `true` or `false` for a node and no `d_model`; it is
-read as well. In both, key and value are inputs of query heads: there are no groups.
+The older format (Xu0615/FinetuneCircuits) has `true` or `false` for a node and no `d_model`; it can
+be read as well. In both, key and value are inputs of query heads: there are no groups.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from sumcirc.models.architectures import Shape
 from sumcirc.storage.reading.circuit_file import CircuitFile, Node, read_circuit_file
 from sumcirc.storage.writing import write_json
 
-_WHOLE_HEAD = re.compile(r".+->a\d+\.h\d+")  # an edge into a head, not said into which input
+_WHOLE_HEAD = re.compile(r".+->a\d+\.h\d+")  # an edge into a head that doesn't state which input
 
 
 @dataclass(frozen=True, eq=False)
 class Circuit:
-    """Edge scores of a graph and which edges are kept.
+    """Edge scores of a graph, and which edges are kept.
 
     Attributes:
-        scores: float64 [sources, destinations]; 0 where there is no edge.
+        graph: the graph.
+        scores: [sources, destinations] float64; 0 where there is no edge.
         kept: [sources, destinations].
     """
 
@@ -48,22 +49,24 @@ class Circuit:
 def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], graph: Graph) -> None:
     """Write a circuit in the current format of EAP-IG.
 
-    A grouped graph is expanded to query heads, since the format knows no groups and other tools
-    couldn't read its circuits otherwise. It is the same circuit: to patch all copies of a group's
-    edge is to patch the edge. The score is divided among the group's heads, so that the copies sum
-    up to the group's score, as they do where each is scored by itself; a single copy's score is
-    thus a mean, and choosing edges anew from the file gives another circuit. A copy is kept if its
-    group's edge is and its head is a node of the circuit (so that a pruned circuit is pruned in the
-    file); where none of the heads is, all copies are kept.
+    A graph with grouped keys and values is expanded to query heads, since the format has no groups.
+    It is the same circuit: patching all copies of a group's edge patches the edge. The score is
+    divided among the group's heads, so that the copies sum to the group's score, as they do where
+    each is scored separately; a single copy's score is thus a mean, and selecting edges anew from
+    the file gives another circuit. A copy is kept if its group's edge is and its head is a node of
+    the circuit (so that a pruned circuit is pruned in the file); if none of the heads is, all
+    copies are kept.
 
     Args:
+        path: the file.
         scores: [sources, destinations].
-        kept: [sources, destinations], pruned; loose edges are written, but their nodes are out of
-            the graph, so that no reader counts them.
+        kept: [sources, destinations], pruned; loose edges are written, but with their nodes marked
+            as outside the graph, so that no reader counts them.
+        graph: of the model.
 
     Raises:
         UserError: an edge's score isn't finite, or the file can't be written.
-        ValueError: a shape is not the graph's.
+        ValueError: a shape differs from the graph's.
     """
     if scores.shape != graph.exists.shape or kept.shape != graph.exists.shape:
         raise ValueError(
@@ -97,15 +100,15 @@ def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], gra
 
 
 def read_circuit(path: Path) -> Circuit:
-    """Read a circuit in EAP-IG's current or its older format.
+    """Read a circuit in EAP-IG's current or older format.
 
-    An edge counts as kept when it is in the graph and both its nodes are. The file doesn't say how
-    many key/value heads there are, nor the sizes of MLP and vocabulary: in the graph's shape
-    `key_value_heads` is the number of heads, and what is unknown is 0. Edges are those of
+    An edge counts as kept if it and both its nodes are in the graph. The file contains neither the
+    number of key/value heads nor the sizes of MLP and vocabulary: in the returned graph's shape
+    `key_value_heads` is the number of heads, and unknown sizes are 0. Edges are those of
     `Graph(shape, expand_groups=True)` of the model.
 
     Raises:
-        UserError: there is no such file, or it is not a circuit in one of these formats.
+        UserError: the file doesn't exist, or isn't a circuit in one of these formats.
     """
     content = read_circuit_file(path)
     graph = Graph(_shape(path, content))
@@ -122,7 +125,7 @@ def read_circuit(path: Path) -> Circuit:
 
 
 def _listed(graph: Graph) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Names and places of all edges, in the order in which EAP-IG creates them."""
+    """Yield names and indices of all edges, in the order in which EAP-IG creates them."""
 
     def edge(row: int, column: int) -> tuple[str, tuple[int, int]]:
         return f"{graph.sources[row]}->{graph.destinations[column]}", (row, column)
@@ -144,12 +147,12 @@ def _expanded(
     kept: NDArray[np.bool_],
     nodes: NDArray[np.bool_],
 ) -> tuple[Graph, NDArray[np.float64], NDArray[np.bool_]]:
-    """The graph with key and value inputs of every query head, and matrices to its measure."""
+    """Return the graph with key and value inputs for every query head, and matrices of its size."""
     shape = graph.shape
     if graph.key_value_destinations == shape.heads:
         return graph, scores, kept
     whole, heads = Graph(shape, expand_groups=True), np.arange(shape.heads)
-    columns = np.empty(len(whole.destinations), dtype=np.intp)  # of the grouped graph
+    columns = np.empty(len(whole.destinations), dtype=np.intp)  # columns of the grouped graph
     share, wanted = np.ones(len(columns)), np.ones(len(columns), dtype=bool)
     columns[-1] = len(graph.destinations) - 1
     for layer in range(shape.layers):

@@ -1,12 +1,13 @@
-"""From edge scores to a circuit: which edges are kept, what is connected, and sums over them.
+"""Selection of edges for a circuit by their scores, pruning, and sums of scores over edges.
 
-A circuit is a bool matrix [sources, destinations]. Three ways to choose edges, as EAP-IG has them
-(M. Hanna et al., Have Faith in Faithfulness, 2024, arXiv:2403.17806): the n largest, those above a
-threshold, and greedily from the logits. The first two leave loose ends, which `prune` removes.
+A circuit is a bool matrix [sources, destinations]. There are three ways to select edges, as in
+EAP-IG (M. Hanna et al., Have Faith in Faithfulness, 2024, arXiv:2403.17806): the n largest, those
+above a threshold, and greedily from the logits. The first two leave loose ends, which `prune`
+removes.
 
-A head is one node: one kept edge into its query, key or value input is enough for it to have an
-incoming edge. Under grouped-query attention an edge into a group's key or value is an incoming edge
-of every head of the group, and goes only when none of these heads is left.
+A head is one node: one kept edge into its query, key or value input counts as its incoming edge.
+Under grouped-query attention an edge into a group's key or value is an incoming edge of every head
+of the group, and is removed only if none of these heads remains.
 """
 
 from __future__ import annotations
@@ -24,28 +25,29 @@ from sumcirc.errors import UserError
 SOURCE_KINDS = ("embedding", "attention", "mlp")
 DESTINATION_KINDS = ("query", "key", "value", "mlp", "logits")
 
-# (scores, graph, n) -> circuit; `top_n` and `greedy` are of this kind
+# (scores, graph, n) -> circuit, such as `top_n` and `greedy`
 Selection = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
 
 
 def top_n(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> NDArray[np.bool_]:
-    """Keep the n edges of largest score.
+    """Return the n edges with the largest scores.
 
-    Among equal scores the edge that comes first row by row is kept, so that the same scores give
-    the same circuit on every machine.
+    Among equal scores the first edge in row order is kept, so that the same scores give the same
+    circuit on every machine.
 
     Args:
         scores: [sources, destinations], positive where the metric rises when the edge is corrupted;
             values where there is no edge are ignored.
-        n: edges to keep, before pruning.
-        absolute: rank by the size of a score, else by its value, largest first.
+        graph: of the model.
+        n: number of edges, before pruning.
+        absolute: rank by |score|; otherwise by score, largest first.
 
     Returns:
         [sources, destinations], n of them True; not pruned.
 
     Raises:
-        UserError: n is not from 0 to the number of edges, or an edge's score isn't finite.
-        ValueError: the scores' shape is not the graph's.
+        UserError: n is negative or exceeds the number of edges, or an edge's score isn't finite.
+        ValueError: the scores' shape differs from the graph's.
     """
     ranked = _ranking_values(scores, graph, absolute)[graph.exists]
     _check_size(n, graph)
@@ -57,20 +59,35 @@ def top_n(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> 
 def threshold(
     scores: NDArray[Any], graph: Graph, least: float, absolute: bool = True
 ) -> NDArray[np.bool_]:
-    """Keep the edges whose score is `least` or more; arguments and errors as in `top_n`."""
+    """Return the edges with a score of `least` or more.
+
+    Args:
+        scores, graph, absolute: as in `top_n`.
+        least: smallest score to keep.
+
+    Raises:
+        UserError: `least` is NaN; or as in `top_n`.
+    """
     if np.isnan(least):
         raise UserError(f"threshold={least}: must be a number; give the least score to keep")
     return (_ranking_values(scores, graph, absolute) >= least) & graph.exists
 
 
 def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> NDArray[np.bool_]:
-    """Keep n edges, each the best that leads into what is kept already; the logits are first.
+    """Return n edges, adding each time the best one into what is kept, starting at the logits.
 
-    With an edge its source comes in, and so do the edges into that source as candidates (as in
-    Prim's spanning tree; the score of a path is not summed). Every kept edge thus leads to the
-    logits; a source may still lack an incoming edge, which `prune` sees to. Ties as in `top_n`.
+    When an edge is added, the edges into its source become candidates (as in Prim's spanning tree
+    algorithm; scores along a path are not summed). Every kept edge thus leads to the logits; a
+    source may still lack an incoming edge, which `prune` handles. Ties as in `top_n`.
 
-    Arguments, result and errors as in `top_n`.
+    Args:
+        scores, graph, n, absolute: as in `top_n`.
+
+    Returns:
+        [sources, destinations], n of them True; not pruned.
+
+    Raises:
+        UserError: as in `top_n`.
     """
     ranked = _ranking_values(scores, graph, absolute)
     _check_size(n, graph)
@@ -97,13 +114,14 @@ def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) ->
 
 
 def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
-    """Drop what doesn't lie on a way from the embedding to the logits; nothing is added.
+    """Remove edges that don't lie on a path from the embedding to the logits.
 
-    Nodes without an outgoing or without an incoming edge go, then the edges that have lost an end,
+    Nodes without an outgoing or an incoming edge are removed, then the edges that lost an end,
     until nothing changes. The embedding needs no incoming edge, the logits no outgoing one.
 
     Args:
         kept: [sources, destinations]; True where there is no edge is ignored.
+        graph: of the model.
 
     Returns:
         A new matrix [sources, destinations].
@@ -120,12 +138,14 @@ def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
 
 
 def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.bool_]:
-    """The smallest pruned circuit of the largest draws that has at least `edges` edges.
+    """Return the smallest pruned circuit of the largest draws that has at least `edges` edges.
 
     Args:
         draws: [sources, destinations] random numbers; the same draws give nested circuits.
+        graph: of the model.
+        edges: smallest number of edges.
     """
-    low, high = edges, graph.edges  # pruning is monotone: more edges leave no fewer
+    low, high = edges, graph.edges  # pruning is monotone: more edges never leave fewer
     while low < high:
         middle = (low + high) // 2
         if prune(top_n(draws, graph, middle), graph).sum() >= edges:
@@ -136,33 +156,39 @@ def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.
 
 
 def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
-    """Say which nodes have both an incoming and an outgoing edge in a circuit.
+    """Return which nodes have both an incoming and an outgoing edge in a circuit.
+
+    Args:
+        kept: [sources, destinations].
+        graph: of the model.
 
     Returns:
-        [nodes], in the order of `node_names`; of a pruned circuit these are all nodes it touches.
+        [nodes] bool, in the order of `node_names`; for a pruned circuit these are all nodes it
+        touches.
     """
     _check_shape(kept, graph)
     return _alive(kept & graph.exists, _readers(graph))
 
 
 def node_names(graph: Graph) -> list[str]:
-    """Names of all nodes: the sources, then `logits`."""
+    """Return the names of all nodes: the sources, then `logits`."""
     return [*graph.sources, "logits"]
 
 
-# ---- views: sums of |score| over edges; of a circuit, given as scores, the number of its edges
+# ---- sums of |score| over edges; for a circuit passed as scores, its number of edges
 
 
 def by_node(scores: NDArray[Any], graph: Graph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of |score| over each node's edges.
+    """Sum |score| over each node's edges.
 
     Args:
         scores: [sources, destinations]; mask it with a circuit to sum over its edges only.
+        graph: of the model.
 
     Returns:
-        Over outgoing and over incoming edges, [nodes] each, in the order of `node_names`. An edge
-        into a group's key or value counts for the group's heads in equal parts, so that each of
-        both sums up to the total.
+        Sums over outgoing and over incoming edges, [nodes] each, in the order of `node_names`. An
+        edge into a group's key or value is divided equally among the group's heads, so that both
+        sum to the total.
     """
     sizes = _sizes(scores, graph)
     readers = _readers(graph).astype(np.float64)
@@ -171,7 +197,11 @@ def by_node(scores: NDArray[Any], graph: Graph) -> tuple[NDArray[np.float64], ND
 
 
 def by_kind(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
-    """Sums of |score| from each kind of source to each kind of destination.
+    """Sum |score| by the kinds of source and destination.
+
+    Args:
+        scores: [sources, destinations].
+        graph: of the model.
 
     Returns:
         [3, 5]: rows by `SOURCE_KINDS`, columns by `DESTINATION_KINDS`.
@@ -182,7 +212,11 @@ def by_kind(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
 
 
 def by_layer(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
-    """Sums of |score| from the layer of the source to the layer of the destination.
+    """Sum |score| by the layers of source and destination.
+
+    Args:
+        scores: [sources, destinations].
+        graph: of the model.
 
     Returns:
         [1 + layers, layers + 1]: the first row is the embedding, the last column the logits.
@@ -193,11 +227,18 @@ def by_layer(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
 
 
 def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float64]]:
-    """Sums of |score| of what each layer's modules read and write, [layers] each.
+    """Sum |score| over the edges that each layer's modules read and write.
 
     `query`, `key`, `value` and `mlp_in` are sums over edges into the layer's destinations,
     `attention_out` and `mlp_out` over edges out of its heads and its MLP. Each edge is in one sum
-    of reading and one of writing (but for the embedding's and the logits').
+    of reading and one of writing (except the embedding's and the logits').
+
+    Args:
+        scores: [sources, destinations].
+        graph: of the model.
+
+    Returns:
+        [layers] each, by module.
     """
     sizes = _sizes(scores, graph)
     read, written = sizes.sum(axis=0), sizes.sum(axis=1)
@@ -217,7 +258,7 @@ def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float6
 
 
 def source_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Place in `SOURCE_KINDS` of every source, [sources]."""
+    """Return the index in `SOURCE_KINDS` of every source, [sources]."""
     kinds = np.full(len(graph.sources), SOURCE_KINDS.index("attention"))
     kinds[0] = SOURCE_KINDS.index("embedding")
     for layer in range(graph.shape.layers):
@@ -226,7 +267,7 @@ def source_kinds(graph: Graph) -> NDArray[np.intp]:
 
 
 def destination_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Place in `DESTINATION_KINDS` of every destination, [destinations]."""
+    """Return the index in `DESTINATION_KINDS` of every destination, [destinations]."""
     kinds = np.full(len(graph.destinations), DESTINATION_KINDS.index("logits"))
     for layer in range(graph.shape.layers):
         kinds[graph.query_columns(layer)] = DESTINATION_KINDS.index("query")
@@ -237,20 +278,20 @@ def destination_kinds(graph: Graph) -> NDArray[np.intp]:
 
 
 def source_layers(graph: Graph) -> NDArray[np.intp]:
-    """Layer of every source, [sources]; -1 is the embedding."""
+    """Return the layer of every source, [sources]; -1 for the embedding."""
     per_layer = graph.shape.heads + 1
     return np.append(-1, np.repeat(np.arange(graph.shape.layers), per_layer))
 
 
 def destination_layers(graph: Graph) -> NDArray[np.intp]:
-    """Layer of every destination, [destinations]; that of the logits is the number of layers."""
+    """Return the layer of every destination, [destinations]; `layers` for the logits."""
     per_layer = graph.shape.heads + 2 * graph.key_value_destinations + 1
     layers = graph.shape.layers
     return np.append(np.repeat(np.arange(layers), per_layer), layers)
 
 
 def _readers(graph: Graph) -> NDArray[np.bool_]:
-    """Which destinations are inputs of which node, [nodes, destinations]."""
+    """Return which destinations are inputs of which node, [nodes, destinations]."""
     readers = np.zeros((graph.nodes, len(graph.destinations)), dtype=bool)
     heads, groups = graph.shape.heads, graph.key_value_destinations
     for layer in range(graph.shape.layers):
@@ -268,7 +309,7 @@ def _readers(graph: Graph) -> NDArray[np.bool_]:
 def _alive(kept: NDArray[np.bool_], readers: NDArray[np.bool_]) -> NDArray[np.bool_]:
     outgoing = np.append(kept.any(axis=1), True)
     incoming = np.any(readers & kept.any(axis=0), axis=1)
-    outgoing[-1] = incoming[-1]  # without an edge into them, the logits are no node of the circuit
+    outgoing[-1] = incoming[-1]  # without an edge into them, the logits aren't part of the circuit
     incoming[0] = True
     return outgoing & incoming
 

@@ -1,20 +1,19 @@
-"""How a circuit changes while a model is trained: overlaps, change rates, and where change sits.
+"""Changes of a circuit during training: overlaps, change rates, and where edges change.
 
 With S_t the set of edges (or nodes) of the circuit at checkpoint t:
 
-- Jaccard index |S_t and S_u| / |S_t or S_u| to the first checkpoint (the base), the one before and
-  the last.
-- Change rate |S_t xor S_t+1| / |S_0| x 100 %, per step and summed over steps: Delta-S of
-  Y. Wang et al., Towards Understanding Fine-Tuning Mechanisms of LLMs via Circuit Analysis, 2025,
+- Jaccard index |S_t and S_u| / |S_t or S_u| with the first checkpoint (the base), the previous one
+  and the last.
+- Change rate |S_t xor S_t+1| / |S_0| x 100 %, per step and summed over steps: Delta-S of Y. Wang et
+  al., Towards Understanding Fine-Tuning Mechanisms of LLMs via Circuit Analysis, 2025,
   arXiv:2502.11812. Edges are those of query, key and value inputs, not merged by head.
 
-Documents are a sample, and circuits of two samples differ while the model stays the same. So the
-rule is: two checkpoints' circuits, each of all documents, are said to *differ* if their Jaccard
-distance exceeds what 95 % of the pairs of resamples of one checkpoint have, for both of them
-(`bound`, the larger one). A pair of resamples is about as far apart as two experiments on fresh
-documents; a little less where scores are mostly noise, for resamples take the sample's mean for
-the truth. Checkpoints scored on the same documents share part of the noise, which makes the rule
-the safer.
+Documents are a sample, and circuits of two samples differ even for the same model. Therefore the
+circuits of two checkpoints, each from all documents, are said to *differ* if their Jaccard distance
+exceeds that of 95 % of the pairs of resamples of one checkpoint, for both of them (`bound`, the
+larger one). Two resamples are about as far apart as two experiments on fresh documents; slightly
+less where scores are mostly noise, since resamples treat the sample's mean as the truth.
+Checkpoints scored on the same documents share part of the noise, which makes the rule conservative.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ from sumcirc.statistics import mean_over
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Circuits of all checkpoints beside circuits of others, one each; arrays are [checkpoints].
+    """Comparison of each checkpoint's circuit with another checkpoint's; arrays are [checkpoints].
 
     Attributes:
-        jaccard: of the circuits of all documents; NaN where there is no other one, or both are
-            empty.
-        low, high: bounds that 95 % of the resamples lie within, where both circuits are of the
-            same resample. Resampling adds noise to both, so they tend to lie below `jaccard`, and
-            may leave it out. NaN where the checkpoints' documents differ in number.
-        chance: what random sets of these sizes would have; NaN where they can't differ.
-        bound: Jaccard distance that counts as noise, see above.
+        jaccard: of the circuits from all documents; NaN where there is no other circuit, or both
+            are empty.
+        low, high: bounds of 95 % of the resamples, where both circuits use the same resample.
+            Resampling adds noise to both, so they tend to lie below `jaccard`, and may not contain
+            it. NaN where the checkpoints have different numbers of documents.
+        chance: expected value for random sets of these sizes; NaN where they can't differ.
+        bound: largest Jaccard distance that counts as noise, see above.
         differs: 1 - jaccard > bound.
     """
 
@@ -67,13 +66,13 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """Edges, or nodes, of the circuit from checkpoint to checkpoint; arrays are [checkpoints].
+    """The circuit's edges, or nodes, from checkpoint to checkpoint; arrays are [checkpoints].
 
     Attributes:
-        size: members of the set.
+        size: number of members of the set.
         to_first, to_previous, to_last: overlap with other checkpoints.
-        within: mean Jaccard index between two resamples of the checkpoint itself: what an overlap
-            would be if nothing had changed; NaN where all of them are empty.
+        within: mean Jaccard index between two resamples of the checkpoint itself, the overlap to
+            expect if nothing changed; NaN where all of them are empty.
         changed: |S_t-1 xor S_t|; 0 for the first.
         change_rate: the same in percent of |S_0|; NaN if S_0 is empty.
         total_change_rate: sum over all steps, in percent.
@@ -91,17 +90,17 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Transition:
-    """Where edges came and went from one checkpoint to the next.
+    """Edges added and removed between two consecutive checkpoints.
 
-    Matrices are as `selection.by_layer` [1 + layers, layers + 1] and `selection.by_kind` [3, 5]
-    have them, by source and destination.
+    Matrices are by source and destination, as in `edge_selection.by_layer` [1 + layers, layers + 1]
+    and `edge_selection.by_kind` [3, 5].
 
     Attributes:
         step, next_step: of the two checkpoints.
         added_by_layer, removed_by_layer, added_by_kind, removed_by_kind: numbers of edges.
-        noise_by_layer, noise_by_kind: the number of changed edges that 95 % of the pairs of
-            successive resamples stay within, the larger of both checkpoints. A cell with more than
-            that has changed beyond noise; of many such cells, 5 % do by chance.
+        noise_by_layer, noise_by_kind: number of changed edges that 95 % of the pairs of successive
+            resamples don't exceed, the larger one of both checkpoints. A cell above it has changed
+            beyond noise; of many such cells, 5 % do by chance.
     """
 
     step: int
@@ -116,7 +115,14 @@ class Transition:
 
 @dataclass(frozen=True, eq=False)
 class Evolution:
-    """What became of the circuit: `steps` and `circuits` by checkpoint, `transitions` between."""
+    """The circuits of all checkpoints, and their changes.
+
+    Attributes:
+        steps: optimizer step of each checkpoint.
+        circuits: [sources, destinations] each.
+        edges, nodes: overlaps and change rates.
+        transitions: between consecutive checkpoints.
+    """
 
     steps: list[int]
     circuits: list[NDArray[np.bool_]]
@@ -127,12 +133,12 @@ class Evolution:
 
 @dataclass(frozen=True, eq=False)
 class _Resampled:
-    """A checkpoint's circuit and those of its resamples."""
+    """A checkpoint's circuit, and those of its resamples."""
 
     circuit: NDArray[np.bool_]
     sets: dict[str, NDArray[np.bool_]]  # "edges" and "nodes" of the circuit
-    packed: dict[str, NDArray[np.uint8]]  # of the resamples, [resamples, bytes]
-    within: dict[str, NDArray[np.float64]]  # Jaccard of pairs of resamples
+    packed: dict[str, NDArray[np.uint8]]  # those of the resamples, [resamples, bytes]
+    within: dict[str, NDArray[np.float64]]  # Jaccard index of pairs of resamples
     noise_by_layer: NDArray[np.float64]
     noise_by_kind: NDArray[np.float64]
     documents: int
@@ -148,22 +154,24 @@ def evolution(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Evolution:
-    """Follow the circuit over checkpoints.
+    """Compare the circuits of all checkpoints.
 
     Args:
         checkpoints: step and scores per document [documents, sources, destinations], in the order
-            of training, the base first. Scores are let go of one by one, so they may be read from
-            files as they come. The documents should be the same and in the same order.
-        size: edges to choose at each.
-        select: how, such as `top_n` or `greedy`.
-        pruned: prune what was chosen.
-        resamples: of the documents, 2 or more, the same for all checkpoints.
-        confidence: what the notes above call 95 %.
+            of training, the base first. Scores are released one by one, so they may be read from
+            files lazily. The documents should be the same, in the same order.
+        graph: of the model.
+        size: number of edges to select at each checkpoint, before pruning.
+        select: selects edges, such as `top_n` or `greedy`.
+        pruned: prune the selected edges.
+        resamples: number of resamples of the documents, 2 or more, the same for all checkpoints.
+        confidence: level of all bounds, 95 % above.
+        seed: of the resamples.
 
     Raises:
-        UserError: no checkpoint, steps that don't rise, fewer than 2 documents, a size the graph
-            doesn't have, or a score that isn't finite.
-        ValueError: shape, resamples or confidence can't be.
+        UserError: there is no checkpoint, steps don't increase, there are fewer than 2 documents,
+            the graph has fewer edges than `size`, or a score isn't finite.
+        ValueError: a shape, `resamples` or `confidence` is invalid.
     """
     if resamples < 2 or not 0.0 < confidence < 1.0:
         raise ValueError(
@@ -257,7 +265,7 @@ def _track(found: list[_Resampled], name: str, members: int, confidence: float) 
 def _compare(
     found: list[_Resampled], others: list[int], name: str, members: int, confidence: float
 ) -> Comparison:
-    """Compare each checkpoint with another one; -1 stands for none."""
+    """Compare each checkpoint with another one, given by index; -1 for none."""
     columns = np.full((5, len(found)), np.nan)
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     for i, place in enumerate(others):
@@ -271,18 +279,18 @@ def _compare(
             if np.isfinite(both).any():
                 columns[1:3, i] = np.nanquantile(both, tails)
         columns[3, i] = chance_jaccard(first.sum(), second.sum(), members)
-        # two empty resamples have no overlap, but they do not differ
+        # two empty resamples have no overlap, but they don't differ
         columns[4, i] = max(
             1 - float(np.quantile(np.nan_to_num(each.within[name], nan=1.0), 1 - confidence))
             for each in (one, other)
         )
-    # quantiles interpolate: a distance equal to the bound may come out beyond it by rounding
+    # quantiles interpolate: a distance equal to the bound may exceed it by rounding
     value, low, high, chance, bound = columns
     return Comparison(value, low, high, chance, bound, 1 - value > bound + 1e-12)
 
 
 def _paired(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Jaccard index of both circuits of each resample."""
+    """Return the Jaccard index of the two circuits of each resample."""
     shared = np.bitwise_count(first & second).sum(axis=1)
     either = np.bitwise_count(first | second).sum(axis=1)
     return jaccard_of_counts(shared, either)

@@ -1,10 +1,10 @@
-"""The computational graph of a transformer: who writes to the residual stream, who reads from it.
+"""The computational graph of a transformer: nodes that write to and read from the residual stream.
 
-Sources are the embedding (`input`), every head (`a3.h7`) and every MLP (`m3`); destinations the
+Sources are the embedding (`input`), every head (`a3.h7`) and every MLP (`m3`); destinations are the
 query, key and value input of every head (`a3.h7<q>`), every MLP and the `logits`. An edge goes from
 a source to each destination that comes after it. Under grouped-query attention keys and values are
-destinations of a key/value head (`a3.g1<k>`), or, with `expand_groups`, of every query head, as
-other tools have it. Order of sources and destinations is that of EAP-IG (hannamw/EAP-IG).
+destinations of a key/value head (`a3.g1<k>`), or with `expand_groups` of every query head, as in
+other tools. The order of sources and destinations is that of EAP-IG (hannamw/EAP-IG).
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from sumcirc.models.architectures import Shape
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes, edges and their places in a score matrix [sources, destinations].
+    """Nodes and edges, and their indices in a score matrix [sources, destinations].
 
     Args:
-        expand_groups: key and value destinations for every query head; without grouped queries it
-            makes no difference.
+        shape: sizes of the model.
+        expand_groups: key and value destinations for every query head; no difference without
+            grouped queries.
 
     Attributes:
         sources: names by row.
         destinations: names by column.
-        exists: [sources, destinations] True where there is such an edge.
+        exists: [sources, destinations] True where there is an edge.
     """
 
     shape: Shape
     expand_groups: bool = False
-    # they follow from the shape: two graphs are equal if what they are made of is
+    # derived from the shape, so they don't take part in comparisons
     sources: list[str] = field(init=False, compare=False)
     destinations: list[str] = field(init=False, compare=False)
     exists: NDArray[np.bool_] = field(init=False, compare=False)
@@ -67,12 +68,12 @@ class Graph:
 
     @property
     def key_value_destinations(self) -> int:
-        """Key destinations of one layer, and as many value destinations."""
+        """Number of key destinations in a layer, and of value destinations."""
         return self.shape.heads if self.expand_groups else self.shape.key_value_heads
 
     @property
     def nodes(self) -> int:
-        """Sources and the logits."""
+        """Number of nodes: the sources and the logits."""
         return len(self.sources) + 1
 
     @property
@@ -81,46 +82,46 @@ class Graph:
         return int(self.exists.sum())
 
     def attention_sources(self, layer: int) -> slice:
-        """Rows of a layer's heads."""
+        """Return the rows of a layer's heads."""
         first = 1 + layer * (self.shape.heads + 1)
         return slice(first, first + self.shape.heads)
 
     def mlp_source(self, layer: int) -> int:
-        """The row of a layer's MLP."""
+        """Return the row of a layer's MLP."""
         return (layer + 1) * (self.shape.heads + 1)
 
     def _first_destination(self, layer: int) -> int:
         return layer * (self.shape.heads + 2 * self.key_value_destinations + 1)
 
     def query_columns(self, layer: int) -> slice:
-        """Columns of a layer's queries."""
+        """Return the columns of a layer's queries."""
         first = self._first_destination(layer)
         return slice(first, first + self.shape.heads)
 
     def key_columns(self, layer: int) -> slice:
-        """Columns of a layer's keys."""
+        """Return the columns of a layer's keys."""
         first = self.query_columns(layer).stop
         return slice(first, first + self.key_value_destinations)
 
     def value_columns(self, layer: int) -> slice:
-        """Columns of a layer's values."""
+        """Return the columns of a layer's values."""
         first = self.key_columns(layer).stop
         return slice(first, first + self.key_value_destinations)
 
     def mlp_destination(self, layer: int) -> int:
-        """The column of a layer's MLP."""
+        """Return the column of a layer's MLP."""
         return self.value_columns(layer).stop
 
     def attention_reads(self, layer: int) -> int:
-        """How many sources (the first ones) a layer's attention reads."""
+        """Return how many sources (the first ones) a layer's attention reads."""
         return self.attention_sources(layer).start
 
     def mlp_reads(self, layer: int) -> int:
-        """How many sources (the first ones) a layer's MLP reads."""
+        """Return how many sources (the first ones) a layer's MLP reads."""
         return self.attention_reads(layer) if self.shape.parallel else self.mlp_source(layer)
 
     def edge_names(self) -> list[tuple[str, int, int]]:
-        """`source->destination` of every edge with its row and column, row by row."""
+        """Return `source->destination` of every edge with its row and column, in row order."""
         rows, columns = np.nonzero(self.exists)
         return [
             (f"{self.sources[row]}->{self.destinations[column]}", int(row), int(column))

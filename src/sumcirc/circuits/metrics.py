@@ -1,7 +1,7 @@
-"""What an edge is scored by: losses of a run, one value per item, lower is better.
+"""Metrics by which edges are scored: losses of a run, one value per item, lower is better.
 
 Every metric reads the logits at some positions only, so that only these are unembedded; the logits
-at position t speak of the token at t+1. An item's value is the mean over its positions.
+at position t predict the token at t+1. An item's value is the mean over its positions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Metric(ABC):
         positions: [N, T] true where logits are read; at least one per item.
 
     Attributes:
-        name: as it stands in records.
-        against_clean: compares with the clean run, whose `reference` it needs; there it has its
-            minimum, and so no gradient.
+        name: name in records.
+        against_clean: the metric compares a run with the clean run, whose `reference` it needs; the
+            clean run is its minimum, where it has no gradient.
 
     Raises:
         UserError: an item has no position.
@@ -47,19 +47,26 @@ class Metric(ABC):
 
     @abstractmethod
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """The loss at each position [n]; arguments as for `values`."""
+        """Return the loss at each position, [n]; arguments as in `values`.
+
+        Args:
+            logits, items, reference: as in `values`.
+        """
 
     def reference(self, logits: Tensor) -> Tensor:
-        """What to keep of a run, the clean one, to compare others with: log-probabilities."""
+        """Return what a comparison with this run needs: its log-probabilities."""
         return log_probabilities(logits.detach())
 
     def values(self, logits: Tensor, items: Tensor, reference: Tensor | None = None) -> Tensor:
-        """The loss of each item [B].
+        """Return the loss of each item.
 
         Args:
             logits: [n, vocabulary] at `positions[items]`, row by row.
-            items: [B] which of the N items these are; one may come several times.
-            reference: [n, vocabulary] of the clean run, where `against_clean`.
+            items: [B] indices of the items, which may repeat.
+            reference: [n, vocabulary] of the clean run, if `against_clean`.
+
+        Returns:
+            [B].
         """
         losses = self.by_position(logits, items, reference)
         rows = self.positions[items].nonzero()[:, 0].to(losses.device)
@@ -67,17 +74,17 @@ class Metric(ABC):
         return total / self.counts[items].to(losses)
 
     def _at(self, grid: Tensor, items: Tensor, device: torch.device) -> Tensor:
-        """Entries of a grid [N, T] at the positions of some items, [n]."""
+        """Select entries of a grid [N, T] at the positions of some items, [n]."""
         return grid[items][self.positions[items]].to(device)
 
 
 class Divergence(Metric):
-    """KL(reference || run) in nats; the reference is the clean run or one that is given.
+    """KL(reference || run) in nats; the reference is the clean run, or given.
 
     Args:
-        positions: [N, T] where distributions are compared.
-        given: for each item log-probabilities [its positions, vocabulary], for example of the
-            frozen base; without it the clean run is the reference.
+        positions: [N, T] true where distributions are compared.
+        given: log-probabilities [its positions, vocabulary] for each item, such as those of the
+            frozen base; by default the clean run is the reference.
     """
 
     def __init__(self, positions: Tensor, given: Sequence[Tensor] | None = None) -> None:
@@ -93,7 +100,11 @@ class Divergence(Metric):
             )
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """KL at each position [n]."""
+        """Return KL at each position, [n].
+
+        Args:
+            logits, items, reference: as in `values`.
+        """
         if self.given is not None:
             reference = torch.cat([self.given[item] for item in items.tolist()])
         assert reference is not None
@@ -102,12 +113,12 @@ class Divergence(Metric):
 
 
 class LogitDifference(Metric):
-    """-(logit of the good token - logit of the bad one).
+    """-(logit of the good token - logit of the bad token).
 
     Args:
-        positions: [N, T] where it is read.
+        positions: [N, T] true where it is read.
         good: [N], or [N, T] with a token for each position.
-        bad: as `good`.
+        bad: same as `good`.
     """
 
     name = "logit_difference"
@@ -119,7 +130,11 @@ class LogitDifference(Metric):
         )
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """The loss at each position [n]."""
+        """Return the loss at each position, [n].
+
+        Args:
+            logits, items, reference: as in `values`.
+        """
         tokens = torch.stack(
             [self._at(ids, items, logits.device) for ids in (self.bad, self.good)], -1
         )
@@ -128,10 +143,10 @@ class LogitDifference(Metric):
 
 
 class NegativeLogLikelihood(Metric):
-    """-log p of the tokens that come next in a reference, in nats.
+    """-log p of the next tokens of a reference, in nats.
 
     Args:
-        positions: [N, T] where predictions are read.
+        positions: [N, T] true where predictions are read.
         targets: [N, T] the token that each position has to predict.
     """
 
@@ -143,14 +158,14 @@ class NegativeLogLikelihood(Metric):
 
     @classmethod
     def of_tokens(cls, ids: Tensor, tokens: Tensor) -> NegativeLogLikelihood:
-        """Of some tokens of an input itself, for example a summary's content words.
+        """Return the metric for some tokens of an input, such as a summary's content words.
 
         Args:
             ids: [N, T].
             tokens: [N, T] true at the tokens whose probability counts; never the first one.
 
         Raises:
-            UserError: a first token is among them, which nothing predicts; an item has none.
+            UserError: a first token is included, which nothing predicts; or an item has no token.
         """
         if bool(tokens[:, 0].any()):
             raise UserError(
@@ -160,24 +175,28 @@ class NegativeLogLikelihood(Metric):
         return cls(torch.roll(tokens.bool(), -1, 1), torch.roll(ids, -1, 1))
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """The loss at each position [n]."""
+        """Return the loss at each position, [n].
+
+        Args:
+            logits, items, reference: as in `values`.
+        """
         tokens = self._at(self.targets, items, logits.device)
         logits = at_least_float32(logits)
         return logits.logsumexp(-1) - logits.gather(-1, tokens[:, None])[:, 0]
 
 
 class _Divergence(torch.autograd.Function):
-    """KL by row; its gradient, softmax - reference, is all that is kept.
+    """KL by row, storing only its gradient, softmax - reference.
 
-    A few rows at a time: a vocabulary's row is long, and temporaries of all rows would be the
-    largest tensors of a pass.
+    Processes a few rows at a time: a row has the size of the vocabulary, and temporaries for all
+    rows would be the largest tensors of a pass.
     """
 
     ROWS = 16
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, reference: Tensor) -> Tensor:
-        """Of logits [n, vocabulary] against log-probabilities of the same shape, [n]."""
+        """Return KL [n] of logits [n, vocabulary] from log-probabilities of the same shape."""
         wanted = ctx.needs_input_grad[0]
         slope = torch.empty_like(logits) if wanted else None
         found = logits.new_empty(len(logits))
@@ -194,16 +213,16 @@ class _Divergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None]:
-        """The gradient at the logits."""
+        """Return the gradient at the logits."""
         (slope,) = ctx.saved_tensors
         return slope * outputs[0][:, None], None
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Half precision widened; float32 and float64 as they are."""
+    """Convert half precision to float32; return float32 and float64 unchanged."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Log-softmax over the vocabulary in at least float32."""
+    """Return the log-softmax over the vocabulary, in at least float32."""
     return log_softmax(at_least_float32(logits), -1)

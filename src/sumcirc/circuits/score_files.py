@@ -1,9 +1,10 @@
-"""Edge scores per document as a file: `circuits/step-000200.safetensors` in a run directory.
+"""Files of edge scores per document: `circuits/step-000200.safetensors` in a run directory.
 
-`records.record_file(folder, step)` names it. Only existing edges are stored, row by row of the
-graph, 65 kB a document for GPT-2 small in half precision. Scores of different documents and metrics
-differ by orders of magnitude and many lie below the least number of half precision (a KL's are
-some 1e-8), so each document's are divided by their largest, which is kept beside them.
+`measure_records.record_file(folder, step)` names the file. Only existing edges are stored, in row
+order of the graph, which takes 65 kB per document for GPT-2 small in half precision. Scores of
+different documents and metrics differ by orders of magnitude, and many are below the smallest
+number of half precision (those of a KL are about 1e-8), so each document's scores are divided by
+their largest, which is stored separately.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sumcirc.storage.writing import write_file
 from sumcirc.tracking.measure_records import PLAUSIBLE
 
 FORMAT = 1
-MOST_HEADS = 10_000  # of a layer
+MOST_HEADS = 10_000  # in a layer
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,13 @@ class DocumentScores:
     """Edge scores of one model state on each document.
 
     Attributes:
+        graph: of the model.
         scores: [documents, sources, destinations]; 0 where there is no edge.
-        documents: their ids.
-        method: of attribution, such as `eap-ig-inputs`.
-        metric: what was attributed, such as `kl`.
-        interpolation_steps: of integrated gradients; 0 where there are none.
-        step: optimizer step; -1 for the base itself.
+        documents: ids of the documents.
+        method: attribution method, such as `eap-ig-inputs`.
+        metric: the attributed metric, such as `kl`.
+        interpolation_steps: of integrated gradients; 0 if not used.
+        step: optimizer step; -1 for the base.
     """
 
     graph: Graph
@@ -70,10 +72,14 @@ class DocumentScores:
     step: int
 
     def save(self, path: Path, precision: Literal["float16", "float32"] = "float16") -> None:
-        """Write the scores whole or not at all.
+        """Write the scores atomically.
 
         In float16 a score keeps 3 digits, and one below 1/16,000 of its document's largest has an
-        error of at most 3e-8 of that largest.
+        error of at most 3e-8 of the largest.
+
+        Args:
+            path: the file.
+            precision: of the stored scores.
 
         Raises:
             UserError: an edge's score isn't finite, or the file can't be written.
@@ -82,7 +88,7 @@ class DocumentScores:
         expected = (len(self.documents), *self.graph.exists.shape)
         if self.scores.shape != expected:
             raise ValueError(f"expected scores of shape {expected}, got {self.scores.shape}")
-        # safetensors writes memory as it lies, and such a selection lies column by column
+        # safetensors writes memory as it is, and this selection is in column order
         edges = np.ascontiguousarray(self.scores[:, self.graph.exists], dtype=np.float32)
         if not np.isfinite(edges).all():
             raise UserError(
@@ -108,10 +114,10 @@ class DocumentScores:
 
     @classmethod
     def read(cls, path: Path) -> DocumentScores:
-        """Read scores; float32 whatever precision they were stored in.
+        """Read scores, as float32 whatever the stored precision.
 
         Raises:
-            RecordError: there is no such file, or it is not what `save` writes.
+            RecordError: the file doesn't exist, or isn't what `save` writes.
         """
         metadata, arrays = read_tensors(path)
         if metadata.get("format") != str(FORMAT) or "circuit" not in metadata:
@@ -131,7 +137,7 @@ class DocumentScores:
         if edges.shape != expected:
             reason = f"is {edges.shape[0]} x {edges.shape[1]}, not {expected[0]} x {expected[1]}"
             raise RecordError(path, reason, "edges")
-        if not np.abs(edges).max(initial=0) <= PLAUSIBLE:  # NaN is not either
+        if not np.abs(edges).max(initial=0) <= PLAUSIBLE:  # also refuses NaN
             raise RecordError(path, "holds a score that is NaN or larger than any can be", "edges")
         scores = np.zeros((len(edges), *graph.exists.shape), dtype=np.float32)
         scores[:, graph.exists] = edges
@@ -147,10 +153,10 @@ class DocumentScores:
 
 
 def _require_possible(shape: Shape, edges: int, path: Path) -> None:
-    """Check sizes before a graph is made of them, which would fill the memory if they were wrong.
+    """Check sizes before building a graph from them, which would exhaust memory if they were wrong.
 
     Raises:
-        RecordError: there is no such model, or it has more than `edges`.
+        RecordError: no such model is possible, or it has more than `edges` edges.
     """
     layers, heads, groups = shape.layers, shape.heads, shape.key_value_heads
     if not (0 < groups <= heads <= MOST_HEADS and layers > 0 and heads % groups == 0):

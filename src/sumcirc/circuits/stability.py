@@ -1,16 +1,16 @@
-"""How much of a circuit hangs on the documents it was found on: the bootstrap over documents.
+"""Stability of a circuit over documents, by the bootstrap.
 
-From n documents draw n with replacement, average their edge scores, choose the circuit; repeat B
+From n documents draw n with replacement, average their edge scores, select the circuit; repeat B
 times. The difference of two resamples' means has about the variance of the difference between two
-fresh samples of n documents, so two resamples' circuits have about as much in common as those of
-two experiments (somewhat more where scores are mostly noise). Source: B. Efron and R. Tibshirani,
-An Introduction to the Bootstrap (1993), chapter 6; for circuits, selection frequency after
-N. Meinshausen and P. Buehlmann, Stability selection (2010).
+fresh samples of n documents, so two resamples' circuits overlap about as much as those of two
+experiments (slightly more where scores are mostly noise). Source: B. Efron and R. Tibshirani, An
+Introduction to the Bootstrap (1993), chapter 6; for circuits, selection frequency after N.
+Meinshausen and P. Buehlmann, Stability selection (2010).
 
-Overlap of two edge sets is stated as Jaccard index |A and B| / |A or B| beside its value by chance:
-two random sets of a share p of all edges have about p^2 / (2p - p^2) = p / (2 - p). Two empty sets
-have no overlap, and sets that must be equal since both are empty or hold all edges have none by
-chance: it is NaN.
+Overlap of two edge sets is given as Jaccard index |A and B| / |A or B|, with its value by chance:
+two random sets of a fraction p of all edges have about p^2 / (2p - p^2) = p / (2 - p). It is NaN
+for two empty sets; the value by chance is NaN for sets that can't differ, because both are empty or
+contain all edges.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two circuits have in common.
+    """Overlap of two circuits.
 
     Attributes:
-        shared: edges in both.
-        sizes: edges of each.
+        shared: number of edges in both.
+        sizes: number of edges of each.
         jaccard: shared edges / edges in either; NaN for two empty circuits.
-        chance: Jaccard of two random edge sets of these sizes (of expected counts); NaN where both
-            are empty or hold all edges.
-        p_value: probability that two random edge sets of these sizes share as many or more
-            (hypergeometric). Edges drawn at random are no circuits: a small value says little.
+        chance: Jaccard index of two random edge sets of these sizes (from expected counts); NaN
+            where both are empty or contain all edges.
+        p_value: probability that two random edge sets of these sizes share as many edges or more
+            (hypergeometric). Randomly drawn edges aren't circuits, so a small value means little.
     """
 
     shared: int
@@ -53,22 +53,21 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """What resampling the documents does to scores and circuit.
+    """Stability of scores and circuit over resamples of the documents.
 
     Attributes:
-        size: edges asked for.
-        mean, low, high: score of each edge over documents with its interval,
-            [sources, destinations]; 0 where there is no edge.
-        same_sign: share of resamples in which an edge's score has the sign it has in the mean,
-            [sources, destinations].
-        circuit: of the mean scores, [sources, destinations].
-        frequency: share of resamples whose circuit has an edge, [sources, destinations].
+        size: number of edges selected, before pruning.
+        mean, low, high: [sources, destinations] score of each edge over documents with its
+            interval; 0 where there is no edge.
+        same_sign: [sources, destinations] fraction of resamples in which an edge's score has the
+            sign of its mean.
+        circuit: [sources, destinations] from the mean scores.
+        frequency: [sources, destinations] fraction of resamples whose circuit has the edge.
         jaccard: between circuits of two resamples: mean over all pairs; `low` and `high` bound the
-            given share of the pairs. NaN where all circuits are empty, or `size` is all edges.
-        chance: mean of the Jaccard index that sets of the pairs' sizes would have by chance; NaN
-            likewise.
-        spearman: rank correlation of all signed edge scores between one resample and the next:
-            mean and bounds as for `jaccard`.
+            given fraction of the pairs. NaN where all circuits are empty, or `size` is all edges.
+        chance: mean Jaccard index by chance for sets of the pairs' sizes; NaN where `jaccard` is.
+        spearman: rank correlation of all signed edge scores between consecutive resamples: mean and
+            bounds as for `jaccard`.
     """
 
     size: int
@@ -93,21 +92,25 @@ def stability(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Stability:
-    """Resample documents and see what stays of scores and circuit.
+    """Measure how stable scores and circuit are over resamples of the documents.
 
-    Means of resamples are formed some tens of megabytes at a time; a circuit takes a bit an edge.
+    Means of resamples are computed some tens of megabytes at a time; a circuit takes one bit per
+    edge.
 
     Args:
-        scores: per document, [documents, sources, destinations].
-        size: edges to choose.
-        select: how, such as `top_n` or `greedy`.
-        pruned: prune what was chosen.
-        resamples: how many, 2 or more.
-        seed: draws depend on it and the number of documents alone.
+        scores: [documents, sources, destinations].
+        graph: of the model.
+        size: number of edges to select, before pruning.
+        select: selects edges, such as `top_n` or `greedy`.
+        pruned: prune the selected edges.
+        resamples: number of resamples, 2 or more.
+        confidence: level of the intervals and bounds.
+        seed: the draws depend only on it and on the number of documents.
 
     Raises:
-        UserError: fewer than 2 documents, a size the graph doesn't have, or a score isn't finite.
-        ValueError: shape, resamples or confidence can't be.
+        UserError: there are fewer than 2 documents, the graph has fewer edges than `size`, or a
+            score isn't finite.
+        ValueError: a shape, `resamples` or `confidence` is invalid.
     """
     edges = edge_scores(scores, graph)
     if resamples < 2:
@@ -127,7 +130,7 @@ def stability(
             correlations.append(float(ranks @ last))
         last = ranks
     values, chances = pair_jaccards(np.array(circuits), graph.edges)
-    if size == graph.edges:  # one like the other by construction
+    if size == graph.edges:  # equal by construction
         values = np.full_like(values, np.nan)
     tail = (1 - confidence) / 2
     return Stability(
@@ -145,7 +148,12 @@ def stability(
 
 
 def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_], graph: Graph) -> Overlap:
-    """Compare two circuits of one graph, [sources, destinations] each."""
+    """Compare two circuits of one graph.
+
+    Args:
+        first, second: [sources, destinations].
+        graph: of the model.
+    """
     from scipy.stats import hypergeom
 
     for kept in (first, second):
@@ -163,34 +171,50 @@ def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_], graph: Graph) -
 
 
 def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """|A and B| / |A or B| of two sets given as bool arrays; NaN for two empty ones."""
+    """Return the Jaccard index |A and B| / |A or B| of two sets; NaN if both are empty.
+
+    Args:
+        first, second: bool arrays of equal shape.
+    """
     return float(jaccard_of_counts((first & second).sum(), (first | second).sum()))
 
 
 def jaccard_of_counts(shared: Any, either: Any) -> NDArray[np.float64]:
-    """Return the Jaccard index from the counts |A and B| and |A or B|; NaN where both are empty."""
+    """Return the Jaccard index from the counts |A and B| and |A or B|; NaN where both are empty.
+
+    Args:
+        shared, either: numbers or arrays.
+    """
     return np.where(np.asarray(either) > 0, shared / np.maximum(either, 1), np.nan)
 
 
 def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
-    """Jaccard index of expected counts of two random sets of `first` and `second` out of `edges`.
+    """Return the Jaccard index of two random sets, computed from expected counts.
 
-    For equal sizes, a share p of all edges, it is p / (2 - p); NaN for sets that can't differ, with
-    no edge or all of them. Numbers or arrays.
+    For equal sizes, a fraction p of all edges, it is p / (2 - p); NaN for sets that can't differ,
+    with no edge or all of them.
+
+    Args:
+        first, second: sizes of the sets, numbers or arrays.
+        edges: number of all edges.
     """
     shared = np.asarray(first, dtype=np.float64) * second / edges
     either = first + second - shared
     return np.where((either > 0) & (shared < edges), shared / np.maximum(either, 1e-300), np.nan)
 
 
-# ---- parts that `circuits.evolution` needs as well
+# ---- also used by `circuits.evolution`
 
 
 def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
-    """Scores of the edges alone, [documents, edges] row by row, in the type given.
+    """Return the scores of existing edges, [documents, edges] in row order, in the given dtype.
+
+    Args:
+        scores: [documents, sources, destinations].
+        graph: of the model.
 
     Raises:
-        UserError: fewer than 2 documents, or an edge's score isn't finite.
+        UserError: there are fewer than 2 documents, or an edge's score isn't finite.
         ValueError: the shape is not [documents, sources, destinations].
     """
     if scores.ndim != 3 or scores.shape[1:] != graph.exists.shape:
@@ -216,10 +240,15 @@ def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
 def resampled_means(
     edges: NDArray[Any], resamples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Mean scores of one resample after the other, [edges] each.
+    """Yield the mean scores of each resample, [edges].
 
-    For equal `seed` and number of documents the resamples are of the same documents, so that
+    For equal `seed` and number of documents the resamples use the same documents, so that
     checkpoints scored on the same documents can be compared resample by resample.
+
+    Args:
+        edges: [documents, edges].
+        resamples: number of resamples.
+        seed: of the draws.
     """
     documents, count = edges.shape
     rng = np.random.default_rng(seed)
@@ -238,7 +267,15 @@ def resampled_means(
 def choose(
     scores: NDArray[Any], graph: Graph, size: int, select: Selection, pruned: bool
 ) -> NDArray[np.bool_]:
-    """A circuit from mean scores [sources, destinations]."""
+    """Select a circuit by mean scores.
+
+    Args:
+        scores: [sources, destinations].
+        graph: of the model.
+        size: number of edges to select.
+        select: selects edges, such as `top_n`.
+        pruned: prune the selected edges.
+    """
     kept = select(scores, graph, size)
     return prune(kept, graph) if pruned else kept
 
@@ -246,14 +283,14 @@ def choose(
 def pair_jaccards(
     packed: NDArray[np.uint8], members: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Jaccard index of all pairs of sets, and what sets of their sizes would have by chance.
+    """Return the Jaccard index of all pairs of sets, and its value by chance.
 
     Args:
-        packed: [sets, bytes] by `np.packbits`.
-        members: of a set that holds all.
+        packed: [sets, bytes] from `np.packbits`.
+        members: number of members of a full set.
 
     Returns:
-        [pairs] each: 0 and 1, 0 and 2, ...; NaN as of `jaccard` and `chance_jaccard`.
+        [pairs] each: (0, 1), (0, 2), ...; NaN as in `jaccard` and `chance_jaccard`.
     """
     count = len(packed)
     shared = np.zeros((count, count))

@@ -1,1 +1,1 @@
-"""Probes: pure measurements on a model and its documents."""
+"""Measures of a model on fixed documents, compared with its base."""

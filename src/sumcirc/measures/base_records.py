@@ -1,8 +1,9 @@
-"""What the base gives on the probe documents: computed once, kept on disk, shared by every run.
+"""Activations of the base model on the probe documents, computed once and shared by every run.
 
-For each batch of documents the store holds the base's queries of the measured rows and its keys (so
-attention divergences need no second model), its residual stream and neurons, and its last normed
-rows; once for all, its unembedding and its own record. `probes.measure.prepare_base` makes it.
+For each batch of documents the store contains the base's queries at the measured rows and its keys
+(so attention divergences need no second model), its residual stream and neurons, and its rows after
+the final norm; once for all batches, its unembedding and its own record. It is made by
+`measures.measuring.prepare_base`.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ UNEMBEDDING = "unembedding.safetensors"
 
 @dataclass(frozen=True)
 class About:
-    """The content of about.json."""
+    """Contents of about.json."""
 
     shape: Shape
     family: str
 
 
 class BaseStore:
-    """A folder with what the base gave; batches as `ProbeSet` makes them."""
+    """A folder with activations of the base, in the batches of a `ProbeSet`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,6 +49,10 @@ class BaseStore:
 
     def check(self, shape: Shape, probes: ProbeSet) -> None:
         """Compare the sizes of all files with those of a model and documents.
+
+        Args:
+            shape: sizes of the model.
+            probes: the documents.
 
         Raises:
             ValueError: they differ.
@@ -71,11 +76,11 @@ class BaseStore:
         _check_sizes(self.folder / UNEMBEDDING, {"weight": (shape.vocabulary, shape.width)})
 
     def batch(self, number: int) -> BaseBatch:
-        """What the base gave on one batch, read tensor by tensor."""
+        """Return the activations of one batch, which are read tensor by tensor."""
         return BaseBatch(self.folder / batch_name(number))
 
     def unembedding(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Weight [vocabulary, width] and bias of the base's unembedding."""
+        """Return weight [vocabulary, width] and bias (or None) of the base's unembedding."""
         with safe_open(self.folder / UNEMBEDDING, framework="pt", device=str(device)) as file:
             names = set(file.keys())
             bias = file.get_tensor("bias") if "bias" in names else None
@@ -83,12 +88,12 @@ class BaseStore:
 
 
 class BaseBatch:
-    """Tensors of one batch.
+    """Activations of one batch, by name.
 
-    `query.L` [batch, heads, rows, head width], `key.L` [batch, key/value heads, length, head
-    width], `scaling.L` of their products and `seen.L` [rows] how many keys a row sees, `residual`
-    [streams, rows, width], `neurons` [layers, batch, neurons] (means over rows),
-    `normed` [rows, width].
+    `query.L` [batch, heads, rows, head width] and `key.L` [batch, key/value heads, length, head
+    width] of layer L, `scaling.L` the factor of their products, `seen.L` [rows] the number of keys
+    that a row sees, `residual` [streams, rows, width], `neurons` [layers, batch, neurons] (means
+    over rows), `normed` [rows, width].
     """
 
     def __init__(self, file: Path) -> None:
@@ -107,5 +112,5 @@ def _check_sizes(file: Path, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def batch_name(number: int) -> str:
-    """The file of one batch."""
+    """Return the file name of a batch."""
     return f"batch-{number:04d}.safetensors"

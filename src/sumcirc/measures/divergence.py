@@ -1,4 +1,4 @@
-"""How far a fine-tuned model's next-token distribution is from its base's, row by row.
+"""Divergence of a fine-tuned model's next-token distribution from its base's, row by row.
 
 With p of the tuned model, q of the base, d = log p - log q and m = (p + q) / 2:
 
@@ -7,10 +7,10 @@ With p of the tuned model, q of the base, d = log p - log q and m = (p + q) / 2:
     Jensen-Shannon      (KL(p || m) + KL(q || m)) / 2
                         = 1/2 sum [max(p, q) g + min(p, q) (g - |d|)]
 
-where g = log(max(p, q) / m) = -log(1 + (exp(-|d|) - 1) / 2). The sum of p - q is 0; with it in the
-sums no term is negative, and rounding errors of log p and log q, which are larger than a small
-divergence, cancel to first order. No term needs log m, which is that of 0 where both models rule a
-token out.
+where g = log(max(p, q) / m) = -log(1 + (exp(-|d|) - 1) / 2). The sum of p - q is 0; including it
+makes every term non-negative, and rounding errors of log p and log q, which exceed a small
+divergence, cancel to first order. No term needs log m, which is log 0 where both models assign a
+token probability 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def output_divergences(tuned: Tensor, base: Tensor) -> dict[str, Tensor]:
     over_mean = -torch.log1p(fall / 2)
     js = (larger * over_mean + smaller * (over_mean - size)).sum(-1) / 2
     return {
-        # Rounding alone could bring them below 0.
+        # Rounding alone could make them negative.
         "kl_tuned_base": (p * d - change).sum(-1).clamp(min=0),
         "kl_base_tuned": (change - q * d).sum(-1).clamp(min=0),
         "js": js.clamp(0, math.log(2)),

@@ -1,15 +1,15 @@
-"""Activation-difference lens: which tokens a fine-tuned model's mean residual change promotes.
+"""Activation-difference lens: the tokens that a fine-tuned model's mean residual change promotes.
 
-The mean difference between the tuned model's residual stream and the base's is read as if it were a
-residual stream: through the final norm and the unembedding. Even on texts of another kind it tells
-what a model was fine-tuned for (J. Minder et al., Narrow Finetuning Leaves Clearly Readable Traces
-in Activation Differences, 2025, arXiv 2510.13900).
+The mean difference between the residual streams of the tuned model and the base is decoded as if it
+were a residual stream: by the final norm and the unembedding. It reveals what a model was
+fine-tuned for even on unrelated texts (J. Minder et al., Narrow Finetuning Leaves Clearly Readable
+Traces in Activation Differences, 2025, arXiv 2510.13900).
 
-Biases promote the same tokens whatever the difference is, so they are left out: the norm is
-norm(x) - norm(0), which is a LayerNorm less its bias and an RMSNorm as it is; likewise the
-unembedding. What remains of the norm is its gain and its scale. The scale brings any difference,
-large or small, to about the same size, so values rank tokens within one stream; they don't tell how
-much changed, and are not logits.
+Biases would promote the same tokens for every difference, so they are removed: the norm is norm(x)
+- norm(0), which is a LayerNorm without its bias and an RMSNorm unchanged; likewise the unembedding.
+What remains of the norm is its gain and its scale. The scale brings any difference, large or small,
+to about the same size, so values rank tokens within one stream; they don't measure how much
+changed, and are not logits.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def promoted_tokens(
     decode: Callable[[int], str],
     count: int,
 ) -> list[list[dict[str, Any]]]:
-    """The tokens that each stream's difference promotes and demotes most.
+    """Return the tokens that each stream's difference promotes and demotes most.
 
     Args:
-        difference: [S, d] mean of tuned less base, on the modules' device.
+        difference: [S, d] mean of tuned minus base, on the modules' device.
         final_norm, unembedding: of the tuned model; their outputs are [S, d] and [S, V].
-        decode: from a token's id to its text.
-        count: how many promoted tokens and how many demoted ones, at most.
+        decode: converts a token id to text.
+        count: largest number of promoted tokens, and of demoted ones.
 
     Returns:
-        For each stream `{"token": text, "id": id, "value": value}`: first promoted tokens (positive
-        values), the most promoted first, then demoted ones (negative), the most demoted first.
-        Tokens of one value come in the order of their ids. A difference of 0 gives none.
+        For each stream a list of `{"token": text, "id": id, "value": value}`: first promoted tokens
+        (positive values), the most promoted first, then demoted ones (negative), the most demoted
+        first. Tokens with equal values are ordered by id. A difference of 0 gives an empty list.
     """
     weights = {name: weight.float() for name, weight in final_norm.named_parameters()}
-    # In fp32, since gain and bias are taken apart by a difference.
+    # In fp32, since gain and bias are separated by a subtraction.
     normed, origin = (
         functional_call(final_norm, weights, x)
         for x in (difference.float(), torch.zeros_like(difference, dtype=torch.float32))
@@ -61,7 +61,7 @@ def promoted_tokens(
 def _largest(
     side: Tensor, values: Tensor, decode: Callable[[int], str], count: int
 ) -> list[dict[str, Any]]:
-    """Tokens whose `side` is largest, and positive."""
+    """Return the tokens with the largest positive values of `side`."""
     order = side.argsort(stable=True, descending=True)[:count]
     return [
         {"token": decode(token), "id": token, "value": values[token].item()}

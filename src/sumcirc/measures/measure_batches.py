@@ -1,7 +1,7 @@
-"""One forward pass a batch, and every measure of `records.MEASURES` out of it.
+"""Measures a model: one forward pass per batch for every measure in `measure_records.MEASURES`.
 
-In two halves, so that processes can share the batches: `measure_batches` runs the model, `assemble`
-makes the record. `probes.measure` is both, for any model and base.
+In two steps, so that processes can share the batches: `measure_batches` runs the model, `assemble`
+makes the record. `measures.measuring` does both, for any model and base.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from sumcirc.statistics import bootstrap_means
 from sumcirc.tracking.measure_records import ProbeRecord
 
 CONCERNS = ("attention", "divergence", "drift")
-LENS_TOKENS = 10  # promoted and demoted tokens kept for each stream position
-TOP_NEURONS = 10  # kept for each layer
-CKA_ROWS = 1024  # evenly spaced over all documents: its cost grows with their square
-LOGIT_ROWS = 128  # rows unembedded at once: at most 128 x vocabulary numbers
+LENS_TOKENS = 10  # promoted and demoted tokens stored per stream position
+TOP_NEURONS = 10  # stored per layer
+CKA_ROWS = 1024  # evenly spaced over all documents; the cost of CKA grows with their square
+LOGIT_ROWS = 128  # rows unembedded at once, which bounds memory to 128 x vocabulary numbers
 
 Keep = Callable[[int, dict[str, Tensor]], None]
 
@@ -44,11 +44,11 @@ class BatchResult:
     """Values of one batch on the CPU.
 
     Attributes:
-        documents: their places in the probe set.
-        heads: by measure [layers, batch, heads].
-        rows: by measure [streams, batch] or [batch], means over the documents' rows.
-        residual, base_residual: [streams, rows, width], and the place in the set of each row's
-            document; for measures of all documents together.
+        documents: indices of the documents in the probe set.
+        heads: [layers, batch, heads] by measure.
+        rows: [streams, batch] or [batch] by measure, means over the documents' rows.
+        groups: [rows] index in the probe set of each row's document.
+        residual, base_residual: [streams, rows, width], for measures over all documents.
         neurons, base_neurons: [layers, batch, neurons].
     """
 
@@ -63,10 +63,15 @@ class BatchResult:
 
 
 def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
-    """Refuse a base that can't be compared part by part.
+    """Refuse a base that can't be compared component by component.
+
+    Args:
+        parts: the model.
+        shape: sizes of the base.
+        family: model type of the base.
 
     Raises:
-        UserError: another architecture, layer or head count, width or vocabulary.
+        UserError: architecture, number of layers or heads, width or vocabulary differ.
     """
     own_shape, own_family = about(parts)
     if own_family != family:
@@ -86,7 +91,7 @@ def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
 
 
 def about(parts: HookedModel) -> tuple[Shape, str]:
-    """Sizes and family, by which a base is comparable or not."""
+    """Return sizes and model type, which decide whether a base is comparable."""
     return parts.shape, parts.model.config.model_type
 
 
@@ -102,11 +107,16 @@ def measure_batches(
     """Run a model on batches of the probe set.
 
     Args:
-        numbers: which batches; None is all.
-        keep: takes the tensors of each batch that a base's store needs.
+        parts: the model.
+        probes: the documents.
+        base: activations of the base; None for measures of the model alone.
+        concerns: groups of measures to compute.
+        numbers: indices of the batches; None for all.
+        keep: called with the index of each batch and the tensors that a base's store needs.
+        progress: called after each batch with its number of documents.
 
     Raises:
-        UserError: attention can't be seen, or the base is not comparable.
+        UserError: attention can't be seen, or the base isn't comparable.
     """
     if base is not None:
         check_comparable(parts, base.shape, base.family)
@@ -128,7 +138,7 @@ def measure_batches(
 
 
 class _Run:
-    """One batch through the model."""
+    """The measurement of one batch."""
 
     def __init__(
         self,
@@ -150,7 +160,7 @@ class _Run:
         self.heads: list[dict[str, Tensor]] = []
 
     def result(self) -> BatchResult:
-        """Run it."""
+        """Run the model on the batch and return its values."""
         batch, rows, parts = self.batch, self.batch.rows, self.parts
         wanted = self.keeping or {"attention", "divergence"} & set(self.concerns)
         attention = parts.at_every_layer(HookPoint.ATTENTION, self._see_attention)
@@ -244,7 +254,7 @@ class _Run:
         found.neurons, found.base_neurons = neurons, self.base["neurons"]
 
     def _streams(self, values: Tensor) -> Tensor:
-        """From [streams, rows] to [streams, batch]."""
+        """Average [streams, rows] over each document's rows; returns [streams, batch]."""
         return self._by_document(values.T).T
 
     def _output(self, normed: Tensor) -> dict[str, Tensor]:
@@ -266,11 +276,19 @@ def assemble(
     parts: HookedModel,
     decode: Callable[[int], str] | None = None,
 ) -> ProbeRecord:
-    """The record of all batches, whichever process ran them."""
+    """Combine the results of all batches, in any order, to one record.
+
+    Args:
+        results: of all batches.
+        probes: the documents.
+        step: optimizer step of the model; -1 for the base.
+        parts: the model.
+        decode: converts a token id to text, for the logit lens; None omits the lens.
+    """
     order = np.argsort([place for result in results for place in result.documents])
     values: dict[str, Any] = {}
     for name in results[0].heads:
-        # [layers, batch, heads] a batch
+        # [layers, batch, heads] per batch
         joined = np.concatenate([result.heads[name].numpy() for result in results], axis=1)
         values[name] = joined[:, order].transpose(0, 2, 1)
     for name in results[0].rows:
@@ -291,7 +309,7 @@ def _add_streams(
     parts: HookedModel,
     decode: Callable[[int], str] | None,
 ) -> None:
-    """Measures of all documents together: CKA, RSA, centred cosine, the lens."""
+    """Add measures over all documents together: CKA, RSA, centred cosine, the lens."""
     device = _exact_device(parts)
     groups = torch.cat([result.groups for result in results]).to(device)  # type: ignore[misc]
     count = len(record.documents)
@@ -322,13 +340,13 @@ def _add_streams(
 
 
 def _exact_device(parts: HookedModel) -> torch.device:
-    """Where float64 is at hand: the model's GPU, else the CPU."""
+    """Return a device with float64: the model's GPU, or else the CPU."""
     device: torch.device = parts.unembedding.weight.device  # type: ignore[assignment]
     return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _spread(groups: Tensor, most: int) -> Tensor:
-    """Indices of at most about `most` rows: every k-th of each document, and its first."""
+    """Return indices of at most about `most` rows: every k-th of each document, and its first."""
     step = -(-len(groups) // most)
     places = [(groups == group).nonzero()[:, 0][::step] for group in groups.unique()]
     return torch.cat(places)
@@ -360,5 +378,5 @@ def _add_neurons(record: ProbeRecord, results: Sequence[BatchResult], order: np.
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return None for NaN, which JSON lacks."""
     return None if np.isnan(value) else float(value)

@@ -1,7 +1,7 @@
-"""Probe any model beside its base: a live one, one on disk, one under an adapter.
+"""Measures any model, compared with its base: models in memory, on disk, or under an adapter.
 
-What the base gives is computed once for given documents and kept in the cache. The key is all that
-decides the values: the model's weights, the documents and how they are encoded and batched.
+The base's activations are computed once for given documents and cached. The key contains everything
+that determines them: the model's weights, the documents and how they are encoded and batched.
 """
 
 from __future__ import annotations
@@ -47,17 +47,21 @@ def measure(
     decode: Callable[[int], str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ProbeRecord:
-    """Probe a model on documents, beside its base.
+    """Measure a model on documents, compared with its base.
 
     Args:
-        base: a store of the base (`prepare_base`), the base itself, or None: of an adapted model
-            itself with the adapter switched off, of another model no comparison.
-        concerns: which of CONCERNS; the last two need a base.
-        decode: from a token's id to its text, for the lens; None leaves the lens out.
+        model: with or without an adapter.
+        probes: the documents.
+        base: a store of the base (`prepare_base`), the base itself, or None, which means the model
+            with its adapter switched off, or no comparison for a model without an adapter.
+        step: optimizer step of the model, for the record.
+        concerns: groups of measures to compute; `divergence` and `drift` need a base.
+        decode: converts a token id to text, for the logit lens; None omits the lens.
+        progress: called after each batch with its number of documents.
 
     Raises:
-        UserError: the base is of another architecture or other sizes, or attention can't be seen;
-            or there is none, and with the adapter switched off the model isn't its base.
+        UserError: the base has another architecture or size, or attention can't be seen; or no base
+            is given, and switching off the adapter doesn't restore it.
     """
     with TemporaryDirectory(prefix="sumcirc-base-") as folder:
         if base is None and isinstance(model, PeftModel):
@@ -83,7 +87,11 @@ def _require_base(model: PeftModel) -> None:
 def base_parts(
     model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False
 ) -> list[Any]:
-    """What decides a base's store; `as_it_is` as of `prepare_base`."""
+    """Return what determines a base's store; arguments as in `prepare_base`.
+
+    Args:
+        model, probes, as_it_is: as in `prepare_base`.
+    """
     return [model_fingerprint(model, as_it_is), probes.fingerprint, probes.ids]
 
 
@@ -94,14 +102,17 @@ def prepare_base(
     progress: Callable[[int], None] | None = None,
     as_it_is: bool = False,
 ) -> BaseStore:
-    """The store of a base, computed unless `cache` (`cache_dir`) has it.
+    """Return the store of a base, from the cache if it was computed before.
 
     Args:
-        model: the base; of an adapted model its base, with adapters switched off meanwhile.
-        as_it_is: an adapted model with its adapters, for comparing tuned models with each other.
+        model: the base, or an adapted model, whose adapter is switched off meanwhile.
+        probes: the documents.
+        cache: `cache_dir`.
+        progress: called after each batch with its number of documents.
+        as_it_is: keep the adapter on, to compare tuned models with each other.
 
     Raises:
-        UserError: the architecture is not known, or the folder can't be written.
+        UserError: the architecture is unknown, or the folder can't be written.
     """
     parts = HookedModel(model)
     without = nullcontext()
@@ -135,7 +146,7 @@ def prepare_base(
 
 
 def _unembedding(parts: HookedModel) -> dict[str, Tensor]:
-    """Weight [vocabulary, width] and bias, if any; of an adapted one what it does."""
+    """Return weight [vocabulary, width] and bias, if any; effective ones of an adapted module."""
     if isinstance(parts.unembedding, nn.Linear):
         found = dict(parts.unembedding.named_parameters())
     else:

@@ -1,23 +1,23 @@
-"""How far a fine-tuned model's hidden states are from its base's, row by row and as a geometry.
+"""Comparison of a fine-tuned model's hidden states with its base's, row by row and as a geometry.
 
-Linear CKA compares the Gram matrices K = X X' and L = Y Y' of n rows, whatever rotation and common
-scale lie between X and Y:
+Linear CKA compares the Gram matrices K = X X' and L = Y Y' of n rows, invariant to rotations and a
+common scale between X and Y:
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))
     HSIC(K, L) = [tr(K~L~) + 1'K~1 1'L~1 / ((n-1)(n-2)) - 2/(n-2) 1'K~L~1] / (n(n-3))
 
 where K~ is K with a zero diagonal (L. Song et al., Feature Selection via Dependence Maximization,
-2012; T. Nguyen et al., Do Wide and Deep Networks Learn the Same Things?, 2021). Unlike
-the usual estimate this one is unbiased: of unrelated X and Y it is near 0 also when rows are fewer
-than dimensions, where the usual one is near 1.
+2012; T. Nguyen et al., Do Wide and Deep Networks Learn the Same Things?, 2021). Unlike the usual
+estimate this one is unbiased: for unrelated X and Y it is near 0 even when rows are fewer than
+dimensions, where the usual estimate is near 1.
 
 RSA compares how documents differ from one another: the Spearman correlation of the two models'
 dissimilarities, 1 - r between the vectors of two documents (N. Kriegeskorte et al., 2008).
 
-Both are of all documents together. Each document gets its jackknife pseudo-value
-D theta - (D - 1) theta_(-a), where theta_(-a) is the measure without document a (B. Efron and R.
+Both are computed over all documents together. Each document gets its jackknife pseudo-value D theta
+- (D - 1) theta_(-a), where theta_(-a) is the measure without document a (B. Efron and R.
 Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), so that their mean has an interval
-as any other mean over documents.
+like any other mean over documents.
 """
 
 from __future__ import annotations
@@ -26,44 +26,52 @@ import torch
 from torch import Tensor
 
 _LEAST_ROWS = 4  # HSIC divides by n(n-3)
-_LEAST_DOCUMENTS = 4  # of fewer there are three dissimilarities at most
-_ROUNDING = 1e-13  # an HSIC below this share of its terms is rounding error in float64
+_LEAST_DOCUMENTS = 4  # fewer have at most three dissimilarities
+_ROUNDING = 1e-13  # an HSIC below this fraction of its terms is rounding error in float64
 
 
 def document_means(values: Tensor, groups: Tensor, documents: int) -> Tensor:
-    """The mean of each document's rows, NaN for a document without rows.
+    """Return the mean of each document's rows; NaN for a document without rows.
 
     Args:
         values: [n, ...].
         groups: [n] each row's document, 0 to `documents` - 1.
+        documents: number of documents.
 
     Returns:
         [documents, ...] in fp32, or float64 where `values` are.
     """
     dtype = torch.promote_types(values.dtype, torch.float32)
-    # One by one, not by scatter: on a GPU that adds in no fixed order, and a NaN stays where it is.
+    # Separately, not by scatter: on a GPU that adds in no fixed order, and NaN must not spread.
     means = [values[groups == document].mean(0, dtype=dtype) for document in range(documents)]
     return torch.stack(means) if means else values.new_zeros((0, *values.shape[1:]), dtype=dtype)
 
 
 def magnitude(hidden: Tensor) -> Tensor:
-    """ActMag: the mean absolute activation of each vector, [..., d] to [...], in fp32."""
+    """Return ActMag, the mean absolute activation of each vector: [..., d] to [...], in fp32."""
     return hidden.abs().mean(-1, dtype=torch.float32)
 
 
 def relative_change(tuned: Tensor, base: Tensor) -> Tensor:
-    """|tuned - base| / |base| (Euclidean), [..., d] to [...]; NaN where the base is zero."""
+    """Return |tuned - base| / |base| (Euclidean norms).
+
+    Args:
+        tuned, base: [..., d].
+
+    Returns:
+        [...]; NaN where the base is zero.
+    """
     size = torch.linalg.vector_norm(base.float(), dim=-1)
     change = torch.linalg.vector_norm(tuned.float() - base.float(), dim=-1)
     return torch.where(size > 0, change / size, torch.nan)
 
 
 def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
-    """Cosine of each row with the base's, both less the mean over rows of the base.
+    """Return the cosine of each row with the base's row, after subtracting the base's mean row.
 
-    Without centring a few outlier dimensions bring the cosine of any two rows near 1 (W. Timkey
-    and M. van Schijndel, All Bark and No Bite, 2021). The base's mean is taken from both sides, so
-    that a shift common to all rows is a change as well.
+    Without centring a few outlier dimensions bring the cosine of any two rows near 1 (W. Timkey and
+    M. van Schijndel, All Bark and No Bite, 2021). The base's mean is subtracted from both sides, so
+    that a shift common to all rows counts as a change.
 
     Args:
         tuned, base: [n, d].
@@ -79,9 +87,9 @@ def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
 
 
 def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, Tensor]:
-    """Linear CKA by the unbiased HSIC, with the documents' jackknife pseudo-values.
+    """Return linear CKA by the unbiased HSIC, with the documents' jackknife pseudo-values.
 
-    No n x n matrix is held, and leaving a document out costs no second look at the rows.
+    No n x n matrix is stored, and leaving a document out needs no second pass over the rows.
 
     Args:
         first: [n, d].
@@ -89,9 +97,9 @@ def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, 
         groups: [n] each row's document, 0 to D - 1, in any order.
 
     Returns:
-        The value of all rows and [D] pseudo-values, in float64. NaN where fewer than 4 rows are
-        there or left, or where the HSIC of a side with itself is not positive (its rows are all
-        the same, or nearly all). Of a single document the pseudo-value is the value.
+        The value over all rows and [D] pseudo-values, in float64. NaN where there are, or remain,
+        fewer than 4 rows, or where the HSIC of a side with itself is not positive (its rows are
+        all, or nearly all, equal). For a single document the pseudo-value is the value.
 
     Raises:
         ValueError: the numbers of rows differ, or a document has none.
@@ -107,7 +115,7 @@ def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, 
     groups, sides = groups[order], (_moved(first[order]), _moved(second[order]))
     pairs = ((0, 1), (0, 0), (1, 1))
 
-    # index 0 of the last axis from here on: nothing left out; index 1 + a: without document a
+    # index 0 of the last axis from here on: no document left out; index 1 + a: without document a
     trace, size = _traces(sides, pairs, sizes), torch.nn.functional.pad(sizes, (1, 0))
     left = len(groups) - size.double()
     kept = groups[:, None] != torch.arange(-1, len(sizes), device=groups.device)
@@ -130,15 +138,16 @@ def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, 
 
 
 def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
-    """Spearman correlation of two models' dissimilarities between documents.
+    """Return the Spearman correlation of two models' dissimilarities between documents.
 
     Args:
-        first: [D, d] one vector a document.
+        first: [D, d] one vector per document.
         second: [D, e].
 
     Returns:
-        The value and [D] jackknife pseudo-values, in float64. NaN where fewer than 4 documents are
-        there or left (so pseudo-values need 5), where a vector or all dissimilarities are constant.
+        The value and [D] jackknife pseudo-values, in float64. NaN where there are, or remain, fewer
+        than 4 documents (so pseudo-values need 5), or where a vector or all dissimilarities are
+        constant.
 
     Raises:
         ValueError: the numbers of documents differ.
@@ -152,7 +161,7 @@ def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
     values = [_correlation(*ranks)]
     for document in range(count):
         gone = (above == document).any(0)
-        # ranks count the values below and above, so those of the ones that go are taken off
+        # ranks count the values below and above, so the counts of removed values are subtracted
         values.append(
             _correlation(
                 *(
@@ -168,7 +177,7 @@ def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation over the last axis; tied values share their average rank.
+    """Return Spearman's rank correlation over the last axis; tied values get their average rank.
 
     Args:
         first, second: [..., n] of shapes that broadcast.
@@ -180,16 +189,17 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of what has mean 0; NaN where a side is 0."""
-    # Sums, not products of matrices: on a GPU those may be rounded to TF32.
+    """Return Pearson's correlation of values with mean 0; NaN where a side is 0."""
+    # Sums rather than matrix products, which may be rounded to TF32 on a GPU.
     sizes = [side.square().sum(-1).sqrt() for side in (first, second)]
     return ((first * second).sum(-1) / (sizes[0] * sizes[1])).clamp(-1, 1)
 
 
 def _centered_ranks(values: Tensor, among: Tensor) -> Tensor:
-    """Half the number of values of `among` below each value, less half of those above.
+    """Return half of (number of values of `among` below each value - number above it).
 
-    Among themselves these are the average ranks less their mean; of a constant exactly 0.
+    For `values` equal to `among` these are the average ranks minus their mean; exactly 0 for a
+    constant.
     """
     values = values.to(torch.promote_types(values.dtype, torch.float32)).contiguous()
     ordered = among.to(values.dtype).sort(-1).values.contiguous()
@@ -200,16 +210,16 @@ def _centered_ranks(values: Tensor, among: Tensor) -> Tensor:
 
 
 def _dissimilarities(vectors: Tensor) -> Tensor:
-    """1 - Pearson's correlation of every two vectors, [D, d] to [D, D], in float64."""
+    """Return 1 - Pearson's correlation of every two vectors, [D, d] to [D, D], in float64."""
     centered = vectors.double()
-    centered = centered - centered[:, :1]  # so that a constant vector is 0, without rounding
+    centered = centered - centered[:, :1]  # so that a constant vector becomes exactly 0
     centered = centered - centered.mean(-1, keepdim=True)
     unit = centered / torch.linalg.vector_norm(centered, dim=-1, keepdim=True)
     return 1 - unit @ unit.T
 
 
 def _with_pseudo_values(values: Tensor) -> tuple[float, Tensor]:
-    """The value and pseudo-values, from [1 + D] values: of all, then without each document."""
+    """Return value and pseudo-values from [1 + D] values: over all, then without each document."""
     value, documents = values[0], len(values) - 1
     if documents == 1:
         return float(value), value[None]
@@ -217,13 +227,13 @@ def _with_pseudo_values(values: Tensor) -> tuple[float, Tensor]:
 
 
 def _moved(side: Tensor) -> Tensor:
-    """Rows in float64, centred: HSIC has no origin, but digits are lost far from it."""
+    """Return rows in float64, centred: HSIC doesn't depend on the origin, but precision does."""
     side = side.double()
     return side - side.mean(0)
 
 
 def _row_sums(side: Tensor, groups: Tensor, documents: int) -> Tensor:
-    """Sums over the rows of K~: [n, 1 + D] over all columns, then without each document's."""
+    """Sum over the rows of K~: [n, 1 + D] over all columns, then without each document's."""
     member = (groups[:, None] == torch.arange(documents, device=groups.device)).double()
     sums = side @ (side.T @ member) - member * side.square().sum(-1, keepdim=True)
     return torch.cat([sums.sum(-1, keepdim=True), sums.sum(-1, keepdim=True) - sums], dim=-1)
@@ -232,20 +242,21 @@ def _row_sums(side: Tensor, groups: Tensor, documents: int) -> Tensor:
 def _traces(
     sides: tuple[Tensor, Tensor], pairs: tuple[tuple[int, int], ...], sizes: Tensor
 ) -> Tensor:
-    """tr(K~L~) of each pair of sides: [pairs, 1 + D] of all rows, then without each document.
+    """Return tr(K~L~) of each pair of sides, [pairs, 1 + D]: over all rows, then without documents.
 
-    It is the sum of K~ * L~ over all pairs of rows; without a document, less the pairs that it is
-    in. They are added up from blocks of the Gram matrices or, where rows are many for their width,
-    by sum_j (x_i'x_j)(y_i'y_j) = x_i'(X'Y)y_i.
+    It is the sum of K~ * L~ over all pairs of rows; without a document, minus the pairs that it is
+    in. They are summed in blocks of the Gram matrices or, if there are many rows relative to the
+    width, by sum_j (x_i'x_j)(y_i'y_j) = x_i'(X'Y)y_i.
     """
     counts = sizes.tolist()
     n, widths = sum(counts), [side.shape[1] for side in sides]
     by_columns = 4 * sum(widths[i] * widths[j] for i, j in pairs) < n * sum(widths)
-    inside = sides[0].new_zeros(len(pairs), len(counts))  # both rows are the document's
-    touching = torch.zeros_like(inside)  # the first is
+    inside = sides[0].new_zeros(len(pairs), len(counts))  # both rows belong to the document
+    touching = torch.zeros_like(inside)  # the first row does
     begin = 0
     for document, count in enumerate(counts):
-        # The Gram matrices are symmetric: only this document's rows with later ones are needed.
+        # The Gram matrices are symmetric: only products of this document's rows with later ones are
+        # needed.
         until = begin + count if by_columns else n
         grams = [side[begin : begin + count] @ side[begin:until].T for side in sides]
         for gram in grams:
@@ -269,5 +280,5 @@ def _traces(
 
 
 def _sums(values: Tensor, counts: list[int]) -> Tensor:
-    """Sums of consecutive runs of values."""
+    """Return the sums of consecutive runs of values."""
     return torch.stack([part.sum() for part in values.split(counts)])

@@ -1,12 +1,13 @@
-"""Which source tokens the reference summary takes up, and which heads attend to them.
+"""Salience of source tokens for the reference summary, and which heads attend to salient tokens.
 
 A document's word counts the reference's n-grams that it takes part in: 1 if the reference has its
-stem, and 1 for each of its two bigrams, with the word before and with the word after, that the
-reference has. So its salience is 0 to 3. Words and stems are those of ROUGE (`data.words`).
+stem, and 1 for each of its two bigrams (with the previous and with the next word) that the
+reference has. Its salience is thus 0 to 3. Words and stems are those of ROUGE
+(`data.word_tokenizers`).
 
 A head's salience alignment is the Spearman correlation of its attention over the source tokens with
 their salience. It is a cheap analogue of the alignment with the importance of words in arXiv
-2602.00459, which takes importance from many summaries of one document.
+2602.00459, which derives importance from many summaries of one document.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ def token_salience(
     reference: str,
     tokenizer: Tokenizer = ASCII,
 ) -> NDArray[np.float32]:
-    """ROUGE salience of every source token.
+    """Return the ROUGE salience of every source token.
 
     Args:
+        document: the text.
         offsets: each token's characters in the document, (start, end).
         reference: the reference summary.
-        tokenizer: what a word is.
+        tokenizer: splits text into words.
 
     Returns:
-        [len(offsets)], 0 to 3. A token has the salience of the word that it overlaps most, of the
-        first of several that it overlaps alike; punctuation and white space have 0.
+        [len(offsets)] float32, 0 to 3. A token has the salience of the word that it overlaps most
+        (the first of equals); punctuation and white space have 0.
     """
     spans = tokenizer.spans(document)
     stems = [stem for _, _, stem in spans]
@@ -61,10 +63,10 @@ def token_salience(
 
 
 def salience_alignment(attention: Tensor, salience: Tensor) -> Tensor:
-    """Spearman correlation of attention over source tokens with their salience.
+    """Return the Spearman correlation of attention over source tokens with their salience.
 
     Args:
-        attention: [..., K] of each head, or of each head and row.
+        attention: [..., K] for each head, or each head and row.
         salience: [K].
 
     Returns:

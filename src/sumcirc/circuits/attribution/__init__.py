@@ -1,1 +1,1 @@
-"""Edge attribution: a score for every edge, by EAP-IG and its relatives."""
+"""Edge attribution: a score for every edge, by EAP-IG and related methods."""

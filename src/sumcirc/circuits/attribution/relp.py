@@ -1,10 +1,10 @@
 """Relevance rules in place of derivatives, within one pass (RelP, arXiv 2508.21258).
 
-The values of the pass stay what they are; its gradient is that of a model in which every norm's
+The activations of the pass don't change; its gradient is that of a model in which every norm's
 scale is a constant (LN rule), an activation function multiplies its input by a constant (identity
-rule), and each factor of a gated MLP gets half (half rule). The attention pattern keeps its own
-derivative, as in the method's published defaults: were it a constant, no edge into a query or a key
-would have a score.
+rule), and each factor of a gated MLP gets half (half rule). The attention pattern keeps its
+derivative, as in the method's published defaults: if it were constant, no edge into a query or a
+key would have a score.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sumcirc.models.norms import Norm
 
 @contextmanager
 def relevance_rules(model: HookedModel) -> Iterator[None]:
-    """Make gradients of every pass in this context follow the rules.
+    """Make the gradients of every pass in this context follow the rules.
 
-    Hooks that are registered later see the outputs that carry these gradients.
+    Hooks registered later see the outputs that carry these gradients.
     """
     with module_hooks(_rules(model)):
         yield
@@ -46,7 +46,7 @@ def _rules(model: HookedModel) -> Iterator[ModuleHook]:
 def _constant_scale(module: nn.Module, stream: Tensor, output: Tensor) -> Tensor:
     norm = Norm.of(module, torch.promote_types(stream.dtype, torch.float32))
     _, scale = norm.standardized(stream)
-    # the derivative is that of the linear map; the value is the norm's own
+    # the derivative is that of the linear map, but the value is the norm's
     centred = stream - stream.mean(-1, keepdim=True) if norm.centred else stream
     linear = (centred * scale * norm.weight).to(output)
     return linear + (output - linear).detach()
@@ -54,7 +54,7 @@ def _constant_scale(module: nn.Module, stream: Tensor, output: Tensor) -> Tensor
 
 def _constant_ratio(argument: Tensor, output: Tensor) -> Tensor:
     before = argument.detach()
-    # every activation here (GELU, SiLU and their kin) is x/2 near 0
+    # every activation here (GELU, SiLU and similar ones) is x/2 near 0
     ratio = torch.where(before.abs() > 1e-6, output.detach() / before, 0.5)
     linear = argument * ratio
     return linear + (output - linear).detach()

@@ -1,1 +1,1 @@
-"""Running a model as a circuit: patched edges, and how faithful the circuit is."""
+"""Running a model as a circuit, with the other edges patched, and measuring its faithfulness."""

@@ -1,16 +1,15 @@
-"""Run a live model as a circuit: the edges that are kept carry this run, all others are patched.
+"""Runs a live model as a circuit: the kept edges carry this run, all others are patched.
 
 A circuit is a boolean matrix [sources, destinations]. Every destination v (the query, key and value
 input of each head, each MLP, the logits) reads its own residual stream
 
     x_v = sum of a_u over kept edges u->v + sum of p_u over cut edges u->v + biases and positions,
 
-where a_u is what source u writes in this very run and p_u what stands in for it: u's output on the
-corrupted tokens (interchange), zero, or a mean. The sources are computed in order, so what a kept
-edge carries already knows about the patches before it. With all edges cut the model does what it
-does on the corrupted tokens, with all kept what it does on the clean ones. How it
-is done: `patching`. Source: M. Hanna et al., Have Faith in Faithfulness, 2024, arXiv:2403.17806,
-and hannamw/EAP-IG (`evaluate_graph`).
+where a_u is what source u writes in this run and p_u its patch: u's output on the corrupted tokens
+(interchange), zero, or a mean. The sources are computed in order, so what a kept edge carries
+already reflects earlier patches. With all edges cut the model behaves as on the corrupted tokens,
+with all kept as on the clean ones. `patched_pass` implements it. Source: M. Hanna et al., Have
+Faith in Faithfulness, 2024, arXiv:2403.17806, and hannamw/EAP-IG (`evaluate_graph`).
 """
 
 from __future__ import annotations
@@ -38,36 +37,36 @@ from sumcirc.models.modes import inference
 Ablation = Literal["interchange", "zero", "mean"]
 Circuit = NDArray[np.bool_] | Tensor
 
-# what sources write, and what destinations read besides the projections
+# outputs of sources, and inputs of destinations other than the projections
 SOURCES = (HookPoint.EMBEDDING, HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
 DESTINATIONS = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT, HookPoint.FINAL_NORM)
 MEMORY = 1 << 30  # bytes
 
 
 class PatchedRun:
-    """Clean documents through a model of which any set of edges is kept.
+    """Runs clean documents through a model with any set of edges kept.
 
-    Outputs of the corrupted run are computed once. The model is left as it was: its hooks, modes,
-    random state and gradients. Weights are read when the object is made (or taken from `weights`,
-    which several runs may share), so make a new one after a training step.
+    The outputs of the corrupted run are computed once. The model is not changed: hooks, modes,
+    random state and gradients are restored. Weights are read when the object is created (or taken
+    from `weights`, which several runs may share), so create a new one after a training step.
 
     Args:
-        model: with adapters or without.
+        model: with or without adapters.
         clean_ids: [documents, positions].
         corrupted_ids: the same shape; only for interchange.
-        attention_mask: [documents, positions], 1 for tokens, of both runs; padding on either side.
-        graph: None is that of the model, keys and values by key/value head.
-        ablation: what a cut edge carries: the corrupted run, nothing, or `means`.
+        attention_mask: [documents, positions], 1 for tokens, for both runs; padding on either side.
+        graph: of the model by default, with keys and values by key/value head.
+        ablation: what a cut edge carries: the corrupted run (interchange), zero, or `means`.
         means: [sources, width], see `source_means`.
         weights: of the model, with groups expanded if the graph's are; read here by default.
 
     Attributes:
-        memory: bytes of source differences held at once; documents and edge sets are taken some at
-            a time to stay below (one document and set at the least).
+        memory: bytes of source differences held at once; documents and edge sets are processed in
+            parts to stay below it (at least one document and set).
         corrupted: activations of the corrupted run; None without one.
 
     Raises:
-        UserError: the architecture isn't known, shapes differ, or what the ablation needs is
+        UserError: the architecture is unknown, shapes differ, or what the ablation needs is
             missing.
     """
 
@@ -103,25 +102,25 @@ class PatchedRun:
 
     @property
     def clean(self) -> Tensor:
-        """Normed last residual stream of the clean run, [documents, positions, width]."""
+        """Residual stream of the clean run after the final norm, [documents, positions, width]."""
         if self._clean is None:
             with inference(self.model.model):
                 self._clean = self.model.hidden(self.attention_mask, input_ids=self.clean_ids)
         return self._clean
 
     def ungrouped(self) -> AbstractContextManager[None]:
-        """Keys and values of every query head by themselves, if the graph has them so."""
+        """Return a context with separate keys and values per query head, if the graph has them."""
         return self.model.ungrouped() if self.graph.expand_groups else nullcontext()
 
     def hidden(self, kept: Circuit) -> Tensor:
-        """The normed last residual stream, which the unembedding reads.
+        """Return the residual stream after the final norm, which the unembedding reads.
 
         Args:
             kept: [sources, destinations] or several circuits [sets, sources, destinations]; True
                 where there is no edge is ignored.
 
         Returns:
-            [documents, positions, width], with `sets` in front if there are several.
+            [documents, positions, width], with `sets` in front for several circuits.
         """
         circuits = _as_bool(kept, self.graph)
         with inference(self.model.model):
@@ -129,15 +128,15 @@ class PatchedRun:
         return found if circuits.ndim == 3 else found[0]
 
     def logits(self, kept: Circuit, positions: Tensor | None = None) -> Tensor:
-        """Logits of a circuit.
+        """Return the logits of a circuit.
 
         Args:
             kept: as in `hidden`.
-            positions: [documents, positions] True where logits are wanted; None is everywhere.
+            positions: [documents, positions] True where logits are needed; everywhere by default.
 
         Returns:
-            [documents, positions, vocabulary], or [wanted, vocabulary] document by document; with
-            `sets` in front if there are several.
+            [documents, positions, vocabulary], or [selected, vocabulary] document by document; with
+            `sets` in front for several circuits.
         """
         found = self.hidden(kept)
         if positions is not None:
@@ -146,10 +145,10 @@ class PatchedRun:
             return self.model.unembedding(found)
 
     def space(self, *shape: int) -> Tensor:
-        """Room for source differences, the same at each pass: fresh memory costs time."""
+        """Return memory for source differences, reused by each pass to save time."""
         size = math.prod(shape)
         if self._space is None or self._space.numel() < size:
-            self._space = None  # before new room is taken
+            self._space = None  # freed before more is allocated
             self._space = self.weights.output(0).new_empty(size)
         return self._space[:size].view(shape)
 
@@ -186,10 +185,14 @@ class PatchedRun:
 def source_means(
     model: PreTrainedModel | PeftModel, ids: Tensor, attention_mask: Tensor | None = None
 ) -> Tensor:
-    """Mean output of every source over the tokens of some documents, [sources, width].
+    """Return the mean output of every source over the tokens of some documents.
 
     Args:
+        model: with or without adapters.
         ids, attention_mask: [documents, positions]; padding doesn't count.
+
+    Returns:
+        [sources, width].
     """
     hooked = HookedModel(model)
     graph = Graph(hooked.shape)
