@@ -33,8 +33,8 @@ from measurement import (
     write_result,
 )
 
-from sumcirc.data.batches import Batch, bucketed_order, collate
-from sumcirc.data.encoding import EncodedPair
+from sumcirc.data.batches import TrainingBatch, bucketed_order
+from sumcirc.data.examples import TokenExample
 from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
 from sumcirc.training.module import summary_loss
@@ -54,7 +54,7 @@ SUMMARY = (
 )  # fmt: skip
 
 
-def corpus(shape: Shape) -> list[EncodedPair]:
+def corpus(shape: Shape) -> list[TokenExample]:
     """Pairs of random tokens with the lengths of CNN/DailyMail."""
     random = np.random.default_rng(SEED)
     grid = np.linspace(0, 1, len(PROMPT))
@@ -66,7 +66,7 @@ def corpus(shape: Shape) -> list[EncodedPair]:
     for item, (prompt, summary) in enumerate(zip(prompts, summaries, strict=True)):
         start = int(min(prompt, shape.context - summary))
         ids = random.integers(1, shape.vocabulary, start + int(summary))
-        pairs.append(EncodedPair(f"train-{item}", ids, start, cut=start < prompt))
+        pairs.append(TokenExample.predicting(f"train-{item}", ids, start, truncated=start < prompt))
     return pairs
 
 
@@ -76,12 +76,12 @@ def sampled(order: list[list[int]], sizes: list[int], count: int) -> list[list[i
     return [by_size[int((turn + 0.5) / count * len(by_size))] for turn in range(count)]
 
 
-def positions(batches: list[Batch]) -> int:
+def positions(batches: list[TrainingBatch]) -> int:
     """Tokens and pads."""
     return sum(batch.input_ids.numel() for batch in batches)
 
 
-def pad_share(batches: list[Batch]) -> float:
+def pad_share(batches: list[TrainingBatch]) -> float:
     """Pads over all positions."""
     return 1 - sum(batch.tokens for batch in batches) / positions(batches)
 
@@ -97,9 +97,9 @@ def compare(
     ]
     drawn = sampled(full, sizes, batches)
     items = np.random.default_rng(SEED).permutation([item for batch in drawn for item in batch])
-    bucketed = [collate([pairs[item] for item in batch]) for batch in drawn]
+    bucketed = [TrainingBatch.of([pairs[item] for item in batch]) for batch in drawn]
     padded = [
-        collate([pairs[item] for item in part], shape.context)
+        TrainingBatch.of([pairs[item] for item in part], shape.context)
         for part in items.reshape(batches, batch_size)
     ]
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +109,7 @@ def compare(
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     autocast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 
-    def step(batch: Batch) -> None:
+    def step(batch: TrainingBatch) -> None:
         with autocast:
             loss = summary_loss(model.base_model, model.get_output_embeddings(), batch)
         loss.backward()

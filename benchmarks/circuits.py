@@ -36,7 +36,7 @@ from torch import Tensor
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.edge_selection import top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.patched_run import PatchedRun
 from sumcirc.models.hooked_model import HookedModel
@@ -73,7 +73,7 @@ class Case:
         self.metric = Divergence(positions)
         names = [str(i) for i in range(documents)]
         mask = torch.ones_like(self.clean)
-        self.pairs = TokenPairs(self.clean, self.corrupted, mask, names)
+        self.pairs = TokenPairs.from_tensors(self.clean, self.corrupted, mask, names)
         self.positions = positions.to(device)
         self.inputs = [ids.to(device) for ids in (self.clean, self.corrupted)]
         graph = Graph(self.parts.shape)

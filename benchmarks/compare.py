@@ -33,10 +33,11 @@ from measurement import (
 )
 
 from sumcirc.compare.direct_attribution import direct_attribution
-from sumcirc.compare.items.items import ALL, LAST, NOTHING, READ, Item, Items
+from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import MLP, OUTPUT, components
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingSetup
+from sumcirc.data.examples import ALL, LAST, NONE, READ, TokenExample
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
@@ -68,12 +69,12 @@ class Case:
         found = []
         for number in range(self.count):
             ids = draw.integers(vocabulary, size=length)
-            good, bad = np.full((2, length), NOTHING)
+            good, bad = np.full((2, length), NONE)
             good[-rows:] = draw.integers(vocabulary, size=rows)
             if self.positions == LAST:
                 bad[-rows:] = draw.integers(vocabulary, size=rows)
-            found.append(Item(str(number), ids, good, bad))
-        self.items = Items(found)
+            found.append(TokenExample(str(number), ids, good, bad))
+        self.items = ItemSet(found)
         self.moved = [[part] for part in components(self.before.shape, [OUTPUT, MLP])]
 
     def patching(self, memory: int) -> None:

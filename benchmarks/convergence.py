@@ -20,8 +20,7 @@ from torch import Tensor
 
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.inputs.corruption import make_pairs
-from sumcirc.circuits.inputs.example import pair_metric, token_pairs
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
 from sumcirc.circuits.metrics import Metric
 from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
@@ -86,8 +85,8 @@ def make_cases(count: int, device: str) -> dict[str, Case]:
     )
     documents = read_corpus(config, "test").documents
     pairs, _ = make_pairs(encoder, documents, "counterfactual", count, lambda item: [])
-    tokens = token_pairs(pairs)
-    return {name: Case(model, tokens, pair_metric(name, pairs, tokens)) for name in METRICS}
+    tokens = TokenPairs.of(pairs)
+    return {name: Case(model, tokens, pair_metric(name, tokens)) for name in METRICS}
 
 
 def write(options: argparse.Namespace, tables: dict[str, list[dict[str, Any]]]) -> None:

@@ -30,7 +30,8 @@ from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, Trainin
 
 from sumcirc.data.batches import bucketed_order
 from sumcirc.data.datamodule import SummarizationData
-from sumcirc.data.encoding import EncodedCorpus, EncodedPair
+from sumcirc.data.encoding import EncodedCorpus
+from sumcirc.data.examples import TokenExample
 from sumcirc.models.loading import load_model
 from sumcirc.schema import (
     Adaptation,
@@ -71,7 +72,7 @@ class Case:
     document: int
     summary: tuple[int, int]
 
-    def pairs(self) -> list[EncodedPair]:
+    def pairs(self) -> list[TokenExample]:
         """Random tokens with a prompt and a summary, cut to the context."""
         random = np.random.default_rng(SEED)
         pairs = []
@@ -80,7 +81,7 @@ class Case:
             drawn = int(random.lognormal(np.log(self.document), 0.4))
             start = min(drawn, self.shape.context - summary)
             ids = random.integers(1, self.shape.vocabulary, start + summary)
-            pairs.append(EncodedPair(f"train-{item}", ids, start, cut=False))
+            pairs.append(TokenExample.predicting(f"train-{item}", ids, start))
         return pairs
 
 
@@ -113,15 +114,15 @@ def configuration(case: Case, device: str) -> TrainConfig:
     )
 
 
-def run_sumcirc(model: nn.Module, config: TrainConfig, pairs: list[EncodedPair]) -> None:
+def run_sumcirc(model: nn.Module, config: TrainConfig, pairs: list[TokenExample]) -> None:
     """Train `model` as `sumcirc train` does."""
     data = SummarizationData(config.data, config.trainer, None, None, SEED)  # type: ignore[arg-type]
-    data.encoded = {"train": EncodedCorpus(pairs), "validation": EncodedCorpus(pairs[:1])}
+    data.encoded = {"train": EncodedCorpus.of(pairs), "validation": EncodedCorpus.of(pairs[:1])}
     with tempfile.TemporaryDirectory() as folder:
         fit(config, model, data, RunDirectory(folder), None)
 
 
-def run_trainer(model: nn.Module, config: TrainConfig, pairs: list[EncodedPair]) -> None:
+def run_trainer(model: nn.Module, config: TrainConfig, pairs: list[TokenExample]) -> None:
     """Train `model` with the Trainer of transformers on the same pairs in the same order."""
     options, optimizer = config.trainer, config.optimizer
     assert options.max_steps is not None
@@ -158,11 +159,11 @@ def run_trainer(model: nn.Module, config: TrainConfig, pairs: list[EncodedPair])
         trainer.train()
 
 
-def labelled(pair: EncodedPair) -> dict[str, Tensor]:
+def labelled(pair: TokenExample) -> dict[str, Tensor]:
     """A pair as the Trainer wants it."""
     ids = torch.from_numpy(pair.ids)
     labels = ids.clone()
-    labels[: pair.summary_start] = IGNORED
+    labels[: pair.prompt_length] = IGNORED
     return {"input_ids": ids, "labels": labels}
 
 

@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from sumcirc.circuits.attribution.methods import attribute
-from sumcirc.circuits.inputs.example import pair_metric, token_pairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
@@ -80,8 +80,8 @@ def test_a_circuit_of_a_file_of_pairs(model: Any, tokenizer: Any, tmp_path: Path
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = find_circuit(model, tokenizer, file, OPTIONS)
     pairs = read_pairs(str(file), Encoder(tokenizer, EncodingConfig(), CONTEXT))
-    tokens = token_pairs(pairs)
-    expected = attribute(model, tokens, pair_metric("kl", pairs, tokens)).mean
+    tokens = TokenPairs.of(pairs)
+    expected = attribute(model, tokens, pair_metric("kl", tokens)).mean
     assert torch.equal(found.scores.mean, expected)
 
 

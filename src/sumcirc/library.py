@@ -19,13 +19,12 @@ from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sumcirc.circuits.discovery import CircuitResult, judge, make_task, score_edges
-from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.measures.measure_documents import probe_set
 from sumcirc.measures.measuring import measure
 from sumcirc.models.adapters import lora_config, resolve_targets
@@ -109,15 +108,16 @@ def find_circuit(
         pairs = read_pairs(str(texts), encoder)
     else:
         documents = _documents(texts)
-        made = make_pairs(
+        made = corpus_pairs(
             encoder,
             documents,
             options.corruption_of(Source.files),
-            options.documents,
-            oracle_finder(EvaluationConfig(), documents),
+            min(options.documents, len(documents)),
+            EvaluationConfig(),
+            "texts",
         )
-        pairs, asked = made[0], min(options.documents, len(documents))
-        Notices().tell(*pair_notices(encoder, documents, made, asked, "texts"))
+        pairs = made.pairs
+        Notices().tell(*made.notices)
     task = make_task(model, pairs, options)
     Notices().tell(*task.notices)
     return judge(task, score_edges(model, task, options), options)

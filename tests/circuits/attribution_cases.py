@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import gelu, layer_norm
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "eap_ig"
@@ -43,14 +43,14 @@ def reference_scores(name: str) -> dict[str, Any]:
 def reference_pairs(stored: dict[str, Any]) -> TokenPairs:
     ids = [f"item-{i}" for i in range(len(stored["clean_ids"]))]
     arrays = ("clean_ids", "corrupted_ids", "attention_mask")
-    return TokenPairs(*(torch.from_numpy(stored[name]) for name in arrays), ids)
+    return TokenPairs.from_tensors(*(torch.from_numpy(stored[name]) for name in arrays), ids)
 
 
 def reference_metric(stored: dict[str, Any], name: str) -> Metric:
     pairs, labels = reference_pairs(stored), torch.from_numpy(stored["labels"])
     if name == "kl_all":
         return Divergence(pairs.attention_mask)
-    return LogitDifference(pairs.last(), labels[:, 0], labels[:, 1])
+    return LogitDifference(pairs.clean.last, labels[:, 0], labels[:, 1])
 
 
 class Oracle:
@@ -112,7 +112,7 @@ class Oracle:
         real = pairs.attention_mask[item]
         table = self.state["wte.weight"]
         clean, corrupted = (
-            table[ids[item][real]] for ids in (pairs.clean_ids, pairs.corrupted_ids)
+            table[ids[item][real]] for ids in (pairs.clean.input_ids, pairs.corrupted.input_ids)
         )
         before, _, logits = self.run(clean)
         after, _, _ = self.run(corrupted)

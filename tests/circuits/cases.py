@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference, Metric
 from tests.support.small_models import VOCABULARY, adapted, scrambled
 
@@ -27,10 +28,11 @@ def some_pairs(left: bool = False) -> TokenPairs:
     corrupted = [list(one) for one in clean]
     for one in corrupted:
         one[1], one[3] = (one[1] + 7) % VOCABULARY, (one[3] + 100) % VOCABULARY
-    kinds = [[0] + [1] * (n - 3) + [-1, 0] for n in lengths]
-    return TokenPairs.from_tokens(clean, corrupted, ["one", "two", "three"], kinds, left=left)
+    kinds = [np.array([0] + [1] * (n - 3) + [-1, 0]) for n in lengths]
+    spans = [{"first": one == 0, "second": one == 1} for one in kinds]
+    return TokenPairs.from_tokens(clean, corrupted, ["one", "two", "three"], spans, left=left)
 
 
 def difference_metric(pairs: TokenPairs) -> Metric:
     """A logit difference at the last token, of other tokens in each of `some_pairs`."""
-    return LogitDifference(pairs.last(), torch.tensor([3, 4, 5]), torch.tensor([6, 7, 8]))
+    return LogitDifference(pairs.clean.last, torch.tensor([3, 4, 5]), torch.tensor([6, 7, 8]))

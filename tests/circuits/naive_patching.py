@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from sumcirc.circuits.attribution.tracing import AttributionPasses
-from sumcirc.circuits.inputs.pair_batches import Batch
+from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs
 from sumcirc.models.attention_weights import AttentionWeights
 
 
 def patched_values(
     reader: AttributionPasses,
     weights: AttentionWeights,
-    batch: Batch,
+    batch: EmbeddedPairs,
     columns: Tensor,
     added: Tensor,
     reference: Tensor | None,

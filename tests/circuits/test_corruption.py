@@ -11,17 +11,10 @@ import torch
 
 from sumcirc.circuits.discovery import judge, make_task, score_edges
 from sumcirc.circuits.inputs.corruption import make_pairs
-from sumcirc.circuits.inputs.example import (
-    DOCUMENT,
-    PROMPT,
-    SALIENT,
-    SUMMARY,
-    Pair,
-    pair_metric,
-    token_pairs,
-)
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import collate
 from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_spans
 from sumcirc.schema import CircuitMetric, CircuitOptions, Corruption
@@ -29,13 +22,19 @@ from sumcirc.wire import article_of, twin
 
 COUNT = 8
 CORRUPTIONS = [one.value for one in Corruption if one is not Corruption.auto]
+SALIENT, DOCUMENT, PROMPT, SUMMARY = range(4)  # in `kinds`
+
+
+def kinds(pair: ExamplePair) -> Any:
+    """[length] the number of each token's span in SPANS, or -1."""
+    return collate([pair.clean]).labels(list(pair.clean.spans))[0].numpy()
 
 
 def salient(item: Document) -> list[tuple[int, int]]:
     return oracle_spans(item.document, item.references, 2)
 
 
-def made(encoder: Encoder, documents: list[Document], corruption: str) -> list[Pair]:
+def made(encoder: Encoder, documents: list[Document], corruption: str) -> list[ExamplePair]:
     found, _ = make_pairs(encoder, documents, corruption, COUNT, salient)
     assert len(found) == COUNT
     return found
@@ -46,19 +45,19 @@ def test_pairs_differ_in_the_document_alone(
     encoder: Encoder, documents: list[Document], corruption: str
 ) -> None:
     for pair in made(encoder, documents, corruption):
-        differs = pair.clean != pair.corrupted
+        differs = pair.clean.ids != pair.corrupted.ids
         assert differs.any()
         wanted = {"control": {DOCUMENT}, "shuffled": {SALIENT, DOCUMENT}}
-        assert set(pair.kinds[differs].tolist()) == wanted.get(corruption, {SALIENT})
-        for values in (pair.corrupted, pair.kinds, pair.good, pair.bad):
-            assert len(values) == len(pair.clean)
+        assert set(kinds(pair)[differs].tolist()) == wanted.get(corruption, {SALIENT})
+        for values in (pair.corrupted.ids, kinds(pair), pair.clean.good, pair.clean.bad):
+            assert len(values) == len(pair.clean.ids)
         assert pair.corruption == corruption
-        text = encoder.tokenizer.decode(pair.clean[pair.kinds == PROMPT])
+        text = encoder.tokenizer.decode(pair.clean.ids[kinds(pair) == PROMPT])
         assert text == "\nTL;DR:"
-        assert (pair.kinds[pair.prompt_length :] == SUMMARY).all()
+        assert (kinds(pair)[pair.clean.prompt_length :] == SUMMARY).all()
         # every token of the summary is asked for, the end too
-        answer = pair.good[pair.prompt_length - 1 :].tolist()
-        assert answer == [*pair.clean[pair.prompt_length :], encoder.eos]
+        answer = pair.clean.good[pair.clean.prompt_length - 1 :].tolist()
+        assert answer == [*pair.clean.ids[pair.clean.prompt_length :], encoder.eos]
 
 
 def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> None:
@@ -68,10 +67,10 @@ def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> 
     for pair in made(encoder, documents, "counterfactual"):
         other = twin(article_of(pair.id), encode)
         decode = encoder.tokenizer.decode
-        assert decode(pair.corrupted[pair.kinds < PROMPT]) == other.document
-        start = pair.prompt_length - 1
-        assert encoder.decode(pair.bad[start:]).strip() == other.summary
-        assert encoder.decode(pair.good[start:]).strip() == article_of(pair.id).summary
+        assert decode(pair.corrupted.ids[kinds(pair) < PROMPT]) == other.document
+        start = pair.clean.prompt_length - 1
+        assert encoder.decode(pair.clean.bad[start:]).strip() == other.summary
+        assert encoder.decode(pair.clean.good[start:]).strip() == article_of(pair.id).summary
 
 
 def test_replaced_text_is_that_of_the_salient_sentences(
@@ -81,14 +80,14 @@ def test_replaced_text_is_that_of_the_salient_sentences(
     for pair in made(encoder, documents, "replace"):
         item = by_id[pair.id]
         chosen = [item.document[start:end] for start, end in salient(item)]
-        shown = encoder.tokenizer.decode(pair.clean[pair.kinds == SALIENT])
+        shown = encoder.tokenizer.decode(pair.clean.ids[kinds(pair) == SALIENT])
         assert "".join(shown.split()) == "".join("".join(chosen).split())
 
 
 def test_control_replaces_as_much(encoder: Encoder, documents: list[Document]) -> None:
     for pair in made(encoder, documents, "control"):
-        changed = int((pair.clean != pair.corrupted).sum())
-        assert 0.7 * (pair.kinds == SALIENT).sum() < changed <= (pair.kinds == SALIENT).sum()
+        changed = int((pair.clean.ids != pair.corrupted.ids).sum())
+        assert 0.7 * (kinds(pair) == SALIENT).sum() < changed <= (kinds(pair) == SALIENT).sum()
 
 
 def test_what_gives_no_pair_is_counted(encoder: Encoder, documents: list[Document]) -> None:
@@ -104,16 +103,16 @@ def test_logit_difference_is_read_at_the_first_token_of_each_fact(
     encoder: Encoder, documents: list[Document]
 ) -> None:
     pairs = made(encoder, documents, "counterfactual")
-    tokens = token_pairs(pairs)
-    metric: Any = pair_metric("logit_difference", pairs, tokens)
+    tokens = TokenPairs.of(pairs)
+    metric: Any = pair_metric("logit_difference", tokens)
     for i, pair in enumerate(pairs):
         facts = article_of(pair.id).facts.values()
         places = metric.positions[i].nonzero().flatten()
         told = []
         for place in places.tolist():
             good, bad = metric.good[i, place], metric.bad[i, place]
-            assert good == pair.clean[place + 1] != bad
-            told.append(encoder.tokenizer.decode(pair.clean[place + 1 :]).lstrip())
+            assert good == pair.clean.ids[place + 1] != bad
+            told.append(encoder.tokenizer.decode(pair.clean.ids[place + 1 :]).lstrip())
         for fact in facts:
             assert any(text.startswith(fact) for text in told)
         # beyond these only the rest of a number behind its comma
@@ -147,7 +146,9 @@ def test_attribution_is_where_the_documents_differ(
         assert scores.spans is not None
         sizes = scores.spans.mean(0).abs().sum((1, 2))
         share[corruption] = (sizes / sizes.sum()).tolist()
-        tokens = [sum((pair.kinds == kind).sum() for pair in pairs) for kind in (SALIENT, DOCUMENT)]
+        tokens = [
+            sum((kinds(pair) == kind).sum() for pair in pairs) for kind in (SALIENT, DOCUMENT)
+        ]
         text = float(sizes[SALIENT] / (sizes[SALIENT] + sizes[DOCUMENT]))
         concentration[corruption] = text / (tokens[0] / sum(tokens))
     assert share["counterfactual"][SALIENT] + share["counterfactual"][SUMMARY] > 0.8
@@ -166,9 +167,9 @@ def test_shuffled_pairs_share_no_text(encoder: Encoder, documents: list[Document
     texts = {item.document for item in documents}
     alike = []
     for pair in pairs:
-        inside = pair.kinds < PROMPT
-        alike.append((pair.clean == pair.corrupted)[inside].mean())
-        other = encoder.decode(pair.corrupted[inside])
+        inside = kinds(pair) < PROMPT
+        alike.append((pair.clean.ids == pair.corrupted.ids)[inside].mean())
+        other = encoder.decode(pair.corrupted.ids[inside])
         own = next(item.document for item in documents if item.id == pair.id)
         assert other[:40] in {text[:40] for text in texts - {own}}
     assert np.mean(alike) < 0.15
@@ -179,7 +180,7 @@ def test_text_of_others_depends_on_item_and_seed_alone(
 ) -> None:
     def corrupted(seed: int) -> list[list[int]]:
         pairs, _ = make_pairs(encoder, documents, "replace", 5, salient, seed)
-        return [pair.corrupted.tolist() for pair in pairs]
+        return [pair.corrupted.ids.tolist() for pair in pairs]
 
     assert corrupted(0) == corrupted(0)
     assert all(one != other for one, other in zip(corrupted(0), corrupted(1), strict=True))
@@ -188,7 +189,7 @@ def test_text_of_others_depends_on_item_and_seed_alone(
 def test_a_replaced_beginning_has_no_space(encoder: Encoder, documents: list[Document]) -> None:
     pairs, _ = make_pairs(encoder, documents, "replace", 3, lambda item: [(0, 30)])
     for pair in pairs:
-        assert encoder.decode(pair.corrupted)[:1].strip()
+        assert encoder.decode(pair.corrupted.ids)[:1].strip()
 
 
 def test_a_circuit_is_found_and_judged(
@@ -223,7 +224,7 @@ def test_a_model_without_the_behaviour_is_refused(
         make_task(model, wrong, chosen)
 
 
-def answered(model: Any, encoder: Encoder, count: int, planted: bool) -> list[Pair]:
+def answered(model: Any, encoder: Encoder, count: int, planted: bool) -> list[ExamplePair]:
     """Prompts of random tokens with answers at random, or those that the model gives."""
     draw = torch.Generator().manual_seed(1)
     size = len(encoder.tokenizer)
@@ -235,7 +236,7 @@ def answered(model: Any, encoder: Encoder, count: int, planted: bool) -> list[Pa
         answers = torch.stack(likely)
     rows = zip(clean.tolist(), corrupted.tolist(), *answers.tolist(), strict=True)
     return [
-        Pair.of(str(i), "own", (one, other), [0] * 6, [good], [bad])
+        ExamplePair.of(str(i), "own", (one, other), {}, [good], [bad])
         for i, (one, other, good, bad) in enumerate(rows)
         if good != bad
     ]

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
 from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
 from sumcirc.errors import UserError
@@ -37,8 +37,8 @@ def reference() -> Any:
         torch.from_numpy(arrays[name])
         for name in ("clean_ids", "corrupted_ids", "attention_mask", "labels")
     )
-    pairs = TokenPairs(clean, corrupted, mask, [f"d{i}" for i in range(len(clean))])
-    difference = LogitDifference(pairs.last(), labels[:, 0], labels[:, 1])
+    pairs = TokenPairs.from_tensors(clean, corrupted, mask, [f"d{i}" for i in range(len(clean))])
+    difference = LogitDifference(pairs.clean.last, labels[:, 0], labels[:, 1])
     scores = arrays["scores/EAP-IG-inputs/kl_all/f64"]
     expected = json.loads((FIXTURES / "small_gpt2_faithfulness.json").read_text())
     return model, pairs, difference, scores, expected
@@ -48,7 +48,7 @@ def made_pairs() -> TokenPairs:
     clean, corrupted = torch.randint(
         0, VOCABULARY, (2, 5, 7), generator=torch.Generator().manual_seed(0)
     )
-    return TokenPairs(clean, corrupted, torch.ones(5, 7), list("abcde"))
+    return TokenPairs.from_tensors(clean, corrupted, torch.ones(5, 7), list("abcde"))
 
 
 def test_values_of_the_reference(reference: Any) -> None:
@@ -124,7 +124,7 @@ def test_curve_and_its_areas(reference: Any) -> None:
     back = json.loads(text)
     assert back["points"][0]["faithfulness"]["mean"] is None
     assert back["points"][4]["faithfulness"]["mean"] == heights[4]
-    assert (back["documents"], back["ablation"]) == (pairs.ids, "interchange")
+    assert (back["documents"], back["ablation"]) == (pairs.names, "interchange")
 
 
 def test_a_planted_edge() -> None:
@@ -164,7 +164,7 @@ def test_a_gap_of_rounding_is_none(change: float, doubtful: bool) -> None:
     clean[:, 1:] = 5
     corrupted = clean.clone()
     corrupted[:, 0] = 1
-    pairs = TokenPairs(clean, corrupted, torch.ones(3, 4), list("abc"))
+    pairs = TokenPairs.from_tensors(clean, corrupted, torch.ones(3, 4), list("abc"))
     judge = Evaluator(model, pairs, Divergence(torch.ones(3, 4)))
     assert judge.empty.metric.mean() > 0
     assert (judge.doubt is not None) is doubtful
@@ -180,14 +180,16 @@ def test_a_gap_that_may_be_zero_is_none() -> None:
     clean, corrupted = torch.randint(0, VOCABULARY, (2, 24, 7), generator=draw)
     good, bad = torch.randint(0, VOCABULARY, (2, 24), generator=draw)
     model = small_model("gpt2").double()
-    pairs = TokenPairs(clean, corrupted, torch.ones(24, 7), [str(i) for i in range(24)])
-    noise = Evaluator(model, pairs, LogitDifference(pairs.last(), good, bad))
+    pairs = TokenPairs.from_tensors(
+        clean, corrupted, torch.ones(24, 7), [str(i) for i in range(24)]
+    )
+    noise = Evaluator(model, pairs, LogitDifference(pairs.clean.last, good, bad))
     assert noise.doubt is not None
     assert "which includes zero" in noise.doubt
     assert "raises logit_difference of 24 pairs by" in noise.doubt
     with torch.no_grad():
         likely = [model(input_ids=ids).logits[:, -1].argmax(-1) for ids in (clean, corrupted)]
-    planted = Evaluator(model, pairs, LogitDifference(pairs.last(), *likely))
+    planted = Evaluator(model, pairs, LogitDifference(pairs.clean.last, *likely))
     assert planted.doubt is None
     assert faithfulness(planted, planted.graph.exists).faithfulness.mean == 1
 
@@ -221,7 +223,9 @@ def test_what_says_nothing_is_refused(reference: Any) -> None:
     for fractions in ((), (0.5, 0.1), (0.1, 1.5)):
         with pytest.raises(UserError, match="fractions="):
             curve(judge, scores, fractions=fractions)
-    same = TokenPairs(pairs.clean_ids, pairs.clean_ids, pairs.attention_mask, pairs.ids)
+    same = TokenPairs.from_tensors(
+        pairs.clean.input_ids, pairs.clean.input_ids, pairs.attention_mask, pairs.names
+    )
     nothing = Evaluator(model, same, difference)
     assert nothing.doubt is not None
     assert "which is rounding" in nothing.doubt

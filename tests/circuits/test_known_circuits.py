@@ -21,7 +21,7 @@ from sumcirc.circuits.edge_selection import (
     top_n,
 )
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference
 from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
 from sumcirc.models.hooked_model import HookedModel
@@ -78,7 +78,7 @@ class Case:
 
 def induction_case(sharpness: float = 5.0) -> Case:
     pairs, answers, others = induction_pairs(16)
-    metric = LogitDifference(pairs.last(), answers, others)
+    metric = LogitDifference(pairs.clean.last, answers, others)
     return Case(induction_model(sharpness), pairs, metric)
 
 
@@ -123,16 +123,17 @@ def test_the_model_does_induction(induction: Case) -> None:
 def test_every_corruption_takes_the_answer_away(induction: Case) -> None:
     pairs, good, bad = induction.pairs, induction.metric.good[:, 0], induction.metric.bad[:, 0]
     clean, corrupted = (
-        last_probabilities(induction.model, ids) for ids in (pairs.clean_ids, pairs.corrupted_ids)
+        last_probabilities(induction.model, ids)
+        for ids in (pairs.clean.input_ids, pairs.corrupted.input_ids)
     )
-    for i, name in enumerate(pairs.ids):
+    for i, name in enumerate(pairs.names):
         assert clean[i, good[i]] > 0.9
         if name.startswith("gone"):
             assert corrupted[i].max() < 0.9
             assert corrupted[i, good[i]] < 0.3
         else:
             assert corrupted[i, bad[i]] > 0.9
-    assert {name.split("-")[0] for name in pairs.ids} == set(CORRUPTIONS)
+    assert {name.split("-")[0] for name in pairs.names} == set(CORRUPTIONS)
 
 
 # Pearson over all edges as measured: eap-ig-inputs 0.99997, relp 0.966 (and eap 0.951)
@@ -155,7 +156,7 @@ def test_known_edges_come_out_on_top(
 def test_each_corruption_shows_the_edges_it_changes(corruption: str) -> None:
     """The way of the queries, of the keys or of the values, and the head's output."""
     pairs, answers, others = induction_pairs(8, corruptions=(corruption,))
-    case = Case(induction_model(), pairs, LogitDifference(pairs.last(), answers, others))
+    case = Case(induction_model(), pairs, LogitDifference(pairs.clean.last, answers, others))
     graph = case.graph
     scores = case.scores("eap-ig-inputs")
     letter = {"keys": "k", "gone": "k", "values": "v", "query": "q"}[corruption]
@@ -224,7 +225,7 @@ def test_relevance_reaches_what_an_mlp_reads() -> None:
             real = pairs.attention_mask[item]
             (clean, read, _), (corrupted, _, _) = (
                 oracle.run(weights["wte.weight"][ids[item][real]])
-                for ids in (pairs.clean_ids, pairs.corrupted_ids)
+                for ids in (pairs.clean.input_ids, pairs.corrupted.input_ids)
             )
             mlp, stream = model.transformer.h[last].mlp, read[f"m{last}"][-1]
             before = mlp.c_fc(model.transformer.h[last].ln_2(stream))
@@ -261,7 +262,7 @@ def sorter() -> Case:
         answers.append(int(one[place]))
         others.append(int(other[place]))
     pairs = TokenPairs.from_tokens(clean, corrupted)
-    metric = LogitDifference(pairs.last(), torch.tensor(answers), torch.tensor(others))
+    metric = LogitDifference(pairs.clean.last, torch.tensor(answers), torch.tensor(others))
     return Case(model, pairs, metric)
 
 

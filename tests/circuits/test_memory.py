@@ -13,7 +13,7 @@ from sumcirc.circuits.attribution.memory import attribution_cost, groups
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.faithfulness import Evaluator
 from sumcirc.errors import UserError
@@ -26,7 +26,7 @@ from tests.support.small_models import VOCABULARY, adapted, small_model
 
 def long_pairs(length: int) -> TokenPairs:
     ids = torch.arange(2 * length).reshape(2, length) * 17 % VOCABULARY
-    return TokenPairs(ids, ids.flip(0), torch.ones_like(ids), ["first", "second"])
+    return TokenPairs.from_tensors(ids, ids.flip(0), torch.ones_like(ids), ["first", "second"])
 
 
 @pytest.mark.parametrize("method", ["eap-ig-inputs", "eap-ig-activations", "relp"])

@@ -16,8 +16,8 @@ from sumcirc.circuits.attribution.edge_scores import Ends, differences
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.inputs.pair_batches import batches
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference, NegativeLogLikelihood
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import ARCHITECTURES
@@ -136,7 +136,7 @@ def test_eap_is_the_derivative_of_patching_each_edge(form: str, expand: bool) ->
     chosen = np.random.default_rng(0).permutation(len(rows))[:60]
     with frozen(model):
         weights = AttentionWeights(parts, graph.expand_groups, torch.float64)
-        for batch in batches(parts, pairs, torch.arange(len(pairs)).split(1), False):
+        for batch in batches(parts, pairs, torch.arange(len(pairs)).split(1)):
             clean, _ = reader.clean(batch)
             corrupted, _ = reader.sources(batch, batch.corrupted)
             change = batch.corrupted - batch.clean
@@ -216,11 +216,14 @@ def test_items_keep_their_places() -> None:
     found = attribute(model, pairs, metric, batch_size=2)
     assert found.ids == ["one", "two", "three"]
     for i in range(3):
-        alone = TokenPairs(
-            pairs.clean_ids[[i]], pairs.corrupted_ids[[i]], pairs.attention_mask[[i]], ["x"]
+        alone = TokenPairs.from_tensors(
+            pairs.clean.input_ids[[i]],
+            pairs.corrupted.input_ids[[i]],
+            pairs.attention_mask[[i]],
+            ["x"],
         )
         good, bad = torch.tensor([3 + i]), torch.tensor([6 + i])
-        one = attribute(model, alone, LogitDifference(alone.last(), good, bad))
+        one = attribute(model, alone, LogitDifference(alone.clean.last, good, bad))
         assert relative(found.documents[[i]], one.documents) < 1e-9
     torch.testing.assert_close(found.mean, found.documents.mean(0))
 
@@ -229,15 +232,16 @@ def test_spans_add_up() -> None:
     model, pairs = family_model("qwen3"), some_pairs(left=True)
     metric = Divergence(pairs.attention_mask)
     found = attribute(model, pairs, metric)
-    assert pairs.kinds is not None
     assert found.spans is not None
     assert found.spans.shape == (3, 2, *found.documents.shape[1:])
-    whole = attribute(model, replace(pairs, kinds=None), metric)
+    whole = attribute(model, replace(pairs, clean=replace(pairs.clean, spans={})), metric)
     assert whole.spans is None
     assert relative(found.documents, whole.documents) < 1e-6
     rest = found.documents - found.spans.sum(1)  # of tokens that belong to no span
     assert float(rest.abs().max()) > 1e-6
-    everywhere = replace(pairs, kinds=torch.where(pairs.kinds < 0, 0, pairs.kinds))
+    first = pairs.clean.spans["first"] | (pairs.clean.labels() < 0)
+    clean = replace(pairs.clean, spans={**pairs.clean.spans, "first": first})
+    everywhere = replace(pairs, clean=clean)
     full = attribute(model, everywhere, metric)
     assert full.spans is not None
     assert relative(full.spans.sum(1), whole.documents) < 1e-6
@@ -297,7 +301,7 @@ def test_the_model_is_left_as_it_was_when_a_pass_fails() -> None:
 
     model, pairs = family_model("llama"), some_pairs()
     model.train()
-    metric = Broken(pairs.last(), torch.ones(3).long(), torch.ones(3).long())
+    metric = Broken(pairs.clean.last, torch.ones(3).long(), torch.ones(3).long())
     with pytest.raises(RuntimeError, match="broken"):
         attribute(model, pairs, metric, graph=Graph(HookedModel(model).shape, True))
     assert all(module.training for module in model.modules())
@@ -326,7 +330,7 @@ def test_content_tokens_of_a_reference() -> None:
     model, pairs = family_model("gpt2"), some_pairs()
     tokens = torch.zeros_like(pairs.attention_mask)
     tokens[:, 4] = True
-    metric = NegativeLogLikelihood.of_tokens(pairs.clean_ids, tokens)
+    metric = NegativeLogLikelihood.of_tokens(pairs.clean.input_ids, tokens)
     found = attribute(model, pairs, metric, AttributionSettings(rule="gauss-legendre", steps=6))
     assert (found.documents.abs().amax((1, 2)) > 0).all()
 

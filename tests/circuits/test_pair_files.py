@@ -10,16 +10,23 @@ import numpy as np
 import pytest
 
 from sumcirc.circuits.inputs.corruption import make_pairs
-from sumcirc.circuits.inputs.example import NOTHING, SPANS, Pair
+from sumcirc.circuits.inputs.example_pairs import SPANS, ExamplePair
 from sumcirc.circuits.inputs.pair_files import read_pairs, write_pairs
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import NONE, collate
 from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_spans
 from sumcirc.schema import Corruption, EncodingConfig
 from tests.support.hub_server import news
 
 CORRUPTIONS = [one.value for one in Corruption if one is not Corruption.auto]
+
+
+def kinds(pair: ExamplePair) -> Any:
+    """[length] the number of each token's span in SPANS, or -1."""
+    return collate([pair.clean]).labels(list(pair.clean.spans))[0].numpy()
+
 
 CLEAN = "Ada and Bo went to Porto. Bo gave a boat to"
 CORRUPTED = "Ada and Bo went to Porto. Ada gave a boat to"
@@ -44,10 +51,16 @@ def aligned(encoder: Encoder, text: str = "The boat is in ", **more: Any) -> dic
     return {"clean": text + "7", "corrupted": text + "8", **more}
 
 
-def assert_same(one: Pair, other: Pair) -> None:
-    assert (one.id, one.corruption, one.names) == (other.id, other.corruption, other.names)
-    for name in ("clean", "corrupted", "kinds", "good", "bad"):
-        first, second = getattr(one, name), getattr(other, name)
+def assert_same(one: ExamplePair, other: ExamplePair) -> None:
+    assert (one.id, one.corruption) == (other.id, other.corruption)
+    assert list(one.clean.spans) == list(other.clean.spans)
+    arrays = [
+        {"clean": pair.clean.ids, "corrupted": pair.corrupted.ids, "kinds": kinds(pair)}
+        | {"good": pair.clean.good, "bad": pair.clean.bad}
+        for pair in (one, other)
+    ]
+    for name in arrays[0]:
+        first, second = (found[name] for found in arrays)
         assert first.dtype == second.dtype
         np.testing.assert_array_equal(first, second, err_msg=name)
 
@@ -124,10 +137,10 @@ def test_tokens_of_another_tokenizer_are_refused(
 
 def test_two_texts_are_enough(small: Encoder, tmp_path: Path) -> None:
     (pair,) = read_pairs(written(tmp_path, aligned(small)), small)
-    assert small.decode(pair.clean) == "The boat is in 7"
-    assert small.decode(pair.corrupted) == "The boat is in 8"
-    assert (pair.id, pair.corruption, pair.names) == ("line-1", "own", ())
-    assert np.flatnonzero(pair.reads).tolist() == [len(pair.clean) - 1]
+    assert small.decode(pair.clean.ids) == "The boat is in 7"
+    assert small.decode(pair.corrupted.ids) == "The boat is in 8"
+    assert (pair.id, pair.corruption, tuple(pair.clean.spans)) == ("line-1", "own", ())
+    assert np.flatnonzero(pair.clean.reads).tolist() == [len(pair.clean.ids) - 1]
 
 
 @pytest.mark.parametrize("which", ["tokenizer", "bos_tokenizer"])
@@ -139,11 +152,11 @@ def test_answers_are_the_tokens_that_follow(
     line = aligned(encoder, id="x", good=" near Porto", bad=" near Braga")
     (pair,) = read_pairs(written(tmp_path, line), encoder)
     whole = tokenizer("The boat is in 7 near Porto").input_ids
-    assert pair.clean.tolist() == whole[:-1]
-    assert pair.good[pair.good != NOTHING].tolist() == whole[pair.prompt_length :]
-    assert encoder.decode(pair.bad[pair.bad != NOTHING]).startswith(" near B")
-    assert pair.told.sum() == 1
-    assert (pair.clean[0] == tokenizer.bos_token_id) == (which == "bos_tokenizer")
+    assert pair.clean.ids.tolist() == whole[:-1]
+    assert pair.clean.good[pair.clean.good != NONE].tolist() == whole[pair.clean.prompt_length :]
+    assert encoder.decode(pair.clean.bad[pair.clean.bad != NONE]).startswith(" near B")
+    assert pair.clean.diverges.sum() == 1
+    assert (pair.clean.ids[0] == tokenizer.bos_token_id) == (which == "bos_tokenizer")
 
 
 def test_a_token_is_of_the_span_with_its_last_character(small: Encoder, tmp_path: Path) -> None:
@@ -155,23 +168,24 @@ def test_a_token_is_of_the_span_with_its_last_character(small: Encoder, tmp_path
     ]
     line = aligned(small, text, good=" a harbour now", spans=spans)
     (pair,) = read_pairs(written(tmp_path, line), small)
-    assert pair.names == ("what", "where", "answer")
+    assert tuple(pair.clean.spans) == ("what", "where", "answer")
     shown = [
-        small.decode(pair.clean[pair.kinds == kind].tolist()) for kind in range(len(pair.names))
+        small.decode(pair.clean.ids[kinds(pair) == kind].tolist())
+        for kind in range(len(tuple(pair.clean.spans)))
     ]
     assert [text.strip() for text in shown[:2]] == ["boat", "in 7"]
     assert shown[2]
     assert " a harbo".startswith(shown[2])
-    assert (pair.kinds[:1] == NOTHING).all()
+    assert (kinds(pair)[:1] == NONE).all()
 
 
 def test_names_are_shared_by_all_lines(small: Encoder, tmp_path: Path) -> None:
     first = aligned(small, spans=[{"name": "b", "characters": [4, 8]}])
     second = aligned(small, spans=[{"name": "a", "characters": [4, 8]}])
     pairs = read_pairs(written(tmp_path, first, "", second), small)
-    assert [pair.names for pair in pairs] == [("b", "a")] * 2
+    assert [tuple(pair.clean.spans) for pair in pairs] == [("b", "a")] * 2
     assert [pair.id for pair in pairs] == ["line-1", "line-3"]
-    assert [pair.kinds.max() for pair in pairs] == [0, 1]
+    assert [kinds(pair).max() for pair in pairs] == [0, 1]
 
 
 def test_different_lengths_are_refused_with_item_and_place(small: Encoder, tmp_path: Path) -> None:

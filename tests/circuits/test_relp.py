@@ -66,7 +66,8 @@ def test_relevance_flows_to_the_sources_of_the_logits_in_full() -> None:
             oracle = Oracle(model)
             table = oracle.state["wte.weight"]
             runs = [
-                oracle.run(table[ids[item][real]]) for ids in (pairs.clean_ids, pairs.corrupted_ids)
+                oracle.run(table[ids[item][real]])
+                for ids in (pairs.clean.input_ids, pairs.corrupted.input_ids)
             ]
             stream = runs[0][1]["logits"][-1]
             good, bad = metric.good[item, 0], metric.bad[item, 0]

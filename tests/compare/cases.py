@@ -1,4 +1,4 @@
-"""Items and pairs of small models for tests of the comparison, and patching done naively."""
+"""ItemSet and pairs of small models for tests of the comparison, and patching done naively."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sumcirc.compare.items.items import NOTHING, Item, Items
+from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import Component
+from sumcirc.data.examples import NONE, TokenExample
 from sumcirc.models.activation_cache import HookPoint
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.hooks import AttentionInputs
@@ -21,22 +22,22 @@ from tests.support.small_models import VOCABULARY, scrambled
 KEPT = {"query": {"query"}, "key": {"key"}, "value": {"value"}, "pattern": {"query", "key"}}
 
 
-def some_items(answers: bool = True, lengths: Collection[int] = (9, 6, 12)) -> Items:
-    """Items of unequal length, two positions of each read, with spans that overlap none."""
+def some_items(answers: bool = True, lengths: Collection[int] = (9, 6, 12)) -> ItemSet:
+    """ItemSet of unequal length, two positions of each read, with spans that overlap none."""
     draw = np.random.default_rng(5)
     found = []
     for number, length in enumerate(lengths):
-        good, bad = np.full((2, length), NOTHING, dtype=np.int64)
+        good, bad = np.full((2, length), NONE, dtype=np.int64)
         for place in (length - 3, length - 1):
             good[place], bad[place] = draw.choice(VOCABULARY, 2, replace=False)
         if not answers:
-            bad[:] = NOTHING
+            bad[:] = NONE
         spans = {"early": np.zeros(length, dtype=bool), "late": np.zeros(length, dtype=bool)}
         spans["early"][1 + number % 2 : 4] = True
         spans["late"][length - 2 :] = True
         ids = draw.integers(VOCABULARY, size=length)
-        found.append(Item(f"item-{number}", ids, good, bad, spans))
-    return Items(found)
+        found.append(TokenExample(f"item-{number}", ids, good, bad, spans))
+    return ItemSet(found)
 
 
 def other(model: Any, size: float = 0.15, seed: int = 9) -> Any:
@@ -208,11 +209,11 @@ def naive_patched(
     return logits
 
 
-def naive_metric(item: Item, logits: Tensor) -> float:
+def naive_metric(item: TokenExample, logits: Tensor) -> float:
     """The metric of one item from its logits."""
     found = []
     for t in np.flatnonzero(item.reads):
-        if (item.bad == NOTHING).all():
+        if (item.bad == NONE).all():
             found.append(float(logits[t].log_softmax(-1)[item.good[t]]))
         else:
             found.append(float(logits[t, item.good[t]] - logits[t, item.bad[t]]))

@@ -7,10 +7,11 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from sumcirc.compare.items.items import ALL, Items
+from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import KINDS, components
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingResult, PatchingSetup
+from sumcirc.data.examples import ALL
 from sumcirc.models.hooked_model import HookedModel
 
 PLENTY = 10**9  # bytes
@@ -18,7 +19,7 @@ PLENTY = 10**9  # bytes
 
 def crossing(
     models: tuple[Any, Any],
-    items: Items,
+    items: ItemSet,
     folder: Path,
     positions: str = ALL,
     size: int = 4,
@@ -36,7 +37,7 @@ def crossing(
 
 
 def moved_one_by_one(
-    models: tuple[Any, Any], items: Items, folder: Path, kinds: Iterable[str] = KINDS
+    models: tuple[Any, Any], items: ItemSet, folder: Path, kinds: Iterable[str] = KINDS
 ) -> PatchingResult:
     """Every part of some kinds moved at all positions."""
     across = crossing(models, items, folder)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from peft.tuners.lora import LoraLayer
 
-from sumcirc.compare.items.items import NOTHING, Item, Items
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.data.examples import NONE, TokenExample
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.modes import inference
 from tests.support.small_models import VOCABULARY
@@ -24,14 +25,14 @@ def tokens(length: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(VOCABULARY, size=length)
 
 
-def some_items() -> Items:
+def some_items() -> ItemSet:
     found = []
     for number, length in enumerate(LENGTHS):
         ids = tokens(length, number)
-        good = np.full(length, NOTHING)
+        good = np.full(length, NONE)
         good[-4:-1] = ids[-3:]
-        found.append(Item(str(number), ids, good, np.full(length, NOTHING)))
-    return Items(found)
+        found.append(TokenExample(str(number), ids, good, np.full(length, NONE)))
+    return ItemSet(found)
 
 
 TEXT = [tokens(7, 10), tokens(11, 11)]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.compare.items.items import Item, Items
+from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import KINDS, Component, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
 from sumcirc.compare.patching.donor_activations import Donor
+from sumcirc.data.examples import TokenExample
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import Naive, naive_metric, naive_patched, some_items, two_models
@@ -27,7 +28,7 @@ def patched(
     sets: list[list[Component]],
     positions: str,
     folder: Path,
-    items: Items = ITEMS,
+    items: ItemSet = ITEMS,
     sources: str | None = None,
     size: int | None = None,
 ) -> np.ndarray:
@@ -49,7 +50,7 @@ def patched(
     return found
 
 
-def _naive(model: Any, item: Item) -> Naive:
+def _naive(model: Any, item: TokenExample) -> Naive:
     key = (id(model), item.id, len(item.ids))
     if key not in RUNS:
         RUNS[key] = Naive(model, item.ids)
@@ -60,7 +61,7 @@ def naively(
     models: tuple[Any, Any],
     sets: list[list[Component]],
     positions: str,
-    items: Items = ITEMS,
+    items: ItemSet = ITEMS,
     sources: str | None = None,
 ) -> np.ndarray:
     before, after = models

@@ -24,7 +24,8 @@ from sumcirc.compare.deltas.delta_scaling import (
 )
 from sumcirc.compare.deltas.deltas import EMBEDDING, NORMS, Target, scaled
 from sumcirc.compare.deltas.weight_deltas import weights_in_memory
-from sumcirc.compare.items.items import NOTHING, Items
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.data.examples import NONE
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import ARCHITECTURES
 from tests.compare.edited import (
@@ -58,13 +59,13 @@ def test_arms_name_every_layer_and_what_changed_elsewhere() -> None:
         arms_of(2, targets, [float("nan")])
 
 
-def naive(model: Any, items: Items) -> tuple[list[float], list[float]]:
+def naive(model: Any, items: ItemSet) -> tuple[list[float], list[float]]:
     """Metric of the items and losses of the texts, one at a time by the model's own logits."""
     metric, losses = [], []
     with torch.no_grad():
         for item in items.items:
             rows = model(torch.from_numpy(item.ids)[None]).logits[0].log_softmax(-1)
-            places = np.flatnonzero(item.good != NOTHING)
+            places = np.flatnonzero(item.good != NONE)
             metric.append(float(np.mean([rows[p, item.good[p]].item() for p in places])))
         for ids in TEXT:
             found = torch.from_numpy(ids)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sumcirc.compare.direct_attribution import DirectAttribution, direct_attribution
-from sumcirc.compare.items.items import Item, Items
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.data.examples import TokenExample
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.hooked_model import HookedModel, base_model
 from tests.compare.spanned_items import some_items
@@ -37,7 +38,7 @@ def total(found: DirectAttribution) -> np.ndarray:
     return found.embedding + found.layers.sum(0) + found.bias + found.entropy
 
 
-def by_hand(model: Any, item: Item) -> dict[str, Any]:
+def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
     """Contributions at one item: every head's output in full, the norm as it is written."""
     parts = HookedModel(model)
     heads, width = parts.shape.heads, parts.shape.head_width
@@ -201,7 +202,7 @@ def test_a_head_written_to_favour_the_answer_is_seen() -> None:
     row = int(np.flatnonzero(item.reads)[0])
     here = np.arange(len(item.ids)) == row
     good, bad = np.where(here, item.good, -1), np.where(here, item.bad, -1)
-    only = Items([Item("one", item.ids, good, bad)])
+    only = ItemSet([TokenExample("one", item.ids, good, bad)])
     before = direct_attribution(HookedModel(model), only, 1).heads[..., 0]
     with torch.no_grad():
         weight = model.transformer.h[2].attn.c_proj.weight  # [in, out], the last layer: no echo

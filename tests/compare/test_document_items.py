@@ -13,9 +13,10 @@ from sumcirc.compare.items.document_items import (
     wire_distractor,
     wire_salient,
 )
-from sumcirc.compare.items.items import LOG_PROBABILITY, NOTHING, Item, Items
+from sumcirc.compare.items.item_set import LOG_PROBABILITY, ItemSet
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import NONE, TokenExample
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
 from sumcirc.wire import article_of
@@ -35,14 +36,14 @@ def documents() -> list[Document]:
 
 
 @pytest.fixture(scope="module")
-def items(encoder: Encoder, documents: list[Document]) -> list[Item]:
+def items(encoder: Encoder, documents: list[Document]) -> list[TokenExample]:
     found, dropped = document_items(encoder, documents, COUNT, wire_salient(0), wire_distractor(0))
     assert dropped == {}
     return found
 
 
 def test_the_summary_is_read_token_by_token(
-    encoder: Encoder, documents: list[Document], items: list[Item]
+    encoder: Encoder, documents: list[Document], items: list[TokenExample]
 ) -> None:
     for text, item in zip(documents, items, strict=True):
         prompt = encoder.text(f"{text.document}\nTL;DR:")
@@ -51,11 +52,11 @@ def test_the_summary_is_read_token_by_token(
         assert item.ids.tolist() == prompt + summary[:-1]
         assert item.good[item.reads].tolist() == summary
         assert np.flatnonzero(item.reads).tolist() == list(range(len(prompt) - 1, len(item.ids)))
-        assert (item.bad == NOTHING).all()
-    assert Items(items).metric == LOG_PROBABILITY
+        assert (item.bad == NONE).all()
+    assert ItemSet(items).metric == LOG_PROBABILITY
 
 
-def test_spans_have_every_token_but_the_first_once(items: list[Item]) -> None:
+def test_spans_have_every_token_but_the_first_once(items: list[TokenExample]) -> None:
     names = ["document", "salient", "distractor", "prompt", "summary"]
     for item in items:
         assert list(item.spans) == names
@@ -64,11 +65,13 @@ def test_spans_have_every_token_but_the_first_once(items: list[Item]) -> None:
         assert (often[1:] == 1).all()
 
 
-def test_spans_have_the_words_they_are_named_for(encoder: Encoder, items: list[Item]) -> None:
+def test_spans_have_the_words_they_are_named_for(
+    encoder: Encoder, items: list[TokenExample]
+) -> None:
     for item in items:
         article = article_of(item.id)
 
-        def words(name: str, item: Item = item) -> str:
+        def words(name: str, item: TokenExample = item) -> str:
             return encoder.decode(item.ids[item.spans[name]].tolist())
 
         salient = [article.document[span.start : span.end] for span in article.salient]

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sumcirc.compare.items import document_items as made
 from sumcirc.compare.items.facts import fact_items
-from sumcirc.compare.items.items import LOGIT_DIFFERENCE, Item, Items
+from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemSet
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
 from sumcirc.wire import FACTS, WireArticle, article_of
@@ -31,7 +31,7 @@ def documents() -> list[Document]:
 
 
 @pytest.fixture(scope="module")
-def items(encoder: Encoder, documents: list[Document]) -> list[Item]:
+def items(encoder: Encoder, documents: list[Document]) -> list[TokenExample]:
     found, dropped = fact_items(encoder, documents, None, 0)
     assert len(found) + sum(dropped.values()) == COUNT
     assert set(dropped) <= {"answers with the same first token"}
@@ -39,7 +39,7 @@ def items(encoder: Encoder, documents: list[Document]) -> list[Item]:
     return found
 
 
-def role_of(encoder: Encoder, item: Item) -> str:
+def role_of(encoder: Encoder, item: TokenExample) -> str:
     """The fact that is asked for, told by the length of the summary so far."""
     article = article_of(item.id)
     told = encoder.decode(item.ids[item.spans["summary"]].tolist()).removeprefix(" ")
@@ -48,7 +48,7 @@ def role_of(encoder: Encoder, item: Item) -> str:
     )
 
 
-def test_the_last_token_is_read_before_a_fact(encoder: Encoder, items: list[Item]) -> None:
+def test_the_last_token_is_read_before_a_fact(encoder: Encoder, items: list[TokenExample]) -> None:
     for item in items:
         article = article_of(item.id)
         role = role_of(encoder, item)
@@ -61,29 +61,31 @@ def test_the_last_token_is_read_before_a_fact(encoder: Encoder, items: list[Item
         assert article.facts[role].startswith(good)
         assert article.distractor[role].startswith(bad)
         assert item.good[-1] != item.bad[-1]
-    assert Items(items).metric == LOGIT_DIFFERENCE
+    assert ItemSet(items).metric == LOGIT_DIFFERENCE
 
 
-def test_every_role_is_asked_for(encoder: Encoder, items: list[Item]) -> None:
+def test_every_role_is_asked_for(encoder: Encoder, items: list[TokenExample]) -> None:
     roles = [role_of(encoder, item) for item in items]
     assert all(roles.count(role) >= COUNT // 10 for role in FACTS)
 
 
-def test_another_seed_asks_for_other_facts(encoder: Encoder, items: list[Item]) -> None:
+def test_another_seed_asks_for_other_facts(encoder: Encoder, items: list[TokenExample]) -> None:
     again, _ = fact_items(encoder, wire_documents(COUNT), None, 0)
     assert all((a.ids == b.ids).all() for a, b in zip(items, again, strict=True))
     others, _ = fact_items(encoder, wire_documents(20, 5), None, 5)
     assert {one.ids.tobytes() for one in others}.isdisjoint(one.ids.tobytes() for one in items)
 
 
-def test_spans_are_the_mentions_of_the_two_answers(encoder: Encoder, items: list[Item]) -> None:
+def test_spans_are_the_mentions_of_the_two_answers(
+    encoder: Encoder, items: list[TokenExample]
+) -> None:
     for item in items:
         article = article_of(item.id)
         role = role_of(encoder, item)
         assert list(item.spans) == ["document", "fact", "distractor", "prompt", "summary"]
         assert (np.sum(list(item.spans.values()), axis=0)[1:] == 1).all()
 
-        def words(name: str, item: Item = item) -> list[str]:
+        def words(name: str, item: TokenExample = item) -> list[str]:
             return encoder.decode(item.ids[item.spans[name]].tolist()).split()
 
         often = sum(span.role == role for span in article.salient)
@@ -148,5 +150,5 @@ def test_documents_of_others_are_refused(encoder: Encoder, documents: list[Docum
     with pytest.raises(UserError, match="seed 3"):
         fact_items(encoder, documents, 1, 3)
     assert len(fact_items(encoder, documents, 4, 0)[0]) == 4
-    with pytest.raises(made.NoItem, match="summary too long"):
-        made.encode_document(encoder, Document("long", "A text.", ("word " * 300,)))
+    with pytest.raises(UserError, match=r"\(1 summary too long\)"):
+        fact_items(tiny_encoder(16), documents[:1], 1, 0)

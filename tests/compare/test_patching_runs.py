@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from sumcirc.compare.items.items import Items
+from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import (
@@ -95,7 +95,7 @@ class Shown:
         yield done
 
 
-def crossing_of(folder: Path, items: Items, unembedding: bool = True) -> PatchingSetup:
+def crossing_of(folder: Path, items: ItemSet, unembedding: bool = True) -> PatchingSetup:
     before, after = two_models("llama")
     donor = Donor.record(HookedModel(after), items, 4, ["last"], folder, unembedding)
     return PatchingSetup(HookedModel(before), donor, items, 4, "last", None, PLENTY)
@@ -147,7 +147,7 @@ def test_less_may_be_asked_for(tmp_path: Path) -> None:
 
 
 def test_one_item_has_no_other_half(tmp_path: Path) -> None:
-    one = Items(ITEMS.items[:1])
+    one = ItemSet(ITEMS.items[:1])
     found = carry(crossing_of(tmp_path, one), CompareOptions(parts=["mlp"]), 0, "", Shown())
     assert found.sets == []
     assert [len(half) for half in halves(1)] == [1, 0]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from sumcirc.compare.items.items import Item
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
 from sumcirc.compare.patching.patching_scores import (
@@ -23,6 +22,7 @@ from sumcirc.compare.patching.patching_scores import (
     random_sets,
     synergy,
 )
+from sumcirc.data.examples import TokenExample
 from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import Naive, naive_metric, naive_patched, other, some_items, two_models
 from tests.compare.crossings import PLENTY, crossing
@@ -204,7 +204,7 @@ def test_synergy_is_as_naively(tmp_path: Path) -> None:
             some: list[Component],
             own: Naive = own,
             donor: Naive = donor,
-            item: Item = item,
+            item: TokenExample = item,
             everywhere: np.ndarray = everywhere,
         ) -> float:
             alone = naive_metric(item, own.logits)

@@ -15,10 +15,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sumcirc.compare.direct_attribution import direct_attribution
-from sumcirc.compare.items.items import ALL, NOTHING, Item, Items
+from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import KINDS, RESIDUAL, Component, components
 from sumcirc.compare.patching.patching_scores import PatchingResult
 from sumcirc.compare.span_attention import span_attention
+from sumcirc.data.examples import ALL, NONE, TokenExample
 from sumcirc.models.architectures import ARCHITECTURES, Shape
 from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import some_items, two_models
@@ -192,14 +193,14 @@ def test_an_adapter_with_its_switch_is_found(module: str, tmp_path: Path) -> Non
         np.testing.assert_allclose(effects[Component(0, kind)], 0, atol=EXACT * most)
 
 
-def read_once() -> Items:
+def read_once() -> ItemSet:
     """The items, of which the last position alone is read."""
     found = []
     for item in ITEMS.items:
         good, bad = item.good.copy(), item.bad.copy()
-        good[:-1] = bad[:-1] = NOTHING
-        found.append(Item(item.id, item.ids, good, bad, item.spans))
-    return Items(found)
+        good[:-1] = bad[:-1] = NONE
+        found.append(TokenExample(item.id, item.ids, good, bad, item.spans))
+    return ItemSet(found)
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, VALUE, "mlp"])
@@ -291,22 +292,22 @@ def test_a_group_is_its_expanded_heads_together(grouped: tuple[Any, Any], tmp_pa
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Any, Items]:
+def trained() -> tuple[Any, ItemSet]:
     """A Llama that continues repeated sequences, and four of those."""
     with torch.random.fork_rng():
         model = repeater()
         rows = repetitions(4)
     found = []
     for number, ids in enumerate(rows.numpy()):
-        good, bad = np.full((2, len(ids) - 1), NOTHING)
+        good, bad = np.full((2, len(ids) - 1), NONE)
         good[8:] = ids[9:]
-        found.append(Item(str(number), ids[:-1], good, bad))
-    return model, Items(found)
+        found.append(TokenExample(str(number), ids[:-1], good, bad))
+    return model, ItemSet(found)
 
 
 @pytest.mark.parametrize("direction", ["sufficiency", "necessity"])
 def test_an_altered_value_group_of_a_trained_model_is_found(
-    direction: str, trained: tuple[Any, Items], tmp_path: Path
+    direction: str, trained: tuple[Any, ItemSet], tmp_path: Path
 ) -> None:
     """Three layers, eight heads on four key/value heads."""
     before, items = trained

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.compare.items.items import LOGIT_DIFFERENCE, NOTHING, Items
-from sumcirc.compare.items.prompts import Prompt, prompt_items, read_prompts, write_prompts
+from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemSet
+from sumcirc.compare.items.prompts import ContrastPrompt, prompt_items, read_prompts, write_prompts
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import NONE
 from sumcirc.data.named_lines import NamedSpan
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
@@ -66,13 +67,13 @@ def test_the_last_token_is_read(which: str, request: pytest.FixtureRequest, tmp_
     for item, prompt, bad in zip(items, (TEXT, f"{TEXT} the"), (" 8", " quick"), strict=True):
         whole = encoder.tokenizer(f"{prompt} 7").input_ids
         assert item.ids.tolist() == whole[:-1]
-        assert np.flatnonzero(item.good != NOTHING).tolist() == [len(whole) - 2]
+        assert np.flatnonzero(item.good != NONE).tolist() == [len(whole) - 2]
         assert item.good[-1] == whole[-1]
-        assert np.flatnonzero(item.bad != NOTHING).tolist() == [len(whole) - 2]
+        assert np.flatnonzero(item.bad != NONE).tolist() == [len(whole) - 2]
         assert encoder.decode([int(item.bad[-1])]) == bad
         assert item.spans == {}
     assert (items[0].ids[0] == 0) == (which == "starting")
-    assert Items(items).metric == LOGIT_DIFFERENCE
+    assert ItemSet(items).metric == LOGIT_DIFFERENCE
 
 
 @pytest.mark.parametrize("which", ["encoder", "starting"])
@@ -95,8 +96,8 @@ def test_spans_may_overlap(which: str, request: pytest.FixtureRequest, tmp_path:
 def test_what_is_written_is_read_back(encoder: Encoder, tmp_path: Path) -> None:
     spans = (NamedSpan("a", 0, 4), NamedSpan("b", 2, 9))
     prompts = [
-        Prompt("first", TEXT, " 7", " 8", spans),
-        Prompt("<2>\n", f"{STRANGE[:20]} near", " slow", " quick"),
+        ContrastPrompt("first", TEXT, " 7", " 8", spans),
+        ContrastPrompt("<2>\n", f"{STRANGE[:20]} near", " slow", " quick"),
     ]
     file = tmp_path / "prompts.jsonl"
     write_prompts(file, prompts)
@@ -152,24 +153,27 @@ def test_one_token_for_two_answers_is_refused(tmp_path: Path) -> None:
     line = {"prompt": "The", "good": " boat", "bad": " Boat"}
     with pytest.raises(UserError, match="are the same token of this model; give two answers"):
         read_prompts(written(tmp_path, line), encoder)
-    prompts = [Prompt("a", "The", " boat", " Boat"), Prompt("b", "The", " boat", " car")]
+    prompts = [
+        ContrastPrompt("a", "The", " boat", " Boat"),
+        ContrastPrompt("b", "The", " boat", " car"),
+    ]
     items, dropped = prompt_items(prompts, encoder)
     assert ([item.id for item in items], dropped) == (["b"], 1)
 
 
 def test_prompts_that_were_made_are_dropped_and_counted(encoder: Encoder) -> None:
     prompts = [
-        Prompt("many", TEXT, " odd", " 7"),
-        Prompt("fits", TEXT, " 7", " 8"),
-        Prompt("others", TEXT, " 7", " odd"),
-        Prompt("runs in", f"{TEXT} ", "7", "8"),
+        ContrastPrompt("many", TEXT, " odd", " 7"),
+        ContrastPrompt("fits", TEXT, " 7", " 8"),
+        ContrastPrompt("others", TEXT, " 7", " odd"),
+        ContrastPrompt("runs in", f"{TEXT} ", "7", "8"),
     ]
     items, dropped = prompt_items(prompts, encoder)
     assert ([item.id for item in items], dropped) == (["fits"], 3)
     with pytest.raises(UserError, match="none of 1 has two answers that are single tokens"):
         prompt_items(prompts[:1], encoder)
     with pytest.raises(UserError, match=r"prompts: `long`: 68 tokens are more than the 64"):
-        prompt_items([Prompt("long", " ".join(["boat"] * 67), " 7", " 8")], encoder)
+        prompt_items([ContrastPrompt("long", " ".join(["boat"] * 67), " 7", " 8")], encoder)
 
 
 def test_files_that_are_none(encoder: Encoder, tmp_path: Path) -> None:

@@ -6,9 +6,8 @@ from collections import Counter
 
 import pytest
 
-from sumcirc.compare.items.prompts import RESERVED, Prompt, prompt_items
-from sumcirc.compare.items.rephrase import rephrase_prompts
-from sumcirc.compare.items.rephrase_words import ADJECTIVES, SENTENCES, WORDINGS
+from sumcirc.compare.items.prompts import RESERVED, ContrastPrompt, prompt_items
+from sumcirc.compare.items.rephrase import ADJECTIVES, SENTENCES, WORDINGS, rephrase_prompts
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
@@ -19,11 +18,11 @@ MANY = 2000
 
 
 @pytest.fixture(scope="module")
-def prompts() -> list[Prompt]:
+def prompts() -> list[ContrastPrompt]:
     return rephrase_prompts(0, MANY)
 
 
-def marked(prompt: Prompt) -> dict[str, str]:
+def marked(prompt: ContrastPrompt) -> dict[str, str]:
     return {span.name: prompt.prompt[span.start : span.end] for span in prompt.spans}
 
 
@@ -59,7 +58,7 @@ def test_the_prompt_of_the_post_is_among_them() -> None:
         rephrase_prompts(0, total + 1)
 
 
-def test_a_prompt_stops_before_the_adjective(prompts: list[Prompt]) -> None:
+def test_a_prompt_stops_before_the_adjective(prompts: list[ContrastPrompt]) -> None:
     for one in prompts:
         word = one.bad.removeprefix(" ")
         spans = marked(one)
@@ -75,7 +74,7 @@ def test_a_prompt_stops_before_the_adjective(prompts: list[Prompt]) -> None:
         assert one.good.strip() not in one.prompt.split()
 
 
-def test_prompts_are_all_different_and_take_turns(prompts: list[Prompt]) -> None:
+def test_prompts_are_all_different_and_take_turns(prompts: list[ContrastPrompt]) -> None:
     assert len({one.prompt for one in prompts}) == len({one.id for one in prompts}) == MANY
     words = [one.bad for one in prompts]
     assert len(set(words[: len(ADJECTIVES)])) == len(ADJECTIVES)
@@ -85,7 +84,7 @@ def test_prompts_are_all_different_and_take_turns(prompts: list[Prompt]) -> None
     assert len(synonyms) == 3
 
 
-def test_a_seed_settles_the_set(prompts: list[Prompt]) -> None:
+def test_a_seed_settles_the_set(prompts: list[ContrastPrompt]) -> None:
     assert rephrase_prompts(0, 50) == prompts[:50]
     others = rephrase_prompts(1, 50)
     assert [one.prompt for one in others] != [one.prompt for one in prompts[:50]]
@@ -95,7 +94,7 @@ def test_a_seed_settles_the_set(prompts: list[Prompt]) -> None:
     )
 
 
-def test_items_have_the_words_that_were_marked(prompts: list[Prompt]) -> None:
+def test_items_have_the_words_that_were_marked(prompts: list[ContrastPrompt]) -> None:
     """With a tokenizer to which the words of the first prompts are single tokens."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
@@ -126,7 +125,7 @@ def test_items_have_the_words_that_were_marked(prompts: list[Prompt]) -> None:
         assert encoder.decode([int(item.bad[-1])]) == prompt.bad
 
 
-def test_the_built_in_tokenizer_knows_few_of_them(prompts: list[Prompt]) -> None:
+def test_the_built_in_tokenizer_knows_few_of_them(prompts: list[ContrastPrompt]) -> None:
     items, dropped = prompt_items(prompts[:200], tiny_encoder())
     assert dropped > 150
     assert {item.id.split("-")[1] for item in items} <= {"broken", "small"}

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sumcirc.compare import span_attention as attention
-from sumcirc.compare.items.items import Item
 from sumcirc.compare.span_attention import default_pairs, span_attention
+from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.hooked_model import HookedModel, base_model
@@ -30,13 +30,13 @@ def model_of(family: str, with_adapter: bool, **changes: Any) -> Any:
     return (adapted(model) if with_adapter else model).double().eval()
 
 
-def places(item: Item, name: str) -> list[int]:
+def places(item: TokenExample, name: str) -> list[int]:
     read = np.flatnonzero(item.reads).tolist()
     known = {"read": read, "last": read[-1:], "all": list(range(len(item.ids)))}
     return known[name] if name in known else np.flatnonzero(item.spans.get(name, [])).tolist()
 
 
-def by_hand(model: Any, item: Item) -> np.ndarray:
+def by_hand(model: Any, item: TokenExample) -> np.ndarray:
     """[pairs, layers, heads] from the eager model's matrices of the item alone."""
     model = base_model(model)
     before = model.config._attn_implementation

@@ -11,35 +11,39 @@ import torch
 
 from sumcirc.data.batches import (
     POOL,
-    Batch,
     Division,
     EvaluationBatches,
+    TrainingBatch,
     TrainingStream,
     bucketed_order,
-    collate,
     steps_per_epoch,
 )
-from sumcirc.data.encoding import EncodedPair
+from sumcirc.data.encoding import EncodedCorpus
+from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 
 
-def pair(index: int, length: int, summary: int = 3) -> EncodedPair:
+def pair(index: int, length: int, summary: int = 3) -> TokenExample:
     """A sequence whose tokens tell where they come from; never 0, which pads."""
-    return EncodedPair(str(index), 1000 * (index + 1) + np.arange(length), length - summary, False)
+    return TokenExample.predicting(
+        str(index), 1000 * (index + 1) + np.arange(length), length - summary
+    )
 
 
-def pairs(count: int, seed: int = 0) -> list[EncodedPair]:
+def pairs(count: int, seed: int = 0) -> EncodedCorpus:
     random = np.random.default_rng(seed)
-    return [pair(i, int(length)) for i, length in enumerate(random.integers(5, 60, count))]
+    return EncodedCorpus.of(
+        pair(i, int(length)) for i, length in enumerate(random.integers(5, 60, count))
+    )
 
 
-def items(batch: Batch) -> list[int]:
+def items(batch: TrainingBatch) -> list[int]:
     return [int(row[0]) // 1000 - 1 for row in batch.input_ids]
 
 
 @pytest.mark.parametrize("width", [None, 9, 20])
 def test_labels_are_the_summary_tokens_and_positions_stand_before_them(width: int | None) -> None:
-    batch = collate([pair(0, 9, 3), pair(1, 5, 1)], width)
+    batch = TrainingBatch.of([pair(0, 9, 3), pair(1, 5, 1)], width)
     assert batch.input_ids.shape == (2, width or 9)
     assert batch.labels.tolist() == [1006, 1007, 1008, 2004]
     assert batch.input_ids.flatten()[batch.positions].tolist() == [1005, 1006, 1007, 2003]
@@ -49,7 +53,7 @@ def test_labels_are_the_summary_tokens_and_positions_stand_before_them(width: in
 
 
 def test_moving_a_batch_keeps_every_part() -> None:
-    batch = collate(pairs(3))
+    batch = TrainingBatch.of(pairs(3))
     moved = batch.to(torch.device("meta"))
     assert {moved.input_ids.device, moved.positions.device, moved.labels.device} == {
         torch.device("meta")
@@ -126,20 +130,20 @@ def test_a_batch_counts_only_once_the_next_is_asked_for() -> None:
     assert stream.state_dict() == {"position": 1}
 
 
-def uneven(count: int) -> list[EncodedPair]:
+def uneven(count: int) -> EncodedCorpus:
     """Sequences whose summaries differ in length."""
     random = np.random.default_rng(1)
-    return [
+    return EncodedCorpus.of(
         pair(i, int(length), int(summary))
         for i, (length, summary) in enumerate(
             zip(random.integers(30, 60, count), random.integers(1, 25, count), strict=True)
         )
-    ]
+    )
 
 
 def divided(
-    data: list[EncodedPair], batch_size: int, accumulate: int, world: int, buckets: bool
-) -> list[list[Batch]]:
+    data: EncodedCorpus, batch_size: int, accumulate: int, world: int, buckets: bool
+) -> list[list[TrainingBatch]]:
     """The batches of all processes by optimizer step; three passes over the data."""
     steps = 3 * steps_per_epoch(len(data), batch_size * accumulate * world)
     streams = [

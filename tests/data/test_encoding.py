@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from sumcirc.data.documents import Corpus, Document
-from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, EncodedPair, Encoder
+from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, EncodedCorpus, Encoder
+from sumcirc.data.examples import NoExample, TokenExample
 from sumcirc.data.sentences import split_sentences
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import counts
@@ -32,16 +33,14 @@ def item(document: str, summary: str = SUMMARY) -> Document:
     return Document("a", document, (summary, "another reference"))
 
 
-def encode(using: Encoder, document: str, summary: str = SUMMARY) -> EncodedPair:
-    pair = using.pair(item(document, summary))
-    assert pair is not None
-    return pair
+def encode(using: Encoder, document: str, summary: str = SUMMARY) -> TokenExample:
+    return using.example(item(document, summary))
 
 
-def parts(using: Encoder, pair: EncodedPair) -> tuple[str, str]:
+def parts(using: Encoder, pair: TokenExample) -> tuple[str, str]:
     """Text of the prompt and of the summary."""
     decode = using.tokenizer.decode
-    return str(decode(pair.ids[: pair.summary_start])), str(decode(pair.ids[pair.summary_start :]))
+    return str(decode(pair.ids[: pair.prompt_length])), str(decode(pair.ids[pair.prompt_length :]))
 
 
 def test_short_pair_is_prompt_then_summary_then_eos(tokenizer: Any) -> None:
@@ -49,30 +48,30 @@ def test_short_pair_is_prompt_then_summary_then_eos(tokenizer: Any) -> None:
     pair = encode(using, SENTENCES[0])
     assert parts(using, pair) == (f"{SENTENCES[0]}\nTL;DR:", f" {SUMMARY}<|endoftext|>")
     assert pair.ids[-1] == tokenizer.eos_token_id
-    assert not pair.cut
+    assert not pair.truncated
     whole = tokenizer(f"{SENTENCES[0]}\nTL;DR:").input_ids
-    assert pair.ids[: pair.summary_start].tolist() == whole
+    assert pair.ids[: pair.prompt_length].tolist() == whole
 
 
 def test_eos_belongs_to_the_summary_though_it_also_pads(tokenizer: Any) -> None:
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     pair = encode(encoder(tokenizer), SENTENCES[0])
-    assert tokenizer.eos_token_id in pair.ids[pair.summary_start :]
-    assert tokenizer.eos_token_id not in pair.ids[: pair.summary_start]
+    assert tokenizer.eos_token_id in pair.ids[pair.prompt_length :]
+    assert tokenizer.eos_token_id not in pair.ids[: pair.prompt_length]
 
 
 def test_long_document_is_cut_at_a_sentence_end_and_nothing_else_is(tokenizer: Any) -> None:
     using = encoder(tokenizer)
     pair = encode(using, LONG)
     prompt, summary = parts(using, pair)
-    assert pair.cut
+    assert pair.truncated
     assert len(pair) <= 128
     assert summary == f" {SUMMARY}<|endoftext|>"
     assert prompt.endswith(PROMPT_END)
     kept = split_sentences(prompt.removesuffix(PROMPT_END))
     assert kept == SENTENCES[: len(kept)]
     # one sentence more would not have fitted
-    room = 128 - (len(pair) - pair.summary_start)
+    room = 128 - (len(pair) - pair.prompt_length)
     longer = " ".join(SENTENCES[: len(kept) + 1]) + PROMPT_END
     assert len(tokenizer(longer).input_ids) > room
 
@@ -81,10 +80,10 @@ def test_document_exactly_at_the_limit_is_whole_and_one_less_cuts_it(tokenizer: 
     document = " ".join(SENTENCES[:3])
     length = len(encode(encoder(tokenizer, 10_000), document))
     exact = encode(encoder(tokenizer, length), document)
-    assert (len(exact), exact.cut) == (length, False)
+    assert (len(exact), exact.truncated) == (length, False)
     less = encoder(tokenizer, length - 1)
     cut = encode(less, document)
-    assert cut.cut
+    assert cut.truncated
     assert parts(less, cut)[0] == " ".join(SENTENCES[:2]) + PROMPT_END
 
 
@@ -93,7 +92,7 @@ def test_first_sentence_too_long_is_cut_inside(tokenizer: Any) -> None:
     using = encoder(tokenizer)
     pair = encode(using, sentence + " Short one.")
     prompt, summary = parts(using, pair)
-    assert pair.cut
+    assert pair.truncated
     assert 120 <= len(pair) <= 128
     assert summary == f" {SUMMARY}<|endoftext|>"
     assert sentence.startswith(prompt.removesuffix(PROMPT_END))
@@ -109,7 +108,7 @@ def test_cut_leaves_no_half_character(tokenizer: Any, document: str) -> None:
     using = encoder(tokenizer)
     pair = encode(using, document)
     prompt = parts(using, pair)[0]
-    assert pair.cut
+    assert pair.truncated
     assert len(pair) <= 128
     assert "\ufffd" not in prompt
     assert document.startswith(prompt.removesuffix(PROMPT_END))
@@ -120,15 +119,17 @@ def test_nothing_left_of_the_document_drops_the_pair(tokenizer: Any) -> None:
     summary = len(encoder(tokenizer).summary(SUMMARY))
     emoji = "🌪️" * 5  # a character of several tokens
     assert len(tokenizer("🌪").input_ids) > 1
-    assert encoder(tokenizer, frame + summary).pair(item("word")) is None
-    assert encoder(tokenizer, frame + summary + 1).pair(item(emoji)) is None
-    assert encoder(tokenizer, frame + summary + 1).pair(item("A b c d")) is not None
+    for room, document in ((0, "word"), (1, emoji)):
+        with pytest.raises(NoExample, match="summary too long"):
+            encoder(tokenizer, frame + summary + room).example(item(document))
+    assert len(encoder(tokenizer, frame + summary + 1).example(item("A b c d")))
 
 
 def test_summary_longer_than_its_limit_drops_the_pair(tokenizer: Any) -> None:
     tokens = len(tokenizer(f" {SUMMARY}").input_ids)
-    assert encoder(tokenizer, max_summary_tokens=tokens).pair(item("A document.")) is not None
-    assert encoder(tokenizer, max_summary_tokens=tokens - 1).pair(item("A document.")) is None
+    assert len(encoder(tokenizer, max_summary_tokens=tokens).example(item("A document.")))
+    with pytest.raises(NoExample):
+        encoder(tokenizer, max_summary_tokens=tokens - 1).example(item("A document."))
 
 
 def test_only_the_first_reference_is_learnt(tokenizer: Any) -> None:
@@ -146,7 +147,7 @@ def test_tokenizer_that_adds_bos_gives_one_at_the_start_and_nowhere_else(
         assert pair.ids[0] == bos_tokenizer.bos_token_id
         assert bos_tokenizer.bos_token_id not in pair.ids[1:]
         assert pair.ids[-1] == bos_tokenizer.eos_token_id
-        assert using.prompt(document, pair.summary_start).ids[0] == bos_tokenizer.bos_token_id
+        assert using.prompt(document, pair.prompt_length).ids[0] == bos_tokenizer.bos_token_id
 
 
 def test_tokenizer_without_bos_gets_none(tokenizer: Any) -> None:
@@ -164,10 +165,10 @@ def test_generation_prompt_is_the_training_prompt(tokenizer: Any) -> None:
     using = encoder(tokenizer)
     for document in (SENTENCES[0], LONG):
         pair = encode(using, document)
-        room = 128 - (len(pair) - pair.summary_start)
+        room = 128 - (len(pair) - pair.prompt_length)
         prompt = using.prompt(document, room)
-        assert list(prompt.ids) == pair.ids[: pair.summary_start].tolist()
-        assert prompt.cut == pair.cut
+        assert list(prompt.ids) == pair.ids[: pair.prompt_length].tolist()
+        assert prompt.cut == pair.truncated
 
 
 def test_no_room_for_the_prompt_is_refused(tokenizer: Any) -> None:
@@ -206,9 +207,9 @@ def mixed() -> Corpus:
     )
 
 
-def equal(left: list[EncodedPair], right: list[EncodedPair]) -> bool:
+def equal(left: EncodedCorpus, right: EncodedCorpus) -> bool:
     return len(left) == len(right) and all(
-        (a.id, a.summary_start, a.cut) == (b.id, b.summary_start, b.cut)
+        (a.id, a.prompt_length, a.truncated) == (b.id, b.prompt_length, b.truncated)
         and np.array_equal(a.ids, b.ids)
         and a.ids.dtype == b.ids.dtype
         for a, b in zip(left, right, strict=True)
@@ -217,7 +218,7 @@ def equal(left: list[EncodedPair], right: list[EncodedPair]) -> bool:
 
 def test_counts_of_cut_and_dropped(tokenizer: Any) -> None:
     found = encoder(tokenizer).corpus(mixed(), "data.train")
-    assert [pair.id for pair in found.pairs] == ["whole", "cut"]
+    assert [pair.id for pair in found] == ["whole", "cut"]
     assert counts(found.notices) == {"cut": 1, "summary_too_long": 1, "special_token_text": 0}
     assert [str(notice).split(";")[0] for notice in found.notices[:2]] == [
         "data.train: 1 of 3 documents are cut to fit the 128 tokens of the context with their"
@@ -240,11 +241,11 @@ def test_cache_gives_back_what_was_encoded(tokenizer: Any, tmp_path: Path) -> No
     first = using.corpus(mixed(), "data.train", tmp_path)
     (file,) = tmp_path.glob("encoded/*/pairs.npz")
     stamp = file.stat().st_mtime_ns
-    using.pair = None  # type: ignore[method-assign]  # encoding again would fail
+    using.example = None  # type: ignore[method-assign]  # encoding again would fail
     advanced: list[int] = []
     second = using.corpus(mixed(), "data.train", tmp_path, advanced.append)
     assert file.stat().st_mtime_ns == stamp
-    assert equal(first.pairs, second.pairs)
+    assert equal(first, second)
     assert second.notices == first.notices
     # the same pairs for another split
     assert {notice.where for notice in using.corpus(mixed(), "data.test", tmp_path).notices} == {
@@ -276,7 +277,7 @@ def test_tokenizer_that_cannot_be_written_out_is_not_cached(
 ) -> None:
     using = encoder(tokenizer)
     monkeypatch.setattr(Encoder, "fingerprint", None)
-    assert len(using.corpus(mixed(), "data.train", tmp_path).pairs) == 2
+    assert len(using.corpus(mixed(), "data.train", tmp_path)) == 2
     assert not list(tmp_path.iterdir())
 
 
@@ -290,19 +291,18 @@ def test_places_are_the_characters_of_each_token(
 ) -> None:
     using = encoder(request.getfixturevalue(which), context)
     given = item(LONG)
-    placed = using.placed(given)
-    pair = using.pair(given)
-    assert placed is not None
-    assert pair is not None
-    assert placed.pair.ids.tolist() == pair.ids.tolist()
-    assert len(placed.places) == pair.summary_start
-    assert len(placed.parts) == len(pair)
-    assert {PARTS[part] for part in placed.parts[pair.summary_start :]} == {"summary"}
+    placed = using.located(given)
+    pair = using.example(given)
+    assert placed.ids.tolist() == pair.ids.tolist()
+    assert placed.good.tolist() == pair.good.tolist()
+    assert placed.offsets is not None
+    assert (sum(placed.spans[part].astype(int) for part in PARTS) == 1).all()
+    assert placed.spans["summary"].tolist() == [at >= pair.prompt_length for at in range(len(pair))]
     kept = ""
-    for token, part, place in zip(pair.ids, placed.parts, placed.places, strict=False):
-        assert part == (PROMPT if place is None else DOCUMENT)
-        if place is not None:
-            start, end = place
+    for at, token in enumerate(pair.ids[: pair.prompt_length]):
+        start, end = placed.offsets[at].tolist()
+        assert placed.spans[PROMPT if start == -1 else DOCUMENT][at]
+        if start != -1:
             assert LONG[start:end] == using.tokenizer.decode([int(token)])
             assert start == len(kept)
             kept += LONG[start:end]
@@ -310,7 +310,8 @@ def test_places_are_the_characters_of_each_token(
 
 
 def test_what_gives_no_pair_has_no_places(tokenizer: Any) -> None:
-    assert encoder(tokenizer).placed(item("A storm.", "word " * 200)) is None
+    with pytest.raises(NoExample, match="summary too long"):
+        encoder(tokenizer).located(item("A storm.", "word " * 200))
 
 
 def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
@@ -318,7 +319,7 @@ def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
 
     slow = ByT5Tokenizer(extra_ids=0)
     with pytest.raises(UserError, match=r"this one does not say which characters"):
-        encoder(slow).placed(item("A storm."))
+        encoder(slow).located(item("A storm."))
 
 
 # ---- special tokens
@@ -334,7 +335,7 @@ def test_special_tokens_are_those_of_the_template_alone(kind: str) -> None:
     pair = encode(using, f"Staff saw {end} in the log.", f"A log with {end}.")
     at = [place for place, token in enumerate(pair.ids) if token == tokenizer.eos_token_id]
     assert len(at) == 2
-    assert at[0] < pair.summary_start
+    assert at[0] < pair.prompt_length
     assert at[1] == len(pair) - 1
 
 
@@ -365,13 +366,16 @@ def test_prompt_and_summary_read_as_one_text(kind: str, prompt: str) -> None:
 def test_places_are_right_behind_the_spelling_of_a_special_token() -> None:
     using = encoder(small_tokenizer("byte level"), prompt=TEMPLATE)
     document = "Staff saw </s> and <s> in the log of Porto."
-    placed = using.placed(item(document))
-    assert placed is not None
-    for token, place, part in zip(placed.pair.ids, placed.places, placed.parts, strict=False):
-        assert (part == DOCUMENT) == (place is not None)
-        if place is not None:
+    placed = using.located(item(document))
+    assert placed.offsets is not None
+    covered = []
+    for token, place, inside in zip(
+        placed.ids, placed.offsets.tolist(), placed.spans[DOCUMENT], strict=True
+    ):
+        assert inside == (place != [-1, -1])
+        if inside:
             assert using.codec.token(int(token)) == document[slice(*place)]
-    covered = [place for place in placed.places if place is not None]
+            covered.append(place)
     assert covered[0][0] == 0
     assert covered[-1][1] == len(document)
     assert all(one[1] == other[0] for one, other in pairwise(covered))

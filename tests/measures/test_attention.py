@@ -13,8 +13,9 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import entr, rel_entr
 from torch import Tensor
 
+from sumcirc.data.examples import NONE
 from sumcirc.measures import attention
-from sumcirc.measures.attention import NO_KEY, SPANS, Rows, attention_measures
+from sumcirc.measures.attention import SPANS, Rows, attention_measures
 from sumcirc.models.activation_cache import HookPoint
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.hooked_model import HookedModel
@@ -41,7 +42,7 @@ def batch(side: str) -> tuple[Tensor, Tensor, Rows]:
     """Tokens, attention mask and rows; padded on one side."""
     length = max(LENGTHS)
     ids, mask = torch.zeros(3, length, dtype=torch.long), torch.zeros(3, length, dtype=torch.long)
-    kinds = torch.full((3, length), NO_KEY)
+    kinds = torch.full((3, length), NONE)
     index, real = torch.zeros(3, 24, dtype=torch.long), torch.zeros(3, 24, dtype=torch.bool)
     sink = torch.zeros(3, dtype=torch.long)
     for i, (size, start) in enumerate(zip(LENGTHS, STARTS, strict=True)):

@@ -9,8 +9,8 @@ import pytest
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
+from sumcirc.data.examples import NONE
 from sumcirc.errors import UserError
-from sumcirc.measures.attention import NO_KEY
 from sumcirc.measures.measure_documents import ProbeSet, probe_set
 from sumcirc.schema import EncodingConfig, ProbeRows
 from tests.support.hub_server import news
@@ -38,7 +38,9 @@ def test_kinds_are_those_of_the_text(
     cut = 0
     for probe, item in zip(probes.documents, ITEMS, strict=True):
         text = {
-            kind: tokenizer.decode(probe.ids[probe.kinds == kind], skip_special_tokens=True)
+            kind: tokenizer.decode(
+                probe.example.ids[probe.example.spans[kind]], skip_special_tokens=True
+            )
             for kind in (DOCUMENT, PROMPT, SUMMARY)
         }
         kept = text[DOCUMENT].strip()
@@ -47,29 +49,28 @@ def test_kinds_are_those_of_the_text(
         cut += kept != item.document
         assert text[PROMPT] == "\nTL;DR:"
         assert text[SUMMARY].strip() == item.references[0]
-        assert probe.ids[-1] == tokenizer.eos_token_id
+        assert probe.example.ids[-1] == tokenizer.eos_token_id
     assert (cut > 0) == (context == 40)
 
 
 def test_rows_predict_the_summary_and_its_end(tokenizer: Any) -> None:
     for probe in made(tokenizer).documents:
-        after = probe.kinds[probe.rows + 1]
-        assert (after == SUMMARY).all()
-        assert len(probe.rows) == (probe.kinds == SUMMARY).sum()
+        assert probe.example.spans[SUMMARY][probe.rows + 1].all()
+        assert len(probe.rows) == probe.example.spans[SUMMARY].sum()
 
 
 def test_other_rows(tokenizer: Any) -> None:
     for probe in made(tokenizer, rows=ProbeRows.document).documents:
-        assert (probe.kinds[probe.rows] == DOCUMENT).all()
-        assert len(probe.rows) == (probe.kinds == DOCUMENT).sum()
+        assert probe.example.spans[DOCUMENT][probe.rows].all()
+        assert len(probe.rows) == probe.example.spans[DOCUMENT].sum()
     for probe in made(tokenizer, rows=ProbeRows.all).documents:
-        assert probe.rows.tolist() == list(range(len(probe.ids)))
+        assert probe.rows.tolist() == list(range(len(probe.example)))
 
 
 def test_salience_is_of_document_tokens_that_the_summary_repeats(tokenizer: Any) -> None:
     for probe, item in zip(made(tokenizer).documents, ITEMS, strict=True):
-        assert (probe.salience[probe.kinds != DOCUMENT] == 0).all()
-        said = {int(t) for t in probe.ids[probe.salience > 0]}
+        assert (probe.salience[~probe.example.spans[DOCUMENT]] == 0).all()
+        said = {int(t) for t in probe.example.ids[probe.salience > 0]}
         words = " ".join(tokenizer.decode([t]) for t in said).lower()
         assert any(word.strip(".").lower() in words for word in item.references[0].split())
         assert 0 < (probe.salience > 0).mean() < 0.8
@@ -83,9 +84,9 @@ def test_batches_hold_every_document_once_and_pad_nothing_real(tokenizer: Any) -
         rows = batch.rows
         for i, place in enumerate(batch.documents):
             probe = probes.documents[place]
-            size = len(probe.ids)
-            assert batch.input_ids[i, :size].tolist() == probe.ids.tolist()
-            assert (rows.kinds[i, size:] == NO_KEY).all()
+            size = len(probe.example)
+            assert batch.input_ids[i, :size].tolist() == probe.example.ids.tolist()
+            assert (rows.kinds[i, size:] == NONE).all()
             assert rows.index[i][rows.real[i]].tolist() == probe.rows.tolist()
             assert batch.salience[i].isnan().tolist()[size:] == [True] * (len(rows.kinds[i]) - size)
         assert batch.groups.bincount().tolist() == rows.real.sum(1).tolist()
@@ -125,5 +126,5 @@ def test_document_with_wide_characters(tokenizer: Any) -> None:
         "w", "Zoë née Müller 🌧️ reached São Tomé. It rained.", ("Zoë reached São Tomé.",)
     )
     probe = probe_set(Encoder(tokenizer, EncodingConfig(), 128), [item], 1).documents[0]
-    assert tokenizer.decode(probe.ids[probe.kinds == DOCUMENT]) == item.document
+    assert tokenizer.decode(probe.example.ids[probe.example.spans[DOCUMENT]]) == item.document
     assert np.isfinite(probe.salience).all()

@@ -125,7 +125,7 @@ def test_output_and_stream_measures_are_those_of_a_plain_run(probes: ProbeSet) -
     model = nudged(base)
     found = measure(model, probes, base).values
     for i, document in enumerate(probes.documents):
-        ids = torch.tensor(document.ids.astype(int))[None]
+        ids = torch.tensor(document.example.ids.astype(int))[None]
         rows = document.rows
         with torch.no_grad():
             outs = [m(ids, output_hidden_states=True) for m in (model, base)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import GPT2Config
 
-from sumcirc.data.batches import collate
+from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
 from sumcirc.models.adapters import (
     adapt,
@@ -112,7 +112,7 @@ def test_every_adapter_gets_a_gradient_from_every_batch(family: str, checkpointe
     if checkpointed:
         checkpoint_activations(adapted)
     base = adapted.get_base_model()
-    batch = collate([pair(0, 30), pair(1, 20)])
+    batch = TrainingBatch.of([pair(0, 30), pair(1, 20)])
     batch.input_ids %= 400
     batch.labels %= 400
     losses = []
@@ -131,7 +131,7 @@ def trained(model: Any) -> dict[str, torch.nn.Parameter]:
 
 
 def test_gradient_checkpointing_changes_no_gradient() -> None:
-    batch = collate([pair(0, 30), pair(1, 20)])
+    batch = TrainingBatch.of([pair(0, 30), pair(1, 20)])
     batch.input_ids %= 400
     batch.labels %= 400
     found, calls = [], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.compare.items.prompts import read_prompts
 from sumcirc.data.documents import check_files, read_corpus
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import NoExample
 from sumcirc.data.files import find_files
 from sumcirc.errors import UserError
 from sumcirc.schema import DataConfig, EncodingConfig, Source
@@ -95,7 +97,8 @@ def test_documents(ending: str, count: int, tmp_path: Path, encoder: Encoder) ->
         check_files(config, ("train",))
         corpus = read_corpus(config, "train")
         for item in corpus.documents:
-            encoder.pair(item)
+            with suppress(NoExample):
+                encoder.example(item)
 
     trial()
     found = faults(file, KINDS[ending], trial, count)

@@ -57,7 +57,7 @@ def attentions(pair: tuple[Evidence, Any]) -> list[tuple[np.ndarray, np.ndarray]
     """Rows that predict the summary, [layers, heads, rows, keys], tuned and base, by document."""
     found = []
     for document in pair[0].probes.documents:
-        ids = torch.from_numpy(document.ids.astype(np.int64))
+        ids = torch.from_numpy(document.example.ids.astype(np.int64))
         both = [attention(model, ids) for model in (pair[1], pair[0].model)]
         found.append(tuple(rows[:, :, document.rows] for rows in both))
     return found
@@ -98,7 +98,7 @@ def streams(found: Evidence, model: Any) -> list[list[np.ndarray]]:
     )
     by_document = []
     for document in found.probes.documents:
-        ids = torch.from_numpy(document.ids.astype(np.int64))[None]
+        ids = torch.from_numpy(document.example.ids.astype(np.int64))[None]
         with torch.no_grad():
             hidden = model.eval()(ids, output_hidden_states=True).hidden_states
         rows = [*hidden[:-1], kept.pop()]

@@ -53,7 +53,7 @@ class Jobs:
         validation = found.data.corpora["validation"]
         generation = GenerationConfig(max_new_tokens=4, no_repeat_ngram=0)
         if kind == "encoded":
-            return encoder.corpus(validation, "data.validation", self.folder).pairs
+            return list(encoder.corpus(validation, "data.validation", self.folder))
         if kind == "summaries":
             documents = validation.documents[:3]
             return summarize_once(model, encoder, documents, generation, self.folder)
@@ -127,6 +127,8 @@ def shorter(name: str, file: Path) -> None:
     [
         ("encoded", "pairs.npz", "ids"),
         ("encoded", "pairs.npz", "lengths"),
+        ("encoded", "pairs.npz", "prompt_lengths"),
+        ("encoded", "pairs.npz", "truncated"),
         ("encoded", "pairs.npz", "names"),
         ("summaries", "summaries.json", ""),
         ("bases", "batch-0000.safetensors", "residual"),

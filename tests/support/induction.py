@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 
 TOKENS, POSITIONS, HEADS, WIDTH = 16, 12, 4, 64
 START = 0  # what every input begins with

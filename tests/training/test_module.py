@@ -6,11 +6,13 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from sumcirc.data.batches import Division, TrainingStream, collate
-from sumcirc.data.encoding import EncodedPair
+from sumcirc.data.batches import Division, TrainingBatch, TrainingStream
+from sumcirc.data.encoding import EncodedCorpus
+from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.models.adapters import adapt
 from sumcirc.models.architectures import ARCHITECTURES
@@ -27,22 +29,22 @@ from tests.support.small_models import VOCABULARY, small_model
 LORA = AdaptationConfig(kind=Adaptation.lora, rank=4)
 
 
-def pairs() -> list[EncodedPair]:
+def pairs() -> list[TokenExample]:
     """Sequences of unequal lengths and summaries; 0, the pad and end token, is in them too."""
-    found = [pair(0, 31, 7), pair(1, 12, 1), pair(2, 25, 12)]
-    for one in found:
-        one.ids[:] = one.ids * 7 % VOCABULARY
-        one.ids[-1] = 0
+    found = []
+    for one in (pair(0, 31, 7), pair(1, 12, 1), pair(2, 25, 12)):
+        ids = np.append(one.ids[:-1] * 7 % VOCABULARY, 0)
+        found.append(TokenExample.predicting(one.id, ids, one.prompt_length))
     return found
 
 
-def naive_loss(model: Any, sequences: list[EncodedPair]) -> float:
+def naive_loss(model: Any, sequences: list[TokenExample]) -> float:
     """Item by item, unpadded, with the logits of the whole model."""
     total, count = 0.0, 0
     for one in sequences:
         ids = torch.from_numpy(one.ids).long()
         log_probabilities = model(input_ids=ids[None]).logits[0].double().log_softmax(-1)
-        for position in range(one.summary_start, len(ids)):
+        for position in range(one.prompt_length, len(ids)):
             total -= log_probabilities[position - 1, ids[position]].item()
             count += 1
     return total / count
@@ -56,7 +58,7 @@ def test_loss_equals_the_naive_one_whatever_the_padding(family: str, width: int 
         for parameter in model.parameters():
             parameter.mul_(3)  # logits that differ
         expected = naive_loss(model, pairs())
-        batch = collate(pairs(), width)
+        batch = TrainingBatch.of(pairs(), width)
         found = summary_loss(model.base_model, model.get_output_embeddings(), batch).item()
     assert abs(expected - math.log(VOCABULARY)) > 1e-3
     assert found == pytest.approx(expected, abs=1e-6)
@@ -67,12 +69,12 @@ def test_gradients_equal_those_of_the_labelled_model(family: str) -> None:
     """transformers' own loss, with labels of -100 on prompt and pads and an attention mask."""
     ours, theirs = small_model(family).double(), small_model(family).double()
     sequences = pairs()
-    batch = collate(sequences, 40)
+    batch = TrainingBatch.of(sequences, 40)
     summary_loss(ours.base_model, ours.get_output_embeddings(), batch).backward()
     labels = torch.full_like(batch.input_ids, -100)
     mask = torch.zeros_like(batch.input_ids)
     for row, one in enumerate(sequences):
-        labels[row, one.summary_start : len(one)] = torch.from_numpy(one.ids[one.summary_start :])
+        labels[row, one.prompt_length : len(one)] = torch.from_numpy(one.ids[one.prompt_length :])
         mask[row, : len(one)] = 1
     theirs(input_ids=batch.input_ids, attention_mask=mask, labels=labels).loss.backward()
     found = dict(ours.named_parameters())
@@ -87,7 +89,9 @@ def test_gradient_of_a_step_is_that_of_the_mean_over_its_tokens(
     batch_size: int, accumulate: int, world: int
 ) -> None:
     """As Lightning (divides by the batches of a step) and DDP (averages over processes) make it."""
-    data = [pair(i, 40 - i, 1 + 5 * (i % 4)) for i in range(13)]  # the second step has 5 items
+    data = EncodedCorpus.of(
+        pair(i, 40 - i, 1 + 5 * (i % 4)) for i in range(13)
+    )  # the second step has 5 items
     for one in data:
         one.ids[:] = one.ids * 7 % VOCABULARY
     whole = list(TrainingStream(data, Division(8 * (1 + (world == 16))), 2, seed=0))
@@ -117,7 +121,7 @@ def test_gradient_of_a_step_is_that_of_the_mean_over_its_tokens(
 
 def test_end_of_text_is_learnt_though_it_pads() -> None:
     model = small_model("gpt2")
-    batch = collate(pairs())
+    batch = TrainingBatch.of(pairs())
     hidden = model.base_model(batch.input_ids).last_hidden_state
     hidden.retain_grad()
     logits = model.get_output_embeddings()(hidden.flatten(0, 1)[batch.positions])

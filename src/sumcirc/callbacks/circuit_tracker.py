@@ -26,7 +26,7 @@ from sumcirc.circuits.discovery import (
 )
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.evolution import evolution
-from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import jaccard
 from sumcirc.figures.circuit_curves import draw_evolution
@@ -62,7 +62,7 @@ class CircuitTracker(Watcher):
         self,
         probing: Probing,
         base: PreTrainedModel,
-        pairs: list[Pair],
+        pairs: list[ExamplePair],
         options: CircuitOptions,
         cache: Path,
     ) -> None:

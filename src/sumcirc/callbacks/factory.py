@@ -11,12 +11,11 @@ from sumcirc.callbacks.base_divergence import BaseDivergence
 from sumcirc.callbacks.circuit_tracker import CircuitTracker
 from sumcirc.callbacks.measuring import Probing, Watcher
 from sumcirc.callbacks.summary_quality import SummaryQuality
-from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.inspection import seen_before
-from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.measures.measure_documents import in_drawn_order, probe_set
 from sumcirc.measures.measuring import prepare_base
 from sumcirc.runtime.notices import Notices, few
@@ -95,14 +94,14 @@ def _tracker(
     notices: Notices,
 ) -> CircuitTracker:
     options = config.callbacks.circuit
-    made = make_pairs(
+    made = corpus_pairs(
         encoder,
         documents,
         options.corruption_of(config.data.source),
         options.documents,
-        oracle_finder(config.evaluation, documents),
+        config.evaluation,
+        "callbacks.circuit.documents",
         config.data.seed,
     )
-    setting = "callbacks.circuit.documents"
-    notices.tell(*pair_notices(encoder, documents, made, options.documents, setting))
-    return CircuitTracker(probing, base, made[0], options, Path(config.cache_dir))
+    notices.tell(*made.notices)
+    return CircuitTracker(probing, base, made.pairs, options, Path(config.cache_dir))

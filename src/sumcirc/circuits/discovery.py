@@ -15,8 +15,8 @@ from sumcirc.circuits.attribution.methods import AttributionSettings, Scores, at
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import prune, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.example import Pair, changed_pairs, pair_metric, token_pairs
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
+from sumcirc.circuits.inputs.filtering import answerable, changed_pairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.patching.faithfulness import (
     Curve,
@@ -29,7 +29,7 @@ from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import Stability, stability
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice, left_out
-from sumcirc.schema import CircuitMetric, CircuitOptions
+from sumcirc.schema import CircuitOptions
 
 JUDGEMENTS = 4
 
@@ -45,7 +45,7 @@ class Task:
         untold: pairs left out of a logit difference, since no other answer is known.
     """
 
-    pairs: list[Pair]
+    pairs: list[ExamplePair]
     tokens: TokenPairs
     metric: Metric
     evaluator: Evaluator
@@ -116,7 +116,7 @@ class CircuitResult:
 
 def make_task(
     model: PreTrainedModel | PeftModel,
-    pairs: list[Pair],
+    pairs: list[ExamplePair],
     options: CircuitOptions,
     keep_all: bool = False,
 ) -> Task:
@@ -131,15 +131,12 @@ def make_task(
     Raises:
         UserError: fewer than two are left, or the metric does not fit the pairs.
     """
-    told = pairs
-    if options.metric is CircuitMetric.logit_difference:
-        # with none left the metric itself says what is missing
-        told = [pair for pair in pairs if pair.told.any()] or pairs
+    told = answerable(pairs, options.metric)
     unchanged, untold = 0, len(pairs) - len(told)
     pairs, doubt = told, None
     while True:
-        tokens = token_pairs(pairs)
-        metric = pair_metric(options.metric, pairs, tokens)
+        tokens = TokenPairs.of(pairs)
+        metric = pair_metric(options.metric, tokens)
         evaluator = Evaluator(
             model, tokens, metric, batch=options.batch_size, memory=options.memory
         )

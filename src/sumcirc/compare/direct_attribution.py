@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from sumcirc.circuits.metrics import at_least_float32
-from sumcirc.compare.items.items import LOGIT_DIFFERENCE, Batch, Items
+from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemBatch, ItemSet
 from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
@@ -76,7 +76,7 @@ class DirectAttribution:
 
 def direct_attribution(
     parts: HookedModel,
-    items: Items,
+    items: ItemSet,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> DirectAttribution:
@@ -106,7 +106,7 @@ def direct_attribution(
 class _Run:
     """One batch; all tensors are of the n rows that are read: [n, ...]."""
 
-    def __init__(self, parts: HookedModel, batch: Batch, two_answers: bool) -> None:
+    def __init__(self, parts: HookedModel, batch: ItemBatch, two_answers: bool) -> None:
         self.parts, self.batch, self.two_answers = parts, batch, two_answers
         self.rows = batch.reads.flatten().nonzero()[:, 0]
         self.of_item = batch.reads.nonzero()[:, 0].cpu()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 
 from sumcirc.compare.items.document_items import document_items, wire_distractor, wire_salient
 from sumcirc.compare.items.facts import fact_items
-from sumcirc.compare.items.items import ALL, LAST, READ, Item, Items
-from sumcirc.compare.items.prompts import Prompt, prompt_items, read_prompts
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.items.prompts import ContrastPrompt, prompt_items, read_prompts
 from sumcirc.compare.items.rephrase import rephrase_prompts
 from sumcirc.data.documents import read_corpus
-from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
+from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, SUMMARY, Encoder
+from sumcirc.data.examples import ALL, LAST, READ, TokenExample
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_finder
@@ -26,13 +27,11 @@ POOL = 2000  # generated prompts from which those that the tokenizer allows are 
 TEXT = "text"  # column of compare.text
 SETTING = "compare.text"
 ITEMS = "compare.items"
-FRAME = ("document", "prompt", "summary")  # spans of documents, beside which are marked
-KINDS = {"prompt": PROMPT, "summary": SUMMARY}  # of the spans; all other tokens are the document's
 
 
 @dataclass(frozen=True)
-class Material:
-    """What every model reads.
+class ComparisonInputs:
+    """The inputs that every model reads.
 
     Attributes:
         dropped: what gave no item, by reason.
@@ -40,7 +39,7 @@ class Material:
         notices: what was left out, missing or cut.
     """
 
-    items: Items
+    items: ItemSet
     dropped: dict[str, int]
     probes: ProbeSet
     texts: list[np.ndarray]
@@ -50,11 +49,11 @@ class Material:
     def longest(self) -> list[int]:
         """Token ids of the longest input among items, texts and probe documents."""
         read = [*(item.ids for item in self.items.items), *self.texts]
-        read += [document.ids for document in self.probes.documents]
+        read += [document.example.ids for document in self.probes.documents]
         return max(read, key=len).tolist()
 
 
-def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
+def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
     """Refuse positions that the items can't have, before any is made.
 
     Args:
@@ -64,14 +63,14 @@ def check_places(config: CompareConfig, own: Sequence[Prompt]) -> None:
         UserError: one names no span; the known ones are named.
     """
     if config.prompts == FACTS:
-        spans: Sequence[str] = ("fact", "distractor", *FRAME)
+        spans: Sequence[str] = ("fact", "distractor", *PARTS)
     elif config.prompts == REPHRASE:
         spans = [span.name for span in rephrase_prompts(config.seed, 1)[0].spans]
     elif config.prompts is not None:
         spans = [span.name for prompt in own for span in prompt.spans]
     else:
         wire = ("distractor",) if config.data.source is Source.wire else ()
-        spans = ("salient", *wire, *FRAME)
+        spans = ("salient", *wire, *PARTS)
     known = dict.fromkeys((LAST, READ, ALL, *spans))
     for name in ("positions", "sources"):
         value = getattr(config.compare, name)
@@ -93,7 +92,7 @@ def check_texts(pattern: str) -> None:
             )
 
 
-def material(config: CompareConfig, encoder: Encoder) -> Material:
+def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
     """Read or make it.
 
     Raises:
@@ -126,7 +125,7 @@ def material(config: CompareConfig, encoder: Encoder) -> Material:
     found = found[:count]
     told.append(missing(ITEMS, "items", count, len(found), f"there are {len(found):,}"))
     kept, about_texts = _cut(texts, encoder.max_length)
-    return Material(Items(found), dropped, probes, kept, [*told, *about_texts])
+    return ComparisonInputs(ItemSet(found), dropped, probes, kept, [*told, *about_texts])
 
 
 def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:
@@ -141,7 +140,7 @@ def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], lis
 
 def _prompts(
     config: CompareConfig, encoder: Encoder, count: int
-) -> tuple[list[Item], dict[str, int]]:
+) -> tuple[list[TokenExample], dict[str, int]]:
     if config.prompts == FACTS:
         documents = read_corpus(config.data, "test").documents
         return fact_items(encoder, documents, count, config.data.seed)
@@ -153,18 +152,16 @@ def _prompts(
     return found, {"answers of several tokens": several} if several else {}
 
 
-def _probes(items: Sequence[Item], batch_size: int) -> ProbeSet:
+def _probes(items: Sequence[TokenExample], batch_size: int) -> ProbeSet:
     """Prompts as probe documents: measured where the answer is read."""
     found = []
     for item in items:
-        kinds = np.full(len(item.ids), DOCUMENT, dtype=np.int8)
-        for name, kind in KINDS.items():
-            if name in item.spans:
-                kinds[item.spans[name]] = kind
-        rows = np.flatnonzero(item.reads).astype(np.int32)
-        salience = np.zeros(len(item.ids), dtype=np.float32)
-        ids = item.ids.astype(np.int32)
-        found.append(ProbeDocument(item.id, ids, kinds, rows, salience))
+        spans = {name: item.spans.get(name, np.zeros(len(item), dtype=bool)) for name in PARTS}
+        spans[DOCUMENT] = ~(spans[PROMPT] | spans[SUMMARY])  # all other tokens
+        salience = np.zeros(len(item), dtype=np.float32)
+        found.append(
+            ProbeDocument(replace(item, spans=spans), np.flatnonzero(item.reads), salience)
+        )
     return ProbeSet(found, batch_size)
 
 

@@ -15,14 +15,15 @@ from sumcirc.compare.deltas.deltas import scaled, targets_of
 from sumcirc.compare.deltas.weight_deltas import StoredWeights, store_weights
 from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
-from sumcirc.compare.inputs import Material
-from sumcirc.compare.items.items import LAST, LOGIT_DIFFERENCE, READ
+from sumcirc.compare.inputs import ComparisonInputs
+from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE
 from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.compare.span_attention import default_pairs, span_attention
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import LAST, READ
 from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measuring import measure, prepare_base
@@ -52,7 +53,7 @@ class Comparison:
     def __init__(
         self,
         config: CompareConfig,
-        texts: Material,
+        texts: ComparisonInputs,
         encoder: Encoder,
         models: Models,
         scratch: Path,

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from sumcirc.circuits.metrics import at_least_float32
-from sumcirc.compare.items.items import LAST, LOGIT_DIFFERENCE, READ, Batch, Items
+from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemBatch, ItemSet
+from sumcirc.data.examples import LAST, READ
 from sumcirc.errors import UserError
 from sumcirc.measures.attention import BLOCK
 from sumcirc.models.activation_cache import HookPoint
@@ -33,7 +34,7 @@ class SpanAttention:
     """Shares of attention, from 0 to 1.
 
     Attributes:
-        pairs: (source, destination), positions as `Batch.at` knows them.
+        pairs: (source, destination), positions as `TokenBatch.at` knows them.
         values: [pairs, layers, heads, items]; NaN where an item lacks one of the two.
     """
 
@@ -41,7 +42,7 @@ class SpanAttention:
     values: np.ndarray
 
 
-def default_pairs(items: Items) -> list[tuple[str, str]]:
+def default_pairs(items: ItemSet) -> list[tuple[str, str]]:
     """From every span to the last position of prompts, or to all that is read of documents."""
     destination = LAST if items.metric == LOGIT_DIFFERENCE else READ
     return [(span, destination) for span in items.spans]
@@ -49,7 +50,7 @@ def default_pairs(items: Items) -> list[tuple[str, str]]:
 
 def span_attention(
     parts: HookedModel,
-    items: Items,
+    items: ItemSet,
     pairs: Sequence[tuple[str, str]],
     batch_size: int,
     progress: Callable[[int], None] | None = None,
@@ -88,7 +89,7 @@ class _Run:
         found: by layer [P, heads, B].
     """
 
-    def __init__(self, batch: Batch, pairs: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, batch: ItemBatch, pairs: Sequence[tuple[str, str]]) -> None:
         names = list(dict.fromkeys(source for source, _ in pairs))
         ends = list(dict.fromkeys(end for _, end in pairs))
         sources = torch.stack([batch.at(name) for name in names], -1)  # [B, T, sources]

@@ -17,18 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sumcirc.data.encoding import EncodedPair
+from sumcirc.data.encoding import EncodedCorpus
+from sumcirc.data.examples import TokenExample, collate
 from sumcirc.errors import UserError
 
 POOL = 50  # optimizer steps sorted together
 
 
 @dataclass
-class Batch:
-    """Right-padded sequences; under a causal mask no real token sees a pad, so none is masked.
+class TrainingBatch:
+    """Right-padded sequences and the labels of their summaries, which the loss is read from.
 
-    Where the loss is read is worked out here, on the host, so that a training step never has to
-    wait for the device.
+    Under a causal mask no real token sees a pad, so none is masked. Where the loss is read is
+    worked out here, on the host, so that a training step never has to wait for the device.
 
     Attributes:
         input_ids: [batch, length].
@@ -48,7 +49,15 @@ class Batch:
     loss_tokens: int
     step_tokens: int
 
-    def to(self, device: torch.device, **options: Any) -> Batch:
+    @classmethod
+    def of(cls, examples: Sequence[TokenExample], width: int | None = None) -> TrainingBatch:
+        """Pad examples to the longest or to `width` tokens; the batch is a whole step."""
+        batch = collate(examples, width)
+        positions = batch.reads.flatten().nonzero()[:, 0]
+        labels, tokens = batch.good.flatten()[positions], int(batch.attention_mask.sum())
+        return cls(batch.input_ids, positions, labels, tokens, len(labels), len(labels))
+
+    def to(self, device: torch.device, **options: Any) -> TrainingBatch:
         """The same batch on another device (Lightning calls this)."""
         moved = {
             name: getattr(self, name).to(device, **options)
@@ -57,32 +66,8 @@ class Batch:
         return replace(self, **moved)
 
 
-def collate(pairs: Sequence[EncodedPair], width: int | None = None) -> Batch:
-    """Pad sequences on the right, to the longest or to `width` tokens; the batch is a whole step.
-
-    The pad value is 0 whatever the vocabulary: no token's id says what it is.
-    """
-    width = width or max(len(pair) for pair in pairs)
-    ids = np.zeros((len(pairs), width), dtype=np.int64)
-    positions = []
-    for row, pair in enumerate(pairs):
-        ids[row, : len(pair)] = pair.ids
-        positions.append(row * width + np.arange(pair.summary_start - 1, len(pair) - 1))
-    flat = np.concatenate(positions)
-    labels = ids.reshape(-1)[flat + 1]
-    tokens = sum(len(pair) for pair in pairs)
-    return Batch(
-        torch.from_numpy(ids),
-        torch.from_numpy(flat),
-        torch.from_numpy(labels),
-        tokens,
-        len(labels),
-        len(labels),
-    )
-
-
 def bucketed_order(
-    lengths: Sequence[int], step_size: int, seed: int, epoch: int, buckets: bool = True
+    lengths: Sequence[int] | np.ndarray, step_size: int, seed: int, epoch: int, buckets: bool = True
 ) -> list[list[int]]:
     """Indices of one pass over the data as optimizer steps; only one of them may be short."""
     random = np.random.default_rng((seed, epoch))
@@ -138,14 +123,13 @@ class TrainingStream:
 
     def __init__(
         self,
-        pairs: Sequence[EncodedPair],
+        corpus: EncodedCorpus,
         division: Division,
         steps: int,
         seed: int,
         buckets: bool = True,
     ) -> None:
-        self.pairs = pairs
-        self.lengths = [len(pair) for pair in pairs]
+        self.corpus = corpus
         self.division = division
         self.total = steps * division.accumulate
         self.seed = seed
@@ -159,10 +143,10 @@ class TrainingStream:
     @property
     def epoch(self) -> float:
         """Passes over the data, the current batch included."""
-        batches = steps_per_epoch(len(self.pairs), self.division.step_size)
+        batches = steps_per_epoch(len(self.corpus), self.division.step_size)
         return (self.position + 1) / (batches * self.division.accumulate)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[TrainingBatch]:
         while self.position < self.total:
             step, part = divmod(self.position, self.division.accumulate)
             yield self._batch(self._items(step), part)
@@ -173,16 +157,16 @@ class TrainingStream:
     def _items(self, step: int) -> list[int]:
         """Indices of the items of an optimizer step."""
         size = self.division.step_size
-        epoch, index = divmod(step, steps_per_epoch(len(self.pairs), size))
+        epoch, index = divmod(step, steps_per_epoch(len(self.corpus), size))
         if epoch != self._epoch:
-            self._order = bucketed_order(self.lengths, size, self.seed, epoch, self.buckets)
+            self._order = bucketed_order(self.corpus.lengths, size, self.seed, epoch, self.buckets)
             self._epoch = epoch
         return self._order[index]
 
-    def _batch(self, items: list[int], part: int) -> Batch:
-        share = self.division.share(items, part)
-        batch = collate([self.pairs[i] for i in share or items[:1]])
-        step_tokens = sum(len(self.pairs[i]) - self.pairs[i].summary_start for i in items)
+    def _batch(self, items: list[int], part: int) -> TrainingBatch:
+        corpus, share = self.corpus, self.division.share(items, part)
+        batch = TrainingBatch.of([corpus[i] for i in share or items[:1]])
+        step_tokens = int((corpus.lengths[items] - corpus.prompt_lengths[items]).sum())
         return replace(
             batch, loss_tokens=batch.loss_tokens if share else 0, step_tokens=step_tokens
         )
@@ -207,21 +191,21 @@ class EvaluationBatches:
     """
 
     def __init__(
-        self, pairs: Sequence[EncodedPair], batch_size: int, rank: int = 0, world_size: int = 1
+        self, corpus: EncodedCorpus, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        smallest_share = len(pairs) // world_size
+        smallest_share = len(corpus) // world_size
         if smallest_share == 0:
             raise UserError(
-                f"data.validation: {len(pairs)} items for {world_size} processes; take more"
+                f"data.validation: {len(corpus)} items for {world_size} processes; take more"
                 " items, or lower trainer.devices"
             )
-        share = sorted(pairs, key=len)[rank::world_size]
-        count = min(smallest_share, -(-len(pairs) // (world_size * batch_size)))
-        pieces = np.array_split(np.arange(len(share)), count)
-        self.batches = [[share[i] for i in piece] for piece in pieces]
+        share = np.argsort(corpus.lengths, kind="stable")[rank::world_size]
+        count = min(smallest_share, -(-len(corpus) // (world_size * batch_size)))
+        self.corpus = corpus
+        self.batches = [piece.tolist() for piece in np.array_split(share, count)]
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self) -> Iterator[Batch]:
-        return map(collate, self.batches)
+    def __iter__(self) -> Iterator[TrainingBatch]:
+        return (TrainingBatch.of([self.corpus[i] for i in batch]) for batch in self.batches)

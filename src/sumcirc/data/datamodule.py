@@ -69,7 +69,7 @@ class SummarizationData(pl.LightningDataModule):
         found = {}
         for split, encoded in self.encoded.items():
             corpus = self.corpora[split]
-            sizes = {"items": len(encoded.pairs), "not_drawn": corpus.not_drawn}
+            sizes = {"items": len(encoded), "not_drawn": corpus.not_drawn}
             sizes |= counts((*corpus.notices, *encoded.notices))
             found |= {f"data/{split}/{name}": count for name, count in sizes.items()}
         return found
@@ -78,7 +78,7 @@ class SummarizationData(pl.LightningDataModule):
         """Return the optimizer steps of one pass over the data, and of the run."""
         config = self.trainer_config
         size = self._division(0, world_size).step_size
-        epoch = steps_per_epoch(len(self.encoded["train"].pairs), size)
+        epoch = steps_per_epoch(len(self.encoded["train"]), size)
         return epoch, config.max_steps or epoch * config.max_epochs
 
     def _division(self, rank: int, world_size: int) -> Division:
@@ -90,7 +90,7 @@ class SummarizationData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         return TrainingStream(
-            self.encoded["train"].pairs,
+            self.encoded["train"],
             self._division(trainer.global_rank, trainer.world_size),
             self.steps(trainer.world_size)[1],
             self.seed,
@@ -102,7 +102,7 @@ class SummarizationData(pl.LightningDataModule):
         trainer = self.trainer
         assert trainer is not None
         return EvaluationBatches(
-            self.encoded["validation"].pairs,
+            self.encoded["validation"],
             self.trainer_config.batch_size,
             trainer.global_rank,
             trainer.world_size,

@@ -2,7 +2,7 @@
 
 A training sequence is `prompt(document) + summary + EOS`. The summary is tokenized first and kept
 whole; the document alone is cut, at a sentence end, to what the context leaves; prompt and EOS are
-never cut. Each part is told by position, never by token id (a pad token may equal EOS).
+never cut. Each part is known by its positions, never by token id (a pad token may equal EOS).
 
 Special tokens in the templates (`encoding.prompt`, `encoding.summary`) are special; in a document
 or summary their spelling is text (`data.codec`).
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ import numpy as np
 
 from sumcirc.data.codec import Codec
 from sumcirc.data.documents import Corpus, Document
+from sumcirc.data.examples import NONE, NoExample, TokenExample
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice
@@ -31,14 +34,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMAT = 2  # of `fingerprint`; raised when the same text gives other tokens
-ENCODED = Cache("encoded", format=3, libraries=("tokenizers", "transformers"))
+ENCODED = Cache("encoded", format=4, libraries=("tokenizers", "transformers"))
 PAIRS = "pairs.npz"  # the file of an entry
-PARTS = ("document", "prompt", "summary")  # 0 to 2 in `PlacedPair.parts`
-DOCUMENT, PROMPT, SUMMARY = range(len(PARTS))
+PARTS = DOCUMENT, PROMPT, SUMMARY = ("document", "prompt", "summary")  # spans; EOS is the summary's
 
 
 @dataclass(frozen=True)
-class Prompt:
+class EncodedPrompt:
     """A prompt ready for generation.
 
     Attributes:
@@ -51,44 +53,53 @@ class Prompt:
     cut: bool
 
 
-@dataclass(frozen=True)
-class EncodedPair:
-    """One training sequence.
+@dataclass(frozen=True, eq=False)
+class EncodedCorpus(Sequence[TokenExample]):
+    """The training sequences of a split: prompt, summary and EOS, with the loss on the last two.
+
+    What is held are a few flat arrays, as they are stored; an example is made when it is asked
+    for, so that a large corpus costs little more memory than its tokens.
 
     Attributes:
-        ids: prompt, summary and EOS.
-        summary_start: index of the first summary token; loss is on `ids[summary_start:]`.
+        ids: [tokens] int32, all sequences one after another.
+        lengths: [N] tokens of each sequence.
+        prompt_lengths: [N] tokens before its summary.
+        truncated: [N] whether the document lost its end.
+        names: the ids of the documents.
+        notices: of documents that were cut or left out.
     """
 
-    id: str
     ids: np.ndarray
-    summary_start: int
-    cut: bool  # the document lost its end
+    lengths: np.ndarray
+    prompt_lengths: np.ndarray
+    truncated: np.ndarray
+    names: Sequence[str]
+    notices: tuple[Notice, ...] = ()
+
+    @classmethod
+    def of(cls, examples: Iterable[TokenExample]) -> EncodedCorpus:
+        """Return a corpus of examples; of each the tokens and where the answer begins are kept."""
+        rows = [(one.id, one.ids, one.prompt_length, one.truncated) for one in examples]
+        names, ids, starts, truncated = zip(*rows, strict=True) if rows else ([], [[]], [], [])
+        lengths = np.array([len(row[1]) for row in rows])
+        return cls(np.concatenate(ids), lengths, np.array(starts), np.array(truncated), names)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self.lengths)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.lengths)
 
-
-@dataclass(frozen=True)
-class PlacedPair:
-    """A training sequence whose tokens are known by their place.
-
-    Attributes:
-        parts: [length] index into PARTS; the summary's EOS is of the summary.
-        places: of each prompt token its characters in the document; None where it has none there.
-    """
-
-    pair: EncodedPair
-    parts: np.ndarray
-    places: list[tuple[int, int] | None]
-
-
-@dataclass
-class EncodedCorpus:
-    """Encoded training pairs, with notices of those that were cut or left out."""
-
-    pairs: list[EncodedPair]
-    notices: tuple[Notice, ...] = ()
+    def __getitem__(self, index: int) -> TokenExample:  # type: ignore[override]
+        """Return example number `index`; slices are not supported."""
+        end = self._ends[index]
+        return TokenExample.predicting(
+            str(self.names[index]),
+            self.ids[end - self.lengths[index] : end],
+            int(self.prompt_lengths[index]),
+            truncated=bool(self.truncated[index]),
+        )
 
 
 class Encoder:
@@ -135,7 +146,7 @@ class Encoder:
     def _continuing(self, text: str) -> list[int]:
         return self.codec.continuation(self._after or self._before, text)
 
-    def prompt(self, document: str, room: int) -> Prompt:
+    def prompt(self, document: str, room: int) -> EncodedPrompt:
         """Tokens of the prompt in at most `room` tokens; only the document is cut.
 
         Raises:
@@ -143,7 +154,7 @@ class Encoder:
         """
         whole = self._wrap(document)
         if len(whole) <= room:
-            return Prompt(tuple(whole), len(document), cut=False)
+            return EncodedPrompt(tuple(whole), len(document), cut=False)
         if len(self._frame) > room:
             raise UserError(
                 f"encoding.prompt takes {len(self._frame)} tokens where {max(room, 0)} are left of"
@@ -151,7 +162,7 @@ class Encoder:
                 " encoding.max_length"
             )
         kept = self._fitting(document, room)
-        return Prompt(tuple(self._wrap(document[:kept])), kept, cut=True)
+        return EncodedPrompt(tuple(self._wrap(document[:kept])), kept, cut=True)
 
     def _wrap(self, document: str) -> list[int]:
         return self.codec.begun(f"{self._before}{self.codec.plain(document)}{self._after}")
@@ -166,25 +177,37 @@ class Encoder:
         best = _last_that(lambda i: len(self._wrap(first[:i])) <= room, len(first) + 1)
         return best or 0
 
-    def placed(self, item: Document) -> PlacedPair | None:
-        """`pair` with the place of every token; None where there is no pair.
+    def example(self, item: Document) -> TokenExample:
+        """Return a document and its summary as a training sequence, the summary predicted.
 
         Raises:
-            UserError: the tokenizer does not know its tokens' places.
+            NoExample: the summary is too long, or leaves the document no room.
         """
-        found = self._parts_of(item)
-        if found is None:
-            return None
-        prompt, pair = found
+        prompt, ids = self._sequence(item)
+        return TokenExample.predicting(item.id, ids, len(prompt.ids), truncated=prompt.cut)
+
+    def located(self, item: Document) -> TokenExample:
+        """Return `example` with its spans (PARTS) and the characters of the document's tokens.
+
+        Raises:
+            NoExample: as `example`.
+            UserError: the tokenizer does not know which characters its tokens stand for.
+        """
+        prompt, ids = self._sequence(item)
+        start = len(prompt.ids)
         places = self._offsets(item.document[: prompt.kept])
-        if len(places) != pair.summary_start:
+        if len(places) != start:
             raise UserError(
                 "model.tokenizer: splits a prompt differently where it tells its tokens' places,"
                 " so it isn't known which token is of the document; take another tokenizer"
             )
-        parts = np.full(len(pair), SUMMARY, dtype=np.int8)
-        parts[: len(places)] = [PROMPT if place is None else DOCUMENT for place in places]
-        return PlacedPair(pair, parts, places)
+        offsets = np.full((len(ids), 2), NONE)
+        offsets[:start] = [(NONE, NONE) if place is None else place for place in places]
+        answer, document = np.arange(len(ids)) >= start, offsets[:, 0] != NONE
+        spans = {DOCUMENT: document, PROMPT: ~(document | answer), SUMMARY: answer}
+        return TokenExample.predicting(
+            item.id, ids, start, spans=spans, offsets=offsets, truncated=prompt.cut
+        )
 
     def text(self, text: str) -> list[int]:
         """Encode text from data: only the start token is special."""
@@ -220,22 +243,17 @@ class Encoder:
             found.append((first - begin, last - begin) if first < last else None)
         return found
 
-    def pair(self, item: Document) -> EncodedPair | None:
-        """A training sequence, or None where the summary leaves the document no room."""
-        found = self._parts_of(item)
-        return None if found is None else found[1]
-
-    def _parts_of(self, item: Document) -> tuple[Prompt, EncodedPair] | None:
+    def _sequence(self, item: Document) -> tuple[EncodedPrompt, np.ndarray]:
+        """Return the prompt, and prompt, summary and EOS as tokens [length]."""
         summary = self.summary(item.references[0])
         room = self.max_length - len(summary)
         longest = self.config.max_summary_tokens + 1
         if len(summary) > longest or room <= len(self._frame):
-            return None
+            raise NoExample("summary too long")
         prompt = self.prompt(item.document, room)
         if prompt.ids == self._frame:  # not even the first character fits
-            return None
-        ids = np.array([*prompt.ids, *summary], dtype=np.int32)
-        return prompt, EncodedPair(item.id, ids, len(prompt.ids), prompt.cut)
+            raise NoExample("summary too long")
+        return prompt, np.array([*prompt.ids, *summary], dtype=np.int32)
 
     def corpus(
         self,
@@ -250,9 +268,9 @@ class Encoder:
             UserError: no pair is left (`what` names the split's setting).
         """
         if cache is None or self.fingerprint is None:
-            pairs, found = self._encode(corpus, what, progress), False
+            encoded, found = self._encode(corpus, what, progress), False
         else:
-            pairs, found = ENCODED.get(
+            encoded, found = ENCODED.get(
                 cache,
                 [self.fingerprint, corpus.fingerprint],
                 lambda folder: _write(folder / PAIRS, self._encode(corpus, what, progress)),
@@ -260,31 +278,32 @@ class Encoder:
             )
         if found and progress is not None:
             progress(len(corpus.documents))
-        notices = self._notices(what, pairs, len(corpus.documents))
-        return EncodedCorpus(pairs, (*notices, self.special_notice(what, corpus.documents)))
+        notices = self._notices(what, encoded, len(corpus.documents))
+        special = self.special_notice(what, corpus.documents)
+        return replace(encoded, notices=(*notices, special))
 
     def _encode(
         self, corpus: Corpus, what: str, progress: Callable[[int], None] | None
-    ) -> list[EncodedPair]:
-        """Encode every pair."""
-        pairs = []
-        for item in corpus.documents:
-            pair = self.pair(item)
-            if pair is not None:
-                pairs.append(pair)
-            if progress is not None:
-                progress(1)
-        if not pairs:
+    ) -> EncodedCorpus:
+        def examples() -> Iterator[TokenExample]:
+            for item in corpus.documents:
+                with suppress(NoExample):
+                    yield self.example(item)
+                if progress is not None:
+                    progress(1)
+
+        encoded = EncodedCorpus.of(examples())
+        if not encoded:
             raise UserError(
                 f"{what}: all {len(corpus.documents)} summaries are longer than"
                 f" encoding.max_summary_tokens={self.config.max_summary_tokens} or the context of"
                 f" {self.max_length} tokens; raise the former or take a model with a longer context"
             )
-        return pairs
+        return encoded
 
-    def _notices(self, what: str, pairs: Sequence[EncodedPair], total: int) -> tuple[Notice, ...]:
+    def _notices(self, what: str, encoded: EncodedCorpus, total: int) -> tuple[Notice, ...]:
         """Return notices of the pairs that were cut or left out."""
-        cut = sum(pair.cut for pair in pairs)
+        cut = int(encoded.truncated.sum())
         cut_words = (
             f"documents are cut to fit the {self.max_length} tokens of the context with their"
             " summary: their ends are not read"
@@ -296,7 +315,7 @@ class Encoder:
         )
         return (
             Notice(what, "cut", cut, total, cut_words),
-            Notice(what, "summary_too_long", total - len(pairs), total, long_words),
+            Notice(what, "summary_too_long", total - len(encoded), total, long_words),
         )
 
     def special_notice(self, where: str, documents: Sequence[Document]) -> Notice:
@@ -332,34 +351,28 @@ def _last_that(holds: Callable[[int], bool], size: int) -> int | None:
     return low - 1 if low else None
 
 
-def _write(path: Path, pairs: Sequence[EncodedPair]) -> None:
+ARRAYS = ("ids", "lengths", "prompt_lengths", "truncated", "names")
+
+
+def _write(path: Path, encoded: EncodedCorpus) -> None:
     with open(path, "wb") as file:
-        np.savez(
-            file,
-            ids=np.concatenate([pair.ids for pair in pairs]),
-            lengths=np.array([len(pair) for pair in pairs]),
-            starts=np.array([pair.summary_start for pair in pairs]),
-            cuts=np.array([pair.cut for pair in pairs]),
-            names=np.array([pair.id for pair in pairs]),
-        )
+        arrays: dict[str, Any] = {name: np.asarray(getattr(encoded, name)) for name in ARRAYS}
+        np.savez(file, **arrays)
 
 
-def _read(path: Path, documents: int) -> list[EncodedPair]:
-    """What `_write` wrote of a corpus of so many documents.
+def _read(path: Path, documents: int) -> EncodedCorpus:
+    """Read what `_write` wrote of a corpus of so many documents.
 
     Raises:
-        ValueError: it is of other sizes.
+        ValueError: the arrays are of other sizes.
     """
     with np.load(path, allow_pickle=False) as stored:
-        lengths, starts = stored["lengths"], stored["starts"]
-        if lengths.sum() != len(stored["ids"]) or ((starts < 1) | (starts >= lengths)).any():
-            raise ValueError("sequences of other lengths")
-        if not 0 < len(lengths) <= documents:
-            raise ValueError(f"{len(lengths)} pairs of {documents} documents")
-        sequences: Sequence[np.ndarray] = np.split(stored["ids"], np.cumsum(lengths)[:-1])
-        return [
-            EncodedPair(str(name), ids, int(start), bool(cut))
-            for name, ids, start, cut in zip(
-                stored["names"], sequences, starts, stored["cuts"], strict=True
-            )
-        ]
+        found = EncodedCorpus(*(stored[name] for name in ARRAYS))
+    lengths, starts = found.lengths, found.prompt_lengths
+    if lengths.sum() != len(found.ids) or ((starts < 1) | (starts >= lengths)).any():
+        raise ValueError("sequences of other lengths")
+    if not 0 < len(lengths) <= documents:
+        raise ValueError(f"{len(lengths)} pairs of {documents} documents")
+    if {len(found.truncated), len(found.names)} != {len(lengths)}:
+        raise ValueError("arrays of other lengths")
+    return found

@@ -22,6 +22,7 @@ import transformers
 from transformers.generation.logits_process import LogitsProcessor, LogitsProcessorList
 
 from sumcirc.data.codec import Codec
+from sumcirc.data.examples import padded
 from sumcirc.errors import UserError
 from sumcirc.evaluation.kv_cache import reserved_cache
 from sumcirc.models.hooked_model import base_model
@@ -157,7 +158,9 @@ def generate_tokens(
     results: list[list[int]] = [[] for _ in prompts]
     with _left_as_it_was(model), without_idle_warnings():
         for members in _batches(prompts, config.batch_size, padded=plain):
-            input_ids, mask = _left_padded([prompts[m] for m in members], settings.pad_token_id)
+            rows = [prompts[m] for m in members]
+            input_ids = padded(rows, settings.pad_token_id, left=True)
+            mask = padded([[1] * len(row) for row in rows], 0, left=True)
             width = input_ids.shape[1]
             processors = LogitsProcessorList()
             if config.no_repeat_ngram:
@@ -220,17 +223,6 @@ def _decoding(
         pad_token_id=ends[0] if pad is None else pad,
         **beams,
     )
-
-
-def _left_padded(prompts: list[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and attention mask, both [prompts, longest], padded on the left."""
-    width = max(len(prompt) for prompt in prompts)
-    input_ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-    mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
-        mask[row, width - len(prompt) :] = 1
-    return input_ids, mask
 
 
 @contextmanager

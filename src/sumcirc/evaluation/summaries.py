@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder, Prompt
+from sumcirc.data.encoding import EncodedPrompt, Encoder
 from sumcirc.evaluation.generation import end_tokens, generate
 from sumcirc.models.fingerprint import model_fingerprint
 from sumcirc.schema import GenerationConfig
@@ -60,7 +60,7 @@ def check_room(encoder: Encoder, config: GenerationConfig) -> None:
 
 def prompts_of(
     encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
-) -> list[Prompt]:
+) -> list[EncodedPrompt]:
     """Return each document's prompt, cut to leave room for `generation.max_new_tokens`.
 
     Args:

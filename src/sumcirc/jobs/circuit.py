@@ -17,7 +17,7 @@ from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOpti
 
 if TYPE_CHECKING:
     from sumcirc.circuits.discovery import CircuitResult, Task
-    from sumcirc.circuits.inputs.example import Pair
+    from sumcirc.circuits.inputs.example_pairs import ExamplePair
     from sumcirc.data.encoding import Encoder
     from sumcirc.runtime.notices import Notice, Notices
     from sumcirc.tracking.run_directory import RunDirectory
@@ -114,36 +114,32 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 
 def _pairs(
     config: CircuitConfig, encoder: Encoder, notices: Notices
-) -> tuple[list[Pair], dict[str, int]]:
-    from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+) -> tuple[list[ExamplePair], dict[str, int]]:
+    from sumcirc.circuits.inputs.corruption import corpus_pairs
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import read_corpus
-    from sumcirc.evaluation.baselines import oracle_finder
 
     if config.pairs is not None:
         return read_pairs(config.pairs, encoder), {}
-    options, evaluation = config.circuit, config.evaluation
-    corpus = read_corpus(config.data, "test")
-    salient = oracle_finder(evaluation, corpus.documents)
-    made = make_pairs(
+    options, corpus = config.circuit, read_corpus(config.data, "test")
+    made = corpus_pairs(
         encoder,
         corpus.documents,
         options.corruption_of(config.data.source),
         options.documents,
-        salient,
+        config.evaluation,
+        "circuit.documents",
         config.data.seed,
     )
-    setting = "circuit.documents"
-    told = pair_notices(encoder, corpus.documents, made, options.documents, setting)
-    notices.tell(*corpus.notices, *told)
-    return made
+    notices.tell(*corpus.notices, *made.notices)
+    return made.pairs, made.dropped
 
 
-def _settled(config: CircuitConfig, pairs: Sequence[Pair]) -> CircuitOptions:
+def _settled(config: CircuitConfig, pairs: Sequence[ExamplePair]) -> CircuitOptions:
     """Return the options with the metric that `auto` stands for."""
     if config.circuit.metric is not CircuitMetric.auto:
         return config.circuit
-    told = config.pairs is not None and all(pair.told.any() for pair in pairs)
+    told = config.pairs is not None and all(pair.clean.diverges.any() for pair in pairs)
     metric = CircuitMetric.logit_difference if told else CircuitMetric.kl
     return replace(config.circuit, metric=metric)
 
@@ -184,8 +180,8 @@ def _summary(
     if found.scores.spans is not None:
         sizes = found.scores.spans.mean(0).abs().sum((1, 2))
         shares = sizes / sizes.sum()
-        names = task.pairs[0].names
-        summary["score_share_by_span"] = dict(zip(names, map(float, shares), strict=False))
+        names = task.tokens.clean.spans
+        summary["score_share_by_span"] = dict(zip(names, map(float, shares), strict=True))
     return summary
 
 

@@ -16,7 +16,7 @@ from sumcirc.schema import Analysis, CompareConfig
 
 if TYPE_CHECKING:
     from sumcirc.compare.findings import Findings
-    from sumcirc.compare.inputs import Material
+    from sumcirc.compare.inputs import ComparisonInputs
     from sumcirc.models.model_reference import ModelReference
     from sumcirc.tracking.measure_records import ProbeRecord
     from sumcirc.tracking.run_directory import RunDirectory
@@ -156,7 +156,7 @@ def _write(
     found: dict[str, Findings],
     pairs: dict[str, ProbeRecord],
     shape: Any,
-    texts: Material,
+    texts: ComparisonInputs,
     directory: RunDirectory,
 ) -> dict[str, Any]:
     """Write records and figures; return the summaries by model name."""

@@ -11,10 +11,10 @@ import numpy as np
 
 from sumcirc.errors import UserError
 from sumcirc.runtime.terminal import say
-from sumcirc.schema import CircuitMetric, PairsConfig, corruption_of
+from sumcirc.schema import PairsConfig, corruption_of
 
 if TYPE_CHECKING:
-    from sumcirc.circuits.inputs.example import Pair
+    from sumcirc.circuits.inputs.example_pairs import ExamplePair
     from sumcirc.data.encoding import Encoder
 
 EXAMPLES = 3  # number of changed places that are printed
@@ -61,11 +61,10 @@ def run(config: PairsConfig, folder: Path) -> None:
         config: configuration of the job.
         folder: not used.
     """
-    from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
+    from sumcirc.circuits.inputs.corruption import corpus_pairs
     from sumcirc.circuits.inputs.pair_files import write_pairs
     from sumcirc.data.documents import read_corpus
     from sumcirc.data.encoding import Encoder
-    from sumcirc.evaluation.baselines import oracle_finder
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_tokenizer, read_model_config
     from sumcirc.runtime.notices import Notices, left_out
@@ -79,41 +78,40 @@ def run(config: PairsConfig, folder: Path) -> None:
     corpus = read_corpus(config.data, config.split)
     documents = corpus.documents
     corruption = corruption_of(config.corruption, config.data.source, "corruption")
-    with counted("make pairs", min(len(documents), config.documents or len(documents))) as made:
-        made = make_pairs(
+    with counted("make pairs", min(len(documents), config.documents or len(documents))) as advance:
+        made = corpus_pairs(
             encoder,
             documents,
             corruption,
             config.documents,
-            oracle_finder(config.evaluation, documents),
+            config.evaluation,
+            "documents",
             config.data.seed,
-            made,
+            advance,
         )
-    pairs, notices = made[0], Notices()
-    notices.tell(*corpus.notices)
-    notices.tell(*pair_notices(encoder, corpus.documents, made, config.documents, "documents"))
+    pairs, notices = made.pairs, Notices()
+    notices.tell(*corpus.notices, *made.notices)
     further: list[dict[str, Any]] | None = None
     if config.filter:
         pairs, further, counts = _filtered(config, pairs)
-        notices.tell(*left_out("filter", "pairs", counts, len(made[0])))
+        notices.tell(*left_out("filter", "pairs", counts, len(made.pairs)))
     write_pairs(Path(config.out), pairs, encoder, further)
-    say(f"{corruption}: {len(pairs)} pairs of {len(made[0]) + sum(made[1].values())} documents")
+    looked_at = len(made.pairs) + sum(made.dropped.values())
+    say(f"{corruption}: {len(pairs)} pairs of {looked_at} documents")
     _print(config, encoder, pairs, further)
 
 
 def _filtered(
-    config: PairsConfig, pairs: list[Pair]
-) -> tuple[list[Pair], list[dict[str, Any]], dict[str, int]]:
+    config: PairsConfig, pairs: list[ExamplePair]
+) -> tuple[list[ExamplePair], list[dict[str, Any]], dict[str, int]]:
     """Return the pairs whose loss corruption raises, their losses, and counts of dropped pairs."""
-    from sumcirc.circuits.inputs.corruption_effect import losses
+    from sumcirc.circuits.inputs.filtering import answerable, losses
     from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.runtime.progress import counted
     from sumcirc.training.trainer import device
 
     metric = config.metric
-    told = pairs
-    if metric is CircuitMetric.logit_difference:
-        told = [pair for pair in pairs if pair.told.any()] or pairs
+    told = answerable(pairs, metric)
     model: Any = load_reference(reference_of(config))
     model.to(device(config.trainer))
     with counted(f"score pairs by {metric.value}", len(told)) as scored:
@@ -138,10 +136,10 @@ def _filtered(
 def _print(
     config: PairsConfig,
     encoder: Encoder,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ExamplePair],
     further: Sequence[dict[str, Any]] | None,
 ) -> None:
-    changed = [float((pair.clean != pair.corrupted).sum()) for pair in pairs]
+    changed = [float(pair.differs.sum()) for pair in pairs]
     lengths = [len(pair.clean) for pair in pairs]
     say(f"tokens changed: {np.mean(changed):.1f} of {np.mean(lengths):.1f}, mean over pairs")
     if further:
@@ -153,12 +151,12 @@ def _print(
     say(f"written: {config.out}")
 
 
-def _changes(pair: Pair, encoder: Encoder) -> list[str]:
+def _changes(pair: ExamplePair, encoder: Encoder) -> list[str]:
     """Return the first places where the texts differ, with control characters escaped."""
-    places = np.flatnonzero(pair.clean != pair.corrupted)
+    places = np.flatnonzero(pair.differs)
     runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[:EXAMPLES]
     shown = []
     for run in runs:
-        texts = [encoder.decode(ids[run].tolist()) for ids in (pair.clean, pair.corrupted)]
+        texts = [encoder.decode(ids[run].tolist()) for ids in (pair.clean.ids, pair.corrupted.ids)]
         shown.append(" -> ".join(json.dumps(text, ensure_ascii=False)[:60] for text in texts))
     return shown

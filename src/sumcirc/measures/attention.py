@@ -29,7 +29,6 @@ from torch import Tensor
 from sumcirc.data.encoding import PARTS
 
 SPANS = PARTS  # kinds of keys beside the sink; 0, 1, 2 in `kinds`
-NO_KEY = -1  # in `kinds`: a pad
 BLOCK = 1 << 19  # scores held at once, a tensor: 2 MiB, so that a block's work stays in the cache
 HIDDEN = -1e30  # score of a key that a row doesn't see; exp() of it is 0, and 0 * it is 0
 
@@ -41,7 +40,7 @@ class Rows:
     Attributes:
         index: [batch, rows] query positions in ascending order; short documents repeat their last.
         real: [batch, rows] False where a row is such a repetition.
-        kinds: [batch, length] index into SPANS of every key; NO_KEY for pads.
+        kinds: [batch, length] index into SPANS of every key; NONE for pads.
         sink: [batch] position of the first real token.
         first, last: for every column of `index` its least and largest position (lists: no wait for
             the device).

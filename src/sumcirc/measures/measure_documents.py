@@ -7,18 +7,20 @@ models, not of texts.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import DOCUMENT, Encoder
+from sumcirc.data.encoding import DOCUMENT, PARTS, Encoder
+from sumcirc.data.examples import TokenExample, by_length, collate, first_made, padded
 from sumcirc.data.word_tokenizers import tokenizer_for
 from sumcirc.errors import UserError
-from sumcirc.measures.attention import NO_KEY, Rows
+from sumcirc.measures.attention import Rows
 from sumcirc.measures.salience import token_salience
 from sumcirc.runtime.notices import Notice, left_out, missing
 from sumcirc.schema import ProbeRows, RougeTokenizer
@@ -26,18 +28,15 @@ from sumcirc.schema import ProbeRows, RougeTokenizer
 
 @dataclass(frozen=True)
 class ProbeDocument:
-    """One document with its summary as tokens.
+    """A document with its summary, and where it is measured.
 
     Attributes:
-        ids: [length] tokens of document, prompt, summary and EOS.
-        kinds: [length] index into the encoder's PARTS.
-        rows: query positions that are measured, ascending.
+        example: with the spans PARTS, of which every token is in one.
+        rows: [R] query positions that are measured, ascending.
         salience: [length] ROUGE salience of document tokens; 0 elsewhere.
     """
 
-    id: str
-    ids: np.ndarray
-    kinds: np.ndarray
+    example: TokenExample
     rows: np.ndarray
     salience: np.ndarray
 
@@ -83,15 +82,14 @@ class ProbeSet:
     ) -> None:
         self.documents = list(documents)
         self.notices = tuple(notices)
-        self.ids = [document.id for document in documents]
-        order = sorted(range(len(documents)), key=lambda i: len(documents[i].ids))
-        self.batches = [
-            _collate(self.documents, order[i : i + batch_size])
-            for i in range(0, len(order), batch_size)
-        ]
+        self.ids = [document.example.id for document in documents]
+        lengths = [len(document.example) for document in documents]
+        self.batches = [_collate(self.documents, some) for some in by_length(lengths, batch_size)]
         digest = hashlib.sha256(str(batch_size).encode())
         for document in documents:
-            for part in (document.ids, document.kinds, document.rows, document.salience):
+            example, spans = document.example, document.example.spans
+            parts = (spans[name] for name in PARTS)
+            for part in (example.ids, *parts, document.rows, document.salience):
                 digest.update(f"{part.dtype} {part.shape}".encode())
                 digest.update(np.ascontiguousarray(part).data)
         self.fingerprint = digest.hexdigest()
@@ -118,34 +116,30 @@ def probe_set(
     """
     documents = list(documents)
     tokenizer = tokenizer_for((item.references[0] for item in documents), RougeTokenizer.auto)
-    found: list[ProbeDocument] = []
-    passed_over = cut = 0
-    for item in documents:
-        if len(found) == count:
-            break
-        placed = encoder.placed(item)
-        if placed is None:
-            passed_over += 1
-            continue
-        cut += placed.pair.cut
-        pair, kinds = placed.pair, placed.parts
-        salience = np.zeros(len(pair), dtype=np.float32)
-        places = np.flatnonzero(kinds == DOCUMENT)
-        spans = [span for span in placed.places if span is not None]
-        salience[places] = token_salience(item.document, spans, item.references[0], tokenizer)
+
+    def make(item: Document) -> ProbeDocument:
+        example = encoder.located(item)
+        places = np.flatnonzero(example.spans[DOCUMENT])
+        assert example.offsets is not None
+        offsets = [(start, end) for start, end in example.offsets[places].tolist()]
+        salience = np.zeros(len(example), dtype=np.float32)
+        salience[places] = token_salience(item.document, offsets, item.references[0], tokenizer)
         wanted = {
             # a row predicts the token after it
-            ProbeRows.summary: np.arange(pair.summary_start - 1, len(pair) - 1),
+            ProbeRows.summary: np.flatnonzero(example.reads),
             ProbeRows.document: places,
-            ProbeRows.all: np.arange(len(pair)),
+            ProbeRows.all: np.arange(len(example)),
         }[rows]
-        found.append(ProbeDocument(item.id, pair.ids, kinds, wanted.astype(np.int32), salience))
+        return ProbeDocument(replace(example, offsets=None), wanted, salience)
+
+    found, dropped = first_made(documents, count, make)
     if not found:
         raise UserError("callbacks.probes: no probe document's summary fits the context")
-    looked_at = len(found) + passed_over
-    too_long = {"the summary is too long": passed_over}
+    looked_at = len(found) + sum(dropped.values())
+    too_long = {"the summary is too long": sum(dropped.values())}
     why = f"{looked_at:,} documents give {len(found):,}"
     words = f"documents are cut to fit the {encoder.max_length} tokens of the context"
+    cut = sum(document.example.truncated for document in found)
     notices = [
         *left_out(setting, "documents", too_long, looked_at),
         missing(setting, "documents", count, len(found), why),
@@ -165,36 +159,20 @@ def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
 
 def _collate(documents: Sequence[ProbeDocument], places: list[int]) -> ProbeBatch:
     chosen = [documents[place] for place in places]
-    width = max(len(document.ids) for document in chosen)
+    tokens = collate([document.example for document in chosen], spans=PARTS)
+    known = tokens.spans[DOCUMENT].clone()
+    known[:, 0] = False  # the sink
+    salience = padded([document.salience for document in chosen], math.nan)
     count = max(len(document.rows) for document in chosen)
-    ids = np.zeros((len(chosen), width), dtype=np.int64)
-    kinds = np.full((len(chosen), width), NO_KEY, dtype=np.int64)
-    salience = np.full((len(chosen), width), np.nan, dtype=np.float32)
-    index = np.zeros((len(chosen), count), dtype=np.int64)
-    real = np.zeros((len(chosen), count), dtype=bool)
-    for i, document in enumerate(chosen):
-        size, rows = len(document.ids), len(document.rows)
-        ids[i, :size] = document.ids
-        kinds[i, :size] = document.kinds
-        here = document.kinds == DOCUMENT
-        here[0] = False  # the sink
-        salience[i, :size][here] = document.salience[here]
-        index[i] = document.rows[-1]
-        index[i, :rows] = document.rows
-        real[i, :rows] = True
-    groups = np.repeat(np.arange(len(chosen)), real.sum(1))
+    index = np.stack([np.pad(one.rows, (0, count - len(one.rows)), mode="edge") for one in chosen])
+    real = padded([np.ones(len(one.rows), dtype=bool) for one in chosen], False)
     rows = Rows(
         torch.from_numpy(index),
-        torch.from_numpy(real),
-        torch.from_numpy(kinds),
+        real,
+        tokens.labels(PARTS),
         torch.zeros(len(chosen), dtype=torch.long),
         index.min(0).tolist(),
         index.max(0).tolist(),
     )
-    return ProbeBatch(
-        places,
-        torch.from_numpy(ids),
-        rows,
-        torch.from_numpy(groups),
-        torch.from_numpy(salience),
-    )
+    groups = real.nonzero()[:, 0]
+    return ProbeBatch(places, tokens.input_ids, rows, groups, salience.where(known, math.nan))

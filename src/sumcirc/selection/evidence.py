@@ -7,7 +7,7 @@ data.seed, not by the run's: all jobs of a sweep see the same ones, and share wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,14 +20,13 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution.base_scores import base_scores
 from sumcirc.circuits.discovery import make_task, score_edges, to_store
-from sumcirc.circuits.inputs.corruption import make_pairs, pair_notices
-from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.inputs.corruption import corpus_pairs
+from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
-from sumcirc.data.batches import Batch, collate
+from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measure_documents import ProbeSet, in_drawn_order, probe_set
 from sumcirc.measures.measuring import measure, prepare_base
@@ -86,15 +85,15 @@ class Evidence:
         """The base's modules."""
         return HookedModel(self.model)
 
-    def training_batches(self, size: int) -> list[Batch]:
+    def training_batches(self, size: int) -> list[TrainingBatch]:
         """`selector.documents` training pairs, `size` at a time; the last batch is a full one too.
 
         Raises:
             UserError: there are too few pairs for one batch.
         """
-        pairs = self.data.encoded["train"].pairs
-        order = np.random.default_rng(self.config.data.seed).permutation(len(pairs))
-        chosen = [pairs[i] for i in order[: self.config.selector.documents]]
+        corpus = self.data.encoded["train"]
+        order = np.random.default_rng(self.config.data.seed).permutation(len(corpus))
+        chosen = [corpus[i] for i in order[: self.config.selector.documents]]
         batches = [chosen[i : i + size] for i in range(0, len(chosen) - size + 1, size)]
         if not batches:
             raise UserError(
@@ -104,7 +103,7 @@ class Evidence:
         asked, used = self.config.selector.documents, len(batches) * size
         why = f"data.train gives {len(chosen):,}, of which batches of {size} take {used:,}"
         self.data.notices.tell(missing("selector.documents", "documents", asked, used, why))
-        return [collate(batch).to(self.model.device) for batch in batches]
+        return [TrainingBatch.of(batch).to(self.model.device) for batch in batches]
 
     @cached_property
     def probes(self) -> ProbeSet:
@@ -134,23 +133,22 @@ class Evidence:
             return measure(self.tuned, self.probes, self.base, concerns=[concern], progress=advance)
 
     @cached_property
-    def pairs(self) -> Sequence[Pair]:
+    def pairs(self) -> list[ExamplePair]:
         """Clean and corrupted validation documents."""
         config = self.config
         documents = self.data.corpora["validation"].documents
         ordered = in_drawn_order(documents, config.data.seed)
-        wanted = config.selector.documents
-        made = make_pairs(
+        made = corpus_pairs(
             self.encoder,
             ordered,
             config.selector.circuit.corruption_of(config.data.source),
-            wanted,
-            oracle_finder(config.evaluation, ordered),
+            config.selector.documents,
+            config.evaluation,
+            "selector.documents",
             config.data.seed,
         )
-        setting = "selector.documents"
-        self.data.notices.tell(*pair_notices(self.encoder, ordered, made, wanted, setting))
-        return made[0]
+        self.data.notices.tell(*made.notices)
+        return made.pairs
 
     @cached_property
     def base_circuit(self) -> DocumentScores:
@@ -162,7 +160,7 @@ class Evidence:
     def tuned_circuit(self) -> DocumentScores:
         """Edge scores of the tuned model on the same pairs."""
         options = self.config.selector.circuit
-        task = make_task(self.tuned, list(self.pairs), options, keep_all=True)
+        task = make_task(self.tuned, self.pairs, options, keep_all=True)
         with counted(f"attribute by {options.method.value}, tuned", len(self.pairs)) as advance:
             return to_store(score_edges(self.tuned, task, options, advance), options, 0)
 

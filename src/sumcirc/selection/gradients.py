@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sumcirc.data.batches import Batch
+from sumcirc.data.batches import TrainingBatch
 from sumcirc.models.architectures import anatomy
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
@@ -56,7 +56,9 @@ def squared_gradients(
     return found
 
 
-def _gradients(parts: HookedModel, weights: list[nn.Parameter], batch: Batch) -> tuple[Tensor, ...]:
+def _gradients(
+    parts: HookedModel, weights: list[nn.Parameter], batch: TrainingBatch
+) -> tuple[Tensor, ...]:
     for one in weights:
         one.requires_grad_(True)
     try:

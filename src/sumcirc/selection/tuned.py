@@ -136,7 +136,7 @@ def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> Pe
     trained = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
     schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
-    pairs = data.encoded["train"].pairs
+    pairs = data.encoded["train"]
     division = Division(config.trainer.batch_size)
     batches = TrainingStream(pairs, division, steps, config.data.seed)
     start_training(model, config.model.dropout)

@@ -22,7 +22,7 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from sumcirc.data.batches import Batch
+from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
 from sumcirc.models.hooked_model import base_model
 from sumcirc.schema import OptimizerConfig, Schedule
@@ -33,7 +33,7 @@ class TrainingDiverged(UserError):
 
 
 def summary_loss(
-    backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: Batch
+    backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: TrainingBatch
 ) -> Tensor:
     """Return the mean cross-entropy over summary and EOS tokens, in nats; a scalar.
 
@@ -87,7 +87,7 @@ class SummarizationModule(pl.LightningModule):
         """Start the clock for tokens per second."""
         self._since = time.perf_counter()
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the loss of one batch, weighted by its share of the step's summary tokens.
 
         Lightning divides by the number of batches in a step, and gradients are averaged all
@@ -106,7 +106,7 @@ class SummarizationModule(pl.LightningModule):
         batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         return loss * (batch.loss_tokens * batches / batch.step_tokens)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_index: int) -> None:
         """Log the mean loss since the last logged step.
 
         Args:
@@ -161,7 +161,7 @@ class SummarizationModule(pl.LightningModule):
         """Start the clock of the validation, whose time doesn't count as training time."""
         self._validation_since = time.perf_counter()
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
         """Add one batch to the token-weighted mean.
 
         Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.discovery import Progress, make_task, score_edges, to_store
-from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.models.architectures import shape
 from sumcirc.models.fingerprint import model_fingerprint
@@ -23,7 +23,7 @@ FILE = "scores.safetensors"
 
 def base_scores(
     model: PreTrainedModel,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ExamplePair],
     options: CircuitOptions,
     cache: Path,
     progress: Progress | None = None,

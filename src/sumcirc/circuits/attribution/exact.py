@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.patching.patched_run import PatchedRun
 from sumcirc.models.attention_weights import AttentionWeights
@@ -42,10 +42,7 @@ def exact_scores(
     columns, rows = np.nonzero(graph.exists.T)
     for item in range(len(pairs)):
         used = pairs.columns([item])
-        clean, corrupted, mask = (
-            ids[[item], used].to(hooked.model.device)
-            for ids in (pairs.clean_ids, pairs.corrupted_ids, pairs.attention_mask)
-        )
+        clean, corrupted, mask = pairs.cut([item], hooked.model.device)
         run = PatchedRun(model, clean, corrupted, mask, graph, weights=weights)
         positions = metric.positions[[item], used].to(clean.device)
         whole = run.logits(graph.exists, positions)

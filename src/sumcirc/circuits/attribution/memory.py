@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
 from sumcirc.models.hooked_model import HookedModel
@@ -95,7 +95,7 @@ def groups(
         item = int(order[worst])
         needed = _rounded_up(each[worst] + fixed)
         raise UserError(
-            f"circuit.memory_budget={memory / 1e9:.3g}: item `{pairs.ids[item]}` of"
+            f"circuit.memory_budget={memory / 1e9:.3g}: item `{pairs.names[item]}` of"
             f" {int(lengths[item])} tokens takes {needed} GB beside the model; set"
             f" circuit.memory_budget={needed} or more, or shorten documents with"
             " encoding.max_length"
@@ -133,7 +133,7 @@ def _saved(passes: AttributionPasses, pairs: TokenPairs, length: int) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    ids = pairs.clean_ids[pairs.attention_mask][:length].to(parts.model.device)
+    ids = pairs.clean.input_ids[pairs.attention_mask][:length].to(parts.model.device)
     with torch.no_grad():
         embeddings = parts.embedding(ids[None])
     mask = torch.ones_like(ids[None], dtype=torch.bool)

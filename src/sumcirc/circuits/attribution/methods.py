@@ -31,8 +31,8 @@ from sumcirc.circuits.attribution.memory import attribution_cost, groups
 from sumcirc.circuits.attribution.relp import relevance_rules
 from sumcirc.circuits.attribution.tracing import SOURCES, AttributionPasses
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.pair_batches import Batch, batches
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
+from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs, batches
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
 from sumcirc.models.attention_weights import AttentionWeights
@@ -121,7 +121,7 @@ def attribute(
 
     Args:
         model: as it is trained or served; an adapter counts if it is enabled.
-        pairs: clean and corrupted inputs. If they tell spans apart (`TokenPairs.kinds`), methods
+        pairs: clean and corrupted inputs. If they tell spans apart (`TokenBatch.spans`), methods
             that use gradients also give each span's share of a score.
         metric: a loss of the same items.
         settings: the method; EAP-IG on inputs with five midpoints by default.
@@ -144,12 +144,13 @@ def attribute(
     done = progress or (lambda documents: None)
     if settings.method is Method.random:
         dtype = torch.promote_types(hooked.model.dtype, torch.float32)
-        return Scores(graph, pairs.ids, _random(graph, len(pairs), settings.seed).to(dtype))
+        return Scores(graph, pairs.names, _random(graph, len(pairs), settings.seed).to(dtype))
     passes = AttributionPasses(hooked, graph, metric, pairs)
     if settings.method is Method.exact:
-        return Scores(graph, pairs.ids, exact_scores(model, pairs, metric, graph, batch_size, done))
+        exact = exact_scores(model, pairs, metric, graph, batch_size, done)
+        return Scores(graph, pairs.names, exact)
     documents, spans = _by_gradients(passes, pairs, settings, batch_size, memory, done)
-    return Scores(graph, pairs.ids, documents, spans if pairs.spans else None)
+    return Scores(graph, pairs.names, documents, spans if pairs.clean.spans else None)
 
 
 def _check(metric: Metric, settings: AttributionSettings, batch_size: int) -> None:
@@ -173,17 +174,18 @@ def _by_gradients(
     dtype = torch.promote_types(model.model.dtype, torch.float32)
     with frozen(model.model):
         documents = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
-        spans = documents.new_zeros((len(pairs), pairs.spans, *graph.exists.shape))
+        count = len(pairs.clean.spans)
+        spans = documents.new_zeros((len(pairs), count, *graph.exists.shape))
         weights = AttentionWeights(model, graph.expand_groups, dtype, KEPT)
         points = 2 if settings.method in (*AT_CLEAN, Method.clean_corrupted) else settings.steps
         cost = None if memory is None else attribution_cost(passes, pairs, points)
         fixed = weights.kept_bytes + at_once(model.model.device)
         chosen = groups(pairs, metric, batch_size, cost, memory, fixed)
-        for batch in batches(model, pairs, chosen, pairs.spans > 0):
+        for batch in batches(model, pairs, chosen):
             if settings.method is Method.eap_ig_activations:
-                found = _activations(passes, weights, batch, settings.steps, pairs.spans)
+                found = _activations(passes, weights, batch, settings.steps, count)
             else:
-                found = _along(passes, weights, batch, settings, pairs.spans)
+                found = _along(passes, weights, batch, settings, count)
             documents[batch.items], spans[batch.items] = (one.to("cpu") for one in found)
             done(len(batch.items))
     return documents, spans
@@ -192,7 +194,7 @@ def _by_gradients(
 def _along(
     passes: AttributionPasses,
     weights: AttentionWeights,
-    batch: Batch,
+    batch: EmbeddedPairs,
     settings: AttributionSettings,
     spans: int,
 ) -> tuple[Tensor, Tensor]:
@@ -221,11 +223,15 @@ def _along(
         corrupted, _ = passes.sources(batch, batch.corrupted)
     assert clean is not None
     ends = Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
-    return sums.scores(ends, batch.kinds, spans)
+    return sums.scores(ends, batch.labels, spans)
 
 
 def _activations(
-    passes: AttributionPasses, weights: AttentionWeights, batch: Batch, steps: int, spans: int
+    passes: AttributionPasses,
+    weights: AttentionWeights,
+    batch: EmbeddedPairs,
+    steps: int,
+    spans: int,
 ) -> tuple[Tensor, Tensor]:
     """Scores with the output of one component after the other between corrupted and clean.
 
@@ -248,7 +254,7 @@ def _activations(
             values, gradients = passes.gradients(batch, embeddings, reference, replaced)
             sums.add(values, gradients, 1 / (steps * (len(components) + 1)))
             del values, gradients
-        found = sums.scores(ends, batch.kinds, spans)
+        found = sums.scores(ends, batch.labels, spans)
         total = found if total is None else (total[0].add_(found[0]), total[1].add_(found[1]))
     assert total is not None
     return total

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.pair_batches import Batch
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
+from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
 from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
@@ -82,13 +82,13 @@ class AttributionPasses:
         return self.model.unembedding(hidden[where])
 
     @torch.no_grad()
-    def sources(self, batch: Batch, embeddings: Tensor) -> tuple[ActivationCache, Tensor]:
+    def sources(self, batch: EmbeddedPairs, embeddings: Tensor) -> tuple[ActivationCache, Tensor]:
         """What the sources write in a pass without gradients, and its normed stream."""
         hidden, cache = self.run(embeddings, batch.mask, self.model.every(*SOURCES))
         return cache, hidden
 
     @torch.no_grad()
-    def clean(self, batch: Batch) -> tuple[ActivationCache, Tensor | None]:
+    def clean(self, batch: EmbeddedPairs) -> tuple[ActivationCache, Tensor | None]:
         """The clean run's sources and, where the metric compares with it, its reference."""
         cache, hidden = self.sources(batch, batch.clean)
         if not self.metric.against_clean:
@@ -97,7 +97,7 @@ class AttributionPasses:
 
     def gradients(
         self,
-        batch: Batch,
+        batch: EmbeddedPairs,
         embeddings: Tensor,
         reference: Tensor | None,
         replaced: tuple[ActivationKey, Tensor] | None = None,
@@ -140,6 +140,6 @@ def _check(metric: Metric, pairs: TokenPairs) -> None:
     padded = (places.to(mask.device) & ~mask).any(1).nonzero().flatten().tolist()
     if padded:
         raise UserError(
-            f"metric {metric.name}: reads padding in item `{pairs.ids[padded[0]]}`; keep its"
+            f"metric {metric.name}: reads padding in item `{pairs.names[padded[0]]}`; keep its"
             " positions within the attention mask"
         )

@@ -20,35 +20,88 @@ differ in the document alone, at the same number of tokens. The corruptions:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from sumcirc.circuits.inputs.counterfactual import counterfactual_pair, swapped_pair
-from sumcirc.circuits.inputs.donors import Donors, NoPair, encode, tokens_of
-from sumcirc.circuits.inputs.example import DOCUMENT, PROMPT, SALIENT, Pair
+from sumcirc.circuits.inputs.donors import Donors, tokens_of
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, summary_pair
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder
+from sumcirc.data.encoding import DOCUMENT, Encoder
+from sumcirc.data.examples import Characters, NoExample, first_made
 from sumcirc.errors import UserError
+from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.runtime.notices import Notice, left_out, missing
-from sumcirc.schema import Corruption
+from sumcirc.schema import Corruption, EvaluationConfig
 
-# from a document to the character spans of its salient sentences
-FindSalient = Callable[[Document], Sequence[tuple[int, int]]]
+FindSalient = Callable[[Document], Characters]  # the salient sentences of a document
+
+
+@dataclass(frozen=True)
+class MadePairs:
+    """Pairs of a corpus.
+
+    Attributes:
+        dropped: how many documents gave none, by reason.
+        notices: of documents that gave no pair, are missing, or were cut.
+    """
+
+    pairs: list[ExamplePair]
+    dropped: dict[str, int]
+    notices: list[Notice]
+
+
+def corpus_pairs(
+    encoder: Encoder,
+    documents: Sequence[Document],
+    corruption: Corruption | str,
+    count: int | None,
+    evaluation: EvaluationConfig,
+    setting: str,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> MadePairs:
+    """Make pairs whose salient sentences are those of the oracle summary.
+
+    Args:
+        count: how many pairs are wanted; None: all.
+        evaluation: how many sentences the oracle takes, and what a word is.
+        setting: the setting that says `count`, for notices.
+        seed: as of `make_pairs`.
+        progress: called with 1 for each pair.
+
+    Raises:
+        UserError: as `make_pairs`.
+    """
+    salient = oracle_finder(evaluation, documents)
+    pairs, dropped = make_pairs(encoder, documents, corruption, count, salient, seed, progress)
+    looked_at = len(pairs) + sum(dropped.values())
+    why = f"{len(documents):,} documents give {len(pairs):,}"
+    cut = sum(pair.clean.truncated for pair in pairs)
+    words = f"documents are cut to fit the {encoder.max_length} tokens of the context"
+    notices = [
+        *left_out(setting, "documents", dropped, looked_at),
+        missing(setting, "pairs", count, len(pairs), why),
+        Notice(setting, "cut", cut, len(pairs), words),
+    ]
+    return MadePairs(pairs, dropped, notices)
 
 
 def make_pairs(
     encoder: Encoder,
-    documents: Iterable[Document],
+    documents: Sequence[Document],
     corruption: Corruption | str,
     count: int | None,
     find_salient: FindSalient,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> tuple[list[Pair], dict[str, int]]:
-    """The first `count` pairs, or all, and how many documents gave none, by reason.
+) -> tuple[list[ExamplePair], dict[str, int]]:
+    """Return the first `count` pairs, or all, and how many documents gave none, by reason.
 
     Args:
+        find_salient: from a document to the characters of its salient sentences.
         seed: of the wire's articles, and of which document gives which its text.
         progress: called with 1 for each pair.
 
@@ -56,101 +109,51 @@ def make_pairs(
         UserError: an unknown corruption, or no document gives a pair.
     """
     corruption = Corruption.of(corruption, "corruption", Corruption.auto)
-    pool = list(documents)
-    donors = Donors(encoder, pool, seed)
-    found: list[Pair] = []
-    dropped: dict[str, int] = {}
-    for item in pool:
-        if len(found) == count:
-            break
-        try:
-            found.append(_pair(encoder, item, corruption, find_salient, donors, seed))
-        except NoPair as reason:
-            dropped[str(reason)] = dropped.get(str(reason), 0) + 1
-        else:
-            if progress is not None:
-                progress(1)
+    donors = Donors(encoder, documents, seed)
+
+    def make(item: Document) -> ExamplePair:
+        if corruption is Corruption.counterfactual:
+            return counterfactual_pair(encoder, item, seed)
+        salient = find_salient(item)
+        if corruption is Corruption.swap:
+            return swapped_pair(encoder, item, salient, donors)
+        return _replaced_pair(encoder, item, corruption, salient, donors)
+
+    found, dropped = first_made(documents, count, make, progress)
     if not found:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
         raise UserError(f"corruption={corruption}: no document gives a pair ({reasons})")
     return found, dropped
-
-
-def pair_notices(
-    encoder: Encoder,
-    documents: Sequence[Document],
-    made: tuple[Sequence[Pair], dict[str, int]],
-    asked: int | None,
-    setting: str,
-) -> list[Notice]:
-    """Return notices of documents that gave no pair, are missing, or were cut.
-
-    Args:
-        asked: how many pairs were wanted; None: all.
-        setting: which says so.
-    """
-    pairs, dropped = made
-    looked_at = len(pairs) + sum(dropped.values())
-    found = left_out(setting, "documents", dropped, looked_at)
-    why = f"{len(documents):,} documents give {len(pairs):,}"
-    found.append(missing(setting, "pairs", asked, len(pairs), why))
-    used = {pair.id for pair in pairs}
-    encoded = [encoder.pair(item) for item in documents if item.id in used]
-    cut = sum(one is not None and one.cut for one in encoded)
-    words = f"documents are cut to fit the {encoder.max_length} tokens of the context"
-    return [*found, Notice(setting, "cut", cut, len(pairs), words)]
-
-
-def _pair(
-    encoder: Encoder,
-    item: Document,
-    corruption: Corruption,
-    find_salient: FindSalient,
-    donors: Donors,
-    seed: int,
-) -> Pair:
-    if corruption is Corruption.counterfactual:
-        return counterfactual_pair(encoder, item, seed)
-    salient = find_salient(item)
-    if corruption is Corruption.swap:
-        return swapped_pair(encoder, item, salient, donors)
-    return _replaced_pair(encoder, item, corruption, salient, donors)
 
 
 def _replaced_pair(
     encoder: Encoder,
     item: Document,
     corruption: Corruption,
-    spans: Sequence[tuple[int, int]],
+    sentences: Characters,
     donors: Donors,
-) -> Pair:
-    clean = encode(encoder, item)
-    kinds = clean.kinds.copy()
-    for at, place in enumerate(clean.places):
-        # by a token's end: its start may be the space before the sentence
-        if place is not None and any(start < place[1] <= end for start, end in spans):
-            kinds[at] = SALIENT
-    salient = np.flatnonzero(kinds == SALIENT)
-    if not len(salient):
-        raise NoPair("no salient sentence")
-    chosen = salient
+) -> ExamplePair:
+    clean = encoder.located(item)
+    inside = clean.spans[DOCUMENT]
+    salient = clean.ending_in(sentences)
+    if not salient.any():
+        raise NoExample("no salient sentence")
+    chosen = np.flatnonzero(salient)
     if corruption is Corruption.control:
-        rest = np.flatnonzero(kinds == DOCUMENT)
-        if len(rest) < len(salient):
-            raise NoPair("less other text than salient text")
+        rest = np.flatnonzero(inside & ~salient)
+        if len(rest) < len(chosen):
+            raise NoExample("less other text than salient text")
         # the end of the document: as far from the lead as salient text, on average, is near it
-        chosen = rest[-len(salient) :]
+        chosen = rest[-len(chosen) :]
     elif corruption is Corruption.shuffled:
-        chosen = np.flatnonzero(kinds < PROMPT)
-    corrupted = np.array(clean.prompt)
+        chosen = np.flatnonzero(inside)
+    corrupted = clean.ids.copy()
     others = donors.of(item)
+    assert clean.offsets is not None
     for run in np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1):
-        place = clean.places[run[0]]
-        assert place is not None
-        space = item.document[place[0]].isspace()
+        space = item.document[clean.offsets[run[0], 0]].isspace()
         corrupted[run] = _stretch(encoder, others, len(run), space)
-    prompts = clean.prompt, corrupted.tolist()
-    return Pair.of(item.id, corruption.value, prompts, kinds, clean.answer)
+    return summary_pair(clean, corrupted, salient, corruption.value)
 
 
 def _stretch(encoder: Encoder, donors: Iterator[Document], length: int, space: bool) -> list[int]:
@@ -165,4 +168,4 @@ def _stretch(encoder: Encoder, donors: Iterator[Document], length: int, space: b
         found += tokens_of(encoder, text)[: length - len(found)]
         if len(found) == length:
             return found
-    raise NoPair("too few other documents")
+    raise NoExample("too few other documents")

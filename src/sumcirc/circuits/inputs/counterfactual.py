@@ -10,25 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from sumcirc.circuits.inputs.donors import Donors, EncodedDocument, NoPair, encode, tokens_of
-from sumcirc.circuits.inputs.example import DOCUMENT, SALIENT, Pair
+from sumcirc.circuits.inputs.donors import Donors, tokens_of
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, summary_pair
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder
+from sumcirc.data.encoding import DOCUMENT, Encoder
 from sumcirc.data.entities import Entity, entities
+from sumcirc.data.examples import Characters, NoExample, TokenExample
 from sumcirc.errors import UserError
 from sumcirc.wire import article_of, twin
 from sumcirc.wire.article import mentions
 
-Spans = Sequence[tuple[int, int]]
 
-
-def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> Pair:
-    """An article of the wire and its counterfactual.
+def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> ExamplePair:
+    """Return an article of the wire and its counterfactual.
 
     Raises:
-        NoPair: the tokenizer has no facts of the same token lengths.
+        NoExample: the tokenizer has no facts of the same token lengths.
     """
 
     def tokens(text: str) -> Sequence[int]:
@@ -37,23 +34,23 @@ def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> Pair:
     try:
         other = twin(article_of(item.id, seed), tokens)
     except UserError:
-        raise NoPair("no facts of the same token lengths") from None
-    clean = encode(encoder, item)
-    return _pair(
-        encoder, item, clean, other.document, "counterfactual", encoder.summary(other.summary)
-    )
+        raise NoExample("no facts of the same token lengths") from None
+    clean, answer = encoder.located(item), encoder.summary(other.summary)
+    return _pair(encoder, item, clean, other.document, "counterfactual", answer)
 
 
-def swapped_pair(encoder: Encoder, item: Document, salient: Spans, donors: Donors) -> Pair:
+def swapped_pair(
+    encoder: Encoder, item: Document, salient: Characters, donors: Donors
+) -> ExamplePair:
     """A document whose salient sentences name others: of the same kind, words and tokens.
 
     A name, number or date that stands in a salient sentence is exchanged wherever the document has
     it, so that no other mention gives the first away; so it is in the summary.
 
     Raises:
-        NoPair: there is none to exchange, none to exchange it for, or the tokens don't align.
+        NoExample: there is none to exchange, none to exchange it for, or the tokens don't align.
     """
-    clean = encode(encoder, item)
+    clean = encoder.located(item)
     text, reference = item.document[: clean.kept], item.references[0]
     wanted = [
         one
@@ -61,41 +58,39 @@ def swapped_pair(encoder: Encoder, item: Document, salient: Spans, donors: Donor
         if any(start <= one.start and one.end <= end for start, end in salient)
     ]
     if not wanted:
-        raise NoPair("no name, number or date in a salient sentence")
+        raise NoExample("no name, number or date in a salient sentence")
     others = _others(item, text, wanted, donors)
     if not others:
-        raise NoPair("nothing of the same kind and tokens in other documents")
+        raise NoExample("nothing of the same kind and tokens in other documents")
     places = _occurrences(text, others)
     document, _ = _exchanged(text, places, others)
     answer = _other_answer(encoder, reference, others)
     pair = _pair(encoder, item, clean, document, "swap", answer)
-    length = len(clean.prompt)
-    differs = pair.clean[:length] != pair.corrupted[:length]
-    if (differs & ~clean.touching(places)).any():
-        raise NoPair("tokens that don't align")
+    if (pair.differs & ~clean.touching(places)[:-1]).any():
+        raise NoExample("tokens that don't align")
     return pair
 
 
 def _pair(
     encoder: Encoder,
     item: Document,
-    clean: EncodedDocument,
+    clean: TokenExample,
     document: str,
     corruption: str,
     answer: list[int],
-) -> Pair:
-    """The item beside another document; tokens in which the two differ are salient.
+) -> ExamplePair:
+    """Return the item and another document; tokens in which the two differ are salient.
 
     Args:
-        answer: the other document's summary as tokens; none where it is not known.
+        answer: the other document's summary as tokens; empty where it is not known.
     """
-    other = encode(encoder, Document(item.id, document, item.references))
-    kinds, length = clean.kinds.copy(), len(clean.prompt)
-    if len(other.prompt) != length or (other.kinds != kinds).any():
-        raise NoPair("documents of unequal length")
-    differs = np.array(clean.prompt) != np.array(other.prompt)
-    kinds[:length][differs & (kinds[:length] == DOCUMENT)] = SALIENT
-    return Pair.of(item.id, corruption, (clean.prompt, other.prompt), kinds, clean.answer, answer)
+    other = encoder.located(Document(item.id, document, item.references))
+    if len(other) != len(clean) or any(
+        (other.spans[name] != inside).any() for name, inside in clean.spans.items()
+    ):
+        raise NoExample("documents of unequal length")
+    salient = (clean.ids != other.ids) & clean.spans[DOCUMENT]
+    return summary_pair(clean, other.ids, salient, corruption, answer)
 
 
 def _others(item: Document, text: str, wanted: Sequence[Entity], donors: Donors) -> dict[str, str]:
@@ -135,7 +130,7 @@ def _occurrences(text: str, others: dict[str, str]) -> list[tuple[int, int]]:
 
 
 def _exchanged(
-    text: str, places: Spans, others: dict[str, str]
+    text: str, places: Characters, others: dict[str, str]
 ) -> tuple[str, list[tuple[int, int]]]:
     """The text with other entities, and where they stand in it."""
     pieces: list[str] = []

@@ -1,15 +1,11 @@
-"""Documents as aligned tokens, and other documents to take text from."""
+"""Other documents to take text and entities from."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
-
-from sumcirc.circuits.inputs.example import DOCUMENT
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.entities import entities
@@ -17,61 +13,11 @@ from sumcirc.data.entities import entities
 MOST = 64  # other documents in which an entity is looked for
 
 
-class NoPair(Exception):
-    """Why a document gives no pair, in words fit for counting."""
-
-
-@dataclass(frozen=True)
-class EncodedDocument:
-    """A document and its summary as tokens.
-
-    Attributes:
-        prompt: tokens of the document in its prompt.
-        answer: tokens of the summary and EOS.
-        kinds: [prompt and all but the last token of the answer] index into SPANS, none salient.
-        places: of each prompt token its characters in the document, or None.
-    """
-
-    prompt: list[int]
-    answer: list[int]
-    kinds: np.ndarray
-    places: list[tuple[int, int] | None]
-
-    @property
-    def kept(self) -> int:
-        """How many characters of the document went in."""
-        return max(place[1] for place in self.places if place is not None)
-
-    def touching(self, spans: Sequence[tuple[int, int]]) -> np.ndarray:
-        """[prompt] true where a token has a character of one of the spans."""
-        return np.array(
-            [
-                place is not None and any(s < place[1] and place[0] < e for s, e in spans)
-                for place in self.places
-            ]
-        )
-
-
-def encode(encoder: Encoder, item: Document) -> EncodedDocument:
-    """A document as tokens.
-
-    Raises:
-        NoPair: its summary leaves it no room.
-        UserError: the tokenizer does not know its tokens' places.
-    """
-    placed = encoder.placed(item)
-    if placed is None:
-        raise NoPair("summary too long")
-    ids, start = placed.pair.ids.tolist(), placed.pair.summary_start
-    kinds = placed.parts[:-1].astype(np.int64) + DOCUMENT  # behind salient come the encoder's parts
-    return EncodedDocument(ids[:start], ids[start:], kinds, placed.places)
-
-
 class Donors:
-    """Documents to take text from, for each item in an order of its own.
+    """Documents to take text from, in an order that the seed shuffles.
 
     Args:
-        seed: of that order.
+        documents: all of them; an item takes from the others.
     """
 
     def __init__(self, encoder: Encoder, documents: Sequence[Document], seed: int) -> None:
@@ -85,7 +31,7 @@ class Donors:
         return int(hashlib.sha256(f"{self._seed}/{name}".encode()).hexdigest(), 16)
 
     def of(self, item: Document) -> Iterator[Document]:
-        """All documents but the item, from a place of its own on."""
+        """Yield the other documents in a fixed order, from an offset that the item's id decides."""
         count = len(self._order)
         start = self._hash(f"start/{item.id}") % count
         for step in range(count):

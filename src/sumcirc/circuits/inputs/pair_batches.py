@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.models.hooked_model import HookedModel
 
 
 @dataclass(frozen=True)
-class Batch:
+class EmbeddedPairs:
     """B items on the model's device; T positions are left after common padding is cut off.
 
     Attributes:
@@ -21,7 +21,7 @@ class Batch:
         columns: the pairs' positions that are left.
         mask: [B, T] true at real tokens.
         clean, corrupted: [B, T, width] token embeddings.
-        kinds: [B, T] spans, or None.
+        labels: [B, T] the number of each token's span, negative in none; None without spans.
     """
 
     items: Tensor
@@ -29,26 +29,23 @@ class Batch:
     mask: Tensor
     clean: Tensor
     corrupted: Tensor
-    kinds: Tensor | None
+    labels: Tensor | None
 
 
 def batches(
-    parts: HookedModel, pairs: TokenPairs, groups: Iterable[Tensor], by_span: bool
-) -> Iterator[Batch]:
+    parts: HookedModel, pairs: TokenPairs, groups: Iterable[Tensor]
+) -> Iterator[EmbeddedPairs]:
     """Some items after the others, on the model's device.
 
     Args:
         groups: which items are taken together, see `memory.groups`.
     """
     device = parts.model.device
+    labels = pairs.clean.labels() if pairs.clean.spans else None
     for items in groups:
         columns = pairs.columns(items)
+        clean, corrupted, mask = pairs.cut(items, device)
         with torch.no_grad():
-            clean, corrupted = (
-                parts.embedding(ids[items][:, columns].to(device))
-                for ids in (pairs.clean_ids, pairs.corrupted_ids)
-            )
-        kinds = pairs.kinds if by_span else None
-        spans = None if kinds is None else kinds[items][:, columns].to(device)
-        mask = pairs.attention_mask[items][:, columns].to(device)
-        yield Batch(items, columns, mask, clean, corrupted, spans)
+            clean, corrupted = parts.embedding(clean), parts.embedding(corrupted)
+        spans = None if labels is None else labels[items][:, columns].to(device)
+        yield EmbeddedPairs(items, columns, mask, clean, corrupted, spans)

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.circuits.inputs.example import NOTHING, SPANS, Pair
+from sumcirc.circuits.inputs.example_pairs import SPANS, ExamplePair
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import NONE
 from sumcirc.data.named_lines import (
     Line,
     NamedSpan,
@@ -50,7 +51,7 @@ SETTING = "pairs"
 
 def write_pairs(
     path: Path,
-    pairs: Sequence[Pair],
+    pairs: Sequence[ExamplePair],
     encoder: Encoder,
     further: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
@@ -65,12 +66,12 @@ def write_pairs(
     write_text(path, text)
 
 
-def _line(pair: Pair, encoder: Encoder) -> dict[str, Any]:
-    length = pair.prompt_length
-    good, bad = ([int(t) for t in answer if t != NOTHING] for answer in (pair.good, pair.bad))
+def _line(pair: ExamplePair, encoder: Encoder) -> dict[str, Any]:
+    clean, length = pair.clean, pair.clean.prompt_length
+    good, bad = (answer[answer != NONE].tolist() for answer in (clean.good, clean.bad))
     ids = {
-        "clean": pair.clean[:length].tolist(),
-        "corrupted": pair.corrupted[:length].tolist(),
+        "clean": clean.ids[:length].tolist(),
+        "corrupted": pair.corrupted.ids[:length].tolist(),
         **({"good": good} if good else {}),
         **({"bad": bad} if bad else {}),
     }
@@ -81,17 +82,22 @@ def _line(pair: Pair, encoder: Encoder) -> dict[str, Any]:
         answer = encoder.decode(good[: tokens - length]) if tokens > length else ""
         return len(encoder.decode(ids["clean"][:tokens]) + answer)
 
-    edges = np.flatnonzero(np.diff(pair.kinds)) + 1
-    for run in np.split(np.arange(len(pair.kinds)), edges) if pair.names else []:
-        kind, start, end = int(pair.kinds[run[0]]), int(run[0]), int(run[-1]) + 1
-        if kind != NOTHING:
-            span = {"name": pair.names[kind], "tokens": [start, end]}
-            span["characters"] = [characters(start), characters(end)]
-            line.setdefault("spans", []).append(span)
+    for start, end, name in sorted(
+        (start, end, name) for name, inside in clean.spans.items() for start, end in _runs(inside)
+    ):
+        span = {"name": name, "tokens": [start, end]}
+        span["characters"] = [characters(start), characters(end)]
+        line.setdefault("spans", []).append(span)
     return line | {f"{name}_ids": tokens for name, tokens in ids.items()}
 
 
-def read_pairs(path: str, encoder: Encoder) -> list[Pair]:
+def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
+    """The stretches [start, end) at which a mask is true."""
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def read_pairs(path: str, encoder: Encoder) -> list[ExamplePair]:
     """All pairs of a file.
 
     Raises:
@@ -115,14 +121,15 @@ class _Read:
     tokens: dict[str, list[int]]
     spans: list[NamedSpan]
 
-    def pair(self, names: tuple[str, ...]) -> Pair:
+    def pair(self, names: tuple[str, ...]) -> ExamplePair:
         tokens = self.tokens
         good = tokens.get("good", [])
-        kinds = np.full(len(tokens["clean"]) + max(0, len(good) - 1), NOTHING, dtype=np.int64)
+        length = len(tokens["clean"]) + max(0, len(good) - 1)
+        spans = {name: np.zeros(length, dtype=bool) for name in names}
         for span in self.spans:
-            kinds[span.start : span.end] = names.index(span.name)
+            spans[span.name][span.start : span.end] = True
         prompts, bad = (tokens["clean"], tokens["corrupted"]), tokens.get("bad", [])
-        return Pair.of(self.id, self.corruption, prompts, kinds, good, bad, names)
+        return ExamplePair.of(self.id, self.corruption, prompts, spans, good, bad)
 
 
 def _read(line: Line, encoder: Encoder) -> _Read:

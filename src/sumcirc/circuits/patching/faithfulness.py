@@ -44,7 +44,7 @@ from transformers import PreTrainedModel
 from sumcirc.circuits.attribution.memory import groups, patching_cost
 from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.token_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric, log_probabilities
 from sumcirc.circuits.patching.patched_run import Ablation, PatchedRun
 from sumcirc.errors import UserError
@@ -109,10 +109,10 @@ class Evaluator:
         batch: int = 8,
         memory: int | None = None,
     ) -> None:
-        if metric.positions.shape != pairs.clean_ids.shape:
+        if metric.positions.shape != pairs.attention_mask.shape:
             raise UserError(
                 f"metric {metric.name}: of items and tokens {tuple(metric.positions.shape)}, the"
-                f" pairs are {tuple(pairs.clean_ids.shape)}; make it from these pairs"
+                f" pairs are {tuple(pairs.attention_mask.shape)}; make it from these pairs"
             )
         self.model, self.pairs, self.metric = model, pairs, metric
         hooked = HookedModel(model)
@@ -135,7 +135,7 @@ class Evaluator:
         found = np.zeros((2, len(circuits), len(self.pairs)))
         for items in self._groups:
             columns = self.pairs.columns(items)
-            run = self._patched(items, columns)
+            run = self._patched(items)
             positions = self.metric.positions[items][:, columns].to(self._device)
             clean = run.logits(self.graph.exists, positions)
             full = log_probabilities(clean)
@@ -151,11 +151,8 @@ class Evaluator:
                 found[1, number, items] = (total / positions.sum(1)).clamp(min=0).double().cpu()
         return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
 
-    def _patched(self, items: Tensor, columns: slice) -> PatchedRun:
-        clean, corrupted, mask = (
-            ids[items][:, columns].to(self._device)
-            for ids in (self.pairs.clean_ids, self.pairs.corrupted_ids, self.pairs.attention_mask)
-        )
+    def _patched(self, items: Tensor) -> PatchedRun:
+        clean, corrupted, mask = self.pairs.cut(items, self._device)
         return PatchedRun(
             self.model,
             clean,
@@ -300,7 +297,7 @@ def curve(
         ablation=evaluator.ablation,
         metric=evaluator.metric.name,
         absolute=absolute,
-        documents=list(evaluator.pairs.ids),
+        documents=list(evaluator.pairs.names),
         empty=evaluator.empty.metric.tolist(),
         full=evaluator.full.metric.tolist(),
         points=parts[0],

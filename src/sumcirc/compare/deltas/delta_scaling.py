@@ -29,7 +29,8 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.metrics import at_least_float32
 from sumcirc.compare.deltas.deltas import EMBEDDING, FINAL, Before, Changes, Target
-from sumcirc.compare.items.items import NOTHING, Item, Items
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import context_length
 from sumcirc.models.hooked_model import HookedModel
@@ -131,7 +132,7 @@ def runs(arms: Iterable[Arm], targets: Sequence[Target]) -> int:
 def scale_deltas(
     model: PreTrainedModel | PeftModel,
     before: Before,
-    items: Items,
+    items: ItemSet,
     text: Sequence[NDArray[np.integer]],
     lambdas: Iterable[float],
     batch_size: int,
@@ -184,7 +185,7 @@ def _key(arm: Arm, targets: Sequence[Target]) -> frozenset[tuple[Target, float]]
     return frozenset(arm.amounts(targets).items())
 
 
-def _as_items(text: Sequence[NDArray[np.integer]], context: int) -> Items | None:
+def _as_items(text: Sequence[NDArray[np.integer]], context: int) -> ItemSet | None:
     """Texts of which every token but the first is predicted."""
     found = []
     for number, ids in enumerate(text):
@@ -194,12 +195,11 @@ def _as_items(text: Sequence[NDArray[np.integer]], context: int) -> Items | None
                 " model's context"
             )
         tokens = np.asarray(ids, dtype=np.int64)
-        nothing = np.full(len(tokens), NOTHING)
-        found.append(Item(str(number), tokens, np.append(tokens[1:], NOTHING), nothing))
-    return Items(found) if found else None
+        found.append(TokenExample.predicting(str(number), tokens, 1))
+    return ItemSet(found) if found else None
 
 
-def _losses(parts: HookedModel, text: Items, batch_size: int) -> NDArray[np.float64]:
+def _losses(parts: HookedModel, text: ItemSet, batch_size: int) -> NDArray[np.float64]:
     """Mean negative log-likelihood by text, nats, [texts].
 
     Every position is read, so they are unembedded some at a time.

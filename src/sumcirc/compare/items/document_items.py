@@ -9,25 +9,19 @@ it is (the attention sink), and would swamp what a head gives to the words of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from sumcirc.circuits.inputs.donors import EncodedDocument, NoPair, encode
-from sumcirc.circuits.inputs.example import DOCUMENT, PROMPT, SUMMARY
-from sumcirc.compare.items.items import NOTHING, Item
 from sumcirc.data.documents import Document
-from sumcirc.data.encoding import Encoder
+from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
+from sumcirc.data.examples import Characters, TokenExample, first_made
 from sumcirc.errors import UserError
 from sumcirc.wire import WireArticle, article_of
 from sumcirc.wire.article import mentions
 
-# from a document to character spans of its text
-FindSpans = Callable[[Document], Sequence[tuple[int, int]]]
-
-
-class NoItem(Exception):
-    """Why a document gives no item, in words fit for counting."""
+FindSpans = Callable[[Document], Characters]
 
 
 def document_items(
@@ -36,8 +30,8 @@ def document_items(
     count: int | None,
     salient: FindSpans,
     distractor: FindSpans | None = None,
-) -> tuple[list[Item], dict[str, int]]:
-    """The first `count` items, or all, and how many documents gave none, by reason.
+) -> tuple[list[TokenExample], dict[str, int]]:
+    """Return the first `count` items, or all, and how many documents gave none, by reason.
 
     Spans: `document` (what is in neither of the next two), `salient`, `distractor` where asked
     for, `prompt` (its frame) and `summary` (with all but the last of its tokens, EOS, after which
@@ -50,40 +44,27 @@ def document_items(
         UserError: no document gives an item, or the tokenizer does not know its tokens' places.
     """
 
-    def make(item: Document) -> Item:
-        text = encode_document(encoder, item)
+    def make(item: Document) -> TokenExample:
         marked = {"salient": salient(item)}
         if distractor is not None:
             marked["distractor"] = distractor(item)
-        ids = np.array([*text.prompt, *text.answer[:-1]], dtype=np.int64)
-        good = np.full(len(ids), NOTHING, dtype=np.int64)
-        good[len(text.prompt) - 1 :] = text.answer
-        spans = document_spans(text, marked, len(ids))
-        return Item(item.id, ids, good, np.full_like(good, NOTHING), spans)
+        return with_spans(encoder.located(item), marked).until(-1)
 
     return items_of(documents, count, make)
 
 
 def items_of(
-    documents: Iterable[Document], count: int | None, make: Callable[[Document], Item]
-) -> tuple[list[Item], dict[str, int]]:
-    """The first `count` items, or all, and how many documents gave none, by reason.
+    documents: Iterable[Document], count: int | None, make: Callable[[Document], TokenExample]
+) -> tuple[list[TokenExample], dict[str, int]]:
+    """Return the first `count` items, or all, and how many documents gave none, by reason.
 
     Args:
-        make: raises NoItem where a document gives none.
+        make: raises NoExample where a document gives none.
 
     Raises:
         UserError: no document gives an item.
     """
-    found: list[Item] = []
-    dropped: dict[str, int] = {}
-    for item in documents:
-        if len(found) == count:
-            break
-        try:
-            found.append(make(item))
-        except NoItem as reason:
-            dropped[str(reason)] = dropped.get(str(reason), 0) + 1
+    found, dropped = first_made(documents, count, make)
     if not found:
         reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
         raise UserError(
@@ -93,43 +74,26 @@ def items_of(
     return found, dropped
 
 
-def encode_document(encoder: Encoder, item: Document) -> EncodedDocument:
-    """A document as the encoder feeds it in training.
-
-    Raises:
-        NoItem: its summary leaves it no room.
-        UserError: the tokenizer does not know its tokens' places.
-    """
-    try:
-        return encode(encoder, item)
-    except NoPair as reason:
-        raise NoItem(str(reason)) from None
-
-
-def document_spans(
-    text: EncodedDocument, marked: Mapping[str, Sequence[tuple[int, int]]], length: int
-) -> dict[str, np.ndarray]:
-    """Spans of an item's tokens.
+def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> TokenExample:
+    """Return a document's example (`Encoder.located`) with further spans of its document.
 
     Args:
         marked: characters of the document by name; a token that touches two is of the first.
-        length: of the item; from the prompt's end on it is `summary`.
 
     Returns:
-        [length] true at the tokens of `document`, which are those that aren't marked, of every
-        name in `marked`, `prompt` and `summary`; the first token is in none of them.
+        The example with the spans `document` (what is not marked), every name in `marked`,
+        `prompt` and `summary`; the first token is in none of them.
     """
-    kinds = text.kinds[:length]
-    behind_first = np.arange(length) > 0
-    rest = (kinds == DOCUMENT) & behind_first
+    behind_first = np.arange(len(example)) > 0
+    rest = example.spans[DOCUMENT] & behind_first
     found: dict[str, np.ndarray] = {}
     for name, characters in marked.items():
-        touched = np.zeros(length, dtype=bool)
-        touched[: len(text.prompt)] = text.touching(characters)
+        touched = example.touching(characters)
         found[name] = rest & touched
         rest = rest & ~touched
-    frame = (kinds == PROMPT) & behind_first
-    return {"document": rest, **found, "prompt": frame, "summary": kinds == SUMMARY}
+    frame, summary = example.spans[PROMPT] & behind_first, example.spans[SUMMARY]
+    spans = {DOCUMENT: rest, **found, PROMPT: frame, SUMMARY: summary}
+    return replace(example, spans=spans, offsets=None)
 
 
 def wire_salient(seed: int) -> FindSpans:

@@ -8,27 +8,21 @@ event, which stands in the same article. Either may be several tokens; the first
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from sumcirc.compare.items.document_items import (
-    NoItem,
-    document_spans,
-    encode_document,
-    items_of,
-    mentioned,
-    wire_article,
-)
-from sumcirc.compare.items.items import NOTHING, Item
+from sumcirc.compare.items.document_items import items_of, mentioned, wire_article, with_spans
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import NONE, NoExample, TokenExample
 from sumcirc.wire import FACTS, WireArticle
 from sumcirc.wire.draw import Draw
 
 
 def fact_items(
     encoder: Encoder, documents: Iterable[Document], count: int | None, seed: int
-) -> tuple[list[Item], dict[str, int]]:
+) -> tuple[list[TokenExample], dict[str, int]]:
     """The first `count` items, or all, and how many documents gave none, by reason.
 
     A document gives one item, so that items are independent; which fact it asks for is drawn.
@@ -45,31 +39,31 @@ def fact_items(
     return items_of(documents, count, lambda item: _item(encoder, item, seed))
 
 
-def _item(encoder: Encoder, item: Document, seed: int) -> Item:
+def _item(encoder: Encoder, item: Document, seed: int) -> TokenExample:
     article = wire_article(item, seed)
     role = Draw("compare", "fact", str(seed), item.id).pick(FACTS)
-    text = encode_document(encoder, item)
+    text = encoder.located(item)
     kept = item.document[: text.kept]
     marked = {
         "fact": mentioned(kept, article.facts[role]),
         "distractor": mentioned(kept, article.distractor[role]),
     }
     if not all(marked.values()):
-        raise NoItem("fact cut off")
+        raise NoExample("fact cut off")
     summary, good, bad = _answers(encoder, article, role)
-    if text.answer[: len(summary) + 1] != [*summary, good]:
-        raise NoItem("fact within a token")
-    ids = np.array([*text.prompt, *summary], dtype=np.int64)
-    answers = np.full((2, len(ids)), NOTHING, dtype=np.int64)
+    stop = text.prompt_length + len(summary)
+    if text.ids[text.prompt_length : stop + 1].tolist() != [*summary, good]:
+        raise NoExample("fact within a token")
+    answers = np.full((2, stop), NONE)
     answers[:, -1] = good, bad
-    return Item(item.id, ids, answers[0], answers[1], document_spans(text, marked, len(ids)))
+    return replace(with_spans(text, marked).until(stop), good=answers[0], bad=answers[1])
 
 
 def _answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[list[int], int, int]:
     """The summary's tokens up to a fact, and the first tokens of the two answers.
 
     Raises:
-        NoItem: an answer changes the tokens before it, or both begin with the same token.
+        NoExample: an answer changes the tokens before it, or both begin with the same token.
     """
     start = next(span.start for span in article.answers if span.role == role)
     text = article.summary[:start]
@@ -79,8 +73,8 @@ def _answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[list[in
     for facts in (article.facts, article.distractor):
         whole = encoder.summary_start(text + facts[role])
         if whole[: len(summary)] != summary or len(whole) == len(summary):
-            raise NoItem("fact within a token")
+            raise NoExample("fact within a token")
         firsts.append(whole[len(summary)])
     if firsts[0] == firsts[1]:
-        raise NoItem("answers with the same first token")
+        raise NoExample("answers with the same first token")
     return summary, firsts[0], firsts[1]

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sumcirc.compare.items.items import ALL, LAST, NOTHING, READ, Item
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import ALL, LAST, NONE, READ, TokenExample
 from sumcirc.data.named_lines import (
     Line,
     NamedSpan,
@@ -42,8 +42,8 @@ RESERVED = (LAST, READ, ALL)
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """One prompt; `spans` are of its characters."""
+class ContrastPrompt:
+    """A prompt with a right and a wrong answer; `spans` are of its characters."""
 
     id: str
     prompt: str
@@ -52,7 +52,7 @@ class Prompt:
     spans: tuple[NamedSpan, ...] = ()
 
 
-def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
+def write_prompts(path: Path, prompts: Sequence[ContrastPrompt]) -> None:
     """Write prompts, a line each, as `read_prompts` reads them."""
     lines = []
     for prompt in prompts:
@@ -61,7 +61,7 @@ def write_prompts(path: Path, prompts: Sequence[Prompt]) -> None:
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
-def read_prompts(path: str, encoder: Encoder) -> list[Prompt]:
+def read_prompts(path: str, encoder: Encoder) -> list[ContrastPrompt]:
     """All prompts of a file, each fit for `prompt_items`.
 
     Raises:
@@ -72,7 +72,7 @@ def read_prompts(path: str, encoder: Encoder) -> list[Prompt]:
     return [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "prompt")]
 
 
-def _read(line: Line, encoder: Encoder) -> Prompt:
+def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
     prompt, good, bad = (text_of(line, key) for key in ("prompt", "good", "bad"))
     if good == bad:
         raise UserError(f"{line.where}: good and bad are both {shown(good)}; give two answers")
@@ -101,13 +101,15 @@ def _read(line: Line, encoder: Encoder) -> Prompt:
             f"{line.where}: a span is named `{reserved[0]}`, which stands for positions of its own;"
             " give it another name"
         )
-    made = Prompt(line.id, prompt, good, bad, tuple(spans))
+    made = ContrastPrompt(line.id, prompt, good, bad, tuple(spans))
     _check_length(len(encoder.template(prompt)), encoder, line.where)
     _spans(made, encoder, line.where)
     return made
 
 
-def prompt_items(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Item], int]:
+def prompt_items(
+    prompts: Sequence[ContrastPrompt], encoder: Encoder
+) -> tuple[list[TokenExample], int]:
     """Prompts as items, and how many have answers that are not two single tokens.
 
     The position that is read is the prompt's last. A span has the tokens that were asked for, the
@@ -116,7 +118,7 @@ def prompt_items(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Item
     Raises:
         UserError: no prompt is left, one is too long for the model, or has a span without tokens.
     """
-    found: list[Item] = []
+    found: list[TokenExample] = []
     for prompt in prompts:
         answers = [tokens_after(encoder, prompt.prompt, one) for one in (prompt.good, prompt.bad)]
         single = [one[0] for one in answers if one is not None and len(one) == 1]
@@ -125,9 +127,9 @@ def prompt_items(prompts: Sequence[Prompt], encoder: Encoder) -> tuple[list[Item
         where = f"{SETTING}: `{prompt.id}`"
         ids = np.array(encoder.template(prompt.prompt), dtype=np.int64)
         _check_length(len(ids), encoder, where)
-        good, bad = np.full((2, len(ids)), NOTHING, dtype=np.int64)
+        good, bad = np.full((2, len(ids)), NONE, dtype=np.int64)
         good[-1], bad[-1] = single
-        found.append(Item(prompt.id, ids, good, bad, _spans(prompt, encoder, where)))
+        found.append(TokenExample(prompt.id, ids, good, bad, _spans(prompt, encoder, where)))
     if not found:
         raise UserError(
             f"{SETTING}: none of {len(prompts)} has two answers that are single tokens of this"
@@ -144,7 +146,7 @@ def _check_length(length: int, encoder: Encoder, where: str) -> None:
         )
 
 
-def _spans(prompt: Prompt, encoder: Encoder, where: str) -> dict[str, np.ndarray]:
+def _spans(prompt: ContrastPrompt, encoder: Encoder, where: str) -> dict[str, np.ndarray]:
     """[length] true at the tokens of each named span."""
     if not prompt.spans:
         return {}

@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from sumcirc.compare.items.items import Batch
+from sumcirc.compare.items.item_set import ItemBatch
 from sumcirc.compare.patching.components import (
     ATTENTION,
     HOOK_POINTS,
@@ -59,7 +59,7 @@ class Receiver:
     def __init__(
         self,
         parts: HookedModel,
-        batch: Batch,
+        batch: ItemBatch,
         donor: Donor,
         number: int,
         moved: Tensor,
@@ -68,7 +68,7 @@ class Receiver:
         self.parts, self.batch, self.donor = parts, batch, donor
         self.start = start_of(batch, [moved])
         self.states, self.metric = compute(parts, batch, self.start)
-        self.theirs: States = donor.batch(number, batch.ids)
+        self.theirs: States = donor.batch(number, batch.input_ids)
         self.moved = moved[:, self.start :]
         self.sources = sources
 

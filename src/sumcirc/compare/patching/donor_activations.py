@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sumcirc.compare.items.items import Batch, Items
+from sumcirc.compare.items.item_set import ItemBatch, ItemSet
 from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.hooks import AttentionInputs
@@ -26,7 +26,7 @@ from sumcirc.models.modes import inference
 States = Mapping[ActivationKey, Tensor]  # see `compute`
 
 
-def start_of(batch: Batch, positions: list[Tensor]) -> int:
+def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
     """The first position of a batch that is moved or read.
 
     Args:
@@ -38,7 +38,7 @@ def start_of(batch: Batch, positions: list[Tensor]) -> int:
     return int(wanted.any(0).nonzero()[0])
 
 
-def compute(parts: HookedModel, batch: Batch, start: int) -> tuple[ActivationCache, Tensor]:
+def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[ActivationCache, Tensor]:
     """Run a batch and keep what can be moved, of R = T - start positions.
 
     Attention is `AttentionInputs.outputs` of the last positions, as in the passes with parts moved.
@@ -60,7 +60,7 @@ def compute(parts: HookedModel, batch: Batch, start: int) -> tuple[ActivationCac
         ) as found,
     ):
         # pads are last: causal attention is enough
-        metric = batch.read(parts, parts.hidden(None, input_ids=batch.ids))
+        metric = batch.read(parts, parts.hidden(None, input_ids=batch.input_ids))
     found.update(queries | keys)
     return found, metric
 
@@ -81,7 +81,7 @@ class Donor:
     def record(
         cls,
         parts: HookedModel,
-        items: Items,
+        items: ItemSet,
         size: int,
         positions: list[str],
         folder: Path,
@@ -92,7 +92,7 @@ class Donor:
 
         Args:
             size: items in a batch.
-            positions: all that parts may be moved at, see `Batch.at`.
+            positions: all that parts may be moved at, see `TokenBatch.at`.
             unembedding: keep a copy of its final norm and unembedding.
         """
         donor = cls(folder)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sumcirc.compare.items.items import Batch, Items
+from sumcirc.compare.items.item_set import ItemBatch, ItemSet
 from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.cross_model_patching import Receiver, Set
 from sumcirc.compare.patching.donor_activations import Donor
@@ -71,14 +71,14 @@ class PatchingSetup:
         parts: of the receiver, live.
         donor: the other's states on the items.
         size: items in a batch, as the donor's.
-        positions: where outputs are moved, see `Batch.at`.
+        positions: where outputs are moved, see `TokenBatch.at`.
         sources: positions whose keys and values are moved; None: all.
         memory: bytes that a pass may take beside the model.
     """
 
     parts: HookedModel
     donor: Donor
-    items: Items
+    items: ItemSet
     size: int
     positions: str
     sources: str | None
@@ -119,15 +119,15 @@ class PatchingSetup:
                 progress(len(batch))
         return effects
 
-    def _batches(self) -> list[Batch]:
+    def _batches(self) -> list[ItemBatch]:
         device = self.parts.unembedding.weight.device
         return list(self.items.batches(self.size, device))  # type: ignore[arg-type]
 
-    def _receiver(self, number: int, batch: Batch) -> Receiver:
+    def _receiver(self, number: int, batch: ItemBatch) -> Receiver:
         sources = None if self.sources is None else batch.at(self.sources)
         return Receiver(self.parts, batch, self.donor, number, batch.at(self.positions), sources)
 
-    def _measured(self, run: Receiver, batch: Batch, sets: Sequence[Set]) -> Values:
+    def _measured(self, run: Receiver, batch: ItemBatch, sets: Sequence[Set]) -> Values:
         """Effects [sets, B]; sets that begin in one layer share passes."""
         layers = self.parts.shape.layers
         first = [min((part.layer for part in one), default=layers) for one in sets]
@@ -149,11 +149,11 @@ class PatchingSetup:
             start = stop
         return found
 
-    def _copies(self, run: Receiver, batch: Batch) -> int:
+    def _copies(self, run: Receiver, batch: ItemBatch) -> int:
         """How many copies of a batch fit: streams and MLP, keys and values, logits."""
         shape = self.parts.shape
         rows = run.moved.shape[1]
-        tokens, length = len(batch) * rows, len(batch) * batch.ids.shape[1]
+        tokens, length = len(batch) * rows, len(batch) * batch.input_ids.shape[1]
         numbers = tokens * (8 * shape.width + 4 * shape.neurons)
         numbers += 4 * length * shape.heads * shape.head_width
         numbers += 4 * int(batch.reads.sum()) * shape.vocabulary

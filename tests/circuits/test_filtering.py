@@ -10,27 +10,29 @@ import torch
 from torch.nn.functional import kl_div
 
 from sumcirc.circuits.inputs.corruption import make_pairs
-from sumcirc.circuits.inputs.corruption_effect import losses
-from sumcirc.circuits.inputs.example import Pair
+from sumcirc.circuits.inputs.example_pairs import ExamplePair
+from sumcirc.circuits.inputs.filtering import losses
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 
 
 @pytest.fixture(scope="module")
-def pairs(encoder: Encoder, documents: list[Document]) -> list[Pair]:
+def pairs(encoder: Encoder, documents: list[Document]) -> list[ExamplePair]:
     return make_pairs(encoder, documents, "counterfactual", 5, lambda item: [])[0]
 
 
-def by_hand(model: Any, pair: Pair, metric: str) -> tuple[float, float]:
-    start = pair.prompt_length - 1
+def by_hand(model: Any, pair: ExamplePair, metric: str) -> tuple[float, float]:
+    start = pair.clean.prompt_length - 1
     with torch.no_grad():
         clean, corrupted = (
             model(torch.tensor(ids[None])).logits[0, start:].double().log_softmax(-1)
-            for ids in (pair.clean, pair.corrupted)
+            for ids in (pair.clean.ids, pair.corrupted.ids)
         )
     if metric == "kl":
         return 0.0, float(kl_div(corrupted, clean, log_target=True, reduction="sum") / len(clean))
-    good, bad = (torch.tensor(answer[start:])[:, None] for answer in (pair.good, pair.bad))
+    good, bad = (
+        torch.tensor(answer[start:])[:, None] for answer in (pair.clean.good, pair.clean.bad)
+    )
     runs = []
     for run in (clean, corrupted):
         if metric == "nll":
@@ -46,7 +48,9 @@ def by_hand(model: Any, pair: Pair, metric: str) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("metric", ["nll", "kl", "logit_difference"])
-def test_losses_are_those_of_whole_passes(model: Any, pairs: list[Pair], metric: str) -> None:
+def test_losses_are_those_of_whole_passes(
+    model: Any, pairs: list[ExamplePair], metric: str
+) -> None:
     done: list[int] = []
     found = np.array(losses(model, pairs, metric, 2, done.append)).T
     expected = np.array([by_hand(model, pair, metric) for pair in pairs])
@@ -55,7 +59,7 @@ def test_losses_are_those_of_whole_passes(model: Any, pairs: list[Pair], metric:
     assert done == [2, 2, 1]
 
 
-def test_the_model_is_left_as_it_was(model: Any, pairs: list[Pair]) -> None:
+def test_the_model_is_left_as_it_was(model: Any, pairs: list[ExamplePair]) -> None:
     model.train()
     try:
         first = losses(model, pairs, "nll", 5)

@@ -1,0 +1,290 @@
+"""A clean and a corrupted example, aligned token by token, and a padded batch of such pairs.
+
+An input is a prompt, followed by all but the last token of its right answer (a summary and EOS, or
+a word or two) where that is known. The answer is fed to both inputs, so that every token of it is
+predicted once with the clean prompt and once with the corrupted one.
+
+Both sides are whole examples (`data.examples`) that share their spans and answers and differ in
+their tokens alone, so that whatever reads an example or a batch reads either side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, NegativeLogLikelihood
+from sumcirc.data.codec import Codec
+from sumcirc.data.encoding import DOCUMENT, PARTS
+from sumcirc.data.examples import NONE, TokenBatch, TokenExample, collate, padded
+from sumcirc.errors import UserError
+from sumcirc.schema import CircuitMetric
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SALIENT = "salient"
+SPANS = (SALIENT, *PARTS)  # of a summary's pair
+
+
+@dataclass(frozen=True)
+class ExamplePair:
+    """One item, clean and corrupted.
+
+    Attributes:
+        clean: the example; `good` is its answer, `bad` the answer to the corrupted prompt, where
+            those are known. All pairs that are used together name the same spans.
+        corrupted: the same with other tokens.
+        corruption: how it was made, such as `counterfactual`.
+    """
+
+    clean: TokenExample
+    corrupted: TokenExample
+    corruption: str
+
+    @classmethod
+    def of(
+        cls,
+        id: str,
+        corruption: str,
+        prompts: tuple[Sequence[int], Sequence[int]],
+        spans: Mapping[str, np.ndarray],
+        good: Sequence[int] = (),
+        bad: Sequence[int] = (),
+        truncated: bool = False,
+    ) -> ExamplePair:
+        """Return a pair of prompts of equal length, clean and corrupted, and the answers to them.
+
+        Args:
+            spans: by name, [prompt and all but the last token of `good`].
+            bad: of any length; where that is not `good`'s, only the first token in which the two
+                differ is kept, since what follows it does not stand at the same places.
+        """
+        if len(bad) != len(good):
+            bad = bad[: _first_difference(good, bad) + 1]
+        start = len(prompts[0]) - 1
+        clean, corrupted = (np.array([*one, *good[:-1]], dtype=np.int64) for one in prompts)
+        answers = np.full((2, len(clean)), NONE)
+        for row, answer in zip(answers, (good, bad), strict=True):
+            row[start : start + len(answer)] = answer
+        example = TokenExample(id, clean, answers[0], answers[1], spans, truncated=truncated)
+        return cls(example, replace(example, ids=corrupted), corruption)
+
+    @property
+    def id(self) -> str:
+        """The item's name."""
+        return self.clean.id
+
+    @property
+    def differs(self) -> np.ndarray:
+        """[length] true where the two inputs have different tokens."""
+        return self.clean.ids != self.corrupted.ids
+
+
+def _first_difference(one: Sequence[int], other: Sequence[int]) -> int:
+    """The first place at which two answers differ, or the length of the shorter."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def summary_pair(
+    clean: TokenExample,
+    corrupted: np.ndarray,
+    salient: np.ndarray,
+    corruption: str,
+    answer: Sequence[int] = (),
+) -> ExamplePair:
+    """Return a document with its summary (`Encoder.located`) as a pair with the spans SPANS.
+
+    Args:
+        corrupted: [length] the same tokens but for some of the document's.
+        salient: [length] true at tokens of the document that are salient.
+        answer: the summary of the corrupted document as tokens; empty where it is not known.
+    """
+    length = clean.prompt_length
+    rest = clean.spans[DOCUMENT] & ~salient
+    spans = {SALIENT: salient, **clean.spans, DOCUMENT: rest}
+    return ExamplePair.of(
+        clean.id,
+        corruption,
+        (clean.ids[:length].tolist(), corrupted[:length].tolist()),
+        {name: spans[name][:-1] for name in SPANS},
+        clean.ids[length:].tolist(),
+        answer,
+        truncated=clean.truncated,
+    )
+
+
+@dataclass(frozen=True)
+class TokenPairs:
+    """N clean inputs, each with a corrupted one of as many tokens at the same positions.
+
+    Attributes:
+        clean, corrupted: of one shape, padding and names.
+
+    Raises:
+        UserError: the two are not aligned, or an item has no token.
+    """
+
+    clean: TokenBatch
+    corrupted: TokenBatch
+
+    def __post_init__(self) -> None:
+        shapes = [list(side.input_ids.shape) for side in (self.clean, self.corrupted)]
+        same = shapes[0] == shapes[1] and self.names == self.corrupted.names
+        if not same or bool((self.attention_mask != self.corrupted.attention_mask).any()):
+            raise UserError(
+                f"pairs: corrupted inputs of shape {shapes[1]} where clean ones have {shapes[0]}"
+                f" (first item `{self.names[0]}`); both inputs of an item need as many tokens,"
+                " one padding and one name"
+            )
+        if unknown := _without(self.clean, self.attention_mask):
+            raise UserError(f"pairs: item `{unknown}` has no token; leave it out")
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    @property
+    def names(self) -> list[str]:
+        """The ids of the items."""
+        return self.clean.names
+
+    @property
+    def attention_mask(self) -> Tensor:
+        """[N, T] true at real tokens of both inputs."""
+        return self.clean.attention_mask
+
+    def columns(self, items: Tensor | Sequence[int]) -> slice:
+        """From the first to the last position at which one of some items has a token."""
+        return self.clean.columns(items)
+
+    def cut(
+        self, items: Tensor | Sequence[int], device: torch.device | str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return clean ids, corrupted ids and mask of some items, [B, T] at `columns(items)`."""
+        columns = self.columns(items)
+        grids = self.clean.input_ids, self.corrupted.input_ids, self.attention_mask
+        clean, corrupted, mask = (grid[items][:, columns].to(device) for grid in grids)
+        return clean, corrupted, mask
+
+    @classmethod
+    def of(cls, pairs: Sequence[ExamplePair], *, pad: int = 0, left: bool = False) -> TokenPairs:
+        """Return pairs as tensors, padded on the right or on the left.
+
+        Raises:
+            UserError: there is none, or an item has no token.
+        """
+        clean = collate([pair.clean for pair in pairs], pad=pad, left=left)
+        ids = padded([pair.corrupted.ids for pair in pairs], pad, left=left)
+        return cls(clean, replace(clean, input_ids=ids))
+
+    @classmethod
+    def from_tensors(
+        cls, clean: Tensor, corrupted: Tensor, attention_mask: Tensor, names: Sequence[str]
+    ) -> TokenPairs:
+        """Return pairs of token ids that are padded already, [N, T] each.
+
+        Raises:
+            UserError: shapes differ, or an item has no token.
+        """
+        sides = (TokenBatch(ids, attention_mask, list(names)) for ids in (clean, corrupted))
+        return cls(*sides)
+
+    @classmethod
+    def from_tokens(
+        cls,
+        clean: Sequence[Sequence[int]],
+        corrupted: Sequence[Sequence[int]],
+        ids: Sequence[str] | None = None,
+        spans: Sequence[Mapping[str, np.ndarray]] | None = None,
+        *,
+        pad: int = 0,
+        left: bool = False,
+    ) -> TokenPairs:
+        """Return pairs of token lists of any length, padded on the right or on the left.
+
+        Args:
+            ids: a name per item; by default its number.
+            spans: for each item its spans by name, [tokens] true at the tokens of the span.
+
+        Raises:
+            UserError: the two inputs of an item differ in length; it is named.
+        """
+        names = list(map(str, range(len(clean)))) if ids is None else list(ids)
+        inside = [{}] * len(clean) if spans is None else spans
+        for what, values in {"corrupted": corrupted, "ids": names, "spans": inside}.items():
+            if len(values) != len(clean):
+                raise UserError(f"pairs: {len(values)} {what} for {len(clean)} clean inputs")
+        pairs = []
+        for name, one, other, here in zip(names, clean, corrupted, inside, strict=True):
+            if len(one) != len(other):
+                raise UserError(
+                    f"pairs: item `{name}` has {len(one)} clean and {len(other)} corrupted tokens;"
+                    " an edge is compared position by position, so give both as many tokens"
+                )
+            pairs.append(ExamplePair.of(name, "own", (one, other), here))
+        return cls.of(pairs, pad=pad, left=left)
+
+    @classmethod
+    def from_texts(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        clean: Sequence[str],
+        corrupted: Sequence[str],
+        ids: Sequence[str] | None = None,
+        *,
+        left: bool = False,
+    ) -> TokenPairs:
+        """Return pairs of texts, which begin as the tokenizer begins a text.
+
+        Special tokens that are spelled in a text are special.
+
+        Raises:
+            UserError: see `from_tokens`.
+        """
+        codec = Codec(tokenizer)
+        tokens = [
+            [codec.begun(codec.marked(text)) for text in texts] for texts in (clean, corrupted)
+        ]
+        return cls.from_tokens(tokens[0], tokens[1], ids, left=left)
+
+
+def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
+    """A loss read where the answer is predicted, the mean over positions.
+
+    `kl`: KL(clean || patched) of next tokens; after the last token where no answer is known.
+    `nll`: -log p of the answer. `logit_difference`: -(good token - bad token) where the two
+    answers diverge.
+
+    Raises:
+        UserError: an unknown metric, or an answer that it needs is not known; the item is named.
+    """
+    chosen = CircuitMetric.of(name, "circuit.metric", CircuitMetric.auto)
+    clean = pairs.clean
+    if chosen is CircuitMetric.kl:
+        return Divergence(clean.reads)
+    if chosen is CircuitMetric.nll:
+        if unknown := _without(clean, clean.good != NONE):
+            raise UserError(
+                f"circuit.metric=nll: no answer is known for `{unknown}`; take"
+                " circuit.metric=kl, or give each pair its `good`"
+            )
+        return NegativeLogLikelihood(clean.reads, clean.good)
+    if unknown := _without(clean, clean.diverges):
+        raise UserError(
+            f"circuit.metric=logit_difference: no other answer is known for `{unknown}`; take"
+            " circuit.metric=kl or nll, circuit.corruption=counterfactual on data=wire, or pairs"
+            " with `good` and `bad`"
+        )
+    return LogitDifference(clean.diverges, clean.good, clean.bad)
+
+
+def _without(batch: TokenBatch, known: Tensor) -> str | None:
+    """The name of the first example for which nothing is true, if there is one."""
+    lacking = (~known.any(1)).nonzero().flatten().tolist()
+    return batch.names[lacking[0]] if lacking else None

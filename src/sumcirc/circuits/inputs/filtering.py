@@ -1,0 +1,74 @@
+"""Which pairs a metric can be asked of, and what corruption does to it: two plain passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
+from sumcirc.data.examples import by_length
+from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.modes import inference
+from sumcirc.schema import CircuitMetric
+
+
+def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[ExamplePair]:
+    """Return the pairs that a logit difference is known of, or all pairs for another metric.
+
+    If it is known of none, all are returned: the metric itself then says what is missing.
+    """
+    if metric is not CircuitMetric.logit_difference:
+        return list(pairs)
+    return [pair for pair in pairs if pair.clean.diverges.any()] or list(pairs)
+
+
+def changed_pairs(
+    pairs: Sequence[ExamplePair], clean: np.ndarray, corrupted: np.ndarray
+) -> tuple[list[ExamplePair], int]:
+    """Return the pairs whose loss is higher when the input is corrupted, and how many are not.
+
+    Args:
+        clean, corrupted: [pairs] each pair's loss in the two runs.
+    """
+    kept = [pair for pair, low, high in zip(pairs, clean, corrupted, strict=True) if high > low]
+    return kept, len(pairs) - len(kept)
+
+
+def losses(
+    model: PreTrainedModel | PeftModel,
+    pairs: Sequence[ExamplePair],
+    metric: CircuitMetric | str,
+    batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each pair's loss with the clean and with the corrupted input, [pairs] each.
+
+    Args:
+        metric: see `pair_metric`.
+        progress: called with the number of pairs that are newly done.
+
+    Raises:
+        UserError: the metric is unknown, or does not fit the pairs.
+    """
+    parts = HookedModel(model)
+    device = next(parts.unembedding.parameters()).device
+    found = np.zeros((2, len(pairs)))
+    with inference(parts.model):
+        for chosen in by_length([len(pair.clean) for pair in pairs], batch_size):
+            tokens = TokenPairs.of([pairs[i] for i in chosen])
+            loss = pair_metric(metric, tokens)
+            read = []
+            for side in (tokens.clean.to(device), tokens.corrupted.to(device)):
+                hidden = parts.hidden(side.attention_mask, input_ids=side.input_ids)
+                read.append(parts.unembedding(hidden[loss.positions.to(device)]))
+            reference = loss.reference(read[0]) if loss.against_clean else None
+            items = torch.arange(len(chosen))
+            for row, logits in zip(found, read, strict=True):
+                row[chosen] = loss.values(logits, items, reference).double().cpu().numpy()
+            if progress is not None:
+                progress(len(chosen))
+    return found[0], found[1]

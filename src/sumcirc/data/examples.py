@@ -1,0 +1,322 @@
+"""Tokens with named spans: one example, and a padded batch of examples.
+
+Training, attribution, measures and comparisons all read sequences of this one type. What an
+example is asked is written down position by position: `good[t]` is the right token after position
+t, `bad[t]` the wrong answer beside it. A loss, a log-probability or a logit difference is read at
+the positions that have a good token, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.errors import UserError
+
+NONE = -1  # no token: in `good` and `bad` where nothing is asked; in `labels` of no span
+LAST, READ, ALL = "last", "read", "all"  # positions that every batch knows, beside its spans
+
+Made = TypeVar("Made")
+Characters = Sequence[tuple[int, int]]  # [start, end) in a text
+_DTYPES = {bool: np.bool_, int: np.int64, float: np.float32}
+
+
+class NoExample(Exception):
+    """A document gives no example; the message is the reason, in words fit for counting."""
+
+
+@dataclass(frozen=True)
+class TokenExample:
+    """A sequence of tokens, its named spans, and the next tokens that are asked for.
+
+    Attributes:
+        id: the item's name.
+        ids: [length] token ids.
+        good: [length] the right token after each position that is read, NONE elsewhere; one value
+            stands for all positions.
+        bad: [length] the wrong answer there, NONE where there is none; as `good`.
+        spans: by name, [length] true at the span's tokens. Spans may overlap.
+        offsets: [length, 2] characters [start, end) of each token in the document, -1 for tokens
+            that are not the document's; None where they are not known.
+        truncated: whether the document lost its end to fit the context.
+    """
+
+    id: str
+    ids: np.ndarray
+    good: np.ndarray = field(default_factory=lambda: np.array(NONE))
+    bad: np.ndarray = field(default_factory=lambda: np.array(NONE))
+    spans: Mapping[str, np.ndarray] = field(default_factory=dict)
+    offsets: np.ndarray | None = None
+    truncated: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("good", "bad"):
+            object.__setattr__(self, name, np.broadcast_to(getattr(self, name), len(self.ids)))
+
+    @classmethod
+    def predicting(cls, id: str, ids: np.ndarray, start: int, **known: Any) -> TokenExample:
+        """An example of which every token from position `start` on is predicted.
+
+        Args:
+            known: further attributes.
+        """
+        good = np.full(len(ids), NONE, dtype=ids.dtype)
+        good[start - 1 : -1] = ids[start:]
+        return cls(id, ids, good, **known)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def reads(self) -> np.ndarray:
+        """[length] true where predictions are read; the last token where nothing is asked."""
+        asked = self.good != NONE
+        return asked if asked.any() else np.arange(len(self)) == len(self) - 1
+
+    @property
+    def diverges(self) -> np.ndarray:
+        """[length] true where the two answers diverge: at the first of differing tokens in a row.
+
+        The tokens after it follow from it.
+        """
+        return _diverging(*map(torch.tensor, (self.good, self.bad))).numpy()
+
+    @property
+    def prompt_length(self) -> int:
+        """The number of tokens before the answer, which is all of them where none is asked."""
+        return int(self.reads.argmax()) + 1
+
+    @property
+    def kept(self) -> int:
+        """How many characters of the document the example has."""
+        assert self.offsets is not None
+        return int(self.offsets[:, 1].max())
+
+    def until(self, stop: int) -> TokenExample:
+        """Return the first `stop` tokens, or all but the last `-stop`, with all that is known."""
+        spans = {name: inside[:stop] for name, inside in self.spans.items()}
+        offsets = None if self.offsets is None else self.offsets[:stop]
+        ids, good, bad = self.ids[:stop], self.good[:stop], self.bad[:stop]
+        return replace(self, ids=ids, good=good, bad=bad, spans=spans, offsets=offsets)
+
+    def touching(self, characters: Characters) -> np.ndarray:
+        """[length] true where a token has a character of one of these stretches."""
+        return self._where(characters, lambda begin, end, a, b: (a < end) & (begin < b))
+
+    def ending_in(self, characters: Characters) -> np.ndarray:
+        """[length] true where a token's last character is in one of these stretches.
+
+        A token that begins with the space before a word belongs with the word.
+        """
+        return self._where(characters, lambda begin, end, a, b: (a < end) & (end <= b))
+
+    def _where(self, characters: Characters, holds: Callable[..., np.ndarray]) -> np.ndarray:
+        assert self.offsets is not None
+        begin, end = self.offsets.T
+        found = np.zeros(len(self), dtype=bool)
+        for start, stop in characters:
+            found |= holds(begin, end, start, stop) & (begin >= 0)
+        return found
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """B examples of up to T tokens, padded on one side.
+
+    Attributes:
+        input_ids: [B, T]; the value of a pad says nothing, the mask does.
+        attention_mask: [B, T], true or 1 at real tokens.
+        names: the ids of the examples.
+        good, bad: [B, T] as of TokenExample; one value stands for all.
+        spans: by name, [B, T] true at the span's tokens; false for an example that lacks it.
+
+    Raises:
+        UserError: shapes differ, or a name is missing.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    names: list[str]
+    good: Tensor = field(default_factory=lambda: torch.tensor(NONE))
+    bad: Tensor = field(default_factory=lambda: torch.tensor(NONE))
+    spans: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.input_ids.shape
+        if len(shape) != 2 or 0 in shape:
+            raise UserError(f"pairs: input_ids of shape {list(shape)}; give [items, tokens]")
+        if len(self.names) != len(self.input_ids):
+            raise UserError(
+                f"pairs: {len(self.names)} ids for {len(self.input_ids)} items; give one for each"
+            )
+        for name in ("good", "bad"):
+            object.__setattr__(self, name, getattr(self, name).expand(shape))
+        object.__setattr__(self, "attention_mask", self.attention_mask.bool())
+        for name, grid in {"attention_mask": self.attention_mask, **self.spans}.items():
+            if grid.shape != shape:
+                raise UserError(
+                    f"pairs: {name} of shape {list(grid.shape)} where input_ids has {list(shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def reads(self) -> Tensor:
+        """[B, T] true where predictions are read; at the last token where nothing is asked."""
+        asked = self.good != NONE
+        return asked | (self.last & ~asked.any(1, keepdim=True))
+
+    @property
+    def last(self) -> Tensor:
+        """[B, T] true at every example's last real token alone."""
+        return _last_of(self.attention_mask)
+
+    @property
+    def diverges(self) -> Tensor:
+        """[B, T] true where the two answers diverge, as of TokenExample."""
+        return _diverging(self.good, self.bad)
+
+    def at(self, positions: str) -> Tensor:
+        """[B, T] true at `last` (the last that is read), `read`, `all`, or a span's tokens."""
+        known = {READ: self.reads, ALL: self.attention_mask, LAST: _last_of(self.reads)}
+        return known[positions] if positions in known else self.spans[positions]
+
+    def labels(self, names: Sequence[str] | None = None) -> Tensor:
+        """[B, T] the span of each token, NONE for tokens of no span.
+
+        Args:
+            names: of the spans, numbered from 0; by default all. A token in several has the first.
+        """
+        found = torch.full_like(self.input_ids, NONE, dtype=torch.long)
+        known = list(self.spans if names is None else names)
+        for number in reversed(range(len(known))):
+            found[self.spans[known[number]]] = number
+        return found
+
+    def columns(self, members: Tensor | Sequence[int]) -> slice:
+        """From the first to the last position at which one of some examples has a token."""
+        used = self.attention_mask[members].any(0).nonzero()[:, 0]
+        return slice(int(used[0]), int(used[-1]) + 1)
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """Return the same batch on another device."""
+        grids = {
+            name: getattr(self, name).to(device)
+            for name in ("input_ids", "attention_mask", "good", "bad")
+        }
+        spans = {name: inside.to(device) for name, inside in self.spans.items()}
+        return replace(self, **grids, spans=spans)
+
+
+def collate(
+    examples: Sequence[TokenExample],
+    width: int | None = None,
+    spans: Iterable[str] | None = None,
+    *,
+    pad: int = 0,
+    left: bool = False,
+) -> TokenBatch:
+    """Pad examples to the longest, or to `width` tokens.
+
+    Args:
+        spans: names of those that the batch has, by default of all that an example has.
+        pad: the value of pads; no token's id says what it is.
+        left: whether pads stand before the tokens, not behind them.
+
+    Raises:
+        UserError: there is no example, or one has no token.
+    """
+
+    empty = [example.id for example in examples if not len(example)]
+    if empty:
+        raise UserError(f"pairs: item `{empty[0]}` has no token; leave it out")
+    width = max(map(len, examples), default=0) if width is None else width
+
+    def grid(rows: Iterable[np.ndarray], fill: int | bool) -> Tensor:
+        return padded(list(rows), fill, width, left=left)
+
+    if spans is None:
+        spans = dict.fromkeys(name for example in examples for name in example.spans)
+    nowhere = np.zeros(0, dtype=bool)
+    return TokenBatch(
+        grid((example.ids for example in examples), pad),
+        grid((np.ones(len(example), dtype=bool) for example in examples), False),
+        [example.id for example in examples],
+        grid((example.good for example in examples), NONE),
+        grid((example.bad for example in examples), NONE),
+        {
+            name: grid((example.spans.get(name, nowhere) for example in examples), False)
+            for name in spans
+        },
+    )
+
+
+def padded(
+    rows: Sequence[Any], fill: float | bool, width: int | None = None, *, left: bool = False
+) -> Tensor:
+    """Rows of unequal length as one tensor [rows, T].
+
+    Args:
+        rows: a sequence of numbers each.
+        fill: stands where a row has nothing; its type is the tensor's (bool, int64, float32).
+        width: T, by default the longest row's length.
+        left: whether rows end at the right edge.
+    """
+    width = max((len(row) for row in rows), default=0) if width is None else width
+    found = np.full((len(rows), width), fill, dtype=_DTYPES[type(fill)])
+    for into, row in zip(found, rows, strict=True):
+        into[width - len(row) if left else 0 :][: len(row)] = row
+    return torch.from_numpy(found)
+
+
+def by_length(lengths: Sequence[int] | np.ndarray, size: int) -> list[list[int]]:
+    """Indices of all items, `size` at a time, those of like length together: little padding."""
+    order = np.argsort(lengths, kind="stable").tolist()
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def first_made(
+    sources: Iterable[Any],
+    count: int | None,
+    make: Callable[[Any], Made],
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[Made], dict[str, int]]:
+    """The first `count` results, or all, and how many sources gave none, by reason.
+
+    Args:
+        make: raises NoExample where a source gives none.
+        progress: called with 1 for each result.
+    """
+    found: list[Made] = []
+    dropped: dict[str, int] = {}
+    for source in sources:
+        if len(found) == count:
+            break
+        try:
+            found.append(make(source))
+        except NoExample as reason:
+            dropped[str(reason)] = dropped.get(str(reason), 0) + 1
+        else:
+            if progress is not None:
+                progress(1)
+    return found, dropped
+
+
+def _last_of(grid: Tensor) -> Tensor:
+    """[B, T] true at the last position of each row that is true in `grid`."""
+    places = torch.arange(grid.shape[1], device=grid.device)
+    return places == torch.where(grid, places, NONE).amax(1, keepdim=True)
+
+
+def _diverging(good: Tensor, bad: Tensor) -> Tensor:
+    differs = (bad != NONE) & (bad != good)
+    first = differs.clone()
+    first[..., 1:] &= ~differs[..., :-1]
+    return first
