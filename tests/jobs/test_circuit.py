@@ -115,7 +115,7 @@ def test_own_pairs_are_scored_by_their_answers(
     assert summary["metric"] == "logit_difference"
     assert summary["pairs"] + summary["pairs_dropped"]["unchanged"] == 10
     assert list(summary["score_share_by_span"]) == ["[i]how many[/i]"]
-    assert f"{summary['pairs']} pairs by logit_difference" in done.output
+    assert f"{summary['pairs']} pairs, metric logit_difference" in done.output
     assert "\x1b[31m" not in done.output
     stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
     assert set(stored.documents) <= {json.loads(x)["id"] for x in prompts.read_text().splitlines()}
@@ -133,7 +133,7 @@ def test_a_circuit_of_noise_or_without_edges_has_no_faithfulness(
     assert "the circuit holds no edge and has no faithfulness" in told
     assert "no edge" in done.output
     assert "circuit of 0 edges: faithfulness not defined, KL" in told
-    assert "documents not defined (no edges are in the circuit), by chance -" in told
+    assert "documents not defined (no edges are in the circuit), chance level -" in told
     assert "nan" not in done.output
     (run,) = (tmp_path / "runs" / "s").iterdir()
     summary = json.loads((run / "summary.json").read_text())

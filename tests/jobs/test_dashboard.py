@@ -84,7 +84,7 @@ def test_files_without_network(sweep: Path, tmp_path: Path) -> None:
         "report.json",
     }
     assert "`make sync`): sumcirc dashboard s push=true\n" in done.stdout
-    assert "no panels of activation_drift, " in done.stdout
+    assert "no panels for activation_drift, " in done.stdout
     before = {path: path.read_bytes() for path in (sweep / "dashboard").iterdir()}
     assert sumcirc("s", cwd=tmp_path).returncode == 0
     assert {path: path.read_bytes() for path in (sweep / "dashboard").iterdir()} == before

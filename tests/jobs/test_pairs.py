@@ -27,7 +27,7 @@ def test_pairs_of_the_wire_then_their_circuit(commands: CommandServer, tmp_path:
     done = commands.run("pairs", "out=a b/pairs.jsonl", *QUICK, cwd=tmp_path)
     assert done.code == 0, done.output
     lines = read(tmp_path / "a b" / "pairs.jsonl")
-    assert f"counterfactual: {len(lines)} pairs of 4 documents" in done.output
+    assert f"counterfactual: {len(lines)} pairs from 4 documents" in done.output
     for line in lines:
         assert line["loss"]["corrupted"] > line["loss"]["clean"]
         assert line["corruption"] == "counterfactual"

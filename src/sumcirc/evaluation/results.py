@@ -219,7 +219,7 @@ def conclude(
     print_lines(summary.get("notices", []))
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
-    say(f"one page of it: {command('report', str(directory.path))}")
+    say(f"to write a page of this run: {command('report', str(directory.path))}")
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:

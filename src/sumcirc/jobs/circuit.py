@@ -299,7 +299,7 @@ def _print(found: CircuitResult, summary: dict[str, Any], directory: RunDirector
     for source, destination, score in found.largest_edges(LISTED_EDGES):
         edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
     shown.print(edges)
-    say(f"{summary['pairs']} pairs by {summary['metric']}")
+    say(f"{summary['pairs']} pairs, metric {summary['metric']}")
     print_lines(summary["notices"])
     one = found.faithfulness
     # the reason why one is undefined is among the notices
@@ -315,7 +315,7 @@ def _print(found: CircuitResult, summary: dict[str, Any], directory: RunDirector
             why = f" ({'all' if found.circuit.any() else 'no'} edges are in the circuit)"
         say(
             f"Jaccard between resamples of the documents {_defined(one, '.2f')}{why},"
-            f" by chance {_mean([summary['jaccard_chance']], '.3f')}"
+            f" chance level {_mean([summary['jaccard_chance']], '.3f')}"
         )
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")

@@ -78,7 +78,7 @@ def run(config: DashboardConfig, folder: Path) -> None:
     _print(material, plan)
     say(f"workspace and report: {out}/workspace.json, {out}/report.json")
     if not config.push:
-        say(f"to send them once the runs are uploaded (`make sync`): {command(config)} push=true")
+        say(f"to upload them after the runs (`make sync`): {command(config)} push=true")
         return
     waiting = pushing.offline_runs(material)
     if waiting:
@@ -110,7 +110,7 @@ def _print(material: Material, plan: Layout) -> None:
     for reason in material.left_out:
         say(f"left out: {reason}")
     if plan.silent:
-        say(f"no panels of {', '.join(plan.silent)}: no run logged any (docs/wandb.md)")
+        say(f"no panels for {', '.join(plan.silent)}: no run logged it (docs/wandb.md)")
 
 
 def _folder(config: DashboardConfig, material: Material) -> Path:

@@ -97,7 +97,7 @@ def run(config: PairsConfig, folder: Path) -> None:
         notices.tell(*left_out("filter", "pairs", counts, len(made.pairs)))
     write_pairs(Path(config.out), pairs, encoder, further)
     looked_at = len(made.pairs) + sum(made.dropped.values())
-    say(f"{corruption}: {len(pairs)} pairs of {looked_at} documents")
+    say(f"{corruption}: {len(pairs)} pairs from {looked_at} documents")
     _print(config, encoder, pairs, further)
 
 
@@ -145,7 +145,7 @@ def _print(
     if further:
         means = [np.mean([one["loss"][run] for one in further]) for run in ("clean", "corrupted")]
         say(f"{config.metric.value}: clean {means[0]:.3f}, corrupted {means[1]:.3f}")
-    say(f"of `{pairs[0].id}`:")
+    say(f"changes in `{pairs[0].id}`:")
     for line in _changes(pairs[0], encoder):
         say(f"  {line}")
     say(f"written: {config.out}")

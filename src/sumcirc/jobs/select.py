@@ -195,8 +195,8 @@ def _print(
         )
     elif ranking.size:
         say(
-            f"{ranking.size} {ranking.samples}: too few to say how sure the choice is, which takes"
-            f" {MIN_DOCUMENTS} or more; raise selector.documents"
+            f"{ranking.size} {ranking.samples}: too few to measure the stability of the choice"
+            f" (at least {MIN_DOCUMENTS}); raise selector.documents"
         )
     raised = f" ({len(lora.rank_pattern)} linears have {lora.r + 1})" if lora.rank_pattern else ""
     budget = ""

@@ -50,7 +50,7 @@ class Lasting:
                 reason = " ".join(str(error).split()) or "no reason given"
                 say(
                     f"logger=wandb: W&B has stopped ({type(error).__name__}: {reason}); the run"
-                    " goes on without it, and its directory holds all that is logged",
+                    " continues without it, and its directory contains all logged values",
                     error=True,
                 )
                 return None
