@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,13 @@ def test_weights_are_the_same_bit_for_bit_with_watchers_and_without(
     assert not plain.run.probes.exists()
 
 
-@pytest.fixture
-def trained(gpt2_folder: Path, news_files: Files, tmp_path: Path) -> Trained:
-    config = config_of(gpt2_folder, news_files, tmp_path, adaptation=LORA)
-    return watched(config, tmp_path / "run")
+@pytest.fixture(scope="module")
+def trained(
+    gpt2_folder: Path, news_files: Files, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    folder = tmp_path_factory.mktemp("trained")
+    config = config_of(gpt2_folder, news_files, folder, adaptation=LORA)
+    return watched(config, folder / "run")
 
 
 def test_records_of_every_scheduled_step(trained: Trained) -> None:
@@ -179,14 +183,15 @@ def test_a_spent_budget_leaves_out_all_but_the_first_and_last(
 def test_a_resumed_run_probes_what_is_left(
     gpt2_folder: Path, news_files: Files, tmp_path: Path
 ) -> None:
-    whole = watched(config_of(gpt2_folder, news_files, tmp_path / "a"), tmp_path / "a/run")
-    config = config_of(gpt2_folder, news_files, tmp_path / "a", trainer={"keep_checkpoints": -1})
-    cut = watched(config, tmp_path / "b/run")
+    config = config_of(gpt2_folder, news_files, tmp_path, trainer={"keep_checkpoints": -1})
+    whole = watched(config, tmp_path / "whole")
+    cut = RunDirectory(tmp_path / "cut")
+    shutil.copytree(whole.run.path, cut.path)
     for step in (4, 6):
-        (cut.run.checkpoints / f"step-{step:06d}.ckpt").unlink()
-    before = record_file(cut.run.probes, 1).stat().st_mtime_ns
-    resumed = watched(config, tmp_path / "b/run")
-    assert record_file(cut.run.probes, 1).stat().st_mtime_ns == before
+        (cut.checkpoints / f"step-{step:06d}.ckpt").unlink()
+    before = record_file(cut.probes, 1).stat().st_mtime_ns
+    resumed = watched(config, cut.path)
+    assert record_file(cut.probes, 1).stat().st_mtime_ns == before
     for line in whole.metrics:
         if line[1] != "time/tokens_per_second":
             assert line in resumed.metrics

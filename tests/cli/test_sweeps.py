@@ -69,9 +69,9 @@ def quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sweep(*arguments: str) -> int:
-    """Run a sweep named `s`; its exit code."""
+    """Run a sweep named `s`; its exit code. Jobs without W&B start in half the time."""
     try:
-        cli.main(["train", "-m", "sweep.name=s", *arguments])
+        cli.main(["train", "-m", "sweep.name=s", "logger=none", *arguments])
     except SystemExit as left:
         return int(left.code or 0)
     return 0
@@ -113,7 +113,7 @@ def test_a_sweep_ends_with_its_page_where_that_is_wanted(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", SCORED))
-    words = ["adaptation=full,lora", "seed=1,2", "logger=none"]
+    words = ["adaptation=full,lora", "seed=1,2"]
     assert sweep(*words) == 0
     folder = tmp_path / "runs/s"
     assert capfd.readouterr().out.endswith("one page of all: sumcirc report runs/s\n")
