@@ -15,6 +15,7 @@ from sumcirc.cli import command
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
 from sumcirc.schema import configuration
+from tests.support.logged import inspect
 from tests.support.sweeps import config, write_run, write_sweep
 
 
@@ -172,14 +173,7 @@ def test_no_torch_is_imported_and_the_tables_reach_wandb(tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     (file,) = (sweep / "comparison/wandb").glob("offline-run-*/*.wandb")
-    inspected = subprocess.run(
-        [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(file)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **home},
-        check=True,
-    )
-    records = [json.loads(line) for line in inspected.stdout.splitlines()]
+    records = [json.loads(line) for line in inspect(file).splitlines()]
     shown = json.dumps(records)
     assert '"comparison-s"' in shown
     assert '"job_type": "comparison"' in shown or '"jobType": "comparison"' in shown

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sumcirc.storage.writing import read_last_step
+from tests.support.logged import inspect
 from tests.support.processes import Processes, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -83,9 +82,7 @@ def check_wandb(run: Path) -> None:
     """The part before the kill and the one after it are one W&B run, finished."""
     found = {}
     for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        records = [json.loads(line) for line in done.stdout.splitlines()]
+        records = [json.loads(line) for line in inspect(file).splitlines()]
         found[file] = {record["type"]: record for record in records}
     cut, whole = found.values()
     assert "exit" not in cut

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from wandb.util import get_core_path
 
 from sumcirc.tracking.metric_names import SUMMARIES, Kind
 
 MEDIA = {"table-file": Kind.table, "image-file": Kind.image}
 
 
+def inspect(file: Path, *options: str) -> str:
+    """Return what `wandb leet inspect --json` prints about a .wandb file.
+
+    It starts W&B's program as that command does, without importing wandb each time.
+    """
+    program = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options]
+    done = subprocess.run(
+        [*program, "--run-file", file, file.parents[1]], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
 def records(folder: Path) -> list[dict[str, Any]]:
     """All records of the one offline run below a run directory's wandb/."""
-    (offline,) = folder.glob("wandb/offline-run-*")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(offline)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    return [json.loads(line) for line in inspect(file).splitlines()]
 
 
 def settings_of(found: list[dict[str, Any]]) -> dict[str, Any]:

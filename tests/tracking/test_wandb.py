@@ -25,6 +25,7 @@ from sumcirc.tracking.wandb import (
     wandb_run,
     wants_artifact,
 )
+from tests.support.logged import inspect, records
 from tests.support.processes import Processes, wait_until
 
 SUMMARY = {
@@ -65,24 +66,9 @@ def start(folder: Path, config: LoggerConfig | None = None, **changes: Any) -> A
     return wandb_run(config or LoggerConfig(), folder, **(values | changes))
 
 
-def inspect(folder: Path, *options: str) -> str:
-    offline = list((folder / "wandb").glob("offline-run-*"))
-    assert len(offline) == 1
-    done = subprocess.run(
-        [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(offline[0])],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
-
-
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in inspect(folder).splitlines()]
-
-
 def outcome(folder: Path) -> dict[str, Any]:
-    return json.loads(inspect(folder, "--summary"))
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    return json.loads(inspect(file, "--summary"))
 
 
 def the_run(folder: Path) -> dict[str, Any]:
@@ -222,7 +208,7 @@ with wandb_run(LoggerConfig(), Path("."), name="x", group="g", job_type="train",
     def history() -> list[float]:
         try:
             found = [one["history"]["item"] for one in records(tmp_path) if "history" in one]
-        except (AssertionError, subprocess.CalledProcessError):  # there is no file yet
+        except (ValueError, subprocess.CalledProcessError):  # there is no file yet
             return []
         return [item["train/loss"] for item in found]
 
