@@ -15,6 +15,7 @@ from sumcirc.cli import command
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
 from sumcirc.schema import configuration
+from tests.support.command_server import CommandServer
 from tests.support.logged import inspect
 from tests.support.sweeps import config, write_run, write_sweep
 
@@ -23,20 +24,6 @@ def composed(*words: str) -> Any:
     configuration.register()
     (found,) = command.compose(command.read("report", words))
     return found
-
-
-def sumcirc(
-    *words: str, cwd: Path, after: str = "", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, then a line of Python."""
-    code = f"from sumcirc.cli.main import main; main(['report', *{words!r}]); {after}"
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
-    )
 
 
 def test_words_without_equals_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,12 +56,12 @@ def test_nothing_named() -> None:
         report.check(composed())
 
 
-def test_files_go_into_the_sweep(tmp_path: Path) -> None:
+def test_files_go_into_the_sweep(commands: CommandServer, tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6}, noise=0.01)
-    done = sumcirc(str(sweep), "logger=none", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert "layers 0 differs from random: higher" in " ".join(done.stdout.split())
+    done = commands.run("report", str(sweep), "logger=none", cwd=tmp_path, apart=True)
+    assert done.code == 0, done.error
+    assert done.error == ""
+    assert "layers 0 differs from random: higher" in " ".join(done.output.split())
     names = {path.name for path in (sweep / "comparison").iterdir()}
     assert names == {
         *("arms.csv", "differences.csv", "comparison.json", "comparison.md", "figures"),
@@ -85,29 +72,31 @@ def test_files_go_into_the_sweep(tmp_path: Path) -> None:
     assert found["command"] == f"sumcirc report {sweep}"
     # the comparison is no run, and made again it is the same
     before = (sweep / "comparison/comparison.json").read_bytes()
-    assert sumcirc(str(sweep), "logger=none", cwd=tmp_path).returncode == 0
+    assert commands.run("report", str(sweep), "logger=none", cwd=tmp_path, apart=True).code == 0
     assert (sweep / "comparison/comparison.json").read_bytes() == before
 
 
-def test_one_run_leaves_the_comparison_of_its_sweep_alone(tmp_path: Path) -> None:
+def test_one_run_leaves_the_comparison_of_its_sweep_alone(
+    commands: CommandServer, tmp_path: Path
+) -> None:
     sweep = write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6}, seeds=(1,))
     (one, *_) = sorted(path for path in sweep.iterdir() if path.is_dir())
-    done = sumcirc(str(one), "logger=none", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = commands.run("report", str(one), "logger=none", cwd=tmp_path, apart=True)
+    assert done.code == 0, done.error
     assert not (sweep / "comparison").exists()
     assert (one / "report.html").exists()
     assert (one / "comparison/comparison.json").exists()
 
 
-def test_shards_of_a_sweep_from_two_folders(tmp_path: Path) -> None:
+def test_shards_of_a_sweep_from_two_folders(commands: CommandServer, tmp_path: Path) -> None:
     write_sweep(tmp_path / "a", {"random": 0.4, (0,): 0.5}, seeds=(1, 2))
     write_sweep(tmp_path / "b", {"random": 0.4, (0,): 0.5}, seeds=(3,))
-    refused = sumcirc("a", "b", "logger=none", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("sumcirc: the runs are of 2 sweeps")
-    assert refused.stderr.endswith("add out=FOLDER\n")
-    done = sumcirc("a", "b", "out=both", "logger=none", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    refused = commands.run("report", "a", "b", "logger=none", cwd=tmp_path, apart=True)
+    assert refused.code == 2
+    assert refused.error.startswith("sumcirc: the runs are of 2 sweeps")
+    assert refused.error.endswith("add out=FOLDER\n")
+    done = commands.run("report", "a", "b", "out=both", "logger=none", cwd=tmp_path, apart=True)
+    assert done.code == 0, done.error
     found = json.loads((tmp_path / "both/comparison.json").read_text())
     assert [arm["seeds"] for arm in found["arms"]] == [["1", "2", "3"]] * 2
 
@@ -140,15 +129,17 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         (("mixed",), "were scored on different items"),
     ],
 )
-def test_a_mistake_is_one_line(words: tuple[str, ...], part: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line(
+    commands: CommandServer, words: tuple[str, ...], part: str, tmp_path: Path
+) -> None:
     write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
     write_run(tmp_path / "mixed/a", config(), 0.4)
     write_run(tmp_path / "mixed/b", config(seed=2), 0.4, items="y")
-    done = sumcirc(*words, "logger=none", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("sumcirc: ")
-    assert done.stderr.count("\n") == 1
-    assert part in done.stderr
+    done = commands.run("report", *words, "logger=none", cwd=tmp_path, apart=True)
+    assert done.code == 2
+    assert done.error.startswith("sumcirc: ")
+    assert done.error.count("\n") == 1
+    assert part in done.error
 
 
 def test_the_command_can_be_given_again(tmp_path: Path) -> None:
@@ -164,12 +155,19 @@ def test_the_command_can_be_given_again(tmp_path: Path) -> None:
 def test_no_torch_is_imported_and_the_tables_reach_wandb(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6})
     home = {f"WANDB_{name}_DIR": str(tmp_path / "home") for name in ("DATA", "CACHE", "CONFIG")}
-    done = sumcirc(
-        "s",
+    code = """
+import sys
+from sumcirc.cli.main import main
+main(["report", "s"])
+assert not {"torch", "transformers", "peft"} & set(sys.modules)
+"""
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
         cwd=tmp_path,
-        after="import sys; assert not {'torch', 'transformers', 'peft'} & set(sys.modules)",
-        WANDB_MODE="offline",
-        **home,
+        env={**os.environ, "PYTHONPATH": path, "WANDB_MODE": "offline", **home},
     )
     assert done.returncode == 0, done.stderr
     (file,) = (sweep / "comparison/wandb").glob("offline-run-*/*.wandb")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ import pytest
 from sumcirc.cli import command
 from sumcirc.schema import configuration
 from sumcirc.tracking.measure_records import read_metrics
-from tests.support.processes import ROOT, SCRIPT, offline
+from tests.support.command_server import CommandServer
+from tests.support.processes import ROOT
 
 HOWTO = ROOT / "docs" / "howto"
 
@@ -34,7 +33,7 @@ def save_configurations(page: str, folder: Path) -> None:
         file.write_text(body)
 
 
-def commands(page: str) -> list[list[str]]:
+def lines(page: str) -> list[list[str]]:
     """Words of every `sumcirc` command."""
     return [shlex.split(line) for line in re.findall(r"^    sumcirc (.*)$", page, re.MULTILINE)]
 
@@ -46,30 +45,19 @@ def exported(page: str) -> dict[str, str]:
     return dict(word.split("=", 1) for word in shlex.split(line[1]))
 
 
-def run(page: str, folder: Path, words: list[str]) -> str:
-    """Everything a command prints, run in the folder as the page says."""
-    done = subprocess.run(
-        [SCRIPT, *words],
-        cwd=folder,
-        env={**os.environ, **exported(page), **offline(folder / "cache")},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_the_callback_watches_a_run(
-    small_run: list[str], gpt2_folder: Path, tmp_path: Path
+    commands: CommandServer, small_run: list[str], gpt2_folder: Path, tmp_path: Path
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     page = (HOWTO / "callback.md").read_text()
     save_modules(page, tmp_path)
-    (words,) = [one for one in commands(page) if any("my_watchers" in word for word in one)]
+    (words,) = [one for one in lines(page) if any("my_watchers" in word for word in one)]
     words = [word.replace("every: 50", "every: 4") for word in words]
-    run(page, tmp_path, [*words, *small_run, "sweep.name=s", "run.name=r"])
+    words = [*words, *small_run, "sweep.name=s", "run.name=r"]
+    done = commands.run(*words, cwd=tmp_path, environment=exported(page))
+    assert done.code == 0, done.output
     metrics: Any = read_metrics(tmp_path / "runs/s/r/metrics.csv")
     moved = {(step, name): value for step, name, value in metrics if "adapter/moved" in name}
     assert {step for step, _ in moved} == {4, 8, 12}
@@ -86,16 +74,16 @@ def test_the_callback_watches_a_run(
     assert moved[12, "adapter/moved/layer_01"] == pytest.approx((change / size) ** 0.5, rel=1e-4)
 
 
-def test_the_selector_ranks(small_run: list[str], tmp_path: Path) -> None:
+def test_the_selector_ranks(commands: CommandServer, small_run: list[str], tmp_path: Path) -> None:
     page = (HOWTO / "selector.md").read_text()
     save_modules(page, tmp_path)
-    words = commands(page)[0]
+    words = lines(page)[0]
     assert words[0] == "select"
     kept = [word for word in words if "budget" not in word]
-    output = run(
-        page, tmp_path, [*kept, *small_run, "adaptation.budget=5000", "selector.documents=6"]
-    )
-    assert "selector=my_selectors.growth" in output
+    words = [*kept, *small_run, "adaptation.budget=5000", "selector.documents=6"]
+    done = commands.run(*words, cwd=tmp_path, environment=exported(page))
+    assert done.code == 0, done.output
+    assert "selector=my_selectors.growth" in done.output
     (file,) = tmp_path.glob("runs/*/*/ranking.json")
     ranking = json.loads(file.read_text())
     assert ranking["selector"] == "my_selectors.growth"
@@ -112,7 +100,7 @@ def test_choices_of_a_folder_of_your_own_compose(
     (file,) = (tmp_path / "my_conf").glob("*/*.yaml")
     monkeypatch.chdir(tmp_path)
     configuration.register()
-    words = next(one for one in commands(page) if "--config-dir" in one)
+    words = next(one for one in lines(page) if "--config-dir" in one)
     # of a sweep its first run
     words = [re.sub(r"=([^,\[]*),.*", r"=\1", word) for word in words if word != "-m"]
     assert f"{file.parent.name}={file.stem}" in words

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ PRIMARIES = sorted(
     path for path in CONF.glob("*.yaml") if f"{path.stem}_schema" in path.read_text()
 )
 OPTIONS = sorted(CONF.glob("*/*.yaml"))
+EXPERIMENTS = [option for option in OPTIONS if option.parent.name == "experiment"]
 ALL = sorted(CONF.rglob("*.yaml"))
 
 
@@ -42,6 +45,7 @@ def groups(primary: Path) -> dict[str, Any]:
     return {group: name for entry in entries for group, name in entry.items()}
 
 
+@cache
 def composed(verb: str, *overrides: str) -> Any:
     needed = {
         "pretrain": ["out=folder"],
@@ -58,39 +62,75 @@ def test_there_is_something_to_test() -> None:
     }
 
 
-# what reads whole parameters, of which a process of fsdp has pieces
-UNSHARDED = ["evaluation.at_end=false", "callbacks=none"]
-
-
 @pytest.mark.parametrize("primary", PRIMARIES, ids=ids(PRIMARIES))
 def test_primary_files_compose(primary: Path) -> None:
     config = composed(primary.stem)
     assert type(config).__name__ == f"{primary.stem.title()}Config"
 
 
-@pytest.mark.parametrize("option", OPTIONS, ids=ids(OPTIONS))
-def test_options_compose_with_every_primary_file_they_belong_to(option: Path) -> None:
-    group = option.parent.name
-    primaries = [primary for primary in PRIMARIES if group in groups(primary)]
-    if group == "model":  # a comparison names its models by before= and after=
-        primaries = [primary for primary in primaries if primary.stem != "compare"]
-    assert primaries, f"no primary file has the group {group}"
+def options_of(primary: Path) -> dict[str, list[Path]]:
+    """The files of each group that a primary file has, experiments aside."""
+    found = {group: sorted((CONF / group).glob("*.yaml")) for group in groups(primary)}
+    found.pop("experiment", None)
+    if primary.stem == "compare":  # a comparison names its models by before= and after=
+        found.pop("model", None)
+    if primary.stem == "train":  # not with everything else
+        found["trainer"].remove(CONF / "trainer/fsdp.yaml")
+    return found
+
+
+def content(option: Path) -> dict[str, Any]:
+    """What the file sets, without its choices of other files."""
+    found: Any = OmegaConf.to_container(OmegaConf.load(option))
+    found.pop("defaults", None)
+    return found
+
+
+@pytest.mark.parametrize("primary", PRIMARIES, ids=ids(PRIMARIES))
+def test_options_compose_with_every_primary_file_they_belong_to(primary: Path) -> None:
+    """The first files of all groups together, then the second ones, and so on."""
+    found = options_of(primary)
+    for chosen in itertools.zip_longest(*found.values()):
+        options = [option for option in chosen if option is not None]
+        words = [f"{option.parent.name}={option.stem}" for option in options]
+        config = composed(primary.stem, *words)
+        for option in options:
+            assert_arrives(config, option)
+
+
+def test_training_composes_with_fsdp() -> None:
+    """What reads whole parameters, of which a process of fsdp has pieces, is left out."""
+    words = ["trainer=fsdp", "evaluation.at_end=false", "callbacks=none"]
+    assert_arrives(composed("train", *words), CONF / "trainer/fsdp.yaml")
+
+
+def test_every_option_belongs_to_a_primary_file() -> None:
+    belonging = {
+        path for primary in PRIMARIES for group in options_of(primary).values() for path in group
+    }
+    assert {option for option in OPTIONS if option not in EXPERIMENTS} <= belonging
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=ids(EXPERIMENTS))
+def test_experiments_compose_with_every_primary_file_they_belong_to(experiment: Path) -> None:
     # an experiment that names an adaptation is for training
-    needed = [
-        entry.removeprefix("override /").split(":")[0]
-        for entry in re.findall(r"override /\w+:", option.read_text())
+    needed = set(re.findall(r"override /(\w+):", experiment.read_text()))
+    wanted = content(experiment)
+    fitting = [
+        primary
+        for primary in PRIMARIES
+        if {"experiment", *needed} <= set(groups(primary))
+        and set(wanted) <= set(vars(composed(primary.stem)))
     ]
-    fitting = [primary for primary in primaries if set(needed) <= set(groups(primary))]
-    content: Any = OmegaConf.to_container(OmegaConf.load(option))
-    content.pop("defaults", None)
-    if group == "experiment":
-        fitting = [p for p in fitting if set(content) <= set(vars(composed(p.stem)))]
     assert fitting
     for primary in fitting:
-        beside = UNSHARDED if (primary.stem, option.stem) == ("train", "fsdp") else []
-        config = composed(primary.stem, f"{group}={option.stem}", *beside)
-        section = config if group == "experiment" else getattr(config, group)
-        assert_holds(OmegaConf.to_container(OmegaConf.structured(section)), content)
+        config = composed(primary.stem, f"experiment={experiment.stem}")
+        assert_holds(OmegaConf.to_container(OmegaConf.structured(config)), wanted)
+
+
+def assert_arrives(config: Any, option: Path) -> None:
+    section = getattr(config, option.parent.name)
+    assert_holds(OmegaConf.to_container(OmegaConf.structured(section)), content(option))
 
 
 def assert_holds(found: Any, wanted: Any) -> None:
@@ -114,6 +154,8 @@ def test_files_open_with_what_they_are_and_a_command_that_works(file: Path) -> N
     assert not any(line.startswith("#") for line in rest), "one line of comment"
 
     verb, *words = shlex.split(opening.rpartition(": sumcirc ")[2])
+    # further seeds compose as the first two
+    words = [re.sub(r"^(seed=\d+,\d+),.*", r"\1", word) for word in words]
     composed_jobs = command.compose(command.read(verb, words))
     assert composed_jobs
     if file.parent != CONF:
@@ -122,10 +164,9 @@ def test_files_open_with_what_they_are_and_a_command_that_works(file: Path) -> N
         assert default or chosen, "the command does not use the file"
 
 
-@pytest.mark.parametrize("file", ALL, ids=ids(ALL))
-def test_directives_stand_where_hydra_reads_them(file: Path) -> None:
-    for line in file.read_text().splitlines()[1:]:
-        assert "@package" not in line
+def test_directives_stand_where_hydra_reads_them() -> None:
+    later = {file: file.read_text().splitlines()[1:] for file in ALL}
+    assert not [file for file, lines in later.items() if any("@package" in line for line in lines)]
 
 
 # ---- what does not fit

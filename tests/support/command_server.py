@@ -24,10 +24,14 @@ from tests.support.processes import ROOT, SCRIPT, Processes, offline
 
 @dataclass(frozen=True)
 class Finished:
-    """Exit code (negative: the signal that ended it) and everything that was printed."""
+    """Exit code (negative: the signal that ended it) and everything that was printed.
+
+    With `apart` what went to standard error is in `error`, and not in `output`.
+    """
 
     code: int
     output: str
+    error: str = ""
 
 
 class CommandServer:
@@ -65,6 +69,7 @@ class CommandServer:
         kill_at: str | None = None,
         environment: Mapping[str, str] | None = None,
         processes: int = 1,
+        apart: bool = False,
     ) -> Finished:
         """Run `sumcirc ARGUMENTS`; `kill_at` names a fault of `tests.support.kill_points`.
 
@@ -73,10 +78,12 @@ class CommandServer:
         """
         self.count += 1
         log = self.folder / f"{self.count}.log"
+        errors = self.folder / f"{self.count}.errors" if apart else log
         request = {
             "arguments": arguments,
             "cwd": str(cwd),
             "log": str(log),
+            "errors": str(errors),
             "kill_at": kill_at,
             "environment": dict(environment or {}),
             "processes": processes,
@@ -88,7 +95,8 @@ class CommandServer:
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError("the command server is gone")
-        return Finished(json.loads(answer), log.read_text(encoding="utf-8", errors="replace"))
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in (log, errors)]
+        return Finished(json.loads(answer), texts[0], texts[1] if apart else "")
 
 
 def serve() -> None:
@@ -117,6 +125,7 @@ def _free_port() -> str:
 def _import_everything() -> None:
     import datasets  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
+    import plotly.graph_objects  # noqa: F401
     import transformers.models.gpt2.modeling_gpt2
     import transformers.models.llama.modeling_llama  # noqa: F401
 
@@ -124,6 +133,7 @@ def _import_everything() -> None:
     import sumcirc.evaluation.results
     import sumcirc.evaluation.summaries
     import sumcirc.jobs.evaluate
+    import sumcirc.jobs.report
     import sumcirc.jobs.train
     import sumcirc.models.restoring
     import sumcirc.models.saving
@@ -132,15 +142,19 @@ def _import_everything() -> None:
 
 def _run(request: dict[str, Any], rank: int) -> None:
     os.environ.update(request["environment"])
+    sys.path[1:1] = filter(None, request["environment"].get("PYTHONPATH", "").split(os.pathsep))
     if request["processes"] > 1:
         from pytorch_lightning.utilities import rank_zero_only
 
         os.environ["LOCAL_RANK"] = str(rank)
         rank_zero_only.rank = rank  # which Lightning reads when it is imported
     os.chdir(request["cwd"])
-    log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+    log, errors = (
+        os.open(request[name], os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        for name in ("log", "errors")
+    )
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):
+    for descriptor, target in ((nothing, 0), (log, 1), (errors, 2)):
         os.dup2(descriptor, target)
     code = 1
     try:

@@ -205,7 +205,16 @@ with wandb_run(LoggerConfig(), Path("."), name="x", group="g", job_type="train",
         environment={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
+    def size() -> int:
+        return sum(file.stat().st_size for file in tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+
+    read = -1
+
     def history() -> list[float]:
+        nonlocal read
+        if size() == read:
+            return []
+        read = size()
         try:
             found = [one["history"]["item"] for one in records(tmp_path) if "history" in one]
         except (ValueError, subprocess.CalledProcessError):  # there is no file yet
@@ -215,6 +224,7 @@ with wandb_run(LoggerConfig(), Path("."), name="x", group="g", job_type="train",
     wait_until(history, process)
     process.kill()
     process.communicate()
+    read = -1
     assert history() == [7.0]
 
 
