@@ -1,4 +1,4 @@
-"""From pairs to a judged circuit: scores, stability over documents, faithfulness by size."""
+"""The circuit pipeline: from pairs to edge scores, a circuit, its faithfulness and stability."""
 
 from __future__ import annotations
 
@@ -38,11 +38,15 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What a circuit is to explain: pairs on which corruption matters, and a loss.
+    """The pairs and the metric that a circuit is to explain.
 
     Attributes:
-        unchanged: pairs left out, since corrupting the document does not raise their loss.
-        untold: pairs left out of a logit difference, since no other answer is known.
+        pairs: pairs on which corruption raises the metric.
+        tokens: the same pairs as padded tensors.
+        metric: a loss of the same items.
+        evaluator: runs circuits on these pairs.
+        unchanged: number of pairs left out because corruption does not raise their metric.
+        untold: number of pairs left out of a logit difference because no other answer is known.
     """
 
     pairs: list[ExamplePair]
@@ -74,13 +78,15 @@ class Task:
 
 @dataclass(frozen=True)
 class CircuitResult:
-    """A circuit with what is known of it.
+    """A circuit with its scores, faithfulness and stability.
 
     Attributes:
+        scores: of all edges by document.
         circuit: [sources, destinations] the `size` edges of largest |score|, pruned.
         faithfulness: of that circuit, with its completeness.
-        absolute, signed: faithfulness by size, edges ranked by |score| and by score; CMD is taken
-            from the first, CPR from the second. Random circuits are with the first.
+        stability: over resamples of the documents; None for a single document.
+        absolute, signed: faithfulness by size, with edges ranked by |score| and by score; CMD is
+            computed from the first, CPR from the second. Random circuits belong to the first.
     """
 
     scores: Scores
@@ -92,15 +98,15 @@ class CircuitResult:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """[sources, destinations] over documents."""
+        """Mean scores over documents, [sources, destinations] float64."""
         return self.scores.mean.double().numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the circuit as JSON in the format of EAP-IG, see `circuits.exchange`."""
+        """Write the circuit as JSON in the format of EAP-IG, see `circuits.eap_ig_format`."""
         write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
-        """Source, destination and score of the circuit's edges of largest |score|."""
+        """Return source, destination and score of the circuit's edges with the largest |score|."""
         mean, graph = self.mean, self.scores.graph
         rows, columns = np.nonzero(self.circuit)
         order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:count]
@@ -120,16 +126,19 @@ def make_task(
     options: CircuitOptions,
     keep_all: bool = False,
 ) -> Task:
-    """Leave out pairs on which corruption does not raise the metric.
+    """Select the pairs on which corruption raises the metric.
 
-    Those that are left would show an effect of noise alone, so whether there is one
-    (`Evaluator.doubt`) is asked of all pairs.
+    The selected pairs would show an effect even if there were only noise, so whether there is one
+    (`Evaluator.doubt`) is tested on all pairs.
 
     Args:
-        keep_all: keep them, so that circuits of several models are of the same pairs.
+        model: with or without an adapter.
+        pairs: clean and corrupted inputs.
+        options: metric, batch size and memory budget.
+        keep_all: keep all pairs, so that circuits of several models use the same ones.
 
     Raises:
-        UserError: fewer than two are left, or the metric does not fit the pairs.
+        UserError: fewer than two pairs are left, or the metric does not fit the pairs.
     """
     told = answerable(pairs, options.metric)
     unchanged, untold = 0, len(pairs) - len(told)
@@ -167,10 +176,13 @@ def score_edges(
     """Score every edge on every pair.
 
     Args:
-        progress: called with the number of pairs that were scored.
+        model: with or without an adapter.
+        task: pairs and metric.
+        options: attribution method.
+        progress: called with the number of newly scored pairs.
 
     Raises:
-        UserError: see `attribute`.
+        UserError: as in `attribute`.
     """
     return attribute(
         model,
@@ -184,19 +196,39 @@ def score_edges(
 
 
 def edges_of(graph: Graph, options: CircuitOptions) -> int:
-    """How many edges a circuit of `options.size` is chosen from, before pruning."""
+    """Return the number of edges that a circuit of `options.size` has before pruning.
+
+    Args:
+        graph: of the model.
+        options: size of the circuit, as a fraction of all edges.
+    """
     return max(1, round(options.size * graph.edges))
 
 
 def circuit_of(
     mean: NDArray[np.floating], graph: Graph, options: CircuitOptions
 ) -> NDArray[np.bool_]:
-    """The edges of largest |mean score|, pruned, [sources, destinations] both."""
+    """Return the circuit: the edges with the largest |mean score|, pruned.
+
+    Args:
+        mean: [sources, destinations] mean scores.
+        graph: of the model.
+        options: size of the circuit.
+
+    Returns:
+        [sources, destinations] bool.
+    """
     return prune(top_n(mean, graph, edges_of(graph, options)), graph)
 
 
 def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScores:
-    """Scores with what made them, ready to be written."""
+    """Combine scores with the settings they were computed with, for writing.
+
+    Args:
+        scores: of all edges by document.
+        options: attribution method and metric.
+        step: optimizer step of the model; -1 for the base.
+    """
     return DocumentScores(
         scores.graph,
         scores.documents.float().numpy(),
@@ -211,15 +243,19 @@ def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScor
 def judge(
     task: Task, scores: Scores, options: CircuitOptions, progress: Progress | None = None
 ) -> CircuitResult:
-    """Take the circuit and measure how faithful and how stable it is.
+    """Determine the circuit and measure its faithfulness and stability.
 
     Args:
-        progress: called after each of JUDGEMENTS: both curves, the circuit itself, its stability.
+        task: pairs and metric.
+        scores: of all edges by document.
+        options: sizes, random circuits and resamples.
+        progress: called with 1 after each of JUDGEMENTS steps: both curves, the circuit, its
+            stability.
     """
     done = progress or (lambda steps: None)
     mean, graph = scores.mean.double().numpy(), scores.graph
     circuit = circuit_of(mean, graph, options)
-    # random circuits of a size are a control of both rankings
+    # random circuits of a size serve as a control for both rankings
     seeds = range(options.random_circuits)
     absolute = curve(task.evaluator, mean, True, options.sizes, random_seeds=seeds)
     done(1)

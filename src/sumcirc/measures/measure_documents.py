@@ -1,7 +1,7 @@
-"""The fixed documents on which models are probed, teacher-forced with their reference summaries.
+"""The fixed documents on which models are measured, with their reference summaries as targets.
 
-All models and all steps see the same tokens, so a difference between two of them is one of the
-models, not of texts.
+All models and steps see the same tokens, so a difference between two measurements is due to the
+models, not to the texts.
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ class ProbeDocument:
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """Documents padded on the right; no mask is needed under causal attention.
+    """Documents padded on the right; causal attention needs no mask.
 
     Attributes:
-        documents: their places in the probe set.
-        groups: [measured rows] place in the batch of each row's document.
-        salience: [batch, length]; NaN where a key is no document token.
+        documents: indices of the documents in the probe set.
+        input_ids: [batch, length].
+        rows: the rows to measure.
+        groups: [measured rows] index in the batch of each row's document.
+        salience: [batch, length]; NaN for keys that aren't document tokens.
     """
 
     documents: list[int]
@@ -58,7 +60,7 @@ class ProbeBatch:
     salience: Tensor
 
     def to(self, device: torch.device) -> ProbeBatch:
-        """The same on another device."""
+        """Return the batch on another device."""
         ids, groups, salience = (
             part.to(device) for part in (self.input_ids, self.groups, self.salience)
         )
@@ -68,10 +70,14 @@ class ProbeBatch:
 class ProbeSet:
     """Probe documents in batches of similar length.
 
+    Args:
+        documents: the documents.
+        batch_size: documents per batch.
+        notices: about documents that were skipped, missing or cut.
+
     Attributes:
         ids: of the documents, in their order.
-        notices: what was passed over, missing or cut.
-        fingerprint: a hash of all tokens, rows, kinds and of how they are batched.
+        fingerprint: hash of all tokens, rows and kinds, and of the batch size.
     """
 
     def __init__(
@@ -106,13 +112,18 @@ def probe_set(
     batch_size: int = 8,
     setting: str = "callbacks.probes.documents",
 ) -> ProbeSet:
-    """The first `count` documents whose summary fits, encoded for probing.
+    """Encode the first `count` documents whose summary fits the context.
 
     Args:
-        setting: which says how many are wanted.
+        encoder: encodes documents and summaries.
+        documents: candidates, in order.
+        count: number of documents, at most.
+        rows: query positions to measure.
+        batch_size: documents per batch.
+        setting: the setting that gives `count`, for messages.
 
     Raises:
-        UserError: none fits, or the tokenizer does not know its tokens' places.
+        UserError: no document fits, or the tokenizer does not provide character spans.
     """
     documents = list(documents)
     tokenizer = tokenizer_for((item.references[0] for item in documents), RougeTokenizer.auto)
@@ -149,7 +160,12 @@ def probe_set(
 
 
 def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
-    """Documents in an order that depends on the seed and their ids alone, not on the file's."""
+    """Return documents in an order that depends only on the seed and their ids.
+
+    Args:
+        documents: in any order.
+        seed: of the order.
+    """
 
     def key(item: Document) -> str:
         return hashlib.sha256(f"{seed}/probe/{item.id}".encode()).hexdigest()

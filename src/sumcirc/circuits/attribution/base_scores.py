@@ -1,4 +1,4 @@
-"""The base's circuit scores: computed once for given pairs, kept on disk, shared by every run."""
+"""Edge scores of the base model, computed once for given pairs, cached, and shared by every run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sumcirc.models.fingerprint import model_fingerprint
 from sumcirc.schema import CircuitOptions
 from sumcirc.storage.cache import Cache
 
-DECIDING = ("method", "steps", "rule", "metric")  # settings on which scores depend
+DECIDING = ("method", "steps", "rule", "metric")  # settings that determine the scores
 CIRCUITS = Cache("circuits", format=2)
 FILE = "scores.safetensors"
 
@@ -28,14 +28,17 @@ def base_scores(
     cache: Path,
     progress: Progress | None = None,
 ) -> DocumentScores:
-    """Scores of every edge on every pair, of a model before it is adapted or trained.
+    """Return the scores of every edge on every pair, for a model before it is adapted or trained.
 
     Args:
+        model: the base model.
+        pairs: clean and corrupted inputs.
+        options: attribution method and metric.
         cache: `cache_dir`; a second process waits for the first.
-        progress: called with the number of pairs that were scored.
+        progress: called with the number of newly scored pairs.
 
     Raises:
-        UserError: see `circuits.attribution.attribute`, or the folder can't be written.
+        UserError: as in `attribute`, or the folder can't be written.
     """
     deciding = {name: value for name, value in asdict(options).items() if name in DECIDING}
 

@@ -1,6 +1,6 @@
-"""The effect of every edge, measured: it alone is patched, the model runs, the metric is read.
+"""The measured effect of every edge: it alone is patched, the model runs, the metric is read.
 
-Edges are patched many at a time, each in a run of its own within one batch (`PatchedRun`).
+Many edges are patched at a time, each in a separate row of one batch (`PatchedRun`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,24 @@ def exact_scores(
     edges: int,
     progress: Callable[[int], None],
 ) -> Tensor:
-    """Metric with one edge patched minus the clean metric, [N, sources, destinations].
+    """Return the metric with one edge patched minus the clean metric.
 
     Args:
-        edges: patched in one pass, each a row of it.
+        model: with or without an adapter.
+        pairs: clean and corrupted inputs.
+        metric: a loss of the same items.
+        graph: of the model.
+        edges: number of edges patched in one pass, each in a row of its own.
         progress: called with 1 after each item.
+
+    Returns:
+        [N, sources, destinations]; 0 where there is no edge.
     """
     hooked = HookedModel(model)
     weights = AttentionWeights(hooked, graph.expand_groups)
     dtype = torch.promote_types(hooked.model.dtype, torch.float32)
     found = torch.zeros((len(pairs), *graph.exists.shape), dtype=dtype)
-    # by destination, so that the rows of a pass meet in few layers
+    # ordered by destination, so that the rows of a pass concern few layers
     columns, rows = np.nonzero(graph.exists.T)
     for item in range(len(pairs)):
         used = pairs.columns([item])

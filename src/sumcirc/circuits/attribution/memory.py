@@ -1,8 +1,8 @@
-"""How many documents a pass may take within a budget of memory.
+"""The number of documents that a pass may contain within a memory budget.
 
-What a pass keeps for its gradients is counted on the live model itself (whatever its adapter, its
-precision and its attention's implementation are), on two short inputs, and grows with the number
-of tokens T as a T + b T^2. What attribution holds beside it is known: a few tensors of each layer.
+What a pass stores for its gradients is measured on the live model (for any adapter, precision and
+attention implementation), with two short inputs, and extrapolated to T tokens as a T + b T^2. What
+attribution needs in addition is known: a few tensors per layer.
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
 from sumcirc.models.hooked_model import HookedModel
 
-LOGITS = 4  # copies of the vocabulary's row at a position that the metric reads
-SHORT = 32  # tokens of the input on which a pass is measured; the other one is twice as long
-SLACK = 1.35  # measured on a CPU: the C library keeps much of the memory that was given back
+LOGITS = 4  # copies of a row of the vocabulary, per position that the metric reads
+SHORT = 32  # tokens of the input on which a pass is measured; the other input is twice as long
+SLACK = 1.35  # measured on a CPU: the C library keeps much of the freed memory
 
-# from tokens and positions that the metric reads to the bytes that one document takes
+# maps tokens, and positions that the metric reads, to the bytes that one document needs
 Cost = Callable[[int, int], int]
 
 
 def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) -> Cost:
-    """Of one document while edges are scored; the model's own weights are not counted.
+    """Return the peak activation memory of attributing one document, excluding the model's weights.
 
     Args:
-        points: passes with gradients whose norms are remembered.
+        passes: passes of the model.
+        pairs: clean and corrupted inputs.
+        points: number of passes with gradients whose norms are stored.
+
+    Returns:
+        A function from tokens and read positions to bytes.
     """
     parts, graph = passes.model, passes.graph
     size, narrow = parts.shape, parts.model.dtype.itemsize
@@ -58,7 +63,15 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
 
 
 def patching_cost(parts: HookedModel, graph: Graph) -> Cost:
-    """Of one document while it runs as a circuit: the corrupted run and all differences."""
+    """Return the memory of running one document as a circuit, with corrupted run and differences.
+
+    Args:
+        parts: the model.
+        graph: of the model.
+
+    Returns:
+        A function from tokens and read positions to bytes.
+    """
     size, item = parts.shape, parts.model.dtype.itemsize
     heads = size.heads * size.head_width
     columns = (size.heads + 2 * graph.key_value_destinations) * size.head_width
@@ -76,13 +89,18 @@ def groups(
     memory: int | None,
     fixed: int = 0,
 ) -> Iterator[Tensor]:
-    """Items to be taken together: of like length, `size` at most, and within the memory.
+    """Yield indices of items to process together: of similar length, within size and memory limits.
 
     Args:
-        fixed: bytes that are taken however many items there are.
+        pairs: clean and corrupted inputs.
+        metric: a loss of the same items.
+        size: largest number of items.
+        cost: memory of one item; None if unknown.
+        memory: bytes; None for no limit.
+        fixed: bytes that are needed for any number of items.
 
     Raises:
-        UserError: one document alone takes more.
+        UserError: one document alone needs more.
     """
     lengths = pairs.attention_mask.sum(1).cpu()
     order = lengths.argsort(stable=True)
@@ -113,13 +131,13 @@ def groups(
 
 
 def _rounded_up(count: float) -> str:
-    """GB to two digits, so that the figure that is named suffices."""
+    """Format bytes as GB with two digits, rounded up so that the named figure suffices."""
     hundredths = int(count / 1e7) + 1
     return f"{hundredths / 100:g}"
 
 
 def _saved(passes: AttributionPasses, pairs: TokenPairs, length: int) -> int:
-    """Bytes that a pass of one document keeps for its gradients and in its cache."""
+    """Return the bytes that a pass of one document stores for its gradients and in its cache."""
     parts = passes.model
     owned = {
         tensor.untyped_storage().data_ptr()

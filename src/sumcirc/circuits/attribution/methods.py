@@ -1,16 +1,17 @@
-"""Which edges matter: attribution of a metric to every edge, document by document.
+"""Attribution of a metric to every edge, document by document.
 
-1. The clean and the corrupted input run through the live model, its adapter attached; each source's
-   difference D = corrupted - clean is what an edge would carry if it were patched.
+1. The clean and the corrupted input run through the live model, with its adapter attached; each
+   source's difference D = corrupted - clean is what an edge would carry if it were patched.
 2. Passes at points between the two give the metric's gradient at what each destination reads.
 3. An edge's score is the sum over positions of <D of its source, gradient at its destination>: an
    estimate of how much the metric rises when this edge alone is corrupted.
 
-Methods: `eap` (gradient at the clean run; Syed et al. 2023, arXiv 2310.10348), `eap-ig-inputs`
-(mean over inputs interpolated between corrupted and clean; Hanna et al. 2024, arXiv 2403.17806),
-`clean-corrupted` (mean of the two ends), `eap-ig-activations` (each component's output interpolated
-in turn), `relp` (relevance rules in place of derivatives; arXiv 2508.21258), `exact` (every edge
-patched alone), `random` (a control).
+Methods: `eap` (edge attribution patching, gradient at the clean run; Syed et al. 2023, arXiv
+2310.10348), `eap-ig-inputs` (EAP with integrated gradients: mean over inputs interpolated between
+corrupted and clean; Hanna et al. 2024, arXiv 2403.17806), `clean-corrupted` (mean of the two ends),
+`eap-ig-activations` (each component's output interpolated in turn), `relp` (relevance rules in
+place of derivatives; arXiv 2508.21258), `exact` (every edge patched separately), `random` (a
+control).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from sumcirc.schema import AT_CLEAN, Method, Rule, check_gradient
 
-KEPT = 2**30  # bytes of weights that are kept for all batches; beyond, they are read again
+KEPT = 2**30  # bytes of weights kept for all batches; if there are more, they are read again
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ class Scores:
     """Edge scores; positive where corrupting the edge is predicted to raise the metric.
 
     Attributes:
-        ids: the items' names.
+        graph: of the model.
+        ids: names of the items.
         documents: [N, sources, destinations] in the metric's unit; 0 where there is no edge.
-        spans: [N, spans, sources, destinations] the share of each span's positions, or None.
+        spans: [N, spans, sources, destinations] contributions of each span's positions, or None.
     """
 
     graph: Graph
@@ -60,7 +62,7 @@ class Scores:
 
     @property
     def mean(self) -> Tensor:
-        """[sources, destinations] over documents, each counting alike."""
+        """Mean over documents, [sources, destinations]."""
         return self.documents.mean(0)
 
 
@@ -69,10 +71,10 @@ class AttributionSettings:
     """How a score estimates the effect of corrupting an edge.
 
     Attributes:
-        method: see above; a member of `Method`, or its name.
+        method: one of the methods described at the top of the module.
         steps: interpolation steps of the two IG methods.
-        rule: where the steps of `eap-ig-inputs` lie; a member of `Rule`, or its name. `left` has
-            the corrupted end and not the clean one, `right` the opposite.
+        rule: positions of the steps of `eap-ig-inputs`; `left` includes the corrupted end but not
+            the clean one, `right` the opposite.
         seed: of `random`.
     """
 
@@ -87,12 +89,12 @@ class AttributionSettings:
 
     @property
     def by_gradients(self) -> bool:
-        """Whether scores are made of gradients, so that spans have shares of them."""
+        """Whether scores are computed from gradients, so that they can be divided by span."""
         return self.method not in (Method.exact, Method.random)
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """Places between corrupted (0) and clean (1) with their weights, corrupted first."""
+        """Points between corrupted (0) and clean (1) with their weights, corrupted first."""
         if self.method in AT_CLEAN:
             return [(1.0, 1.0)]
         if self.method is Method.clean_corrupted:
@@ -117,23 +119,24 @@ def attribute(
 ) -> Scores:
     """Score every edge of the model on every pair.
 
-    The model is left as it was: modes, hooks, parameters' gradients and random state.
+    The model is not changed: modes, hooks, parameters' gradients and random state are restored.
 
     Args:
-        model: as it is trained or served; an adapter counts if it is enabled.
-        pairs: clean and corrupted inputs. If they tell spans apart (`TokenBatch.spans`), methods
-            that use gradients also give each span's share of a score.
+        model: as it is trained or served; an enabled adapter is part of it.
+        pairs: clean and corrupted inputs. If they have spans (`TokenBatch.spans`), methods that use
+            gradients also return each span's contribution to a score.
         metric: a loss of the same items.
         settings: the method; EAP-IG on inputs with five midpoints by default.
-        graph: with its own destinations for keys and values; by default one per key/value head.
-        batch_size: documents a pass; edges a pass for `exact`. Scores do not depend on it.
-        memory: bytes that a pass may take beside the model; fewer documents are taken at once
-            where it needs more. None sets no limit; `exact` and `random` know none.
-        progress: called with the number of documents done.
+        graph: which edges to score; by default with one key and value destination per key/value
+            head.
+        batch_size: documents per pass; edges per pass for `exact`. Scores do not depend on it.
+        memory: bytes that a pass may need in addition to the model; fewer documents are processed
+            at once if necessary. None sets no limit; `exact` and `random` ignore it.
+        progress: called with the number of newly scored documents.
 
     Raises:
-        UserError: an unknown method or rule, a metric that does not fit the pairs, one that has
-            no gradient where the method takes it, or a document that takes more than `memory`.
+        UserError: an unknown method or rule, a metric that does not fit the pairs or has no
+            gradient where the method takes it, or a document that needs more than `memory`.
     """
     settings = settings or AttributionSettings()
     _check(metric, settings, batch_size)
@@ -169,7 +172,7 @@ def _by_gradients(
     memory: int | None,
     done: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:
-    """Scores [N, sources, destinations] and those by span [N, spans, sources, destinations]."""
+    """Return scores [N, sources, destinations] and by span [N, spans, sources, destinations]."""
     model, graph, metric = passes.model, passes.graph, passes.metric
     dtype = torch.promote_types(model.model.dtype, torch.float32)
     with frozen(model.model):
@@ -198,14 +201,14 @@ def _along(
     settings: AttributionSettings,
     spans: int,
 ) -> tuple[Tensor, Tensor]:
-    """Scores with gradients at inputs between corrupted and clean.
+    """Return scores with gradients at inputs between corrupted and clean.
 
-    A point at either end is that end's run, so it need not run again for the differences.
+    A point at either end is that end's run, which then isn't repeated for the differences.
     """
     relp, points = settings.method is Method.relp, settings.points
     clean = corrupted = reference = None
     if passes.metric.against_clean:
-        points = [point for point in points if point[0] != 1.0]  # no gradient at the minimum
+        points = [point for point in points if point[0] != 1.0]  # the minimum has no gradient
     if all(place != 1.0 for place, _ in points):
         clean, reference = passes.clean(batch)
     sums = Accumulator(weights, passes.graph, len(points), frozen_scale=relp)
@@ -218,7 +221,7 @@ def _along(
             corrupted = values.detached(SOURCES)
         elif place == 1.0:
             clean = values.detached(SOURCES)
-        del values, gradients  # a former pass must not be kept while the next one runs
+        del values, gradients  # an earlier pass must not be kept in memory while the next one runs
     if corrupted is None:
         corrupted, _ = passes.sources(batch, batch.corrupted)
     assert clean is not None
@@ -233,9 +236,9 @@ def _activations(
     steps: int,
     spans: int,
 ) -> tuple[Tensor, Tensor]:
-    """Scores with the output of one component after the other between corrupted and clean.
+    """Return scores with one component's output at a time between corrupted and clean.
 
-    Components are the embedding, every layer's heads together, every MLP; all edges get the
+    Components are the embedding, every layer's heads together, and every MLP; all edges get the
     gradients of every pass. The steps are k/m with k = 1..m.
     """
     clean, reference = passes.clean(batch)
@@ -261,7 +264,7 @@ def _activations(
 
 
 def _random(graph: Graph, items: int, seed: int) -> Tensor:
-    """Normal scores, drawn anew for every document."""
+    """Return normally distributed scores, drawn independently for every document."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn((items, *graph.exists.shape), generator=generator, dtype=torch.float64)
     return drawn * torch.from_numpy(graph.exists)

@@ -1,8 +1,8 @@
-"""Passes through a live model whose activations and gradients attribution reads.
+"""Passes through a live model whose activations and gradients are used by attribution.
 
-What a source writes is read at the input of the attention's output projection (the heads) and at
-the MLP's output; what a destination reads at the outputs of the query, key and value projections,
-at the MLP's norm and at the final norm. No parameter is given a gradient.
+What a source writes is read at the input of the attention's output projection (heads) and at the
+MLP's output; what a destination reads at the outputs of the query, key and value projections, at
+the MLP's norm and at the final norm. No parameter gets a gradient.
 """
 
 from __future__ import annotations
@@ -25,14 +25,20 @@ SOURCES = (HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
 
 
 class AttributionPasses:
-    """Runs a model on pairs and reads the metric.
+    """Runs a model on pairs and evaluates the metric.
+
+    Args:
+        model: the model.
+        graph: of the model.
+        metric: a loss of the same items.
+        pairs: clean and corrupted inputs.
 
     Attributes:
         gradient_keys: activations at which `gradients` takes gradients.
         keys: all activations that it records.
 
     Raises:
-        UserError: the metric is made for other items or positions, or reads padding.
+        UserError: the metric is for other items or positions, or reads padding.
     """
 
     def __init__(self, model: HookedModel, graph: Graph, metric: Metric, pairs: TokenPairs) -> None:
@@ -50,17 +56,17 @@ class AttributionPasses:
         keys: Collection[ActivationKey] = (),
         replaced: tuple[ActivationKey, Tensor] | None = None,
     ) -> tuple[Tensor, ActivationCache]:
-        """One pass.
+        """Run the model once.
 
         Args:
             embeddings: [B, T, width] of tokens.
             mask: [B, T] true at real tokens.
             keys: activations to record.
-            replaced: an activation and the value that takes its place.
+            replaced: an activation, and the value that replaces it.
 
         Returns:
-            The normed residual stream [B, T, width], and the activations. Keys and values of every
-            query head stand alone if the graph has them so.
+            The residual stream after the final norm [B, T, width], and the activations. Every query
+            head has its own keys and values if the graph has them so.
         """
         hooks = [] if replaced is None else [(replaced[0], lambda _: replaced[1])]
         ungrouped = self.model.ungrouped() if self.graph.expand_groups else nullcontext()
@@ -72,8 +78,8 @@ class AttributionPasses:
 
         Args:
             hidden: [B, T, width].
-            items: [B] which of the pairs these are.
-            columns: the pairs' positions behind the T.
+            items: [B] indices of the pairs.
+            columns: the pairs' positions that the T correspond to.
 
         Returns:
             [n, vocabulary].
@@ -83,13 +89,18 @@ class AttributionPasses:
 
     @torch.no_grad()
     def sources(self, batch: EmbeddedPairs, embeddings: Tensor) -> tuple[ActivationCache, Tensor]:
-        """What the sources write in a pass without gradients, and its normed stream."""
+        """Return the sources' outputs of a pass without gradients, and its stream after the norm.
+
+        Args:
+            batch: the batch.
+            embeddings: [B, T, width] of tokens.
+        """
         hidden, cache = self.run(embeddings, batch.mask, self.model.every(*SOURCES))
         return cache, hidden
 
     @torch.no_grad()
     def clean(self, batch: EmbeddedPairs) -> tuple[ActivationCache, Tensor | None]:
-        """The clean run's sources and, where the metric compares with it, its reference."""
+        """Return the clean run's sources and, if the metric compares with it, its reference."""
         cache, hidden = self.sources(batch, batch.clean)
         if not self.metric.against_clean:
             return cache, None
@@ -102,12 +113,13 @@ class AttributionPasses:
         reference: Tensor | None,
         replaced: tuple[ActivationKey, Tensor] | None = None,
     ) -> tuple[ActivationCache, ActivationCache]:
-        """A pass, and the gradients of the items' losses.
+        """Run the model, and compute the gradients of the items' losses.
 
         Args:
-            embeddings: [B, T, width].
-            reference: of the clean run, [n, vocabulary], where the metric needs one.
-            replaced: see `run`.
+            batch: the batch.
+            embeddings: [B, T, width] of tokens.
+            reference: [n, vocabulary] of the clean run, if the metric needs it.
+            replaced: as in `run`.
 
         Returns:
             Activations of `keys`, and gradients at `gradient_keys`.
@@ -118,8 +130,8 @@ class AttributionPasses:
         logits = self.logits(hidden, batch.items, batch.columns)
         loss = self.metric.values(logits, batch.items, reference).sum()
         del hidden, logits
-        # only where an output is replaced may a place have no way to the loss; elsewhere that
-        # would be a hook that cut it off, and must not pass for a gradient of 0
+        # only where an output is replaced may a position have no path to the loss; elsewhere a
+        # missing path is the fault of a hook, and must not be taken for a gradient of 0
         unused = replaced is not None
         found = torch.autograd.grad(
             loss,
