@@ -150,6 +150,7 @@ def _when(measure: str) -> str:
 
 AT_END = "evaluation.at_end"
 SEVERAL = "two probe documents or more"
+ENOUGH = "eight probe documents or more"
 
 LOGGED = (
     _curve("train", STEP, "steps", "optimizer steps, the axis of every curve"),
@@ -161,7 +162,7 @@ LOGGED = (
     _curve("train", "validation/perplexity", "", "exp of the validation loss"),
     *_watched(),
     _curve("attention_entropy", "attention/heads_fell", "", "share of heads below the base"),
-    _curve("attention_entropy", "attention/heads_fell/{end}", "", "its interval", SEVERAL),
+    _curve("attention_entropy", "attention/heads_fell/{end}", "", "its interval", ENOUGH),
     _curve(
         "attention_entropy",
         "attention/heads_fell_significantly",
@@ -170,7 +171,7 @@ LOGGED = (
         SEVERAL,
     ),
     _curve("summary_quality", "summaries/{measure}", "", "score on the probe documents"),
-    _curve("summary_quality", "summaries/{measure}/{end}", "", "its interval", SEVERAL),
+    _curve("summary_quality", "summaries/{measure}/{end}", "", "its interval", ENOUGH),
     _curve("circuit_tracker", "circuit/edges", "edges", "edges in the circuit"),
     _curve("circuit_tracker", "circuit/faithfulness", "", "1: as faithful as the whole model"),
     _curve("circuit_tracker", "circuit/kl", "nats", "KL(model || circuit)"),
