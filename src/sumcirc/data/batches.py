@@ -1,10 +1,11 @@
 """Batches of similar length in an order that depends on the seed and position alone.
 
-Items of one length side by side waste little padding. Each pass over the data is shuffled, cut into
-pools of `POOL` optimizer steps, each pool sorted by length, and its steps shuffled again, so that
-order stays random at the scale of training. The items of optimizer step `n` are a pure function of
-(seed, n), however they are divided into batches and among processes: a resumed run takes up the
-stream where it left it, and accumulating gradients trains on the same steps as one large batch.
+Items of similar length in one batch need little padding. Each pass over the data is shuffled and
+cut into pools of `POOL` optimizer steps; each pool is sorted by length, and the order of its steps
+is shuffled again, so that the order stays random at the scale of training. The items of optimizer
+step `n` are a pure function of (seed, n), however they are divided into batches and among
+processes: a resumed run continues where it stopped, and gradient accumulation trains on the same
+steps as one large batch.
 """
 
 from __future__ import annotations
@@ -21,25 +22,26 @@ from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample, collate
 from sumcirc.errors import UserError
 
-POOL = 50  # optimizer steps sorted together
+POOL = 50  # optimizer steps that are sorted by length together
 
 
 @dataclass
 class TrainingBatch:
-    """Right-padded sequences and the labels of their summaries, which the loss is read from.
+    """Right-padded sequences and the labels at which the loss is computed.
 
-    Under a causal mask no real token sees a pad, so none is masked. Where the loss is read is
-    worked out here, on the host, so that a training step never has to wait for the device.
+    Under a causal mask no real token sees padding, so no mask is needed. Positions are computed
+    here, on the host, so that a training step never has to wait for the device.
 
     Attributes:
         input_ids: [batch, length].
-        positions: [targets], index into the flattened [batch * length] of the token before each
+        positions: [targets] index into the flattened [batch * length] of the token before each
             summary or EOS token.
-        labels: [targets], the tokens there.
-        tokens: real tokens, pads not counted.
-        loss_tokens: labels that count in the loss: all of them, or none where the batch only keeps
-            a process busy that has no items of its own in this step.
-        step_tokens: labels of the whole optimizer step, over its batches and all processes.
+        labels: [targets] the tokens to be predicted.
+        tokens: number of real tokens, without padding.
+        loss_tokens: number of labels that count in the loss: all, or none if the batch only keeps a
+            process busy that has no items in this step.
+        step_tokens: number of labels in the whole optimizer step, over its batches and all
+            processes.
     """
 
     input_ids: Tensor
@@ -51,14 +53,24 @@ class TrainingBatch:
 
     @classmethod
     def of(cls, examples: Sequence[TokenExample], width: int | None = None) -> TrainingBatch:
-        """Pad examples to the longest or to `width` tokens; the batch is a whole step."""
+        """Return the examples as one batch, which is a whole optimizer step.
+
+        Args:
+            examples: to pad to the same length.
+            width: that length in tokens; by default that of the longest example.
+        """
         batch = collate(examples, width)
         positions = batch.reads.flatten().nonzero()[:, 0]
         labels, tokens = batch.good.flatten()[positions], int(batch.attention_mask.sum())
         return cls(batch.input_ids, positions, labels, tokens, len(labels), len(labels))
 
     def to(self, device: torch.device, **options: Any) -> TrainingBatch:
-        """The same batch on another device (Lightning calls this)."""
+        """Return the same batch on another device (Lightning calls this).
+
+        Args:
+            device: to move to.
+            options: passed to `torch.Tensor.to`.
+        """
         moved = {
             name: getattr(self, name).to(device, **options)
             for name in ("input_ids", "positions", "labels")
@@ -69,7 +81,16 @@ class TrainingBatch:
 def bucketed_order(
     lengths: Sequence[int] | np.ndarray, step_size: int, seed: int, epoch: int, buckets: bool = True
 ) -> list[list[int]]:
-    """Indices of one pass over the data as optimizer steps; only one of them may be short."""
+    """Return one pass over the data as lists of indices, one list per optimizer step.
+
+    One of the steps may have fewer than `step_size` items.
+
+    Args:
+        lengths: tokens of each item.
+        step_size: items per optimizer step.
+        seed, epoch: determine the order.
+        buckets: whether to group items of similar length.
+    """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
     if buckets:
@@ -83,19 +104,24 @@ def bucketed_order(
 
 
 def steps_per_epoch(items: int, step_size: int) -> int:
-    """Optimizer steps of one pass over the data; the one with what is left over may be short."""
+    """Return the number of optimizer steps in one pass over the data, an incomplete one included.
+
+    Args:
+        items: number of items.
+        step_size: items per optimizer step.
+    """
     return -(-items // step_size)
 
 
 @dataclass(frozen=True)
 class Division:
-    """How the items of one optimizer step are divided.
+    """How the items of one optimizer step are divided into batches and among processes.
 
     Attributes:
-        batch_size: the most items that one process takes at once.
-        accumulate: batches of one step, one after another.
-        rank: this process.
-        world_size: processes side by side.
+        batch_size: largest number of items that one process handles at once.
+        accumulate: batches per step, processed one after another.
+        rank: number of this process.
+        world_size: number of processes.
     """
 
     batch_size: int
@@ -105,20 +131,32 @@ class Division:
 
     @property
     def step_size(self) -> int:
-        """Items of one optimizer step."""
+        """Number of items in one optimizer step."""
         return self.batch_size * self.accumulate * self.world_size
 
     def share(self, items: Sequence[int], part: int) -> list[int]:
-        """What this process takes of the step's batch number `part`; may be nothing."""
-        # processes take turns, since neighbours are of similar length
+        """Return the items of this process in the step's batch number `part`; may be empty.
+
+        Args:
+            items: of the whole step.
+            part: number of the batch, from 0 to `accumulate` - 1.
+        """
+        # dealt out in turn, since neighbours are of similar length
         return np.array_split(items, self.accumulate)[part][self.rank :: self.world_size].tolist()
 
 
 class TrainingStream:
-    """The batches of `steps` optimizer steps; restores its position (Lightning's protocol).
+    """The batches of `steps` optimizer steps; can restore its position (Lightning's protocol).
 
-    Every step has `division.accumulate` batches in every process, also where a pass over the data
-    ends in fewer items than that: a process without items gets one that does not count.
+    Every step has `division.accumulate` batches in every process, even if a pass over the data ends
+    with fewer items: a process without items gets a batch that does not count.
+
+    Args:
+        corpus: the training sequences.
+        division: how each step is divided.
+        steps: number of optimizer steps.
+        seed: of the order.
+        buckets: whether to group items of similar length.
     """
 
     def __init__(
@@ -142,7 +180,7 @@ class TrainingStream:
 
     @property
     def epoch(self) -> float:
-        """Passes over the data, the current batch included."""
+        """Number of passes over the data, including the current batch."""
         batches = steps_per_epoch(len(self.corpus), self.division.step_size)
         return (self.position + 1) / (batches * self.division.accumulate)
 
@@ -150,12 +188,12 @@ class TrainingStream:
         while self.position < self.total:
             step, part = divmod(self.position, self.division.accumulate)
             yield self._batch(self._items(step), part)
-            # a batch counts once the next one is asked for: a checkpoint between the two is of a
-            # state that has not seen the batch already fetched
+            # a batch is counted when the next one is requested: a checkpoint between the two holds
+            # a state that has not seen the batch fetched ahead
             self.position += 1
 
     def _items(self, step: int) -> list[int]:
-        """Indices of the items of an optimizer step."""
+        """Return the indices of the items in an optimizer step."""
         size = self.division.step_size
         epoch, index = divmod(step, steps_per_epoch(len(self.corpus), size))
         if epoch != self._epoch:
@@ -172,19 +210,24 @@ class TrainingStream:
         )
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches were done."""
+        """Return the number of batches that were completed."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batches that were done."""
+        """Continue after the batches that were completed."""
         self.position = state["position"]
 
 
 class EvaluationBatches:
-    """Every item once, sorted by length; across processes each takes its share.
+    """Every item once, sorted by length, divided among processes.
 
-    Every process gets the same number of batches, since a collective call in one waits for all;
-    so with `batch_size` 1 and shares that differ by one item, one batch holds two.
+    Every process gets the same number of batches, since a collective operation in one waits for
+    all. With `batch_size` 1 and shares that differ by one item, one batch therefore has two items.
+
+    Args:
+        corpus: the sequences.
+        batch_size: items per batch.
+        rank, world_size: number of this process, and of all processes.
 
     Raises:
         UserError: there are fewer items than processes.

@@ -1,8 +1,9 @@
-"""From a document and its summary to tokens.
+"""Encoding of documents and summaries as tokens.
 
 A training sequence is `prompt(document) + summary + EOS`. The summary is tokenized first and kept
-whole; the document alone is cut, at a sentence end, to what the context leaves; prompt and EOS are
-never cut. Each part is known by its positions, never by token id (a pad token may equal EOS).
+whole; only the document is cut, at a sentence end, to the room that remains in the context; prompt
+and EOS are never cut. Each part is identified by its positions, never by token id (a pad token may
+equal EOS).
 
 Special tokens in the templates (`encoding.prompt`, `encoding.summary`) are special; in a document
 or summary their spelling is text (`data.codec`).
@@ -33,10 +34,10 @@ from sumcirc.storage.cache import Cache
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 2  # of `fingerprint`; raised when the same text gives other tokens
+FORMAT = 2  # part of `fingerprint`; raised when the same text gives other tokens
 ENCODED = Cache("encoded", format=4, libraries=("tokenizers", "transformers"))
-PAIRS = "pairs.npz"  # the file of an entry
-PARTS = DOCUMENT, PROMPT, SUMMARY = ("document", "prompt", "summary")  # spans; EOS is the summary's
+PAIRS = "pairs.npz"  # file name in a cache entry
+PARTS = DOCUMENT, PROMPT, SUMMARY = ("document", "prompt", "summary")  # spans; EOS is in the last
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class EncodedPrompt:
     """A prompt ready for generation.
 
     Attributes:
-        kept: characters of the document that went in.
-        cut: whether that is not all of them.
+        ids: token ids.
+        kept: number of characters of the document that it includes.
+        cut: whether the document was cut.
     """
 
     ids: tuple[int, ...]
@@ -57,16 +59,16 @@ class EncodedPrompt:
 class EncodedCorpus(Sequence[TokenExample]):
     """The training sequences of a split: prompt, summary and EOS, with the loss on the last two.
 
-    What is held are a few flat arrays, as they are stored; an example is made when it is asked
-    for, so that a large corpus costs little more memory than its tokens.
+    The sequences are held as a few flat arrays, as they are stored, and an example is made on
+    access, so that a large corpus needs little more memory than its tokens.
 
     Attributes:
         ids: [tokens] int32, all sequences one after another.
         lengths: [N] tokens of each sequence.
         prompt_lengths: [N] tokens before its summary.
-        truncated: [N] whether the document lost its end.
+        truncated: [N] whether the end of the document was cut.
         names: the ids of the documents.
-        notices: of documents that were cut or left out.
+        notices: about documents that were cut or left out.
     """
 
     ids: np.ndarray
@@ -78,7 +80,7 @@ class EncodedCorpus(Sequence[TokenExample]):
 
     @classmethod
     def of(cls, examples: Iterable[TokenExample]) -> EncodedCorpus:
-        """Return a corpus of examples; of each the tokens and where the answer begins are kept."""
+        """Return a corpus of examples; their spans and offsets are not kept."""
         rows = [(one.id, one.ids, one.prompt_length, one.truncated) for one in examples]
         names, ids, starts, truncated = zip(*rows, strict=True) if rows else ([], [[]], [], [])
         lengths = np.array([len(row[1]) for row in rows])
@@ -106,7 +108,9 @@ class Encoder:
     """Encodes documents and pairs for one tokenizer and context.
 
     Args:
-        context: the most tokens that the model takes.
+        tokenizer: of the model.
+        config: the templates and lengths.
+        context: largest number of tokens that the model can read.
 
     Raises:
         UserError: the tokenizer has no EOS, or `encoding.max_length` is above the context.
@@ -147,10 +151,14 @@ class Encoder:
         return self.codec.continuation(self._after or self._before, text)
 
     def prompt(self, document: str, room: int) -> EncodedPrompt:
-        """Tokens of the prompt in at most `room` tokens; only the document is cut.
+        """Return a document's prompt in at most `room` tokens; only the document is cut.
+
+        Args:
+            document: its text.
+            room: largest number of tokens.
 
         Raises:
-            UserError: not even an empty document fits.
+            UserError: not even the prompt of an empty document fits.
         """
         whole = self._wrap(document)
         if len(whole) <= room:
@@ -168,7 +176,7 @@ class Encoder:
         return self.codec.begun(f"{self._before}{self.codec.plain(document)}{self._after}")
 
     def _fitting(self, document: str, room: int) -> int:
-        """How many characters fit: whole sentences, or the start of a first one too long."""
+        """Return how many characters fit: whole sentences, or the start of a too long first one."""
         ends = [end for _, end in sentence_spans(document)]
         best = _last_that(lambda i: len(self._wrap(document[: ends[i]])) <= room, len(ends))
         if best is not None:
@@ -178,20 +186,20 @@ class Encoder:
         return best or 0
 
     def example(self, item: Document) -> TokenExample:
-        """Return a document and its summary as a training sequence, the summary predicted.
+        """Return the training sequence of a document; its summary is predicted.
 
         Raises:
-            NoExample: the summary is too long, or leaves the document no room.
+            NoExample: the summary is too long, or leaves no room for the document.
         """
         prompt, ids = self._sequence(item)
         return TokenExample.predicting(item.id, ids, len(prompt.ids), truncated=prompt.cut)
 
     def located(self, item: Document) -> TokenExample:
-        """Return `example` with its spans (PARTS) and the characters of the document's tokens.
+        """Return `example` with its spans (PARTS) and the offsets of the document's tokens.
 
         Raises:
             NoExample: as `example`.
-            UserError: the tokenizer does not know which characters its tokens stand for.
+            UserError: the tokenizer does not report character offsets.
         """
         prompt, ids = self._sequence(item)
         start = len(prompt.ids)
@@ -210,18 +218,18 @@ class Encoder:
         )
 
     def text(self, text: str) -> list[int]:
-        """Encode text from data: only the start token is special."""
+        """Encode text from data; only the start token is special."""
         return self.codec.begun(self.codec.plain(text))
 
     def template(self, text: str) -> list[int]:
-        """Encode a prompt that the user wrote: special tokens spelled in it are special."""
+        """Encode a prompt written by the user, in which spelled special tokens are special."""
         return self.codec.begun(self.codec.marked(text))
 
     def template_places(self, text: str) -> list[tuple[int, int] | None]:
-        """Return the characters (start, end) of each token of `template(text)`, or None.
+        """Return the character range (start, end) of each token of `template(text)`, or None.
 
         Raises:
-            UserError: the tokenizer does not know its tokens' places.
+            UserError: the tokenizer does not report character offsets.
         """
         return self._places(self.codec.marked(text))
 
@@ -235,7 +243,7 @@ class Encoder:
         return [*[None] * added, *places]
 
     def _offsets(self, document: str) -> list[tuple[int, int] | None]:
-        """For every token of a document's prompt its characters in the document, or None."""
+        """Return for every token of a document's prompt its characters in the document, or None."""
         begin, end = len(self._before), len(self._before) + len(document)
         found: list[tuple[int, int] | None] = []
         for place in self._places(f"{self._before}{self.codec.plain(document)}{self._after}"):
@@ -244,7 +252,7 @@ class Encoder:
         return found
 
     def _sequence(self, item: Document) -> tuple[EncodedPrompt, np.ndarray]:
-        """Return the prompt, and prompt, summary and EOS as tokens [length]."""
+        """Return the prompt, and the token ids [length] of prompt, summary and EOS."""
         summary = self.summary(item.references[0])
         room = self.max_length - len(summary)
         longest = self.config.max_summary_tokens + 1
@@ -262,10 +270,16 @@ class Encoder:
         cache: Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> EncodedCorpus:
-        """Encode every pair; read from `cache` (`cache_dir`) what has been encoded before.
+        """Encode every pair, or read the result from the cache.
+
+        Args:
+            corpus: documents with summaries.
+            what: name of the split's setting, for messages.
+            cache: the folder `cache_dir`; None encodes without a cache.
+            progress: called with the number of newly encoded pairs.
 
         Raises:
-            UserError: no pair is left (`what` names the split's setting).
+            UserError: no pair is left.
         """
         if cache is None or self.fingerprint is None:
             encoded, found = self._encode(corpus, what, progress), False
@@ -302,7 +316,7 @@ class Encoder:
         return encoded
 
     def _notices(self, what: str, encoded: EncodedCorpus, total: int) -> tuple[Notice, ...]:
-        """Return notices of the pairs that were cut or left out."""
+        """Return notices about the pairs that were cut or left out."""
         cut = int(encoded.truncated.sum())
         cut_words = (
             f"documents are cut to fit the {self.max_length} tokens of the context with their"
@@ -319,7 +333,12 @@ class Encoder:
         )
 
     def special_notice(self, where: str, documents: Sequence[Document]) -> Notice:
-        """Return a notice of documents or summaries that spell out a special token."""
+        """Return a notice about documents or summaries that spell out a special token.
+
+        Args:
+            where: name of the setting that the notice is about.
+            documents: to search.
+        """
         texts = ("\n".join((item.document, *item.references)) for item in documents)
         count = sum(self.codec.spelled(text) is not None for text in texts)
         words = (
@@ -330,7 +349,7 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str | None:
-        """A hash of all that decides the tokens; None for a tokenizer that can't be written out."""
+        """Hash of everything that determines the tokens; None for a tokenizer without a backend."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None
@@ -340,7 +359,7 @@ class Encoder:
 
 
 def _last_that(holds: Callable[[int], bool], size: int) -> int | None:
-    """The last index at which a condition that turns false once still holds (bisection)."""
+    """Return the last index at which a condition that turns false once still holds (bisection)."""
     low, high = 0, size
     while low < high:
         middle = (low + high) // 2
@@ -361,10 +380,10 @@ def _write(path: Path, encoded: EncodedCorpus) -> None:
 
 
 def _read(path: Path, documents: int) -> EncodedCorpus:
-    """Read what `_write` wrote of a corpus of so many documents.
+    """Read what `_write` wrote for a corpus of `documents` documents.
 
     Raises:
-        ValueError: the arrays are of other sizes.
+        ValueError: the arrays have other sizes.
     """
     with np.load(path, allow_pickle=False) as stored:
         found = EncodedCorpus(*(stored[name] for name in ARRAYS))

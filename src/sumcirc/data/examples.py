@@ -1,9 +1,9 @@
 """Tokens with named spans: one example, and a padded batch of examples.
 
-Training, attribution, measures and comparisons all read sequences of this one type. What an
-example is asked is written down position by position: `good[t]` is the right token after position
-t, `bad[t]` the wrong answer beside it. A loss, a log-probability or a logit difference is read at
-the positions that have a good token, and nowhere else.
+Training, attribution, measures and comparisons all read sequences of this type. What is to be
+predicted is stored position by position: `good[t]` is the correct token after position t, `bad[t]`
+a wrong one to compare it with. Losses, log-probabilities and logit differences are computed only at
+positions that have a good token.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from torch import Tensor
 
 from sumcirc.errors import UserError
 
-NONE = -1  # no token: in `good` and `bad` where nothing is asked; in `labels` of no span
-LAST, READ, ALL = "last", "read", "all"  # positions that every batch knows, beside its spans
+NONE = -1  # no token (in `good` and `bad`), or no span (in `labels`)
+LAST, READ, ALL = "last", "read", "all"  # positions that every batch has, besides its spans
 
 Made = TypeVar("Made")
-Characters = Sequence[tuple[int, int]]  # [start, end) in a text
+Characters = Sequence[tuple[int, int]]  # [start, end) ranges in a text
 _DTYPES = {bool: np.bool_, int: np.int64, float: np.float32}
 
 
 class NoExample(Exception):
-    """A document gives no example; the message is the reason, in words fit for counting."""
+    """A document gives no example; the message is the reason, worded so that it can be counted."""
 
 
 @dataclass(frozen=True)
 class TokenExample:
-    """A sequence of tokens, its named spans, and the next tokens that are asked for.
+    """A sequence of tokens, its named spans, and the next tokens that are to be predicted.
 
     Attributes:
         id: the item's name.
         ids: [length] token ids.
-        good: [length] the right token after each position that is read, NONE elsewhere; one value
-            stands for all positions.
-        bad: [length] the wrong answer there, NONE where there is none; as `good`.
+        good: [length] the correct token after each position at which predictions are read, NONE
+            elsewhere; a single value applies to all positions.
+        bad: [length] the wrong token there, NONE where there is none; like `good`.
         spans: by name, [length] true at the span's tokens. Spans may overlap.
-        offsets: [length, 2] characters [start, end) of each token in the document, -1 for tokens
-            that are not the document's; None where they are not known.
-        truncated: whether the document lost its end to fit the context.
+        offsets: [length, 2] character range [start, end) of each token in the document, -1 for
+            tokens outside the document; None if unknown.
+        truncated: whether the end of the document was cut to fit the context.
     """
 
     id: str
@@ -61,9 +61,12 @@ class TokenExample:
 
     @classmethod
     def predicting(cls, id: str, ids: np.ndarray, start: int, **known: Any) -> TokenExample:
-        """An example of which every token from position `start` on is predicted.
+        """Return an example in which every token from position `start` on is predicted.
 
         Args:
+            id: the item's name.
+            ids: [length] token ids.
+            start: position of the first predicted token.
             known: further attributes.
         """
         good = np.full(len(ids), NONE, dtype=ids.dtype)
@@ -75,7 +78,7 @@ class TokenExample:
 
     @property
     def reads(self) -> np.ndarray:
-        """[length] true where predictions are read; the last token where nothing is asked."""
+        """[length] true where predictions are read; the last token if nothing is predicted."""
         asked = self.good != NONE
         return asked if asked.any() else np.arange(len(self)) == len(self) - 1
 
@@ -83,36 +86,36 @@ class TokenExample:
     def diverges(self) -> np.ndarray:
         """[length] true where the two answers diverge: at the first of differing tokens in a row.
 
-        The tokens after it follow from it.
+        The tokens after it depend on it.
         """
         return _diverging(*map(torch.tensor, (self.good, self.bad))).numpy()
 
     @property
     def prompt_length(self) -> int:
-        """The number of tokens before the answer, which is all of them where none is asked."""
+        """Number of tokens before the answer; all tokens if there is no answer."""
         return int(self.reads.argmax()) + 1
 
     @property
     def kept(self) -> int:
-        """How many characters of the document the example has."""
+        """Number of characters of the document that the example includes."""
         assert self.offsets is not None
         return int(self.offsets[:, 1].max())
 
     def until(self, stop: int) -> TokenExample:
-        """Return the first `stop` tokens, or all but the last `-stop`, with all that is known."""
+        """Return the first `stop` tokens, or all but the last `-stop`, with their attributes."""
         spans = {name: inside[:stop] for name, inside in self.spans.items()}
         offsets = None if self.offsets is None else self.offsets[:stop]
         ids, good, bad = self.ids[:stop], self.good[:stop], self.bad[:stop]
         return replace(self, ids=ids, good=good, bad=bad, spans=spans, offsets=offsets)
 
     def touching(self, characters: Characters) -> np.ndarray:
-        """[length] true where a token has a character of one of these stretches."""
+        """Return [length], true where a token overlaps one of some character ranges."""
         return self._where(characters, lambda begin, end, a, b: (a < end) & (begin < b))
 
     def ending_in(self, characters: Characters) -> np.ndarray:
-        """[length] true where a token's last character is in one of these stretches.
+        """Return [length], true where a token's last character is in one of some character ranges.
 
-        A token that begins with the space before a word belongs with the word.
+        A token that begins with the space before a word therefore belongs to the word.
         """
         return self._where(characters, lambda begin, end, a, b: (a < end) & (end <= b))
 
@@ -130,11 +133,11 @@ class TokenBatch:
     """B examples of up to T tokens, padded on one side.
 
     Attributes:
-        input_ids: [B, T]; the value of a pad says nothing, the mask does.
-        attention_mask: [B, T], true or 1 at real tokens.
+        input_ids: [B, T] token ids; padding is known from the mask, not from its id.
+        attention_mask: [B, T] true or 1 at real tokens.
         names: the ids of the examples.
-        good, bad: [B, T] as of TokenExample; one value stands for all.
-        spans: by name, [B, T] true at the span's tokens; false for an example that lacks it.
+        good, bad: [B, T] as in TokenExample; a single value applies to all positions.
+        spans: by name, [B, T] true at the span's tokens; false for an example without the span.
 
     Raises:
         UserError: shapes differ, or a name is missing.
@@ -169,30 +172,36 @@ class TokenBatch:
 
     @cached_property
     def reads(self) -> Tensor:
-        """[B, T] true where predictions are read; at the last token where nothing is asked."""
+        """[B, T] true where predictions are read; the last token if nothing is predicted."""
         asked = self.good != NONE
         return asked | (self.last & ~asked.any(1, keepdim=True))
 
     @property
     def last(self) -> Tensor:
-        """[B, T] true at every example's last real token alone."""
+        """[B, T] true only at the last real token of every example."""
         return _last_of(self.attention_mask)
 
     @property
     def diverges(self) -> Tensor:
-        """[B, T] true where the two answers diverge, as of TokenExample."""
+        """[B, T] true where the two answers diverge, as in TokenExample."""
         return _diverging(self.good, self.bad)
 
     def at(self, positions: str) -> Tensor:
-        """[B, T] true at `last` (the last that is read), `read`, `all`, or a span's tokens."""
+        """Return [B, T], true at some positions.
+
+        Args:
+            positions: `read` (where predictions are read), `last` (the last of these), `all` (all
+                real tokens), or the name of a span.
+        """
         known = {READ: self.reads, ALL: self.attention_mask, LAST: _last_of(self.reads)}
         return known[positions] if positions in known else self.spans[positions]
 
     def labels(self, names: Sequence[str] | None = None) -> Tensor:
-        """[B, T] the span of each token, NONE for tokens of no span.
+        """Return [B, T], the number of each token's span, NONE for tokens of no span.
 
         Args:
-            names: of the spans, numbered from 0; by default all. A token in several has the first.
+            names: of the spans, numbered from 0; by default all. A token in several spans has the
+                first.
         """
         found = torch.full_like(self.input_ids, NONE, dtype=torch.long)
         known = list(self.spans if names is None else names)
@@ -201,7 +210,7 @@ class TokenBatch:
         return found
 
     def columns(self, members: Tensor | Sequence[int]) -> slice:
-        """From the first to the last position at which one of some examples has a token."""
+        """Return the range of positions at which any of some examples has a token."""
         used = self.attention_mask[members].any(0).nonzero()[:, 0]
         return slice(int(used[0]), int(used[-1]) + 1)
 
@@ -223,15 +232,17 @@ def collate(
     pad: int = 0,
     left: bool = False,
 ) -> TokenBatch:
-    """Pad examples to the longest, or to `width` tokens.
+    """Pad examples to the same length.
 
     Args:
-        spans: names of those that the batch has, by default of all that an example has.
-        pad: the value of pads; no token's id says what it is.
-        left: whether pads stand before the tokens, not behind them.
+        examples: to pad.
+        width: T in tokens; by default the length of the longest example.
+        spans: names of the spans that the batch has; by default all spans of the examples.
+        pad: token id used for padding; padding is known from the mask, not from this id.
+        left: whether to pad on the left rather than on the right.
 
     Raises:
-        UserError: there is no example, or one has no token.
+        UserError: there are no examples, or one has no token.
     """
 
     empty = [example.id for example in examples if not len(example)]
@@ -261,13 +272,14 @@ def collate(
 def padded(
     rows: Sequence[Any], fill: float | bool, width: int | None = None, *, left: bool = False
 ) -> Tensor:
-    """Rows of unequal length as one tensor [rows, T].
+    """Return rows of unequal length as one tensor [rows, T].
 
     Args:
-        rows: a sequence of numbers each.
-        fill: stands where a row has nothing; its type is the tensor's (bool, int64, float32).
-        width: T, by default the longest row's length.
-        left: whether rows end at the right edge.
+        rows: sequences of numbers.
+        fill: value after (or before) the end of a row; its type determines the tensor's (bool,
+            int64, float32).
+        width: T; by default the length of the longest row.
+        left: whether to pad on the left rather than on the right.
     """
     width = max((len(row) for row in rows), default=0) if width is None else width
     found = np.full((len(rows), width), fill, dtype=_DTYPES[type(fill)])
@@ -277,7 +289,12 @@ def padded(
 
 
 def by_length(lengths: Sequence[int] | np.ndarray, size: int) -> list[list[int]]:
-    """Indices of all items, `size` at a time, those of like length together: little padding."""
+    """Return the indices of all items in batches of similar length, which need little padding.
+
+    Args:
+        lengths: tokens of each item.
+        size: items per batch.
+    """
     order = np.argsort(lengths, kind="stable").tolist()
     return [order[start : start + size] for start in range(0, len(order), size)]
 
@@ -288,10 +305,12 @@ def first_made(
     make: Callable[[Any], Made],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Made], dict[str, int]]:
-    """The first `count` results, or all, and how many sources gave none, by reason.
+    """Return the first `count` results, or all, and how many sources gave none, by reason.
 
     Args:
-        make: raises NoExample where a source gives none.
+        sources: tried in order.
+        count: number of results wanted; None for all.
+        make: returns a source's result, or raises NoExample.
         progress: called with 1 for each result.
     """
     found: list[Made] = []
@@ -310,7 +329,7 @@ def first_made(
 
 
 def _last_of(grid: Tensor) -> Tensor:
-    """[B, T] true at the last position of each row that is true in `grid`."""
+    """Return [B, T], true at the last position of each row at which `grid` is true."""
     places = torch.arange(grid.shape[1], device=grid.device)
     return places == torch.where(grid, places, NONE).amax(1, keepdim=True)
 

@@ -1,21 +1,22 @@
 """Clean and corrupted documents for summarization, aligned token by token.
 
-Both inputs are the document, the prompt and the reference summary of the clean document; they
-differ in the document alone, at the same number of tokens. The corruptions:
+Both inputs consist of the document, the prompt and the reference summary of the clean document.
+They differ only in the document, which has the same number of tokens in both. The corruptions:
 
-- `counterfactual`: of the built-in wire, the same article with other key facts; its summary has
-  another right token wherever a fact is told, so a logit difference is known at those places.
-- `replace`: the tokens of the salient sentences are replaced by stretches of other documents.
-- `swap`: the names, numbers and dates of the salient sentences are exchanged for others of the same
-  kind and token count from other documents; where the summary tells one, a logit difference is
-  known.
-- `control`: as many tokens of sentences that are not salient are replaced; what this changes is not
-  about what the summary says.
-- `shuffled`: the whole document is another one, cut or continued to the same number of tokens. It
-  is the pair that remains when documents are dealt out at random: salient tokens differ no more
-  than all others do, and what stands at one place in both is there by chance. So it is the null for
-  a claim that a circuit is about the salient facts; it is no null for the claim that the model
-  reads its document at all.
+- `counterfactual`: for the built-in synthetic corpus (the wire), the same article with other key
+  facts. Its summary has a different correct token wherever a fact is stated, so a logit difference
+  is known at those positions.
+- `replace`: the tokens of the salient sentences are replaced by passages from other documents.
+- `swap`: the names, numbers and dates in the salient sentences are exchanged for others of the same
+  kind and token count from other documents. A logit difference is known wherever the summary states
+  one of them.
+- `control`: as many tokens of sentences that are not salient are replaced. The effect of this
+  cannot come from what the summary says.
+- `shuffled`: the whole document is replaced by others, cut or continued to the same number of
+  tokens, as if documents were assigned to summaries at random. Salient tokens then differ no more
+  than all others do, and text that agrees agrees by chance. This is the null for the claim that a
+  circuit is about the salient facts; it is not a null for the claim that the model reads its
+  document at all.
 """
 
 from __future__ import annotations
@@ -36,16 +37,16 @@ from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.runtime.notices import Notice, left_out, missing
 from sumcirc.schema import Corruption, EvaluationConfig
 
-FindSalient = Callable[[Document], Characters]  # the salient sentences of a document
+FindSalient = Callable[[Document], Characters]  # from a document to its salient sentences
 
 
 @dataclass(frozen=True)
 class MadePairs:
-    """Pairs of a corpus.
+    """Pairs made from a corpus.
 
     Attributes:
-        dropped: how many documents gave none, by reason.
-        notices: of documents that gave no pair, are missing, or were cut.
+        dropped: number of documents that gave no pair, by reason.
+        notices: about documents that gave no pair, are missing, or were truncated.
     """
 
     pairs: list[ExamplePair]
@@ -65,11 +66,16 @@ def corpus_pairs(
 ) -> MadePairs:
     """Make pairs whose salient sentences are those of the oracle summary.
 
+    The oracle summary consists of the document's sentences that score best against the reference.
+
     Args:
-        count: how many pairs are wanted; None: all.
-        evaluation: how many sentences the oracle takes, and what a word is.
-        setting: the setting that says `count`, for notices.
-        seed: as of `make_pairs`.
+        encoder: makes the tokens.
+        documents: of the corpus, in the order in which they are used.
+        corruption: how documents are corrupted; see the top of the module.
+        count: number of pairs wanted; None for all.
+        evaluation: how many sentences the oracle selects, and how words are counted.
+        setting: name of the setting that holds `count`, for notices.
+        seed: as in `make_pairs`.
         progress: called with 1 for each pair.
 
     Raises:
@@ -101,8 +107,12 @@ def make_pairs(
     """Return the first `count` pairs, or all, and how many documents gave none, by reason.
 
     Args:
-        find_salient: from a document to the characters of its salient sentences.
-        seed: of the wire's articles, and of which document gives which its text.
+        encoder: makes the tokens.
+        documents: in the order in which they are used; replacement text comes from them too.
+        corruption: how documents are corrupted; see the top of the module.
+        count: number of pairs wanted; None for all.
+        find_salient: returns the character ranges of a document's salient sentences.
+        seed: of the wire's articles, and of the order in which other documents provide text.
         progress: called with 1 for each pair.
 
     Raises:
@@ -143,7 +153,7 @@ def _replaced_pair(
         rest = np.flatnonzero(inside & ~salient)
         if len(rest) < len(chosen):
             raise NoExample("less other text than salient text")
-        # the end of the document: as far from the lead as salient text, on average, is near it
+        # from the end of the document: as far from the lead as salient text is near it on average
         chosen = rest[-len(chosen) :]
     elif corruption is Corruption.shuffled:
         chosen = np.flatnonzero(inside)
@@ -157,10 +167,10 @@ def _replaced_pair(
 
 
 def _stretch(encoder: Encoder, donors: Iterator[Document], length: int, space: bool) -> list[int]:
-    """The first tokens of as many other documents as it takes.
+    """Return the first `length` tokens of other documents, as many documents as needed.
 
     Args:
-        space: whether the first one begins with a space, as the text does that it replaces.
+        space: whether the first token begins with a space, like the text that is replaced.
     """
     found: list[int] = []
     for donor in donors:

@@ -1,9 +1,9 @@
-"""Pairs whose corrupted document tells other facts: counterfactual articles, swapped entities.
+"""Pairs whose corrupted document states other facts: counterfactual articles, swapped entities.
 
-Both texts are tokenized as they stand, and a pair is made only where every token outside the
-exchanged facts is the same at the same place. What the reference summary says of an exchanged fact
-it says of the other one in the answer to the corrupted document, so the right and the wrong token
-are known there.
+Both texts are tokenized as they are, and a pair is made only if all tokens outside the exchanged
+facts are the same at the same positions. Where the reference summary states an exchanged fact, the
+summary of the corrupted document would state the other one, so the correct and the wrong token are
+known there.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ from sumcirc.wire.article import mentions
 
 
 def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> ExamplePair:
-    """Return an article of the wire and its counterfactual.
+    """Return an article of the wire paired with its counterfactual.
+
+    Args:
+        encoder: makes the tokens.
+        item: the article.
+        seed: of the articles, as they were made.
 
     Raises:
-        NoExample: the tokenizer has no facts of the same token lengths.
+        NoExample: there are no other facts with the same token lengths.
     """
 
     def tokens(text: str) -> Sequence[int]:
@@ -42,13 +47,20 @@ def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> ExampleP
 def swapped_pair(
     encoder: Encoder, item: Document, salient: Characters, donors: Donors
 ) -> ExamplePair:
-    """A document whose salient sentences name others: of the same kind, words and tokens.
+    """Return a document paired with one in which entities of salient sentences are exchanged.
 
-    A name, number or date that stands in a salient sentence is exchanged wherever the document has
-    it, so that no other mention gives the first away; so it is in the summary.
+    Each replacement is of the same kind and has as many words and tokens. A name, number or date
+    that occurs in a salient sentence is exchanged everywhere in the document, so that no other
+    mention reveals the original; likewise in the summary.
+
+    Args:
+        encoder: makes the tokens.
+        item: the clean document.
+        salient: [start, end) character ranges of the salient sentences.
+        donors: documents that provide the replacements.
 
     Raises:
-        NoExample: there is none to exchange, none to exchange it for, or the tokens don't align.
+        NoExample: no entity to exchange, no replacement for it, or the tokens don't align.
     """
     clean = encoder.located(item)
     text, reference = item.document[: clean.kept], item.references[0]
@@ -79,10 +91,10 @@ def _pair(
     corruption: str,
     answer: list[int],
 ) -> ExamplePair:
-    """Return the item and another document; tokens in which the two differ are salient.
+    """Return the item paired with another document; tokens in which the two differ are salient.
 
     Args:
-        answer: the other document's summary as tokens; empty where it is not known.
+        answer: tokens of the other document's summary; empty if it is unknown.
     """
     other = encoder.located(Document(item.id, document, item.references))
     if len(other) != len(clean) or any(
@@ -94,7 +106,7 @@ def _pair(
 
 
 def _others(item: Document, text: str, wanted: Sequence[Entity], donors: Donors) -> dict[str, str]:
-    """For each wanted text another one; without those for which there is none."""
+    """Return a replacement for each wanted text that has one."""
     known = f"{text}\n{item.references[0]}"
     found: dict[str, str] = {}
     for one in wanted:
@@ -115,7 +127,7 @@ def _others(item: Document, text: str, wanted: Sequence[Entity], donors: Donors)
 
 
 def _occurrences(text: str, others: dict[str, str]) -> list[tuple[int, int]]:
-    """Where the texts to be exchanged stand; not within a longer entity ("York" in "New York")."""
+    """Return the ranges of the texts to exchange, except inside a longer entity ("New York")."""
     taken = [
         (one.start, one.end) for one in entities(text) if text[one.start : one.end] not in others
     ]
@@ -132,7 +144,7 @@ def _occurrences(text: str, others: dict[str, str]) -> list[tuple[int, int]]:
 def _exchanged(
     text: str, places: Characters, others: dict[str, str]
 ) -> tuple[str, list[tuple[int, int]]]:
-    """The text with other entities, and where they stand in it."""
+    """Return the text with the replacements, and their ranges in it."""
     pieces: list[str] = []
     moved: list[tuple[int, int]] = []
     at = length = 0
@@ -147,7 +159,7 @@ def _exchanged(
 
 
 def _other_answer(encoder: Encoder, summary: str, others: dict[str, str]) -> list[int]:
-    """The summary with other entities as tokens; none where it has none, or they don't align."""
+    """Return tokens of the summary with replacements; empty if it has none or they don't align."""
     places = _occurrences(summary, others)
     if not places:
         return []

@@ -1,4 +1,4 @@
-"""Other documents to take text and entities from."""
+"""Other documents that provide replacement text and entities."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.entities import entities
 
-MOST = 64  # other documents in which an entity is looked for
+MOST = 64  # number of other documents that are searched for an entity
 
 
 class Donors:
-    """Documents to take text from, in an order that the seed shuffles.
+    """Documents that provide replacement text, in an order shuffled by the seed.
 
     Args:
-        documents: all of them; an item takes from the others.
+        encoder: makes the tokens.
+        documents: all of them; an item is given text from the others.
+        seed: of the order.
     """
 
     def __init__(self, encoder: Encoder, documents: Sequence[Document], seed: int) -> None:
@@ -31,7 +33,7 @@ class Donors:
         return int(hashlib.sha256(f"{self._seed}/{name}".encode()).hexdigest(), 16)
 
     def of(self, item: Document) -> Iterator[Document]:
-        """Yield the other documents in a fixed order, from an offset that the item's id decides."""
+        """Yield the other documents in a fixed order whose start depends on the item's id."""
         count = len(self._order)
         start = self._hash(f"start/{item.id}") % count
         for step in range(count):
@@ -40,7 +42,7 @@ class Donors:
                 yield other
 
     def entities(self, item: Document) -> Iterator[tuple[str, str]]:
-        """Kind and text of the entities in the first other documents."""
+        """Yield kind and text of the entities in the first other documents."""
         for other in islice(self.of(item), MOST):
             if other.id not in self._entities:
                 text = other.document
@@ -49,12 +51,17 @@ class Donors:
             yield from self._entities[other.id]
 
     def tokens(self, text: str) -> list[int]:
-        """Tokens of a short text, as it stands within another."""
+        """Return the tokens that a short text has within another text."""
         if text not in self._tokens:
             self._tokens[text] = tokens_of(self.encoder, text)
         return self._tokens[text]
 
 
 def tokens_of(encoder: Encoder, text: str) -> list[int]:
-    """Return the tokens of a text, without a start token."""
+    """Return the tokens of a text without a start token.
+
+    Args:
+        encoder: makes the tokens.
+        text: special tokens spelled in it are treated as text.
+    """
     return encoder.codec.ids(encoder.codec.plain(text))

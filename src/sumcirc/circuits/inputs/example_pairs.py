@@ -1,11 +1,11 @@
 """A clean and a corrupted example, aligned token by token, and a padded batch of such pairs.
 
-An input is a prompt, followed by all but the last token of its right answer (a summary and EOS, or
-a word or two) where that is known. The answer is fed to both inputs, so that every token of it is
-predicted once with the clean prompt and once with the corrupted one.
+An input is a prompt, followed by all but the last token of its correct answer (a summary and EOS,
+or a word or two) if that is known. The answer is fed to both inputs, so that every token of it is
+predicted once from the clean prompt and once from the corrupted one.
 
-Both sides are whole examples (`data.examples`) that share their spans and answers and differ in
-their tokens alone, so that whatever reads an example or a batch reads either side.
+Both are whole examples (`data.examples`) with the same spans and answers that differ only in their
+tokens, so code that reads an example or a batch can read either of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SALIENT = "salient"
-SPANS = (SALIENT, *PARTS)  # of a summary's pair
+SPANS = (SALIENT, *PARTS)  # spans of a pair made from a document and its summary
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class ExamplePair:
     """One item, clean and corrupted.
 
     Attributes:
-        clean: the example; `good` is its answer, `bad` the answer to the corrupted prompt, where
-            those are known. All pairs that are used together name the same spans.
-        corrupted: the same with other tokens.
+        clean: the example; `good` is its answer and `bad` the answer to the corrupted prompt, where
+            they are known. Pairs that are used together must have the same span names.
+        corrupted: the same example with other tokens.
         corruption: how it was made, such as `counterfactual`.
     """
 
@@ -58,12 +58,18 @@ class ExamplePair:
         bad: Sequence[int] = (),
         truncated: bool = False,
     ) -> ExamplePair:
-        """Return a pair of prompts of equal length, clean and corrupted, and the answers to them.
+        """Return a pair of a clean and a corrupted prompt of equal length, and the answers to them.
 
         Args:
-            spans: by name, [prompt and all but the last token of `good`].
-            bad: of any length; where that is not `good`'s, only the first token in which the two
-                differ is kept, since what follows it does not stand at the same places.
+            id: the item's name.
+            corruption: how the corrupted prompt was made.
+            prompts: token ids of the clean and of the corrupted prompt.
+            spans: by name, bool masks over the prompt and all but the last token of `good`.
+            good: token ids of the answer to the clean prompt, if known.
+            bad: token ids of the answer to the corrupted prompt, of any length. If it is not as
+                long as `good`, it is kept only up to the first token in which the two differ, since
+                later tokens are not at the same positions.
+            truncated: whether the document was cut to fit the context.
         """
         if len(bad) != len(good):
             bad = bad[: _first_difference(good, bad) + 1]
@@ -87,7 +93,7 @@ class ExamplePair:
 
 
 def _first_difference(one: Sequence[int], other: Sequence[int]) -> int:
-    """The first place at which two answers differ, or the length of the shorter."""
+    """Return the first index at which two answers differ, or the length of the shorter one."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))
 
@@ -102,9 +108,11 @@ def summary_pair(
     """Return a document with its summary (`Encoder.located`) as a pair with the spans SPANS.
 
     Args:
-        corrupted: [length] the same tokens but for some of the document's.
-        salient: [length] true at tokens of the document that are salient.
-        answer: the summary of the corrupted document as tokens; empty where it is not known.
+        clean: the document with its summary.
+        corrupted: [length] the same tokens except for some of the document's.
+        salient: [length] true at salient tokens of the document.
+        corruption: how the corrupted tokens were made.
+        answer: tokens of the corrupted document's summary; empty if it is unknown.
     """
     length = clean.prompt_length
     rest = clean.spans[DOCUMENT] & ~salient
@@ -122,10 +130,10 @@ def summary_pair(
 
 @dataclass(frozen=True)
 class TokenPairs:
-    """N clean inputs, each with a corrupted one of as many tokens at the same positions.
+    """N clean inputs, each with a corrupted one that has tokens at the same positions.
 
     Attributes:
-        clean, corrupted: of one shape, padding and names.
+        clean, corrupted: batches of the same shape, padding and names.
 
     Raises:
         UserError: the two are not aligned, or an item has no token.
@@ -160,13 +168,18 @@ class TokenPairs:
         return self.clean.attention_mask
 
     def columns(self, items: Tensor | Sequence[int]) -> slice:
-        """From the first to the last position at which one of some items has a token."""
+        """Return the range of positions at which any of some items has a token."""
         return self.clean.columns(items)
 
     def cut(
         self, items: Tensor | Sequence[int], device: torch.device | str
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return clean ids, corrupted ids and mask of some items, [B, T] at `columns(items)`."""
+        """Return clean ids, corrupted ids and mask of some items, [B, T] at `columns(items)`.
+
+        Args:
+            items: [B] indices.
+            device: where the results are placed.
+        """
         columns = self.columns(items)
         grids = self.clean.input_ids, self.corrupted.input_ids, self.attention_mask
         clean, corrupted, mask = (grid[items][:, columns].to(device) for grid in grids)
@@ -174,10 +187,15 @@ class TokenPairs:
 
     @classmethod
     def of(cls, pairs: Sequence[ExamplePair], *, pad: int = 0, left: bool = False) -> TokenPairs:
-        """Return pairs as tensors, padded on the right or on the left.
+        """Return pairs as tensors.
+
+        Args:
+            pairs: with the same span names.
+            pad: token id used for padding.
+            left: whether to pad on the left rather than on the right.
 
         Raises:
-            UserError: there is none, or an item has no token.
+            UserError: there are no pairs, or an item has no token.
         """
         clean = collate([pair.clean for pair in pairs], pad=pad, left=left)
         ids = padded([pair.corrupted.ids for pair in pairs], pad, left=left)
@@ -187,7 +205,12 @@ class TokenPairs:
     def from_tensors(
         cls, clean: Tensor, corrupted: Tensor, attention_mask: Tensor, names: Sequence[str]
     ) -> TokenPairs:
-        """Return pairs of token ids that are padded already, [N, T] each.
+        """Return pairs of token ids that are padded already.
+
+        Args:
+            clean, corrupted: [N, T] token ids.
+            attention_mask: [N, T] true or 1 at real tokens of both.
+            names: the ids of the items.
 
         Raises:
             UserError: shapes differ, or an item has no token.
@@ -206,14 +229,17 @@ class TokenPairs:
         pad: int = 0,
         left: bool = False,
     ) -> TokenPairs:
-        """Return pairs of token lists of any length, padded on the right or on the left.
+        """Return pairs of token lists of any length.
 
         Args:
+            clean, corrupted: token ids of each item, as many in both.
             ids: a name per item; by default its number.
             spans: for each item its spans by name, [tokens] true at the tokens of the span.
+            pad: token id used for padding.
+            left: whether to pad on the left rather than on the right.
 
         Raises:
-            UserError: the two inputs of an item differ in length; it is named.
+            UserError: the two inputs of an item differ in length; the message names the item.
         """
         names = list(map(str, range(len(clean)))) if ids is None else list(ids)
         inside = [{}] * len(clean) if spans is None else spans
@@ -240,9 +266,15 @@ class TokenPairs:
         *,
         left: bool = False,
     ) -> TokenPairs:
-        """Return pairs of texts, which begin as the tokenizer begins a text.
+        """Return pairs of texts, tokenized with the tokenizer's start token if it adds one.
 
         Special tokens that are spelled in a text are special.
+
+        Args:
+            tokenizer: of the model.
+            clean, corrupted: a text per item, with as many tokens in both.
+            ids: a name per item; by default its number.
+            left: whether to pad on the left rather than on the right.
 
         Raises:
             UserError: see `from_tokens`.
@@ -255,14 +287,17 @@ class TokenPairs:
 
 
 def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
-    """A loss read where the answer is predicted, the mean over positions.
+    """Return a loss that is read where the answer is predicted, averaged over positions.
 
-    `kl`: KL(clean || patched) of next tokens; after the last token where no answer is known.
-    `nll`: -log p of the answer. `logit_difference`: -(good token - bad token) where the two
-    answers diverge.
+    Args:
+        name: `kl`, KL(clean || patched) of the next tokens (after the last token if no answer is
+            known); `nll`, -log p of the answer; or `logit_difference`, -(logit of the good token -
+            logit of the bad one) where the two answers diverge.
+        pairs: the items.
 
     Raises:
-        UserError: an unknown metric, or an answer that it needs is not known; the item is named.
+        UserError: an unknown metric, or an answer that it needs is unknown; the message names the
+            item.
     """
     chosen = CircuitMetric.of(name, "circuit.metric", CircuitMetric.auto)
     clean = pairs.clean
@@ -285,6 +320,6 @@ def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
 
 
 def _without(batch: TokenBatch, known: Tensor) -> str | None:
-    """The name of the first example for which nothing is true, if there is one."""
+    """Return the name of the first example at which `known` is true nowhere, or None."""
     lacking = (~known.any(1)).nonzero().flatten().tolist()
     return batch.names[lacking[0]] if lacking else None

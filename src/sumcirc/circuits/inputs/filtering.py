@@ -1,4 +1,4 @@
-"""Which pairs a metric can be asked of, and what corruption does to it: two plain passes."""
+"""Choosing pairs by whether a metric applies to them, and by what corruption does to it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from sumcirc.schema import CircuitMetric
 
 
 def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[ExamplePair]:
-    """Return the pairs that a logit difference is known of, or all pairs for another metric.
+    """Return the pairs for which the metric is defined.
 
-    If it is known of none, all are returned: the metric itself then says what is missing.
+    Only a logit difference is undefined for some pairs. If it is undefined for all, all are
+    returned: the metric itself then reports what is missing.
+
+    Args:
+        pairs: to choose from.
+        metric: that will be computed.
     """
     if metric is not CircuitMetric.logit_difference:
         return list(pairs)
@@ -32,6 +37,7 @@ def changed_pairs(
     """Return the pairs whose loss is higher when the input is corrupted, and how many are not.
 
     Args:
+        pairs: to choose from.
         clean, corrupted: [pairs] each pair's loss in the two runs.
     """
     kept = [pair for pair, low, high in zip(pairs, clean, corrupted, strict=True) if high > low]
@@ -48,8 +54,11 @@ def losses(
     """Return each pair's loss with the clean and with the corrupted input, [pairs] each.
 
     Args:
+        model: as it is trained or served.
+        pairs: with the same span names.
         metric: see `pair_metric`.
-        progress: called with the number of pairs that are newly done.
+        batch_size: pairs per pass.
+        progress: called with the number of newly computed pairs.
 
     Raises:
         UserError: the metric is unknown, or does not fit the pairs.

@@ -1,4 +1,4 @@
-"""Some items of the pairs at a time, cut to their own length."""
+"""Batches of pairs, cut to the positions that they use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from sumcirc.models.hooked_model import HookedModel
 
 @dataclass(frozen=True)
 class EmbeddedPairs:
-    """B items on the model's device; T positions are left after common padding is cut off.
+    """Embeddings of B items on the model's device, without the padding that all of them share.
+
+    T is the number of positions that remain.
 
     Attributes:
-        items: [B] which of the pairs these are (on the CPU).
-        columns: the pairs' positions that are left.
+        items: [B] indices into the pairs (on the CPU).
+        columns: range of the pairs' positions that remain.
         mask: [B, T] true at real tokens.
         clean, corrupted: [B, T, width] token embeddings.
-        labels: [B, T] the number of each token's span, negative in none; None without spans.
+        labels: [B, T] number of the span that each token belongs to, negative for none; None
+            without spans.
     """
 
     items: Tensor
@@ -35,10 +38,12 @@ class EmbeddedPairs:
 def batches(
     parts: HookedModel, pairs: TokenPairs, groups: Iterable[Tensor]
 ) -> Iterator[EmbeddedPairs]:
-    """Some items after the others, on the model's device.
+    """Yield the pairs group by group, on the model's device.
 
     Args:
-        groups: which items are taken together, see `memory.groups`.
+        parts: the model.
+        pairs: all of them.
+        groups: indices of the items in each group, see `memory.groups`.
     """
     device = parts.model.device
     labels = pairs.clean.labels() if pairs.clean.spans else None

@@ -1,18 +1,18 @@
-"""Pairs as JSON lines: what `sumcirc pairs` writes, and what users write by hand.
+"""Pairs as JSON lines, written by `sumcirc pairs` or by hand.
 
-Each line is an object of its own:
+Each line is one object:
 
-- `clean`, `corrupted`: texts of as many tokens; all that a line needs.
-- `good`, `bad`: what comes next after the clean text, and what after the corrupted one, with the
-  space that begins them. Of any length; `good` without its last token is fed to both inputs.
+- `clean`, `corrupted`: texts with the same number of tokens; the only required keys.
+- `good`, `bad`: the continuation of the clean and of the corrupted text, including the space that
+  they begin with. They may have any length; `good` without its last token is fed to both inputs.
 - `spans`: objects with `name` and `characters` [start, end) of `clean` followed by `good`. A token
-  is of the span that has its last character; spans don't overlap.
+  belongs to the span that contains its last character; spans don't overlap.
 - `id`, `corruption`: names.
-- `clean_ids`, `corrupted_ids`, `good_ids`, `bad_ids` and `tokens` [start, end) of a span: so that
-  what was written is read back bit for bit. They hold for one tokenizer; that they are its tokens
+- `clean_ids`, `corrupted_ids`, `good_ids`, `bad_ids` and the `tokens` [start, end) of a span: make
+  the file readable without loss. They are valid for one tokenizer only; whether they are its tokens
   of the texts is checked.
 
-Other keys are left alone.
+Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from sumcirc.storage.writing import write_text
 
 TEXTS = ("clean", "corrupted", "good", "bad")
 KEYS = ("id", "corruption", *TEXTS, *(f"{name}_ids" for name in TEXTS), "spans")
-OWN = "own"  # the corruption of a line that names none
+OWN = "own"  # corruption of a line that has none
 SETTING = "pairs"
 
 
@@ -55,10 +55,13 @@ def write_pairs(
     encoder: Encoder,
     further: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write pairs, a line each.
+    """Write pairs, one line each.
 
     Args:
-        further: for each pair more to write down, such as its losses.
+        path: the file.
+        pairs: to write.
+        encoder: turns tokens into texts.
+        further: for each pair further keys and values to write, such as its losses.
     """
     extra = further or [{}] * len(pairs)
     lines = [_line(pair, encoder) | dict(more) for pair, more in zip(pairs, extra, strict=True)]
@@ -92,17 +95,21 @@ def _line(pair: ExamplePair, encoder: Encoder) -> dict[str, Any]:
 
 
 def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
-    """The stretches [start, end) at which a mask is true."""
+    """Return the ranges [start, end) in which a mask is true."""
     edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def read_pairs(path: str, encoder: Encoder) -> list[ExamplePair]:
-    """All pairs of a file.
+    """Read all pairs of a file.
+
+    Args:
+        path: the file.
+        encoder: of the model that will read the pairs.
 
     Raises:
-        UserError: the file is none of JSON lines; a line has a mistake, or is too long for the
-            model; two lines have one id. Line and item are named.
+        UserError: the file does not consist of JSON lines, a line has a mistake or is too long for
+            the model, or two lines have the same id. The message names line and item.
     """
     lines = [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "pair")]
     used = list(dict.fromkeys(span.name for line in lines for span in line.spans))
@@ -114,7 +121,7 @@ def read_pairs(path: str, encoder: Encoder) -> list[ExamplePair]:
 
 @dataclass(frozen=True)
 class _Read:
-    """A line that was checked; `spans` are of tokens."""
+    """A line that was checked; `spans` are ranges of tokens."""
 
     id: str
     corruption: str
@@ -211,7 +218,7 @@ def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -
 def _spans(
     line: Line, texts: dict[str, str], tokens: dict[str, list[int]], encoder: Encoder
 ) -> list[NamedSpan]:
-    """Spans of the line's tokens."""
+    """Return the line's spans as ranges of tokens."""
     text = texts["clean"] + texts.get("good", "")
     length = len(tokens["clean"]) + max(0, len(tokens.get("good", [])) - 1)
     by_token = "clean_ids" in line.row
