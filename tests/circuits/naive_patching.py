@@ -73,7 +73,7 @@ def _patched(
         weight, bias = found.weight.to(weights.dtype), found.bias.to(weights.dtype)
 
         def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> Tensor:
-            heads = weights.by_head(output)
+            heads = parts.by_head(output)
             first = 0 if linear == 0 else graph.shape.heads
             first += graph.key_value_destinations if linear == 2 else 0
             for row, head in rows.items():
@@ -88,7 +88,7 @@ def _patched(
                 mask = torch.zeros_like(heads, dtype=torch.bool)
                 mask[row, :, head - first] = True
                 heads = heads.masked_scatter(mask, changed)
-            return weights.joined(heads)
+            return parts.joined(heads)
 
         return hook
 

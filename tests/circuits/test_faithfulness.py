@@ -16,7 +16,7 @@ from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
-from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
+from sumcirc.circuits.patching.faithfulness import Bootstrap, Evaluator, curve, faithfulness
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import SIZES
@@ -64,7 +64,7 @@ def test_values_of_the_reference(reference: Any) -> None:
             judge = judges[name]
             kept = prune(top_n(scores, judge.graph, row["N"]), judge.graph)
             assert kept.sum() == row["edges"]
-            found = faithfulness(judge, kept, resamples=10)
+            found = faithfulness(judge, kept, bootstrap=Bootstrap(10))
             empty = np.array(expected["corrupted"][name])
             full = np.array(expected["baseline_logit_diff"]) if name == "logit_diff" else 0 * empty
             own = np.array(row[name])
@@ -103,7 +103,7 @@ def test_everything_is_1_and_nothing_is_0(reference: Any, ablation: Any) -> None
 def test_curve_and_its_areas(reference: Any) -> None:
     model, pairs, difference, scores, _ = reference
     judge = Evaluator(model, pairs, difference)
-    found = curve(judge, scores, random_seeds=(0, 1), resamples=200, completeness=True)
+    found = curve(judge, scores, random_seeds=(0, 1), bootstrap=Bootstrap(200), completeness=True)
     assert [point.fraction for point in found.points] == list(SIZES)
     heights = np.array([point.faithfulness.mean for point in found.points])
     assert np.isnan(heights).tolist() == [point.edges == 0 for point in found.points]
@@ -119,7 +119,9 @@ def test_curve_and_its_areas(reference: Any) -> None:
             # pruning may take several edges at once, so a few more are unavoidable
             assert point.edges <= random.edges <= point.edges + 0.05 * judge.graph.edges
     kept = prune(top_n(scores, judge.graph, int(0.2 * judge.graph.edges)), judge.graph)
-    assert found.points[7] == replace(faithfulness(judge, kept, resamples=200), fraction=0.2)
+    assert found.points[7] == replace(
+        faithfulness(judge, kept, bootstrap=Bootstrap(200)), fraction=0.2
+    )
     text = json.dumps(found.as_json(), allow_nan=False)
     back = json.loads(text)
     assert back["points"][0]["faithfulness"]["mean"] is None
@@ -138,11 +140,11 @@ def test_a_planted_edge() -> None:
     scores = np.zeros(judge.graph.exists.shape)
     scores[0, -1] = 1.0
     fractions = (2 / judge.graph.edges, 0.1, 0.5, 1.0)
-    found = curve(judge, scores, fractions=fractions, resamples=50)
+    found = curve(judge, scores, fractions=fractions, bootstrap=Bootstrap(50))
     assert [point.faithfulness.mean for point in found.points] == pytest.approx([1] * 4)
     assert found.cmd.value.mean == pytest.approx(0)
     assert found.cpr.value.mean == pytest.approx(1 - fractions[0])
-    against = curve(judge, -scores, absolute=False, fractions=fractions, resamples=50)
+    against = curve(judge, -scores, absolute=False, fractions=fractions, bootstrap=Bootstrap(50))
     heights = [point.faithfulness.mean for point in against.points if point.edges]
     assert heights == pytest.approx([0] * (len(heights) - 1) + [1])
     assert against.cmd.value.mean == pytest.approx(fractions[2] - fractions[0] + 0.25)

@@ -23,7 +23,7 @@ from sumcirc.circuits.edge_selection import (
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference
-from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
+from sumcirc.circuits.patching.faithfulness import Bootstrap, Evaluator, curve, faithfulness
 from sumcirc.models.hooked_model import HookedModel
 from tests.circuits.attribution_cases import (
     Oracle,
@@ -66,7 +66,7 @@ class Case:
         return found.mean.numpy()
 
     def faithfulness(self, kept: NDArray[np.bool_]) -> float:
-        found = faithfulness(self.evaluator(), kept, completeness=False, resamples=1)
+        found = faithfulness(self.evaluator(), kept, completeness=False, bootstrap=Bootstrap(1))
         return found.faithfulness.mean
 
     def evaluator(self) -> Evaluator:
@@ -172,7 +172,7 @@ def test_each_corruption_shows_the_edges_it_changes(corruption: str) -> None:
 
 def test_the_known_circuit_is_faithful_and_whole(induction: Case) -> None:
     graph, evaluator = induction.graph, induction.evaluator()
-    found = faithfulness(evaluator, known(graph), resamples=100)
+    found = faithfulness(evaluator, known(graph), bootstrap=Bootstrap(100))
     assert found.faithfulness.low > 0.9
     assert found.faithfulness.high < 1.1
     assert found.completeness is not None
@@ -309,7 +309,7 @@ def test_a_fifth_of_the_edges_sorts(
     sorter: Case, sorter_exact: NDArray[np.float64], method: str
 ) -> None:
     scores = sorter_exact if method == "exact" else sorter.scores(method)
-    found = curve(sorter.evaluator(), scores, fractions=(0.2,), resamples=200)
+    found = curve(sorter.evaluator(), scores, fractions=(0.2,), bootstrap=Bootstrap(200))
     assert found.points[0].edges == prune(top_n(scores, sorter.graph, 34), sorter.graph).sum()
     assert found.points[0].faithfulness.low > 0.5  # as measured 0.58 to 0.62
     for controls in found.random:

@@ -281,7 +281,7 @@ def test_hooks_go_when_a_run_fails() -> None:
     clean, corrupted, mask = documents()
     graph = Graph(HookedModel(model).shape, expand_groups=True)
     run = PatchedRun(model, clean, corrupted, mask, graph)
-    run.weights.joined = None  # type: ignore[assignment]
+    run.model.joined = None  # type: ignore[assignment]
     with pytest.raises(TypeError):
         run.logits(random_circuit(graph, 0.3))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

@@ -17,7 +17,7 @@ from sumcirc.data.examples import NONE, TokenExample
 from sumcirc.models.activation_cache import HookPoint
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.hooks import AttentionInputs
-from tests.support.small_models import VOCABULARY, scrambled
+from tests.support.small_models import VOCABULARY, columns, scrambled
 
 KEPT = {"query": {"query"}, "key": {"key"}, "value": {"value"}, "pattern": {"query", "key"}}
 
@@ -68,7 +68,7 @@ class Naive:
         self.read: dict[str, Tensor] = {}
         shape = self.parts.shape
         self.weights = [self.parts.attention_output(i).weight for i in range(shape.layers)]
-        values = [self.parts.query_key_value(i)[2] for i in range(shape.layers)]
+        values = [columns(self.parts, i)[2] for i in range(shape.layers)]
         handles = []
         for layer, block in enumerate(self.parts.blocks):
             handles += [

@@ -12,7 +12,7 @@ from torch import Tensor
 from sumcirc.models.architectures import ARCHITECTURES, shape
 from sumcirc.models.effective_weights import effective_weight, input_width
 from sumcirc.models.hooked_model import HookedModel, base_model
-from tests.support.small_models import VOCABULARY, adapted, linears, scrambled, small_model
+from tests.support.small_models import VOCABULARY, adapted, columns, linears, scrambled, small_model
 
 TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY
 
@@ -76,7 +76,7 @@ def test_each_head_is_its_pattern_on_its_values(form: str) -> None:
     model = model_of(form)
     parts, found = HookedModel(model), tapped(model)
     for layer in range(parts.shape.layers):
-        _, _, value = parts.query_key_value(layer)
+        _, _, value = columns(parts, layer)
         assert value.weight.shape[0] == parts.shape.key_value_heads
         values = torch.einsum("btd,hdw->bhtw", found[f"normed.{layer}"], value.weight)
         values = (values + value.bias[None, :, None]).repeat_interleave(parts.shape.group, 1)
@@ -90,7 +90,7 @@ def test_queries_and_keys_are_those_of_the_linears(family: str) -> None:
     """By name: a mixed-up order of query and key would pass where only values are looked at."""
     parts = HookedModel(scrambled(family, attn_implementation="eager"))
     x = torch.randn(1, 5, parts.shape.width)
-    query, key, _ = parts.query_key_value(1)
+    query, key, _ = columns(parts, 1)
     if family == "llama":
         expected = [linear(x) for linear in parts.blocks[1].qkv[:2]]
     elif family == "gpt2":

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
+from sumcirc.models.effective_weights import HeadWeights
 from sumcirc.models.hooked_model import HookedModel
 
 VOCABULARY, WIDTH, INNER, LAYERS, CONTEXT = 400, 32, 48, 2, 128
@@ -57,6 +58,14 @@ def linears(parts: HookedModel) -> list[nn.Module]:
     return [
         linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
     ]
+
+
+def columns(model: HookedModel, layer: int) -> list[HeadWeights]:
+    """Effective weights of a layer's queries, keys and values, each by itself."""
+    found, size = model.head_weights(layer), model.shape
+    counts = (size.heads, size.key_value_heads, size.key_value_heads)
+    pairs = zip(found.weight.split(counts), found.bias.split(counts), strict=True)
+    return [HeadWeights(*pair) for pair in pairs]
 
 
 def adapted(model: Any, dropout: float = 0.0) -> Any:

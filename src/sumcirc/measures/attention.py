@@ -20,6 +20,7 @@ Every value is the mean over a document's rows.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -101,8 +102,7 @@ def attention_measures(
             raise ValueError(f"base: {wrong} beside {tuple(query.shape)}, {tuple(key.shape)}")
     # the last kind is what the others leave
     of_span = [(rows.kinds == span)[:, None, None].to(key.dtype) for span in range(len(SPANS) - 1)]
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
+    means = _RowMeans()
     read = key.new_zeros(batch, heads, length) if keys_read else None
     size = max(1, BLOCK // (batch * heads * length))
     for begin in range(0, count, size):
@@ -111,36 +111,46 @@ def attention_measures(
         seen = _Seen.of(rows, block, until, mask)
         side = _Side.of(query[:, :, block], key[:, :, :until], scaling, seen)
         real = rows.real[:, None, block]
-        always = torch.ones_like(real)
-        values = _entropies(side, seen)
-        rest = side.share
-        for name, chosen in zip(SPANS, of_span, strict=False):
-            mass = torch.linalg.vecdot(side.weights, chosen[..., :until]) * side.share
-            values[f"mass_{name}"] = (mass, always)
-            rest = rest - mass
-        values[f"mass_{SPANS[-1]}"] = (rest.clamp(min=0.0), always)
-        values["mass_sink"] = (side.sink_share, always)
+        means.add(_entropies(side, seen), real)
+        means.add(_masses(side, [chosen[..., :until] for chosen in of_span]), real)
         if other is not None:
-            their = other[0][:, :, block], other[1][:, :, :until]
-            base_side = _Side.of(*their, scaling, seen)
-            found = _divergences(side, base_side, seen, js)
-            values |= {name: (value, always) for name, value in found.items()}
-        for name, (value, defined) in values.items():
-            counted = defined & real
-            here = torch.where(counted, value, 0.0).sum(-1)
-            sums[name] = sums[name] + here if name in sums else here
-            number = counted.expand_as(value).sum(-1)
-            counts[name] = counts[name] + number if name in counts else number
+            base_side = _Side.of(other[0][:, :, block], other[1][:, :, :until], scaling, seen)
+            means.add(_divergences(side, base_side, seen, js), real)
         if read is not None:
             share = torch.where(real, side.share, 0.0)
             read[:, :, :until] += (share[:, :, None] @ side.weights)[:, :, 0]
             at_sink = torch.where(real, side.sink_share, 0.0).sum(-1, keepdim=True)
             read.scatter_add_(2, rows.sink[:, None, None].expand(-1, heads, 1), at_sink)
-    # 0 / 0 is NaN: no row defines the measure
-    means = {name: sums[name] / counts[name] for name in sums}
+    found = means.values()
     if read is not None:
-        means["keys"] = read / rows.real.sum(-1)[:, None, None]
-    return means
+        found["keys"] = read / rows.real.sum(-1)[:, None, None]
+    return found
+
+
+class _RowMeans:
+    """Means over the rows that define a measure, added up block by block."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def add(self, measures: Mapping[str, tuple[Tensor, Tensor | None]], real: Tensor) -> None:
+        """Add a block of rows.
+
+        Args:
+            measures: values [batch, heads, rows] and the rows [batch, 1, rows] that define them;
+                None where all do.
+            real: [batch, 1, rows] rows that count.
+        """
+        for name, (value, defined) in measures.items():
+            counted = real if defined is None else defined & real
+            here = torch.where(counted, value, 0.0).sum(-1), counted.expand_as(value).sum(-1)
+            if name in self._sums:
+                here = self._sums[name][0] + here[0], self._sums[name][1] + here[1]
+            self._sums[name] = here
+
+    def values(self) -> dict[str, Tensor]:
+        """The means [batch, heads]; NaN where no row defines the measure."""
+        return {name: total / count for name, (total, count) in self._sums.items()}
 
 
 def rows_of_query(query: Tensor, rows: Rows, length: int) -> Tensor:
@@ -248,6 +258,22 @@ class _Side:
         )
 
 
+def _masses(side: _Side, of_span: list[Tensor]) -> dict[str, tuple[Tensor, None]]:
+    """Attention of every row to each span's keys and to the sink.
+
+    Args:
+        side: the attention.
+        of_span: [batch, 1, 1, keys] 1 at the keys of each span but the last.
+    """
+    spans = [torch.linalg.vecdot(side.weights, chosen) * side.share for chosen in of_span]
+    rest = side.share
+    for mass in spans:
+        rest = rest - mass
+    masses = [*spans, rest.clamp(min=0.0), side.sink_share]
+    names = (*SPANS, "sink")
+    return {f"mass_{name}": (mass, None) for name, mass in zip(names, masses, strict=True)}
+
+
 def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
     """Values [batch, heads, rows], each with the rows [batch, 1, rows] that define it."""
     mean_score = torch.linalg.vecdot(side.weights, side.scores)
@@ -264,7 +290,9 @@ def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def _divergences(tuned: _Side, base: _Side, seen: _Seen, js: bool) -> dict[str, Tensor]:
+def _divergences(
+    tuned: _Side, base: _Side, seen: _Seen, js: bool
+) -> dict[str, tuple[Tensor, None]]:
     """KL both ways and Jensen-Shannon of every row, in nats: [batch, heads, rows].
 
     With d = log A - log B: JS = ln 2 + sum (A + B) log sigmoid(d) / 2 + KL(B || A) / 2.
@@ -285,4 +313,4 @@ def _divergences(tuned: _Side, base: _Side, seen: _Seen, js: bool) -> dict[str, 
         twice = torch.linalg.vecdot(both, F.logsigmoid(d))
         twice = twice + (tuned.sink_share + base.sink_share) * F.logsigmoid(at_sink)
         found["js"] = math.log(2) + twice / 2 + reverse / 2
-    return {name: value.clamp(min=0.0) for name, value in found.items()}
+    return {name: (value.clamp(min=0.0), None) for name, value in found.items()}

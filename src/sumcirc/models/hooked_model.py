@@ -27,24 +27,13 @@ from sumcirc.models.hooks import (
 )
 from sumcirc.models.peft_adapters import require_analysable
 
-_OUTSIDE = {
-    HookPoint.EMBEDDING: "embedding",
-    HookPoint.FINAL_NORM: "final_norm",
-    HookPoint.LOGITS: "unembedding",
-}
-_IN_BLOCK: dict[HookPoint, tuple[str, Side]] = {
+_OUTSIDE = (HookPoint.EMBEDDING, HookPoint.FINAL_NORM, HookPoint.LOGITS)
+# a module of the model or of a block, or the number of a linear in `Block.qkv`
+_PLACES: dict[HookPoint, tuple[str | int, Side]] = {
+    HookPoint.EMBEDDING: ("embedding", "output"),
     HookPoint.RESIDUAL: ("whole", "input"),
     HookPoint.ATTENTION_INPUT: ("norm_attention", "input"),
     HookPoint.ATTENTION_NORM: ("norm_attention", "output"),
-    HookPoint.HEAD_OUTPUTS: ("attn_out", "input"),
-    HookPoint.ATTENTION_OUTPUT: ("attn_out", "output"),
-    HookPoint.MLP_INPUT: ("norm_mlp", "input"),
-    HookPoint.MLP_NORM: ("norm_mlp", "output"),
-    HookPoint.NEURONS: ("mlp_out", "input"),
-    HookPoint.MLP_OUTPUT: ("mlp", "output"),
-}
-# among the linears of query, key and value
-_PROJECTIONS: dict[HookPoint, tuple[int, Side]] = {
     HookPoint.QKV_INPUT: (0, "input"),
     HookPoint.QUERY_INPUT: (0, "input"),
     HookPoint.KEY_INPUT: (1, "input"),
@@ -53,6 +42,14 @@ _PROJECTIONS: dict[HookPoint, tuple[int, Side]] = {
     HookPoint.QUERY_PROJECTION: (0, "output"),
     HookPoint.KEY_PROJECTION: (1, "output"),
     HookPoint.VALUE_PROJECTION: (2, "output"),
+    HookPoint.HEAD_OUTPUTS: ("attn_out", "input"),
+    HookPoint.ATTENTION_OUTPUT: ("attn_out", "output"),
+    HookPoint.MLP_INPUT: ("norm_mlp", "input"),
+    HookPoint.MLP_NORM: ("norm_mlp", "output"),
+    HookPoint.NEURONS: ("mlp_out", "input"),
+    HookPoint.MLP_OUTPUT: ("mlp", "output"),
+    HookPoint.FINAL_NORM: ("final_norm", "output"),
+    HookPoint.LOGITS: ("unembedding", "output"),
 }
 
 
@@ -237,21 +234,17 @@ class HookedModel:
     def _place(self, key: ActivationKey) -> tuple[nn.Module, Side]:
         """The module behind a hook point, and which side of it."""
         point, layer = key
-        if point is HookPoint.RESIDUAL and layer == self.shape.layers:
+        if key == (HookPoint.RESIDUAL, self.shape.layers):
             return self.final_norm, "input"
-        if point in _OUTSIDE:
-            return getattr(self, _OUTSIDE[point]), "output"
-        block = self.blocks[layer]
-        if point in _IN_BLOCK:
-            name, side = _IN_BLOCK[point]
-            return getattr(block, name), side
-        which, side = _PROJECTIONS[point]
-        if (point.startswith("qkv")) == (self.fused is Fused.split):
+        name, side = _PLACES[point]
+        if isinstance(name, str):
+            return getattr(self if point in _OUTSIDE else self.blocks[layer], name), side
+        if point.startswith("qkv") != (len(self.projections) == 1):
             raise ValueError(
                 f"hook point {point}: the linears of a `{self.model.config.model_type}` are"
                 f" {', '.join(self.projections)}"
             )
-        return block.qkv[which], side
+        return self.blocks[layer].qkv[name], side
 
     @contextmanager
     def ungrouped(self) -> Iterator[None]:
@@ -316,29 +309,42 @@ class HookedModel:
 
     # ---- weights
 
-    def query_key_value(self, layer: int) -> tuple[HeadWeights, HeadWeights, HeadWeights]:
-        """Effective weights of query, key and value, before rotary embeddings and head norms."""
-        size = self.shape
-        found = [effective_weight(linear) for linear in self.blocks[layer].qkv]
-        weight = torch.cat([w for w, _ in found], dim=-1)
-        bias = torch.cat([b for _, b in found])
-        counts = (size.heads, size.key_value_heads, size.key_value_heads)
+    def by_head(self, output: Tensor) -> Tensor:
+        """Split the output of a linear of `Block.qkv` into heads.
+
+        Args:
+            output: [..., out].
+
+        Returns:
+            [..., heads of the linear, head width], in the order of queries, keys and values.
+        """
+        width = self.shape.head_width
         if self.fused is Fused.interleaved:
-            by_head = weight.unflatten(-1, (size.heads, 3, size.head_width)).permute(2, 1, 0, 3)
-            biases = bias.unflatten(-1, (size.heads, 3, size.head_width)).transpose(0, 1)
-            q, k, v = (HeadWeights(by_head[i], biases[i]) for i in range(3))
-            return q, k, v
-        widths = [count * size.head_width for count in counts]
-        q, k, v = (
-            HeadWeights(
-                w.unflatten(-1, (count, size.head_width)).transpose(0, 1),
-                b.unflatten(-1, (count, size.head_width)),
-            )
-            for w, b, count in zip(
-                weight.split(widths, -1), bias.split(widths), counts, strict=True
-            )
-        )
-        return q, k, v
+            return output.unflatten(-1, (-1, 3, width)).transpose(-2, -3).flatten(-3, -2)
+        return output.unflatten(-1, (-1, width))
+
+    def joined(self, heads: Tensor) -> Tensor:
+        """Undo `by_head`: [..., heads of the linear, head width] to [..., out]."""
+        if self.fused is Fused.interleaved:
+            heads = heads.unflatten(-2, (3, -1)).transpose(-2, -3).flatten(-3, -2)
+        return heads.flatten(-2)
+
+    def head_weights(self, layer: int, expand_groups: bool = False) -> HeadWeights:
+        """Effective weights of query, key and value, before rotary embeddings and head norms.
+
+        Args:
+            layer: which.
+            expand_groups: copy keys and values for every query head.
+
+        Returns:
+            Of all queries, then all keys, then all values.
+        """
+        found = [effective_weight(linear) for linear in self.blocks[layer].qkv]
+        if expand_groups and self.shape.group > 1:
+            found[1:] = [(self.repeated(weight), self.repeated(bias)) for weight, bias in found[1:]]
+        weight = torch.cat([self.by_head(weight) for weight, _ in found], -2)
+        bias = torch.cat([self.by_head(bias) for _, bias in found], -2)
+        return HeadWeights(weight.transpose(0, 1).contiguous(), bias)
 
     def attention_output(self, layer: int) -> HeadWeights:
         """Effective output projection by head: weight [heads, head width, width], bias [width]."""

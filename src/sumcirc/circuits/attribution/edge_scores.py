@@ -153,7 +153,7 @@ class Accumulator:
                 torch.cat(columns, -2) if len(columns) > 1 else columns[0]
                 for columns in (
                     [
-                        self.weights.by_head(cache[point, layer]).detach().to(dtype)
+                        self.weights.model.by_head(cache[point, layer]).detach().to(dtype)
                         for point in points
                     ]
                     for cache in (values, gradients)
@@ -161,7 +161,7 @@ class Accumulator:
             )
             self.heads[layer].addcmul_(found, scale[..., None])
             if not self.frozen_scale:
-                share = torch.linalg.vecdot(outputs - self.weights.constants[layer], found)
+                share = torch.linalg.vecdot(outputs - self.weights.constant(layer), found)
                 self.shares[layer, ..., self.added] = share * (scale / normalized.shape[-1])
                 self.streams[layer, ..., self.added, :] = normalized
             whole = self.weights.norms_mlp[layer].transposed(

@@ -228,18 +228,48 @@ class Curve:
         return plain_numbers(asdict(self))
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """Percentile bootstrap over documents, for any function of which documents are drawn."""
+
+    resamples: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+
+    def interval(self, statistic: Callable[[NDArray[np.int64]], Any], documents: int) -> Interval:
+        """Value on all documents, with its interval.
+
+        Args:
+            statistic: from places of documents [..., documents] to values [...].
+            documents: how many there are.
+        """
+        value = float(statistic(np.arange(documents)))
+        draw = np.random.default_rng(self.seed)
+        picks = draw.integers(documents, size=(self.resamples, documents))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn = np.asarray(statistic(picks), dtype=np.float64)
+        # a resample in which corruption makes no difference has no ratio
+        drawn = drawn[np.isfinite(drawn)]
+        tail = (1 - self.confidence) / 2
+        told = documents >= MIN_DOCUMENTS and len(drawn) > 0
+        low, high = np.quantile(drawn, [tail, 1 - tail]) if told else (np.nan, np.nan)
+        return Interval(value, float(low), float(high), documents)
+
+
+BOOTSTRAP = Bootstrap()
+
+
 def faithfulness(
     evaluator: Evaluator,
     kept: NDArray[np.bool_],
     completeness: bool = True,
-    resamples: int = 1000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Faithfulness:
     """Judge one circuit [sources, destinations]."""
     circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
     found = evaluator.run(circuits)
     other = found[1] if completeness else None
-    return _judged(evaluator, None, kept, found[0], other, resamples, seed)
+    return _judged(evaluator, None, kept, found[0], other, bootstrap)
 
 
 def curve(
@@ -250,8 +280,7 @@ def curve(
     select: Select | None = None,
     random_seeds: Sequence[int] = RANDOM_SEEDS,
     completeness: bool = False,
-    resamples: int = 1000,
-    seed: int = 0,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Curve:
     """Judge circuits of growing size, and random ones of the same size.
 
@@ -287,12 +316,12 @@ def curve(
     if completeness:
         others = [*evaluator.run([graph.exists & ~kept for kept in flat])]
     judged = [
-        _judged(evaluator, float(sizes[i % len(sizes)]), kept, value, other, resamples, seed)
+        _judged(evaluator, float(sizes[i % len(sizes)]), kept, value, other, bootstrap)
         for i, (kept, value, other) in enumerate(zip(flat, values, others, strict=True))
     ]
     count = len(sizes)
     parts = [judged[i : i + count] for i in range(0, len(judged), count)]
-    areas = [_areas(evaluator, sizes, points, resamples, seed) for points in parts]
+    areas = [_areas(evaluator, sizes, points, bootstrap) for points in parts]
     return Curve(
         ablation=evaluator.ablation,
         metric=evaluator.metric.name,
@@ -313,8 +342,7 @@ def _judged(
     kept: NDArray[np.bool_],
     values: CircuitValues,
     complement: CircuitValues | None,
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> Faithfulness:
     empty = evaluator.empty.metric
     whole = evaluator.full.metric - empty
@@ -326,11 +354,8 @@ def _judged(
     def ratio(numerator: Values) -> Interval:
         if not defined:
             return Interval(np.nan, np.nan, np.nan, len(whole))
-        return _interval(
-            lambda pick: numerator[pick].mean(-1) / whole[pick].mean(-1),
-            len(whole),
-            resamples,
-            seed,
+        return bootstrap.interval(
+            lambda pick: numerator[pick].mean(-1) / whole[pick].mean(-1), len(whole)
         )
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -339,7 +364,7 @@ def _judged(
         fraction=fraction,
         edges=edges,
         faithfulness=ratio(gain),
-        kl=_interval(lambda pick: values.kl[pick].mean(-1), len(whole), resamples, seed),
+        kl=bootstrap.interval(lambda pick: values.kl[pick].mean(-1), len(whole)),
         completeness=None
         if complement is None
         else ratio(evaluator.full.metric - complement.metric),
@@ -353,8 +378,7 @@ def _areas(
     evaluator: Evaluator,
     sizes: Values,
     points: Sequence[Faithfulness],
-    resamples: int,
-    seed: int,
+    bootstrap: Bootstrap,
 ) -> tuple[Interval, Interval]:
     """CPR and CMD; every resample of the documents has its own curve."""
     empty = evaluator.empty.metric
@@ -367,31 +391,8 @@ def _areas(
     def area(of: Callable[[Values], Values]) -> Interval:
         if evaluator.doubt is not None:
             return Interval(np.nan, np.nan, np.nan, len(whole))
-        return _interval(
-            lambda pick: np.trapezoid(of(heights(pick)), sizes, axis=0),
-            len(whole),
-            resamples,
-            seed,
+        return bootstrap.interval(
+            lambda pick: np.trapezoid(of(heights(pick)), sizes, axis=0), len(whole)
         )
 
     return area(lambda f: f), area(lambda f: np.abs(1 - f))
-
-
-def _interval(
-    statistic: Callable[[NDArray[np.int64]], Any],
-    documents: int,
-    resamples: int,
-    seed: int,
-    confidence: float = 0.95,
-) -> Interval:
-    """Percentile bootstrap over documents of any function of which documents are drawn."""
-    value = float(statistic(np.arange(documents)))
-    picks = np.random.default_rng(seed).integers(documents, size=(resamples, documents))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = np.asarray(statistic(picks), dtype=np.float64)
-    # a resample in which corruption makes no difference has no ratio
-    drawn = drawn[np.isfinite(drawn)]
-    tail = (1 - confidence) / 2
-    told = documents >= MIN_DOCUMENTS and len(drawn) > 0
-    low, high = np.quantile(drawn, [tail, 1 - tail]) if told else (np.nan, np.nan)
-    return Interval(value, float(low), float(high), documents)

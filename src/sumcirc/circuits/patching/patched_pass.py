@@ -179,10 +179,7 @@ class PatchedPass:
                 assert self.corrupted is not None
                 own = self.corrupted[key]
             made = (
-                self.weights.by_head(own)
-                .reshape(-1, self.tokens, count, width)
-                .expand(shape)
-                .clone()
+                self.model.by_head(own).reshape(-1, self.tokens, count, width).expand(shape).clone()
             )
         reference = self.stream
         if self.from_corrupted:
@@ -199,7 +196,7 @@ class PatchedPass:
                 result = torch.baddbmm(bias, normed[each], weight)
                 made[each, tokens].index_copy_(1, into, result.transpose(0, 1))
         made = made.reshape(-1, self.ids.shape[1], count, width)
-        return self.weights.joined(made)
+        return self.model.joined(made)
 
     def _blocks(self, columns: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], slice]]:
         """Destinations and tokens whose streams are made at once.
