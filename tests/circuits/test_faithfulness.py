@@ -16,10 +16,11 @@ from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
-from sumcirc.circuits.patching.faithfulness import Bootstrap, Evaluator, curve, faithfulness
+from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import SIZES
+from sumcirc.statistics import Bootstrap
 from tests.circuits.test_graph import GPT2_SMALL
 from tests.circuits.test_patched_run import FIXTURES
 from tests.support.small_models import VOCABULARY, small_model

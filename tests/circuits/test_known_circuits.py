@@ -23,8 +23,9 @@ from sumcirc.circuits.edge_selection import (
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference
-from sumcirc.circuits.patching.faithfulness import Bootstrap, Evaluator, curve, faithfulness
+from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
 from sumcirc.models.hooked_model import HookedModel
+from sumcirc.statistics import Bootstrap
 from tests.circuits.attribution_cases import (
     Oracle,
     reference_metric,

@@ -15,6 +15,7 @@ from sumcirc.statistics.intervals import (
     significantly_different,
 )
 from sumcirc.statistics.ranks import Ranks, rank_interval
+from sumcirc.statistics.resampling import Bootstrap
 from sumcirc.statistics.seeds import (
     SEEDS_TO_CLAIM,
     Estimate,
@@ -26,6 +27,7 @@ from sumcirc.statistics.seeds import (
 __all__ = [
     "MIN_DOCUMENTS",
     "SEEDS_TO_CLAIM",
+    "Bootstrap",
     "Estimate",
     "Interval",
     "Ranks",

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+from sumcirc.statistics.intervals import MIN_DOCUMENTS, Interval
 
 
 def resampled(values: NDArray[np.floating], resamples: int) -> NDArray[np.float64]:
@@ -32,3 +38,31 @@ def weights(samples: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
     """
     random = np.random.default_rng(seed)
     return random.multinomial(samples, np.full(samples, 1 / samples), resamples) / samples
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Percentile bootstrap over documents, for any function of which documents are drawn."""
+
+    resamples: int = 1000
+    seed: int = 0
+    confidence: float = 0.95
+
+    def interval(self, statistic: Callable[[NDArray[np.int64]], Any], documents: int) -> Interval:
+        """Value on all documents, with its interval.
+
+        Args:
+            statistic: from places of documents [..., documents] to values [...].
+            documents: how many there are.
+        """
+        value = float(statistic(np.arange(documents)))
+        draw = np.random.default_rng(self.seed)
+        picks = draw.integers(documents, size=(self.resamples, documents))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            drawn = np.asarray(statistic(picks), dtype=np.float64)
+        # a resample in which corruption makes no difference has no ratio
+        drawn = drawn[np.isfinite(drawn)]
+        tail = (1 - self.confidence) / 2
+        told = documents >= MIN_DOCUMENTS and len(drawn) > 0
+        low, high = np.quantile(drawn, [tail, 1 - tail]) if told else (np.nan, np.nan)
+        return Interval(value, float(low), float(high), documents)

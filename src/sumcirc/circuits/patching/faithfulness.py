@@ -51,11 +51,12 @@ from sumcirc.errors import UserError
 from sumcirc.models.attention_weights import AttentionWeights
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.schema import SIZES
-from sumcirc.statistics import MIN_DOCUMENTS, Interval
+from sumcirc.statistics import Bootstrap, Interval
 from sumcirc.statistics.noise import no_gap, rounding_of
 from sumcirc.storage.writing import plain_numbers
 
 RANDOM_SEEDS = (0, 1, 2)
+BOOTSTRAP = Bootstrap()
 
 Values = NDArray[np.float64]
 Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
@@ -226,37 +227,6 @@ class Curve:
     def as_json(self) -> dict[str, Any]:
         """Plain containers, ready for JSON."""
         return plain_numbers(asdict(self))
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """Percentile bootstrap over documents, for any function of which documents are drawn."""
-
-    resamples: int = 1000
-    seed: int = 0
-    confidence: float = 0.95
-
-    def interval(self, statistic: Callable[[NDArray[np.int64]], Any], documents: int) -> Interval:
-        """Value on all documents, with its interval.
-
-        Args:
-            statistic: from places of documents [..., documents] to values [...].
-            documents: how many there are.
-        """
-        value = float(statistic(np.arange(documents)))
-        draw = np.random.default_rng(self.seed)
-        picks = draw.integers(documents, size=(self.resamples, documents))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            drawn = np.asarray(statistic(picks), dtype=np.float64)
-        # a resample in which corruption makes no difference has no ratio
-        drawn = drawn[np.isfinite(drawn)]
-        tail = (1 - self.confidence) / 2
-        told = documents >= MIN_DOCUMENTS and len(drawn) > 0
-        low, high = np.quantile(drawn, [tail, 1 - tail]) if told else (np.nan, np.nan)
-        return Interval(value, float(low), float(high), documents)
-
-
-BOOTSTRAP = Bootstrap()
 
 
 def faithfulness(
