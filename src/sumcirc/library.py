@@ -50,7 +50,7 @@ from sumcirc.schema import (
     TrainerConfig,
 )
 from sumcirc.selection.choosing import SELECTORS, check_selection, select
-from sumcirc.selection.evidence import Evidence
+from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.ranking import Ranking
 from sumcirc.tracking.measure_records import ProbeRecord
 
@@ -212,7 +212,7 @@ def choose_lora(
         for split in ("train", "validation"):
             data.corpora[split] = corpus
             data.encoded[split] = encoder.corpus(corpus, "texts")
-        ranking = select(Evidence(config, model, encoder, data))
+        ranking = select(SelectionContext(config, model, encoder, data))
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
     return lora_config(config.adaptation, targets, path or None), ranking
 

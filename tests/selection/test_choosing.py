@@ -25,9 +25,10 @@ from sumcirc.schema import (
     SelectorName,
     TrainConfig,
 )
-from sumcirc.selection.choosing import SELECTORS, adapter_facts, check_selection, how_many, select
-from sumcirc.selection.evidence import Evidence
+from sumcirc.selection.choosing import adapter_facts, check_selection, how_many, select
+from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.ranking import rank
+from sumcirc.selection.registry import SELECTORS
 from sumcirc.selection.scores import Scores
 from tests.support.small_evidence import evidence, selecting
 from tests.support.small_models import small_config, write_model
@@ -105,7 +106,7 @@ def of_twelve(name: SelectorName, seed: int = 1, **options: Any) -> Any:
         config=config,
         layers=12,
         granularity=whole,
-        seed=Evidence.seed.fget(SimpleNamespace(config=config)),  # type: ignore[attr-defined]
+        seed=SelectionContext.seed.fget(SimpleNamespace(config=config)),  # type: ignore[attr-defined]
     )
     return select(stub)
 
@@ -182,7 +183,7 @@ def test_a_second_job_computes_nothing(
     first = select(evidence(config))
     selector = SELECTORS[SelectorName(name)]
 
-    def refuse(looked_at: Evidence) -> Scores:
+    def refuse(looked_at: SelectionContext) -> Scores:
         raise AssertionError("computed again")
 
     monkeypatch.setitem(SELECTORS, SelectorName(name), replace(selector, score=refuse))
@@ -229,7 +230,7 @@ def test_jobs_at_the_same_time_compute_once(
     calls = []
     selector = SELECTORS[SelectorName.fisher]
 
-    def counted(looked_at: Evidence) -> Scores:
+    def counted(looked_at: SelectionContext) -> Scores:
         calls.append(looked_at)
         return selector.score(looked_at)
 

@@ -15,23 +15,18 @@ from sumcirc.circuits.edge_selection import by_module as unsigned_by_module
 from sumcirc.circuits.graph import Graph
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.schema import MODULES
-from sumcirc.selection import (
-    attention_kl,
-    circuit,
-    circuit_delta,
-    cka_redundancy,
-    drift,
-    edges,
-    entropy,
-)
-from sumcirc.selection.evidence import Evidence
+from sumcirc.selection.circuit import along_mean, by_module, circuit, circuit_delta
+from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.differences import attention_kl, cka_redundancy, drift, entropy
 from tests.support.small_evidence import evidence, selecting
 from tests.support.small_models import small_model
 
 
 @pytest.fixture
-def pair(gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path) -> tuple[Evidence, Any]:
-    """Evidence whose tuned model is the base with its last layer's weights changed."""
+def pair(
+    gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> tuple[SelectionContext, Any]:
+    """SelectionContext whose tuned model is the base with its last layer's weights changed."""
     config = selecting(gpt2_folder, news_files, tmp_path, "drift", documents=5)
     found = evidence(config)
     tuned: Any = evidence(config).model
@@ -53,7 +48,7 @@ def attention(model: Any, ids: torch.Tensor) -> np.ndarray:
     return torch.stack(rows)[:, 0].double().numpy()
 
 
-def attentions(pair: tuple[Evidence, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+def attentions(pair: tuple[SelectionContext, Any]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows that predict the summary, [layers, heads, rows, keys], tuned and base, by document."""
     found = []
     for document in pair[0].probes.documents:
@@ -63,33 +58,33 @@ def attentions(pair: tuple[Evidence, Any]) -> list[tuple[np.ndarray, np.ndarray]
     return found
 
 
-def test_attention_kl(pair: tuple[Evidence, Any]) -> None:
+def test_attention_kl(pair: tuple[SelectionContext, Any]) -> None:
     wanted = [
         np.where(p > 0, p * np.log(np.maximum(p, 1e-300) / np.maximum(q, 1e-300)), 0)
         .sum(-1)
         .mean((1, 2))
         for p, q in attentions(pair)
     ]
-    found = attention_kl.score(pair[0])
+    found = attention_kl(pair[0])
     assert found.values[:, 0] == pytest.approx(np.array(wanted).T, abs=1e-5)
     # the first layer is the same in both
     assert found.values[0, 0] == pytest.approx(0, abs=1e-6)
     assert (found.values[1] > 1e-3).all()
 
 
-def test_entropy_change_counts_whatever_its_sign(pair: tuple[Evidence, Any]) -> None:
+def test_entropy_change_counts_whatever_its_sign(pair: tuple[SelectionContext, Any]) -> None:
     def of(rows: np.ndarray) -> np.ndarray:
         return -(rows * np.log(np.maximum(rows, 1e-300))).sum(-1).mean(2)
 
     change = np.array([of(p) - of(q) for p, q in attentions(pair)])  # [documents, layers, heads]
-    found = entropy.score(pair[0])
+    found = entropy(pair[0])
     assert found.values.mean(-1)[:, 0] == pytest.approx(np.abs(change.mean(0)).mean(1), abs=1e-5)
     assert found.resamples is not None
     assert found.resamples.shape == (2, 1, 50)
     assert (found.resamples[1] > found.resamples[0]).all()
 
 
-def streams(found: Evidence, model: Any) -> list[list[np.ndarray]]:
+def streams(found: SelectionContext, model: Any) -> list[list[np.ndarray]]:
     """By position of the stream, each document's measured rows (none of them normed)."""
     parts = HookedModel(model)
     kept: list[Any] = []
@@ -132,16 +127,16 @@ def jackknifed(first: list[np.ndarray], second: list[np.ndarray]) -> list[float]
     return [count * whole - (count - 1) * one for one in without]
 
 
-def test_cka_redundancy(pair: tuple[Evidence, Any]) -> None:
+def test_cka_redundancy(pair: tuple[SelectionContext, Any]) -> None:
     found = streams(pair[0], pair[0].model)
     wanted = [1 - np.array(jackknifed(found[i], found[i + 1])) for i in range(2)]
-    assert cka_redundancy.score(pair[0]).values[:, 0] == pytest.approx(np.array(wanted), abs=1e-4)
+    assert cka_redundancy(pair[0]).values[:, 0] == pytest.approx(np.array(wanted), abs=1e-4)
 
 
-def test_drift_is_where_the_streams_part(pair: tuple[Evidence, Any]) -> None:
+def test_drift_is_where_the_streams_part(pair: tuple[SelectionContext, Any]) -> None:
     base, tuned = (streams(pair[0], model) for model in (pair[0].model, pair[1]))
     cka = np.array([jackknifed(one, other) for one, other in zip(tuned, base, strict=True)])
-    found = drift.score(pair[0])
+    found = drift(pair[0])
     assert found.values[:, 0] == pytest.approx(cka[:-1] - cka[1:], abs=1e-4)
     assert found.values[0].mean() == pytest.approx(0, abs=1e-5)
     assert found.values[1].mean() > 0.01
@@ -154,7 +149,7 @@ def test_drift_is_where_the_streams_part(pair: tuple[Evidence, Any]) -> None:
 def test_sums_over_edges_are_those_of_the_circuits_views(family: str) -> None:
     graph = Graph(HookedModel(small_model(family)).shape)
     sizes = np.random.default_rng(0).random((3, *graph.exists.shape)) * graph.exists
-    found = edges.by_module(sizes, graph)
+    found = by_module(sizes, graph)
     for number, one in enumerate(sizes):
         view = unsigned_by_module(one, graph)
         wanted = (
@@ -168,11 +163,11 @@ def test_sums_over_edges_are_those_of_the_circuits_views(family: str) -> None:
 def test_documents_average_to_the_size_of_the_mean() -> None:
     values = np.random.default_rng(0).normal(size=(7, 4, 5))
     kept = np.random.default_rng(1).random((4, 5)) < 0.5
-    assert edges.along_mean(values, kept).mean(0) == pytest.approx(np.abs(values.mean(0)) * kept)
+    assert along_mean(values, kept).mean(0) == pytest.approx(np.abs(values.mean(0)) * kept)
 
 
-def test_circuit_is_what_its_edges_sum_up_to(pair: tuple[Evidence, Any]) -> None:
-    found = circuit.score(pair[0])
+def test_circuit_is_what_its_edges_sum_up_to(pair: tuple[SelectionContext, Any]) -> None:
+    found = circuit(pair[0])
     stored = pair[0].base_circuit
     mean = stored.scores.mean(0)
     kept = circuit_of(mean, stored.graph, pair[0].config.selector.circuit)
@@ -187,11 +182,11 @@ def test_circuit_is_what_its_edges_sum_up_to(pair: tuple[Evidence, Any]) -> None
     assert not np.allclose(found.resamples, plain)
 
 
-def test_a_model_has_no_circuit_delta_to_itself(pair: tuple[Evidence, Any]) -> None:
+def test_a_model_has_no_circuit_delta_to_itself(pair: tuple[SelectionContext, Any]) -> None:
     found = pair[0]
-    changed = circuit_delta.score(found).values.mean(-1)
+    changed = circuit_delta(found).values.mean(-1)
     found.config.selector.after = found.config.model.path
     found.__dict__.pop("tuned")
-    same = circuit_delta.score(found).values.mean(-1)
+    same = circuit_delta(found).values.mean(-1)
     assert np.abs(same).max() < 1e-5
     assert changed.max() > 1e-2

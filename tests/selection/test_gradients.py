@@ -13,8 +13,8 @@ from sumcirc.models.adapters import adapt
 from sumcirc.models.architectures import anatomy
 from sumcirc.models.hooked_model import base_model
 from sumcirc.schema import MODULES, Adaptation, AdaptationConfig
-from sumcirc.selection import fisher, gradient_norm, page
-from sumcirc.selection.evidence import Evidence
+from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.gradients import fisher, gradient_norm, page
 from sumcirc.training.module import summary_loss
 from tests.support.small_evidence import evidence, selecting
 from tests.support.small_models import small_config, write_model
@@ -23,12 +23,12 @@ from tests.support.small_models import small_config, write_model
 @pytest.fixture(params=["gpt2", "llama", "gpt_neox"])
 def looked_at(
     request: pytest.FixtureRequest, tmp_path: Path, tokenizer: Any, news_files: dict[str, Path]
-) -> Evidence:
+) -> SelectionContext:
     folder = write_model(tmp_path / "model", small_config(request.param), tokenizer)
     return evidence(selecting(folder, news_files, tmp_path, "page"))
 
 
-def naive(looked_at: Evidence, size: int) -> list[dict[str, torch.Tensor]]:
+def naive(looked_at: SelectionContext, size: int) -> list[dict[str, torch.Tensor]]:
     """Gradients of every parameter by `backward`, batch by batch."""
     found = []
     model: Any = looked_at.model
@@ -40,7 +40,7 @@ def naive(looked_at: Evidence, size: int) -> list[dict[str, torch.Tensor]]:
     return found
 
 
-def expected(looked_at: Evidence, size: int, value: Any) -> np.ndarray:
+def expected(looked_at: SelectionContext, size: int, value: Any) -> np.ndarray:
     """[layers, modules, batches] of sums over linears of `value(gradient, inputs)`."""
     names = anatomy(looked_at.model.config)
     is_conv = looked_at.model.config.model_type == "gpt2"
@@ -61,32 +61,32 @@ def expected(looked_at: Evidence, size: int, value: Any) -> np.ndarray:
     )
 
 
-def test_fisher_is_of_single_documents(looked_at: Evidence) -> None:
+def test_fisher_is_of_single_documents(looked_at: SelectionContext) -> None:
     wanted = expected(looked_at, 1, lambda g, _: float(g.square().sum()))
-    found = fisher.score(looked_at)
+    found = fisher(looked_at)
     assert found.values.shape == (2, 4, 8)
     assert found.values == pytest.approx(wanted, rel=1e-5)
 
 
-def test_gradient_norm_is_a_length(looked_at: Evidence) -> None:
+def test_gradient_norm_is_a_length(looked_at: SelectionContext) -> None:
     squares = expected(looked_at, 2, lambda g, _: float(g.square().sum()))
-    found = gradient_norm.score(looked_at)
+    found = gradient_norm(looked_at)
     assert found.values == pytest.approx(np.sqrt(squares), rel=1e-5)
     layer = found.of_targets([0, 1, 2, 3], whole=True)[:, 0]
     assert layer == pytest.approx(np.sqrt(squares.sum(1)), rel=1e-5)
 
 
-def test_page_is_the_energy_over_inputs(looked_at: Evidence) -> None:
+def test_page_is_the_energy_over_inputs(looked_at: SelectionContext) -> None:
     wanted = expected(looked_at, 2, lambda g, axis: float(g.square().sum()) / (3 * g.shape[axis]))
-    assert page.score(looked_at).values == pytest.approx(wanted, rel=1e-5)
+    assert page(looked_at).values == pytest.approx(wanted, rel=1e-5)
 
 
-def test_the_model_is_left_as_it_was(looked_at: Evidence) -> None:
+def test_the_model_is_left_as_it_was(looked_at: SelectionContext) -> None:
     model = looked_at.model
     model.train()
     model.base_model.requires_grad_(False)
     before = [p.requires_grad for p in model.parameters()]
-    fisher.score(looked_at)
+    fisher(looked_at)
     assert model.training
     assert [p.requires_grad for p in model.parameters()] == before
     assert all(p.grad is None for p in model.parameters())
@@ -98,7 +98,7 @@ def test_page_is_what_fresh_adapters_get_on_average(
 ) -> None:
     folder = write_model(tmp_path / "model", small_config(family), tokenizer)
     found = evidence(selecting(folder, news_files, tmp_path, "page", batch_size=6))
-    predicted = page.score(found).values[..., 0]
+    predicted = page(found).values[..., 0]
     batch = found.training_batches(6)[0]
     rank, draws, scale = 8, 150, 2
     config = AdaptationConfig(kind=Adaptation.lora, rank=rank)

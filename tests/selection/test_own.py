@@ -27,7 +27,7 @@ from sumcirc.selection.scores import Scores, rule
 
 def loudest(evidence):
     sizes = [
-        [[block.attn_out.weight.detach().float().norm().item()]] for block in evidence.parts.blocks
+        [[block.attn_out.weight.detach().float().norm().item()]] for block in evidence.hooked.blocks
     ]
     return Scores(np.array(sizes), "its output projection is largest")
 
@@ -80,7 +80,7 @@ def test_the_layer_that_it_scores_highest_is_chosen(
     check_selection(config, small_config("gpt2"))
     looked_at = evidence(config)
     with torch.no_grad():
-        looked_at.parts.blocks[1].attn_out.weight.mul_(3)
+        looked_at.hooked.blocks[1].attn_out.weight.mul_(3)
     found = select(looked_at)
     assert found.layers == [1]
     assert found.ranking[0].score > 2 * found.ranking[1].score
@@ -89,7 +89,7 @@ def test_the_layer_that_it_scores_highest_is_chosen(
     assert facts["selector"] == f"{MODULE}.loudest"
     # its scores are those of today's code
     with torch.no_grad():
-        looked_at.parts.blocks[0].attn_out.weight.mul_(10)
+        looked_at.hooked.blocks[0].attn_out.weight.mul_(10)
     assert select(looked_at).layers == [0]
 
 

@@ -11,7 +11,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.models.architectures import context_length
 from sumcirc.models.loading import load_model, load_tokenizer
 from sumcirc.schema import SelectorConfig, SelectorName, TrainConfig
-from sumcirc.selection.evidence import Evidence
+from sumcirc.selection.context import SelectionContext
 from tests.support.small_training import small_config
 
 LORA = {"rank": 2, "layers": "auto"}
@@ -34,10 +34,10 @@ def selecting(
     return replace(config, selector=SelectorConfig(name=SelectorName(name), **options))
 
 
-def evidence(config: TrainConfig, model: Any = None) -> Evidence:
-    """Evidence of a configuration; `model` in place of the loaded one."""
+def evidence(config: TrainConfig, model: Any = None) -> SelectionContext:
+    """The selection context of a configuration; `model` in place of the loaded one."""
     model = load_model(config.model) if model is None else model
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model.config))
     data = SummarizationData(config.data, config.trainer, encoder, None, config.seed)
     data.read()
-    return Evidence(config, model, encoder, data)
+    return SelectionContext(config, model, encoder, data)

@@ -83,7 +83,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.models.loading import load_model, load_tokenizer
     from sumcirc.runtime.notices import print_lines
     from sumcirc.selection.choosing import adapter_facts, select
-    from sumcirc.selection.evidence import Evidence
+    from sumcirc.selection.context import SelectionContext
     from sumcirc.tracking import wandb
     from sumcirc.tracking.session import Clock
     from sumcirc.training.trainer import device, set_threads
@@ -99,7 +99,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     with wandb.wandb_job(config, directory, "select", config.data.name) as wandb_logger:
         with clock.phase("select"):
             model.to(device(config.trainer))
-            ranking = select(Evidence(config, model, encoder, data))
+            ranking = select(SelectionContext(config, model, encoder, data))
         facts = adapter_facts(config.adaptation, model.config, ranking)
         ranking.save(directory.ranking_file)
         draw_ranking(asdict(ranking), directory.figures / "selection.png")

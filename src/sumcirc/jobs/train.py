@@ -176,14 +176,14 @@ def _selected(
     """Return the selector's choice; a resumed run reuses its earlier choice."""
     from sumcirc.runtime.processes import is_main_process
     from sumcirc.selection.choosing import select
-    from sumcirc.selection.evidence import Evidence
+    from sumcirc.selection.context import SelectionContext
     from sumcirc.selection.ranking import Ranking
     from sumcirc.training.trainer import device
 
     if directory.ranking_file.exists():
         return Ranking.read(directory.ranking_file)
     model.to(device(config.trainer))  # type: ignore[arg-type]
-    ranking = select(Evidence(config, model, encoder, data))
+    ranking = select(SelectionContext(config, model, encoder, data))
     if is_main_process():
         ranking.save(directory.ranking_file)
     return ranking

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +24,16 @@ from sumcirc.schema import (
     TrainConfig,
     corruption_of,
 )
-from sumcirc.selection import (
-    all_layers,
-    attention_kl,
-    circuit,
-    circuit_delta,
-    cka_redundancy,
-    drift,
-    entropy,
-    first,
-    fisher,
-    fixed,
-    gradient_norm,
-    last,
-    middle,
-    own,
-    page,
-    random,
-)
-from sumcirc.selection.evidence import Evidence, inputs_fingerprint
+from sumcirc.selection import circuit, differences, gradients, positional, user_function
+from sumcirc.selection.context import SelectionContext, inputs_fingerprint
 from sumcirc.selection.ranking import Ranking, default_count, rank
+from sumcirc.selection.registry import SELECTORS, Selector
 from sumcirc.selection.scores import Scores
 from sumcirc.selection.tuned import check_tuned, settings_of
 from sumcirc.storage.cache import Cache
+
+# importing these files registers the selectors in them
+RULES = (circuit, differences, gradients, positional, user_function)
 
 log = logging.getLogger(__name__)
 
@@ -57,59 +43,18 @@ FILE = "scores.json"
 NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
 
 
-@dataclass(frozen=True)
-class Selector:
-    """One way to score targets.
-
-    Attributes:
-        measures: looks at the model and documents.
-        kept: its scores are kept for later jobs, where it measures.
-        modules: tells the modules of a layer apart; a rule scores them alike.
-        compares: needs a tuned model beside the base.
-        pairs: needs corrupted documents.
-    """
-
-    score: Callable[[Evidence], Scores]
-    measures: bool = True
-    kept: bool = True
-    modules: bool = True
-    compares: bool = False
-    pairs: bool = False
-
-
-SELECTORS = {
-    SelectorName.all: Selector(all_layers.score, measures=False),
-    SelectorName.fixed: Selector(fixed.score, measures=False),
-    SelectorName.first: Selector(first.score, measures=False),
-    SelectorName.middle: Selector(middle.score, measures=False),
-    SelectorName.last: Selector(last.score, measures=False),
-    SelectorName.random: Selector(random.score, measures=False),
-    SelectorName.circuit: Selector(circuit.score, pairs=True),
-    SelectorName.circuit_delta: Selector(circuit_delta.score, compares=True, pairs=True),
-    SelectorName.attention_kl: Selector(attention_kl.score, modules=False, compares=True),
-    SelectorName.entropy: Selector(entropy.score, modules=False, compares=True),
-    SelectorName.drift: Selector(drift.score, modules=False, compares=True),
-    SelectorName.cka_redundancy: Selector(cka_redundancy.score, modules=False),
-    SelectorName.page: Selector(page.score),
-    SelectorName.fisher: Selector(fisher.score),
-    SelectorName.gradient_norm: Selector(gradient_norm.score),
-    # what its code says today can't be told from what it said before
-    SelectorName.own: Selector(own.score, kept=False, pairs=True),
-}
-
-
-def select(evidence: Evidence) -> Ranking:
+def select(context: SelectionContext) -> Ranking:
     """Score and choose as the configuration says.
 
     Raises:
         UserError: what the selector needs can't be had; see `check_selection`.
     """
-    config = evidence.config
+    config = context.config
     selector = SELECTORS[_name(config)]
     kept = selector.measures and selector.kept
-    scores = _kept_scores(evidence, selector) if kept else selector.score(evidence)
+    scores = _kept_scores(context, selector) if kept else selector.score(context)
     granularity, modules = config.adaptation.granularity, config.adaptation.modules
-    count = how_many(config, evidence.layers)
+    count = how_many(config, context.layers)
     name = config.selector.score or _name(config).value
     return rank(scores, name, granularity, modules, count, config.selector.resamples)
 
@@ -127,7 +72,7 @@ def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
     if name is SelectorName.all:
         return total
     if name is SelectorName.fixed:
-        return len(fixed.named_layers(options, layers)) * parts
+        return len(positional.named_layers(options, layers)) * parts
     if options.count is not None and options.count > total:
         raise UserError(
             f"selector.count={options.count}: the model has {total}"
@@ -166,7 +111,7 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
     if selector.pairs:
         corruption_of(config.selector.corruption, config.data.source, "selector.corruption")
     if name is SelectorName.own:
-        own.function_of(config.selector)
+        user_function.function_of(config.selector)
     if selector.compares or (name is SelectorName.own and config.selector.after is not None):
         check_tuned(config)
     count = how_many(config, shape(model_config).layers)
@@ -210,30 +155,30 @@ def _dearest(
     return sorted(every, key=lambda one: -costs[one[1]])[:count]
 
 
-def _kept_scores(evidence: Evidence, selector: Selector) -> Scores:
+def _kept_scores(context: SelectionContext, selector: Selector) -> Scores:
     """Scores from the cache, computed unless they are there; a second process waits."""
-    config = evidence.config
+    config = context.config
     settings = {
         name: value for name, value in asdict(config.selector).items() if name not in NOT_OF_SCORES
     }
     parts = [
-        model_fingerprint(evidence.model),
-        inputs_fingerprint(evidence),
+        model_fingerprint(context.model),
+        inputs_fingerprint(context),
         settings,
         settings_of(config) if selector.compares else None,
     ]
 
     def write(folder: Path) -> None:
         # a job that finds the scores draws nothing, and has to train alike
-        with evidence.preserving_training_state():
-            selector.score(evidence).save(folder / FILE)
+        with context.preserving_training_state():
+            selector.score(context).save(folder / FILE)
 
     def read(folder: Path) -> Scores:
         stored = Scores.read(folder / FILE)
-        stored.check(evidence.layers)
+        stored.check(context.layers)
         return stored
 
-    scores, found = SELECTION.get(evidence.cache, parts, write, read)
+    scores, found = SELECTION.get(context.cache, parts, write, read)
     if found:
         log.info("selector=%s: scores read from the cache", _name(config).value)
     return scores

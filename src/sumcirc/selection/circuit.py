@@ -1,38 +1,44 @@
-"""Where the circuit of the base is: sums of |EAP-IG score| over the edges of each module.
+"""Modules by the circuit that runs through them.
 
-S(module) = sum over its edges e in C of |mean over documents d of s_d(e)|, where C is the circuit
-of the 5 % of all edges of largest |mean|, pruned, and s the scores of `circuits.attribution`
-(M. Hanna et al., 2024, arXiv 2403.17806): how much the metric rises, to first order, when the edge
-is corrupted. No model is trained for it. In each resample of the documents the circuit is found
-anew.
+A module's score is the sum over the circuit's edges that it takes part in: `qkv` reads the edges
+into queries, keys and values, `mlp_in` those into the MLP; `attn_out` and `mlp_out` write those out
+of the heads and out of the MLP. So an edge counts where it is written and where it is read. The
+circuit is found anew in each resample of the documents.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.circuits.discovery import circuit_of
-from sumcirc.selection.edges import (
-    along_mean,
-    by_module,
-    resampled_edges,
-    size_by_module,
-)
-from sumcirc.selection.evidence import Evidence
+from sumcirc.circuits.graph import Graph
+from sumcirc.errors import UserError
+from sumcirc.schema import SelectorName
+from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.registry import selector
 from sumcirc.selection.scores import Scores
+from sumcirc.statistics.resampling import weights
 
 
-def score(evidence: Evidence) -> Scores:
-    """Score modules by their edges in the base's circuit."""
-    stored, options = evidence.base_circuit, evidence.config.selector.circuit
+@selector(SelectorName.circuit, pairs=True)
+def circuit(context: SelectionContext) -> Scores:
+    """Score modules by S = sum over their edges e in C of |mean over documents d of s_d(e)|.
+
+    C is the base's circuit: the 5 % of all edges of largest |mean|, pruned. s are the edge scores
+    (`circuits.attribution`; M. Hanna et al., 2024, arXiv 2403.17806): how much the metric rises, to
+    first order, when the edge is corrupted. No model is trained for it.
+    """
+    stored, options = context.base_circuit, context.config.selector.circuit
     scores, graph = stored.scores, stored.graph
 
     def sizes(mean: NDArray[np.floating]) -> NDArray[np.float64]:
         return size_by_module(mean, circuit_of(mean, graph, options), graph)
 
     kept = circuit_of(scores.mean(0), graph, options)
-    again = [sizes(mean) for mean in resampled_edges(scores, evidence.config.selector.resamples)]
+    again = [sizes(mean) for mean in resampled_edges(scores, context.config.selector.resamples)]
     return Scores(
         by_module(along_mean(scores, kept), graph),
         f"the base's circuit runs through it ({stored.method}, {int(kept.sum())} edges)",
@@ -40,3 +46,96 @@ def score(evidence: Evidence) -> Scores:
         "documents",
         resamples=np.stack(again, -1),
     )
+
+
+@selector(SelectorName.circuit_delta, compares=True, pairs=True)
+def circuit_delta(context: SelectionContext) -> Scores:
+    """Score modules by how fine-tuning changes the shares of their edges, on the same pairs.
+
+    Each model's scores are divided by the sum of all its |mean| scores, since a model that
+    summarizes has more to lose. With these shares p,
+
+        S = sum over a module's edges e in C or C' of |mean over documents of p'(e) - p(e)|
+
+    where C and C' are the circuits (5 % of all edges) of the base and of the tuned model. That the
+    change concentrates in few edges is the finding of Y. Wang et al., 2025, arXiv 2502.11812.
+
+    Raises:
+        UserError: a model's scores are all 0.
+    """
+    options = context.config.selector.circuit
+    base, tuned = context.base_circuit, context.tuned_circuit()
+    graph = base.graph
+    totals = [_total(stored.scores.mean(0, dtype=np.float64)) for stored in (base, tuned)]
+
+    def circuits(*means: NDArray[np.floating]) -> NDArray[np.bool_]:
+        before, after = (circuit_of(mean, graph, options) for mean in means)
+        return before | after
+
+    def sizes(before: NDArray[np.floating], after: NDArray[np.floating]) -> NDArray[np.float64]:
+        change = after / _total(after) - before / _total(before)
+        return size_by_module(change, circuits(before, after), graph)
+
+    kept = circuits(base.scores.mean(0), tuned.scores.mean(0))
+    change = tuned.scores / totals[1] - base.scores / totals[0]
+    draws = [
+        resampled_edges(one.scores, context.config.selector.resamples) for one in (base, tuned)
+    ]
+    return Scores(
+        by_module(along_mean(change, kept), graph),
+        "training moves the circuit here",
+        "share of all |score|",
+        "documents",
+        resamples=np.stack([sizes(*pair) for pair in zip(*draws, strict=True)], -1),
+        scale=1.0,
+    )
+
+
+def _total(mean: NDArray[np.floating]) -> float:
+    total = float(np.abs(mean).sum())
+    if total == 0:
+        raise UserError(
+            "selector=circuit_delta: corruption has no effect on a model, so it has no circuit;"
+            " take another selector.metric or selector.corruption"
+        )
+    return total
+
+
+def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]:
+    """Return sums over edges [documents, sources, destinations] as [layers, modules, documents]."""
+    read = values.sum(1, dtype=np.float64).T
+    written = values.sum(2, dtype=np.float64).T
+    found = []
+    for layer in range(graph.shape.layers):
+        places = (graph.query_columns(layer), graph.key_columns(layer), graph.value_columns(layer))
+        found.append(
+            [
+                sum(read[place].sum(0) for place in places),
+                written[graph.attention_sources(layer)].sum(0),
+                read[graph.mlp_destination(layer)],
+                written[graph.mlp_source(layer)],
+            ]
+        )
+    return np.array(found)
+
+
+def size_by_module(
+    mean: NDArray[np.floating], kept: NDArray[np.bool_], graph: Graph
+) -> NDArray[np.float64]:
+    """Return sums of |mean| over the kept edges [sources, destinations] as [layers, modules]."""
+    return by_module((np.abs(mean) * kept)[None], graph)[..., 0]
+
+
+def resampled_edges(scores: NDArray[np.floating], resamples: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the mean scores [sources, destinations] of each resample of the documents."""
+    for weight in weights(len(scores), resamples):
+        yield np.tensordot(weight, scores, 1)
+
+
+def along_mean(values: NDArray[np.floating], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return each document's part of the |mean| of the kept edges, in the shape of `values`.
+
+    An edge's value is taken with the sign that its mean over documents has, so that the mean over
+    documents of what comes out is |mean|, and noise of changing sign cancels.
+    """
+    return values * np.sign(values.mean(0, dtype=np.float64)) * kept

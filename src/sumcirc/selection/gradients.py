@@ -1,4 +1,19 @@
-"""Squared gradients of the training loss with respect to every linear that may get an adapter."""
+"""Modules by the gradient of the training loss with respect to their weights.
+
+L is the mean cross-entropy over a batch's summary tokens, without dropout; G = dL/dW.
+
+`page` (projected adapter gradient energy) asks how large a gradient a fresh adapter would get. A
+LoRA adapter on W (out x in) starts with B = 0 and A drawn at random. With scale s its first
+gradients are dL/dA = s B' G = 0 and dL/dB = s G A'. Averaged over draws of A (r x in, independent
+entries of variance v)
+
+    E ||s G A'||^2 = s^2 r v ||G||^2,  v = 1 / (3 in) for PEFT's Kaiming-uniform A.
+
+Scale and rank are the same for all targets and left out: S(W) = E over batches ||G||^2 / (3 in).
+Wide inputs (the MLP's output projection) are thus discounted. The name is that of DomLoRA (arXiv
+2605.06183), whose own formula could not be read; this is the derivation above, tested against
+gradients of real adapters.
+"""
 
 from __future__ import annotations
 
@@ -11,41 +26,76 @@ from torch import Tensor, nn
 
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.models.architectures import anatomy
+from sumcirc.models.effective_weights import input_width
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from sumcirc.runtime.progress import counted
-from sumcirc.schema import MODULES
-from sumcirc.selection.evidence import Evidence
+from sumcirc.schema import MODULES, SelectorName
+from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.registry import selector
+from sumcirc.selection.scores import Scores
 from sumcirc.training.module import summary_loss
 
 
-def squared_gradients(
-    evidence: Evidence, size: int, weight: Callable[[nn.Module], float] = lambda linear: 1.0
-) -> NDArray[np.float64]:
-    """||dL/dW||^2 (Frobenius) of each batch of `size` training documents.
+@selector(SelectorName.page)
+def page(context: SelectionContext) -> Scores:
+    """Score modules by the energy of an adapter's first gradient, at scale 1 and rank 1."""
+    values = squared_gradients(context, context.config.selector.batch_size, _variance)
+    return Scores(values, "a fresh adapter gets most gradient here", "squared gradient", "batches")
 
-    L is the loss of training: mean cross-entropy over summary tokens, without dropout. One backward
-    pass a batch; gradients of all linears are held at once, no others.
+
+@selector(SelectorName.fisher)
+def fisher(context: SelectionContext) -> Scores:
+    """Score modules by the empirical Fisher information: mean over documents of ||dL_d/dW||^2.
+
+    This is the trace of W's diagonal block, with the reference summary as the label (not one drawn
+    from the model, as in the true Fisher information). FLoE uses it as layer importance, eFIM for
+    ranks (PEFT issues 3203 and 3204).
+    """
+    values = squared_gradients(context, 1)
+    return Scores(
+        values, "the loss of single documents is sensitive to it", "squared gradient", "documents"
+    )
+
+
+@selector(SelectorName.gradient_norm)
+def gradient_norm(context: SelectionContext) -> Scores:
+    """Score modules by the norm of the training gradient: mean over batches of ||dL/dW||.
+
+    A layer's score is the norm of its modules' gradients together, sqrt(sum of ||dL/dW||^2).
+    """
+    values = np.sqrt(squared_gradients(context, context.config.selector.batch_size))
+    return Scores(values, "the training gradient is largest here", "gradient", "batches", power=2)
+
+
+def squared_gradients(
+    context: SelectionContext, size: int, weight: Callable[[nn.Module], float] = lambda linear: 1.0
+) -> NDArray[np.float64]:
+    """Return ||dL/dW||^2 (Frobenius) of each batch of `size` training documents.
+
+    One backward pass a batch; the gradients of all linears are in memory at once, no others.
 
     Args:
+        context: the base and its training documents.
+        size: documents in a batch.
         weight: factor of a linear's square.
 
     Returns:
         [layers, modules, batches]; linears of one module (query, key and value) add up.
     """
-    parts = evidence.parts
-    names = anatomy(parts.model.config)
+    hooked = context.hooked
+    names = anatomy(hooked.model.config)
     linears = {
-        (layer, place): [parts.model.get_submodule(name) for name in names.linears(layer, module)]
-        for layer in range(parts.shape.layers)
+        (layer, place): [hooked.model.get_submodule(name) for name in names.linears(layer, module)]
+        for layer in range(hooked.shape.layers)
         for place, module in enumerate(MODULES)
     }
-    batches = evidence.training_batches(size)
-    found = np.zeros((parts.shape.layers, len(MODULES), len(batches)))
-    with frozen(parts.model), counted("gradients", len(batches)) as advance:
+    batches = context.training_batches(size)
+    found = np.zeros((hooked.shape.layers, len(MODULES), len(batches)))
+    with frozen(hooked.model), counted("gradients", len(batches)) as advance:
         for number, batch in enumerate(batches):
             weights = [one.get_parameter("weight") for group in linears.values() for one in group]
-            gradients = iter(_gradients(parts, weights, batch))
+            gradients = iter(_gradients(hooked, weights, batch))
             for place, group in linears.items():
                 squares = [
                     weight(one) * float(next(gradients).square().sum(dtype=torch.float64))
@@ -57,13 +107,18 @@ def squared_gradients(
 
 
 def _gradients(
-    parts: HookedModel, weights: list[nn.Parameter], batch: TrainingBatch
+    hooked: HookedModel, weights: list[nn.Parameter], batch: TrainingBatch
 ) -> tuple[Tensor, ...]:
     for one in weights:
         one.requires_grad_(True)
     try:
-        loss = summary_loss(parts.backbone, parts.unembedding, batch)
+        loss = summary_loss(hooked.backbone, hooked.unembedding, batch)
         return torch.autograd.grad(loss, weights)
     finally:
         for one in weights:
             one.requires_grad_(False)
+
+
+def _variance(linear: nn.Module) -> float:
+    """Return the variance of the entries of A, uniform between -1 / sqrt(in) and 1 / sqrt(in)."""
+    return 1 / (3 * input_width(linear))

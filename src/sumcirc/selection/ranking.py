@@ -4,6 +4,15 @@ A target's interval is the percentile bootstrap over samples. How stable the cho
 drawn again with replacement, targets ranked anew, and counted how often each is among the first
 `count` (all targets see the same draws, so that what they have in common cancels). By chance that
 would be count / targets.
+
+A ranking that is noise is refused, however often resamples repeat it. Two things make one:
+
+- Rounding: the scores to be chosen are no larger than the float32 rounding of what they were
+  computed from (`Scores.scale`), as with an adapter that does nothing yet.
+- Chance: the targets differ by no more than documents do, by a test at 5 % that shuffles the scores
+  of each document among the targets (`statistics.noise`). Resamples can't tell: they repeat what
+  happened to come first in the sample far more often than "by chance" says. The test needs
+  `MIN_DOCUMENTS` samples; with fewer there is no interval and no share of resamples either.
 """
 
 from __future__ import annotations
@@ -17,13 +26,14 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.schema import MODULES, Granularity
-from sumcirc.selection.doubt import check_signal
 from sumcirc.selection.scores import Scores
 from sumcirc.statistics import MIN_DOCUMENTS
+from sumcirc.statistics.noise import ALPHA, ROUNDING, difference_p_value
 from sumcirc.storage.reading import Count, Share, read_json
 from sumcirc.storage.writing import plain_numbers, write_json
 
 _BOUNDS = (0.025, 0.975)
+REMEDY = "take more of them with selector.documents, or selector=random"
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ def rank(
         count: layers, or modules, to choose.
 
     Raises:
-        UserError: there are fewer targets, or the scores are noise (`selection.doubt`).
+        UserError: there are fewer targets, or the scores are noise (`check_signal`).
     """
     places = [MODULES.index(name) for name in modules]
     whole = granularity is Granularity.layer
@@ -180,6 +190,53 @@ def rank(
         size if scores.samples else 0,
         found,
     )
+
+
+def check_signal(
+    values: NDArray[np.float64],
+    scale: float | None,
+    count: int,
+    names: tuple[str, str, str],
+) -> None:
+    """Refuse scores that are rounding error, or that chance explains.
+
+    Args:
+        values: [targets, samples], of a selector that measures.
+        scale: of the quantities whose difference a score is; None for the largest score.
+        count: targets to choose.
+        names: of the selector, the targets and the samples, such as `entropy`, `layer`,
+            `documents`.
+
+    Raises:
+        UserError: fewer than `count` scores exceed rounding, or the targets don't differ by more
+            than the samples do.
+    """
+    selector, target, samples = names
+    means = values.mean(1)
+    largest = float(np.abs(means).max())
+    floor = ROUNDING * max(scale or 0.0, largest)
+    above = int((np.abs(means) > floor).sum())
+    if above == 0:
+        raise UserError(
+            f"selector={selector}: no {target}'s score exceeds float rounding (the largest is"
+            f" {largest:.1e}, rounding {floor:.1e}), so there is nothing to rank; the models it"
+            " compares, or the base on these documents, show no effect"
+        )
+    if above < count:
+        raise UserError(
+            f"selector.count={count}: by selector={selector} only {above} of {len(means)} {target}s"
+            f" have a score above float rounding ({floor:.1e}); the others would be chosen by their"
+            f" number; choose at most {above}"
+        )
+    if values.shape[1] < MIN_DOCUMENTS or count == len(means):
+        return
+    p = difference_p_value(values)
+    if p > ALPHA:
+        raise UserError(
+            f"selector={selector}: its scores don't tell the {target}s apart by more than chance"
+            f" (p = {p:.2g} over {values.shape[1]} {samples}, {ALPHA:g} at most is asked for);"
+            f" {REMEDY}"
+        )
 
 
 def _frequency(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:

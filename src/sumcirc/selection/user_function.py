@@ -1,9 +1,9 @@
-"""A selector of the user's: the function that selector.score names, from `Evidence` to `Scores`.
+"""A user's own selector: the function that `selector.score` names.
 
-It is looked at when the configuration is checked, and called when a job needs it: its scores are
-not kept, since nobody knows when its code has changed. What it asks the evidence for is (the base's
-probes and circuit, the probe run). Its module has to be named in SUMCIRC_NAMESPACES
-(`instantiation`), so that a configuration that somebody sent can't call what it likes.
+It takes a `SelectionContext` and returns `Scores`. The function is imported when the configuration
+is checked, and called when a job needs it. Its scores are not cached, because nothing tells when
+its code has changed. Its module has to be listed in SUMCIRC_NAMESPACES (`schema.instantiation`), so
+that a configuration from somebody else can't call arbitrary code.
 """
 
 from __future__ import annotations
@@ -13,29 +13,31 @@ from collections.abc import Callable
 import numpy as np
 
 from sumcirc.errors import UserError
-from sumcirc.schema import MODULES, Granularity, SelectorConfig
+from sumcirc.schema import MODULES, Granularity, SelectorConfig, SelectorName
 from sumcirc.schema.instantiation import function
-from sumcirc.selection.evidence import Evidence
+from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.registry import selector
 from sumcirc.selection.scores import Scores
 
 
-def score(evidence: Evidence) -> Scores:
-    """What the user's function finds.
+@selector(SelectorName.own, kept=False, pairs=True)
+def user_function(context: SelectionContext) -> Scores:
+    """Return the scores of the user's function.
 
     Raises:
-        UserError: it gives no scores, or scores that nothing can be chosen by.
+        UserError: it returns no scores, or scores that nothing can be chosen by.
     """
-    options = evidence.config.selector
-    with evidence.preserving_training_state():
-        found = function_of(options)(evidence)
-    wrong = _why_not(found, evidence.layers, evidence.granularity)
+    options = context.config.selector
+    with context.preserving_training_state():
+        found = function_of(options)(context)
+    wrong = _why_not(found, context.layers, context.granularity)
     if wrong:
         raise UserError(f"selector.score={options.score}: {wrong}")
     return found
 
 
-def function_of(options: SelectorConfig) -> Callable[[Evidence], Scores]:
-    """The function, imported.
+def function_of(options: SelectorConfig) -> Callable[[SelectionContext], Scores]:
+    """Import the function that `selector.score` names.
 
     Raises:
         UserError: none is named, or `instantiation.function` refuses it.
@@ -46,7 +48,7 @@ def function_of(options: SelectorConfig) -> Callable[[Evidence], Scores]:
 
 
 def _why_not(found: object, layers: int, granularity: Granularity) -> str | None:
-    """What is wrong with scores; None where nothing is."""
+    """Return what is wrong with the scores, or None."""
     if not isinstance(found, Scores):
         return (
             f"gave a {type(found).__name__}; return a `Scores`, or `rule(values, reason)`, both of"

@@ -39,7 +39,7 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class SelectionContext:
     """The base, its documents, and a tuned model beside it.
 
     Attributes:
@@ -81,8 +81,8 @@ class Evidence:
             yield
 
     @cached_property
-    def parts(self) -> HookedModel:
-        """The base's modules."""
+    def hooked(self) -> HookedModel:
+        """The base with its modules found."""
         return HookedModel(self.model)
 
     def training_batches(self, size: int) -> list[TrainingBatch]:
@@ -165,12 +165,12 @@ class Evidence:
             return to_store(score_edges(self.tuned, task, options, advance), options, 0)
 
 
-def inputs_fingerprint(evidence: Evidence) -> list[str | int | None]:
+def inputs_fingerprint(context: SelectionContext) -> list[str | int | None]:
     """What decides the documents that a selector sees, and their tokens."""
-    corpora = evidence.data.corpora
+    corpora = context.data.corpora
     return [
-        evidence.encoder.fingerprint,
+        context.encoder.fingerprint,
         corpora["train"].fingerprint,
         corpora["validation"].fingerprint,
-        evidence.config.data.seed,
+        context.config.data.seed,
     ]

@@ -1,0 +1,99 @@
+"""Layers that fine-tuning changes, or that change the stream: correlational scores of whole layers.
+
+`attention_kl`, `entropy` and `drift` compare a tuned model with the base on the same documents;
+rows are the positions that predict the summary. `cka_redundancy` reads the base alone.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sumcirc.measures.representation import debiased_cka
+from sumcirc.schema import SelectorName
+from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.registry import selector
+from sumcirc.selection.scores import Scores, require_defined
+from sumcirc.statistics.resampling import resampled
+
+
+@selector(SelectorName.attention_kl, modules=False, compares=True)
+def attention_kl(context: SelectionContext) -> Scores:
+    """Score layers by KL(tuned || base) of attention rows in nats, the mean over their heads.
+
+    The idea is that of arXiv 2505.17073, the definition its own (see `measures.attention`).
+    """
+    record = context.tuned_record("divergence")
+    values = record.values["attention/kl_tuned_base"].mean(1, keepdims=True, dtype="float64")
+    values = require_defined(values, "attention_kl")
+    return Scores(values, "training changes where its heads attend", "nats", "documents", scale=1.0)
+
+
+@selector(SelectorName.entropy, modules=False, compares=True)
+def entropy(context: SelectionContext) -> Scores:
+    """Score layers by |mean over documents of H_tuned - H_base| in nats, the mean over their heads.
+
+    A head counts whether it becomes more focused or less. Each document is taken with the sign of
+    its head's mean change, so that the mean over documents is that of the absolute changes.
+    """
+    tuned = context.tuned_record("attention").values["attention/entropy"].astype(np.float64)
+    change = tuned - context.base.record.values["attention/entropy"]
+    aligned = change * np.sign(change.mean(-1, keepdims=True))
+    values = require_defined(aligned.mean(1, keepdims=True), "entropy")
+    again = resampled(change, context.config.selector.resamples)
+    return Scores(
+        values,
+        "training changes how focused its heads are",
+        "nats",
+        "documents",
+        resamples=np.abs(again).mean(1, keepdims=True),
+        scale=1.0,
+    )
+
+
+@selector(SelectorName.drift, modules=False, compares=True)
+def drift(context: SelectionContext) -> Scores:
+    """Score layers by how far linear CKA of the tuned and the base's stream falls across them.
+
+    S(l) = CKA before layer l - CKA after it (debiased; documents have their jackknife
+    pseudo-values, see `measures.representation`). The distance after a layer would count all that
+    changed before it. Negative where a layer brings the streams together again.
+    """
+    cka = context.tuned_record("drift").values["residual/cka"].astype(np.float64)
+    values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
+    return Scores(
+        values,
+        "the tuned stream departs from the base's here",
+        "fall of CKA",
+        "documents",
+        scale=1.0,
+    )
+
+
+@selector(SelectorName.cka_redundancy, modules=False)
+def cka_redundancy(context: SelectionContext) -> Scores:
+    """Score layers of the base by I(l) = 1 - CKA(stream before layer l, stream after it).
+
+    After layer-wise LoRA with CKA (arXiv 2602.05988), which adapts the half of the layers with the
+    largest I. Here the rows are all those that predict the summary, not a text's last token, and
+    CKA is debiased. No model is trained for it.
+    """
+    streams, groups = _streams(context)
+    values = [
+        1 - debiased_cka(before.double(), after.double(), groups)[1]
+        for before, after in pairwise(streams)
+    ]
+    found = require_defined(torch.stack(values)[:, None].cpu().numpy(), "cka_redundancy")
+    return Scores(found, "its output differs from its input", "1 - CKA", "documents", scale=1.0)
+
+
+def _streams(context: SelectionContext) -> tuple[Tensor, Tensor]:
+    """Return the base's residual stream [streams, rows, width] and each row's document."""
+    residual, groups = [], []
+    for number, batch in enumerate(context.probes.batches):
+        residual.append(context.base.batch(number)["residual"].float())
+        groups.append(torch.tensor(batch.documents)[batch.groups])
+    return torch.cat(residual, 1), torch.cat(groups)
