@@ -20,14 +20,13 @@ import pyarrow.parquet
 import yaml
 
 from sumcirc.errors import UserError
-from sumcirc.evaluation.results import TRAINED
-from sumcirc.reporting.comparison import Comparison
-from sumcirc.reporting.runs import Run, read_runs
-from sumcirc.reporting.tables import tables
+from sumcirc.reporting.comparison import ArmComparison
+from sumcirc.reporting.runs import ReportRun, read_runs
+from sumcirc.reporting.views.arm_tables import tables
 from sumcirc.storage.writing import write_file, write_json, write_text
 from sumcirc.tracking.record_format import format_of
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.score_names import TRAINED
 
 RECORDS = Path(__file__).resolve().parent / "results/records"
 OF_THE_MACHINE = ("host", "process", "traceback", "wandb_id")  # fields of status.json
@@ -47,19 +46,18 @@ def keep(sweep: Path, target: Path) -> None:
         _keep_run(run, RunDirectory(target / run.name))
 
 
-def _keep_run(run: Run, target: RunDirectory) -> None:
-    source = RunRecords(run.path)
+def _keep_run(run: ReportRun, target: RunDirectory) -> None:
     folders = {name: Path(run.config[name]).name for name in ("runs_dir", "cache_dir")}
     program, *words = run.environment["command"]
     words = [word for word in words if not word.startswith("hydra.run.dir=")]
     body = {
-        "format": format_of(source.status),
-        "verb": source.verb,
+        "format": format_of(run.status),
+        "verb": run.verb,
         "config": {**run.config, **folders},
         "environment": {**run.environment, "command": [Path(program).name, *words]},
     }
     write_text(target.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
-    status = {key: value for key, value in source.status.items() if key not in OF_THE_MACHINE}
+    status = {key: value for key, value in run.status.items() if key not in OF_THE_MACHINE}
     write_json(target.status_file, status)
     write_json(target.summary_file, run.summary)
     for step, loss in run.losses:
@@ -77,7 +75,7 @@ def _keep_run(run: Run, target: RunDirectory) -> None:
     )
 
 
-def not_stated(page: str, comparison: Comparison) -> list[str]:
+def not_stated(page: str, comparison: ArmComparison) -> list[str]:
     """Rows of the comparison's tables that are not in the page, as Markdown."""
     rows = [f"| {' | '.join(row)} |" for table in tables(comparison) for row in table.rows]
     return [row for row in rows if row not in page]

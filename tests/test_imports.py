@@ -30,16 +30,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"wire"},
     "tracking": set(),
     "models": {"tracking", "assets"},
-    "figures": {"tracking"},
     "measures": {"data", "models", "tracking"},
-    "evaluation": {"data", "models", "tracking", "figures", "wire"},
     "circuits": {"data", "models", "tracking", "wire", "evaluation"},
+    "evaluation": {"data", "models", "tracking", "wire"},
+    "reporting": {"data", "tracking", "evaluation"},
+    "figures": {"reporting"},
     "training": {"data", "models", "tracking", "wire"},
     "compare": {
         *("data", "models", "tracking", "wire"),
         "measures",
         "circuits",
         "evaluation",
+        "reporting",
         "figures",
     },
     "selection": {
@@ -50,17 +52,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
     },
     "callbacks": {
-        *("data", "models", "tracking", "figures"),
+        *("data", "models", "tracking", "reporting", "figures"),
         *("measures", "circuits", "evaluation", "training"),
     },
     "library": {"data", "models", "tracking", "measures", "circuits", "evaluation", "selection"},
-    "reporting": {"tracking", "figures", "evaluation"},
-    "sweeps": {"tracking", "evaluation"},
+    "sweeps": {"tracking"},
     "jobs": {
         *("data", "models", "tracking", "figures", "measures", "circuits", "evaluation"),
         *("training", "compare", "selection", "callbacks", "reporting"),
     },
-    "cli": {"models", "tracking", "evaluation", "sweeps", "jobs"},
+    "cli": {"models", "tracking", "reporting", "sweeps", "jobs"},
     "__main__": {"cli"},
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sumcirc.compare.summary import summarize
-from sumcirc.compare.terminal import print_comparison
+from sumcirc.jobs.compare import print_comparison
 from sumcirc.runtime.notices import Notice
 from tests.compare.made_findings import SHAPE, made_findings
 

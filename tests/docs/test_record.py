@@ -12,7 +12,7 @@ import yaml
 from docs.record import RECORDS, keep, not_stated
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
-from sumcirc.reporting.comparison import Comparison, Options, compare
+from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
 from sumcirc.reporting.runs import read_runs
 from sumcirc.reporting.writing import arm_rows, difference_rows, markdown
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
@@ -21,8 +21,8 @@ from tests.support.sweeps import write_sweep
 KEPT = sorted(folder for folder in RECORDS.glob("*") if folder.is_dir())
 
 
-def compared(folder: Path) -> Comparison:
-    return compare(*read_runs([folder]), Options())
+def compared(folder: Path) -> ArmComparison:
+    return compare(*read_runs([folder]), ComparisonOptions())
 
 
 @pytest.fixture(scope="module")

@@ -11,20 +11,15 @@ import pyarrow.parquet
 import pytest
 
 from sumcirc.cli import command
-from sumcirc.evaluation.results import (
-    BASE,
-    TRAINED,
-    Scoreboard,
-    conclude,
-    rouge_words,
-    rows,
-    sweep_rows,
-)
+from sumcirc.evaluation.results import Scoreboard
 from sumcirc.evaluation.scoring import MEASURES, evaluate_summaries
+from sumcirc.jobs.conclude import conclude
+from sumcirc.reporting.views.system_scores import rouge_words, run_rows, sweep_rows
 from sumcirc.schema import configuration
 from sumcirc.statistics import Interval
 from sumcirc.storage.writing import write_json
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.score_names import BASE, TRAINED
 
 
 def scores(value: float) -> dict[str, Any]:
@@ -47,7 +42,7 @@ def finished(folder: Path, items: str = "x", model: str = "tiny", **systems: flo
 
 
 def table(found: list[Any]) -> list[tuple[str, float]]:
-    return [(row.system, row.scores["rouge1"].mean) for row in found]
+    return [(row.system, row.scores["rouge1_f1"].mean) for row in found]
 
 
 def test_a_sweep_shows_shared_systems_once(tmp_path: Path) -> None:
@@ -132,14 +127,14 @@ def test_the_files_of_a_run(
     assert len(documents) == 5 * 5
     mean = sum(row["rouge2_f1"] for row in documents if row["system"] == "oracle") / 5
     assert summary["systems"]["oracle"]["rouge2_f1"]["mean"] == pytest.approx(mean)
-    assert {path.name for path in run.figures.iterdir()} == {"scores.png", "loss.png"}
+    assert {path.stem for path in run.figures.iterdir()} == {"scores", "loss"}
 
     shown = capsys.readouterr().out
     assert summary["rouge"]["tokenizer"] == "ascii"
     assert f"ROUGE counts {summary['rouge']['words']}" in shown
     for part in ("lead-3", "oracle", "mine", "1,234", "1 min 01 s", str(run.figures)):
         assert part in shown
-    assert [row.system for row in rows(summary, "mine")][-1] == "mine"
+    assert [row.system for row in run_rows(summary, "mine")][-1] == "mine"
 
 
 def test_samples_hold_what_models_wrote(config: Any) -> None:

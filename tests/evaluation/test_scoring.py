@@ -158,7 +158,8 @@ def test_documents_that_are_one_lead_are_counted() -> None:
 
 def test_scoring_needs_no_torch() -> None:
     code = (
-        "import sys; import sumcirc.evaluation.scoring as e, sumcirc.evaluation.score_table; "
+        "import sys; import sumcirc.evaluation.scoring as e; "
+        "import sumcirc.reporting.views.system_scores; "
         "from types import SimpleNamespace as S; from sumcirc.schema import EvaluationConfig as C; "
         "e.evaluate_baselines([S(id='a', document='One two.', references=('two',))], C()); "
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"

@@ -6,13 +6,18 @@ from typing import Any
 
 import pytest
 
-from sumcirc.figures import activations, attention, differences
+from sumcirc.figures import views
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that a test has drawn, in place of files."""
+    """The figures that a test has drawn; they are written as well."""
     figures: list[Any] = []
-    for module in (attention, activations, differences):
-        monkeypatch.setattr(module, "save", lambda figure, *rest: figures.append(figure))
+    save = views.save
+
+    def keep(figure: Any, *rest: Any) -> None:
+        figures.append(figure)
+        save(figure, *rest)
+
+    monkeypatch.setattr(views, "save", keep)
     return figures

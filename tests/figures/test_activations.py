@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.figures.activations import draw_drift, draw_magnitude, draw_neurons
+from sumcirc.figures.views import draw
+from sumcirc.reporting.views.layer_profiles import drift, magnitude
+from sumcirc.reporting.views.neuron_changes import of_layer
 from tests.figures.probe_records import assert_written, column, made_record, mean, rows_of
 
 
@@ -18,7 +20,7 @@ def test_neurons_are_ranked_by_the_size_of_their_change(tmp_path: Path, drawn: l
     change = record.values["mlp/activation_change"][1]
     change[:] = 0.01
     change[[4, 30, 17]] = [-0.5, 0.4, -0.3]
-    draw_neurons(record, 1, tmp_path / "neurons", top=3)
+    draw(of_layer(record, 1, top=3), tmp_path / "neurons")
     _, ranked = drawn[0].axes
     assert [label.get_text() for label in ranked.get_yticklabels()] == ["4", "30", "17"]
     assert ranked.yaxis_inverted()  # the most changed one at the top
@@ -26,7 +28,7 @@ def test_neurons_are_ranked_by_the_size_of_their_change(tmp_path: Path, drawn: l
 
 def test_neurons_in_the_table(tmp_path: Path) -> None:
     record = made_record(20)
-    draw_neurons(record, 2, tmp_path / "neurons.pdf")
+    draw(of_layer(record, 2), tmp_path / "neurons.pdf")
     assert_written(tmp_path / "neurons")
     assert {row["layer"] for row in rows_of(tmp_path / "neurons")} == {"2"}
     np.testing.assert_array_equal(column(tmp_path / "neurons", "neuron"), np.arange(40))
@@ -39,7 +41,7 @@ def test_neurons_in_the_table(tmp_path: Path) -> None:
 
 def test_magnitude_is_beside_its_change_from_the_base(tmp_path: Path) -> None:
     records = [made_record(step) for step in (40, -1, 5)]
-    draw_magnitude(records, tmp_path / "magnitude")
+    draw(magnitude(records), tmp_path / "magnitude")
     assert_written(tmp_path / "magnitude")
     rows = rows_of(tmp_path / "magnitude")
     assert [int(row["step"]) for row in rows] == [-1] * 4 + [5] * 4 + [40] * 4
@@ -54,7 +56,7 @@ def test_magnitude_is_beside_its_change_from_the_base(tmp_path: Path) -> None:
 
 def test_drift_in_the_order_of_steps(tmp_path: Path) -> None:
     records = [made_record(step) for step in (300, 0, 12)]
-    draw_drift(records, tmp_path / "drift")
+    draw(drift(records), tmp_path / "drift")
     assert_written(tmp_path / "drift")
     rows = rows_of(tmp_path / "drift")
     assert [(int(row["step"]), int(row["stream"])) for row in rows] == list(
@@ -70,7 +72,7 @@ def test_drift_in_the_order_of_steps(tmp_path: Path) -> None:
 def test_drift_of_a_single_record_is_drawn_by_stream_position(
     tmp_path: Path, drawn: list[Any]
 ) -> None:
-    draw_drift([made_record(0)], tmp_path / "drift")
+    draw(drift([made_record(0)]), tmp_path / "drift")
     panels = drawn[0].axes
     assert len(panels) == 3
     cka = made_record(0).values["residual/cka"]

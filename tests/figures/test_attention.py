@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
 
-from sumcirc.figures.attention import (
-    draw_attention_divergence,
-    draw_entropy_difference,
-    draw_layer_divergence,
-)
+from sumcirc.figures.views import draw
+from sumcirc.reporting.views.all_measures import layer_divergence
+from sumcirc.reporting.views.head_maps import divergence, entropy
 from sumcirc.statistics import bootstrap_mean
 from tests.figures.probe_records import assert_written, made_record, mean, rows_of
 
@@ -23,7 +21,7 @@ def test_attention_divergence_is_the_mean_over_documents(tmp_path: Path) -> None
     values = record.values["attention/kl_tuned_base"]
     values[1, 1, 3:] = np.nan
     values[2, 0] = np.nan
-    draw_attention_divergence(record, tmp_path / "figures" / "kl.png")
+    draw(divergence(record), tmp_path / "figures" / "kl.png")
     target = tmp_path / "figures" / "kl"
     assert_written(target)
     assert sorted(path.name for path in target.parent.iterdir()) == ["kl.csv", "kl.pdf", "kl.png"]
@@ -43,7 +41,7 @@ def test_entropy_difference_is_paired_and_marks_heads_that_differ(
     difference[0, 0] *= [1, -1] * 4
     difference[1, 1] *= -1
     tuned.values["attention/entropy"] = np.float32(base.values["attention/entropy"] + difference)
-    draw_entropy_difference(tuned, base, tmp_path / "entropy")
+    draw(entropy(tuned, base), tmp_path / "entropy")
     (figure,) = drawn
     axes = figure.axes[0]
     (image,) = axes.get_images()
@@ -64,7 +62,7 @@ def test_entropy_difference_is_paired_and_marks_heads_that_differ(
 def test_entropy_difference_in_the_table(tmp_path: Path) -> None:
     base, tuned = made_record(-1), made_record(50)
     base.values["attention/entropy"][0, 1, 2] = np.nan
-    draw_entropy_difference(tuned, base, tmp_path / "entropy.csv")
+    draw(entropy(tuned, base), tmp_path / "entropy.csv")
     assert_written(tmp_path / "entropy")
     for row in rows_of(tmp_path / "entropy"):
         place = int(row["layer"]), int(row["head"])
@@ -83,13 +81,13 @@ def test_few_documents_are_said_in_the_title(
     tmp_path: Path, drawn: list[Any], documents: int, said: str
 ) -> None:
     records = [made_record(step, documents=documents) for step in (9, -1)]
-    draw_entropy_difference(*records, tmp_path / "entropy")
+    draw(entropy(*records), tmp_path / "entropy")
     assert said in drawn[0].get_suptitle()
 
 
 def test_layer_divergence_has_the_interval_over_documents(tmp_path: Path) -> None:
-    curves = {"base-full": made_record(90), "base-LoRA": made_record(7)}
-    draw_layer_divergence(curves, tmp_path / "layers")
+    curves = {"step 90": made_record(90), "step 7": made_record(7)}
+    draw(layer_divergence([*curves.values()]), tmp_path / "layers")
     assert_written(tmp_path / "layers")
     rows = rows_of(tmp_path / "layers")
     assert len(rows) == 6
@@ -105,7 +103,7 @@ def test_layer_divergence_has_the_interval_over_documents(tmp_path: Path) -> Non
 
 
 def test_pairs_are_told_apart_without_colour(tmp_path: Path, drawn: list[Any]) -> None:
-    draw_layer_divergence({f"pair {i}": made_record(i + 1) for i in range(6)}, tmp_path / "layers")
+    draw(layer_divergence([made_record(i + 1) for i in range(6)]), tmp_path / "layers")
     lines = drawn[0].axes[0].get_lines()
     assert len({line.get_marker() for line in lines}) == 6
     assert len({line.get_color() for line in lines}) == 6

@@ -13,10 +13,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm, to_rgb
 from matplotlib.patches import PathPatch
 
-from sumcirc.figures import circuit_curves, circuits
-from sumcirc.figures.circuit_curves import draw_evolution, draw_faithfulness
-from sumcirc.figures.circuits import draw_circuit, draw_node_scores
-from sumcirc.figures.drawing import COLOURS, NotDrawableError
+from sumcirc.figures.views import draw
+from sumcirc.reporting.kinds import PALETTE, NotDrawableError
+from sumcirc.reporting.views.circuit_curves import RANDOM, evolution, faithfulness
+from sumcirc.reporting.views.circuit_graphs import graph, node_scores
 
 EDGES = [
     ("input", "m0", 0.4),
@@ -33,21 +33,6 @@ def rows_of(target: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Figures that were saved."""
-    figures: list[Any] = []
-    for module in (circuits, circuit_curves):
-        save = module.save
-
-        def keep(figure: Any, *rest: Any, save: Any = save) -> None:
-            figures.append(figure)
-            save(figure, *rest)
-
-        monkeypatch.setattr(module, "save", keep)
-    return figures
-
-
 def lines_of(figure: Any) -> list[PathPatch]:
     """Edges, from small |score| to large."""
     return [patch for patch in figure.axes[0].patches if isinstance(patch, PathPatch)]
@@ -58,7 +43,7 @@ def texts_of(figure: Any) -> set[str]:
 
 
 def test_a_circuit_as_it_is_given(tmp_path: Path, drawn: list[Any]) -> None:
-    draw_circuit(EDGES, tmp_path / "circuit.png", 2, 2, "step 200", "nats")
+    draw(graph(EDGES, (2, 2), "step 200", "nats"), tmp_path / "circuit.png")
     assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".pdf", ".csv"}
     assert rows_of(tmp_path / "circuit") == [
         ["source", "destination", "score"],
@@ -77,7 +62,7 @@ def test_a_circuit_as_it_is_given(tmp_path: Path, drawn: list[Any]) -> None:
     for line, (_, _, score) in list(zip(lines, by_size, strict=True))[1:]:
         red, _, blue = line.get_edgecolor()[:3]
         assert (red > blue) == (score > 0)
-    assert lines[-1].get_edgecolor()[:3] == pytest.approx(to_rgb(COLOURS[1]))
+    assert lines[-1].get_edgecolor()[:3] == pytest.approx(to_rgb(PALETTE[1]))
     legend = {text.get_text() for text in figure.legends[0].get_texts()}
     assert {"into a query", "into a key", "into a value", "|score| 0.4 nats"} <= legend
 
@@ -86,7 +71,7 @@ def test_query_key_and_value_arrive_at_places_and_by_lines_of_their_own(
     tmp_path: Path, drawn: list[Any]
 ) -> None:
     edges = [("input", f"a1.h0<{letter}>", 1.0) for letter in "qkv"] + [("a1.h0", "logits", 1.0)]
-    draw_circuit(edges, tmp_path / "circuit", 2, 2)
+    draw(graph(edges, (2, 2)), tmp_path / "circuit")
     lines = lines_of(drawn[0])[:3]
     assert len({str(line.get_linestyle()) for line in lines}) == 3
     ends = [line.get_path().vertices[-1] for line in lines]
@@ -96,7 +81,7 @@ def test_query_key_and_value_arrive_at_places_and_by_lines_of_their_own(
 
 def test_an_edge_into_a_group_goes_to_its_heads(tmp_path: Path, drawn: list[Any]) -> None:
     edges = [("input", "a1.g1<k>", 0.9), *((f"a1.h{head}", "logits", 0.5) for head in (0, 2, 3))]
-    draw_circuit(edges, tmp_path / "circuit", 2, 4, group=2)
+    draw(graph(edges, (2, 4), group=2), tmp_path / "circuit")
     assert len(lines_of(drawn[0])) == 5
     assert texts_of(drawn[0]) == {"input", "h0", "h2", "h3", "logits"}
     assert len(rows_of(tmp_path / "circuit")) == 1 + len(edges)
@@ -109,7 +94,7 @@ def test_nodes_of_a_large_circuit_do_not_touch(tmp_path: Path, drawn: list[Any])
         nodes += [f"a{layer}.h{head}" for head in range(12)] + [f"m{layer}"]
     edges = [("input", f"{node}<q>" if ".h" in node else node, 1.0) for node in nodes[1:]]
     edges += [(node, "logits", float(rng.normal())) for node in nodes]
-    draw_circuit(edges, tmp_path / "circuit", 12, 12)
+    draw(graph(edges, (12, 12)), tmp_path / "circuit")
     figure = drawn[0]
     FigureCanvasAgg(figure).draw()
     places = figure.axes[0].transData.transform(
@@ -138,20 +123,21 @@ def test_nodes_of_a_large_circuit_do_not_touch(tmp_path: Path, drawn: list[Any])
 )
 def test_circuits_that_cannot_be_drawn(edges: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(NotDrawableError, match=message):
-        draw_circuit(edges, tmp_path / "circuit", 2, 2)
+        draw(graph(edges, (2, 2)), tmp_path / "circuit")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_circuit_without_size(tmp_path: Path) -> None:
-    draw_circuit([("input", "logits", 0.0)], tmp_path / "circuit", 1, 1)
+    draw(graph([("input", "logits", 0.0)], (1, 1)), tmp_path / "circuit")
 
 
 def test_node_scores(tmp_path: Path, drawn: list[Any]) -> None:
     heads, mlp = np.arange(6.0).reshape(2, 3), np.array([10.0, np.nan])
-    draw_node_scores(heads, tmp_path / "nodes", "score (nats)", mlp)
+    draw(node_scores(heads, "score", "nats", mlp), tmp_path / "nodes")
     rows = rows_of(tmp_path / "nodes")
     assert rows[1] == ["a0.h0", "0", "0", "0.0"]
-    assert rows[6:] == [["a1.h2", "1", "2", "5.0"], ["m0", "0", "", "10.0"], ["m1", "1", "", ""]]
+    assert rows[4] == ["m0", "0", "", "10.0"]
+    assert rows[7:] == [["a1.h2", "1", "2", "5.0"], ["m1", "1", "", ""]]
     image = drawn[0].axes[0].images[0]
     assert isinstance(image.norm, PowerNorm)
     assert (image.norm.vmin, image.norm.vmax) == (0.0, 10.0)
@@ -159,37 +145,53 @@ def test_node_scores(tmp_path: Path, drawn: list[Any]) -> None:
 
 
 def test_differences_of_node_scores_are_white_at_zero(tmp_path: Path, drawn: list[Any]) -> None:
-    draw_node_scores(np.array([[1.0, -4.0]]), tmp_path / "nodes", "change (nats)")
+    draw(node_scores(np.array([[1.0, -4.0]]), "change", "nats"), tmp_path / "nodes")
     image = drawn[0].axes[0].images[0]
     assert (image.norm.vmin, image.norm.vmax) == (-4.0, 4.0)
     assert min(image.cmap(0.5)[:3]) > 0.9
     with pytest.raises(NotDrawableError, match="none is finite"):
-        draw_node_scores(np.full((2, 2), np.nan), tmp_path / "none", "x")
+        node_scores(np.full((2, 2), np.nan), "x")
+
+
+def sized(*points: tuple[int, float | None]) -> list[dict[str, Any]]:
+    """Circuits of some edges with a faithfulness, its interval 0.1 to either side."""
+    return [
+        {
+            "edges": edges,
+            "faithfulness": {
+                "mean": mean,
+                "low": None if mean is None else mean - 0.1,
+                "high": None if mean is None else mean + 0.1,
+            },
+        }
+        for edges, mean in points
+    ]
 
 
 def test_faithfulness(tmp_path: Path, drawn: list[Any]) -> None:
-    curve = {"size": [100, 0, 10], "mean": [0.9, 0, 0.4], "low": [0.8, 0, 0.3], "high": [1, 0, 0.6]}
-    control = {"size": [10, 100], "mean": [0.0, 0.1]}
-    draw_faithfulness({"EAP-IG": curve, "random": control}, tmp_path / "faithfulness", 1000)
+    ranked = {"points": sized((0, 0.0), (10, 0.5), (100, 0.75)), "random": []}
+    random = [sized((0, 0.0), (10, 0.0), (100, 0.25)), sized((0, 0.0), (10, 0.5), (100, None))]
+    record = {"absolute": {**ranked, "random": random}, "signed": ranked}
+    draw(faithfulness(record, 1000), tmp_path / "faithfulness")
     assert rows_of(tmp_path / "faithfulness")[1:] == [
-        ["EAP-IG", "10", "0.4", "0.3", "0.6"],
-        ["EAP-IG", "100", "0.9", "0.8", "1.0"],
-        ["random", "10", "0.0", "", ""],
-        ["random", "100", "0.1", "", ""],
+        ["by |score|", "10", "0.5", "0.4", "0.6"],
+        ["by |score|", "100", "0.75", "0.65", "0.85"],
+        ["by score", "10", "0.5", "0.4", "0.6"],
+        ["by score", "100", "0.75", "0.65", "0.85"],
+        [RANDOM, "10.0", "0.25", "0.0", "0.5"],  # from the lowest to the highest
     ]
     axes = drawn[0].axes[0]
     assert axes.get_xscale() == "log"
     curves = {line.get_label(): line for line in axes.lines}
-    assert curves["EAP-IG"].get_xdata().tolist() == [1.0, 10.0]
-    assert curves["EAP-IG"].get_color() == COLOURS[0]
-    assert curves["random edges"].get_color() == "0.45"
+    assert curves["by |score|"].get_xdata().tolist() == [10, 100]
+    assert curves["by |score|"].get_color() == PALETTE[0]
+    assert curves[RANDOM].get_color() == "0.45"
 
 
-def test_faithfulness_that_cannot_be_drawn(tmp_path: Path) -> None:
-    with pytest.raises(NotDrawableError, match="there is no curve"):
-        draw_faithfulness({}, tmp_path / "f", 10)
-    with pytest.raises(NotDrawableError, match="`a`: no circuit of 1 edge or more"):
-        draw_faithfulness({"a": {"size": [0], "mean": [0.0]}}, tmp_path / "f", 10)
+def test_faithfulness_that_cannot_be_drawn() -> None:
+    nothing = {"points": sized((0, 0.0), (10, None)), "random": [sized((0, 0.0), (10, None))]}
+    with pytest.raises(NotDrawableError, match="no circuit has a faithfulness"):
+        faithfulness({"absolute": nothing, "signed": nothing})
 
 
 def made_track(count: int) -> dict[str, Any]:
@@ -212,7 +214,7 @@ def made_track(count: int) -> dict[str, Any]:
 @pytest.mark.parametrize("steps", [[-1, 10, 100, 1000], [0, 300, 600], [-1, 0, 5], [-1, 200]])
 def test_evolution(steps: list[int], tmp_path: Path, drawn: list[Any]) -> None:
     tracks = {name: made_track(len(steps)) for name in ("edges", "nodes")}
-    draw_evolution(steps, tracks, tmp_path / "evolution", "LoRA")
+    draw(evolution({"steps": steps, **tracks}), tmp_path / "evolution")
     rows = rows_of(tmp_path / "evolution")
     assert len(rows) == 1 + 2 * 3 * len(steps)
     assert rows[1][:4] == ["edges", str(steps[0]), "first", "0.9"]
@@ -221,23 +223,23 @@ def test_evolution(steps: list[int], tmp_path: Path, drawn: list[Any]) -> None:
     FigureCanvasAgg(figure).draw()
     ticks = zip(figure.axes[2].get_xticks(), figure.axes[2].get_xticklabels(), strict=True)
     labels = [text.get_text() for _, text in sorted(ticks, key=lambda tick: tick[0])]
-    assert labels == ["base" if step < 0 else str(step) for step in steps]
+    assert labels == ["base" if step < 0 else f"{step:,}" for step in steps]
     assert figure.axes[2].get_title() == f"in all {sum(range(len(steps))) * 10} %"
     # a checkpoint isn't compared with itself
-    points = figure.axes[0].collections[1].get_offsets()
-    assert np.ma.getmaskarray(points)[0].any() or np.isnan(points[0][1])
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "with the first"]
+    assert np.isnan(line.get_ydata()[0])
+    assert np.isfinite(line.get_ydata()[1:]).all()
     given = tracks["edges"]["to_first"]["jaccard"]
     assert np.isfinite(given).all()
 
 
-def test_evolution_that_cannot_be_drawn(tmp_path: Path) -> None:
+def test_evolution_that_cannot_be_drawn() -> None:
     with pytest.raises(NotDrawableError, match="1 checkpoint"):
-        draw_evolution([0], {"edges": made_track(1)}, tmp_path / "e")
-    assert not list(tmp_path.iterdir())
+        evolution({"steps": [0], "edges": made_track(1)})
 
 
 def test_values_read_from_json_may_be_null(tmp_path: Path) -> None:
     track = made_track(2)
     track["to_previous"] = {**track["to_previous"], "jaccard": [None, 0.5], "low": None}
-    draw_evolution([0, 5], {"edges": track}, tmp_path / "e")
+    draw(evolution({"steps": [0, 5], "edges": track}), tmp_path / "e")
     assert rows_of(tmp_path / "e")[3][3:5] == ["", ""]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.figures.drawing import log_ticks, new_figure, save
+from sumcirc.figures.drawing import new_figure, save
+from sumcirc.reporting.kinds import log_ticks
 
 
 @pytest.mark.parametrize(

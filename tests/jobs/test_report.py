@@ -61,7 +61,8 @@ def test_files_go_into_the_sweep(commands: CommandServer, tmp_path: Path) -> Non
     done = commands.run("report", str(sweep), "logger=none", cwd=tmp_path, apart=True)
     assert done.code == 0, done.error
     assert done.error == ""
-    assert "layers 0 differs from random: higher" in " ".join(done.output.split())
+    words = " ".join(done.output.split())
+    assert "layers 0 differs from LoRA on random layers: higher" in words
     names = {path.name for path in (sweep / "comparison").iterdir()}
     assert names == {
         *("arms.csv", "differences.csv", "comparison.json", "comparison.md", "figures"),

@@ -12,8 +12,8 @@ import yaml
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoModelForCausalLM
 
+from sumcirc.reporting.page.blocks import Bullets
 from sumcirc.reporting.page.build import make_page
-from sumcirc.reporting.page.view import Items
 from sumcirc.runtime.quoting import markdown
 from sumcirc.tracking.measure_records import read_metrics
 from sumcirc.tracking.run_records import RunRecords
@@ -96,7 +96,7 @@ def test_what_data_lost_is_said_wherever_results_are(
     assert summary["data/train/summary_too_long"] == 3
     page = make_page([RunRecords(run)], None, "sumcirc report r")
     shown = [line for section in page.sections for block in section.blocks
-             if isinstance(block, Items) for line in block.lines]  # fmt: skip
+             if isinstance(block, Bullets) for line in block.lines]  # fmt: skip
     card = (run / "model" / "README.md").read_text()
     for one in summary["notices"]:
         assert done.output.count(one["text"]) == 2, "as it is found, and below the table"

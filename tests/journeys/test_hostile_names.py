@@ -9,9 +9,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sumcirc.cli.main import main
-from sumcirc.evaluation.results import sweep_rows
-from sumcirc.evaluation.score_table import print_table
 from sumcirc.jobs.report import run as report
+from sumcirc.reporting.views.system_scores import print_scores, sweep_rows
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from sumcirc.tracking.run_directory import RunDirectory
 from tests.support.hostile import NAMES, SENTINEL
@@ -76,7 +75,7 @@ def test_errors(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_table_that_ends_a_sweep(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for rows in sweep_rows(sweep):
-        print_table(rows, title=str(sweep))
+        print_scores(rows, title=str(sweep))
     check_output(capsys.readouterr().out)
 
 

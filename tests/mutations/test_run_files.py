@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.evaluation.results import sweep_rows
 from sumcirc.jobs import report
 from sumcirc.reporting.dashboard.layout import layout
 from sumcirc.reporting.dashboard.logged_runs import read_material
 from sumcirc.reporting.dashboard.report_text import story
+from sumcirc.reporting.views.system_scores import sweep_rows
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from sumcirc.sweeps.display import status_json, status_table
 from sumcirc.sweeps.run_states import read_sweep

@@ -116,9 +116,13 @@ def test_what_sets_arms_apart(tmp_path: Path) -> None:
     )
     found = [unlike(arm, control) for arm in others]
     assert found[0] == []  # 3 %
-    assert found[1] == ["another budget: 101,254 trainable parameters, 1.03 times those of all"]
-    assert found[2] == ["another budget: every parameter trains, 10 times those of all"]
-    assert found[3] == ["other steps: 50, not the 100 of all"]
+    assert found[1] == [
+        "another budget: 101,254 trainable parameters, 1.03 times those of LoRA on all layers"
+    ]
+    assert found[2] == [
+        "another budget: every parameter trains, 10 times those of LoRA on all layers"
+    ]
+    assert found[3] == ["other steps: 50, not the 100 of LoRA on all layers"]
     assert found[4] == ["other decoding: generation.num_beams=4 (not 1)"]
     assert found[5] == ["other data: data.sizes.train=5 (not null)"]
     assert found[6] == ["other training: trainer.batch_size=2 (not 16)"]

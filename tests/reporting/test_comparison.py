@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from sumcirc.errors import UserError
-from sumcirc.reporting.comparison import Comparison, Difference, Options, compare
+from sumcirc.reporting.comparison import (
+    ArmComparison,
+    ComparisonOptions,
+    Difference,
+    compare,
+)
 from sumcirc.reporting.runs import read_runs
 from sumcirc.statistics import crossed_difference, crossed_mean, holm
 from tests.support.sweeps import config, write_run, write_sweep
@@ -18,11 +23,11 @@ from tests.support.sweeps import config, write_run, write_sweep
 METRIC = "rougeLsum_f1"
 
 
-def compared(folder: Path, **options: Any) -> Comparison:
-    return compare(*read_runs([folder]), Options(**options))
+def compared(folder: Path, **options: Any) -> ArmComparison:
+    return compare(*read_runs([folder]), ComparisonOptions(**options))
 
 
-def by_arm(comparison: Comparison, against: str, measure: str = METRIC) -> dict[str, Difference]:
+def by_arm(comparison: ArmComparison, against: str, measure: str = METRIC) -> dict[str, Difference]:
     return {found.arm.label: found for found in comparison.of(against, measure)}
 
 
@@ -77,10 +82,10 @@ def test_words_say_what_the_data_allow(sweep: Path) -> None:
     verdicts = {label: item.verdict(0.05) for label, item in by_arm(comparison, "random").items()}
     assert verdicts == {
         "circuit": "no difference was shown",
-        "page": "differs from random: higher",
-        "all": "differs from random: higher",
-        "layers 0,1": "differs from random: lower",
-        "full": "differs from random: higher, but not on a par",
+        "page": "differs from LoRA on random layers: higher",
+        "all": "differs from LoRA on random layers: higher",
+        "layers 0,1": "differs from LoRA on random layers: lower",
+        "full": "differs from LoRA on random layers: higher, but not directly comparable",
     }
 
 
@@ -127,7 +132,7 @@ def test_of_one_or_two_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     for label, seeds in (("layers 1", "one seed"), ("layers 2", "two seeds")):
         assert found[label].corrected is None
         assert not found[label].shown(0.05)
-        assert found[label].verdict(0.05) == f"{seeds}: no claim"
+        assert found[label].verdict(0.05) == f"{seeds}: not tested"
     # they are no members of the family
     assert found["layers 0"].corrected == found["layers 0"].estimate.p_value
     notes = [note for note in comparison.notes if note.startswith("missing")]
@@ -147,9 +152,9 @@ def test_without_a_control_nothing_is_said(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {(0,): 0.4, (1,): 0.5})
     comparison = compared(tmp_path / "s")
     assert comparison.differences == []
-    assert [note.split(":")[0] for note in comparison.notes] == [
-        "no arm of the random selector",
-        "no arm of LoRA on all layers",
+    assert comparison.notes == [
+        "No random-layer control in this sweep; add one with selector=random",
+        "No control with LoRA on all layers in this sweep; add one with adaptation.layers=all",
     ]
     chosen = compared(tmp_path / "s", against=("layers 1",))
     assert set(by_arm(chosen, "layers 1")) == {"layers 0"}
@@ -163,7 +168,7 @@ def test_a_metric_that_the_data_lacks(tmp_path: Path) -> None:
     for run in runs:
         del run.values["facts"]
     with pytest.raises(UserError, match="metric=facts"):
-        compare(runs, left_out, Options(metric="facts"))
+        compare(runs, left_out, ComparisonOptions(metric="facts"))
 
 
 def test_undefined_documents_are_left_out_of_a_measure(sweep: Path) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sumcirc.errors import UserError
-from sumcirc.evaluation.results import sweep_rows
 from sumcirc.jobs import report
 from sumcirc.reporting.dashboard.logged_runs import read_material
+from sumcirc.reporting.views.system_scores import sweep_rows
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from sumcirc.sweeps.run_states import DAMAGED, read_sweep
 from tests.support.sweeps import write_sweep

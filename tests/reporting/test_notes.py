@@ -15,7 +15,9 @@ def test_one_training_under_two_names(tmp_path: Path) -> None:
     write_run(tmp_path / "s/b", config([0, 1, 2, 3, 4, 5]), 0.4, draw=1)
     write_run(tmp_path / "s/c", config([0]), 0.4, draw=2)
     (note,) = twins(make_arms(read_runs([tmp_path / "s"])[0])[0])
-    assert note.startswith("all and layers 0,1,2,3,4,5 are one training under two names")
+    assert note.startswith(
+        "LoRA on all layers and layers 0,1,2,3,4,5 are one training under two names"
+    )
 
 
 def test_layers_that_were_chosen(tmp_path: Path) -> None:
@@ -24,7 +26,7 @@ def test_layers_that_were_chosen(tmp_path: Path) -> None:
         write_run(tmp_path / f"s/{seed}", settings, 0.4, layers=layers)
     write_run(tmp_path / "s/fixed", config([0]), 0.4, layers=[0])
     arms, _ = make_arms(read_runs([tmp_path / "s"])[0])
-    assert chosen_layers(arms) == ["layers of random: 0,4 (seed 1, 3); 1,2 (seed 2)"]
+    assert chosen_layers(arms) == ["layers of LoRA on random layers: 0,4 (seed 1, 3); 1,2 (seed 2)"]
 
 
 def test_missing_seeds(tmp_path: Path) -> None:
@@ -38,6 +40,6 @@ def test_other_versions(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1, 2))
     runs, _ = read_runs([tmp_path / "s"])
     assert versions(runs) == []
-    runs[0].environment["sumcirc"] = "0.0.9"
+    runs[0]._config_file["environment"]["sumcirc"] = "0.0.9"
     (note,) = versions(runs)
     assert note.startswith("runs were made by different versions (sumcirc 0.0.9, ")

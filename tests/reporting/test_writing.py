@@ -8,26 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.reporting.comparison import Comparison, Options, compare
-from sumcirc.reporting.pictures import draw
+from sumcirc.jobs.report import draw_arms, print_arms
+from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
 from sumcirc.reporting.runs import read_runs
-from sumcirc.reporting.tables import in_words, tables
-from sumcirc.reporting.terminal import print_comparison
+from sumcirc.reporting.views.arm_tables import in_words, tables
 from sumcirc.reporting.writing import write_comparison
 from tests.support.sweeps import config, write_run, write_sweep
 
 
 @pytest.fixture(scope="module")
-def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> ArmComparison:
     folder = tmp_path_factory.mktemp("sweep") / "s"
     write_sweep(folder, {"random": 0.40, "page": 0.70, "full": 0.8}, noise=0.01)
     write_run(folder / "one", config([0]), 0.5)
     write_sweep(folder, {(1,): 0.5}, seeds=(1, 2))
     write_run(folder / "bad", config([2]), 0.5, state="failed", reason="out of memory")
-    return compare(*read_runs([folder]), Options())
+    return compare(*read_runs([folder]), ComparisonOptions())
 
 
-def test_the_files_say_the_same(comparison: Comparison, tmp_path: Path) -> None:
+def test_the_files_say_the_same(comparison: ArmComparison, tmp_path: Path) -> None:
     write_comparison(comparison, tmp_path, "sumcirc report s", [])
     with open(tmp_path / "arms.csv") as file:
         arms = list(csv.DictReader(file))
@@ -57,22 +56,22 @@ def test_the_files_say_the_same(comparison: Comparison, tmp_path: Path) -> None:
 
 def test_without_differences_the_header_stands(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {(0,): 0.4})
-    found = compare(*read_runs([tmp_path / "s"]), Options())
-    write_comparison(found, tmp_path, "sumcirc report s", draw(found, tmp_path / "figures"))
+    found = compare(*read_runs([tmp_path / "s"]), ComparisonOptions())
+    write_comparison(found, tmp_path, "sumcirc report s", draw_arms(found, tmp_path / "figures"))
     assert (tmp_path / "differences.csv").read_text().startswith("arm,against,control,")
     assert not (tmp_path / "figures/differences.png").exists()
 
 
-def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
-    figures = draw(comparison, tmp_path / "figures")
+def test_the_page(comparison: ArmComparison, tmp_path: Path) -> None:
+    figures = draw_arms(comparison, tmp_path / "figures")
     write_comparison(comparison, tmp_path, "sumcirc report s", figures)
     page = (tmp_path / "comparison.md").read_text()
     assert "    sumcirc report s\n" in page
     assert "| page | 1,2,3 | " in page
-    assert "page differs from random: higher (+" in page
-    assert "no claim for layers 0, one seed" in page
-    assert "no claim for layers 1, two seeds" in page
-    assert "[1] full: another budget: every parameter trains, 17.8 times" in page
+    assert "page differs from LoRA on random layers: higher (+" in page
+    assert "layers 0 (one seed): not tested" in page
+    assert "layers 1 (two seeds): not tested" in page
+    assert "[1] full fine-tuning: another budget: every parameter trains, 17.8 times" in page
     assert "bad: failed: out of memory" in page
     for name in ("parameters", "differences", "validation_loss"):
         assert f"](figures/{name}.png)" in page
@@ -81,27 +80,27 @@ def test_the_page(comparison: Comparison, tmp_path: Path) -> None:
         assert not line.startswith("|") or line.endswith("|")
 
 
-def test_what_is_not_shown_is_not_called_different(comparison: Comparison) -> None:
+def test_what_is_not_shown_is_not_called_different(comparison: ArmComparison) -> None:
     (sentence,) = in_words(comparison)
-    assert sentence.startswith("ROUGE-Lsum against random: full differs from random: higher")
+    assert sentence.startswith("ROUGE-Lsum against LoRA on random layers: full fine-tuning differs")
     assert "layers 0 differs" not in sentence
 
 
-def test_columns_of_tables(comparison: Comparison) -> None:
+def test_columns_of_tables(comparison: ArmComparison) -> None:
     for table in tables(comparison):
         assert all(len(row) == len(table.headings) for row in table.rows)
     scores, cost, _ = tables(comparison)
     assert "facts" in scores.headings
     assert scores.rows[-1][0] == "(base)"
     assert "learning rate" not in cost.headings
-    assert cost.rows[0][:4] == ["full [1]", "1,746,944", "100", "50.0 s"]
+    assert cost.rows[0][:4] == ["full fine-tuning [1]", "1,746,944", "100", "50.0 s"]
 
 
 def test_the_terminal_shows_brackets_and_all_parts(
-    comparison: Comparison, capsys: pytest.CaptureFixture[str]
+    comparison: ArmComparison, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_comparison(comparison)
+    print_arms(comparison)
     shown = capsys.readouterr().out
-    assert "full [1]" in shown
-    for part in ("not on a par:", "left out:", "to note:", "in words:"):
+    assert "full fine-tuning [1]" in shown
+    for part in ("not directly comparable:", "left out:", "to note:", "in words:"):
         assert part in shown

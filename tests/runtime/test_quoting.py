@@ -176,7 +176,6 @@ def test_a_printed_command_is_one_command(name: str, tmp_path: Path) -> None:
 
 def test_figures_draw_names_as_they_are(tmp_path: Path) -> None:
     import numpy as np
-
     from sumcirc.figures.comparison import draw_losses
     from sumcirc.figures.differences import draw_layer_curves
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.evaluation.results import TRAINED
 from sumcirc.storage.writing import write_json, write_table
 from sumcirc.tracking.measure_records import ProbeRecord, record_file
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.score_names import TRAINED
 from tests.support.sweeps import SCORED, config, write_run
 
 LAYERS, HEADS, DOCUMENTS = 3, 2, 8

@@ -13,13 +13,14 @@ import yaml
 from sumcirc.errors import UserError
 from sumcirc.sweeps.sweep_record import (
     FILE,
+    LAUNCH,
     SweepRecord,
     check_runs,
     fingerprint,
     first_difference,
-    flat,
 )
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.sweep_axes import flat_settings
 
 Config = dict[str, Any]
 
@@ -178,7 +179,10 @@ def test_identical_arms_are_found() -> None:
 
 
 def test_differences_below_a_free_key_do_not_count() -> None:
-    before, now = flat(config(1)), flat({**config(2), "model": {"name": "x", "path": "y"}})
+    before, now = (
+        flat_settings(one, LAUNCH)
+        for one in (config(1), {**config(2), "model": {"name": "x", "path": "y"}})
+    )
     assert first_difference(before, now) == "model.name"
     assert first_difference(before, now, {"model"}) == "seed"
     assert first_difference(before, now, {"model", "seed"}) is None

@@ -29,8 +29,10 @@ from sumcirc.circuits.evolution import evolution
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import jaccard
-from sumcirc.figures.circuit_curves import draw_evolution
-from sumcirc.figures.circuits import MOST_EDGES, draw_circuit
+from sumcirc.figures.views import draw_all
+from sumcirc.reporting.views.circuit_curves import evolution as evolution_view
+from sumcirc.reporting.views.circuit_graphs import MOST_EDGES
+from sumcirc.reporting.views.circuit_graphs import graph as circuit_graph
 from sumcirc.schema import CircuitOptions
 from sumcirc.storage.writing import plain_numbers, write_json
 from sumcirc.tracking.measure_records import record_file, record_files
@@ -146,10 +148,14 @@ class CircuitTracker(Watcher):
         transitions = plain_numbers([asdict(one) for one in found.transitions])
         record = {"steps": found.steps, **tracks, "transitions": transitions}
         write_json(self.folder / "evolution.json", record)
-        figures, shape = self.probing.run.figures, graph.shape
-        draw_evolution(found.steps, tracks, figures / "circuit_evolution.png")
-        edges = last_found.largest_edges(MOST_EDGES)
-        if edges:
-            title = f"step {last}, {self.options.method.value}"
-            file = figures / "circuit.png"
-            draw_circuit(edges, file, shape.layers, shape.heads, title, "", shape.group)
+        shape, edges = graph.shape, last_found.largest_edges(MOST_EDGES)
+        size = int(last_found.circuit.sum())
+        title = f"step {last}, {self.options.method.value}"
+        views = {
+            "circuit_evolution": lambda: evolution_view(record),
+            "circuit": lambda: circuit_graph(
+                edges, (shape.layers, shape.heads), title, group=shape.group, size=size
+            ),
+        }
+        for reason in draw_all(views.items(), self.probing.run.figures):
+            log.info("figures: %s", reason)

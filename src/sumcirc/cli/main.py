@@ -333,8 +333,7 @@ def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
 
 def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     """Run a sweep's unfinished jobs, then print its tables; exit code 1 unless all are done."""
-    from sumcirc.evaluation.results import sweep_notices, sweep_rows
-    from sumcirc.evaluation.score_table import print_table
+    from sumcirc.reporting.views.system_scores import print_scores, sweep_notices, sweep_rows
     from sumcirc.sweeps.launching import remedy
 
     options: SweepConfig = config.sweep
@@ -354,7 +353,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
             say(f"sumcirc: the launcher ended early: {error}", error=True)
     unfinished = sweep.conclude()
     for rows in sweep_rows(sweep.folder):
-        print_table(rows, title=str(sweep.folder))
+        print_scores(rows, str(sweep.folder))
     for line in sweep_notices(sweep.folder):
         say(line)
     say(f"run directories and figures: {sweep.folder}/*/")

@@ -7,13 +7,14 @@ precedence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.errors import UserError
 from sumcirc.schema.configuration import quoted
+from sumcirc.tracking.sweep_axes import flat_settings
 
 if TYPE_CHECKING:
     from sumcirc.models.model_reference import ModelReference
@@ -72,8 +73,9 @@ def overrides_of_run(
     if "experiment" in given:
         raise _no_experiment(checkpoint, setting)
     stored = run.read_config()["config"]
-    brought = [name for name in sections if name not in given]
-    return [item for name in brought for item in _flat(name, stored.get(name, {}))]
+    brought = {name: stored[name] for name in sections if name not in given and name in stored}
+    settings = flat_settings(brought).items()
+    return [f"{name}={_literal(value)}" for name, value in settings if value != {}]
 
 
 def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
@@ -125,14 +127,6 @@ def _no_experiment(checkpoint: str, setting: str) -> UserError:
         f"{setting}={checkpoint}: provides its own settings, so experiment= has no effect; give the"
         " settings that are to differ one by one"
     )
-
-
-def _flat(prefix: str, value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(f"{prefix}.{key}", inner)
-    else:
-        yield f"{prefix}={_literal(value)}"
 
 
 def _literal(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.compare.deltas.delta_scaling import DeltaScaling
+from sumcirc.compare.deltas.delta_scaling import MODULE, DeltaScaling
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.patching_runs import Carried, agreement, label_of
@@ -175,6 +175,8 @@ def _delta_scaling(scaling: DeltaScaling) -> list[dict[str, Any]]:
     for arm, metric, losses in zip(scaling.arms, scaling.metric, scaling.losses, strict=True):
         row = {"arm": arm.kind, "layer": arm.layer, "module": arm.module, "amount": arm.amount}
         row |= _share(metric - base, base, tuned)
+        if arm.kind == MODULE:
+            row["significant"] = bool(significantly_different((metric - tuned)[None])[0])
         if losses.size:
             interval = bootstrap_mean(losses)
             ends = {

@@ -6,13 +6,14 @@ adapter.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.runtime.terminal import console, say
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOptions
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sumcirc.data.encoding import Encoder
     from sumcirc.runtime.notices import Notice, Notices
     from sumcirc.tracking.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
 
 LISTED_EDGES = 15  # rows of the printed table
 
@@ -106,10 +109,10 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         )
         summary = _summary(config, task, found, dropped)
         summary["notices"] = notices.as_json()
-        _write(directory, config, found, summary)
+        curves = _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
-    _print(found, summary, directory)
+    _print(found, curves, summary, directory)
 
 
 def _pairs(
@@ -201,137 +204,81 @@ def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
 
 def _write(
     directory: RunDirectory, config: CircuitConfig, found: CircuitResult, summary: dict[str, Any]
-) -> None:
+) -> dict[str, Any]:
+    """Write records and figures; returns the content of faithfulness.json."""
     import numpy as np
 
     from sumcirc.circuits.discovery import to_store
     from sumcirc.circuits.edge_selection import by_node
-    from sumcirc.figures.circuit_curves import draw_faithfulness
-    from sumcirc.figures.circuits import MOST_EDGES, draw_circuit, draw_node_scores
+    from sumcirc.figures.views import draw_all
+    from sumcirc.reporting.views.circuit_curves import faithfulness
+    from sumcirc.reporting.views.circuit_graphs import MOST_EDGES, graph, node_scores
     from sumcirc.storage.writing import plain_numbers, write_json
 
     options, scores = config.circuit, found.scores
-    graph, mean = scores.graph, found.mean
-    stored = to_store(scores, options, 0)
-    stored.save(directory.circuits / "scores.safetensors")
+    edges = scores.graph
+    to_store(scores, options, 0).save(directory.circuits / "scores.safetensors")
     found.save(directory.circuits / "circuit.json")
-    curves = {"absolute": found.absolute.as_json(), "signed": found.signed.as_json()}
-    write_json(directory.circuits / "faithfulness.json", plain_numbers(curves))
+    curves = plain_numbers({"absolute": found.absolute.as_json(), "signed": found.signed.as_json()})
+    write_json(directory.circuits / "faithfulness.json", curves)
     directory.write_summary(summary)
-    shape = graph.shape
+    shape = edges.shape
     unit = "logits" if options.metric.value == "logit_difference" else "nats"
-    edges = found.largest_edges(MOST_EDGES)
-    if edges:
-        draw_circuit(
-            edges,
-            directory.figures / "circuit.png",
-            shape.layers,
-            shape.heads,
-            f"{config.model.name}, {options.method.value}",
-            unit,
-            shape.group if not graph.expand_groups else 1,
-        )
-    outgoing, _ = by_node(mean, graph)
-    heads = np.array([outgoing[graph.attention_sources(i)] for i in range(shape.layers)])
-    mlps = [float(outgoing[graph.mlp_source(i)]) for i in range(shape.layers)]
-    label = f"sum of |score| of outgoing edges ({unit})"
-    draw_node_scores(heads, directory.figures / "node_scores.png", label, mlps)
-    curves = _drawn_curves(found)
-    if curves:
-        draw_faithfulness(curves, directory.figures / "faithfulness.png", graph.edges)
-
-
-def _drawn_curves(found: CircuitResult) -> dict[str, dict[str, list[float]]]:
-    """Return faithfulness by circuit size for both rankings and for random circuits.
-
-    Random circuits are averaged over seeds. Circuits whose faithfulness is undefined are omitted.
-    """
-    import numpy as np
-
-    curves: dict[str, dict[str, list[float]]] = {}
-    for name, one in (("by |score|", found.absolute), ("by score", found.signed)):
-        points = [point for point in one.points if np.isfinite(point.faithfulness.mean)]
-        curves[name] = {
-            "size": [point.edges for point in points],
-            "mean": [point.faithfulness.mean for point in points],
-            "low": [point.faithfulness.low for point in points],
-            "high": [point.faithfulness.high for point in points],
-        }
-    series = found.absolute.random
-    kept = [
-        i
-        for i in range(len(series[0]))
-        if all(np.isfinite(points[i].faithfulness.mean) for points in series)
-    ]
-    values = np.array([[points[i].faithfulness.mean for i in kept] for points in series])
-    curves["random"] = {
-        "size": [float(np.mean([points[i].edges for points in series])) for i in kept],
-        "mean": values.mean(0).tolist(),
-        "low": values.min(0).tolist(),
-        "high": values.max(0).tolist(),
+    title = f"{config.model.name}, {options.method.value}"
+    group = shape.group if not edges.expand_groups else 1
+    outgoing, _ = by_node(found.mean, edges)
+    heads = np.array([outgoing[edges.attention_sources(i)] for i in range(shape.layers)])
+    mlps = [float(outgoing[edges.mlp_source(i)]) for i in range(shape.layers)]
+    drawn = found.largest_edges(MOST_EDGES)
+    size = int(found.circuit.sum())
+    views = {
+        "circuit": lambda: graph(
+            drawn, (shape.layers, shape.heads), title, unit=unit, group=group, size=size
+        ),
+        "node_scores": lambda: node_scores(heads, "sum of |score| of outgoing edges", unit, mlps),
+        "faithfulness": lambda: faithfulness(curves, edges.edges),
     }
-    return {name: one for name, one in curves.items() if one["size"]}
+    for reason in draw_all(views.items(), directory.figures):
+        log.info("figures: %s", reason)
+    return curves
 
 
-def _print(found: CircuitResult, summary: dict[str, Any], directory: RunDirectory) -> None:
-    from rich.table import Table
-
+def _print(
+    found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any], directory: RunDirectory
+) -> None:
+    from sumcirc.reporting.kinds import Table
+    from sumcirc.reporting.tables import print_tables
+    from sumcirc.reporting.views.circuit_curves import faithfulness_table, mean_of
     from sumcirc.runtime.notices import print_lines
 
-    shown = console()
-    table = Table(title="faithfulness (1: the whole model, 0: all edges patched)")
-    for name in ("edges", "share", "by |score|", "random", "KL in nats"):
-        table.add_column(name, justify="right")
-    for i, point in enumerate(found.absolute.points):
-        f = point.faithfulness
-        control = [points[i].faithfulness.mean for points in found.absolute.random]
-        table.add_row(
-            str(point.edges),
-            f"{100 * (point.fraction or 0):g} %",
-            _bracketed(asdict(f), ".2f") if point.edges else "no edge",
-            _mean(control, ".2f"),
-            f"{point.kl.mean:.3f}",
-        )
-    shown.print(table)
-    edges = Table(title=f"largest of {summary['circuit_edges']} edges in the circuit")
-    edges.add_column("edge")
-    edges.add_column("score", justify="right")
-    for source, destination, score in found.largest_edges(LISTED_EDGES):
-        edges.add_row(f"{source} -> {destination}", f"{score:.4f}")
-    shown.print(edges)
+    rows = [
+        [f"{source} -> {destination}", f"{score:.4f}"]
+        for source, destination, score in found.largest_edges(LISTED_EDGES)
+    ]
+    title = f"largest of {summary['circuit_edges']} edges in the circuit"
+    print_tables(faithfulness_table(curves), Table(title, ["edge", "score"], rows))
     say(f"{summary['pairs']} pairs, metric {summary['metric']}")
     print_lines(summary["notices"])
     one = found.faithfulness
     # the reason why one is undefined is among the notices
-    faithful = _defined(asdict(one.faithfulness), ".2f")
+    faithful = _defined(summary["faithfulness"], ".2f")
     say(f"circuit of {one.edges} edges: faithfulness {faithful}, KL {one.kl.mean:.3f} nats")
     for name in ("cpr", "cmd"):
-        area = summary[name]["value"]
-        control = [one["mean"] for one in summary[name]["random"]]
-        say(f"{name.upper()} {_defined(area, '.3f')}, random {_mean(control, '.3f')}")
+        control = mean_of([one["mean"] for one in summary[name]["random"]], ".3f")
+        say(f"{name.upper()} {_defined(summary[name]['value'], '.3f')}, random {control}")
     if "jaccard" in summary:
-        one, why = summary["jaccard"], ""
-        if math.isnan(one["mean"]):
+        stable, why = summary["jaccard"], ""
+        if math.isnan(stable["mean"]):
             why = f" ({'all' if found.circuit.any() else 'no'} edges are in the circuit)"
         say(
-            f"Jaccard between resamples of the documents {_defined(one, '.2f')}{why},"
-            f" chance level {_mean([summary['jaccard_chance']], '.3f')}"
+            f"Jaccard between resamples of the documents {_defined(stable, '.2f')}{why},"
+            f" chance level {mean_of([summary['jaccard_chance']], '.3f')}"
         )
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
 
 
 def _defined(interval: dict[str, Any], form: str) -> str:
-    return "not defined" if math.isnan(interval["mean"]) else _bracketed(interval, form)
+    from sumcirc.reporting.tables import format_interval
 
-
-def _mean(values: Sequence[float], form: str) -> str:
-    """Format the mean of the finite values; `-` if there are none."""
-    found = [value for value in values if math.isfinite(value)]
-    return format(sum(found) / len(found), form) if found else "-"
-
-
-def _bracketed(interval: dict[str, Any], form: str) -> str:
-    from sumcirc.statistics import bracketed
-
-    return bracketed(interval["mean"], interval["low"], interval["high"], form)
+    return "not defined" if math.isnan(interval["mean"]) else format_interval(interval, form)

@@ -6,6 +6,7 @@ a time; activations of the other are on disk.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sumcirc.models.model_reference import ModelReference
     from sumcirc.tracking.measure_records import ProbeRecord
     from sumcirc.tracking.run_directory import RunDirectory
+
+
+log = logging.getLogger(__name__)
 
 
 def check(config: CompareConfig) -> None:
@@ -101,7 +105,6 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.compare.config_check import tell_settings
     from sumcirc.compare.inputs import material
     from sumcirc.compare.run import Comparison
-    from sumcirc.compare.terminal import print_comparison
     from sumcirc.data.encoding import Encoder
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
@@ -160,7 +163,7 @@ def _write(
     directory: RunDirectory,
 ) -> dict[str, Any]:
     """Write records and figures; return the summaries by model name."""
-    from sumcirc.compare.pictures import draw, draw_pairs
+    from sumcirc.compare.pair_figures import draw_pair, draw_pairs
     from sumcirc.compare.summary import summarize
     from sumcirc.tracking.measure_records import record_file
 
@@ -169,11 +172,40 @@ def _write(
         records = directory.path / "compare" / name
         one.save(records)
         folder = directory.figures if len(found) == 1 else directory.figures / name
-        draw(one, shape, records, folder, texts.items.unit)
         summaries[name] = summarize(one, shape)
+        for reason in draw_pair(one, summaries[name], records, folder, texts.items.unit):
+            log.info("figures: %s", reason)
     if pairs:
         draw_pairs(pairs, directory.figures)
     for name, record in list(pairs.items())[len(found) :]:
         folder = directory.path / "compare" / name.replace(" ", "-")
         record.save(record_file(folder, record.step))
     return summaries
+
+
+def print_comparison(summary: dict[str, Any]) -> None:
+    """Print what was found of each model compared with `before`."""
+    from sumcirc.reporting.tables import interval_column, print_tables
+    from sumcirc.reporting.views.model_tables import SIDES, doubtful, same, tables
+    from sumcirc.runtime.notices import print_lines
+    from sumcirc.runtime.terminal import console
+
+    shown = console()
+    for name, one in summary["after"].items():
+        before, after, difference = interval_column([one["metric"][key] for key in SIDES])
+        shown.print(
+            f"\n{summary['before']} and {name}: {summary['metric']} of {summary['items']} items"
+            f" ({summary['unit']}): before {before}, after {after}, difference {difference}"
+        )
+        if same(one["metric"]):
+            shown.print(
+                "the models do the same on these items but for rounding: no share is defined"
+            )
+            continue
+        if doubtful(one):
+            shown.print(
+                "the models don't differ reliably in the metric, so shares of their gap say little;"
+                f" effects are given in {summary['unit']}"
+            )
+        print_tables(*tables(one, summary["unit"]))
+    print_lines(summary["notices"])

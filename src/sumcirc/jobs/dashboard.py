@@ -25,12 +25,12 @@ def check(config: DashboardConfig) -> None:
     Raises:
         UserError: one line that names the problem and the remedy.
     """
-    from sumcirc.evaluation.results import TRAINED
     from sumcirc.reporting.dashboard.logged_runs import read_material
     from sumcirc.reporting.dashboard.pushing import check_push, offline_runs
     from sumcirc.reporting.dashboard.specification import check_extra
     from sumcirc.storage.writing import check_writable
     from sumcirc.tracking.metric_names import Kind
+    from sumcirc.tracking.score_names import TRAINED
 
     if not config.paths:
         raise UserError("name a sweep: sumcirc dashboard runs/SWEEP")

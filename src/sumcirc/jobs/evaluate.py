@@ -46,12 +46,14 @@ def run(config: EvaluateConfig, folder: Path) -> None:
 
 def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.data.encoding import Encoder
-    from sumcirc.evaluation.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.evaluation.results import Scoreboard
     from sumcirc.evaluation.summaries import check_room
+    from sumcirc.jobs.conclude import conclude
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_tokenizer
     from sumcirc.models.peft_adapters import virtual_tokens
     from sumcirc.models.restoring import load_reference, reference_of
+    from sumcirc.tracking.score_names import BASE, TRAINED
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import wandb_job
     from sumcirc.training.trainer import device, set_threads

@@ -20,8 +20,8 @@ from sumcirc.runtime.terminal import say
 from sumcirc.schema import LoggerConfig, ReportConfig
 
 if TYPE_CHECKING:
-    from sumcirc.reporting.comparison import Comparison
-    from sumcirc.reporting.runs import LeftOut, Run
+    from sumcirc.reporting.comparison import ArmComparison
+    from sumcirc.reporting.runs import LeftOut, ReportRun
 
 
 def check(config: ReportConfig) -> None:
@@ -47,11 +47,9 @@ def run(config: ReportConfig, folder: Path) -> None:
         config: configuration of the job.
         folder: not used, since the files are written next to the runs.
     """
-    from sumcirc.reporting.terminal import print_comparison, print_left_out
-
     comparison, page, left_out = write(config)
     if comparison is not None:
-        print_comparison(comparison)
+        print_arms(comparison)
         say(f"tables and figures: {_folder(config)}")
     print_left_out(left_out)
     say(f"page: {page}")
@@ -64,8 +62,7 @@ def report_sweep(folder: Path, logger: LoggerConfig) -> None:
         folder: of the sweep.
         logger: where the comparison is logged.
     """
-    from sumcirc.reporting.tables import in_words
-    from sumcirc.reporting.terminal import print_left_out
+    from sumcirc.reporting.views.arm_tables import in_words
 
     comparison, page, left_out = write(ReportConfig(paths=[str(folder)], logger=logger))
     for sentence in in_words(comparison) if comparison is not None else []:
@@ -74,7 +71,7 @@ def report_sweep(folder: Path, logger: LoggerConfig) -> None:
     say(f"page: {page}")
 
 
-def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]:
+def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOut]]:
     """Write tables, figures and the page.
 
     Returns:
@@ -84,9 +81,9 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
     Raises:
         UserError: no run can be read.
     """
-    from sumcirc.evaluation.results import TRAINED
     from sumcirc.reporting.page.build import write_page
     from sumcirc.reporting.runs import gather, scored_runs
+    from sumcirc.tracking.score_names import TRAINED
 
     gathered = gather([Path(path) for path in config.paths])
     comparison, unlisted = None, gathered.left_out
@@ -98,14 +95,15 @@ def write(config: ReportConfig) -> tuple[Comparison | None, Path, list[LeftOut]]
     return comparison, page, [*unlisted, *torn]
 
 
-def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) -> Comparison:
+def _compared(
+    config: ReportConfig, runs: list[ReportRun], left_out: list[LeftOut]
+) -> ArmComparison:
     """Compare training runs and write the results."""
-    from sumcirc.reporting.comparison import Options, compare
-    from sumcirc.reporting.pictures import draw
+    from sumcirc.reporting.comparison import ComparisonOptions, compare
     from sumcirc.reporting.writing import write_comparison
     from sumcirc.runtime.notices import lines_of_runs
 
-    options = Options(
+    options = ComparisonOptions(
         metric=config.metric if config.metric == "facts" else f"{config.metric}_f1",
         against=tuple(config.against),
         loss=config.loss,
@@ -115,10 +113,28 @@ def _compared(config: ReportConfig, runs: list[Run], left_out: list[LeftOut]) ->
     of_data = lines_of_runs([run.summary for run in runs])
     comparison = replace(comparison, notes=[*of_data, *comparison.notes])
     out = _folder(config)
-    figures = draw(comparison, out / "figures")
+    figures = draw_arms(comparison, out / "figures")
     write_comparison(comparison, out, command(config), figures)
     _log(config, comparison, out)
     return comparison
+
+
+def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
+    """Draw scores over parameters, and differences and losses if there are any.
+
+    Returns:
+        The PNG files.
+    """
+    from sumcirc.figures.views import draw_all
+    from sumcirc.reporting.views import arm_views
+
+    views = {
+        "parameters": lambda: arm_views.parameters(comparison),
+        "differences": lambda: arm_views.differences(comparison),
+        "validation_loss": lambda: arm_views.mean_losses(comparison),
+    }
+    missing = {reason.partition(":")[0] for reason in draw_all(views.items(), folder)}
+    return [folder / f"{name}.png" for name in views if name not in missing]
 
 
 def command(config: ReportConfig) -> str:
@@ -177,7 +193,7 @@ def _sweeps(config: ReportConfig) -> list[Path]:
     return list(dict.fromkeys(run.parent for run in _runs(config)))
 
 
-def _log(config: ReportConfig, comparison: Comparison, out: Path) -> None:
+def _log(config: ReportConfig, comparison: ArmComparison, out: Path) -> None:
     """Log tables and figures as one W&B run in the sweep's group."""
     from sumcirc.reporting.writing import arm_rows, difference_rows
     from sumcirc.storage.writing import plain_numbers
@@ -199,3 +215,29 @@ def _log(config: ReportConfig, comparison: Comparison, out: Path) -> None:
         if run is not None:
             rows = {"arms": arm_rows(comparison), "differences": difference_rows(comparison)}
             log_comparison(run, plain_numbers(rows), out / "figures")
+
+
+def print_arms(comparison: ArmComparison) -> None:
+    """Print tables, what else differs between arms, what was left out, and findings in words."""
+    from sumcirc.reporting.tables import print_tables
+    from sumcirc.reporting.views.arm_tables import in_words, remarks, tables
+    from sumcirc.runtime.terminal import console
+
+    print_tables(*tables(comparison))
+    shown = console()
+    for title, lines in (
+        ("not directly comparable", remarks(comparison)),
+        ("left out", [f"{item.path.name}: {item.reason}" for item in comparison.left_out]),
+        ("to note", comparison.notes),
+        ("in words", in_words(comparison)),
+    ):
+        if lines:
+            shown.print(f"{title}:", style="bold")
+            for line in lines:
+                shown.print(f"  {line}")
+
+
+def print_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Print a line for each run that is left out."""
+    for item in left_out:
+        say(f"left out: {item.path.name}: {item.reason}")

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sumcirc.runtime.terminal import console, say
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import SelectConfig
 
 if TYPE_CHECKING:
@@ -78,9 +78,10 @@ def run(config: SelectConfig, folder: Path) -> None:
 def _select(config: SelectConfig, directory: RunDirectory) -> None:
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
-    from sumcirc.figures.selection import draw_ranking
+    from sumcirc.figures.views import draw
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_model, load_tokenizer
+    from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
     from sumcirc.runtime.notices import print_lines
     from sumcirc.selection.choosing import adapter_facts, select
     from sumcirc.selection.context import SelectionContext
@@ -102,7 +103,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
             ranking = select(SelectionContext(config, model, encoder, data))
         facts = adapter_facts(config.adaptation, model.config, ranking)
         ranking.save(directory.ranking_file)
-        draw_ranking(asdict(ranking), directory.figures / "selection.png")
+        draw(ranking_view(asdict(ranking)), directory.figures / "selection.png")
         lora = _write_lora(config, directory, model, ranking)
         notices = data.notices.as_json()
         summary = {"model": config.model.name, **facts, "seconds": clock.seconds}
@@ -165,28 +166,11 @@ def _python(base: str, chosen: Mapping[str, Any], arguments: Mapping[str, Any]) 
 def _print(
     ranking: Ranking, adapter: dict[str, Any], lora: LoraConfig, directory: RunDirectory
 ) -> None:
-    from rich.table import Table
-
+    from sumcirc.reporting.tables import print_tables
+    from sumcirc.reporting.views.layer_ranking import ranking_table
     from sumcirc.statistics import MIN_DOCUMENTS
 
-    unit = f" ({ranking.unit})" if ranking.unit else ""
-    table = Table(title=f"selector={ranking.selector}: {ranking.reason}")
-    table.add_column("layer", justify="right", no_wrap=True)
-    if ranking.granularity == "module":
-        table.add_column("module")
-    table.add_column(f"score{unit}", justify="right")
-    sure = ranking.stability is not None
-    if sure:
-        table.add_column("95 % interval", justify="right", no_wrap=True)
-        table.add_column("chosen again", justify="right")
-    table.add_column("adapter")
-    for one in ranking.ranking:
-        cells = [str(one.layer)] + ([one.module] if one.module else [])
-        cells.append(f"{one.score:.4g}")
-        if sure:
-            cells += [f"[{one.low:.4g}, {one.high:.4g}]", f"{100 * (one.frequency or 0):.0f} %"]
-        table.add_row(*cells, "yes" if one.chosen else "")
-    console().print(table)
+    print_tables(ranking_table(asdict(ranking)))
     if ranking.stability is not None:
         say(
             f"{ranking.size} {ranking.samples}; resampling the {ranking.samples} selects the same"

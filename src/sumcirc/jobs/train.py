@@ -88,17 +88,20 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.callbacks.factory import make_watchers
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
-    from sumcirc.evaluation.results import BASE, TRAINED, Scoreboard, conclude
+    from sumcirc.evaluation.results import Scoreboard
     from sumcirc.evaluation.summaries import check_room
-    from sumcirc.figures.selection import draw_ranking
+    from sumcirc.figures.views import draw
+    from sumcirc.jobs.conclude import conclude
     from sumcirc.models.adapters import adapt, trainable_parameters
     from sumcirc.models.architectures import context_length
     from sumcirc.models.dropout import dropout_probabilities
     from sumcirc.models.loading import load_model, load_tokenizer
     from sumcirc.models.saving import save_trained
+    from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
     from sumcirc.runtime.notices import lines
     from sumcirc.runtime.processes import distributed, is_main_process
     from sumcirc.selection.choosing import adapter_facts
+    from sumcirc.tracking.score_names import BASE, TRAINED
     from sumcirc.tracking.session import Clock, plain
     from sumcirc.tracking.sweep_axes import sweep_axes
     from sumcirc.tracking.wandb import log_settings
@@ -160,7 +163,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                 # Lightning leaves it on the CPU
                 board.add(TRAINED, module.model.to(device(config.trainer)))
         if ranking is not None:
-            draw_ranking(asdict(ranking), directory.figures / "selection.png")
+            draw(ranking_view(asdict(ranking)), directory.figures / "selection.png")
         facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
         facts["notices"] = data.notices.as_json()
         conclude(directory, config, board, facts, wandb_logger, directory.trained)

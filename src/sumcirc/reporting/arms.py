@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.reporting.runs import Run
-from sumcirc.tracking.sweep_axes import arm_label, commas, selector_of
+from sumcirc.reporting.runs import ReportRun
+from sumcirc.tracking.sweep_axes import arm_label, commas, flat_settings, selector_of
 
 # settings that are no part of an arm
 APART = {
@@ -34,6 +34,11 @@ KINDS = {
     "model": ("model.",),
     "training": ("optimizer.", "trainer.", "callbacks."),
 }
+TITLES = {
+    "all": "LoRA, all layers",
+    "full": "full fine-tuning",
+    "random": "LoRA, random layers",
+}
 BUDGET = 0.03  # relative difference of trainable parameters that still counts as equal
 
 
@@ -45,8 +50,13 @@ class Arm:
     """
 
     label: str
-    runs: tuple[Run, ...]
+    runs: tuple[ReportRun, ...]
     settings: Mapping[str, str]
+
+    @property
+    def title(self) -> str:
+        """What it is called where it is read and not typed."""
+        return control_title(self.label)
 
     @property
     def seeds(self) -> list[str]:
@@ -88,14 +98,25 @@ class Arm:
         return sorted({int(run.summary["steps"]) for run in self.runs})
 
 
-def make_arms(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
+def control_title(label: str) -> str:
+    """Return the title of an arm or a control by its label, such as `all` or `full rank=8`."""
+    first, space, rest = label.partition(" ")
+    return f"{TITLES.get(first, first)}{space}{rest}"
+
+
+def in_text(title: str) -> str:
+    """Return the title of an arm as it stands in a sentence."""
+    return title.replace("LoRA, ", "LoRA on ")
+
+
+def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
     """Group runs; labels are as short as tells arms apart.
 
     Returns:
         Arms in order of their first run, and notes on runs that repeat another: they are left out,
         since a seed counts once.
     """
-    groups: dict[str, dict[tuple[int, int | None], Run]] = {}
+    groups: dict[str, dict[tuple[int, int | None], ReportRun]] = {}
     notes = []
     for run in runs:
         same_arm = groups.setdefault(json.dumps(settings_of(run.config)), {})
@@ -114,23 +135,11 @@ def make_arms(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """What makes the arm: dotted names with values as JSON, sorted."""
-    flat = dict(_flat(config))
+    """Return the settings that make the arm: dotted names with values as JSON, sorted."""
+    found = flat_settings(config, APART)
     if selector_of(config) == "random":
-        flat.pop("adaptation.layers", None)
-    return {name: flat[name] for name in sorted(flat)}
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    if name in APART:
-        return []
-    if isinstance(value, Mapping) and value:
-        return [
-            pair
-            for key, part in value.items()
-            for pair in _flat(part, f"{name}.{key}" if name else str(key))
-        ]
-    return [(name, json.dumps(value, sort_keys=True))]
+        found.pop("adaptation.layers", None)
+    return {name: json.dumps(found[name], sort_keys=True) for name in sorted(found)}
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -180,16 +189,17 @@ def unlike(arm: Arm, other: Arm) -> list[str]:
     if arm.full and not other.full:
         found.append(
             f"another budget: every parameter trains, {ours / theirs:.3g} times those of"
-            f" {other.label}"
+            f" {in_text(other.title)}"
         )
     elif abs(ours - theirs) > BUDGET * theirs:
         found.append(
             f"another budget: {ours:,.0f} trainable parameters, {ours / theirs:.3g} times those of"
-            f" {other.label}"
+            f" {in_text(other.title)}"
         )
     if arm.steps != other.steps:
         found.append(
-            f"other steps: {commas(arm.steps)}, not the {commas(other.steps)} of {other.label}"
+            f"other steps: {commas(arm.steps)}, not the {commas(other.steps)} of"
+            f" {in_text(other.title)}"
         )
     names = [name for name in differing(arm, other) if not name.startswith(OWN)]
     for kind, prefixes in KINDS.items():

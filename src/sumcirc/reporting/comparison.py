@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.reporting.arms import Arm, make_arms, nearest, of_few_runs, unlike
+from sumcirc.reporting.arms import Arm, in_text, make_arms, nearest, of_few_runs, unlike
 from sumcirc.reporting.notes import chosen_layers, missing_seeds, twins, versions
-from sumcirc.reporting.runs import MEASURES, UNBOUNDED, LeftOut, Run, baselines
+from sumcirc.reporting.runs import LeftOut, ReportRun, baselines
 from sumcirc.statistics import (
     SEEDS_TO_CLAIM,
     Estimate,
@@ -25,12 +25,13 @@ from sumcirc.statistics import (
     crossed_mean,
     holm,
 )
+from sumcirc.tracking.score_names import SCORES, UNBOUNDED
 
 CONTROLS = ("random", "all")
 
 
 @dataclass(frozen=True)
-class Options:
+class ComparisonOptions:
     """What is asked of a comparison.
 
     Attributes:
@@ -78,7 +79,7 @@ class Difference:
     """An arm minus its control.
 
     Attributes:
-        against: which question it answers, of `Options.against`.
+        against: which question it answers, of `ComparisonOptions.against`.
         corrected: p-value by Holm's method over the arms of the same question and measure; None
             where either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
         remarks: what else sets the two apart.
@@ -106,19 +107,19 @@ class Difference:
     def verdict(self, alpha: float) -> str:
         """In words that the data allow."""
         if self.corrected is None:
-            return f"{self.seeds}: no claim"
+            return f"{self.seeds}: not tested"
         if not self.shown(alpha):
             return "no difference was shown"
         direction = "higher" if self.estimate.mean > 0 else "lower"
-        beside = ", but not on a par" if self.remarks else ""
-        return f"differs from {self.control.label}: {direction}{beside}"
+        beside = ", but not directly comparable" if self.remarks else ""
+        return f"differs from {in_text(self.control.title)}: {direction}{beside}"
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """All that is said of some runs; arms from the highest to the lowest `Options.metric`."""
+class ArmComparison:
+    """The comparison of some runs; arms from the highest to the lowest `options.metric`."""
 
-    options: Options
+    options: ComparisonOptions
     arms: list[ArmResult]
     differences: list[Difference]
     baselines: dict[str, dict[str, Any]]
@@ -135,8 +136,8 @@ class Comparison:
 
     @property
     def measures(self) -> list[str]:
-        """Those that some arm has, in the order of `MEASURES`."""
-        return [name for name in MEASURES if any(name in found.scores for found in self.arms)]
+        """Those that some arm has, in the order of `SCORES`."""
+        return [name for name in SCORES if any(name in found.scores for found in self.arms)]
 
     def of(self, against: str, measure: str) -> list[Difference]:
         """The differences that answer one question."""
@@ -147,7 +148,9 @@ class Comparison:
         ]
 
 
-def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) -> Comparison:
+def compare(
+    runs: Sequence[ReportRun], left_out: Sequence[LeftOut], options: ComparisonOptions
+) -> ArmComparison:
     """Compare runs that were scored on the same items.
 
     Raises:
@@ -157,14 +160,8 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) 
     scored = [run for run in runs if options.metric in run.values]
     if not scored:
         raise UserError(f"metric={metric}: these runs have no such score")
-    left_out = [
-        *left_out,
-        *(
-            LeftOut(run.path, f"has no score {metric}")
-            for run in runs
-            if options.metric not in run.values
-        ),
-    ]
+    unscored = [run for run in runs if run not in scored]
+    left_out = [*left_out, *(LeftOut(run.path, f"has no score {metric}") for run in unscored)]
     runs = scored
     arms, notes = make_arms(runs)
     controls = {name: _controls(name, arms) for name in options.against}
@@ -175,37 +172,21 @@ def compare(runs: Sequence[Run], left_out: Sequence[LeftOut], options: Options) 
         candidates = next((found for found in controls.values() if found), arms[:1])
         reference = arm if arm in candidates else nearest(arm, candidates)
         remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
-        results.append(
-            ArmResult(
-                arm,
-                _scores(arm, options),
-                _seconds(arm.runs),
-                _lowest_loss(arm.runs),
-                _reach(arm, loss),
-                remarks,
-            )
-        )
+        cost = _seconds(arm.runs), _lowest_loss(arm.runs), _reach(arm, loss)
+        results.append(ArmResult(arm, _scores(arm, options), *cost, remarks))
     results.sort(key=lambda found: -found.scores[options.metric].mean)
     differences = [
         found
         for name, candidates in controls.items()
-        for measure in MEASURES
+        for measure in SCORES
         for found in _family(name, measure, arms, candidates, options)
     ]
     notes += [*missing_seeds(arms), *twins(arms), *chosen_layers(arms), *versions(runs)]
     notes += [_no_control(name) for name, found in controls.items() if not found]
     first = runs[0]
-    return Comparison(
-        options,
-        results,
-        differences,
-        baselines(runs),
-        loss,
-        len(first.ids),
-        first.summary["items"],
-        list(left_out),
-        notes,
-    )
+    shared, items = baselines(runs), first.summary["items"]
+    found = (options, results, differences, shared, loss, len(first.ids), items)
+    return ArmComparison(*found, list(left_out), notes)
 
 
 def _controls(name: str, arms: Sequence[Arm]) -> list[Arm]:
@@ -221,9 +202,9 @@ def _controls(name: str, arms: Sequence[Arm]) -> list[Arm]:
 
 
 def _no_control(name: str) -> str:
-    command = "selector=random" if name == "random" else "adaptation.layers=all"
-    what = "the random selector" if name == "random" else "LoRA on all layers"
-    return f"no arm of {what}: nothing is said against it; train one with {command}"
+    if name == "random":
+        return "No random-layer control in this sweep; add one with selector=random"
+    return "No control with LoRA on all layers in this sweep; add one with adaptation.layers=all"
 
 
 def _family(
@@ -231,7 +212,7 @@ def _family(
     measure: str,
     arms: Sequence[Arm],
     controls: Sequence[Arm],
-    options: Options,
+    options: ComparisonOptions,
 ) -> list[Difference]:
     """Every arm against the control nearest to it, corrected for being several."""
     found = []
@@ -258,7 +239,7 @@ def _family(
     return [replace(item, corrected=by_arm.get(item.arm.label)) for item in found]
 
 
-def _paired_order(arm: Arm, control: Arm) -> tuple[list[Run], list[Run]] | None:
+def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportRun]] | None:
     """Runs of both in order of seed, where both have the same seeds, each once."""
     ours = {run.seeds[0]: run for run in arm.runs}
     theirs = {run.seeds[0]: run for run in control.runs}
@@ -268,16 +249,16 @@ def _paired_order(arm: Arm, control: Arm) -> tuple[list[Run], list[Run]] | None:
     return [ours[seed] for seed in sorted(ours)], [theirs[seed] for seed in sorted(theirs)]
 
 
-def _matrix(runs: Sequence[Run], measure: str) -> NDArray[np.float64] | None:
+def _matrix(runs: Sequence[ReportRun], measure: str) -> NDArray[np.float64] | None:
     """[seeds, documents]; None where a run lacks the measure."""
     if not all(measure in run.values for run in runs):
         return None
     return np.stack([run.values[measure] for run in runs])
 
 
-def _scores(arm: Arm, options: Options) -> dict[str, Estimate]:
+def _scores(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
     found = {}
-    for measure in MEASURES:
+    for measure in SCORES:
         values = _matrix(arm.runs, measure)
         if values is None:
             continue
@@ -293,12 +274,12 @@ def _in_range(estimate: Estimate, measure: str) -> Estimate:
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, most))
 
 
-def _seconds(runs: Sequence[Run]) -> float:
+def _seconds(runs: Sequence[ReportRun]) -> float:
     """Mean training time; NaN where a run does not know it."""
     return float(np.mean([run.summary.get("seconds", {}).get("train", np.nan) for run in runs]))
 
 
-def _lowest_loss(runs: Sequence[Run]) -> float:
+def _lowest_loss(runs: Sequence[ReportRun]) -> float:
     """Mean over runs of the lowest validation loss; NaN where a run never validated."""
     return float(np.mean([min((loss for _, loss in run.losses), default=np.nan) for run in runs]))
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sumcirc.reporting.arms import Arm
-from sumcirc.reporting.runs import Run
+from sumcirc.reporting.arms import Arm, in_text
+from sumcirc.reporting.runs import ReportRun
 
 
 def missing_seeds(arms: Sequence[Arm]) -> list[str]:
     """Seeds of other arms that an arm lacks; not where a selector has seeds of its own."""
     seeds = {seed for arm in arms for seed in arm.seeds}
     return [
-        f"missing: {arm.label} has no finished run of seed {', '.join(absent)}"
+        f"missing: {in_text(arm.title)} has no finished run of seed {', '.join(absent)}"
         for arm in arms
         if (absent := sorted(seeds - set(arm.seeds))) and "/" not in "".join(seeds)
     ]
@@ -30,11 +30,11 @@ def chosen_layers(arms: Sequence[Arm]) -> list[str]:
                 chosen.setdefault(",".join(map(str, run.layers)), []).append(seed)
         sets = (f"{layers} (seed {', '.join(seeds)})" for layers, seeds in chosen.items())
         if chosen:
-            found.append(f"layers of {arm.label}: {'; '.join(sets)}")
+            found.append(f"layers of {in_text(arm.title)}: {'; '.join(sets)}")
     return found
 
 
-def versions(runs: Sequence[Run]) -> list[str]:
+def versions(runs: Sequence[ReportRun]) -> list[str]:
     """Programs that are not of one version in all runs."""
     found = []
     for name in ("sumcirc", "commit"):
@@ -53,13 +53,13 @@ def twins(arms: Sequence[Arm]) -> list[str]:
             shared = [(run, theirs[run.seeds[0]]) for run in arm.runs if run.seeds[0] in theirs]
             if shared and all(_equal_scores(*pair) for pair in shared):
                 notes.append(
-                    f"{arm.label} and {other.label} are one training under two names: equal losses"
-                    " and equal scores on every document in every shared seed"
+                    f"{in_text(arm.title)} and {in_text(other.title)} are one training under two"
+                    " names: equal losses and equal scores on every document in every shared seed"
                 )
     return notes
 
 
-def _equal_scores(run: Run, other: Run) -> bool:
+def _equal_scores(run: ReportRun, other: ReportRun) -> bool:
     same_losses = run.losses == other.losses
     return (
         same_losses

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -13,62 +14,55 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.evaluation.results import TRAINED, rouge_words
+from sumcirc.reporting.views.system_scores import rouge_words
 from sumcirc.storage.reading import RecordError, is_there, read_yaml
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
-
-ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
-# columns of documents.parquet that are compared, with their headings; not all data has facts
-MEASURES = {
-    **{f"{name}_f1": heading for name, heading in ROUGE.items()},
-    "facts": "facts",
-    "length": "words",
-    "coverage": "coverage",
-    "density": "density",
-    "novel_ngrams_1": "novel 1-grams",
-    "novel_ngrams_2": "novel 2-grams",
-    "novel_ngrams_3": "novel 3-grams",
-}
-SHARES = {*(f"{name}_f1" for name in ROUGE), "facts"}  # fractions that are shown times 100
-UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is negative
+from sumcirc.tracking.score_names import SCORES, TRAINED
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training run that ended with scores.
+class ReportRun(RunRecords):
+    """A run as the report reads it: its records, and the scores of what it trained."""
 
-    Attributes:
-        config: its resolved configuration.
-        summary: the content of its summary.json.
-        ids: of the documents it was scored on, in order.
-        values: measures of `MEASURES`, [documents] each; NaN where undefined.
-        losses: (step, validation loss in nats per summary token).
-        resumed: how often it was resumed; its training time is that since the last time.
-    """
-
-    path: Path
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    summary: dict[str, Any]
-    ids: list[str]
-    values: dict[str, NDArray[np.float64]]
-    losses: list[tuple[int, float]]
-    resumed: int
+    @cached_property
+    def _trained(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        ids, values = self.scores(TRAINED, list(SCORES))
+        expected = self.systems[TRAINED]["rouge1_f1"]["n"]
+        if len(ids) != expected:
+            file = self.directory.documents_file
+            reason = f"has {len(ids)} rows of {TRAINED}, its summary says {expected}"
+            raise RecordError(file, reason)
+        return ids, values
 
     @property
-    def name(self) -> str:
-        """Name of its directory."""
-        return self.path.name
+    def ids(self) -> list[str]:
+        """Ids of the documents it was scored on, in order."""
+        return self._trained[0]
+
+    @property
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """Scores by name, [documents] each; NaN where undefined."""
+        return self._trained[1]
+
+    @cached_property
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, validation loss in nats per summary token), where it is finite."""
+        found = self.metrics.get("validation/loss", [])
+        return [(step, value) for step, value in found if np.isfinite(value)]
+
+    @property
+    def resumed(self) -> int:
+        """How often it was resumed; its training time is that since the last time."""
+        return self.status.get("resumed", 0)
 
     @property
     def layers(self) -> list[int] | None:
-        """Those that have an adapter; None where the summary does not say."""
+        """The layers that have an adapter; None if the summary does not say."""
         return self.summary.get("adapter", {}).get("layers")
 
     @property
     def seeds(self) -> tuple[int, int | None]:
-        """What makes it one of several of its arm: the seed, and that of a random selector."""
+        """What tells it from others of its arm: the seed, and that of a random selector."""
         selector = self.config.get("selector") or {}
         return self.config["seed"], selector.get("seed")
 
@@ -96,7 +90,7 @@ class Gathered:
         left_out: runs that are damaged, or that a sweep has not started.
     """
 
-    runs: list[RunRecords]
+    runs: list[ReportRun]
     left_out: list[LeftOut]
 
 
@@ -111,7 +105,7 @@ def gather(paths: Sequence[Path]) -> Gathered:
     runs, errors = [], []
     for folder in folders:
         try:
-            run = RunRecords(folder)
+            run = ReportRun(folder)
             run.check()
         except RecordError as error:
             errors.append(error)
@@ -128,29 +122,29 @@ def damaged(run: Path, error: RecordError) -> LeftOut:
     return LeftOut(run, f"{error.below(run)}; run it again, or put the file back")
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[LeftOut]]:
+def read_runs(paths: Sequence[Path]) -> tuple[list[ReportRun], list[LeftOut]]:
     """Read runs and the runs of sweeps; see `scored_runs`."""
     return scored_runs(gather(paths))
 
 
-def scored_runs(gathered: Gathered) -> tuple[list[Run], list[LeftOut]]:
+def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
     """The training runs that can be compared, and what can't be, with the reason.
 
     Raises:
         UserError: no run has scores, or items differ.
     """
-    runs: list[Run] = []
+    runs: list[ReportRun] = []
     left_out = list(gathered.left_out)
-    for records in gathered.runs:
+    for run in gathered.runs:
         try:
-            found = _read(records)
+            reason = _why_not(run)
         except RecordError as error:
-            left_out.append(damaged(records.path, error))
+            left_out.append(damaged(run.path, error))
             continue
-        if isinstance(found, Run):
-            runs.append(found)
-        elif found is not None:
-            left_out.append(LeftOut(records.path, found))
+        if reason:
+            left_out.append(LeftOut(run.path, reason))
+        elif run.trains:
+            runs.append(run)
     if not runs:
         first = gathered.runs[0].path
         reasons = f" ({left_out[0].path.name}: {left_out[0].reason})" if left_out else ""
@@ -190,38 +184,20 @@ def _not_started(path: Path, started: Sequence[Path]) -> list[LeftOut]:
     return [LeftOut(folder, reason) for folder in planned if folder not in started]
 
 
-def _read(records: RunRecords) -> Run | str | None:
-    """The run, the reason for which it can't be compared, or None for what isn't training.
+def _why_not(run: ReportRun) -> str | None:
+    """Return why a training run can't be compared; None if it can, and for other verbs.
 
     Raises:
         RecordError: a record is damaged.
     """
-    if not records.trains:
+    if not run.trains:
         return None
-    if not records.done:
-        return _unfinished(records)
-    if TRAINED not in records.systems:
-        return f"was not scored; sumcirc evaluate checkpoint={records.path} scores it alone"
-    ids, values = records.scores(TRAINED, list(MEASURES))
-    expected = records.systems[TRAINED]["rouge1_f1"]["n"]
-    if len(ids) != expected:
-        file = records.directory.documents_file
-        raise RecordError(file, f"has {len(ids)} rows of {TRAINED}, its summary says {expected}")
-    losses = [
-        (step, value)
-        for step, value in records.metrics.get("validation/loss", [])
-        if np.isfinite(value)
-    ]
-    return Run(
-        records.path,
-        records.config,
-        records.environment,
-        records.summary,
-        ids,
-        values,
-        losses,
-        records.status.get("resumed", 0),
-    )
+    if not run.done:
+        return _unfinished(run)
+    if TRAINED not in run.systems:
+        return f"was not scored; sumcirc evaluate checkpoint={run.path} scores it alone"
+    _ = run.ids, run.losses
+    return None
 
 
 def _unfinished(records: RunRecords) -> str:
@@ -235,14 +211,14 @@ def _unfinished(records: RunRecords) -> str:
 
 
 def _of_equal_items(
-    runs: Sequence[Run], left_out: list[LeftOut]
-) -> tuple[list[Run], list[LeftOut]]:
+    runs: Sequence[ReportRun], left_out: list[LeftOut]
+) -> tuple[list[ReportRun], list[LeftOut]]:
     """The runs that were scored on the items of most of them, and the others as left out.
 
     Raises:
         UserError: no more than half of the runs have the same items, or those are one document.
     """
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], list[ReportRun]] = {}
     for run in runs:
         key = run.summary["items"], rouge_words(run.summary), tuple(run.ids)
         groups.setdefault(key, []).append(run)
@@ -262,7 +238,7 @@ def _of_equal_items(
     return first, [*left_out, *(LeftOut(run.path, reason) for one in others for run in one)]
 
 
-def baselines(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def baselines(runs: Sequence[ReportRun]) -> dict[str, dict[str, Any]]:
     """Scores of the untrained base and the baselines, where all runs agree on them."""
     found: dict[str, dict[str, Any]] = {}
     for name, scores in runs[0].summary["systems"].items():

@@ -7,22 +7,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sumcirc.reporting.comparison import ArmResult, Comparison, Difference
-from sumcirc.reporting.runs import MEASURES
-from sumcirc.reporting.tables import TextTable, in_words, remarks, tables
+from sumcirc.reporting.comparison import ArmComparison, ArmResult, Difference
+from sumcirc.reporting.tables import markdown_table
+from sumcirc.reporting.views.arm_tables import in_words, remarks, tables
 from sumcirc.runtime.quoting import markdown as escape
 from sumcirc.storage.writing import csv_text, plain_numbers, write_json, write_text
+from sumcirc.tracking.score_names import SCORES
 
 METHOD = """\
 Seeds and documents are crossed random factors: every run scores the same documents. The margin of
-an interval is made of the variance over runs and that over documents, each with the quantile of
-Student's t that its own degrees of freedom ask for (Banerjee 1960), so that it holds for few seeds,
-and for arms that vary more than others. p-values are two-sided and agree with the intervals.
-Differences are of the same documents, and paired by seed where both arms have the same seeds. Over
-the arms that are compared with one control p-values are corrected by Holm's method, measure by
-measure; arms of fewer than three seeds are not tested. A claim is made of one measure only. "No
-difference was shown" does not mean that there is none: few seeds show large differences only. Time
-to a loss is the training time in proportion to the steps."""
+an interval combines the variance over runs and the variance over documents, each with the quantile
+of Student's t for its own degrees of freedom (Banerjee 1960), so it holds for few seeds and for
+arms with unequal variances. p-values are two-sided and agree with the intervals. Differences are
+taken on the same documents, and paired by seed if both arms have the same seeds. p-values are
+corrected by Holm's method over the arms that are compared with one control, measure by measure;
+arms of fewer than three seeds are not tested. A claim is made for one measure only. "No difference
+was shown" does not mean that there is none: few seeds show only large differences. The time to a
+loss is the training time in proportion to the steps."""
 
 DIFFERENCE_COLUMNS = (
     *("arm", "against", "control", "measure", "difference", "low", "high"),
@@ -31,7 +32,7 @@ DIFFERENCE_COLUMNS = (
 
 
 def write_comparison(
-    comparison: Comparison, folder: Path, command: str, figures: Sequence[Path]
+    comparison: ArmComparison, folder: Path, command: str, figures: Sequence[Path]
 ) -> None:
     """Write the four files.
 
@@ -50,7 +51,7 @@ def write_comparison(
     write_text(folder / "comparison.md", markdown(comparison, command, figures, folder))
 
 
-def as_json(comparison: Comparison, command: str) -> dict[str, Any]:
+def as_json(comparison: ArmComparison, command: str) -> dict[str, Any]:
     """All that is in the tables, with runs and settings of every arm; NaN where unknown."""
     return {
         "command": command,
@@ -88,7 +89,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
     }
 
 
-def arm_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
     """One row for each arm; scores as fractions, times in seconds."""
     rows = []
     for result in comparison.arms:
@@ -118,12 +119,12 @@ def arm_rows(comparison: Comparison) -> list[dict[str, Any]]:
     return rows
 
 
-def difference_rows(comparison: Comparison) -> list[dict[str, Any]]:
+def difference_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
     """One row for each arm, control and measure."""
     return [_difference(found, comparison) for found in comparison.differences]
 
 
-def _difference(found: Difference, comparison: Comparison) -> dict[str, Any]:
+def _difference(found: Difference, comparison: ArmComparison) -> dict[str, Any]:
     estimate = found.estimate
     claimed = found.measure == comparison.options.metric
     return {
@@ -145,17 +146,17 @@ def _difference(found: Difference, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def markdown(comparison: Comparison, command: str, figures: Sequence[Path], folder: Path) -> str:
+def markdown(comparison: ArmComparison, command: str, figures: Sequence[Path], folder: Path) -> str:
     """The page: command, findings in words, tables, figures, method."""
-    metric = MEASURES[comparison.options.metric]
+    metric = SCORES[comparison.options.metric]
     runs = sum(len(result.arm.runs) for result in comparison.arms)
     parts = [
         f"# Comparison of {len(comparison.arms)} arms, {runs} runs",
         f"    {command}",
-        f"Claims are made of {metric}; scores are times 100.",
+        f"Claims are made for {metric}; scores are times 100.",
         _bullets(in_words(comparison)),
-        *(f"**{escape(table.title)}**\n\n{_markdown_table(table)}" for table in tables(comparison)),
-        _section("Not on a par", remarks(comparison)),
+        *(f"**{escape(table.title)}**\n\n{markdown_table(table)}" for table in tables(comparison)),
+        _section("Not directly comparable", remarks(comparison)),
         _section("Left out", [f"{item.path.name}: {item.reason}" for item in comparison.left_out]),
         _section("To note", comparison.notes),
         *(f"![{file.stem.replace('_', ' ')}]({file.relative_to(folder)})" for file in figures),
@@ -170,15 +171,6 @@ def _section(title: str, lines: Sequence[str]) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {escape(line)}" for line in lines)
-
-
-def _markdown_table(table: TextTable) -> str:
-    marks = [
-        "---" if position == 0 or heading in table.words else "---:"
-        for position, heading in enumerate(table.headings)
-    ]
-    headings, *rows = ([escape(cell) for cell in row] for row in [table.headings, *table.rows])
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, marks, *rows))
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

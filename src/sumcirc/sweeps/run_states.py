@@ -18,6 +18,7 @@ from sumcirc.storage.writing import read_last_step
 from sumcirc.sweeps.sweep_record import SweepRecord
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.score_names import BASE, TRAINED
 
 CUT_OFF = "cut off"  # status.json says `running`, but no process is
 NOT_STARTED = "not started"
@@ -136,8 +137,6 @@ def counts(states: Sequence[RunState]) -> str:
 
 
 def _scores(records: RunRecords) -> dict[str, float]:
-    from sumcirc.evaluation.results import BASE, TRAINED
-
     own = records.systems.get(TRAINED) or records.systems.get(BASE) or {}
     found = {name: own.get(f"{name}_f1") for name in SCORES}
     return {name: 100 * value["mean"] for name, value in found.items() if value}

@@ -23,6 +23,7 @@ from sumcirc.storage.writing import write_text
 from sumcirc.tracking.record_format import FORMAT, check_continues, format_of
 from sumcirc.tracking.record_shapes import Format
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.sweep_axes import flat_settings
 
 FILE = "sweep.yaml"
 
@@ -86,7 +87,7 @@ class SweepRecord:
         return cls(
             verb,
             list(dict.fromkeys(key for config in configs for key in config["run"]["varied"])),
-            {config["run"]["name"]: flat(config) for config in configs},
+            {config["run"]["name"]: flat_settings(config, LAUNCH) for config in configs},
             {config["run"]["name"]: dict(config["run"]["axes"]) for config in configs},
             [" ".join(command)],
         )
@@ -202,31 +203,13 @@ def check_runs(record: SweepRecord, folder: Path) -> None:
         if not run.config_file.exists():
             continue
         body = run.read_config()
-        before = flat(body["config"])
+        before = flat_settings(body["config"], LAUNCH)
         key = first_difference(before, config)
         if key is not None:
             raise UserError(
                 f"{run.config_file}: says {key}={_shown(before, key)}, the sweep says"
                 f" {key}={_shown(config, key)}; give that value, or choose another sweep.name"
             )
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Flat:
-    """Return a configuration with dotted keys, without settings of where and how it runs.
-
-    Args:
-        config: plain containers.
-        prefix: of the keys, with a dot at its end.
-    """
-    found: Flat = {}
-    for key, value in config.items():
-        if not prefix and key in LAUNCH:
-            continue
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def fingerprint(config: Flat) -> str:

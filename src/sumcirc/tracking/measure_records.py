@@ -31,6 +31,7 @@ from sumcirc.storage.reading import (
     require_array,
 )
 from sumcirc.storage.writing import MetricsFile, write_file
+from sumcirc.tracking.record_shapes import Promoted
 
 FORMAT = 1
 LARGEST_METRICS = 2**30  # bytes
@@ -150,13 +151,6 @@ class Neuron(TypedDict):
     change: float
     low: float | None
     high: float | None
-
-
-class Promoted(TypedDict):
-    """A token that a direction in the residual stream promotes, or demotes if `value` < 0."""
-
-    token: str
-    value: float
 
 
 class FoundParts(TypedDict):

@@ -208,7 +208,7 @@ class ResultSummary(NotedSummary):
 TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]
 
 
-class Area(TypedDict):
+class AreaRecord(TypedDict):
     """An area under a curve over circuit sizes, with those of random circuits."""
 
     value: IntervalRecord
@@ -223,8 +223,8 @@ class CircuitSummary(NotedSummary):
     edges: Count
     circuit_edges: Count
     faithfulness: IntervalRecord
-    cpr: Area
-    cmd: Area
+    cpr: AreaRecord
+    cmd: AreaRecord
     jaccard: NotRequired[IntervalRecord]
     jaccard_chance: NotRequired[Number]
     spearman: NotRequired[IntervalRecord]
@@ -244,6 +244,7 @@ class DirectRow(Bounds):
     part: str
     before: Number
     after: Number
+    significant: NotRequired[bool]
 
 
 class SpanRow(Bounds):
@@ -255,6 +256,44 @@ class SpanRow(Bounds):
     head: Layer
     before: Number
     after: Number
+    significant: NotRequired[bool]
+
+
+class HeadRow(TypedDict):
+    """A head whose attention changed, see `compare.record_differences.HeadChange`."""
+
+    layer: Layer
+    head: Layer
+    kl: Bounds
+    entropy: Bounds
+    significant: bool
+    rank_low: Number
+    rank_high: Number
+
+
+class LayerRow(TypedDict):
+    """A layer that changed, see `compare.record_differences.LayerChange`."""
+
+    layer: Layer
+    gained: Bounds
+    kl: Bounds
+    rank_low: Number
+    rank_high: Number
+
+
+class Promoted(TypedDict):
+    """A token that a direction of the residual stream promotes, or with `value` < 0 demotes."""
+
+    token: str
+    value: float
+
+
+class DifferencesRecord(TypedDict):
+    """What differs between the measures of two models."""
+
+    heads: list[HeadRow]
+    layers: list[LayerRow]
+    lens: list[Promoted]
 
 
 class PartRow(Bounds):
@@ -265,6 +304,8 @@ class PartRow(Bounds):
     layer: Layer
     index: Layer
     significant: bool
+    effect: NotRequired[Bounds]
+    attributed: NotRequired[Number]
 
 
 class SetRow(Bounds):
@@ -273,6 +314,19 @@ class SetRow(Bounds):
     kind: str
     draw: int | None
     size: Count
+    parts: NotRequired[list[str]]
+
+
+class SynergyRow(Bounds):
+    """What two parts do together beyond what each does alone."""
+
+    parts: list[str]
+
+
+class Agreement(TypedDict):
+    """How well one backward pass estimates the measured effects of a kind of part."""
+
+    pearson: Number
 
 
 class Patching(TypedDict):
@@ -280,6 +334,8 @@ class Patching(TypedDict):
 
     parts: list[PartRow]
     sets: NotRequired[list[SetRow]]
+    synergy: NotRequired[list[SynergyRow]]
+    agreement: NotRequired[dict[str, Agreement]]
 
 
 class DeltaScalingRow(Bounds):
@@ -290,12 +346,14 @@ class DeltaScalingRow(Bounds):
     module: str | None
     amount: Number
     perplexity: NotRequired[Bounds]
+    significant: NotRequired[bool]
 
 
 class Compared(TypedDict):
     """Results for one model `after`, compared with the model `before`."""
 
     metric: MetricRecord
+    differences: NotRequired[DifferencesRecord]
     direct: NotRequired[list[DirectRow]]
     attention: NotRequired[list[SpanRow]]
     patching: NotRequired[
@@ -339,45 +397,49 @@ class Sample(TypedDict):
     reference: str
 
 
-class Point(TypedDict):
+class SizeRecord(TypedDict):
     """A circuit of one size in circuits/faithfulness.json."""
 
     edges: Count
     faithfulness: IntervalRecord
 
 
-class Curve(TypedDict):
+class RankingRecord(TypedDict):
     """Faithfulness over circuit sizes, for one ranking of edges."""
 
-    points: list[Point]
-    random: list[list[Point]]
+    points: list[SizeRecord]
+    random: list[list[SizeRecord]]
 
 
 class FaithfulnessFile(TypedDict):
     """circuits/faithfulness.json."""
 
-    absolute: Curve
-    signed: Curve
+    absolute: RankingRecord
+    signed: RankingRecord
 
 
-class Overlap(TypedDict):
+class OverlapRecord(TypedDict):
     """Overlap of each checkpoint's circuit with another checkpoint's; one value per checkpoint."""
 
     jaccard: list[Number]
+    low: NotRequired[list[Number]]
+    high: NotRequired[list[Number]]
     chance: list[Number]
     differs: list[bool]
 
 
-class Track(TypedDict):
+class TrackRecord(TypedDict):
     """How the edges or nodes of a circuit changed; lists have one value per checkpoint."""
 
-    to_first: Overlap
-    to_previous: Overlap
+    to_first: OverlapRecord
+    to_previous: OverlapRecord
+    to_last: NotRequired[OverlapRecord]
     within: list[Number]
+    change_rate: NotRequired[list[Number]]
     total_change_rate: float | None
 
 
-class Transition(TypedDict):
+class TransitionRecord(TypedDict):
     """Edges added and removed between two checkpoints, by layer of source and destination."""
 
     step: Step
@@ -391,9 +453,9 @@ class EvolutionFile(TypedDict):
     """circuits/evolution.json."""
 
     steps: list[Step]
-    edges: Track
-    nodes: Track
-    transitions: list[Transition]
+    edges: TrackRecord
+    nodes: TrackRecord
+    transitions: list[TransitionRecord]
 
 
 # columns of documents.parquet that readers rely on, and those that not all data has
@@ -420,7 +482,7 @@ class ArmRecord(TypedDict):
     scores: dict[str, ArmScore]
 
 
-class ComparisonOptions(TypedDict):
+class OptionsRecord(TypedDict):
     """`options` of comparison.json."""
 
     metric: Literal["rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1", "facts"]
@@ -431,7 +493,7 @@ class ComparisonFile(TypedDict):
     """comparison/comparison.json."""
 
     command: str
-    options: ComparisonOptions
+    options: OptionsRecord
     documents: Count
     arms: list[ArmRecord]
     differences: list[dict[str, Any]]

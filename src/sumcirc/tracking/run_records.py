@@ -284,13 +284,12 @@ def _check_evolution(found: EvolutionFile, file: Path) -> None:
     """
     count = len(found["steps"])
     for what, track in (("edges", found["edges"]), ("nodes", found["nodes"])):
-        lists = {"within": track["within"]}
-        for other, overlap in (
-            ("to_first", track["to_first"]),
-            ("to_previous", track["to_previous"]),
-        ):
-            lists |= {f"{other}.{name}": overlap[name] for name in ("jaccard", "chance", "differs")}
+        lists = {"within": track["within"], "change_rate": track.get("change_rate")}
+        for other in ("to_first", "to_previous", "to_last"):
+            lists |= {f"{other}.{name}": one for name, one in track.get(other, {}).items()}
         for name, values in lists.items():
+            if not isinstance(values, list):
+                continue
             if len(values) != count:
                 reason = f"has {len(values)} values for {count} checkpoints"
                 raise RecordError(file, reason, f"{what}.{name}")

@@ -7,7 +7,7 @@ plotted; and lists can't be axes, so layers are written `2,3,5`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 # axes of every training run, with the setting behind each
@@ -24,6 +24,25 @@ SETTINGS = {
 }
 ARM = "arm"  # shared by the runs of an arm: the selector that chose the layers, or the layers
 GROUPS = ("adaptation", "selector", "model", "data")  # groups whose choice an axis contains
+
+
+def flat_settings(
+    settings: Mapping[str, Any], apart: Collection[str] = (), prefix: str = ""
+) -> dict[str, Any]:
+    """Return a configuration by dotted key, without the keys in `apart` and what is below them.
+
+    An empty section is a value of its own.
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if name in apart:
+            continue
+        if isinstance(value, Mapping) and value:
+            found |= flat_settings(value, apart, f"{name}.")
+        else:
+            found[name] = value
+    return found
 
 
 def sweep_axes(settings: Mapping[str, Any], layers: list[int] | None = None) -> dict[str, Any]:

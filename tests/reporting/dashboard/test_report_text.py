@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 from sumcirc.jobs import report
+from sumcirc.reporting.arms import control_title
 from sumcirc.reporting.dashboard.logged_runs import read_material
 from sumcirc.reporting.dashboard.report_text import arm_table, story
+from sumcirc.reporting.tables import markdown_table
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import config, write_run, write_sweep
 
@@ -34,11 +36,15 @@ def test_the_arms_of_a_comparison(tmp_path: Path) -> None:
     found = json.loads((sweep / "comparison/comparison.json").read_text())
     for row, arm in zip((first, second), found["arms"], strict=True):
         score = arm["scores"]["rouge1_f1"]
-        assert row.startswith(f"| {arm['arm']} | 1,2,3 | {100 * score['mean']:.1f} [")
+        assert row.startswith(
+            f"| {control_title(arm['arm'])} | 1,2,3 | {100 * score['mean']:.1f} ["
+        )
     assert 55 < 100 * found["arms"][0]["scores"]["rouge1_f1"]["mean"] < 65
     assert arms.commands == (f"sumcirc report {sweep}",)
-    assert any("layers 0 differs from random: higher" in text for text in arms.paragraphs)
-    assert "claims are made of ROUGE-Lsum only" in arms.paragraphs[0]
+    assert any(
+        "layers 0 differs from LoRA on random layers: higher" in text for text in arms.paragraphs
+    )
+    assert "claims are made for ROUGE-Lsum only" in arms.paragraphs[0]
 
 
 def test_hostile_names_are_text() -> None:
@@ -47,7 +53,7 @@ def test_hostile_names_are_text() -> None:
         **{"arm": hostile, "seeds": ["1"], "scores": {}, "lowest_validation_loss": None},
         **{"trainable_parameters": 10.0, "remarks": []},
     }
-    row = arm_table([arm], "rougeLsum_f1").splitlines()[-1]
+    row = markdown_table(arm_table([arm], "rougeLsum_f1")).splitlines()[-1]
     assert row.count(" | ") == 5, "no cell more"
     assert r"\<script\>" in row
     assert r"a\|b" in row

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sumcirc.reporting.comparison import Options, compare
+from sumcirc.reporting.comparison import ComparisonOptions, compare
+from sumcirc.reporting.page.blocks import Chart
 from sumcirc.reporting.page.build import html, make_page, write_page
-from sumcirc.reporting.page.view import Chart
 from sumcirc.reporting.runs import gather, read_runs, run_folders
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import HOSTILE, full_run
@@ -116,7 +116,7 @@ def test_frames_fit_their_sliders(tmp_path: Path) -> None:
     # three checkpoints, and what changed between them
     assert sorted(len(chart.slider.names) for chart in moved if chart.slider) == [2, 3, 3, 3, 3]
     kl = next(chart for chart in charts if "far attention" in chart.title)
-    assert kl.frames[-1][0]["z"][1, 1] == pytest.approx(1.405, abs=0.01)
+    assert kl.frames[-1][0]["z"][1][1] == pytest.approx(1.405, abs=0.01)
     assert "layer 1, head 1" in kl.alt
     assert json.loads(kl.data())["figure"]["data"][0]["type"] == "heatmap"
 
@@ -124,7 +124,7 @@ def test_frames_fit_their_sliders(tmp_path: Path) -> None:
 def test_a_sweep_shows_one_run_of_each_arm_inside(tmp_path: Path) -> None:
     write_sweep(tmp_path / "s", {"random": 0.4, (0,): 0.6}, noise=0.01)
     folders = run_folders(tmp_path / "s")
-    found = compare(*read_runs([tmp_path / "s"]), Options())
+    found = compare(*read_runs([tmp_path / "s"]), ComparisonOptions())
     page = make_page([RunRecords(folder) for folder in folders], found, "sumcirc report s")
     sections = {section.id: section for section in page.sections}
     assert {"runs", "bakeoff", "settings"} <= sections.keys()

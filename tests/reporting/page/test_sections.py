@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sumcirc.reporting.page import models
-from sumcirc.reporting.page.circuit_curves import evolution, faithfulness
+from sumcirc.reporting.page import circuit_section, models_section
+from sumcirc.reporting.page.blocks import Chart, Page, Piece, Words
 from sumcirc.reporting.page.examples import marked
-from sumcirc.reporting.page.view import Chart, Page, Piece, Words
+from sumcirc.storage.writing import write_json
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import evolution as made_up
 from tests.support.sweeps import config, write_run
@@ -34,35 +35,42 @@ def test_copied_runs_are_marked(document: str, summary: str, copied: list[str]) 
     assert Piece("") not in pieces
 
 
-def test_random_circuits_stand_beside_the_curve() -> None:
-    points = [{"edges": edges, "faithfulness": ENDS} for edges in (0, 10, 100)]
-    curves = {"points": points, "random": [points, points]}
-    (chart,) = faithfulness({"absolute": curves, "signed": curves})
+def circuit_blocks(tmp_path: Path, points: list[dict[str, Any]], draws: int = 2) -> list[Any]:
+    """The blocks of a run of `sumcirc circuit` that has these points in faithfulness.json."""
+    run = write_run(tmp_path / "s/c", config(), 0.4, state="running", verb="circuit")
+    curves = {"points": points, "random": [points] * draws}
+    write_json(run.path / "circuits/faithfulness.json", {"absolute": curves, "signed": curves})
+    return circuit_section.blocks(RunRecords(run.path))
+
+
+def test_random_circuits_stand_beside_the_curve(tmp_path: Path) -> None:
+    points = [{"edges": edges, "faithfulness": {**ENDS, "n": 9}} for edges in (0, 10, 100)]
+    (chart,) = circuit_blocks(tmp_path, points)
     assert isinstance(chart, Chart)
     traces = chart.figure["data"]
-    assert [trace["name"] for trace in traces] == ["by |score|", "by score", "random", "random"]
+    names = [trace["name"].strip("\u2068\u2069") for trace in traces]
+    assert names == ["by |score|", "by score", "random edges"]
     assert list(traces[0]["x"]) == [10, 100]  # a logarithmic axis has no 0
     assert traces[0]["error_y"]["array"] == pytest.approx([0.1, 0.1])
 
 
-def test_circuits_without_faithfulness_are_not_drawn() -> None:
-    nothing = dict.fromkeys(ENDS, float("nan"))
+def test_circuits_without_faithfulness_are_not_drawn(tmp_path: Path) -> None:
+    nothing = {**dict.fromkeys(ENDS), "n": 9}
     points = [{"edges": edges, "faithfulness": nothing} for edges in (0, 10, 100)]
-    curves = {"points": points, "random": [points]}
-    (words,) = faithfulness({"absolute": curves, "signed": curves})
+    (words,) = circuit_blocks(tmp_path, points, 1)
     assert isinstance(words, Words)
     assert "No circuit has a faithfulness" in words.text
 
 
 def test_edges_that_came_and_went_are_marked_beyond_noise() -> None:
-    *_, chart = evolution(made_up())
+    *_, chart = circuit_section.evolution(made_up())
     assert isinstance(chart, Chart)
     assert chart.slider is not None
     assert chart.slider.names == ["base to step 10", "step 10 to step 100"]
     (last,) = chart.frames[-1]
     assert last["z"][0][:2] == [2, 1]
     assert last["text"][0][:2] == ["•", ""]
-    assert last["customdata"][0][:2] == [[1, 1], [0, 1]]
+    assert last["customdata"][0][:2] == ["1 joined, 1 left", "0 joined, 1 left"]
 
 
 def test_a_comparison_of_models(tmp_path: Path) -> None:
@@ -89,12 +97,13 @@ def test_a_comparison_of_models(tmp_path: Path) -> None:
         },
     }
     page = Page("r")
-    models.add(page, [run])
+    models_section.add(page, [run])
     (section,) = page.sections
     charts = {block.title: block for block in section.blocks if isinstance(block, Chart)}
     assert list(charts) == [
         "Patch scores, necessity: outputs of heads and MLPs",
         "Patch scores, necessity: values of heads",
+        "Output against value, necessity",
         "Sets of parts, necessity",
         "Scaling the change of weights",
     ]

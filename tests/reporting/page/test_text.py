@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from sumcirc.reporting.page.text import isolated, plain, script_json, short
+from sumcirc.reporting.page.safe_text import isolated, plain, script_json, short
 from tests.support.pages import HOSTILE
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sumcirc.evaluation.results import BASE, TRAINED
 from sumcirc.reporting.dashboard.axes import distinct, settings_axes, summary_axis
 from sumcirc.reporting.dashboard.logged_runs import Material
 from sumcirc.reporting.dashboard.panel_catalogue import Shelf
@@ -17,9 +16,9 @@ from sumcirc.reporting.dashboard.panels import (
     Scatter,
     Section,
 )
-from sumcirc.reporting.runs import MEASURES as HEADINGS
-from sumcirc.reporting.runs import ROUGE
 from sumcirc.tracking.metric_names import Kind, Logged
+from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
+from sumcirc.tracking.score_names import SCORES as HEADINGS
 
 SCORES = (*(f"{name}_f1" for name in ROUGE), "facts")
 

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sumcirc.reporting.arms import control_title
 from sumcirc.reporting.dashboard.logged_runs import Material
-from sumcirc.reporting.runs import MEASURES, SHARES
-from sumcirc.runtime.quoting import markdown
+from sumcirc.reporting.kinds import Table
+from sumcirc.reporting.tables import markdown_table
+from sumcirc.reporting.views.arm_tables import score_cell
+from sumcirc.tracking.score_names import SCORES
 
 
 @dataclass(frozen=True)
@@ -39,38 +42,37 @@ def story(material: Material, measure: str) -> list[Part]:
     caption = (
         f"{found['documents']} test documents; intervals of"
         f" {100 * found['options']['confidence']:g} % over seeds and documents; claims are made"
-        f" of {MEASURES[metric]} only."
+        f" for {SCORES[metric]} only."
     )
     parts.append(
         Part(
             "The arms in figures",
             (caption, *found["in_words"], *found["notes"]),
-            (table,),
+            (markdown_table(table),),
             (found["command"],),
         )
     )
     return parts
 
 
-def arm_table(arms: Sequence[Mapping[str, Any]], measure: str) -> str:
-    """Arms from `comparison.json` as a Markdown table."""
-    headings = ["arm", "seeds", MEASURES[measure], "trainable", "validation loss", "remarks"]
-    lines = [headings, ["---", "---", "---:", "---:", "---:", "---"]]
+def arm_table(arms: Sequence[Mapping[str, Any]], measure: str) -> Table:
+    """Return the table of arms from `comparison.json`."""
+    headings = ["arm", "seeds", SCORES[measure], "trainable", "validation loss", "remarks"]
+    rows = []
     for arm in arms:
         score, loss = arm["scores"].get(measure), arm["lowest_validation_loss"]
-        scale = 100 if measure in SHARES else 1
-        values = [scale * score[end] for end in ("mean", "low", "high")] if score else []
-        lines.append(
+        ends = [score[end] for end in ("mean", "low", "high")] if score else []
+        rows.append(
             [
-                markdown(arm["arm"]),
-                markdown(",".join(arm["seeds"])),
-                "{:.1f} [{:.1f}, {:.1f}]".format(*values) if values else "",
+                control_title(arm["arm"]),
+                ",".join(arm["seeds"]),
+                score_cell(ends[0], ends[1], ends[2], measure) if score else "",
                 f"{arm['trainable_parameters']:,.0f}",
                 "" if loss is None else f"{loss:.3f}",
-                markdown("; ".join(arm["remarks"])),
+                "; ".join(arm["remarks"]),
             ]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return Table("the arms", headings, rows, frozenset({"seeds", "remarks"}))
 
 
 def _scored(arms: Sequence[Mapping[str, Any]], measure: str) -> bool:

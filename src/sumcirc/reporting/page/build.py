@@ -8,23 +8,19 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sumcirc.reporting.comparison import Comparison
+from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.page import (
-    bakeoff,
-    circuit,
+    arms_section,
+    circuit_section,
     examples,
-    headlines,
-    heads,
-    layers,
-    models,
-    neurons,
-    origin,
-    scores,
-    settings,
-    training,
+    in_short,
+    measures_section,
+    models_section,
+    quality_section,
+    runs_section,
 )
-from sumcirc.reporting.page.text import script_hash
-from sumcirc.reporting.page.view import Gap, Page
+from sumcirc.reporting.page.blocks import Gap, Page
+from sumcirc.reporting.page.safe_text import script_hash
 from sumcirc.reporting.runs import Gathered, LeftOut, damaged
 from sumcirc.runtime.quoting import visible
 from sumcirc.storage.reading import RecordError
@@ -35,7 +31,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
-    gathered: Gathered, comparison: Comparison | None, command: str, target: Path
+    gathered: Gathered, comparison: ArmComparison | None, command: str, target: Path
 ) -> list[LeftOut]:
     """Write the page of runs.
 
@@ -74,7 +70,7 @@ def _torn(runs: Sequence[RunRecords]) -> dict[Path, RecordError]:
 
 def make_page(
     runs: Sequence[RunRecords],
-    comparison: Comparison | None,
+    comparison: ArmComparison | None,
     command: str,
     torn: Set[Path] = frozenset(),
 ) -> Page:
@@ -82,19 +78,17 @@ def make_page(
     single = len(runs) == 1
     page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
     shown = [run for run in _shown(runs, comparison) if run.path not in torn]
-    headlines.add(page, shown, comparison)
-    origin.add(page, runs)
-    bakeoff.add(page, comparison)
-    scores.add(page, shown)
-    training.add(page, shown)
-    heads.add(page, shown)
-    layers.add(page, shown)
-    neurons.add(page, shown)
-    circuit.add(page, shown)
-    models.add(page, shown)
+    in_short.add(page, shown, comparison)
+    runs_section.add(page, runs)
+    arms_section.add(page, comparison)
+    quality_section.add_scores(page, shown)
+    quality_section.add_training(page, shown)
+    measures_section.add(page, shown)
+    circuit_section.add(page, shown)
+    models_section.add(page, shown)
     examples.add(page, shown)
-    settings.add(page, runs)
-    origin.add_command(page, command)
+    runs_section.add_settings(page, runs)
+    runs_section.add_command(page, command)
     others = [run for run in runs if run not in shown and run.path not in torn]
     if others:
         page.gaps.append(
@@ -107,7 +101,7 @@ def make_page(
     return page
 
 
-def _shown(runs: Sequence[RunRecords], comparison: Comparison | None) -> list[RunRecords]:
+def _shown(runs: Sequence[RunRecords], comparison: ArmComparison | None) -> list[RunRecords]:
     """The runs that are shown from the inside: the first of each arm, and what no arm has."""
     if comparison is None:
         return list(runs)

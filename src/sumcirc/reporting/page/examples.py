@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sumcirc.evaluation.copying import extractive_fragments, word_spans, words
-from sumcirc.evaluation.results import BASE, TRAINED
-from sumcirc.reporting.page.view import Block, Example, Gap, Page, Piece, Summary, each
+from sumcirc.reporting.page.blocks import Block, Example, Gap, Page, Piece, Summary, each
 from sumcirc.tracking.record_shapes import Sample
 from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.score_names import BASE, TRAINED
 
 SHOWN = 8
 LEAST = 2  # words of a run that is marked: single words are shared by chance
@@ -24,7 +24,7 @@ INTRO = (
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
     """Examples of scored runs."""
-    scored = [run for run in runs if run.summary.get("systems")]
+    scored = [run for run in runs if run.systems]
     page.add("examples", "Example summaries", INTRO, each(scored, _blocks))
     for run in scored:
         if not run.samples:

@@ -1,0 +1,88 @@
+"""The figures of a comparison, from its summary and the values that only figures show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.record_differences import layer_curves
+from sumcirc.figures.views import draw, draw_all
+from sumcirc.reporting.kinds import View
+from sumcirc.reporting.measured import STREAM_LABEL
+from sumcirc.reporting.views import model_pairs
+from sumcirc.reporting.views.all_measures import measure_views
+from sumcirc.reporting.views.layer_profiles import by_layer
+from sumcirc.statistics import mean_over, significantly_different
+from sumcirc.tracking.measure_records import ProbeRecord
+
+# of pairwise curves: measure, label and what the places are
+CURVES = (
+    ("attention/kl_tuned_base", "attention KL (nats)", "layer"),
+    ("residual/cka", "linear CKA", STREAM_LABEL),
+)
+
+
+def draw_pair(
+    found: Findings, summary: Mapping[str, Any], records: Path, folder: Path, unit: str
+) -> list[str]:
+    """Draw all that was found of one pair.
+
+    Args:
+        found: the values by item.
+        summary: see `compare.summary.summarize`.
+        records: the folder in which the findings were saved.
+        folder: of the figures.
+        unit: of the metric.
+
+    Returns:
+        Why figures are missing, one line each.
+    """
+    views: list[tuple[str, Callable[[], View]]] = []
+    if found.record is not None:
+        views += measure_views(records)[0]
+    if found.direct:
+        views.append(("direct", partial(_direct, found, unit)))
+    if found.attention:
+        views.append(("span_attention", partial(_span_attention, found)))
+    patching = summary.get("patching", {})
+    for direction, one in patching.items():
+        parts = one["parts"]
+        for kind in model_pairs.KINDS:
+            if any(row["kind"] == kind for row in parts):
+                make = partial(model_pairs.patch_map, direction, kind, parts)
+                views.append((f"{direction}_{kind}", make))
+        make = partial(model_pairs.output_against_value, direction, parts)
+        views.append((f"{direction}_output_value", make))
+    curves = model_pairs.residual_curves(patching)
+    views.append(("residual_patching", partial(by_layer, curves, model_pairs.SCORE, STREAM_LABEL)))
+    if "surgery" in summary:
+        views.append(("surgery", partial(model_pairs.scaled_deltas, summary["surgery"])))
+    return draw_all(views, folder)
+
+
+def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
+    """Draw curves over layers of several pairs of models, by the name of the pair."""
+    for name, label, places in CURVES:
+        curves = {pair: layer_curves(record)[name] for pair, record in records.items()}
+        draw(by_layer(curves, label, places), folder / f"{name.rsplit('/', 1)[-1]}_by_layer.png")
+
+
+def _direct(found: Findings, unit: str) -> View:
+    sides = found.direct
+    return model_pairs.direct_attribution(
+        {model: one.heads for model, one in sides.items()},
+        {model: one.heads.sum(1) + one.attention_bias for model, one in sides.items()},
+        {model: one.mlps for model, one in sides.items()},
+        unit,
+    )
+
+
+def _span_attention(found: Findings) -> View:
+    one, other = found.attention[BEFORE], found.attention[AFTER]
+    pairs = [f"{source} → {destination}" for source, destination in one.pairs]
+    means = [mean_over(side.values, -1) for side in (one, other)]
+    marked = significantly_different(other.values - one.values)
+    return model_pairs.span_attention(means[0], means[1], pairs, marked)

@@ -1,0 +1,129 @@
+"""Drawing a view with matplotlib: panels side by side, words around them, the values as CSV.
+
+`RENDERERS` has for each kind of panel the function that draws it, and the room that it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sumcirc.figures.dots import dots_size, draw_dots
+from sumcirc.figures.drawing import new_figure, save, shown_name
+from sumcirc.figures.graphs import draw_graph, graph_size
+from sumcirc.figures.panels import (
+    bars_size,
+    curves_size,
+    draw_bars,
+    draw_curves,
+    draw_map,
+    legend_of,
+    map_size,
+)
+from sumcirc.reporting.kinds import Bars, Curves, Dots, Graph, Map, NotDrawableError, View
+
+log = logging.getLogger(__name__)
+
+Size = tuple[float, float]  # inches
+RENDERERS: dict[type, tuple[Callable[..., None], Callable[..., Size]]] = {
+    Curves: (draw_curves, curves_size),
+    Map: (draw_map, map_size),
+    Bars: (draw_bars, bars_size),
+    Dots: (draw_dots, dots_size),
+    Graph: (draw_graph, graph_size),
+}
+_LETTERS = 70  # of all names in one line of a legend
+_COLUMN = 18  # names of a legend at the right, one below the other
+
+
+def draw(view: View, target: Path) -> None:
+    """Write a view as PNG, PDF and CSV.
+
+    Args:
+        view: what to draw.
+        target: the stem, or any of the three files.
+
+    Raises:
+        UserError: the files can't be written.
+    """
+    figure = figure_of(view)
+    save(figure, target, view.columns, view.rows)
+
+
+def draw_all(views: Iterable[tuple[str, Callable[[], View]]], folder: Path) -> list[str]:
+    """Draw the views that can be drawn, each under its name.
+
+    Returns:
+        Why views are missing, one line each.
+
+    Raises:
+        UserError: the files can't be written.
+    """
+    skipped = []
+    for name, make in views:
+        try:
+            view = make()
+        except NotDrawableError as error:
+            skipped.append(f"{name}: {error}")
+        else:
+            draw(view, folder / f"{name}.png")
+    return skipped
+
+
+def figure_of(view: View) -> Any:
+    """Return the matplotlib figure of a view."""
+    several = sum(map(len, view.panels)) > 1
+    sizes = [[RENDERERS[type(panel)][1](panel, several) for panel in row] for row in view.panels]
+    widths = np.max([[width for width, _ in row] for row in sizes], axis=0)
+    heights = np.max([[height for _, height in row] for row in sizes], axis=1)
+    above = 0.22 * (1 + view.heading.count("\n")) if view.heading else 0.0
+    below = 0.2 * (1 + view.note.count("\n")) if view.note else 0.0
+    maps = all(isinstance(panel, Map) for row in view.panels for panel in row)
+    # "compressed" is for axes of fixed aspect
+    figure = new_figure(
+        max(5.4, widths.sum()),
+        heights.sum() + above + below,
+        "compressed" if maps else "constrained",
+    )
+    axes = figure.subplots(
+        *(len(heights), len(widths)),
+        squeeze=False,
+        width_ratios=widths,
+        height_ratios=heights,
+    )
+    for row, panels in enumerate(view.panels):
+        for column, panel in enumerate(panels):
+            RENDERERS[type(panel)][0](axes[row, column], panel, *sizes[row][column])
+    _legend(figure, view)
+    if view.heading:
+        figure.suptitle(view.heading, fontsize=9)
+    if view.note:
+        figure.supxlabel(view.note, fontsize=8)
+    return figure
+
+
+def _legend(figure: Any, view: View) -> None:
+    """Name every curve and series once: above the panels, or at the right where there are many."""
+    found: dict[str, Any] = {}
+    for axes, panel in zip(figure.axes, [p for row in view.panels for p in row], strict=False):
+        for handle, name in legend_of(axes, panel):
+            found.setdefault(shown_name(name), handle)
+    graph = any(isinstance(panel, Graph) for row in view.panels for panel in row)
+    if len(found) < 2 and not graph:
+        return
+    options: dict[str, Any] = {"frameon": False, "fontsize": 8}
+    if graph:
+        options |= {"loc": "outside lower center", "ncols": 4, "handlelength": 2.8}
+    elif not view.heading and len(found) <= 4 and sum(map(len, found)) < _LETTERS:
+        options |= {"loc": "outside upper center", "ncols": len(found)}
+    else:
+        width, height = figure.get_size_inches()
+        columns = -(-len(found) // _COLUMN)
+        longest = max(map(len, found))
+        figure.set_size_inches(width + columns * (0.6 + 0.065 * longest), height)
+        options |= {"loc": "outside right upper", "ncols": columns}
+    figure.legend(found.values(), found.keys(), **options)

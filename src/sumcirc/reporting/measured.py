@@ -1,0 +1,96 @@
+"""Values of measure records, and the words in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.reporting.kinds import NotDrawableError
+from sumcirc.statistics import mean_over
+from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
+
+KL, ENTROPY = "attention/kl_tuned_base", "attention/entropy"
+CKA = "residual/cka"
+STREAM_LABEL = "residual stream (0: embedding, l: after layer l − 1)"
+ALPHA = 0.05  # false discovery rate of marked heads
+
+
+def measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
+    """Return the values of a measure; what is not finite is undefined, NaN.
+
+    Raises:
+        NotDrawableError: the record lacks it.
+    """
+    if name not in record.values:
+        raise NotDrawableError(
+            f"{record_name(record)}: its record has no `{name}`; measure it again with the"
+            " callback that logs it"
+        )
+    values = np.asarray(record.values[name], dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def document_means(records: Sequence[ProbeRecord], name: str) -> NDArray[np.float64]:
+    """Return the means over documents of several records, [records, *places].
+
+    Raises:
+        NotDrawableError: no record, one lacks the measure, or they are of different models.
+    """
+    if not records:
+        raise NotDrawableError("no measure record")
+    means = [mean_over(measured(record, name), axis=-1) for record in records]
+    if len({mean.shape for mean in means}) > 1:
+        raise NotDrawableError(f"`{name}`: the records are of models of different depth")
+    return np.stack(means)
+
+
+def entropy_difference(record: ProbeRecord, base: ProbeRecord | None) -> NDArray[np.float64]:
+    """Return attention entropy, tuned minus base, [layers, heads, documents] in nats.
+
+    Raises:
+        NotDrawableError: a record lacks it, or they are of different documents or models.
+    """
+    if base is None:
+        raise NotDrawableError("there is no record of the base")
+    tuned, before = measured(record, ENTROPY), measured(base, ENTROPY)
+    if record.documents != base.documents or tuned.shape != before.shape:
+        raise NotDrawableError(
+            f"{record_name(record)} and {record_name(base)}: their records are of different"
+            " documents or models; measure both on the same documents"
+        )
+    return tuned - before
+
+
+def labelled(name: str) -> str:
+    """Return a measure's label with its unit."""
+    measure = MEASURES[name]
+    return f"{measure.label} ({measure.unit})" if measure.unit else measure.label
+
+
+def record_name(record: ProbeRecord) -> str:
+    """Return what a record is called in views and messages."""
+    named = record.found.get("name")
+    return named or step_name(record.step)
+
+
+def step_name(step: int) -> str:
+    """Return what a checkpoint is called; the base is stored as step -1."""
+    return "base" if step < 0 else f"step {step:,}"
+
+
+def documents_of(record: ProbeRecord) -> str:
+    """Return the number of a record's documents, in words."""
+    count = len(record.documents)
+    return f"{count} document{'s' * (count != 1)}"
+
+
+def percent(share: float) -> str:
+    """Format a share from 0 to 1."""
+    return f"{100 * share:.0f} %"
+
+
+def capitalized(text: str) -> str:
+    """Begin a text with a capital letter and leave the others as they are."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,40 @@
+"""Section: the arms of a sweep against their controls, as `report.comparison` found them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from sumcirc.reporting.arms import BUDGET
+from sumcirc.reporting.comparison import ArmComparison
+from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, Table, Variant, Words
+from sumcirc.reporting.page.plotly_charts import charts
+from sumcirc.reporting.views import arm_views
+from sumcirc.reporting.views.arm_tables import remarks, tables
+from sumcirc.reporting.writing import METHOD
+
+INTRO = (
+    "An arm is a configuration: the runs that share everything except the seed. A control is the"
+    " arm that another is compared with, such as LoRA on randomly drawn layers. Intervals are over"
+    " seeds and documents; a number in brackets leads to a remark below the tables."
+)
+
+
+def add(page: Page, comparison: ArmComparison | None) -> None:
+    """Add tables, charts and findings in words."""
+    if comparison is None:
+        return
+    found = tables(comparison)
+    sizes = [result.arm.trainable_parameters for result in comparison.arms]
+    several = max(sizes) > (1 + BUDGET) * min(sizes)
+    blocks: list[Block] = [Table(found[0]), *charts(partial(arm_views.scores, comparison))]
+    blocks += charts(partial(arm_views.parameters, comparison)) if several else []
+    blocks += [Table(table) for table in found[1:]]
+    for against in comparison.options.against:
+        blocks += charts(partial(arm_views.differences, comparison, [against]))
+    blocks += charts(partial(arm_views.run_losses, comparison))
+    titled = {"Not directly comparable": remarks(comparison), "To note": comparison.notes}
+    blocks += [Bullets(title, lines) for title, lines in titled.items() if lines]
+    blocks.append(Words(METHOD.replace("\n", " ")))
+    page.add("bakeoff", "Comparison of arms", INTRO, [Variant("", blocks)])
+    for item in comparison.left_out:
+        page.gaps.append(Gap(f"{item.path.name} is not compared: {item.reason}"))

@@ -1,0 +1,72 @@
+"""Section: the circuit drawn checkpoint by checkpoint, how faithful it is, and how it changed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from sumcirc.reporting.page.blocks import Block, Gap, Page, Table, Words, each
+from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.views import circuit_curves
+from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
+from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
+from sumcirc.tracking.record_shapes import EvolutionFile
+from sumcirc.tracking.run_records import RunRecords
+
+INTRO = (
+    "The edges between nodes of the model (heads, MLPs, the embedding, the logits) that carry the"
+    " summary, by their attribution scores. A score says how much corrupting an edge (giving it"
+    " what it carries on a counterfactual, a document with the decisive words exchanged) changes"
+    " the metric; it is computed with EAP-IG (edge attribution patching with integrated"
+    " gradients) unless the run chose another method. A circuit is worth what its faithfulness is:"
+    " 1 means that it does alone what the model does."
+)
+
+
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
+    """Add the circuits of runs that tracked them, and of `sumcirc circuit`."""
+    page.add("circuit", "Circuit", INTRO, each(runs, blocks))
+    examined = {_examined(run) for run in runs}
+    for run in runs:
+        tracked = bool(run.circuits) or run.path.resolve() in examined
+        if run.trains and run.done and not tracked:
+            command = f"sumcirc circuit checkpoint={shlex.quote(str(run.path))}"
+            page.gaps.append(Gap(f"{run.name}: its circuit was not tracked", command))
+
+
+def blocks(run: RunRecords) -> list[Block]:
+    """Return what the run's records of circuits allow."""
+    found: list[Block] = []
+    views = [view for file, content in run.circuits if (view := graph_of_file(file, content))]
+    if views:
+        names = [f"{view.panel.title}: {view.panel.size} edges" for view in views]
+        found += [
+            chart(views[-1], views[:-1], names),
+            Table(edge_table(views[-1].panel), folded=True),
+        ]
+    if run.faithfulness is not None:
+        edges = run.summary.get("edges")
+        drawn = charts(partial(circuit_curves.faithfulness, run.faithfulness, edges))
+        found += drawn or [Words("No circuit has a faithfulness: see the notes of the run.")]
+    found += charts(partial(over_steps, run.metrics, CIRCUIT))
+    return found + (evolution(run.evolution) if run.evolution is not None else [])
+
+
+def evolution(record: EvolutionFile) -> list[Block]:
+    """Return how the circuit's edges and nodes changed, and between which layers."""
+    found: list[Block] = []
+    for what in ("edges", "nodes"):
+        part = {"steps": record["steps"], what: record[what]}
+        drawn = charts(partial(circuit_curves.evolution, part))
+        found += [*drawn, Words(circuit_curves.said(part, what))] if drawn else []
+    views = [circuit_curves.transition(one) for one in record["transitions"]]
+    names = [view.heading for view in views]
+    return [*found, chart(views[-1], views[:-1], names, "Between")] if views else found
+
+
+def _examined(run: RunRecords) -> Path | None:
+    """Return the run directory whose circuit a run of `sumcirc circuit` found, if it was one."""
+    checkpoint = run.config.get("checkpoint")
+    return Path(str(checkpoint)).resolve() if run.verb == "circuit" and checkpoint else None

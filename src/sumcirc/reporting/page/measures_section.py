@@ -1,0 +1,87 @@
+"""Sections: attention by head, measures by layer, neurons and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from sumcirc.reporting.kinds import NotDrawableError, View
+from sumcirc.reporting.measured import KL, record_name
+from sumcirc.reporting.page.blocks import Block, Gap, Page, Table, each
+from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.page.runs_section import again
+from sumcirc.reporting.views.head_maps import divergence, entropy
+from sumcirc.reporting.views.layer_profiles import profile
+from sumcirc.reporting.views.neuron_changes import most_changed, neuron_table, token_table
+from sumcirc.tracking.measure_records import ProbeRecord
+from sumcirc.tracking.run_records import RunRecords
+
+READINGS = {
+    "residual/cka": "1: the layer represents the documents as the base does; lower: differently.",
+    "residual/centered_cosine": "1: the same direction as the base's; lower: turned away.",
+    "residual/relative_change": "How far the residual stream moved, as a share of its length.",
+    "attention/kl_tuned_base": "0: the layer's heads attend as the base's do.",
+    "attention/mass_sink": "Attention that rests on the first position.",
+    "attention/salience_alignment": "Whether heads look at the words that the reference repeats.",
+}
+HEADS = (
+    "Each square is a head: layers from bottom to top (0 first), heads from left to right. The base"
+    " is the model before training. Move the slider through the checkpoints; point at a square for"
+    " its value. These are differences between models, not causes."
+)
+LAYERS = (
+    "How each depth of the model differs from the base on fixed documents: a line for each"
+    " checkpoint, from magenta (early) to orange (late). Bars are 95 % bootstrap intervals over"
+    " documents, at the last checkpoint. Click a name in a legend to hide its line."
+)
+NEURONS = (
+    "MLP neurons whose mean activation changed most from the base, ten of each layer, and the"
+    " tokens that the mean change of the residual stream makes more likely."
+)
+
+
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
+    """Add the sections of runs whose measures were recorded."""
+    heads = each(runs, lambda run: head_charts(run.probes, run.base_probe))
+    page.add("heads", "Attention by head", HEADS, heads)
+    for run in runs:
+        if run.trains and not any(KL in record.values for record in run.probes):
+            words = again(run, "callbacks=default", f"sweep.name={run.path.parent.name}-watched")
+            what = f"{run.name}: attention, drift and neurons were not measured"
+            page.gaps.append(Gap(what, words))
+    page.add("layers", "Layers", LAYERS, each(runs, lambda run: layer_charts(run.probes)))
+    page.add("neurons", "Neurons", NEURONS, each(runs, lambda run: neuron_blocks(run.probes)))
+
+
+def head_charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Block]:
+    """Return the maps by head that the records allow, with a slider over checkpoints."""
+    return [*_over(records, divergence), *_over(records, partial(entropy, base=base))]
+
+
+def layer_charts(records: Sequence[ProbeRecord]) -> list[Block]:
+    """Return a chart for each measure that the records have."""
+    having = {name: [one for one in records if name in one.values] for name in READINGS}
+    return charts(
+        *(partial(profile, name, reading, having[name]) for name, reading in READINGS.items())
+    )
+
+
+def neuron_blocks(records: Sequence[ProbeRecord]) -> list[Block]:
+    """Return the neurons with a slider over checkpoints; tables of the last record."""
+    found = _over(records, most_changed)
+    if found:
+        last = [record for record in records if record.found.get("neurons")][-1]
+        found.append(Table(neuron_table(last), folded=True))
+    lenses = [record for record in records if record.found.get("lens")]
+    return found + ([Table(token_table(lenses[-1]))] if lenses else [])
+
+
+def _over(records: Sequence[ProbeRecord], make: Callable[[ProbeRecord], View]) -> list[Block]:
+    """Return a chart of the views that the records allow; none if no record does."""
+    views, names = [], []
+    for record in records:
+        with suppress(NotDrawableError):
+            views.append(make(record))
+            names.append(record_name(record))
+    return [chart(views[-1], views[:-1], names)] if views else []

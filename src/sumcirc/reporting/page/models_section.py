@@ -1,0 +1,62 @@
+"""Section: two models compared by `sumcirc compare`: parts moved across, deltas scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from sumcirc.reporting.page.blocks import Block, Page, Table, Variant, Words
+from sumcirc.reporting.page.measures_section import head_charts, layer_charts, neuron_blocks
+from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.views import model_pairs
+from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
+from sumcirc.tracking.run_records import RunRecords
+
+LISTED = 12  # rows of a table
+INTRO = (
+    "What differs between two models, and which parts carry the difference: each part of one is"
+    " moved into the other (cross-model activation patching). Scores are shares of the gap between"
+    " the models: 1 closes it, 0 does nothing."
+)
+
+
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
+    """Add a variant for each model after; its measures are shown with it."""
+    variants = []
+    for run in runs:
+        for name, found in run.summary.get("after", {}).items():
+            label = name if len(runs) == 1 else f"{run.name}: {name}"
+            variants.append(Variant(label, _blocks(run, name, found)))
+    page.add("models", "Comparison of models", INTRO, variants)
+
+
+def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]:
+    unit = run.summary["unit"]
+    blocks: list[Block] = [
+        Words(
+            f"Before: {run.summary['before']}. After: {name}. {run.summary['items']} items,"
+            f" measured by {run.summary['metric'].replace('_', ' ')} ({unit})."
+        ),
+        Table(metric_table(found["metric"], unit)),
+    ]
+    if doubtful(found):
+        blocks.append(
+            Words(
+                "The models don't differ reliably in the metric. Shares of the gap between them are"
+                " left out where its interval includes zero, and say little elsewhere."
+            )
+        )
+    records, before = run.compared(name)
+    blocks += [*head_charts(records, before), *layer_charts(records), *neuron_blocks(records)]
+    for direction, one in found.get("patching", {}).items():
+        kinds = model_pairs.KINDS
+        blocks += charts(
+            *(partial(model_pairs.patch_map, direction, kind, one["parts"]) for kind in kinds),
+            partial(model_pairs.output_against_value, direction, one["parts"]),
+        )
+        if one.get("sets"):
+            blocks.append(chart(model_pairs.sets_of_parts(direction, one["sets"])))
+    if found.get("surgery"):
+        blocks += charts(partial(model_pairs.scaled_deltas, found["surgery"]))
+    return blocks + [Table(table, folded=True) for table in tables(found, unit, LISTED)]

@@ -1,0 +1,53 @@
+"""Sections: scores of every system on the same documents, and curves over training steps."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from functools import partial
+
+from sumcirc.reporting.page.blocks import Block, Gap, Page, Table, Words, each
+from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.views.system_scores import run_rows, score_bars, score_table
+from sumcirc.reporting.views.training_curves import LOSS, OTHERS, over_steps
+from sumcirc.tracking.run_records import RunRecords
+
+SCORES = (
+    "ROUGE F1 times 100, with the bootstrap interval over documents in brackets. All systems are"
+    " scored on the same documents. Base: the model before training; lead and random: sentences"
+    " taken from the document; oracle: the sentences of the document that match the reference best"
+    " (what copying sentences could reach). Facts, if the data knows them: the share of a"
+    " document's key facts (who, where, when, how many) that the summary has right."
+)
+TRAINING = "Curves over optimizer steps. Click a name in a legend to hide its curve."
+
+
+def add_scores(page: Page, runs: Sequence[RunRecords]) -> None:
+    """Add a table and a chart for each scored run."""
+    scored = [run for run in runs if run.systems]
+    page.add("scores", "Summary quality", SCORES, each(scored, _scores))
+    for run in runs:
+        if run.trains and run.done and not run.systems:
+            command = f"sumcirc evaluate checkpoint={shlex.quote(str(run.path))}"
+            page.gaps.append(Gap(f"{run.name}: its summaries were not scored", command))
+
+
+def _scores(run: RunRecords) -> list[Block]:
+    rows = run_rows(run.summary, run.name)
+    title = f"F1 x 100 on {rows[0].scores['rouge1_f1'].n} documents"
+    words = Words(f"ROUGE counts {rows[0].words}.")
+    return [Table(score_table(rows, title)), words, chart(score_bars(rows))]
+
+
+def add_training(page: Page, runs: Sequence[RunRecords]) -> None:
+    """Add loss, and what else was logged while training."""
+    trained = [run for run in runs if run.trains and run.metrics]
+    page.add("training", "Training", TRAINING, each(trained, _curves))
+    for run in runs:
+        if run.trains and run.metrics and "validation/loss" not in run.metrics:
+            why = "it has no validation data, or validated at no step"
+            page.gaps.append(Gap(f"{run.name}: no validation loss: {why}"))
+
+
+def _curves(run: RunRecords) -> list[Block]:
+    return charts(*(partial(over_steps, run.metrics, one) for one in (LOSS, *OTHERS)))

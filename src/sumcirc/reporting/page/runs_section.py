@@ -1,0 +1,199 @@
+"""Sections: what was run, how to run it again, and in which settings runs differ."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sumcirc.reporting import kinds
+from sumcirc.reporting.page.blocks import (
+    Block,
+    Bullets,
+    Gap,
+    Page,
+    Table,
+    TypedCommand,
+    Variant,
+    Words,
+)
+from sumcirc.reporting.tables import format_score, format_seconds, interval_of
+from sumcirc.runtime.notices import lines
+from sumcirc.tracking.run_directory import command_of
+from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.score_names import TRAINED
+from sumcirc.tracking.sweep_axes import flat_settings
+
+# names and places, which always differ and change nothing
+APART = ("run", "runs_dir", "cache_dir", "sweep", "resume")
+UNSET = "unset"
+COLUMNS = 6  # runs with a column of their own; of more, each value is listed with its runs
+FOLDED = 8  # more runs than that are listed in a table that opens at a click
+OWN = ("hydra.run.dir=", "run.varied=")  # what a sweep adds to the words of each of its runs
+
+
+def add(page: Page, runs: Sequence[RunRecords]) -> None:
+    """What each run is; of several, one row each and a choice of the rest."""
+    intro = "What was run, on what, and the command that runs it again."
+    variants = [Variant(run.name, _facts(run)) for run in runs]
+    if len(runs) > 1:
+        intro = f"{len(runs)} runs. Choose one to see its command, versions and data."
+        rows = Table(_rows(runs), folded=len(runs) > FOLDED)
+        page.add("runs", "All runs", "One row for each run.", [Variant("", [rows])])
+    page.add("origin", "What was run", intro, variants)
+    for run in runs:
+        if not run.done:
+            reason = " ".join(str(run.status.get("reason") or "").split())
+            remedy = (
+                f"sumcirc train resume={shlex.quote(str(run.path))}" if run.trains else again(run)
+            )
+            page.gaps.append(
+                Gap(f"{run.name}: {run.status['state']}{': ' if reason else ''}{reason}", remedy)
+            )
+
+
+def add_command(page: Page, command: str) -> None:
+    """How to make the page again."""
+    page.add(
+        "page",
+        "This page",
+        "The command that makes it again.",
+        [Variant("", [TypedCommand(command)])],
+    )
+
+
+def again(run: RunRecords, *more: str) -> str:
+    """The command that runs it again, with further settings."""
+    words = command_of(run.verb, run.environment)
+    return shlex.join([*(word for word in words if not word.startswith(OWN)), *more])
+
+
+def _facts(run: RunRecords) -> list[Block]:
+    environment, config, summary = run.environment, run.config, run.summary
+    rows = [
+        ["verb", run.verb],
+        ["state", str(run.status["state"])],
+        ["started", str(run.status.get("started", "unknown"))],
+        ["model", str(config.get("model", {}).get("name", "unknown"))],
+        ["data", _data(run)],
+        ["seed", str(config.get("seed", "unknown"))],
+    ]
+    if "trainable_parameters" in summary:
+        whole = summary.get("total_parameters")
+        share = f" of {whole:,}" if whole else ""
+        rows.append(["trainable parameters", f"{summary['trainable_parameters']:,}{share}"])
+    if "layers" in summary.get("adapter", {}):
+        rows.append(["layers with an adapter", ", ".join(map(str, summary["adapter"]["layers"]))])
+    if "model_dropout" in summary:
+        rows.append(["dropout of the model", ", ".join(map(str, summary["model_dropout"]))])
+    seconds = summary.get("seconds", {})
+    if seconds:
+        times = [f"{phase} {format_seconds(time)}" for phase, time in seconds.items()]
+        rows.append(["time by phase", ", ".join(times)])
+    versions = [
+        f"{name} {version}" for name, version in environment.get("packages", {}).items() if version
+    ]
+    circumstances = [
+        ["directory", str(run.path)],
+        ["sumcirc", str(environment.get("sumcirc", "unknown"))],
+        ["commit", str(environment.get("commit") or "unknown: installed, not a checkout")],
+        ["python", str(environment.get("python", "unknown"))],
+        ["packages", ", ".join(versions)],
+        ["machine", str(environment.get("platform", "unknown"))],
+    ]
+    named = any(word.startswith("sweep.name=") for word in shlex.split(again(run)))
+    where = " (with another sweep.name, or this run's directory is in the way)" if named else ""
+    notes = lines(summary.get("notices", []))
+    return [
+        _pairs("the run", rows),
+        *([Bullets("To note", notes)] if notes else []),
+        Words(f"To run it again{where}:"),
+        TypedCommand(again(run)),
+        _pairs("versions, machine and directory", circumstances, folded=True),
+    ]
+
+
+def _pairs(title: str, rows: list[list[str]], folded: bool = False) -> Table:
+    return Table(kinds.Table(title, ["what", "value"], rows, frozenset({"value"})), folded)
+
+
+def _data(run: RunRecords) -> str:
+    data = run.config.get("data")
+    if not data:
+        return "unknown"
+    counts = {
+        split: run.summary.get(f"data/{split}/items", size)
+        for split, size in data.get("sizes", {}).items()
+    }
+    sizes = ", ".join(
+        f"{split} {'all' if count is None else count}"
+        for split, count in counts.items()
+        if data.get(split) is not None
+    )
+    return f"{data.get('name')} ({sizes}; drawn by seed {data.get('seed')})"
+
+
+def _rows(runs: Sequence[RunRecords]) -> kinds.Table:
+    rows = []
+    for run in runs:
+        summary, seconds = run.summary, run.summary.get("seconds", {})
+        trainable = summary.get("trainable_parameters")
+        rows.append(
+            [
+                run.name,
+                run.verb,
+                run.status["state"],
+                str(run.config.get("seed", "-")),
+                "-" if trainable is None else f"{trainable:,}",
+                str(summary.get("steps", "-")),
+                format_seconds(seconds["train"]) if "train" in seconds else "-",
+                _quality(run),
+            ]
+        )
+    headings = ["run", "verb", "state", "seed", "trainable", "steps", "training time", "ROUGE-Lsum"]
+    return kinds.Table(f"{len(runs)} runs", headings, rows)
+
+
+def _quality(run: RunRecords) -> str:
+    scores = run.summary.get("systems", {}).get(TRAINED)
+    return format_score(interval_of(scores["rougeLsum_f1"])) if scores else "-"
+
+
+def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:
+    """Add a table for each verb whose runs differ in a setting."""
+    verbs = dict.fromkeys(run.verb for run in runs)
+    tables = [_differing([run for run in runs if run.verb == verb], verb) for verb in verbs]
+    blocks: list[Block] = [Table(table) for table in tables if table is not None]
+    intro = "Settings that differ between runs of one verb; all others are equal."
+    page.add("settings", "Differences in configuration", intro, [Variant("", blocks)])
+
+
+def _differing(runs: Sequence[RunRecords], verb: str) -> kinds.Table | None:
+    configs = {run.name: _texts(run.config) for run in runs}
+    names = [
+        name
+        for name in dict.fromkeys(name for config in configs.values() for name in config)
+        if len({config.get(name) for config in configs.values()}) > 1
+    ]
+    if not names:
+        return None
+    values = {name: {run: one.get(name, UNSET) for run, one in configs.items()} for name in names}
+    count = f"{len(names)} settings differ" if len(names) > 1 else "1 setting differs"
+    title = f"sumcirc {verb}: {count}"
+    if len(configs) <= COLUMNS:
+        rows = [[name, *values[name].values()] for name in names]
+        return kinds.Table(title, ["setting", *configs], rows, frozenset(configs))
+    rows = [
+        [name, value, ", ".join(run for run in configs if values[name][run] == value)]
+        for name in names
+        for value in dict.fromkeys(values[name].values())
+    ]
+    return kinds.Table(title, ["setting", "value", "runs"], rows, frozenset({"value", "runs"}))
+
+
+def _texts(config: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, default=str)
+        for name, value in flat_settings(config, APART).items()
+    }

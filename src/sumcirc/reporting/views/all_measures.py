@@ -1,0 +1,70 @@
+"""All views of a folder of measure records. Values are means over the measured documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sumcirc.errors import UserError
+from sumcirc.reporting.kinds import View
+from sumcirc.reporting.measured import KL, labelled, measured, record_name
+from sumcirc.reporting.views.head_maps import divergence, entropy
+from sumcirc.reporting.views.layer_profiles import by_layer, drift, magnitude
+from sumcirc.reporting.views.neuron_changes import of_layer
+from sumcirc.statistics import bootstrap_means, mean_over
+from sumcirc.tracking.measure_records import ProbeRecord, record_file, record_files
+
+MOST_CURVES = 4  # steps compared by layer
+
+
+def measure_views(folder: Path) -> tuple[list[tuple[str, Callable[[], View]]], list[str]]:
+    """Return what makes each view of a run's `probes/`, by name, and why files were left out.
+
+    Heads and neurons are those of the last step; the neurons' layer is that of the most changed
+    one.
+    """
+    skipped: list[str] = []
+    base = next(iter(_read([record_file(folder, -1)], skipped)), None)
+    tuned = sorted(_read(record_files(folder), skipped), key=lambda record: record.step)
+    if not tuned:
+        return [], [*skipped, f"{folder}: no record of an optimizer step, so no figure"]
+    last = tuned[-1]
+    # at step 0 nothing has moved
+    moved = [record for record in tuned if record.step > 0] or tuned
+    places = {*np.linspace(0, len(moved) - 1, MOST_CURVES).round().astype(int).tolist()}
+    return [
+        ("attention_divergence", partial(divergence, last)),
+        ("entropy_difference", partial(entropy, last, base)),
+        ("layer_divergence", partial(layer_divergence, [moved[i] for i in sorted(places)])),
+        ("neurons", partial(of_layer, last)),
+        ("magnitude", partial(magnitude, [*([base] if base else []), *tuned])),
+        ("drift", partial(drift, tuned)),
+    ], skipped
+
+
+def layer_divergence(records: Sequence[ProbeRecord]) -> View:
+    """Return attention KL(tuned || base) over layers, a curve with its interval for each record.
+
+    Raises:
+        NotDrawableError: no record, or one lacks the measure.
+    """
+    curves = {
+        record_name(record): bootstrap_means(mean_over(measured(record, KL), axis=1))
+        for record in records
+    }
+    label = f"{labelled(KL)}\nmean over heads"
+    return by_layer(curves, label, column="kl_tuned_base", from_zero=True)
+
+
+def _read(files: Sequence[Path], skipped: list[str]) -> list[ProbeRecord]:
+    """Read the records that can be read; why others can't is added to `skipped`."""
+    records = []
+    for file in files:
+        try:
+            records.append(ProbeRecord.read(file))
+        except UserError as error:
+            skipped.append(str(error))
+    return records

@@ -1,0 +1,180 @@
+"""The arms of a sweep as tables and in sentences, for the terminal, Markdown and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sumcirc.reporting.arms import control_title, in_text
+from sumcirc.reporting.comparison import ArmComparison, ArmResult, Difference
+from sumcirc.reporting.kinds import Table
+from sumcirc.reporting.tables import format_seconds
+from sumcirc.statistics import Estimate, bracketed
+from sumcirc.tracking.score_names import SCORES as LABELS
+from sumcirc.tracking.score_names import scale_of
+
+SCORES = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "facts", "length")
+COPYING = ("coverage", "density", "novel_ngrams_1", "novel_ngrams_2", "novel_ngrams_3")
+
+
+def tables(comparison: ArmComparison) -> list[Table]:
+    """Return scores, cost and copying, and one table of differences for each control."""
+    found = [score_table(comparison), cost_table(comparison)]
+    for against in comparison.options.against:
+        differences = comparison.of(against, comparison.options.metric)
+        if differences:
+            found.append(difference_table(comparison, against, differences))
+    return found
+
+
+def score_table(comparison: ArmComparison) -> Table:
+    """Return every arm's scores with intervals; below them the base and the baselines."""
+    shown = _columns(comparison, SCORES)
+    rows = []
+    for i, result in enumerate(comparison.arms, start=1):
+        found = [result.scores.get(measure) for measure in shown]
+        cells = [
+            score_cell(one.mean, one.low, one.high, measure) if one else "-"
+            for one, measure in zip(found, shown, strict=True)
+        ]
+        rows.append([_marked(result, i), ",".join(result.arm.seeds), *cells])
+    for name, scores in comparison.baselines.items():
+        cells = [
+            score_cell(one["mean"], one["low"], one["high"], measure)
+            if (one := scores.get(measure))
+            else "-"
+            for measure in shown
+        ]
+        rows.append([f"({name})", "-", *cells])
+    confidence = f"{100 * comparison.options.confidence:g} % intervals"
+    title = f"{comparison.documents} documents; {confidence} over seeds and documents"
+    return Table(title, ["arm", "seeds", *(LABELS[measure] for measure in shown)], rows)
+
+
+def cost_table(comparison: ArmComparison) -> Table:
+    """Return what each arm cost, when it reached the common loss, how much its summaries copy."""
+    shown = _columns(comparison, COPYING)
+    loss = "the loss" if comparison.loss is None else f"loss {comparison.loss:.3f}"
+    rates = len({result.arm.learning_rate for result in comparison.arms}) > 1
+    rows = []
+    for i, result in enumerate(comparison.arms, start=1):
+        reach, total = result.reach, len(result.arm.runs)
+        part = "" if reach.runs in (0, total) else f" ({reach.runs} of {total})"
+        rows.append(
+            [
+                _marked(result, i),
+                f"{result.arm.trainable_parameters:,.0f}",
+                *([f"{result.arm.learning_rate:g}"] if rates else []),
+                ",".join(map(str, result.arm.steps)),
+                format_seconds(result.seconds),
+                f"{result.loss:.3f}",
+                f"{reach.steps:.0f}{part}" if reach.runs else "never",
+                format_seconds(reach.seconds) if reach.runs else "-",
+                *(f"{result.scores[m].mean:.2f}" if m in result.scores else "-" for m in shown),
+            ]
+        )
+    headings = ["arm", "trainable", *(["learning rate"] if rates else []), "steps", "time"]
+    headings += ["validation loss", f"steps to {loss}", f"time to {loss}"]
+    headings += [LABELS[measure] for measure in shown]
+    return Table("cost, and how much is copied", headings, rows)
+
+
+def difference_table(
+    comparison: ArmComparison, against: str, differences: Sequence[Difference]
+) -> Table:
+    """Return every arm minus its control."""
+    metric, alpha = comparison.options.metric, comparison.alpha
+    rows = [
+        [
+            found.arm.title,
+            found.control.title,
+            _signed(found.estimate, metric),
+            _p_value(found.estimate.p_value),
+            _p_value(found.corrected),
+            "same seeds" if found.paired else "other seeds",
+            found.verdict(alpha),
+        ]
+        for found in _ordered(comparison, differences)
+    ]
+    heading = f"{LABELS[metric]} difference"
+    family = sum(found.corrected is not None for found in differences)
+    return Table(
+        f"against {control_title(against)}: the same documents, Holm over {family}"
+        f" arm{'s' * (family != 1)}",
+        ["arm", "control", heading, "p", "p (Holm)", "paired by", "in words"],
+        rows,
+        frozenset({"control", "paired by", "in words"}),
+    )
+
+
+def remarks(comparison: ArmComparison) -> list[str]:
+    """Return what else differs between arms than their layers, numbered as in the tables."""
+    return [
+        f"[{i}] {result.arm.title}: {'; '.join(result.remarks)}"
+        for i, result in enumerate(comparison.arms, start=1)
+        if result.remarks
+    ]
+
+
+def in_words(comparison: ArmComparison) -> list[str]:
+    """Return one sentence for each control, as far as the data allow."""
+    metric, found = comparison.options.metric, []
+    for against in comparison.options.against:
+        differences = _ordered(comparison, comparison.of(against, metric))
+        if not differences:
+            continue
+        shown = [item for item in differences if item.shown(comparison.alpha)]
+        few = [item for item in differences if item.corrected is None]
+        rest = [item for item in differences if item not in shown and item not in few]
+        parts = [
+            f"{in_text(item.arm.title)} {item.verdict(comparison.alpha)}"
+            f" ({_signed(item.estimate, metric)}, p {_compared(_p_value(item.corrected))})"
+            for item in shown
+        ]
+        if rest:
+            parts.append(f"no difference was shown for {_listed(rest)}")
+        for seeds in dict.fromkeys(item.seeds for item in few):
+            alike = [item for item in few if item.seeds == seeds]
+            parts.append(f"{_listed(alike)} ({seeds}): not tested")
+        found.append(
+            f"{LABELS[metric]} against {in_text(control_title(against))}: {'; '.join(parts)}."
+        )
+    return found
+
+
+def _listed(differences: Sequence[Difference]) -> str:
+    return ", ".join(in_text(item.arm.title) for item in differences)
+
+
+def _ordered(comparison: ArmComparison, differences: Sequence[Difference]) -> list[Difference]:
+    order = [result.arm.label for result in comparison.arms]
+    return sorted(differences, key=lambda found: order.index(found.arm.label))
+
+
+def _columns(comparison: ArmComparison, wanted: Sequence[str]) -> list[str]:
+    chosen = {*wanted, comparison.options.metric} if "rouge1_f1" in wanted else {*wanted}
+    return [measure for measure in comparison.measures if measure in chosen]
+
+
+def _marked(result: ArmResult, number: int) -> str:
+    """Return the arm's title, with the number of its remark if it has one."""
+    return f"{result.arm.title} [{number}]" if result.remarks else result.arm.title
+
+
+def score_cell(mean: float, low: float, high: float, measure: str, form: str = ".1f") -> str:
+    """Format a score with its interval as it is shown, shares times 100."""
+    scale = scale_of(measure)
+    return bracketed(scale * mean, scale * low, scale * high, form)
+
+
+def _signed(found: Estimate, measure: str) -> str:
+    return score_cell(found.mean, found.low, found.high, measure, "+.1f")
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "<0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+
+
+def _compared(p: str) -> str:
+    return p.replace("<", "< ") if p.startswith("<") else f"= {p}"

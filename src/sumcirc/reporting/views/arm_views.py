@@ -1,0 +1,168 @@
+"""The arms of a sweep: scores over parameters, differences from controls, validation losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sumcirc.reporting.arms import control_title
+from sumcirc.reporting.comparison import ArmComparison
+from sumcirc.reporting.kinds import Bar, Bars, Curve, Curves, Dot, Dots, NotDrawableError, View
+from sumcirc.reporting.views.training_curves import STEP
+from sumcirc.statistics import Estimate
+from sumcirc.tracking.score_names import SCORES
+
+LOSS = "validation loss (nats per summary token)"
+
+
+def scores(comparison: ArmComparison) -> View:
+    """Return the score of every arm with its interval, from the highest to the lowest."""
+    metric = comparison.options.metric
+    bars = [
+        Bar(result.arm.title, *_percent(result.scores[metric]), filled=not result.remarks)
+        for result in comparison.arms
+    ]
+    sizes = [result.arm.trainable_parameters for result in comparison.arms]
+    span = dict.fromkeys(f"{size:,.0f}" for size in (min(sizes), max(sizes)))
+    return View(
+        f"{SCORES[metric]} of every arm",
+        [[Bars(f"{SCORES[metric]} x 100", bars)]],
+        "A point is an arm, its bar the interval over seeds and documents. Open circles: a remark"
+        " says why the arm can't be compared directly with the others. Trainable parameters:"
+        f" {' to '.join(span)}.",
+        f"{len(bars)} arms from the highest to the lowest; the table above has the values.",
+    )
+
+
+def parameters(comparison: ArmComparison) -> View:
+    """Return scores over trainable parameters, a point for each arm."""
+    metric, label = comparison.options.metric, SCORES[comparison.options.metric]
+    dots = [
+        Dot(
+            result.arm.title,
+            result.arm.trainable_parameters,
+            *_percent(result.scores[metric]),
+            filled=not result.remarks,
+        )
+        for result in comparison.arms
+    ]
+    panel = Dots(
+        "trainable parameters",
+        f"{label} x 100",
+        dots,
+        "each",
+        named=frozenset(dot.name for dot in dots),
+        columns=True,
+    )
+    hollow = "hollow: not directly comparable with the others"
+    return View(
+        f"Trainable parameters against {label}",
+        [[panel]],
+        "A point is an arm, its bar the interval over seeds and documents. Higher at equal width is"
+        " better. Open circles: a remark says why the arm can't be compared directly with the"
+        " others.",
+        f"{len(dots)} arms by trainable parameters and {label}; the highest is {dots[0].name}.",
+        note=hollow if any(result.remarks for result in comparison.arms) else "",
+        columns=("arm", "parameters", "mean", "low", "high", "not_on_a_par"),
+        rows=[(d.name, d.x, d.y, d.low, d.high, not d.filled) for d in dots],
+    )
+
+
+def differences(comparison: ArmComparison, controls: Sequence[str] | None = None) -> View:
+    """Return each arm minus its control with the interval, a panel for each control.
+
+    Filled points were shown after Holm's correction; hollow ones were not, or have fewer than three
+    seeds.
+
+    Args:
+        controls: by default all that an arm was compared with.
+
+    Raises:
+        NotDrawableError: no arm was compared with a control.
+    """
+    metric, order = comparison.options.metric, [one.arm.label for one in comparison.arms]
+    panels, rows = [], []
+    for against in controls or comparison.options.against:
+        found = sorted(comparison.of(against, metric), key=lambda one: order.index(one.arm.label))
+        bars = [
+            Bar(
+                one.arm.title,
+                *_percent(one.estimate),
+                filled=one.shown(comparison.alpha),
+                note=one.verdict(comparison.alpha),
+            )
+            for one in found
+        ]
+        if bars:
+            label = f"{SCORES[metric]} x 100: arm minus control"
+            panels.append(Bars(label, bars, zero=True, title=f"minus {control_title(against)}"))
+        rows += [(against, bar.name, bar.mean, bar.low, bar.high, bar.filled) for bar in bars]
+    if not panels:
+        raise NotDrawableError("differences: no arm was compared with a control")
+    against = ", ".join(panel.title.removeprefix("minus ") for panel in panels)
+    return View(
+        f"{SCORES[metric]}: differences to {against}",
+        [panels],
+        "Right of 0 the arm scored higher on the same documents. Filled points differ after Holm's"
+        " correction; for open ones no difference was shown, which does not mean that there is"
+        " none.",
+        f"Differences of {len(rows)} arms to {against}, with intervals; the table above has them.",
+        note="intervals are of one arm at a time\nhollow: not shown after correction, or 1-2 seeds",
+        columns=("against", "arm", "difference", "low", "high", "shown"),
+        rows=rows,
+    )
+
+
+def mean_losses(comparison: ArmComparison) -> View:
+    """Return the validation loss of each arm: the mean of its runs, and the lowest and highest.
+
+    Raises:
+        NotDrawableError: no run validated.
+    """
+    curves, rows = [], []
+    for result in comparison.arms:
+        runs = [dict(run.losses) for run in result.arm.runs if run.losses]
+        steps = sorted(set.intersection(*map(set, runs))) if runs else []
+        if not steps:
+            continue
+        values = np.array([[run[step] for step in steps] for run in runs])
+        ends = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+        name = f"{result.arm.title} ({len(runs)} seed{'s' * (len(runs) > 1)})"
+        curves.append(Curve(name, steps, *ends))
+        rows += zip([result.arm.label] * len(steps), steps, *ends, strict=True)
+    if not curves:
+        raise NotDrawableError("validation loss: no run validated")
+    columns = ("arm", "step", "mean", "lowest", "highest")
+    return View("Validation loss", [[Curves(STEP, LOSS, curves)]], columns=columns, rows=rows)
+
+
+def run_losses(comparison: ArmComparison) -> View:
+    """Return the validation loss of every run.
+
+    Raises:
+        NotDrawableError: no run validated.
+    """
+    curves = [
+        Curve(
+            result.arm.title,
+            [step for step, _ in run.losses],
+            [loss for _, loss in run.losses],
+            group=result.arm.title,
+        )
+        for result in comparison.arms
+        for run in result.arm.runs
+        if run.losses
+    ]
+    if not curves:
+        raise NotDrawableError("validation loss: no run validated")
+    return View(
+        "Validation loss of every run",
+        [[Curves(STEP, LOSS, curves)]],
+        "A line is a run, a colour an arm; lower is better. Point at a line for its arm.",
+        f"Validation loss over steps of {len(curves)} runs.",
+    )
+
+
+def _percent(estimate: Estimate) -> tuple[float, float, float]:
+    return 100 * estimate.mean, 100 * estimate.low, 100 * estimate.high

@@ -1,0 +1,241 @@
+"""Faithfulness by circuit size next to random circuits, and how a circuit changed in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sumcirc.reporting.kinds import Curve, Curves, Map, NotDrawableError, Table, View
+from sumcirc.reporting.measured import step_name
+from sumcirc.statistics import bracketed
+
+RANKINGS = {"absolute": "by |score|", "signed": "by score"}
+RANDOM = "random edges"
+OVERLAPS = {
+    "to_first": "with the first",
+    "to_previous": "with the previous one",
+    "to_last": "with the last",
+}
+ENDS = ("mean", "low", "high")
+
+
+def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
+    """Return faithfulness over circuit size for both rankings, with random circuits as control.
+
+    Args:
+        record: the content of faithfulness.json.
+        edges: of the whole graph, where it is known.
+
+    Raises:
+        NotDrawableError: no circuit has both an edge and a faithfulness.
+    """
+    curves = []
+    for name, label in RANKINGS.items():
+        points = [p for p in record[name]["points"] if p["edges"] and _defined(p)]
+        mean, low, high = ([p["faithfulness"][end] for p in points] for end in ENDS)
+        curves.append(Curve(label, [p["edges"] for p in points], mean, low, high))
+    # random circuits of one size: their mean, with a band from the lowest to the highest
+    columns = [c for c in zip(*record["absolute"]["random"], strict=True) if all(map(_defined, c))]
+    columns = [column for column in columns if all(p["edges"] for p in column)]
+    values = [[p["faithfulness"]["mean"] for p in column] for column in columns]
+    places = [float(np.mean([p["edges"] for p in column])) for column in columns]
+    mean, low, high = ([float(f(some)) for some in values] for f in (np.mean, min, max))
+    curves.append(Curve(RANDOM, places, mean, low, high, look="control"))
+    curves = [curve for curve in curves if len(curve.x)]
+    if not curves:
+        raise NotDrawableError("no circuit has a faithfulness: see the notes of the run")
+    of = f" (of {edges:,})" if edges else ""
+    levels = {"whole model": 1.0, "empty circuit": 0.0}
+    label = "normalized faithfulness"
+    return View(
+        "Faithfulness by size",
+        [[Curves(f"edges in the circuit{of}", label, curves, "log", levels=levels)]],
+        "How much of what the model does a circuit of this size does: 0 nothing, 1 all of it. The"
+        " bands of the rankings are 95 % intervals over documents. Random circuits of the same"
+        " size are the control, with a band from the lowest to the highest: a good circuit is far"
+        " above them.",
+        "Faithfulness over the number of edges, for circuits by score and for random ones.",
+        columns=("curve", "edges", *ENDS),
+        rows=[
+            (curve.name, *point)
+            for curve in curves
+            for point in zip(curve.x, curve.y, curve.low or (), curve.high or (), strict=True)
+        ],
+    )
+
+
+def _defined(point: Mapping[str, Any]) -> bool:
+    mean = point["faithfulness"]["mean"]
+    return mean is not None and math.isfinite(mean)
+
+
+def faithfulness_table(record: Mapping[str, Any]) -> Table:
+    """Return the table of circuits ranked by |score|, with random circuits of equal size."""
+    rows = []
+    for i, point in enumerate(record["absolute"]["points"]):
+        controls = [points[i]["faithfulness"]["mean"] for points in record["absolute"]["random"]]
+        ends = _numbers([point["faithfulness"][end] for end in ENDS])
+        rows.append(
+            [
+                str(point["edges"]),
+                f"{100 * (point['fraction'] or 0):g} %",
+                bracketed(ends[0], ends[1], ends[2], ".2f") if point["edges"] else "no edge",
+                mean_of(_numbers(controls), ".2f"),
+                f"{point['kl']['mean']:.3f}",
+            ]
+        )
+    headings = ["edges", "share", RANKINGS["absolute"], "random", "KL(model || circuit), nats"]
+    return Table("faithfulness (1: the whole model, 0: all edges patched)", headings, rows)
+
+
+def mean_of(values: Sequence[float], form: str) -> str:
+    """Format the mean of the finite values; `-` if there are none."""
+    found = [value for value in values if math.isfinite(value)]
+    return format(sum(found) / len(found), form) if found else "-"
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    """Turn null, which stands for what is undefined in a JSON record, into NaN."""
+    return [math.nan if value is None else value for value in values]
+
+
+def evolution(record: Mapping[str, Any]) -> View:
+    """Return the overlap of circuits over training, and below it how fast they change.
+
+    A filled point: the two circuits differ by more than resamples of the documents do; hollow:
+    within that noise. Upright lines are bootstrap intervals. The broad grey line is the overlap of
+    two resamples of one checkpoint, what to expect if nothing changed; the dotted one is chance.
+
+    Args:
+        record: the content of evolution.json.
+
+    Raises:
+        NotDrawableError: fewer than 2 checkpoints, or nothing to follow.
+    """
+    tracks = {name: record[name] for name in ("edges", "nodes") if name in record}
+    steps = record["steps"]
+    if len(steps) < 2 or not tracks:
+        raise NotDrawableError(
+            f"circuit evolution: {len(steps)} checkpoint(s); 2 or more are needed to see change"
+        )
+    return View(
+        "Evolution of the circuit",
+        [
+            [_overlaps(name, steps, track) for name, track in tracks.items()],
+            [_rates(steps, track) for track in tracks.values()],
+        ],
+        "Share of edges, or nodes, that two circuits have in common. 'Of two resamples' is what two"
+        " samples of the documents would give if nothing had changed: only an overlap clearly"
+        " below it is a change. Filled points differ by more than that noise, hollow ones don't.",
+        f"Overlap of circuits over {len(steps)} checkpoints.",
+        note="filled: differs beyond noise; hollow: within noise",
+        columns=(
+            *("members", "step", "compared", "jaccard", "low", "high", "chance", "differs"),
+            *("within", "change_rate"),
+        ),
+        rows=[row for name, track in tracks.items() for row in _rows(name, steps, track)],
+    )
+
+
+def _named(steps: Sequence[int]) -> list[str]:
+    return ["base" if step < 0 else f"{step:,}" for step in steps]
+
+
+def _column(track: Mapping[str, Any], key: str, count: int) -> np.ndarray:
+    """Return a list of a record as numbers, NaN where a value is missing or null."""
+    column = track.get(key)
+    return np.array([None] * count if column is None else column, dtype=np.float64)
+
+
+def _overlaps(name: str, steps: Sequence[int], track: Mapping[str, Any]) -> Curves:
+    count, x = len(steps), _named(steps)
+    curves = [
+        Curve("of two resamples of the step", x, _column(track, "within", count), look="noise"),
+        Curve("chance", x, _column(track["to_first"], "chance", count), look="chance"),
+    ]
+    for key, label in OVERLAPS.items():
+        if key in track:
+            found = [_column(track[key], part, count) for part in ("jaccard", "low", "high")]
+            itself = {"to_first": 0, "to_last": count - 1}.get(key)
+            if itself is not None:
+                for values in found:  # nothing can be said of a checkpoint against itself
+                    values[itself] = np.nan
+            differs = track[key]["differs"]
+            curves.append(Curve(label, x, found[0], found[1], found[2], filled=differs))
+    label = "Jaccard index of circuits"
+    return Curves("optimizer step", label, curves, "name", False, True, {}, (-0.02, 1.03), name)
+
+
+def _rates(steps: Sequence[int], track: Mapping[str, Any]) -> Curves:
+    rates = _column(track, "change_rate", len(steps))
+    total = rates.sum()
+    text = f"in all {total:,.0f} %" if np.isfinite(total) else "the first circuit is empty"
+    rates[0] = np.nan  # before the first there is none
+    label, high = "changed since the\nprevious (% of first)", np.nanmax(rates, initial=0.0)
+    limits = (0.0, 1.1 * max(float(high), 1.0))
+    curves = [Curve("change since the previous", _named(steps), rates, look="whole")]
+    return Curves("optimizer step", label, curves, "name", limits=limits, title=text)
+
+
+def _rows(name: str, steps: Sequence[int], track: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    count, rows = len(steps), []
+    shared = [_column(track, part, count) for part in ("within", "change_rate")]
+    for key in OVERLAPS:
+        if key not in track:
+            continue
+        columns = [_column(track[key], c, count) for c in ("jaccard", "low", "high", "chance")]
+        for i, step in enumerate(steps):
+            values, differs = [column[i] for column in columns], bool(track[key]["differs"][i])
+            more = [column[i] for column in shared]
+            rows.append((name, step, key.removeprefix("to_"), *values, differs, *more))
+    return rows
+
+
+def said(record: Mapping[str, Any], what: str) -> str:
+    """Say at which checkpoints the circuit's edges, or nodes, differ from the base's."""
+    track = record[what]
+    pairs = zip(record["steps"], track["to_first"]["differs"], strict=True)
+    differing = [step_name(step) for step, differs in pairs if differs]
+    rate = track["total_change_rate"]
+    moved = "" if rate is None else f" Summed over checkpoints {rate:.0f} % of the {what} changed."
+    if not differing:
+        return f"At no checkpoint do the {what} differ from the base's beyond noise.{moved}"
+    return f"The {what} differ from the base's beyond noise at {', '.join(differing)}.{moved}"
+
+
+def transition(one: Mapping[str, Any]) -> View:
+    """Return where edges joined and left the circuit between two checkpoints, by layer.
+
+    Args:
+        one: of `transitions` in evolution.json.
+    """
+    added, removed = (np.asarray(one[f"{k}_by_layer"], float) for k in ("added", "removed"))
+    changed, layers = added + removed, len(added) - 1
+    details = [
+        [f"{came:.0f} joined, {left:.0f} left" for came, left in zip(*rows, strict=True)]
+        for rows in zip(added, removed, strict=True)
+    ]
+    panel = Map(
+        np.where(changed > 0, changed, np.nan),  # a source never comes after its destination
+        "edges that changed",
+        "edges",
+        marked=changed > np.asarray(one["noise_by_layer"], float),
+        rows=["embedding", *map(str, range(layers))],
+        columns=[*map(str, range(layers)), "logits"],
+        x="layer of the destination",
+        y="layer of the source",
+        details=details,
+    )
+    name = f"{step_name(one['step'])} to {step_name(one['next_step'])}"
+    return View(
+        "Where edges joined and left",
+        [[panel]],
+        "Edges that joined or left the circuit between two checkpoints, by layer. A dot marks more"
+        " change than 95 % of resamples of the documents show with nothing changed; of many cells"
+        " 5 % have one by chance.",
+        f"Map of source layer by destination layer; {name}: {int(changed.sum())} edges changed.",
+        heading=name,
+    )

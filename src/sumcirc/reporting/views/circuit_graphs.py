@@ -1,0 +1,196 @@
+"""One circuit: its edges layer by layer, a map of node scores, a table of the largest edges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sumcirc.reporting.kinds import Graph, Map, NotDrawableError, Table, View, places
+from sumcirc.reporting.measured import step_name
+from sumcirc.storage.reading import RecordError
+from sumcirc.storage.reading.circuit_file import CircuitFile
+
+MOST_EDGES = 150  # in a picture that can still be read
+MOST_ON_PAGE = 200  # more would make the page large
+LISTED = 20
+INPUTS = {"q": "query", "k": "key", "v": "value"}
+_DESTINATION = re.compile(r"(a\d+)\.([hg])(\d+)<([qkv])>|(m\d+|logits)")
+
+
+def graph(
+    edges: Iterable[tuple[str, str, float]],
+    sizes: tuple[int, int],
+    title: str = "",
+    unit: str = "",
+    group: int = 1,
+    size: int | None = None,
+) -> View:
+    """Return a circuit, layer by layer from the embedding to the logits.
+
+    Args:
+        edges: source (`input`, `a0.h1`, `m2`), destination (`a3.h1<q>`, `m3`, `logits`) and score;
+            50 to 200 can be read.
+        sizes: layers and heads of the model.
+        title: what the circuit is of, such as `step 200`.
+        unit: of scores, such as `nats`.
+        group: query heads that share a key/value head; an edge into a group's key (`a3.g0<k>`) is
+            drawn to each of its heads in the circuit, with its score divided among them.
+        size: edges of the circuit, of which `edges` may be the largest.
+
+    Raises:
+        NotDrawableError: no edge, or one between nodes that such a model doesn't have.
+    """
+    listed = [(source, end, float(score)) for source, end, score in edges]
+    if not listed:
+        raise NotDrawableError("the circuit has no edges to draw; choose a larger size")
+    known, inside = places(*sizes), {source for source, _, _ in listed}
+    drawn = []
+    for source, destination, score in sorted(listed, key=lambda edge: -abs(edge[2])):
+        found = _DESTINATION.fullmatch(destination)
+        ends = _ends(found, group, inside) if found else [""]
+        if source not in known or not {*ends} <= known.keys():
+            raise NotDrawableError(
+                f"circuit: there is no edge {source}->{destination} in a model of this size"
+            )
+        into = (found and found[4]) or ""
+        drawn += [(source, end, into, score / len(ends)) for end in ends]
+    size = len(listed) if size is None else size
+    nodes = len({node for source, end, _, _ in drawn for node in (source, end)})
+    counted = f"{size} edge{'s' * (size != 1)}, {nodes} nodes"
+    source, end, _, score = drawn[0]
+    cut = f" The {len(listed)} largest are drawn." if size > len(listed) else ""
+    return View(
+        "The circuit, layer by layer",
+        [[Graph(drawn, *sizes, size, unit, title)]],
+        "Information flows upward, from the embedding to the logits. Circles at the sides are"
+        " heads, those in the middle MLPs, dots are nodes outside the circuit. Orange edges:"
+        " corrupting them raises the metric (a loss); blue: it lowers it; wider: by more. The"
+        " threshold hides edges of smaller |score|. Point at the middle of an edge for its"
+        f" score.{cut}",
+        f"Drawing of {size} edges at {title}; the largest goes from {source} to {end}, score"
+        f" {score:.3g}. The table lists the largest.",
+        heading=f"{title}: {counted}" if title else counted,
+        columns=("source", "destination", "score"),
+        rows=listed,
+    )
+
+
+def _ends(found: re.Match[str], group: int, inside: set[str]) -> list[str]:
+    """Return the nodes at which an edge arrives: of a group, its heads in the circuit."""
+    if found[5]:
+        return [found[5]]
+    first = int(found[3])
+    if found[2] == "h":
+        return [f"{found[1]}.h{first}"]
+    members = [f"{found[1]}.h{first * group + i}" for i in range(group)]
+    return [head for head in members if head in inside] or members
+
+
+def graph_of_file(file: Path, content: CircuitFile) -> View | None:
+    """Return the largest edges of a circuit file; None if its circuit has no edge.
+
+    Raises:
+        RecordError: an edge is none between nodes of the model.
+    """
+    kept = [(name, edge["score"]) for name, edge in content["edges"].items() if edge["in_graph"]]
+    if not kept:
+        return None
+    kept = sorted(kept, key=lambda edge: -abs(edge[1]))
+    step, sizes = file.stem.removeprefix("step-"), content["cfg"]
+    name = step_name(int(step)) if step.isdigit() else "circuit"
+    edges = []
+    for edge, score in kept[:MOST_ON_PAGE]:
+        source, arrow, end = edge.partition("->")
+        if not arrow or ".g" in end:
+            raise RecordError(file, "is no edge of the model; find the circuit again", edge[:60])
+        edges.append((source, end, score))
+    try:
+        return graph(edges, (sizes["n_layers"], sizes["n_heads"]), name, size=len(kept))
+    except NotDrawableError as error:
+        place = str(error).split("no edge ")[-1].split(" in a model")[0][:60]
+        reason = "is no edge of the model; find the circuit again"
+        raise RecordError(file, reason, place) from None
+
+
+def edge_table(one: Graph, listed: int = LISTED) -> Table:
+    """Return the table of a circuit's largest edges."""
+    return Table(
+        f"the {min(listed, len(one.edges))} largest of {one.size} edges, {one.title}",
+        ["source", "destination", "input", "score"],
+        [[source, end, into or "-", f"{score:+.4g}"] for source, end, into, score in one.edges][
+            :listed
+        ],
+        frozenset({"destination", "input"}),
+    )
+
+
+def node_scores(
+    heads: NDArray[np.float64],
+    label: str,
+    unit: str = "",
+    mlps: Sequence[float] | NDArray[np.float64] | None = None,
+) -> View:
+    """Return the map of node scores by layer and head, with the MLPs in a column of their own.
+
+    Scores without a negative one are coloured by their square root, since those of a few nodes far
+    exceed the others; otherwise the scale is linear and white is 0.
+
+    Args:
+        heads: [layers, heads]; NaN is drawn grey.
+        mlps: [layers].
+
+    Raises:
+        NotDrawableError: no value is finite.
+    """
+    panel = with_mlps(np.asarray(heads, float), mlps, label, unit)
+    if not np.isfinite(panel.values).any():
+        raise NotDrawableError("node scores: none is finite; score the circuit again")
+    layer, column = panel.peak
+    node = f"m{layer}" if column == heads.shape[1] else f"a{layer}.h{column}"
+    return View(
+        "Node scores",
+        [[panel]],
+        alt=f"Map of layer by head; the largest score is {panel.values[panel.peak]:.3g} of {node}.",
+        columns=("node", "layer", "head", "score"),
+        rows=node_rows(panel, heads.shape[1]),
+    )
+
+
+def with_mlps(
+    heads: NDArray[np.float64],
+    mlps: Sequence[float] | NDArray[np.float64] | None,
+    label: str,
+    unit: str = "",
+    marked: NDArray[np.bool_] | None = None,
+    signed: bool | None = None,
+) -> Map:
+    """Return a map of heads [layers, heads] with the MLPs [layers] as its last column, if given.
+
+    Args:
+        marked: [layers, heads], or with one column more for the MLPs.
+        signed: by default whether a value is negative.
+    """
+    values, count = heads, heads.shape[1]
+    columns = [str(head) for head in range(count)]
+    if mlps is not None:
+        values, columns = np.column_stack([heads, np.asarray(mlps, float)]), [*columns, "MLP"]
+    negative = bool((values[np.isfinite(values)] < 0).any()) if signed is None else signed
+    parted = mlps is not None
+    return Map(
+        values, label, unit, negative, marked, columns=columns, parted=parted, rooted=not negative
+    )
+
+
+def node_rows(panel: Map, heads: int) -> list[tuple[object, ...]]:
+    """Rows of a table: node, layer, head, value and, where cells are marked, the mark."""
+    found = []
+    for (layer, column), value in np.ndenumerate(panel.values):
+        mlp = column == heads
+        place = (f"m{layer}", layer, "") if mlp else (f"a{layer}.h{column}", layer, column)
+        mark = () if panel.marked is None else (panel.marked[layer, column],)
+        found.append((*place, value, *mark))
+    return found

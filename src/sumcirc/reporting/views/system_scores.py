@@ -1,0 +1,167 @@
+"""Scores of every system on the same documents: as a table and as a picture, of runs and sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sumcirc.data.word_tokenizers import ASCII
+from sumcirc.reporting.kinds import Bar, Bars, Table, View
+from sumcirc.reporting.tables import format_score, format_seconds, interval_of, print_tables
+from sumcirc.runtime.notices import lines_of_runs
+from sumcirc.runtime.terminal import say
+from sumcirc.statistics import Interval
+from sumcirc.storage.reading import RecordError
+from sumcirc.tracking.run_directory import runs_inside
+from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
+
+DRAWN = ("rouge1", "rouge2", "rougeLsum")
+_LONGEST = 26  # characters of a system's name in a picture
+
+
+@dataclass(frozen=True)
+class SystemRow:
+    """One system: its scores as fractions, and what it cost.
+
+    Attributes:
+        scores: by name, such as `rouge1_f1` and `length`; `facts` if the data knows them.
+        trainable_parameters, seconds: None where there was nothing to train or to time.
+        words: what ROUGE counts as a word.
+    """
+
+    system: str
+    scores: Mapping[str, Interval]
+    trainable_parameters: int | None = None
+    seconds: float | None = None
+    words: str = ""
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells of its row of `score_table`, but for facts."""
+        parameters, seconds, length = self.trainable_parameters, self.seconds, self.scores["length"]
+        return [
+            self.system,
+            *(format_score(self.scores[f"{name}_f1"]) for name in ROUGE),
+            f"{length.mean:.1f}",
+            "-" if parameters is None else f"{parameters:,}",
+            "-" if seconds is None else format_seconds(seconds),
+        ]
+
+
+def rouge_words(summary: Mapping[str, Any]) -> str:
+    """Return what ROUGE counted as a word.
+
+    Summaries that don't say so were made when rouge-score's own tokenizer was the only one.
+    """
+    return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
+
+
+def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
+    """Return the rows of a run: baselines and base first, what was trained last.
+
+    Args:
+        label: what the trained system is called.
+    """
+    rows = []
+    for name, scores in summary["systems"].items():
+        found, words = {key: interval_of(one) for key, one in scores.items()}, rouge_words(summary)
+        if name == TRAINED:
+            seconds = summary.get("seconds", {}).get("train")
+            rows.append(
+                SystemRow(label, found, summary.get("trainable_parameters"), seconds, words)
+            )
+        else:
+            rows.append(SystemRow(name, found, words=words))
+    return rows
+
+
+def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
+    """Return the table of systems; facts have a column if the data knows them."""
+    headings = ["system", *ROUGE.values(), "words", "trainable", "time"]
+    cells = [row.cells for row in rows]
+    if any("facts" in row.scores for row in rows):
+        place = 1 + len(ROUGE)
+        headings.insert(place, "facts")
+        for row, one in zip(rows, cells, strict=True):
+            one.insert(place, format_score(row.scores["facts"]) if "facts" in row.scores else "-")
+    return Table(title, headings, cells)
+
+
+def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
+    """Print the table of systems, and what ROUGE counts as a word."""
+    print_tables(score_table(rows, title))
+    for words in dict.fromkeys(row.words for row in rows if row.words):
+        say(f"ROUGE counts {words}")
+
+
+def score_bars(rows: Sequence[SystemRow]) -> View:
+    """Return ROUGE F1 x 100 of every system with its interval."""
+    bars = []
+    for row in rows:
+        short = len(row.system) <= _LONGEST
+        name = row.system if short else f"{row.system[: _LONGEST - 1]}…"
+        for key in DRAWN:
+            one = row.scores[f"{key}_f1"]
+            ends = (100 * one.mean, 100 * one.low, 100 * one.high)
+            bars.append(Bar(name, *ends, series=ROUGE[key]))
+    best = max(rows, key=lambda row: row.scores["rougeLsum_f1"].mean)
+    return View(
+        "Scores of every system",
+        [[Bars("F1 x 100 with bootstrap interval", bars)]],
+        "Points are means over documents, bars their 95 % intervals (or the confidence that the run"
+        " was given). Overlapping bars do not mean that two systems are equal.",
+        f"Points with intervals of {len(rows)} systems by {len(DRAWN)} ROUGE measures; the highest"
+        f" ROUGE-Lsum has {best.system}.",
+        columns=("system", "score", "mean", "low", "high"),
+        rows=[(bar.name, bar.series, bar.mean, bar.low, bar.high) for bar in bars],
+    )
+
+
+def _summaries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Return names and summaries of a sweep's runs; a damaged summary is left out."""
+    found = []
+    for path in runs_inside(folder) if folder.is_dir() else []:
+        try:
+            found.append((path.name, RunRecords(path).summary))
+        except RecordError:
+            continue
+    return [(name, summary) for name, summary in found if summary]
+
+
+def sweep_rows(folder: Path) -> list[list[SystemRow]]:
+    """Return the finished runs of a sweep side by side: one list for each set of scored items.
+
+    Systems that runs share appear once: the baselines, and the base of each model. Where one scored
+    differently (the sweep varies the decoding, say), its row names the run. A run whose summary is
+    damaged is left out: the table of states lists it.
+    """
+    found: dict[tuple[str | None, str], list[tuple[str, dict[str, Any]]]] = {}
+    for name, summary in _summaries(folder):
+        if summary.get("systems"):
+            key = summary["items"], rouge_words(summary)
+            found.setdefault(key, []).append((name, summary))
+    tables = []
+    for runs in found.values():
+        several = len({summary.get("model") for _, summary in runs}) > 1
+        shared: dict[str, SystemRow] = {}
+        own: list[SystemRow] = []
+        for label, summary in runs:
+            for row in run_rows(summary, label):
+                if row.system == label:
+                    own.append(row)
+                    continue
+                if row.system == BASE and several:
+                    row = replace(row, system=f"{BASE} {summary['model']}")
+                if shared.setdefault(row.system, row).scores != row.scores:
+                    name = f"{row.system} of {label}"
+                    shared[name] = replace(row, system=name)
+        tables.append([*shared.values(), *own])
+    return tables
+
+
+def sweep_notices(folder: Path) -> list[str]:
+    """Return the notices of a sweep's finished runs, each once."""
+    return lines_of_runs([summary for _, summary in _summaries(folder)])

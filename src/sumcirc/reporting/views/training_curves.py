@@ -1,0 +1,87 @@
+"""Curves over optimizer steps: loss, ROUGE, divergence, and the circuit at each checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sumcirc.reporting.kinds import Curve, Curves, NotDrawableError, View
+
+Points = Mapping[str, Sequence[tuple[int, float]]]  # (step, value) by metric
+STEP = "optimizer step"
+LOSS_LABEL = "loss (nats per summary token)"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Metrics that are drawn together: the label of each, how to read them, and their unit."""
+
+    title: str
+    y: str
+    caption: str
+    names: Mapping[str, str]
+
+
+LOSS = Chart(
+    "Loss",
+    LOSS_LABEL,
+    "Mean cross-entropy of the reference summary's tokens; lower is better.",
+    {"train/loss": "training", "validation/loss": "validation"},
+)
+CIRCUIT = Chart(
+    "The circuit at each checkpoint",
+    "value",
+    "Faithfulness of the circuit (1: it does all that the model does); CMD, the area between its"
+    " faithfulness curve and 1, next to that of random circuits; and overlaps.",
+    {
+        "circuit/faithfulness": "faithfulness",
+        "circuit/cmd": "CMD of the circuit (0 is best)",
+        "circuit/cmd_random": "CMD of random circuits",
+        "circuit/jaccard_base": "overlap with the base's (Jaccard)",
+        "circuit/jaccard_resamples": "overlap of resamples (Jaccard)",
+    },
+)
+OTHERS = (
+    Chart(
+        "ROUGE while training",
+        "F1",
+        "On the validation documents, at the steps that are measured.",
+        {f"summaries/{name}_f1": f"{name}_f1" for name in ("rouge1", "rouge2", "rougeLsum")},
+    ),
+    Chart(
+        "Divergence from the base",
+        "KL (nats per summary token)",
+        "KL between the models' next-token distributions, mean over the tokens of the reference"
+        " summaries of the measured documents, in both directions; 0: the base itself.",
+        {f"output/{name}": name for name in ("kl_tuned_base", "kl_base_tuned")},
+    ),
+)
+
+
+def over_steps(metrics: Points, chart: Chart) -> View:
+    """Return the curves of a chart, as far as a run logged them.
+
+    Raises:
+        NotDrawableError: it logged none of them.
+    """
+    curves = [
+        Curve(
+            label,
+            *zip(*metrics[name], strict=True),
+            look="control" if "random" in label else "plain",
+        )
+        for name, label in chart.names.items()
+        if metrics.get(name)
+    ]
+    if not curves:
+        raise NotDrawableError(f"{chart.title}: nothing of it was logged")
+    last = ", ".join(f"{curve.name} {curve.y[-1]:.3f}" for curve in curves)
+    panel = Curves(STEP, chart.y, curves, limits=(0.0 if chart is LOSS else None, None))
+    return View(
+        chart.title,
+        [[panel]],
+        f"{chart.caption} Last: {last}." if chart is LOSS else chart.caption,
+        f"{chart.title} over optimizer steps: {', '.join(curve.name for curve in curves)}.",
+        columns=("curve", "step", "value"),
+        rows=[(one.name, *point) for one in curves for point in zip(one.x, one.y, strict=True)],
+    )

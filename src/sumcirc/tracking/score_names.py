@@ -1,0 +1,26 @@
+"""The scores of summaries and the systems that are scored: names in files, and labels."""
+
+from __future__ import annotations
+
+BASE = "base"  # the model before training
+TRAINED = "trained"  # the system that a training run made; its row carries the run's name
+
+ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
+# columns of documents.parquet that are compared, with their headings; not all data has facts
+SCORES = {
+    **{f"{name}_f1": heading for name, heading in ROUGE.items()},
+    "facts": "facts",
+    "length": "words",
+    "coverage": "coverage",
+    "density": "density",
+    "novel_ngrams_1": "novel 1-grams",
+    "novel_ngrams_2": "novel 2-grams",
+    "novel_ngrams_3": "novel 3-grams",
+}
+SHARES = {*(f"{name}_f1" for name in ROUGE), "facts"}  # fractions that are shown times 100
+UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is negative
+
+
+def scale_of(score: str) -> float:
+    """Return the factor by which a score is multiplied where it is shown."""
+    return 100.0 if score in SHARES else 1.0
