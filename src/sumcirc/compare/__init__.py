@@ -1,1 +1,1 @@
-"""Two models on the same texts: what differs inside, and what moves across with a part."""
+"""Comparison of two models on the same texts: internal differences, and what causes them."""

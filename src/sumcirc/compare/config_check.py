@@ -1,4 +1,4 @@
-"""Checks on models that differ in configuration, so that equal weights compute differently."""
+"""Checks for models whose configurations differ, so that equal weights give different outputs."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def check_settings(
 ) -> None:
     """Refuse analyses that differing configurations rule out, before a model is loaded.
 
+    Args:
+        before, after: the two models.
+        analyses: that were requested.
+
     Raises:
         UserError: delta scaling of two models whose configurations differ.
     """
@@ -39,10 +43,13 @@ def tell_settings(
     """Warn of differing configurations, and refuse analyses that they rule out on these texts.
 
     Args:
-        longest: tokens of the longest text.
+        before, after: the two models.
+        analyses: that were requested.
+        longest: length of the longest text in tokens.
 
     Raises:
-        UserError: delta scaling, or attention's differences, of two models with other windows.
+        UserError: delta scaling, or differences of attention, for two models with different
+            windows.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     windows = differing_windows(one, other, longest)

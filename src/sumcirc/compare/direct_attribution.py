@@ -1,14 +1,14 @@
-"""Direct attribution: what every part of a model adds to an item's metric by itself.
+"""Direct attribution: the contribution of every part of a model to an item's metric.
 
 The last residual stream is a sum: token embedding (with positions) + outputs of all heads + biases
-of the attentions' output projections + outputs of all MLPs. The metric is read from it through the
+of the attentions' output projections + outputs of all MLPs. The metric is computed from it by the
 final norm and the unembedding W_U. With the norm linearised at this run (its scale 1 / sigma is
-taken as it is in this run; LayerNorm's mean subtraction is linear anyway), a part that writes c
-contributes at a position
+kept fixed; LayerNorm's mean subtraction is linear anyway), a part that writes c contributes at a
+position
 
     (gain * centred(c) / sigma) . d
 
-with d a direction in the normed space:
+where d is a direction in the normed space:
 
     logit_difference    d = W_U[good] - W_U[bad]
     log_probability     d = W_U[y] - sum_v p_v W_U[v],  p the prediction of this run
@@ -17,13 +17,13 @@ The second follows from an identity. With logits l and H = -sum_v p_v log p_v th
 
     log p_y = l_y - logsumexp(l) = (l_y - sum_v p_v l_v) - H
 
-exactly, since log p_v = l_v - logsumexp(l). The bracket is linear in the logits, p held; -H is what
-no part is credited with, and is told apart as `entropy`. A logit that all tokens share adds
-nothing.
+exactly, since log p_v = l_v - logsumexp(l). The bracket is linear in the logits if p is held fixed;
+-H is attributed to no part and is reported separately as `entropy`. A constant added to all logits
+contributes nothing.
 
-The rest is `bias`: of the final norm and of the unembedding. So all contributions, the biases and
-`entropy` sum to the metric. Direct means: past all later parts. What a part does through others is
-not in its number.
+The rest is `bias`: of the final norm and of the unembedding. All contributions, the biases and
+`entropy` therefore sum to the metric. "Direct" means that later parts are bypassed: effects of a
+part through later parts are not included.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class DirectAttribution:
         embedding: [items] of the residual stream before block 0.
         heads: [layers, heads, items], without the output projection's bias.
         attention_bias: [layers, items] of that bias.
-        mlps: [layers, items], with their biases.
-        bias: [items] of the final norm's bias and the unembedding's.
+        mlps: [layers, items], including their biases.
+        bias: [items] of the final norm's and the unembedding's biases.
         entropy: [items] -H of the predictions; zero for logit differences.
-        metric: [items] the sum of all these.
+        metric: [items] the sum of all the others.
     """
 
     embedding: np.ndarray
@@ -70,7 +70,7 @@ class DirectAttribution:
 
     @property
     def layers(self) -> np.ndarray:
-        """[layers, items] attention with its bias, and MLP."""
+        """[layers, items] contributions of attention, with its bias, plus MLP."""
         return self.heads.sum(1) + self.attention_bias + self.mlps
 
 
@@ -80,10 +80,13 @@ def direct_attribution(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> DirectAttribution:
-    """Attribute the metric of every item to the parts of a model as it is (adapters on or off).
+    """Attribute the metric of every item to the parts of a model, with adapters on or off as given.
 
     Args:
-        progress: told how many items were done, batch by batch.
+        parts: the model.
+        items: whose metric is attributed.
+        batch_size: items per pass.
+        progress: called with the number of newly completed items.
     """
     size, count = parts.shape, len(items)
     found = DirectAttribution(
@@ -104,7 +107,7 @@ def direct_attribution(
 
 
 class _Run:
-    """One batch; all tensors are of the n rows that are read: [n, ...]."""
+    """One batch; all tensors hold the n rows at which predictions are read: [n, ...]."""
 
     def __init__(self, parts: HookedModel, batch: ItemBatch, two_answers: bool) -> None:
         self.parts, self.batch, self.two_answers = parts, batch, two_answers
@@ -113,7 +116,7 @@ class _Run:
         self.cache = ActivationCache()
 
     def result(self) -> dict[str, np.ndarray]:
-        """Values by the names of DirectAttribution, [..., items of the batch]."""
+        """Return values by the attributes of DirectAttribution, [..., items of the batch]."""
         parts = self.parts
         first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, parts.shape.layers)
         keys = [first, last, *parts.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]
@@ -141,7 +144,7 @@ class _Run:
         return values.flatten(0, 1)[self.rows]
 
     def _read(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Direction [n, width], and the unembedding's bias along it, -H and the metric, [n]."""
+        """Return the direction [n, width], its product with the bias, -H and the metric, [n]."""
         unembedding = self.parts.unembedding
         constant = at_least_float32(unembedding(torch.zeros_like(normed[:1]))[0])
         batch = self.batch
@@ -162,17 +165,17 @@ class _Run:
                 slope = log_p.exp().neg_()
                 entropy = -torch.linalg.vecdot(slope, log_p)
             slope.scatter_add_(1, good[rows], torch.ones_like(metric)[:, None])
-            # backward through the module itself: whatever it is made of, if it is affine
+            # backward through the module itself, which works for any affine module
             (direction,) = torch.autograd.grad(output, here, slope.to(output.dtype))
             pieces.append((at_least_float32(direction), slope @ constant, entropy, metric))
         direction, bias, entropy, metric = (torch.cat(part) for part in zip(*pieces, strict=True))
         return direction, bias, entropy, metric
 
     def _attention(self, layer: int, towards: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the heads [n, heads] and of the output projection's bias [n].
+        """Return contributions of the heads [n, heads] and of the output projection's bias [n].
 
-        The direction is taken back through the projection, not the heads' outputs through it: so
-        no head's output of the stream's width is ever made.
+        The direction is propagated back through the projection, rather than the heads' outputs
+        forward through it, so no head's output in the width of the stream is ever computed.
         """
         linear = self.parts.blocks[layer].attn_out
         z = self.cache[HookPoint.HEAD_OUTPUTS, layer]
@@ -185,7 +188,7 @@ class _Run:
         return torch.linalg.vecdot(self.cache[key].to(towards.dtype), towards)
 
     def _means(self, values: Tensor) -> np.ndarray:
-        """From [n, ...] to [..., items of the batch]."""
+        """Average [n, ...] over the positions of each item, to [..., items of the batch]."""
         values = values.detach().cpu().double()
         sums = values.new_zeros(len(self.batch), *values.shape[1:])
         sums.index_add_(0, self.of_item, values)
@@ -193,7 +196,7 @@ class _Run:
 
 
 def _transposed(linear: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient at a linear's input, its adapter included, [n, in]."""
+    """Return the gradient at the input of a linear module, including its adapter, [n, in]."""
     at = at.detach().requires_grad_()
     (found,) = torch.autograd.grad(linear(at), at, gradient.to(at.dtype))
     return found

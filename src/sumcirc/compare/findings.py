@@ -1,6 +1,6 @@
-"""What a comparison found of one pair of models, and its files: values by item, no bare means.
+"""The results of comparing one pair of models, and their files: values for each item.
 
-In `compare/NAME/` of a run directory, as Parquet tables of one row an item:
+In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
 
     patching    direction, part, kind, layer, index, item; receiver, donor, effect, attributed
     sets        direction, kind (first, random, own), draw, size, parts, item; effect
@@ -10,7 +10,8 @@ In `compare/NAME/` of a run directory, as Parquet tables of one row an item:
     surgery     arm, layer, module, amount, item; metric
     text        arm, layer, module, amount, text; loss
 
-Unit of receiver, donor, effect, attributed, synergy, value of `direct` and metric: the metric's.
+receiver, donor, effect, attributed, synergy, metric, and value in `direct` have the unit of the
+metric.
 """
 
 from __future__ import annotations
@@ -34,14 +35,17 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass
 class Findings:
-    """Of `before` and one `after`; what was not asked for is None or empty.
+    """Results for `before` and one `after`; analyses that were not requested are None or empty.
 
     Attributes:
-        name: of the one after.
-        metric: [items] by model.
-        record, base_record: probe records of after (beside before), and of before.
+        name: of the model after.
+        items: ids of the items.
+        metric: [items] by model (BEFORE, AFTER).
+        record, base_record: measure records of the model after (compared with before), and of
+            before.
         direct, attention: by model.
-        carried: by direction.
+        carried: patching results by direction.
+        delta_scaling: the result of that analysis.
     """
 
     name: str
@@ -55,7 +59,7 @@ class Findings:
     delta_scaling: DeltaScaling | None = None
 
     def save(self, folder: Path) -> None:
-        """Write all tables and probe records that there are."""
+        """Write all tables and measure records that exist to a folder."""
         tables: dict[str, Iterator[Mapping[str, Any]]] = {
             "patching": self._patching(),
             "sets": self._sets(),

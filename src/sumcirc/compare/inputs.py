@@ -1,4 +1,4 @@
-"""From settings to what models are compared on: items, probe documents, plain text."""
+"""The inputs on which models are compared, made from settings: items, documents, plain text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sumcirc.measures.measure_documents import ProbeDocument, ProbeSet, probe_se
 from sumcirc.runtime.notices import Notice, left_out, missing
 from sumcirc.schema import FACTS, REPHRASE, CompareConfig, Source
 
-POOL = 2000  # generated prompts from which those that the tokenizer allows are taken
+POOL = 2000  # number of generated prompts to choose from; the tokenizer rules some out
 TEXT = "text"  # column of compare.text
 SETTING = "compare.text"
 ITEMS = "compare.items"
@@ -34,9 +34,11 @@ class ComparisonInputs:
     """The inputs that every model reads.
 
     Attributes:
-        dropped: what gave no item, by reason.
-        texts: tokens of plain documents, for perplexity.
-        notices: what was left out, missing or cut.
+        items: whose metric is compared.
+        dropped: number of sources that gave no item, by reason.
+        probes: documents on which measures are computed.
+        texts: token ids of plain documents, for perplexity.
+        notices: about what was left out, missing or cut.
     """
 
     items: ItemSet
@@ -47,20 +49,21 @@ class ComparisonInputs:
 
     @property
     def longest(self) -> list[int]:
-        """Token ids of the longest input among items, texts and probe documents."""
+        """Token ids of the longest input among items, texts and documents."""
         read = [*(item.ids for item in self.items.items), *self.texts]
         read += [document.example.ids for document in self.probes.documents]
         return max(read, key=len).tolist()
 
 
 def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
-    """Refuse positions that the items can't have, before any is made.
+    """Refuse positions that the items can't have, before any item is made.
 
     Args:
-        own: prompts of the user's file.
+        config: the settings.
+        own: prompts from the user's file.
 
     Raises:
-        UserError: one names no span; the known ones are named.
+        UserError: a setting names an unknown span; the message lists the known ones.
     """
     if config.prompts == FACTS:
         spans: Sequence[str] = ("fact", "distractor", *PARTS)
@@ -79,10 +82,10 @@ def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
 
 
 def check_texts(pattern: str) -> None:
-    """Refuse files that hold no plain text.
+    """Refuse files that contain no plain text.
 
     Raises:
-        UserError: there is none, or it lacks the column.
+        UserError: there is no file, or it lacks the column.
     """
     for file in find_files(pattern, SETTING):
         columns = first_columns(file, SETTING)
@@ -93,10 +96,14 @@ def check_texts(pattern: str) -> None:
 
 
 def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
-    """Read or make it.
+    """Read or make the inputs.
+
+    Args:
+        config: the settings.
+        encoder: of the models.
 
     Raises:
-        UserError: a file has a mistake, or nothing is left to compare on.
+        UserError: a file has a mistake, or no item is left.
     """
     options, count = config.compare, config.compare.items
     if config.prompts is None:
@@ -119,7 +126,7 @@ def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
         texts = [item.ids.tolist() for item in found[:count]]
     if options.text is not None:
         texts = [encoder.text(text) for text in islice(_own_texts(options.text), count)]
-    if config.prompts != REPHRASE:  # those are made to choose from
+    if config.prompts != REPHRASE:  # the rephrase prompts are a pool to choose from
         what = "documents" if config.prompts in (None, FACTS) else "prompts"
         told += left_out(ITEMS, what, dropped, len(found) + sum(dropped.values()))
     found = found[:count]
@@ -153,7 +160,7 @@ def _prompts(
 
 
 def _probes(items: Sequence[TokenExample], batch_size: int) -> ProbeSet:
-    """Prompts as probe documents: measured where the answer is read."""
+    """Return prompts as documents to measure, at the positions where the answer is read."""
     found = []
     for item in items:
         spans = {name: item.spans.get(name, np.zeros(len(item), dtype=bool)) for name in PARTS}

@@ -1,11 +1,12 @@
-"""Where two models differ, from probe records: by layer as curves, by head and layer as tables.
+"""Differences between two models, from measure records: curves by layer, tables by head and layer.
 
-These are differential scores: they say where the models differ on the same texts, not which part
-makes the difference (delta scaling and patching do). What a layer changes goes on to all later
-ones, so a table of layers ranks by what comes in a layer, not by what has gathered up to it.
+These scores say where the models differ on the same texts, not which part causes the difference
+(delta scaling and patching do). Since a change in one layer propagates to all later layers, the
+table of layers is ranked by the change that arises within a layer, not by the change accumulated up
+to it.
 
-A mean is over documents, its interval the percentile bootstrap over them; both ends are NaN where
-there is one document. Reads records only, no model.
+Means are over documents, their intervals the percentile bootstrap over them; both ends are NaN if
+there is only one document. Only records are read, no model is run.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ class Estimated:
 
 @dataclass(frozen=True)
 class HeadChange:
-    """One head beside its counterpart.
+    """The change of one attention head.
 
     Attributes:
-        kl: attention KL(tuned || base), nats, by which heads are ranked.
-        entropy: attention entropy, tuned - base, nats.
-        significant: the entropy differs from zero (`statistics.significantly_different` among all
-            heads, false discovery rate 5 %).
+        kl: attention KL(tuned || base) in nats, by which heads are ranked.
+        entropy: attention entropy, tuned - base, in nats.
+        significant: whether the entropy differs from zero (`statistics.significantly_different`
+            among all heads, false discovery rate 5 %).
         rank_low, rank_high: interval of its rank over resamples of the documents.
         first: share of resamples in which it has the largest KL of all heads.
     """
@@ -61,16 +62,17 @@ class HeadChange:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """One layer beside its counterpart.
+    """The change of one layer.
 
     Attributes:
-        gained: relative change of the residual stream after the layer less that before it, by which
-            layers are ranked: what departs here. Negative where the streams come together again.
+        gained: relative change of the residual stream after the layer minus that before it, by
+            which layers are ranked: the change that arises in this layer. Negative where the
+            streams become more similar.
         drift: the relative change after the layer, |tuned - base| / |base|.
-        kl: attention KL(tuned || base), nats, mean over heads.
-        entropy: attention entropy, tuned - base, nats, mean over heads.
-        significant: `gained` differs from zero, among all layers.
-        rank_low, rank_high, first: as of `HeadChange`, of `gained`.
+        kl: attention KL(tuned || base) in nats, mean over heads.
+        entropy: attention entropy, tuned - base, in nats, mean over heads.
+        significant: whether `gained` differs from zero, among all layers.
+        rank_low, rank_high, first: as in `HeadChange`, for `gained`.
     """
 
     layer: int
@@ -85,15 +87,15 @@ class LayerChange:
 
 
 def layer_curves(record: ProbeRecord, base_record: ProbeRecord | None = None) -> dict[str, Curve]:
-    """Mean and interval of each measure by layer or stream position, as far as it was measured.
+    """Return mean and interval of every measure in the record, by layer or stream position.
 
     Args:
-        record: of the tuned model beside the base.
-        base_record: of the base, for the entropy difference; None leaves that out.
+        record: of the tuned model compared with the base.
+        base_record: of the base, for the entropy difference; None omits that.
 
     Returns:
-        By name, [layers] for attention (mean over heads) and [streams] for the residual stream
-        (0: the embedding, l + 1: after layer l).
+        By name, [layers] for attention (mean over heads) and [streams] for the residual stream (0:
+        the embedding, l + 1: after layer l).
 
     Raises:
         UserError: the records are of different documents or models.
@@ -114,9 +116,14 @@ def layer_curves(record: ProbeRecord, base_record: ProbeRecord | None = None) ->
 def most_changed_heads(
     record: ProbeRecord, base_record: ProbeRecord, count: int
 ) -> list[HeadChange]:
-    """The `count` heads of largest attention KL, the largest first.
+    """Return the `count` heads with the largest attention KL, in descending order.
 
-    Equal values: the lower layer first, then the lower head.
+    Among equal values the lower layer comes first, then the lower head.
+
+    Args:
+        record: of the tuned model compared with the base.
+        base_record: of the base.
+        count: number of heads.
 
     Raises:
         UserError: a record lacks a measure, or they are of different documents or models.
@@ -145,7 +152,12 @@ def most_changed_heads(
 def most_changed_layers(
     record: ProbeRecord, base_record: ProbeRecord, count: int
 ) -> list[LayerChange]:
-    """The `count` layers across which the residual streams depart most, the most first.
+    """Return the `count` layers in which the residual streams diverge most, in descending order.
+
+    Args:
+        record: of the tuned model compared with the base.
+        base_record: of the base.
+        count: number of layers.
 
     Raises:
         UserError: a record lacks a measure, or they are of different documents or models.
@@ -174,7 +186,7 @@ def most_changed_layers(
 
 
 def _measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
-    """Values of a measure; what is not finite is undefined, NaN."""
+    """Return values of a measure; values that are not finite become NaN."""
     if name not in record.values:
         raise UserError(
             f"compare: the probe record has no `{name}`; probe the model beside the other with"
@@ -185,7 +197,7 @@ def _measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
 
 
 def _entropy(record: ProbeRecord, base_record: ProbeRecord) -> NDArray[np.float64]:
-    """Attention entropy, tuned - base, [layers, heads, documents]."""
+    """Return attention entropy, tuned - base, [layers, heads, documents]."""
     tuned, base = _measured(record, ENTROPY), _measured(base_record, ENTROPY)
     if record.documents != base_record.documents or tuned.shape != base.shape:
         raise UserError(
@@ -196,7 +208,7 @@ def _entropy(record: ProbeRecord, base_record: ProbeRecord) -> NDArray[np.float6
 
 
 def _estimated(rows: NDArray[np.float64]) -> list[Estimated]:
-    """Of [rows, documents]."""
+    """Return the estimates of each row of [rows, documents]."""
     return [
         Estimated(float(mean), float(low), float(high))
         for mean, low, high in zip(*bootstrap_means(rows), strict=True)

@@ -1,7 +1,7 @@
-"""All passes of a comparison, in an order that loads each model as seldom as may be.
+"""All passes of a comparison, in an order that loads each model as rarely as possible.
 
-First `before`, then every `after`, then `before` again for what is moved into it; then the pairs
-among the latter. What a model did is kept on disk for those that come after it.
+First `before`, then every `after`, then `before` again to patch other models' activations into it,
+then the pairs of models after. Results of a model that later passes need are stored on disk.
 """
 
 from __future__ import annotations
@@ -37,14 +37,17 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 
 class Comparison:
-    """One job's passes.
+    """The passes of one job.
 
     Args:
-        texts: what every model reads.
-        scratch: an empty folder for what models did.
+        config: the settings.
+        texts: the inputs that every model reads.
+        encoder: of the models.
+        models: loads the models.
+        scratch: an empty folder for activations and weights.
 
     Attributes:
-        positions: at which parts are moved.
+        positions: at which activations are patched.
 
     Raises:
         UserError: positions that no item has.
@@ -70,7 +73,16 @@ class Comparison:
     def run(
         self, before: ModelReference, afters: list[ModelReference]
     ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
-        """Findings by name, and the probe records of every two models."""
+        """Run all passes.
+
+        Args:
+            before: the model that all others are compared with.
+            afters: the other models.
+
+        Returns:
+            Results by name of the model after, and the measure records of every two models by a
+            name for the pair.
+        """
         own: dict[str, Any] = {}
         shared = all(_shares_unembedding(side, before) for side in afters)
         with self.models.use(before) as model:
@@ -110,7 +122,7 @@ class Comparison:
         return analysis in self.options.analyses
 
     def _look(self, model: Any, name: str, found: dict[str, Any]) -> None:
-        """What one model does by itself."""
+        """Store what is computed from one model alone in `found`."""
         parts, size = HookedModel(model), self.options.batch_size
         found["metric"] = self.items.values(parts, size)
         if self._does(Analysis.direct):
@@ -122,7 +134,7 @@ class Comparison:
                 found["attention"] = span_attention(parts, self.items, pairs, size, done)
 
     def _store(self, model: Any, side: ModelReference) -> BaseStore | None:
-        """Of a model that others are probed beside."""
+        """Return the stored activations of a model that others are compared with."""
         if not self._does(Analysis.differences):
             return None
         cache = Path(self.config.cache_dir)
@@ -143,7 +155,7 @@ class Comparison:
         """Run the donor model once and store the activations to be patched into the other.
 
         Args:
-            shared: the other has the same final norm and unembedding.
+            shared: whether the other has the same final norm and unembedding.
         """
         if not self._does(Analysis.patching) or direction not in self.options.directions:
             return None
@@ -205,7 +217,7 @@ class Comparison:
     def _pairs(
         self, before: ModelReference, afters: list[ModelReference], found: dict[str, Findings]
     ) -> dict[str, ProbeRecord]:
-        """Probe records of every two models, the second beside the first."""
+        """Return a measure record for every two models, the second compared with the first."""
         records = {}
         for side in afters:
             record = found[side.name].record

@@ -4,8 +4,8 @@
                                the sum over keys s in the source, s <= t, of attention[t, s]
 
 Rows of the destination attend to keys of the source; information flows from source to destination,
-hence the arrow. A source that comes after all of the destination gets 0. No attention matrix is
-made of all rows at once: see `modeling.hooks`.
+hence the arrow. A source that comes after the whole destination gets 0. The attention matrix is
+computed for some rows at a time: see `models.hooks`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SpanAttention:
     """Shares of attention, from 0 to 1.
 
     Attributes:
-        pairs: (source, destination), positions as `TokenBatch.at` knows them.
-        values: [pairs, layers, heads, items]; NaN where an item lacks one of the two.
+        pairs: (source, destination), each a name of positions as in `TokenBatch.at`.
+        values: [pairs, layers, heads, items]; NaN if an item lacks one of the two.
     """
 
     pairs: list[tuple[str, str]]
@@ -43,7 +43,7 @@ class SpanAttention:
 
 
 def default_pairs(items: ItemSet) -> list[tuple[str, str]]:
-    """From every span to the last position of prompts, or to all that is read of documents."""
+    """Return pairs of every span with the last position (prompts) or all read ones (documents)."""
     destination = LAST if items.metric == LOGIT_DIFFERENCE else READ
     return [(span, destination) for span in items.spans]
 
@@ -55,13 +55,17 @@ def span_attention(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> SpanAttention:
-    """Measure attention between pairs of positions in a model as it is (adapters on or off).
+    """Measure attention between pairs of positions, with adapters on or off as given.
 
     Args:
-        progress: told how many items were done, batch by batch.
+        parts: the model.
+        items: its inputs.
+        pairs: (source, destination), each a name of positions as in `TokenBatch.at`.
+        batch_size: items per pass.
+        progress: called with the number of newly completed items.
 
     Raises:
-        UserError: no pair, one names no span, or a layer's attention can't be seen.
+        UserError: no pairs, a pair names no span, or a layer's attention can't be observed.
     """
     if not pairs:
         raise UserError("pairs=[]: no attention to measure; name a source and a destination")
@@ -83,10 +87,10 @@ def span_attention(
 
 
 class _Run:
-    """One batch: B items of T positions, R rows in a destination at most, P pairs.
+    """One batch: B items of T positions, at most R rows in a destination, P pairs.
 
     Attributes:
-        found: by layer [P, heads, B].
+        found: [P, heads, B] by layer.
     """
 
     def __init__(self, batch: ItemBatch, pairs: Sequence[tuple[str, str]]) -> None:
@@ -97,14 +101,14 @@ class _Run:
         self.pairs = [(names.index(source), ends.index(end)) for source, end in pairs]
         self.sources, self.counts = sources, destinations.sum(1)
         self.index, self.real = _packed(destinations.any(-1))
-        # [B, R, destinations]; rows that only fill up count for none
+        # [B, R, destinations]; rows that only pad count for none
         at = self.index[..., None].expand(-1, -1, len(ends))
         self.destinations = destinations.gather(1, at) & self.real[..., None]
         self.last = torch.where(self.real, self.index, 0).amax(0).tolist()
         self.found: dict[int, Tensor] = {}
 
     def see(self, layer: int, attention: AttentionInputs) -> None:
-        """Measure a layer's attention, from its queries and keys."""
+        """Measure a layer's attention from its queries and keys."""
         query, key = attention.query, attention.key
         items, heads, length, width = query.shape
         groups = key.shape[1]
@@ -130,9 +134,9 @@ class _Run:
 
 
 def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions that are true in [B, T], packed to the left: [B, R], and which are real.
+    """Return the positions that are true in [B, T], packed to the left: [B, R], and which are real.
 
-    The others are position 0, which sees itself, so that its scores are finite.
+    The others are position 0, which attends to itself, so that its scores are finite.
     """
     counts = chosen.sum(1)
     most = max(1, int(counts.max()))
@@ -142,7 +146,7 @@ def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _visible(index: Tensor, until: int, mask: Tensor | None) -> Tensor:
-    """[B, rows, until] keys that rows see; pads are on the right, so no real row sees one."""
+    """Return [B, rows, until], the keys that rows attend to; padding is on the right, so hidden."""
     if mask is None:
         return torch.arange(until, device=index.device) <= index[..., None]
     each = torch.arange(len(index), device=index.device)[:, None]

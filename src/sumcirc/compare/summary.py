@@ -1,4 +1,4 @@
-"""What a comparison found, in numbers with intervals: the part of summary.json for one pair."""
+"""The results for one pair of models with intervals, as stored in summary.json."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from sumcirc.statistics import (
 from sumcirc.statistics.noise import shares_of_gap
 from sumcirc.tracking.measure_records import ProbeRecord
 
-LISTED = 10  # heads, and pairs of parts
+LISTED = 10  # number of heads, and of pairs of parts
 
 
 def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
-    """All that was found of one pair.
+    """Return all results for one pair of models.
 
-    Scores are shares of the gap between the models' metrics, NaN where it can't be told from zero;
-    `effect` is in the metric's unit.
+    Scores are shares of the gap between the models' metrics, NaN if the gap can't be distinguished
+    from zero; `effect` is in the metric's unit.
+
+    Args:
+        found: the values for each item.
+        shape: of the models.
     """
     before, after = found.metric[BEFORE], found.metric[AFTER]
     summary: dict[str, Any] = {
@@ -59,7 +63,12 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
 def rows_of(
     means: Sequence[NDArray[np.float64]], names: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Names with `mean`, `low`, `high`."""
+    """Return dicts of names with `mean`, `low` and `high`.
+
+    Args:
+        means: means, lower and upper ends, [rows] each.
+        names: columns that identify each row.
+    """
     return [
         {**name, "mean": float(mean), "low": float(low), "high": float(high)}
         for name, mean, low, high in zip(names, *means, strict=True)
@@ -78,7 +87,7 @@ def _differences(record: ProbeRecord, base: ProbeRecord, shape: Shape) -> dict[s
 
 
 def _neurons(record: ProbeRecord) -> list[dict[str, Any]]:
-    """Those that changed most in any layer."""
+    """Return the neurons that changed most in any layer."""
     rows = [
         {"layer": layer, **one}
         for layer, found in enumerate(record.found.get("neurons", []))
@@ -88,7 +97,7 @@ def _neurons(record: ProbeRecord) -> list[dict[str, Any]]:
 
 
 def _direct(found: Findings) -> list[dict[str, Any]]:
-    """Heads and MLPs whose contribution changed most."""
+    """Return the heads and MLPs whose contribution changed most."""
     one, other = found.direct[BEFORE], found.direct[AFTER]
     names = [{"part": f"head.{i}.{j}"} for i, j in np.ndindex(one.heads.shape[:2])]
     names += [{"part": f"mlp.{i}"} for i in range(len(one.mlps))]
@@ -103,7 +112,7 @@ def _direct(found: Findings) -> list[dict[str, Any]]:
 
 
 def _attention(found: Findings) -> list[dict[str, Any]]:
-    """For each pair of spans the head whose attention between them changed most."""
+    """Return, for each pair of spans, the head whose attention between them changed most."""
     one, other = found.attention[BEFORE], found.attention[AFTER]
     rows = []
     for number, (source, destination) in enumerate(one.pairs):
@@ -148,7 +157,7 @@ def _carried(carried: Carried, shape: Shape) -> dict[str, Any]:
         _, judged = halves(len(moved.gap))
         sets = []
         for one, effects in zip(carried.sets, carried.set_effects, strict=True):
-            # sets that were chosen on one half of the items are judged on the other
+            # sets chosen on one half of the items are evaluated on the other half
             kept = slice(None) if one.kind == "own" else judged
             ends = _share(effects[kept], moved.receiver[kept], moved.donor[kept])
             about = {"kind": one.kind, "draw": one.draw, "size": len(one.parts)}
@@ -169,7 +178,7 @@ def _share(
 
 
 def _delta_scaling(scaling: DeltaScaling) -> list[dict[str, Any]]:
-    """Every arm: the metric as a share of the gap (0 before, 1 after), and perplexity of text."""
+    """Return each arm's metric as a share of the gap (0 before, 1 after), and perplexity."""
     base, tuned = scaling.metric[scaling.before], scaling.metric[scaling.after]
     rows = []
     for arm, metric, losses in zip(scaling.arms, scaling.metric, scaling.losses, strict=True):

@@ -1,1 +1,1 @@
-"""What fine-tuning changed, part by part, and what scaling it does."""
+"""Fine-tuning's changes to the weights, part by part, and the effects of scaling them."""

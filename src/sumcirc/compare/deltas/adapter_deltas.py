@@ -1,4 +1,4 @@
-"""What an adapter changes, part by part, through PEFT's own switches and scalings."""
+"""The changes that an adapter makes, part by part, controlled by PEFT's switches and scalings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScalingChange:
         self._original = {name: layer.scaling[name] for name in self._names}
 
     def differs(self) -> bool:
-        """Whether it is not zero."""
+        """Return whether the change is not zero."""
         return any(self._differs(name) for name in self._names)
 
     def _differs(self, name: str) -> bool:
@@ -40,33 +40,33 @@ class ScalingChange:
         return bool(layer.get_delta_weight(name).any())
 
     def refuses(self, amount: float) -> str | None:
-        """Why this amount can't be had: any can."""
+        """Return None: any amount is possible."""
         return None
 
     def set(self, amount: float) -> None:
-        """Make the output `amount` times what it was; 1 puts the original back."""
+        """Make the output `amount` times what it was; 1 restores the original."""
         for name, scaling in self._original.items():
             self._layer.scaling[name] = scaling if amount == 1 else amount * scaling
 
 
 class SwitchedChange:
-    """That of an adapter which is on or off."""
+    """The change made by an adapter that can only be switched on and off."""
 
     def __init__(self, layer: Any, kind: str) -> None:
         self._layer = layer
         self._kind = kind
 
     def differs(self) -> bool:
-        """Taken for a change, whatever its parameters: each kind has its own zero."""
+        """Return True: what zero means depends on the kind of adapter, so it isn't checked."""
         return True
 
     def refuses(self, amount: float) -> str | None:
-        """Why this amount can't be had; None for on and off."""
+        """Return why an amount is impossible; None for 0 and 1."""
         return None if amount in (0, 1) else f"by {self._kind}"
 
     def set(self, amount: float) -> None:
-        """Switch it on at 1, off at 0."""
-        # PEFT asks for gradients, or none, as it switches
+        """Switch the adapter on for 1, off for 0."""
+        # PEFT changes requires_grad when it switches
         asking = [(parameter, parameter.requires_grad) for parameter in self._layer.parameters()]
         self._layer.enable_adapters(amount == 1)
         for parameter, asked in asking:
@@ -79,7 +79,7 @@ AdapterChange = ScalingChange | SwitchedChange | WeightChange
 def adapter_modules(
     parts: HookedModel,
 ) -> dict[str, BaseTunerLayer | AuxiliaryTrainingWrapper]:
-    """The modules that an adapter has put in place of the model's, by their full names."""
+    """Return the modules that an adapter has replaced, by their full names."""
     return {
         name: module
         for name, module in parts.model.named_modules()
@@ -88,7 +88,7 @@ def adapter_modules(
 
 
 def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
-    """The change of every module that is adapted, with the module's full name.
+    """Yield the change of every adapted module, with the module's full name.
 
     Raises:
         UserError: there is no adapter, it is merged or switched off, or it trained biases.
@@ -123,11 +123,15 @@ def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
 def check_delta_scaling(
     before: ModelReference, after: ModelReference, lambdas: Sequence[float]
 ) -> None:
-    """Refuse, before a weight is read, a pair whose change can't be scaled.
+    """Refuse a pair whose change can't be scaled, before weights are read.
+
+    Args:
+        before, after: the two models.
+        lambdas: amounts by which changes will be multiplied.
 
     Raises:
-        UserError: one is an adapter on a third model, without it the model is not its base, or it
-            can't have one of the lambdas.
+        UserError: one model is an adapter on a third model, the model without the adapter is not
+            its base, or the adapter does not support one of the lambdas.
     """
     if before.adapted or (after.adapted and not after.is_on(before)):
         one = before if before.adapted else after
@@ -164,14 +168,14 @@ def _data(parameter: nn.Parameter) -> Tensor:
 
 
 def _kind(module: Any) -> str:
-    """What an adapter that can't be scaled is called."""
+    """Return the name of an adapter that can't be scaled."""
     variants = getattr(module, "lora_variant", {}).values()
     names = sorted({type(variant).__name__ for variant in variants}) or [type(module).__name__]
     return ", ".join(name.removesuffix("LinearVariant") for name in names)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """The model's own module under an adapter's."""
+    """Return the model's own module inside an adapter's."""
     if isinstance(module, BaseTunerLayer):
         return module.get_base_layer()
     if isinstance(module, AuxiliaryTrainingWrapper):

@@ -1,18 +1,20 @@
-"""Which parts of fine-tuning's change carry what it taught: each is scaled, taken out, left alone.
+"""Which parts of fine-tuning's change cause its effect: each is scaled, removed, or kept alone.
 
-The arms, with the change of a part multiplied by lambda (`compare.changes`):
+An arm is one setting of all parts: the change of each part is multiplied by a lambda, see
+`compare.deltas.deltas`. The arms:
 
     whole     every part at lambda: 0 is the model before, 1 the one after
     remove    one layer (or the embedding, or the end) at lambda, the rest at 1
     module    one module of a layer at 0, the rest at 1
     only      one layer (or the embedding, or the end) at 1, the rest at 0
 
-Under each the metric of the items and the mean negative log-likelihood of plain text, of which
-perplexity is the exponential. A part carries the behaviour if taking it out brings the metric back
-to that of before; the base comes back if the plain text's does too (S. Jain et al. 2024,
-arXiv:2311.12786, where fine-tuning is a wrapper that can be taken off).
+For each, the metric of the items and the mean negative log-likelihood of plain text are measured;
+perplexity is the exponential of the latter. A part causes the behaviour if removing it moves the
+metric back to that of the model before; general ability returns to the base's if the loss on plain
+text does too (S. Jain et al. 2024, arXiv:2311.12786, who describe fine-tuning as a wrapper that can
+be removed).
 
-Arms that come to the same amounts are run once: what costs is `runs` times one pass over items and
+Arms that amount to the same model are run once: the cost is `runs` times one pass over items and
 text.
 """
 
@@ -37,7 +39,7 @@ from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 
 WHOLE, REMOVE, MODULE, ONLY = "whole", "remove", "module", "only"
-ROWS = 256  # of plain text unembedded at once: at most 256 x vocabulary numbers
+ROWS = 256  # rows of plain text unembedded at once: at most 256 x vocabulary numbers
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ class Arm:
 
     Attributes:
         kind: WHOLE, REMOVE, MODULE or ONLY.
-        layer: None where all layers, or none, are meant.
-        module: None for all of a layer; `embedding` and `final` stand without a layer.
-        amount: lambda of the part that is named; the others' is 0 for ONLY, else 1.
+        layer: None for all layers, or for parts outside the layers.
+        module: None for a whole layer; `embedding` and `final` have no layer.
+        amount: lambda of the named part; that of the others is 0 for ONLY, else 1.
     """
 
     kind: str
@@ -57,7 +59,7 @@ class Arm:
     amount: float
 
     def amounts(self, targets: Iterable[Target]) -> dict[Target, float]:
-        """Lambda of those targets where it is not 1."""
+        """Return lambda of those targets for which it is not 1."""
         rest = 0.0 if self.kind == ONLY else 1.0
         found = {target: self.amount if self._names(target) else rest for target in targets}
         return {target: amount for target, amount in found.items() if amount != 1}
@@ -70,12 +72,13 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class DeltaScaling:
-    """What every arm gave, float64.
+    """The results of all arms, float64.
 
     Attributes:
         targets: parts whose change is not zero.
+        arms: that were run.
         metric: [arms, items], see `compare.items`.
-        losses: [arms, texts] mean negative log-likelihood of each text's tokens, nats.
+        losses: [arms, texts] mean negative log-likelihood of each text's tokens, in nats.
     """
 
     targets: list[Target]
@@ -85,22 +88,22 @@ class DeltaScaling:
 
     @property
     def before(self) -> int:
-        """The arm that is the model before."""
+        """Index of the arm that is the model before."""
         return self.arms.index(Arm(WHOLE, None, None, 0.0))
 
     @property
     def after(self) -> int:
-        """The arm that is the model after."""
+        """Index of the arm that is the model after."""
         return self.arms.index(Arm(WHOLE, None, None, 1.0))
 
 
 def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) -> list[Arm]:
-    """All arms. Every layer has its rows, the embedding and the end where they changed.
+    """Return all arms; the embedding and the end have arms only if they changed.
 
     Args:
-        layers: of the model.
-        targets: what changed, see `targets_of`.
-        lambdas: of WHOLE and REMOVE; 0 and 1 are among them always.
+        layers: number of layers of the model.
+        targets: parts that changed, see `targets_of`.
+        lambdas: of WHOLE and REMOVE; 0 and 1 are always included.
 
     Raises:
         UserError: a lambda is not a finite number.
@@ -125,7 +128,12 @@ def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) ->
 
 
 def runs(arms: Iterable[Arm], targets: Sequence[Target]) -> int:
-    """How many of the arms differ: each is one pass over items and text."""
+    """Return how many of the arms differ: each costs one pass over items and text.
+
+    Args:
+        arms: to count.
+        targets: parts that changed.
+    """
     return len({_key(arm, targets) for arm in arms})
 
 
@@ -142,17 +150,19 @@ def scale_deltas(
     """Run every arm.
 
     Args:
-        model: the one after; it is left as it was, bit for bit.
-        before: the weights before by name; None for an adapter, whose model without it is meant.
-        text: tokens of plain documents; may be none.
+        model: the model after; it is restored exactly.
+        before: weights of the model before, by name; None for an adapter, where it is the model
+            without the adapter.
+        items: whose metric is measured.
+        text: token ids of plain documents; may be empty.
         lambdas: see `arms_of`.
         batch_size: of items, and of texts.
-        progress: is told 1 after each of the `runs`.
-        targets: what `targets_of` found; None asks it.
+        progress: called with 1 after each of the `runs`.
+        targets: the result of `targets_of`; None computes it.
 
     Raises:
         UserError: see `Changes` and `arms_of`; a text is shorter than 2 tokens or longer than the
-            model's context; a lambda that an adapter of the model can't have.
+            model's context; or an adapter does not support a lambda.
     """
     parts = HookedModel(model)
     plain = _as_items(text, context_length(parts.model.config))
@@ -181,12 +191,12 @@ def scale_deltas(
 
 
 def _key(arm: Arm, targets: Sequence[Target]) -> frozenset[tuple[Target, float]]:
-    """The same for arms that come to the same."""
+    """Return a key that is equal for arms that amount to the same model."""
     return frozenset(arm.amounts(targets).items())
 
 
 def _as_items(text: Sequence[NDArray[np.integer]], context: int) -> ItemSet | None:
-    """Texts of which every token but the first is predicted."""
+    """Return texts as items in which every token but the first is predicted."""
     found = []
     for number, ids in enumerate(text):
         if not 2 <= len(ids) <= context:
@@ -200,9 +210,9 @@ def _as_items(text: Sequence[NDArray[np.integer]], context: int) -> ItemSet | No
 
 
 def _losses(parts: HookedModel, text: ItemSet, batch_size: int) -> NDArray[np.float64]:
-    """Mean negative log-likelihood by text, nats, [texts].
+    """Return the mean negative log-likelihood of each text in nats, [texts].
 
-    Every position is read, so they are unembedded some at a time.
+    Since every position is read, positions are unembedded in chunks.
     """
     found = np.empty(len(text))
     for batch in text.batches(batch_size, parts.unembedding.weight.device):  # type: ignore[arg-type]

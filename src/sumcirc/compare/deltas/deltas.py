@@ -1,19 +1,19 @@
-"""What fine-tuning changed in a model, part by part, to be scaled or taken out for a while.
+"""Fine-tuning's change to a model, part by part, which can be scaled or removed temporarily.
 
-The model in memory is the one after. With lambda the amount of a part's change,
+The model in memory is the one after fine-tuning. With lambda the amount of a part's change,
 
     full pair       its weights become W_before + lambda (W_after - W_before)
-    adapter pair    its adapter's own scaling becomes lambda times what it was
+    adapter pair    its adapter's scaling becomes lambda times what it was
 
-so 0 is the model before, 1 the model after, and both are met exactly: at 0 the weights of before
-are used themselves (an adapter's output is multiplied by 0), at 1 nothing is touched. DoRA and
-adapters other than LoRA give an output that is not linear in a scaling; they are switched on and
-off, and any other amount is refused. A module that an adapter holds whole (PEFT's
-`modules_to_save`) is changed as a full pair's are.
+so 0 is the model before and 1 the model after, both exactly: at 0 the weights of the model before
+are used themselves (an adapter's output is multiplied by 0), at 1 nothing is changed. The output of
+DoRA, and of adapters other than LoRA, is not linear in a scaling; they are switched on and off, and
+any other amount is refused. A module that an adapter stores whole (PEFT's `modules_to_save`) is
+treated like a full pair's.
 
-Parts are the anatomy's modules of each layer, its `norms` (head norms too), the `embedding` (with
-positions), and `final`: the last norm, and the unembedding where it is not tied to the embedding.
-Together they hold every parameter; one that none of them holds is refused.
+Parts are the modules of each layer, its `norms` (including head norms), the `embedding` (with
+positions), and `final`: the last norm, and the unembedding if it is not tied to the embedding.
+Together they cover every parameter; a model with other parameters is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sumcirc.schema import MODULES
 
 NORMS, EMBEDDING, FINAL = "norms", "embedding", "final"
 
-# weights of a full pair's model before by their names in the model after; None for an adapter pair
+# weights of the model before, by their names in the model after; None for an adapter pair
 Before = Mapping[str, Tensor] | None
 
 
@@ -46,7 +46,7 @@ class Target:
 
     Attributes:
         layer: None for `embedding` and `final`.
-        module: of the anatomy, or `norms`, `embedding`, `final`.
+        module: a module of the layer, or `norms`, `embedding`, `final`.
     """
 
     layer: int | None
@@ -57,13 +57,17 @@ class Target:
 
 
 def all_targets(layers: int) -> list[Target]:
-    """Those of a model, from its embedding to its end."""
+    """Return all targets of a model with so many layers, from its embedding to its end."""
     inner = [Target(layer, module) for layer in range(layers) for module in (*MODULES, NORMS)]
     return [Target(None, EMBEDDING), *inner, Target(None, FINAL)]
 
 
 def targets_of(parts: HookedModel, before: Before) -> list[Target]:
-    """The targets whose change is not zero, from the embedding to the end.
+    """Return the targets whose change is not zero, from the embedding to the end.
+
+    Args:
+        parts: of the model after.
+        before: weights of the model before, or None for an adapter.
 
     Raises:
         UserError: see `Changes`.
@@ -75,10 +79,12 @@ def targets_of(parts: HookedModel, before: Before) -> list[Target]:
 def scaled(
     model: PreTrainedModel | PeftModel, before: Before, amounts: Mapping[Target, float]
 ) -> Iterator[None]:
-    """Within it the changes of some targets are scaled; then all is as it was, bit for bit.
+    """Scale the changes of some targets; on exit the model is restored exactly.
 
     Args:
-        amounts: lambda by target; 1 where none is given.
+        model: the model after.
+        before: weights of the model before, or None for an adapter.
+        amounts: lambda by target; by default 1.
 
     Raises:
         UserError: see `Changes`.
@@ -89,35 +95,35 @@ def scaled(
 
 
 class Change(Protocol):
-    """One tensor's, or one adapter's, in the model in memory."""
+    """The change of one tensor, or of one adapter, in the model in memory."""
 
     def differs(self) -> bool:
-        """Whether it is not zero."""
+        """Return whether the change is not zero."""
         ...
 
     def refuses(self, amount: float) -> str | None:
-        """Why this amount can't be had; None where it can."""
+        """Return why an amount is impossible; None if it is possible."""
         ...
 
     def set(self, amount: float) -> None:
-        """Make it `amount` times what it was; 1 puts the original back."""
+        """Make the change `amount` times what it was; 1 restores the original."""
         ...
 
 
 class Changes:
-    """All changes of a pair by target.
+    """All changes between two models, by target.
 
     Args:
-        parts: of the model after, adapted where `before` is None.
-        before: see `Before`; tensors are asked for when they are needed, and not kept.
+        parts: of the model after, with an adapter if `before` is None.
+        before: see `Before`; tensors are requested when they are needed, and not kept.
 
     Attributes:
-        by_target: from the embedding to the end, whether they are zero or not.
+        by_target: from the embedding to the end, including changes that are zero.
 
     Raises:
-        UserError: a part that no target holds; `before` lacks a weight or has it in another shape,
-            or it does not tie what the model after ties; there is no adapter, or it is merged,
-            switched off or trained with biases; both an adapter and `before` are there.
+        UserError: a parameter belongs to no target; `before` lacks a weight, has it in another
+            shape, or does not tie weights that the model after ties; the adapter is missing,
+            merged, switched off or trained with biases; or both an adapter and `before` are given.
     """
 
     def __init__(self, parts: HookedModel, before: Before) -> None:
@@ -140,7 +146,7 @@ class Changes:
         self._amounts: dict[Target, float] = {}
 
     def changed(self) -> list[Target]:
-        """The targets whose change is not zero."""
+        """Return the targets whose change is not zero."""
         return [
             target
             for target, changes in self.by_target.items()
@@ -148,10 +154,11 @@ class Changes:
         ]
 
     def check(self, amounts: Mapping[Target, float]) -> None:
-        """Refuse what can't be set.
+        """Refuse amounts that can't be set.
 
         Raises:
-            UserError: a target that the model has not, or an amount that its adapter can't have.
+            UserError: a target that the model does not have, or an amount that its adapter does not
+                support.
         """
         known = set(all_targets(self._layers))
         for target, amount in amounts.items():
@@ -166,9 +173,9 @@ class Changes:
 
     @contextmanager
     def scaling(self) -> Iterator[Callable[[Mapping[Target, float]], None]]:
-        """Yields what sets amounts, 1 where none is given; the original is put back at the end.
+        """Yield a function that sets amounts, 1 by default; the original is restored on exit.
 
-        From one setting to the next only what differs is touched.
+        From one setting to the next, only changes whose amount differs are set.
         """
         try:
             yield self._set
@@ -180,13 +187,13 @@ class Changes:
         for target, changes in self.by_target.items():
             amount = amounts.get(target, 1.0)
             if amount != self._amounts.get(target, 1.0):
-                self._amounts[target] = amount  # first: half done is undone too
+                self._amounts[target] = amount  # first, so that an incomplete change is undone too
                 for change in changes:
                     change.set(amount)
 
 
 class _Places:
-    """Which target holds a module."""
+    """Maps modules to the targets that contain them."""
 
     def __init__(self, parts: HookedModel) -> None:
         names = anatomy(parts.model.config)
@@ -202,10 +209,10 @@ class _Places:
         }
 
     def target(self, name: str) -> Target:
-        """The target of a module by its full name.
+        """Return the target of a module by the module's full name.
 
         Raises:
-            UserError: none holds it.
+            UserError: no target contains it.
         """
         if name in self._linears:
             return self._linears[name]

@@ -1,4 +1,4 @@
-"""Weights of the model before by name, and how they take the place of those in memory."""
+"""Weights of the model before by name, and how they replace those in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sumcirc.storage.writing import write_file
 
 
 def weights_in_memory(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Every parameter by each of its names: tied ones have several."""
+    """Return every parameter under each of its names; tied parameters have several."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -29,7 +29,7 @@ def weights_in_memory(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """Weights in a file, each read when it is asked for; what `store_weights` writes."""
+    """Weights in a file, each read on access; written by `store_weights`."""
 
     def __init__(self, file: Path) -> None:
         self._file: Any = safe_open(file, framework="pt")
@@ -48,7 +48,12 @@ class StoredWeights(Mapping[str, Tensor]):
 def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
     """Write a model's parameters under the names that they have in memory.
 
-    So they are found whatever its own files are: shards, half precision, names without a prefix.
+    They are then available however the model's own files are organised: shards, half precision,
+    names without a prefix.
+
+    Args:
+        model: whose parameters are written.
+        file: to write.
 
     Raises:
         UserError: the disk is full or the folder can't be written.
@@ -69,7 +74,7 @@ def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
 
 
 class WeightChange:
-    """A parameter's change, whose data is exchanged, so that the original is never written to."""
+    """A parameter's change; its data is exchanged, so the original is never overwritten."""
 
     def __init__(self, name: str, parameter: nn.Parameter, before: Callable[[], Tensor]) -> None:
         self._name = name
@@ -78,15 +83,15 @@ class WeightChange:
         self._original: Tensor | None = None
 
     def differs(self) -> bool:
-        """Whether it is not zero."""
+        """Return whether the change is not zero."""
         return not torch.equal(self._read(), self._parameter.data)
 
     def refuses(self, amount: float) -> str | None:
-        """Why this amount can't be had: any can."""
+        """Return None: any amount is possible."""
         return None
 
     def set(self, amount: float) -> None:
-        """Make the weights before + amount (after - before); 1 puts the original back."""
+        """Set the weights to before + amount (after - before); 1 restores the original."""
         if self._original is None:
             self._original = self._parameter.data
         if amount == 1:
@@ -111,10 +116,14 @@ class WeightChange:
 def weight_changes(
     parts: HookedModel, before: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, WeightChange]]:
-    """The change of every parameter of a full pair, with the full name of its module.
+    """Yield the change of every parameter of a full pair, with the full name of its module.
+
+    Args:
+        parts: of the model after.
+        before: weights of the model before, by name.
 
     Raises:
-        UserError: `before` lacks a weight, or does not tie what the model after ties.
+        UserError: `before` lacks a weight, or does not tie weights that the model after ties.
     """
     first: dict[int, str] = {}
     for name, parameter in parts.model.named_parameters(remove_duplicate=False):

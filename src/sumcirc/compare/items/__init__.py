@@ -1,1 +1,1 @@
-"""What two models are compared on: documents, prompts and facts as tokens."""
+"""Inputs on which two models are compared: documents, prompts and facts as tokens."""

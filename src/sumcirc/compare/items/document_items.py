@@ -1,10 +1,10 @@
-"""Documents with their reference summaries as items: the summary is read token by token.
+"""Documents with their reference summaries as items; every token of the summary is predicted.
 
 Both models read the document in its prompt and the reference summary; the metric is the mean
 log-probability of the summary's tokens and EOS.
 
-The first token is in no span: attention that finds nothing to attend to goes there, whatever token
-it is (the attention sink), and would swamp what a head gives to the words of the span.
+The first token belongs to no span: attention that has no target goes there, whatever token it is
+(the attention sink), and would dominate the attention that a head pays to the words of a span.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ def document_items(
 ) -> tuple[list[TokenExample], dict[str, int]]:
     """Return the first `count` items, or all, and how many documents gave none, by reason.
 
-    Spans: `document` (what is in neither of the next two), `salient`, `distractor` where asked
-    for, `prompt` (its frame) and `summary` (with all but the last of its tokens, EOS, after which
-    nothing is read).
+    Spans: `document` (the rest of it), `salient`, `distractor` if requested, `prompt` (the text
+    around the document) and `summary` (without the last token, EOS, after which nothing is
+    predicted).
 
     Args:
-        salient, distractor: characters whose tokens, all that touch them, are in the span.
+        encoder: makes the tokens.
+        documents: in the order in which they are used.
+        count: number of items wanted; None for all.
+        salient, distractor: return character ranges of a document; tokens that overlap them form
+            the span.
 
     Raises:
-        UserError: no document gives an item, or the tokenizer does not know its tokens' places.
+        UserError: no document gives an item, or the tokenizer does not report character offsets.
     """
 
     def make(item: Document) -> TokenExample:
@@ -59,7 +63,9 @@ def items_of(
     """Return the first `count` items, or all, and how many documents gave none, by reason.
 
     Args:
-        make: raises NoExample where a document gives none.
+        documents: in the order in which they are used.
+        count: number of items wanted; None for all.
+        make: returns a document's item, or raises NoExample.
 
     Raises:
         UserError: no document gives an item.
@@ -78,10 +84,12 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
     """Return a document's example (`Encoder.located`) with further spans of its document.
 
     Args:
-        marked: characters of the document by name; a token that touches two is of the first.
+        example: of the document.
+        marked: character ranges of the document by name; a token that overlaps two belongs to the
+            first.
 
     Returns:
-        The example with the spans `document` (what is not marked), every name in `marked`,
+        The example with the spans `document` (tokens that are not marked), every name in `marked`,
         `prompt` and `summary`; the first token is in none of them.
     """
     behind_first = np.arange(len(example)) > 0
@@ -97,19 +105,21 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
 
 
 def wire_salient(seed: int) -> FindSpans:
-    """From an article of the wire to all mentions of its key facts.
+    """Return a function from an article of the wire to all mentions of its key facts.
+
+    The wire is the built-in synthetic corpus; its articles are known in full.
 
     Args:
-        seed: of the articles, `data.seed`; the finder raises UserError as `wire_article` does.
+        seed: of the articles, `data.seed`; the function raises UserError like `wire_article`.
     """
     return lambda item: [(span.start, span.end) for span in wire_article(item, seed).salient]
 
 
 def wire_distractor(seed: int) -> FindSpans:
-    """From an article of the wire to all mentions of its second event's facts.
+    """Return a function from an article of the wire to all mentions of its second event's facts.
 
     Args:
-        seed: of the articles, `data.seed`; the finder raises UserError as `wire_article` does.
+        seed: of the articles, `data.seed`; the function raises UserError like `wire_article`.
     """
 
     def find(item: Document) -> list[tuple[int, int]]:
@@ -120,15 +130,24 @@ def wire_distractor(seed: int) -> FindSpans:
 
 
 def mentioned(text: str, value: str) -> list[tuple[int, int]]:
-    """Where a fact stands in a text."""
+    """Return the character ranges at which a fact occurs in a text.
+
+    Args:
+        text: to search.
+        value: the fact.
+    """
     return [(start, start + len(value)) for start in mentions(text, value)]
 
 
 def wire_article(item: Document, seed: int) -> WireArticle:
-    """What is known of a document of the wire.
+    """Return the article from which a document of the wire was made.
+
+    Args:
+        item: the document.
+        seed: of the articles, `data.seed`.
 
     Raises:
-        UserError: it is none, or one made with another seed.
+        UserError: the document is not of the wire, or was made with another seed.
     """
     try:
         article = article_of(item.id, seed)

@@ -1,8 +1,9 @@
-"""The wire's counterpart of a prompt with a known answer: which of two events' facts comes next.
+"""Prompts with a known answer, made from the wire's articles: which of two facts comes next.
 
-A prompt is an article in its frame and its reference summary up to just before a key fact, such as
-the town. The good answer is the fact, the bad one the fact of the same role of the article's second
-event, which stands in the same article. Either may be several tokens; the first of each is read.
+A prompt consists of an article in its frame and its reference summary up to just before a key fact,
+such as the town. The good answer is that fact; the bad one is the fact with the same role in the
+article's second event, which occurs in the same article. Either may have several tokens; only the
+first of each is compared.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ from sumcirc.wire.draw import Draw
 def fact_items(
     encoder: Encoder, documents: Iterable[Document], count: int | None, seed: int
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """The first `count` items, or all, and how many documents gave none, by reason.
+    """Return the first `count` items, or all, and how many documents gave none, by reason.
 
-    A document gives one item, so that items are independent; which fact it asks for is drawn.
+    A document gives one item, so that items are independent; which fact it asks for is random.
     Spans: `fact` and `distractor` (the mentions of the two answers in the document), `document`
-    (the rest of it), `prompt` (its frame) and `summary` (what there is of it). The first token is
-    in none, see `documents`.
+    (the rest of it), `prompt` (the text around it) and `summary` (its beginning). The first token
+    is in none of them, see `document_items`.
 
     Args:
-        seed: of the articles, `data.seed`, and of the draw.
+        encoder: makes the tokens.
+        documents: articles of the wire, in the order in which they are used.
+        count: number of items wanted; None for all.
+        seed: of the articles, `data.seed`, and of the choice of facts.
 
     Raises:
-        UserError: a document is none of the wire's with this seed, or none gives an item.
+        UserError: a document is not of the wire with this seed, or none gives an item.
     """
     return items_of(documents, count, lambda item: _item(encoder, item, seed))
 
@@ -60,7 +64,7 @@ def _item(encoder: Encoder, item: Document, seed: int) -> TokenExample:
 
 
 def _answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[list[int], int, int]:
-    """The summary's tokens up to a fact, and the first tokens of the two answers.
+    """Return the summary's tokens up to a fact, and the first tokens of the two answers.
 
     Raises:
         NoExample: an answer changes the tokens before it, or both begin with the same token.

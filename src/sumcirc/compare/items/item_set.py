@@ -1,11 +1,11 @@
-"""What two models are compared on: texts as tokens, and what is read of each.
+"""Items on which two models are compared: token sequences and the predictions to read.
 
-An item is a document with its reference summary, teacher-forced, or a prompt with two answers. Both
-models read the same tokens, so that what differs is of the models, not of texts they wrote. The
-metric of an item is the mean over the positions that are read, and higher is better:
+An item is a document with its reference summary, or a prompt with two answers. Both models read the
+same tokens, so differences come from the models, not from texts that they generated. The metric of
+an item is the mean over the positions at which predictions are read; higher is better:
 
-    log_probability     log p of the token that comes next in the reference, nats
-    logit_difference    logit of the good token less that of the bad one, logits
+    log_probability     log p of the next token in the reference, nats
+    logit_difference    logit of the good token minus logit of the bad one, logits
 """
 
 from __future__ import annotations
@@ -39,39 +39,46 @@ UNITS = {LOG_PROBABILITY: "nats", LOGIT_DIFFERENCE: "logits"}
 
 @dataclass(frozen=True, kw_only=True)
 class ItemBatch(TokenBatch):
-    """Items of one metric side by side, padded on the right.
+    """Items with the same metric, padded on the right.
 
     Attributes:
-        places: [B] the positions of the items among all.
+        places: [B] indices of the items in their set.
     """
 
     places: list[int]
 
     @cached_property
     def metric(self) -> Metric:
-        """The negative of the items' metric."""
+        """The negative of the items' metric, as a loss."""
         if bool((self.bad != NONE).any()):
             return LogitDifference(self.reads, self.good, self.bad)
         return NegativeLogLikelihood(self.reads, self.good)
 
     def run(self, parts: HookedModel) -> Tensor:
-        """The normed last residual stream of a model, [B, T, width]."""
+        """Run a model on the batch; return its normed last residual stream, [B, T, width]."""
         return parts.hidden(self.attention_mask, input_ids=self.input_ids)
 
     def read(self, parts: HookedModel, normed: Tensor) -> Tensor:
-        """The metric of every item.
+        """Compute the metric of every item.
 
         Args:
-            normed: [B, T, width], or [copies * B, T, width] with the items over and over; or of the
-                last positions alone, which hold all that are read.
+            parts: the model, for its unembedding.
+            normed: the normed last residual stream, [B, T, width], or [copies * B, T, width] with
+                the items repeated; or only the last positions of it, if they include all that are
+                read.
 
         Returns:
-            [B], or [copies * B].
+            [B] or [copies * B], in the metric's unit.
         """
         return self.score(parts.unembedding, normed)
 
     def score(self, unembedding: nn.Module, normed: Tensor) -> Tensor:
-        """`read` with another model's unembedding."""
+        """Compute `read` with the unembedding of another model.
+
+        Args:
+            unembedding: that module.
+            normed: see `read`.
+        """
         copies = len(normed) // len(self)
         reads = self.reads[:, -normed.shape[1] :].repeat(copies, 1)
         items = torch.arange(len(self)).repeat(copies)
@@ -79,15 +86,18 @@ class ItemBatch(TokenBatch):
 
 
 class ItemSet:
-    """Items of one metric, in batches of similar length.
+    """Items with the same metric, in batches of similar length.
+
+    Args:
+        items: to compare models on.
 
     Attributes:
         ids: names, in the order of all values.
-        metric: LOG_PROBABILITY or LOGIT_DIFFERENCE, the latter where every item has two answers.
-        spans: names of the spans, in the order in which they first come.
+        metric: LOGIT_DIFFERENCE if every item has two answers, else LOG_PROBABILITY.
+        spans: names of the spans, in order of first appearance.
 
     Raises:
-        UserError: there is none, or only some have a second answer.
+        UserError: there are no items, or only some have a second answer.
     """
 
     def __init__(self, items: Sequence[TokenExample]) -> None:
@@ -109,27 +119,41 @@ class ItemSet:
 
     @property
     def unit(self) -> str:
-        """Of the metric."""
+        """Unit of the metric."""
         return UNITS[self.metric]
 
     def check_positions(self, positions: str, setting: str) -> None:
         """Refuse positions that no item has.
 
+        Args:
+            positions: name of positions as in `TokenBatch.at`.
+            setting: that holds the name, for the message.
+
         Raises:
-            UserError: `positions` names no span; the known ones are named.
+            UserError: `positions` is no known name; the message lists the known ones.
         """
         known = (LAST, READ, ALL, *self.spans)
         if positions not in known:
             raise UserError(f"{setting}={positions}: choose from {', '.join(known)}")
 
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[ItemBatch]:
-        """All items, similar lengths together; the same batches each time."""
+        """Yield all items in batches of similar length; the same batches each time.
+
+        Args:
+            size: items per batch.
+            device: of the tensors.
+        """
         for places in by_length([len(item) for item in self.items], size):
             batch = collate([self.items[place] for place in places], spans=self.spans)
             yield ItemBatch(**vars(batch.to(device)), places=places)
 
     def values(self, parts: HookedModel, size: int) -> np.ndarray:
-        """The metric of every item under a model, [items], float64."""
+        """Return the metric of every item under a model, [items], float64.
+
+        Args:
+            parts: the model.
+            size: items per batch.
+        """
         found = np.empty(len(self))
         with inference(parts.model):
             for batch in self.batches(size, parts.unembedding.weight.device):  # type: ignore[arg-type]

@@ -1,14 +1,14 @@
-"""Prompts with two answers, of which one is good: as JSON lines, and as items.
+"""Prompts with a good and a bad answer: as JSON lines, and as items.
 
-Each line is an object of its own:
+Each line is one object:
 
-- `prompt`: a text; what comes after its last token is read.
-- `good`, `bad`: the two answers, with the space that begins them; a single token each.
+- `prompt`: a text; the prediction after its last token is read.
+- `good`, `bad`: the two answers, including the space that they begin with; one token each.
 - `id`: a name.
-- `spans`: objects with `name` and `characters` [start, end) of `prompt`. A token is of the span
-  that has its last character; spans may overlap, and those with one name are one.
+- `spans`: objects with `name` and `characters` [start, end) of `prompt`. A token belongs to the
+  span that contains its last character; spans may overlap, and spans with the same name are merged.
 
-Other keys are left alone.
+Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RESERVED = (LAST, READ, ALL)
 
 @dataclass(frozen=True)
 class ContrastPrompt:
-    """A prompt with a right and a wrong answer; `spans` are of its characters."""
+    """A prompt with a good and a bad answer; `spans` are ranges of its characters."""
 
     id: str
     prompt: str
@@ -53,7 +53,12 @@ class ContrastPrompt:
 
 
 def write_prompts(path: Path, prompts: Sequence[ContrastPrompt]) -> None:
-    """Write prompts, a line each, as `read_prompts` reads them."""
+    """Write prompts in the format of `read_prompts`, one line each.
+
+    Args:
+        path: the file.
+        prompts: to write.
+    """
     lines = []
     for prompt in prompts:
         spans = [{"name": span.name, "characters": [span.start, span.end]} for span in prompt.spans]
@@ -62,12 +67,16 @@ def write_prompts(path: Path, prompts: Sequence[ContrastPrompt]) -> None:
 
 
 def read_prompts(path: str, encoder: Encoder) -> list[ContrastPrompt]:
-    """All prompts of a file, each fit for `prompt_items`.
+    """Read all prompts of a file, each valid for `prompt_items`.
+
+    Args:
+        path: the file.
+        encoder: of the models.
 
     Raises:
-        UserError: the file is none of JSON lines; a line has a mistake, or answers that are not two
-            single tokens of this tokenizer, or is too long for the model; two lines have one id.
-            Line and item are named.
+        UserError: the file does not consist of JSON lines; a line has a mistake, has answers that
+            are not two single tokens of this tokenizer, or is too long for the model; or two lines
+            have the same id. The message names line and item.
     """
     return [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "prompt")]
 
@@ -110,13 +119,16 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
 def prompt_items(
     prompts: Sequence[ContrastPrompt], encoder: Encoder
 ) -> tuple[list[TokenExample], int]:
-    """Prompts as items, and how many have answers that are not two single tokens.
+    """Return prompts as items, and how many have answers that are not two single tokens.
 
-    The position that is read is the prompt's last. A span has the tokens that were asked for, the
-    first of the text among them if it was.
+    The prediction is read at the prompt's last position.
+
+    Args:
+        prompts: to encode.
+        encoder: of the models.
 
     Raises:
-        UserError: no prompt is left, one is too long for the model, or has a span without tokens.
+        UserError: no prompt is left, one is too long for the model, or a span has no tokens.
     """
     found: list[TokenExample] = []
     for prompt in prompts:
@@ -147,7 +159,7 @@ def _check_length(length: int, encoder: Encoder, where: str) -> None:
 
 
 def _spans(prompt: ContrastPrompt, encoder: Encoder, where: str) -> dict[str, np.ndarray]:
-    """[length] true at the tokens of each named span."""
+    """Return [length] for each named span, true at its tokens."""
     if not prompt.spans:
         return {}
     places = encoder.template_places(prompt.prompt)

@@ -1,11 +1,11 @@
-"""Prompts that ask to say a sentence in other words: a synonym is right, copying is not.
+"""Prompts that ask to rephrase a sentence: a synonym is correct, copying is not.
 
     The quick brown fox jumps over the lazy dog can be rephrased as: The
 
-The good answer is ` swift`, a synonym of the sentence's first adjective, the bad one ` quick`. A
-base model copies what stands there; a model that was taught to follow instructions rephrases. The
-task is that of a post on this prompt in Llama-3; here it is varied over adjectives, sentences and
-wordings, so that what is found is not of one sentence.
+The good answer is ` swift`, a synonym of the sentence's first adjective; the bad one is ` quick`. A
+base model tends to copy; a model that was trained to follow instructions rephrases. The task comes
+from a post on this prompt in Llama-3; here it is varied over adjectives, sentences and wordings, so
+that results do not depend on one sentence.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sumcirc.wire.draw import Draw
 
 SLOT = "{adjective}"
 
-# adjective: the kinds of noun of which it is said, and common synonyms
+# adjective: the kinds of nouns that it can describe, and common synonyms
 ADJECTIVES: dict[str, tuple[str, str]] = {
     "quick": ("animal", "swift fast rapid"),
     "clever": ("person animal", "smart bright intelligent"),
@@ -79,9 +79,9 @@ ADJECTIVES: dict[str, tuple[str, str]] = {
     "common": ("idea", "usual ordinary typical"),
 }
 
-# Sentences by kind of noun; each suits every adjective that is said of that kind. They begin with
-# words that may stand before any adjective (so not with "a" or "an"), since a rephrased sentence
-# begins with the same words.
+# Sentences by kind of noun; each fits every adjective for that kind. They begin with words that may
+# precede any adjective (so not with "a" or "an"), since a rephrased sentence begins with the same
+# words.
 SENTENCES: dict[str, tuple[str, ...]] = {
     "animal": (
         "The {adjective} brown fox jumps over the lazy dog",
@@ -126,7 +126,7 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# what stands between the sentence and the colon
+# text between the sentence and the colon
 WORDINGS: tuple[str, ...] = (
     "can be rephrased as",
     "can be rephrased in other words as",
@@ -136,11 +136,15 @@ WORDINGS: tuple[str, ...] = (
 
 
 def rephrase_prompts(seed: int, count: int) -> list[ContrastPrompt]:
-    """The first `count` of all prompts in an order of the seed; no two are the same.
+    """Return the first `count` of all prompts, in an order that depends on the seed.
 
-    Adjectives take turns, so that few prompts come from one, and each takes its synonyms in turn. A
-    smaller set is the beginning of a larger one. Spans: `adjective` in the sentence, `instruction`
-    from the sentence's end to the colon, and the `colon`.
+    No two prompts are the same. Adjectives alternate, so that few prompts share one, and so do the
+    synonyms of an adjective. A smaller set is the beginning of a larger one. Spans: `adjective` in
+    the sentence, `instruction` from the end of the sentence to the colon, and the `colon`.
+
+    Args:
+        seed: of the order.
+        count: number of prompts, at least 1.
 
     Raises:
         UserError: there are fewer than `count`, or `count` is not positive.
@@ -157,14 +161,14 @@ def rephrase_prompts(seed: int, count: int) -> list[ContrastPrompt]:
 
 
 def _of(word: str, seed: int) -> list[ContrastPrompt]:
-    """All prompts of an adjective, in an order of the seed."""
+    """Return all prompts of an adjective, in an order that depends on the seed."""
     draw = Draw("rephrase", str(seed), word)
     nouns, synonyms = ADJECTIVES[word]
     sentences = [
         sentence
         for noun in nouns.split()
         for sentence in SENTENCES[noun]
-        # a word that stands in the sentence anyway would be right or wrong for another reason
+        # a synonym that the sentence contains anyway could be predicted for another reason
         if not {word, *synonyms.split()} & set(sentence.split())
     ]
     order = draw.shuffled(list(product(sentences, WORDINGS)))

@@ -1,1 +1,1 @@
-"""Cross-model activation patching: parts of a donor's run moved into a receiver's."""
+"""Cross-model activation patching: activations of a donor are patched into a receiver."""

@@ -1,17 +1,17 @@
-"""Parts of a model that can be moved into another one of the same sizes.
+"""Parts of a model whose activations can be patched into another model of the same sizes.
 
-    output       what a head writes into the residual stream, through its own model's projection
+    output       what a head writes to the residual stream, by its own model's projection
     query        a head's query
-    key          a key/value head's key, seen by all heads of its group
-    value        a key/value head's value, read by all heads of its group
-    pattern      where a head looks: its query and its group's key together
+    key          a key/value head's key, shared by all heads of its group
+    value        a key/value head's value, shared by all heads of its group
+    pattern      a head's attention pattern: its query and its group's key together
     attention    what a layer's attention writes: all heads and the projection's bias
     mlp          what a layer's MLP writes
     residual     the residual stream: 0 the embedding, l after layer l - 1
     unembedding  the final norm and unembedding
 
-Under grouped queries the heads of a group share key and value, so these are one part and are moved
-together; its number is that of the key/value head.
+With grouped queries the heads of a group share key and value, so these are patched together as one
+part, numbered by the key/value head.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sumcirc.schema import PARTS
 
 KINDS = PARTS
 OUTPUT, QUERY, KEY, VALUE, PATTERN, ATTENTION, MLP, RESIDUAL, UNEMBEDDING = KINDS
-# where in the model these parts are
+# hook points of these parts
 HOOK_POINTS = {
     QUERY: HookPoint.QUERY,
     KEY: HookPoint.KEY,
@@ -45,9 +45,10 @@ class Component:
     """One part.
 
     Attributes:
-        layer: 0 to layers - 1; of the residual stream 0 to layers; of the unembedding the number of
-            layers.
-        index: the head, or the key/value head; 0 where a layer has one such part.
+        layer: 0 to layers - 1; for the residual stream 0 to layers; for the unembedding the number
+            of layers.
+        kind: one of KINDS.
+        index: the head, or the key/value head; 0 if a layer has only one such part.
     """
 
     layer: int
@@ -61,28 +62,33 @@ class Component:
 
     @property
     def by_head(self) -> bool:
-        """Whether a layer has several."""
+        """Whether a layer has several parts of this kind."""
         return self.kind in BY_HEAD + BY_GROUP
 
     def heads(self, shape: Shape) -> range:
-        """The query heads that it belongs to: a group's for keys and values."""
+        """Return the query heads that the part belongs to: a whole group for keys and values."""
         if self.kind in BY_GROUP:
             return range(self.index * shape.group, (self.index + 1) * shape.group)
         return range(self.index, self.index + 1)
 
     @classmethod
     def parse(cls, name: str, shape: Shape, setting: str) -> Component:
-        """From a name such as `output.4.2`, `mlp.5` or `unembedding`.
+        """Parse a name such as `output.4.2`, `mlp.5` or `unembedding`.
+
+        Args:
+            name: to parse.
+            shape: of the model.
+            setting: that holds the name, for the message.
 
         Raises:
-            UserError: no such kind, or the model has no such layer or head.
+            UserError: the kind is unknown, or the model has no such layer or head.
         """
         if name == UNEMBEDDING:
             return cls(shape.layers, UNEMBEDDING)
         found = re.fullmatch(r"([a-z]+)\.(\d+)(?:\.(\d+))?", name)
         if found is not None:
             part = cls(int(found[2]), found[1], int(found[3] or 0))
-            # one name for each: no leading zeros, no head where a layer has one part
+            # each part has exactly one name: no leading zeros, no head if a layer has one such part
             if str(part) == name and part in set(components(shape, [part.kind])):
                 return part
         raise UserError(
@@ -93,7 +99,12 @@ class Component:
 
 
 def components(shape: Shape, kinds: Iterable[str]) -> Iterator[Component]:
-    """All parts of some kinds, kind by kind and layer by layer."""
+    """Yield all parts of some kinds, kind by kind and layer by layer.
+
+    Args:
+        shape: of the model.
+        kinds: among KINDS; others are ignored.
+    """
     counts: dict[str, int] = dict.fromkeys(BY_HEAD, shape.heads)
     counts |= dict.fromkeys(BY_GROUP, shape.key_value_heads)
     for kind in kinds:

@@ -1,14 +1,15 @@
-"""Activation patching across models: parts of a donor's run are moved into a receiver's.
+"""Activation patching across models: activations of a donor are patched into a receiver.
 
-Both models read the same tokens. At the positions that are moved, a part does in the receiver what
-it did in the donor; everything after it is the receiver's own. Queries, keys, values and patterns
-change what their heads write at these positions only: heads' outputs at other positions are held,
-although a key or value is moved at all of its positions. So is it done in N. Prakash et al.,
-Fine-Tuning Enhances Existing Mechanisms, 2024, arXiv:2402.14811 (cross-model activation patching).
+Both models read the same tokens. At the patched positions, a part of the receiver computes what it
+computed in the donor; everything after it is computed by the receiver. Queries, keys, values and
+patterns change what their heads write at these positions only: the heads' outputs at other
+positions are kept, although a key or value is patched at all of its positions. This follows N.
+Prakash et al., Fine-Tuning Enhances Existing Mechanisms, 2024, arXiv:2402.14811 (cross-model
+activation patching).
 
-A pass begins where the first moved part is: blocks before it are skipped, and positions before the
-first that is moved or read are known by their keys and values. Several sets of parts are moved in
-one pass, each in a copy of the batch.
+A pass starts at the first patched layer: blocks before it are skipped, and keys and values of
+positions before the first patched or read one are reused. Several sets of parts are patched in one
+pass, each in a copy of the batch.
 """
 
 from __future__ import annotations
@@ -45,15 +46,19 @@ Set = Collection[Component]
 
 
 class Receiver:
-    """A model's own run over one batch, into which parts of a donor's are moved.
+    """A receiver's run on one batch, into which parts of a donor can be patched.
 
     Args:
+        parts: the receiver.
+        batch: the inputs.
+        donor: stored activations of the donor.
         number: of the batch among the donor's.
-        moved: [B, T] positions at which parts are moved.
-        sources: [B, T] positions whose keys and values are; None: all.
+        moved: [B, T] positions at which parts are patched.
+        sources: [B, T] positions whose keys and values are patched; None for all.
 
     Attributes:
-        states, metric: its own, see `compute`.
+        states, metric: of the receiver without patching, see `compute`.
+        theirs: activations of the donor.
     """
 
     def __init__(
@@ -73,12 +78,17 @@ class Receiver:
         self.sources = sources
 
     def patched(self, sets: Sequence[Set]) -> Tensor:
-        """The metric with each set of parts moved, [sets, B]."""
+        """Return the metric with each set of parts patched, [sets, B]."""
         found = _Pass(self, sets).run()
         return found.unflatten(0, (len(sets), len(self.batch)))
 
     def from_start(self, layer: int, attention: AttentionInputs) -> AttentionInputs:
-        """Put the keys and values of positions before `start` in front of those computed."""
+        """Prepend the keys and values of positions before `start` to the computed ones.
+
+        Args:
+            layer: of the attention.
+            attention: its inputs from position `start` on.
+        """
         if not self.start:
             return attention
         copies = len(attention.key) // len(self.batch)
@@ -94,12 +104,13 @@ class Receiver:
     def with_theirs(
         self, layer: int, moved: Collection[str], own: AttentionInputs, head: int | None = None
     ) -> AttentionInputs:
-        """Put the donor's queries, keys or values in the place of this model's.
+        """Replace queries, keys or values of the receiver with the donor's.
 
         Args:
-            moved: which of QUERY, KEY, VALUE. Keys and values are moved at `sources`.
-            own: of all heads, or of one head and its key/value head.
-            head: which head `own` is of; None for all.
+            layer: of the attention.
+            moved: some of QUERY, KEY, VALUE. Keys and values are replaced at `sources`.
+            own: inputs of all heads, or of one head and its key/value head.
+            head: the head that `own` belongs to; None for all.
         """
         query = slice(None) if head is None else slice(head, head + 1)
         group = self.parts.shape.group
@@ -116,7 +127,7 @@ class Receiver:
 
 
 class _Pass:
-    """Sets of parts moved in one pass, each in a copy of the batch."""
+    """Sets of parts patched in one pass, each in a copy of the batch."""
 
     def __init__(self, receiver: Receiver, sets: Sequence[Set]) -> None:
         self.receiver = receiver
@@ -125,14 +136,14 @@ class _Pass:
         self.first = min(
             (part.layer for one in sets for part in one), default=self.parts.shape.layers
         )
-        # by kind and layer: the copy and the head
+        # copy and head by kind and layer
         self.wanted: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
         for copy, one in enumerate(sets):
             for part in one:
                 self.wanted[part.kind, part.layer].append((copy, part.index))
 
     def run(self) -> Tensor:
-        """The metric of every copy, [copies * B]."""
+        """Return the metric of every copy, [copies * B]."""
         receiver, parts = self.receiver, self.parts
         stream = receiver.states[HookPoint.RESIDUAL, self.first].repeat(self.copies, 1, 1)
         last = (HookPoint.RESIDUAL, parts.shape.layers)
@@ -145,7 +156,7 @@ class _Pass:
             return self._read(normed, seen[last])
 
     def _attend(self, layer: int, attention: AttentionInputs) -> Tensor:
-        """The receiver's attention, but for heads of which a part is moved."""
+        """Compute the receiver's attention, with heads replaced of which a part is patched."""
         receiver, shape = self.receiver, self.parts.shape
         attention = receiver.from_start(layer, attention)
         found = attention.outputs()
@@ -172,11 +183,11 @@ class _Pass:
         return slice(copy * size, (copy + 1) * size)
 
     def _moved(self, new: Tensor, old: Tensor) -> Tensor:
-        """`new` at the positions that are moved, [B, R, ...]."""
+        """Return `new` at the patched positions and `old` elsewhere, [B, R, ...]."""
         return torch.where(self.receiver.moved[..., None], new, old)
 
     def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[..., Tensor]]]:
-        """Of the blocks that are run."""
+        """Yield the hooks of the blocks that are run."""
         layers = self.parts.shape.layers
         for layer in range(self.first, layers + 1):
             if layer < layers:
@@ -200,7 +211,7 @@ class _Pass:
         return see
 
     def _without(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """Heads that are moved write nothing of their own there."""
+        """Return a hook that sets the output of patched heads to zero at the patched positions."""
         width = self.parts.shape.head_width
 
         def see(z: Tensor) -> Tensor:
@@ -213,7 +224,7 @@ class _Pass:
         return see
 
     def _with_theirs(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """What the donor's heads write, by its own projection, is added in their place."""
+        """Return a hook that adds the output of the donor's heads, by the donor's projection."""
         receiver = self.receiver
 
         def see(written: Tensor) -> Tensor:
@@ -229,7 +240,7 @@ class _Pass:
         return see
 
     def _read(self, normed: Tensor, last: Tensor) -> Tensor:
-        """The metric; of copies whose unembedding is moved, from the last residual stream."""
+        """Return the metric; a patched unembedding is applied to the last residual stream."""
         receiver, layers = self.receiver, self.parts.shape.layers
         found = receiver.batch.read(self.parts, normed)
         for copy, _ in self.wanted.get((UNEMBEDDING, layers), ()):

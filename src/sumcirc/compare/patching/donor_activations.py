@@ -1,8 +1,8 @@
-"""What one model computes on the items, kept so that parts of it can be moved into another model.
+"""Stored activations of one model on the items, to be patched into another model.
 
-The models need not both be in memory: the donor's states lie on disk, a file a batch, and are read
-layer by layer. Only positions from a batch's `start` on are kept, the first that is moved or read,
-but keys and values of all.
+The models need not be in memory at the same time: the donor's activations are on disk, one file per
+batch, and are read layer by layer. Only positions from a batch's `start` on are stored, the first
+that is patched or read, but keys and values of all positions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ States = Mapping[ActivationKey, Tensor]  # see `compute`
 
 
 def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
-    """The first position of a batch that is moved or read.
+    """Return the first position of a batch that is patched or read.
 
     Args:
-        positions: [B, T] each.
+        batch: the inputs.
+        positions: masks [B, T] of the patched positions.
     """
     wanted = batch.reads.clone()
     for one in positions:
@@ -39,9 +40,14 @@ def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
 
 
 def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[ActivationCache, Tensor]:
-    """Run a batch and keep what can be moved, of R = T - start positions.
+    """Run a batch and return the activations that can be patched, of R = T - start positions.
 
-    Attention is `AttentionInputs.outputs` of the last positions, as in the passes with parts moved.
+    Attention is computed by `AttentionInputs.outputs` for the last positions, as in patched passes.
+
+    Args:
+        parts: the model.
+        batch: the inputs.
+        start: first position that is kept.
 
     Returns:
         For each layer `query` [B, heads, R, head width], `key` and `value` [B, key/value heads, T,
@@ -59,17 +65,21 @@ def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[Activatio
             every(*stream, HookPoint.HEAD_OUTPUTS), lambda values: values[:, start:].contiguous()
         ) as found,
     ):
-        # pads are last: causal attention is enough
+        # padding is last: causal attention is enough
         metric = batch.read(parts, parts.hidden(None, input_ids=batch.input_ids))
     found.update(queries | keys)
     return found, metric
 
 
 class Donor:
-    """States of a model in a folder, and of its weights what moved parts need.
+    """Activations of a model stored in a folder, and the weights that patched parts need.
 
     Args:
         folder: empty; `record` fills it.
+
+    Attributes:
+        metric: [B] of the donor, for each batch.
+        unembedding: the donor's final norm and unembedding, or None.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -88,12 +98,16 @@ class Donor:
         unembedding: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Donor:
-        """Run a model over all items.
+        """Run a model on all items and store its activations.
 
         Args:
-            size: items in a batch.
-            positions: all that parts may be moved at, see `TokenBatch.at`.
-            unembedding: keep a copy of its final norm and unembedding.
+            parts: the model.
+            items: its inputs.
+            size: items per batch.
+            positions: names of all positions at which parts may be patched, see `TokenBatch.at`.
+            folder: empty, for the files.
+            unembedding: whether to keep a copy of its final norm and unembedding.
+            progress: called with the number of newly completed items.
         """
         donor = cls(folder)
         for layer in range(parts.shape.layers):
@@ -113,13 +127,23 @@ class Donor:
         return donor
 
     def output_weight(self, layer: int, like: Tensor) -> Tensor:
-        """Its output projection by head, [heads, head width, width], on the device of `like`."""
+        """Return the output projection by head, [heads, head width, width].
+
+        Args:
+            layer: of the attention.
+            like: a tensor on the device where the result is placed.
+        """
         file = self.folder / f"output-{layer}.safetensors"
         with safe_open(file, framework="pt", device=str(like.device)) as tensors:
             return tensors.get_tensor("weight")
 
     def batch(self, number: int, like: Tensor) -> States:
-        """Its states on a batch, on the device of `like` and read when asked for."""
+        """Return the donor's activations on a batch, read on access.
+
+        Args:
+            number: of the batch.
+            like: a tensor on the device where the activations are placed.
+        """
         return _Stored(self.folder / f"batch-{number}.safetensors", like)
 
     def _save(self, name: str, tensors: dict[str, Tensor]) -> None:
@@ -132,7 +156,7 @@ def _name(key: ActivationKey) -> str:
 
 
 class _Stored(Mapping[ActivationKey, Tensor]):
-    """Activations in a file, each read when it is asked for."""
+    """Activations in a file, each read on access."""
 
     def __init__(self, file: Path, like: Tensor) -> None:
         self._file: Any = safe_open(file, framework="pt")

@@ -1,14 +1,14 @@
-"""What moving each part would do, all parts at once, from one backward pass of the receiver.
+"""Estimated effects of patching each part, all parts at once, from one backward pass.
 
-With M the metric and w what a part writes into the receiver's residual stream, the effect of moving
-it is taken to be linear there:
+With M the metric and w what a part writes to the receiver's residual stream, the effect of patching
+the part is assumed to be linear:
 
     M(moved) - M  ~  sum over moved positions of dM/dw . (w moved - w)
 
-For queries, keys, values and patterns, what the head would write is computed with the donor's part
-in place and is exact; linear is only what comes after it. It is attribution patching (N. Nanda,
-Attribution Patching, 2023) with the donor's run in place of another input's. Where the unembedding
-is moved nothing is to be attributed: its effect is measured, in one pass.
+For queries, keys, values and patterns, the head's output is computed exactly from the donor's part;
+only what comes after it is linearised. This is attribution patching (N. Nanda, Attribution
+Patching, 2023) with the donor's run in place of another input's. Patching the unembedding has no
+such estimate; its effect is measured in one pass.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ MOVED: dict[str, set[str]] = {
 
 
 def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component, Tensor]:
-    """The estimated change of the metric by each part, [B].
+    """Return the estimated change of the metric by patching each part, [B].
 
     Args:
-        parts: any of the model's.
+        receiver: the run to patch.
+        parts: any parts of the model.
     """
     gradients, scalings = _gradients(receiver)
     found: dict[Component, Tensor] = {}
@@ -71,12 +72,12 @@ def _of_layer(
     kind: str,
     layer: int,
 ) -> Tensor:
-    """Of each part of a kind in a layer, [B, parts]."""
+    """Return the estimates for each part of a kind in a layer, [B, parts]."""
     own, theirs = receiver.states, receiver.theirs
     if kind in (ATTENTION, MLP, RESIDUAL):
         key = (HOOK_POINTS[kind], layer)
         return _at_moved(receiver, (gradients[key] * (theirs[key] - own[key])).sum(-1))[:, None]
-    # [B, R, heads, head width]: the slope at what each head gives to its projection
+    # [B, R, heads, head width]: gradient at each head's input to the projection
     slope = gradients[HookPoint.ATTENTION_OUTPUT, layer]
     weight = receiver.parts.attention_output(layer).weight
     by_head = torch.einsum("brd,hwd->brhw", slope, weight)
@@ -100,7 +101,7 @@ def _of_layer(
 
 
 def _at_moved(receiver: Receiver, values: Tensor) -> Tensor:
-    """Sums over the positions that are moved: [B, R, ...] to [B, ...]."""
+    """Sum over the patched positions: [B, R, ...] to [B, ...]."""
     moved = receiver.moved.reshape(*receiver.moved.shape, *[1] * (values.ndim - 2))
     return torch.where(moved, values, 0.0).sum(1)
 
@@ -108,9 +109,9 @@ def _at_moved(receiver: Receiver, values: Tensor) -> Tensor:
 def _gradients(
     receiver: Receiver,
 ) -> tuple[ActivationCache, dict[int, tuple[float, int | None]]]:
-    """Of the metric at all that attention and MLPs write and at the residual stream, [B, R, width].
+    """Return gradients of the metric at all outputs and residual streams, [B, R, width] each.
 
-    Also each layer's scaling and window.
+    Also return each layer's attention scaling and window.
     """
     parts = receiver.parts
     scalings: dict[int, tuple[float, int | None]] = {}
@@ -121,7 +122,7 @@ def _gradients(
 
     keys = parts.every(HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
     with frozen(parts.model):
-        # a copy: what inference made takes no part in gradients
+        # a copy: tensors made in inference mode can't require gradients
         stream = receiver.states[HookPoint.RESIDUAL, 0].clone().requires_grad_(True)
         with (
             parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, attend)),

@@ -1,4 +1,4 @@
-"""All that is moved in one direction: single parts, sets of them, pairs."""
+"""All patching in one direction: single parts, sets of parts, pairs."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ from sumcirc.compare.patching.patching_scores import (
 from sumcirc.schema import CompareOptions
 
 FIRST, RANDOM, OWN = "first", "random", "own"
-RANKED = (OUTPUT, MLP)  # parts of which the first sets are made: they overlap nowhere
+RANKED = (OUTPUT, MLP)  # kinds of parts that the first sets are made of: they don't overlap
 
 Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
 class NamedSet:
-    """Parts that are moved together.
+    """Parts that are patched together.
 
     Attributes:
-        kind: FIRST (the first so many by score), RANDOM or OWN (asked for).
-        draw: number of the random draw; 0 otherwise.
+        kind: FIRST (the parts with the largest effects), RANDOM, or OWN (requested by the user).
+        draw: number of the random draw; 0 for other kinds.
+        parts: of the set.
     """
 
     kind: str
@@ -50,11 +51,14 @@ class NamedSet:
 
 @dataclass(frozen=True)
 class Carried:
-    """What moving does in one direction.
+    """Results of patching in one direction.
 
     Attributes:
-        sets: with their effects [sets, items].
-        pairs: two of the first parts, with their synergy [pairs, items].
+        moved: results for single parts.
+        sets: that were patched together.
+        set_effects: [sets, items].
+        pairs: every two of the first parts.
+        synergies: [pairs, items].
     """
 
     moved: PatchingResult
@@ -67,10 +71,13 @@ class Carried:
 def carry(
     crossing: PatchingSetup, options: CompareOptions, seed: int, label: str, counted: Counted
 ) -> Carried:
-    """Move parts one by one and together.
+    """Patch parts one by one and together.
 
     Args:
-        label: of the direction, for progress.
+        crossing: receiver, donor and items.
+        options: which parts and sets.
+        seed: of the random sets.
+        label: name of the direction, for progress.
         counted: shows progress, see `progress.counted`.
     """
     shape = crossing.parts.shape
@@ -116,11 +123,11 @@ def _made_sets(moved: PatchingResult, options: CompareOptions, seed: int) -> lis
 
 
 def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
-    """By kind of part, how well one backward pass tells the measured mean effects.
+    """Return how well the estimates from one backward pass agree with measured mean effects.
 
     Returns:
-        `pearson` and `spearman` over parts of a kind; kinds of fewer than three parts, or of parts
-        that all do the same, are left out.
+        `pearson` and `spearman` correlations over parts, by kind of part. Kinds with fewer than
+        three parts, or whose parts all have the same effect, are omitted.
     """
     found = {}
     for kind in dict.fromkeys(part.kind for part in moved.parts):
@@ -136,7 +143,12 @@ def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
 
 
 def label_of(part: Component, heads: int, key_value_heads: int) -> str:
-    """A part's name, with the heads of a key/value group where it has several."""
+    """Return a part's name, including the heads of its key/value group if there are several.
+
+    Args:
+        part: to name.
+        heads, key_value_heads: numbers of these in the model.
+    """
     group = heads // key_value_heads
     if part.kind not in BY_GROUP or group == 1:
         return str(part)
@@ -147,7 +159,14 @@ def label_of(part: Component, heads: int, key_value_heads: int) -> str:
 def grid(
     moved: PatchingResult, scores: NDArray[np.float64], kind: str, layers: int, count: int
 ) -> NDArray[np.float64]:
-    """Scores of one kind as [layers, count]; NaN where none was moved."""
+    """Return scores of one kind of part as [layers, count]; NaN for parts that were not patched.
+
+    Args:
+        moved: whose parts were scored.
+        scores: [parts].
+        kind: of the parts to return.
+        layers, count: size of the result.
+    """
     found = np.full((layers, count), np.nan)
     for part, score in zip(moved.parts, scores, strict=True):
         if part.kind == kind and part.layer < layers:

@@ -1,13 +1,13 @@
-"""Does moving a part across carry the behaviour: every part, sets of parts, and pairs of them.
+"""Scores of patching: every part, sets of parts, and pairs of parts.
 
-With M the metric, the score of moving parts is (M moved - M receiver) / (M donor - M receiver): 0
-where nothing happens, 1 where the receiver becomes as the donor. Moving parts of the tuned model
-into the base asks whether they suffice; moving the base's into the tuned model, whether they are
-needed. A score of many items is the ratio of the means over items.
+With M the metric, the score of patching parts is (M patched - M receiver) / (M donor - M receiver):
+0 if nothing changes, 1 if the receiver reaches the donor's metric. Patching parts of the tuned
+model into the base tests whether they suffice; patching parts of the base into the tuned model
+tests whether they are necessary. The score over several items is the ratio of the means.
 
 Sets that are made here (the first 1, 2, ... parts by score) are chosen on one half of the items and
-to be judged on the other, beside as many parts drawn at random. The synergy of two parts is what
-both do together less what each does alone (zero where effects add up).
+are meant to be evaluated on the other, next to random sets of the same size. The synergy of two
+parts is the effect of both together minus the sum of their effects alone (zero if effects add up).
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ MOST_COPIES = 64  # of a batch in one pass
 
 @dataclass(frozen=True)
 class PatchingResult:
-    """What moving single parts does.
+    """Effects of patching single parts.
 
     Attributes:
-        parts: each alone.
-        receiver, donor: [items] their own metric.
-        effects: [parts, items] metric with the part moved less the receiver's.
-        attributed: [parts, items] the same as one backward pass estimates it.
+        parts: patched one at a time.
+        receiver, donor: [items] metric of each without patching.
+        effects: [parts, items] metric with the part patched minus the receiver's.
+        attributed: [parts, items] the same, estimated from one backward pass.
     """
 
     parts: list[Component]
@@ -52,28 +52,29 @@ class PatchingResult:
 
     @property
     def gap(self) -> Values:
-        """What moving everything does, [items]."""
+        """Effect of patching everything, [items]."""
         return self.donor - self.receiver
 
     def scores(self, effects: Values) -> tuple[Values, Values, Values]:
-        """Scores with the ends of their intervals, [...] each, from effects [..., items].
+        """Return scores and the ends of their intervals, [...] each, from effects [..., items].
 
-        They are NaN where the gap can't be told from zero.
+        They are NaN if the gap can't be distinguished from zero.
         """
         return shares_of_gap(effects, self.receiver, self.donor)
 
 
 @dataclass(frozen=True)
 class PatchingSetup:
-    """How parts are moved between two models.
+    """Two models and items, between which parts are patched.
 
     Args:
-        parts: of the receiver, live.
-        donor: the other's states on the items.
-        size: items in a batch, as the donor's.
-        positions: where outputs are moved, see `TokenBatch.at`.
-        sources: positions whose keys and values are moved; None: all.
-        memory: bytes that a pass may take beside the model.
+        parts: the receiver.
+        donor: stored activations of the other model on the items.
+        items: the inputs.
+        size: items per batch, as for the donor.
+        positions: where outputs are patched, see `TokenBatch.at`.
+        sources: positions whose keys and values are patched; None for all.
+        memory: bytes that a pass may need in addition to the model.
     """
 
     parts: HookedModel
@@ -87,10 +88,11 @@ class PatchingSetup:
     def each(
         self, parts: Sequence[Component], progress: Callable[[int], None] | None = None
     ) -> PatchingResult:
-        """Move every part alone, and attribute all of them at once.
+        """Patch every part alone, and estimate all effects from one backward pass.
 
         Args:
-            progress: called with the items that are done.
+            parts: to patch.
+            progress: called with the number of newly completed items.
         """
         count = len(self.items)
         receiver, donor = np.empty(count), np.empty(count)
@@ -110,7 +112,12 @@ class PatchingSetup:
     def together(
         self, sets: Sequence[Set], progress: Callable[[int], None] | None = None
     ) -> Values:
-        """Effects of sets of parts, [sets, items]."""
+        """Return the effects of patching sets of parts, [sets, items].
+
+        Args:
+            sets: of parts that are patched together.
+            progress: called with the number of newly completed items.
+        """
         effects = np.empty((len(sets), len(self.items)))
         for number, batch in enumerate(self._batches() if sets else ()):
             run = self._receiver(number, batch)
@@ -128,7 +135,7 @@ class PatchingSetup:
         return Receiver(self.parts, batch, self.donor, number, batch.at(self.positions), sources)
 
     def _measured(self, run: Receiver, batch: ItemBatch, sets: Sequence[Set]) -> Values:
-        """Effects [sets, B]; sets that begin in one layer share passes."""
+        """Return effects [sets, B]; sets that start in the same layer share passes."""
         layers = self.parts.shape.layers
         first = [min((part.layer for part in one), default=layers) for one in sets]
         order = sorted(range(len(sets)), key=first.__getitem__)
@@ -150,7 +157,7 @@ class PatchingSetup:
         return found
 
     def _copies(self, run: Receiver, batch: ItemBatch) -> int:
-        """How many copies of a batch fit: streams and MLP, keys and values, logits."""
+        """Return how many copies of a batch fit into memory."""
         shape = self.parts.shape
         rows = run.moved.shape[1]
         tokens, length = len(batch) * rows, len(batch) * batch.input_ids.shape[1]
@@ -162,13 +169,18 @@ class PatchingSetup:
 
 
 def halves(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Items on which sets are chosen, and those on which they are judged."""
+    """Return the indices of items on which sets are chosen, and of those for evaluation."""
     places = np.arange(count)
     return places[::2], places[1::2]
 
 
 def first_sets(moved: PatchingResult, most: int) -> list[list[Component]]:
-    """The first 1, 2, ... parts by mean effect towards the donor on the half for choosing."""
+    """Return the first 1, 2, ... parts by mean effect towards the donor, on the choosing half.
+
+    Args:
+        moved: effects of single parts.
+        most: size of the largest set.
+    """
     chosen, _ = halves(len(moved.gap))
     towards = np.sign(moved.gap[chosen].mean()) or 1.0
     order = np.argsort(-towards * moved.effects[:, chosen].mean(-1), kind="stable")[:most]
@@ -178,7 +190,14 @@ def first_sets(moved: PatchingResult, most: int) -> list[list[Component]]:
 def random_sets(
     parts: Sequence[Component], sizes: Sequence[int], draws: int, seed: int
 ) -> list[list[Component]]:
-    """For each draw a row of nested sets of the sizes, one after another."""
+    """Return random nested sets of the given sizes, draw by draw.
+
+    Args:
+        parts: to draw from.
+        sizes: of the sets, ascending.
+        draws: number of random orders.
+        seed: of the draws.
+    """
     found = []
     for draw in range(draws):
         order = np.random.default_rng((seed, draw)).permutation(len(parts))
@@ -187,14 +206,20 @@ def random_sets(
 
 
 def pairs_of(parts: Sequence[Component]) -> list[list[Component]]:
-    """Every two of some parts."""
+    """Return every two of some parts."""
     return [list(two) for two in combinations(parts, 2)]
 
 
 def synergy(
     moved: PatchingResult, pairs: Sequence[Sequence[Component]], together: Values
 ) -> Values:
-    """What two parts do together less what each does alone, [pairs, items]."""
+    """Return the effect of two parts together minus the sum of their effects alone, [pairs, items].
+
+    Args:
+        moved: effects of single parts.
+        pairs: of parts.
+        together: [pairs, items] effects of patching both.
+    """
     place = {part: i for i, part in enumerate(moved.parts)}
     alone = np.array([moved.effects[[place[part] for part in two]].sum(0) for two in pairs])
     return together - alone.reshape(together.shape)
