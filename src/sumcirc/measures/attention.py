@@ -1,7 +1,7 @@
-"""Attention measured from queries and keys, without attention matrices.
+"""Attention measures computed from queries and keys, without attention matrices.
 
 For a row t (a query position) with visible keys s and scores a_s = scaling * q_t . k_s, attention
-is A_s = exp(a_s) / sum exp(a). All measures come from one pass over blocks of rows in fp32:
+is A_s = exp(a_s) / sum exp(a). All measures are computed in one pass over blocks of rows in fp32:
 
     entropy                H = -sum_s A_s log A_s                                   (nats)
     normalized entropy     H / log(number of visible keys); rows that see one key are left out
@@ -9,10 +9,10 @@ is A_s = exp(a_s) / sum exp(a). All measures come from one pass over blocks of r
     KL(tuned || base)      sum_s A_s (log A_s - log B_s), and the reverse
     Jensen-Shannon         (KL(A || M) + KL(B || M)) / 2 with M = (A + B) / 2       (at most ln 2)
 
-The first real position is the sink (GPT-2 heads rest most of their mass there). `_no_sink` is of
-A'_s = A_s / (1 - A_sink) over the other keys. To be exact also where the sink holds almost all, the
-other keys are summed by themselves and the sink is joined to them in log space; nothing is a
-difference of nearly equal numbers.
+The first real position is the sink (GPT-2 heads put most of their attention there). Measures with
+`_no_sink` use A'_s = A_s / (1 - A_sink) over the other keys. To be exact even where the sink has
+almost all attention, the other keys are summed separately and the sink is added in log space;
+nothing is computed as a difference of nearly equal numbers.
 
 Every value is the mean over a document's rows.
 """
@@ -29,9 +29,9 @@ from torch import Tensor
 
 from sumcirc.data.encoding import PARTS
 
-SPANS = PARTS  # kinds of keys beside the sink; 0, 1, 2 in `kinds`
-BLOCK = 1 << 19  # scores held at once, a tensor: 2 MiB, so that a block's work stays in the cache
-HIDDEN = -1e30  # score of a key that a row doesn't see; exp() of it is 0, and 0 * it is 0
+SPANS = PARTS  # kinds of keys besides the sink; 0, 1, 2 in `kinds`
+BLOCK = 1 << 19  # scores held at once per tensor: 2 MiB, so that a block stays in the CPU cache
+HIDDEN = -1e30  # score of a key that a row doesn't see: its exp() is 0, and 0 times it is 0
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Rows:
     last: list[int]
 
     def to(self, device: torch.device) -> Rows:
-        """The same on another device."""
+        """Return the rows on another device."""
         tensors = (self.index, self.real, self.kinds, self.sink)
         index, real, kinds, sink = (part.to(device) for part in tensors)
         return Rows(index, real, kinds, sink, self.first, self.last)
 
     def of(self, values: Tensor) -> Tensor:
-        """The measured rows of `values` [batch, length, ...], one after another: [total, ...]."""
+        """Select the measured rows of `values` [batch, length, ...]; returns [total, ...]."""
         batch = torch.arange(len(self.index), device=values.device)[:, None]
         return values[batch, self.index][self.real]
 
@@ -76,16 +76,21 @@ def attention_measures(
     js: bool = True,
     keys_read: bool = False,
 ) -> dict[str, Tensor]:
-    """Mean over the measured rows of every measure: [batch, heads] by name without `attention/`.
+    """Return the mean over the measured rows of every measure.
 
     Args:
-        query: [batch, heads, length, head width], or [batch, heads, rows, head width] of the
-            measured rows alone; positions are encoded already.
+        query: [batch, heads, length, head width], or [batch, heads, rows, head width] with only the
+            measured rows; with position embeddings applied.
         key: [batch, key/value heads, length, head width].
-        mask: [batch, 1, length, length], True where a row sees a key; None is causal.
+        rows: the rows to measure.
+        scaling: factor of the scores.
+        mask: [batch, 1, length, length], True where a row sees a key; None for causal attention.
         base: the base's query rows and keys on the same tokens; adds the divergences.
-        js: whether Jensen-Shannon is among the divergences; it is a third of their cost.
-        keys_read: adds `keys` [batch, heads, length], mean attention of the rows to every key.
+        js: include Jensen-Shannon among the divergences; it is a third of their cost.
+        keys_read: add `keys` [batch, heads, length], mean attention of the rows to every key.
+
+    Returns:
+        [batch, heads] for each measure, by name without `attention/`.
 
     Raises:
         ValueError: shapes don't fit.
@@ -100,7 +105,7 @@ def attention_measures(
         if other[0].shape != query.shape or other[1].shape != key.shape:
             wrong = [tuple(part.shape) for part in other]
             raise ValueError(f"base: {wrong} beside {tuple(query.shape)}, {tuple(key.shape)}")
-    # the last kind is what the others leave
+    # the last kind is the remainder
     of_span = [(rows.kinds == span)[:, None, None].to(key.dtype) for span in range(len(SPANS) - 1)]
     means = _RowMeans()
     read = key.new_zeros(batch, heads, length) if keys_read else None
@@ -154,7 +159,16 @@ class _RowMeans:
 
 
 def rows_of_query(query: Tensor, rows: Rows, length: int) -> Tensor:
-    """The measured rows of a query, in fp32: [batch, heads, rows, head width]."""
+    """Return the measured rows of a query in fp32.
+
+    Args:
+        query: [batch, heads, length or rows, head width].
+        rows: the rows to measure.
+        length: number of positions.
+
+    Returns:
+        [batch, heads, rows, head width].
+    """
     if query.shape[2] == length and not _is_all_rows(rows, length):
         batch = torch.arange(len(query), device=query.device)[:, None]
         query = query.transpose(1, 2)[batch, rows.index].transpose(1, 2)
@@ -169,12 +183,12 @@ def _is_all_rows(rows: Rows, length: int) -> bool:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Which keys the rows of a block see.
+    """The keys that the rows of a block see.
 
     Attributes:
         hidden: [batch, 1, rows, keys from `start` on] True where a row doesn't see a key.
-        start: all keys before it are seen by every row.
-        keys: [batch, 1, rows] number of keys seen but the sink.
+        start: every row sees all keys before it.
+        keys: [batch, 1, rows] number of visible keys, without the sink.
         sink: [batch, 1, rows] position of the sink.
         sink_seen: [batch, 1, rows] whether the row sees it.
     """
@@ -212,13 +226,13 @@ class _Side:
     """One model's attention in a block of rows; keys are those other than the sink.
 
     Attributes:
-        scores: [batch, heads, rows, keys] less their largest; HIDDEN where not visible.
-        weights: attention to each of these keys among them.
-        log_others: [batch, heads, rows] log of the sum of exp(scores); -inf where none is visible.
-        log_total: the same with the sink.
-        share: attention to all these keys.
-        sink: the sink's score on the scale of `scores`.
-        sink_share: attention to the sink.
+        scores: [batch, heads, rows, keys] minus the largest one; HIDDEN for invisible keys.
+        weights: [batch, heads, rows, keys] attention among these keys.
+        log_others: [batch, heads, rows] log of the sum of exp(scores); -inf if no key is visible.
+        log_total: [batch, heads, rows] the same with the sink.
+        share: [batch, heads, rows] attention to all these keys.
+        sink: [batch, heads, rows] the sink's score on the scale of `scores`.
+        sink_share: [batch, heads, rows] attention to the sink.
     """
 
     scores: Tensor
@@ -242,7 +256,7 @@ class _Side:
         top = scores.amax(-1, keepdim=True)
         top.masked_fill_(top == HIDDEN, 0.0)
         scores.sub_(top)
-        # fused, it costs less than its parts; the largest score is 0, so its weight tells the sum
+        # fused, it is faster than its parts; the largest score is 0, so its weight is 1 / sum
         weights = scores.softmax(-1)
         log_others = torch.where(seen.keys > 0, -weights.amax(-1).log(), -math.inf)
         sink = torch.where(seen.sink_seen, sink - top[..., 0], -math.inf)
@@ -275,7 +289,7 @@ def _masses(side: _Side, of_span: list[Tensor]) -> dict[str, tuple[Tensor, None]
 
 
 def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
-    """Values [batch, heads, rows], each with the rows [batch, 1, rows] that define it."""
+    """Return values [batch, heads, rows], each with the rows [batch, 1, rows] that define it."""
     mean_score = torch.linalg.vecdot(side.weights, side.scores)
     others = side.log_others - mean_score
     whole = side.share * (side.log_total - mean_score)
@@ -293,11 +307,11 @@ def _entropies(side: _Side, seen: _Seen) -> dict[str, tuple[Tensor, Tensor]]:
 def _divergences(
     tuned: _Side, base: _Side, seen: _Seen, js: bool
 ) -> dict[str, tuple[Tensor, None]]:
-    """KL both ways and Jensen-Shannon of every row, in nats: [batch, heads, rows].
+    """Return KL in both directions and Jensen-Shannon for every row, in nats: [batch, heads, rows].
 
     With d = log A - log B: JS = ln 2 + sum (A + B) log sigmoid(d) / 2 + KL(B || A) / 2.
     """
-    # of a hidden key both scores are HIDDEN: d is finite, and its weights are 0
+    # both scores of a hidden key are HIDDEN: d is finite, and its weights are 0
     d = (tuned.scores - base.scores).sub_((tuned.log_total - base.log_total)[..., None])
     at_sink = tuned.sink - tuned.log_total - base.sink + base.log_total
     at_sink = torch.where(seen.sink_seen, at_sink, 0.0)

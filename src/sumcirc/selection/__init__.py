@@ -1,1 +1,1 @@
-"""Which layers or modules get an adapter: one file per selector (docs/selecting.md)."""
+"""Selection of layers or modules that get an adapter: one file per selector (docs/selecting.md)."""

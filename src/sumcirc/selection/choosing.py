@@ -1,4 +1,4 @@
-"""Selectors by name; a selection from start to end, its scores kept for later jobs."""
+"""The selectors by name, and selection from start to end, with scores cached for later jobs."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ log = logging.getLogger(__name__)
 
 SELECTION = Cache("selection", format=3, libraries=("peft", "torch", "transformers"))
 FILE = "scores.json"
-# settings that say what is done with scores, not what they are
+# settings that affect how scores are used, but not the scores
 NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
 
 
 def select(context: SelectionContext) -> Ranking:
-    """Score and choose as the configuration says.
+    """Score and select targets as configured.
 
     Raises:
-        UserError: what the selector needs can't be had; see `check_selection`.
+        UserError: the selector's requirements aren't met; see `check_selection`.
     """
     config = context.config
     selector = SELECTORS[_name(config)]
@@ -60,10 +60,14 @@ def select(context: SelectionContext) -> Ranking:
 
 
 def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
-    """The number of layers, or modules, that are chosen of a model with `layers` layers.
+    """Return the number of layers, or modules, to select.
+
+    Args:
+        config: selector and adaptation.
+        layers: number of layers of the model.
 
     Raises:
-        UserError: more than there are, or `fixed` names a layer that is not there.
+        UserError: it exceeds what the model has, or `fixed` names a layer that doesn't exist.
     """
     name, options = _name(config), config.selector
     whole = config.adaptation.granularity is Granularity.layer
@@ -82,11 +86,15 @@ def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
 
 
 def check_selection(config: TrainConfig | SelectConfig, model_config: PretrainedConfig) -> None:
-    """Refuse what would fail later, from shapes alone.
+    """Refuse settings that would fail later, without reading weights.
+
+    Args:
+        config: selector and adaptation.
+        model_config: configuration of the model.
 
     Raises:
-        UserError: selector and adaptation don't go together, what the selector compares with is
-            not there, or the budget is too small for what it may choose.
+        UserError: selector and adaptation contradict each other, the tuned model isn't available,
+            or the budget is too small for a possible selection.
     """
     adaptation, name = config.adaptation, config.selector.name
     if name is None:
@@ -121,7 +129,16 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
 def adapter_facts(
     adaptation: AdaptationConfig, model_config: PretrainedConfig, ranking: Ranking | None
 ) -> dict[str, Any]:
-    """What a run's summary says of its adapter: where it is, its rank and size, the budget used."""
+    """Return the facts about a run's adapter for its summary: place, rank, size, used budget.
+
+    Args:
+        adaptation: settings of the adapter.
+        model_config: configuration of the model.
+        ranking: the selection; None without a selector.
+
+    Returns:
+        `rank` and `adapter`, a mapping.
+    """
     targets = resolve_targets(adaptation, model_config, ranking and ranking.targets)
     lora = lora_config(adaptation, targets)
     root = math.sqrt(targets.rank) if adaptation.rslora else targets.rank
@@ -129,7 +146,7 @@ def adapter_facts(
         "layers": list(targets.layers),
         "targets": list(targets.names),
         "rank": targets.rank,
-        "raised": sorted(targets.raised),  # those with a rank of one more
+        "raised": sorted(targets.raised),  # linears with a rank of one more
         "scale": lora.lora_alpha / root,
         "parameters": targets.parameters,
     }
@@ -143,10 +160,10 @@ def adapter_facts(
 def _dearest(
     config: TrainConfig | SelectConfig, model_config: PretrainedConfig, count: int
 ) -> list[Target]:
-    """The choice of `count` that takes most parameters: what a budget has to suffice for."""
+    """Return the most expensive `count` targets; the budget must cover them at rank 1."""
     adaptation, layers = config.adaptation, shape(model_config).layers
     every = [(layer, module) for layer in range(layers) for module in adaptation.modules]
-    if adaptation.granularity is Granularity.layer:  # all layers are alike
+    if adaptation.granularity is Granularity.layer:  # all layers have the same size
         return every[: count * len(adaptation.modules)]
     costs = {
         module: sum(adapter_costs(model_config, [(0, module)]).values())
@@ -156,7 +173,7 @@ def _dearest(
 
 
 def _kept_scores(context: SelectionContext, selector: Selector) -> Scores:
-    """Scores from the cache, computed unless they are there; a second process waits."""
+    """Return the scores from the cache, computed if missing; a second process waits."""
     config = context.config
     settings = {
         name: value for name, value in asdict(config.selector).items() if name not in NOT_OF_SCORES
@@ -169,7 +186,7 @@ def _kept_scores(context: SelectionContext, selector: Selector) -> Scores:
     ]
 
     def write(folder: Path) -> None:
-        # a job that finds the scores draws nothing, and has to train alike
+        # a job that finds the scores draws no random numbers, and must train identically
         with context.preserving_training_state():
             selector.score(context).save(folder / FILE)
 

@@ -1,8 +1,8 @@
-"""What selectors may look at, made when one asks for it.
+"""The data that selectors may use, each computed on first access.
 
-Gradients are taken on documents of data.train, all else on documents of data.validation; data.test
-is never looked at, so that what is scored on it was not chosen for it. The documents are drawn by
-data.seed, not by the run's: all jobs of a sweep see the same ones, and share what is found.
+Gradients are taken on documents of data.train, everything else on documents of data.validation;
+data.test is never used, so that scores on it are not biased by the selection. The documents are
+drawn by data.seed, not by the run's seed: all jobs of a sweep use the same ones, and share results.
 """
 
 from __future__ import annotations
@@ -54,28 +54,28 @@ class SelectionContext:
 
     @property
     def layers(self) -> int:
-        """How many layers the model has."""
+        """The number of layers of the model."""
         return int(self.model.config.num_hidden_layers)
 
     @property
     def granularity(self) -> Granularity:
-        """What is chosen."""
+        """Whether layers or modules are selected."""
         return self.config.adaptation.granularity
 
     @property
     def seed(self) -> int:
-        """Of the random selector."""
+        """Seed of the random selector."""
         own = self.config.selector.seed
         return self.config.seed if own is None else own
 
     @property
     def cache(self) -> Path:
-        """Folder that runs share."""
+        """Folder of the cache, which runs share."""
         return Path(self.config.cache_dir)
 
     @contextmanager
     def preserving_training_state(self) -> Iterator[None]:
-        """A block whose draws from torch's generators training does not notice."""
+        """Restore torch's random state after the block."""
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
@@ -86,7 +86,10 @@ class SelectionContext:
         return HookedModel(self.model)
 
     def training_batches(self, size: int) -> list[TrainingBatch]:
-        """`selector.documents` training pairs, `size` at a time; the last batch is a full one too.
+        """Return `selector.documents` training pairs in full batches.
+
+        Args:
+            size: pairs per batch.
 
         Raises:
             UserError: there are too few pairs for one batch.
@@ -107,7 +110,7 @@ class SelectionContext:
 
     @cached_property
     def probes(self) -> ProbeSet:
-        """The first validation documents as the watchers of a run take them."""
+        """The first validation documents, encoded as for the watchers of a run."""
         documents = self.data.corpora["validation"].documents
         ordered = in_drawn_order(documents, self.config.data.seed)
         wanted = self.config.selector.documents
@@ -117,18 +120,22 @@ class SelectionContext:
 
     @cached_property
     def base(self) -> BaseStore:
-        """What the base gives on the probes."""
+        """Stored activations and measures of the base on the probe documents."""
         with counted("probe the base", len(self.probes)) as advance:
             return prepare_base(self.model, self.probes, self.cache, advance)
 
     @cached_property
     def tuned(self) -> PreTrainedModel | PeftModel:
-        """The model of `selector.after`, or of a probe run that is made once."""
+        """The model of `selector.after`, or the result of a probe run that is made once."""
         found = load_tuned(self.config, self.model, self.encoder, self.data)
         return found.to(self.model.device)  # type: ignore[arg-type]
 
     def tuned_record(self, concern: str) -> ProbeRecord:
-        """Values of the tuned model on the probes beside the base; `concern` is of the probes'."""
+        """Return measures of the tuned model on the probe documents, compared with the base.
+
+        Args:
+            concern: group of measures, see `measures.measure_batches.CONCERNS`.
+        """
         with counted("probe the tuned model", len(self.probes)) as advance:
             return measure(self.tuned, self.probes, self.base, concerns=[concern], progress=advance)
 
@@ -158,7 +165,7 @@ class SelectionContext:
             return base_scores(self.model, self.pairs, options, self.cache, advance)
 
     def tuned_circuit(self) -> DocumentScores:
-        """Edge scores of the tuned model on the same pairs."""
+        """Return the edge scores of the tuned model on the same pairs."""
         options = self.config.selector.circuit
         task = make_task(self.tuned, self.pairs, options, keep_all=True)
         with counted(f"attribute by {options.method.value}, tuned", len(self.pairs)) as advance:
@@ -166,7 +173,7 @@ class SelectionContext:
 
 
 def inputs_fingerprint(context: SelectionContext) -> list[str | int | None]:
-    """What decides the documents that a selector sees, and their tokens."""
+    """Return what determines the documents that a selector uses, and their tokens."""
     corpora = context.data.corpora
     return [
         context.encoder.fingerprint,

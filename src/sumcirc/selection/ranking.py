@@ -38,12 +38,13 @@ REMEDY = "take more of them with selector.documents, or selector=random"
 
 @dataclass(frozen=True)
 class Ranked:
-    """One layer, or one module of a layer.
+    """One layer, or one module of a layer, in a ranking.
 
     Attributes:
-        module: of the anatomy; None for a whole layer.
-        low, high: of the score; None for fewer than `MIN_DOCUMENTS` samples.
-        frequency: share of resamples in which it is chosen; None likewise.
+        module: name of the module; None for a whole layer.
+        low, high: interval of the score; None for fewer than `MIN_DOCUMENTS` samples.
+        frequency: fraction of resamples in which it is chosen; None for fewer than `MIN_DOCUMENTS`
+            samples.
     """
 
     layer: Count
@@ -57,11 +58,16 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All targets, the best first, and what was chosen.
+    """All targets, the best first, and which were chosen.
 
     Attributes:
-        modules: `adaptation.modules`, of which whole layers are made.
-        count: how many were chosen.
+        selector: name of the selector.
+        granularity: `layer` or `module`.
+        modules: `adaptation.modules`, which make up a layer.
+        count: number of chosen targets.
+        reason: what a high score means, in words.
+        unit: of the scores.
+        samples: what the scores are averaged over, such as `documents`; empty for a rule.
         size: number of samples behind each score; 0 for a rule.
     """
 
@@ -77,7 +83,7 @@ class Ranking:
 
     @property
     def chosen(self) -> list[Ranked]:
-        """What was chosen, the best first."""
+        """The chosen targets, the best first."""
         return [one for one in self.ranking if one.chosen]
 
     @property
@@ -91,28 +97,28 @@ class Ranking:
 
     @property
     def layers(self) -> list[int]:
-        """Layers with an adapter, in their order."""
+        """Indices of the layers with an adapter, ascending."""
         return sorted({one.layer for one in self.chosen})
 
     @property
     def stability(self) -> float | None:
-        """Mean share of the chosen targets that a resample chooses too; None without resamples."""
+        """Mean fraction of resamples that choose the chosen targets; None without resamples."""
         found = [one.frequency for one in self.chosen if one.frequency is not None]
         return sum(found) / len(found) if found else None
 
     @property
     def chance(self) -> float:
-        """What `stability` would be if scores said nothing."""
+        """Expected `stability` if scores were random."""
         return self.count / len(self.ranking)
 
     def save(self, path: Path) -> None:
-        """Write it whole or not at all."""
+        """Write the ranking atomically."""
         extra = {"stability": self.stability, "chance": self.chance}
         write_json(path, plain_numbers({**asdict(self), **extra}))
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
-        """What `save` wrote.
+        """Read a ranking written by `save`.
 
         Raises:
             RecordError: the file is damaged.
@@ -121,7 +127,7 @@ class Ranking:
 
 
 def default_count(total: int) -> int:
-    """A quarter, rounded, but one at least."""
+    """Return a quarter of the targets, rounded, but at least one."""
     return max(1, round(total / 4))
 
 
@@ -201,10 +207,10 @@ def check_signal(
     """Refuse scores that are rounding error, or that chance explains.
 
     Args:
-        values: [targets, samples], of a selector that measures.
-        scale: of the quantities whose difference a score is; None for the largest score.
-        count: targets to choose.
-        names: of the selector, the targets and the samples, such as `entropy`, `layer`,
+        values: [targets, samples], from a selector that measures.
+        scale: size of the quantities whose difference a score is; None for the largest score.
+        count: number of targets to choose.
+        names: names of the selector, the targets and the samples, such as `entropy`, `layer`,
             `documents`.
 
     Raises:
@@ -240,6 +246,6 @@ def check_signal(
 
 
 def _frequency(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Of [targets, resamples]: how often each target is among the first `count`, [targets]."""
+    """Return how often a target is among the first `count`: [targets, resamples] to [targets]."""
     order = np.argsort(-values, axis=0, kind="stable")
     return np.bincount(order[:count].ravel(), minlength=len(values)) / values.shape[1]

@@ -1,4 +1,4 @@
-"""What a selector finds: a score for every target, sample by sample."""
+"""Scores of a selector for every target, sample by sample."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ from sumcirc.storage.writing import plain_numbers, write_json
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of all targets; the largest are chosen.
+    """Scores of all targets; those with the largest are chosen.
 
     Attributes:
         values: [layers, modules, samples] with modules in the order of `schema.MODULES`, or
-            [layers, 1, samples] where a layer is scored as a whole. The score is the mean over
+            [layers, 1, samples] if layers are scored as a whole. The score is the mean over
             samples.
-        reason: what a high score says, in words.
+        reason: what a high score means, in words.
         unit: of the values.
         samples: what the last axis is, such as `documents`; empty for a rule that measures nothing.
-        resamples: [layers, modules or 1, resamples] the score of each resample of the samples,
-            where it is not just the mean of their values (as when the circuit is found anew).
+        power: scores of modules are combined to their layer's by this p-norm: 1 for sums, 2 for
+            lengths.
+        resamples: [layers, modules or 1, resamples] scores of resamples, if they aren't just the
+            means of the samples' values (as when the circuit is determined anew).
         scale: size of the quantities whose difference a score is, such as 1 for a change of CKA;
-            None where it is no difference.
-        power: modules add up to their layer as the p-norm: 1 for sums, 2 for lengths.
+            None if it isn't a difference.
     """
 
     values: NDArray[np.float64]
@@ -44,15 +45,32 @@ class Scores:
 
     @property
     def tells_modules(self) -> bool:
-        """Whether the modules of a layer have scores of their own."""
+        """Whether the modules of a layer have separate scores."""
         return self.values.shape[1] > 1
 
     def of_targets(self, modules: list[int], whole: bool) -> NDArray[np.float64]:
-        """[layers, modules or 1, samples] of whole layers, or of some modules of each."""
+        """Return the values of whole layers, or of some modules of each.
+
+        Args:
+            modules: indices into `schema.MODULES`.
+            whole: combine the modules of a layer.
+
+        Returns:
+            [layers, modules or 1, samples].
+        """
         return self._of_targets(self.values, modules, whole)
 
     def resampled(self, modules: list[int], whole: bool, count: int) -> NDArray[np.float64]:
-        """[layers, modules or 1, resamples] scores of resamples: `count` of them, or those kept."""
+        """Return the scores of resamples of whole layers, or of some modules of each.
+
+        Args:
+            modules: indices into `schema.MODULES`.
+            whole: combine the modules of a layer.
+            count: number of resamples; ignored if `resamples` is given.
+
+        Returns:
+            [layers, modules or 1, resamples].
+        """
         kept = resampled(self.values, count) if self.resamples is None else self.resamples
         return self._of_targets(kept, modules, whole)
 
@@ -60,7 +78,7 @@ class Scores:
         self, values: NDArray[np.float64], modules: list[int], whole: bool
     ) -> NDArray[np.float64]:
         if not self.tells_modules:
-            # a rule scores all modules of a layer alike
+            # a rule gives all modules of a layer the same score
             return values if whole else np.repeat(values, len(modules), axis=1)
         chosen = values[:, modules]
         if not whole:
@@ -70,12 +88,12 @@ class Scores:
         return (chosen**self.power).sum(1, keepdims=True) ** (1 / self.power)
 
     def save(self, path: Path) -> None:
-        """Write the scores whole or not at all."""
+        """Write the scores atomically."""
         write_json(path, plain_numbers(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Scores:
-        """What `save` wrote."""
+        """Read scores written by `save`."""
         body = read_json(path, dict[str, Any])
         for name in ("values", "resamples"):
             if body[name] is not None:
@@ -96,16 +114,25 @@ class Scores:
 
 
 def rule(values: Any, reason: str) -> Scores:
-    """Scores of layers by a rule that measures nothing, [layers] or [layers, modules]."""
+    """Return scores from a rule that measures nothing.
+
+    Args:
+        values: [layers] or [layers, modules].
+        reason: what a high score means, in words.
+    """
     array = np.asarray(values, dtype=np.float64)
     return Scores(array.reshape(len(array), -1, 1), reason)
 
 
 def require_defined(values: NDArray[np.float64], selector: str) -> NDArray[np.float64]:
-    """The values, if all are numbers.
+    """Return the values if all are finite.
+
+    Args:
+        values: any shape.
+        selector: name of the selector, for messages.
 
     Raises:
-        UserError: some are not.
+        UserError: a value is NaN or infinite.
     """
     if not np.isfinite(values).all():
         raise UserError(

@@ -1,8 +1,8 @@
 """The tuned model that some selectors compare with the base.
 
-Given by `selector.after`, or made by a probe run: a few steps (`selector.probe_steps`) of LoRA on
-all modules of all layers. LoRA and not full fine-tuning, since the arms that are to be chosen train
-adapters, and on all layers alike, so that none is favoured. The run depends on data.seed, not on
+It is given by `selector.after`, or made by a probe run: a few steps (`selector.probe_steps`) of
+LoRA on all modules of all layers. LoRA rather than full fine-tuning, since the selection is for
+adapters, and on all layers equally, so that none is favoured. The run depends on data.seed, not on
 the run's seed: it is made once and shared by all jobs and selectors of a sweep.
 """
 
@@ -35,8 +35,8 @@ from sumcirc.training.module import summary_loss
 
 PROBE_RUNS = Cache("probe_runs", format=2, libraries=("peft", "torch", "transformers"))
 RANK = 8
-WARMUP = 0.1  # share of the steps
-CLIP = 1.0  # gradient norm
+WARMUP = 0.1  # fraction of the steps
+CLIP = 1.0  # largest gradient norm
 SETTING = "selector.after"
 
 Config = TrainConfig | SelectConfig
@@ -45,10 +45,16 @@ Config = TrainConfig | SelectConfig
 def load_tuned(
     config: Config, base: PreTrainedModel, encoder: Encoder, data: SummarizationData
 ) -> PreTrainedModel | PeftModel:
-    """The model of `selector.after`, else of the probe run, which is made unless it is kept.
+    """Return the model of `selector.after`, or else the result of the probe run, which is cached.
+
+    Args:
+        config: configuration of the job.
+        base: the base model.
+        encoder: encodes documents and summaries.
+        data: training pairs.
 
     Raises:
-        UserError: there is none, it can't be loaded, or the probe run diverges.
+        UserError: there is no tuned model, it can't be loaded, or the probe run diverges.
     """
     check_tuned(config)
     after = config.selector.after
@@ -74,8 +80,8 @@ def check_tuned(config: Config) -> None:
     """Refuse a missing or unrelated tuned model, before any model is loaded.
 
     Raises:
-        UserError: neither a probe run nor another model; or the other model did not finish, can't
-            be compared with the base, or was trained from another one.
+        UserError: neither a probe run nor another model is configured; or the other model did not
+            finish, can't be compared with the base, or was trained from a different one.
     """
     options = config.selector
     if options.after is None:
@@ -98,10 +104,10 @@ def check_tuned(config: Config) -> None:
 
 
 def settings_of(config: Config) -> list[int | float | str | None]:
-    """What decides the tuned model, beside the base and the data.
+    """Return what determines the tuned model, besides the base and the data.
 
     Raises:
-        UserError: a run of `selector.after` did not finish.
+        UserError: a run named by `selector.after` did not finish.
     """
     if config.selector.after is None:
         batch_size, dropout = config.trainer.batch_size, config.model.dropout
@@ -122,9 +128,9 @@ def _rate(config: Config) -> float:
 
 
 def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> PeftModel:
-    """An adapter after the probe run, on a model of its own: the live one stays untouched.
+    """Return an adapter after the probe run, on a separate copy of the model.
 
-    It seeds torch's generator, so it is to be run where that does not matter.
+    Seeds torch's generator, so callers have to restore its state.
     """
     steps = config.selector.probe_steps
     lora = AdaptationConfig(kind=Adaptation.lora, rank=RANK)

@@ -1,4 +1,4 @@
-"""From gradients of interpolation steps to edge scores, at almost no cost beyond the passes.
+"""Edge scores from the gradients of interpolation steps, at almost no cost beyond the passes.
 
 An edge's score is the sum over positions of <D_u, G_v>: D_u is what source u writes in the
 corrupted run minus the clean one, G_v the metric's gradient at what destination v reads, that is
@@ -8,9 +8,9 @@ output q = W y + b, y = gamma * xhat + beta and V = diag(gamma) W',
     G = J'W'g = (V g - mean(V g) - xhat c) / sigma,    c = mean((V g) * xhat) = g . (V'xhat) / d.
 
 Centring V's columns makes the mean vanish, and V'xhat = q - (W beta + b) is the head's own output
-less a constant. So over steps k only sum_k g_k / sigma_k is kept in the narrow space of heads, and
-projected once: G = V sum_k(g_k / sigma_k) - sum_k xhat_k c_k / sigma_k. This is exact. The scores
-are those of EAP and EAP-IG (Syed et al. 2023, arXiv 2310.10348; Hanna et al. 2024, arXiv
+minus a constant. So over steps k only sum_k g_k / sigma_k is stored in the narrow space of heads,
+and projected once: G = V sum_k(g_k / sigma_k) - sum_k xhat_k c_k / sigma_k. This is exact. The
+scores are those of EAP and EAP-IG (Syed et al. 2023, arXiv 2310.10348; Hanna et al. 2024, arXiv
 2403.17806).
 """
 
@@ -26,18 +26,18 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.models.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.attention_weights import AttentionWeights
 
-# bytes of source differences and of gradients that are made at once
+# bytes of source differences and of gradients that are computed at once
 AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
 class Ends:
-    """What the sources of one batch write in the corrupted and in the clean run.
+    """Outputs of all sources for one batch, in the corrupted and in the clean run.
 
     Attributes:
-        embeddings: [B, T, width] of corrupted minus clean tokens.
+        embeddings: [B, T, width] corrupted minus clean token embeddings.
         mask: [B, T] true at real tokens.
-        clean, corrupted: heads' and MLPs' outputs.
+        clean, corrupted: outputs of heads and MLPs.
     """
 
     embeddings: Tensor
@@ -53,14 +53,17 @@ def differences(
     places: slice = slice(None),
     room: Tensor | None = None,
 ) -> Tensor:
-    """What every source writes in the corrupted run minus the clean one; zero at padding.
+    """Return what every source writes in the corrupted run minus the clean run; zero at padding.
 
     Args:
-        places: positions that are wanted.
+        weights: of the attention layers.
+        graph: of the model.
+        ends: outputs in both runs.
+        places: the positions to compute.
         room: memory to write to.
 
     Returns:
-        [sources, B, places, width].
+        [sources, B, positions, width].
     """
     size, dtype = graph.shape, weights.dtype
     embeddings, mask = ends.embeddings[:, places], ends.mask[:, places]
@@ -83,7 +86,7 @@ def differences(
 
 
 def at_once(device: torch.device) -> int:
-    """Bytes of source differences and of gradients that are made at once."""
+    """Return the bytes of source differences, and of gradients, that are computed at once."""
     return AT_ONCE_ON_CPU if device.type == "cpu" else AT_ONCE_ON_GPU
 
 
@@ -92,16 +95,18 @@ def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class Accumulator:
-    """Gradients of one batch, summed over passes; memory for all of them is taken at the first.
+    """Accumulates the gradients of one batch over passes; allocates all memory at the first pass.
 
     Args:
-        passes: how many will be added.
-        frozen_scale: the norms' sigma counts as a constant (RelP).
+        weights: of the attention layers.
+        graph: of the model.
+        passes: number of passes that will be added.
+        frozen_scale: treat the norms' sigma as a constant (RelP).
 
     Attributes:
         heads: [layers, B, T, destinations, head width] sum of g / sigma.
         shares: [layers, B, T, destinations, passes] c / sigma, and
-        streams: [layers, B, T, passes, width] its xhat; none where sigma is constant.
+        streams: [layers, B, T, passes, width] its xhat; empty where sigma is constant.
         mlps: [layers, B, T, width] gradients at what MLPs read, before the norm.
         final: [B, T, width] at the last residual stream.
     """
@@ -175,14 +180,15 @@ class Accumulator:
 
     @torch.no_grad()
     def scores(self, ends: Ends, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
-        """Edge scores of each row.
+        """Return the edge scores of each row.
 
-        A score is a sum over positions, so only some of them are taken at once: what all sources
-        write everywhere would be the largest tensor of all.
+        A score is a sum over positions, so it is computed for a few positions at a time: what all
+        sources write at all positions would be the largest tensor of all.
 
         Args:
-            kinds: [B, T] the span of each position, or None.
-            spans: how many there are.
+            ends: outputs of the sources in both runs.
+            kinds: [B, T] span of each position, or None.
+            spans: number of spans.
 
         Returns:
             [B, sources, destinations], and by span [B, spans, sources, destinations].
@@ -215,12 +221,12 @@ class Accumulator:
         found: Tensor,
         by_span: Tensor,
     ) -> None:
-        """Add what some places make of the scores to `found` and `by_span`."""
+        """Add the contribution of some positions to `found` and `by_span`."""
         graph = self.graph
         layers, destinations = graph.shape.layers, len(graph.destinations)
         for layer in range(layers + 1):
             last = layer == layers
-            # an MLP and the queries, keys and values of the layer above are neighbours in the graph
+            # an MLP and the queries, keys and values of the next layer are adjacent in the graph
             first = graph.mlp_destination(layer - 1) if layer else 0
             columns = slice(first, destinations if last else graph.mlp_destination(layer))
             reads = len(graph.sources) if last else graph.attention_reads(layer)
@@ -239,7 +245,7 @@ class Accumulator:
                         by_span[row, kind, :reads, columns] += part
 
     def _gradient(self, layer: int, places: slice, found: Tensor) -> Tensor:
-        """At the residual stream before the norms, [columns, B, places, width], put in `found`."""
+        """Return gradients at the stream before the norms, [columns, B, positions, width]."""
         first = 1 if layer else 0
         if layer:
             found[0] = self.mlps[layer - 1][:, places]

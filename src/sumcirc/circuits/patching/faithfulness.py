@@ -1,22 +1,22 @@
-"""How much of the model's behaviour a circuit carries, by size, beside random circuits.
+"""Faithfulness of circuits: how much of the model's behaviour they preserve, by size.
 
 With m(C) a metric of a circuit's run on one document, m(G) of the whole model and m(0) of the empty
 circuit (all edges patched):
 
     faithfulness f(C) = (m(C) - m(0)) / (m(G) - m(0)),  0 for the empty circuit, 1 for the model.
 
-f of several documents is the ratio of the means, mean(m(C) - m(0)) / mean(m(G) - m(0)), so that a
-document on which corruption hardly matters can't swamp the others; its interval resamples documents
-in numerator and denominator alike. The document's own ratio is kept as well. Completeness is
-1 - f(complement): what the model loses without the circuit's edges. KL(full || circuit) is
-in nats, the mean over the metric's positions.
+f over several documents is the ratio of the means, mean(m(C) - m(0)) / mean(m(G) - m(0)), so that a
+document on which corruption hardly matters can't dominate; its interval resamples documents in
+numerator and denominator together. The ratio of each document is recorded as well. Completeness is
+1 - f(complement): what the model loses without the circuit's edges. KL(full || circuit) is in nats,
+the mean over the metric's positions.
 
 f is not defined, and NaN, for a circuit without edges, whose run is m(0) itself, and where
 corruption has no effect to explain: where the mean of m(0) - m(G) is rounding or, with 8 documents
 or more, its interval includes zero, since the ratio is then unbounded (`statistics.noise`). CPR and
 CMD are not defined in the latter case either.
 
-Over circuits of growing size (fractions of all edges, MIB's grid) two areas are taken by the
+Over circuits of growing size (fractions of all edges, MIB's grid) two areas are computed by the
 trapezoid rule with a linear axis of nominal sizes:
 
     CPR = integral of f(k) dk            signed top-n: largest score first
@@ -64,7 +64,7 @@ Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class CircuitValues:
-    """What one circuit's run gives, by document.
+    """Results of one circuit's run, by document.
 
     Attributes:
         metric: [documents] in the metric's unit.
@@ -76,26 +76,26 @@ class CircuitValues:
 
 
 class Evaluator:
-    """Runs circuits on pairs, some documents at a time, and keeps what each document gives.
+    """Runs circuits on pairs, a few documents at a time, and returns values for each document.
 
     Args:
-        model: with adapters or without; see `PatchedRun`.
+        model: with or without adapters; see `PatchedRun`.
         pairs: N clean and corrupted documents.
-        metric: a loss per item at its positions, of the same N items.
-        graph: None is that of the model.
-        ablation, means: what cut edges carry, see `PatchedRun`.
-        batch: documents in one pass.
-        memory: bytes that a pass may take beside the model; fewer documents are taken at once
-            where it needs more. None sets no limit.
+        metric: a loss of the same N items.
+        graph: of the model by default.
+        ablation, means: what patched edges carry, see `PatchedRun`.
+        batch: documents per pass.
+        memory: bytes that a pass may need in addition to the model; fewer documents are processed
+            at once if necessary. None sets no limit.
 
     Attributes:
-        full, empty: the whole model and the empty circuit.
-        doubt: why corruption has no effect that circuits could explain, so that none has a
-            faithfulness; None where it has. Whoever leaves out pairs by their effect sets that of
-            all of them.
+        full, empty: results of the whole model and of the empty circuit.
+        doubt: why corruption has no effect that circuits could explain, so that faithfulness is
+            undefined; None if it has one. Code that leaves out pairs by their effect sets it for
+            all pairs.
 
     Raises:
-        UserError: see `PatchedRun`; the metric is of other items; a document takes more than
+        UserError: as in `PatchedRun`; the metric is for other items; a document needs more than
             `memory`.
     """
 
@@ -132,7 +132,7 @@ class Evaluator:
         )
 
     def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
-        """Values of circuits [sources, destinations], each on all documents."""
+        """Return the values of circuits [sources, destinations], each on all documents."""
         found = np.zeros((2, len(circuits), len(self.pairs)))
         for items in self._groups:
             columns = self.pairs.columns(items)
@@ -168,17 +168,17 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """One circuit on all documents; see the module's docstring for the formulas.
+    """Faithfulness of one circuit on all documents; see the module's docstring for the formulas.
 
     Attributes:
-        fraction: of all edges that were chosen, before pruning; None for a circuit that was given.
-        edges: edges that the circuit has.
-        faithfulness: ratio of the means, its interval by resampling documents; NaN where it is
+        fraction: fraction of all edges that was selected, before pruning; None for a given circuit.
+        edges: number of edges of the circuit.
+        faithfulness: ratio of the means, with an interval from resampled documents; NaN where it is
             not defined, see the module's docstring.
         kl: mean KL(full || circuit) in nats.
-        completeness: 1 - f(complement); None where it was not asked for.
+        completeness: 1 - f(complement); None if it wasn't requested.
         metric: [documents] m(C).
-        by_document: [documents] the documents' own ratios; None where m(0) - m(G) is rounding, and
+        by_document: [documents] each document's ratio; None where m(0) - m(G) is rounding, and
             where `faithfulness` is not defined.
         kl_by_document: [documents] in nats.
     """
@@ -195,7 +195,7 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class Area:
-    """An area under the curve; `random` are those of random circuits, one per seed."""
+    """An area under the curve; `random` has those of random circuits, one per seed."""
 
     value: Interval
     random: list[Interval]
@@ -203,14 +203,18 @@ class Area:
 
 @dataclass(frozen=True)
 class Curve:
-    """Circuits of growing size by one way of choosing.
+    """Circuits of growing size, for one ranking of edges.
 
     Attributes:
-        absolute: edges ranked by |score|, else by score.
-        random: random circuits of as many edges as `points`, one list per seed.
-        cpr: higher is better; what MIB reports for signed ranking.
-        cmd: lower is better, 0 is best; what MIB reports for absolute ranking.
+        ablation: what patched edges carry.
+        metric: name of the metric.
+        absolute: edges are ranked by |score|, otherwise by score.
+        documents: ids of the documents.
         empty, full: [documents] m(0) and m(G).
+        points: circuits of growing size.
+        random: random circuits with as many edges as `points`, one list per seed.
+        cpr: higher is better; MIB reports it for signed ranking.
+        cmd: lower is better, 0 is best; MIB reports it for absolute ranking.
     """
 
     ablation: str
@@ -225,7 +229,7 @@ class Curve:
     cmd: Area
 
     def as_json(self) -> dict[str, Any]:
-        """Plain containers, ready for JSON."""
+        """Return plain containers, ready for JSON."""
         return plain_numbers(asdict(self))
 
 
@@ -235,7 +239,14 @@ def faithfulness(
     completeness: bool = True,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Faithfulness:
-    """Judge one circuit [sources, destinations]."""
+    """Measure the faithfulness of one circuit.
+
+    Args:
+        evaluator: runs circuits on the documents.
+        kept: [sources, destinations] the circuit.
+        completeness: measure completeness too, which takes a second run.
+        bootstrap: the resamples from which intervals are computed.
+    """
     circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
     found = evaluator.run(circuits)
     other = found[1] if completeness else None
@@ -252,23 +263,26 @@ def curve(
     completeness: bool = False,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Curve:
-    """Judge circuits of growing size, and random ones of the same size.
+    """Measure circuits of growing size, and random ones of the same size.
 
-    A circuit of fraction k has int(k * edges) edges, of which `prune` then removes loose ends. A
-    random one is made of random scores; so that it may have as many edges after pruning, edges
-    are added until it has at least as many (pruned random circuits of a few edges are empty).
+    A circuit of fraction k has int(k * edges) edges, from which `prune` then removes loose ends. A
+    random circuit is selected by random scores; so that it can have as many edges after pruning,
+    edges are added until it has at least as many (pruned random circuits of a few edges are empty).
 
     Args:
+        evaluator: runs circuits on the documents.
         scores: [sources, destinations], mean over documents; positive where the metric (a loss)
             rises when the edge is corrupted.
         absolute: rank by |score|; signed ranking takes the largest scores.
         fractions: of all edges, ascending.
-        select: (scores, graph, n) -> circuit, in place of `top_n`; `absolute` is then for the
-            caller to see to.
-        random_seeds: one control curve each.
+        select: (scores, graph, n) -> circuit, in place of `top_n`; `absolute` is then only
+            recorded.
+        random_seeds: one control curve for each.
+        completeness: measure completeness too.
+        bootstrap: the resamples from which intervals are computed.
 
     Raises:
-        UserError: fractions out of range or order.
+        UserError: fractions are out of range or order.
     """
     graph = evaluator.graph
     sizes = np.array(fractions, dtype=float)
@@ -350,7 +364,7 @@ def _areas(
     points: Sequence[Faithfulness],
     bootstrap: Bootstrap,
 ) -> tuple[Interval, Interval]:
-    """CPR and CMD; every resample of the documents has its own curve."""
+    """Return CPR and CMD; every resample of the documents has its own curve."""
     empty = evaluator.empty.metric
     whole = evaluator.full.metric - empty
     gains = np.array([point.metric for point in points]) - empty

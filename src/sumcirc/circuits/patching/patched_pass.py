@@ -1,14 +1,15 @@
 """One forward pass of a live model in which destinations read patched residual streams.
 
-Hooks on the model itself, adapters included. From D_u = a_u - p_u two forms of the same x_v:
+It uses hooks on the model itself, adapters included. With D_u = a_u - p_u (own minus patched output
+of source u) there are two forms of the same input x_v of destination v:
 
     x_v = stream of this run - sum of D_u over cut edges
     x_v = stream of the corrupted run + sum of D_u over kept edges   (interchange only)
 
-Whichever has fewer terms is used, so that a destination without terms costs nothing and is exact.
-The block's own norm and the head's slice of the effective projection make q, k or v of x_v, which
-takes the place of the projection's output; rotary embeddings, head norms, attention, output
-projection and MLP are the model's. D_u of a head is (z - z_corrupted) W_O.
+The one with fewer terms is used, so that a destination without terms costs nothing and is exact.
+The block's own norm and the head's slice of the effective projection compute q, k or v from x_v,
+which replaces the projection's output; rotary embeddings, head norms, attention, output projection
+and MLP are the model's. D_u of a head is (z - z_corrupted) W_O.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ INPUTS = {
     HookPoint.KEY_PROJECTION: HookPoint.KEY_INPUT,
     HookPoint.VALUE_PROJECTION: HookPoint.VALUE_INPUT,
 }
-# Terms over places from which one matrix product beats adding term by term: on a CPU additions run
-# in cache, on a GPU each is a kernel of its own.
+# Density of terms above which one matrix product is faster than adding term by term: on a CPU
+# additions run in cache, on a GPU each is a separate kernel.
 DENSE_ON_CPU, DENSE_ON_GPU = 0.15, 0.02
-# Bytes of residual streams made at once: what the CPU's cache holds; on a GPU large enough to fill
+# Bytes of residual streams computed at once: fits the CPU's cache; on a GPU large enough to fill it
 STREAMS_ON_CPU, STREAMS_ON_GPU = 8 << 20, 256 << 20
 
 
 class PatchedPass:
-    """One forward pass of some documents, once for every edge set.
+    """One forward pass of some documents, repeated in the batch for every edge set.
 
-    Rows of the model's batch are set by set the documents; a residual stream of all of them is
-    [sets, documents * positions, width].
+    The rows of the model's batch are the documents of the first set, then of the second, and so on;
+    a residual stream of all of them is [sets, documents * positions, width].
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class PatchedPass:
         self.rows = np.flatnonzero(terms.any(axis=(0, 2)))
         self.wanted = terms[:, self.rows]
         self.differences = run.space(self.sets, len(self.rows), self.tokens, run.model.shape.width)
-        self.stream = self.differences  # what the attention being run reads, of this run
+        self.stream = self.differences  # what the current attention layer reads, in this run
         on_cpu = self.differences.device.type == "cpu"
         self.dense = DENSE_ON_CPU if on_cpu else DENSE_ON_GPU
         budget = STREAMS_ON_CPU if on_cpu else STREAMS_ON_GPU
         self.streams_at_once = budget * len(self.rows) / self.differences.nbytes
 
     def run(self) -> Tensor:
-        """The normed last residual stream, [sets, documents, positions, width]."""
+        """Return the residual stream after the final norm, [sets, documents, positions, width]."""
         with self.parent.ungrouped(), self.model.hooks(self._hooks()):
             ids = self.ids.repeat(self.sets, 1)
             mask = None if self.mask is None else self.mask.repeat(self.sets, 1)
@@ -119,7 +120,7 @@ class PatchedPass:
             into.copy_(own)
 
     def _write_heads(self, layer: int, z: Tensor) -> None:
-        """Store the differences of a layer's heads from what its output projection reads."""
+        """Store the differences of a layer's heads, from the input of its output projection."""
         every = self.graph.attention_sources(layer)
         used = self.rows[(self.rows >= every.start) & (self.rows < every.stop)]
         if not len(used):
@@ -152,13 +153,13 @@ class PatchedPass:
         if not self.from_corrupted and not active.any():
             return
         if self.from_corrupted or active.all():
-            # nobody reads the linear's own output; its shape is not needed either
+            # the linear's output isn't used, nor its shape
             yield (INPUTS[point], layer), lambda x: x[:, :1]
         places = np.arange(columns.start, columns.stop)[active]
         yield (point, layer), partial(self._projected, (point, layer), columns, places)
 
     def _columns(self, layer: int, number: int) -> slice:
-        """The graph's columns behind a linear: queries, keys or values of a layer, or all."""
+        """Return the graph's columns of a linear: queries, keys or values of a layer, or all."""
         graph = self.graph
         if len(self.model.projections) == 1:
             return slice(graph.query_columns(layer).start, graph.value_columns(layer).stop)
@@ -167,7 +168,7 @@ class PatchedPass:
     def _projected(
         self, key: ActivationKey, columns: slice, active: NDArray[np.intp], own: Tensor
     ) -> Tensor:
-        """Output of the linear: `active` columns made here, the others those of the reference."""
+        """Return the linear's output: `active` columns computed here, others from the reference."""
         layer = key[1]
         weights, first = self.weights.projections(layer), self.graph.query_columns(layer).start
         count, width = columns.stop - columns.start, self.model.shape.head_width
@@ -187,7 +188,7 @@ class PatchedPass:
             reference = self.corrupted[HookPoint.ATTENTION_INPUT, layer]
         norm: Any = self.model.blocks[layer].norm_attention
         for some, tokens in self._blocks(active):
-            # `forward` passes by the hook that watches this norm
+            # `forward` bypasses the hook that watches this norm
             normed = norm.forward(self._read(reference, some, tokens))
             chosen = torch.from_numpy(some - first).to(own.device)
             weight, bias = weights.weight[chosen], weights.bias[chosen, None]
@@ -199,10 +200,10 @@ class PatchedPass:
         return self.model.joined(made)
 
     def _blocks(self, columns: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], slice]]:
-        """Destinations and tokens whose streams are made at once.
+        """Yield destinations and tokens whose streams are computed at once.
 
-        Terms added one by one: few destinations, all tokens. A matrix product reads all differences
-        of its tokens, so all destinations and few tokens.
+        When terms are added one by one: few destinations, all tokens. A matrix product reads all
+        differences of its tokens, so: all destinations and few tokens.
         """
         if self._is_dense(columns):
             step = max(1, int(self.streams_at_once * self.tokens / len(columns)))
@@ -220,13 +221,13 @@ class PatchedPass:
 
     def _mlp_input(self, layer: int, stream: Tensor) -> Tensor | None:
         if self.from_corrupted and self._row(self.graph.mlp_source(layer)) is None:
-            # Nobody reads this MLP: one position is enough, what it adds there is no one's input.
+            # Nobody reads this MLP's output, so one position is enough.
             return stream[:, :1]
         key = (HookPoint.MLP_INPUT, layer)
         return self._input(self.graph.mlp_destination(layer), key, stream)
 
     def _input(self, column: int, key: ActivationKey, stream: Tensor) -> Tensor | None:
-        """The residual stream that an MLP or the logits read; None is that of this run."""
+        """Return the residual stream that an MLP or the logits read; None for that of this run."""
         if not self.from_corrupted and not self.terms[:, :, column].any():
             return None
         reference = stream
@@ -238,7 +239,7 @@ class PatchedPass:
     def _read(
         self, reference: Tensor, columns: NDArray[np.intp], tokens: slice = slice(None)
     ) -> Tensor:
-        """Residual streams of destinations, [sets, columns, tokens, width]."""
+        """Return the residual streams of destinations, [sets, columns, tokens, width]."""
         wanted = self.wanted[:, :, columns]
         used = np.flatnonzero(wanted.any(axis=(0, 2)))
         last = int(used[-1]) + 1 if len(used) else 0  # later sources haven't written yet
