@@ -1,4 +1,4 @@
-"""Named places in a forward pass, and the record of what a pass computed there."""
+"""Hook points: named positions in a forward pass, and a cache of the activations there."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from torch import Tensor
 
 
 class HookPoint(StrEnum):
-    """Where activations of a `HookedModel` are read and replaced.
+    """A point in the forward pass at which a `HookedModel` reads and replaces activations.
 
     B documents, T positions, S positions of keys. All points but `embedding`, `final_norm` and
-    `logits` are those of a layer l.
+    `logits` belong to a layer l.
 
         embedding          [B, T, width] token embeddings, without positions
         residual           [B, T, width] residual stream that block l reads; for l = layers, the
                            stream that the final norm reads
-        attention_input    [B, T, width] the same stream; replacing it changes only what attention
-                           reads
+        attention_input    [B, T, width] the same stream; replacing it changes only the input of
+                           attention
         attention_norm     [B, T, width] output of the norm before attention
-        qkv_input          [B, T, width] input of the linear that makes queries, keys and values
+        qkv_input          [B, T, width] input of the linear for queries, keys and values
         qkv_projection     [B, T, (heads + 2 key/value heads) * head width] its output, before
                            rotary embeddings and head norms, in the linear's own layout (see
-                           `AttentionWeights.by_head`). Architectures with three linears have
+                           `HookedModel.by_head`). Architectures with three linears have
                            `query_input`, `query_projection` and so on instead
-        query              [B, heads, T, head width] what attention compares: after rotary
+        query              [B, heads, T, head width] arguments of attention, after rotary
         key                [B, key/value heads, S, head width] embeddings and head norms
         value              [B, key/value heads, S, head width]
         pattern            [B, heads, T, S] attention probabilities
         attention          all arguments of the attention function (`AttentionInputs`); a
                            replacement is the heads' outputs [B, T, heads, head width]
-        head_outputs       [B, T, heads * head width] z: what the output projection reads
+        head_outputs       [B, T, heads * head width] z: the input of the output projection
         attention_output   [B, T, width] what attention adds to the stream
         mlp_input          [B, T, width] residual stream between attention and MLP (with parallel
-                           blocks `residual`); replacing it changes only what the MLP reads
+                           blocks `residual`); replacing it changes only the input of the MLP
         mlp_norm           [B, T, width] output of the norm before the MLP
-        neurons            [B, T, neurons] what the MLP's output projection reads
+        neurons            [B, T, neurons] input of the MLP's output projection
         mlp_output         [B, T, width] what the MLP adds to the stream
-        final_norm         [B, T, width] output of the final norm: what the unembedding reads
+        final_norm         [B, T, width] output of the final norm: the input of the unembedding
         logits             [B, T, vocabulary]
     """
 

@@ -1,4 +1,4 @@
-"""Effective weights of attention by head, as attribution and patched runs multiply by them."""
+"""Effective weights of attention by head, in the form that attribution and patched runs use."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sumcirc.models.norms import Norm
 
 
 class AttentionWeights:
-    """Effective weights of every attention layer by head, adapters included.
+    """Effective weights of every attention layer by head, including adapters.
 
     A layer's columns are its queries, then its keys, then its values. A weight is read from the
-    live model when it is first asked for, so take a new object after a training step.
+    live model on first access, so make a new object after a training step.
 
     Args:
         model: the model.
-        expand_groups: give every query head a column for its group's key and one for its value.
+        expand_groups: give every query head a separate column for its group's key and value.
         dtype: of the weights; by default that of the model.
-        limit: bytes that may be kept. If all weights take more, none is kept and each is read again
-            whenever it is asked for. None sets no limit.
+        limit: bytes that may be kept. If all weights need more, none is kept and each is read again
+            on every access. None sets no limit.
 
     Attributes:
         columns: number of columns of a layer.
-        kept_bytes: bytes of all weights that are kept in the end.
+        kept_bytes: bytes of all weights once they are kept; 0 if none is.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class AttentionWeights:
             self.output(layer)
 
     def projections(self, layer: int) -> HeadWeights:
-        """Weights [columns, width, head width] and biases [columns, head width] of a layer."""
+        """Return a layer's weights [columns, width, head width], biases [columns, head width]."""
         return self._keep("projections", layer, lambda: self._read(layer))
 
     def folded(self, layer: int) -> Tensor:
-        """Weights with the norm's weight multiplied in and its centring done.
+        """Return weights that include the norm's weight and centring.
 
         Returns:
-            [columns, head width, width]: V = diag(gamma) W', each row less its mean where the norm
-            takes the mean off.
+            [columns, head width, width]: V = diag(gamma) W', with each row centred if the norm
+            subtracts the mean.
         """
 
         def make() -> Tensor:
@@ -88,13 +88,13 @@ class AttentionWeights:
         return self._keep("folded", layer, make)
 
     def constant(self, layer: int) -> Tensor:
-        """What columns are where the standardized stream is 0, [columns, head width]."""
+        """Return the columns' values for a standardized stream of 0, [columns, head width]."""
         if layer not in self._constants:
             self.folded(layer)
         return self._constants[layer]
 
     def output(self, layer: int) -> Tensor:
-        """The output projection by head, [heads, head width, width]."""
+        """Return the output projection by head, [heads, head width, width]."""
         return self._keep(
             "output",
             layer,

@@ -1,4 +1,4 @@
-"""What linears of a live model do, adapters and quantization included, as plain matrices."""
+"""Effective weights: linears of a live model, with adapters and quantization, as plain matrices."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from sumcirc.models.modes import evaluating
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Effective weights of one of query, key or value.
+    """Effective weights by head.
 
     Attributes:
-        weight: [heads, width, head width]; heads are key/value heads for keys and values.
-        bias: [heads, head width]; zero where the linear has none.
+        weight: [heads, width, head width] for query, key or value, where heads are key/value heads
+            for keys and values; [heads, head width, width] for the output projection.
+        bias: [heads, head width], or [width] for the output projection; zero if the linear has
+            none.
     """
 
     weight: Tensor
@@ -27,13 +29,13 @@ class HeadWeights:
 
 @torch.no_grad()
 def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
-    """What a linear does with its adapter: weight [in, out] and bias [out].
+    """Return weight [in, out] and bias [out] of a linear with its adapter.
 
-    The module is applied to the identity, so that plain, transposed (GPT-2), adapted and quantized
-    linears need no case of their own. Its dropout is off meanwhile.
+    The module is applied to the identity, so plain, transposed (GPT-2), adapted and quantized
+    linears need no separate code. Its dropout is off meanwhile.
 
     Raises:
-        UserError: an adapter makes it something else than a linear.
+        UserError: with its adapter the module is not affine.
     """
     parameter = next(p for p in linear.parameters() if p.is_floating_point())
     width = input_width(linear)
@@ -47,7 +49,7 @@ def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
-    """Check at a further point that an adapted linear layer is the affine map that was read off."""
+    """Check at a further point that an adapted linear is the affine map that was read."""
     width = len(weight)
     point = torch.linspace(-2, 3, width, dtype=weight.dtype, device=weight.device)[None]
     found, expected = linear(point)[0], (point @ weight)[0] + bias
@@ -62,8 +64,8 @@ def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def input_width(linear: nn.Module) -> int:
-    """How many numbers a linear reads."""
-    layer = getattr(linear, "base_layer", linear)  # PEFT's name of what it wraps
+    """Return the number of inputs of a linear."""
+    layer = getattr(linear, "base_layer", linear)  # PEFT's name for the wrapped module
     width = getattr(layer, "in_features", None) or layer.nx  # GPT-2's Conv1D
     assert isinstance(width, int)
     return width

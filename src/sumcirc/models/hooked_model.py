@@ -1,4 +1,4 @@
-"""A live model, with or without an adapter: its modules, its activations, its effective weights."""
+"""A live model, with or without an adapter: its modules, activations and effective weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sumcirc.models.hooks import (
 from sumcirc.models.peft_adapters import require_analysable
 
 _OUTSIDE = (HookPoint.EMBEDDING, HookPoint.FINAL_NORM, HookPoint.LOGITS)
-# a module of the model or of a block, or the number of a linear in `Block.qkv`
+# name of a module of the model or of a block, or index of a linear in `Block.qkv`
 _PLACES: dict[HookPoint, tuple[str | int, Side]] = {
     HookPoint.EMBEDDING: ("embedding", "output"),
     HookPoint.RESIDUAL: ("whole", "input"),
@@ -55,7 +55,7 @@ _PLACES: dict[HookPoint, tuple[str | int, Side]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """The modules of one layer; an adapted linear is the adapter's own module."""
+    """The modules of one layer; an adapted linear is represented by the adapter's module."""
 
     whole: nn.Module
     norm_attention: nn.Module
@@ -70,10 +70,10 @@ class Block:
 
 
 class HookedModel:
-    """A live model, adapters included, whose activations can be seen and replaced.
+    """A live model, including adapters, whose activations can be read and replaced.
 
-    Its modules are those that `anatomy` names; nothing is copied or converted. Activations are
-    addressed by hook point and layer:
+    Its modules are found by the model's architecture; nothing is copied or converted. Activations
+    are addressed by hook point and layer:
 
         keys = model.every(HookPoint.MLP_OUTPUT)
         with model.caching(keys) as cache:                       # cache[HookPoint.MLP_OUTPUT, 3]
@@ -82,16 +82,15 @@ class HookedModel:
             without_it = model.hidden(mask, input_ids=ids)
 
     Attributes:
-        model: the transformers model, below the adapter.
+        model: the transformers model, inside the adapter.
         shape: its sizes.
         embedding, final_norm, unembedding: modules outside the blocks.
         blocks: the modules of every layer.
-        projections: hook points of the linears of query, key and value: three, or one where the
+        projections: hook points of the linears for query, key and value: three, or one if the
             architecture has one linear for all.
 
     Raises:
-        UserError: the architecture is not known, or an adapter acts elsewhere than in these
-            modules.
+        UserError: the architecture is unknown, or an adapter modifies other modules than these.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
@@ -129,16 +128,16 @@ class HookedModel:
 
     @property
     def backbone(self) -> nn.Module:
-        """From tokens to the normed residual stream."""
+        """The modules that compute the normed residual stream from tokens."""
         return self.model.base_model
 
     def hidden(self, mask: Tensor | None, **inputs: Tensor) -> Tensor:
-        """The normed residual stream [B, T, width] of one pass.
+        """Run one pass and return the normed residual stream [B, T, width].
 
-        Positions count real tokens, so padding on either side is right.
+        Positions count real tokens, so padding on either side is handled correctly.
 
         Args:
-            mask: [B, T] true or 1 at real tokens; None where all are.
+            mask: [B, T] true or 1 at real tokens; None if all are real.
             inputs: `input_ids` [B, T] or `inputs_embeds` [B, T, width].
         """
         positions = None
@@ -146,7 +145,7 @@ class HookedModel:
             mask = mask.long()
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             if bool(mask.all()):
-                mask = None  # without one SDPA takes its fastest kernel
+                mask = None  # without a mask SDPA uses its fastest kernel
         return self.backbone(
             attention_mask=mask, position_ids=positions, use_cache=False, **inputs
         ).last_hidden_state
@@ -161,9 +160,9 @@ class HookedModel:
         return (HookPoint.QKV_PROJECTION,)
 
     def every(self, *points: HookPoint) -> list[ActivationKey]:
-        """Return the keys of all layers of some hook points, layer by layer.
+        """Return the keys of all layers for some hook points, layer by layer.
 
-        `residual` has one layer more than the model has, points outside the blocks have one.
+        `residual` has one layer more than the model, points outside the blocks have only one.
         """
         last = self.shape.layers
         inside = [point for point in points if point not in _OUTSIDE]
@@ -174,7 +173,12 @@ class HookedModel:
     def at_every_layer(
         self, point: HookPoint, function: Callable[[int, Any], Any]
     ) -> list[tuple[ActivationKey, Callable[[Any], Any]]]:
-        """Hooks that call `function(layer, activation)` at every layer."""
+        """Return hooks that call a function with layer and activation, at every layer.
+
+        Args:
+            point: the hook point.
+            function: called as `function(layer, activation)`; see `hooks` for its result.
+        """
         return [(key, partial(function, key[1])) for key in self.every(point)]
 
     @contextmanager
@@ -183,18 +187,17 @@ class HookedModel:
     ) -> Iterator[None]:
         """Call functions on activations of every pass in this context, then remove them.
 
-        A function returns None, or what takes the activation's place. Functions at one point run in
-        the order in which they were given, each on what the one before left. Contexts may be
-        nested.
+        A function returns None, or a replacement for the activation. Functions at the same point
+        run in the given order, each on the result of the one before. Contexts may be nested.
 
         Args:
-            hooks: hook point with layer, and function; see `HookPoint` for what it is called with.
-            first: run these functions before those that are registered already; for points in
-                attention it makes no difference.
+            hooks: hook point with layer, and function; see `HookPoint` for the function's argument.
+            first: run these functions before those that are registered already; has no effect at
+                points in attention.
 
         Raises:
-            UserError: attention of a layer could not be seen, or attention's implementation can't
-                be replaced.
+            UserError: attention of a layer could not be observed, or attention's implementation
+                can't be replaced.
             ValueError: the model has no such hook point.
         """
         by_module: list[ModuleHook] = []
@@ -217,8 +220,9 @@ class HookedModel:
         """Record activations of a pass in this context; a later pass overwrites them.
 
         Args:
-            keys: which.
-            keep: what is kept of each activation, such as a slice; by default all of it.
+            keys: hook points with layers to record.
+            keep: returns the part of each activation to keep, such as a slice; by default all of
+                it.
         """
         cache = ActivationCache()
 
@@ -232,7 +236,7 @@ class HookedModel:
             yield cache
 
     def _place(self, key: ActivationKey) -> tuple[nn.Module, Side]:
-        """The module behind a hook point, and which side of it."""
+        """Return the module of a hook point, and whether it is its input or output."""
         point, layer = key
         if key == (HookPoint.RESIDUAL, self.shape.layers):
             return self.final_norm, "input"
@@ -248,9 +252,9 @@ class HookedModel:
 
     @contextmanager
     def ungrouped(self) -> Iterator[None]:
-        """Give every query head a copy of its group's keys and values, made at their projections.
+        """Give every query head a copy of its group's keys and values, made at the projections.
 
-        So each copy can be seen, replaced and differentiated by itself. Without grouped queries
+        Each copy can then be read, replaced and differentiated separately. Without grouped queries
         nothing changes.
         """
         group = self.shape.group
@@ -269,20 +273,20 @@ class HookedModel:
                     attention.num_key_value_groups = group
 
     def repeated(self, output: Tensor) -> Tensor:
-        """Copy keys or values [..., key/value heads * head width] for the heads of their group."""
+        """Copy keys or values [..., key/value heads * head width] for every head of their group."""
         heads = output.unflatten(-1, (-1, self.shape.head_width))
         return heads.repeat_interleave(self.shape.group, -2).flatten(-2)
 
     # ---- passes
 
     def hidden_from(self, layer: int, stream: Tensor, start: int = 0) -> Tensor:
-        """The normed residual stream of a pass that begins at a block.
+        """Run a pass that starts at a block, and return the normed residual stream.
 
         Args:
             layer: the block; the number of layers for the final norm alone.
-            stream: [B, R, width] what it reads, instead of what blocks before it would write.
-            start: position of the first of the R rows; attention sees keys and values of positions
-                before it if hooks supply them (`HookPoint.ATTENTION`).
+            stream: [B, R, width] the input of that block, in place of the output of earlier blocks.
+            start: position of the first of the R rows; attention sees keys and values of earlier
+                positions if hooks supply them (`HookPoint.ATTENTION`).
 
         Returns:
             [B, R, width].
@@ -295,7 +299,7 @@ class HookedModel:
 
         with (
             ExitStack() as stack,
-            # what the model begins with are zeros of one row; the stream takes their place
+            # the model starts from one row of zeros, which the stream replaces
             self.hooks([((HookPoint.RESIDUAL, layer), lambda zeros: stream)], first=True),
         ):
             for block in self.blocks[:layer]:
@@ -330,14 +334,14 @@ class HookedModel:
         return heads.flatten(-2)
 
     def head_weights(self, layer: int, expand_groups: bool = False) -> HeadWeights:
-        """Effective weights of query, key and value, before rotary embeddings and head norms.
+        """Return effective weights of query, key and value, without rotary embeddings and norms.
 
         Args:
-            layer: which.
+            layer: index of the layer.
             expand_groups: copy keys and values for every query head.
 
         Returns:
-            Of all queries, then all keys, then all values.
+            Weights of all queries, then all keys, then all values.
         """
         found = [effective_weight(linear) for linear in self.blocks[layer].qkv]
         if expand_groups and self.shape.group > 1:
@@ -347,13 +351,13 @@ class HookedModel:
         return HeadWeights(weight.transpose(0, 1).contiguous(), bias)
 
     def attention_output(self, layer: int) -> HeadWeights:
-        """Effective output projection by head: weight [heads, head width, width], bias [width]."""
+        """Return the effective output projection, weight [heads, head width, width] and bias."""
         weight, bias = effective_weight(self.blocks[layer].attn_out)
         return HeadWeights(weight.unflatten(0, (self.shape.heads, self.shape.head_width)), bias)
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:
-    """The transformers model, under an adapter if there is one."""
+    """Return the transformers model, inside an adapter if there is one."""
     found = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(found, PreTrainedModel)
     return found

@@ -1,8 +1,8 @@
-"""Functions that see, and may replace, what modules and attention functions of a model compute.
+"""Functions that read, and may replace, results of a model's modules and attention functions.
 
-Modules are reached by PyTorch's hooks, queries, keys and values by an attention function of our own
-(`transformers.AttentionInterface`), which leaves attention to SDPA unless a hook replaces it. Both
-last as long as their context: `HookedModel.hooks` is the way to use them.
+Modules are reached by PyTorch's hooks; queries, keys and values by a custom attention function
+(`transformers.AttentionInterface`), which calls SDPA unless a hook replaces its result. Both are
+active only within their context; use them by `HookedModel.hooks`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from sumcirc.errors import UserError
 from sumcirc.models.activation_cache import HookPoint
 
-# A function of a module's first argument, of its output, or of both. It returns None, or what takes
-# the place of the argument or the output.
+# A hook is a function of a module's first argument, of its output, or of both. It returns None, or
+# a replacement for the argument or the output.
 Side = Literal["input", "output", "both"]
 ModuleHook = tuple[nn.Module, Side, Callable[..., Tensor | None]]
 
@@ -36,7 +36,7 @@ def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[N
 
     Args:
         hooks: module, side and function.
-        first: run them before those that are registered already.
+        first: run them before hooks that are registered already.
     """
     handles = []
     try:
@@ -79,9 +79,9 @@ class AttentionInputs:
     Attributes:
         query: [B, heads, T, head width], after rotary embeddings and head norms.
         key, value: [B, key/value heads, S, head width]; S = T unless earlier positions were added.
-        mask: [B, 1, T, S] True where a query sees a key; None where attention is causal.
+        mask: [B, 1, T, S] True where a query sees a key; None for causal attention.
         scaling: factor of the scores.
-        window: number of keys that a query sees at most; None without a limit.
+        window: largest number of keys that a query sees; None without a limit.
     """
 
     query: Tensor
@@ -92,7 +92,7 @@ class AttentionInputs:
     window: int | None = None
 
     def pattern(self) -> Tensor:
-        """Attention probabilities [B, heads, T, S]: softmax of the scaled and masked scores."""
+        """Return attention probabilities [B, heads, T, S], the softmax of the masked scores."""
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
         scores = self.query @ key.mT * self.scaling
         rows, length = scores.shape[-2:]
@@ -102,9 +102,9 @@ class AttentionInputs:
         return scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1)
 
     def outputs(self) -> Tensor:
-        """Heads' outputs [B, T, heads, head width] of causal attention within the window.
+        """Return heads' outputs [B, T, heads, head width] of causal attention within the window.
 
-        The queries are those of the last T of S positions; `mask` is not used.
+        The queries belong to the last T of S positions; `mask` is not used.
         """
         rows, length = self.query.shape[2], self.key.shape[2]
         mask = None
@@ -130,9 +130,9 @@ ATTENTION_POINTS = (
     *(HookPoint.PATTERN, HookPoint.ATTENTION),
 )
 AttentionHook = tuple[HookPoint, int, Callable[..., Any]]  # point, layer, function
-NAME = "sumcirc"  # of the attention function
+NAME = "sumcirc"  # name of the attention function
 
-# by configuration (each model has its own) and layer, in the order of registration
+# by id of the configuration (each model has its own) and layer, in the order of registration
 _registered: dict[tuple[int, int], list[AttentionHook]] = {}
 
 
@@ -145,7 +145,7 @@ def _attention(
     scaling: float | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it; returns heads' outputs [B, T, heads, head width]."""
+    """Compute attention as transformers calls it; return outputs [B, T, heads, head width]."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     given = AttentionInputs(query, key, value, attention_mask, scale, options.get("sliding_window"))
     heads = None
@@ -176,10 +176,14 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
 
 @contextmanager
 def attention_hooks(model: PreTrainedModel, hooks: Iterable[AttentionHook]) -> Iterator[None]:
-    """Register hooks of attention; afterwards the model has its own implementation again.
+    """Register attention hooks; on exit the model gets its own implementation back.
+
+    Args:
+        model: the transformers model.
+        hooks: hook point, layer and function.
 
     Raises:
-        UserError: a hook was never called, so what it measured would be incomplete.
+        UserError: a hook was never called, so its results would be incomplete.
     """
     before: Any = model.config._attn_implementation
     missing: set[int] = set()

@@ -1,4 +1,4 @@
-"""LayerNorm and RMSNorm as formulas: what they do to a stream, and their Jacobian's transpose."""
+"""Forward formula and transposed Jacobian of LayerNorm and RMSNorm."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sumcirc.errors import UserError
 
 @dataclass(frozen=True)
 class Norm:
-    """A norm's parameters.
+    """Parameters of a norm.
 
     Attributes:
         weight: [width].
         bias: [width], zero for an RMSNorm.
         epsilon: added to the variance.
-        centred: whether the mean is taken off (LayerNorm).
+        centred: whether the mean is subtracted (LayerNorm).
     """
 
     weight: Tensor
@@ -29,10 +29,14 @@ class Norm:
 
     @classmethod
     def of(cls, module: Any, dtype: torch.dtype) -> Norm:
-        """Read from a LayerNorm or RMSNorm module.
+        """Read the parameters of a LayerNorm or RMSNorm module.
+
+        Args:
+            module: the norm.
+            dtype: of the parameters, and of all results.
 
         Raises:
-            UserError: it is neither.
+            UserError: the module is neither.
         """
         of_llama = hasattr(module, "variance_epsilon")  # that family's own class
         root_mean_square = of_llama or "RMSNorm" in type(module).__name__
@@ -52,7 +56,7 @@ class Norm:
         )
 
     def standardized(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """(x - mean) / sigma [..., width] and 1 / sigma [..., 1], in the parameters' dtype."""
+        """Return (x - mean) / sigma [..., width] and 1 / sigma [..., 1] in the weights' dtype."""
         stream = stream.detach().to(self.weight.dtype)
         if self.centred:
             variance, mean = torch.var_mean(stream, -1, correction=0, keepdim=True)
@@ -64,10 +68,18 @@ class Norm:
         return stream * scale, scale
 
     def transposed(self, stream: Tensor, gradient: Tensor, frozen_scale: bool) -> Tensor:
-        """The Jacobian's transpose times a gradient at the norm's output, [..., width].
+        """Multiply a gradient at the norm's output by the transposed Jacobian.
 
         J'v = (w v - mean(w v) - xhat mean(w v xhat)) / sigma; without the mean for an RMSNorm, and
-        without the last term where sigma counts as a constant.
+        without the last term if sigma is treated as a constant.
+
+        Args:
+            stream: [..., width] the norm's input.
+            gradient: [..., width] v, the gradient at its output.
+            frozen_scale: whether sigma is treated as a constant.
+
+        Returns:
+            [..., width], the gradient at the norm's input.
         """
         normalized, scale = self.standardized(stream)
         found = gradient.to(self.weight.dtype) * self.weight

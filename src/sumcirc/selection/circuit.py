@@ -1,9 +1,9 @@
-"""Modules by the circuit that runs through them.
+"""Selectors that score modules by the circuit that runs through them.
 
 A module's score is the sum over the circuit's edges that it takes part in: `qkv` reads the edges
 into queries, keys and values, `mlp_in` those into the MLP; `attn_out` and `mlp_out` write those out
-of the heads and out of the MLP. So an edge counts where it is written and where it is read. The
-circuit is found anew in each resample of the documents.
+of the heads and out of the MLP. So an edge counts both where it is written and where it is read.
+The circuit is determined anew in each resample of the documents.
 """
 
 from __future__ import annotations
@@ -102,7 +102,15 @@ def _total(mean: NDArray[np.floating]) -> float:
 
 
 def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]:
-    """Return sums over edges [documents, sources, destinations] as [layers, modules, documents]."""
+    """Sum values of edges by module.
+
+    Args:
+        values: [documents, sources, destinations].
+        graph: the edges' graph.
+
+    Returns:
+        [layers, modules, documents], modules in the order of `schema.MODULES`.
+    """
     read = values.sum(1, dtype=np.float64).T
     written = values.sum(2, dtype=np.float64).T
     found = []
@@ -122,20 +130,41 @@ def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]
 def size_by_module(
     mean: NDArray[np.floating], kept: NDArray[np.bool_], graph: Graph
 ) -> NDArray[np.float64]:
-    """Return sums of |mean| over the kept edges [sources, destinations] as [layers, modules]."""
+    """Sum |mean| over the kept edges by module.
+
+    Args:
+        mean: [sources, destinations] mean scores.
+        kept: [sources, destinations] whether an edge is in the circuit.
+        graph: the edges' graph.
+
+    Returns:
+        [layers, modules].
+    """
     return by_module((np.abs(mean) * kept)[None], graph)[..., 0]
 
 
 def resampled_edges(scores: NDArray[np.floating], resamples: int) -> Iterator[NDArray[np.float64]]:
-    """Yield the mean scores [sources, destinations] of each resample of the documents."""
+    """Yield the mean scores [sources, destinations] of each resample of the documents.
+
+    Args:
+        scores: [documents, sources, destinations].
+        resamples: number of resamples.
+    """
     for weight in weights(len(scores), resamples):
         yield np.tensordot(weight, scores, 1)
 
 
 def along_mean(values: NDArray[np.floating], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each document's part of the |mean| of the kept edges, in the shape of `values`.
+    """Return each document's contribution to the |mean| of the kept edges.
 
-    An edge's value is taken with the sign that its mean over documents has, so that the mean over
-    documents of what comes out is |mean|, and noise of changing sign cancels.
+    An edge's value is taken with the sign of its mean over documents, so that the mean over
+    documents of the result is |mean|, and noise of changing sign cancels.
+
+    Args:
+        values: [documents, sources, destinations].
+        kept: [sources, destinations] whether an edge is in the circuit.
+
+    Returns:
+        The shape of `values`; 0 for edges that aren't kept.
     """
     return values * np.sign(values.mean(0, dtype=np.float64)) * kept

@@ -40,11 +40,13 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 @dataclass(frozen=True, eq=False)
 class SelectionContext:
-    """The base, its documents, and a tuned model beside it.
+    """The data that a selector may use: the base model, its documents, and a tuned model.
 
     Attributes:
-        model: the base, not yet adapted, where it is to run.
-        data: training and validation pairs, read.
+        config: configuration of the job.
+        model: the base model without adapter, on the device where it runs.
+        encoder: encodes documents and summaries.
+        data: training and validation pairs, already read.
     """
 
     config: TrainConfig | SelectConfig

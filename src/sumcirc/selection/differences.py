@@ -1,7 +1,8 @@
-"""Layers that fine-tuning changes, or that change the stream: correlational scores of whole layers.
+"""Selectors that score whole layers by what fine-tuning changes, or by their effect on the stream.
 
 `attention_kl`, `entropy` and `drift` compare a tuned model with the base on the same documents;
-rows are the positions that predict the summary. `cka_redundancy` reads the base alone.
+rows are the positions that predict the summary. `cka_redundancy` uses only the base. All are
+correlational: they intervene in neither model.
 """
 
 from __future__ import annotations

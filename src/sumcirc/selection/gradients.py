@@ -1,18 +1,18 @@
-"""Modules by the gradient of the training loss with respect to their weights.
+"""Selectors that score modules by the gradient of the training loss with respect to their weights.
 
 L is the mean cross-entropy over a batch's summary tokens, without dropout; G = dL/dW.
 
-`page` (projected adapter gradient energy) asks how large a gradient a fresh adapter would get. A
-LoRA adapter on W (out x in) starts with B = 0 and A drawn at random. With scale s its first
-gradients are dL/dA = s B' G = 0 and dL/dB = s G A'. Averaged over draws of A (r x in, independent
-entries of variance v)
+`page` (projected adapter gradient energy) estimates the size of the gradient that a fresh adapter
+would get. A LoRA adapter on W (out x in) starts with B = 0 and A drawn at random. With scale s its
+first gradients are dL/dA = s B' G = 0 and dL/dB = s G A'. Averaged over draws of A (r x in,
+independent entries of variance v)
 
     E ||s G A'||^2 = s^2 r v ||G||^2,  v = 1 / (3 in) for PEFT's Kaiming-uniform A.
 
-Scale and rank are the same for all targets and left out: S(W) = E over batches ||G||^2 / (3 in).
+Scale and rank are the same for all targets and omitted: S(W) = E over batches ||G||^2 / (3 in).
 Wide inputs (the MLP's output projection) are thus discounted. The name is that of DomLoRA (arXiv
-2605.06183), whose own formula could not be read; this is the derivation above, tested against
-gradients of real adapters.
+2605.06183), whose formula could not be read; this derivation is tested against gradients of real
+adapters.
 """
 
 from __future__ import annotations
@@ -71,17 +71,17 @@ def gradient_norm(context: SelectionContext) -> Scores:
 def squared_gradients(
     context: SelectionContext, size: int, weight: Callable[[nn.Module], float] = lambda linear: 1.0
 ) -> NDArray[np.float64]:
-    """Return ||dL/dW||^2 (Frobenius) of each batch of `size` training documents.
+    """Return ||dL/dW||^2 (Frobenius norm) for each batch of `size` training documents.
 
-    One backward pass a batch; the gradients of all linears are in memory at once, no others.
+    One backward pass per batch; the gradients of all linears, and no others, are in memory at once.
 
     Args:
         context: the base and its training documents.
-        size: documents in a batch.
-        weight: factor of a linear's square.
+        size: documents per batch.
+        weight: factor for the square of a linear's gradient.
 
     Returns:
-        [layers, modules, batches]; linears of one module (query, key and value) add up.
+        [layers, modules, batches]; the linears of a module (query, key and value) are summed.
     """
     hooked = context.hooked
     names = anatomy(hooked.model.config)

@@ -1,7 +1,7 @@
-"""Layers chosen by their position, at random, or by name: rules that measure nothing.
+"""Selectors that measure nothing: layers chosen by position, at random, or by name.
 
-They are the arms that a measuring selector is compared with. `random` is the control that every
-other choice has to beat; `all` is the usual LoRA on every layer.
+Selectors that measure are compared with these. `random` is the control that every other selector
+has to beat; `all` is the usual LoRA on every layer.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""From scores to chosen targets, with how sure that is.
+"""Ranks targets by their scores, and measures how reliable the selection is.
 
-A target's interval is the percentile bootstrap over samples. How stable the choice is: samples are
-drawn again with replacement, targets ranked anew, and counted how often each is among the first
-`count` (all targets see the same draws, so that what they have in common cancels). By chance that
-would be count / targets.
+A target's interval is the percentile bootstrap over samples. For the stability of the selection,
+samples are resampled with replacement, the targets ranked again, and the share of resamples is
+counted in which each is among the first `count` (all targets use the same draws, so that common
+variation cancels). By chance this share would be count / targets.
 
-A ranking that is noise is refused, however often resamples repeat it. Two things make one:
+A ranking that is noise is refused, however often resamples repeat it. It may have two causes:
 
-- Rounding: the scores to be chosen are no larger than the float32 rounding of what they were
-  computed from (`Scores.scale`), as with an adapter that does nothing yet.
+- Rounding: the scores to choose from are no larger than the float32 rounding of the quantities they
+  were computed from (`Scores.scale`), as with an adapter that has no effect yet.
 - Chance: the targets differ by no more than documents do, by a test at 5 % that shuffles the scores
-  of each document among the targets (`statistics.noise`). Resamples can't tell: they repeat what
-  happened to come first in the sample far more often than "by chance" says. The test needs
-  `MIN_DOCUMENTS` samples; with fewer there is no interval and no share of resamples either.
+  of each document among the targets (`statistics.noise`). Resamples can't detect this: they repeat
+  what happened to come first in the sample, far more often than by chance. The test needs
+  `MIN_DOCUMENTS` samples; with fewer, no interval and no frequency is given either.
 """
 
 from __future__ import annotations
@@ -139,13 +139,17 @@ def rank(
     count: int,
     resamples: int = 500,
 ) -> Ranking:
-    """Choose the `count` targets of largest score.
+    """Rank the targets and choose the `count` with the largest scores.
 
-    Equal scores: the lower layer first, then the order of `modules`.
+    For equal scores the lower layer comes first, then the order of `modules`.
 
     Args:
-        modules: those that may get an adapter; a layer's score is of these together.
-        count: layers, or modules, to choose.
+        scores: of all targets.
+        selector: name of the selector.
+        granularity: choose layers or modules.
+        modules: modules that may get an adapter; a layer's score combines them.
+        count: number of layers, or modules, to choose.
+        resamples: number of bootstrap resamples.
 
     Raises:
         UserError: there are fewer targets, or the scores are noise (`check_signal`).

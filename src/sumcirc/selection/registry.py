@@ -1,7 +1,7 @@
-"""The table of selectors, which rules enter by a decorator.
+"""The table of selectors, filled by a decorator.
 
-A selector is one function from a `SelectionContext` to `Scores`, its name in
-`schema.SelectorName`, and a file in conf/selector.
+A selector is a function from a `SelectionContext` to `Scores`, with a name in `schema.SelectorName`
+and a file in conf/selector.
 """
 
 from __future__ import annotations

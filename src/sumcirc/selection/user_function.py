@@ -1,8 +1,8 @@
-"""A user's own selector: the function that `selector.score` names.
+"""A user's own selector: the function named by `selector.score`.
 
 It takes a `SelectionContext` and returns `Scores`. The function is imported when the configuration
-is checked, and called when a job needs it. Its scores are not cached, because nothing tells when
-its code has changed. Its module has to be listed in SUMCIRC_NAMESPACES (`schema.instantiation`), so
+is checked, and called when a job needs it. Its scores are not cached, because changes of its code
+can't be detected. Its module has to be listed in SUMCIRC_NAMESPACES (`schema.instantiation`), so
 that a configuration from somebody else can't call arbitrary code.
 """
 
@@ -25,7 +25,7 @@ def user_function(context: SelectionContext) -> Scores:
     """Return the scores of the user's function.
 
     Raises:
-        UserError: it returns no scores, or scores that nothing can be chosen by.
+        UserError: it returns no scores, or scores that can't be used.
     """
     options = context.config.selector
     with context.preserving_training_state():
@@ -37,7 +37,7 @@ def user_function(context: SelectionContext) -> Scores:
 
 
 def function_of(options: SelectorConfig) -> Callable[[SelectionContext], Scores]:
-    """Import the function that `selector.score` names.
+    """Import and return the function that `selector.score` names.
 
     Raises:
         UserError: none is named, or `instantiation.function` refuses it.
@@ -48,7 +48,7 @@ def function_of(options: SelectorConfig) -> Callable[[SelectionContext], Scores]
 
 
 def _why_not(found: object, layers: int, granularity: Granularity) -> str | None:
-    """Return what is wrong with the scores, or None."""
+    """Return why the scores can't be used; None if they can."""
     if not isinstance(found, Scores):
         return (
             f"gave a {type(found).__name__}; return a `Scores`, or `rule(values, reason)`, both of"

@@ -42,18 +42,24 @@ def weights(samples: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Percentile bootstrap over documents, for any function of which documents are drawn."""
+    """Percentile bootstrap over documents, for any function of the drawn documents.
+
+    Attributes:
+        resamples: number of resamples.
+        seed: of the draws.
+        confidence: probability that the interval covers.
+    """
 
     resamples: int = 1000
     seed: int = 0
     confidence: float = 0.95
 
     def interval(self, statistic: Callable[[NDArray[np.int64]], Any], documents: int) -> Interval:
-        """Value on all documents, with its interval.
+        """Return the value on all documents with its interval.
 
         Args:
-            statistic: from places of documents [..., documents] to values [...].
-            documents: how many there are.
+            statistic: from indices of documents [..., documents] to values [...].
+            documents: number of documents.
         """
         value = float(statistic(np.arange(documents)))
         draw = np.random.default_rng(self.seed)
