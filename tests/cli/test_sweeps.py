@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +20,7 @@ from sumcirc.errors import UserError
 from sumcirc.jobs import train
 from sumcirc.sweeps import child
 from sumcirc.sweeps.run_states import read_sweep
+from tests.support.job_server import JobServer
 
 Main = Callable[..., str]
 
@@ -60,12 +60,18 @@ main(sys.argv[1:])
 """
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[JobServer]:
+    # below /tmp, since the path of a socket has at most 107 bytes
+    with TemporaryDirectory() as folder, JobServer(Path(folder)) as started:
+        yield started
+
+
 @pytest.fixture
-def quick_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick_jobs(monkeypatch: pytest.MonkeyPatch, server: JobServer) -> None:
     """Jobs in processes of their own that do next to nothing; seeds 1 and 2 fail at first."""
     monkeypatch.setattr(train, "check", lambda config: None)
-    monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", JOB))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    monkeypatch.setattr(child, "PROGRAM", server.program(JOB))
 
 
 def sweep(*arguments: str) -> int:
@@ -110,9 +116,12 @@ def test_a_sweep_goes_on_after_a_failure_and_says_so(
 
 @pytest.mark.usefixtures("quick_jobs")
 def test_a_sweep_ends_with_its_page_where_that_is_wanted(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    server: JobServer,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(child, "PROGRAM", (sys.executable, "-c", SCORED))
+    monkeypatch.setattr(child, "PROGRAM", server.program(SCORED))
     words = ["adaptation=full,lora", "seed=1,2"]
     assert sweep(*words) == 0
     folder = tmp_path / "runs/s"

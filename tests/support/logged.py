@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from wandb.util import get_core_path
-
 from sumcirc.tracking.metric_names import SUMMARIES, Kind
 
 MEDIA = {"table-file": Kind.table, "image-file": Kind.image}
@@ -19,6 +17,8 @@ def inspect(file: Path, *options: str) -> str:
 
     It starts W&B's program as that command does, without importing wandb each time.
     """
+    from wandb.util import get_core_path
+
     program = [get_core_path(), "leet", "inspect", "--no-observability", "--json", *options]
     done = subprocess.run(
         [*program, "--run-file", file, file.parents[1]], capture_output=True, text=True, check=True
