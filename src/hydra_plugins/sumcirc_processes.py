@@ -33,7 +33,13 @@ class ProcessLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Store Hydra's context, the application and the configuration."""
+        """Store Hydra's context, the application and the configuration.
+
+        Args:
+            hydra_context: loads the configuration of each job.
+            task_function: the application.
+            config: of the multirun.
+        """
         self.context = hydra_context
         self.application: Any = task_function
         self.config = config

@@ -18,7 +18,7 @@ from sumcirc.reporting.views.layer_profiles import by_layer
 from sumcirc.statistics import mean_over, significantly_different
 from sumcirc.tracking.measure_records import ProbeRecord
 
-# of pairwise curves: measure, label and what the places are
+# curves for several pairs of models: measure, label and axis
 CURVES = (
     ("attention/kl_tuned_base", "attention KL (nats)", "layer"),
     ("residual/cka", "linear CKA", STREAM_LABEL),
@@ -28,13 +28,13 @@ CURVES = (
 def draw_pair(
     found: Findings, summary: Mapping[str, Any], records: Path, folder: Path, unit: str
 ) -> list[str]:
-    """Draw all that was found of one pair.
+    """Draw all results for one pair of models.
 
     Args:
         found: the values by item.
         summary: see `compare.summary.summarize`.
         records: the folder in which the findings were saved.
-        folder: of the figures.
+        folder: for the figures.
         unit: of the metric.
 
     Returns:
@@ -64,7 +64,12 @@ def draw_pair(
 
 
 def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
-    """Draw curves over layers of several pairs of models, by the name of the pair."""
+    """Draw curves over layers for several pairs of models.
+
+    Args:
+        records: measure records by the name of the pair.
+        folder: for the figures.
+    """
     for name, label, places in CURVES:
         curves = {pair: layer_curves(record)[name] for pair, record in records.items()}
         draw(by_layer(curves, label, places), folder / f"{name.rsplit('/', 1)[-1]}_by_layer.png")

@@ -1,1 +1,1 @@
-"""From saved records to pictures; imports no torch."""
+"""Figures from saved records, drawn with matplotlib; imports no torch."""

@@ -1,4 +1,4 @@
-"""Scatter plots, with names that hide neither points nor each other."""
+"""Scatter plots whose labels cover neither points nor each other."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ from numpy.typing import NDArray
 from sumcirc.figures.drawing import MARKERS, integer_ticks, plain_axes, shown_name, spread_colours
 from sumcirc.reporting.kinds import PALETTE, Dots
 
-_LETTER, _LINE = 0.066, 0.13  # inches, of a label's text
-_APART = 0.2  # inches from one label at the margin to the next
-_PLOT = 5.0  # inches, about, of the parameter axis
+_LETTER, _LINE = 0.066, 0.13  # inches per letter and line of a label
+_APART = 0.2  # inches between labels at the margin
+_PLOT = 5.0  # approximate length of the parameter axis in inches
 _BESIDE = 0.5  # inches between columns and between their tick labels
 
 
 def dots_size(panel: Dots, several: bool) -> tuple[float, float]:
-    """Return the width and height of a scatter plot, in inches."""
+    """Return the width and height of a scatter plot in inches.
+
+    Args:
+        panel: the plot.
+        several: not used; all renderers have the same signature.
+    """
     if panel.columns:
         return 8.0, max(3.8, _APART * len(panel.dots) + 1.2)
     return 6.6, 5.0
 
 
 def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
-    """Draw points with the intervals of y, and write the names of some beside them."""
+    """Draw points with the intervals of y, and write the names of some next to them.
+
+    Args:
+        axes: to draw into.
+        panel: the plot.
+        width, height: of the panel, in inches.
+    """
     x, y, low, high = (
         np.array([getattr(dot, name) for dot in panel.dots]) for name in ("x", "y", "low", "high")
     )
@@ -59,7 +70,7 @@ def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
 
 
 def _coloured(axes: Any, panel: Dots, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-    """Draw points in the colour of their place in an order, such as their layer."""
+    """Draw points in colours that show an order, such as that of layers."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     order = [dot.order or 0 for dot in panel.dots]
@@ -75,13 +86,13 @@ def _coloured(axes: Any, panel: Dots, x: NDArray[np.float64], y: NDArray[np.floa
     for line in (axes.axhline, axes.axvline):
         line(0.0, color="0.88", linewidth=0.8, zorder=0)
     axes.margins(0.14)
-    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the line is to change neither
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # the line must not change them
     if panel.diagonal:
         axes.axline((0.0, 0.0), slope=1.0, color="0.6", linestyle="--", linewidth=1, zorder=1)
 
 
 def _names_beside(axes: Any, panel: Dots, points: NDArray[np.float64]) -> None:
-    """Write names near their points, each led to by a thin line."""
+    """Write names near their points, connected by a thin line."""
     order = [i for i, dot in enumerate(panel.dots) if dot.name in panel.named]
     names = [panel.dots[i].name for i in order]
     for i, name, place in zip(order, names, _free(axes, points, order, names), strict=True):
@@ -100,19 +111,19 @@ def _names_beside(axes: Any, panel: Dots, points: NDArray[np.float64]) -> None:
 def _free(
     axes: Any, points: NDArray[np.float64], order: Sequence[int], names: Sequence[str]
 ) -> list[NDArray[np.float64]]:
-    """Return where labels go, as inches from their points: hiding neither points nor labels.
+    """Return the positions of labels in inches from their points, such that they cover nothing.
 
-    Each takes the nearest free place on circles around its point; one without a free place stands
-    where the fewest are hidden.
+    Each label takes the nearest free position on circles around its point; without a free position,
+    the one where it covers the least.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = axes.figure
-    FigureCanvasAgg(figure).draw()  # the layout is settled when it is drawn
+    FigureCanvasAgg(figure).draw()  # the layout is computed when the figure is drawn
     at = axes.transData.transform(points) / figure.dpi
     frame = axes.get_window_extent()
     low, high = np.array([frame.p0, frame.p1]) / figure.dpi
-    taken: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []  # middles, half sizes
+    taken: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []  # centres and half sizes
     found = []
     for i, name in zip(order, names, strict=True):
         half = np.array([_LETTER * len(name) / 2, _LINE / 2])
@@ -135,7 +146,7 @@ def _free(
 
 
 def _names_at_margin(axes: Any, panel: Dots, x: NDArray[np.float64], height: float) -> None:
-    """Write every name at the right margin, at the height of its point as far as there is room."""
+    """Write every name at the right margin, as near to the height of its point as possible."""
     ends = [(dot.low, dot.high) if np.isfinite(dot.low) else (dot.y,) * 2 for dot in panel.dots]
     bottom, top = min(low for low, _ in ends), max(high for _, high in ends)
     span = top - bottom or 1.0
@@ -160,10 +171,17 @@ def _names_at_margin(axes: Any, panel: Dots, x: NDArray[np.float64], height: flo
 
 
 def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Move places in [0, 1] so that none is nearer than `least` to another, keeping their order.
+    """Move positions in [0, 1] apart, keeping their order.
 
-    Places in one cluster are spaced evenly around their mean. Where there is no room for all they
-    stand evenly from end to end.
+    Positions in one cluster are spaced evenly around their mean. If there is no room for all, they
+    are spaced evenly from end to end.
+
+    Args:
+        places: [points] positions.
+        least: smallest distance between two positions.
+
+    Returns:
+        [points] in the order of `places`.
     """
     order = np.argsort(places, kind="stable")
     least = min(least, 1.0 / max(len(places) - 1, 1))
@@ -187,7 +205,7 @@ def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
 
 
 def _columns_axis(axes: Any, name: str, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return places on a size axis: to scale, or in columns where points would hide each other."""
+    """Return positions on a size axis: to scale, or in columns if points would cover each other."""
     logarithmic = sizes.max() > 4 * sizes.min()
     scaled = np.sort(np.log10(sizes) if logarithmic else sizes)
     gaps = np.diff(scaled)
@@ -214,7 +232,7 @@ def _columns_axis(axes: Any, name: str, sizes: NDArray[np.float64]) -> NDArray[n
 
 
 def _equal_sizes(sizes: NDArray[np.float64]) -> list[list[int]]:
-    """Return indices of sizes within 3 % of the smallest of their column, in the order given."""
+    """Return indices of sizes within 3 % of the smallest of their column, in the given order."""
     columns: list[list[int]] = []
     for index in np.argsort(sizes, kind="stable"):
         if not columns or sizes[index] > 1.03 * sizes[columns[-1]].min():

@@ -1,6 +1,7 @@
-"""What all figures share: ticks and names of axes, and saving a figure with its data.
+"""Functions shared by all figures: ticks and names of axes, and saving a figure with its data.
 
-A figure is three files of one stem: PNG, PDF, and CSV of what is plotted. No value: an empty field.
+A figure is stored as three files with the same stem: PNG, PDF, and CSV with the plotted values. A
+missing value is an empty field.
 """
 
 from __future__ import annotations
@@ -18,46 +19,61 @@ from sumcirc.storage.writing import csv_text, write_file, write_text
 MARKERS = ("o", "s", "^", "D", "v", "P")
 STYLES = ("-", "--", "-.", ":")
 
-_LONGEST = 60  # characters of a name, of which more would leave the axes no room
+_LONGEST = 60  # characters of a name; longer ones would leave no room for the axes
 _ENDINGS = (".png", ".pdf", ".csv")
 _STAMP = 0.16  # inches below a figure for the name of its run
-_DIGIT = 0.07  # inches, of a number of 8 points
-_TICK_ROOM = 0.26  # inches that a tick's number needs beside its neighbours
+_DIGIT = 0.07  # inches per digit at 8 points
+_TICK_ROOM = 0.26  # inches needed by the number of a tick
 
 
 def new_figure(
     width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
 ) -> Any:
-    """Return an empty figure; sizes in inches."""
+    """Return an empty figure.
+
+    Args:
+        width, height: in inches.
+        layout: `compressed` is for axes with a fixed aspect ratio.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout)
 
 
 def tick_places(count: int, width: float) -> list[int]:
-    """Return which of `count` evenly spaced ticks have room for a number on `width` inches."""
+    """Return which of `count` evenly spaced ticks have room for a number.
+
+    Args:
+        count: number of ticks.
+        width: of the axis, in inches.
+    """
     return list(range(0, count, max(1, int(np.ceil(_TICK_ROOM * count / width)))))
 
 
 def integer_ticks(axis: Any) -> None:
-    """Number whole places only: there is no layer 2.5."""
+    """Put numbers only at whole values: there is no layer 2.5."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
 
 
 def spread_colours(count: int) -> list[Any]:
-    """Return colours from dark to bright, without viridis' yellow, hardly seen on white paper."""
+    """Return colours from dark to bright, without viridis' yellow, which is faint on white."""
     import matplotlib
 
     return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, count)))
 
 
 def step_ticks(axes: Any, steps: Sequence[float], width: float) -> None:
-    """Number a step axis, `width` inches wide, at recorded steps whose numbers don't touch.
+    """Put numbers on a step axis at recorded steps, as far as they don't touch.
 
-    By default steps are measured at log-spaced points: where most lie near the beginning, the axis
-    is logarithmic from the first step after 0 on.
+    By default steps are measured at log-spaced points: if most are near the beginning, the axis is
+    logarithmic from the first step after 0.
+
+    Args:
+        axes: to change.
+        steps: recorded steps, ascending.
+        width: of the axis, in inches.
     """
     positive = [step for step in steps if step > 0]
     if positive and 5 * float(np.median(positive)) < positive[-1]:
@@ -75,7 +91,7 @@ def step_ticks(axes: Any, steps: Sequence[float], width: float) -> None:
 
 
 def plain_axes(axes: Any) -> None:
-    """Leave out the frame at the top and right, and write y numbers in full."""
+    """Remove the frame at the top and right, and write y numbers in full."""
     from matplotlib.ticker import ScalarFormatter
 
     axes.spines[["top", "right"]].set_visible(False)
@@ -104,8 +120,8 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
     literal_texts(figure)
     table = csv_text(columns, ([_field(value) for value in row] for row in rows))
     write_text(target.with_name(f"{stem}.csv"), table)
-    # text stays text in the PDF; without the date equal figures are equal files
-    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it lists every table it drops
+    # text is stored as text in the PDF; without a date, equal figures give equal files
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs every table that it drops
     with matplotlib.rc_context({"pdf.fonttype": 42}):
         for kind, options in (("png", {"dpi": 150}), ("pdf", {"metadata": {"CreationDate": None}})):
             write_file(
@@ -121,7 +137,7 @@ def literal_texts(figure: Any) -> None:
     from matplotlib.text import Text
     from matplotlib.ticker import FixedFormatter
 
-    own = set()  # numbers of axes, in which formulas are matplotlib's own
+    own = set()  # numbers on axes, which may contain matplotlib's formulas
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if not isinstance(axis.get_major_formatter(), FixedFormatter):
@@ -133,7 +149,7 @@ def literal_texts(figure: Any) -> None:
 
 
 def shown_name(name: str) -> str:
-    """Shorten a name to a one-line label; legends drop labels that begin with `_`, so pad those."""
+    """Shorten a name to one line, and pad it if it begins with `_`, which legends would drop."""
     name = line(name)
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
@@ -141,7 +157,12 @@ def shown_name(name: str) -> str:
 
 
 def stamp(figure: Any, target: Path) -> None:
-    """Write the run, or the sweep, in whose directory a figure is saved under it in small print."""
+    """Write the name of the run or sweep that contains the target below a figure, in small print.
+
+    Args:
+        figure: to change.
+        target: path at which it will be saved.
+    """
     run = next((f for f in target.parents if (f / "status.json").exists()), None)
     sweep = next((f for f in target.parents if (f / "sweep.yaml").exists()), None)
     name = f"{run.parent.name}/{run.name}" if run is not None else sweep.name if sweep else ""

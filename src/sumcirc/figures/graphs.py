@@ -1,9 +1,9 @@
 """A circuit drawn layer by layer, from the embedding at the bottom to the logits at the top.
 
-Heads stand by their number at both sides of a stem of MLPs; nodes that aren't in the circuit are
-small dots. An edge goes upward; its colour shows the sign of its score, its width and darkness the
-size, its dashes and the place where it arrives whether a head reads it as query, key or value. The
-area of a node grows with the sum of |score| of its edges in the circuit.
+Heads are placed by their number at both sides of a column of MLPs; nodes outside the circuit are
+small dots. Edges go upward. The colour of an edge shows the sign of its score, its width and
+darkness the size; its dashes and the position where it ends show whether a head reads it as query,
+key or value. The area of a node grows with the sum of |score| of its edges in the circuit.
 """
 
 from __future__ import annotations
@@ -17,26 +17,37 @@ import numpy as np
 from sumcirc.reporting.kinds import PALETTE, Graph, places
 
 Edge = tuple[str, str, str, float]
-# blue and vermilion, which nobody confuses
+# blue and vermilion, which colour-blind readers can distinguish
 NEGATIVE, POSITIVE = PALETTE[0], PALETTE[1]
-# a head's inputs: where an edge arrives at its lower rim, and the line's dashes
+# inputs of a head: where an edge ends at the head's lower rim, and the line's dashes
 INPUTS = {"q": (-0.12, "-"), "k": (0.0, (0, (4, 1.5))), "v": (0.12, (0, (1, 1.2)))}
 
 _HEAD = re.compile(r"a\d+\.h\d+")
-_WIDEST = 4.2  # points, of the largest edge
+_WIDEST = 4.2  # width of the largest edge in points
 _THINNEST = 0.5
 
 
 def graph_size(panel: Graph, several: bool) -> tuple[float, float]:
-    """Return the width and height of a circuit, in inches."""
+    """Return the width and height of a circuit in inches.
+
+    Args:
+        panel: the circuit.
+        several: not used; all renderers have the same signature.
+    """
     return max(0.56 * (panel.heads + 1.6) + 1.4, 6.2), max(0.74 * (panel.layers + 1) + 1.9, 4.4)
 
 
 def draw_graph(axes: Any, panel: Graph, width: float, height: float) -> None:
-    """Draw a circuit and the legend of its edges."""
+    """Draw a circuit and the legend of its edges.
+
+    Args:
+        axes: to draw into.
+        panel: the circuit.
+        width, height: not used; all renderers have the same signature.
+    """
     where = places(panel.layers, panel.heads)
     largest = max(abs(score) for *_, score in panel.edges) or 1.0
-    # the largest are drawn last and lie on top
+    # the largest are drawn last, on top
     for edge in sorted(panel.edges, key=lambda edge: abs(edge[3])):
         _draw_edge(axes, edge, where, abs(edge[3]) / largest)
     _draw_nodes(axes, panel.edges, where)
@@ -64,8 +75,8 @@ def _draw_edge(
     aside, dashes = INPUTS.get(into, (0.0, "-"))
     end_x += aside
     rise = end_y - y
-    # along the stem and up one head's column lines would lie on each other: they bulge, the farther
-    # they reach the more, half of them to either side
+    # lines along the column of MLPs, or in one head's column, would cover each other: they curve,
+    # more for longer lines, half of them to each side
     bulge = 0.0
     if abs(end_x - x) < 0.5:
         side = 1 if (round(2 * y) + round(rise)) % 2 else -1

@@ -1,4 +1,4 @@
-"""Curves, maps and bars with intervals, each drawn into the axes that it is given."""
+"""Curves, maps and bars with intervals, drawn into given axes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,35 @@ from sumcirc.figures.drawing import (
 from sumcirc.reporting.kinds import PALETTE, Bars, Curve, Curves, Map, log_ticks
 
 LOOKS: dict[str, dict[str, Any]] = {
-    "base": {"color": "black", "linestyle": "--", "zorder": 3},  # step 0 would hide it
+    "base": {"color": "black", "linestyle": "--", "zorder": 3},  # would be hidden at step 0
     "whole": {"color": "black", "linewidth": 2.5, "marker": "o"},
     "control": {"color": "0.45", "linestyle": (0, (4, 2)), "marker": "x"},
     "chance": {"color": "0.3", "linewidth": 1, "linestyle": ":"},
     "noise": {"color": "0.6", "linewidth": 5, "alpha": 0.6, "zorder": 0},
 }
-MANY = 30  # points of a curve above which they have no markers
-MOST_NAMES = 7  # in the legend of curves in order
-_ROOM = 0.12  # inches of a letter of a tick's label
+MANY = 30  # number of points above which a curve has no markers
+MOST_NAMES = 7  # in the legend of ordered curves
+_ROOM = 0.12  # inches per letter of a tick's label
 
 
 def curves_size(panel: Curves, several: bool) -> tuple[float, float]:
-    """Return the width and height of a panel of curves, in inches."""
+    """Return the width and height of a panel of curves in inches.
+
+    Args:
+        panel: the curves.
+        several: whether the figure has other panels.
+    """
     return (4.2, 3.6) if several else (7.0, 4.2)
 
 
 def draw_curves(axes: Any, panel: Curves, width: float, height: float) -> None:
-    """Draw curves with their intervals, and the panel's levels."""
+    """Draw curves with their intervals, and the panel's levels.
+
+    Args:
+        axes: to draw into.
+        panel: the curves.
+        width, height: of the panel, in inches.
+    """
     for name, level in panel.levels.items():
         axes.axhline(level, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.annotate(
@@ -51,7 +62,7 @@ def draw_curves(axes: Any, panel: Curves, width: float, height: float) -> None:
         look = dict(LOOKS.get(curve.look, {}))
         if curve.look == "plain":
             i = groups.index(curve.group or curve.name)
-            # what follows colours and markers when they begin again is another style
+            # line styles distinguish curves once colours and markers repeat
             look = {
                 "color": shades[i] if panel.ordered else PALETTE[i % len(PALETTE)],
                 "linestyle": STYLES[(i if len(groups) <= len(STYLES) else i // 6) % len(STYLES)],
@@ -76,9 +87,9 @@ def _draw_curve(axes: Any, curve: Curve, x: Any, look: dict[str, Any], aside: fl
     """Draw one curve.
 
     Args:
-        look: what matplotlib takes for a line.
-        aside: points to the right, so that bars of intervals don't lie on each other; None draws
-            intervals as bands.
+        look: line options for matplotlib.
+        aside: offset to the right in points, so that bars of intervals don't cover each other; None
+            draws intervals as bands.
     """
     from matplotlib.transforms import ScaledTranslation
 
@@ -122,7 +133,12 @@ def _x_axis(axes: Any, panel: Curves, names: list[Any], width: float) -> None:
 
 
 def legend_of(axes: Any, panel: Any) -> list[tuple[Any, str]]:
-    """Return the handles and names of a panel's legend; of curves in order only some."""
+    """Return the handles and names of a panel's legend; only some for many ordered curves.
+
+    Args:
+        axes: that contain the panel.
+        panel: the panel.
+    """
     handles, names = axes.get_legend_handles_labels()
     found = [(handle, name) for handle, name in zip(handles, names, strict=True) if name.strip()]
     if isinstance(panel, Curves) and panel.ordered and len(found) > MOST_NAMES:
@@ -138,7 +154,12 @@ def _cell(panel: Map, several: bool) -> float:
 
 
 def map_size(panel: Map, several: bool) -> tuple[float, float]:
-    """Return the width and height of a map with its colour bar, in inches."""
+    """Return the width and height of a map with its colour bar in inches.
+
+    Args:
+        panel: the map.
+        several: whether the figure has other panels.
+    """
     cell = _cell(panel, several)
     rows, columns = panel.values.shape
     words = panel.columns is not None and not panel.parted
@@ -149,7 +170,13 @@ def map_size(panel: Map, several: bool) -> tuple[float, float]:
 
 
 def draw_map(axes: Any, panel: Map, width: float, height: float) -> None:
-    """Draw a map; row 0 is at the bottom, since information flows upward through the layers."""
+    """Draw a map; row 0 is at the bottom, since information flows upward through the layers.
+
+    Args:
+        axes: to draw into.
+        panel: the map.
+        width, height: of the panel, in inches.
+    """
     import matplotlib
     from matplotlib.colors import PowerNorm
     from matplotlib.patches import Rectangle
@@ -169,12 +196,12 @@ def draw_map(axes: Any, panel: Map, width: float, height: float) -> None:
     axes.set(xlabel=panel.x, ylabel=panel.y)
     axes.tick_params(labelsize=8)
     if panel.parted:
-        # seen on dark cells and on pale ones
+        # visible on dark and on pale cells
         axes.axvline(columns - 1.5, color="white", linewidth=4)
         axes.axvline(columns - 1.5, color="0.2", linewidth=0.8)
     if panel.marked is not None:
         places = np.nonzero(panel.marked)[::-1]
-        # white around black: seen on a map's pale middle and on its dark ends
+        # a white rim around black: visible on the pale centre of the colours and on their dark ends
         axes.scatter(*places, s=11, c="black", edgecolors="white", linewidths=0.6)
     for row, column in (
         zip(*np.nonzero(panel.framed), strict=True) if panel.framed is not None else ()
@@ -192,11 +219,11 @@ def draw_map(axes: Any, panel: Map, width: float, height: float) -> None:
 
 
 def _number(axis: Any, count: int, names: Any, inches: float) -> None:
-    """Label the rows or columns of a map, every other one or fewer where there is no room."""
+    """Label the rows or columns of a map, leaving out some if there is no room."""
     places = tick_places(count, inches)
     names = list(map(str, range(count))) if names is None else list(names)
     if not names[-1].isdigit() and places[-1] != count - 1:
-        # the last column has a word in place of a number, which needs room beside the number before
+        # the label of the last column is a word, which needs room next to the number before it
         places = [place for place in places if place < count - 2] + [count - 1]
     elif not names[0].isdigit():
         places = list(range(count))
@@ -204,7 +231,12 @@ def _number(axis: Any, count: int, names: Any, inches: float) -> None:
 
 
 def bars_size(panel: Bars, several: bool) -> tuple[float, float]:
-    """Return the width and height of bars, in inches."""
+    """Return the width and height of bars in inches.
+
+    Args:
+        panel: the bars.
+        several: whether the figure has other panels.
+    """
     longest = max(min(len(bar.name), 60) for bar in panel.bars)
     width = (3.2 if several else 4.6) + 0.075 * longest
     rows = len(dict.fromkeys(bar.name for bar in panel.bars))
@@ -212,7 +244,13 @@ def bars_size(panel: Bars, several: bool) -> tuple[float, float]:
 
 
 def draw_bars(axes: Any, panel: Bars, width: float, height: float) -> None:
-    """Draw means with intervals, from top to bottom; bars of one name stand together."""
+    """Draw means with intervals from top to bottom; bars with the same name are adjacent.
+
+    Args:
+        axes: to draw into.
+        panel: the bars.
+        width, height: not used; all renderers have the same signature.
+    """
     names = list(dict.fromkeys(bar.name for bar in panel.bars))
     series = list(dict.fromkeys(bar.series for bar in panel.bars))
     if panel.zero:

@@ -1,6 +1,7 @@
-"""Drawing a view with matplotlib: panels side by side, words around them, the values as CSV.
+"""Drawing a view with matplotlib: panels in a grid, text around them, the values as CSV.
 
-`RENDERERS` has for each kind of panel the function that draws it, and the room that it takes.
+`RENDERERS` maps each kind of panel to the function that draws it and the function that returns its
+size.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ RENDERERS: dict[type, tuple[Callable[..., None], Callable[..., Size]]] = {
     Dots: (draw_dots, dots_size),
     Graph: (draw_graph, graph_size),
 }
-_LETTERS = 70  # of all names in one line of a legend
-_COLUMN = 18  # names of a legend at the right, one below the other
+_LETTERS = 70  # characters of all names in one line of a legend
+_COLUMN = 18  # number of names in one column of a legend
 
 
 def draw(view: View, target: Path) -> None:
@@ -55,7 +56,11 @@ def draw(view: View, target: Path) -> None:
 
 
 def draw_all(views: Iterable[tuple[str, Callable[[], View]]], folder: Path) -> list[str]:
-    """Draw the views that can be drawn, each under its name.
+    """Draw the views that can be drawn, each to a file with its name.
+
+    Args:
+        views: name of the file, and a function that makes the view.
+        folder: for the files.
 
     Returns:
         Why views are missing, one line each.
@@ -83,7 +88,7 @@ def figure_of(view: View) -> Any:
     above = 0.22 * (1 + view.heading.count("\n")) if view.heading else 0.0
     below = 0.2 * (1 + view.note.count("\n")) if view.note else 0.0
     maps = all(isinstance(panel, Map) for row in view.panels for panel in row)
-    # "compressed" is for axes of fixed aspect
+    # "compressed" is for axes with a fixed aspect ratio
     figure = new_figure(
         max(5.4, widths.sum()),
         heights.sum() + above + below,
@@ -107,7 +112,7 @@ def figure_of(view: View) -> Any:
 
 
 def _legend(figure: Any, view: View) -> None:
-    """Name every curve and series once: above the panels, or at the right where there are many."""
+    """Add a legend with every curve and series once: above the panels, or at the right if long."""
     found: dict[str, Any] = {}
     for axes, panel in zip(figure.axes, [p for row in view.panels for p in row], strict=False):
         for handle, name in legend_of(axes, panel):

@@ -1,4 +1,4 @@
-"""The end of training and evaluation: write records, summary and figures, print the scores."""
+"""The end of training and evaluation: writes records, summary and figures, prints the scores."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def conclude(
     wandb_logger: Any,
     trained: Path | None = None,
 ) -> None:
-    """Write records, summary and figures; log them; print the table.
+    """Write records, summary and figures, log them, and print the table of scores.
 
     Args:
-        directory: the run.
+        directory: of the run.
         config: its configuration.
-        board: None where nothing was scored.
-        facts: the run's own final values.
-        wandb_logger: None where nothing is logged.
-        trained: folder of what was trained, to log as an artifact.
+        board: the scores; None if nothing was scored.
+        facts: further values for the summary.
+        wandb_logger: None if nothing is logged.
+        trained: folder of the trained model, to be logged as an artifact.
     """
     from sumcirc.figures.views import draw_all
     from sumcirc.tracking import wandb
@@ -64,7 +64,7 @@ def conclude(
     if board and systems:
         records = (record for evaluation in systems.values() for record in evaluation.records)
         write_table(directory.documents_file, records)
-        # documents.parquet has no texts of documents, which may be many and long
+        # documents.parquet has no document texts, which may be many and long
         write_json(directory.samples_file, board.samples(config.logger.samples))
     found = run_rows(summary, config.run.name)
     views: list[tuple[str, Callable[[], View]]] = []
@@ -100,7 +100,12 @@ def conclude(
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
-    """Every measure at the last probed step: its mean, with an interval over documents."""
+    """Return every measure at the last measured step: its mean with an interval over documents.
+
+    Args:
+        directory: of the run.
+        config: its configuration.
+    """
     record = ProbeRecord.read(record_files(directory.probes)[-1])
     found: dict[str, Any] = {"step": record.step, "documents": len(record.documents)}
     options = config.evaluation

@@ -122,6 +122,10 @@ def _compared(
 def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
     """Draw scores over parameters, and differences and losses if there are any.
 
+    Args:
+        comparison: of the arms.
+        folder: for the figures.
+
     Returns:
         The PNG files.
     """

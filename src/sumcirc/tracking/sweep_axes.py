@@ -29,9 +29,14 @@ GROUPS = ("adaptation", "selector", "model", "data")  # groups whose choice an a
 def flat_settings(
     settings: Mapping[str, Any], apart: Collection[str] = (), prefix: str = ""
 ) -> dict[str, Any]:
-    """Return a configuration by dotted key, without the keys in `apart` and what is below them.
+    """Return a configuration by dotted keys.
 
-    An empty section is a value of its own.
+    An empty section is kept as a value.
+
+    Args:
+        settings: the nested configuration.
+        apart: dotted keys to leave out, with everything below them.
+        prefix: of all keys.
     """
     found: dict[str, Any] = {}
     for key, value in settings.items():
