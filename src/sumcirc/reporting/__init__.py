@@ -1,1 +1,1 @@
-"""What runs of a sweep found, side by side; reads saved records and imports no torch."""
+"""Reports on runs and sweeps, made from saved records; imports no torch."""

@@ -1,8 +1,8 @@
-"""Arms: what runs share except their seed; what they are called, and how they differ otherwise.
+"""Arms: groups of runs that share everything except the seed.
 
-Two runs are of one arm where their configurations are equal but for seeds, names, paths and what
-leaves training as it is (loggers, watchers, checkpoints). All runs of a random selector are one
-arm: which layers were drawn is part of the seed.
+Two runs belong to the same arm if their configurations are equal except for seeds, names, paths and
+settings that don't affect training (loggers, watchers, checkpoints). All runs of a random selector
+form one arm: the drawn layers are part of the seed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from sumcirc.reporting.runs import ReportRun
 from sumcirc.tracking.sweep_axes import arm_label, commas, flat_settings, selector_of
 
-# settings that are no part of an arm
+# settings that may differ within an arm
 APART = {
     *("seed", "run", "sweep", "runs_dir", "cache_dir", "resume", "logger", "selector.seed"),
     *("trainer.threads", "trainer.log_every"),
@@ -26,7 +26,7 @@ APART = {
     *("callbacks.progress", "callbacks.watch", "callbacks.probes"),
     *("callbacks.schedule", "callbacks.circuit"),
 }
-# what makes an arm the arm it is, and what it is tuned by; other differences are pointed out
+# settings that define an arm, or are tuned for it; other differences are reported
 OWN = ("adaptation.", "selector.", "optimizer.learning_rate")
 KINDS = {
     "data": ("data.", "encoding."),
@@ -39,14 +39,17 @@ TITLES = {
     "full": "full fine-tuning",
     "random": "LoRA, random layers",
 }
-BUDGET = 0.03  # relative difference of trainable parameters that still counts as equal
+BUDGET = 0.03  # relative difference in trainable parameters up to which two arms count as equal
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs of equal configuration but for the seed.
+    """Runs with equal configurations except for the seed.
 
-    `settings` are flat: dotted names and values as JSON.
+    Attributes:
+        label: short name, such as `all` or `layers 2,3,5`.
+        runs: one per seed.
+        settings: flat: dotted names with values as JSON.
     """
 
     label: str
@@ -55,12 +58,12 @@ class Arm:
 
     @property
     def title(self) -> str:
-        """What it is called where it is read and not typed."""
+        """The arm's name in text, where the label is its name on the command line."""
         return control_title(self.label)
 
     @property
     def seeds(self) -> list[str]:
-        """Seed of each run; with a selector's own behind a slash."""
+        """Seed of each run, followed by a slash and the selector's seed if it has one."""
         return [
             str(seed) if own is None else f"{seed}/{own}"
             for seed, own in (run.seeds for run in self.runs)
@@ -68,33 +71,33 @@ class Arm:
 
     @property
     def selector(self) -> str | None:
-        """What chose the layers; None where they were given, or all trains."""
+        """Name of the selector that chose the layers; None if they were given, or all train."""
         return selector_of(self.runs[0].config)
 
     @property
     def full(self) -> bool:
-        """Whether every parameter trains."""
+        """Whether every parameter is trained."""
         return self.runs[0].config["adaptation"]["kind"] == "full"
 
     @property
     def all_layers(self) -> bool:
-        """Whether it is LoRA on all layers."""
+        """Whether the arm is LoRA on all layers."""
         layers = self.runs[0].config["adaptation"]["layers"]
         return not self.full and (self.selector or layers) == "all"
 
     @property
     def trainable_parameters(self) -> float:
-        """Mean over its runs: layers that are drawn may have a few more or less."""
+        """Mean over the runs; randomly drawn layers may have slightly different sizes."""
         return float(np.mean([run.summary["trainable_parameters"] for run in self.runs]))
 
     @property
     def learning_rate(self) -> float:
-        """The peak."""
+        """The peak learning rate."""
         return float(self.runs[0].config["optimizer"]["learning_rate"])
 
     @property
     def steps(self) -> list[int]:
-        """Optimizer steps, of every run or the one number that they share."""
+        """Numbers of optimizer steps that occur among the runs, ascending."""
         return sorted({int(run.summary["steps"]) for run in self.runs})
 
 
@@ -105,16 +108,16 @@ def control_title(label: str) -> str:
 
 
 def in_text(title: str) -> str:
-    """Return the title of an arm as it stands in a sentence."""
+    """Return the title of an arm in the form for use within a sentence."""
     return title.replace("LoRA, ", "LoRA on ")
 
 
 def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
-    """Group runs; labels are as short as tells arms apart.
+    """Group runs into arms, with labels that are as short as possible but different.
 
     Returns:
         Arms in order of their first run, and notes on runs that repeat another: they are left out,
-        since a seed counts once.
+        so that each seed counts once.
     """
     groups: dict[str, dict[tuple[int, int | None], ReportRun]] = {}
     notes = []
@@ -135,7 +138,7 @@ def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that make the arm: dotted names with values as JSON, sorted."""
+    """Return the settings that define the arm: dotted names with values as JSON, sorted."""
     found = flat_settings(config, APART)
     if selector_of(config) == "random":
         found.pop("adaptation.layers", None)
@@ -143,7 +146,7 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """By selector, layers or `full`; arms alike in that also by the settings that differ."""
+    """Return labels by selector, layers or `full`; equal ones get the settings that differ."""
     short = [arm_label(config) for config in configs]
     labels = []
     for config, label in zip(configs, short, strict=True):
@@ -155,12 +158,12 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             name
             for name in mine
             if len({settings.get(name) for settings in alike}) > 1
-            # follows from the model's and the scale, which stand there already
+            # is determined by the model's rate and the scale, which is in the label
             and not (name == "optimizer.learning_rate" and _scale_differs(alike))
         ]
         values = (f"{name.rsplit('.', 1)[-1]}={json.loads(mine[name])}" for name in differing)
         labels.append(" ".join([label, *values]))
-    # two settings may have one last name
+    # different settings may end in the same name
     return [
         label if labels.count(label) == 1 else f"{label} #{labels[: i + 1].count(label)}"
         for i, label in enumerate(labels)
@@ -172,18 +175,32 @@ def _scale_differs(alike: Sequence[Mapping[str, str]]) -> bool:
 
 
 def nearest(arm: Arm, others: Sequence[Arm]) -> Arm | None:
-    """The arm of `others` that differs from `arm` in the fewest settings."""
+    """Return the arm that differs from `arm` in the fewest settings, or None without candidates.
+
+    Args:
+        arm: to be compared.
+        others: the candidates.
+    """
     return min(others, key=lambda other: len(differing(arm, other)), default=None)
 
 
 def differing(arm: Arm, other: Arm) -> list[str]:
-    """Names of settings in which two arms differ."""
+    """Return the names of the settings in which two arms differ.
+
+    Args:
+        arm, other: the two arms.
+    """
     names = {*arm.settings, *other.settings}
     return sorted(name for name in names if arm.settings.get(name) != other.settings.get(name))
 
 
 def unlike(arm: Arm, other: Arm) -> list[str]:
-    """In plain words, what sets `arm` apart from `other` beside where its adapter sits."""
+    """Return differences between two arms other than where the adapter is, in plain words.
+
+    Args:
+        arm: described as different.
+        other: the arm that it is compared with.
+    """
     found = []
     ours, theirs = arm.trainable_parameters, other.trainable_parameters
     if arm.full and not other.full:
@@ -218,7 +235,12 @@ def _value(arm: Arm, name: str) -> str:
 
 
 def of_few_runs(arm: Arm, seeds: int) -> list[str]:
-    """In plain words, what limits an arm's own numbers; `seeds` is the most that an arm has."""
+    """Return what limits the reliability of an arm's scores, in plain words.
+
+    Args:
+        arm: to describe.
+        seeds: the largest number of seeds that any arm has.
+    """
     found = []
     if len(arm.runs) == 1:
         found.append("one seed: its interval is of documents alone")

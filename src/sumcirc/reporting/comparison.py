@@ -1,8 +1,8 @@
-"""Arms side by side: means over seeds and documents, differences to controls, cost.
+"""Comparison of arms: means over seeds and documents, differences from controls, and cost.
 
-Each question is one family of tests: a control and a measure, over all arms. Within it p-values are
-corrected by Holm's method. Measures are not put into one family: a claim is made of one measure,
-`metric`, that is chosen before looking; the others are there to be read beside it.
+A control and a measure define one family of tests, over all arms. Within a family p-values are
+corrected by Holm's method. Measures are not combined into one family: claims are made for one
+measure only, `metric`, which is chosen in advance; the others are reported for context.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ CONTROLS = ("random", "all")
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What is asked of a comparison.
+    """Options of a comparison.
 
     Attributes:
-        metric: column of documents.parquet of which claims are made.
+        metric: column of documents.parquet for which claims are made.
         against: controls: `random` (the random selector), `all` (LoRA on all layers), or labels.
-        loss: validation loss to reach; None: the highest of the runs' lowest, which all reach.
+        loss: validation loss to be reached; by default the highest of the runs' lowest losses,
+            which all runs reach.
+        confidence: probability that an interval covers.
     """
 
     metric: str = "rougeLsum_f1"
@@ -48,7 +50,13 @@ class ComparisonOptions:
 
 @dataclass(frozen=True)
 class Reach:
-    """When the runs of an arm first validated at a loss or below; means over those that did."""
+    """When the runs of an arm first reached a validation loss; means over those that did.
+
+    Attributes:
+        runs: number of runs that reached it.
+        steps: optimizer steps until then.
+        seconds: training time until then.
+    """
 
     runs: int
     steps: float
@@ -57,13 +65,15 @@ class Reach:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """What an arm scored and cost.
+    """Scores and cost of an arm.
 
     Attributes:
-        scores: by measure; those that fewer than two documents define are not there.
+        arm: the arm.
+        scores: by measure; measures that are defined on fewer than two documents are missing.
         seconds: mean training time.
-        loss: mean over runs of the lowest validation loss; NaN where none validated.
-        remarks: in plain words, what to know before comparing it.
+        loss: mean over runs of the lowest validation loss; NaN if a run never validated.
+        reach: when the common loss was reached.
+        remarks: what to consider when comparing the arm, in plain words.
     """
 
     arm: Arm
@@ -79,10 +89,14 @@ class Difference:
     """An arm minus its control.
 
     Attributes:
-        against: which question it answers, of `ComparisonOptions.against`.
-        corrected: p-value by Holm's method over the arms of the same question and measure; None
-            where either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
-        remarks: what else sets the two apart.
+        arm, control: the two arms.
+        against: the control that was asked for, see `ComparisonOptions.against`.
+        measure: that is compared.
+        estimate: the difference.
+        paired: whether both arms have the same seeds.
+        corrected: p-value after Holm's correction over the arms with the same control and measure;
+            None if either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
+        remarks: other differences between the two.
     """
 
     arm: Arm
@@ -96,16 +110,16 @@ class Difference:
 
     @property
     def seeds(self) -> str:
-        """In words, how many seeds the arm with fewer has."""
+        """Number of seeds of the arm with fewer, in words."""
         count = self.estimate.seeds
         return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")
 
     def shown(self, alpha: float) -> bool:
-        """Whether the difference is more than luck of seeds and documents would give."""
+        """Return whether the difference is significant at level `alpha` after correction."""
         return self.corrected is not None and self.corrected < alpha
 
     def verdict(self, alpha: float) -> str:
-        """In words that the data allow."""
+        """Return the conclusion that the data allow, in words."""
         if self.corrected is None:
             return f"{self.seeds}: not tested"
         if not self.shown(alpha):
@@ -117,7 +131,19 @@ class Difference:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """The comparison of some runs; arms from the highest to the lowest `options.metric`."""
+    """The comparison of some runs.
+
+    Attributes:
+        options: of the comparison.
+        arms: from the highest to the lowest `options.metric`.
+        differences: of all arms, for each control and measure.
+        baselines: scores of the base and the baselines that all runs share.
+        loss: to be reached, see `ComparisonOptions.loss`.
+        documents: number of documents.
+        items: hash of the documents.
+        left_out: runs that are not compared.
+        notes: remarks on the whole comparison.
+    """
 
     options: ComparisonOptions
     arms: list[ArmResult]
@@ -131,16 +157,21 @@ class ArmComparison:
 
     @property
     def alpha(self) -> float:
-        """Below which a corrected p-value counts."""
+        """Level below which a corrected p-value is significant."""
         return round(1.0 - self.options.confidence, 12)
 
     @property
     def measures(self) -> list[str]:
-        """Those that some arm has, in the order of `SCORES`."""
+        """Measures that some arm has, in the order of `SCORES`."""
         return [name for name in SCORES if any(name in found.scores for found in self.arms)]
 
     def of(self, against: str, measure: str) -> list[Difference]:
-        """The differences that answer one question."""
+        """Return the differences for one control and measure.
+
+        Args:
+            against: the control, see `ComparisonOptions.against`.
+            measure: name of the measure.
+        """
         return [
             found
             for found in self.differences
@@ -152,6 +183,11 @@ def compare(
     runs: Sequence[ReportRun], left_out: Sequence[LeftOut], options: ComparisonOptions
 ) -> ArmComparison:
     """Compare runs that were scored on the same items.
+
+    Args:
+        runs: to compare.
+        left_out: runs that can't be compared, to be listed.
+        options: of the comparison.
 
     Raises:
         UserError: a control names no arm, or the metric is not among the scores.
@@ -214,7 +250,7 @@ def _family(
     controls: Sequence[Arm],
     options: ComparisonOptions,
 ) -> list[Difference]:
-    """Every arm against the control nearest to it, corrected for being several."""
+    """Return each arm minus its nearest control, with p-values corrected within this family."""
     found = []
     for arm in arms:
         control = None if arm in controls else nearest(arm, controls)
@@ -240,7 +276,7 @@ def _family(
 
 
 def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportRun]] | None:
-    """Runs of both in order of seed, where both have the same seeds, each once."""
+    """Return the runs of both arms ordered by seed; None unless both have the same seeds once."""
     ours = {run.seeds[0]: run for run in arm.runs}
     theirs = {run.seeds[0]: run for run in control.runs}
     once = len(ours) == len(arm.runs) and len(theirs) == len(control.runs)
@@ -250,7 +286,7 @@ def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportR
 
 
 def _matrix(runs: Sequence[ReportRun], measure: str) -> NDArray[np.float64] | None:
-    """[seeds, documents]; None where a run lacks the measure."""
+    """Return scores [seeds, documents]; None if a run lacks the measure."""
     if not all(measure in run.values for run in runs):
         return None
     return np.stack([run.values[measure] for run in runs])
@@ -269,29 +305,29 @@ def _scores(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
 
 
 def _in_range(estimate: Estimate, measure: str) -> Estimate:
-    """Cut the interval to values that the measure can have: Student's t knows no bounds."""
+    """Restrict an interval to possible values of the measure, which Student's t may exceed."""
     most = np.inf if measure in UNBOUNDED else 1.0
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, most))
 
 
 def _seconds(runs: Sequence[ReportRun]) -> float:
-    """Mean training time; NaN where a run does not know it."""
+    """Return the mean training time in seconds; NaN if a run has none recorded."""
     return float(np.mean([run.summary.get("seconds", {}).get("train", np.nan) for run in runs]))
 
 
 def _lowest_loss(runs: Sequence[ReportRun]) -> float:
-    """Mean over runs of the lowest validation loss; NaN where a run never validated."""
+    """Return the mean over runs of the lowest validation loss; NaN if a run never validated."""
     return float(np.mean([min((loss for _, loss in run.losses), default=np.nan) for run in runs]))
 
 
 def _common_loss(arms: Sequence[Arm]) -> float | None:
-    """The highest of the runs' lowest validation losses; None where none validated."""
+    """Return the highest of the runs' lowest validation losses; None if none validated."""
     lowest = [min(loss for _, loss in run.losses) for arm in arms for run in arm.runs if run.losses]
     return max(lowest, default=None)
 
 
 def _reach(arm: Arm, loss: float | None) -> Reach:
-    """First validation at `loss` or below; time is taken as going evenly over the steps."""
+    """Return when `loss` was first reached; time is assumed proportional to steps."""
     steps, seconds = [], []
     for run in arm.runs:
         first = next((s for s, value in run.losses if loss is not None and value <= loss), None)

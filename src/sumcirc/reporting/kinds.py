@@ -1,8 +1,8 @@
-"""The kinds of data that results are turned into, once, before anything is drawn.
+"""The kinds of data in which results are prepared before anything is drawn.
 
-A function in `report.views` reads records and returns a `View` or a `Table`. `figures` draws a view
-with matplotlib (PNG, PDF and CSV), `report.page` with plotly; `report.tables` writes tables for the
-terminal, Markdown and HTML. Nothing here knows a renderer, and nothing imports torch.
+A function in `reporting.views` reads records and returns a `View` or a `Table`. `figures` draws a
+view with matplotlib (PNG, PDF and CSV), `reporting.page` with plotly; `reporting.tables` writes
+tables for the terminal, Markdown and HTML. Nothing here depends on a renderer or imports torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 
-# Okabe and Ito's colours, told apart by the colour-blind; markers and dashes need no colour at all
+# colours of Okabe and Ito, which colour-blind readers can distinguish; markers and dashes help too
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 Values = Sequence[float] | NDArray[np.float64]
 
@@ -27,7 +27,7 @@ class NotDrawableError(UserError):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text: the first column holds names, the columns in `prose` hold words."""
+    """A table of text; the first column and the columns in `prose` are left-aligned."""
 
     title: str
     headings: Sequence[str]
@@ -40,12 +40,14 @@ class Curve:
     """One curve.
 
     Attributes:
-        x: places, as numbers or as names of a category axis.
-        low, high: ends of the interval at each place, or None; NaN leaves one out.
+        name: for the legend.
+        x: positions, as numbers or as names on a category axis.
+        y: values.
+        low, high: ends of the interval at each position, or None; NaN omits single intervals.
         look: `base`, `whole` (the model as a whole), `control`, `chance` and `noise` are drawn in
-            grey or black; `plain` curves take the colours of the palette in turn.
-        filled: False where a point is drawn hollow; None fills them all.
-        group: curves of one group share a colour and an entry in the legend.
+            grey or black; `plain` curves get the colours of the palette in turn.
+        filled: False for points that are drawn hollow; None fills all.
+        group: curves in the same group share a colour and an entry in the legend.
     """
 
     name: str
@@ -59,21 +61,24 @@ class Curve:
 
     @property
     def has_interval(self) -> bool:
-        """Whether at least one place has an interval."""
+        """Whether at least one position has an interval."""
         return self.low is not None and bool(np.isfinite(np.asarray(self.low, float)).any())
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Curves in one pair of axes.
+    """Curves that share their axes.
 
     Attributes:
-        scale: of the x axis; `layer` has whole numbers, `step` is logarithmic where the steps are.
+        x, y: labels of the axes.
+        curves: to draw.
+        scale: of the x axis; `layer` has whole numbers, `step` is logarithmic if the steps are.
         ordered: whether the curves have an order, such as that of checkpoints or layers, which
-            their colours then show.
-        bars: draw intervals as bars and not as bands.
+            colours then show.
+        bars: draw intervals as bars rather than as bands.
         levels: named values of y, drawn as horizontal lines.
         limits: of the y axis; None leaves an end to the renderer.
+        title: of the panel.
     """
 
     x: str
@@ -89,19 +94,22 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """A value for each pair of row and column, usually layer by head, drawn as colours.
+    """Values for pairs of row and column, usually layer and head, shown as colours.
 
     Attributes:
-        values: [rows, columns]; NaN has no value and is drawn grey.
-        signed: whether 0 is the middle of the colours; otherwise it is their lower end.
-        marked: [rows, columns], cells with a dot.
-        framed: [rows, columns], cells with a frame.
-        columns, rows: names; numbers from 0 where they are None. Row 0 is drawn at the bottom.
-        parted: whether the last column, such as that of the MLPs, is set apart.
+        values: [rows, columns]; NaN is drawn grey.
+        label, unit: of the values.
+        signed: whether 0 is the middle of the colours rather than their lower end.
+        marked: [rows, columns] cells with a dot.
+        framed: [rows, columns] cells with a frame.
+        columns, rows: names; None for numbers from 0. Row 0 is drawn at the bottom.
+        x, y: labels of the axes.
+        parted: whether the last column, such as that of the MLPs, is separated.
         limit: the upper end of the colours; by default the largest absolute value.
-        rooted: colour by the square root of the value, for a few values far above all others.
-        details: a text for each cell, shown on hover.
-        bar: whether the panel has a colour bar of its own.
+        rooted: colour by the square root of the value, if a few values far exceed the others.
+        details: text for each cell, shown on hover.
+        title: of the panel.
+        bar: whether the panel has its own colour bar.
     """
 
     values: NDArray[np.float64]
@@ -123,7 +131,7 @@ class Map:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """The values at the ends of the colours."""
+        """Values at the ends of the colours."""
         high = self.limit or largest(self.values)
         if self.signed:
             return -high, high
@@ -140,11 +148,14 @@ class Map:
 
 @dataclass(frozen=True)
 class Bar:
-    """A mean with its interval; `low` and `high` are NaN where there is none.
+    """A mean with its interval.
 
     Attributes:
-        series: bars of one series share a colour.
-        filled: False marks what was not shown, or can't be compared directly.
+        name: of the row.
+        mean: the value.
+        low, high: ends of the interval; NaN if there is none.
+        series: bars of the same series share a colour.
+        filled: False if the difference is not significant, or not directly comparable.
         note: shown on hover.
     """
 
@@ -159,12 +170,15 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Means with intervals, one below the other, from top to bottom.
+    """Means with intervals, from top to bottom.
 
     Attributes:
+        x: label of the values' axis.
+        bars: to draw.
         y: label of the names' axis.
-        points: draw points, where a bar from 0 would mean nothing.
-        zero: whether 0 has a line.
+        points: draw points, for values whose distance from 0 has no meaning.
+        zero: whether 0 is marked by a line.
+        title: of the panel.
     """
 
     x: str
@@ -177,7 +191,16 @@ class Bars:
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of two values; `low` and `high` bound y, `order`, such as a layer, is its colour."""
+    """A point of a scatter plot.
+
+    Attributes:
+        name: of the point.
+        x, y: its position.
+        low, high: ends of the interval of y; NaN if there is none.
+        filled: whether the point is filled.
+        order: position in an order, such as that of layers, shown as colour.
+        note: shown on hover.
+    """
 
     name: str
     x: float
@@ -194,11 +217,16 @@ class Dots:
     """A scatter plot.
 
     Attributes:
-        colours: one for all, one for each, or by `Dot.order`, which `order` then names.
-        named: names of dots that are written beside them.
-        columns: x is a size: where dots would hide each other they stand in columns of equal size.
-        diagonal: draw the line on which x and y are equal.
+        x, y: labels of the axes.
+        dots: the points.
+        colours: the same for all, different for each, or by `Dot.order`.
+        order: label of `Dot.order`.
+        named: names of the points that are labelled.
+        columns: whether x is a size; points that would cover each other are then placed in columns
+            of equal size.
+        diagonal: draw the line on which x equals y.
         limits: of the y axis.
+        title: of the panel.
     """
 
     x: str
@@ -215,11 +243,15 @@ class Dots:
 
 @dataclass(frozen=True)
 class Graph:
-    """Edges of a circuit: source, destination, the input of a head (q, k, v or none), score.
+    """A circuit.
 
     Attributes:
-        edges: in order of falling |score|.
-        size: edges of the circuit, of which `edges` may be the largest.
+        edges: source, destination, the input of a head (q, k, v or none) and score, in order of
+            decreasing |score|.
+        layers, heads: of the model.
+        size: number of edges in the circuit; `edges` may contain only the largest.
+        unit: of the scores.
+        title: of the panel.
     """
 
     edges: Sequence[tuple[str, str, str, float]]
@@ -235,15 +267,15 @@ Panel = Curves | Map | Bars | Dots | Graph
 
 @dataclass(frozen=True)
 class View:
-    """One result as it is drawn.
+    """One result, ready to be drawn.
 
     Attributes:
         title: what is shown.
-        panels: rows of panels; most views have one.
+        panels: rows of panels; most views have one panel.
         caption: what is shown and how to read it.
-        alt: what it says, for readers who can't see it.
-        heading: stands above the picture, where the caption is not beside it.
-        note: stands below the picture.
+        alt: its content in words, for readers who can't see it.
+        heading: shown above the figure, where the caption is not shown.
+        note: shown below the figure.
         columns, rows: the values as a table.
     """
 
@@ -258,12 +290,12 @@ class View:
 
     @property
     def panel(self) -> Any:
-        """The first panel, of most views the only one."""
+        """The first panel; most views have no other."""
         return self.panels[0][0]
 
 
 def one_scale(views: Sequence[View]) -> list[View]:
-    """Give the maps, or the y axes of the dots, of several checkpoints one scale."""
+    """Give the maps, or the y axes of scatter plots, of several checkpoints the same scale."""
     panels = [view.panel for view in views]
     if isinstance(panels[0], Graph):
         return list(views)
@@ -275,25 +307,25 @@ def one_scale(views: Sequence[View]) -> list[View]:
 
 
 def sizes_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Absolute values to rank by; what is undefined counts as 0."""
+    """Return absolute values for ranking; undefined values become 0."""
     return np.where(np.isfinite(values), np.abs(values), 0.0)
 
 
 def largest(*values: NDArray[np.float64]) -> float:
-    """The largest absolute value that is defined; 1 if all are 0."""
+    """Return the largest defined absolute value; 1 if all are 0."""
     return max(float(sizes_of(part).max(initial=0.0)) for part in values) or 1.0
 
 
 def cells(*grids: NDArray[Any]) -> list[tuple[Any, ...]]:
-    """Rows of a table of [layers, heads] arrays: layer, head, and each array's value."""
+    """Return table rows of [layers, heads] arrays: layer, head, and each array's value."""
     return [(*place, *(grid[place] for grid in grids)) for place in np.ndindex(grids[0].shape)]
 
 
 def log_ticks(values: Any) -> tuple[list[float], list[str]]:
-    """Ticks of a logarithmic axis over positive values, and their labels as whole numbers.
+    """Return ticks of a logarithmic axis over positive values, and their labels.
 
-    Labels are powers of ten over three decades and more, else also their multiples by 2 and 5; over
-    less than that, the values themselves.
+    Ticks are powers of ten over three decades and more, otherwise also their multiples by 2 and 5;
+    over very short ranges, the values themselves.
     """
     ordered = sorted({float(value) for value in values if value > 0})
     if not ordered:
@@ -315,10 +347,16 @@ def _tick_label(tick: float) -> str:
 
 
 def places(layers: int, heads: int) -> dict[str, tuple[float, float]]:
-    """Where the nodes of a circuit stand: heads at both sides of a stem of MLPs.
+    """Return the positions of a circuit's nodes: heads at both sides of a column of MLPs.
 
-    A layer is 1 high, its MLP half a layer above its heads; the embedding is below, the logits
-    above.
+    A layer is 1 high, with its MLP half a layer above its heads; the embedding is at the bottom,
+    the logits at the top.
+
+    Args:
+        layers, heads: of the model.
+
+    Returns:
+        (x, y) by name of the node, such as `a0.h1`, `m2`, `input` or `logits`.
     """
     left, stem = (heads + 1) // 2, 1.6
     middle = left - 1 + stem / 2

@@ -1,4 +1,4 @@
-"""Values of measure records, and the words in which they are shown."""
+"""Values of measure records, and the words used for them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
 KL, ENTROPY = "attention/kl_tuned_base", "attention/entropy"
 CKA = "residual/cka"
 STREAM_LABEL = "residual stream (0: embedding, l: after layer l − 1)"
-ALPHA = 0.05  # false discovery rate of marked heads
+ALPHA = 0.05  # false discovery rate for marked heads
 
 
 def measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
-    """Return the values of a measure; what is not finite is undefined, NaN.
+    """Return the values of a measure; values that are not finite become NaN.
+
+    Args:
+        record: of one checkpoint.
+        name: of the measure.
 
     Raises:
-        NotDrawableError: the record lacks it.
+        NotDrawableError: the record lacks the measure.
     """
     if name not in record.values:
         raise NotDrawableError(
@@ -35,8 +39,13 @@ def measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
 def document_means(records: Sequence[ProbeRecord], name: str) -> NDArray[np.float64]:
     """Return the means over documents of several records, [records, *places].
 
+    Args:
+        records: of several checkpoints.
+        name: of the measure.
+
     Raises:
-        NotDrawableError: no record, one lacks the measure, or they are of different models.
+        NotDrawableError: there is no record, one lacks the measure, or they are of different
+            models.
     """
     if not records:
         raise NotDrawableError("no measure record")
@@ -49,8 +58,13 @@ def document_means(records: Sequence[ProbeRecord], name: str) -> NDArray[np.floa
 def entropy_difference(record: ProbeRecord, base: ProbeRecord | None) -> NDArray[np.float64]:
     """Return attention entropy, tuned minus base, [layers, heads, documents] in nats.
 
+    Args:
+        record: of the tuned model.
+        base: of the base, or None.
+
     Raises:
-        NotDrawableError: a record lacks it, or they are of different documents or models.
+        NotDrawableError: a record is missing or lacks the measure, or they are of different
+            documents or models.
     """
     if base is None:
         raise NotDrawableError("there is no record of the base")
@@ -70,13 +84,13 @@ def labelled(name: str) -> str:
 
 
 def record_name(record: ProbeRecord) -> str:
-    """Return what a record is called in views and messages."""
+    """Return the name of a record in views and messages."""
     named = record.found.get("name")
     return named or step_name(record.step)
 
 
 def step_name(step: int) -> str:
-    """Return what a checkpoint is called; the base is stored as step -1."""
+    """Return the name of a checkpoint; the base is stored as step -1."""
     return "base" if step < 0 else f"step {step:,}"
 
 
@@ -92,5 +106,5 @@ def percent(share: float) -> str:
 
 
 def capitalized(text: str) -> str:
-    """Begin a text with a capital letter and leave the others as they are."""
+    """Capitalize the first letter of a text and leave the others unchanged."""
     return text[:1].upper() + text[1:]

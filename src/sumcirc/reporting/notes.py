@@ -1,4 +1,4 @@
-"""What to note beside the tables of a comparison, one line each."""
+"""Notes on a comparison of arms, one line each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sumcirc.reporting.runs import ReportRun
 
 
 def missing_seeds(arms: Sequence[Arm]) -> list[str]:
-    """Seeds of other arms that an arm lacks; not where a selector has seeds of its own."""
+    """Return which seeds of other arms an arm lacks; none if selectors have separate seeds."""
     seeds = {seed for arm in arms for seed in arm.seeds}
     return [
         f"missing: {in_text(arm.title)} has no finished run of seed {', '.join(absent)}"
@@ -21,7 +21,7 @@ def missing_seeds(arms: Sequence[Arm]) -> list[str]:
 
 
 def chosen_layers(arms: Sequence[Arm]) -> list[str]:
-    """Which layers selectors chose, by seed."""
+    """Return which layers selectors chose, by seed."""
     found = []
     for arm in arms:
         chosen: dict[str, list[str]] = {}
@@ -35,7 +35,7 @@ def chosen_layers(arms: Sequence[Arm]) -> list[str]:
 
 
 def versions(runs: Sequence[ReportRun]) -> list[str]:
-    """Programs that are not of one version in all runs."""
+    """Return which programs have different versions in different runs."""
     found = []
     for name in ("sumcirc", "commit"):
         values = sorted({str(run.environment.get(name)) for run in runs})
@@ -45,7 +45,7 @@ def versions(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def twins(arms: Sequence[Arm]) -> list[str]:
-    """Notes on arms that did the same under two names: equal scores in every shared seed."""
+    """Return notes on arms that are the same training: equal scores in every shared seed."""
     notes = []
     for i, arm in enumerate(arms):
         for other in arms[i + 1 :]:

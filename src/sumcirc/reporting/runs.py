@@ -1,4 +1,4 @@
-"""Finished training runs as a comparison reads them, and why others are left out."""
+"""Runs as a report reads them, and why some can't be compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sumcirc.tracking.score_names import SCORES, TRAINED
 
 
 class ReportRun(RunRecords):
-    """A run as the report reads it: its records, and the scores of what it trained."""
+    """A run as a report reads it: its records, and the scores of the trained model."""
 
     @cached_property
     def _trained(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
@@ -46,29 +46,29 @@ class ReportRun(RunRecords):
 
     @cached_property
     def losses(self) -> list[tuple[int, float]]:
-        """(step, validation loss in nats per summary token), where it is finite."""
+        """(step, validation loss in nats per summary token) where the loss is finite."""
         found = self.metrics.get("validation/loss", [])
         return [(step, value) for step, value in found if np.isfinite(value)]
 
     @property
     def resumed(self) -> int:
-        """How often it was resumed; its training time is that since the last time."""
+        """Number of times it was resumed; its training time counts from the last one."""
         return self.status.get("resumed", 0)
 
     @property
     def layers(self) -> list[int] | None:
-        """The layers that have an adapter; None if the summary does not say."""
+        """The layers that have an adapter; None if the summary does not contain them."""
         return self.summary.get("adapter", {}).get("layers")
 
     @property
     def seeds(self) -> tuple[int, int | None]:
-        """What tells it from others of its arm: the seed, and that of a random selector."""
+        """Seed of the run, and that of a random selector; they distinguish runs of an arm."""
         selector = self.config.get("selector") or {}
         return self.config["seed"], selector.get("seed")
 
 
 class Planned(TypedDict):
-    """What of sweep.yaml says which runs there should be."""
+    """The part of sweep.yaml that lists the planned runs."""
 
     runs: NotRequired[dict[str, Any]]
 
@@ -83,7 +83,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Gathered:
-    """Runs that a report is of.
+    """The runs that a report covers.
 
     Attributes:
         runs: those whose status, configuration and summary can be read.
@@ -95,10 +95,10 @@ class Gathered:
 
 
 def gather(paths: Sequence[Path]) -> Gathered:
-    """Runs and the runs of sweeps in order of path, each once; a damaged one does not stop others.
+    """Read runs, and the runs of sweeps, in order of path and each once; damaged ones are listed.
 
     Raises:
-        UserError: a path holds no run, or no run can be read.
+        UserError: a path contains no run, or no run can be read.
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     left_out = [found for path in paths for found in _not_started(path, folders)]
@@ -118,7 +118,12 @@ def gather(paths: Sequence[Path]) -> Gathered:
 
 
 def damaged(run: Path, error: RecordError) -> LeftOut:
-    """A run that is left out since a record of it can't be read."""
+    """Return a run as left out because one of its records can't be read.
+
+    Args:
+        run: its path.
+        error: raised when the record was read.
+    """
     return LeftOut(run, f"{error.below(run)}; run it again, or put the file back")
 
 
@@ -128,7 +133,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[ReportRun], list[LeftOut]]:
 
 
 def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
-    """The training runs that can be compared, and what can't be, with the reason.
+    """Return the training runs that can be compared, and the others with the reason.
 
     Raises:
         UserError: no run has scores, or items differ.
@@ -153,10 +158,10 @@ def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The run directory at `path`, or those in the sweep directory there.
+    """Return the run directory at `path`, or those in the sweep directory there.
 
     Raises:
-        UserError: it is neither.
+        UserError: the path is neither.
     """
     if not os.path.isdir(path):
         raise UserError(f"{path}: no such directory; give a run's directory or a sweep's")
@@ -171,7 +176,7 @@ def run_folders(path: Path) -> list[Path]:
 
 
 def _not_started(path: Path, started: Sequence[Path]) -> list[LeftOut]:
-    """The runs of a sweep that has a record of them (`sweep.yaml`) and no directory of them."""
+    """Return the runs listed in a sweep's record (`sweep.yaml`) that have no directory."""
     file = path / "sweep.yaml"
     if not is_there(file):
         return []
@@ -213,7 +218,7 @@ def _unfinished(records: RunRecords) -> str:
 def _of_equal_items(
     runs: Sequence[ReportRun], left_out: list[LeftOut]
 ) -> tuple[list[ReportRun], list[LeftOut]]:
-    """The runs that were scored on the items of most of them, and the others as left out.
+    """Return the runs scored on the items of most of them, and the others as left out.
 
     Raises:
         UserError: no more than half of the runs have the same items, or those are one document.
@@ -239,7 +244,7 @@ def _of_equal_items(
 
 
 def baselines(runs: Sequence[ReportRun]) -> dict[str, dict[str, Any]]:
-    """Scores of the untrained base and the baselines, where all runs agree on them."""
+    """Return scores of the untrained base and the baselines if all runs agree on them."""
     found: dict[str, dict[str, Any]] = {}
     for name, scores in runs[0].summary["systems"].items():
         same = json.dumps(scores, sort_keys=True)

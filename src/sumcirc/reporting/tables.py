@@ -1,4 +1,4 @@
-"""Tables of text in the terminal and in Markdown, and how numbers are written in them."""
+"""Tables of text in the terminal and in Markdown, and the format of numbers in them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,26 @@ from sumcirc.statistics import MIN_DOCUMENTS, Interval, bracketed
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-DIGITS, DECIMALS = 3, 4  # of the largest number of a column, at most; the others have as many
-SMALLEST = 1e-3  # a column whose largest number is below it has powers of ten
+DIGITS, DECIMALS = 3, 4  # of the largest number in a column; the others get as many decimals
+SMALLEST = 1e-3  # a column whose largest number is smaller uses powers of ten
 
 
 def print_tables(*tables: Table) -> None:
-    """Print tables for a terminal of any width; a file or a pipe gets one line a row."""
+    """Print tables to fit the terminal's width; a file or a pipe gets one line per row."""
     shown = console()
     for table in tables:
-        # above the table and not in it, where a narrow table would break a long title
+        # above the table, not in it, where a narrow table would break a long title
         shown.print(f"\n{table.title}", soft_wrap=True)
         shown.print(rich_table(table, stacked=shown.width < WIDE))
 
 
 def rich_table(table: Table, stacked: bool = False) -> RichTable:
-    """Return a table without its title; `stacked` puts each interval below its value."""
+    """Return a table without its title.
+
+    Args:
+        table: to convert.
+        stacked: whether to put each interval below its value.
+    """
     from rich.table import Table as RichTable
 
     found = RichTable(show_lines=stacked)
@@ -51,14 +56,14 @@ def markdown_table(table: Table) -> str:
 
 
 def interval_of(record: Mapping[str, Any]) -> Interval:
-    """Return the interval that a summary holds."""
+    """Return the interval stored in a summary."""
     return Interval(record["mean"], record["low"], record["high"], record["n"])
 
 
 def format_score(interval: Interval) -> str:
     """Format a fraction times 100 with its interval, like `24.8 [24.0, 25.6]`.
 
-    Few items have no interval: the mean alone is shown, with `(3 items)`.
+    With few items there is no interval: only the mean is shown, with `(3 items)`.
     """
     mean, low, high = (100.0 * part for part in (interval.mean, interval.low, interval.high))
     if interval.n < MIN_DOCUMENTS:
@@ -67,7 +72,12 @@ def format_score(interval: Interval) -> str:
 
 
 def format_interval(record: Mapping[str, Any], form: str) -> str:
-    """Format a mean with its interval from a record, see `statistics.bracketed`."""
+    """Format a mean with its interval from a record, see `statistics.bracketed`.
+
+    Args:
+        record: with `mean`, `low` and `high`.
+        form: format of the numbers.
+    """
     return bracketed(record["mean"], record["low"], record["high"], form)
 
 
@@ -85,7 +95,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def column_form(values: Iterable[float]) -> str:
-    """Return the format of the numbers of one column, so that they compare at a glance."""
+    """Return a common format for the numbers of one column."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0:
         return ".0f"
@@ -96,20 +106,25 @@ def column_form(values: Iterable[float]) -> str:
 
 
 def number_column(values: Iterable[float], form: str | None = None) -> list[str]:
-    """Format the numbers of one column alike; `-` for what is undefined."""
+    """Format the numbers of one column alike; `-` for undefined ones.
+
+    Args:
+        values: the numbers.
+        form: their format; by default from `column_form`.
+    """
     values = list(values)
     form = form or column_form(values)
     return [_number(value, form) if math.isfinite(value) else "-" for value in values]
 
 
 def _number(value: float, form: str) -> str:
-    # what rounds to zero has no sign, and an exponent no zero
+    # a number rounded to zero gets no sign, and an exponent no leading zero
     text = format(value, form).replace("e-0", "e-")
     return text.lstrip("-").replace("0.0e+00", "0") if float(text) == 0 else text
 
 
 def interval_column(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format means with their intervals alike; a mean alone where its ends are NaN.
+    """Format means with their intervals alike; only the mean if its ends are NaN.
 
     A star follows the means of rows whose `significant` is true.
     """

@@ -1,4 +1,4 @@
-"""A comparison as files: arms.csv, differences.csv, comparison.json, comparison.md."""
+"""Writes a comparison as files: arms.csv, differences.csv, comparison.json, comparison.md."""
 
 from __future__ import annotations
 
@@ -37,8 +37,10 @@ def write_comparison(
     """Write the four files.
 
     Args:
-        command: what was typed.
-        figures: pictures that comparison.md shows, in `folder`.
+        comparison: of the arms.
+        folder: for the files.
+        command: that makes this comparison.
+        figures: images that comparison.md shows, in `folder`.
 
     Raises:
         UserError: the folder can't be written.
@@ -52,7 +54,12 @@ def write_comparison(
 
 
 def as_json(comparison: ArmComparison, command: str) -> dict[str, Any]:
-    """All that is in the tables, with runs and settings of every arm; NaN where unknown."""
+    """Return the comparison for JSON, with runs and settings of every arm; NaN where unknown.
+
+    Args:
+        comparison: of the arms.
+        command: that makes it.
+    """
     return {
         "command": command,
         "options": asdict(comparison.options),
@@ -90,7 +97,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
 
 
 def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
-    """One row for each arm; scores as fractions, times in seconds."""
+    """Return one row for each arm; scores as fractions, times in seconds."""
     rows = []
     for result in comparison.arms:
         arm, reach = result.arm, result.reach
@@ -120,7 +127,7 @@ def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
 
 
 def difference_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
-    """One row for each arm, control and measure."""
+    """Return one row for each arm, control and measure."""
     return [_difference(found, comparison) for found in comparison.differences]
 
 
@@ -147,7 +154,14 @@ def _difference(found: Difference, comparison: ArmComparison) -> dict[str, Any]:
 
 
 def markdown(comparison: ArmComparison, command: str, figures: Sequence[Path], folder: Path) -> str:
-    """The page: command, findings in words, tables, figures, method."""
+    """Return the comparison in Markdown: command, findings, tables, figures, method.
+
+    Args:
+        comparison: of the arms.
+        command: that makes it.
+        figures: images to show.
+        folder: to which their paths are relative.
+    """
     metric = SCORES[comparison.options.metric]
     runs = sum(len(result.arm.runs) for result in comparison.arms)
     parts = [

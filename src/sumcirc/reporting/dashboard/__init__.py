@@ -1,1 +1,1 @@
-"""A saved W&B workspace and a report of a sweep, from what its runs logged; imports no torch."""
+"""A saved W&B workspace and report for a sweep, from what its runs logged; imports no torch."""

@@ -1,4 +1,4 @@
-"""The settings in which the runs of a sweep differ."""
+"""The settings in which the runs of a sweep differ, as axes of plots."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LABELS = {ARM: "arm", "layers": "layer set", "learning_rate": "learning rate"}
 
 
 def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
-    """Axes with two values or more, of which every run has one: a run without is in no plot."""
+    """Return axes with at least two values; an axis on which a run has no value is left out."""
     names = dict.fromkeys(name for run in runs for name in run.axes)
-    names["seed"] = names.pop("seed", None)  # last: it tells runs of one arm apart
+    names["seed"] = names.pop("seed", None)  # last: it distinguishes runs of one arm
     found = []
     for name in names:
         values = [run.axes.get(name) for run in runs]
@@ -26,7 +26,12 @@ def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
 
 
 def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
-    """Axes without those that split the runs as an earlier one does."""
+    """Return the axes without those that split the runs like an earlier one.
+
+    Args:
+        axes: to choose from.
+        runs: that have values on them.
+    """
     found: dict[tuple[int, ...], Axis] = {}
     for axis in axes:
         values = [run.axes[axis.name] for run in runs]
@@ -35,13 +40,18 @@ def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
 
 
 def grouping(axes: Sequence[Axis]) -> list[Axis]:
-    """What runs of one arm share: not the seed, nor what the arm's name tells already."""
+    """Return the axes that runs of an arm share, without those contained in the arm's name."""
     told = {"layers", "selector"} if any(axis.name == ARM for axis in axes) else set()
     return [axis for axis in axes if axis.name not in {"seed", *told}]
 
 
 def summary_axis(name: str, label: str) -> Axis:
-    """A value of the run's summary."""
+    """Return an axis for a value of the run's summary.
+
+    Args:
+        name: of the value.
+        label: shown on the axis.
+    """
     return Axis(name, label, setting=False)
 
 

@@ -1,4 +1,4 @@
-"""Which panels a dashboard has, section by section: only of names that some run logged."""
+"""The sections and panels of a dashboard; panels only contain names that some run logged."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ SCORES = (*(f"{name}_f1" for name in ROUGE), "facts")
 
 @dataclass(frozen=True)
 class Layout:
-    """Sections with panels, and what was looked for.
+    """Sections with panels, and which names were missing.
 
     Attributes:
+        sections: those that have panels.
         absent: names that no run logged.
         logged: verbs and watchers (`Logged.by`) of the names that some run logged.
     """
@@ -38,7 +39,7 @@ class Layout:
 
     @property
     def silent(self) -> list[str]:
-        """Verbs and watchers of whose names no run logged any."""
+        """Verbs and watchers for which no run logged any name."""
         wanted = {entry.by for entry in self.absent.values()}
         return sorted(wanted - self.logged - {"all"})
 
@@ -47,6 +48,7 @@ def layout(material: Material, measure: str) -> Layout:
     """Lay out what the runs logged.
 
     Args:
+        material: what the runs logged.
         measure: the score by which runs are compared, such as `rougeLsum_f1`.
     """
     shelf = Shelf(material)
@@ -96,10 +98,10 @@ def layout(material: Material, measure: str) -> Layout:
 
 
 def quality(shelf: Shelf) -> tuple[Panel, ...]:
-    """Scores beside the baselines, losses, what the model writes while it learns."""
+    """Return panels of scores with baselines, losses, and generated summaries during training."""
     panels: list[Panel] = []
     systems = {name.split("/")[1] for name in shelf.having(Kind.summary, "test/")}
-    # what was trained, the base, then the sentences that are taken
+    # the trained model, the base, then the baselines
     order = [*(name for name in (TRAINED, BASE) if name in systems)]
     order += sorted(systems - {TRAINED, BASE})
     for measure in SCORES:
@@ -125,7 +127,13 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
-    """Training runs over the settings in which they differ."""
+    """Return panels of training runs over the settings in which they differ.
+
+    Args:
+        material: what the runs logged.
+        shelf: makes the panels.
+        measure: the score by which runs are compared.
+    """
     if len(material.trained) < 2:
         return ()
     axes = settings_axes(material.trained)
@@ -158,7 +166,7 @@ def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
 
 
 def arms(shelf: Shelf) -> tuple[Panel, ...]:
-    """What the comparison of arms logged."""
+    """Return panels with the logged comparison of arms."""
     return (
         *shelf.rows("arms", "arms"),
         *shelf.rows("differences from controls", "differences"),
@@ -167,7 +175,7 @@ def arms(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def attention(shelf: Shelf) -> tuple[Panel, ...]:
-    """Entropy, where attention goes, divergence from the base."""
+    """Return panels of attention: entropy, where it goes, divergence from the base."""
     nats = "nats"
     return (
         *shelf.curves(
@@ -202,7 +210,7 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def drift(shelf: Shelf) -> tuple[Panel, ...]:
-    """The residual stream, the neurons and the predictions beside the base's."""
+    """Return panels of residual stream, neurons and predictions compared with the base's."""
     return (
         *shelf.by_layer(
             *("residual/cka", "residual/rsa", "residual/centered_cosine"),
@@ -219,7 +227,7 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def circuits(shelf: Shelf) -> tuple[Panel, ...]:
-    """The circuit while training, and of `sumcirc circuit`."""
+    """Return panels of circuits tracked in training, and found by `sumcirc circuit`."""
     alone = shelf.take(
         Kind.summary, "circuit/graph_edges", "circuit/faithfulness", "circuit/cpr", "circuit/cmd"
     )
@@ -233,7 +241,7 @@ def circuits(shelf: Shelf) -> tuple[Panel, ...]:
             *("circuit/jaccard_base", "circuit/jaccard_previous", "circuit/jaccard_resamples"),
         ),
         *shelf.curves("edges in the circuit", "circuit/edges", unit="edges"),
-        # the size of the graph is logged by `sumcirc circuit` alone
+        # the size of the graph is logged only by `sumcirc circuit`
         *([Bars("circuits of finished models", alone[1:])] if alone[:1] and alone[1:] else []),
         *shelf.pictures("circuits", "circuit", "circuit_evolution", "faithfulness", "node_scores"),
         *shelf.rows("the largest edges", "circuit/top_edges"),
@@ -241,7 +249,12 @@ def circuits(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def compared(material: Material, shelf: Shelf) -> tuple[Panel, ...]:
-    """What `sumcirc compare` found of each pair of models."""
+    """Return panels with the results of `sumcirc compare` for each pair of models.
+
+    Args:
+        material: what the runs logged.
+        shelf: makes the panels.
+    """
     panels: list[Panel] = []
     values = shelf.having(Kind.summary, "compare/")
     for model in dict.fromkeys(name.split("/")[1] for name in values):

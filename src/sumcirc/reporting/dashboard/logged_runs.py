@@ -1,4 +1,4 @@
-"""What the runs of a sweep gave to W&B, as their files tell, and whether it is uploaded."""
+"""What the runs of a sweep logged to W&B, according to their files, and whether it is uploaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.sweep_axes import sweep_axes
 from sumcirc.tracking.wandb_values import compared_tables, image_files, summary_values
 
-WATCHER_TABLES = {  # by a curve that is logged with it
+WATCHER_TABLES = {  # by a curve that is logged together with the table
     "attention/entropy": "probes/attention_entropy",
     "attention/kl_tuned_base": "probes/base_divergence",
     "circuit/faithfulness": "circuit/top_edges",
@@ -25,11 +25,11 @@ WATCHER_TABLES = {  # by a curve that is logged with it
 
 
 class Place(Enum):
-    """Where what a run logged lies."""
+    """Where the data that a run logged is."""
 
     uploaded = "uploaded"
     offline = "offline"
-    unknown = "unknown"  # its wandb/ is not there (any more)
+    unknown = "unknown"  # its wandb/ folder does not exist
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ class LoggedRun:
     """One W&B run.
 
     Attributes:
-        axes: its value of each axis of the sweep (`config.sweep_axes` in W&B).
-        names: what it logged, by kind.
+        path: its run directory.
+        verb: that made it.
+        axes: its value on each axis of the sweep (`config.sweep_axes` in W&B).
+        names: names that it logged, by kind.
+        place: where the logged data is.
     """
 
     path: Path
@@ -50,12 +53,14 @@ class LoggedRun:
 
 @dataclass(frozen=True)
 class Material:
-    """All that a dashboard is made of.
+    """The data from which a dashboard is made.
 
     Attributes:
-        groups: W&B's groups of the runs: names of sweeps.
-        comparison: what `sumcirc report` found of the sweep (comparison.json), if it did.
-        left_out: runs that W&B has nothing of, with the reason.
+        entity, project: of the runs in W&B.
+        groups: W&B groups of the runs, which are names of sweeps.
+        runs: that logged something.
+        comparison: result of `sumcirc report` on the sweep (comparison.json), if there is one.
+        left_out: runs that logged nothing to W&B, with the reason.
     """
 
     entity: str | None
@@ -66,12 +71,12 @@ class Material:
     left_out: tuple[str, ...]
 
     def logged(self, kind: Kind) -> set[str]:
-        """Names of a kind that some run logged."""
+        """Return names of a kind that some run logged."""
         return {name for run in self.runs for name in run.names.get(kind, ())}
 
     @property
     def trained(self) -> list[LoggedRun]:
-        """Training runs."""
+        """The training runs."""
         return [run for run in self.runs if run.verb == "train"]
 
 
@@ -79,7 +84,7 @@ def read_material(paths: Sequence[Path]) -> Material:
     """Read the runs of sweeps.
 
     Raises:
-        UserError: a path holds no run, W&B has nothing of any, or projects differ.
+        UserError: a path contains no run, no run logged to W&B, or their projects differ.
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     runs, left_out, targets, groups = [], [], {}, []
@@ -151,7 +156,7 @@ def _read(source: RunRecords) -> LoggedRun:
         Kind.curve: curves,
         Kind.summary: frozenset(values),
         Kind.table: frozenset(tables),
-        # they are logged last, with the summary
+        # figures are logged last, with the summary
         Kind.image: frozenset(image_files(source.directory.figures) if summary else ()),
     }
     layers = summary.get("adapter", {}).get("layers")
@@ -160,7 +165,7 @@ def _read(source: RunRecords) -> LoggedRun:
 
 
 def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
-    """What `sumcirc report` logged of a sweep, and found."""
+    """Return what `sumcirc report` logged for a sweep, and its result."""
     folder = sweep / "comparison"
     file = folder / "comparison.json"
     if not is_there(file):
@@ -172,13 +177,13 @@ def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
         Kind.table: frozenset(tables),
         Kind.image: frozenset(image_files(folder / "figures")),
     }
-    # with logger=none there is no W&B run, and the tables are in the files alone
+    # with logger=none there is no W&B run, and the tables are only in files
     run = LoggedRun(folder, "report", {}, {} if place is Place.unknown else names, place)
     return run, found
 
 
 def _place(folder: Path) -> Place:
-    """`wandb sync` leaves a mark in an offline run's folder; an online run's has another name."""
+    """Return where a run's data is, from the names and marker files that `wandb` leaves."""
     offline = list(folder.glob("wandb/offline-run-*"))
     if offline:
         done = all(any(one.glob("*.synced")) for one in offline)

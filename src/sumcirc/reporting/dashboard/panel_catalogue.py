@@ -1,4 +1,4 @@
-"""Panels of names that some run logged; a name that is never logged is an error at once."""
+"""Makes panels for names that some run logged; unknown names are errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from sumcirc.tracking.metric_names import Kind, Logged, find
 
 
 class Shelf:
-    """Hands out names that were logged and remembers those that were not.
+    """Returns panels of names that were logged, and records those that were not.
+
+    Args:
+        material: what the runs logged.
 
     Attributes:
-        absent: what was asked for and no run logged.
-        present: verbs and watchers (`Logged.by`) of what was there.
+        absent: requested names that no run logged.
+        present: verbs and watchers (`Logged.by`) of requested names that were logged.
     """
 
     def __init__(self, material: Material) -> None:
@@ -23,24 +26,39 @@ class Shelf:
         self.present: set[str] = set()
 
     def take(self, kind: Kind, *names: str) -> tuple[str, ...]:
-        """Those of the names that some run logged.
+        """Return those of the names that some run logged.
+
+        Args:
+            kind: of the names.
+            names: requested names.
 
         Raises:
-            KeyError: a name is none that is ever logged.
+            KeyError: a name can't be logged at all.
         """
         return tuple(name for name in names if self._has(kind, name))
 
     def having(self, kind: Kind, start: str) -> list[str]:
-        """All logged names that begin so, sorted."""
+        """Return all logged names with a prefix, sorted.
+
+        Args:
+            kind: of the names.
+            start: the prefix.
+        """
         return sorted(name for name in self._logged[kind] if name.startswith(start))
 
     def curves(self, title: str, *names: str, unit: str = "") -> list[Panel]:
-        """A panel of curves; none where nothing was logged."""
+        """Return a panel of curves; none if nothing was logged.
+
+        Args:
+            title: of the panel.
+            names: of the curves.
+            unit: of the values.
+        """
         found = self.take(Kind.curve, *names)
         return [Curves(title, found, unit=unit)] if found else []
 
     def by_layer(self, *measures: str) -> list[Panel]:
-        """A panel for each measure, with a line for each layer."""
+        """Return a panel for each measure, with a line for each layer."""
         panels: list[Panel] = []
         for measure in measures:
             entry = find(f"{measure}/layer_00", Kind.curve)
@@ -55,12 +73,22 @@ class Shelf:
         return panels
 
     def pictures(self, title: str, *stems: str) -> list[Panel]:
-        """Images by the name of their file."""
+        """Return a panel of images.
+
+        Args:
+            title: of the panel.
+            stems: names of the image files.
+        """
         found = self.take(Kind.image, *(f"figures/{stem}" for stem in stems))
         return [Pictures(title, found)] if found else []
 
     def rows(self, title: str, name: str) -> list[Panel]:
-        """A table."""
+        """Return a panel with a table.
+
+        Args:
+            title: of the panel.
+            name: of the logged table.
+        """
         return [Rows(title, name)] if self.take(Kind.table, name) else []
 
     def _has(self, kind: Kind, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Panels of a dashboard, before anybody's format: what is drawn, of which logged names."""
+"""Panels of a dashboard, independent of W&B's format: kinds of plots and the names they show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from sumcirc.tracking.metric_names import Kind
 
 @dataclass(frozen=True)
 class Axis:
-    """A dimension that runs differ in: a setting, or a value of the run's summary.
+    """A dimension in which runs differ: a setting, or a value of the run's summary.
 
     Attributes:
-        name: of `sweep_axes`, or of a summary value.
-        setting: which of the two.
+        name: of the axis in `sweep_axes`, or of the summary value.
+        label: shown on the axis.
+        setting: whether it is a setting.
         numeric: whether all values are numbers.
     """
 
@@ -25,10 +26,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Curves:
-    """Values over optimizer steps.
+    """Curves over optimizer steps.
 
     Attributes:
-        pattern: a regular expression in place of names; for values by layer.
+        title: of the panel.
+        names: of the curves.
+        pattern: a regular expression instead of names, for values by layer.
+        unit: of the values.
     """
 
     title: str
@@ -91,7 +95,7 @@ Panel = Curves | Bars | Scatter | Parallel | Differences | Pictures | Rows
 
 @dataclass(frozen=True)
 class Section:
-    """Panels under a heading, and what to look at."""
+    """Panels under a heading, and what to look for in them."""
 
     title: str
     look: str
@@ -99,7 +103,7 @@ class Section:
 
 
 def names_of(panel: Panel) -> list[tuple[Kind, str]]:
-    """Every logged name that a panel speaks of; patterns aside."""
+    """Return the logged names that a panel refers to, without patterns."""
     if isinstance(panel, Curves):
         return [(Kind.curve, name) for name in panel.names]
     if isinstance(panel, Bars):

@@ -1,4 +1,4 @@
-"""Sending a dashboard to W&B; sent again, its saved view and its report are updated."""
+"""Sends a dashboard to W&B; when it is sent again, its saved view and report are updated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_push() -> None:
     """Refuse to push without an account.
 
     Raises:
-        UserError: no API key is at hand.
+        UserError: no API key was found.
     """
     if not is_logged_in():
         raise UserError(
@@ -31,10 +31,10 @@ def check_push() -> None:
 
 
 def offline_runs(material: Material) -> list[str]:
-    """Names of runs that were never uploaded.
+    """Return the names of runs that were not uploaded.
 
     Raises:
-        UserError: none was, so that every panel would be empty.
+        UserError: no run was uploaded, so that every panel would be empty.
     """
     waiting = [run.path.name for run in material.runs if run.place is Place.offline]
     if len(waiting) == len(material.runs):
@@ -46,7 +46,7 @@ def offline_runs(material: Material) -> list[str]:
 
 
 def default_entity() -> str:
-    """The entity in which the user's runs are by default; asks the server.
+    """Ask the server for the entity in which the user's runs are by default.
 
     Raises:
         UserError: W&B doesn't answer.
@@ -58,10 +58,12 @@ def default_entity() -> str:
 
 
 def push(view: Workspace, text: Report, record: Path) -> tuple[str, str]:
-    """Send both; their addresses.
+    """Send the workspace and the report, and return their addresses.
 
     Args:
-        record: the file that keeps what W&B calls them, by entity and project.
+        view: the workspace.
+        text: the report.
+        record: file that stores their ids in W&B, by entity and project.
 
     Raises:
         UserError: W&B refuses them, or doesn't answer.
@@ -78,7 +80,7 @@ def push(view: Workspace, text: Report, record: Path) -> tuple[str, str]:
     with _explained(hint):
         view.save()
         sent |= {"workspace": view._internal_name, "workspace_id": view._internal_id}
-        # kept at once: where the report is refused, the view is updated and not sent a second time
+        # stored at once: if the report is refused, the view is updated next time, not sent again
         write_json(record, known)
         text.save()
         sent |= {"report_id": text.id}
@@ -91,6 +93,6 @@ def _explained(hint: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # what a server says no with has no common class in its clients
+        # refusals by the server have no common exception class
         reason = " ".join(str(error).split())
         raise UserError(f"push=true: W&B doesn't take the dashboard ({reason}){hint}") from error

@@ -1,4 +1,4 @@
-"""The words of the report: what was run, and the arms as `sumcirc report` found them."""
+"""Text of the W&B report: which runs there are, and the arms from `sumcirc report`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sumcirc.tracking.score_names import SCORES
 
 @dataclass(frozen=True)
 class Part:
-    """A heading with paragraphs (plain text), blocks of Markdown and commands."""
+    """A section of the report: heading, plain paragraphs, blocks of Markdown, and commands."""
 
     heading: str
     paragraphs: tuple[str, ...] = ()
@@ -25,7 +25,12 @@ class Part:
 
 
 def story(material: Material, measure: str) -> list[Part]:
-    """The report's parts before its panels."""
+    """Return the report's sections before its panels.
+
+    Args:
+        material: what the runs logged.
+        measure: the score to show in the table of arms.
+    """
     verbs: dict[str, int] = {}
     for run in material.runs:
         verbs[run.verb] = verbs.get(run.verb, 0) + 1
@@ -56,7 +61,12 @@ def story(material: Material, measure: str) -> list[Part]:
 
 
 def arm_table(arms: Sequence[Mapping[str, Any]], measure: str) -> Table:
-    """Return the table of arms from `comparison.json`."""
+    """Return the table of arms from `comparison.json`.
+
+    Args:
+        arms: as in that file.
+        measure: the score to show.
+    """
     headings = ["arm", "seeds", SCORES[measure], "trainable", "validation loss", "remarks"]
     rows = []
     for arm in arms:

@@ -1,9 +1,8 @@
-"""From panels to W&B's workspace and report, through the public classes of wandb-workspaces.
+"""Converts panels to a W&B workspace and report, with the public classes of wandb-workspaces.
 
-Nothing here asks the network: a workspace and a report know what they would send, in `_to_model`,
-which their `save` sends. A report's run set is left without entity and project (it then is the
-report's own project), since with both it looks the project up; its entity is given, since the
-default asks for the user's.
+No network access is needed: `_to_model` of a workspace or report gives what its `save` sends. A
+report's run set has no entity and project (it then uses the report's own project), since with both
+the class looks the project up; the report's entity is given, since the default asks for the user's.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ if TYPE_CHECKING:
     from wandb_workspaces.reports.v2.interface import Report
     from wandb_workspaces.workspaces import Workspace
 
-RUNS_SHOWN = 100  # of a panel; W&B's own default is 10
-TITLE_LENGTH = 100  # of 128 that a report's title may have
-WIDTH, HEIGHT = 12, 8  # of a panel in a report, of 24 columns
-WIDE = (Parallel, Differences, Pictures, Rows)  # panels that take a row of a report
+RUNS_SHOWN = 100  # runs in a panel; W&B's default is 10
+TITLE_LENGTH = 100  # of the 128 characters that a report's title may have
+WIDTH, HEIGHT = 12, 8  # of a panel in a report with 24 columns
+WIDE = (Parallel, Differences, Pictures, Rows)  # panels that fill a row of a report
 
 
 def check_extra() -> None:
-    """Refuse to go on without wandb-workspaces.
+    """Refuse to continue without wandb-workspaces.
 
     Raises:
         UserError: it isn't installed.
@@ -57,23 +56,29 @@ def check_extra() -> None:
 
 
 def _reports() -> Any:
-    """The module of reports, whose public names the package does not declare as exported."""
+    """Return the module of reports, whose public names the package does not declare as exported."""
     from wandb_workspaces.reports import v2
 
     return v2
 
 
 def title(material: Material) -> str:
-    """How the workspace and the report are called: letters, digits and few signs.
+    """Return the title of workspace and report: letters, digits and few other characters.
 
-    W&B refuses names with symbols, and makes a part of the report's address of its title.
+    W&B refuses names with symbols, and makes the report's address from its title.
     """
     name = re.sub(r"[^\w.,-]+", "-", " ".join(material.groups)).strip("-") or "sweep"
     return f"sumcirc {name}"[:TITLE_LENGTH]
 
 
 def workspace(material: Material, plan: Layout, entity: str, project: str) -> Workspace:
-    """The saved view: its runs are those of the sweeps' groups, grouped by arm."""
+    """Return the saved view, with the runs of the sweeps' groups, grouped by arm.
+
+    Args:
+        material: what the runs logged.
+        plan: sections and panels.
+        entity, project: to save it in.
+    """
     from wandb_workspaces import expr
     from wandb_workspaces import workspaces as ws
 
@@ -109,7 +114,14 @@ def workspace(material: Material, plan: Layout, entity: str, project: str) -> Wo
 
 
 def report(material: Material, plan: Layout, entity: str, project: str, measure: str) -> Report:
-    """The report's skeleton: what to look at, the table of arms, the panels."""
+    """Return the report: introduction, the table of arms, and the panels.
+
+    Args:
+        material: what the runs logged.
+        plan: sections and panels.
+        entity, project: to save it in.
+        measure: the score to show in the table of arms.
+    """
     wr = _reports()
 
     blocks: list[Any] = [wr.TableOfContents()]
@@ -145,7 +157,7 @@ def report(material: Material, plan: Layout, entity: str, project: str, measure:
 
 
 def workspace_json(made: Workspace) -> dict[str, Any]:
-    """What `save` sends of a workspace."""
+    """Return what `save` sends for a workspace."""
     view = made._to_model()
     body = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
@@ -158,7 +170,7 @@ def workspace_json(made: Workspace) -> dict[str, Any]:
 
 
 def report_json(made: Report) -> dict[str, Any]:
-    """What `save` sends of a report."""
+    """Return what `save` sends for a report."""
     view = made._to_model()
     body = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
@@ -172,7 +184,7 @@ def report_json(made: Report) -> dict[str, Any]:
 
 
 def _columns(material: Material, plan: Layout) -> list[str]:
-    """Of the table of runs: the settings in which they differ, cost and scores."""
+    """Return the columns of the table of runs: settings in which they differ, cost and scores."""
     axes = settings_axes(material.trained)
     for section in plan.sections:
         axes += [
@@ -190,11 +202,11 @@ def _groups(material: Material) -> list[Axis]:
 
 
 def _only_groups(made: Any, text: Any, groups: Sequence[str]) -> None:
-    """Filter by group.
+    """Restrict the shown runs to some groups.
 
-    Given as an expression the filter is written out as text and read again, by which a name with
-    a quote, a bracket or a sign such as `=` becomes another name or an error; so it is set as
-    what is read from a saved view, which is sent as it is.
+    The public filter expression is written as text and parsed again, which breaks names with a
+    quote, a bracket or a sign such as `=`; so the filter is set as if it had been read from a saved
+    view, which is sent unchanged.
     """
     from wandb_workspaces import expr
 
@@ -248,7 +260,7 @@ def _metric(axis: Axis) -> Any:
 
 
 def _name_all(panels: Sequence[Any], *where: str) -> None:
-    """Names in place of those drawn at random, so that a dashboard made again is the same."""
+    """Replace random ids of panels, so that the same dashboard is made each time."""
     for number, panel in enumerate(panels):
         panel._id = _identity(*where, str(number))
 
@@ -258,7 +270,7 @@ def _identity(*where: str) -> str:
 
 
 def _lay_out(given: Sequence[Panel], panels: Sequence[Any]) -> None:
-    """Two panels in a row; those that need it have a row of their own."""
+    """Place two panels in a row; wide ones fill a row."""
     x = y = 0
     for panel, made in zip(given, panels, strict=True):
         width = 2 * WIDTH if isinstance(panel, WIDE) else WIDTH

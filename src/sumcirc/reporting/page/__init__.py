@@ -1,1 +1,1 @@
-"""One self-contained HTML page of a run or a sweep: a file for each section, from records alone."""
+"""One self-contained HTML page about a run or a sweep, a module per section, from records only."""

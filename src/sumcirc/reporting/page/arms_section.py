@@ -1,4 +1,4 @@
-"""Section: the arms of a sweep against their controls, as `report.comparison` found them."""
+"""Section: the arms of a sweep compared with their controls, see `reporting.comparison`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ INTRO = (
 
 
 def add(page: Page, comparison: ArmComparison | None) -> None:
-    """Add tables, charts and findings in words."""
+    """Add tables, charts and findings in words.
+
+    Args:
+        page: to add to.
+        comparison: of the arms; None adds nothing.
+    """
     if comparison is None:
         return
     found = tables(comparison)

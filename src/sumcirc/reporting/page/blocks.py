@@ -1,4 +1,4 @@
-"""What a page is made of: sections of blocks, and gaps. The template knows these, not records."""
+"""Parts of a page: sections of blocks, and gaps. The template depends on these, not on records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Words:
 
 @dataclass(frozen=True)
 class TypedCommand:
-    """Something to type."""
+    """A command for the reader to run."""
 
     kind: ClassVar[str] = "command"
     text: str
@@ -37,7 +37,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `folded` ones open at a click."""
+    """A table; a `folded` one is opened by a click."""
 
     kind: ClassVar[str] = "table"
     table: kinds.Table
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Slider:
-    """A slider over the frames of a chart: what it is called and the name of every frame."""
+    """A slider over the frames of a chart: its label and the name of every frame."""
 
     label: str
     names: Sequence[str]
@@ -57,12 +57,13 @@ class Chart:
     """An interactive chart.
 
     Attributes:
-        title: above it.
+        title: shown above it.
         caption: what is shown and how to read it.
-        alt: what it shows, for those who don't see it.
-        figure: a plotly figure's data and layout, of the last frame.
-        slider: over `frames`, each of which replaces parts of the figure's traces.
-        circuit: compact edges by frame, which the page's script draws itself.
+        alt: its content in words, for readers who can't see it.
+        figure: data and layout of a plotly figure, of the last frame.
+        slider: over `frames`.
+        frames: each replaces parts of the figure's traces.
+        circuit: compact edges by frame, which the page's script draws.
     """
 
     kind: ClassVar[str] = "chart"
@@ -75,7 +76,7 @@ class Chart:
     circuit: dict[str, Any] | None = None
 
     def data(self) -> Any:
-        """As the page's script reads it."""
+        """Return the chart as JSON for the page's script."""
         return script_json(
             short({"figure": self.figure, "frames": self.frames, "circuit": self.circuit})
         )
@@ -83,7 +84,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of a summary; `run` numbers the copied runs, from which colours alternate."""
+    """A part of a summary, and whether it is copied from the document."""
 
     text: str
     copied: bool = False
@@ -91,7 +92,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Summary:
-    """One system's summary of a document."""
+    """One system's summary of a document.
+
+    Attributes:
+        system: its name.
+        pieces: the text in parts.
+        facts: key facts, and whether the summary has them right.
+        scores: in words.
+    """
 
     system: str
     pieces: Sequence[Piece]
@@ -101,7 +109,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Example:
-    """A document, its reference and summaries; `document` is empty where no record has it."""
+    """A document, its reference and summaries; `document` is empty if no record contains it."""
 
     kind: ClassVar[str] = "example"
     id: str
@@ -115,7 +123,7 @@ Block = Words | TypedCommand | Bullets | Table | Chart | Example
 
 @dataclass(frozen=True)
 class Variant:
-    """The same view of one of several runs or models."""
+    """The same view for one of several runs or models."""
 
     name: str
     blocks: Sequence[Block]
@@ -123,7 +131,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section; of several variants the reader chooses one."""
+    """A section; the reader chooses one of its variants."""
 
     id: str
     title: str
@@ -132,13 +140,13 @@ class PageSection:
 
     @property
     def blocks(self) -> list[Block]:
-        """Of all variants."""
+        """The blocks of all variants."""
         return [block for variant in self.variants for block in variant.blocks]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """What was not computed, and the command that would."""
+    """Something that was not computed, and the command that would compute it."""
 
     what: str
     command: str = ""
@@ -146,19 +154,31 @@ class Gap:
 
 @dataclass
 class Page:
-    """Sections as they are added, and what is missing."""
+    """Sections in the order in which they are added, and gaps."""
 
     title: str
     sections: list[PageSection] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
     def add(self, id: str, title: str, intro: str, variants: Sequence[Variant]) -> None:
-        """Add a section, unless nothing is in it."""
+        """Add a section, unless it is empty.
+
+        Args:
+            id: of the HTML element.
+            title: heading of the section.
+            intro: shown below the heading.
+            variants: those without blocks are left out.
+        """
         filled = [variant for variant in variants if variant.blocks]
         if filled:
             self.sections.append(PageSection(id, title, intro, filled))
 
 
 def each(runs: Sequence[Any], view: Callable[[Any], Sequence[Block]]) -> list[Variant]:
-    """A variant for every run."""
+    """Return a variant for every run.
+
+    Args:
+        runs: with a `name`.
+        view: returns the blocks for a run.
+    """
     return [Variant(run.name, view(run)) for run in runs]

@@ -1,4 +1,4 @@
-"""The page put together: sections in order, and the template that shows them."""
+"""Builds the page: sections in order, rendered by a template."""
 
 from __future__ import annotations
 
@@ -33,14 +33,16 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_page(
     gathered: Gathered, comparison: ArmComparison | None, command: str, target: Path
 ) -> list[LeftOut]:
-    """Write the page of runs.
+    """Write the page about some runs.
 
     Args:
-        comparison: of those that trained, where there are several.
-        command: what was typed.
+        gathered: the runs.
+        comparison: of the arms, if there are several training runs.
+        command: that makes this page.
+        target: the HTML file.
 
     Returns:
-        Runs that are not shown from the inside, since a record of them is damaged.
+        Runs that are listed but not shown, since one of their records is damaged.
 
     Raises:
         UserError: a record of the only run can't be read, or the file can't be written.
@@ -50,7 +52,7 @@ def write_page(
         raise next(iter(torn.values()))
     left_out = [damaged(path, error) for path, error in torn.items()]
     page = make_page(gathered.runs, comparison, command, set(torn))
-    others = [] if comparison is not None else gathered.left_out  # the comparison has listed them
+    others = [] if comparison is not None else gathered.left_out  # or listed there
     for item in (*others, *left_out):
         page.gaps.append(Gap(f"{item.path.name} is not shown: {item.reason}"))
     write_text(target, html(page, len(gathered.runs)))
@@ -58,7 +60,7 @@ def write_page(
 
 
 def _torn(runs: Sequence[RunRecords]) -> dict[Path, RecordError]:
-    """What is wrong with the runs of which some record is damaged, by path."""
+    """Return the errors of runs with a damaged record, by path."""
     found = {}
     for run in runs:
         try:
@@ -74,7 +76,14 @@ def make_page(
     command: str,
     torn: Set[Path] = frozenset(),
 ) -> Page:
-    """All sections for which there are records; `torn` runs are listed and not shown inside."""
+    """Return a page with all sections for which there are records.
+
+    Args:
+        runs: all of them.
+        comparison: of the arms, or None.
+        command: that makes this page.
+        torn: paths of runs with damaged records, which are listed but not shown.
+    """
     single = len(runs) == 1
     page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
     shown = [run for run in _shown(runs, comparison) if run.path not in torn]
@@ -102,7 +111,7 @@ def make_page(
 
 
 def _shown(runs: Sequence[RunRecords], comparison: ArmComparison | None) -> list[RunRecords]:
-    """The runs that are shown from the inside: the first of each arm, and what no arm has."""
+    """Return the runs that are shown in detail: the first of each arm, and those outside arms."""
     if comparison is None:
         return list(runs)
     later = {run.path for result in comparison.arms for run in result.arm.runs[1:]}
@@ -111,7 +120,12 @@ def _shown(runs: Sequence[RunRecords], comparison: ArmComparison | None) -> list
 
 
 def html(page: Page, runs: int) -> str:
-    """The page as one file: styles, scripts and data are inside."""
+    """Render the page as one file that contains styles, scripts and data.
+
+    Args:
+        page: to render.
+        runs: number of runs.
+    """
     import plotly.offline
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -128,7 +142,7 @@ def html(page: Page, runs: int) -> str:
     ]
     if any(block.kind == "chart" for section in page.sections for block in section.blocks):
         scripts.insert(0, plotly.offline.get_plotlyjs())
-    # only these scripts run, and nothing is fetched
+    # only these scripts can run, and nothing can be fetched
     policy = (
         f"default-src 'none'; script-src {' '.join(map(script_hash, scripts))};"
         " style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
@@ -136,12 +150,12 @@ def html(page: Page, runs: int) -> str:
     return environment.get_template("page.html.j2").render(
         page=page,
         counted=f"{runs} run{'s' * (runs != 1)}",
-        policy=Markup(policy),  # quotes of hashes; made here alone
+        policy=Markup(policy),  # quotes of hashes; the text is made here
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
     )
 
 
 def _finalize(value: Any) -> Any:
-    """Every string that is not the page's own markup shows its control characters."""
+    """Make control characters visible in every string that is not the page's own markup."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

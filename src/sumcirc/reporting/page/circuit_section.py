@@ -26,7 +26,12 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add the circuits of runs that tracked them, and of `sumcirc circuit`."""
+    """Add the circuits of runs that tracked them, and of `sumcirc circuit`.
+
+    Args:
+        page: to add to.
+        runs: to show.
+    """
     page.add("circuit", "Circuit", INTRO, each(runs, blocks))
     examined = {_examined(run) for run in runs}
     for run in runs:
@@ -37,7 +42,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def blocks(run: RunRecords) -> list[Block]:
-    """Return what the run's records of circuits allow."""
+    """Return the charts and tables that the run's records of circuits allow."""
     found: list[Block] = []
     views = [view for file, content in run.circuits if (view := graph_of_file(file, content))]
     if views:

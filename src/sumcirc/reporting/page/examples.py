@@ -1,4 +1,4 @@
-"""Section: summaries beside their documents, with what they copy marked and their facts checked."""
+"""Section: summaries with their documents; copied words are marked and facts checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import BASE, TRAINED
 
 SHOWN = 8
-LEAST = 2  # words of a run that is marked: single words are shared by chance
+LEAST = 2  # shortest run of words that is marked: single words are shared by chance
 FACT = "fact_"
 INTRO = (
     "The first test documents with the reference and the summaries. Marked words are copied: runs"
@@ -23,7 +23,12 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Examples of scored runs."""
+    """Add examples of scored runs.
+
+    Args:
+        page: to add to.
+        runs: to show.
+    """
     scored = [run for run in runs if run.systems]
     page.add("examples", "Example summaries", INTRO, each(scored, _blocks))
     for run in scored:
@@ -68,7 +73,12 @@ def _example(name: str, sample: Sample | None, rows: Sequence[dict[str, Any]]) -
 
 
 def marked(document: str, summary: str) -> list[Piece]:
-    """The summary in pieces: those that the document has word by word, and what lies between."""
+    """Split a summary into parts that are copied from the document and parts between them.
+
+    Args:
+        document: its text; if empty, nothing is marked.
+        summary: to split.
+    """
     spans, end = word_spans(summary), 0
     pieces: list[Piece] = []
     runs = extractive_fragments(words(document), words(summary)) if document else []

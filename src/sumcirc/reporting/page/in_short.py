@@ -1,4 +1,4 @@
-"""Section: what was found, in sentences; each is one figure of a record that a section shows."""
+"""Section: the main results in sentences; each states one value that another section shows."""
 
 from __future__ import annotations
 
@@ -29,12 +29,18 @@ from sumcirc.statistics import mean_over, significantly_different
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import BASE, TRAINED
 
-MOST = 6  # above this many runs only their comparison is summarized
+MOST = 6  # number of runs above which only their comparison is summarized
 BESIDE = (BASE, "lead-3", "oracle")
 
 
 def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None) -> None:
-    """First what holds over runs, then what each run found."""
+    """Add results that compare runs, then the results of each run.
+
+    Args:
+        page: to add to.
+        runs: to summarize.
+        comparison: of the arms, or None.
+    """
     blocks: list[Block] = []
     words = in_words(comparison) if comparison is not None else []
     if words:
@@ -52,7 +58,7 @@ def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None
 
 
 def sentences(run: RunRecords) -> list[str]:
-    """What one run's records say, most important first."""
+    """Return the results of one run in sentences, most important first."""
     lines = [*_quality(run.summary.get("systems", {})), *_circuit(run)]
     for name, after in run.summary.get("after", {}).items():
         lines += _compared(name, after, run.summary)
@@ -151,7 +157,7 @@ def _compared(name: str, found: Mapping[str, Any], summary: Mapping[str, Any]) -
     if doubtful(found):
         return [*lines, "That is not reliably different, so shares of the gap say little."]
     for direction, carried in found.get("patching", {}).items():
-        # the residual stream carries all that is below it, so it is no finding
+        # the residual stream contains everything below it, so its effect is no result
         parts = [row for row in carried["parts"] if row["kind"] in ("output", "mlp")]
         best = max(parts, key=lambda row: row["mean"], default=None)
         if best is not None:

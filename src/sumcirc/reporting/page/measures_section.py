@@ -42,7 +42,12 @@ NEURONS = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add the sections of runs whose measures were recorded."""
+    """Add the sections of runs whose measures were recorded.
+
+    Args:
+        page: to add to.
+        runs: to show.
+    """
     heads = each(runs, lambda run: head_charts(run.probes, run.base_probe))
     page.add("heads", "Attention by head", HEADS, heads)
     for run in runs:
@@ -55,7 +60,12 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def head_charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Block]:
-    """Return the maps by head that the records allow, with a slider over checkpoints."""
+    """Return the maps by head that the records allow, with a slider over checkpoints.
+
+    Args:
+        records: by checkpoint.
+        base: record of the base, or None.
+    """
     return [*_over(records, divergence), *_over(records, partial(entropy, base=base))]
 
 

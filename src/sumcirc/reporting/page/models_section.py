@@ -1,4 +1,4 @@
-"""Section: two models compared by `sumcirc compare`: parts moved across, deltas scaled."""
+"""Section: two models compared by `sumcirc compare`: patching, scaled changes of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sumcirc.reporting.views import model_pairs
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.tracking.run_records import RunRecords
 
-LISTED = 12  # rows of a table
+LISTED = 12  # number of rows in a table
 INTRO = (
     "What differs between two models, and which parts carry the difference: each part of one is"
     " moved into the other (cross-model activation patching). Scores are shares of the gap between"
@@ -22,7 +22,12 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a variant for each model after; its measures are shown with it."""
+    """Add a variant for each model after, including its measures.
+
+    Args:
+        page: to add to.
+        runs: of `sumcirc compare` among others.
+    """
     variants = []
     for run in runs:
         for name, found in run.summary.get("after", {}).items():

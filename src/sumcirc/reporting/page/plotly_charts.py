@@ -1,6 +1,6 @@
-"""Views as plotly charts: a renderer for each kind, and a chart of several checkpoints' views.
+"""Views as plotly charts: a renderer for each kind, and a chart for views of several checkpoints.
 
-Colours of text and lines are the page's, light or dark; text from data is escaped here.
+Colours of text and lines come from the page, light or dark; text from data is escaped here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sumcirc.reporting.page.blocks import Block, Chart, Slider
 from sumcirc.reporting.page.safe_text import isolated, plain, short
 
 DASHES = ("solid", "dash", "dot")
-LOOKS = {  # grey, seen on a light page and on a dark one
+LOOKS = {  # grey, visible on a light page and on a dark one
     "base": {"color": "#8a8a8a", "dash": "dash"},
     "whole": {"color": PALETTE[0], "width": 3},
     "control": {"color": "#8a8a8a", "dash": "dot"},
@@ -37,17 +37,17 @@ LOOKS = {  # grey, seen on a light page and on a dark one
     "noise": {"color": "#8a8a8a", "dash": "dash"},
 }
 INPUTS = {"": 0, "q": 1, "k": 2, "v": 3}  # numbers of a head's inputs in the page's script
-MANY_NAMES = 12  # curves above which the chart has no legend
+MANY_NAMES = 12  # number of curves above which the chart has no legend
 Rendered = tuple[list[Any], dict[str, Any]]  # traces and layout
 
 
 def chart(
     view: View, before: Sequence[View] = (), names: Sequence[str] = (), label: str = "Checkpoint"
 ) -> Chart:
-    """Return the chart of a view's first panel, with a slider over earlier views of its kind.
+    """Return the chart of a view's first panel, with a slider over earlier views of the same kind.
 
     Args:
-        view: the last, or only one, whose title, caption and text the chart has.
+        view: the last or only one, which provides title, caption and text.
         before: views of earlier checkpoints, in order.
         names: of all views.
         label: of the slider.
@@ -93,7 +93,7 @@ def _figure(traces: Sequence[Any], layout: dict[str, Any]) -> dict[str, Any]:
     made = go.Figure(list(traces))
     made.update_layout(**layout)
     found = made.to_plotly_json()
-    # the default template is 6 kB of colours that the page does not use
+    # the default template contains 6 kB of colours that the page does not use
     return {"data": found["data"], "layout": {**found["layout"], "template": {}}}
 
 
@@ -102,13 +102,13 @@ def _title(text: str) -> dict[str, Any]:
 
 
 def _log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
-    """Return a logarithmic axis whose ticks are labelled in full: plotly's own read 2, 5, 1M, 2."""
+    """Return a logarithmic axis with complete tick labels: plotly's would read 2, 5, 1M, 2."""
     ticks, labels = log_ticks(values)
     return {**_title(title), "type": "log", "tickvals": ticks, "ticktext": labels}
 
 
 def _error_bars(mean: Any, low: Any, high: Any) -> dict[str, Any] | None:
-    """Return unequal bars from means to the ends of their intervals; None if there are none."""
+    """Return asymmetric error bars from means to the ends of their intervals; None without any."""
     mean, low, high = (np.asarray(one, dtype=float) for one in (mean, low, high))
     if not np.isfinite(low).any():
         return None
@@ -168,10 +168,10 @@ def _plain_look(panel: Curves, i: int, count: int) -> dict[str, Any]:
     from plotly.colors import sample_colorscale
 
     if panel.ordered:
-        # between magenta (first) and orange (last), seen on light and dark
+        # between magenta (first) and orange (last), visible on light and dark
         colour = str(sample_colorscale("Plasma", [0.35 + 0.4 * (i + 1) / count])[0])
         return {"color": colour, "width": 2.5 if i == count - 1 else 1.5}
-    # colours begin again after the sixth curve
+    # colours repeat after the sixth curve
     return {"color": PALETTE[i % len(PALETTE)], "dash": DASHES[i // len(PALETTE) % len(DASHES)]}
 
 
@@ -213,12 +213,12 @@ def _map(panel: Map) -> Rendered:
 
 
 def _moving(panel: Any) -> dict[str, Any]:
-    """Return what differs between the views of a slider."""
+    """Return the parts of a trace that differ between the views of a slider."""
     if isinstance(panel, Map):
         rows, columns = panel.values.shape
         marked = np.zeros((rows, columns), bool) if panel.marked is None else panel.marked
         moving = {
-            "z": short(panel.values),  # a list: plotly would encode an array, in full precision
+            "z": short(panel.values),  # a list: plotly would encode an array with full precision
             "text": [["•" if one else "" for one in row] for row in marked],
         }
         return moving | ({"customdata": panel.details} if panel.details else {})
@@ -255,7 +255,7 @@ def _bars(panel: Bars) -> Rendered:
                 hovertemplate=f"%{{y}}: {form}<br>%{{text}}<extra>{isolated(one)}</extra>",
             )
         )
-    order = [isolated(name) for name in reversed(names)]  # plotly begins at the bottom
+    order = [isolated(name) for name in reversed(names)]  # plotly starts at the bottom
     layout: dict[str, Any] = {
         "xaxis": {**_title(panel.x), "zeroline": panel.zero},
         "yaxis": {"type": "category", "categoryorder": "array", "categoryarray": order},
@@ -326,7 +326,7 @@ def _graph_layout(panel: Graph) -> dict[str, Any]:
 
 
 def _circuit(panels: Sequence[Graph]) -> dict[str, Any]:
-    """Return the circuits of all checkpoints, in the short form that the page's script draws."""
+    """Return the circuits of all checkpoints in the compact form that the page's script draws."""
     where = places(panels[-1].layers, panels[-1].heads)
     order = {name: i for i, name in enumerate(where)}
     return {

@@ -23,7 +23,12 @@ TRAINING = "Curves over optimizer steps. Click a name in a legend to hide its cu
 
 
 def add_scores(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a table and a chart for each scored run."""
+    """Add a table and a chart for each scored run.
+
+    Args:
+        page: to add to.
+        runs: to show.
+    """
     scored = [run for run in runs if run.systems]
     page.add("scores", "Summary quality", SCORES, each(scored, _scores))
     for run in runs:
@@ -40,7 +45,12 @@ def _scores(run: RunRecords) -> list[Block]:
 
 
 def add_training(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add loss, and what else was logged while training."""
+    """Add the loss, and other curves logged in training.
+
+    Args:
+        page: to add to.
+        runs: to show.
+    """
     trained = [run for run in runs if run.trains and run.metrics]
     page.add("training", "Training", TRAINING, each(trained, _curves))
     for run in runs:

@@ -1,4 +1,4 @@
-"""Sections: what was run, how to run it again, and in which settings runs differ."""
+"""Sections: what was run, how to run it again, and which settings differ between runs."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import TRAINED
 from sumcirc.tracking.sweep_axes import flat_settings
 
-# names and places, which always differ and change nothing
+# names and paths, which always differ and have no effect
 APART = ("run", "runs_dir", "cache_dir", "sweep", "resume")
 UNSET = "unset"
-COLUMNS = 6  # runs with a column of their own; of more, each value is listed with its runs
-FOLDED = 8  # more runs than that are listed in a table that opens at a click
-OWN = ("hydra.run.dir=", "run.varied=")  # what a sweep adds to the words of each of its runs
+COLUMNS = 6  # most runs that get a column each; with more, each value is listed with its runs
+FOLDED = 8  # number of runs above which their table is opened by a click
+OWN = ("hydra.run.dir=", "run.varied=")  # words that a sweep adds to the command of each run
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """What each run is; of several, one row each and a choice of the rest."""
+    """Add facts about each run; several runs also get a table with one row each.
+
+    Args:
+        page: to add to.
+        runs: to show.
+    """
     intro = "What was run, on what, and the command that runs it again."
     variants = [Variant(run.name, _facts(run)) for run in runs]
     if len(runs) > 1:
@@ -54,7 +59,12 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def add_command(page: Page, command: str) -> None:
-    """How to make the page again."""
+    """Add the command that makes the page.
+
+    Args:
+        page: to add to.
+        command: the command.
+    """
     page.add(
         "page",
         "This page",
@@ -64,7 +74,12 @@ def add_command(page: Page, command: str) -> None:
 
 
 def again(run: RunRecords, *more: str) -> str:
-    """The command that runs it again, with further settings."""
+    """Return the command that runs a run again, with further settings.
+
+    Args:
+        run: to repeat.
+        more: further settings.
+    """
     words = command_of(run.verb, run.environment)
     return shlex.join([*(word for word in words if not word.startswith(OWN)), *more])
 
@@ -161,7 +176,12 @@ def _quality(run: RunRecords) -> str:
 
 
 def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a table for each verb whose runs differ in a setting."""
+    """Add a table for each verb whose runs differ in a setting.
+
+    Args:
+        page: to add to.
+        runs: to compare.
+    """
     verbs = dict.fromkeys(run.verb for run in runs)
     tables = [_differing([run for run in runs if run.verb == verb], verb) for verb in verbs]
     blocks: list[Block] = [Table(table) for table in tables if table is not None]

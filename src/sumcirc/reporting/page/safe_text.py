@@ -1,7 +1,7 @@
-"""Text from data, made safe to show: nothing in it acts, on the page or in a chart.
+"""Text from data, made safe to show: it can't act as markup on the page or in a chart.
 
-Jinja escapes markup; here control characters become visible, since some reorder or hide what
-stands around them, and text for plotly is escaped, which reads a few tags of its own.
+Jinja escapes markup. Here control characters are made visible, since some reorder or hide the text
+around them, and text for plotly is escaped, which interprets a few tags.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _ISOLATE, _END = "\u2068", "\u2069"
 
 
 def plain(text: str) -> str:
-    """Text for plotly, which takes `<b>` and `<a>` for tags and `&lt;` for a character."""
+    """Escape text for plotly, which treats `<b>` and `<a>` as tags and `&lt;` as a character."""
     escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return escaped.replace("\n", " ")
 
 
 def isolated(text: str) -> str:
-    """`plain` text whose direction does not reach what stands beside it."""
+    """Return `plain` text whose writing direction does not affect the text around it."""
     return f"{_ISOLATE}{plain(text)}{_END}"
 
 
 def script_json(value: Any) -> Markup:
-    """JSON that can stand in a script element: it can neither end it nor open another."""
+    """Return JSON that can be placed in a script element: it can't end it nor open another."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -39,12 +39,17 @@ def script_json(value: Any) -> Markup:
 
 
 def script_hash(text: str) -> str:
-    """What a content security policy calls a script by."""
+    """Return the source expression of a script in a content security policy."""
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def short(value: Any, digits: int = 4) -> Any:
-    """Numbers inside `value` with few digits, for a small page; null for what is not finite."""
+    """Round the numbers inside `value`, for a small page; values that are not finite become None.
+
+    Args:
+        value: numbers, arrays, and nested dicts and lists of them.
+        digits: significant digits.
+    """
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):

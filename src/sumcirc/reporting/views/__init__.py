@@ -1,1 +1,1 @@
-"""From saved records to views: one function for each result, used by figures, page and tables."""
+"""Views of saved records: one function for each result, used by figures, page and tables."""

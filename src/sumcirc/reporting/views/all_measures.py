@@ -1,4 +1,4 @@
-"""All views of a folder of measure records. Values are means over the measured documents."""
+"""All views of a folder of measure records; values are means over the measured documents."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from sumcirc.reporting.views.neuron_changes import of_layer
 from sumcirc.statistics import bootstrap_means, mean_over
 from sumcirc.tracking.measure_records import ProbeRecord, record_file, record_files
 
-MOST_CURVES = 4  # steps compared by layer
+MOST_CURVES = 4  # number of steps compared by layer
 
 
 def measure_views(folder: Path) -> tuple[list[tuple[str, Callable[[], View]]], list[str]]:
-    """Return what makes each view of a run's `probes/`, by name, and why files were left out.
+    """Return functions that make the views of a run's `probes/`, and why files were left out.
 
-    Heads and neurons are those of the last step; the neurons' layer is that of the most changed
-    one.
+    Heads and neurons are shown at the last step, neurons for the layer with the most changed one.
+
+    Returns:
+        (name, function) of each view, and the reasons.
     """
     skipped: list[str] = []
     base = next(iter(_read([record_file(folder, -1)], skipped)), None)
@@ -32,7 +34,7 @@ def measure_views(folder: Path) -> tuple[list[tuple[str, Callable[[], View]]], l
     if not tuned:
         return [], [*skipped, f"{folder}: no record of an optimizer step, so no figure"]
     last = tuned[-1]
-    # at step 0 nothing has moved
+    # at step 0 nothing has changed
     moved = [record for record in tuned if record.step > 0] or tuned
     places = {*np.linspace(0, len(moved) - 1, MOST_CURVES).round().astype(int).tolist()}
     return [
@@ -49,7 +51,7 @@ def layer_divergence(records: Sequence[ProbeRecord]) -> View:
     """Return attention KL(tuned || base) over layers, a curve with its interval for each record.
 
     Raises:
-        NotDrawableError: no record, or one lacks the measure.
+        NotDrawableError: there is no record, or one lacks the measure.
     """
     curves = {
         record_name(record): bootstrap_means(mean_over(measured(record, KL), axis=1))
@@ -60,7 +62,7 @@ def layer_divergence(records: Sequence[ProbeRecord]) -> View:
 
 
 def _read(files: Sequence[Path], skipped: list[str]) -> list[ProbeRecord]:
-    """Read the records that can be read; why others can't is added to `skipped`."""
+    """Return the records that can be read; reasons for the others are added to `skipped`."""
     records = []
     for file in files:
         try:

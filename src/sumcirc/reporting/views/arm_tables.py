@@ -27,7 +27,7 @@ def tables(comparison: ArmComparison) -> list[Table]:
 
 
 def score_table(comparison: ArmComparison) -> Table:
-    """Return every arm's scores with intervals; below them the base and the baselines."""
+    """Return the table of every arm's scores with intervals, followed by base and baselines."""
     shown = _columns(comparison, SCORES)
     rows = []
     for i, result in enumerate(comparison.arms, start=1):
@@ -51,7 +51,7 @@ def score_table(comparison: ArmComparison) -> Table:
 
 
 def cost_table(comparison: ArmComparison) -> Table:
-    """Return what each arm cost, when it reached the common loss, how much its summaries copy."""
+    """Return the table of each arm's cost, when it reached the common loss, and copying."""
     shown = _columns(comparison, COPYING)
     loss = "the loss" if comparison.loss is None else f"loss {comparison.loss:.3f}"
     rates = len({result.arm.learning_rate for result in comparison.arms}) > 1
@@ -81,7 +81,13 @@ def cost_table(comparison: ArmComparison) -> Table:
 def difference_table(
     comparison: ArmComparison, against: str, differences: Sequence[Difference]
 ) -> Table:
-    """Return every arm minus its control."""
+    """Return the table of every arm minus its control.
+
+    Args:
+        comparison: of the arms.
+        against: name of the control.
+        differences: from that control.
+    """
     metric, alpha = comparison.options.metric, comparison.alpha
     rows = [
         [
@@ -107,7 +113,7 @@ def difference_table(
 
 
 def remarks(comparison: ArmComparison) -> list[str]:
-    """Return what else differs between arms than their layers, numbered as in the tables."""
+    """Return differences between arms besides their layers, numbered as in the tables."""
     return [
         f"[{i}] {result.arm.title}: {'; '.join(result.remarks)}"
         for i, result in enumerate(comparison.arms, start=1)
@@ -161,7 +167,13 @@ def _marked(result: ArmResult, number: int) -> str:
 
 
 def score_cell(mean: float, low: float, high: float, measure: str, form: str = ".1f") -> str:
-    """Format a score with its interval as it is shown, shares times 100."""
+    """Format a score with its interval as it is shown, fractions times 100.
+
+    Args:
+        mean, low, high: the score and the ends of its interval.
+        measure: name of the score.
+        form: format of the numbers.
+    """
     scale = scale_of(measure)
     return bracketed(scale * mean, scale * low, scale * high, form)
 

@@ -72,10 +72,11 @@ def parameters(comparison: ArmComparison) -> View:
 def differences(comparison: ArmComparison, controls: Sequence[str] | None = None) -> View:
     """Return each arm minus its control with the interval, a panel for each control.
 
-    Filled points were shown after Holm's correction; hollow ones were not, or have fewer than three
-    seeds.
+    Filled points are significant after Holm's correction; hollow ones are not, or have fewer than
+    three seeds.
 
     Args:
+        comparison: of the arms.
         controls: by default all that an arm was compared with.
 
     Raises:

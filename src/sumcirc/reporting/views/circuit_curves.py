@@ -27,7 +27,7 @@ def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
 
     Args:
         record: the content of faithfulness.json.
-        edges: of the whole graph, where it is known.
+        edges: number of edges in the whole graph, if known.
 
     Raises:
         NotDrawableError: no circuit has both an edge and a faithfulness.
@@ -92,28 +92,34 @@ def faithfulness_table(record: Mapping[str, Any]) -> Table:
 
 
 def mean_of(values: Sequence[float], form: str) -> str:
-    """Format the mean of the finite values; `-` if there are none."""
+    """Format the mean of the finite values; `-` if there are none.
+
+    Args:
+        values: the numbers.
+        form: format of the mean.
+    """
     found = [value for value in values if math.isfinite(value)]
     return format(sum(found) / len(found), form) if found else "-"
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
-    """Turn null, which stands for what is undefined in a JSON record, into NaN."""
+    """Convert null, which means undefined in a JSON record, to NaN."""
     return [math.nan if value is None else value for value in values]
 
 
 def evolution(record: Mapping[str, Any]) -> View:
-    """Return the overlap of circuits over training, and below it how fast they change.
+    """Return the overlap of circuits in training, and below it how fast they change.
 
-    A filled point: the two circuits differ by more than resamples of the documents do; hollow:
-    within that noise. Upright lines are bootstrap intervals. The broad grey line is the overlap of
-    two resamples of one checkpoint, what to expect if nothing changed; the dotted one is chance.
+    A point is filled if the two circuits differ by more than resamples of the documents do, hollow
+    if they are within that noise. Vertical lines are bootstrap intervals. The broad grey line is
+    the overlap of two resamples of the same checkpoint, which is to be expected without change; the
+    dotted one is chance.
 
     Args:
         record: the content of evolution.json.
 
     Raises:
-        NotDrawableError: fewer than 2 checkpoints, or nothing to follow.
+        NotDrawableError: fewer than 2 checkpoints, or neither edges nor nodes were recorded.
     """
     tracks = {name: record[name] for name in ("edges", "nodes") if name in record}
     steps = record["steps"]
@@ -161,7 +167,7 @@ def _overlaps(name: str, steps: Sequence[int], track: Mapping[str, Any]) -> Curv
             found = [_column(track[key], part, count) for part in ("jaccard", "low", "high")]
             itself = {"to_first": 0, "to_last": count - 1}.get(key)
             if itself is not None:
-                for values in found:  # nothing can be said of a checkpoint against itself
+                for values in found:  # a checkpoint can't be compared with itself
                     values[itself] = np.nan
             differs = track[key]["differs"]
             curves.append(Curve(label, x, found[0], found[1], found[2], filled=differs))
@@ -173,7 +179,7 @@ def _rates(steps: Sequence[int], track: Mapping[str, Any]) -> Curves:
     rates = _column(track, "change_rate", len(steps))
     total = rates.sum()
     text = f"in all {total:,.0f} %" if np.isfinite(total) else "the first circuit is empty"
-    rates[0] = np.nan  # before the first there is none
+    rates[0] = np.nan  # there is none before the first
     label, high = "changed since the\nprevious (% of first)", np.nanmax(rates, initial=0.0)
     limits = (0.0, 1.1 * max(float(high), 1.0))
     curves = [Curve("change since the previous", _named(steps), rates, look="whole")]
@@ -195,7 +201,12 @@ def _rows(name: str, steps: Sequence[int], track: Mapping[str, Any]) -> list[tup
 
 
 def said(record: Mapping[str, Any], what: str) -> str:
-    """Say at which checkpoints the circuit's edges, or nodes, differ from the base's."""
+    """Return at which checkpoints the circuit's edges, or nodes, differ from the base's, in words.
+
+    Args:
+        record: the content of evolution.json.
+        what: `edges` or `nodes`.
+    """
     track = record[what]
     pairs = zip(record["steps"], track["to_first"]["differs"], strict=True)
     differing = [step_name(step) for step, differs in pairs if differs]
@@ -210,7 +221,7 @@ def transition(one: Mapping[str, Any]) -> View:
     """Return where edges joined and left the circuit between two checkpoints, by layer.
 
     Args:
-        one: of `transitions` in evolution.json.
+        one: an element of `transitions` in evolution.json.
     """
     added, removed = (np.asarray(one[f"{k}_by_layer"], float) for k in ("added", "removed"))
     changed, layers = added + removed, len(added) - 1

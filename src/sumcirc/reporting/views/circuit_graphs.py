@@ -1,4 +1,4 @@
-"""One circuit: its edges layer by layer, a map of node scores, a table of the largest edges."""
+"""Views of one circuit: its edges layer by layer, a map of node scores, a table of edges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sumcirc.reporting.measured import step_name
 from sumcirc.storage.reading import RecordError
 from sumcirc.storage.reading.circuit_file import CircuitFile
 
-MOST_EDGES = 150  # in a picture that can still be read
+MOST_EDGES = 150  # that are readable in a figure
 MOST_ON_PAGE = 200  # more would make the page large
 LISTED = 20
 INPUTS = {"q": "query", "k": "key", "v": "value"}
@@ -33,16 +33,16 @@ def graph(
 
     Args:
         edges: source (`input`, `a0.h1`, `m2`), destination (`a3.h1<q>`, `m3`, `logits`) and score;
-            50 to 200 can be read.
+            50 to 200 are readable.
         sizes: layers and heads of the model.
-        title: what the circuit is of, such as `step 200`.
+        title: of the circuit, such as `step 200`.
         unit: of scores, such as `nats`.
         group: query heads that share a key/value head; an edge into a group's key (`a3.g0<k>`) is
             drawn to each of its heads in the circuit, with its score divided among them.
-        size: edges of the circuit, of which `edges` may be the largest.
+        size: number of edges in the circuit; `edges` may contain only the largest.
 
     Raises:
-        NotDrawableError: no edge, or one between nodes that such a model doesn't have.
+        NotDrawableError: there is no edge, or one between nodes that such a model doesn't have.
     """
     listed = [(source, end, float(score)) for source, end, score in edges]
     if not listed:
@@ -80,7 +80,7 @@ def graph(
 
 
 def _ends(found: re.Match[str], group: int, inside: set[str]) -> list[str]:
-    """Return the nodes at which an edge arrives: of a group, its heads in the circuit."""
+    """Return the nodes at which an edge ends: for a group, its heads in the circuit."""
     if found[5]:
         return [found[5]]
     first = int(found[3])
@@ -91,10 +91,14 @@ def _ends(found: re.Match[str], group: int, inside: set[str]) -> list[str]:
 
 
 def graph_of_file(file: Path, content: CircuitFile) -> View | None:
-    """Return the largest edges of a circuit file; None if its circuit has no edge.
+    """Return the largest edges of a circuit file; None if its circuit has no edges.
+
+    Args:
+        file: path of the file.
+        content: of the file.
 
     Raises:
-        RecordError: an edge is none between nodes of the model.
+        RecordError: an edge is not between nodes of the model.
     """
     kept = [(name, edge["score"]) for name, edge in content["edges"].items() if edge["in_graph"]]
     if not kept:
@@ -117,7 +121,12 @@ def graph_of_file(file: Path, content: CircuitFile) -> View | None:
 
 
 def edge_table(one: Graph, listed: int = LISTED) -> Table:
-    """Return the table of a circuit's largest edges."""
+    """Return the table of a circuit's largest edges.
+
+    Args:
+        one: the circuit.
+        listed: largest number of rows.
+    """
     return Table(
         f"the {min(listed, len(one.edges))} largest of {one.size} edges, {one.title}",
         ["source", "destination", "input", "score"],
@@ -134,13 +143,14 @@ def node_scores(
     unit: str = "",
     mlps: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> View:
-    """Return the map of node scores by layer and head, with the MLPs in a column of their own.
+    """Return the map of node scores by layer and head, with the MLPs in a separate column.
 
-    Scores without a negative one are coloured by their square root, since those of a few nodes far
+    If no score is negative, colours show the square root, since the scores of a few nodes far
     exceed the others; otherwise the scale is linear and white is 0.
 
     Args:
         heads: [layers, heads]; NaN is drawn grey.
+        label, unit: of the scores.
         mlps: [layers].
 
     Raises:
@@ -171,7 +181,10 @@ def with_mlps(
     """Return a map of heads [layers, heads] with the MLPs [layers] as its last column, if given.
 
     Args:
-        marked: [layers, heads], or with one column more for the MLPs.
+        heads: [layers, heads]; NaN is drawn grey.
+        mlps: [layers], or None.
+        label, unit: of the scores.
+        marked: [layers, heads], or with one more column for the MLPs.
         signed: by default whether a value is negative.
     """
     values, count = heads, heads.shape[1]
@@ -186,7 +199,12 @@ def with_mlps(
 
 
 def node_rows(panel: Map, heads: int) -> list[tuple[object, ...]]:
-    """Rows of a table: node, layer, head, value and, where cells are marked, the mark."""
+    """Return rows of a table: node, layer, head, value and, if cells can be marked, the mark.
+
+    Args:
+        panel: the map.
+        heads: number of heads; further columns are MLPs.
+    """
     found = []
     for (layer, column), value in np.ndenumerate(panel.values):
         mlp = column == heads

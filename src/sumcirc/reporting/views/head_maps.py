@@ -1,4 +1,4 @@
-"""Attention by layer and head, compared with the base's."""
+"""Views of attention by layer and head, compared with the base's."""
 
 from __future__ import annotations
 
@@ -52,8 +52,13 @@ def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
     """Return the map of each head's attention entropy, tuned minus base, in nats.
 
     A dot marks heads that differ from zero (`statistics.significantly_different`, false discovery
-    rate 5 %). The heading gives the share of heads whose entropy fell with its bootstrap interval
-    of 95 %, and the share that fell significantly. One document has neither interval nor test.
+    rate 5 %). The heading gives the fraction of heads whose entropy fell with its bootstrap
+    interval of 95 %, and the fraction in which it fell significantly. With one document there is
+    neither interval nor test.
+
+    Args:
+        record: of the tuned model.
+        base: of the base, or None.
 
     Raises:
         NotDrawableError: a record lacks the measure, or their documents, layers or heads differ.
@@ -81,7 +86,7 @@ def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
 def _fallen(
     differences: NDArray[np.float64], significant: NDArray[np.bool_], documents: str
 ) -> str:
-    """Say in how many heads entropy fell, in at most two lines."""
+    """Return in how many heads entropy fell, in words, in at most two lines."""
     share = share_below_zero(differences)
     if share.n < 1:
         return f"undefined on {documents}"

@@ -1,4 +1,4 @@
-"""Measures by depth: a curve for each checkpoint or pair of models, and drift over steps."""
+"""Views of measures by depth, a curve for each checkpoint or pair of models, and of drift."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def by_layer(
         curves: mean, low and high ([places] each) by the name of the pair, such as `base-LoRA`.
         label: of the measure, with its unit.
         x: `layer`, or the label of the residual stream.
-        column: the name of the means in the table.
-        from_zero: whether the y axis begins at 0.
+        column: name of the means in the table.
+        from_zero: whether the y axis starts at 0.
 
     Raises:
         NotDrawableError: there is no curve.
@@ -60,11 +60,13 @@ def profile(name: str, reading: str, records: Sequence[ProbeRecord]) -> View:
     """Return one measure over depth, a curve for each checkpoint, the last with its intervals.
 
     Args:
-        name: the measure.
-        reading: how to read it.
+        name: of the measure.
+        reading: how to read it, for the caption.
+        records: by checkpoint.
 
     Raises:
-        NotDrawableError: no record, one lacks the measure, or nothing in it is defined.
+        NotDrawableError: there is no record, one lacks the measure, or all its values are
+            undefined.
     """
     heads = MEASURES[name].axes == HEADS
     values = [
@@ -91,11 +93,13 @@ def profile(name: str, reading: str, records: Sequence[ProbeRecord]) -> View:
 def magnitude(records: Sequence[ProbeRecord]) -> View:
     """Return ActMag along the residual stream for each step, and its change from the first record.
 
-    ActMag grows with depth by far more than training changes it, so the second panel (percent of
-    the first record: the base's if it is among `records`) is what shows training.
+    ActMag (the mean absolute activation) varies much more with depth than training changes it, so
+    training is visible in the second panel (percent of the first record, which is the base's if it
+    is among `records`).
 
     Raises:
-        NotDrawableError: no record, one lacks the measure, or they are of different models.
+        NotDrawableError: there is no record, one lacks the measure, or they are of different
+            models.
     """
     ordered = sorted(records, key=lambda record: record.step)
     means = document_means(ordered, MAGNITUDE)

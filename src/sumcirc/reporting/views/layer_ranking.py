@@ -1,4 +1,4 @@
-"""The scores by which layers or modules were chosen for adapters."""
+"""Views of the scores by which layers or modules were chosen for adapters."""
 
 from __future__ import annotations
 

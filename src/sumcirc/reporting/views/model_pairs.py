@@ -1,4 +1,4 @@
-"""Two models compared: patch scores, sets of parts, scaled deltas, direct attribution, attention.
+"""Views of two models compared: patching, scaled changes of weights, direct attribution, attention.
 
 The rows are those of `after` in the summary of `sumcirc compare`.
 """
@@ -42,18 +42,20 @@ KINDS = {
     "value": "values of heads",
 }
 SETS = {"first": "best parts first", "random": "random parts", "own": "sets that were asked for"}
-ORDER = (*MODULES, "norms")  # of the modules of a layer
-BESIDE = 8  # heads with a name in the scatter plot
+ORDER = (*MODULES, "norms")  # modules of a layer
+BESIDE = 8  # number of heads with a name in the scatter plot
 
 
 def patch_map(direction: str, kind: str, parts: Sequence[Row]) -> View:
-    """Return the patch scores of one kind of part by layer and head; MLPs stand beside outputs.
+    """Return the patch scores of one kind of part by layer and head; outputs include MLPs.
 
     Args:
+        direction: `necessity` or `sufficiency`.
+        kind: of the parts to show.
         parts: scores of all kinds.
 
     Raises:
-        NotDrawableError: none of this kind was moved, or no score is defined.
+        NotDrawableError: no part of this kind was patched, or no score is defined.
     """
     heads, marked = _grid(parts, kind)
     mlps = _grid(parts, "mlp" if kind == "output" else "")
@@ -93,10 +95,14 @@ def _grid(parts: Sequence[Row], kind: str) -> tuple[NDArray[np.float64], NDArray
 
 
 def output_against_value(direction: str, parts: Sequence[Row]) -> View:
-    """Return the scores of patching a head's output and its value alone, one point a head.
+    """Return the scores of patching a head's output and only its value, one point per head.
 
-    On the line both are equal: what carries the effect is the value, not the pattern. Under grouped
-    queries the heads of a group share one value.
+    If both are equal, the effect is carried by the value, not by the attention pattern. With
+    grouped queries the heads of a group share one value.
+
+    Args:
+        direction: `necessity` or `sufficiency`.
+        parts: scores of all kinds.
 
     Raises:
         NotDrawableError: no head has both scores.
@@ -141,7 +147,12 @@ def residual_curves(patching: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
 
 
 def sets_of_parts(direction: str, sets: Sequence[Row]) -> View:
-    """Return how much of the gap several parts close together, with random sets as control."""
+    """Return how much of the gap several parts close together, with random sets as control.
+
+    Args:
+        direction: `necessity` or `sufficiency`.
+        sets: rows for the sets.
+    """
     curves = []
     for kind, draw in dict.fromkeys((one["kind"], one["draw"]) for one in sets):
         some = [one for one in sets if (one["kind"], one["draw"]) == (kind, draw)]
@@ -170,7 +181,7 @@ def scaled_deltas(rows: Sequence[Row]) -> View:
     """Return the metric as the change of weights is scaled, or removed from one module.
 
     Args:
-        rows: of `surgery` in the summary.
+        rows: `surgery` in the summary.
 
     Raises:
         NotDrawableError: no share is defined.
@@ -181,7 +192,7 @@ def scaled_deltas(rows: Sequence[Row]) -> View:
     curves = [_scaled("all layers", [row for row in rows if row["arm"] == "whole"], "whole")]
     if not np.isfinite(curves[0].y).any():
         raise NotDrawableError("scaled deltas: the models don't differ in the metric")
-    # from the last layer down, so that the legend has layer 0 at its bottom, as the map
+    # from the last layer down, so that layer 0 is at the bottom of the legend, as in the map
     for layer in sorted(changed, reverse=True):
         some = [row for row in rows if (row["arm"], row["layer"]) == ("remove", layer)]
         one = _scaled(f"layer {layer}", some)
@@ -192,7 +203,7 @@ def scaled_deltas(rows: Sequence[Row]) -> View:
     marked = np.zeros(values.shape, dtype=bool)
     for row in removed:
         place = row["layer"], present.index(row["module"])
-        values[place] = row["mean"] - 1  # against the model with the whole change
+        values[place] = row["mean"] - 1  # compared with the model with the whole change
         marked[place] = row.get("significant", False)
     label = f"{SHARE} (0: before, 1: after)"
     panels: list[Any] = [Curves("λ, scale of the change (0: before, 1: after)", label, curves)]
@@ -238,10 +249,10 @@ def direct_attribution(
     mlps: Mapping[str, NDArray[np.float64]],
     unit: str,
 ) -> View:
-    """Return what heads contribute more after tuning, and both models' layers with intervals.
+    """Return how heads' contributions change in tuning, and both models' layers with intervals.
 
     A dot marks heads whose difference is significant (false discovery rate 5 %); intervals are
-    bootstrap intervals of 95 % over items, none with one item.
+    bootstrap intervals of 95 % over items, omitted for a single item.
 
     Args:
         heads: [layers, heads, items] by model, `before` and `after`.
@@ -305,7 +316,7 @@ def span_attention(
     Args:
         before, after: [pairs, layers, heads] mean shares of attention; NaN is drawn grey.
         names: of the pairs of spans.
-        significant: [pairs, layers, heads], where the difference has a dot.
+        significant: [pairs, layers, heads] where the difference gets a dot.
 
     Raises:
         NotDrawableError: there is no pair.

@@ -1,7 +1,7 @@
 """Tables of two models compared, for the terminal and for the page.
 
-Rows are those of `after` in the summary of `sumcirc compare`. Effects are shares of the gap between
-the models; where that gap may be zero they are given in the metric's unit instead.
+Rows are those of `after` in the summary of `sumcirc compare`. Effects are given as shares of the
+gap between the models, or in the metric's unit if that gap may be zero.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sumcirc.statistics import excludes_zero
 from sumcirc.statistics.noise import rounding_of
 
 Row = Mapping[str, Any]
-LISTED = 8  # rows of a table
+LISTED = 8  # number of rows in a table
 ARROW = {"sufficiency": "after's parts into before", "necessity": "before's parts into after"}
-# of the whole stream, or after it; `readout` is the name in records of earlier versions
+# the whole stream, or after it; `readout` is the name in records of earlier versions
 NO_PARTS = ("residual", "unembedding", "readout")
 SIDES = ("before", "after", "difference")
 STARS = "* differs from zero, FDR 5 %"
@@ -32,13 +32,18 @@ def same(metric: Row) -> bool:
 
 
 def doubtful(found: Row) -> bool:
-    """Return whether the gap between the models may be zero, so that shares of it say little."""
+    """Return whether the gap between the models may be zero, so that its shares are unreliable."""
     gap = found["metric"]["difference"]
     return not excludes_zero(gap["low"], gap["high"])
 
 
 def metric_table(metric: Row, unit: str) -> Table:
-    """Return the metric of both models and their difference."""
+    """Return the table of both models' metric and their difference.
+
+    Args:
+        metric: `metric` in the summary.
+        unit: of the metric.
+    """
     names = ("before", "after", "after − before")
     values = interval_column([metric[key] for key in SIDES])
     title = f"the metric ({unit}), 95 % interval over items"
@@ -49,8 +54,9 @@ def tables(found: Row, unit: str, listed: int = LISTED) -> list[Table]:
     """Return the tables of all analyses of a pair of models.
 
     Args:
+        found: results for the pair, from the summary.
         unit: of the metric.
-        listed: rows of each table, at most.
+        listed: largest number of rows in each table.
     """
     effects = unit if doubtful(found) else None
     made = []
@@ -112,7 +118,7 @@ def _ranks(rows: Iterable[Row]) -> list[str]:
 
 
 def _lens(found: Sequence[Row]) -> Table:
-    """Tokens as they are written in code, so that spaces and control characters show."""
+    """Return the table of tokens, written as in code so that spaces and controls are visible."""
     sides = [
         " ".join([repr(row["token"]) for row in found if (row["value"] > 0) is up][:LISTED])
         for up in (True, False)
@@ -159,7 +165,7 @@ def _sets(direction: str, rows: Sequence[Row]) -> list[Table]:
             for one in first
         ]
         columns = [
-            # each has one part more than that above it
+            # each has one more part than the one above it
             [("+ " if i else "") + row["parts"][-1] for i, row in enumerate(first)],
             interval_column(first),
             [" to ".join(number_column([min(some), max(some)])) if some else "-" for some in drawn],
@@ -175,7 +181,7 @@ def _sets(direction: str, rows: Sequence[Row]) -> list[Table]:
 def _deltas(rows: Sequence[Row], listed: int) -> list[Table]:
     whole = [row for row in rows if row["arm"] == "whole"]
     made = [_scaled("the whole change scaled", [f"{row['amount']:g}" for row in whole], whole)]
-    # first the parts that matter most: without them the metric is far from that of after
+    # the parts that matter most first: without them the metric is far from that of after
     removed = [row for row in rows if row["arm"] == "remove" and row["amount"] == 0]
     removed.sort(key=lambda row: -abs(1 - row["mean"]))
     alone = {(row["layer"], row["module"]): row for row in rows if row["arm"] == "only"}

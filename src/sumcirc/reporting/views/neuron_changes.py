@@ -1,4 +1,4 @@
-"""The MLP neurons that changed most, and the tokens that the change promotes."""
+"""Views of the MLP neurons that changed most, and of the tokens that the change promotes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from sumcirc.statistics import bracketed
 from sumcirc.tracking.measure_records import ProbeRecord
 
 NEURONS = "mlp/activation_change"
-LISTED = 12  # neurons in the table
-TOKENS = 6  # of each place of the residual stream
+LISTED = 12  # number of neurons in the table
+TOKENS = 6  # number for each position in the residual stream
 
 
 def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> View:
-    """Return the change of every MLP neuron of a layer, and the `top` changed ones by index.
+    """Return the change of every MLP neuron of a layer, and the `top` most changed ones by index.
 
     Intervals are one standard error over documents.
 
     Args:
+        record: of one checkpoint.
         layer: by default the layer of the most changed neuron.
+        top: number of neurons in the second panel.
 
     Raises:
         NotDrawableError: the record lacks the measure or its error, or has no such layer.

@@ -1,4 +1,4 @@
-"""Scores of every system on the same documents: as a table and as a picture, of runs and sweeps."""
+"""Scores of every system on the same documents, as tables and figures of runs and sweeps."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
 
 DRAWN = ("rouge1", "rouge2", "rougeLsum")
-_LONGEST = 26  # characters of a system's name in a picture
+_LONGEST = 26  # characters of a system's name in a figure
 
 
 @dataclass(frozen=True)
 class SystemRow:
-    """One system: its scores as fractions, and what it cost.
+    """Scores of one system as fractions, and its cost.
 
     Attributes:
-        scores: by name, such as `rouge1_f1` and `length`; `facts` if the data knows them.
-        trainable_parameters, seconds: None where there was nothing to train or to time.
+        system: its name.
+        scores: by name, such as `rouge1_f1` and `length`; includes `facts` if the data has them.
+        trainable_parameters, seconds: None if nothing was trained or timed.
         words: what ROUGE counts as a word.
     """
 
@@ -40,7 +41,7 @@ class SystemRow:
 
     @property
     def cells(self) -> list[str]:
-        """The cells of its row of `score_table`, but for facts."""
+        """The cells of its row in `score_table`, except for facts."""
         parameters, seconds, length = self.trainable_parameters, self.seconds, self.scores["length"]
         return [
             self.system,
@@ -54,16 +55,17 @@ class SystemRow:
 def rouge_words(summary: Mapping[str, Any]) -> str:
     """Return what ROUGE counted as a word.
 
-    Summaries that don't say so were made when rouge-score's own tokenizer was the only one.
+    Summaries without this information were made when rouge-score's tokenizer was the only one.
     """
     return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
 
 
 def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
-    """Return the rows of a run: baselines and base first, what was trained last.
+    """Return the rows of a run: baselines and base first, the trained system last.
 
     Args:
-        label: what the trained system is called.
+        summary: of the run.
+        label: name of the trained system.
     """
     rows = []
     for name, scores in summary["systems"].items():
@@ -79,7 +81,12 @@ def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
 
 
 def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
-    """Return the table of systems; facts have a column if the data knows them."""
+    """Return the table of systems; facts have a column if the data has them.
+
+    Args:
+        rows: the systems.
+        title: of the table.
+    """
     headings = ["system", *ROUGE.values(), "words", "trainable", "time"]
     cells = [row.cells for row in rows]
     if any("facts" in row.scores for row in rows):
@@ -91,7 +98,12 @@ def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
 
 
 def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
-    """Print the table of systems, and what ROUGE counts as a word."""
+    """Print the table of systems, and what ROUGE counts as a word.
+
+    Args:
+        rows: the systems.
+        title: of the table.
+    """
     print_tables(score_table(rows, title))
     for words in dict.fromkeys(row.words for row in rows if row.words):
         say(f"ROUGE counts {words}")
@@ -132,11 +144,11 @@ def _summaries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def sweep_rows(folder: Path) -> list[list[SystemRow]]:
-    """Return the finished runs of a sweep side by side: one list for each set of scored items.
+    """Return the rows of a sweep's finished runs: one list for each set of scored items.
 
-    Systems that runs share appear once: the baselines, and the base of each model. Where one scored
-    differently (the sweep varies the decoding, say), its row names the run. A run whose summary is
-    damaged is left out: the table of states lists it.
+    Systems that runs share appear once: the baselines, and the base of each model. If one scored
+    differently (because the sweep varies the decoding, for example), its row names the run. A run
+    whose summary is damaged is left out: the table of states lists it.
     """
     found: dict[tuple[str | None, str], list[tuple[str, dict[str, Any]]]] = {}
     for name, summary in _summaries(folder):

@@ -1,4 +1,4 @@
-"""Curves over optimizer steps: loss, ROUGE, divergence, and the circuit at each checkpoint."""
+"""Views of curves over optimizer steps: loss, ROUGE, divergence, and the circuit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ LOSS_LABEL = "loss (nats per summary token)"
 
 @dataclass(frozen=True)
 class Chart:
-    """Metrics that are drawn together: the label of each, how to read them, and their unit."""
+    """Metrics that are drawn together.
+
+    Attributes:
+        title: of the chart.
+        y: label of the values' axis, with the unit.
+        caption: how to read the chart.
+        names: label of each metric.
+    """
 
     title: str
     y: str
@@ -59,10 +66,14 @@ OTHERS = (
 
 
 def over_steps(metrics: Points, chart: Chart) -> View:
-    """Return the curves of a chart, as far as a run logged them.
+    """Return the curves of a chart that a run logged.
+
+    Args:
+        metrics: (step, value) by metric.
+        chart: which metrics to show.
 
     Raises:
-        NotDrawableError: it logged none of them.
+        NotDrawableError: the run logged none of them.
     """
     curves = [
         Curve(
