@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sumcirc.circuits.inputs.example_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs
 from sumcirc.circuits.metrics import LogitDifference, Metric
 from tests.support.small_models import VOCABULARY, adapted, scrambled
 
@@ -30,7 +30,9 @@ def some_pairs(left: bool = False) -> TokenPairs:
         one[1], one[3] = (one[1] + 7) % VOCABULARY, (one[3] + 100) % VOCABULARY
     kinds = [np.array([0] + [1] * (n - 3) + [-1, 0]) for n in lengths]
     spans = [{"first": one == 0, "second": one == 1} for one in kinds]
-    return TokenPairs.from_tokens(clean, corrupted, ["one", "two", "three"], spans, left=left)
+    rows = zip(("one", "two", "three"), clean, corrupted, spans, strict=True)
+    pairs = [ExamplePair.of(name, "own", (one, other), here) for name, one, other, here in rows]
+    return TokenPairs.of(pairs, left=left)
 
 
 def difference_metric(pairs: TokenPairs) -> Metric:

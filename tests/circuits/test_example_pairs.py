@@ -115,15 +115,24 @@ def test_inputs_of_different_length_are_refused_by_name() -> None:
 
 @pytest.mark.parametrize("left", [False, True])
 def test_pairs_from_tokens(left: bool) -> None:
-    pairs = TokenPairs.from_tokens([[1, 2, 3], [4]], [[1, 9, 3], [5]], spans=[
-        {"a": np.array([True, True, False]), "b": np.array([False, False, True])},
-        {"b": np.array([True])},
-    ], pad=7, left=left)  # fmt: skip
+    pairs = TokenPairs.from_tokens([[1, 2, 3], [4]], [[1, 9, 3], [5]], left=left)
     assert pairs.names == ["0", "1"]
-    assert pairs.clean.input_ids.tolist() == [[1, 2, 3], [7, 7, 4] if left else [4, 7, 7]]
+    assert pairs.clean.input_ids.tolist() == [[1, 2, 3], [0, 0, 4] if left else [4, 0, 0]]
+    assert pairs.corrupted.input_ids.tolist() == [[1, 9, 3], [0, 0, 5] if left else [5, 0, 0]]
     assert pairs.clean.last.int().tolist() == [[0, 0, 1], [0, 0, 1] if left else [1, 0, 0]]
-    assert pairs.clean.labels()[1].tolist() == ([-1, -1, 1] if left else [1, -1, -1])
-    assert (len(pairs), list(pairs.clean.spans)) == (2, ["a", "b"])
+    assert len(pairs) == 2
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_some_pairs_are_cut_to_their_own_length(left: bool) -> None:
+    pairs = TokenPairs.from_tokens(
+        [[1, 2, 3, 4], [5], [6, 7]], [[1, 9, 3, 4], [8], [6, 9]], left=left
+    )
+    clean, corrupted, mask = pairs.cut([1, 2], "cpu")
+    assert pairs.columns([1, 2]) == (slice(2, 4) if left else slice(0, 2))
+    assert clean.tolist() == [[0, 5] if left else [5, 0], [6, 7]]
+    assert corrupted.tolist() == [[0, 8] if left else [8, 0], [6, 9]]
+    assert mask.tolist() == [[False, True] if left else [True, False], [True, True]]
 
 
 def test_pairs_from_texts() -> None:

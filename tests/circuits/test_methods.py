@@ -330,7 +330,8 @@ def test_content_tokens_of_a_reference() -> None:
     model, pairs = family_model("gpt2"), some_pairs()
     tokens = torch.zeros_like(pairs.attention_mask)
     tokens[:, 4] = True
-    metric = NegativeLogLikelihood.of_tokens(pairs.clean.input_ids, tokens)
+    targets = torch.roll(pairs.clean.input_ids, -1, 1)
+    metric = NegativeLogLikelihood(torch.roll(tokens, -1, 1), targets)
     found = attribute(model, pairs, metric, AttributionSettings(rule="gauss-legendre", steps=6))
     assert (found.documents.abs().amax((1, 2)) > 0).all()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sumcirc.circuits.inputs.corruption import make_pairs
-from sumcirc.circuits.inputs.example_pairs import SPANS, ExamplePair
+from sumcirc.circuits.inputs.example_pairs import SPANS, ExamplePair, TokenPairs
 from sumcirc.circuits.inputs.pair_files import read_pairs, write_pairs
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
@@ -183,9 +183,11 @@ def test_names_are_shared_by_all_lines(small: Encoder, tmp_path: Path) -> None:
     first = aligned(small, spans=[{"name": "b", "characters": [4, 8]}])
     second = aligned(small, spans=[{"name": "a", "characters": [4, 8]}])
     pairs = read_pairs(written(tmp_path, first, "", second), small)
-    assert [tuple(pair.clean.spans) for pair in pairs] == [("b", "a")] * 2
+    assert [tuple(pair.clean.spans) for pair in pairs] == [("b",), ("a",)]
+    tokens = TokenPairs.of(pairs).clean
+    assert list(tokens.spans) == ["b", "a"]
     assert [pair.id for pair in pairs] == ["line-1", "line-3"]
-    assert [kinds(pair).max() for pair in pairs] == [0, 1]
+    assert tokens.labels().amax(1).tolist() == [0, 1]
 
 
 def test_different_lengths_are_refused_with_item_and_place(small: Encoder, tmp_path: Path) -> None:

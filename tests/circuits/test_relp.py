@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.attribution.methods import AttributionSettings, Scores, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from tests.circuits.attribution_cases import (
     Oracle,
     reference_metric,
@@ -20,7 +20,7 @@ from tests.circuits.cases import difference_metric, family_model, some_pairs
 GPT2 = reference_scores("small_gpt2")
 
 
-def correlation(found: Scores, exact: Tensor) -> float:
+def correlation(found: EdgeScores, exact: Tensor) -> float:
     edges = torch.from_numpy(found.graph.exists)
     return float(torch.corrcoef(torch.stack([found.mean[edges], exact[edges]]))[0, 1])
 

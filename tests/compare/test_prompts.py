@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemSet
-from sumcirc.compare.items.prompts import ContrastPrompt, prompt_items, read_prompts, write_prompts
+from sumcirc.compare.items.prompts import ContrastPrompt, prompt_items, read_prompts
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import NONE
 from sumcirc.data.named_lines import NamedSpan
@@ -62,7 +63,7 @@ def test_the_last_token_is_read(which: str, request: pytest.FixtureRequest, tmp_
     encoder = request.getfixturevalue(which)
     file = written(tmp_path, LINE, {**LINE, "id": 5, "prompt": f"{TEXT} the", "bad": " quick"})
     items, dropped = prompt_items(read_prompts(file, encoder), encoder)
-    assert dropped == 0
+    assert dropped == {}
     assert [item.id for item in items] == ["line-1", "5"]
     for item, prompt, bad in zip(items, (TEXT, f"{TEXT} the"), (" 8", " quick"), strict=True):
         whole = encoder.tokenizer(f"{prompt} 7").input_ids
@@ -100,8 +101,11 @@ def test_what_is_written_is_read_back(encoder: Encoder, tmp_path: Path) -> None:
         ContrastPrompt("<2>\n", f"{STRANGE[:20]} near", " slow", " quick"),
     ]
     file = tmp_path / "prompts.jsonl"
-    write_prompts(file, prompts)
-    assert len(file.read_bytes().splitlines()) == 2
+    lines = []
+    for prompt in prompts:
+        marked = [{"name": one.name, "characters": [one.start, one.end]} for one in prompt.spans]
+        lines.append(json.dumps(asdict(prompt) | {"spans": marked}) + "\n")
+    file.write_text("".join(lines), encoding="utf-8")
     assert read_prompts(str(file), encoder) == prompts
 
 
@@ -158,7 +162,7 @@ def test_one_token_for_two_answers_is_refused(tmp_path: Path) -> None:
         ContrastPrompt("b", "The", " boat", " car"),
     ]
     items, dropped = prompt_items(prompts, encoder)
-    assert ([item.id for item in items], dropped) == (["b"], 1)
+    assert ([item.id for item in items], dropped) == (["b"], {"answers of several tokens": 1})
 
 
 def test_prompts_that_were_made_are_dropped_and_counted(encoder: Encoder) -> None:
@@ -169,7 +173,8 @@ def test_prompts_that_were_made_are_dropped_and_counted(encoder: Encoder) -> Non
         ContrastPrompt("runs in", f"{TEXT} ", "7", "8"),
     ]
     items, dropped = prompt_items(prompts, encoder)
-    assert ([item.id for item in items], dropped) == (["fits"], 3)
+    assert [item.id for item in items] == ["fits"]
+    assert dropped == {"answers of several tokens": 3}
     with pytest.raises(UserError, match="none of 1 has two answers that are single tokens"):
         prompt_items(prompts[:1], encoder)
     with pytest.raises(UserError, match=r"prompts: `long`: 68 tokens are more than the 64"):

@@ -94,7 +94,7 @@ def test_tokens_by_the_characters_of_the_document() -> None:
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("width", [None, 12])
 def test_padding_keeps_everything_of_every_example(left: bool, width: int | None) -> None:
-    batch = collate(examples(), width, pad=77, left=left)
+    batch = collate(examples(), width, left=left)
     size = width or 9
     assert batch.names == ["a", "b", "c"]
     assert batch.input_ids.shape == (3, size)
@@ -103,7 +103,7 @@ def test_padding_keeps_everything_of_every_example(left: bool, width: int | None
         pads = np.ones(size, dtype=bool)
         pads[here] = False
         assert batch.input_ids[row, here].tolist() == one.ids.tolist()
-        assert (batch.input_ids[row, pads] == 77).all()
+        assert (batch.input_ids[row, pads] == 0).all()
         assert batch.attention_mask[row].tolist() == (~pads).tolist()
         assert batch.good[row, here].tolist() == one.good.tolist()
         assert (batch.good[row, pads] == NONE).all()

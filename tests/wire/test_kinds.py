@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sumcirc.wire import FACTS, KINDS
-from sumcirc.wire.event_kind import Kind, phrasings
+from sumcirc.wire.event_kind import EventKind, phrasings
 from sumcirc.wire.kinds import BY_NAME
 from sumcirc.wire.template import slots_always, slots_ever
 
@@ -20,7 +20,7 @@ def test_about_a_dozen_kinds() -> None:
 
 
 @EACH
-def test_slots_are_known(kind: Kind) -> None:
+def test_slots_are_known(kind: EventKind) -> None:
     keys = set.intersection(*(set(setting) for setting in kind.settings))
     allowed = KNOWN | keys | {f"a {key}" for key in keys}
     told = (kind.leads, kind.details, kind.background, kind.person_quotes, kind.other_quotes)
@@ -33,7 +33,7 @@ def test_slots_are_known(kind: Kind) -> None:
 
 
 @EACH
-def test_every_fact_has_several_sentences(kind: Kind) -> None:
+def test_every_fact_has_several_sentences(kind: EventKind) -> None:
     assert len(kind.leads) >= 7
     for fact in FACTS:
         assert sum(fact in slots_always(template) for template in kind.details) >= 3, fact
@@ -44,7 +44,7 @@ def test_every_fact_has_several_sentences(kind: Kind) -> None:
 
 
 @EACH
-def test_no_sentence_states_everything_but_the_summaries(kind: Kind) -> None:
+def test_no_sentence_states_everything_but_the_summaries(kind: EventKind) -> None:
     for template in (*kind.leads, *kind.details):
         assert len(slots_ever(template) & set(FACTS)) <= 3, template
     for template in kind.summaries:
@@ -55,14 +55,14 @@ def test_no_sentence_states_everything_but_the_summaries(kind: Kind) -> None:
 
 
 @EACH
-def test_nothing_but_key_facts_of_details_is_optional(kind: Kind) -> None:
+def test_nothing_but_key_facts_of_details_is_optional(kind: EventKind) -> None:
     for template in (*kind.leads, *kind.details):
         always, ever = slots_always(template), slots_ever(template)
         assert always & set(FACTS) == ever & set(FACTS), template
 
 
 @EACH
-def test_pronouns_follow_their_person(kind: Kind) -> None:
+def test_pronouns_follow_their_person(kind: EventKind) -> None:
     told = (*kind.leads, *kind.details, *kind.background, *ELSEWHERE[kind.name], *kind.summaries)
     for template in told:
         for pronoun in ("{he}", "{his}", "{him}"):
@@ -71,7 +71,7 @@ def test_pronouns_follow_their_person(kind: Kind) -> None:
 
 
 @EACH
-def test_background_states_no_key_fact(kind: Kind) -> None:
+def test_background_states_no_key_fact(kind: EventKind) -> None:
     for template in (*kind.background, *kind.person_quotes, *kind.other_quotes):
         assert not slots_ever(template) & set(FACTS), template
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.attribution.methods import AttributionSettings, Scores, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import prune, top_n
 from sumcirc.circuits.graph import Graph
@@ -89,7 +89,7 @@ class CircuitResult:
             computed from the first, CPR from the second. Random circuits belong to the first.
     """
 
-    scores: Scores
+    scores: EdgeScores
     circuit: NDArray[np.bool_]
     faithfulness: Faithfulness
     stability: Stability | None
@@ -172,7 +172,7 @@ def score_edges(
     task: Task,
     options: CircuitOptions,
     progress: Progress | None = None,
-) -> Scores:
+) -> EdgeScores:
     """Score every edge on every pair.
 
     Args:
@@ -221,7 +221,7 @@ def circuit_of(
     return prune(top_n(mean, graph, edges_of(graph, options)), graph)
 
 
-def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScores:
+def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> DocumentScores:
     """Combine scores with the settings they were computed with, for writing.
 
     Args:
@@ -241,7 +241,7 @@ def to_store(scores: Scores, options: CircuitOptions, step: int) -> DocumentScor
 
 
 def judge(
-    task: Task, scores: Scores, options: CircuitOptions, progress: Progress | None = None
+    task: Task, scores: EdgeScores, options: CircuitOptions, progress: Progress | None = None
 ) -> CircuitResult:
     """Determine the circuit and measure its faithfulness and stability.
 

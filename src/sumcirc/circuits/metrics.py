@@ -156,24 +156,6 @@ class NegativeLogLikelihood(Metric):
         super().__init__(positions)
         self.targets = targets
 
-    @classmethod
-    def of_tokens(cls, ids: Tensor, tokens: Tensor) -> NegativeLogLikelihood:
-        """Return the metric for some tokens of an input, such as a summary's content words.
-
-        Args:
-            ids: [N, T].
-            tokens: [N, T] true at the tokens whose probability counts; never the first one.
-
-        Raises:
-            UserError: a first token is included, which nothing predicts; or an item has no token.
-        """
-        if bool(tokens[:, 0].any()):
-            raise UserError(
-                f"metric {cls.name}: the first token of an input is predicted by nothing; start"
-                " the reference one token later"
-            )
-        return cls(torch.roll(tokens.bool(), -1, 1), torch.roll(ids, -1, 1))
-
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
         """Return the loss at each position, [n].
 

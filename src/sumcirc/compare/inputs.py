@@ -152,11 +152,9 @@ def _prompts(
         documents = read_corpus(config.data, "test").documents
         return fact_items(encoder, documents, count, config.data.seed)
     if config.prompts == REPHRASE:
-        found, several = prompt_items(rephrase_prompts(config.seed, POOL), encoder)
-        return found, {"answers of several tokens": several} if several else {}
+        return prompt_items(rephrase_prompts(config.seed, POOL), encoder)
     assert config.prompts is not None
-    found, several = prompt_items(read_prompts(config.prompts, encoder), encoder)
-    return found, {"answers of several tokens": several} if several else {}
+    return prompt_items(read_prompts(config.prompts, encoder), encoder)
 
 
 def _probes(items: Sequence[TokenExample], batch_size: int) -> ProbeSet:

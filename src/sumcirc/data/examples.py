@@ -229,7 +229,6 @@ def collate(
     width: int | None = None,
     spans: Iterable[str] | None = None,
     *,
-    pad: int = 0,
     left: bool = False,
 ) -> TokenBatch:
     """Pad examples to the same length.
@@ -238,7 +237,6 @@ def collate(
         examples: to pad.
         width: T in tokens; by default the length of the longest example.
         spans: names of the spans that the batch has; by default all spans of the examples.
-        pad: token id used for padding; padding is known from the mask, not from this id.
         left: whether to pad on the left rather than on the right.
 
     Raises:
@@ -257,7 +255,7 @@ def collate(
         spans = dict.fromkeys(name for example in examples for name in example.spans)
     nowhere = np.zeros(0, dtype=bool)
     return TokenBatch(
-        grid((example.ids for example in examples), pad),
+        grid((example.ids for example in examples), 0),
         grid((np.ones(len(example), dtype=bool) for example in examples), False),
         [example.id for example in examples],
         grid((example.good for example in examples), NONE),

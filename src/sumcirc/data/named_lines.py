@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.files import find_files, read_json_lines
@@ -156,6 +158,24 @@ def span_tokens(
                 " no token; widen it to whole words"
             )
         found.append(NamedSpan(span.name, here[0], here[-1] + 1))
+    return found
+
+
+def span_masks(
+    spans: Iterable[NamedSpan], length: int, names: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """Return spans of tokens as masks by name; those with one name are one span.
+
+    Args:
+        length: of the masks.
+        names: further names, which come first.
+    """
+    spans = list(spans)
+    found = {
+        name: np.zeros(length, dtype=bool) for name in (*names, *(span.name for span in spans))
+    }
+    for span in spans:
+        found[span.name][span.start : span.end] = True
     return found
 
 

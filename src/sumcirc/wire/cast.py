@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sumcirc.wire import lexicon
 from sumcirc.wire.draw import Draw, stable_hash
-from sumcirc.wire.event_kind import Kind
+from sumcirc.wire.event_kind import EventKind
 from sumcirc.wire.template import Cast
 
 _SHARES = ("pretrain",) * 6 + ("train",) * 2 + ("validation", "test")
@@ -21,7 +21,7 @@ def split_of(entities: tuple[str, str, str]) -> str:
     return _SHARES[stable_hash("split", *entities) % len(_SHARES)]
 
 
-def draw_cast(kind: Kind, draw: Draw, apart_from: Cast | None = None) -> Cast:
+def draw_cast(kind: EventKind, draw: Draw, apart_from: Cast | None = None) -> Cast:
     """Draw the values of an event.
 
     Args:

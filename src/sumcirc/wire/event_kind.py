@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Kind:
+class EventKind:
     """A kind of event: its participants, and the sentences that can describe it.
 
     Sentences are templates without their final full stop that begin in lower case. Every sentence

@@ -19,7 +19,7 @@ from sumcirc.wire import frames
 from sumcirc.wire.article import FACTS, SPLITS, Span, WireArticle
 from sumcirc.wire.cast import draw_cast, split_of
 from sumcirc.wire.draw import Draw, stable_hash
-from sumcirc.wire.event_kind import Kind
+from sumcirc.wire.event_kind import EventKind
 from sumcirc.wire.kinds import BY_NAME, KINDS
 from sumcirc.wire.template import (
     Cast,
@@ -199,7 +199,9 @@ def _document(
     raise AssertionError(f"kind {kind.name}: no document of {WORDS} words for {cast}")
 
 
-def _plan(kind: Kind, other_kind: Kind, needed: frozenset[str], draw: Draw) -> list[_Item]:
+def _plan(
+    kind: EventKind, other_kind: EventKind, needed: frozenset[str], draw: Draw
+) -> list[_Item]:
     """Choose the sentences and their order."""
     place = draw.pick(_PLACES)
     lead, stated = _lead(kind, draw, anchored=place == "first")
@@ -239,7 +241,7 @@ def _ordered(items: list[_Item], draw: Draw) -> list[_Item]:
             return body
 
 
-def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
+def _lead(kind: EventKind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
     """Pick a lead, possibly after a dateline; return it and the facts it states.
 
     After another event the lead has to name its person or place, or it would seem to continue it.
@@ -255,7 +257,7 @@ def _lead(kind: Kind, draw: Draw, anchored: bool) -> tuple[str, set[str]]:
             return lead, stated
 
 
-def _details(kind: Kind, stated: set[str], draw: Draw) -> list[str]:
+def _details(kind: EventKind, stated: set[str], draw: Draw) -> list[str]:
     """Pick sentences for the facts not yet stated; day and number are stated only once."""
     chosen: list[str] = []
     stated = set(stated)
@@ -272,7 +274,7 @@ def _details(kind: Kind, stated: set[str], draw: Draw) -> list[str]:
     return chosen
 
 
-def _second_event(kind: Kind, other_kind: Kind, first: bool, draw: Draw) -> list[_Item]:
+def _second_event(kind: EventKind, other_kind: EventKind, first: bool, draw: Draw) -> list[_Item]:
     clause, _, more = draw.pick(other_kind.elsewhere).partition("||")
     if first or (other_kind is kind and draw.chance(0.45)):
         frame = draw.pick(frames.LONG_AGO_FIRST if first else frames.LONG_AGO_SAME_KIND)
@@ -288,7 +290,7 @@ def _second_event(kind: Kind, other_kind: Kind, first: bool, draw: Draw) -> list
 
 
 def _fillers(
-    kind: Kind, count: int, rest: list[str], needed: frozenset[str], draw: Draw
+    kind: EventKind, count: int, rest: list[str], needed: frozenset[str], draw: Draw
 ) -> list[_Item]:
     """Pick quotes and background; some sentence of the article names the organization."""
     told = frozenset().union(*map(_topics_always, rest))
@@ -332,7 +334,7 @@ def _resumes(item: _Item) -> bool:
     return _named(item) or not (item.role == "source" or opens_with_phrase)
 
 
-def _anchored(item: _Item, kind: Kind, draw: Draw) -> _Item:
+def _anchored(item: _Item, kind: EventKind, draw: Draw) -> _Item:
     """Make clear that a sentence after the second event is about the main event again."""
     if _named(item):
         return item

@@ -45,7 +45,7 @@ KEPT = 2**30  # bytes of weights kept for all batches; if there are more, they a
 
 
 @dataclass(frozen=True)
-class Scores:
+class EdgeScores:
     """Edge scores; positive where corrupting the edge is predicted to raise the metric.
 
     Attributes:
@@ -116,7 +116,7 @@ def attribute(
     batch_size: int = 4,
     memory: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Scores:
+) -> EdgeScores:
     """Score every edge of the model on every pair.
 
     The model is not changed: modes, hooks, parameters' gradients and random state are restored.
@@ -147,13 +147,13 @@ def attribute(
     done = progress or (lambda documents: None)
     if settings.method is Method.random:
         dtype = torch.promote_types(hooked.model.dtype, torch.float32)
-        return Scores(graph, pairs.names, _random(graph, len(pairs), settings.seed).to(dtype))
+        return EdgeScores(graph, pairs.names, _random(graph, len(pairs), settings.seed).to(dtype))
     passes = AttributionPasses(hooked, graph, metric, pairs)
     if settings.method is Method.exact:
         exact = exact_scores(model, pairs, metric, graph, batch_size, done)
-        return Scores(graph, pairs.names, exact)
+        return EdgeScores(graph, pairs.names, exact)
     documents, spans = _by_gradients(passes, pairs, settings, batch_size, memory, done)
-    return Scores(graph, pairs.names, documents, spans if pairs.clean.spans else None)
+    return EdgeScores(graph, pairs.names, documents, spans if pairs.clean.spans else None)
 
 
 def _check(metric: Metric, settings: AttributionSettings, batch_size: int) -> None:

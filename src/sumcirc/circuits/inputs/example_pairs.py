@@ -52,7 +52,7 @@ class ExamplePair:
         cls,
         id: str,
         corruption: str,
-        prompts: tuple[Sequence[int], Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         spans: Mapping[str, np.ndarray],
         good: Sequence[int] = (),
         bad: Sequence[int] = (),
@@ -70,7 +70,16 @@ class ExamplePair:
                 long as `good`, it is kept only up to the first token in which the two differ, since
                 later tokens are not at the same positions.
             truncated: whether the document was cut to fit the context.
+
+        Raises:
+            UserError: the prompts differ in length; the message names the item.
         """
+        lengths = [len(one) for one in prompts]
+        if lengths[0] != lengths[1]:
+            raise UserError(
+                f"pairs: item `{id}` has {lengths[0]} clean and {lengths[1]} corrupted tokens; an"
+                " edge is compared position by position, so give both as many tokens"
+            )
         if len(bad) != len(good):
             bad = bad[: _first_difference(good, bad) + 1]
         start = len(prompts[0]) - 1
@@ -186,19 +195,18 @@ class TokenPairs:
         return clean, corrupted, mask
 
     @classmethod
-    def of(cls, pairs: Sequence[ExamplePair], *, pad: int = 0, left: bool = False) -> TokenPairs:
+    def of(cls, pairs: Sequence[ExamplePair], *, left: bool = False) -> TokenPairs:
         """Return pairs as tensors.
 
         Args:
-            pairs: with the same span names.
-            pad: token id used for padding.
+            pairs: clean and corrupted examples.
             left: whether to pad on the left rather than on the right.
 
         Raises:
             UserError: there are no pairs, or an item has no token.
         """
-        clean = collate([pair.clean for pair in pairs], pad=pad, left=left)
-        ids = padded([pair.corrupted.ids for pair in pairs], pad, left=left)
+        clean = collate([pair.clean for pair in pairs], left=left)
+        ids = padded([pair.corrupted.ids for pair in pairs], 0, left=left)
         return cls(clean, replace(clean, input_ids=ids))
 
     @classmethod
@@ -224,9 +232,7 @@ class TokenPairs:
         clean: Sequence[Sequence[int]],
         corrupted: Sequence[Sequence[int]],
         ids: Sequence[str] | None = None,
-        spans: Sequence[Mapping[str, np.ndarray]] | None = None,
         *,
-        pad: int = 0,
         left: bool = False,
     ) -> TokenPairs:
         """Return pairs of token lists of any length.
@@ -234,27 +240,17 @@ class TokenPairs:
         Args:
             clean, corrupted: token ids of each item, as many in both.
             ids: a name per item; by default its number.
-            spans: for each item its spans by name, [tokens] true at the tokens of the span.
-            pad: token id used for padding.
             left: whether to pad on the left rather than on the right.
 
         Raises:
             UserError: the two inputs of an item differ in length; the message names the item.
         """
         names = list(map(str, range(len(clean)))) if ids is None else list(ids)
-        inside = [{}] * len(clean) if spans is None else spans
-        for what, values in {"corrupted": corrupted, "ids": names, "spans": inside}.items():
+        for what, values in {"corrupted": corrupted, "ids": names}.items():
             if len(values) != len(clean):
                 raise UserError(f"pairs: {len(values)} {what} for {len(clean)} clean inputs")
-        pairs = []
-        for name, one, other, here in zip(names, clean, corrupted, inside, strict=True):
-            if len(one) != len(other):
-                raise UserError(
-                    f"pairs: item `{name}` has {len(one)} clean and {len(other)} corrupted tokens;"
-                    " an edge is compared position by position, so give both as many tokens"
-                )
-            pairs.append(ExamplePair.of(name, "own", (one, other), here))
-        return cls.of(pairs, pad=pad, left=left)
+        rows = zip(names, clean, corrupted, strict=True)
+        return cls.of([ExamplePair.of(name, "own", both, {}) for name, *both in rows], left=left)
 
     @classmethod
     def from_texts(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from sumcirc.data.named_lines import (
     named_lines,
     runs_into,
     shown,
+    span_masks,
     span_tokens,
     spans_of,
     text_of,
@@ -111,35 +111,10 @@ def read_pairs(path: str, encoder: Encoder) -> list[ExamplePair]:
         UserError: the file does not consist of JSON lines, a line has a mistake or is too long for
             the model, or two lines have the same id. The message names line and item.
     """
-    lines = [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "pair")]
-    used = list(dict.fromkeys(span.name for line in lines for span in line.spans))
-    # spans of summaries keep their order
-    known = SPANS if set(used) & set(SPANS) else ()
-    names = (*known, *(name for name in used if name not in known))
-    return [line.pair(names) for line in lines]
+    return [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "pair")]
 
 
-@dataclass(frozen=True)
-class _Read:
-    """A line that was checked; `spans` are ranges of tokens."""
-
-    id: str
-    corruption: str
-    tokens: dict[str, list[int]]
-    spans: list[NamedSpan]
-
-    def pair(self, names: tuple[str, ...]) -> ExamplePair:
-        tokens = self.tokens
-        good = tokens.get("good", [])
-        length = len(tokens["clean"]) + max(0, len(good) - 1)
-        spans = {name: np.zeros(length, dtype=bool) for name in names}
-        for span in self.spans:
-            spans[span.name][span.start : span.end] = True
-        prompts, bad = (tokens["clean"], tokens["corrupted"]), tokens.get("bad", [])
-        return ExamplePair.of(self.id, self.corruption, prompts, spans, good, bad)
-
-
-def _read(line: Line, encoder: Encoder) -> _Read:
+def _read(line: Line, encoder: Encoder) -> ExamplePair:
     corruption = line.row.get("corruption", OWN)
     if not isinstance(corruption, str):
         raise UserError(f"{line.where}: its corruption is {shown(corruption)}; give a text")
@@ -149,7 +124,12 @@ def _read(line: Line, encoder: Encoder) -> _Read:
     else:
         tokens = _own_tokens(texts, line.where, encoder)
     _check_lengths(tokens, line.where, encoder)
-    return _Read(line.id, corruption, tokens, _spans(line, texts, tokens, encoder))
+    prompts, good = (tokens["clean"], tokens["corrupted"]), tokens.get("good", [])
+    found = _spans(line, texts, tokens, encoder)
+    # a summary's pair has all of its spans, in their order
+    known = SPANS if any(span.name in SPANS for span in found) else ()
+    spans = span_masks(found, len(prompts[0]) + max(0, len(good) - 1), known)
+    return ExamplePair.of(line.id, corruption, prompts, spans, good, tokens.get("bad", []))
 
 
 def _texts(line: Line) -> dict[str, str]:

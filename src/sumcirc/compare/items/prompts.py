@@ -13,28 +13,26 @@ Other keys are ignored.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from sumcirc.data.encoding import Encoder
-from sumcirc.data.examples import ALL, LAST, NONE, READ, TokenExample
+from sumcirc.data.examples import ALL, LAST, NONE, READ, NoExample, TokenExample, first_made
 from sumcirc.data.named_lines import (
     Line,
     NamedSpan,
     named_lines,
     runs_into,
     shown,
+    span_masks,
     span_tokens,
     spans_of,
     text_of,
     tokens_after,
 )
 from sumcirc.errors import UserError
-from sumcirc.storage.writing import write_text
 
 KEYS = ("id", "prompt", "good", "bad", "spans")
 SETTING = "prompts"
@@ -50,20 +48,6 @@ class ContrastPrompt:
     good: str
     bad: str
     spans: tuple[NamedSpan, ...] = ()
-
-
-def write_prompts(path: Path, prompts: Sequence[ContrastPrompt]) -> None:
-    """Write prompts in the format of `read_prompts`, one line each.
-
-    Args:
-        path: the file.
-        prompts: to write.
-    """
-    lines = []
-    for prompt in prompts:
-        spans = [{"name": span.name, "characters": [span.start, span.end]} for span in prompt.spans]
-        lines.append(asdict(prompt) | {"spans": spans})
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def read_prompts(path: str, encoder: Encoder) -> list[ContrastPrompt]:
@@ -118,8 +102,8 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
 
 def prompt_items(
     prompts: Sequence[ContrastPrompt], encoder: Encoder
-) -> tuple[list[TokenExample], int]:
-    """Return prompts as items, and how many have answers that are not two single tokens.
+) -> tuple[list[TokenExample], dict[str, int]]:
+    """Return prompts as items, and how many give none, by reason.
 
     The prediction is read at the prompt's last position.
 
@@ -130,24 +114,26 @@ def prompt_items(
     Raises:
         UserError: no prompt is left, one is too long for the model, or a span has no tokens.
     """
-    found: list[TokenExample] = []
-    for prompt in prompts:
+
+    def make(prompt: ContrastPrompt) -> TokenExample:
         answers = [tokens_after(encoder, prompt.prompt, one) for one in (prompt.good, prompt.bad)]
         single = [one[0] for one in answers if one is not None and len(one) == 1]
         if len(set(single)) < 2:
-            continue
+            raise NoExample("answers of several tokens")
         where = f"{SETTING}: `{prompt.id}`"
         ids = np.array(encoder.template(prompt.prompt), dtype=np.int64)
         _check_length(len(ids), encoder, where)
-        good, bad = np.full((2, len(ids)), NONE, dtype=np.int64)
+        good, bad = np.full((2, len(ids)), NONE)
         good[-1], bad[-1] = single
-        found.append(TokenExample(prompt.id, ids, good, bad, _spans(prompt, encoder, where)))
+        return TokenExample(prompt.id, ids, good, bad, _spans(prompt, encoder, where))
+
+    found, dropped = first_made(prompts, None, make)
     if not found:
         raise UserError(
             f"{SETTING}: none of {len(prompts)} has two answers that are single tokens of this"
             " model; give prompts of your own, or take a model with a larger vocabulary"
         )
-    return found, len(prompts) - len(found)
+    return found, dropped
 
 
 def _check_length(length: int, encoder: Encoder, where: str) -> None:
@@ -163,8 +149,4 @@ def _spans(prompt: ContrastPrompt, encoder: Encoder, where: str) -> dict[str, np
     if not prompt.spans:
         return {}
     places = encoder.template_places(prompt.prompt)
-    found: dict[str, np.ndarray] = {}
-    for span in span_tokens(prompt.spans, places, where):
-        tokens = found.setdefault(span.name, np.zeros(len(places), dtype=bool))
-        tokens[span.start : span.end] = True
-    return found
+    return span_masks(span_tokens(prompt.spans, places, where), len(places))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sumcirc.wire.event_kind import Kind, phrasings
+from sumcirc.wire.event_kind import EventKind, phrasings
 
-RESCUE = Kind(
+RESCUE = EventKind(
     name="rescue",
     case=("case", "incident"),
     roles=("skipper", "lifeboat captain", "coast guard pilot", "rescue swimmer", "tugboat master"),
@@ -124,7 +124,7 @@ RESCUE = Kind(
     ),
 )
 
-OUTBREAK = Kind(
+OUTBREAK = EventKind(
     name="outbreak",
     case=("case",),
     roles=("health officer", "hospital director", "epidemiologist", "public health doctor"),
@@ -251,7 +251,7 @@ OUTBREAK = Kind(
     ),
 )
 
-HEIST = Kind(
+HEIST = EventKind(
     name="heist",
     case=("case", "theft"),
     roles=("detective", "police inspector", "chief investigator", "detective sergeant"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sumcirc.wire.event_kind import Kind, phrasings
+from sumcirc.wire.event_kind import EventKind, phrasings
 
-MATCH = Kind(
+MATCH = EventKind(
     name="match",
     case=("game", "match"),
     roles=("team captain", "rookie", "substitute", "veteran", "reserve player"),
@@ -119,7 +119,7 @@ MATCH = Kind(
     ),
 )
 
-DIG = Kind(
+DIG = EventKind(
     name="dig",
     case=("case",),
     roles=("archaeologist", "museum curator", "graduate student", "amateur historian", "surveyor"),
@@ -233,7 +233,7 @@ DIG = Kind(
     ),
 )
 
-AWARD = Kind(
+AWARD = EventKind(
     name="award",
     case=("case",),
     roles=("novelist",),

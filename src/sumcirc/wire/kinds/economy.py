@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sumcirc.wire.event_kind import Kind, phrasings
+from sumcirc.wire.event_kind import EventKind, phrasings
 
-MERGER = Kind(
+MERGER = EventKind(
     name="merger",
     case=("case",),
     roles=("chief executive", "board member", "company founder", "managing director"),
@@ -130,7 +130,7 @@ MERGER = Kind(
     ),
 )
 
-FACTORY = Kind(
+FACTORY = EventKind(
     name="factory",
     case=("case",),
     roles=("plant manager", "company founder", "chief executive", "chief engineer"),
@@ -252,7 +252,7 @@ FACTORY = Kind(
     ),
 )
 
-STRIKE = Kind(
+STRIKE = EventKind(
     name="strike",
     case=("dispute", "strike"),
     roles=("union leader", "shop steward", "strike organizer", "union secretary"),

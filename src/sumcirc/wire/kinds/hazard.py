@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sumcirc.wire.event_kind import Kind, phrasings
+from sumcirc.wire.event_kind import EventKind, phrasings
 
-FIRE = Kind(
+FIRE = EventKind(
     name="fire",
     case=("case", "incident"),
     roles=("firefighter", "fire captain", "paramedic", "off-duty nurse", "deputy fire chief"),
@@ -128,7 +128,7 @@ FIRE = Kind(
     ),
 )
 
-FLOOD = Kind(
+FLOOD = EventKind(
     name="flood",
     case=("case", "flood"),
     roles=("Mayor", "flood warden", "river engineer", "civil defense chief", "Deputy Mayor"),
@@ -248,7 +248,7 @@ FLOOD = Kind(
     ),
 )
 
-STORM = Kind(
+STORM = EventKind(
     name="storm",
     case=("case", "storm"),
     roles=("utility chief", "line supervisor", "emergency planner", "repair crew leader"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sumcirc.wire.event_kind import Kind, phrasings
+from sumcirc.wire.event_kind import EventKind, phrasings
 
-ELECTION = Kind(
+ELECTION = EventKind(
     name="election",
     case=("vote", "contest"),
     roles=("lawyer", "farmer", "school principal", "physician", "trade unionist", "newcomer"),
@@ -112,7 +112,7 @@ ELECTION = Kind(
     ),
 )
 
-VERDICT = Kind(
+VERDICT = EventKind(
     name="verdict",
     case=("case", "trial"),
     roles=(
@@ -232,7 +232,7 @@ VERDICT = Kind(
     ),
 )
 
-PROTEST = Kind(
+PROTEST = EventKind(
     name="protest",
     case=("protest", "dispute"),
     roles=("student leader", "community organizer", "retired teacher", "campaigner", "priest"),
