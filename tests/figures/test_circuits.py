@@ -127,8 +127,12 @@ def test_circuits_that_cannot_be_drawn(edges: Any, message: str, tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_circuit_without_size(tmp_path: Path) -> None:
+def test_a_circuit_without_size(tmp_path: Path, drawn: list[Any]) -> None:
     draw(graph([("input", "logits", 0.0)], (1, 1)), tmp_path / "circuit")
+    assert rows_of(tmp_path / "circuit")[1:] == [["input", "logits", "0.0"]]
+    (line,) = lines_of(drawn[0])
+    assert np.isfinite(line.get_linewidth())
+    assert texts_of(drawn[0]) == {"input", "logits"}
 
 
 def test_node_scores(tmp_path: Path, drawn: list[Any]) -> None:

@@ -124,7 +124,8 @@ def test_the_same_command_goes_on(tmp_path: Path) -> None:
 
 def test_how_and_where_jobs_run_may_change(tmp_path: Path) -> None:
     before = record(config(1))
-    before.extended(record(config(1, jobs=4, runs_dir="/elsewhere")), tmp_path)
+    after = before.extended(record(config(1, jobs=4, runs_dir="/elsewhere")), tmp_path)
+    assert after.runs == before.runs
 
 
 def test_values_of_an_axis_may_be_added(tmp_path: Path) -> None:

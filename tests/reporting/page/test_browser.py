@@ -136,6 +136,7 @@ def test_the_body_does_not_scroll_sideways(page: Any, width: int) -> None:
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     wait(page, f"return innerWidth === {width} && document.documentElement.scrollWidth <= {width}")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_no_errors_and_no_network(page: Any) -> None:
