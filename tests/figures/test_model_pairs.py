@@ -100,6 +100,10 @@ def test_direct_attribution_with_intervals(tmp_path: Path, drawn: list[Any]) -> 
     lines = {line.get_label(): line for line in curves.lines}
     assert len(lines) == 4
     after = lines["attention, after"].get_ydata()
+    low, high = curves.get_ylim()
+    assert low <= min(after)
+    assert high >= max(after)
+    assert curves.get_xlim()[1] >= LAYERS - 1
     np.testing.assert_allclose(after, raised.sum(1).mean(-1), atol=1e-12)
 
 

@@ -95,6 +95,10 @@ def _draw_curve(axes: Any, curve: Curve, x: Any, look: dict[str, Any], aside: fl
 
     y, place = np.asarray(curve.y, float), {}
     if aside is not None:
+        # a moved line doesn't count for the limits of the axes
+        for ends in (y, curve.low, curve.high):
+            points = np.column_stack([x, y if ends is None else np.asarray(ends, float)])
+            axes.update_datalim(points[np.isfinite(points).all(axis=1)])
         moved = ScaledTranslation(aside / 72, 0, axes.figure.dpi_scale_trans)
         place = {"transform": axes.transData + moved}
     if curve.low is not None and curve.high is not None:
@@ -109,7 +113,8 @@ def _draw_curve(axes: Any, curve: Curve, x: Any, look: dict[str, Any], aside: fl
     if curve.filled is None:
         axes.plot(x, y, label=curve.name, marker=shown, **options)
         return
-    axes.plot(x, y, label=curve.name, marker=None, **options)
+    # the points are drawn below, filled or hollow; here the marker is for the legend alone
+    axes.plot(x, y, label=curve.name, marker=marker, markevery=[], **options)
     fills = [look["color"] if filled else "white" for filled in curve.filled]
     axes.scatter(
         x, y, s=28, marker=marker, color=fills, edgecolors=look["color"], zorder=3, **place

@@ -127,8 +127,9 @@ def evolution(record: Mapping[str, Any]) -> View:
         raise NotDrawableError(
             f"circuit evolution: {len(steps)} checkpoint(s); 2 or more are needed to see change"
         )
+    whose = f"'s {next(iter(tracks))}" if len(tracks) == 1 else ""
     return View(
-        "Evolution of the circuit",
+        f"Evolution of the circuit{whose}",
         [
             [_overlaps(name, steps, track) for name, track in tracks.items()],
             [_rates(steps, track) for track in tracks.values()],
