@@ -95,9 +95,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is drawn, and scripts of the page are left out: they don't depend on a record."""
     import plotly.offline
 
-    from sumcirc.reporting import pictures
-
-    monkeypatch.setattr(pictures, "draw", lambda comparison, folder: [])
+    monkeypatch.setattr(report, "draw_arms", lambda comparison, folder: [])
     monkeypatch.setattr(plotly.offline, "get_plotlyjs", lambda: "")
 
 
