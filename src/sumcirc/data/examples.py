@@ -57,7 +57,9 @@ class TokenExample:
 
     def __post_init__(self) -> None:
         for name in ("good", "bad"):
-            object.__setattr__(self, name, np.broadcast_to(getattr(self, name), len(self.ids)))
+            answer = getattr(self, name)
+            if answer.ndim == 0:
+                object.__setattr__(self, name, np.full(len(self.ids), answer))
 
     @classmethod
     def predicting(cls, id: str, ids: np.ndarray, start: int, **known: Any) -> TokenExample:
@@ -254,9 +256,12 @@ def collate(
     if spans is None:
         spans = dict.fromkeys(name for example in examples for name in example.spans)
     nowhere = np.zeros(0, dtype=bool)
+    lengths = torch.tensor([len(example) for example in examples])[:, None]
+    positions = torch.arange(width)
+    attention_mask = positions >= width - lengths if left else positions < lengths
     return TokenBatch(
         grid((example.ids for example in examples), 0),
-        grid((np.ones(len(example), dtype=bool) for example in examples), False),
+        attention_mask,
         [example.id for example in examples],
         grid((example.good for example in examples), NONE),
         grid((example.bad for example in examples), NONE),
@@ -282,7 +287,8 @@ def padded(
     width = max((len(row) for row in rows), default=0) if width is None else width
     found = np.full((len(rows), width), fill, dtype=_DTYPES[type(fill)])
     for into, row in zip(found, rows, strict=True):
-        into[width - len(row) if left else 0 :][: len(row)] = row
+        start = width - len(row) if left else 0
+        into[start : start + len(row)] = row
     return torch.from_numpy(found)
 
 
