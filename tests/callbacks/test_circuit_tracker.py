@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sumcirc.callbacks import circuit_tracker
 from sumcirc.callbacks.circuit_tracker import EDGE_COLUMNS, TOP_EDGES, CircuitTracker
-from sumcirc.circuits.attribution.methods import Scores
+from sumcirc.circuits.attribution.methods import EdgeScores
 from sumcirc.circuits.discovery import CircuitResult, circuit_of, to_store
 from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.graph import Graph
@@ -32,20 +32,20 @@ IDS = [f"document-{i}" for i in range(6)]
 BASE, LAST = -1, 8
 
 
-def scores(step: int) -> Scores:
+def scores(step: int) -> EdgeScores:
     """Scores that move away from the base's with each step."""
     start, end = (
         np.random.default_rng(seed).normal(size=(len(IDS), *GRAPH.exists.shape)) for seed in (1, 2)
     )
     mixed = start + (step + 1) / 10 * end
-    return Scores(GRAPH, IDS, torch.from_numpy(mixed * GRAPH.exists).float())
+    return EdgeScores(GRAPH, IDS, torch.from_numpy(mixed * GRAPH.exists).float())
 
 
 def mean(value: float) -> Any:
     return SimpleNamespace(mean=value)
 
 
-def judged(found: Scores, faithfulness: float = 0.9) -> Any:
+def judged(found: EdgeScores, faithfulness: float = 0.9) -> Any:
     """What evaluation on a model would give."""
     circuit = circuit_of(found.mean.numpy(), GRAPH, OPTIONS)
     areas = SimpleNamespace(value=mean(0.25), random=[mean(0.5), mean(0.75)])
@@ -75,9 +75,11 @@ class Run:
         self.figures = probing.run.figures
         self.metrics: dict[int, dict[str, float]] = {}
         self.tables: dict[int, Any] = {}
-        self.tracker.log_table = lambda trainer, *given: self.tables.update(
-            {trainer.global_step: given}
-        )
+
+        def log_table(trainer: Any, name: str, columns: Any, rows: Any) -> None:
+            self.tables[trainer.global_step] = name, columns, rows
+
+        self.tracker.log_table = log_table
 
     def observe(self, *steps: int, first_process: bool = True) -> None:
         for step in steps:
