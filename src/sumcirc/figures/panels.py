@@ -232,7 +232,7 @@ def _number(axis: Any, count: int, names: Any, inches: float) -> None:
         places = [place for place in places if place < count - 2] + [count - 1]
     elif not names[0].isdigit():
         places = list(range(count))
-    axis.set_ticks(places, [names[place] for place in places])
+    axis.set_ticks(places, [shown_name(names[place]) for place in places])
 
 
 def bars_size(panel: Bars, several: bool) -> tuple[float, float]:

@@ -130,7 +130,7 @@ def _curves(panel: Curves) -> Rendered:
         y = np.asarray(curve.y, dtype=float).tolist()
         look = LOOKS.get(curve.look) or _plain_look(panel, groups.index(group), len(groups))
         bars = _error_bars(y, curve.low, curve.high) if curve.low is not None else None
-        where = "%{x}" if panel.scale == "name" else f"{panel.x.split(' (')[0]} %{{x}}"
+        where = "%{x}" if panel.scale == "name" else f"{plain(panel.x.split(' (')[0])} %{{x}}"
         traces.append(
             go.Scatter(
                 x=list(curve.x),
