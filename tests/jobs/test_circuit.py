@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sumcirc.circuits.eap_ig_format import read_circuit
+from sumcirc.circuits.edge_selection import greedy, prune, threshold, top_n
 from sumcirc.circuits.score_files import DocumentScores
 from tests.support.command_server import CommandServer
 
@@ -190,3 +192,62 @@ def test_a_mistake_in_the_last_line_is_found_before_anything_starts(
     assert "line 11 (`last`): clean has" in done.output
     assert len(done.output.strip().splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "select", "ablation"),
+    [
+        (["circuit.select=greedy", "circuit.ablation=zero"], "greedy", "zero"),
+        (["circuit.select=threshold", "circuit.threshold=1e-7"], "threshold", "interchange"),
+        (["circuit.ablation=mean"], "top", "mean"),
+    ],
+)
+def test_edges_are_selected_and_ablated_as_asked(
+    commands: CommandServer,
+    words: list[str],
+    tmp_path: Path,
+    given: list[str],
+    select: str,
+    ablation: str,
+) -> None:
+    done = commands.run("circuit", *words, *given, cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["select"], summary["ablation"]) == (select, ablation)
+    curves = json.loads((run / "circuits" / "faithfulness.json").read_text())
+    for curve in curves.values():
+        assert curve["ablation"] == ablation
+        assert curve["points"][-1]["faithfulness"]["mean"] == pytest.approx(1, abs=1e-3)
+    stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
+    mean, graph = stored.scores.astype(np.float64).mean(0), stored.graph
+    edges = max(1, round(0.05 * graph.edges))
+    chosen = {
+        "top": lambda: top_n(mean, graph, edges),
+        "greedy": lambda: greedy(mean, graph, edges),
+        "threshold": lambda: threshold(mean, graph, 1e-7),
+    }[select]()
+    kept = read_circuit(run / "circuits" / "circuit.json").kept
+    assert np.array_equal(kept, prune(chosen, graph))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["circuit.select=threshold"], "circuit.select=threshold: needs the least |score|"),
+        (["circuit.threshold=0.1"], "circuit.threshold=0.1: is for circuit.select=threshold"),
+        (["circuit.select=best"], "circuit.select=best: choose from top, threshold, greedy"),
+        (["circuit.ablation=noise"], "circuit.ablation=noise: choose from patch, zero, mean"),
+        (
+            ["circuit.select=threshold", "circuit.threshold=0"],
+            "circuit.threshold=0: must be a positive number",
+        ),
+    ],
+)
+def test_selections_that_do_not_go_together(
+    commands: CommandServer, words: list[str], tmp_path: Path, given: list[str], message: str
+) -> None:
+    done = commands.run("circuit", *words, *given, cwd=tmp_path)
+    assert done.code == 2
+    assert message in done.output
+    assert "Traceback" not in done.output

@@ -22,6 +22,7 @@ from sumcirc.circuits.discovery import (
     judge,
     make_task,
     score_edges,
+    selection_of,
     to_store,
 )
 from sumcirc.circuits.eap_ig_format import write_circuit
@@ -141,7 +142,8 @@ class CircuitTracker(Watcher):
         found = evolution(
             ((one.step, one.scores) for one in read),
             graph,
-            edges_of(graph, self.options),
+            edges_of(self.base.scores.mean(0), graph, self.options),
+            selection_of(self.options),
             resamples=self.options.resamples,
         )
         tracks = plain_numbers({"edges": asdict(found.edges), "nodes": asdict(found.nodes)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from sumcirc.circuits.eap_ig_format import write_circuit
-from sumcirc.circuits.edge_selection import prune, top_n
+from sumcirc.circuits.edge_selection import Selection, greedy, prune, threshold, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.circuits.inputs.filtering import answerable, changed_pairs
@@ -25,11 +26,12 @@ from sumcirc.circuits.patching.faithfulness import (
     curve,
     faithfulness,
 )
+from sumcirc.circuits.patching.patched_run import source_means
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import Stability, stability
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice, left_out
-from sumcirc.schema import CircuitOptions
+from sumcirc.schema import Ablation, CircuitOptions, EdgeSelection
 
 JUDGEMENTS = 4
 
@@ -157,6 +159,8 @@ def make_task(
             doubt = f"corruption raises {metric.name} of {len(pairs)} pairs by {gap:.3g}"
         evaluator.doubt = doubt
         if not dropped or keep_all:
+            if options.ablation is not Ablation.patch:
+                evaluator = _ablating(model, tokens, metric, options)
             return Task(pairs, tokens, metric, evaluator, unchanged, untold)
         pairs, unchanged = kept, unchanged + dropped
         if len(pairs) < 2:
@@ -165,6 +169,26 @@ def make_task(
                 f" {len(pairs) + unchanged} pairs; there is no behaviour to explain (train the"
                 " model first, or take another metric or other pairs)"
             )
+
+
+def _ablating(
+    model: PreTrainedModel | PeftModel, tokens: TokenPairs, metric: Metric, options: CircuitOptions
+) -> Evaluator:
+    """Return an evaluator whose circuits have zeros or means in place of the cut edges."""
+    means = None
+    if options.ablation is Ablation.mean:
+        means = source_means(
+            model, tokens.clean.input_ids, tokens.attention_mask, options.batch_size
+        )
+    return Evaluator(
+        model,
+        tokens,
+        metric,
+        ablation=options.ablation.value,
+        means=means,
+        batch=options.batch_size,
+        memory=options.memory,
+    )
 
 
 def score_edges(
@@ -195,30 +219,41 @@ def score_edges(
     )
 
 
-def edges_of(graph: Graph, options: CircuitOptions) -> int:
-    """Return the number of edges that a circuit of `options.size` has before pruning.
+def edges_of(mean: NDArray[np.floating], graph: Graph, options: CircuitOptions) -> int:
+    """Return the number of edges that the circuit has before pruning.
 
     Args:
+        mean: [sources, destinations] mean scores.
         graph: of the model.
-        options: size of the circuit, as a fraction of all edges.
+        options: size of the circuit as a fraction of all edges, or a threshold.
     """
+    if options.threshold is not None:
+        return int(threshold(mean, graph, options.threshold).sum())
     return max(1, round(options.size * graph.edges))
+
+
+def selection_of(options: CircuitOptions) -> Selection:
+    """Return the rule that selects edges, as a function of scores, graph and number of edges."""
+    if options.threshold is not None:
+        least = options.threshold
+        return lambda scores, graph, edges: threshold(scores, graph, least)
+    return greedy if options.select is EdgeSelection.greedy else top_n
 
 
 def circuit_of(
     mean: NDArray[np.floating], graph: Graph, options: CircuitOptions
 ) -> NDArray[np.bool_]:
-    """Return the circuit: the edges with the largest |mean score|, pruned.
+    """Return the circuit: edges selected by |mean score|, pruned.
 
     Args:
         mean: [sources, destinations] mean scores.
         graph: of the model.
-        options: size of the circuit.
+        options: the rule that selects edges, with its size or threshold.
 
     Returns:
         [sources, destinations] bool.
     """
-    return prune(top_n(mean, graph, edges_of(graph, options)), graph)
+    return prune(selection_of(options)(mean, graph, edges_of(mean, graph, options)), graph)
 
 
 def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> DocumentScores:
@@ -257,16 +292,21 @@ def judge(
     circuit = circuit_of(mean, graph, options)
     # random circuits of a size serve as a control for both rankings
     seeds = range(options.random_circuits)
-    absolute = curve(task.evaluator, mean, True, options.sizes, random_seeds=seeds)
+    # circuits by a threshold are those of the largest scores, so they share one curve
+    select = greedy if options.select is EdgeSelection.greedy else top_n
+    ranked = [partial(select, absolute=absolute) for absolute in (True, False)]
+    absolute = curve(task.evaluator, mean, True, options.sizes, ranked[0], seeds)
     done(1)
-    signed = curve(task.evaluator, mean, False, options.sizes, random_seeds=())
+    signed = curve(task.evaluator, mean, False, options.sizes, ranked[1], ())
     done(1)
     judgement = faithfulness(task.evaluator, circuit)
     done(1)
     by_document = scores.documents.float().numpy()
     steady = None
     if len(scores.ids) > 1:
-        count = edges_of(graph, options)
-        steady = stability(by_document, graph, count, resamples=options.resamples)
+        count = edges_of(mean, graph, options)
+        steady = stability(
+            by_document, graph, count, selection_of(options), resamples=options.resamples
+        )
     done(1)
     return CircuitResult(scores, circuit, judgement, steady, absolute, signed)

@@ -160,6 +160,8 @@ def _summary(
         "model": config.model.name,
         "method": options.method.value,
         "metric": options.metric.value,
+        "select": options.select.value,
+        "ablation": options.ablation.value,
         "pairs": len(found.scores.ids),
         "pairs_dropped": dropped,
         "nodes": graph.nodes,
@@ -193,13 +195,22 @@ def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
     from sumcirc.circuits.discovery import edges_of
     from sumcirc.runtime.notices import Notice
 
-    chosen = edges_of(found.scores.graph, options)
+    chosen = edges_of(found.mean, found.scores.graph, options)
+    setting, remedy = "circuit.size", "a larger circuit.size"
+    if options.threshold is not None:
+        setting, remedy = "circuit.threshold", "a smaller circuit.threshold"
     words = (
         "edges were pruned, being on no path from input to logits: the circuit holds no edge and"
-        " has no faithfulness; take a larger circuit.size"
+        f" has no faithfulness; take {remedy}"
     )
+    if not chosen:  # by a threshold that no edge reaches
+        chosen = found.scores.graph.edges
+        words = (
+            f"edges have a |score| below {options.threshold:g}: the circuit holds no edge and has"
+            f" no faithfulness; take {remedy}"
+        )
     count = 0 if found.circuit.any() else chosen
-    return Notice("circuit.size", "no edge", count, chosen, words, limit=0.0)
+    return Notice(setting, "no edge", count, chosen, words, limit=0.0)
 
 
 def _write(

@@ -43,7 +43,7 @@ class Choice(Enum, metaclass=_ByWord):
 
     @classmethod
     def of(cls: type[Kind], value: Kind | str, setting: str, *without: Kind) -> Kind:
-        """Return the member for a member, its name or an old word.
+        """Return the member for a member, its name, its value or an old word.
 
         Args:
             without: members that are not taken here, such as `auto`.
@@ -52,7 +52,9 @@ class Choice(Enum, metaclass=_ByWord):
             UserError: there is none; `setting` is named.
         """
         word = value.name if isinstance(value, cls) else str(value)
-        found = cls[word] if word.replace("-", "_") in cls.__members__ else None
+        found: Kind | None = next((one for one in cls if one.value == word), None)
+        if found is None and word.replace("-", "_") in cls.__members__:
+            found = cls[word]
         if found is None or found in without:
             known = ", ".join(one.name for one in cls if one not in without)
             raise UserError(f"{setting}={word}: choose from {known}")

@@ -7,6 +7,7 @@ and a corrupted one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Optional
 
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.data import Source
@@ -62,6 +63,22 @@ class Corruption(Choice):
     twin = counterfactual  # old word, until 0.2
 
 
+class EdgeSelection(Choice):
+    """Rule that selects the edges of the circuit by their scores."""
+
+    top = "top"  # the edges of largest |score|, as many as `size` says
+    threshold = "threshold"  # all edges with |score| of at least `threshold`
+    greedy = "greedy"  # from the logits: repeatedly the best edge into a node that is kept already
+
+
+class Ablation(Choice):
+    """Values of the edges outside a circuit."""
+
+    patch = "interchange"  # those of the corrupted run
+    zero = "zero"  # zero
+    mean = "mean"  # the source's mean over the tokens of all clean inputs
+
+
 # fractions of the edges used by MIB (2504.13151)
 SIZES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -78,7 +95,10 @@ class CircuitOptions:
     documents: int = 32  # pairs, drawn from data.test
     batch_size: int = 4  # pairs processed at once; fewer if memory_budget requires it
     memory_budget: float = 8.0  # GB for activations, in addition to the model
+    select: EdgeSelection = EdgeSelection.top
     size: float = 0.05  # fraction of all edges in the circuit that is written and drawn
+    threshold: Optional[float] = None  # least |score| of an edge, for select=threshold
+    ablation: Ablation = Ablation.patch
     # of the circuits in the faithfulness curve
     sizes: list[float] = field(default_factory=lambda: list(SIZES))
     random_circuits: int = 3  # random circuits of each size, as a baseline
@@ -91,6 +111,18 @@ class CircuitOptions:
         positive(self, "circuit.", "memory_budget")
         if self.metric is CircuitMetric.kl:
             check_gradient("circuit.", self.method, self.rule, self.steps)
+        positive(self, "circuit.", "threshold")
+        by_threshold = self.select is EdgeSelection.threshold
+        require(
+            not by_threshold or self.threshold is not None,
+            "circuit.select=threshold: needs the least |score| of an edge; give"
+            " circuit.threshold=VALUE",
+        )
+        require(
+            by_threshold or self.threshold is None,
+            f"circuit.threshold={self.threshold}: is for circuit.select=threshold, not for"
+            f" circuit.select={self.select}; leave one of them out",
+        )
         require(0 < self.size <= 1, f"circuit.size={self.size}: must be a share such as 0.05")
         require(
             bool(self.sizes)

@@ -183,31 +183,40 @@ class PatchedRun:
 
 
 def source_means(
-    model: PreTrainedModel | PeftModel, ids: Tensor, attention_mask: Tensor | None = None
+    model: PreTrainedModel | PeftModel,
+    ids: Tensor,
+    attention_mask: Tensor | None = None,
+    batch_size: int = 8,
 ) -> Tensor:
     """Return the mean output of every source over the tokens of some documents.
 
     Args:
         model: with or without adapters.
         ids, attention_mask: [documents, positions]; padding doesn't count.
+        batch_size: documents processed at once.
 
     Returns:
         [sources, width].
     """
     hooked = HookedModel(model)
-    graph = Graph(hooked.shape)
-    seen = _run(hooked, ids, attention_mask, hooked.every(*SOURCES))
-    tokens = torch.ones_like(ids, dtype=torch.bool)
-    if attention_mask is not None:
-        tokens = attention_mask.bool()
-    embedded = seen[HookPoint.EMBEDDING, 0][tokens].mean(0)
-    means = embedded.new_empty(len(graph.sources), hooked.shape.width)
-    means[0] = embedded
+    graph, device = Graph(hooked.shape), hooked.model.device
+    mask = torch.ones_like(ids) if attention_mask is None else attention_mask
+    keys = hooked.every(*SOURCES)
+    sums: dict[ActivationKey, Tensor] = {}
+    for batch, real in zip(ids.split(batch_size), mask.split(batch_size), strict=True):
+        seen = _run(hooked, batch.to(device), real.to(device), keys)
+        for key in keys:
+            total = seen[key][real.bool().to(device)].sum(0, dtype=torch.float64)
+            sums[key] = sums[key] + total if key in sums else total
+    dtype = hooked.attention_output(0).weight.dtype
+    mean = {key: (total / mask.sum()).to(dtype) for key, total in sums.items()}
+    means = mean[HookPoint.EMBEDDING, 0].new_empty(len(graph.sources), hooked.shape.width)
+    means[0] = mean[HookPoint.EMBEDDING, 0]
     for layer in range(hooked.shape.layers):
-        means[graph.mlp_source(layer)] = seen[HookPoint.MLP_OUTPUT, layer][tokens].mean(0)
+        means[graph.mlp_source(layer)] = mean[HookPoint.MLP_OUTPUT, layer]
         weight = hooked.attention_output(layer).weight
-        z_mean = seen[HookPoint.HEAD_OUTPUTS, layer][tokens].mean(0).unflatten(0, weight.shape[:2])
-        means[graph.attention_sources(layer)] = torch.bmm(z_mean[:, None], weight)[:, 0]
+        heads = mean[HookPoint.HEAD_OUTPUTS, layer].unflatten(0, weight.shape[:2])
+        means[graph.attention_sources(layer)] = torch.bmm(heads[:, None], weight)[:, 0]
     return means
 
 
