@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sumcirc.compare.deltas.delta_scaling import Arm, DeltaScaling
+from sumcirc.compare.deltas.delta_scaling import DeltaScaling, ScalingArm
 from sumcirc.compare.deltas.deltas import Target
 from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
@@ -92,14 +92,14 @@ def made_delta_scaling(seed: int = 0, texts: int = 3) -> DeltaScaling:
     """The whole at three amounts, a layer, a module and a layer alone."""
     draw = np.random.default_rng(seed)
     arms = [
-        Arm("whole", None, None, 0.0),
-        Arm("whole", None, None, 0.5),
-        Arm("whole", None, None, 1.0),
-        Arm("remove", 1, None, 0.0),
-        Arm("remove", 1, None, 0.5),
-        Arm("module", 1, "qkv", 0.0),
-        Arm("only", 1, None, 1.0),
-        Arm("only", None, "embedding", 1.0),
+        ScalingArm("whole", None, None, 0.0),
+        ScalingArm("whole", None, None, 0.5),
+        ScalingArm("whole", None, None, 1.0),
+        ScalingArm("remove", 1, None, 0.0),
+        ScalingArm("remove", 1, None, 0.5),
+        ScalingArm("module", 1, "qkv", 0.0),
+        ScalingArm("only", 1, None, 1.0),
+        ScalingArm("only", None, "embedding", 1.0),
     ]
     metric = draw.normal(size=(len(arms), COUNT))
     metric[2] += 3

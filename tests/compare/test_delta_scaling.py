@@ -17,7 +17,7 @@ from sumcirc.compare.deltas.delta_scaling import (
     ONLY,
     REMOVE,
     WHOLE,
-    Arm,
+    ScalingArm,
     arms_of,
     runs,
     scale_deltas,
@@ -45,14 +45,14 @@ def test_arms_name_every_layer_and_what_changed_elsewhere() -> None:
     arms = arms_of(2, targets, [0.5, 1])
     assert Counter(arm.kind for arm in arms) == {WHOLE: 3, REMOVE: 9, MODULE: 2, ONLY: 3}
     assert [arm for arm in arms if arm.kind == ONLY] == [
-        Arm(ONLY, None, EMBEDDING, 1.0),
-        Arm(ONLY, 0, None, 1.0),
-        Arm(ONLY, 1, None, 1.0),
+        ScalingArm(ONLY, None, EMBEDDING, 1.0),
+        ScalingArm(ONLY, 0, None, 1.0),
+        ScalingArm(ONLY, 1, None, 1.0),
     ]
-    assert Arm(REMOVE, 1, None, 0.5).amounts(targets) == {targets[1]: 0.5, targets[2]: 0.5}
-    assert Arm(MODULE, 1, NORMS, 0.0).amounts(targets) == {targets[2]: 0.0}
-    assert Arm(ONLY, 1, None, 1.0).amounts(targets) == {targets[0]: 0.0}
-    assert Arm(REMOVE, 0, None, 0.5).amounts(targets) == {}
+    assert ScalingArm(REMOVE, 1, None, 0.5).amounts(targets) == {targets[1]: 0.5, targets[2]: 0.5}
+    assert ScalingArm(MODULE, 1, NORMS, 0.0).amounts(targets) == {targets[2]: 0.0}
+    assert ScalingArm(ONLY, 1, None, 1.0).amounts(targets) == {targets[0]: 0.0}
+    assert ScalingArm(REMOVE, 0, None, 0.5).amounts(targets) == {}
     # before, after, whole .5; embedding and layer 1 at 0 (`only` of the other) and .5; its modules
     assert runs(arms, targets) == 3 + 4 + 2
     with pytest.raises(UserError, match="finite"):
@@ -95,9 +95,9 @@ def test_arms_are_plain_runs_of_edited_models(family: str, lora: bool) -> None:
         (found.after, naive(after, items)),
     ]
     for arm, off in [
-        (Arm(REMOVE, 1, None, 0.5), {Target(1, module): 0.5 for _, module in modules}),
-        (Arm(MODULE, 2, "qkv", 0.0), {Target(2, "qkv"): 0.0}),
-        (Arm(ONLY, 0, None, 1.0), {t: 0.0 for t in found.targets if t.layer != 0}),
+        (ScalingArm(REMOVE, 1, None, 0.5), {Target(1, module): 0.5 for _, module in modules}),
+        (ScalingArm(MODULE, 2, "qkv", 0.0), {Target(2, "qkv"): 0.0}),
+        (ScalingArm(ONLY, 0, None, 1.0), {t: 0.0 for t in found.targets if t.layer != 0}),
     ]:
         off = {target: amount for target, amount in off.items() if target in found.targets}
         with scaled(after, before, off):
@@ -135,7 +135,7 @@ def test_the_layer_that_was_changed_is_found(
             here = arm.layer == 1
             if arm.kind == REMOVE and here:
                 assert np.array_equal(
-                    value, values[found.arms.index(Arm(WHOLE, None, None, arm.amount))]
+                    value, values[found.arms.index(ScalingArm(WHOLE, None, None, arm.amount))]
                 )
             elif arm.kind == MODULE and len(modules) == 1:
                 assert np.array_equal(value, old)

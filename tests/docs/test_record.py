@@ -13,8 +13,8 @@ from docs.record import RECORDS, keep, not_stated
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
 from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
+from sumcirc.reporting.comparison_files import arm_rows, difference_rows, markdown
 from sumcirc.reporting.runs import read_runs
-from sumcirc.reporting.writing import arm_rows, difference_rows, markdown
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import write_sweep
 

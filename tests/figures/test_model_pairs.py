@@ -14,14 +14,14 @@ from matplotlib.text import Text
 
 from sumcirc.figures.views import draw
 from sumcirc.reporting.kinds import NotDrawableError
-from sumcirc.reporting.views.layer_profiles import by_layer
-from sumcirc.reporting.views.model_pairs import (
+from sumcirc.reporting.views.compared_models import (
     direct_attribution,
     output_against_value,
     patch_map,
     scaled_deltas,
     span_attention,
 )
+from sumcirc.reporting.views.layer_profiles import by_layer
 
 LAYERS, HEADS, ITEMS = 3, 4, 12
 

@@ -14,8 +14,8 @@ import pytest
 
 from sumcirc.reporting.dashboard.layout import layout
 from sumcirc.reporting.dashboard.logged_runs import Material, read_material
-from sumcirc.reporting.dashboard.panels import Curves, names_of
-from sumcirc.tracking.metric_names import LOGGED, Kind, find
+from sumcirc.reporting.dashboard.panels import CurvePanel, names_of
+from sumcirc.tracking.metric_names import LOGGED, MetricKind, find
 from tests.support.command_server import CommandServer
 from tests.support.logged import logged_names, records, settings_of
 
@@ -56,12 +56,12 @@ def test_training_logs_names_of_the_table(
     names = logged_names(records(tmp_path / "runs/s/r"))
     for kind, some in names.items():
         assert not [name for name in some if find(name, kind) is None]
-    curves = {find(name, Kind.curve) for name in names[Kind.curve]}
-    wanted = {entry for entry in LOGGED if entry.kind is Kind.curve}
+    curves = {find(name, MetricKind.curve) for name in names[MetricKind.curve]}
+    wanted = {entry for entry in LOGGED if entry.kind is MetricKind.curve}
     assert not {entry.name for entry in wanted - curves}
     plan = layout(read_material([tmp_path / "runs/s"]), "rougeLsum_f1")
     assert not with_text(tmp_path / "runs/s", small_run)
-    lost = {name for name, entry in plan.absent.items() if entry.kind is Kind.curve}
+    lost = {name for name, entry in plan.absent.items() if entry.kind is MetricKind.curve}
     assert not lost, "misspelt in the layout, or not logged"
 
 
@@ -168,15 +168,15 @@ def test_the_dashboard_knows_what_was_logged(
         names = logged_names(logged[run.path.name])
         for kind, claimed in run.names.items():
             assert claimed <= names[kind], (run.path.name, kind, claimed - names[kind])
-        assert run.names[Kind.image] == names[Kind.image]
-        assert run.names[Kind.table] == names[Kind.table]
+        assert run.names[MetricKind.image] == names[MetricKind.image]
+        assert run.names[MetricKind.table] == names[MetricKind.table]
 
 
 @pytest.mark.slow
 def test_every_panel_is_of_what_was_logged(
     logged: dict[str, list[dict[str, Any]]], material: Material
 ) -> None:
-    names: dict[Kind, set[str]] = {kind: set() for kind in Kind}
+    names: dict[MetricKind, set[str]] = {kind: set() for kind in MetricKind}
     for found in logged.values():
         for kind, some in logged_names(found).items():
             names[kind] |= some
@@ -188,8 +188,10 @@ def test_every_panel_is_of_what_was_logged(
         for panel in section.panels:
             for kind, name in names_of(panel):
                 assert name in names[kind], (section.title, panel)
-            if isinstance(panel, Curves) and panel.pattern:
-                assert any(re.search(panel.pattern, name) for name in names[Kind.curve]), panel
+            if isinstance(panel, CurvePanel) and panel.pattern:
+                assert any(re.search(panel.pattern, name) for name in names[MetricKind.curve]), (
+                    panel
+                )
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from sumcirc.tracking.metric_names import SUMMARIES, Kind
+from sumcirc.tracking.metric_names import SUMMARIES, MetricKind
 
-MEDIA = {"table-file": Kind.table, "image-file": Kind.image}
+MEDIA = {"table-file": MetricKind.table, "image-file": MetricKind.image}
 
 
 def inspect(file: Path, *options: str) -> str:
@@ -41,12 +41,12 @@ def settings_of(found: list[dict[str, Any]]) -> dict[str, Any]:
     return settings
 
 
-def logged_names(found: list[dict[str, Any]]) -> dict[Kind, set[str]]:
+def logged_names(found: list[dict[str, Any]]) -> dict[MetricKind, set[str]]:
     """Names that a run gave to W&B, from its records; what W&B adds (`_step`, ...) is left out.
 
     A value that is only in the summary is one; a curve's last value there is none of its own.
     """
-    names: dict[Kind, set[str]] = {kind: set() for kind in Kind}
+    names: dict[MetricKind, set[str]] = {kind: set() for kind in MetricKind}
     summary: dict[str, Any] = {}
     media: set[str] = set()
     for record in found:
@@ -58,16 +58,16 @@ def logged_names(found: list[dict[str, Any]]) -> dict[Kind, set[str]]:
             media |= set(parts)
             for name, kind in parts.items():
                 names[MEDIA[kind]].add(name)
-            names[Kind.curve] |= {key for key in item if _own(key, media)}
+            names[MetricKind.curve] |= {key for key in item if _own(key, media)}
         elif "summary" in record:
             summary |= record["summary"].get("update", {})
         elif "artifact" in record and record["artifact"]["type"] != "run_table":
-            names[Kind.artifact].add(record["artifact"]["name"])
+            names[MetricKind.artifact].add(record["artifact"]["name"])
     for key in summary:
         if key in SUMMARIES:
-            names[Kind.summary] |= {f"{key}.{end}" for end in summary[key]}
-        elif _own(key, media) and key not in names[Kind.curve]:
-            names[Kind.summary].add(key)
+            names[MetricKind.summary] |= {f"{key}.{end}" for end in summary[key]}
+        elif _own(key, media) and key not in names[MetricKind.curve]:
+            names[MetricKind.summary].add(key)
     return names
 
 

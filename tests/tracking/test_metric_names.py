@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sumcirc.tracking.measure_records import MEASURES
-from sumcirc.tracking.metric_names import LOGGED, SUMMARIES, WATCHED, Kind, find
+from sumcirc.tracking.metric_names import LOGGED, SUMMARIES, WATCHED, MetricKind, find
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/wandb.md"
 
@@ -16,18 +16,18 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/wandb.md"
 @pytest.mark.parametrize(
     ("name", "kind", "entry"),
     [
-        ("attention/entropy", Kind.curve, "attention/entropy"),
-        ("attention/entropy/layer_03", Kind.curve, "attention/entropy/{place}"),
-        ("residual/cka/embedding", Kind.curve, "residual/cka/{place}"),
-        ("attention/heads_fell/low", Kind.curve, "attention/heads_fell/{end}"),
-        ("test/lead-3/rouge1_f1", Kind.summary, "test/{system}/{measure}"),
-        ("test/lead-3/rouge1_f1/low", Kind.summary, "test/{system}/{measure}/{end}"),
-        ("validation/loss.min", Kind.summary, "validation/loss.min"),
-        ("figures/run/surgery", Kind.image, "figures/{figure}"),
-        ("lora-2_3_5-r16-s1-circuits", Kind.artifact, "{run}-circuits"),
+        ("attention/entropy", MetricKind.curve, "attention/entropy"),
+        ("attention/entropy/layer_03", MetricKind.curve, "attention/entropy/{place}"),
+        ("residual/cka/embedding", MetricKind.curve, "residual/cka/{place}"),
+        ("attention/heads_fell/low", MetricKind.curve, "attention/heads_fell/{end}"),
+        ("test/lead-3/rouge1_f1", MetricKind.summary, "test/{system}/{measure}"),
+        ("test/lead-3/rouge1_f1/low", MetricKind.summary, "test/{system}/{measure}/{end}"),
+        ("validation/loss.min", MetricKind.summary, "validation/loss.min"),
+        ("figures/run/surgery", MetricKind.image, "figures/{figure}"),
+        ("lora-2_3_5-r16-s1-circuits", MetricKind.artifact, "{run}-circuits"),
     ],
 )
-def test_an_entry_is_found(name: str, kind: Kind, entry: str) -> None:
+def test_an_entry_is_found(name: str, kind: MetricKind, entry: str) -> None:
     found = find(name, kind)
     assert found is not None
     assert found.name == entry
@@ -36,14 +36,14 @@ def test_an_entry_is_found(name: str, kind: Kind, entry: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("attention/entropyy", Kind.curve),
-        ("attention/entropy/layer_x", Kind.curve),
-        ("attention/entropy", Kind.table),
-        ("validation/lossxmin", Kind.summary),
-        ("test/base", Kind.summary),
+        ("attention/entropyy", MetricKind.curve),
+        ("attention/entropy/layer_x", MetricKind.curve),
+        ("attention/entropy", MetricKind.table),
+        ("validation/lossxmin", MetricKind.summary),
+        ("test/base", MetricKind.summary),
     ],
 )
-def test_a_misspelt_name_is_in_no_entry(name: str, kind: Kind) -> None:
+def test_a_misspelt_name_is_in_no_entry(name: str, kind: MetricKind) -> None:
     assert find(name, kind) is None
 
 
@@ -53,7 +53,7 @@ def test_watchers_log_measures_of_the_catalogue() -> None:
 
 
 def test_minima_are_of_curves() -> None:
-    assert all(find(name, Kind.curve) for name in SUMMARIES)
+    assert all(find(name, MetricKind.curve) for name in SUMMARIES)
 
 
 def test_the_page_is_the_table() -> None:
@@ -66,7 +66,7 @@ def test_the_page_is_the_table() -> None:
     ]
     wanted = [
         (entry.name, entry.by, entry.unit, entry.what, entry.when)
-        for kind in Kind
+        for kind in MetricKind
         for entry in LOGGED
         if entry.kind is kind
     ]

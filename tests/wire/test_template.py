@@ -6,8 +6,8 @@ import pytest
 
 from sumcirc.wire.draw import Draw
 from sumcirc.wire.template import (
+    Alternatives,
     Cast,
-    Choice,
     Slot,
     Teller,
     parse,
@@ -39,7 +39,7 @@ def _teller(*styles: str) -> Teller:
 def test_parse_reads_alternatives_slots_and_quotes() -> None:
     assert parse("a [b|{who} [c|d]]: <x>") == (
         "a ",
-        Choice((("b",), (Slot("who"), " ", Choice((("c",), ("d",)))))),
+        Alternatives((("b",), (Slot("who"), " ", Alternatives((("c",), ("d",)))))),
         ': "x"',
     )
 

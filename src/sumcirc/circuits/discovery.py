@@ -20,9 +20,9 @@ from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_
 from sumcirc.circuits.inputs.filtering import answerable, changed_pairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.patching.faithfulness import (
-    Curve,
     Evaluator,
     Faithfulness,
+    FaithfulnessCurve,
     curve,
     faithfulness,
 )
@@ -95,8 +95,8 @@ class CircuitResult:
     circuit: NDArray[np.bool_]
     faithfulness: Faithfulness
     stability: Stability | None
-    absolute: Curve
-    signed: Curve
+    absolute: FaithfulnessCurve
+    signed: FaithfulnessCurve
 
     @property
     def mean(self) -> NDArray[np.float64]:

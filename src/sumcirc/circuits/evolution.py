@@ -42,7 +42,7 @@ from sumcirc.statistics import mean_over
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class CircuitOverlaps:
     """Comparison of each checkpoint's circuit with another checkpoint's; arrays are [checkpoints].
 
     Attributes:
@@ -79,9 +79,9 @@ class Track:
     """
 
     size: NDArray[np.int64]
-    to_first: Comparison
-    to_previous: Comparison
-    to_last: Comparison
+    to_first: CircuitOverlaps
+    to_previous: CircuitOverlaps
+    to_last: CircuitOverlaps
     within: NDArray[np.float64]
     changed: NDArray[np.int64]
     change_rate: NDArray[np.float64]
@@ -264,7 +264,7 @@ def _track(found: list[_Resampled], name: str, members: int, confidence: float) 
 
 def _compare(
     found: list[_Resampled], others: list[int], name: str, members: int, confidence: float
-) -> Comparison:
+) -> CircuitOverlaps:
     """Compare each checkpoint with another one, given by index; -1 for none."""
     columns = np.full((5, len(found)), np.nan)
     tails = (1 - confidence) / 2, (1 + confidence) / 2
@@ -286,7 +286,7 @@ def _compare(
         )
     # quantiles interpolate: a distance equal to the bound may exceed it by rounding
     value, low, high, chance, bound = columns
-    return Comparison(value, low, high, chance, bound, 1 - value > bound + 1e-12)
+    return CircuitOverlaps(value, low, high, chance, bound, 1 - value > bound + 1e-12)
 
 
 def _paired(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:

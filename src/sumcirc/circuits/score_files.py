@@ -37,7 +37,7 @@ MOST_HEADS = 10_000  # in a layer
 
 
 @dataclass(frozen=True)
-class Header:
+class ScoreHeader:
     """The JSON in the file's metadata; see `DocumentScores`."""
 
     shape: Shape
@@ -124,7 +124,7 @@ class DocumentScores:
             raise RecordError(
                 path, f"is not a file of edge scores of format {FORMAT}; score the circuit again"
             )
-        header = parse_json(metadata["circuit"], path, Header, "circuit")
+        header = parse_json(metadata["circuit"], path, ScoreHeader, "circuit")
         edges = require_array(arrays, "edges", path, ndim=2).astype(np.float32)
         if "largest" in arrays:
             largest = require_array(arrays, "largest", path, ndim=1)

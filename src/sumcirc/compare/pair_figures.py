@@ -12,7 +12,7 @@ from sumcirc.compare.record_differences import layer_curves
 from sumcirc.figures.views import draw, draw_all
 from sumcirc.reporting.kinds import View
 from sumcirc.reporting.measured import STREAM_LABEL
-from sumcirc.reporting.views import model_pairs
+from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.all_measures import measure_views
 from sumcirc.reporting.views.layer_profiles import by_layer
 from sumcirc.statistics import mean_over, significantly_different
@@ -50,16 +50,18 @@ def draw_pair(
     patching = summary.get("patching", {})
     for direction, one in patching.items():
         parts = one["parts"]
-        for kind in model_pairs.KINDS:
+        for kind in compared_models.KINDS:
             if any(row["kind"] == kind for row in parts):
-                make = partial(model_pairs.patch_map, direction, kind, parts)
+                make = partial(compared_models.patch_map, direction, kind, parts)
                 views.append((f"{direction}_{kind}", make))
-        make = partial(model_pairs.output_against_value, direction, parts)
+        make = partial(compared_models.output_against_value, direction, parts)
         views.append((f"{direction}_output_value", make))
-    curves = model_pairs.residual_curves(patching)
-    views.append(("residual_patching", partial(by_layer, curves, model_pairs.SCORE, STREAM_LABEL)))
+    curves = compared_models.residual_curves(patching)
+    views.append(
+        ("residual_patching", partial(by_layer, curves, compared_models.SCORE, STREAM_LABEL))
+    )
     if "surgery" in summary:
-        views.append(("surgery", partial(model_pairs.scaled_deltas, summary["surgery"])))
+        views.append(("surgery", partial(compared_models.scaled_deltas, summary["surgery"])))
     return draw_all(views, folder)
 
 
@@ -77,7 +79,7 @@ def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
 
 def _direct(found: Findings, unit: str) -> View:
     sides = found.direct
-    return model_pairs.direct_attribution(
+    return compared_models.direct_attribution(
         {model: one.heads for model, one in sides.items()},
         {model: one.heads.sum(1) + one.attention_bias for model, one in sides.items()},
         {model: one.mlps for model, one in sides.items()},
@@ -90,4 +92,4 @@ def _span_attention(found: Findings) -> View:
     pairs = [f"{source} → {destination}" for source, destination in one.pairs]
     means = [mean_over(side.values, -1) for side in (one, other)]
     marked = significantly_different(other.values - one.values)
-    return model_pairs.span_attention(means[0], means[1], pairs, marked)
+    return compared_models.span_attention(means[0], means[1], pairs, marked)

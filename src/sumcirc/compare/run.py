@@ -36,7 +36,7 @@ from sumcirc.schema import Analysis, CompareConfig, Direction
 from sumcirc.tracking.measure_records import ProbeRecord
 
 
-class Comparison:
+class ModelComparison:
     """The passes of one job.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sumcirc.reporting.kinds import PALETTE, Graph, places
+from sumcirc.reporting.kinds import PALETTE, NodeGraph, places
 
 Edge = tuple[str, str, str, float]
 # blue and vermilion, which colour-blind readers can distinguish
@@ -27,7 +27,7 @@ _WIDEST = 4.2  # width of the largest edge in points
 _THINNEST = 0.5
 
 
-def graph_size(panel: Graph, several: bool) -> tuple[float, float]:
+def graph_size(panel: NodeGraph, several: bool) -> tuple[float, float]:
     """Return the width and height of a circuit in inches.
 
     Args:
@@ -37,7 +37,7 @@ def graph_size(panel: Graph, several: bool) -> tuple[float, float]:
     return max(0.56 * (panel.heads + 1.6) + 1.4, 6.2), max(0.74 * (panel.layers + 1) + 1.9, 4.4)
 
 
-def draw_graph(axes: Any, panel: Graph, width: float, height: float) -> None:
+def draw_graph(axes: Any, panel: NodeGraph, width: float, height: float) -> None:
     """Draw a circuit and the legend of its edges.
 
     Args:
@@ -151,7 +151,7 @@ def _label(axes: Any, layers: int, heads: int) -> None:
         axes.axhspan(layer - 0.25, layer + 0.75, color="0.965", linewidth=0, zorder=-1)
 
 
-def _legend(axes: Any, panel: Graph, largest: float) -> None:
+def _legend(axes: Any, panel: NodeGraph, largest: float) -> None:
     """Add the entries of the legend as lines without points; the figure draws the legend."""
     entries: list[tuple[str, dict[str, Any]]] = []
     for share in (1.0, 0.25, 0.05):

@@ -16,7 +16,7 @@ import numpy as np
 from sumcirc.figures.dots import dots_size, draw_dots
 from sumcirc.figures.drawing import new_figure, save, shown_name
 from sumcirc.figures.graphs import draw_graph, graph_size
-from sumcirc.figures.panels import (
+from sumcirc.figures.grids import (
     bars_size,
     curves_size,
     draw_bars,
@@ -25,7 +25,7 @@ from sumcirc.figures.panels import (
     legend_of,
     map_size,
 )
-from sumcirc.reporting.kinds import Bars, Curves, Dots, Graph, Map, NotDrawableError, View
+from sumcirc.reporting.kinds import Bars, Curves, Dots, Map, NodeGraph, NotDrawableError, View
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ RENDERERS: dict[type, tuple[Callable[..., None], Callable[..., Size]]] = {
     Map: (draw_map, map_size),
     Bars: (draw_bars, bars_size),
     Dots: (draw_dots, dots_size),
-    Graph: (draw_graph, graph_size),
+    NodeGraph: (draw_graph, graph_size),
 }
 _LETTERS = 70  # characters of all names in one line of a legend
 _COLUMN = 18  # number of names in one column of a legend
@@ -117,7 +117,7 @@ def _legend(figure: Any, view: View) -> None:
     for axes, panel in zip(figure.axes, [p for row in view.panels for p in row], strict=False):
         for handle, name in legend_of(axes, panel):
             found.setdefault(shown_name(name), handle)
-    graph = any(isinstance(panel, Graph) for row in view.panels for panel in row)
+    graph = any(isinstance(panel, NodeGraph) for row in view.panels for panel in row)
     if len(found) < 2 and not graph:
         return
     options: dict[str, Any] = {"frameon": False, "fontsize": 8}

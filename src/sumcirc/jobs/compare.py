@@ -104,7 +104,7 @@ def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]
 def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     from sumcirc.compare.config_check import tell_settings
     from sumcirc.compare.inputs import material
-    from sumcirc.compare.run import Comparison
+    from sumcirc.compare.run import ModelComparison
     from sumcirc.data.encoding import Encoder
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
@@ -132,7 +132,7 @@ def _compare(config: CompareConfig, directory: RunDirectory) -> None:
     ):
         with clock.phase("compare"):
             models = Models(device(config.trainer), texts.longest)
-            job = Comparison(config, texts, encoder, models, Path(scratch))
+            job = ModelComparison(config, texts, encoder, models, Path(scratch))
             found, pairs = job.run(before, afters)
         with clock.phase("write"):
             written = _write(found, pairs, shape(model_config), texts, directory)

@@ -29,7 +29,7 @@ def check(config: DashboardConfig) -> None:
     from sumcirc.reporting.dashboard.pushing import check_push, offline_runs
     from sumcirc.reporting.dashboard.specification import check_extra
     from sumcirc.storage.writing import check_writable
-    from sumcirc.tracking.metric_names import Kind
+    from sumcirc.tracking.metric_names import MetricKind
     from sumcirc.tracking.score_names import TRAINED
 
     if not config.paths:
@@ -40,7 +40,9 @@ def check(config: DashboardConfig) -> None:
     material = read_material([Path(path) for path in config.paths])
     if config.push:
         offline_runs(material)
-    scores = {name for name in material.logged(Kind.summary) if name.startswith(f"test/{TRAINED}/")}
+    scores = {
+        name for name in material.logged(MetricKind.summary) if name.startswith(f"test/{TRAINED}/")
+    }
     if scores and f"test/{TRAINED}/{_measure(config)}" not in scores:
         raise UserError(f"metric={config.metric}: these runs have no such score")
     check_writable("out", _folder(config, material))

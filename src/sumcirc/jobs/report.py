@@ -100,7 +100,7 @@ def _compared(
 ) -> ArmComparison:
     """Compare training runs and write the results."""
     from sumcirc.reporting.comparison import ComparisonOptions, compare
-    from sumcirc.reporting.writing import write_comparison
+    from sumcirc.reporting.comparison_files import write_comparison
     from sumcirc.runtime.notices import lines_of_runs
 
     options = ComparisonOptions(
@@ -199,7 +199,7 @@ def _sweeps(config: ReportConfig) -> list[Path]:
 
 def _log(config: ReportConfig, comparison: ArmComparison, out: Path) -> None:
     """Log tables and figures as one W&B run in the sweep's group."""
-    from sumcirc.reporting.writing import arm_rows, difference_rows
+    from sumcirc.reporting.comparison_files import arm_rows, difference_rows
     from sumcirc.storage.writing import plain_numbers
     from sumcirc.tracking.session import plain
     from sumcirc.tracking.wandb import log_comparison, started

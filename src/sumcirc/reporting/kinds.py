@@ -242,7 +242,7 @@ class Dots:
 
 
 @dataclass(frozen=True)
-class Graph:
+class NodeGraph:
     """A circuit.
 
     Attributes:
@@ -262,7 +262,7 @@ class Graph:
     title: str = ""
 
 
-Panel = Curves | Map | Bars | Dots | Graph
+Panel = Curves | Map | Bars | Dots | NodeGraph
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,7 @@ class View:
 def one_scale(views: Sequence[View]) -> list[View]:
     """Give the maps, or the y axes of scatter plots, of several checkpoints the same scale."""
     panels = [view.panel for view in views]
-    if isinstance(panels[0], Graph):
+    if isinstance(panels[0], NodeGraph):
         return list(views)
     if isinstance(panels[0], Map):
         high = max(largest(panel.values) for panel in panels)

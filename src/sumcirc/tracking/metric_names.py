@@ -75,7 +75,7 @@ WATCHED = {
 }
 
 
-class Kind(Enum):
+class MetricKind(Enum):
     """How W&B stores a value."""
 
     curve = "curve"  # one value per logged optimizer step
@@ -99,7 +99,7 @@ class Logged:
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     by: str
     unit: str
     what: str
@@ -121,15 +121,15 @@ def _pattern(part: str) -> str:
 
 
 def _curve(by: str, name: str, unit: str, what: str, when: str = "") -> Logged:
-    return Logged(name, Kind.curve, by, unit, what, when)
+    return Logged(name, MetricKind.curve, by, unit, what, when)
 
 
 def _summary(by: str, name: str, unit: str, what: str, when: str = "") -> Logged:
-    return Logged(name, Kind.summary, by, unit, what, when)
+    return Logged(name, MetricKind.summary, by, unit, what, when)
 
 
 def _table(by: str, name: str, what: str, when: str = "") -> Logged:
-    return Logged(name, Kind.table, by, "", what, when)
+    return Logged(name, MetricKind.table, by, "", what, when)
 
 
 def _watched() -> Iterable[Logged]:
@@ -240,13 +240,18 @@ LOGGED = (
     _table("select", "selection", "every layer's or module's score"),
     _table("report", "arms", "the arms of a sweep"),
     _table("report", "differences", "arms against controls", "a control among the arms"),
-    Logged("figures/{figure}", Kind.image, "all", "", "every PNG of the run's figures/"),
+    Logged("figures/{figure}", MetricKind.image, "all", "", "every PNG of the run's figures/"),
     Logged(
-        "{run}", Kind.artifact, "train", "", "what was trained, type `model`", "logger.artifact"
+        "{run}",
+        MetricKind.artifact,
+        "train",
+        "",
+        "what was trained, type `model`",
+        "logger.artifact",
     ),
     Logged(
         "{run}-circuits",
-        Kind.artifact,
+        MetricKind.artifact,
         "train, circuit",
         "",
         "the folder circuits/, type `circuit`",
@@ -255,7 +260,7 @@ LOGGED = (
 )
 
 
-def find(name: str, kind: Kind) -> Logged | None:
+def find(name: str, kind: MetricKind) -> Logged | None:
     """Return the entry that describes a logged name: the most specific if several match.
 
     Args:

@@ -18,7 +18,7 @@ FIRST = 1  # format of records that don't state one
 
 
 @dataclass(frozen=True)
-class Change:
+class FormatChange:
     """A change in what a configuration computes, introduced with a format.
 
     Attributes:
@@ -49,13 +49,13 @@ def _other_texts(config: Mapping[str, Any]) -> bool:
 
 
 CHANGES = (
-    Change(
+    FormatChange(
         2,
         "the loss of an optimizer step was a mean over its batches and processes, not over tokens",
         _divided,
     ),
-    Change(2, "the model's own dropout was off in training", _another_model),
-    Change(
+    FormatChange(2, "the model's own dropout was off in training", _another_model),
+    FormatChange(
         2,
         "special tokens' spelling in documents was not text, and one end token alone ended a"
         " summary",

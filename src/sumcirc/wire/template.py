@@ -29,13 +29,13 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Alternatives:
     """Alternatives, one of which is used."""
 
     options: tuple[Nodes, ...]
 
 
-Node = str | Slot | Choice
+Node = str | Slot | Alternatives
 Nodes = tuple[Node, ...]
 
 # Roles with one of these words are held by one person at a place.
@@ -63,7 +63,7 @@ def parse(template: str) -> Nodes:
             stack[-1].append([])
         elif token == "]" and len(stack) > 1:
             options = tuple(tuple(option) for option in stack.pop())
-            stack[-1][-1].append(Choice(options))
+            stack[-1][-1].append(Alternatives(options))
         elif token in "]|":
             raise ValueError(f"stray {token!r} in template {template!r}")
         elif token.startswith("{"):
@@ -92,7 +92,7 @@ def _slots(nodes: Nodes, every: bool) -> frozenset[str]:
     for node in nodes:
         if isinstance(node, Slot):
             found |= {node.name}
-        elif isinstance(node, Choice):
+        elif isinstance(node, Alternatives):
             options = [_slots(option, every) for option in node.options]
             found |= frozenset.intersection(*options) if every else frozenset.union(*options)
     return found
@@ -184,7 +184,7 @@ class Teller:
         for index, node in enumerate(nodes):
             if isinstance(node, str):
                 self._say(node)
-            elif isinstance(node, Choice):
+            elif isinstance(node, Alternatives):
                 self._tell(self.draw.pick(node.options))
             else:
                 self._fill(node.name, nodes[index + 1] if index + 1 < len(nodes) else "")

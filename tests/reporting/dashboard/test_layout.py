@@ -8,7 +8,7 @@ import pytest
 
 from sumcirc.reporting.dashboard.layout import layout
 from sumcirc.reporting.dashboard.logged_runs import Material, read_material
-from sumcirc.reporting.dashboard.panels import Bars, Parallel, Scatter, names_of
+from sumcirc.reporting.dashboard.panels import BarPanel, Parallel, Scatter, names_of
 from tests.support.sweeps import write_sweep
 
 
@@ -33,7 +33,7 @@ def test_two_arms_by_two_seeds(material: Material) -> None:
         ("validation/loss.min", score),
         ("seed", score),
     ]
-    bars = [panel.by.name for panel in panels if isinstance(panel, Bars) and panel.by]
+    bars = [panel.by.name for panel in panels if isinstance(panel, BarPanel) and panel.by]
     assert bars == ["arm"], "the layer sets split the runs as the arms do"
 
 

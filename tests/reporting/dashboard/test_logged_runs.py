@@ -9,7 +9,7 @@ import pytest
 
 from sumcirc.errors import UserError
 from sumcirc.reporting.dashboard.logged_runs import Place, read_material
-from sumcirc.tracking.metric_names import Kind
+from sumcirc.tracking.metric_names import MetricKind
 from tests.support.sweeps import config, write_run, write_sweep
 
 
@@ -18,10 +18,10 @@ def test_names_of_made_up_runs(tmp_path: Path) -> None:
     material = read_material([sweep])
     assert (material.entity, material.project, material.groups) == (None, "sumcirc", ("s",))
     assert len(material.trained) == 4
-    assert material.logged(Kind.curve) == {"train/loss", "validation/loss"}
-    values = material.logged(Kind.summary)
+    assert material.logged(MetricKind.curve) == {"train/loss", "validation/loss"}
+    values = material.logged(MetricKind.summary)
     assert {"validation/loss.min", "trainable_parameters", "test/base/facts/low"} <= values
-    assert material.logged(Kind.table) == set()
+    assert material.logged(MetricKind.table) == set()
     assert material.comparison is None
 
 

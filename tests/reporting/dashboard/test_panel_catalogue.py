@@ -8,7 +8,7 @@ import pytest
 
 from sumcirc.reporting.dashboard.logged_runs import Material, read_material
 from sumcirc.reporting.dashboard.panel_catalogue import Shelf
-from sumcirc.tracking.metric_names import Kind
+from sumcirc.tracking.metric_names import MetricKind
 from tests.support.sweeps import write_sweep
 
 
@@ -19,7 +19,7 @@ def material(tmp_path: Path) -> Material:
 
 def test_what_was_not_logged_is_remembered(material: Material) -> None:
     shelf = Shelf(material)
-    assert shelf.take(Kind.curve, "train/loss", "attention/js") == ("train/loss",)
+    assert shelf.take(MetricKind.curve, "train/loss", "attention/js") == ("train/loss",)
     assert shelf.by_layer("residual/cka") == []
     assert set(shelf.absent) == {"attention/js", "residual/cka/{place}"}
     assert shelf.present == {"train"}
@@ -32,4 +32,4 @@ def test_a_name_that_is_never_logged_is_a_mistake_here(material: Material) -> No
     with pytest.raises(KeyError, match="attention/entropies"):
         shelf.by_layer("attention/entropies")
     with pytest.raises(KeyError, match="arm"):
-        shelf.take(Kind.table, "arm")
+        shelf.take(MetricKind.table, "arm")

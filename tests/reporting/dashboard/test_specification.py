@@ -22,7 +22,7 @@ from sumcirc.reporting.dashboard.specification import (
     workspace,
     workspace_json,
 )
-from sumcirc.tracking.metric_names import STEP, Kind
+from sumcirc.tracking.metric_names import STEP, MetricKind
 from tests.support.sweeps import config, write_run, write_sweep
 
 HOSTILE = "a=b <c> \"d\" 'e' [f] é次 & $x|y"
@@ -118,7 +118,7 @@ def test_curves_are_over_optimizer_steps_and_of_logged_names(material: Material)
         assert lines
         for one in lines:
             assert one["config"]["xAxis"] == STEP
-            assert set(one["config"]["metrics"]) <= material.logged(Kind.curve)
+            assert set(one["config"]["metrics"]) <= material.logged(MetricKind.curve)
 
 
 def test_panels_of_the_report_do_not_overlap(material: Material) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sumcirc.reporting.comparison import ComparisonOptions, compare
-from sumcirc.reporting.page.blocks import Chart
+from sumcirc.reporting.page.blocks import ChartBlock
 from sumcirc.reporting.page.build import html, make_page, write_page
 from sumcirc.reporting.runs import gather, read_runs, run_folders
 from sumcirc.tracking.run_records import RunRecords
@@ -108,7 +108,7 @@ def test_charts_tables_and_sliders_are_named(parsed: Parsed) -> None:
 
 def test_frames_fit_their_sliders(tmp_path: Path) -> None:
     page = make_page([RunRecords(full_run(tmp_path / "s/r").path)], None, "c")
-    charts = [b for section in page.sections for b in section.blocks if isinstance(b, Chart)]
+    charts = [b for section in page.sections for b in section.blocks if isinstance(b, ChartBlock)]
     moved = [chart for chart in charts if chart.slider]
     for chart in moved:
         frames = chart.circuit["frames"] if chart.circuit else chart.frames

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sumcirc.reporting.page import circuit_section, models_section
-from sumcirc.reporting.page.blocks import Chart, Page, Piece, Words
-from sumcirc.reporting.page.examples import marked
+from sumcirc.reporting.page.blocks import ChartBlock, Page, Piece, Words
+from sumcirc.reporting.page.summary_examples import marked
 from sumcirc.storage.writing import write_json
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import evolution as made_up
@@ -46,7 +46,7 @@ def circuit_blocks(tmp_path: Path, points: list[dict[str, Any]], draws: int = 2)
 def test_random_circuits_stand_beside_the_curve(tmp_path: Path) -> None:
     points = [{"edges": edges, "faithfulness": {**ENDS, "n": 9}} for edges in (0, 10, 100)]
     (chart,) = circuit_blocks(tmp_path, points)
-    assert isinstance(chart, Chart)
+    assert isinstance(chart, ChartBlock)
     traces = chart.figure["data"]
     names = [trace["name"].strip("\u2068\u2069") for trace in traces]
     assert names == ["by |score|", "by score", "random edges"]
@@ -64,7 +64,7 @@ def test_circuits_without_faithfulness_are_not_drawn(tmp_path: Path) -> None:
 
 def test_edges_that_came_and_went_are_marked_beyond_noise() -> None:
     *_, chart = circuit_section.evolution(made_up())
-    assert isinstance(chart, Chart)
+    assert isinstance(chart, ChartBlock)
     assert chart.slider is not None
     assert chart.slider.names == ["base to step 10", "step 10 to step 100"]
     (last,) = chart.frames[-1]
@@ -99,7 +99,7 @@ def test_a_comparison_of_models(tmp_path: Path) -> None:
     page = Page("r")
     models_section.add(page, [run])
     (section,) = page.sections
-    charts = {block.title: block for block in section.blocks if isinstance(block, Chart)}
+    charts = {block.title: block for block in section.blocks if isinstance(block, ChartBlock)}
     assert list(charts) == [
         "Patch scores, necessity: outputs of heads and MLPs",
         "Patch scores, necessity: values of heads",

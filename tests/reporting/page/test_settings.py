@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sumcirc.reporting.page import runs_section
-from sumcirc.reporting.page.blocks import Page, Table
+from sumcirc.reporting.page.blocks import Page, TableBlock
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.sweeps import config, write_run
 
 
-def tables(*runs: Path) -> list[Table]:
+def tables(*runs: Path) -> list[TableBlock]:
     page = Page("title")
     runs_section.add_settings(page, [RunRecords(run) for run in runs])
     return [block for section in page.sections for block in section.blocks]  # type: ignore[misc]

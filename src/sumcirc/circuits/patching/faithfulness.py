@@ -202,7 +202,7 @@ class Area:
 
 
 @dataclass(frozen=True)
-class Curve:
+class FaithfulnessCurve:
     """Circuits of growing size, for one ranking of edges.
 
     Attributes:
@@ -262,7 +262,7 @@ def curve(
     random_seeds: Sequence[int] = RANDOM_SEEDS,
     completeness: bool = False,
     bootstrap: Bootstrap = BOOTSTRAP,
-) -> Curve:
+) -> FaithfulnessCurve:
     """Measure circuits of growing size, and random ones of the same size.
 
     A circuit of fraction k has int(k * edges) edges, from which `prune` then removes loose ends. A
@@ -306,7 +306,7 @@ def curve(
     count = len(sizes)
     parts = [judged[i : i + count] for i in range(0, len(judged), count)]
     areas = [_areas(evaluator, sizes, points, bootstrap) for points in parts]
-    return Curve(
+    return FaithfulnessCurve(
         ablation=evaluator.ablation,
         metric=evaluator.metric.name,
         absolute=absolute,

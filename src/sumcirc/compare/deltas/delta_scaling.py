@@ -43,7 +43,7 @@ ROWS = 256  # rows of plain text unembedded at once: at most 256 x vocabulary nu
 
 
 @dataclass(frozen=True)
-class Arm:
+class ScalingArm:
     """One setting of all parts.
 
     Attributes:
@@ -82,22 +82,22 @@ class DeltaScaling:
     """
 
     targets: list[Target]
-    arms: list[Arm]
+    arms: list[ScalingArm]
     metric: NDArray[np.float64]
     losses: NDArray[np.float64]
 
     @property
     def before(self) -> int:
         """Index of the arm that is the model before."""
-        return self.arms.index(Arm(WHOLE, None, None, 0.0))
+        return self.arms.index(ScalingArm(WHOLE, None, None, 0.0))
 
     @property
     def after(self) -> int:
         """Index of the arm that is the model after."""
-        return self.arms.index(Arm(WHOLE, None, None, 1.0))
+        return self.arms.index(ScalingArm(WHOLE, None, None, 1.0))
 
 
-def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) -> list[Arm]:
+def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) -> list[ScalingArm]:
     """Return all arms; the embedding and the end have arms only if they changed.
 
     Args:
@@ -120,14 +120,14 @@ def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) ->
     ]
     inner = [target for target in targets if target.layer is not None]
     return [
-        *(Arm(WHOLE, None, None, amount) for amount in amounts),
-        *(Arm(REMOVE, *row, amount) for row in rows for amount in amounts),
-        *(Arm(MODULE, target.layer, target.module, 0.0) for target in inner),
-        *(Arm(ONLY, *row, 1.0) for row in rows),
+        *(ScalingArm(WHOLE, None, None, amount) for amount in amounts),
+        *(ScalingArm(REMOVE, *row, amount) for row in rows for amount in amounts),
+        *(ScalingArm(MODULE, target.layer, target.module, 0.0) for target in inner),
+        *(ScalingArm(ONLY, *row, 1.0) for row in rows),
     ]
 
 
-def runs(arms: Iterable[Arm], targets: Sequence[Target]) -> int:
+def runs(arms: Iterable[ScalingArm], targets: Sequence[Target]) -> int:
     """Return how many of the arms differ: each costs one pass over items and text.
 
     Args:
@@ -190,7 +190,7 @@ def scale_deltas(
     )
 
 
-def _key(arm: Arm, targets: Sequence[Target]) -> frozenset[tuple[Target, float]]:
+def _key(arm: ScalingArm, targets: Sequence[Target]) -> frozenset[tuple[Target, float]]:
     """Return a key that is equal for arms that amount to the same model."""
     return frozenset(arm.amounts(targets).items())
 

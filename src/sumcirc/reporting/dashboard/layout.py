@@ -8,7 +8,7 @@ from sumcirc.reporting.dashboard.axes import distinct, settings_axes, summary_ax
 from sumcirc.reporting.dashboard.logged_runs import Material
 from sumcirc.reporting.dashboard.panel_catalogue import Shelf
 from sumcirc.reporting.dashboard.panels import (
-    Bars,
+    BarPanel,
     Differences,
     Panel,
     Parallel,
@@ -16,7 +16,7 @@ from sumcirc.reporting.dashboard.panels import (
     Scatter,
     Section,
 )
-from sumcirc.tracking.metric_names import Kind, Logged
+from sumcirc.tracking.metric_names import Logged, MetricKind
 from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
 from sumcirc.tracking.score_names import SCORES as HEADINGS
 
@@ -100,15 +100,15 @@ def layout(material: Material, measure: str) -> Layout:
 def quality(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels of scores with baselines, losses, and generated summaries during training."""
     panels: list[Panel] = []
-    systems = {name.split("/")[1] for name in shelf.having(Kind.summary, "test/")}
+    systems = {name.split("/")[1] for name in shelf.having(MetricKind.summary, "test/")}
     # the trained model, the base, then the baselines
     order = [*(name for name in (TRAINED, BASE) if name in systems)]
     order += sorted(systems - {TRAINED, BASE})
     for measure in SCORES:
         names = [f"test/{system}/{measure}" for system in order or [TRAINED]]
-        found = shelf.take(Kind.summary, *names)
+        found = shelf.take(MetricKind.summary, *names)
         if found:
-            panels.append(Bars(f"{HEADINGS[measure]} on the test items", found))
+            panels.append(BarPanel(f"{HEADINGS[measure]} on the test items", found))
     panels += shelf.curves("loss", "train/loss", "validation/loss", unit="nats per token")
     panels += shelf.curves("validation perplexity", "validation/perplexity")
     panels += shelf.curves(
@@ -143,10 +143,10 @@ def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
             ("trainable_parameters", "trainable parameters"),
             ("validation/loss.min", "lowest validation loss"),
         )
-        if shelf.take(Kind.summary, name)
+        if shelf.take(MetricKind.summary, name)
     ]
     score = f"test/{TRAINED}/{measure}"
-    scored = bool(shelf.take(Kind.summary, score))
+    scored = bool(shelf.take(MetricKind.summary, score))
     target = [summary_axis(score, HEADINGS[measure])] if scored else cost[1:]
     label = target[0].label if target else ""
     panels: list[Panel] = []
@@ -158,7 +158,7 @@ def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
         panels += [Scatter(f"{label} over {x.label}", x, y) for x in others]
     if scored:
         words = distinct([axis for axis in axes if not axis.numeric], material.trained)
-        panels += [Bars(f"{label} by {axis.label}", (score,), axis) for axis in words]
+        panels += [BarPanel(f"{label} by {axis.label}", (score,), axis) for axis in words]
     panels += shelf.rows("what the selector ranked", "selection")
     panels += shelf.pictures("what the selector chose", "selection")
     panels.append(Differences("settings that differ"))
@@ -229,7 +229,11 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
 def circuits(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels of circuits tracked in training, and found by `sumcirc circuit`."""
     alone = shelf.take(
-        Kind.summary, "circuit/graph_edges", "circuit/faithfulness", "circuit/cpr", "circuit/cmd"
+        MetricKind.summary,
+        "circuit/graph_edges",
+        "circuit/faithfulness",
+        "circuit/cpr",
+        "circuit/cmd",
     )
     return (
         *shelf.curves("faithfulness of the circuit", "circuit/faithfulness"),
@@ -242,7 +246,7 @@ def circuits(shelf: Shelf) -> tuple[Panel, ...]:
         ),
         *shelf.curves("edges in the circuit", "circuit/edges", unit="edges"),
         # the size of the graph is logged only by `sumcirc circuit`
-        *([Bars("circuits of finished models", alone[1:])] if alone[:1] and alone[1:] else []),
+        *([BarPanel("circuits of finished models", alone[1:])] if alone[:1] and alone[1:] else []),
         *shelf.pictures("circuits", "circuit", "circuit_evolution", "faithfulness", "node_scores"),
         *shelf.rows("the largest edges", "circuit/top_edges"),
     )
@@ -256,14 +260,16 @@ def compared(material: Material, shelf: Shelf) -> tuple[Panel, ...]:
         shelf: makes the panels.
     """
     panels: list[Panel] = []
-    values = shelf.having(Kind.summary, "compare/")
+    values = shelf.having(MetricKind.summary, "compare/")
     for model in dict.fromkeys(name.split("/")[1] for name in values):
         sides = [f"compare/{model}/{side}/mean" for side in ("before", "after", "difference")]
-        panels.append(Bars(f"{model}: the metric and the gap", shelf.take(Kind.summary, *sides)))
-        for name in shelf.having(Kind.table, f"compare/{model}/"):
+        panels.append(
+            BarPanel(f"{model}: the metric and the gap", shelf.take(MetricKind.summary, *sides))
+        )
+        for name in shelf.having(MetricKind.table, f"compare/{model}/"):
             panels += shelf.rows(f"{model}: {name.rpartition('/')[2]}", name)
     runs = [run for run in material.runs if run.verb == "compare"]
-    pictures = sorted({name for run in runs for name in run.names[Kind.image]})
+    pictures = sorted({name for run in runs for name in run.names[MetricKind.image]})
     if pictures:
         panels.append(Pictures("what was moved across, and what changed", tuple(pictures)))
     return tuple(panels)

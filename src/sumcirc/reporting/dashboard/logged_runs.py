@@ -11,7 +11,7 @@ from typing import Any
 from sumcirc.errors import UserError
 from sumcirc.reporting.runs import run_folders
 from sumcirc.storage.reading import RecordError, is_there, read_json
-from sumcirc.tracking.metric_names import SUMMARIES, Kind
+from sumcirc.tracking.metric_names import SUMMARIES, MetricKind
 from sumcirc.tracking.record_shapes import ComparisonFile
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.sweep_axes import sweep_axes
@@ -47,7 +47,7 @@ class LoggedRun:
     path: Path
     verb: str
     axes: dict[str, Any]
-    names: dict[Kind, frozenset[str]]
+    names: dict[MetricKind, frozenset[str]]
     place: Place
 
 
@@ -70,7 +70,7 @@ class Material:
     comparison: ComparisonFile | None
     left_out: tuple[str, ...]
 
-    def logged(self, kind: Kind) -> set[str]:
+    def logged(self, kind: MetricKind) -> set[str]:
         """Return names of a kind that some run logged."""
         return {name for run in self.runs for name in run.names.get(kind, ())}
 
@@ -153,11 +153,11 @@ def _read(source: RunRecords) -> LoggedRun:
     if source.verb == "select" and summary:
         tables.add("selection")
     names = {
-        Kind.curve: curves,
-        Kind.summary: frozenset(values),
-        Kind.table: frozenset(tables),
+        MetricKind.curve: curves,
+        MetricKind.summary: frozenset(values),
+        MetricKind.table: frozenset(tables),
         # figures are logged last, with the summary
-        Kind.image: frozenset(image_files(source.directory.figures) if summary else ()),
+        MetricKind.image: frozenset(image_files(source.directory.figures) if summary else ()),
     }
     layers = summary.get("adapter", {}).get("layers")
     axes = sweep_axes(source.config, layers)
@@ -174,8 +174,8 @@ def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
     place = _place(folder)
     tables = {"arms", *(["differences"] if found["differences"] else [])}
     names = {
-        Kind.table: frozenset(tables),
-        Kind.image: frozenset(image_files(folder / "figures")),
+        MetricKind.table: frozenset(tables),
+        MetricKind.image: frozenset(image_files(folder / "figures")),
     }
     # with logger=none there is no W&B run, and the tables are only in files
     run = LoggedRun(folder, "report", {}, {} if place is Place.unknown else names, place)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from sumcirc.reporting.dashboard.logged_runs import Material
-from sumcirc.reporting.dashboard.panels import Curves, Panel, Pictures, Rows
-from sumcirc.tracking.metric_names import Kind, Logged, find
+from sumcirc.reporting.dashboard.panels import CurvePanel, Panel, Pictures, TablePanel
+from sumcirc.tracking.metric_names import Logged, MetricKind, find
 
 
 class Shelf:
@@ -21,11 +21,11 @@ class Shelf:
     """
 
     def __init__(self, material: Material) -> None:
-        self._logged = {kind: material.logged(kind) for kind in Kind}
+        self._logged = {kind: material.logged(kind) for kind in MetricKind}
         self.absent: dict[str, Logged] = {}
         self.present: set[str] = set()
 
-    def take(self, kind: Kind, *names: str) -> tuple[str, ...]:
+    def take(self, kind: MetricKind, *names: str) -> tuple[str, ...]:
         """Return those of the names that some run logged.
 
         Args:
@@ -37,7 +37,7 @@ class Shelf:
         """
         return tuple(name for name in names if self._has(kind, name))
 
-    def having(self, kind: Kind, start: str) -> list[str]:
+    def having(self, kind: MetricKind, start: str) -> list[str]:
         """Return all logged names with a prefix, sorted.
 
         Args:
@@ -54,19 +54,19 @@ class Shelf:
             names: of the curves.
             unit: of the values.
         """
-        found = self.take(Kind.curve, *names)
-        return [Curves(title, found, unit=unit)] if found else []
+        found = self.take(MetricKind.curve, *names)
+        return [CurvePanel(title, found, unit=unit)] if found else []
 
     def by_layer(self, *measures: str) -> list[Panel]:
         """Return a panel for each measure, with a line for each layer."""
         panels: list[Panel] = []
         for measure in measures:
-            entry = find(f"{measure}/layer_00", Kind.curve)
+            entry = find(f"{measure}/layer_00", MetricKind.curve)
             if entry is None:
                 raise KeyError(measure)
-            if any(map(entry.matches, self._logged[Kind.curve])):
+            if any(map(entry.matches, self._logged[MetricKind.curve])):
                 pattern = rf"^{re.escape(measure)}/(embedding|layer_[0-9]+)$"
-                panels.append(Curves(entry.what, pattern=pattern, unit=entry.unit))
+                panels.append(CurvePanel(entry.what, pattern=pattern, unit=entry.unit))
                 self.present.add(entry.by)
             else:
                 self.absent[entry.name] = entry
@@ -79,7 +79,7 @@ class Shelf:
             title: of the panel.
             stems: names of the image files.
         """
-        found = self.take(Kind.image, *(f"figures/{stem}" for stem in stems))
+        found = self.take(MetricKind.image, *(f"figures/{stem}" for stem in stems))
         return [Pictures(title, found)] if found else []
 
     def rows(self, title: str, name: str) -> list[Panel]:
@@ -89,9 +89,9 @@ class Shelf:
             title: of the panel.
             name: of the logged table.
         """
-        return [Rows(title, name)] if self.take(Kind.table, name) else []
+        return [TablePanel(title, name)] if self.take(MetricKind.table, name) else []
 
-    def _has(self, kind: Kind, name: str) -> bool:
+    def _has(self, kind: MetricKind, name: str) -> bool:
         entry = find(name, kind)
         if entry is None:
             raise KeyError(name)

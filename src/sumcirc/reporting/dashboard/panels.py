@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sumcirc.tracking.metric_names import Kind
+from sumcirc.tracking.metric_names import MetricKind
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Curves:
+class CurvePanel:
     """Curves over optimizer steps.
 
     Attributes:
@@ -42,7 +42,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Bars:
+class BarPanel:
     """Summary values of each run, or of each group of runs."""
 
     title: str
@@ -83,14 +83,14 @@ class Pictures:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TablePanel:
     """A logged table."""
 
     title: str
     name: str
 
 
-Panel = Curves | Bars | Scatter | Parallel | Differences | Pictures | Rows
+Panel = CurvePanel | BarPanel | Scatter | Parallel | Differences | Pictures | TablePanel
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,16 @@ class Section:
     panels: tuple[Panel, ...]
 
 
-def names_of(panel: Panel) -> list[tuple[Kind, str]]:
+def names_of(panel: Panel) -> list[tuple[MetricKind, str]]:
     """Return the logged names that a panel refers to, without patterns."""
-    if isinstance(panel, Curves):
-        return [(Kind.curve, name) for name in panel.names]
-    if isinstance(panel, Bars):
-        return [(Kind.summary, name) for name in panel.names]
+    if isinstance(panel, CurvePanel):
+        return [(MetricKind.curve, name) for name in panel.names]
+    if isinstance(panel, BarPanel):
+        return [(MetricKind.summary, name) for name in panel.names]
     if isinstance(panel, Pictures):
-        return [(Kind.image, name) for name in panel.names]
-    if isinstance(panel, Rows):
-        return [(Kind.table, panel.name)]
+        return [(MetricKind.image, name) for name in panel.names]
+    if isinstance(panel, TablePanel):
+        return [(MetricKind.table, panel.name)]
     axes = panel.axes if isinstance(panel, Parallel) else ()
     axes = (panel.x, panel.y) if isinstance(panel, Scatter) else axes
-    return [(Kind.summary, axis.name) for axis in axes if not axis.setting]
+    return [(MetricKind.summary, axis.name) for axis in axes if not axis.setting]

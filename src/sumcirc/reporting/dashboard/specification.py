@@ -18,14 +18,14 @@ from sumcirc.reporting.dashboard.layout import Layout
 from sumcirc.reporting.dashboard.logged_runs import Material
 from sumcirc.reporting.dashboard.panels import (
     Axis,
-    Bars,
-    Curves,
+    BarPanel,
+    CurvePanel,
     Differences,
     Panel,
     Parallel,
     Pictures,
-    Rows,
     Scatter,
+    TablePanel,
 )
 from sumcirc.reporting.dashboard.report_text import story
 from sumcirc.tracking.metric_names import STEP
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 RUNS_SHOWN = 100  # runs in a panel; W&B's default is 10
 TITLE_LENGTH = 100  # of the 128 characters that a report's title may have
 WIDTH, HEIGHT = 12, 8  # of a panel in a report with 24 columns
-WIDE = (Parallel, Differences, Pictures, Rows)  # panels that fill a row of a report
+WIDE = (Parallel, Differences, Pictures, TablePanel)  # panels that fill a row of a report
 
 
 def check_extra() -> None:
@@ -219,7 +219,7 @@ def _only_groups(made: Any, text: Any, groups: Sequence[str]) -> None:
 def _panel(panel: Panel) -> Any:
     wr = _reports()
 
-    if isinstance(panel, Curves):
+    if isinstance(panel, CurvePanel):
         return wr.LinePlot(
             title=panel.title,
             x=STEP,
@@ -229,7 +229,7 @@ def _panel(panel: Panel) -> Any:
             title_y=panel.unit or None,
             max_runs_to_show=RUNS_SHOWN,
         )
-    if isinstance(panel, Bars):
+    if isinstance(panel, BarPanel):
         return wr.BarPlot(
             title=panel.title,
             metrics=list(panel.names),

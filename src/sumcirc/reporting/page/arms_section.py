@@ -6,11 +6,11 @@ from functools import partial
 
 from sumcirc.reporting.arms import BUDGET
 from sumcirc.reporting.comparison import ArmComparison
-from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, Table, Variant, Words
+from sumcirc.reporting.comparison_files import METHOD
+from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, TableBlock, Variant, Words
 from sumcirc.reporting.page.plotly_charts import charts
 from sumcirc.reporting.views import arm_views
 from sumcirc.reporting.views.arm_tables import remarks, tables
-from sumcirc.reporting.writing import METHOD
 
 INTRO = (
     "An arm is a configuration: the runs that share everything except the seed. A control is the"
@@ -31,9 +31,9 @@ def add(page: Page, comparison: ArmComparison | None) -> None:
     found = tables(comparison)
     sizes = [result.arm.trainable_parameters for result in comparison.arms]
     several = max(sizes) > (1 + BUDGET) * min(sizes)
-    blocks: list[Block] = [Table(found[0]), *charts(partial(arm_views.scores, comparison))]
+    blocks: list[Block] = [TableBlock(found[0]), *charts(partial(arm_views.scores, comparison))]
     blocks += charts(partial(arm_views.parameters, comparison)) if several else []
-    blocks += [Table(table) for table in found[1:]]
+    blocks += [TableBlock(table) for table in found[1:]]
     for against in comparison.options.against:
         blocks += charts(partial(arm_views.differences, comparison, [against]))
     blocks += charts(partial(arm_views.run_losses, comparison))

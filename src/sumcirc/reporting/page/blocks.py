@@ -36,7 +36,7 @@ class Bullets:
 
 
 @dataclass(frozen=True)
-class Table:
+class TableBlock:
     """A table; a `folded` one is opened by a click."""
 
     kind: ClassVar[str] = "table"
@@ -53,7 +53,7 @@ class Slider:
 
 
 @dataclass(frozen=True)
-class Chart:
+class ChartBlock:
     """An interactive chart.
 
     Attributes:
@@ -118,7 +118,7 @@ class Example:
     summaries: Sequence[Summary]
 
 
-Block = Words | TypedCommand | Bullets | Table | Chart | Example
+Block = Words | TypedCommand | Bullets | TableBlock | ChartBlock | Example
 
 
 @dataclass(frozen=True)

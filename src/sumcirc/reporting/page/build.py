@@ -12,12 +12,12 @@ from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.page import (
     arms_section,
     circuit_section,
-    examples,
     in_short,
     measures_section,
     models_section,
     quality_section,
     runs_section,
+    summary_examples,
 )
 from sumcirc.reporting.page.blocks import Gap, Page
 from sumcirc.reporting.page.safe_text import script_hash
@@ -95,7 +95,7 @@ def make_page(
     measures_section.add(page, shown)
     circuit_section.add(page, shown)
     models_section.add(page, shown)
-    examples.add(page, shown)
+    summary_examples.add(page, shown)
     runs_section.add_settings(page, runs)
     runs_section.add_command(page, command)
     others = [run for run in runs if run not in shown and run.path not in torn]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sumcirc.reporting.page.blocks import Block, Gap, Page, Table, Words, each
+from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views import circuit_curves
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
@@ -49,7 +49,7 @@ def blocks(run: RunRecords) -> list[Block]:
         names = [f"{view.panel.title}: {view.panel.size} edges" for view in views]
         found += [
             chart(views[-1], views[:-1], names),
-            Table(edge_table(views[-1].panel), folded=True),
+            TableBlock(edge_table(views[-1].panel), folded=True),
         ]
     if run.faithfulness is not None:
         edges = run.summary.get("edges")

@@ -8,7 +8,7 @@ from functools import partial
 
 from sumcirc.reporting.kinds import NotDrawableError, View
 from sumcirc.reporting.measured import KL, record_name
-from sumcirc.reporting.page.blocks import Block, Gap, Page, Table, each
+from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.page.runs_section import again
 from sumcirc.reporting.views.head_maps import divergence, entropy
@@ -82,9 +82,9 @@ def neuron_blocks(records: Sequence[ProbeRecord]) -> list[Block]:
     found = _over(records, most_changed)
     if found:
         last = [record for record in records if record.found.get("neurons")][-1]
-        found.append(Table(neuron_table(last), folded=True))
+        found.append(TableBlock(neuron_table(last), folded=True))
     lenses = [record for record in records if record.found.get("lens")]
-    return found + ([Table(token_table(lenses[-1]))] if lenses else [])
+    return found + ([TableBlock(token_table(lenses[-1]))] if lenses else [])
 
 
 def _over(records: Sequence[ProbeRecord], make: Callable[[ProbeRecord], View]) -> list[Block]:

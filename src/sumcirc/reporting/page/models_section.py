@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sumcirc.reporting.page.blocks import Block, Page, Table, Variant, Words
+from sumcirc.reporting.page.blocks import Block, Page, TableBlock, Variant, Words
 from sumcirc.reporting.page.measures_section import head_charts, layer_charts, neuron_blocks
 from sumcirc.reporting.page.plotly_charts import chart, charts
-from sumcirc.reporting.views import model_pairs
+from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.tracking.run_records import RunRecords
 
@@ -43,7 +43,7 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
             f"Before: {run.summary['before']}. After: {name}. {run.summary['items']} items,"
             f" measured by {run.summary['metric'].replace('_', ' ')} ({unit})."
         ),
-        Table(metric_table(found["metric"], unit)),
+        TableBlock(metric_table(found["metric"], unit)),
     ]
     if doubtful(found):
         blocks.append(
@@ -55,13 +55,13 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
     records, before = run.compared(name)
     blocks += [*head_charts(records, before), *layer_charts(records), *neuron_blocks(records)]
     for direction, one in found.get("patching", {}).items():
-        kinds = model_pairs.KINDS
+        kinds = compared_models.KINDS
         blocks += charts(
-            *(partial(model_pairs.patch_map, direction, kind, one["parts"]) for kind in kinds),
-            partial(model_pairs.output_against_value, direction, one["parts"]),
+            *(partial(compared_models.patch_map, direction, kind, one["parts"]) for kind in kinds),
+            partial(compared_models.output_against_value, direction, one["parts"]),
         )
         if one.get("sets"):
-            blocks.append(chart(model_pairs.sets_of_parts(direction, one["sets"])))
+            blocks.append(chart(compared_models.sets_of_parts(direction, one["sets"])))
     if found.get("surgery"):
-        blocks += charts(partial(model_pairs.scaled_deltas, found["surgery"]))
-    return blocks + [Table(table, folded=True) for table in tables(found, unit, LISTED)]
+        blocks += charts(partial(compared_models.scaled_deltas, found["surgery"]))
+    return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]

@@ -17,15 +17,15 @@ from sumcirc.reporting.kinds import (
     Curve,
     Curves,
     Dots,
-    Graph,
     Map,
+    NodeGraph,
     NotDrawableError,
     View,
     log_ticks,
     one_scale,
     places,
 )
-from sumcirc.reporting.page.blocks import Block, Chart, Slider
+from sumcirc.reporting.page.blocks import Block, ChartBlock, Slider
 from sumcirc.reporting.page.safe_text import isolated, plain, short
 
 DASHES = ("solid", "dash", "dot")
@@ -43,7 +43,7 @@ Rendered = tuple[list[Any], dict[str, Any]]  # traces and layout
 
 def chart(
     view: View, before: Sequence[View] = (), names: Sequence[str] = (), label: str = "Checkpoint"
-) -> Chart:
+) -> ChartBlock:
     """Return the chart of a view's first panel, with a slider over earlier views of the same kind.
 
     Args:
@@ -55,14 +55,14 @@ def chart(
     slider, views = Slider(label, names) if before else None, [*before, view]
     panels = [view.panel for view in (one_scale(views) if slider else views)]
     moved, circuit = [], None
-    if isinstance(panels[-1], Graph):
+    if isinstance(panels[-1], NodeGraph):
         drawn, layout = [], _graph_layout(panels[-1])
         circuit = _circuit(panels)
     else:
         drawn, layout = _render(panels[-1])
         moved = [[_moving(panel)] for panel in panels] if slider else []
     figure = _figure(drawn, layout)
-    return Chart(view.title, view.caption, view.alt, figure, slider, moved, circuit)
+    return ChartBlock(view.title, view.caption, view.alt, figure, slider, moved, circuit)
 
 
 def charts(*makers: Callable[[], View]) -> list[Block]:
@@ -316,7 +316,7 @@ def _dots(panel: Dots) -> Rendered:
     return traces, layout
 
 
-def _graph_layout(panel: Graph) -> dict[str, Any]:
+def _graph_layout(panel: NodeGraph) -> dict[str, Any]:
     rows = {"tickvals": list(range(panel.layers)), "showgrid": False, "zeroline": False}
     return {
         "xaxis": {"visible": False},
@@ -325,7 +325,7 @@ def _graph_layout(panel: Graph) -> dict[str, Any]:
     }
 
 
-def _circuit(panels: Sequence[Graph]) -> dict[str, Any]:
+def _circuit(panels: Sequence[NodeGraph]) -> dict[str, Any]:
     """Return the circuits of all checkpoints in the compact form that the page's script draws."""
     where = places(panels[-1].layers, panels[-1].heads)
     order = {name: i for i, name in enumerate(where)}

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from functools import partial
 
-from sumcirc.reporting.page.blocks import Block, Gap, Page, Table, Words, each
+from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views.system_scores import run_rows, score_bars, score_table
 from sumcirc.reporting.views.training_curves import LOSS, OTHERS, over_steps
@@ -41,7 +41,7 @@ def _scores(run: RunRecords) -> list[Block]:
     rows = run_rows(run.summary, run.name)
     title = f"F1 x 100 on {rows[0].scores['rouge1_f1'].n} documents"
     words = Words(f"ROUGE counts {rows[0].words}.")
-    return [Table(score_table(rows, title)), words, chart(score_bars(rows))]
+    return [TableBlock(score_table(rows, title)), words, chart(score_bars(rows))]
 
 
 def add_training(page: Page, runs: Sequence[RunRecords]) -> None:

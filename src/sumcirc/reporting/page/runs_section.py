@@ -13,7 +13,7 @@ from sumcirc.reporting.page.blocks import (
     Bullets,
     Gap,
     Page,
-    Table,
+    TableBlock,
     TypedCommand,
     Variant,
     Words,
@@ -44,7 +44,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
     variants = [Variant(run.name, _facts(run)) for run in runs]
     if len(runs) > 1:
         intro = f"{len(runs)} runs. Choose one to see its command, versions and data."
-        rows = Table(_rows(runs), folded=len(runs) > FOLDED)
+        rows = TableBlock(_rows(runs), folded=len(runs) > FOLDED)
         page.add("runs", "All runs", "One row for each run.", [Variant("", [rows])])
     page.add("origin", "What was run", intro, variants)
     for run in runs:
@@ -129,8 +129,8 @@ def _facts(run: RunRecords) -> list[Block]:
     ]
 
 
-def _pairs(title: str, rows: list[list[str]], folded: bool = False) -> Table:
-    return Table(kinds.Table(title, ["what", "value"], rows, frozenset({"value"})), folded)
+def _pairs(title: str, rows: list[list[str]], folded: bool = False) -> TableBlock:
+    return TableBlock(kinds.Table(title, ["what", "value"], rows, frozenset({"value"})), folded)
 
 
 def _data(run: RunRecords) -> str:
@@ -184,7 +184,7 @@ def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:
     """
     verbs = dict.fromkeys(run.verb for run in runs)
     tables = [_differing([run for run in runs if run.verb == verb], verb) for verb in verbs]
-    blocks: list[Block] = [Table(table) for table in tables if table is not None]
+    blocks: list[Block] = [TableBlock(table) for table in tables if table is not None]
     intro = "Settings that differ between runs of one verb; all others are equal."
     page.add("settings", "Differences in configuration", intro, [Variant("", blocks)])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.reporting.kinds import Graph, Map, NotDrawableError, Table, View, places
+from sumcirc.reporting.kinds import Map, NodeGraph, NotDrawableError, Table, View, places
 from sumcirc.reporting.measured import step_name
 from sumcirc.storage.reading import RecordError
 from sumcirc.storage.reading.circuit_file import CircuitFile
@@ -65,7 +65,7 @@ def graph(
     cut = f" The {len(listed)} largest are drawn." if size > len(listed) else ""
     return View(
         "The circuit, layer by layer",
-        [[Graph(drawn, *sizes, size, unit, title)]],
+        [[NodeGraph(drawn, *sizes, size, unit, title)]],
         "Information flows upward, from the embedding to the logits. Circles at the sides are"
         " heads, those in the middle MLPs, dots are nodes outside the circuit. Orange edges:"
         " corrupting them raises the metric (a loss); blue: it lowers it; wider: by more. The"
@@ -120,7 +120,7 @@ def graph_of_file(file: Path, content: CircuitFile) -> View | None:
         raise RecordError(file, reason, place) from None
 
 
-def edge_table(one: Graph, listed: int = LISTED) -> Table:
+def edge_table(one: NodeGraph, listed: int = LISTED) -> Table:
     """Return the table of a circuit's largest edges.
 
     Args:

@@ -10,9 +10,9 @@ import pytest
 
 from sumcirc.jobs.report import draw_arms, print_arms
 from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
+from sumcirc.reporting.comparison_files import write_comparison
 from sumcirc.reporting.runs import read_runs
 from sumcirc.reporting.views.arm_tables import in_words, tables
-from sumcirc.reporting.writing import write_comparison
 from tests.support.sweeps import config, write_run, write_sweep
 
 
