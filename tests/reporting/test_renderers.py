@@ -18,8 +18,8 @@ from sumcirc.reporting.kinds import (
     Curves,
     Dot,
     Dots,
-    Graph,
     Map,
+    NodeGraph,
     Table,
     View,
 )
@@ -37,7 +37,7 @@ PANELS = {
     "map": Map(VALUES, HOSTILE, "nats", True, VALUES > 0, columns=[HOSTILE, "MLP"], parted=True),
     "bars": Bars(HOSTILE, [Bar(HOSTILE, 1.0, 0.5, 1.5, "s"), Bar("b", 2.0, series="t")]),
     "dots": Dots(HOSTILE, "y", [Dot(HOSTILE, 1.0, 2.0, 1.0, 3.0), Dot("b", 9.0, 1.0)], "each"),
-    "graph": Graph([("input", "a0.h0", "q", 1.0), ("a0.h0", "logits", "", -0.5)], 1, 1, 2),
+    "graph": NodeGraph([("input", "a0.h0", "q", 1.0), ("a0.h0", "logits", "", -0.5)], 1, 1, 2),
 }
 
 
