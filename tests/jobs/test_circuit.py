@@ -109,7 +109,7 @@ def own(gpt2_folder: Path, file: Path) -> list[str]:
 def test_own_pairs_are_scored_by_their_answers(
     commands: CommandServer, gpt2_folder: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
+    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     (run,) = (tmp_path / "runs" / "s").iterdir()
     assert "own_pairs" in run.name
@@ -128,7 +128,7 @@ def test_a_circuit_of_noise_or_without_edges_has_no_faithfulness(
 ) -> None:
     """A model with weights at random knows nothing of names; its one edge leads nowhere."""
     more = ["circuit.size=0.001", "circuit.sizes=[0.001,1.0]"]
-    done = commands.run("circuit", *own(gpt2_folder, prompts), *more, cwd=tmp_path)
+    done = commands.run("circuit", *own(gpt2_folder, prompts), *more, cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     told = " ".join(done.output.split())
     assert "faithfulness, CPR and CMD are not defined: corruption raises logit_difference" in told
@@ -152,7 +152,7 @@ def test_own_pairs_without_answers_are_scored_by_divergence(
     lines = [json.loads(line) for line in prompts.read_text().splitlines()]
     bare = [{key: line[key] for key in ("clean", "corrupted")} for line in lines]
     prompts.write_text("".join(json.dumps(line) + "\n" for line in bare))
-    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
+    done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     (file,) = (tmp_path / "runs").rglob("summary.json")
     summary = json.loads(file.read_text())

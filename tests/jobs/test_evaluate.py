@@ -24,7 +24,7 @@ def trained(
     for kind in ("full", "lora"):
         folder = tmp_path_factory.mktemp(kind)
         options = [f"adaptation={kind}", "evaluation.at_end=true", "optimizer.learning_rate=0.02"]
-        done = commands.run("train", *small_run, *options, cwd=folder)
+        done = commands.run("train", *small_run, *options, cwd=folder, figures=False)
         assert done.code == 0, done.output
         (found[kind],) = folder.glob("runs/*/*")
     return found
@@ -34,7 +34,9 @@ def trained(
 def test_run_directory_scores_as_training_did(
     kind: str, commands: CommandServer, trained: dict[str, Path], tmp_path: Path
 ) -> None:
-    done = commands.run("evaluate", f"checkpoint={trained[kind]}", "logger=none", cwd=tmp_path)
+    done = commands.run(
+        "evaluate", f"checkpoint={trained[kind]}", "logger=none", cwd=tmp_path, figures=False
+    )
     assert done.code == 0, done.output
     expected = json.loads((trained[kind] / "summary.json").read_text())["systems"]
     assert expected["trained"] != expected["base"]
@@ -58,7 +60,7 @@ def test_folder_alone_scores_as_its_run(
     settings = ["generation.max_new_tokens=8", "evaluation.bootstrap=100", "logger=none"]
     data = ["data=files", f"data.test={news_files['test']}"]
     checkpoint = f"checkpoint={trained[kind] / folder}"
-    done = commands.run("evaluate", checkpoint, *data, *settings, cwd=tmp_path)
+    done = commands.run("evaluate", checkpoint, *data, *settings, cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     expected = json.loads((trained[kind] / "summary.json").read_text())["systems"]
     assert summary(tmp_path)["systems"]["trained"] == expected["trained"]
@@ -73,7 +75,9 @@ def test_untrained_model_is_the_base_of_training(
 ) -> None:
     settings = ["generation.max_new_tokens=8", "evaluation.bootstrap=100", "logger=none"]
     data = ["data=files", f"data.test={news_files['test']}"]
-    done = commands.run("evaluate", f"model.path={gpt2_folder}", *data, *settings, cwd=tmp_path)
+    done = commands.run(
+        "evaluate", f"model.path={gpt2_folder}", *data, *settings, cwd=tmp_path, figures=False
+    )
     assert done.code == 0, done.output
     expected = json.loads((trained["full"] / "summary.json").read_text())["systems"]
     found = summary(tmp_path)["systems"]
@@ -102,7 +106,7 @@ def test_mistakes_are_one_line(
         file.write_text(json.dumps(changed))
         data = ["data=files", f"data.test={news_files['test']}"]
         arguments, message = [f"checkpoint={broken / 'adapter'}", *data], "does not fit the model"
-    done = commands.run("evaluate", *arguments, "logger=none", cwd=tmp_path)
+    done = commands.run("evaluate", *arguments, "logger=none", cwd=tmp_path, figures=False)
     assert done.code == 2
     said = done.output.splitlines()[-1]
     assert said.startswith("sumcirc: checkpoint=") or str(broken) in said

@@ -40,7 +40,9 @@ def test_pairs_of_the_wire_then_their_circuit(commands: CommandServer, tmp_path:
     ]
     scores = []
     for source in (["pairs=a b/pairs.jsonl"], ["data=wire", "circuit.documents=4"]):
-        done = commands.run("circuit", *source, *short, f"sweep.name=s{len(scores)}", cwd=tmp_path)
+        done = commands.run(
+            "circuit", *source, *short, f"sweep.name=s{len(scores)}", cwd=tmp_path, figures=False
+        )
         assert done.code == 0, done.output
         (run,) = (tmp_path / "runs" / f"s{len(scores)}").iterdir()
         scores.append((run / "circuits" / "circuit.json").read_text())

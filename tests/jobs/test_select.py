@@ -105,7 +105,7 @@ def test_a_resumed_run_keeps_its_layers(
         *("adaptation=lora", "adaptation.rank=2", "selector=random", "trainer.max_steps=2"),
         *("evaluation.at_end=false", "callbacks=none"),
     ]
-    done = commands.run("train", *words, *train, cwd=tmp_path)
+    done = commands.run("train", *words, *train, cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     (run,) = (tmp_path / "runs" / "s").iterdir()
     ranking = json.loads((run / "ranking.json").read_text())
@@ -118,7 +118,7 @@ def test_a_resumed_run_keeps_its_layers(
         file.unlink()
     status = json.loads((run / "status.json").read_text())
     (run / "status.json").write_text(json.dumps(status | {"state": "pending"}))
-    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
     assert resumed.code == 0, resumed.output
     summary = json.loads((run / "summary.json").read_text())
     assert summary["adapter"]["layers"] == [other["layer"]]

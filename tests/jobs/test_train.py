@@ -82,7 +82,7 @@ def test_what_data_lost_is_said_wherever_results_are(
     (tmp_path / "test.jsonl").write_text("\n".join(training[:6]))
     words = ["data.train=train.jsonl", "data.test=test.jsonl", "encoding.max_length=40"]
     words += ["encoding.max_summary_tokens=60", "evaluation.at_end=true", "evaluation.base=false"]
-    done = commands.run("train", *small_run, *words, cwd=tmp_path)
+    done = commands.run("train", *small_run, *words, cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     run = run_directory(tmp_path)
     summary = json.loads((run / "summary.json").read_text())
@@ -108,7 +108,7 @@ def test_what_data_lost_is_said_wherever_results_are(
 def test_saved_weights_are_those_of_the_last_checkpoint(
     commands: CommandServer, small_run: list[str], tmp_path: Path
 ) -> None:
-    assert commands.run("train", *small_run, cwd=tmp_path).code == 0
+    assert commands.run("train", *small_run, cwd=tmp_path, figures=False).code == 0
     run = run_directory(tmp_path)
     stored = torch.load(run / "checkpoints" / "step-000012.ckpt", weights_only=True)["state_dict"]
     model = AutoModelForCausalLM.from_pretrained(run / "model")
@@ -128,7 +128,7 @@ def test_llama_with_lora_on_one_layer_at_a_budget(
         "adaptation.rank=null",
         "adaptation.budget=3000",
     ]
-    done = commands.run("train", *overrides, cwd=tmp_path)
+    done = commands.run("train", *overrides, cwd=tmp_path, figures=False)
     assert done.code == 0, done.output
     run = run_directory(tmp_path)
     trained = json.loads((run / "summary.json").read_text())["trainable_parameters"]

@@ -36,7 +36,14 @@ def test_compare_reads_what_training_measured_of_the_base(
     cache = tmp_path / "cache"
     shared = f"cache_dir={cache}"
     done = commands.run(
-        "train", *small_run, *watched, shared, "sweep.name=t", "run.name=r", cwd=tmp_path
+        "train",
+        *small_run,
+        *watched,
+        shared,
+        "sweep.name=t",
+        "run.name=r",
+        cwd=tmp_path,
+        figures=False,
     )
     assert done.code == 0, done.output
     (entry,) = (one for one in (cache / "bases").iterdir() if one.is_dir())
@@ -45,6 +52,7 @@ def test_compare_reads_what_training_measured_of_the_base(
         *("compare", "after=runs/t/r", "compare.items=3", "compare.batch_size=8", shared),
         *("compare.analyses=[differences]", "trainer.threads=1", "logger=none"),
         cwd=tmp_path,
+        figures=False,
     )
     assert done.code == 0, done.output
     assert {one.name for one in cache.iterdir()} == {"bases", "encoded"}

@@ -35,6 +35,7 @@ def runs(
             *("train", *small_run, "callbacks=none", f"adaptation={name}"),
             *("sweep.name=t", f"run.name={name}", *(["adaptation.rank=4"] * (name == "lora"))),
             cwd=here,
+            figures=False,
         )
         assert done.code == 0, done.output
         found[name] = here / "runs/t" / name

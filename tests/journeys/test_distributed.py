@@ -86,6 +86,7 @@ def test_losses_and_weights_are_those_of_one_process(
             cwd=tmp_path,
             environment={"GLOO_SOCKET_IFNAME": "lo"},
             processes=processes,
+            figures=False,
         )
         assert done.code == 0, done.output
         found[name] = finished(tmp_path / "runs" / name)
@@ -104,7 +105,9 @@ def test_resumed_processes_continue_with_their_own_dropout(
     settings += ["evaluation.at_end=false", "trainer.max_steps=4", "trainer.keep_checkpoints=-1"]
     settings.append("sweep.name=two")
     environment = {"GLOO_SOCKET_IFNAME": "lo"}
-    done = commands.run("train", *settings, cwd=tmp_path, environment=environment, processes=2)
+    done = commands.run(
+        "train", *settings, cwd=tmp_path, environment=environment, processes=2, figures=False
+    )
     assert done.code == 0, done.output
     (run,) = tmp_path.glob("runs/*/*")
     expected, lines = (run / "model" / "model.safetensors").read_bytes(), rows(run)
@@ -117,7 +120,7 @@ def test_resumed_processes_continue_with_their_own_dropout(
     status = json.loads((run / "status.json").read_text()) | {"state": "failed"}
     (run / "status.json").write_text(json.dumps(status))
     done = commands.run(
-        "train", f"resume={run}", cwd=tmp_path, environment=environment, processes=2
+        "train", f"resume={run}", cwd=tmp_path, environment=environment, processes=2, figures=False
     )
     assert done.code == 0, done.output
     assert (run / "model" / "model.safetensors").read_bytes() == expected

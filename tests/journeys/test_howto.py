@@ -56,7 +56,7 @@ def test_the_callback_watches_a_run(
     (words,) = [one for one in lines(page) if any("my_watchers" in word for word in one)]
     words = [word.replace("every: 50", "every: 4") for word in words]
     words = [*words, *small_run, "sweep.name=s", "run.name=r"]
-    done = commands.run(*words, cwd=tmp_path, environment=exported(page))
+    done = commands.run(*words, cwd=tmp_path, environment=exported(page), figures=False)
     assert done.code == 0, done.output
     metrics: Any = read_metrics(tmp_path / "runs/s/r/metrics.csv")
     moved = {(step, name): value for step, name, value in metrics if "adapter/moved" in name}
@@ -81,7 +81,7 @@ def test_the_selector_ranks(commands: CommandServer, small_run: list[str], tmp_p
     assert words[0] == "select"
     kept = [word for word in words if "budget" not in word]
     words = [*kept, *small_run, "adaptation.budget=5000", "selector.documents=6"]
-    done = commands.run(*words, cwd=tmp_path, environment=exported(page))
+    done = commands.run(*words, cwd=tmp_path, environment=exported(page), figures=False)
     assert done.code == 0, done.output
     assert "selector=my_selectors.growth" in done.output
     (file,) = tmp_path.glob("runs/*/*/ranking.json")

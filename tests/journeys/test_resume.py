@@ -42,7 +42,9 @@ def train(
 ) -> Finished:
     folder.mkdir(exist_ok=True)
     accumulated = ["trainer.accumulate=2", "sweep.name=kill"]
-    return commands.run("train", *overrides, *accumulated, cwd=folder, kill_at=kill_at)
+    return commands.run(
+        "train", *overrides, *accumulated, cwd=folder, kill_at=kill_at, figures=False
+    )
 
 
 def metrics(run: Path) -> list[str]:
@@ -114,7 +116,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     run = run_directory(tmp_path)
     assert not [*run.glob("model"), *run.glob("adapter")]
     assert status(run)["state"] == "running"
-    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
     assert resumed.code == 0, resumed.output
     assert_same(run, uninterrupted[arm])
     assert (status(run)["state"], status(run)["resumed"]) == ("done", 1)
@@ -130,9 +132,11 @@ def test_killed_twice(
     assert train(commands, tmp_path, [*small_run, *LORA], kill_at="mid_step").code == SIGKILL
     run = run_directory(tmp_path)
     # counted from the checkpoint of step 5: after the line of step 12
-    again = commands.run("train", f"resume={run}", cwd=tmp_path, kill_at="line_logged")
+    again = commands.run(
+        "train", f"resume={run}", cwd=tmp_path, kill_at="line_logged", figures=False
+    )
     assert again.code == SIGKILL
-    assert commands.run("train", f"resume={run}", cwd=tmp_path).code == 0
+    assert commands.run("train", f"resume={run}", cwd=tmp_path, figures=False).code == 0
     assert_same(run, uninterrupted["lora"])
     assert status(run)["resumed"] == 2
 
@@ -147,7 +151,7 @@ def test_killed_while_scoring_keeps_the_scores_too(
     assert killed.code == SIGKILL, killed.output
     run = run_directory(tmp_path / "killed")
     assert not (run / "summary.json").exists()
-    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
     assert resumed.code == 0, resumed.output
     assert weights(run) == weights(reference)
     assert metrics(run) == metrics(reference)
@@ -176,7 +180,7 @@ def test_full_disk_keeps_the_checkpoint_before_and_says_so_in_one_line(
     assert "no room to write" in status(run)["reason"]
     (kept,) = (run / "checkpoints").iterdir()
     assert AtomicCheckpointIO().load_checkpoint(kept)["global_step"] == 5
-    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
     assert resumed.code == 0, resumed.output
     assert_same(run, uninterrupted["full"])
 
@@ -201,7 +205,7 @@ def test_finished_run_is_left_alone(
 ) -> None:
     run = uninterrupted["lora"]
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.suffix != ".txt"}
-    done = commands.run("train", f"resume={run}", cwd=tmp_path)
+    done = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
     assert done.code == 0
     assert "is done" in done.output
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -250,13 +254,13 @@ def test_changed_data_other_versions_and_leftovers(
     ):
         whole = files[split].read_text()
         files[split].write_text(change(whole))
-        refused = commands.run("train", f"resume={run}", cwd=tmp_path)
+        refused = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
         assert refused.code == 2, refused.output
         assert f"data.{split} holds other documents than when the run began" in refused.output
         assert "Traceback" not in refused.output
         files[split].write_text(whole)
     assert not leftover.exists()
-    resumed = commands.run("train", f"resume={run}", cwd=tmp_path)
+    resumed = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
     assert resumed.code == 0, resumed.output
     told = f"continues with torch {version} (began with 1.0.0); results may differ"
     assert told in resumed.output
