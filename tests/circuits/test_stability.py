@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from itertools import combinations, pairwise
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from scipy.stats import spearmanr
 from sumcirc.circuits import stability as module
 from sumcirc.circuits.edge_selection import greedy, prune, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.stability import chance_jaccard, overlap, stability
+from sumcirc.circuits.stability import chance_jaccard, jaccard, stability
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
 
@@ -110,28 +109,22 @@ def test_half_precision_scores() -> None:
     np.testing.assert_array_equal(half.low, full.low)
 
 
-def test_overlap_by_counting_all_ways() -> None:
-    """Of all ways to draw 3 of the edges, how many share at least 2 with 4 given ones."""
+def test_jaccard_and_its_value_by_chance() -> None:
     places = np.argwhere(SMALL.exists)
     first, second = np.zeros_like(SMALL.exists), np.zeros_like(SMALL.exists)
     first[tuple(places[:4].T)], second[tuple(places[2:5].T)] = True, True
-    found = overlap(first, second, SMALL)
-    assert (found.shared, found.sizes, found.jaccard) == (2, (4, 3), 2 / 5)
     total = SMALL.edges
-    assert sum(
-        len(set(drawn) & {0, 1, 2, 3}) >= 2 for drawn in combinations(range(total), 3)
-    ) == pytest.approx(found.p_value * comb(total, 3))
-    assert found.chance == pytest.approx((12 / total) / (7 - 12 / total))
+    assert jaccard(first, second) == 2 / 5
+    assert chance_jaccard(4, 3, total) == pytest.approx((12 / total) / (7 - 12 / total))
 
 
 def test_overlap_of_nothing() -> None:
     nothing = np.zeros_like(SMALL.exists)
-    found = overlap(nothing, nothing, SMALL)
-    assert np.isnan([found.jaccard, found.chance]).all()
-    assert overlap(nothing, SMALL.exists, SMALL).jaccard == 0.0
-    everything = overlap(SMALL.exists, SMALL.exists, SMALL)
-    assert everything.jaccard == 1.0
-    assert np.isnan(everything.chance)  # nothing else could have been drawn
+    assert np.isnan([jaccard(nothing, nothing), chance_jaccard(0, 0, SMALL.edges)]).all()
+    assert jaccard(nothing, SMALL.exists) == 0.0
+    assert jaccard(SMALL.exists, SMALL.exists) == 1.0
+    # nothing else could have been drawn
+    assert np.isnan(chance_jaccard(SMALL.edges, SMALL.edges, SMALL.edges))
 
 
 @pytest.mark.parametrize("size", [0, SMALL.edges])

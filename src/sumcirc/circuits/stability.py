@@ -30,27 +30,6 @@ from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means, mean_ov
 _CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
 
-@dataclass(frozen=True)
-class Overlap:
-    """Overlap of two circuits.
-
-    Attributes:
-        shared: number of edges in both.
-        sizes: number of edges of each.
-        jaccard: shared edges / edges in either; NaN for two empty circuits.
-        chance: Jaccard index of two random edge sets of these sizes (from expected counts); NaN
-            where both are empty or contain all edges.
-        p_value: probability that two random edge sets of these sizes share as many edges or more
-            (hypergeometric). Randomly drawn edges aren't circuits, so a small value means little.
-    """
-
-    shared: int
-    sizes: tuple[int, int]
-    jaccard: float
-    chance: float
-    p_value: float
-
-
 @dataclass(frozen=True, eq=False)
 class Stability:
     """Stability of scores and circuit over resamples of the documents.
@@ -144,29 +123,6 @@ def stability(
         _spread(values, tail, len(edges)),
         float(mean_over(chances, -1)),
         _spread(np.array(correlations), tail, len(edges)),
-    )
-
-
-def overlap(first: NDArray[np.bool_], second: NDArray[np.bool_], graph: Graph) -> Overlap:
-    """Compare two circuits of one graph.
-
-    Args:
-        first, second: [sources, destinations].
-        graph: of the model.
-    """
-    from scipy.stats import hypergeom
-
-    for kept in (first, second):
-        if kept.shape != graph.exists.shape:
-            raise ValueError(f"expected the graph's shape {graph.exists.shape}, got {kept.shape}")
-    one, two = first & graph.exists, second & graph.exists
-    shared, sizes = int((one & two).sum()), (int(one.sum()), int(two.sum()))
-    return Overlap(
-        shared,
-        sizes,
-        jaccard(one, two),
-        float(chance_jaccard(*sizes, graph.edges)),
-        float(hypergeom.sf(shared - 1, graph.edges, *sizes)),
     )
 
 
