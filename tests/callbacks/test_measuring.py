@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
+from sumcirc.callbacks import circuit_tracker
 from sumcirc.callbacks.factory import make_watchers
 from sumcirc.callbacks.measuring import scheduled_steps
 from sumcirc.circuits.eap_ig_format import read_circuit
@@ -35,6 +37,14 @@ Files = dict[str, Path]
 LORA = {"kind": Adaptation.lora, "rank": 4, "dropout": 0.2}
 PROBES = ProbesConfig(documents=8, batch_size=2)
 CIRCUIT = CircuitOptions(documents=4, sizes=[0.1, 1.0], random_circuits=1, resamples=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn() -> Iterator[None]:
+    """Nothing here looks at the circuit's figures, which would be half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(circuit_tracker, "draw_all", lambda views, folder: [])
+        yield
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ LLAMA = ["model.path=loop/llama-small-test", "adaptation=lora", "adaptation.rank
 COMMON = [
     "data=cnn_dailymail",
     "logger=none",
+    "callbacks=none",
     "trainer.max_steps=2",
     "trainer.batch_size=4",
     "trainer.threads=1",
