@@ -30,7 +30,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -95,9 +94,8 @@ def direct_attribution(
         *(np.empty((size.layers, count)) for _ in range(2)),
         *(np.empty(count) for _ in range(3)),
     )
-    device: Any = parts.unembedding.weight.device
     with frozen(parts.model):
-        for batch in items.batches(batch_size, device):
+        for batch in items.batches(batch_size, parts.device):
             run = _Run(parts, batch, items.metric == LOGIT_DIFFERENCE)
             for name, values in run.result().items():
                 getattr(found, name)[..., batch.places] = values

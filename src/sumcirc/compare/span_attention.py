@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -73,9 +72,8 @@ def span_attention(
         items.check_positions(positions, "pairs")
     size = parts.shape
     values = np.empty((len(pairs), size.layers, size.heads, len(items)))
-    device: Any = parts.unembedding.weight.device
     with inference(parts.model):
-        for batch in items.batches(batch_size, device):
+        for batch in items.batches(batch_size, parts.device):
             run = _Run(batch, pairs)
             with parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, run.see)):
                 batch.run(parts)

@@ -120,7 +120,7 @@ def measure_batches(
     """
     if base is not None:
         check_comparable(parts, base.shape, base.family)
-    device = parts.unembedding.weight.device  # type: ignore[union-attr]
+    device = parts.device
     unembedding = None
     if base is not None and "divergence" in concerns:
         unembedding = base.unembedding(device)  # type: ignore[arg-type]
@@ -310,7 +310,8 @@ def _add_streams(
     decode: Callable[[int], str] | None,
 ) -> None:
     """Add measures over all documents together: CKA, RSA, centred cosine, the lens."""
-    device = _exact_device(parts)
+    # float64 is not to be had on every device
+    device = parts.device if parts.device.type == "cuda" else torch.device("cpu")
     groups = torch.cat([result.groups for result in results]).to(device)  # type: ignore[misc]
     count = len(record.documents)
     chosen = _spread(groups, CKA_ROWS)
@@ -328,21 +329,14 @@ def _add_streams(
     for name, streams in found.items():
         record.values[f"residual/{name}"] = torch.stack(streams).cpu().numpy()
     if decode is not None:
-        weight: Any = parts.unembedding.weight
         with inference(parts.model):
             record.found["lens"] = promoted_tokens(
-                torch.stack(differences).to(weight.device),
+                torch.stack(differences).to(parts.device),
                 parts.final_norm,
                 parts.unembedding,
                 decode,
                 LENS_TOKENS,
             )
-
-
-def _exact_device(parts: HookedModel) -> torch.device:
-    """Return a device with float64: the model's GPU, or else the CPU."""
-    device: torch.device = parts.unembedding.weight.device  # type: ignore[assignment]
-    return device if device.type == "cuda" else torch.device("cpu")
 
 
 def _spread(groups: Tensor, most: int) -> Tensor:

@@ -127,6 +127,11 @@ class HookedModel:
             )
 
     @property
+    def device(self) -> torch.device:
+        """The device of the unembedding."""
+        return next(self.unembedding.parameters()).device
+
+    @property
     def backbone(self) -> nn.Module:
         """The modules that compute the normed residual stream from tokens."""
         return self.model.base_model
@@ -251,18 +256,21 @@ class HookedModel:
         return self.blocks[layer].qkv[name], side
 
     @contextmanager
-    def ungrouped(self) -> Iterator[None]:
-        """Give every query head a copy of its group's keys and values, made at the projections.
+    def ungrouped(self, wanted: bool = True) -> Iterator[None]:
+        """Give every query head a copy of its group's keys and values, made at their projections.
 
-        Each copy can then be read, replaced and differentiated separately. Without grouped queries
+        Each copy can then be seen, replaced and differentiated by itself. Without grouped queries
         nothing changes.
+
+        Args:
+            wanted: False changes nothing.
         """
         group = self.shape.group
-        attentions: list[Any] = [block.attention for block in self.blocks]
-        linears = [linear for block in self.blocks for linear in block.qkv[1:]]
-        if group == 1:
+        if group == 1 or not wanted:
             yield
             return
+        attentions: list[Any] = [block.attention for block in self.blocks]
+        linears = [linear for block in self.blocks for linear in block.qkv[1:]]
         with module_hooks([(linear, "output", self.repeated) for linear in linears], first=True):
             for attention in attentions:
                 attention.num_key_value_groups = 1

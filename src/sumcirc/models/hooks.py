@@ -45,7 +45,7 @@ def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[N
                 hook = partial(_on_input, function)
                 handles.append(module.register_forward_pre_hook(hook, prepend=first))
             else:
-                hook = partial(_on_output if side == "output" else _on_both, function)
+                hook = partial(_on_output, function, side)
                 handles.append(module.register_forward_hook(hook, prepend=first))
         yield
     finally:
@@ -61,15 +61,13 @@ def _on_input(
 
 
 def _on_output(
-    function: Callable[..., Tensor | None], module: nn.Module, inputs: Any, output: Tensor
+    function: Callable[..., Tensor | None],
+    side: Side,
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    output: Tensor,
 ) -> Tensor | None:
-    return function(output)
-
-
-def _on_both(
-    function: Callable[..., Tensor | None], module: nn.Module, inputs: Any, output: Tensor
-) -> Tensor | None:
-    return function(inputs[0], output)
+    return function(output) if side == "output" else function(inputs[0], output)
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
             part.
     """
     parts = HookedModel(model)
-    ids = ids.to(parts.unembedding.weight.device)  # type: ignore[arg-type]
+    ids = ids.to(parts.device)
     at = torch.linspace(0, ids.shape[1] - 1, min(WITNESSED, ids.shape[1])).round().long()
     with inference(model):
         found = parts.unembedding(parts.hidden(None, input_ids=ids)[0, at]).cpu()

@@ -8,7 +8,6 @@ the MLP's norm and at the final norm. No parameter gets a gradient.
 from __future__ import annotations
 
 from collections.abc import Collection
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -69,8 +68,11 @@ class AttributionPasses:
             head has its own keys and values if the graph has them so.
         """
         hooks = [] if replaced is None else [(replaced[0], lambda _: replaced[1])]
-        ungrouped = self.model.ungrouped() if self.graph.expand_groups else nullcontext()
-        with ungrouped, self.model.hooks(hooks), self.model.caching(keys) as cache:
+        with (
+            self.model.ungrouped(self.graph.expand_groups),
+            self.model.hooks(hooks),
+            self.model.caching(keys) as cache,
+        ):
             return self.model.hidden(mask, inputs_embeds=embeddings), cache
 
     def logits(self, hidden: Tensor, items: Tensor, columns: slice) -> Tensor:

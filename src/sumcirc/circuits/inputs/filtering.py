@@ -64,7 +64,7 @@ def losses(
         UserError: the metric is unknown, or does not fit the pairs.
     """
     parts = HookedModel(model)
-    device = next(parts.unembedding.parameters()).device
+    device = parts.device
     found = np.zeros((2, len(pairs)))
     with inference(parts.model):
         for chosen in by_length([len(pair.clean) for pair in pairs], batch_size):

@@ -118,7 +118,7 @@ class Evaluator:
         self.model, self.pairs, self.metric = model, pairs, metric
         hooked = HookedModel(model)
         self.graph = graph or Graph(hooked.shape)
-        self._device = next(hooked.unembedding.parameters()).device
+        self._device = hooked.device
         self.ablation: Ablation = ablation
         self._means = means
         cost = patching_cost(hooked, self.graph)

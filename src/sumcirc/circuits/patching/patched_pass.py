@@ -55,7 +55,6 @@ class PatchedPass:
         from_corrupted: bool,
         documents: slice,
     ) -> None:
-        self.parent = run
         self.model, self.graph, self.weights = run.model, run.graph, run.weights
         self.terms = terms
         self.from_corrupted = from_corrupted
@@ -76,7 +75,8 @@ class PatchedPass:
 
     def run(self) -> Tensor:
         """Return the residual stream after the final norm, [sets, documents, positions, width]."""
-        with self.parent.ungrouped(), self.model.hooks(self._hooks()):
+        ungrouped = self.model.ungrouped(self.graph.expand_groups)
+        with ungrouped, self.model.hooks(self._hooks()):
             ids = self.ids.repeat(self.sets, 1)
             mask = None if self.mask is None else self.mask.repeat(self.sets, 1)
             found = self.model.hidden(mask, input_ids=ids)

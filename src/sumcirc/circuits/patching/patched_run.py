@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -97,7 +96,7 @@ class PatchedRun:
             assert corrupted_ids is not None
             points = (*SOURCES, *self.model.projections, *DESTINATIONS)
             keys = [*self.model.every(*points), (HookPoint.RESIDUAL, self.graph.shape.layers)]
-            with self.ungrouped():
+            with self.model.ungrouped(self.graph.expand_groups):
                 self.corrupted = _run(self.model, corrupted_ids, attention_mask, keys)
 
     @property
@@ -107,10 +106,6 @@ class PatchedRun:
             with inference(self.model.model):
                 self._clean = self.model.hidden(self.attention_mask, input_ids=self.clean_ids)
         return self._clean
-
-    def ungrouped(self) -> AbstractContextManager[None]:
-        """Return a context with separate keys and values per query head, if the graph has them."""
-        return self.model.ungrouped() if self.graph.expand_groups else nullcontext()
 
     def hidden(self, kept: Circuit) -> Tensor:
         """Return the residual stream after the final norm, which the unembedding reads.

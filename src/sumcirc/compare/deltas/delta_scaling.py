@@ -215,7 +215,7 @@ def _losses(parts: HookedModel, text: ItemSet, batch_size: int) -> NDArray[np.fl
     Since every position is read, positions are unembedded in chunks.
     """
     found = np.empty(len(text))
-    for batch in text.batches(batch_size, parts.unembedding.weight.device):  # type: ignore[arg-type]
+    for batch in text.batches(batch_size, parts.device):
         normed, good = batch.run(parts)[batch.reads], batch.good[batch.reads]
         pieces = [
             torch.nn.functional.cross_entropy(

@@ -156,6 +156,6 @@ class ItemSet:
         """
         found = np.empty(len(self))
         with inference(parts.model):
-            for batch in self.batches(size, parts.unembedding.weight.device):  # type: ignore[arg-type]
+            for batch in self.batches(size, parts.device):
                 found[batch.places] = batch.read(parts, batch.run(parts)).double().cpu().numpy()
         return found

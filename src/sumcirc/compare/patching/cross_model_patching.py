@@ -36,7 +36,7 @@ from sumcirc.compare.patching.components import (
     VALUE,
     Component,
 )
-from sumcirc.compare.patching.donor_activations import Donor, States, compute, start_of
+from sumcirc.compare.patching.donor_activations import Donor, compute, start_of
 from sumcirc.models.activation_cache import ActivationKey, HookPoint
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.hooks import AttentionInputs
@@ -73,7 +73,7 @@ class Receiver:
         self.parts, self.batch, self.donor = parts, batch, donor
         self.start = start_of(batch, [moved])
         self.states, self.metric = compute(parts, batch, self.start)
-        self.theirs: States = donor.batch(number, batch.input_ids)
+        self.theirs = donor.batch(number, batch.input_ids.device)
         self.moved = moved[:, self.start :]
         self.sources = sources
 
@@ -193,51 +193,46 @@ class _Pass:
             if layer < layers:
                 yield (HookPoint.ATTENTION, layer), partial(self._attend, layer)
             if (OUTPUT, layer) in self.wanted:
-                yield (HookPoint.HEAD_OUTPUTS, layer), self._without(layer)
-                yield (HookPoint.ATTENTION_OUTPUT, layer), self._with_theirs(layer)
+                yield (HookPoint.HEAD_OUTPUTS, layer), partial(self._without, layer)
+                yield (HookPoint.ATTENTION_OUTPUT, layer), partial(self._with_theirs, layer)
             for kind in (RESIDUAL, ATTENTION, MLP):
                 if (kind, layer) in self.wanted:
-                    yield (HOOK_POINTS[kind], layer), self._replacing(kind, layer)
+                    yield (HOOK_POINTS[kind], layer), partial(self._replaced, kind, layer)
 
-    def _replacing(self, kind: str, layer: int) -> Callable[[Tensor], Tensor]:
-        def see(values: Tensor) -> Tensor:
-            values = values.clone()
-            other = self.receiver.theirs[HOOK_POINTS[kind], layer]
-            for copy, _ in self.wanted[kind, layer]:
-                rows = self._rows(copy)
-                values[rows] = self._moved(other, values[rows])
-            return values
+    def _changed(
+        self, kind: str, layer: int, values: Tensor, change: Callable[[Tensor, int], Tensor]
+    ) -> Tensor:
+        """Change values at the patched positions of every copy that patches a part of this kind.
 
-        return see
+        Args:
+            values: [copies * B, R, ...].
+            change: maps a copy's values [B, R, ...] and the part's head to the replacement.
+        """
+        values = values.clone()
+        for copy, head in self.wanted[kind, layer]:
+            rows = self._rows(copy)
+            values[rows] = self._moved(change(values[rows], head), values[rows])
+        return values
 
-    def _without(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """Return a hook that sets the output of patched heads to zero at the patched positions."""
-        width = self.parts.shape.head_width
+    def _replaced(self, kind: str, layer: int, values: Tensor) -> Tensor:
+        theirs = self.receiver.theirs[HOOK_POINTS[kind], layer]
+        return self._changed(kind, layer, values, lambda own, head: theirs)
 
-        def see(z: Tensor) -> Tensor:
-            z = z.clone()
-            for copy, head in self.wanted[OUTPUT, layer]:
-                rows, columns = self._rows(copy), slice(head * width, (head + 1) * width)
-                z[rows, :, columns].masked_fill_(self.receiver.moved[..., None], 0.0)
-            return z
+    def _without(self, layer: int, z: Tensor) -> Tensor:
+        """Set the output of patched heads to zero at the patched positions."""
+        z, width = z.clone(), self.parts.shape.head_width
+        for copy, head in self.wanted[OUTPUT, layer]:
+            rows, columns = self._rows(copy), slice(head * width, (head + 1) * width)
+            z[rows, :, columns].masked_fill_(self.receiver.moved[..., None], 0.0)
+        return z
 
-        return see
-
-    def _with_theirs(self, layer: int) -> Callable[[Tensor], Tensor]:
-        """Return a hook that adds the output of the donor's heads, by the donor's projection."""
-        receiver = self.receiver
-
-        def see(written: Tensor) -> Tensor:
-            weight = receiver.donor.output_weight(layer, written)
-            heads = receiver.theirs[HookPoint.HEAD_OUTPUTS, layer].unflatten(-1, weight.shape[:2])
-            written = written.clone()
-            for copy, head in self.wanted[OUTPUT, layer]:
-                rows = self._rows(copy)
-                new = written[rows] + heads[:, :, head] @ weight[head]
-                written[rows] = self._moved(new, written[rows])
-            return written
-
-        return see
+    def _with_theirs(self, layer: int, written: Tensor) -> Tensor:
+        """Add the output of the donor's heads, by the donor's projection."""
+        weight = self.receiver.donor.output_weight(layer, written.device)
+        z = self.receiver.theirs[HookPoint.HEAD_OUTPUTS, layer].unflatten(-1, weight.shape[:2])
+        return self._changed(
+            OUTPUT, layer, written, lambda own, head: own + z[:, :, head] @ weight[head]
+        )
 
     def _read(self, normed: Tensor, last: Tensor) -> Tensor:
         """Return the metric; a patched unembedding is applied to the last residual stream."""

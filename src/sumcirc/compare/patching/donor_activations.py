@@ -7,7 +7,7 @@ that is patched or read, but keys and values of all positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from sumcirc.models.activation_cache import ActivationCache, ActivationKey, Hook
 from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.hooks import AttentionInputs
 from sumcirc.models.modes import inference
-
-States = Mapping[ActivationKey, Tensor]  # see `compute`
 
 
 def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
@@ -117,7 +115,7 @@ class Donor:
                 deepcopy(parts.final_norm).cpu(),
                 deepcopy(parts.unembedding).cpu(),
             )
-        for number, batch in enumerate(items.batches(size, _device(parts))):
+        for number, batch in enumerate(items.batches(size, parts.device)):
             start = start_of(batch, [batch.at(name) for name in positions])
             states, metric = compute(parts, batch, start)
             donor.metric.append(metric.cpu())
@@ -126,25 +124,25 @@ class Donor:
                 progress(len(batch))
         return donor
 
-    def output_weight(self, layer: int, like: Tensor) -> Tensor:
+    def output_weight(self, layer: int, device: torch.device) -> Tensor:
         """Return the output projection by head, [heads, head width, width].
 
         Args:
             layer: of the attention.
-            like: a tensor on the device where the result is placed.
+            device: where the result is placed.
         """
         file = self.folder / f"output-{layer}.safetensors"
-        with safe_open(file, framework="pt", device=str(like.device)) as tensors:
+        with safe_open(file, framework="pt", device=str(device)) as tensors:
             return tensors.get_tensor("weight")
 
-    def batch(self, number: int, like: Tensor) -> States:
+    def batch(self, number: int, device: torch.device) -> StoredActivations:
         """Return the donor's activations on a batch, read on access.
 
         Args:
             number: of the batch.
-            like: a tensor on the device where the activations are placed.
+            device: where the activations are placed.
         """
-        return _Stored(self.folder / f"batch-{number}.safetensors", like)
+        return StoredActivations(self.folder / f"batch-{number}.safetensors", device)
 
     def _save(self, name: str, tensors: dict[str, Tensor]) -> None:
         plain = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -155,25 +153,17 @@ def _name(key: ActivationKey) -> str:
     return f"{key[0]}.{key[1]}"
 
 
-class _Stored(Mapping[ActivationKey, Tensor]):
-    """Activations in a file, each read on access."""
+class StoredActivations:
+    """Activations in a file, each read on access.
 
-    def __init__(self, file: Path, like: Tensor) -> None:
+    Args:
+        file: written by `Donor`.
+        device: where they are needed.
+    """
+
+    def __init__(self, file: Path, device: torch.device) -> None:
         self._file: Any = safe_open(file, framework="pt")
-        self._like = like
+        self._device = device
 
     def __getitem__(self, key: ActivationKey) -> Tensor:
-        return self._file.get_tensor(_name(key)).to(self._like.device)
-
-    def __iter__(self) -> Iterator[ActivationKey]:
-        names = self._file.keys()
-        for name in names:
-            point, layer = name.split(".")
-            yield HookPoint(point), int(layer)
-
-    def __len__(self) -> int:
-        return len(self._file.keys())
-
-
-def _device(parts: HookedModel) -> torch.device:
-    return parts.unembedding.weight.device  # type: ignore[return-value]
+        return self._file.get_tensor(_name(key)).to(self._device)

@@ -84,7 +84,7 @@ def _of_layer(
     heads = (HookPoint.HEAD_OUTPUTS, layer)
     before = (by_head * own[heads].unflatten(-1, weight.shape[:2])).sum(-1)
     if kind == OUTPUT:
-        other = receiver.donor.output_weight(layer, slope)
+        other = receiver.donor.output_weight(layer, slope.device)
         by_head = torch.einsum("brd,hwd->brhw", slope, other)
         after = (by_head * theirs[heads].unflatten(-1, weight.shape[:2])).sum(-1)
         return _at_moved(receiver, after - before)

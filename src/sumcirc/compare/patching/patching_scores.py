@@ -127,8 +127,7 @@ class PatchingSetup:
         return effects
 
     def _batches(self) -> list[ItemBatch]:
-        device = self.parts.unembedding.weight.device
-        return list(self.items.batches(self.size, device))  # type: ignore[arg-type]
+        return list(self.items.batches(self.size, self.parts.device))
 
     def _receiver(self, number: int, batch: ItemBatch) -> Receiver:
         sources = None if self.sources is None else batch.at(self.sources)
