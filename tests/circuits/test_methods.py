@@ -354,7 +354,7 @@ def test_half_precision() -> None:
         ({"steps": 0}, "steps=0"),
         ({"method": "eap"}, "every score would be 0"),
         ({"method": "relp"}, "every score would be 0"),
-        ({"rule": "right", "steps": 1}, "only point of rule=right is the clean run"),
+        ({"rule": "right", "steps": 1}, "only point of circuit.rule=right is the clean run"),
     ],
 )
 def test_mistakes_in_settings(settings: dict[str, Any], message: str) -> None:
