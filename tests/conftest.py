@@ -116,6 +116,15 @@ def small_run(gpt2_folder: Path, news_files: dict[str, Path]) -> list[str]:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are prepared, and not drawn, which is half the time of a small run."""
+    from sumcirc.figures import views
+
+    monkeypatch.setattr(views, "figure_of", lambda view: None)
+    monkeypatch.setattr(views, "save", lambda *_: None)
+
+
+@pytest.fixture
 def processes() -> Iterator[Processes]:
     """Starts processes; none of them is left when the test is over, however it ends."""
     found = Processes()

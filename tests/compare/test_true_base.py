@@ -25,6 +25,9 @@ from tests.support.small_models import small_config, write_model
 SMALL = ("logger=none", "compare.items=2", "compare.parts=[mlp]", "compare.top=0", "sweep.name=c")
 
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUMCIRC_CACHE", str(tmp_path / "cache"))
@@ -148,7 +151,7 @@ def test_delta_scaling_of_another_configuration_is_refused(
     name: str, tokenizer: Any, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     one, other = pair(tokenizer, tmp_path, CHANGES[name])
-    with pytest.raises(UserError, match=rf"^after={other}: computes otherwise .*\({name} .*surge"):
+    with pytest.raises(UserError, match=rf"^after={other}: computes otherwise .*\({name} .*delta_scaling"):
         compared(news_files, f"before={one}", f"after={other}", "compare.analyses=[delta_scaling]")
 
 

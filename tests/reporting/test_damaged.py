@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from sumcirc.errors import UserError
-from sumcirc.figures import views
 from sumcirc.jobs import report
 from sumcirc.reporting.dashboard.logged_runs import read_material
 from sumcirc.reporting.views.system_scores import sweep_rows
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from sumcirc.sweeps.run_states import DAMAGED, read_sweep
 from tests.support.sweeps import write_sweep
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def truncate(name: str) -> Callable[[Path], None]:
@@ -63,12 +64,6 @@ CASES: list[tuple[Callable[[Path], None], str]] = [
     (truncate("documents.parquet"), "documents.parquet: is not a readable Parquet file"),
     (wrong_type("metrics.csv", "6.0", "six"), "metrics.csv: `line 2` could not convert"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are prepared, and not drawn, which would be most of the time."""
-    monkeypatch.setattr(views, "draw", lambda view, target: None)
 
 
 @pytest.fixture

@@ -169,7 +169,8 @@ def _run(request: dict[str, Any], rank: int) -> None:
         if not request["figures"]:
             import sumcirc.figures.views
 
-            sumcirc.figures.views.draw = lambda view, target: None
+            sumcirc.figures.views.figure_of = lambda view: None
+            sumcirc.figures.views.save = lambda *_: None
         sys.argv = [str(SCRIPT), *request["arguments"]]
         runpy.run_path(str(SCRIPT), run_name="__main__")
         code = 0
