@@ -30,9 +30,9 @@ from measurement import (
 from torch import Tensor
 
 from sumcirc.measures.attention import Rows, attention_measures
-from sumcirc.models.activation_cache import HookPoint
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.activations.activation_cache import HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.loading import load_model
 from sumcirc.models.modes import inference
 from sumcirc.schema import ModelConfig

@@ -39,7 +39,7 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.patched_run import PatchedRun
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.loading import load_model
 from sumcirc.models.modes import frozen, inference
 from sumcirc.schema import ModelConfig

@@ -38,7 +38,7 @@ from sumcirc.compare.patching.components import MLP, OUTPUT, components
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.data.examples import ALL, LAST, NONE, READ, TokenExample
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
 

@@ -27,9 +27,9 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.measures.measure_documents import probe_set
 from sumcirc.measures.measuring import measure
+from sumcirc.models.activations.hooked_model import has_adapter
 from sumcirc.models.adapters import lora_config, resolve_targets
 from sumcirc.models.architectures import anatomy, context_length
-from sumcirc.models.hooked_model import has_adapter
 from sumcirc.models.model_reference import reference
 from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
 from sumcirc.runtime.notices import Notices

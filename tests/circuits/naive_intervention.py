@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sumcirc.circuits.graph import Graph
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
-from sumcirc.models.hooked_model import HookedModel
 from tests.support.small_models import VOCABULARY, small_model
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "eap_ig"

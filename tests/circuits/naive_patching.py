@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sumcirc.circuits.attribution.tracing import AttributionPasses
 from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs
-from sumcirc.models.attention_weights import AttentionWeights
+from sumcirc.models.activations.attention_weights import AttentionWeights
 
 
 def patched_values(

@@ -24,7 +24,7 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference
 from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.statistics import Bootstrap
 from tests.circuits.attribution_cases import (
     Oracle,

@@ -17,8 +17,8 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.faithfulness import Evaluator
 from sumcirc.errors import UserError
-from sumcirc.models.attention_weights import AttentionWeights
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.attention_weights import AttentionWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from tests.circuits.cases import difference_metric, family_model, some_pairs
 from tests.support.small_models import VOCABULARY, adapted, small_model

@@ -20,9 +20,9 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.inputs.pair_batches import batches
 from sumcirc.circuits.metrics import Divergence, LogitDifference, NegativeLogLikelihood
 from sumcirc.errors import UserError
+from sumcirc.models.activations.attention_weights import AttentionWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
-from sumcirc.models.attention_weights import AttentionWeights
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from sumcirc.schema import Method
 from tests.circuits.attribution_cases import (

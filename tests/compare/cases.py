@@ -14,9 +14,9 @@ from torch import Tensor
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import Component
 from sumcirc.data.examples import NONE, TokenExample
-from sumcirc.models.activation_cache import HookPoint
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.activations.activation_cache import HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from tests.support.small_models import VOCABULARY, columns, scrambled
 
 KEPT = {"query": {"query"}, "key": {"key"}, "value": {"value"}, "pattern": {"query", "key"}}

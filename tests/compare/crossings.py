@@ -12,7 +12,7 @@ from sumcirc.compare.patching.components import KINDS, components
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingResult, PatchingSetup
 from sumcirc.data.examples import ALL
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 
 PLENTY = 10**9  # bytes
 

@@ -14,8 +14,8 @@ from sumcirc.compare.patching.components import KINDS, Component, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.data.examples import TokenExample
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
-from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import Naive, naive_metric, naive_patched, some_items, two_models
 
 EXACT = 1e-9

@@ -24,8 +24,8 @@ from sumcirc.compare.deltas.deltas import (
 )
 from sumcirc.compare.deltas.weight_deltas import store_weights, weights_in_memory
 from sumcirc.errors import UserError
+from sumcirc.models.activations.hooked_model import HookedModel, base_model
 from sumcirc.models.architectures import ARCHITECTURES, anatomy
-from sumcirc.models.hooked_model import HookedModel, base_model
 from sumcirc.schema import MODULES
 from tests.compare.edited import (
     FAMILY_AND_TIES,

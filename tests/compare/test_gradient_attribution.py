@@ -13,8 +13,8 @@ from sumcirc.compare.patching.components import KINDS, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.gradient_attribution import attributed
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
-from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import other, some_items
 from tests.support.small_models import adapted, scrambled
 

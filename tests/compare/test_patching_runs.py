@@ -31,7 +31,7 @@ from sumcirc.compare.patching.patching_scores import (
     halves,
 )
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import CompareOptions
 from tests.compare.cases import some_items, two_models
 from tests.compare.crossings import PLENTY

@@ -23,7 +23,7 @@ from sumcirc.compare.patching.patching_scores import (
     synergy,
 )
 from sumcirc.data.examples import TokenExample
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from tests.compare.cases import Naive, naive_metric, naive_patched, other, some_items, two_models
 from tests.compare.crossings import PLENTY, crossing
 from tests.support.small_models import scrambled

@@ -16,7 +16,7 @@ from torch import Tensor
 from sumcirc.circuits.attribution.methods import attribute
 from sumcirc.compare.deltas.deltas import scaled, targets_of
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from tests.circuits.cases import difference_metric, some_pairs
 from tests.models.peft_kinds import KINDS, disturb
 from tests.support.small_models import scrambled

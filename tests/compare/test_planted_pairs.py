@@ -20,8 +20,8 @@ from sumcirc.compare.patching.components import KINDS, RESIDUAL, Component, comp
 from sumcirc.compare.patching.patching_scores import PatchingResult
 from sumcirc.compare.span_attention import span_attention
 from sumcirc.data.examples import ALL, NONE, TokenExample
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES, Shape
-from sumcirc.models.hooked_model import HookedModel
 from tests.compare.cases import some_items, two_models
 from tests.compare.crossings import crossing, moved_one_by_one
 from tests.compare.planted import (

@@ -16,10 +16,10 @@ from torch import Tensor
 from sumcirc.data.examples import NONE
 from sumcirc.measures import attention
 from sumcirc.measures.attention import SPANS, Rows, attention_measures
-from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.activations.activation_cache import HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.architectures import ARCHITECTURES
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
 from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
 from tests.support.small_models import VOCABULARY, small_model

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sumcirc.errors import UserError
-from sumcirc.models.activation_cache import ActivationCache, HookPoint
+from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.architectures import ARCHITECTURES
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
 from tests.support.small_models import VOCABULARY, adapted, columns, scrambled
 
 TOKENS = torch.arange(2 * 7).reshape(2, 7) * 17 % VOCABULARY

@@ -18,8 +18,8 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from transformers import AutoModelForCausalLM
 
 from sumcirc.errors import UserError
-from sumcirc.models.effective_weights import effective_weight
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.effective_weights import effective_weight
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_pairs import Models
 from sumcirc.models.model_reference import reference
 from sumcirc.models.peft_adapters import changes_base, read_adapter

@@ -13,7 +13,7 @@ import torch
 from sumcirc.circuits.discovery import circuit_of
 from sumcirc.circuits.edge_selection import by_module as unsigned_by_module
 from sumcirc.circuits.graph import Graph
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import MODULES
 from sumcirc.selection.circuit import along_mean, by_module, circuit, circuit_delta
 from sumcirc.selection.context import SelectionContext

@@ -11,8 +11,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from sumcirc.models.effective_weights import HeadWeights
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.effective_weights import HeadWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 
 VOCABULARY, WIDTH, INNER, LAYERS, CONTEXT = 400, 32, 48, 2, 128
 WITH_GROUPS = ("llama", "mistral", "qwen2", "qwen3")

@@ -20,7 +20,7 @@ import torch
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measure_batches import BatchResult, assemble, measure_batches
 from sumcirc.measures.measure_documents import ProbeSet
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import ProbeScheduleConfig
 from sumcirc.tracking.measure_records import ProbeRecord, record_file
 from sumcirc.tracking.run_directory import RunDirectory

@@ -37,10 +37,10 @@ from torch import Tensor, nn
 
 from sumcirc.circuits.metrics import at_least_float32
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemBatch, ItemSet
-from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.norms import Norm
 from sumcirc.models.modes import frozen
-from sumcirc.models.norms import Norm
 
 READ_AT_ONCE = 128  # rows unembedded at once: at most 128 x vocabulary numbers, a few times
 

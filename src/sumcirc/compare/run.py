@@ -27,7 +27,7 @@ from sumcirc.data.examples import LAST, READ
 from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measuring import measure, prepare_base
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_pairs import Models
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.peft_adapters import changes_ends

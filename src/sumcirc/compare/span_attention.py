@@ -22,9 +22,9 @@ from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemBatch, ItemSet
 from sumcirc.data.examples import LAST, READ
 from sumcirc.errors import UserError
 from sumcirc.measures.attention import BLOCK
-from sumcirc.models.activation_cache import HookPoint
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.activations.activation_cache import HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.modes import inference
 
 

@@ -25,7 +25,7 @@ from sumcirc.data.codec import Codec
 from sumcirc.data.examples import padded
 from sumcirc.errors import UserError
 from sumcirc.evaluation.kv_cache import reserved_cache
-from sumcirc.models.hooked_model import base_model
+from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.peft_adapters import virtual_tokens, without_idle_warnings
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from sumcirc.measures.divergence import output_divergences
 from sumcirc.measures.lens import promoted_tokens
 from sumcirc.measures.measure_documents import ProbeBatch, ProbeSet
 from sumcirc.measures.salience import salience_alignment
-from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.activations.activation_cache import HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.architectures import Shape
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
 from sumcirc.models.modes import inference
 from sumcirc.statistics import bootstrap_means
 from sumcirc.tracking.measure_records import ProbeRecord

@@ -28,9 +28,9 @@ from sumcirc.measures.measure_batches import (
     measure_batches,
 )
 from sumcirc.measures.measure_documents import ProbeSet
-from sumcirc.models.effective_weights import effective_weight
+from sumcirc.models.activations.effective_weights import effective_weight
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.fingerprint import model_fingerprint
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.peft_adapters import changes_base
 from sumcirc.storage.cache import Cache
 from sumcirc.tracking.measure_records import ProbeRecord, record_file

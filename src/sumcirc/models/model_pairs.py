@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from sumcirc.errors import UserError
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import anatomy, shape
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.loading import holds_tokenizer, read_model_config
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.modes import inference

@@ -12,9 +12,9 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from sumcirc import __version__
+from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.architectures import anatomy
 from sumcirc.models.dropout import dropout_probabilities
-from sumcirc.models.hooked_model import base_model
 from sumcirc.models.loading import resolve_path, without_bars
 from sumcirc.runtime.quoting import code, markdown, visible
 from sumcirc.schema import TrainConfig

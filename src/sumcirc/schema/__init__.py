@@ -26,7 +26,6 @@ from sumcirc.schema.comparing import (
     CompareOptions,
     Direction,
 )
-from sumcirc.schema.dashboard import DashboardConfig
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source
 from sumcirc.schema.learning import (
     AUTO,
@@ -41,7 +40,7 @@ from sumcirc.schema.learning import (
     TrainerConfig,
 )
 from sumcirc.schema.lists import accept_scalars
-from sumcirc.schema.report import ReportConfig
+from sumcirc.schema.reading_runs import DashboardConfig, ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig, RougeTokenizer
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
 from sumcirc.schema.verbs import (

@@ -30,7 +30,7 @@ from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measure_documents import ProbeSet, in_drawn_order, probe_set
 from sumcirc.measures.measuring import measure, prepare_base
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.runtime.notices import missing
 from sumcirc.runtime.progress import counted
 from sumcirc.schema import Granularity, SelectConfig, TrainConfig

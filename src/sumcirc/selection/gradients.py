@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sumcirc.data.batches import TrainingBatch
+from sumcirc.models.activations.effective_weights import input_width
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import anatomy
-from sumcirc.models.effective_weights import input_width
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from sumcirc.runtime.progress import counted
 from sumcirc.schema import MODULES, SelectorName

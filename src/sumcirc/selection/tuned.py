@@ -20,10 +20,10 @@ from sumcirc.data.batches import Division, TrainingStream
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.adapters import adapt
 from sumcirc.models.dropout import start_training
 from sumcirc.models.fingerprint import model_fingerprint
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.loading import load_model
 from sumcirc.models.model_pairs import check_sides
 from sumcirc.models.model_reference import ModelReference, reference, same_model

@@ -24,7 +24,7 @@ from transformers import (
 
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import base_model
+from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.schema import OptimizerConfig, Schedule
 
 

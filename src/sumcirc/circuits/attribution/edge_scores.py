@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from sumcirc.circuits.graph import Graph
-from sumcirc.models.activation_cache import ActivationCache, HookPoint
-from sumcirc.models.attention_weights import AttentionWeights
+from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
+from sumcirc.models.activations.attention_weights import AttentionWeights
 
 # bytes of source differences and of gradients that are computed at once
 AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30

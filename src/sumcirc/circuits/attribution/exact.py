@@ -16,8 +16,8 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.circuits.patching.patched_run import PatchedRun
-from sumcirc.models.attention_weights import AttentionWeights
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.attention_weights import AttentionWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 
 
 def exact_scores(

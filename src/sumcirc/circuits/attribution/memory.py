@@ -17,7 +17,7 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 
 LOGITS = 4  # copies of a row of the vocabulary, per position that the metric reads
 SHORT = 32  # tokens of the input on which a pass is measured; the other input is twice as long

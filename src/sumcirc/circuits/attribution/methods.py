@@ -36,8 +36,8 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs, batches
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
-from sumcirc.models.attention_weights import AttentionWeights
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.attention_weights import AttentionWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
 from sumcirc.schema import AT_CLEAN, Method, Rule, check_gradient
 

@@ -16,10 +16,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import ModuleHook, module_hooks
+from sumcirc.models.activations.norms import Norm
 from sumcirc.models.architectures import anatomy
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import ModuleHook, module_hooks
-from sumcirc.models.norms import Norm
 
 
 @contextmanager

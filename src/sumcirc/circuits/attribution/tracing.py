@@ -17,8 +17,8 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
-from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
 
 SOURCES = (HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.data.examples import by_length
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 from sumcirc.schema import CircuitMetric
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 
 
 @dataclass(frozen=True)

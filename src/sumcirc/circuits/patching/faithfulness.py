@@ -48,8 +48,8 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric, log_probabilities
 from sumcirc.circuits.patching.patched_run import Ablation, PatchedRun
 from sumcirc.errors import UserError
-from sumcirc.models.attention_weights import AttentionWeights
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.attention_weights import AttentionWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import SIZES
 from sumcirc.statistics import Bootstrap, Interval
 from sumcirc.statistics.noise import no_gap, rounding_of

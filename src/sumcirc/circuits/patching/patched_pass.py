@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sumcirc.models.activation_cache import ActivationKey, HookPoint
+from sumcirc.models.activations.activation_cache import ActivationKey, HookPoint
 
 if TYPE_CHECKING:
     from sumcirc.circuits.patching.patched_run import PatchedRun

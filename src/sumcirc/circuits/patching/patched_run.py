@@ -28,9 +28,9 @@ from transformers import PreTrainedModel
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.patching.patched_pass import PatchedPass
 from sumcirc.errors import UserError
-from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
-from sumcirc.models.attention_weights import AttentionWeights
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.activations.attention_weights import AttentionWeights
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 
 Ablation = Literal["interchange", "zero", "mean"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sumcirc.compare.deltas.weight_deltas import WeightChange
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.peft_adapters import changes_base, read_adapter
 

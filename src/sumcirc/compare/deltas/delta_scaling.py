@@ -34,8 +34,8 @@ from sumcirc.compare.deltas.deltas import EMBEDDING, FINAL, Before, Changes, Tar
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import context_length
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 
 WHOLE, REMOVE, MODULE, ONLY = "whole", "remove", "module", "only"

@@ -30,8 +30,8 @@ from transformers import PreTrainedModel
 from sumcirc.compare.deltas.adapter_deltas import adapter_changes, adapter_modules, unwrapped
 from sumcirc.compare.deltas.weight_deltas import weight_changes
 from sumcirc.errors import UserError
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import anatomy
-from sumcirc.models.hooked_model import HookedModel
 from sumcirc.schema import MODULES
 
 NORMS, EMBEDDING, FINAL = "norms", "embedding", "final"

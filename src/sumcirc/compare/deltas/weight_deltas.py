@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.metrics import at_least_float32
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.storage.writing import write_file
 
 

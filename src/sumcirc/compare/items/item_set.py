@@ -30,7 +30,7 @@ from sumcirc.data.examples import (
     collate,
 )
 from sumcirc.errors import UserError
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 
 LOG_PROBABILITY, LOGIT_DIFFERENCE = "log_probability", "logit_difference"

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sumcirc.errors import UserError
-from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.activations.activation_cache import HookPoint
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import PARTS
 

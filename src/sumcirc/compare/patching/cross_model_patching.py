@@ -37,9 +37,9 @@ from sumcirc.compare.patching.components import (
     Component,
 )
 from sumcirc.compare.patching.donor_activations import Donor, compute, start_of
-from sumcirc.models.activation_cache import ActivationKey, HookPoint
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.activations.activation_cache import ActivationKey, HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.modes import inference
 
 Set = Collection[Component]

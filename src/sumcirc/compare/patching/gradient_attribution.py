@@ -32,8 +32,8 @@ from sumcirc.compare.patching.components import (
     Component,
 )
 from sumcirc.compare.patching.cross_model_patching import Receiver
-from sumcirc.models.activation_cache import ActivationCache, HookPoint
-from sumcirc.models.hooks import AttentionInputs
+from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
+from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.modes import frozen
 
 MOVED: dict[str, set[str]] = {

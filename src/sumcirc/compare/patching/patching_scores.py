@@ -25,7 +25,7 @@ from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.cross_model_patching import Receiver, Set
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.gradient_attribution import attributed
-from sumcirc.models.hooked_model import HookedModel
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.statistics.noise import shares_of_gap
 
 Values = NDArray[np.float64]

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sumcirc.models.effective_weights import HeadWeights
-from sumcirc.models.hooked_model import HookedModel
-from sumcirc.models.norms import Norm
+from sumcirc.models.activations.effective_weights import HeadWeights
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.activations.norms import Norm
 
 
 class AttentionWeights:

@@ -1,4 +1,4 @@
-"""Settings of `sumcirc report` (conf/report.yaml)."""
+"""Settings of `sumcirc report` and `sumcirc dashboard`, which read finished runs."""
 
 from __future__ import annotations
 
@@ -41,4 +41,23 @@ class ReportConfig:
         require(
             0 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0 and 1",
+        )
+
+
+@dataclass
+class DashboardConfig:
+    """A saved W&B workspace and a report of a sweep."""
+
+    paths: list[str] = field(default_factory=list)  # runs and sweeps: the words without `=`
+    out: Optional[str] = None  # folder; null: dashboard/ in the sweep's folder
+    metric: str = "rougeLsum"  # score that runs are compared by: of METRICS, F1
+    push: bool = False  # upload to W&B; otherwise write files, without network
+    entity: Optional[str] = None  # null: the entity of the runs, or the user's default
+    project: Optional[str] = None  # null: the project of the runs
+
+    def __post_init__(self) -> None:
+        lists_of_one(self)
+        require(
+            self.metric in METRICS,
+            f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",
         )

@@ -22,7 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from sumcirc.errors import UserError
-from sumcirc.models.activation_cache import HookPoint
+from sumcirc.models.activations.activation_cache import HookPoint
 
 # A hook is a function of a module's first argument, of its output, or of both. It returns None, or
 # a replacement for the argument or the output.

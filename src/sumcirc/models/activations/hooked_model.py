@@ -15,16 +15,16 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sumcirc.models.activation_cache import ActivationCache, ActivationKey, HookPoint
-from sumcirc.models.architectures import Fused, anatomy, shape
-from sumcirc.models.effective_weights import HeadWeights, effective_weight
-from sumcirc.models.hooks import (
+from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.activations.effective_weights import HeadWeights, effective_weight
+from sumcirc.models.activations.hooks import (
     ATTENTION_POINTS,
     ModuleHook,
     Side,
     attention_hooks,
     module_hooks,
 )
+from sumcirc.models.architectures import Fused, anatomy, shape
 from sumcirc.models.peft_adapters import require_analysable
 
 _OUTSIDE = (HookPoint.EMBEDDING, HookPoint.FINAL_NORM, HookPoint.LOGITS)
