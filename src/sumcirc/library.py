@@ -193,7 +193,7 @@ def choose_lora(
     if SELECTORS[options.name].compares and not path:
         raise UserError(
             f"choose_lora: selector={options.name.value} tunes a second model, and this one was"
-            " loaded from nowhere; save it to a folder and load it from there"
+            " not loaded from a folder; save it to one and load it from there"
         )
     with TemporaryDirectory(prefix="sumcirc-") if cache is None else nullcontext(cache) as folder:
         config = SelectConfig(
@@ -230,7 +230,7 @@ def _encoder(
 def _selector(name: str, documents: int) -> SelectorConfig:
     known = [one.value for one in SelectorName]
     if name not in known:
-        raise UserError(f"selector={name}: is none; choose from {', '.join(known)}")
+        raise UserError(f"selector={name}: choose from {', '.join(known)}")
     return SelectorConfig(name=SelectorName(name), documents=documents)
 
 

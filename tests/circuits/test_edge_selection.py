@@ -231,7 +231,7 @@ def test_views_of_a_circuit_count_its_edges() -> None:
 @pytest.mark.parametrize("n", [-1, SMALL.edges + 1])
 @pytest.mark.parametrize("select", [selection.top_n, selection.greedy])
 def test_sizes_that_cannot_be(select: selection.Selection, n: int) -> None:
-    with pytest.raises(UserError, match=f"circuit size {n}: must lie from 0 to the 479 edges"):
+    with pytest.raises(UserError, match=f"circuit size {n}: must be between 0 and the 479 edges"):
         select(random_scores(SMALL, 0), SMALL, n)
 
 

@@ -55,7 +55,7 @@ Main = Callable[..., str]
         (("evaluate", "checkpoint=/nowhere"), "checkpoint=/nowhere: no such folder"),
         (("circuit", "checkpoint=./nowhere"), "checkpoint=./nowhere: no such folder"),
         (("compare", "before=/nowhere", "after=tiny"), "before=/nowhere: no such folder"),
-        (("compare", "after=/nowhere"), "after=/nowhere: is no run and no adapter"),
+        (("compare", "after=/nowhere"), "after=/nowhere: is neither a run nor an adapter"),
         (("report", "paths=/nowhere"), "paths=/nowhere: no such directory"),
         (("train", "trainer.accelerator=tpu"), "trainer.accelerator=tpu: unknown"),
         (("evaluate", "trainer.strategy=dpp"), "trainer.strategy=dpp: unknown"),

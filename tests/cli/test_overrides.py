@@ -181,8 +181,8 @@ def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("model", "model: checkpoint=x brings its model; leave model= out"),
-        ("model.path", "model.path: checkpoint=x brings its model; leave model.path= out"),
+        ("model", "model: checkpoint=x provides its model; leave model= out"),
+        ("model.path", "model.path: checkpoint=x provides its model; leave model.path= out"),
         ("experiment", "checkpoint=x: provides its own settings, so experiment= has no effect"),
     ],
 )

@@ -125,7 +125,7 @@ def test_a_sweep_ends_with_its_page_where_that_is_wanted(
     words = ["adaptation=full,lora", "seed=1,2"]
     assert sweep(*words) == 0
     folder = tmp_path / "runs/s"
-    assert capfd.readouterr().out.endswith("one page of all: sumcirc report runs/s\n")
+    assert capfd.readouterr().out.endswith("for a page about all runs: sumcirc report runs/s\n")
     assert not (folder / "comparison").exists()
     assert sweep(*words, "sweep.report=true") == 0
     page = folder / "comparison/report.html"

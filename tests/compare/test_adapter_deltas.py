@@ -32,7 +32,7 @@ def test_what_can_be_scaled_is_let_through(tmp_path: Path) -> None:
 def test_switched_adapters_take_both_ends_alone(tmp_path: Path) -> None:
     side = adapter(tmp_path, use_dora=True)
     check_delta_scaling(BEFORE, side, [0.0, 1.0])
-    with pytest.raises(UserError, match=r"`tuned` is DoRA, which is on or off; .*=\[0.0,1.0\]"):
+    with pytest.raises(UserError, match=r"`tuned` is DoRA, which can only be on or .*=\[0.0,1.0\]"):
         check_delta_scaling(BEFORE, side, [0.0, 0.5, 1.0])
 
 

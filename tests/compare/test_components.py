@@ -56,7 +56,7 @@ def test_what_is_no_part_is_refused(name: str) -> None:
     with pytest.raises(UserError) as caught:
         Component.parse(name, SHAPE, "compare.sets")
     assert str(caught.value) == (
-        f"compare.sets: `{name}` is no part of this model (2 layers of 4 heads, 2 key/value heads);"
-        " write KIND.LAYER.HEAD such as output.0.0 or value.0.0, KIND.LAYER such as mlp.0, or"
-        " unembedding"
+        f"compare.sets: `{name}` is not a part of this model (2 layers of 4 heads, 2 key/value"
+        " heads); write KIND.LAYER.HEAD such as output.0.0 or value.0.0, KIND.LAYER such as mlp.0,"
+        " or unembedding"
     )

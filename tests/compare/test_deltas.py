@@ -218,7 +218,7 @@ def test_dora_is_switched_off_or_refused() -> None:
         assert torch.equal(logits(tuned), logits(base))
     assert torch.equal(logits(tuned), own)
     same_state(kept, state(tuned))
-    message = r"lambda=0.5: the change of layer 0 qkv is by Dora, which is on or off"
+    message = r"lambda=0.5: the change of layer 0 qkv is by Dora, which can only be on or off"
     with pytest.raises(UserError, match=message):
         scale_deltas(tuned, None, some_items(), TEXT, [0.5], 2)
 

@@ -144,6 +144,6 @@ def test_a_document_that_is_cut_keeps_what_fits(documents: list[Document]) -> No
 )
 def test_only_the_wire_knows_its_facts(documents: list[Document], id: str, seed: int) -> None:
     document = Document(id, documents[0].document, documents[0].references)
-    with pytest.raises(UserError, match=f"`{id}` is no article of the .* seed {seed}.*data=wire"):
+    with pytest.raises(UserError, match=f"`{id}` is not an article .* seed {seed}.*data=wire"):
         wire_article(document, seed)
     assert wire_article(documents[0], 0).document == document.document

@@ -66,7 +66,7 @@ def test_a_circuit_is_that_of_the_merged_model(name: str) -> None:
 def test_virtual_tokens_have_no_circuit(name: str) -> None:
     _, tuned = pair(name)
     with pytest.raises(
-        UserError, match=rf"{name}\) puts virtual tokens .*`sumcirc evaluate` takes"
+        UserError, match=rf"{name}\) puts virtual tokens .*`sumcirc evaluate` supports"
     ):
         scores(tuned)
 
@@ -86,7 +86,7 @@ def test_delta_scaling_takes_an_adapter_off(name: str) -> None:
         assert not torch.allclose(moved, own, atol=1e-3)
         assert not torch.allclose(moved, logits(base), atol=1e-3)
     else:
-        with pytest.raises(UserError, match=r"lambda=0\.5: .* which is on or off"), half:
+        with pytest.raises(UserError, match=r"lambda=0\.5: .* which can only be on or off"), half:
             pass
 
 

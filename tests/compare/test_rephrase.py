@@ -42,7 +42,7 @@ def test_the_lexicon_is_varied() -> None:
 
 
 def test_the_prompt_of_the_post_is_among_them() -> None:
-    with pytest.raises(UserError, match="0 are wanted; ask for 1 to") as refused:
+    with pytest.raises(UserError, match="0 were requested; ask for 1 to") as refused:
         rephrase_prompts(0, 0)
     total = int(str(refused.value).split()[-1])
     everything = rephrase_prompts(0, total)
@@ -54,7 +54,7 @@ def test_the_prompt_of_the_post_is_among_them() -> None:
         "instruction": "can be rephrased as",
         "colon": ":",
     }
-    with pytest.raises(UserError, match=f"{total + 1} are wanted; ask for 1 to {total}"):
+    with pytest.raises(UserError, match=f"{total + 1} were requested; ask for 1 to {total}"):
         rephrase_prompts(0, total + 1)
 
 

@@ -107,7 +107,7 @@ def test_a_gap_of_zero_and_one_in_doubt_are_said(capsys: pytest.CaptureFixture[s
         metric["difference"] = {"mean": mean, "low": low, "high": high, "n": 8}
         print_comparison(summary)
         printed = capsys.readouterr().out
-        assert ("the models do the same on these items but for rounding" in printed) is same
+        assert ("the models give the same results on these items up to rounding" in printed) is same
 
 
 def test_shares_that_are_not_defined_are_dashes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_the_receiver_is_before(
     folder = adapter(gpt2_folder, tmp_path / kind, config)
     with caplog.at_level(logging.WARNING):
         run = compared(news_files, f"after={folder}", "compare.analyses=[patching]")
-    assert ("is not" in caplog.text and "loaded by itself" in caplog.text) == (kind != "plain")
+    assert ("is not" in caplog.text and "loaded separately" in caplog.text) == (kind != "plain")
     found, moved = metric(run), table(run, "patching")
     means = moved.groupby("direction")[["receiver", "donor"]].mean()
     assert means.receiver["sufficiency"] == pytest.approx(found["before"], abs=1e-6)
@@ -151,7 +151,7 @@ def test_delta_scaling_of_another_configuration_is_refused(
     name: str, tokenizer: Any, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     one, other = pair(tokenizer, tmp_path, CHANGES[name])
-    refusal = rf"^after={other}: computes otherwise .*\({name} .*leave delta_scaling out"
+    refusal = rf"^after={other}: its configuration differs .*\({name} .*leave delta_scaling out"
     with pytest.raises(UserError, match=refusal):
         compared(news_files, f"before={one}", f"after={other}", "compare.analyses=[delta_scaling]")
 
@@ -168,7 +168,7 @@ def test_another_configuration_is_told_and_compared(
     words = [f"before={one}", f"after={other}", "compare.analyses=[patching]"]
     with caplog.at_level(logging.WARNING):
         run = compared(news_files, *words)
-    assert f"computes otherwise than the model before, whatever its weights: {name}" in caplog.text
+    assert f"its configuration differs from that of the model before: {name}" in caplog.text
     found, moved = metric(run), table(run, "patching")
     receiver = moved[moved.direction == "sufficiency"].receiver.mean()
     assert receiver == pytest.approx(found["before"], abs=1e-6)
@@ -183,7 +183,7 @@ def test_a_window_wider_than_every_text_is_none(
     with caplog.at_level(logging.WARNING):
         analyses = "compare.analyses=[delta_scaling,differences]"
         run = compared(news_files, *words, analyses, "encoding.max_length=100")
-    assert "computes otherwise" not in caplog.text
+    assert "its configuration differs" not in caplog.text
     found = metric(run)
     assert found["before"] == found["after"]
 

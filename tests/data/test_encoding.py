@@ -318,7 +318,7 @@ def test_a_tokenizer_that_tells_no_places_is_refused() -> None:
     from transformers import ByT5Tokenizer
 
     slow = ByT5Tokenizer(extra_ids=0)
-    with pytest.raises(UserError, match=r"this one does not say which characters"):
+    with pytest.raises(UserError, match=r"does not report which characters"):
         encoder(slow).located(item("A storm."))
 
 

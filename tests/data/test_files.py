@@ -143,7 +143,7 @@ GOOD = '{"document": "d", "summary": "s"}\n'
         ("a.csv", "document,summary\nd,s\nd,s,t\n", "line 3 has 3 fields, the header 2"),
         ("a.csv", 'document,summary\nd,s\n"d,s\n', "invalid CSV at line 3 "),
         ("a.csv", b"document,summary\nd,s\nd\xff,s\n", "line 3 is not valid UTF-8"),
-        ("a.csv", "document,summary,summary\nd,s,t\n", "column 'summary' is there twice"),
+        ("a.csv", "document,summary,summary\nd,s,t\n", "column 'summary' occurs twice"),
         ("a.csv", "document;summary\nThe ferry, he said, stood.;No ferry.\n", "by semicolons"),
         ("a.csv", "document;summary\nThe ferry stood.;No ferry.\n", "by semicolons"),
         ("a.csv", "document\tsummary\tid\nThe ferry, he said, stood.\tNone.\t1\n", "by tabs"),

@@ -140,7 +140,7 @@ def test_a_server_that_says_no_is_one_line(
     account = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": server.url}
     done = sumcirc("s", "push=true", "entity=other", cwd=tmp_path, fenced=False, **account)
     assert done.returncode == 2, done.stderr
-    assert "W&B doesn't take the dashboard" in done.stderr.splitlines()[-1]
+    assert "W&B refused the dashboard" in done.stderr.splitlines()[-1]
     assert "permission denied" in done.stderr.splitlines()[-1]
     assert (sweep / "dashboard/workspace.json").exists()
     assert not (sweep / "dashboard/pushed.json").exists()

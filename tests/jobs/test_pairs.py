@@ -89,7 +89,7 @@ def test_an_existing_file_is_kept_unless_said_otherwise(
     given = ["out=pairs.jsonl", "corruption=replace", "filter=false", *words]
     done = commands.run("pairs", *given, cwd=tmp_path)
     assert done.code == 2
-    assert "out=pairs.jsonl: is there already; name a new file or overwrite=true" in done.output
+    assert "out=pairs.jsonl: exists already; name a new file or set overwrite=true" in done.output
     assert out.read_text() == "mine"
     done = commands.run("pairs", *given, "overwrite=true", cwd=tmp_path)
     assert done.code == 0, done.output

@@ -162,7 +162,7 @@ def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
         tmp_path,
         *("before=tiny", "after=tiny", *SMALL, *FEW, "logger=none", "prompts=facts"),
     )
-    assert "the models do the same on these items but for rounding" in output
+    assert "the models give the same results on these items up to rounding" in output
     (found,) = summary["after"].values()
     numbers = [found["metric"]["difference"]["mean"]]
     numbers += [row["mean"] for row in (*found["direct"], *found["attention"])]

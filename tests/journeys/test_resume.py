@@ -256,7 +256,7 @@ def test_changed_data_other_versions_and_leftovers(
         files[split].write_text(change(whole))
         refused = commands.run("train", f"resume={run}", cwd=tmp_path, figures=False)
         assert refused.code == 2, refused.output
-        assert f"data.{split} holds other documents than when the run began" in refused.output
+        assert f"data.{split} has other documents than when the run started" in refused.output
         assert "Traceback" not in refused.output
         files[split].write_text(whole)
     assert not leftover.exists()

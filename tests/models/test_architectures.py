@@ -40,7 +40,7 @@ def test_roles_by_shape(family: str) -> None:
 
 
 def test_unknown_architecture_is_refused_with_its_name_and_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"`opt` is not known here; known: gpt2, gpt_neox, llama"):
+    with pytest.raises(UserError, match=r"`opt` is not supported; choose from gpt2, gpt_neox"):
         anatomy(AutoConfig.for_model("opt"))
 
 

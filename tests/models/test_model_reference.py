@@ -213,8 +213,8 @@ def test_its_hub_base_and_revision(adapter: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        ({"base_model_name_or_path": None}, "does not tell its base model"),
-        ({"base_model_name_or_path": "/gone"}, "base model /gone is not there"),
+        ({"base_model_name_or_path": None}, "does not name its base model"),
+        ({"base_model_name_or_path": "/gone"}, "base model /gone does not exist"),
         ({"base_model_name_or_path": 3}, "`base_model_name_or_path`"),
         ({"revision": ["x"]}, "`revision`"),
     ],

@@ -81,7 +81,7 @@ def test_no_run_of_an_earlier_format_is_continued() -> None:
     check_continues(FORMAT, "runs/x", "so start it again")
     with pytest.raises(UserError) as refused:
         check_continues(1, "runs/x", "so start it again")
-    assert str(refused.value).startswith("runs/x: was begun by an earlier version (records of ")
+    assert str(refused.value).startswith("runs/x: was started by an earlier version (records of ")
     assert str(refused.value).endswith("can't be continued, so start it again")
 
 

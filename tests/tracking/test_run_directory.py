@@ -177,7 +177,7 @@ def test_a_resumed_run_must_have_the_data_that_it_began_with(tmp_path: Path) -> 
     run.require_same_data({"train": "a", "validation": "b", "test": "c"})
     assert run.status()["data"] == {"train": "a", "validation": "b", "test": "c"}
     for split in ("train", "validation", "test"):
-        with pytest.raises(UserError, match=rf"data\.{split} holds other documents than when"):
+        with pytest.raises(UserError, match=rf"data\.{split} has other documents than when"):
             run.require_same_data({split: "other"})
     assert run.status()["data"] == {"train": "a", "validation": "b", "test": "c"}
 

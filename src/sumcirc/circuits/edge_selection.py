@@ -349,5 +349,5 @@ def _check_shape(matrix: NDArray[Any], graph: Graph) -> None:
 def _check_size(n: int, graph: Graph) -> None:
     if not 0 <= n <= graph.edges:
         raise UserError(
-            f"circuit size {n}: must lie from 0 to the {graph.edges} edges of the graph"
+            f"circuit size {n}: must be between 0 and the {graph.edges} edges of the graph"
         )

@@ -138,7 +138,7 @@ class DocumentScores:
             reason = f"is {edges.shape[0]} x {edges.shape[1]}, not {expected[0]} x {expected[1]}"
             raise RecordError(path, reason, "edges")
         if not np.abs(edges).max(initial=0) <= PLAUSIBLE:  # also refuses NaN
-            raise RecordError(path, "holds a score that is NaN or larger than any can be", "edges")
+            raise RecordError(path, "contains a score that is NaN or impossibly large", "edges")
         scores = np.zeros((len(edges), *graph.exists.shape), dtype=np.float32)
         scores[:, graph.exists] = edges
         return cls(

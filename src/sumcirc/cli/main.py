@@ -322,8 +322,8 @@ def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
     if launcher != OWN_LAUNCHER and (options.jobs or options.gpus):
         name = "jobs" if options.jobs else "gpus"
         raise UserError(
-            f"sweep.{name}: is for jobs on this machine, hydra/launcher="
-            f"{launcher} has settings of its own (hydra.launcher.*); leave it out"
+            f"sweep.{name}: is for jobs on this machine; hydra/launcher="
+            f"{launcher} has its own settings (hydra.launcher.*); leave it out"
         )
     known = [plain(config) for config in configs] if command.is_counted(given) else []
     words = ["sumcirc", given.verb, *given.flags, *given.overrides]
@@ -368,7 +368,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
 
         report_sweep(sweep.folder, config.logger)
     else:
-        say(f"one page of all: {quoting.command('report', str(sweep.folder))}")
+        say(f"for a page about all runs: {quoting.command('report', str(sweep.folder))}")
 
 
 def _before_the_job(error: Exception) -> UserError:

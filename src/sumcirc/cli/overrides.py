@@ -97,8 +97,8 @@ def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
     found = reference(checkpoint, "after")
     if found.weights is None:
         raise UserError(
-            f"after={checkpoint}: is no run and no adapter, so it isn't known what it was trained"
-            " from; name that with before=MODEL"
+            f"after={checkpoint}: is neither a run nor an adapter, so the model it was"
+            " trained from is unknown; give it with before=MODEL"
         )
     return _overrides_of_model(found.base)
 
@@ -106,7 +106,7 @@ def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
 def _check_given(checkpoint: str, given: Set[str], setting: str) -> None:
     for name in ("model", "model.path"):
         if name in given:
-            raise UserError(f"{name}: {setting}={checkpoint} brings its model; leave {name}= out")
+            raise UserError(f"{name}: {setting}={checkpoint} provides its model; leave {name}= out")
 
 
 def _overrides_of_model(found: ModelReference) -> list[str]:

@@ -63,7 +63,7 @@ def tell_settings(
         )
     if found := {**differing_settings(one, other), **windows}:
         log.warning(
-            "%s: computes otherwise than the model before, whatever its weights: %s (before first)",
+            "%s: its configuration differs from that of the model before: %s (before first)",
             after.given,
             shown(found),
         )
@@ -71,7 +71,7 @@ def tell_settings(
 
 def _not_by_weights(after: ModelReference, found: Differing) -> UserError:
     return UserError(
-        f"{after.given}: computes otherwise than the model before, whatever its weights"
+        f"{after.given}: its configuration differs from that of the model before"
         f" ({shown(found)}; before first), so their difference can't be scaled; leave"
         " delta_scaling out of compare.analyses"
     )

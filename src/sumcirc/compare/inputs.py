@@ -91,7 +91,7 @@ def check_texts(pattern: str) -> None:
         columns = first_columns(file, SETTING)
         if TEXT not in columns:
             raise UserError(
-                f"{SETTING}={file}: has no column `{TEXT}` but {', '.join(columns)}; name it so"
+                f"{SETTING}={file}: has no column `{TEXT}`; it has: {', '.join(columns)}"
             )
 
 

@@ -189,8 +189,8 @@ def _measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
     """Return values of a measure; values that are not finite become NaN."""
     if name not in record.values:
         raise UserError(
-            f"compare: the probe record has no `{name}`; probe the model beside the other with"
-            " every concern"
+            f"compare: the probe record has no `{name}`; measure the models together, with"
+            " all measures"
         )
     values = np.asarray(record.values[name], dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)

@@ -197,9 +197,9 @@ class ModelComparison:
         with scaled(model, weights, dict.fromkeys(targets, 0.0)):
             if not self.models.stands_for(before, model):
                 raise UserError(
-                    f"{side.given}: with its change scaled to 0 it is not {before.name}, so"
-                    " something differs that no part holds, such as their configurations; leave"
-                    " delta_scaling out of compare.analyses"
+                    f"{side.given}: with its change scaled to 0 it differs from"
+                    f" {before.name}, so more than their weights differs, such as their"
+                    " configurations; leave delta_scaling out of compare.analyses"
                 )
         total = runs(arms_of(parts.shape.layers, targets, options.lambdas), targets)
         with counted(f"{side.name}: scale the change", total) as done:

@@ -110,8 +110,8 @@ class Codec:
         """
         if self._backend is None:
             raise UserError(
-                "model.tokenizer: this one does not say which characters a token stands for; take"
-                " a fast tokenizer (a folder with tokenizer.json)"
+                "model.tokenizer: does not report which characters a token stands for; use a"
+                " fast tokenizer (a folder with tokenizer.json)"
             )
         offsets = self._backend.encode(text, add_special_tokens=False).offsets
         return [(start, end) if start < end else None for start, end in offsets]

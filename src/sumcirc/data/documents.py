@@ -308,7 +308,7 @@ def _wire_size(config: DataConfig, split: str) -> int:
     size: int | None = getattr(config.sizes, split)
     if size is None:
         raise UserError(
-            f"data.sizes.{split}=null: the wire has no end; say how many articles to make, "
+            f"data.sizes.{split}=null: the wire is unlimited; give the number of articles, "
             f"for example data.sizes.{split}=200"
         )
     return size

@@ -122,8 +122,8 @@ class Encoder:
         eos: Any = tokenizer.eos_token_id
         if eos is None:
             raise UserError(
-                "the tokenizer has no EOS token, so a summary's end can't be learnt; give one"
-                " that has with model.tokenizer=FOLDER_OR_ID"
+                "the tokenizer has no EOS token, so a summary's end can't be learnt; choose"
+                " another with model.tokenizer=FOLDER_OR_ID"
             )
         if config.max_length is not None and config.max_length > context:
             raise UserError(
@@ -206,8 +206,8 @@ class Encoder:
         places = self._offsets(item.document[: prompt.kept])
         if len(places) != start:
             raise UserError(
-                "model.tokenizer: splits a prompt differently where it tells its tokens' places,"
-                " so it isn't known which token is of the document; take another tokenizer"
+                "model.tokenizer: splits a prompt differently when it reports character offsets,"
+                " so the document's tokens can't be identified; use another tokenizer"
             )
         offsets = np.full((len(ids), 2), NONE)
         offsets[:start] = [(NONE, NONE) if place is None else place for place in places]

@@ -93,7 +93,7 @@ def _matching(pattern: str, setting: str) -> list[str]:
             count += len(folders) + len(names)
             if count > MOST_ENTRIES:
                 raise UserError(
-                    f"{setting}={pattern}: more than {MOST_ENTRIES:,} files lie below"
+                    f"{setting}={pattern}: more than {MOST_ENTRIES:,} files are below"
                     f" {os.path.dirname(above) or '.'}; name a folder that holds the data"
                 )
     return glob.glob(pattern, recursive=True)
@@ -278,7 +278,7 @@ def _csv_rows(path: Path, setting: str) -> Iterator[Row]:
                 header = fields
                 _check_separator(header, path, setting)
                 if repeated := sorted({name for name in header if header.count(name) > 1}):
-                    raise UserError(f"{setting}={path}: column {repeated[0]!r} is there twice")
+                    raise UserError(f"{setting}={path}: column {repeated[0]!r} occurs twice")
                 continue
             if len(fields) != len(header):
                 raise UserError(

@@ -72,7 +72,7 @@ def _load_split(
     dataset = _load(settings, path=path, name=subset, split=name, revision=found.commit)
     if not any(found.commit in Path(file["filename"]).parts for file in dataset.cache_files):
         raise UserError(
-            f"{settings}: the hub broke off, and the local cache holds another version than "
+            f"{settings}: the download broke off, and the local cache has another version than "
             f"{found.commit}; try again, or set HF_HUB_OFFLINE=1 to use that version"
         )
     return dataset

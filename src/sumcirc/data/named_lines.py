@@ -74,7 +74,7 @@ def _line(place: str, default: str, row: dict[str, Any], keys: Collection[str]) 
     for key in row:
         near = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
         if key not in keys and near:
-            raise UserError(f"{place}: has no meaning for `{key}`; did you mean `{near[0]}`?")
+            raise UserError(f"{place}: `{key}` is unknown; did you mean `{near[0]}`?")
     name = row.get("id")
     if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
         raise UserError(f"{place}: its id is {shown(name)}; give a text or a whole number")
@@ -154,8 +154,8 @@ def span_tokens(
         ]
         if not here:
             raise UserError(
-                f"{where}: span `{span.name}` [{span.start}, {span.end}] has the last character of"
-                " no token; widen it to whole words"
+                f"{where}: span `{span.name}` [{span.start}, {span.end}] contains the last"
+                " character of no token; widen it to whole words"
             )
         found.append(NamedSpan(span.name, here[0], here[-1] + 1))
     return found

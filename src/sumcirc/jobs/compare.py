@@ -63,7 +63,7 @@ def check(config: CompareConfig) -> None:
         check_texts(config.compare.text)
     if config.prompts == FACTS and config.data.source is not Source.wire:
         raise UserError(
-            "prompts=facts: is made of the built-in wire, whose facts are known; take data=wire or"
+            "prompts=facts: is made from the built-in wire, whose facts are known; use data=wire or"
             " prompts=FILE.jsonl"
         )
     own = []
@@ -199,7 +199,8 @@ def print_comparison(summary: dict[str, Any]) -> None:
         )
         if same(one["metric"]):
             shown.print(
-                "the models do the same on these items but for rounding: no share is defined"
+                "the models give the same results on these items up to rounding, so shares of"
+                " their gap are undefined"
             )
             continue
         if doubtful(one):

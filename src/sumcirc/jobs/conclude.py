@@ -96,7 +96,7 @@ def conclude(
     print_lines(summary.get("notices", []))
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
-    say(f"one page of it: {command('report', str(directory.path))}")
+    say(f"for a page about this run: {command('report', str(directory.path))}")
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:

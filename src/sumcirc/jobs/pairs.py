@@ -49,7 +49,7 @@ def _check_out(config: PairsConfig) -> None:
     if out.suffix != ".jsonl":
         raise UserError(f"out={config.out}: holds JSON lines; name it NAME.jsonl")
     if out.exists() and not config.overwrite:
-        raise UserError(f"out={config.out}: is there already; name a new file or overwrite=true")
+        raise UserError(f"out={config.out}: exists already; name a new file or set overwrite=true")
     if not out.exists():
         check_writable("out", out)
 

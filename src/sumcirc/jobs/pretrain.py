@@ -49,7 +49,7 @@ def check(config: PretrainConfig) -> None:
 
     out = Path(config.out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"out={config.out}: is there already; name a new folder")
+        raise UserError(f"out={config.out}: exists already; name a new folder")
     check_writable("out", out)
 
 

@@ -80,7 +80,7 @@ def _require_base(model: PeftModel) -> None:
         if reason := changes_base(model.peft_config[name]):
             raise UserError(
                 f"model: {reason}, so with the adapter switched off it is not its base; give the"
-                " base too (`base=`), loaded by itself"
+                " base too (`base=`), loaded separately"
             )
 
 

@@ -148,7 +148,7 @@ def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
     """Return the targets that the configuration names, for a model with `count` layers."""
     if config.layers == AUTO:
         raise UserError(
-            "adaptation.layers=auto: nobody chooses the layers; give selector=NAME, or name them"
+            "adaptation.layers=auto: needs a selector; give selector=NAME, or name the layers"
         )
     layers = list(range(count)) if config.layers == "all" else sorted(config.layers)
     beyond = [layer for layer in layers if layer >= count]

@@ -158,8 +158,8 @@ def anatomy(config: PretrainedConfig) -> Architecture:
     """
     if config.model_type not in ARCHITECTURES:
         raise UserError(
-            f"model.path: architecture `{config.model_type}` is not known here;"
-            f" known: {', '.join(ARCHITECTURES)} (a new one is an entry in models/architectures.py)"
+            f"model.path: architecture `{config.model_type}` is not supported; choose"
+            f" from {', '.join(ARCHITECTURES)} (a new one is an entry in models/architectures.py)"
         )
     if getattr(config, "add_cross_attention", False):
         raise UserError(

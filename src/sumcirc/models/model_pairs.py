@@ -75,8 +75,8 @@ def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> Non
             tokenizer.eos_token_id,
         ):
             log.warning(
-                "%s: its tokenizer writes or ends a text otherwise (end %r, here %r); all models"
-                " read texts as model.tokenizer writes them, so name the one that is right",
+                "%s: its tokenizer encodes or ends a text differently (end %r, here %r); all models"
+                " read the tokens of model.tokenizer, so set that to the right one",
                 side.given,
                 theirs.eos_token,
                 tokenizer.eos_token,
@@ -134,8 +134,8 @@ class Models:
             found = logits_of(model, self._ids)
             if not same_logits(self._logits.setdefault(side.name, found), found):
                 raise UserError(
-                    f"{side.given}: loaded twice it gives two models, so it can't be analysed;"
-                    " merge the adapter into its base where it was trained"
+                    f"{side.given}: loading it twice gives different models, so it can't be"
+                    " analysed; merge the adapter into its base where it was trained"
                 )
         yield self._loaded[1]  # type: ignore[index]
 
@@ -161,7 +161,7 @@ class Models:
         if not same and adapter.name not in self._told:
             self._told.add(adapter.name)
             log.warning(
-                "%s: with its adapter switched off it is not %s, which is loaded by itself",
+                "%s: with its adapter switched off it is not %s, which is loaded separately",
                 adapter.given,
                 side.name,
             )
@@ -191,7 +191,7 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
     if not same_logits(own, found):
         raise UserError(
             "model: its own logits differ from those of its blocks, final norm and unembedding, so"
-            " something acts that the analyses don't see; `sumcirc evaluate` takes it"
+            " it computes something that the analyses don't cover; `sumcirc evaluate` supports it"
         )
     return found
 

@@ -192,14 +192,14 @@ def _adapter_model(folder: Path, given: str) -> ModelConfig:
     base = settings.get("base_model_name_or_path")
     if not base:
         raise UserError(
-            f"{given}: the adapter does not tell its base model; set base_model_name_or_path in"
+            f"{given}: the adapter does not name its base model; set base_model_name_or_path in"
             f" {file}"
         )
     if not Path(base).expanduser().exists() and (folder / base).is_dir():
         base = str(folder / base)
     elif looks_like_folder(base) and not Path(base).expanduser().is_dir():
         raise UserError(
-            f"{given}: the adapter's base model {base} is not there; correct"
+            f"{given}: the adapter's base model {base} does not exist; correct"
             f" base_model_name_or_path in {file}"
         )
     tokenizer = str(folder) if holds_tokenizer(folder) else None

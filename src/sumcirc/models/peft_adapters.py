@@ -103,8 +103,8 @@ def require_analysable(config: PeftConfig, given: str) -> None:
         kind, reason = _init(config), "is taken out of the base at random, anew at every load"
     if reason is not None:
         raise UserError(
-            f"{given}: the adapter ({kind}) {reason}, so its inside can't be analysed;"
-            " `sumcirc evaluate` takes it"
+            f"{given}: the adapter ({kind}) {reason}, so it can't be analysed;"
+            " `sumcirc evaluate` supports it"
         )
 
 

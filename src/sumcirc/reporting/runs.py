@@ -232,12 +232,12 @@ def _of_equal_items(
         raise UserError(
             f"{others[0][0].path} and {first[0].path} were scored on different items or by other"
             " words (data, data.sizes.test, data.seed or evaluation.rouge_tokenizer differs), so"
-            " they can't be paired; compare those of equal items, or train again with the same"
+            " they can't be paired; compare runs on equal items, or train again with the same"
         )
     if len(first[0].ids) < 2:
         raise UserError(
-            f"{first[0].path}: was scored on {len(first[0].ids)} document, of which nothing can be"
-            " said; score more with data.sizes.test=N"
+            f"{first[0].path}: was scored on {len(first[0].ids)} document, too few for a"
+            " comparison; score more with data.sizes.test=N"
         )
     reason = f"was scored on other items or words than {first[0].name} and most runs"
     return first, [*left_out, *(LeftOut(run.path, reason) for one in others for run in one)]

@@ -78,7 +78,7 @@ class CompareOptions:
             )
         for name in self.parts:
             require(
-                name in PARTS, f"compare.parts: `{name}` is none; choose from {', '.join(PARTS)}"
+                name in PARTS, f"compare.parts: `{name}` is unknown; choose from {', '.join(PARTS)}"
             )
         require(all(self.sets), f"compare.sets={self.sets}: name a part in each set")
         require(

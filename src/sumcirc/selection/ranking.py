@@ -236,15 +236,15 @@ def check_signal(
         raise UserError(
             f"selector.count={count}: by selector={selector} only {above} of {len(means)} {target}s"
             f" have a score above float rounding ({floor:.1e}); the others would be chosen by their"
-            f" number; choose at most {above}"
+            f" index; choose at most {above}"
         )
     if values.shape[1] < MIN_DOCUMENTS or count == len(means):
         return
     p = difference_p_value(values)
     if p > ALPHA:
         raise UserError(
-            f"selector={selector}: its scores don't tell the {target}s apart by more than chance"
-            f" (p = {p:.2g} over {values.shape[1]} {samples}, {ALPHA:g} at most is asked for);"
+            f"selector={selector}: its scores don't distinguish the {target}s beyond chance"
+            f" (p = {p:.2g} over {values.shape[1]} {samples}, at most {ALPHA:g} is required);"
             f" {REMEDY}"
         )
 

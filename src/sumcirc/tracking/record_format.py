@@ -118,6 +118,6 @@ def check_continues(format: int, what: str, remedy: str) -> None:
     if format != FORMAT:
         changed = "; ".join(one.before for one in CHANGES if format < one.format)
         raise UserError(
-            f"{what}: was begun by an earlier version (records of format {format}, now {FORMAT}),"
+            f"{what}: was started by an earlier version (records of format {format}, now {FORMAT}),"
             f" in which {changed}; it can't be continued, {remedy}"
         )

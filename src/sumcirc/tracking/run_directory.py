@@ -188,8 +188,8 @@ class RunDirectory:
         for split, fingerprint in found.items():
             if before.get(split, fingerprint) != fingerprint:
                 raise UserError(
-                    f"{self.path}: data.{split} holds other documents than when the run began;"
-                    " bring those back, or train anew with another sweep.name"
+                    f"{self.path}: data.{split} has other documents than when the run started;"
+                    " restore them, or train again with another sweep.name"
                 )
         if found.keys() - before.keys():
             self.set_status(self.status()["state"], data={**before, **found})

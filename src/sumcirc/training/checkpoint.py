@@ -113,8 +113,8 @@ class ResumableCheckpoint(pl.Callback):
         processes = len(checkpoint["generators"])
         if processes != trainer.world_size:
             raise UserError(
-                f"resume={self.run.path}: was trained by {processes} processes, and here are"
-                f" {trainer.world_size}; continue it on as many devices"
+                f"resume={self.run.path}: was trained by {processes} processes, and there are"
+                f" {trainer.world_size} now; continue it on the same number of devices"
             )
         self._saved = checkpoint["global_step"]
         self._generators = checkpoint["generators"][trainer.global_rank]

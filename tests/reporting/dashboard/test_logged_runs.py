@@ -41,7 +41,7 @@ def test_runs_without_a_logger_are_left_out(tmp_path: Path) -> None:
         "b: was run with logger=none",
         "c: has logged nothing yet",
     )
-    with pytest.raises(UserError, match=r"W&B has nothing of its runs \(b: .*logger=wandb"):
+    with pytest.raises(UserError, match=r"none of its runs logged to W&B \(b: .*logger=wandb"):
         read_material([tmp_path / "s/b"])
 
 

@@ -114,7 +114,7 @@ def groups(
         needed = _rounded_up(each[worst] + fixed)
         raise UserError(
             f"circuit.memory_budget={memory / 1e9:.3g}: item `{pairs.names[item]}` of"
-            f" {int(lengths[item])} tokens takes {needed} GB beside the model; set"
+            f" {int(lengths[item])} tokens needs {needed} GB in addition to the model; set"
             f" circuit.memory_budget={needed} or more, or shorten documents with"
             " encoding.max_length"
         )

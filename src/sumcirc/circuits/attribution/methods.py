@@ -143,7 +143,7 @@ def attribute(
     hooked = HookedModel(model)
     graph = graph or Graph(hooked.shape)
     if graph.shape != hooked.shape:
-        raise UserError("graph: made for a model of another shape; make it from this model's")
+        raise UserError("graph: was made for another shape; make it from this model's shape")
     done = progress or (lambda documents: None)
     if settings.method is Method.random:
         dtype = torch.promote_types(hooked.model.dtype, torch.float32)

@@ -77,8 +77,8 @@ class ExamplePair:
         lengths = [len(one) for one in prompts]
         if lengths[0] != lengths[1]:
             raise UserError(
-                f"pairs: item `{id}` has {lengths[0]} clean and {lengths[1]} corrupted tokens; an"
-                " edge is compared position by position, so give both as many tokens"
+                f"pairs: item `{id}` has {lengths[0]} clean and {lengths[1]} corrupted tokens;"
+                " edges are compared position by position, so both need the same number"
             )
         if len(bad) != len(good):
             bad = bad[: _first_difference(good, bad) + 1]
@@ -157,8 +157,8 @@ class TokenPairs:
         if not same or bool((self.attention_mask != self.corrupted.attention_mask).any()):
             raise UserError(
                 f"pairs: corrupted inputs of shape {shapes[1]} where clean ones have {shapes[0]}"
-                f" (first item `{self.names[0]}`); both inputs of an item need as many tokens,"
-                " one padding and one name"
+                f" (first item `{self.names[0]}`); both inputs of an item need the same number of"
+                " tokens, the same padding and the same name"
             )
         if unknown := _without(self.clean, self.attention_mask):
             raise UserError(f"pairs: item `{unknown}` has no token; leave it out")

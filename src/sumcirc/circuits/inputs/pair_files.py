@@ -177,10 +177,10 @@ def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -
     if len(clean) != len(corrupted):
         at = differs.index(True) if any(differs) else len(differs)
         raise UserError(
-            f"{where}: clean has {len(clean)} tokens, corrupted {len(corrupted)} (they part at"
-            f" token {at}, {shown(encoder.decode(clean[at : at + 3]))} and"
-            f" {shown(encoder.decode(corrupted[at : at + 3]))}); an edge is compared place by"
-            " place, so give both as many tokens"
+            f"{where}: clean has {len(clean)} tokens, corrupted {len(corrupted)} (from token"
+            f" {at} on they differ, {shown(encoder.decode(clean[at : at + 3]))} and"
+            f" {shown(encoder.decode(corrupted[at : at + 3]))}); edges are compared"
+            " position by position, so both need the same number"
         )
     if not any(differs):
         raise UserError(f"{where}: clean and corrupted are the same tokens; nothing is corrupted")
@@ -191,7 +191,7 @@ def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -
     if length > encoder.max_length:
         raise UserError(
             f"{where}: {length} tokens are more than the {encoder.max_length} that the model takes;"
-            " shorten both texts alike"
+            " shorten both texts"
         )
 
 

@@ -112,8 +112,8 @@ class Evaluator:
     ) -> None:
         if metric.positions.shape != pairs.attention_mask.shape:
             raise UserError(
-                f"metric {metric.name}: of items and tokens {tuple(metric.positions.shape)}, the"
-                f" pairs are {tuple(pairs.attention_mask.shape)}; make it from these pairs"
+                f"metric {metric.name}: has items and tokens {tuple(metric.positions.shape)}, the"
+                f" pairs have {tuple(pairs.attention_mask.shape)}; make it from these pairs"
             )
         self.model, self.pairs, self.metric = model, pairs, metric
         hooked = HookedModel(model)

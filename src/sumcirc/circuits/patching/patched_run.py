@@ -242,7 +242,7 @@ def _check(
 ) -> None:
     if graph.shape != parts.shape:
         raise UserError(
-            f"graph: made for {graph.shape}, the model is {parts.shape}; make it of the model's"
+            f"graph: was made for {graph.shape}, the model has {parts.shape}; make it from that"
         )
     needs: dict[str, Sequence[Any]] = {
         "interchange": (corrupted_ids,),

@@ -95,7 +95,7 @@ def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
     """
     modules = adapter_modules(parts)
     if not modules:
-        raise UserError("compare: the model after has no adapter; give the weights before it")
+        raise UserError("compare: the model after has no adapter; give the weights of before")
     for adapter, config in getattr(parts.model, "peft_config", {}).items():
         _check_base(f"adapter `{adapter}`", config)
     seen: set[int] = set()
@@ -136,7 +136,7 @@ def check_delta_scaling(
     if before.adapted or (after.adapted and not after.is_on(before)):
         one = before if before.adapted else after
         raise UserError(
-            f"{one.given}: is an adapter, and the other model is not what it is on, so their"
+            f"{one.given}: is an adapter, and the other model is not its base, so their"
             f" difference can't be scaled; merge it into its base, or {LEAVE_OUT}"
         )
     if not after.adapted:
@@ -149,8 +149,8 @@ def check_delta_scaling(
     if switched and others:
         kind = "DoRA" if config.peft_type == PeftType.LORA else config.peft_type
         raise UserError(
-            f"compare.lambdas: the adapter `{after.name}` is {kind}, which is on or off; take"
-            f" compare.lambdas=[0.0,1.0], or {LEAVE_OUT}"
+            f"compare.lambdas: the adapter `{after.name}` is {kind}, which can only be on or"
+            f" off; use compare.lambdas=[0.0,1.0], or {LEAVE_OUT}"
         )
 
 

@@ -167,8 +167,8 @@ class Changes:
             for change in self.by_target.get(target, ()):
                 if reason := change.refuses(amount):
                     raise UserError(
-                        f"compare: lambda={amount:g}: the change of {target} is {reason}, which is"
-                        " on or off; take lambda 0 and 1 alone"
+                        f"compare: lambda={amount:g}: the change of {target} is {reason}, which can"
+                        " only be on or off; use lambda 0 and 1"
                     )
 
     @contextmanager
@@ -225,6 +225,6 @@ class _Places:
         if isinstance(plain, nn.Embedding) and not name.startswith(self._layers):
             return Target(None, EMBEDDING)
         raise UserError(
-            f"compare: `{name}` of the model after is of none of the parts that are scaled;"
-            f" take a `{self._model.config.model_type}` as it comes"
+            f"compare: `{name}` of the model after belongs to none of the parts that are scaled;"
+            f" use an unmodified `{self._model.config.model_type}`"
         )

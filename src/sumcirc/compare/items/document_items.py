@@ -155,7 +155,7 @@ def wire_article(item: Document, seed: int) -> WireArticle:
         article = None
     if article is None or article.document != item.document:
         raise UserError(
-            f"compare: `{item.id}` is no article of the built-in wire with seed {seed}, so its"
-            " facts are not known; take data=wire"
+            f"compare: `{item.id}` is not an article of the built-in wire with seed {seed}, so its"
+            " facts are unknown; use data=wire"
         )
     return article

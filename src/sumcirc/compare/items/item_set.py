@@ -109,7 +109,7 @@ class ItemSet:
         if any(contrasted) and not all(contrasted):
             name = self.ids[contrasted.index(False)]
             raise UserError(
-                f"compare: `{name}` has no second answer, others have; give all or none"
+                f"compare: `{name}` has no second answer, but others do; give all or none"
             )
         self.metric = LOGIT_DIFFERENCE if all(contrasted) else LOG_PROBABILITY
         self.spans = list(dict.fromkeys(name for item in items for name in item.spans))

@@ -91,8 +91,8 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
     reserved = [span.name for span in spans if span.name in RESERVED]
     if reserved:
         raise UserError(
-            f"{line.where}: a span is named `{reserved[0]}`, which stands for positions of its own;"
-            " give it another name"
+            f"{line.where}: a span is named `{reserved[0]}`, which is reserved; give it"
+            " another name"
         )
     made = ContrastPrompt(line.id, prompt, good, bad, tuple(spans))
     _check_length(len(encoder.template(prompt)), encoder, line.where)

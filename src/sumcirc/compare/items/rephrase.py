@@ -153,7 +153,7 @@ def rephrase_prompts(seed: int, count: int) -> list[ContrastPrompt]:
     waiting = [_of(word, seed) for word in kinds]
     total = sum(map(len, waiting))
     if not 0 < count <= total:
-        raise UserError(f"rephrase prompts: {count} are wanted; ask for 1 to {total}")
+        raise UserError(f"rephrase prompts: {count} were requested; ask for 1 to {total}")
     found: list[ContrastPrompt] = []
     for turn in range(max(map(len, waiting))):
         found += [prompts[turn] for prompts in waiting if turn < len(prompts)]

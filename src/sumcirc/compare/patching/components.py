@@ -92,9 +92,9 @@ class Component:
             if str(part) == name and part in set(components(shape, [part.kind])):
                 return part
         raise UserError(
-            f"{setting}: `{name}` is no part of this model ({shape.layers} layers of {shape.heads}"
-            f" heads, {shape.key_value_heads} key/value heads); write KIND.LAYER.HEAD such as"
-            f" output.0.0 or value.0.0, KIND.LAYER such as mlp.0, or {UNEMBEDDING}"
+            f"{setting}: `{name}` is not a part of this model ({shape.layers} layers of"
+            f" {shape.heads} heads, {shape.key_value_heads} key/value heads); write KIND.LAYER.HEAD"
+            f" such as output.0.0 or value.0.0, KIND.LAYER such as mlp.0, or {UNEMBEDDING}"
         )
 
 

@@ -57,8 +57,8 @@ def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
     allowed = 16 * torch.finfo(weight.dtype).eps * float((point.abs() @ weight.abs()).max())
     if not float((found - expected).abs().max()) <= allowed:
         raise UserError(
-            f"model: the adapter ({type(linear).__name__}) makes a linear that depends on what it"
-            " reads, so it has no weight to attribute by; merge it into its base, or use"
+            f"model: the adapter ({type(linear).__name__}) makes a linear non-linear in its"
+            " input, so it has no weight for attribution; merge it into its base, or use"
             " `sumcirc evaluate`"
         )
 

@@ -108,8 +108,8 @@ def read_material(paths: Sequence[Path]) -> Material:
         groups.append(source.config["sweep"]["name"])
     if not runs:
         raise UserError(
-            f"{paths[0]}: W&B has nothing of its runs ({left_out[0]}); make them with logger=wandb,"
-            " which needs no account"
+            f"{paths[0]}: none of its runs logged to W&B ({left_out[0]}); run them with"
+            " logger=wandb, which needs no account"
         )
     if len(targets) > 1:
         (one, first), (other, second) = list(targets.items())[:2]

@@ -95,4 +95,4 @@ def _explained(hint: str = "") -> Iterator[None]:
     except Exception as error:
         # refusals by the server have no common exception class
         reason = " ".join(str(error).split())
-        raise UserError(f"push=true: W&B doesn't take the dashboard ({reason}){hint}") from error
+        raise UserError(f"push=true: W&B refused the dashboard ({reason}){hint}") from error

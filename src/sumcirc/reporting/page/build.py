@@ -102,8 +102,8 @@ def make_page(
     if others:
         page.gaps.append(
             Gap(
-                f"Inside views and examples are of one run of each arm; {len(others)} others have"
-                " pages of their own",
+                f"Details and examples are shown for one run of each arm; {len(others)} others have"
+                " their own pages",
                 "sumcirc report RUN_DIR",
             )
         )

@@ -35,7 +35,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
         if not run.samples:
             page.gaps.append(
                 Gap(
-                    f"{run.name}: its documents' texts are in no record, so that copied words are"
+                    f"{run.name}: the texts of its documents were not recorded, so copied words are"
                     " not marked",
                     f"sumcirc evaluate checkpoint={shlex.quote(str(run.path))}",
                 )

@@ -85,7 +85,7 @@ def over_steps(metrics: Points, chart: Chart) -> View:
         if metrics.get(name)
     ]
     if not curves:
-        raise NotDrawableError(f"{chart.title}: nothing of it was logged")
+        raise NotDrawableError(f"{chart.title}: none of its values was logged")
     last = ", ".join(f"{curve.name} {curve.y[-1]:.3f}" for curve in curves)
     panel = Curves(STEP, chart.y, curves, limits=(0.0 if chart is LOSS else None, None))
     return View(

@@ -160,7 +160,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _twice(name: str) -> Unfit:
-    error = Unfit("is there twice")
+    error = Unfit("occurs twice")
     error.keys.append(name[:40])
     return error
 
