@@ -16,7 +16,7 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.library import choose_lora, find_circuit, probe
+from sumcirc.library import choose_lora, find_circuit, measure, probe
 from sumcirc.schema import CircuitOptions, Corruption, EncodingConfig, SelectorConfig, SelectorName
 from sumcirc.selection.choosing import select
 from tests.support.hub_server import news
@@ -93,7 +93,7 @@ def test_a_twin_is_the_wires(model: Any, tokenizer: Any, texts: list[tuple[str, 
 def test_an_adapted_model_is_probed_beside_its_own_base(
     model: Any, tokenizer: Any, texts: list[tuple[str, str]]
 ) -> None:
-    plain = probe(model, tokenizer, texts)
+    plain = measure(model, tokenizer, texts)
     assert "attention/entropy" in plain.values
     assert "attention/kl_tuned_base" not in plain.values
     adapted = get_peft_model(
@@ -101,7 +101,7 @@ def test_an_adapted_model_is_probed_beside_its_own_base(
         LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True, task_type="CAUSAL_LM"),
     )
     before = state(adapted)
-    fresh = probe(adapted, tokenizer, texts)  # type: ignore[arg-type]
+    fresh = measure(adapted, tokenizer, texts)  # type: ignore[arg-type]
     assert_same(adapted, before)
     kl = "attention/kl_tuned_base"
     assert fresh.documents == [str(number) for number in range(len(texts))]
@@ -110,7 +110,7 @@ def test_an_adapted_model_is_probed_beside_its_own_base(
         for name, p in adapted.named_parameters():
             if "lora_B" in name and ".1.attn" in name:
                 p.normal_(std=0.5)
-    moved = probe(adapted, tokenizer, texts)  # type: ignore[arg-type]
+    moved = measure(adapted, tokenizer, texts)  # type: ignore[arg-type]
     by_layer = moved.values[kl].mean((1, 2))
     assert by_layer[0] < 1e-6 < 1e-3 < by_layer[1]
 
@@ -180,4 +180,8 @@ def test_mistakes_are_one_line(
         choose_lora(adapted, tokenizer, texts, "page", rank=2)  # type: ignore[arg-type]
     bloom = BloomForCausalLM(BloomConfig(hidden_size=8, n_layer=1, n_head=1, vocab_size=400))
     with pytest.raises(UserError, match="`bloom` is not supported"):
-        probe(bloom, tokenizer, texts)
+        measure(bloom, tokenizer, texts)
+
+
+def test_the_earlier_name_of_measure_still_works() -> None:
+    assert probe is measure

@@ -25,9 +25,10 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
+from sumcirc.measures import measuring
 from sumcirc.measures.measure_documents import probe_set
-from sumcirc.measures.measuring import measure
-from sumcirc.models.activations.hooked_model import has_adapter
+from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
+from sumcirc.models.activations.hooked_model import HookedModel, has_adapter
 from sumcirc.models.adapters import lora_config, resolve_targets
 from sumcirc.models.architectures import anatomy, context_length
 from sumcirc.models.model_reference import reference
@@ -52,9 +53,24 @@ from sumcirc.schema import (
 from sumcirc.selection.choosing import SELECTORS, check_selection, select
 from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.ranking import Ranking
+from sumcirc.selection.scores import Scores, rule
 from sumcirc.tracking.measure_records import ProbeRecord
 
-__all__ = ["choose_lora", "find_circuit", "load", "probe"]
+__all__ = [
+    "ActivationCache",
+    "CircuitResult",
+    "HookPoint",
+    "HookedModel",
+    "ProbeRecord",
+    "Ranking",
+    "Scores",
+    "SelectionContext",
+    "choose_lora",
+    "find_circuit",
+    "load",
+    "measure",
+    "rule",
+]
 
 Texts = Iterable[tuple[str, str]]
 
@@ -123,7 +139,7 @@ def find_circuit(
     return judge(task, score_edges(model, task, options), options)
 
 
-def probe(
+def measure(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
@@ -151,7 +167,10 @@ def probe(
     encoder = _encoder(model, tokenizer, encoding)
     probes = probe_set(encoder, documents, len(documents), setting="texts")
     Notices().tell(*probes.notices)
-    return measure(model, probes, base, decode=encoder.codec.token)
+    return measuring.measure(model, probes, base, decode=encoder.codec.token)
+
+
+probe = measure  # the name before; removed in version 0.2
 
 
 def choose_lora(
