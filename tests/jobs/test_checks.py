@@ -128,8 +128,8 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("dashboard", {"paths": ["/nowhere"]}, "/nowhere: no such directory"),
     ("select", {"selector.name": None}, "selector: none is given"),
     ("select", {"selector.name": SelectorName.fixed, "selector.layers": [7]}, "selector.layers="),
-    ("pretrain", {"out": "file"}, "out=file: is there already; name a new folder"),
-    ("pretrain", {"out": "s"}, "out=s: is there already; name a new folder"),
+    ("pretrain", {"out": "file"}, "out=file: exists already; name a new folder"),
+    ("pretrain", {"out": "s"}, "out=s: exists already; name a new folder"),
     ("pretrain", {"out": "file/x"}, "out=file/x: can't be written"),
 ]
 

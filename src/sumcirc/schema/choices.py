@@ -1,14 +1,14 @@
-"""Enumerated settings, and the words that earlier versions had for their values.
+"""Enumerated settings, including the names that earlier versions had for their values.
 
-A value that was renamed keeps its old word as an alias of the new member until version 0.2:
+A renamed value keeps its old name as an alias of the new member until version 0.2:
 
     class CircuitMetric(Choice):
         nll = "nll"
         surprise = nll
 
-So the old word is understood wherever a value comes from: the command line, a YAML file, the
-library, or the configuration of a run that was written earlier. Where somebody has typed it, one
-line names the new word (`old_words`).
+The old name is therefore accepted wherever a value comes from: the command line, a YAML file, the
+library, or the configuration of an earlier run. If a user typed it, a message gives the new name
+(`old_words`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from sumcirc.errors import UserError
 
-UNTIL = "0.2"  # the first version without the old words
+UNTIL = "0.2"  # the first version without the old names
 
 _seen: ContextVar[dict[str, str] | None] = ContextVar("old words that were looked up", default=None)
 
@@ -29,7 +29,7 @@ Kind = TypeVar("Kind", bound="Choice")
 
 
 class _ByWord(EnumMeta):
-    """Look members up by name, with `-` for `_`, and note which old words were used."""
+    """Look members up by name, with `-` for `_`, and record which old names were used."""
 
     def __getitem__(cls: Any, name: str) -> Any:
         found: Any = super().__getitem__(name.replace("-", "_"))
@@ -43,13 +43,15 @@ class Choice(Enum, metaclass=_ByWord):
 
     @classmethod
     def of(cls: type[Kind], value: Kind | str, setting: str, *without: Kind) -> Kind:
-        """Return the member for a member, its name, its value or an old word.
+        """Return the member for a member, its name, its value or an old name.
 
         Args:
-            without: members that are not taken here, such as `auto`.
+            value: to convert.
+            setting: name of the setting, for the message.
+            without: members that are not allowed here, such as `auto`.
 
         Raises:
-            UserError: there is none; `setting` is named.
+            UserError: there is no such member.
         """
         word = value.name if isinstance(value, cls) else str(value)
         found: Kind | None = next((one for one in cls if one.value == word), None)
@@ -65,7 +67,12 @@ class Choice(Enum, metaclass=_ByWord):
 
 
 def renamed(word: str, new: Mapping[str, str]) -> str:
-    """Return the new word for an old one, any other as it is."""
+    """Return the new name for an old one, and any other unchanged.
+
+    Args:
+        word: the name.
+        new: new names by old ones.
+    """
     if word in new:
         _note(word, new[word])
     return new.get(word, word)
@@ -79,7 +86,7 @@ def _note(old: str, new: str) -> None:
 
 @contextmanager
 def old_words() -> Iterator[dict[str, str]]:
-    """Collect the old words that are looked up in the block, each with the new one."""
+    """Collect the old names that are looked up in the block, each with the new one."""
     found: dict[str, str] = {}
     token = _seen.set(found)
     try:
