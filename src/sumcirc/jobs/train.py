@@ -8,7 +8,7 @@ directory.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,16 @@ from sumcirc.runtime.terminal import say
 from sumcirc.schema import Adaptation, TrainConfig
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from pytorch_lightning.loggers import WandbLogger
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
+    from sumcirc.evaluation.results import Scoreboard
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import Clock
 
 
 def check(config: TrainConfig) -> None:
@@ -82,34 +85,79 @@ def run(config: TrainConfig, folder: Path) -> None:
         _train(config, directory)
 
 
+@dataclass
+class _Inputs:
+    """What training starts from; `board` scores summaries, in the first process only."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: PreTrainedModel
+    encoder: Encoder
+    data: SummarizationData
+    board: Scoreboard | None
+
+
 def _train(config: TrainConfig, directory: RunDirectory) -> None:
     import pytorch_lightning as pl
 
     from sumcirc.callbacks.factory import make_watchers
-    from sumcirc.data.datamodule import SummarizationData
-    from sumcirc.data.encoding import Encoder
-    from sumcirc.evaluation.results import Scoreboard
-    from sumcirc.evaluation.summaries import check_room
     from sumcirc.figures.views import draw
     from sumcirc.jobs.conclude import conclude
-    from sumcirc.models.adapters import adapt, trainable_parameters
-    from sumcirc.models.architectures import context_length
     from sumcirc.models.dropout import dropout_probabilities
-    from sumcirc.models.loading import load_model, load_tokenizer
     from sumcirc.models.saving import save_trained
     from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
     from sumcirc.runtime.notices import lines
     from sumcirc.runtime.processes import distributed, is_main_process
-    from sumcirc.selection.choosing import adapter_facts
     from sumcirc.tracking.score_names import BASE, TRAINED
-    from sumcirc.tracking.session import Clock, plain
-    from sumcirc.tracking.sweep_axes import sweep_axes
-    from sumcirc.tracking.wandb import log_settings
+    from sumcirc.tracking.session import Clock
     from sumcirc.training.trainer import device, fit, set_threads
 
     clock = Clock()
     set_threads(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
+    inputs = _read_inputs(config, directory, clock)
+    model, data, board = inputs.model, inputs.data, inputs.board
+    with _tracker(config, directory) as wandb_logger:
+        if board is not None:
+            with clock.phase("base"):
+                board.add_baselines()
+                if config.evaluation.base:
+                    model.to(device(config.trainer))  # type: ignore[arg-type]
+                    board.add(BASE, model, once=True)
+        with clock.phase("probe base"):
+            if config.callbacks.watch:
+                model.to(device(config.trainer))  # type: ignore[arg-type]
+            watchers = make_watchers(config, model, inputs.encoder, data, directory)
+        adapted, ranking, facts = _adapt(config, directory, inputs, clock, wandb_logger)
+        with clock.phase("train"), distributed():
+            trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers)
+        facts["model_dropout"] = dropout_probabilities(adapted)
+        if not is_main_process():
+            return
+        if watchers:
+            clock.move("train", "probe", watchers[0].probing.seconds)
+        notes = lines(data.notices.as_json())
+        save_trained(module.model, inputs.tokenizer, config, directory, notes)
+        if board is not None:
+            with clock.phase("evaluate"):
+                # Lightning leaves it on the CPU
+                board.add(TRAINED, module.model.to(device(config.trainer)))
+        if ranking is not None:
+            draw(ranking_view(asdict(ranking)), directory.figures / "selection.png")
+        facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
+        facts["notices"] = data.notices.as_json()
+        conclude(directory, config, board, facts, wandb_logger, directory.trained)
+
+
+def _read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> _Inputs:
+    """Load tokenizer, model and data; refuse other data than the run began with."""
+    from sumcirc.data.datamodule import SummarizationData
+    from sumcirc.data.encoding import Encoder
+    from sumcirc.evaluation.results import Scoreboard
+    from sumcirc.evaluation.summaries import check_room
+    from sumcirc.models.architectures import context_length
+    from sumcirc.models.loading import load_model, load_tokenizer
+    from sumcirc.runtime.processes import is_main_process
+
     cache = Path(config.cache_dir)
     with clock.phase("data"):
         tokenizer = load_tokenizer(config.model)
@@ -126,47 +174,41 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     if is_main_process():
         corpora = {**data.corpora, **({"test": board.corpus} if board else {})}
         directory.require_same_data({name: one.fingerprint for name, one in corpora.items()})
-    with _tracker(config, directory) as wandb_logger:
-        if board is not None:
-            with clock.phase("base"):
-                board.add_baselines()
-                if config.evaluation.base:
-                    model.to(device(config.trainer))  # type: ignore[arg-type]
-                    board.add(BASE, model, once=True)
-        with clock.phase("probe base"):
-            if config.callbacks.watch:
-                model.to(device(config.trainer))  # type: ignore[arg-type]
-            watchers = make_watchers(config, model, encoder, data, directory)
-        facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
-        ranking: Ranking | None = None
-        if config.selector.name is not None:
-            with clock.phase("select"):
-                ranking = _selected(config, directory, model, encoder, data)
-        if config.adaptation.kind is Adaptation.lora:
-            facts |= adapter_facts(config.adaptation, model.config, ranking)
-            if wandb_logger is not None:
-                axes = sweep_axes(plain(config), facts["adapter"]["layers"])
-                log_settings(wandb_logger, {"adapter": facts["adapter"], "sweep_axes": axes})
-        model = adapt(model, config.adaptation, ranking and ranking.targets)
-        facts |= {"trainable_parameters": trainable_parameters(model), **data.counts}
-        with clock.phase("train"), distributed():
-            trainer, module = fit(config, model, data, directory, wandb_logger, watchers)
-        facts["model_dropout"] = dropout_probabilities(model)
-        if not is_main_process():
-            return
-        if watchers:
-            clock.move("train", "probe", watchers[0].probing.seconds)
-        notes = lines(data.notices.as_json())
-        save_trained(module.model, tokenizer, config, directory, notes)
-        if board is not None:
-            with clock.phase("evaluate"):
-                # Lightning leaves it on the CPU
-                board.add(TRAINED, module.model.to(device(config.trainer)))
-        if ranking is not None:
-            draw(ranking_view(asdict(ranking)), directory.figures / "selection.png")
-        facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
-        facts["notices"] = data.notices.as_json()
-        conclude(directory, config, board, facts, wandb_logger, directory.trained)
+    return _Inputs(tokenizer, model, encoder, data, board)
+
+
+def _adapt(
+    config: TrainConfig,
+    directory: RunDirectory,
+    inputs: _Inputs,
+    clock: Clock,
+    wandb_logger: WandbLogger | None,
+) -> tuple[PreTrainedModel | PeftModel, Ranking | None, dict[str, Any]]:
+    """Select layers if a selector is configured, and add the adapters.
+
+    Returns:
+        The model to train, the selector's ranking, and facts for summary.json.
+    """
+    from sumcirc.models.adapters import adapt, trainable_parameters
+    from sumcirc.selection.choosing import adapter_facts
+    from sumcirc.tracking.session import plain
+    from sumcirc.tracking.sweep_axes import sweep_axes
+    from sumcirc.tracking.wandb import log_settings
+
+    model, data = inputs.model, inputs.data
+    facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
+    ranking: Ranking | None = None
+    if config.selector.name is not None:
+        with clock.phase("select"):
+            ranking = _selected(config, directory, model, inputs.encoder, data)
+    if config.adaptation.kind is Adaptation.lora:
+        facts |= adapter_facts(config.adaptation, model.config, ranking)
+        if wandb_logger is not None:
+            axes = sweep_axes(plain(config), facts["adapter"]["layers"])
+            log_settings(wandb_logger, {"adapter": facts["adapter"], "sweep_axes": axes})
+    adapted = adapt(model, config.adaptation, ranking and ranking.targets)
+    facts |= {"trainable_parameters": trainable_parameters(adapted), **data.counts}
+    return adapted, ranking, facts
 
 
 def _selected(
