@@ -16,7 +16,7 @@ from sumcirc.errors import UserError
 
 
 class Fused(Enum):
-    """How query, key and value projections share linears."""
+    """How a block's linears hold the projections for query, key and value."""
 
     split = "split"  # three linears
     concatenated = "concatenated"  # one linear: all queries, all keys, all values
@@ -25,7 +25,7 @@ class Fused(Enum):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Module names of one family.
+    """Names of the modules in models of one family; see the module's docstring.
 
     Attributes:
         embedding: the token embedding.
@@ -34,10 +34,10 @@ class Architecture:
         norm_attention, norm_mlp: the norms before attention and before the MLP.
         attention, mlp: the modules that add to the residual stream.
         activation: the MLP's activation function.
-        modules: linears of a block, by the module names used in settings (`qkv`, `attn_out`,
-            `mlp_in`, `mlp_out`).
-        fused: how query, key and value projections share the linears of `qkv`.
-        head_norms: norms of each head's query and of its key.
+        modules: names of a block's linears, by the module names used in settings (`qkv`,
+            `attn_out`, `mlp_in`, `mlp_out`).
+        fused: how the linears of `qkv` hold the projections for query, key and value.
+        head_norms: the norms of each head's query and key; empty if the family has none.
     """
 
     embedding: str
@@ -53,7 +53,7 @@ class Architecture:
     head_norms: tuple[str, ...] = ()
 
     def linears(self, layer: int, module: str) -> list[str]:
-        """Return the full names of the linears behind a module name.
+        """Return the full names of the linears that a module name stands for in one block.
 
         Args:
             layer: index of the block.
@@ -127,12 +127,15 @@ class Shape:
     """Sizes of a model.
 
     Attributes:
-        key_value_heads: fewer than `heads` with grouped-query attention.
+        layers: number of blocks.
+        heads: number of query heads in a block.
+        key_value_heads: number of key/value heads in a block, which is smaller than `heads` with
+            grouped-query attention.
         head_width: width of one head's query, key and value.
-        width: of the residual stream.
-        neurons: of one MLP.
-        vocabulary: rows of the embedding.
-        parallel: attention and MLP read the same residual stream (GPT-NeoX).
+        width: width of the residual stream.
+        neurons: number of neurons of one MLP.
+        vocabulary: number of rows of the embedding.
+        parallel: whether a block's attention and MLP read the same residual stream (GPT-NeoX).
     """
 
     layers: int
@@ -153,8 +156,11 @@ class Shape:
 def anatomy(config: PretrainedConfig) -> Architecture:
     """Return the architecture of a model.
 
+    Args:
+        config: transformers' configuration of the model.
+
     Raises:
-        UserError: the architecture is unknown; the message lists the known ones.
+        UserError: the architecture is unknown or has cross-attention; the message says what to do.
     """
     if config.model_type not in ARCHITECTURES:
         raise UserError(
@@ -171,6 +177,9 @@ def anatomy(config: PretrainedConfig) -> Architecture:
 
 def shape(config: PretrainedConfig) -> Shape:
     """Return the sizes of a model.
+
+    Args:
+        config: transformers' configuration of the model.
 
     Raises:
         UserError: as in `anatomy`.
@@ -194,7 +203,7 @@ def context_length(config: PretrainedConfig) -> int:
     """Return the largest number of tokens that a model accepts.
 
     Raises:
-        UserError: the configuration does not state it.
+        UserError: the configuration does not state this number.
     """
     found = getattr(config.get_text_config(), "max_position_embeddings", None)
     if found is None:

@@ -23,11 +23,11 @@ def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False
     """Return a hash of the configuration and of every parameter's name, type, device and values.
 
     Args:
-        model: with or without adapters.
-        as_it_is: include the adapters in their current state: parameters, scalings, and which are
-            active. Otherwise they are ignored and the hash is that of the base model. For models
-            without adapters both hashes are equal; so they are for adapters that PEFT can't switch
-            off (transformers' `add_adapter`), which count as part of the model.
+        model: a model with or without adapters.
+        as_it_is: whether the hash includes adapters in their current state: their parameters and
+            scalings, and which of them are active. If False, the hash of a `PeftModel` is that of
+            its base. Any other model is always hashed as it is, including adapters that were added
+            by transformers' `add_adapter`.
     """
     as_it_is = as_it_is or not isinstance(model, PeftModel)
     base = base_model(model)

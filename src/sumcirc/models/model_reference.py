@@ -42,14 +42,16 @@ class AdapterSettings(TypedDict):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """A reference to a model; holds no weights.
+    """Says where a model's files are, without loading its weights.
 
     Attributes:
         name: short name for tables and files.
-        model: a whole model: the base of an adapter, the model a run started from, or the model
-            itself.
-        weights: folder of an adapter or of a run's trained model; None if `model` has the weights.
-        setting, value: the setting that names the model and its value as typed; for messages.
+        model: a whole model: the base of an adapter, the model from which a run started, or else
+            the referenced model itself.
+        weights: folder of an adapter or of a run's trained model; None if `model` is the referenced
+            model.
+        setting: the setting that names the model, for messages.
+        value: value of that setting as typed; None if it is the path of `model`.
     """
 
     name: str
@@ -60,40 +62,43 @@ class ModelReference:
 
     @property
     def adapted(self) -> bool:
-        """Whether this is an adapter on top of a base model."""
+        """Whether the reference is to an adapter on a base model."""
         return self.weights is not None and is_adapter(self.weights)
 
     @property
     def given(self) -> str:
-        """`SETTING=VALUE`, the beginning of messages about this model."""
+        """The text `SETTING=VALUE` with which messages about this model begin."""
         return f"{self.setting}={self.model.path if self.value is None else self.value}"
 
     @property
     def model_setting(self) -> str:
-        """The name of the setting for `model`, in messages."""
+        """The text with which messages about `model` name the setting."""
         return self.setting if self.weights is None else f"{self.given}: base model"
 
     @property
     def whole(self) -> ModelConfig:
-        """The complete model to load; for an adapter, its base."""
+        """The whole model that has to be loaded: the base of an adapter, else the model itself."""
         if self.weights is None or self.adapted:
             return self.model
         return replace(self.model, path=str(self.weights), revision=None)
 
     @property
     def base(self) -> ModelReference:
-        """The base model of an adapter or a training run; a plain model is its own base."""
+        """A reference to the base of an adapter or training run; for other models, `self`."""
         if self.weights is None:
             return self
         return ModelReference(_short_name(self.model.path), self.model, None, self.model_setting)
 
     def is_on(self, other: ModelReference) -> bool:
-        """Return whether this is an adapter on `other`, so that one module can serve as both."""
+        """Return whether this is an adapter whose base is `other`.
+
+        If so, one loaded module can serve as both models.
+        """
         return self.adapted and other.weights is None and same_model(self.model, other.model)
 
 
 def reference(value: str, setting: str) -> ModelReference:
-    """Resolve the value of a setting to a model reference; reads no weights.
+    """Return the reference to the model that a setting's value names, without reading weights.
 
     Args:
         value: a run directory, an adapter, a model folder, a hub id or `tiny`.
@@ -115,14 +120,14 @@ def reference(value: str, setting: str) -> ModelReference:
 
 
 def training_run(path: Path, setting: str) -> RunDirectory | None:
-    """Return the training run in a folder, or None if the folder isn't a run directory.
+    """Return the run directory of a training run, or None if a folder isn't a run directory.
 
     Args:
         path: the folder.
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: the run is of a verb that trains nothing.
+        UserError: the folder is a run directory of a verb that trains nothing.
     """
     run = RunDirectory(path)
     if not (run.config_file.exists() and run.status_file.exists()):
@@ -136,11 +141,11 @@ def training_run(path: Path, setting: str) -> RunDirectory | None:
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:
     """Return whether two models have the same weights, judged by their files.
 
-    They do if they are one folder, one commit of one hub repository, or two folders whose weight
-    files are equal byte by byte.
+    The weights are the same if the two are one folder, one commit of one hub repository, or two
+    folders whose weight files are equal byte by byte.
 
     Args:
-        one, other: paths or hub ids, and revisions.
+        one, other: the models, of which path (or hub id) and revision are used.
     """
     places = [resolve_path(model.path, "model.path") for model in (one, other)]
     if (places[0], one.revision) == (places[1], other.revision):

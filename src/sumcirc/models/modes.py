@@ -11,7 +11,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode; every module's mode is restored on exit."""
+    """Switch a model to evaluation mode; on exit, restore the mode of every module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -23,14 +23,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode and disable gradients."""
+    """Switch a model to evaluation mode and disable gradients; restore both on exit."""
     with evaluating(model), torch.no_grad():
         yield
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode with all parameters frozen; activations still receive gradients."""
+    """Switch a model to evaluation mode and freeze its parameters; restore both on exit.
+
+    Gradients are enabled, so that activations can be differentiated.
+    """
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)

@@ -46,12 +46,13 @@ UNLOADABLE = {
 
 
 def check_adapter(folder: Path, given: str, analysed: bool) -> None:
-    """Detect mistakes in an adapter's folder without reading weights.
+    """Raise an error if an adapter's folder has a mistake that shows without reading weights.
 
     Args:
-        folder: the adapter.
+        folder: the adapter's folder.
         given: the setting with its value, for messages.
-        analysed: the inside of the model will be analysed.
+        analysed: whether the model's activations will be analysed, which some kinds of adapters
+            don't allow.
 
     Raises:
         UserError: weights are missing or damaged, or the kind can't be loaded or analysed.
@@ -65,10 +66,10 @@ def check_adapter(folder: Path, given: str, analysed: bool) -> None:
 
 
 def read_adapter(folder: Path, given: str) -> PeftConfig:
-    """Read the PEFT configuration in an adapter's folder.
+    """Return the PEFT configuration in an adapter's folder.
 
     Args:
-        folder: the adapter.
+        folder: the adapter's folder.
         given: the setting with its value, for messages.
 
     Raises:
@@ -82,14 +83,14 @@ def read_adapter(folder: Path, given: str) -> PeftConfig:
 
 
 def require_analysable(config: PeftConfig, given: str) -> None:
-    """Refuse an adapter that acts outside the modules that the analyses see.
+    """Raise an error if an adapter acts outside the modules that the analyses see.
 
     Args:
         config: PEFT's configuration of the adapter.
         given: the setting with its value, for messages.
 
     Raises:
-        UserError: it does, such as prompt learning; the message names the kind.
+        UserError: the adapter acts elsewhere, as in prompt learning; the message names its kind.
     """
     kind = getattr(config.peft_type, "value", config.peft_type)
     reason = EXCHANGED.get(config.peft_type)  # type: ignore[arg-type]
@@ -109,7 +110,11 @@ def require_analysable(config: PeftConfig, given: str) -> None:
 
 
 def changes_base(config: PeftConfig) -> str | None:
-    """Return why disabling the adapter does not restore the base model, or None if it does."""
+    """Return why disabling an adapter doesn't give its base model, or None if it should.
+
+    Args:
+        config: PEFT's configuration of the adapter.
+    """
     if _init(config).startswith(REWRITING):
         return f"init_lora_weights={_init(config)} rewrites the base's weights"
     bias = getattr(config, "bias", None) or "none"
@@ -121,7 +126,10 @@ def changes_base(config: PeftConfig) -> str | None:
 
 
 def virtual_tokens(model: nn.Module) -> int:
-    """Return how many context positions the virtual tokens of prompt learning take."""
+    """Return how many positions of the context the model's virtual tokens take.
+
+    Adapters of prompt learning put virtual tokens before the text; other models have 0.
+    """
     if not isinstance(model, PeftModel):
         return 0
     configs: list[Any] = [model.peft_config[name] for name in model.active_adapters]
@@ -132,18 +140,18 @@ def changes_ends(folder: Path, given: str) -> bool:
     """Return whether an adapter changes the embedding, the final norm or the unembedding.
 
     Args:
-        folder: the adapter.
+        folder: the adapter's folder.
         given: the setting with its value, for messages.
     """
     return any(".layers." not in name and ".h." not in name for name in _names(folder, given))
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
-    """Load a saved adapter onto its base, for inference.
+    """Load a saved adapter onto its base and return the adapted model in evaluation mode.
 
     Args:
-        model: the base.
-        folder: the adapter.
+        model: the base model.
+        folder: the adapter's folder.
         given: the setting with its value, for messages.
 
     Raises:
@@ -168,10 +176,10 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
 
 @contextmanager
 def without_idle_warnings() -> Iterator[None]:
-    """Silence warnings inside PEFT that users can't act on.
+    """Silence two of PEFT's warnings, on which users can't act, in a `with` block.
 
-    peft 0.21 uses a deprecated name of transformers 5.23; and with virtual tokens it warns that the
-    model counts positions itself, which is intended.
+    One is that peft 0.21 uses a deprecated name of transformers 5.23. The other is that with
+    virtual tokens the model counts positions itself, which is intended.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")

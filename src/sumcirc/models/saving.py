@@ -62,15 +62,16 @@ def card(
     notes: Sequence[str] = (),
     **facts: Any,
 ) -> str:
-    """Return the model card; names and texts are escaped for Markdown and YAML.
+    """Return the text of the model card (README.md) of a trained adapter or model.
 
     Args:
         base: path or hub id of the base model.
-        name: of the run.
+        name: name of the run.
         data: name of the data.
         prompt, summary: templates of the prompt and the summary.
         notes: sentences about the data.
-        facts: library, what, trainable, dropout, example; inserted as Markdown without escaping.
+        facts: the other fields of `CARD` (`library`, `what`, `trainable`, `dropout`, `example`),
+            which are inserted without escaping; the other arguments are escaped.
     """
     lines: list[str] = []
     if notes:
@@ -89,7 +90,7 @@ def card(
 
 
 def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
-    """Describe an adapter in words: its ranks, and the modules of each layer.
+    """Return a description such as `LoRA of rank 8 on layers 2, 3: qkv+attn_out`.
 
     Args:
         lora: PEFT's configuration of the adapter.
@@ -123,10 +124,10 @@ def save_trained(
     """Write the trained adapter or model with a model card, and return its folder.
 
     Args:
-        model: the trained model.
-        tokenizer: saved with it.
+        model: the trained model; an adapter is saved without its base.
+        tokenizer: the tokenizer, saved in the same folder.
         config: configuration of the run, for the card.
-        directory: of the run; `adapter/` or `model/` is written there.
+        directory: the run directory, in which `adapter/` or `model/` is written.
         notes: sentences about the training data, for the card.
     """
     is_adapter = isinstance(model, PeftModel)

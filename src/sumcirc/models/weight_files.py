@@ -31,20 +31,26 @@ class _Index(TypedDict):
 
 
 def top_file(names: Iterable[str]) -> str | None:
-    """Return the weight file or shard index that transformers would start from, or None."""
+    """Return the file that transformers would read first to load weights, or None without weights.
+
+    It is a weight file, or the index of several (shards).
+
+    Args:
+        names: names of the model's files.
+    """
     known = set(names)
     return next((name for name in (*SAFE, *PICKLED) if name in known), None)
 
 
 def require_weights(names: Iterable[str], given: str) -> str:
-    """Return `top_file` of a model's files, or refuse a model without weights.
+    """Return the file that transformers would read first (`top_file`), or raise an error.
 
     Args:
         names: names of the model's files.
         given: the setting with its value, for messages.
 
     Raises:
-        UserError: there are no weights.
+        UserError: none of the files contains weights in a supported format.
     """
     found = top_file(names)
     if found is not None:
@@ -59,11 +65,11 @@ def weight_files(folder: Path, given: str) -> list[Path]:
     """Return the weight files of a model's folder.
 
     Args:
-        folder: the model.
+        folder: the model's folder.
         given: the setting with its value, for messages.
 
     Raises:
-        UserError: there are none, or a file that the index names is missing.
+        UserError: there are no weight files, or a file that the index names is missing.
     """
     name = require_weights({file.name for file in folder.iterdir()}, given)
     if not name.endswith(".json"):
@@ -80,14 +86,14 @@ def weight_files(folder: Path, given: str) -> list[Path]:
 
 
 def check_file(file: Path, given: str) -> dict[str, int]:
-    """Return the number of elements of each tensor in a file, read from its header.
+    """Return the number of elements of each tensor in a weight file, without reading its values.
 
     Args:
-        file: a safetensors file, or a pickle.
+        file: a safetensors file, or a pickle (`.bin`).
         given: the setting with its value, for messages.
 
     Raises:
-        UserError: the file is damaged, or a pickle with more than tensors.
+        UserError: the file is damaged, or is a pickle that contains more than tensors.
     """
     if file.suffix != ".bin":
         return _header(file, given)

@@ -49,13 +49,13 @@ DOCUMENTS = ("document",)
 
 @dataclass(frozen=True)
 class Measure:
-    """Description of one array of a record.
+    """Description of a measure, that is, of one array in a record.
 
     Attributes:
-        axes: names of its axes.
-        unit: of its values; empty for a pure number.
-        label: for the axes of figures and tables.
-        low, high: bounds of its values.
+        axes: names of the array's axes, such as `("layer", "head", "document")`.
+        unit: unit of the values; empty for a pure number.
+        label: name of the measure in figures and tables.
+        low, high: bounds of the values.
     """
 
     axes: tuple[str, ...]
@@ -65,9 +65,10 @@ class Measure:
     high: float = PLAUSIBLE
 
     def impossible(self, values: NDArray[np.floating]) -> float | None:
-        """Return the first value that is infinite or out of bounds beyond rounding, or None.
+        """Return the first value that this measure can't have, or None if there is none.
 
-        NaN is allowed: a value may be undefined for a document.
+        Such a value is infinite, or outside `low` and `high` by more than a rounding error. NaN is
+        allowed, since a value may be undefined for a document.
         """
         bounds = (self.low - TOLERANCE, self.high + TOLERANCE)
         wrong = np.isinf(values) | (values < bounds[0]) | (values > bounds[1])
@@ -137,7 +138,13 @@ METRIC_BOUNDS = {
 
 
 def bounds_of(metric: str) -> tuple[float, float]:
-    """Return the bounds (low, high) of a metric in metrics.csv; infinite if unknown."""
+    """Return the lowest and the highest value that a metric in metrics.csv can have.
+
+    The bounds are infinite for an unknown metric.
+
+    Args:
+        metric: name of the metric, such as `train/loss` or `attention/js/layer_03`.
+    """
     measure = MEASURES.get("/".join(metric.split("/")[:2]))
     if measure is not None:
         return measure.low, measure.high
@@ -145,7 +152,13 @@ def bounds_of(metric: str) -> tuple[float, float]:
 
 
 class Neuron(TypedDict):
-    """A neuron among those that changed most in its layer; `low` and `high` bound the change."""
+    """One of the neurons of a layer whose activation differs most from the base model's.
+
+    Attributes:
+        neuron: index of the neuron in its layer.
+        change: mean change of its activation.
+        low, high: ends of the interval of the change; None without an interval.
+    """
 
     neuron: Count
     change: float
@@ -154,7 +167,7 @@ class Neuron(TypedDict):
 
 
 class FoundParts(TypedDict):
-    """`ProbeRecord.found`."""
+    """The results in `ProbeRecord.found`, where they are described."""
 
     neurons: NotRequired[list[list[Neuron]]]
     lens: NotRequired[list[list[Promoted]]]
@@ -162,7 +175,7 @@ class FoundParts(TypedDict):
 
 
 class Header(TypedDict):
-    """The JSON in a record's metadata."""
+    """The JSON text in the metadata of a record's file; see `ProbeRecord` for the fields."""
 
     step: Annotated[int, Range(-1)]
     documents: list[str]
@@ -171,15 +184,16 @@ class Header(TypedDict):
 
 @dataclass
 class ProbeRecord:
-    """Measured values of one model state on the probe documents.
+    """Values of the measures for a model at one step of training, on a fixed set of documents.
 
     Attributes:
         step: optimizer step; -1 for the base model.
-        documents: ids, in the order of the document axis of every array.
-        values: arrays by measure; NaN where a value is undefined for a document.
-        found: results that aren't arrays, as plain JSON: `lens` (promoted tokens with their values
-            at each stream position), `neurons` (most changed neurons), `name` (of a model that
-            isn't a step of a run).
+        documents: ids of the documents, in the order of the document axis of every array.
+        values: array of each measure by its name (a key of `MEASURES`, which has the axes); NaN
+            where a value is undefined for a document.
+        found: results that aren't arrays, as plain JSON. `lens` has, for each position in the
+            residual stream, the tokens that the model's change promotes; `neurons` has each layer's
+            most changed neurons; `name` is the name of a model that isn't a step of a run.
     """
 
     step: int
@@ -188,10 +202,11 @@ class ProbeRecord:
     found: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write the record atomically.
+        """Write the record to a file, which is replaced only once the new one is complete.
 
         Raises:
-            ValueError: a name is not in the catalogue, or the axes don't fit it.
+            ValueError: a name in `values` is not in `MEASURES`, or its array has another number of
+                axes.
         """
         for name, array in self.values.items():
             axes = MEASURES[name].axes if name in MEASURES else None
@@ -210,7 +225,7 @@ class ProbeRecord:
 
     @classmethod
     def read(cls, path: Path) -> ProbeRecord:
-        """Read a record.
+        """Read a record from a file, and check its values.
 
         Raises:
             RecordError: the file is missing or isn't what `save` writes.
@@ -239,7 +254,7 @@ class ProbeRecord:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Length of each axis of the values."""
+        """Length of each axis of the arrays in `values`, by the axis's name."""
         return {
             axis: size
             for name, array in self.values.items()
@@ -248,24 +263,30 @@ class ProbeRecord:
 
 
 def record_file(folder: Path, step: int) -> Path:
-    """Return the record file of an optimizer step.
+    """Return the path of the record of an optimizer step.
 
     Args:
-        folder: `probes/` of a run.
+        folder: the folder of the records, such as `probes/` of a run.
         step: optimizer step; -1 for the base model.
     """
     return folder / (f"step-{step:06d}.safetensors" if step >= 0 else "base.safetensors")
 
 
 def record_files(folder: Path) -> list[Path]:
-    """Return the records in a run's `probes/` in the order of their steps, without the base's."""
+    """Return the paths of the records in a folder in the order of their names.
+
+    The record of the base model is not included.
+
+    Args:
+        folder: the folder of the records, such as `probes/` of a run.
+    """
     return sorted(folder.glob("step-*.safetensors"))
 
 
 def read_metrics(path: Path) -> list[tuple[int, str, float]]:
-    """Return the (step, metric, value) lines of a metrics file, ignoring an incomplete last line.
+    """Return the values in a metrics.csv as (step, metric, value), or [] if there is no file.
 
-    A value may be NaN or infinite: training diverged.
+    An incomplete last line is ignored. A value may be NaN or infinite if training diverged.
 
     Raises:
         RecordError: a line is not a step, a name and a number, or the metric can't have this value.

@@ -25,11 +25,12 @@ SUMMARIES = {
 
 @dataclass(frozen=True)
 class Watched:
-    """Measures of `measure_records.MEASURES` that a watcher (an analysis callback) logs.
+    """The measures that an analysis callback (a watcher) logs during training.
 
     Attributes:
-        overall: logged as the mean over layers, heads and documents, under the measure's name.
-        by_layer: logged as the mean of each layer, as `MEASURE/layer_03`.
+        overall: names of the measures (keys of `measure_records.MEASURES`) whose mean over layers,
+            heads and documents is logged, under the measure's name.
+        by_layer: names of the measures whose mean in each layer is logged, as `MEASURE/layer_03`.
     """
 
     overall: tuple[str, ...] = ()
@@ -76,7 +77,7 @@ WATCHED = {
 
 
 class MetricKind(Enum):
-    """How W&B stores a value."""
+    """The forms in which W&B stores what is logged."""
 
     curve = "curve"  # one value per logged optimizer step
     summary = "summary"  # one value per run
@@ -87,15 +88,15 @@ class MetricKind(Enum):
 
 @dataclass(frozen=True)
 class Logged:
-    """A logged name, or a pattern of names.
+    """Description of one name, or one pattern of names, that is logged to W&B.
 
     Attributes:
-        name: may contain placeholders in braces.
-        kind: how W&B stores it.
-        by: the verb that logs it, or the watcher in `sumcirc train`.
-        unit: empty for a pure number.
-        what: description.
-        when: condition under which it is logged; empty for always.
+        name: the name; it may contain placeholders in braces, such as `{system}`.
+        kind: the form in which W&B stores the value.
+        by: the verbs that log the value, or the analysis callback that logs it in `sumcirc train`.
+        unit: the unit of the value; empty for a pure number.
+        what: a short description of the value.
+        when: the condition under which the value is logged; empty if it is always logged.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Logged:
     when: str = ""
 
     def matches(self, name: str) -> bool:
-        """Return whether this entry describes a logged name."""
+        """Return whether a logged name, with placeholders filled in, fits this entry."""
         parts = re.split(r"(\{\w+\})", self.name)
         pattern = "".join(_pattern(part) for part in parts)
         return re.fullmatch(pattern, name) is not None
@@ -261,11 +262,13 @@ LOGGED = (
 
 
 def find(name: str, kind: MetricKind) -> Logged | None:
-    """Return the entry that describes a logged name: the most specific if several match.
+    """Return the entry of `LOGGED` that describes a logged name, or None if there is none.
+
+    If several entries match, the most specific one is returned.
 
     Args:
-        name: the logged name.
-        kind: how W&B stores it.
+        name: the logged name, in which placeholders are filled in.
+        kind: the form in which W&B stores the value.
     """
     found = [entry for entry in LOGGED if entry.kind is kind and entry.matches(name)]
     # `{run}-circuits` is more specific than `{run}`

@@ -13,7 +13,11 @@ from sumcirc.storage.writing import MetricsFile
 
 
 class MetricsLogger(Logger):
-    """Append every logged scalar to the file, under the name it has in Weights & Biases."""
+    """Appends every logged scalar to metrics.csv, under the name that it has in Weights & Biases.
+
+    Args:
+        file: the run's metrics.csv.
+    """
 
     def __init__(self, file: MetricsFile) -> None:
         super().__init__()
@@ -26,7 +30,7 @@ class MetricsLogger(Logger):
 
     @property
     def version(self) -> str:
-        """Empty, since a run directory holds one run."""
+        """The logger's version: an empty text, since a run directory has only one run."""
         return ""
 
     @property
@@ -41,11 +45,11 @@ class MetricsLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append values at an optimizer step.
+        """Append values at an optimizer step to the file, except Lightning's value `epoch`.
 
         Args:
             metrics: values by name.
-            step: optimizer step; 0 by default.
+            step: optimizer step; None means 0.
         """
         values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if values:

@@ -1,4 +1,4 @@
-"""The format of a run's records: a number that rises when a configuration gives different results.
+"""The format of a run's records: a number that is raised when a configuration's results change.
 
 config.yaml, status.json, summary.json and sweep.yaml store it as `format`; a file without it has
 format 1. Runs of an earlier format can be read and evaluated. They can't be continued, and where
@@ -70,10 +70,13 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings, completed by those that did not exist yet when it was made.
+    """Return a run's settings with values added for settings introduced after the run was made.
 
-    Otherwise runs of two formats would differ in settings that nobody chose. If such a setting
-    changed results, `earlier` says so.
+    An added setting gets the value that describes what the run did (`ADDED`), so that runs of two
+    formats don't differ in settings that nobody chose.
+
+    Args:
+        config: the nested settings in the run's config.yaml; they are not modified.
     """
     found = dict(config)
     for sections in ADDED.values():
@@ -84,12 +87,16 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_of(record: Mapping[str, Any]) -> int:
-    """Return the format of a record; 1 if it doesn't state one."""
+    """Return the format number stored in a record, or 1 if it stores none.
+
+    Args:
+        record: contents of a run's file, such as config.yaml or status.json.
+    """
     return record.get("format", FIRST)
 
 
 def earlier(format: int, config: Mapping[str, Any]) -> str | None:
-    """Return a warning for a run whose results this version would not reproduce, or None.
+    """Return a warning if this version would give other results for a run's settings, else None.
 
     Args:
         format: format of the run's records.
@@ -105,15 +112,15 @@ def earlier(format: int, config: Mapping[str, Any]) -> str | None:
 
 
 def check_continues(format: int, what: str, remedy: str) -> None:
-    """Refuse to continue a run or sweep of an earlier format.
+    """Raise an error if a run or sweep has an earlier format and so can't be continued.
 
     Args:
-        format: format of its records.
+        format: format of the records of the run or sweep.
         what: the run or sweep, as the user named it.
         remedy: what to do instead, as the end of the message.
 
     Raises:
-        UserError: the format is an earlier one.
+        UserError: the format is not the current one.
     """
     if format != FORMAT:
         changed = "; ".join(one.before for one in CHANGES if format < one.format)

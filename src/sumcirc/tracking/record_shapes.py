@@ -21,14 +21,20 @@ Format = Annotated[int, Range(FIRST, FORMAT)]
 
 
 class Status(TypedDict):
-    """status.json.
+    """Contents of status.json.
 
     Attributes:
-        seconds: wall time of the run, over all resumes.
-        resumed: number of times it was resumed.
+        format: format of the run's records (`record_format`).
+        verb: the command that made the run.
+        reason: why the run failed or was stopped; null otherwise.
+        created, updated, started: local times; `started` is that of the last start or resume.
+        seconds: wall time of the run in seconds, summed over all resumes.
+        resumed: number of times the run was resumed.
         steps: total number of optimizer steps.
-        traceback: name of the file with the traceback.
-        data: hash of the documents of each split.
+        process, host: id and machine of the process that last ran the run.
+        wandb_id: id of the run in W&B.
+        traceback: name of the file that contains the traceback; null if there is none.
+        data: hash of the documents of each split, by the split's name.
     """
 
     state: State
@@ -49,14 +55,14 @@ class Status(TypedDict):
 
 
 class ModelSettings(TypedDict):
-    """`model` of a configuration."""
+    """The settings under `model` that readers of a run use."""
 
     name: str
     path: NotRequired[str]
 
 
 class DataSettings(TypedDict):
-    """`data` of a configuration."""
+    """The settings under `data` that readers of a run use."""
 
     name: NotRequired[str]
     seed: NotRequired[int]
@@ -64,7 +70,7 @@ class DataSettings(TypedDict):
 
 
 class SelectorSettings(TypedDict):
-    """`selector` of a configuration."""
+    """The settings under `selector` that readers of a run use."""
 
     name: NotRequired[str | None]
     seed: NotRequired[int | None]
@@ -74,20 +80,20 @@ class SelectorSettings(TypedDict):
 
 
 class AdaptationSettings(TypedDict):
-    """`adaptation` of a configuration."""
+    """The settings under `adaptation` that readers of a run use."""
 
     kind: str
     layers: str | list[int]
 
 
 class OptimizerSettings(TypedDict):
-    """`optimizer` of a configuration."""
+    """The settings under `optimizer` that readers of a run use."""
 
     learning_rate: float
 
 
 class LoggerSettings(TypedDict):
-    """`logger` of a configuration."""
+    """The settings under `logger` that readers of a run use."""
 
     kind: str
     project: str
@@ -95,19 +101,23 @@ class LoggerSettings(TypedDict):
 
 
 class SweepSettings(TypedDict):
-    """`sweep` of a configuration."""
+    """The settings under `sweep` that readers of a run use."""
 
     name: str
 
 
 class RunSettings(TypedDict):
-    """`run` of a configuration."""
+    """The settings under `run` that readers of a run use.
+
+    Attributes:
+        axes: value of each setting that the run's sweep varies, by the setting's name.
+    """
 
     axes: NotRequired[dict[str, Scalar | list[Any]]]
 
 
 class Settings(TypedDict):
-    """A configuration."""
+    """The settings of a configuration that readers of a run use, by section."""
 
     seed: NotRequired[int]
     model: NotRequired[ModelSettings]
@@ -127,7 +137,14 @@ TrainConfig = Annotated[Settings, Keys((*OF_EVERY_RUN, "adaptation", "optimizer"
 
 
 class Environment(TypedDict):
-    """`environment` of config.yaml."""
+    """The section `environment` of config.yaml: what is needed to repeat the run.
+
+    Attributes:
+        sumcirc, python, platform: versions of this package, of Python and of the system.
+        packages: version of each library; null if it is not installed.
+        commit: git commit of this package's code; null if it is not in a checkout.
+        command: words of the command that made the run.
+    """
 
     sumcirc: NotRequired[str]
     python: NotRequired[str]
@@ -138,7 +155,7 @@ class Environment(TypedDict):
 
 
 class ConfigFile(TypedDict):
-    """config.yaml."""
+    """Contents of config.yaml: the run's verb, settings and environment."""
 
     format: NotRequired[Format]
     verb: Verb
@@ -147,7 +164,7 @@ class ConfigFile(TypedDict):
 
 
 class Bounds(TypedDict):
-    """A mean with its interval."""
+    """A mean with its interval, which extends from `low` to `high`."""
 
     mean: Number
     low: Number
@@ -155,7 +172,7 @@ class Bounds(TypedDict):
 
 
 class IntervalRecord(Bounds):
-    """A mean with its interval, over `n` documents."""
+    """A mean over `n` documents with its interval, which extends from `low` to `high`."""
 
     n: Count
 
@@ -165,7 +182,12 @@ Scores = Annotated[dict[str, IntervalRecord], Keys((*ROUGE, "length"))]
 
 
 class NoticeRecord(TypedDict):
-    """A notice, see `sumcirc.runtime.notices`."""
+    """A notice about the data of a run; see `sumcirc.runtime.notices`.
+
+    Attributes:
+        text: the notice as a sentence.
+        warning: whether so many items are affected that results mean something else.
+    """
 
     text: str
     warning: bool
@@ -179,20 +201,40 @@ class NotedSummary(TypedDict):
 
 
 class AdapterRecord(TypedDict):
-    """`adapter` of a summary."""
+    """The section `adapter` of summary.json.
+
+    Attributes:
+        layers: the layers that have an adapter.
+    """
 
     layers: NotRequired[list[Layer]]
 
 
 class RougeRecord(TypedDict):
-    """The ROUGE tokenizer of a run."""
+    """The section `rouge` of summary.json: how ROUGE split texts into words.
+
+    Attributes:
+        tokenizer: name of the tokenizer.
+        words: description of what counts as a word.
+    """
 
     tokenizer: Literal["ascii", "unicode"]
     words: str
 
 
 class ResultSummary(NotedSummary):
-    """summary.json of train and evaluate."""
+    """Contents of summary.json of `sumcirc train` and `sumcirc evaluate`.
+
+    Attributes:
+        model: the model.
+        items: hash of the test items; null if there are none.
+        systems: mean test scores of each system, by the system's name.
+        rouge: how ROUGE split texts into words.
+        seconds: wall time of each phase in seconds.
+        steps: number of optimizer steps.
+        total_parameters, trainable_parameters: parameters of the base model, and those trained.
+        adapter: where the adapter is.
+    """
 
     model: NotRequired[str]
     items: str | None
@@ -209,14 +251,31 @@ TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]
 
 
 class AreaRecord(TypedDict):
-    """An area under a curve over circuit sizes, with those of random circuits."""
+    """The area under a curve over circuit sizes.
+
+    Attributes:
+        value: the area for the run's circuits.
+        random: the area for each draw of random circuits of the same sizes.
+    """
 
     value: IntervalRecord
     random: list[IntervalRecord]
 
 
 class CircuitSummary(NotedSummary):
-    """summary.json of circuit."""
+    """Contents of summary.json of `sumcirc circuit`.
+
+    Attributes:
+        pairs: number of pairs of clean and corrupted documents.
+        nodes, edges: numbers of nodes and edges of the model's graph.
+        circuit_edges: number of edges in the circuit.
+        faithfulness: faithfulness of the circuit.
+        cpr: area under faithfulness over circuit sizes.
+        cmd: area of |1 - faithfulness| over circuit sizes.
+        jaccard: overlap of the circuits of two resamples of the pairs.
+        jaccard_chance: the overlap that two random circuits have.
+        spearman: rank correlation of the edges' scores between two resamples of the pairs.
+    """
 
     pairs: Count
     nodes: Count
@@ -231,7 +290,7 @@ class CircuitSummary(NotedSummary):
 
 
 class MetricRecord(TypedDict):
-    """The metric of two models, and the difference."""
+    """The metric of the models `before` and `after`, and the difference between them."""
 
     before: IntervalRecord
     after: IntervalRecord
@@ -239,7 +298,14 @@ class MetricRecord(TypedDict):
 
 
 class DirectRow(Bounds):
-    """A component's contribution to the metric in two models; the interval is of the change."""
+    """A component's contribution to the metric in two models, and its change with an interval.
+
+    Attributes:
+        part: name of the component.
+        before, after: its contribution in each model.
+        mean, low, high: the change from `before` to `after`, and the ends of its interval.
+        significant: whether the change differs from zero.
+    """
 
     part: str
     before: Number
@@ -248,7 +314,15 @@ class DirectRow(Bounds):
 
 
 class SpanRow(Bounds):
-    """Attention of a head between two spans in two models; the interval is of the change."""
+    """A head's attention between two spans of the text in two models, and its change.
+
+    Attributes:
+        source, destination: names of the span attended to and of the attending span.
+        layer, head: indices of the head.
+        before, after: the attention in each model.
+        mean, low, high: the change from `before` to `after`, and the ends of its interval.
+        significant: whether the change differs from zero.
+    """
 
     source: str
     destination: str
@@ -260,7 +334,7 @@ class SpanRow(Bounds):
 
 
 class HeadRow(TypedDict):
-    """A head whose attention changed, see `compare.record_differences.HeadChange`."""
+    """A head whose attention changed; see `compare.record_differences.HeadChange`."""
 
     layer: Layer
     head: Layer
@@ -272,7 +346,7 @@ class HeadRow(TypedDict):
 
 
 class LayerRow(TypedDict):
-    """A layer that changed, see `compare.record_differences.LayerChange`."""
+    """A layer that changed; see `compare.record_differences.LayerChange`."""
 
     layer: Layer
     gained: Bounds
@@ -282,14 +356,25 @@ class LayerRow(TypedDict):
 
 
 class Promoted(TypedDict):
-    """A token that a direction of the residual stream promotes, or with `value` < 0 demotes."""
+    """A token that a direction in the residual stream promotes, or demotes if `value` < 0.
+
+    Attributes:
+        token: the token's text.
+        value: how much the direction changes the token's logit.
+    """
 
     token: str
     value: float
 
 
 class DifferencesRecord(TypedDict):
-    """What differs between the measures of two models."""
+    """The largest differences between the measures of two models.
+
+    Attributes:
+        heads: the heads whose attention changed most.
+        layers: the layers that changed most.
+        lens: the tokens that the change of the residual stream promotes or demotes.
+    """
 
     heads: list[HeadRow]
     layers: list[LayerRow]
@@ -297,7 +382,18 @@ class DifferencesRecord(TypedDict):
 
 
 class PartRow(Bounds):
-    """Effect of patching one component, as a fraction of the gap between the models."""
+    """The effect of patching one component from one model into the other.
+
+    Attributes:
+        part: name of the component.
+        kind: kind of the component, such as `output` or `mlp`.
+        layer, index: its layer, and its index in the layer.
+        mean, low, high: the effect as a fraction of the difference between the two models' metric,
+            and the ends of its interval.
+        significant: whether the effect differs from zero.
+        effect: the effect in the metric's unit.
+        attributed: the estimate of the effect from one backward pass.
+    """
 
     part: str
     kind: str
@@ -309,7 +405,16 @@ class PartRow(Bounds):
 
 
 class SetRow(Bounds):
-    """Effect of patching several components together, as a fraction of the gap."""
+    """The effect of patching several components together.
+
+    Attributes:
+        kind: `first` for the best components, `random` for random ones, `own` for the user's.
+        draw: number of the random set; null for other kinds.
+        size: number of components.
+        parts: names of the components.
+        mean, low, high: the effect as a fraction of the difference between the two models' metric,
+            and the ends of its interval.
+    """
 
     kind: str
     draw: int | None
@@ -318,19 +423,35 @@ class SetRow(Bounds):
 
 
 class SynergyRow(Bounds):
-    """What two parts do together beyond what each does alone."""
+    """The effect of patching two components together minus the sum of their single effects.
+
+    Attributes:
+        parts: names of the two components.
+        mean, low, high: this difference, and the ends of its interval.
+    """
 
     parts: list[str]
 
 
 class Agreement(TypedDict):
-    """How well one backward pass estimates the measured effects of a kind of part."""
+    """How well one backward pass estimates the effects of patching a kind of component.
+
+    Attributes:
+        pearson: correlation of estimated and measured effects.
+    """
 
     pearson: Number
 
 
 class Patching(TypedDict):
-    """Patching effects in one direction."""
+    """The effects of patching components from one of the two models into the other.
+
+    Attributes:
+        parts: effects of single components.
+        sets: effects of several components together.
+        synergy: effects of two components beyond the sum of both.
+        agreement: how well estimates agree with measured effects, by kind of component.
+    """
 
     parts: list[PartRow]
     sets: NotRequired[list[SetRow]]
@@ -339,7 +460,17 @@ class Patching(TypedDict):
 
 
 class DeltaScalingRow(Bounds):
-    """The metric of a model with scaled weight changes, as a fraction of the gap."""
+    """The metric of a model in which the change of some weights is scaled by a factor.
+
+    Attributes:
+        arm: which change was scaled.
+        layer, module: the layer and module whose weights were changed; null for all.
+        amount: the factor.
+        mean, low, high: the metric as a fraction of the difference between the two models' metric,
+            and the ends of its interval.
+        perplexity: perplexity of plain text.
+        significant: whether the metric differs from that of the model `after`.
+    """
 
     arm: str
     layer: Layer | None
@@ -350,7 +481,16 @@ class DeltaScalingRow(Bounds):
 
 
 class Compared(TypedDict):
-    """Results for one model `after`, compared with the model `before`."""
+    """The results for one of the models `after`, compared with the model `before`.
+
+    Attributes:
+        metric: the metric of both models.
+        differences: differences between the models' measures.
+        direct: direct contributions of components to the metric.
+        attention: attention between spans of the text.
+        patching: effects of patching components, by direction.
+        surgery: the metric with scaled weight changes.
+    """
 
     metric: MetricRecord
     differences: NotRequired[DifferencesRecord]
@@ -363,7 +503,15 @@ class Compared(TypedDict):
 
 
 class CompareSummary(NotedSummary):
-    """summary.json of compare."""
+    """Contents of summary.json of `sumcirc compare`.
+
+    Attributes:
+        before: name of the model `before`.
+        metric, unit: name and unit of the metric.
+        items: number of documents or prompts.
+        after: results of each model `after`, by its name.
+        seconds: wall time of each phase in seconds.
+    """
 
     before: str
     metric: str
@@ -374,7 +522,12 @@ class CompareSummary(NotedSummary):
 
 
 class SelectSummary(NotedSummary):
-    """summary.json of select."""
+    """Contents of summary.json of `sumcirc select`.
+
+    Attributes:
+        adapter: the layers that were chosen.
+        seconds: wall time of each phase in seconds.
+    """
 
     adapter: NotRequired[AdapterRecord]
     seconds: NotRequired[dict[str, Seconds]]
@@ -390,7 +543,7 @@ SUMMARIES: dict[str, Any] = {
 
 
 class Sample(TypedDict):
-    """An element of samples.json."""
+    """A test document in samples.json, with its id, text and reference summary."""
 
     id: str
     document: str
@@ -398,28 +551,52 @@ class Sample(TypedDict):
 
 
 class SizeRecord(TypedDict):
-    """A circuit of one size in circuits/faithfulness.json."""
+    """The faithfulness of a circuit of one size, in circuits/faithfulness.json.
+
+    Attributes:
+        edges: number of edges in the circuit.
+        faithfulness: its faithfulness.
+    """
 
     edges: Count
     faithfulness: IntervalRecord
 
 
 class RankingRecord(TypedDict):
-    """Faithfulness over circuit sizes, for one ranking of edges."""
+    """Faithfulness over circuit sizes, where circuits are the first edges of one ranking.
+
+    Attributes:
+        points: one circuit per size.
+        random: random circuits of the same sizes, one list per draw.
+    """
 
     points: list[SizeRecord]
     random: list[list[SizeRecord]]
 
 
 class FaithfulnessFile(TypedDict):
-    """circuits/faithfulness.json."""
+    """Contents of circuits/faithfulness.json.
+
+    Attributes:
+        absolute: results where edges are ranked by |score|.
+        signed: results where edges are ranked by score.
+    """
 
     absolute: RankingRecord
     signed: RankingRecord
 
 
 class OverlapRecord(TypedDict):
-    """Overlap of each checkpoint's circuit with another checkpoint's; one value per checkpoint."""
+    """The overlap of each checkpoint's circuit with that of another checkpoint.
+
+    Every list has one value per checkpoint.
+
+    Attributes:
+        jaccard: the Jaccard index of the two circuits.
+        low, high: bounds that contain 95 % of the indices of resampled documents.
+        chance: the index that random circuits of these sizes have.
+        differs: whether the circuits differ by more than noise.
+    """
 
     jaccard: list[Number]
     low: NotRequired[list[Number]]
@@ -429,7 +606,17 @@ class OverlapRecord(TypedDict):
 
 
 class TrackRecord(TypedDict):
-    """How the edges or nodes of a circuit changed; lists have one value per checkpoint."""
+    """How the edges, or the nodes, of a circuit changed in training.
+
+    Every list has one value per checkpoint.
+
+    Attributes:
+        to_first, to_previous, to_last: overlap with the first, previous or last checkpoint.
+        within: overlap between the circuits of two resamples of the documents.
+        change_rate: members added or removed since the previous checkpoint, in percent of the first
+            circuit.
+        total_change_rate: sum of `change_rate`; null if it is undefined.
+    """
 
     to_first: OverlapRecord
     to_previous: OverlapRecord
@@ -440,7 +627,16 @@ class TrackRecord(TypedDict):
 
 
 class TransitionRecord(TypedDict):
-    """Edges added and removed between two checkpoints, by layer of source and destination."""
+    """The edges that a circuit gained and lost between two checkpoints.
+
+    The matrices have one row per layer of the edge's source, one column per layer of its
+    destination.
+
+    Attributes:
+        step, next_step: the two checkpoints; -1 is the base model.
+        added_by_layer, removed_by_layer: numbers of edges added and removed.
+        noise_by_layer: number of changed edges that resampling the documents alone gives.
+    """
 
     step: Step
     next_step: Step
@@ -450,7 +646,13 @@ class TransitionRecord(TypedDict):
 
 
 class EvolutionFile(TypedDict):
-    """circuits/evolution.json."""
+    """Contents of circuits/evolution.json: how a circuit changed in training.
+
+    Attributes:
+        steps: the checkpoints as optimizer steps; -1 is the base model.
+        edges, nodes: changes of the circuit's edges and of its nodes.
+        transitions: edges gained and lost between consecutive checkpoints.
+    """
 
     steps: list[Step]
     edges: TrackRecord
@@ -468,11 +670,25 @@ DOCUMENT_COLUMNS: dict[str, Any] = {
 
 
 class ArmScore(Bounds):
-    """A measure of an arm."""
+    """The mean of one score over an arm's seeds and documents.
+
+    Attributes:
+        mean: the mean.
+        low, high: ends of its interval.
+    """
 
 
 class ArmRecord(TypedDict):
-    """An arm in comparison.json."""
+    """An arm in comparison.json: a configuration that was trained with several seeds.
+
+    Attributes:
+        arm: name of the arm.
+        seeds: its seeds.
+        trainable_parameters: number of parameters that are trained.
+        lowest_validation_loss: in nats per summary token; null if it is unknown.
+        remarks: differences from the control other than the layers.
+        scores: mean of each score, by its name.
+    """
 
     arm: str
     seeds: list[str]
@@ -483,14 +699,29 @@ class ArmRecord(TypedDict):
 
 
 class OptionsRecord(TypedDict):
-    """`options` of comparison.json."""
+    """The section `options` of comparison.json.
+
+    Attributes:
+        metric: the score by which arms are compared.
+        confidence: level of the intervals, such as 0.95.
+    """
 
     metric: Literal["rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1", "facts"]
     confidence: Share
 
 
 class ComparisonFile(TypedDict):
-    """comparison/comparison.json."""
+    """Contents of comparison/comparison.json.
+
+    Attributes:
+        command: the command that made the file.
+        options: settings of the comparison.
+        documents: number of test documents.
+        arms: the compared arms.
+        differences: differences between arms and controls.
+        notes: remarks.
+        in_words: the results as sentences.
+    """
 
     command: str
     options: OptionsRecord

@@ -45,7 +45,13 @@ SILENCE = 600.0  # seconds of silence after which a run on another machine count
 
 
 class RunDirectory:
-    """Paths and small files of one run (layout: README, "A run directory")."""
+    """Gives the paths of a run's files, and reads and writes config.yaml, status.json and others.
+
+    README, "A run directory", describes the layout.
+
+    Args:
+        path: the run directory; it need not exist.
+    """
 
     STATUS = "status.json"
 
@@ -67,10 +73,10 @@ class RunDirectory:
 
     @property
     def trained(self) -> Path:
-        """The folder of the trained adapter or model.
+        """The folder that contains the trained adapter or model.
 
         Raises:
-            UserError: there is none, because the run did not finish.
+            UserError: the folder doesn't exist, because training did not finish.
         """
         for folder in (self.adapter, self.model):
             if folder.is_dir():
@@ -82,15 +88,18 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
-        """Start a run, replacing an unfinished one in the folder if its verb can't resume.
+        """Write config.yaml and status.json of a new run, with the state `pending`.
+
+        If the folder contains an unfinished run of the same verb that can't be resumed, the new run
+        replaces it.
 
         Args:
             path: the new run directory.
-            verb: the command that makes the run.
+            verb: the command that makes the run, such as `train`.
             config: the resolved configuration, as plain containers.
 
         Raises:
-            UserError: the folder holds a run already, or can't be written.
+            UserError: the folder contains another run, or can't be written.
         """
         run = cls(path)
         if run.status_file.exists():
@@ -114,10 +123,13 @@ class RunDirectory:
             raise UserError(f"{held} already ({state}); {self.continuation()}, or {elsewhere}")
 
     def is_running(self, status: Status) -> bool:
-        """Return whether a process holds the run's lock.
+        """Return whether a process is executing the run, judged by the lock on its directory.
 
-        The lock of a process on another machine isn't visible: such a run counts as running until
-        it has written nothing for `SILENCE` seconds.
+        The lock of a process on another machine can't be seen. A run that was started on another
+        machine counts as running if it has written to its files in the last `SILENCE` seconds.
+
+        Args:
+            status: contents of the run's status.json.
         """
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
@@ -136,7 +148,10 @@ class RunDirectory:
         return time.time() - last < SILENCE
 
     def continuation(self) -> str:
-        """Return a command that continues an unfinished run, as part of a sentence."""
+        """Return a phrase for messages with the command that continues an unfinished run.
+
+        It begins "continue with", or "start it again with" if the run can't be resumed.
+        """
         if self.status().get("verb") in RESUMABLE:
             return f"continue with `{quoting.command('train', f'resume={self.path}')}`"
         body = self.read_config()
@@ -145,7 +160,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:
-        """Open an existing run.
+        """Return the run directory at `path` after checking that it is one.
 
         Raises:
             UserError: `path` is not a run directory.
@@ -161,10 +176,10 @@ class RunDirectory:
         return run
 
     def write_config(self, verb: str, config: Mapping[str, Any]) -> None:
-        """Write the resolved configuration with package versions and the git commit.
+        """Write config.yaml: the resolved configuration, package versions and the git commit.
 
         Args:
-            verb: the command that makes the run.
+            verb: the command that makes the run, such as `train`.
             config: the resolved configuration, as plain containers.
         """
         body = {
@@ -176,10 +191,10 @@ class RunDirectory:
         write_text(self.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
     def require_same_data(self, found: Mapping[str, str]) -> None:
-        """Record hashes of the run's data; if the run is resumed, verify them.
+        """Store hashes of the run's data in status.json, and compare them with stored ones.
 
         Args:
-            found: hash of the documents of each split.
+            found: hash of the documents of each split, by the split's name.
 
         Raises:
             UserError: the data has changed since the run began.
@@ -195,7 +210,10 @@ class RunDirectory:
             self.set_status(self.status()["state"], data={**before, **found})
 
     def other_versions(self) -> list[str]:
-        """Return the packages whose version has changed since the run began, with both versions."""
+        """Return a text for each package whose version has changed since the run began.
+
+        The text has the form `torch 2.9.0 (began with 2.8.0)`.
+        """
         began = self.read_config()["environment"].get("packages", {})
         now = environment()["packages"]
         return [
@@ -205,31 +223,35 @@ class RunDirectory:
         ]
 
     def read_config(self) -> ConfigFile:
-        """Read config.yaml: verb, configuration, environment.
+        """Read config.yaml: verb, configuration and environment.
 
         Raises:
-            RecordError: the file isn't the YAML that a run writes.
+            RecordError: the file can't be read, or doesn't have the contents that a run writes.
         """
         return read_yaml(self.config_file, ConfigFile)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json, with null for NaN and infinities."""
+        """Write summary.json with the format number added.
+
+        Args:
+            summary: the run's results; NaN and infinities are written as null.
+        """
         write_json(self.summary_file, plain_numbers({"format": FORMAT, **summary}))
 
     def status(self) -> Status:
-        """Read status.json: state, reason, times, number of resumes.
+        """Read status.json: state, reason, times, number of resumes and more.
 
         Raises:
-            RecordError: the file isn't the JSON that a run writes.
+            RecordError: the file can't be read, or doesn't have the contents that a run writes.
         """
         return read_json(self.status_file, Status)
 
     def set_status(self, state: str, **fields: Any) -> None:
-        """Set the state; other fields of status.json are kept.
+        """Set the state and further fields in status.json, keeping all other fields.
 
         Args:
             state: `pending`, `running`, `done` or `failed`.
-            fields: further fields to set.
+            fields: further fields to set, by name.
         """
         before: Mapping[str, Any] = self.status() if self.status_file.exists() else {}
         now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -241,20 +263,23 @@ class RunDirectory:
 
 
 def command_of(verb: str, environment: Mapping[str, Any]) -> list[str]:
-    """Return the command that made a run.
+    """Return the words of the `sumcirc` command that made a run.
 
     Args:
-        verb: of the run.
-        environment: `environment` of its config.yaml.
+        verb: the verb that made the run, such as `train`.
+        environment: the section `environment` of the run's config.yaml.
     """
     words = [str(word) for word in environment.get("command") or []][1:]
     return ["sumcirc", *(words if words[:1] == [verb] else [verb])]
 
 
 def runs_inside(folder: Path) -> list[Path]:
-    """Return the run directories in a sweep's folder.
+    """Return the folders in a sweep's folder that contain a status.json, sorted by path.
 
-    Those with an unreadable status.json are included.
+    A run whose status.json can't be read is included.
+
+    Args:
+        folder: the sweep's folder.
 
     Raises:
         UserError: the folder can't be read.
@@ -268,7 +293,10 @@ def runs_inside(folder: Path) -> list[Path]:
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, machine, git commit and command, as needed to repeat a run."""
+    """Return what is needed to repeat a run: package versions, platform, git commit and command.
+
+    These are the contents of `environment` in config.yaml.
+    """
     return {
         "sumcirc": __version__,
         "python": platform.python_version(),
@@ -280,9 +308,10 @@ def environment() -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with `-dirty` if changed.
+    """Return the commit of the git checkout that contains this package's code.
 
-    None if the package is installed; a repository that merely contains the folder doesn't count.
+    `-dirty` is appended if tracked files were changed. None is returned if this file is not tracked
+    by git, as in an installed package.
     """
     file = Path(__file__).resolve()
     if _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:

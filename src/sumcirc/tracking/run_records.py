@@ -48,10 +48,12 @@ if TYPE_CHECKING:
 
 
 class RunRecords:
-    """The records of a run directory; a missing record is empty.
+    """Reads the records of a run directory, each when it is first accessed.
+
+    An optional record that is missing reads as an empty container or None.
 
     Attributes:
-        directory: paths of the run.
+        directory: gives the paths of the run's files.
         path: the run directory.
         name: name of the run directory.
     """
@@ -63,17 +65,17 @@ class RunRecords:
 
     @classmethod
     def open(cls, path: Path | str) -> RunRecords:
-        """Open an existing run, reading its status and configuration.
+        """Open an existing run, and read its status and configuration.
 
         Raises:
-            UserError: `path` is not a run directory, or one of the two is damaged.
+            UserError: `path` is not a run directory, or its status or configuration is damaged.
         """
         run = cls(RunDirectory.open(path).path)
         _ = run.status, run.config
         return run
 
     def read_all(self) -> RunRecords:
-        """Read every record and return the run.
+        """Read every record, so that a damaged one raises an error now; return this object.
 
         Raises:
             RecordError: a record is damaged.
@@ -100,7 +102,7 @@ class RunRecords:
 
     @property
     def verb(self) -> str:
-        """The verb that made the run."""
+        """The verb that made the run, such as `train`."""
         return self.status.get("verb", "train")
 
     @property
@@ -110,7 +112,7 @@ class RunRecords:
 
     @property
     def trains(self) -> bool:
-        """Whether it is a training run."""
+        """Whether the run is a training run."""
         return self.verb == "train"
 
     @cached_property
@@ -122,20 +124,20 @@ class RunRecords:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings in config.yaml, with defaults for settings that are newer than the run."""
+        """The settings in config.yaml, completed by `record_format.completed`."""
         return completed(self._config_file["config"])
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, machine and command in config.yaml."""
+        """The package versions, machine and command stored in config.yaml."""
         return dict(self._config_file["environment"])
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Contents of summary.json, checked against the shape its verb writes; empty if missing.
+        """Contents of summary.json, or an empty dictionary if it is missing.
 
-        Undefined numbers, stored as null, are NaN. For a run of an earlier format the notices begin
-        with one that says so.
+        Undefined numbers, which the file stores as null, are NaN. If `earlier` gives a warning,
+        `notices` begins with it.
         """
         found = self._json("summary.json", SUMMARIES.get(self.verb, dict[str, Any])) or {}
         if found and self.earlier is not None:
@@ -145,9 +147,10 @@ class RunRecords:
 
     @property
     def earlier(self) -> str | None:
-        """A warning for a run of an earlier format, or None; see `record_format`.
+        """A warning if this version would give other results for the run's settings, or None.
 
-        None also for a run whose process died before it wrote anything.
+        It is None also for a run whose process died before it wrote config.yaml. See
+        `record_format.earlier`.
         """
         format = format_of(self.status)
         if format == FORMAT or not is_there(self.directory.config_file):
@@ -155,7 +158,7 @@ class RunRecords:
         return earlier(format, self.config)
 
     def check(self) -> None:
-        """Read status, configuration and summary.
+        """Check that status, configuration and summary can be read.
 
         Raises:
             RecordError: one of them is damaged, or the run is done and has no summary.
@@ -166,12 +169,12 @@ class RunRecords:
 
     @property
     def systems(self) -> dict[str, Any]:
-        """Scores by system, for a run whose summaries were scored."""
+        """Test scores by the name of the scored system; empty if the run scored no summaries."""
         return self.summary.get("systems", {})
 
     @cached_property
     def metrics(self) -> dict[str, list[tuple[int, float]]]:
-        """Logged values (step, value) by metric."""
+        """The values in metrics.csv as (step, value), by the name of the metric."""
         from sumcirc.tracking.measure_records import read_metrics
 
         found: dict[str, list[tuple[int, float]]] = {}
@@ -181,7 +184,7 @@ class RunRecords:
 
     @cached_property
     def documents(self) -> list[dict[str, Any]]:
-        """Rows of documents.parquet: a system's summary of a document and its scores."""
+        """Rows of documents.parquet, each with a system's summary of a document and its scores."""
         file = self.directory.documents_file
         return read_table(file, DOCUMENT_COLUMNS) if is_there(file) else []
 
@@ -195,7 +198,8 @@ class RunRecords:
             measures: names of the scores; those that the file doesn't have are skipped.
 
         Returns:
-            Ids of the documents in order; and by measure [documents] float64, NaN where undefined.
+            Ids of the documents in the file's order; and by the name of each score, an array
+            [documents] in the same order, with NaN where a score is undefined.
         """
         import numpy as np
 
@@ -210,28 +214,43 @@ class RunRecords:
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """Test documents with their texts, reference and model summaries."""
+        """The documents in samples.json, with their texts, references and summaries."""
         return self._json("samples.json", list[Sample]) or []
 
     @cached_property
     def probes(self) -> list[ProbeRecord]:
-        """Measure records in the order of their steps, without the base's."""
+        """Measure records of the model in training, by step, without that of the base model."""
         return self._probes(self.directory.probes)[0]
 
     @cached_property
     def base_probe(self) -> ProbeRecord | None:
-        """Measure record of the base model."""
+        """Measure record of the base model, or None if there is none."""
         return self._probes(self.directory.probes)[1]
 
     def compared(self, name: str) -> tuple[list[ProbeRecord], ProbeRecord | None]:
-        """Return the measure records of a model in `sumcirc compare`, and that of `before`."""
+        """Return the measure records that `sumcirc compare` made for one of the models `after`.
+
+        Args:
+            name: name of the model, a key of `after` in summary.json.
+
+        Returns:
+            The records of that model; and the record of the model `before`, or None if there is
+            none.
+
+        Raises:
+            RecordError: a record is damaged, or `name` can't be a file name.
+        """
         if "\0" in name:
             raise RecordError(self.directory.summary_file, "is no name of a model", f"after.{name}")
         return self._probes(self.path / "compare" / name)
 
     @cached_property
     def circuits(self) -> list[tuple[Path, CircuitFile]]:
-        """Circuits with their files, in the order of their steps; or that of `sumcirc circuit`."""
+        """The run's circuits with their paths.
+
+        A training run has one circuit per analysed step, in the order of the steps; a run of
+        `sumcirc circuit` has one circuit.
+        """
         from sumcirc.storage.reading.circuit_file import read_circuit_file
         from sumcirc.tracking.measure_records import record_files
 
@@ -244,12 +263,12 @@ class RunRecords:
 
     @cached_property
     def faithfulness(self) -> FaithfulnessFile | None:
-        """Contents of circuits/faithfulness.json, or None."""
+        """Contents of circuits/faithfulness.json, or None if it is missing."""
         return self._json("circuits/faithfulness.json", FaithfulnessFile)
 
     @cached_property
     def evolution(self) -> EvolutionFile | None:
-        """Contents of circuits/evolution.json, or None."""
+        """Contents of circuits/evolution.json, or None if it is missing."""
         found: EvolutionFile | None = self._json("circuits/evolution.json", EvolutionFile)
         if found is not None:
             _check_evolution(found, self.path / "circuits/evolution.json")

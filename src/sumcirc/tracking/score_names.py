@@ -22,5 +22,9 @@ UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is neg
 
 
 def scale_of(score: str) -> float:
-    """Return the factor by which a score is multiplied where it is shown."""
+    """Return the factor by which a score is multiplied for display: 100 for fractions, else 1.
+
+    Args:
+        score: name of the score, such as `rouge1_f1`.
+    """
     return 100.0 if score in SHARES else 1.0

@@ -1,4 +1,4 @@
-"""Running a job from its configuration so that the run always ends in a known state."""
+"""Runs a job from its configuration, and records in status.json how the run ended."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def stored_config(run: RunDirectory, schema: type[Config]) -> Config:
 
     Args:
         run: directory of the run.
-        schema: configuration class of its verb.
+        schema: configuration class of the verb that made the run.
 
     Raises:
-        UserError: it was written by another version, or does not fit the schema.
+        UserError: another version wrote the configuration, or it does not fit the schema.
     """
     body = run.read_config()
     check_continues(format_of(body), str(run.path), "so start the run again")
@@ -79,14 +79,14 @@ def carry_out(
     check: Callable[[Config], None],
     work: Callable[[Config, RunDirectory], None],
 ) -> None:
-    """Run a job that can't resume from start to end in a new run directory.
+    """Create a run directory and run a whole job in it; for verbs whose runs can't be resumed.
 
     Args:
         config: configuration of the job.
-        folder: the run directory.
-        verb: the command that makes the run.
-        check: refuses configurations that can't be run, before `work`.
-        work: does the job.
+        folder: the run directory to create.
+        verb: the command that makes the run, such as `circuit`.
+        check: called with the configuration before `work`; raises UserError if it can't be run.
+        work: called with the configuration and the run directory; does the job.
 
     Raises:
         UserError: as in `RunDirectory.create` and `running`, or the job refuses its input.
@@ -99,14 +99,14 @@ def carry_out(
 
 @contextmanager
 def running(run: RunDirectory) -> Iterator[None]:
-    """Keep status.json up to date: running, then done, failed with a reason, or pending if stopped.
+    """Record in status.json that a run is running, and when the block ends, how it ended.
 
-    A run that was stopped from outside (Ctrl-C, SIGTERM) is pending: it can be resumed. After `kill
-    -9` it stays `running`, without a process.
+    The final state is `done`; `failed`, with a reason, after an error; or `pending` if the run was
+    stopped from outside (Ctrl-C, SIGTERM). After `kill -9` the state remains `running`.
 
     Raises:
-        UserError: another process is running it.
-        Stopped: it was stopped from outside.
+        UserError: another process is running this run.
+        Stopped: the run was stopped from outside.
     """
     with _alone(run), _sigterm_raises() as came:
         remove_leftovers(run.path)
@@ -214,14 +214,21 @@ def _stopped(error: BaseException) -> tuple[str, int] | None:
 
 
 class Clock:
-    """Wall time by phase, in seconds."""
+    """Measures the wall time of the phases of a run.
+
+    Args:
+        seconds: times measured earlier, by phase, to which new times are added; None for none.
+
+    Attributes:
+        seconds: wall time in seconds by phase.
+    """
 
     def __init__(self, seconds: Mapping[str, float] | None = None) -> None:
         self.seconds: dict[str, float] = dict(seconds or {})
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a phase."""
+        """Add the wall time that a `with` block takes to the phase `name`."""
         began = time.perf_counter()
         try:
             yield
@@ -229,12 +236,12 @@ class Clock:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
     def move(self, of: str, to: str, seconds: float) -> None:
-        """Reassign seconds that were measured as part of one phase to another.
+        """Subtract a time from one phase and add it to another.
 
         Args:
-            of: the phase that contains them.
-            to: the phase that they belong to.
-            seconds: the time to move.
+            of: the phase as part of which the time was measured.
+            to: the phase to which the time belongs.
+            seconds: the time in seconds.
         """
         self.seconds[of] -= seconds
         self.seconds[to] = self.seconds.get(to, 0.0) + seconds

@@ -29,14 +29,14 @@ GROUPS = ("adaptation", "selector", "model", "data")  # groups whose choice an a
 def flat_settings(
     settings: Mapping[str, Any], apart: Collection[str] = (), prefix: str = ""
 ) -> dict[str, Any]:
-    """Return a configuration by dotted keys.
+    """Flatten a nested configuration to a dictionary with dotted keys (`adaptation.rank`).
 
     An empty section is kept as a value.
 
     Args:
         settings: the nested configuration.
         apart: dotted keys to leave out, with everything below them.
-        prefix: of all keys.
+        prefix: text put before every key, such as `adaptation.`.
     """
     found: dict[str, Any] = {}
     for key, value in settings.items():
@@ -51,12 +51,14 @@ def flat_settings(
 
 
 def sweep_axes(settings: Mapping[str, Any], layers: list[int] | None = None) -> dict[str, Any]:
-    """Return a run's value on each axis: those of `SETTINGS`, and whatever else its sweep varies.
+    """Return a run's value on each axis, by the name of the axis.
+
+    The axes of a training run are its arm, those in `SETTINGS`, and the other settings that its
+    sweep varies. A run that trains nothing has only the settings that its sweep varies.
 
     Args:
-        settings: the resolved configuration. For verbs that train nothing, only the swept settings
-            are axes.
-        layers: the selected layers, where they were not given in the configuration.
+        settings: the run's resolved configuration.
+        layers: the layers that a selector chose; None to take them from the configuration.
     """
     found: dict[str, Any] = {}
     if "adaptation" in settings:
@@ -77,14 +79,25 @@ def sweep_axes(settings: Mapping[str, Any], layers: list[int] | None = None) -> 
 
 
 def selector_of(settings: Mapping[str, Any]) -> str | None:
-    """Return the name of the selector that chose a run's layers, or None."""
+    """Return the name of the selector that chose a run's layers, or None if the user chose them.
+
+    Args:
+        settings: the run's resolved configuration.
+    """
     selector = settings.get("selector")
     chose = settings["adaptation"]["layers"] == "auto" or (selector or {}).get("name") == "random"
     return selector["name"] if selector and chose else None
 
 
 def arm_label(settings: Mapping[str, Any]) -> str:
-    """Return the name of a run's arm: `full`, its selector, `all`, or its layers."""
+    """Return the name of the arm (see the module's docstring) to which a training run belongs.
+
+    The name is `full` for full fine-tuning, else the selector that chose the layers, else `all` or
+    a list such as `layers 2,3,5`.
+
+    Args:
+        settings: the run's resolved configuration.
+    """
     adaptation, selector = settings["adaptation"], selector_of(settings)
     if adaptation["kind"] == "full":
         return "full"
@@ -99,7 +112,7 @@ def arm_label(settings: Mapping[str, Any]) -> str:
 
 
 def commas(values: Any) -> str:
-    """Return a list as `2,3,5`, and anything else as text."""
+    """Join the elements of a list with commas (`2,3,5`); convert any other value to text."""
     return ",".join(map(str, values)) if isinstance(values, list) else str(values)
 
 

@@ -42,7 +42,12 @@ CLOUD = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 def is_online(config: LoggerConfig) -> bool:
-    """Return whether runs upload while they run."""
+    """Return whether runs send their values to the W&B server while they run.
+
+    Args:
+        config: mode of logging; `auto` means online if `WANDB_MODE=online`, or if it isn't set and
+            the user is logged in.
+    """
     if config.mode is not WandbMode.auto:
         return config.mode is WandbMode.online
     if os.environ.get("WANDB_MODE"):
@@ -51,7 +56,7 @@ def is_online(config: LoggerConfig) -> bool:
 
 
 def is_logged_in() -> bool:
-    """Return whether credentials are available, without a network request."""
+    """Return whether W&B credentials are stored on this machine; makes no network request."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     server = urlsplit(_server()).netloc
@@ -70,10 +75,10 @@ def _server() -> str:
 
 
 def check_login(config: LoggerConfig) -> None:
-    """Refuse to log online without an account.
+    """Raise an error if runs are to log online but the user is not logged in.
 
     Raises:
-        UserError: runs are to log online, but there is no API key.
+        UserError: runs are to log online, but no W&B credentials are stored on this machine.
     """
     if config.kind is LoggerKind.wandb and is_online(config) and not is_logged_in():
         said = "logger.mode=online" if config.mode is WandbMode.online else "WANDB_MODE=online"
@@ -94,17 +99,19 @@ def started(
     settings: Mapping[str, Any],
     run_id: str | None,
 ) -> Iterator[wandb.Run | None]:
-    """Start a W&B run and finish it in every case; yield None with `logger=none`.
+    """Start a W&B run, yield it, and finish it on exit, also after an error.
+
+    With `logger=none` no run is started, and None is yielded.
 
     Args:
         config: project, entity, mode and tags.
         folder: run directory; W&B's files go to its `wandb/`.
-        name: of the run.
-        group: name of the sweep, which W&B groups runs by.
-        job_type: the verb.
-        tags: in addition to those of the configuration.
+        name: name of the W&B run.
+        group: name of the sweep; W&B groups runs by it.
+        job_type: the verb, such as `train`.
+        tags: tags of the run, in addition to those in `config`.
         settings: the resolved configuration, as plain containers.
-        run_id: kept over resumes; None lets W&B choose one.
+        run_id: W&B's id of the run, which a resumed run keeps; None lets W&B choose one.
 
     Raises:
         UserError: `logger.mode=online` without a login, or W&B can't start the run.
@@ -152,12 +159,14 @@ def started(
 
 @contextmanager
 def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[WandbLogger | None]:
-    """Yield a run of `started` as a Lightning logger that plots over optimizer steps.
+    """Start a W&B run as `started` does, and yield a Lightning logger for it.
+
+    The x axis of its curves is the optimizer step. With `logger=none`, None is yielded.
 
     Args:
         config: project, entity, mode and tags.
         folder: run directory.
-        described: the other arguments of `started`.
+        described: the keyword arguments of `started`.
     """
     with started(config, folder, **described) as run:
         if run is None:
@@ -177,15 +186,15 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
 def wandb_job(
     config: JobConfig, directory: RunDirectory, job_type: str, *tags: str
 ) -> AbstractContextManager[WandbLogger | None]:
-    """Return the `wandb_run` of a job.
+    """Return a context manager that starts and finishes the W&B run of a job (see `wandb_run`).
 
-    The W&B run is named after the run, grouped by the sweep and tagged with the model's name.
+    The W&B run is named after the job's run, grouped by the sweep and tagged with the model's name.
 
     Args:
         config: configuration of the job.
-        directory: of the run.
-        job_type: the verb.
-        tags: further tags.
+        directory: the job's run directory.
+        job_type: the verb, such as `train`.
+        tags: further tags of the W&B run.
     """
     return wandb_run(
         config.logger,
@@ -212,12 +221,12 @@ def log_settings(logger: WandbLogger, settings: Mapping[str, Any]) -> None:
 def log_results(
     logger: WandbLogger, summary: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Log final values as the run's summary, and sample summaries as a table.
+    """Log final values as the W&B run's summary, and sample documents as the table `samples`.
 
     Args:
         logger: Lightning's logger.
         summary: contents of summary.json.
-        samples: rows with equal keys.
+        samples: one mapping per document, with its texts and summaries; all have the same keys.
     """
     import wandb
 
@@ -232,15 +241,14 @@ def log_table(
 ) -> None:
     """Log the rows of one step as a table.
 
-    W&B accepts 10,000 rows per table: beyond that only the first are logged, while the run's
-    records hold all.
+    W&B accepts 10,000 rows per table, so only the first 10,000 rows are logged.
 
     Args:
         logger: Lightning's logger.
         step: optimizer step.
-        name: of the table.
+        name: name of the table.
         columns: names of the columns.
-        rows: one value per column.
+        rows: the rows, each with one value per column.
     """
     import wandb
 
@@ -256,7 +264,7 @@ def log_figures(logger: WandbLogger, folder: Path) -> None:
 
     Args:
         logger: Lightning's logger.
-        folder: the figures.
+        folder: the folder that contains the figures.
     """
     images = _images(folder)
     if images:
@@ -266,12 +274,12 @@ def log_figures(logger: WandbLogger, folder: Path) -> None:
 def log_comparison(
     run: wandb.Run, tables: Mapping[str, Sequence[Mapping[str, Any]]], figures: Path
 ) -> None:
-    """Log tables by name, and every PNG of a folder.
+    """Log tables, and every PNG of a folder, to a W&B run.
 
     Args:
         run: the W&B run.
-        tables: rows with equal keys, by the name of the table.
-        figures: folder of the figures.
+        tables: the rows of each table by its name; rows of one table have the same keys.
+        figures: folder that contains the PNG files.
     """
     import wandb
 
@@ -296,12 +304,12 @@ def log_circuit(
     summary: Mapping[str, Any],
     run: RunDirectory,
 ) -> None:
-    """Log a circuit's summary values and figures, and its files where artifacts are enabled.
+    """Log a circuit's final values and figures, and its files as an artifact if enabled.
 
     Args:
         logger: Lightning's logger.
-        config: whether artifacts are logged.
-        name: of the run.
+        config: settings that decide whether artifacts are logged (`wants_artifact`).
+        name: name of the run.
         summary: contents of summary.json.
         run: directory of the run.
     """
@@ -312,12 +320,14 @@ def log_circuit(
 
 
 def log_compared(logger: WandbLogger, summary: Mapping[str, Any], figures: Path) -> None:
-    """Log a comparison of models: summary values, tables and figures, named `compare/MODEL/...`.
+    """Log the final values, tables and figures of a comparison of models.
+
+    Values and tables are named `compare/MODEL/...`, figures `figures/...`.
 
     Args:
         logger: Lightning's logger.
-        summary: contents of summary.json.
-        figures: folder of the figures.
+        summary: contents of the comparison's summary.json.
+        figures: folder that contains the figures.
     """
     import wandb
 
@@ -335,7 +345,10 @@ def _cell(value: Any) -> Any:
 
 
 def wants_artifact(config: LoggerConfig) -> bool:
-    """Return whether trained weights are logged: as configured, else only for online runs."""
+    """Return whether weights and circuit files are logged as artifacts.
+
+    `config.artifact` decides; if it is None, they are logged only by runs that are online.
+    """
     return is_online(config) if config.artifact is None else config.artifact
 
 
@@ -344,9 +357,9 @@ def log_folder(logger: WandbLogger, name: str, kind: str, folder: Path) -> None:
 
     Args:
         logger: Lightning's logger.
-        name: of the artifact.
+        name: name of the artifact; characters that W&B doesn't accept are replaced by `_`.
         kind: type of the artifact, such as `model`.
-        folder: its files.
+        folder: the folder to log.
     """
     import wandb
 

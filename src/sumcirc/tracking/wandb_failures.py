@@ -18,11 +18,11 @@ class _State:
 
 
 class Lasting:
-    """Wrapper of a W&B run; after a call has failed, all further calls do nothing.
+    """A wrapper of a W&B run that warns once when a call fails and ignores all further calls.
 
-    W&B runs in a separate process. When that dies (killed for memory, for example), every call
-    raises a different error, of a socket or of W&B. Everything that is logged is in the run
-    directory as well.
+    W&B runs in a separate process. If that process dies (when it is killed for memory, for
+    example), calls raise various errors. No value is lost, since the run directory also contains
+    everything that is logged.
     """
 
     def __init__(self, run: Any, state: _State | None = None) -> None:

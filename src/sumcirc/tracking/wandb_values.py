@@ -17,11 +17,11 @@ CIRCUIT_NAMES = {"circuit_edges": "edges", "edges": "graph_edges", "nodes": "gra
 
 
 def summary_values(verb: str, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the summary values that a run logs.
+    """Return the values that a run logs to W&B once, at its end, by name.
 
     Args:
-        verb: the verb of the run.
-        summary: contents of summary.json.
+        verb: the command that made the run, such as `train`.
+        summary: contents of the run's summary.json.
     """
     if verb == "circuit":
         return circuit_values(summary)
@@ -31,9 +31,13 @@ def summary_values(verb: str, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the summary values of training or evaluation: numbers, seconds by phase, and scores.
+    """Return the values that a training or evaluation run logs at its end, by name.
 
-    Scores are named `test/SYSTEM/MEASURE`, with `/low` and `/high` for the ends of the interval.
+    They are the numbers in its summary, the seconds of each phase (`time/PHASE`), and the mean test
+    scores (`test/SYSTEM/SCORE`) with the ends of their intervals (`/low` and `/high` appended).
+
+    Args:
+        summary: contents of the run's summary.json.
     """
     values = _numbers(summary)
     values |= {f"time/{phase}": value for phase, value in summary.get("seconds", {}).items()}
@@ -44,7 +48,14 @@ def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the summary values of a circuit: size, faithfulness and stability."""
+    """Return the values that `sumcirc circuit` logs at its end, by name.
+
+    They describe the circuit's size, faithfulness and stability. Values that aren't finite are left
+    out.
+
+    Args:
+        summary: contents of the run's summary.json.
+    """
     values = {
         f"circuit/{CIRCUIT_NAMES.get(name, name)}": value
         for name, value in _numbers(summary).items()
@@ -59,7 +70,14 @@ def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the summary values of a comparison: each model's metric, and the difference."""
+    """Return the values that `sumcirc compare` logs at its end, by name.
+
+    They are `compare/MODEL/SIDE/END`: the metric `before` and `after` and its `difference`, each
+    with its mean, the ends of its interval and its number of documents.
+
+    Args:
+        summary: contents of the run's summary.json.
+    """
     return {
         f"compare/{name}/{side}/{end}": value
         for name, one in summary["after"].items()
@@ -70,7 +88,11 @@ def compared_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def compared_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
-    """Return the tables of a comparison of models by name, without empty ones."""
+    """Return the tables that `sumcirc compare` logs, as rows by table name, without empty tables.
+
+    Args:
+        summary: contents of the run's summary.json.
+    """
     tables: dict[str, Rows] = {}
     for name, one in summary["after"].items():
         found = {"direct": one.get("direct", []), "surgery": one.get("surgery", [])}
@@ -80,7 +102,12 @@ def compared_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
 
 
 def image_files(figures: Path) -> dict[str, Path]:
-    """Return the figures of a run by name: `figures/NAME`, or `figures/FOLDER/NAME`."""
+    """Return a run's PNG files by the names under which they are logged.
+
+    Args:
+        figures: the run's folder of figures. A file in it is named `figures/NAME`, a file in a
+            subfolder `figures/FOLDER/NAME`.
+    """
     files = sorted([*figures.glob("*.png"), *figures.glob("*/*.png")])
     return {f"figures/{file.relative_to(figures).with_suffix('')}": file for file in files}
 
