@@ -273,7 +273,7 @@ def all_values(families: tuple[str, ...] = ARCHITECTURES) -> dict[str, list[floa
                         run((*words, f"run.name={run_name}"))
                     except RuntimeError as error:
                         # random models may have no circuit, or a ranking of chance
-                        if "more than chance" not in str(error) and "to rank" not in str(error):
+                        if " chance (p = " not in str(error) and "to rank" not in str(error):
                             raise
                         found[f"{run_name}/refused"] = reduced(np.ones(1))
                         continue
