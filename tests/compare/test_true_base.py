@@ -212,5 +212,5 @@ def test_a_change_that_no_setting_tells_is_found_by_its_logits(
     found = metric(run)
     np.testing.assert_allclose(whole[[0.0, 1.0]], [found["before"], found["after"]], atol=1e-6)
     monkeypatch.setattr(Models, "stands_for", lambda *given: False)
-    with pytest.raises(UserError, match="with its change scaled to 0 it is not"):
+    with pytest.raises(UserError, match="with its change scaled to 0 it differs from"):
         compared(news_files, *words, f"before={gpt2_folder}", "run.name=again")
