@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 def check_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis]
 ) -> None:
-    """Refuse analyses that differing configurations rule out, before a model is loaded.
+    """Refuse delta scaling of models whose configurations differ, before a model is loaded.
 
     Args:
-        before, after: the two models.
-        analyses: that were requested.
+        before, after: the two models to compare.
+        analyses: the requested analyses.
 
     Raises:
-        UserError: delta scaling of two models whose configurations differ.
+        UserError: delta scaling is requested, and the two configurations differ.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     found = differing_settings(one, other)
@@ -40,16 +40,17 @@ def check_settings(
 def tell_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis], longest: int
 ) -> None:
-    """Warn of differing configurations, and refuse analyses that they rule out on these texts.
+    """Warn if the models' configurations differ, and refuse analyses that this makes impossible.
 
     Args:
-        before, after: the two models.
-        analyses: that were requested.
-        longest: length of the longest text in tokens.
+        before, after: the two models to compare.
+        analyses: the requested analyses.
+        longest: length of the longest text in tokens; attention windows that are longer than it
+            make no difference.
 
     Raises:
-        UserError: delta scaling, or differences of attention, for two models with different
-            windows.
+        UserError: delta scaling or the differences of attention are requested, and the models'
+            attention windows differ in texts of this length.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     windows = differing_windows(one, other, longest)

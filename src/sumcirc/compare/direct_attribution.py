@@ -47,16 +47,20 @@ READ_AT_ONCE = 128  # rows unembedded at once: at most 128 x vocabulary numbers,
 
 @dataclass(frozen=True)
 class DirectAttribution:
-    """Contributions to the metric of every item, means over its positions, in the metric's unit.
+    """Contributions of a model's parts to the metric of every item, in the metric's unit.
+
+    Each value is the mean over the positions at which the item's predictions are read.
 
     Attributes:
-        embedding: [items] of the residual stream before block 0.
-        heads: [layers, heads, items], without the output projection's bias.
-        attention_bias: [layers, items] of that bias.
-        mlps: [layers, items], including their biases.
-        bias: [items] of the final norm's and the unembedding's biases.
-        entropy: [items] -H of the predictions; zero for logit differences.
-        metric: [items] the sum of all the others.
+        embedding: [items] contribution of the residual stream before block 0.
+        heads: [layers, heads, items] contribution of each head, without the bias of the output
+            projection.
+        attention_bias: [layers, items] contribution of the output projection's bias.
+        mlps: [layers, items] contribution of each MLP, including its biases.
+        bias: [items] contribution of the biases of the final norm and the unembedding.
+        entropy: [items] negative entropy of the predictions; zero if the metric is the logit
+            difference.
+        metric: [items] metric, the sum of all contributions above.
     """
 
     embedding: np.ndarray
@@ -69,7 +73,7 @@ class DirectAttribution:
 
     @property
     def layers(self) -> np.ndarray:
-        """[layers, items] contributions of attention, with its bias, plus MLP."""
+        """[layers, items] sum of the contributions of a layer's heads, attention bias and MLP."""
         return self.heads.sum(1) + self.attention_bias + self.mlps
 
 
@@ -79,12 +83,12 @@ def direct_attribution(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> DirectAttribution:
-    """Attribute the metric of every item to the parts of a model, with adapters on or off as given.
+    """Return the contribution of every part of a model to the metric of every item.
 
     Args:
-        parts: the model.
-        items: whose metric is attributed.
-        batch_size: items per pass.
+        parts: the model; its adapters stay on or off as they are.
+        items: the items whose metric is attributed.
+        batch_size: number of items in a batch.
         progress: called with the number of newly completed items.
     """
     size, count = parts.shape, len(items)

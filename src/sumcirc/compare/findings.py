@@ -1,4 +1,4 @@
-"""The results of comparing one pair of models, and their files: values for each item.
+"""The results of comparing two models, with a value for each item, and the files that hold them.
 
 In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
 
@@ -35,17 +35,20 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass
 class Findings:
-    """Results for `before` and one `after`; analyses that were not requested are None or empty.
+    """Results of comparing one model after fine-tuning with the model before.
+
+    The results of an analysis that was not requested are None or empty.
 
     Attributes:
-        name: of the model after.
+        name: name of the model after.
         items: ids of the items.
-        metric: [items] by model (BEFORE, AFTER).
-        record, base_record: measure records of the model after (compared with before), and of
-            before.
-        direct, attention: by model.
-        carried: patching results by direction.
-        delta_scaling: the result of that analysis.
+        metric: [items] metric of each item, by model (BEFORE or AFTER).
+        record: measures of the model after, compared with the model before.
+        base_record: measures of the model before.
+        direct: direct attribution, by model (BEFORE or AFTER).
+        attention: attention between spans, by model (BEFORE or AFTER).
+        carried: patching results by direction, `sufficiency` or `necessity`.
+        delta_scaling: results of scaling the change between the models.
     """
 
     name: str
@@ -59,7 +62,7 @@ class Findings:
     delta_scaling: DeltaScaling | None = None
 
     def save(self, folder: Path) -> None:
-        """Write all tables and measure records that exist to a folder."""
+        """Write every table that has rows, and the measure records if any, to a folder."""
         tables: dict[str, Iterator[Mapping[str, Any]]] = {
             "patching": self._patching(),
             "sets": self._sets(),

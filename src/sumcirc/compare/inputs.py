@@ -31,14 +31,14 @@ ITEMS = "compare.items"
 
 @dataclass(frozen=True)
 class ComparisonInputs:
-    """The inputs that every model reads.
+    """The inputs that every compared model reads.
 
     Attributes:
-        items: whose metric is compared.
-        dropped: number of sources that gave no item, by reason.
+        items: the items whose metric is compared.
+        dropped: number of documents or prompts that gave no item, by reason.
         probes: documents on which measures are computed.
         texts: token ids of plain documents, for perplexity.
-        notices: about what was left out, missing or cut.
+        notices: notices for the user about inputs that were left out, missing or cut.
     """
 
     items: ItemSet
@@ -49,18 +49,18 @@ class ComparisonInputs:
 
     @property
     def longest(self) -> list[int]:
-        """Token ids of the longest input among items, texts and documents."""
+        """Token ids of the longest input among `items`, `texts` and `probes`."""
         read = [*(item.ids for item in self.items.items), *self.texts]
         read += [document.example.ids for document in self.probes.documents]
         return max(read, key=len).tolist()
 
 
 def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
-    """Refuse positions that the items can't have, before any item is made.
+    """Check that `compare.positions` and `compare.sources` name spans that the items will have.
 
     Args:
         config: the settings.
-        own: prompts from the user's file.
+        own: prompts from the user's file; used only if `config.prompts` names one.
 
     Raises:
         UserError: a setting names an unknown span; the message lists the known ones.
@@ -82,10 +82,10 @@ def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
 
 
 def check_texts(pattern: str) -> None:
-    """Refuse files that contain no plain text.
+    """Check that every file that matches a pattern has a column `text`.
 
     Raises:
-        UserError: there is no file, or it lacks the column.
+        UserError: no file matches, or a file lacks the column.
     """
     for file in find_files(pattern, SETTING):
         columns = first_columns(file, SETTING)
@@ -96,14 +96,14 @@ def check_texts(pattern: str) -> None:
 
 
 def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
-    """Read or make the inputs.
+    """Read or generate the inputs that the settings ask for.
 
     Args:
         config: the settings.
-        encoder: of the models.
+        encoder: turns texts into tokens of the compared models.
 
     Raises:
-        UserError: a file has a mistake, or no item is left.
+        UserError: a file has a mistake, or no document or prompt gives an item.
     """
     options, count = config.compare, config.compare.items
     if config.prompts is None:

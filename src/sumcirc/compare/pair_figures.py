@@ -28,17 +28,17 @@ CURVES = (
 def draw_pair(
     found: Findings, summary: Mapping[str, Any], records: Path, folder: Path, unit: str
 ) -> list[str]:
-    """Draw all results for one pair of models.
+    """Draw the figures of all results for one pair of models.
 
     Args:
-        found: the values by item.
-        summary: see `compare.summary.summarize`.
-        records: the folder in which the findings were saved.
-        folder: for the figures.
-        unit: of the metric.
+        found: the results, with a value for each item.
+        summary: the same results as returned by `compare.summary.summarize`.
+        records: the folder in which `found` was saved.
+        folder: the folder into which the figures are written.
+        unit: unit of the metric, for axis labels.
 
     Returns:
-        Why figures are missing, one line each.
+        For each figure that could not be drawn, a line that says why.
     """
     views: list[tuple[str, Callable[[], View]]] = []
     if found.record is not None:
@@ -66,11 +66,11 @@ def draw_pair(
 
 
 def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
-    """Draw curves over layers for several pairs of models.
+    """Draw how attention and residual stream differ by layer, with one curve per pair of models.
 
     Args:
-        records: measure records by the name of the pair.
-        folder: for the figures.
+        records: measures of one model compared with another, by the name of the pair.
+        folder: the folder into which the figures are written.
     """
     for name, label, places in CURVES:
         curves = {pair: layer_curves(record)[name] for pair, record in records.items()}

@@ -1,12 +1,12 @@
-"""Differences between two models, from measure records: curves by layer, tables by head and layer.
+"""Differences between two models by layer and by head, computed from stored measures.
 
 These scores say where the models differ on the same texts, not which part causes the difference
 (delta scaling and patching do). Since a change in one layer propagates to all later layers, the
 table of layers is ranked by the change that arises within a layer, not by the change accumulated up
 to it.
 
-Means are over documents, their intervals the percentile bootstrap over them; both ends are NaN if
-there is only one document. Only records are read, no model is run.
+Means are over documents. Their intervals come from the percentile bootstrap over documents, and
+both ends are NaN if there is only one document. Only stored records are read; no model is run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # 
 
 @dataclass(frozen=True)
 class Estimated:
-    """A mean over documents and its interval of 95 %."""
+    """A mean over documents and its 95 % interval, from `low` to `high`."""
 
     mean: float
     low: float
@@ -39,15 +39,16 @@ class Estimated:
 
 @dataclass(frozen=True)
 class HeadChange:
-    """The change of one attention head.
+    """How much one attention head differs between the tuned model and the base.
 
     Attributes:
+        layer, head: indices of the head.
         kl: attention KL(tuned || base) in nats, by which heads are ranked.
-        entropy: attention entropy, tuned - base, in nats.
-        significant: whether the entropy differs from zero (`statistics.significantly_different`
-            among all heads, false discovery rate 5 %).
-        rank_low, rank_high: interval of its rank over resamples of the documents.
-        first: share of resamples in which it has the largest KL of all heads.
+        entropy: attention entropy of the tuned model minus that of the base, in nats.
+        significant: whether `entropy` differs from zero, by `statistics.significantly_different`
+            among all heads (false discovery rate 5 %).
+        rank_low, rank_high: interval of the head's rank over resamples of the documents.
+        first: share of resamples in which the head has the largest KL of all heads.
     """
 
     layer: int
@@ -62,17 +63,20 @@ class HeadChange:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """The change of one layer.
+    """How much one layer differs between the tuned model and the base.
 
     Attributes:
-        gained: relative change of the residual stream after the layer minus that before it, by
-            which layers are ranked: the change that arises in this layer. Negative where the
-            streams become more similar.
-        drift: the relative change after the layer, |tuned - base| / |base|.
+        layer: index of the layer.
+        gained: `drift` after the layer minus drift before it, which is the change that arises in
+            this layer and by which layers are ranked. It is negative if the residual streams
+            become more similar.
+        drift: relative change of the residual stream after the layer, |tuned - base| / |base|.
         kl: attention KL(tuned || base) in nats, mean over heads.
-        entropy: attention entropy, tuned - base, in nats, mean over heads.
-        significant: whether `gained` differs from zero, among all layers.
-        rank_low, rank_high, first: as in `HeadChange`, for `gained`.
+        entropy: attention entropy of the tuned model minus that of the base, in nats, mean over
+            heads.
+        significant: whether `gained` differs from zero, tested among all layers.
+        rank_low, rank_high: interval of the layer's rank over resamples of the documents.
+        first: share of resamples in which the layer has the largest `gained`.
     """
 
     layer: int
@@ -87,15 +91,17 @@ class LayerChange:
 
 
 def layer_curves(record: ProbeRecord, base_record: ProbeRecord | None = None) -> dict[str, Curve]:
-    """Return mean and interval of every measure in the record, by layer or stream position.
+    """Return by layer how attention and the residual stream of two models differ.
 
     Args:
-        record: of the tuned model compared with the base.
-        base_record: of the base, for the entropy difference; None omits that.
+        record: measures of the tuned model compared with the base.
+        base_record: measures of the base, from which the difference of the attention entropies is
+            computed; None leaves that difference out.
 
     Returns:
-        By name, [layers] for attention (mean over heads) and [streams] for the residual stream (0:
-        the embedding, l + 1: after layer l).
+        For each measure its mean and the lower and upper ends of the interval: [layers] for
+        attention (mean over heads), [layers + 1] for the residual stream, where index 0 is the
+        embedding and l + 1 is after layer l.
 
     Raises:
         UserError: the records are of different documents or models.
@@ -121,8 +127,8 @@ def most_changed_heads(
     Among equal values the lower layer comes first, then the lower head.
 
     Args:
-        record: of the tuned model compared with the base.
-        base_record: of the base.
+        record: measures of the tuned model compared with the base.
+        base_record: measures of the base.
         count: number of heads.
 
     Raises:
@@ -155,8 +161,8 @@ def most_changed_layers(
     """Return the `count` layers in which the residual streams diverge most, in descending order.
 
     Args:
-        record: of the tuned model compared with the base.
-        base_record: of the base.
+        record: measures of the tuned model compared with the base.
+        base_record: measures of the base.
         count: number of layers.
 
     Raises:

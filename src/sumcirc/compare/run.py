@@ -1,7 +1,8 @@
-"""All passes of a comparison, in an order that loads each model as rarely as possible.
+"""Runs all analyses of a comparison, in an order that loads each model as rarely as possible.
 
-First `before`, then every `after`, then `before` again to patch other models' activations into it,
-then the pairs of models after. Results of a model that later passes need are stored on disk.
+First `before` is run, then every `after`, then `before` again to patch other models' activations
+into it, and then every pair of models after. Activations and weights that later steps need are
+stored on disk.
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 
 class ModelComparison:
-    """The passes of one job.
+    """Runs all requested analyses that compare one model with others.
 
     Args:
         config: the settings.
         texts: the inputs that every model reads.
-        encoder: of the models.
+        encoder: turns texts into tokens of the models.
         models: loads the models.
         scratch: an empty folder for activations and weights.
 
     Attributes:
-        positions: at which activations are patched.
+        positions: name of the positions at which activations are patched.
 
     Raises:
-        UserError: positions that no item has.
+        UserError: the settings name positions that no item has.
     """
 
     def __init__(
@@ -73,15 +74,16 @@ class ModelComparison:
     def run(
         self, before: ModelReference, afters: list[ModelReference]
     ) -> tuple[dict[str, Findings], dict[str, ProbeRecord]]:
-        """Run all passes.
+        """Run all requested analyses.
 
         Args:
-            before: the model that all others are compared with.
+            before: the model with which all others are compared.
             afters: the other models.
 
         Returns:
-            Results by name of the model after, and the measure records of every two models by a
-            name for the pair.
+            The results of each model after, by its name; and the measures of every pair of models,
+            the second compared with the first, by a name for the pair (`NAME and NAME`). There are
+            none if the analysis `differences` is not requested.
         """
         own: dict[str, Any] = {}
         shared = all(_shares_unembedding(side, before) for side in afters)

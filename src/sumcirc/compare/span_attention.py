@@ -30,11 +30,12 @@ from sumcirc.models.modes import inference
 
 @dataclass(frozen=True)
 class SpanAttention:
-    """Shares of attention, from 0 to 1.
+    """Shares of attention that heads pay from one span to another.
 
     Attributes:
-        pairs: (source, destination), each a name of positions as in `TokenBatch.at`.
-        values: [pairs, layers, heads, items]; NaN if an item lacks one of the two.
+        pairs: pairs (source, destination), each a name of positions as in `TokenBatch.at`.
+        values: [pairs, layers, heads, items] share of the destination's attention that goes to the
+            source, from 0 to 1; NaN if the item lacks either.
     """
 
     pairs: list[tuple[str, str]]
@@ -42,7 +43,11 @@ class SpanAttention:
 
 
 def default_pairs(items: ItemSet) -> list[tuple[str, str]]:
-    """Return pairs of every span with the last position (prompts) or all read ones (documents)."""
+    """Return a pair (source, destination) for every span of the items as the source.
+
+    The destination is the last position for prompts with two answers, and otherwise all positions
+    at which predictions are read.
+    """
     destination = LAST if items.metric == LOGIT_DIFFERENCE else READ
     return [(span, destination) for span in items.spans]
 
@@ -54,17 +59,18 @@ def span_attention(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> SpanAttention:
-    """Measure attention between pairs of positions, with adapters on or off as given.
+    """Measure how much attention each head pays from one set of positions to another.
 
     Args:
-        parts: the model.
-        items: its inputs.
-        pairs: (source, destination), each a name of positions as in `TokenBatch.at`.
-        batch_size: items per pass.
+        parts: the model; its adapters stay on or off as they are.
+        items: the items on which it is run.
+        pairs: pairs (source, destination), each a name of positions as in `TokenBatch.at`.
+        batch_size: number of items in a batch.
         progress: called with the number of newly completed items.
 
     Raises:
-        UserError: no pairs, a pair names no span, or a layer's attention can't be observed.
+        UserError: `pairs` is empty or contains an unknown name, or a layer's attention can't be
+            observed.
     """
     if not pairs:
         raise UserError("pairs=[]: no attention to measure; name a source and a destination")
@@ -85,10 +91,12 @@ def span_attention(
 
 
 class _Run:
-    """One batch: B items of T positions, at most R rows in a destination, P pairs.
+    """Attention on one batch of B items of T positions, for P pairs (source, destination).
+
+    R is the largest number of positions in an item that belong to any destination.
 
     Attributes:
-        found: [P, heads, B] by layer.
+        found: [P, heads, B] shares of attention, by layer.
     """
 
     def __init__(self, batch: ItemBatch, pairs: Sequence[tuple[str, str]]) -> None:

@@ -1,4 +1,4 @@
-"""The results for one pair of models with intervals, as stored in summary.json."""
+"""Summarizes the results for one pair of models as means with intervals, for summary.json."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LISTED = 10  # number of heads, and of pairs of parts
 
 
 def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
-    """Return all results for one pair of models.
+    """Return the means and intervals of all results for one pair of models, by analysis.
 
-    Scores are shares of the gap between the models' metrics, NaN if the gap can't be distinguished
-    from zero; `effect` is in the metric's unit.
+    Scores of patching and delta scaling are shares of the gap between the models' metrics. They are
+    NaN if the gap can't be distinguished from zero. An `effect` is in the metric's unit.
 
     Args:
-        found: the values for each item.
-        shape: of the models.
+        found: the results, with a value for each item.
+        shape: sizes of the models.
     """
     before, after = found.metric[BEFORE], found.metric[AFTER]
     summary: dict[str, Any] = {
@@ -63,11 +63,11 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
 def rows_of(
     means: Sequence[NDArray[np.float64]], names: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return dicts of names with `mean`, `low` and `high`.
+    """Return rows of a table, each with the columns of `names` and `mean`, `low` and `high`.
 
     Args:
-        means: means, lower and upper ends, [rows] each.
-        names: columns that identify each row.
+        means: three arrays [rows]: the means, and the lower and upper ends of their intervals.
+        names: for each row, the columns that identify it.
     """
     return [
         {**name, "mean": float(mean), "low": float(low), "high": float(high)}

@@ -44,10 +44,14 @@ NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
 
 
 def select(context: SelectionContext) -> Ranking:
-    """Score and select targets as configured.
+    """Score all layers or modules with the configured selector and choose those that get adapters.
+
+    Args:
+        context: the configuration, the model and its data.
 
     Raises:
-        UserError: the selector's requirements aren't met; see `check_selection`.
+        UserError: the settings don't fit the model (see `check_selection`), or the scores can't be
+            computed or ranked.
     """
     config = context.config
     selector = SELECTORS[_name(config)]
@@ -63,11 +67,12 @@ def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
     """Return the number of layers, or modules, to select.
 
     Args:
-        config: selector and adaptation.
+        config: settings of the selector and the adaptation.
         layers: number of layers of the model.
 
     Raises:
-        UserError: it exceeds what the model has, or `fixed` names a layer that doesn't exist.
+        UserError: the number exceeds what the model has, or the selector `fixed` names a layer that
+            doesn't exist.
     """
     name, options = _name(config), config.selector
     whole = config.adaptation.granularity is Granularity.layer
@@ -86,10 +91,10 @@ def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
 
 
 def check_selection(config: TrainConfig | SelectConfig, model_config: PretrainedConfig) -> None:
-    """Refuse settings that would fail later, without reading weights.
+    """Refuse settings of the selection that would fail later, without reading weights.
 
     Args:
-        config: selector and adaptation.
+        config: settings of the selector and the adaptation.
         model_config: configuration of the model.
 
     Raises:
@@ -129,15 +134,17 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
 def adapter_facts(
     adaptation: AdaptationConfig, model_config: PretrainedConfig, ranking: Ranking | None
 ) -> dict[str, Any]:
-    """Return the facts about a run's adapter for its summary: place, rank, size, used budget.
+    """Describe a run's adapter for the run's summary.
 
     Args:
         adaptation: settings of the adapter.
         model_config: configuration of the model.
-        ranking: the selection; None without a selector.
+        ranking: the result of the selector; None without a selector.
 
     Returns:
-        `rank` and `adapter`, a mapping.
+        `rank`, the adapter's rank, and `adapter`, a mapping with the adapted layers and modules,
+        rank, scale and number of parameters; with a selector also its name and stability, and with
+        a budget also the budget and the share of it that is used.
     """
     targets = resolve_targets(adaptation, model_config, ranking and ranking.targets)
     lora = lora_config(adaptation, targets)
@@ -160,7 +167,7 @@ def adapter_facts(
 def _dearest(
     config: TrainConfig | SelectConfig, model_config: PretrainedConfig, count: int
 ) -> list[Target]:
-    """Return the most expensive `count` targets; the budget must cover them at rank 1."""
+    """Return the `count` targets that need the most parameters, for a check of the budget."""
     adaptation, layers = config.adaptation, shape(model_config).layers
     every = [(layer, module) for layer in range(layers) for module in adaptation.modules]
     if adaptation.granularity is Granularity.layer:  # all layers have the same size

@@ -27,9 +27,10 @@ from sumcirc.statistics.resampling import weights
 def circuit(context: SelectionContext) -> Scores:
     """Score modules by S = sum over their edges e in C of |mean over documents d of s_d(e)|.
 
-    C is the base's circuit: the 5 % of all edges of largest |mean|, pruned. s are the edge scores
-    (`circuits.attribution`; M. Hanna et al., 2024, arXiv 2403.17806): how much the metric rises, to
-    first order, when the edge is corrupted. No model is trained for it.
+    s_d(e) is the score of edge e on document d: the estimated rise of the metric if the edge is
+    corrupted (`circuits.attribution`; M. Hanna et al., 2024, arXiv 2403.17806). C is the circuit of
+    the base model: the edges with the largest |mean score|, 5 % of all by default, without edges on
+    no path from the embedding to the logits. No model is trained for these scores.
     """
     stored, options = context.base_circuit, context.config.selector.circuit
     scores, graph = stored.scores, stored.graph
@@ -50,15 +51,16 @@ def circuit(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.circuit_delta, compares=True, pairs=True)
 def circuit_delta(context: SelectionContext) -> Scores:
-    """Score modules by how fine-tuning changes the shares of their edges, on the same pairs.
+    """Score modules by how fine-tuning changes the shares that their edges have of all scores.
 
-    Each model's scores are divided by the sum of all its |mean| scores, since a model that
-    summarizes has more to lose. With these shares p,
+    The edge scores of each model are divided by the sum of its |mean| scores over all edges, since
+    corruption harms a model more if it summarizes well. With these shares p of the base and p' of
+    the tuned model on the same documents,
 
         S = sum over a module's edges e in C or C' of |mean over documents of p'(e) - p(e)|
 
-    where C and C' are the circuits (5 % of all edges) of the base and of the tuned model. That the
-    change concentrates in few edges is the finding of Y. Wang et al., 2025, arXiv 2502.11812.
+    where C and C' are the circuits of the base and of the tuned model, see `circuit`. Y. Wang et
+    al., 2025, arXiv 2502.11812, found that the change concentrates in few edges.
 
     Raises:
         UserError: a model's scores are all 0.
@@ -102,14 +104,14 @@ def _total(mean: NDArray[np.floating]) -> float:
 
 
 def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]:
-    """Sum values of edges by module.
+    """Sum the values of all edges that a module reads or writes, for each module.
 
     Args:
-        values: [documents, sources, destinations].
-        graph: the edges' graph.
+        values: [documents, sources, destinations] values of the edges.
+        graph: graph of the model's edges.
 
     Returns:
-        [layers, modules, documents], modules in the order of `schema.MODULES`.
+        [layers, modules, documents] sums, with modules in the order of `schema.MODULES`.
     """
     read = values.sum(1, dtype=np.float64).T
     written = values.sum(2, dtype=np.float64).T
@@ -130,15 +132,15 @@ def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]
 def size_by_module(
     mean: NDArray[np.floating], kept: NDArray[np.bool_], graph: Graph
 ) -> NDArray[np.float64]:
-    """Sum |mean| over the kept edges by module.
+    """Sum |mean| over the edges of a circuit that a module reads or writes, for each module.
 
     Args:
-        mean: [sources, destinations] mean scores.
+        mean: [sources, destinations] mean scores of the edges.
         kept: [sources, destinations] whether an edge is in the circuit.
-        graph: the edges' graph.
+        graph: graph of the model's edges.
 
     Returns:
-        [layers, modules].
+        [layers, modules] sums, with modules in the order of `schema.MODULES`.
     """
     return by_module((np.abs(mean) * kept)[None], graph)[..., 0]
 
@@ -147,7 +149,7 @@ def resampled_edges(scores: NDArray[np.floating], resamples: int) -> Iterator[ND
     """Yield the mean scores [sources, destinations] of each resample of the documents.
 
     Args:
-        scores: [documents, sources, destinations].
+        scores: [documents, sources, destinations] scores of the edges.
         resamples: number of resamples.
     """
     for weight in weights(len(scores), resamples):
@@ -155,16 +157,16 @@ def resampled_edges(scores: NDArray[np.floating], resamples: int) -> Iterator[ND
 
 
 def along_mean(values: NDArray[np.floating], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each document's contribution to the |mean| of the kept edges.
+    """Return each document's contribution to |mean over documents| of the edges of a circuit.
 
-    An edge's value is taken with the sign of its mean over documents, so that the mean over
-    documents of the result is |mean|, and noise of changing sign cancels.
+    An edge's value is multiplied by the sign of its mean over documents. The mean of the result
+    over documents is therefore |mean|, and noise of changing sign cancels.
 
     Args:
-        values: [documents, sources, destinations].
+        values: [documents, sources, destinations] values of the edges.
         kept: [sources, destinations] whether an edge is in the circuit.
 
     Returns:
-        The shape of `values`; 0 for edges that aren't kept.
+        [documents, sources, destinations] contributions, 0 for edges that aren't in the circuit.
     """
     return values * np.sign(values.mean(0, dtype=np.float64)) * kept

@@ -40,7 +40,7 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 @dataclass(frozen=True, eq=False)
 class SelectionContext:
-    """The data that a selector may use: the base model, its documents, and a tuned model.
+    """What a selector may use: the base model, documents, and what is computed from them.
 
     Attributes:
         config: configuration of the job.
@@ -84,14 +84,16 @@ class SelectionContext:
 
     @cached_property
     def hooked(self) -> HookedModel:
-        """The base with its modules found."""
+        """The base model, wrapped so that its activations can be read and changed."""
         return HookedModel(self.model)
 
     def training_batches(self, size: int) -> list[TrainingBatch]:
-        """Return `selector.documents` training pairs in full batches.
+        """Return batches of training pairs drawn at random by `data.seed`, all of them full.
+
+        At most `selector.documents` pairs are used.
 
         Args:
-            size: pairs per batch.
+            size: number of pairs in a batch.
 
         Raises:
             UserError: there are too few pairs for one batch.
@@ -112,7 +114,10 @@ class SelectionContext:
 
     @cached_property
     def probes(self) -> ProbeSet:
-        """The first validation documents, encoded as for the watchers of a run."""
+        """The first `selector.documents` validation documents in the order drawn by `data.seed`.
+
+        They are encoded in the same way as those on which a training run is measured.
+        """
         documents = self.data.corpora["validation"].documents
         ordered = in_drawn_order(documents, self.config.data.seed)
         wanted = self.config.selector.documents
@@ -122,28 +127,28 @@ class SelectionContext:
 
     @cached_property
     def base(self) -> BaseStore:
-        """Stored activations and measures of the base on the probe documents."""
+        """Stored activations and measures of the base model on `probes`."""
         with counted("probe the base", len(self.probes)) as advance:
             return prepare_base(self.model, self.probes, self.cache, advance)
 
     @cached_property
     def tuned(self) -> PreTrainedModel | PeftModel:
-        """The model of `selector.after`, or the result of a probe run that is made once."""
+        """The model of `selector.after`, or else of a short training run whose result is cached."""
         found = load_tuned(self.config, self.model, self.encoder, self.data)
         return found.to(self.model.device)  # type: ignore[arg-type]
 
     def tuned_record(self, concern: str) -> ProbeRecord:
-        """Return measures of the tuned model on the probe documents, compared with the base.
+        """Return measures of the tuned model on `probes`, compared with the base model.
 
         Args:
-            concern: group of measures, see `measures.measure_batches.CONCERNS`.
+            concern: name of the group of measures, see `measures.measure_batches.CONCERNS`.
         """
         with counted("probe the tuned model", len(self.probes)) as advance:
             return measure(self.tuned, self.probes, self.base, concerns=[concern], progress=advance)
 
     @cached_property
     def pairs(self) -> list[ExamplePair]:
-        """Clean and corrupted validation documents."""
+        """Pairs of a validation document and its corrupted version, for edge scores."""
         config = self.config
         documents = self.data.corpora["validation"].documents
         ordered = in_drawn_order(documents, config.data.seed)
@@ -161,13 +166,13 @@ class SelectionContext:
 
     @cached_property
     def base_circuit(self) -> DocumentScores:
-        """Edge scores of the base on the pairs."""
+        """Scores of all edges of the base model on `pairs`."""
         options = self.config.selector.circuit
         with counted(f"attribute by {options.method.value}", len(self.pairs)) as advance:
             return base_scores(self.model, self.pairs, options, self.cache, advance)
 
     def tuned_circuit(self) -> DocumentScores:
-        """Return the edge scores of the tuned model on the same pairs."""
+        """Return the scores of all edges of the tuned model on `pairs`."""
         options = self.config.selector.circuit
         task = make_task(self.tuned, self.pairs, options, keep_all=True)
         with counted(f"attribute by {options.method.value}, tuned", len(self.pairs)) as advance:
@@ -175,7 +180,7 @@ class SelectionContext:
 
 
 def inputs_fingerprint(context: SelectionContext) -> list[str | int | None]:
-    """Return what determines the documents that a selector uses, and their tokens."""
+    """Return a cache key of a selector's inputs: what determines its documents and their tokens."""
     corpora = context.data.corpora
     return [
         context.encoder.fingerprint,

@@ -23,9 +23,10 @@ from sumcirc.statistics.resampling import resampled
 
 @selector(SelectorName.attention_kl, modules=False, compares=True)
 def attention_kl(context: SelectionContext) -> Scores:
-    """Score layers by KL(tuned || base) of attention rows in nats, the mean over their heads.
+    """Score layers by the KL(tuned || base) of their attention in nats, averaged over heads.
 
-    The idea is that of arXiv 2505.17073, the definition its own (see `measures.attention`).
+    The idea comes from arXiv 2505.17073. The definition here differs from that paper's, see
+    `measures.attention`.
     """
     record = context.tuned_record("divergence")
     values = record.values["attention/kl_tuned_base"].mean(1, keepdims=True, dtype="float64")
@@ -35,10 +36,11 @@ def attention_kl(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.entropy, modules=False, compares=True)
 def entropy(context: SelectionContext) -> Scores:
-    """Score layers by |mean over documents of H_tuned - H_base| in nats, the mean over their heads.
+    """Score layers by |mean over documents of H_tuned - H_base|, averaged over heads.
 
-    A head counts whether it becomes more focused or less. Each document is taken with the sign of
-    its head's mean change, so that the mean over documents is that of the absolute changes.
+    H is the entropy of a head's attention in nats. A head counts whether it becomes more focused or
+    less. A document's change is multiplied by the sign of the head's mean change, so that the mean
+    over documents is the absolute value of the head's mean change.
     """
     tuned = context.tuned_record("attention").values["attention/entropy"].astype(np.float64)
     change = tuned - context.base.record.values["attention/entropy"]
@@ -57,11 +59,12 @@ def entropy(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.drift, modules=False, compares=True)
 def drift(context: SelectionContext) -> Scores:
-    """Score layers by how far linear CKA of the tuned and the base's stream falls across them.
+    """Score layers by how much the residual streams of the tuned model and the base part in them.
 
-    S(l) = CKA before layer l - CKA after it (debiased; documents have their jackknife
-    pseudo-values, see `measures.representation`). The distance after a layer would count all that
-    changed before it. Negative where a layer brings the streams together again.
+    S(l) = CKA before layer l - CKA after it, where CKA is the debiased linear CKA of the two
+    models' residual streams, and the value of a document is its jackknife pseudo-value (see
+    `measures.representation`). A difference is used because the CKA after a layer also reflects
+    changes in earlier layers. It is negative if the streams become more similar in a layer.
     """
     cka = context.tuned_record("drift").values["residual/cka"].astype(np.float64)
     values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
@@ -78,9 +81,9 @@ def drift(context: SelectionContext) -> Scores:
 def cka_redundancy(context: SelectionContext) -> Scores:
     """Score layers of the base by I(l) = 1 - CKA(stream before layer l, stream after it).
 
-    After layer-wise LoRA with CKA (arXiv 2602.05988), which adapts the half of the layers with the
-    largest I. Here the rows are all those that predict the summary, not a text's last token, and
-    CKA is debiased. No model is trained for it.
+    This follows layer-wise LoRA with CKA (arXiv 2602.05988), which adapts the half of the layers
+    with the largest I. Unlike there, the rows are all positions that predict the summary, not only
+    a text's last token, and CKA is debiased. No model is trained for these scores.
     """
     streams, groups = _streams(context)
     values = [

@@ -39,7 +39,10 @@ from sumcirc.training.module import summary_loss
 
 @selector(SelectorName.page)
 def page(context: SelectionContext) -> Scores:
-    """Score modules by the energy of an adapter's first gradient, at scale 1 and rank 1."""
+    """Score modules by the expected squared norm of the first gradient of a LoRA adapter on them.
+
+    The adapter has scale 1 and rank 1. The derivation is at the top of this file.
+    """
     values = squared_gradients(context, context.config.selector.batch_size, _variance)
     return Scores(values, "a fresh adapter gets most gradient here", "squared gradient", "batches")
 
@@ -48,9 +51,9 @@ def page(context: SelectionContext) -> Scores:
 def fisher(context: SelectionContext) -> Scores:
     """Score modules by the empirical Fisher information: mean over documents of ||dL_d/dW||^2.
 
-    This is the trace of W's diagonal block, with the reference summary as the label (not one drawn
-    from the model, as in the true Fisher information). FLoE uses it as layer importance, eFIM for
-    ranks (PEFT issues 3203 and 3204).
+    L_d is the loss of document d. The score is the trace of the diagonal block for W. The label is
+    the reference summary, whereas the true Fisher information draws labels from the model. FLoE
+    uses this trace as the importance of layers, and eFIM to set ranks (PEFT issues 3203 and 3204).
     """
     values = squared_gradients(context, 1)
     return Scores(
@@ -73,15 +76,17 @@ def squared_gradients(
 ) -> NDArray[np.float64]:
     """Return ||dL/dW||^2 (Frobenius norm) for each batch of `size` training documents.
 
-    One backward pass per batch; the gradients of all linears, and no others, are in memory at once.
+    Each batch takes one backward pass, which holds the gradients of all linear modules in memory.
 
     Args:
-        context: the base and its training documents.
-        size: documents per batch.
-        weight: factor for the square of a linear's gradient.
+        context: the base model and its training documents.
+        size: number of documents in a batch.
+        weight: returns the factor by which the squared norm of a linear module's gradient is
+            multiplied.
 
     Returns:
-        [layers, modules, batches]; the linears of a module (query, key and value) are summed.
+        [layers, modules, batches], with modules in the order of `schema.MODULES`; a module with
+        several linear maps (query, key and value) gets the sum of their squared norms.
     """
     hooked = context.hooked
     names = anatomy(hooked.model.config)

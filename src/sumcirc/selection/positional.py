@@ -19,32 +19,35 @@ PRESETS = {Preset.paper: (2, 3, 5), Preset.observed: (9, 10, 11), Preset.hybrid:
 
 @selector(SelectorName.all, measures=False)
 def every_layer(context: SelectionContext) -> Scores:
-    """Score = 1 for every layer."""
+    """Give every layer the score 1."""
     return rule([1] * context.layers, "every layer")
 
 
 @selector(SelectorName.first, measures=False)
 def first(context: SelectionContext) -> Scores:
-    """Score = -layer index: earlier layers rank higher."""
+    """Score layers by the negative of their index, so that earlier layers rank higher."""
     return rule([-layer for layer in range(context.layers)], "the first ones")
 
 
 @selector(SelectorName.middle, measures=False)
 def middle(context: SelectionContext) -> Scores:
-    """Score = -distance from the middle of the model."""
+    """Score layers by the negative of their distance from the middle of the model."""
     center = (context.layers - 1) / 2
     return rule([-abs(layer - center) for layer in range(context.layers)], "the middle ones")
 
 
 @selector(SelectorName.last, measures=False)
 def last(context: SelectionContext) -> Scores:
-    """Score = layer index: later layers rank higher."""
+    """Score layers by their index, so that later layers rank higher."""
     return rule(range(context.layers), "the last ones")
 
 
 @selector(SelectorName.random, measures=False)
 def random(context: SelectionContext) -> Scores:
-    """Score = a draw by `selector.seed`, or by the run's seed; the same on every machine."""
+    """Score layers or modules by random numbers, which are the same on every machine.
+
+    They are drawn by `selector.seed`, or by the run's seed if that is None.
+    """
     parts = 1 if context.granularity is Granularity.layer else len(MODULES)
     draws = np.random.default_rng(context.seed).random((context.layers, parts))
     return rule(draws, f"drawn at random by seed {context.seed}")
@@ -52,7 +55,7 @@ def random(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.fixed, measures=False)
 def fixed(context: SelectionContext) -> Scores:
-    """Score = 1 for the layers that the settings name, 0 for the others."""
+    """Give the layers that the settings name the score 1 and the others 0."""
     config = context.config.selector
     named = named_layers(config, context.layers)
     reason = "named by the user"
@@ -62,14 +65,14 @@ def fixed(context: SelectionContext) -> Scores:
 
 
 def named_layers(config: SelectorConfig, layers: int) -> list[int]:
-    """Return the layers of `selector.preset` or `selector.layers`.
+    """Return the indices of the layers that `selector.preset` or else `selector.layers` names.
 
     Args:
         config: the selector's settings.
         layers: number of layers of the model.
 
     Raises:
-        UserError: none is named, or the model has no such layer.
+        UserError: no layer is named, or the model lacks a named layer.
     """
     if config.preset is None and config.layers is None:
         raise UserError("selector=fixed: name the layers with selector.layers=[...]")

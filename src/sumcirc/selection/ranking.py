@@ -41,10 +41,13 @@ class Ranked:
     """One layer, or one module of a layer, in a ranking.
 
     Attributes:
+        layer: index of the layer.
         module: name of the module; None for a whole layer.
-        low, high: interval of the score; None for fewer than `MIN_DOCUMENTS` samples.
-        frequency: fraction of resamples in which it is chosen; None for fewer than `MIN_DOCUMENTS`
-            samples.
+        score: the score by which it is ranked; the largest are chosen.
+        low, high: ends of the score's 95 % interval; None for fewer than `MIN_DOCUMENTS` samples.
+        frequency: fraction of resamples in which it is among the chosen; None for fewer than
+            `MIN_DOCUMENTS` samples.
+        chosen: whether it gets an adapter.
     """
 
     layer: Count
@@ -58,17 +61,18 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Ranking:
-    """All targets, the best first, and which were chosen.
+    """A selector's result: all layers, or modules of layers, by descending score.
 
     Attributes:
         selector: name of the selector.
         granularity: `layer` or `module`.
-        modules: `adaptation.modules`, which make up a layer.
-        count: number of chosen targets.
+        modules: names of the modules that may get an adapter, from `adaptation.modules`.
+        count: number of chosen layers or modules.
         reason: what a high score means, in words.
-        unit: of the scores.
+        unit: unit of the scores.
         samples: what the scores are averaged over, such as `documents`; empty for a rule.
         size: number of samples behind each score; 0 for a rule.
+        ranking: all layers or modules, the largest score first.
     """
 
     selector: str
@@ -83,12 +87,12 @@ class Ranking:
 
     @property
     def chosen(self) -> list[Ranked]:
-        """The chosen targets, the best first."""
+        """The chosen layers or modules, the best first."""
         return [one for one in self.ranking if one.chosen]
 
     @property
     def targets(self) -> list[tuple[int, str]]:
-        """Layer and module of everything that gets an adapter, the best first."""
+        """Layer and module of all modules that get an adapter, in the order of the ranking."""
         return [
             (one.layer, module)
             for one in self.chosen
@@ -102,13 +106,13 @@ class Ranking:
 
     @property
     def stability(self) -> float | None:
-        """Mean fraction of resamples that choose the chosen targets; None without resamples."""
+        """Mean of `frequency` over the chosen layers or modules; None if there are no resamples."""
         found = [one.frequency for one in self.chosen if one.frequency is not None]
         return sum(found) / len(found) if found else None
 
     @property
     def chance(self) -> float:
-        """Expected `stability` if scores were random."""
+        """The value of `stability` that random scores would have on average."""
         return self.count / len(self.ranking)
 
     def save(self, path: Path) -> None:
@@ -127,7 +131,7 @@ class Ranking:
 
 
 def default_count(total: int) -> int:
-    """Return a quarter of the targets, rounded, but at least one."""
+    """Return how many of `total` targets are chosen by default: a quarter, but at least one."""
     return max(1, round(total / 4))
 
 
@@ -139,20 +143,21 @@ def rank(
     count: int,
     resamples: int = 500,
 ) -> Ranking:
-    """Rank the targets and choose the `count` with the largest scores.
+    """Rank layers or modules by their scores and choose the `count` with the largest scores.
 
     For equal scores the lower layer comes first, then the order of `modules`.
 
     Args:
-        scores: of all targets.
+        scores: scores of all layers or modules.
         selector: name of the selector.
-        granularity: choose layers or modules.
+        granularity: whether layers or modules are chosen.
         modules: modules that may get an adapter; a layer's score combines them.
         count: number of layers, or modules, to choose.
         resamples: number of bootstrap resamples.
 
     Raises:
-        UserError: there are fewer targets, or the scores are noise (`check_signal`).
+        UserError: there are fewer than `count` layers or modules, or the scores are noise, see
+            `check_signal`.
     """
     places = [MODULES.index(name) for name in modules]
     whole = granularity is Granularity.layer
@@ -211,11 +216,12 @@ def check_signal(
     """Refuse scores that are rounding error, or that chance explains.
 
     Args:
-        values: [targets, samples], from a selector that measures.
-        scale: size of the quantities whose difference a score is; None for the largest score.
+        values: [targets, samples] scores of layers or modules (the targets) for each sample.
+        scale: size of the quantities whose difference a score is, which determines the rounding
+            error; None if the scores are no differences.
         count: number of targets to choose.
-        names: names of the selector, the targets and the samples, such as `entropy`, `layer`,
-            `documents`.
+        names: for messages, the names of the selector, of a target and of the samples, such as
+            `entropy`, `layer`, `documents`.
 
     Raises:
         UserError: fewer than `count` scores exceed rounding, or the targets don't differ by more

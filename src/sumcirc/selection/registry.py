@@ -21,12 +21,12 @@ class Selector:
     """A way to score layers or modules.
 
     Attributes:
-        score: computes the scores.
-        measures: reads the model or documents, rather than only counting layers.
-        kept: its scores are cached for later jobs, if it measures.
-        modules: scores the modules of a layer separately.
-        compares: needs a tuned model in addition to the base.
-        pairs: needs corrupted documents.
+        score: function that computes the scores.
+        measures: whether the scores depend on the model's weights or on documents.
+        kept: whether the scores are cached for later jobs; ignored unless `measures`.
+        modules: whether the modules of a layer get separate scores.
+        compares: whether a tuned model is needed in addition to the base.
+        pairs: whether corrupted documents are needed.
     """
 
     score: Score
@@ -44,8 +44,8 @@ def selector(name: SelectorName, **properties: bool) -> Callable[[Score], Score]
     """Register the decorated function under a name.
 
     Args:
-        name: value of `selector.name`.
-        properties: those of `Selector` that differ from their defaults.
+        name: value of the setting `selector.name` that chooses the function.
+        properties: attributes of `Selector` whose values differ from the defaults.
     """
 
     def register(score: Score) -> Score:

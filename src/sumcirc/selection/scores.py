@@ -18,19 +18,19 @@ from sumcirc.storage.writing import plain_numbers, write_json
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of all targets; those with the largest are chosen.
+    """Scores of all layers or modules of a model; those with the largest scores are chosen.
 
     Attributes:
         values: [layers, modules, samples] with modules in the order of `schema.MODULES`, or
             [layers, 1, samples] if layers are scored as a whole. The score is the mean over
             samples.
         reason: what a high score means, in words.
-        unit: of the values.
-        samples: what the last axis is, such as `documents`; empty for a rule that measures nothing.
-        power: scores of modules are combined to their layer's by this p-norm: 1 for sums, 2 for
-            lengths.
-        resamples: [layers, modules or 1, resamples] scores of resamples, if they aren't just the
-            means of the samples' values (as when the circuit is determined anew).
+        unit: unit of the values.
+        samples: what the samples are, such as `documents`; empty for a rule that measures nothing.
+        power: p of the p-norm that combines the values of a layer's modules: 1 for their sum, 2 for
+            the length of a vector.
+        resamples: [layers, modules or 1, resamples] scores computed from resampled documents; None
+            if these are just means of the resampled `values`.
         scale: size of the quantities whose difference a score is, such as 1 for a change of CKA;
             None if it isn't a difference.
     """
@@ -53,7 +53,7 @@ class Scores:
 
         Args:
             modules: indices into `schema.MODULES`.
-            whole: combine the modules of a layer.
+            whole: whether to combine the modules of a layer into one value.
 
         Returns:
             [layers, modules or 1, samples].
@@ -61,12 +61,12 @@ class Scores:
         return self._of_targets(self.values, modules, whole)
 
     def resampled(self, modules: list[int], whole: bool, count: int) -> NDArray[np.float64]:
-        """Return the scores of resamples of whole layers, or of some modules of each.
+        """Return scores from resampled samples, of whole layers or of some modules of each.
 
         Args:
             modules: indices into `schema.MODULES`.
-            whole: combine the modules of a layer.
-            count: number of resamples; ignored if `resamples` is given.
+            whole: whether to combine the modules of a layer into one score.
+            count: number of resamples; ignored if the attribute `resamples` is not None.
 
         Returns:
             [layers, modules or 1, resamples].
@@ -101,10 +101,10 @@ class Scores:
         return cls(**body)
 
     def check(self, layers: int) -> None:
-        """Compare the sizes of all arrays with those of a model.
+        """Check that the arrays have the shape that a model of `layers` layers needs.
 
         Raises:
-            ValueError: they differ.
+            ValueError: an array has another shape.
         """
         for array in (self.values, self.resamples):
             if array is None:
@@ -117,7 +117,7 @@ def rule(values: Any, reason: str) -> Scores:
     """Return scores from a rule that measures nothing.
 
     Args:
-        values: [layers] or [layers, modules].
+        values: scores, [layers] or [layers, modules].
         reason: what a high score means, in words.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -125,10 +125,10 @@ def rule(values: Any, reason: str) -> Scores:
 
 
 def require_defined(values: NDArray[np.float64], selector: str) -> NDArray[np.float64]:
-    """Return the values if all are finite.
+    """Return `values` unchanged if all of them are finite.
 
     Args:
-        values: any shape.
+        values: scores in an array of any shape.
         selector: name of the selector, for messages.
 
     Raises:

@@ -51,10 +51,10 @@ def load_tuned(
         config: configuration of the job.
         base: the base model.
         encoder: encodes documents and summaries.
-        data: training pairs.
+        data: the training pairs of the probe run.
 
     Raises:
-        UserError: there is no tuned model, it can't be loaded, or the probe run diverges.
+        UserError: no tuned model is configured, it can't be loaded, or the probe run diverges.
     """
     check_tuned(config)
     after = config.selector.after
@@ -104,7 +104,7 @@ def check_tuned(config: Config) -> None:
 
 
 def settings_of(config: Config) -> list[int | float | str | None]:
-    """Return what determines the tuned model, besides the base and the data.
+    """Return a cache key of the tuned model: what determines it besides the base and the data.
 
     Raises:
         UserError: a run named by `selector.after` did not finish.

@@ -22,10 +22,10 @@ from sumcirc.selection.scores import Scores
 
 @selector(SelectorName.own, kept=False, pairs=True)
 def user_function(context: SelectionContext) -> Scores:
-    """Return the scores of the user's function.
+    """Return the scores that the function named by `selector.score` computes.
 
     Raises:
-        UserError: it returns no scores, or scores that can't be used.
+        UserError: the function returns no `Scores`, or scores that can't be used.
     """
     options = context.config.selector
     with context.preserving_training_state():
@@ -40,7 +40,7 @@ def function_of(options: SelectorConfig) -> Callable[[SelectionContext], Scores]
     """Import and return the function that `selector.score` names.
 
     Raises:
-        UserError: none is named, or `instantiation.function` refuses it.
+        UserError: no function is named, or it can't be imported or may not be called.
     """
     if options.score is None:
         raise UserError("selector=own: name your function with selector.score=MODULE.FUNCTION")

@@ -1,4 +1,4 @@
-"""The changes that an adapter makes, part by part, controlled by PEFT's switches and scalings."""
+"""The change that an adapter makes to each module, scaled or switched off through PEFT."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ScalingChange:
         self._original = {name: layer.scaling[name] for name in self._names}
 
     def differs(self) -> bool:
-        """Return whether the change is not zero."""
+        """Return whether any active adapter changes the layer's output."""
         return any(self._differs(name) for name in self._names)
 
     def _differs(self, name: str) -> bool:
@@ -40,11 +40,11 @@ class ScalingChange:
         return bool(layer.get_delta_weight(name).any())
 
     def refuses(self, amount: float) -> str | None:
-        """Return None: any amount is possible."""
+        """Return None, since the change can be multiplied by any amount."""
         return None
 
     def set(self, amount: float) -> None:
-        """Make the output `amount` times what it was; 1 restores the original."""
+        """Multiply the adapters' original output by `amount`; 1 restores the original."""
         for name, scaling in self._original.items():
             self._layer.scaling[name] = scaling if amount == 1 else amount * scaling
 
@@ -57,15 +57,15 @@ class SwitchedChange:
         self._kind = kind
 
     def differs(self) -> bool:
-        """Return True: what zero means depends on the kind of adapter, so it isn't checked."""
+        """Return True without a check: when an adapter has no effect depends on its kind."""
         return True
 
     def refuses(self, amount: float) -> str | None:
-        """Return why an amount is impossible; None for 0 and 1."""
+        """Return why the change can't be multiplied by this amount; None if it is 0 or 1."""
         return None if amount in (0, 1) else f"by {self._kind}"
 
     def set(self, amount: float) -> None:
-        """Switch the adapter on for 1, off for 0."""
+        """Switch the adapter on if `amount` is 1, and off otherwise."""
         # PEFT changes requires_grad when it switches
         asking = [(parameter, parameter.requires_grad) for parameter in self._layer.parameters()]
         self._layer.enable_adapters(amount == 1)
@@ -79,7 +79,7 @@ AdapterChange = ScalingChange | SwitchedChange | WeightChange
 def adapter_modules(
     parts: HookedModel,
 ) -> dict[str, BaseTunerLayer | AuxiliaryTrainingWrapper]:
-    """Return the modules that an adapter has replaced, by their full names."""
+    """Return the modules of a model that PEFT has wrapped for an adapter, by their full names."""
     return {
         name: module
         for name, module in parts.model.named_modules()
@@ -88,10 +88,13 @@ def adapter_modules(
 
 
 def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
-    """Yield the change of every adapted module, with the module's full name.
+    """Yield the full name of every adapted module with the change that the adapter makes to it.
+
+    A module that the adapter stores whole is yielded once per parameter.
 
     Raises:
-        UserError: there is no adapter, it is merged or switched off, or it trained biases.
+        UserError: the model has no adapter, or its adapter is merged, switched off, or changes
+            parameters of the base model, such as biases.
     """
     modules = adapter_modules(parts)
     if not modules:
@@ -123,15 +126,15 @@ def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
 def check_delta_scaling(
     before: ModelReference, after: ModelReference, lambdas: Sequence[float]
 ) -> None:
-    """Refuse a pair whose change can't be scaled, before weights are read.
+    """Refuse two models whose difference can't be scaled, before weights are read.
 
     Args:
         before, after: the two models.
-        lambdas: amounts by which changes will be multiplied.
+        lambdas: factors by which the difference will be multiplied.
 
     Raises:
-        UserError: one model is an adapter on a third model, the model without the adapter is not
-            its base, or the adapter does not support one of the lambdas.
+        UserError: a model is an adapter whose base is not the other model; the adapter also
+            changes parameters of its base; or the adapter does not support one of the lambdas.
     """
     if before.adapted or (after.adapted and not after.is_on(before)):
         one = before if before.adapted else after
@@ -168,14 +171,14 @@ def _data(parameter: nn.Parameter) -> Tensor:
 
 
 def _kind(module: Any) -> str:
-    """Return the name of an adapter that can't be scaled."""
+    """Return the name of the kind of adapter in a module, such as `Dora`."""
     variants = getattr(module, "lora_variant", {}).values()
     names = sorted({type(variant).__name__ for variant in variants}) or [type(module).__name__]
     return ", ".join(name.removesuffix("LinearVariant") for name in names)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the model's own module inside an adapter's."""
+    """Return the model's own module from inside an adapter's wrapper, or `module` if unwrapped."""
     if isinstance(module, BaseTunerLayer):
         return module.get_base_layer()
     if isinstance(module, AuxiliaryTrainingWrapper):

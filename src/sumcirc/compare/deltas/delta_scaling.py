@@ -1,4 +1,4 @@
-"""Which parts of fine-tuning's change cause its effect: each is scaled, removed, or kept alone.
+"""Which parts of fine-tuning's change cause its effect: parts are scaled, removed, or kept alone.
 
 An arm is one setting of all parts: the change of each part is multiplied by a lambda, see
 `compare.deltas.deltas`. The arms:
@@ -44,13 +44,14 @@ ROWS = 256  # rows of plain text unembedded at once: at most 256 x vocabulary nu
 
 @dataclass(frozen=True)
 class ScalingArm:
-    """One setting of all parts.
+    """One model between before and after: the change of every part has a lambda.
 
     Attributes:
-        kind: WHOLE, REMOVE, MODULE or ONLY.
-        layer: None for all layers, or for parts outside the layers.
-        module: None for a whole layer; `embedding` and `final` have no layer.
-        amount: lambda of the named part; that of the others is 0 for ONLY, else 1.
+        kind: WHOLE, REMOVE, MODULE or ONLY, as described at the top of this file.
+        layer: layer of the part that the arm is about; None for WHOLE and for parts outside the
+            layers.
+        module: module of that part; None for a whole layer, and for WHOLE.
+        amount: lambda of that part; lambda of all other parts is 0 for ONLY, else 1.
     """
 
     kind: str
@@ -59,7 +60,7 @@ class ScalingArm:
     amount: float
 
     def amounts(self, targets: Iterable[Target]) -> dict[Target, float]:
-        """Return lambda of those targets for which it is not 1."""
+        """Return lambda by target, leaving out the targets whose lambda is 1."""
         rest = 0.0 if self.kind == ONLY else 1.0
         found = {target: self.amount if self._names(target) else rest for target in targets}
         return {target: amount for target, amount in found.items() if amount != 1}
@@ -72,12 +73,12 @@ class ScalingArm:
 
 @dataclass(frozen=True, eq=False)
 class DeltaScaling:
-    """The results of all arms, float64.
+    """The metric and the loss on plain text of every arm.
 
     Attributes:
         targets: parts whose change is not zero.
-        arms: that were run.
-        metric: [arms, items], see `compare.items`.
+        arms: the arms that were run, in the order of the rows of `metric` and `losses`.
+        metric: [arms, items] metric of each item, see `compare.items.item_set`.
         losses: [arms, texts] mean negative log-likelihood of each text's tokens, in nats.
     """
 
@@ -88,22 +89,22 @@ class DeltaScaling:
 
     @property
     def before(self) -> int:
-        """Index of the arm that is the model before."""
+        """Index of the arm that equals the model before."""
         return self.arms.index(ScalingArm(WHOLE, None, None, 0.0))
 
     @property
     def after(self) -> int:
-        """Index of the arm that is the model after."""
+        """Index of the arm that equals the model after."""
         return self.arms.index(ScalingArm(WHOLE, None, None, 1.0))
 
 
 def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) -> list[ScalingArm]:
-    """Return all arms; the embedding and the end have arms only if they changed.
+    """Return all arms to run; parts outside the layers have arms only if they changed.
 
     Args:
         layers: number of layers of the model.
-        targets: parts that changed, see `targets_of`.
-        lambdas: of WHOLE and REMOVE; 0 and 1 are always included.
+        targets: parts that changed, as returned by `targets_of`.
+        lambdas: factors for WHOLE and REMOVE; 0 and 1 are always added.
 
     Raises:
         UserError: a lambda is not a finite number.
@@ -128,10 +129,10 @@ def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) ->
 
 
 def runs(arms: Iterable[ScalingArm], targets: Sequence[Target]) -> int:
-    """Return how many of the arms differ: each costs one pass over items and text.
+    """Return the number of different models among the arms, each run once over items and text.
 
     Args:
-        arms: to count.
+        arms: the arms to count.
         targets: parts that changed.
     """
     return len({_key(arm, targets) for arm in arms})
@@ -147,17 +148,17 @@ def scale_deltas(
     progress: Callable[[int], None] | None = None,
     targets: Sequence[Target] | None = None,
 ) -> DeltaScaling:
-    """Run every arm.
+    """Measure the metric of items and the loss on plain text for every arm.
 
     Args:
         model: the model after; it is restored exactly.
-        before: weights of the model before, by name; None for an adapter, where it is the model
-            without the adapter.
-        items: whose metric is measured.
-        text: token ids of plain documents; may be empty.
-        lambdas: see `arms_of`.
-        batch_size: of items, and of texts.
-        progress: called with 1 after each of the `runs`.
+        before: weights of the model before, by name; None if `model` has an adapter and the model
+            before is `model` without it.
+        items: the items whose metric is measured.
+        text: token ids of plain documents, one array each; may be empty.
+        lambdas: factors as in `arms_of`.
+        batch_size: number of items, or of texts, in a batch.
+        progress: called with 1 after each different model, see `runs`.
         targets: the result of `targets_of`; None computes it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Fine-tuning's change to a model, part by part, which can be scaled or removed temporarily.
+"""The change of each part of a model by fine-tuning, which can be scaled or removed temporarily.
 
 The model in memory is the one after fine-tuning. With lambda the amount of a part's change,
 
@@ -42,11 +42,11 @@ Before = Mapping[str, Tensor] | None
 
 @dataclass(frozen=True)
 class Target:
-    """A part whose change is scaled.
+    """A part of the model whose change can be scaled.
 
     Attributes:
-        layer: None for `embedding` and `final`.
-        module: a module of the layer, or `norms`, `embedding`, `final`.
+        layer: index of the layer; None for the parts `embedding` and `final`.
+        module: name of a module of the layer, or `norms`, `embedding` or `final`.
     """
 
     layer: int | None
@@ -57,7 +57,7 @@ class Target:
 
 
 def all_targets(layers: int) -> list[Target]:
-    """Return all targets of a model with so many layers, from its embedding to its end."""
+    """Return all targets of a model with `layers` layers, from its embedding to its end."""
     inner = [Target(layer, module) for layer in range(layers) for module in (*MODULES, NORMS)]
     return [Target(None, EMBEDDING), *inner, Target(None, FINAL)]
 
@@ -66,8 +66,9 @@ def targets_of(parts: HookedModel, before: Before) -> list[Target]:
     """Return the targets whose change is not zero, from the embedding to the end.
 
     Args:
-        parts: of the model after.
-        before: weights of the model before, or None for an adapter.
+        parts: the model after.
+        before: weights of the model before, by name; None if the model after has an adapter and
+            the model before is the same model without it.
 
     Raises:
         UserError: see `Changes`.
@@ -83,8 +84,9 @@ def scaled(
 
     Args:
         model: the model after.
-        before: weights of the model before, or None for an adapter.
-        amounts: lambda by target; by default 1.
+        before: weights of the model before, by name; None if `model` has an adapter and the model
+            before is `model` without it.
+        amounts: lambda by target; it is 1 for targets that are not listed.
 
     Raises:
         UserError: see `Changes`.
@@ -95,18 +97,18 @@ def scaled(
 
 
 class Change(Protocol):
-    """The change of one tensor, or of one adapter, in the model in memory."""
+    """The change of one parameter, or by one adapter, in the model in memory."""
 
     def differs(self) -> bool:
         """Return whether the change is not zero."""
         ...
 
     def refuses(self, amount: float) -> str | None:
-        """Return why an amount is impossible; None if it is possible."""
+        """Return why the change can't be multiplied by `amount`; None if it can."""
         ...
 
     def set(self, amount: float) -> None:
-        """Make the change `amount` times what it was; 1 restores the original."""
+        """Multiply the original change by `amount`; 1 restores the original."""
         ...
 
 
@@ -114,11 +116,13 @@ class Changes:
     """All changes between two models, by target.
 
     Args:
-        parts: of the model after, with an adapter if `before` is None.
-        before: see `Before`; tensors are requested when they are needed, and not kept.
+        parts: the model after, with an adapter if `before` is None.
+        before: weights of the model before, by name; each is read when it is needed and not kept.
+            None if the model before is the model after without its adapter.
 
     Attributes:
-        by_target: from the embedding to the end, including changes that are zero.
+        by_target: changes of every target, from the embedding to the end, including changes that
+            are zero.
 
     Raises:
         UserError: a parameter belongs to no target; `before` lacks a weight, has it in another
@@ -154,11 +158,10 @@ class Changes:
         ]
 
     def check(self, amounts: Mapping[Target, float]) -> None:
-        """Refuse amounts that can't be set.
+        """Refuse amounts (lambda by target) that can't be set.
 
         Raises:
-            UserError: a target that the model does not have, or an amount that its adapter does not
-                support.
+            UserError: the model does not have a target, or an adapter does not support an amount.
         """
         known = set(all_targets(self._layers))
         for target, amount in amounts.items():
@@ -173,9 +176,10 @@ class Changes:
 
     @contextmanager
     def scaling(self) -> Iterator[Callable[[Mapping[Target, float]], None]]:
-        """Yield a function that sets amounts, 1 by default; the original is restored on exit.
+        """Yield a function that sets lambda by target; the original is restored on exit.
 
-        From one setting to the next, only changes whose amount differs are set.
+        Targets that are not listed get lambda 1. Each call touches only the changes whose lambda
+        differs from that of the previous call.
         """
         try:
             yield self._set

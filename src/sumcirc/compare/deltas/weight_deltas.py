@@ -1,4 +1,4 @@
-"""Weights of the model before by name, and how they replace those in memory."""
+"""Weights of the model before, by name, and changes that put them into the model in memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sumcirc.storage.writing import write_file
 
 
 def weights_in_memory(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return every parameter under each of its names; tied parameters have several."""
+    """Return all parameters by name; a tied parameter appears under each of its names."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -29,7 +29,7 @@ def weights_in_memory(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """Weights in a file, each read on access; written by `store_weights`."""
+    """Weights by name in a file that `store_weights` wrote; each is read when it is accessed."""
 
     def __init__(self, file: Path) -> None:
         self._file: Any = safe_open(file, framework="pt")
@@ -46,14 +46,16 @@ class StoredWeights(Mapping[str, Tensor]):
 
 
 def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
-    """Write a model's parameters under the names that they have in memory.
+    """Write a model's parameters to a file under the names that they have in memory.
 
-    They are then available however the model's own files are organised: shards, half precision,
-    names without a prefix.
+    The model's own files may be split into shards, or have another precision or other names.
 
     Args:
-        model: whose parameters are written.
-        file: to write.
+        model: the model whose parameters are written.
+        file: the file to write.
+
+    Returns:
+        The written parameters.
 
     Raises:
         UserError: the disk is full or the folder can't be written.
@@ -74,7 +76,15 @@ def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
 
 
 class WeightChange:
-    """A parameter's change; its data is exchanged, so the original is never overwritten."""
+    """The change of one parameter from its values before to those in memory.
+
+    Scaling exchanges the parameter's tensor, so the original tensor is never overwritten.
+
+    Args:
+        name: full name of the parameter, for messages.
+        parameter: the parameter in memory.
+        before: returns the parameter's values in the model before.
+    """
 
     def __init__(self, name: str, parameter: nn.Parameter, before: Callable[[], Tensor]) -> None:
         self._name = name
@@ -87,7 +97,7 @@ class WeightChange:
         return not torch.equal(self._read(), self._parameter.data)
 
     def refuses(self, amount: float) -> str | None:
-        """Return None: any amount is possible."""
+        """Return None, since the change can be multiplied by any amount."""
         return None
 
     def set(self, amount: float) -> None:
@@ -116,10 +126,12 @@ class WeightChange:
 def weight_changes(
     parts: HookedModel, before: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, WeightChange]]:
-    """Yield the change of every parameter of a full pair, with the full name of its module.
+    """Yield the full name of each parameter's module with the parameter's change.
+
+    Both models are whole models without an adapter. Tied parameters are yielded once.
 
     Args:
-        parts: of the model after.
+        parts: the model after.
         before: weights of the model before, by name.
 
     Raises:

@@ -31,18 +31,21 @@ def document_items(
     salient: FindSpans,
     distractor: FindSpans | None = None,
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Return the first `count` items, or all, and how many documents gave none, by reason.
+    """Make items from documents until there are `count`.
 
-    Spans: `document` (the rest of it), `salient`, `distractor` if requested, `prompt` (the text
-    around the document) and `summary` (without the last token, EOS, after which nothing is
-    predicted).
+    The spans of an item are `salient`, `distractor` if requested, `document` (its other tokens),
+    `prompt` (the text around the document) and `summary` (without the last token, EOS, after which
+    nothing is predicted).
 
     Args:
-        encoder: makes the tokens.
-        documents: in the order in which they are used.
-        count: number of items wanted; None for all.
-        salient, distractor: return character ranges of a document; tokens that overlap them form
-            the span.
+        encoder: turns documents into tokens.
+        documents: the documents, in the order in which they are used.
+        count: number of items wanted; None for an item from every document.
+        salient, distractor: functions that return character ranges of a document; tokens that
+            overlap these form the span of the same name.
+
+    Returns:
+        The items, and the number of documents that gave no item, by reason.
 
     Raises:
         UserError: no document gives an item, or the tokenizer does not report character offsets.
@@ -60,12 +63,15 @@ def document_items(
 def items_of(
     documents: Iterable[Document], count: int | None, make: Callable[[Document], TokenExample]
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Return the first `count` items, or all, and how many documents gave none, by reason.
+    """Make items from documents with `make` until there are `count`.
 
     Args:
-        documents: in the order in which they are used.
-        count: number of items wanted; None for all.
-        make: returns a document's item, or raises NoExample.
+        documents: the documents, in the order in which they are used.
+        count: number of items wanted; None for an item from every document.
+        make: returns the item of a document, or raises NoExample with the reason.
+
+    Returns:
+        The items, and the number of documents that gave no item, by reason.
 
     Raises:
         UserError: no document gives an item.
@@ -81,12 +87,12 @@ def items_of(
 
 
 def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> TokenExample:
-    """Return a document's example (`Encoder.located`) with further spans of its document.
+    """Return the example of a document with further spans inside the document.
 
     Args:
-        example: of the document.
-        marked: character ranges of the document by name; a token that overlaps two belongs to the
-            first.
+        example: the result of `Encoder.located` for the document.
+        marked: character ranges of the document, by name of the span; a token that overlaps
+            ranges of two names belongs to the name that is listed first.
 
     Returns:
         The example with the spans `document` (tokens that are not marked), every name in `marked`,
@@ -105,21 +111,25 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
 
 
 def wire_salient(seed: int) -> FindSpans:
-    """Return a function from an article of the wire to all mentions of its key facts.
+    """Return a function that finds all mentions of an article's key facts.
 
-    The wire is the built-in synthetic corpus; its articles are known in full.
+    The function takes an article of the wire, the built-in synthetic corpus whose facts are known,
+    and returns character ranges. It raises UserError if the document is not such an article.
 
     Args:
-        seed: of the articles, `data.seed`; the function raises UserError like `wire_article`.
+        seed: setting `data.seed`, with which the articles were made.
     """
     return lambda item: [(span.start, span.end) for span in wire_article(item, seed).salient]
 
 
 def wire_distractor(seed: int) -> FindSpans:
-    """Return a function from an article of the wire to all mentions of its second event's facts.
+    """Return a function that finds all mentions of the facts of an article's second event.
+
+    The function takes an article of the wire, the built-in synthetic corpus, and returns character
+    ranges. It raises UserError if the document is not such an article.
 
     Args:
-        seed: of the articles, `data.seed`; the function raises UserError like `wire_article`.
+        seed: setting `data.seed`, with which the articles were made.
     """
 
     def find(item: Document) -> list[tuple[int, int]]:
@@ -133,21 +143,21 @@ def mentioned(text: str, value: str) -> list[tuple[int, int]]:
     """Return the character ranges at which a fact occurs in a text.
 
     Args:
-        text: to search.
-        value: the fact.
+        text: the text to search.
+        value: the fact as it is written in the text.
     """
     return [(start, start + len(value)) for start in mentions(text, value)]
 
 
 def wire_article(item: Document, seed: int) -> WireArticle:
-    """Return the article from which a document of the wire was made.
+    """Return the article of the wire (the built-in corpus) from which a document was made.
 
     Args:
         item: the document.
-        seed: of the articles, `data.seed`.
+        seed: setting `data.seed`, with which the articles were made.
 
     Raises:
-        UserError: the document is not of the wire, or was made with another seed.
+        UserError: the document is not an article of the wire with this seed.
     """
     try:
         article = article_of(item.id, seed)

@@ -24,21 +24,26 @@ from sumcirc.wire.draw import Draw
 def fact_items(
     encoder: Encoder, documents: Iterable[Document], count: int | None, seed: int
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Return the first `count` items, or all, and how many documents gave none, by reason.
+    """Make items that ask for a fact from articles of the wire until there are `count`.
 
-    A document gives one item, so that items are independent; which fact it asks for is random.
-    Spans: `fact` and `distractor` (the mentions of the two answers in the document), `document`
-    (the rest of it), `prompt` (the text around it) and `summary` (its beginning). The first token
-    is in none of them, see `document_items`.
+    An article gives at most one item, so that items are independent; the fact is chosen at random.
+    The spans of an item are `fact` and `distractor` (the mentions of the two answers in the
+    article), `document` (the article's other tokens), `prompt` (the text around the article) and
+    `summary` (the beginning of the summary). The first token belongs to no span, see
+    `document_items`.
 
     Args:
-        encoder: makes the tokens.
+        encoder: turns articles into tokens.
         documents: articles of the wire, in the order in which they are used.
-        count: number of items wanted; None for all.
-        seed: of the articles, `data.seed`, and of the choice of facts.
+        count: number of items wanted; None for an item from every article.
+        seed: setting `data.seed`, with which the articles were made; it also chooses the facts.
+
+    Returns:
+        The items, and the number of articles that gave no item, by reason.
 
     Raises:
-        UserError: a document is not of the wire with this seed, or none gives an item.
+        UserError: a document is not an article of the wire with this seed, or no article gives an
+            item.
     """
     return items_of(documents, count, lambda item: _item(encoder, item, seed))
 

@@ -39,45 +39,45 @@ UNITS = {LOG_PROBABILITY: "nats", LOGIT_DIFFERENCE: "logits"}
 
 @dataclass(frozen=True, kw_only=True)
 class ItemBatch(TokenBatch):
-    """Items with the same metric, padded on the right.
+    """A batch of items with the same metric, padded on the right.
 
     Attributes:
-        places: [B] indices of the items in their set.
+        places: [B] indices of the items in the ItemSet.
     """
 
     places: list[int]
 
     @cached_property
     def metric(self) -> Metric:
-        """The negative of the items' metric, as a loss."""
+        """The loss whose negative is the items' metric."""
         if bool((self.bad != NONE).any()):
             return LogitDifference(self.reads, self.good, self.bad)
         return NegativeLogLikelihood(self.reads, self.good)
 
     def run(self, parts: HookedModel) -> Tensor:
-        """Run a model on the batch; return its normed last residual stream, [B, T, width]."""
+        """Run a model on the batch and return the output of its final norm, [B, T, width]."""
         return parts.hidden(self.attention_mask, input_ids=self.input_ids)
 
     def read(self, parts: HookedModel, normed: Tensor) -> Tensor:
-        """Compute the metric of every item.
+        """Compute the metric of every item from the output of the final norm.
 
         Args:
-            parts: the model, for its unembedding.
-            normed: the normed last residual stream, [B, T, width], or [copies * B, T, width] with
-                the items repeated; or only the last positions of it, if they include all that are
-                read.
+            parts: the model, whose unembedding is applied.
+            normed: output of the final norm, [B, T, width], or [copies * B, T, width] if the batch
+                was run in several copies; it may hold only the last positions if they include all
+                positions that are read.
 
         Returns:
-            [B] or [copies * B], in the metric's unit.
+            The metric, [B] or [copies * B], in its unit.
         """
         return self.score(parts.unembedding, normed)
 
     def score(self, unembedding: nn.Module, normed: Tensor) -> Tensor:
-        """Compute `read` with the unembedding of another model.
+        """Compute the metric of every item as `read` does, with a given unembedding.
 
         Args:
-            unembedding: that module.
-            normed: see `read`.
+            unembedding: maps outputs of the final norm to logits.
+            normed: output of the final norm, in a shape that `read` accepts.
         """
         copies = len(normed) // len(self)
         reads = self.reads[:, -normed.shape[1] :].repeat(copies, 1)
@@ -89,10 +89,10 @@ class ItemSet:
     """Items with the same metric, in batches of similar length.
 
     Args:
-        items: to compare models on.
+        items: the items on which models are compared.
 
     Attributes:
-        ids: names, in the order of all values.
+        ids: names of the items, in the order in which results list them.
         metric: LOGIT_DIFFERENCE if every item has two answers, else LOG_PROBABILITY.
         spans: names of the spans, in order of first appearance.
 
@@ -119,29 +119,29 @@ class ItemSet:
 
     @property
     def unit(self) -> str:
-        """Unit of the metric."""
+        """Unit of the metric, `nats` or `logits`."""
         return UNITS[self.metric]
 
     def check_positions(self, positions: str, setting: str) -> None:
-        """Refuse positions that no item has.
+        """Check that a name of positions is known.
 
         Args:
-            positions: name of positions as in `TokenBatch.at`.
-            setting: that holds the name, for the message.
+            positions: name of positions as in `TokenBatch.at`, such as `last` or a span.
+            setting: name of the setting that holds `positions`, for the message.
 
         Raises:
-            UserError: `positions` is no known name; the message lists the known ones.
+            UserError: no item has such positions; the message lists the known names.
         """
         known = (LAST, READ, ALL, *self.spans)
         if positions not in known:
             raise UserError(f"{setting}={positions}: choose from {', '.join(known)}")
 
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[ItemBatch]:
-        """Yield all items in batches of similar length; the same batches each time.
+        """Yield all items in batches of similar length; every call yields the same batches.
 
         Args:
-            size: items per batch.
-            device: of the tensors.
+            size: number of items in a batch.
+            device: device on which the batches' tensors are placed.
         """
         for places in by_length([len(item) for item in self.items], size):
             batch = collate([self.items[place] for place in places], spans=self.spans)
@@ -152,7 +152,7 @@ class ItemSet:
 
         Args:
             parts: the model.
-            size: items per batch.
+            size: number of items in a batch.
         """
         found = np.empty(len(self))
         with inference(parts.model):

@@ -41,7 +41,14 @@ RESERVED = (LAST, READ, ALL)
 
 @dataclass(frozen=True)
 class ContrastPrompt:
-    """A prompt with a good and a bad answer; `spans` are ranges of its characters."""
+    """A prompt with a good and a bad answer.
+
+    Attributes:
+        id: name of the prompt.
+        prompt: text after which the answer is predicted.
+        good, bad: the two answers, each with the space that it begins with.
+        spans: named character ranges of the prompt.
+    """
 
     id: str
     prompt: str
@@ -51,16 +58,16 @@ class ContrastPrompt:
 
 
 def read_prompts(path: str, encoder: Encoder) -> list[ContrastPrompt]:
-    """Read all prompts of a file, each valid for `prompt_items`.
+    """Read all prompts of a file of JSON lines, and check that each can become an item.
 
     Args:
-        path: the file.
-        encoder: of the models.
+        path: path of the file.
+        encoder: turns texts into tokens of the compared models.
 
     Raises:
         UserError: the file does not consist of JSON lines; a line has a mistake, has answers that
-            are not two single tokens of this tokenizer, or is too long for the model; or two lines
-            have the same id. The message names line and item.
+            are not two different single tokens of this tokenizer, or is too long for the model; or
+            two lines have the same id. The message names the line and the id.
     """
     return [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "prompt")]
 
@@ -103,13 +110,14 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
 def prompt_items(
     prompts: Sequence[ContrastPrompt], encoder: Encoder
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Return prompts as items, and how many give none, by reason.
-
-    The prediction is read at the prompt's last position.
+    """Turn prompts into items whose prediction is read at the prompt's last position.
 
     Args:
-        prompts: to encode.
-        encoder: of the models.
+        prompts: the prompts to encode.
+        encoder: turns texts into tokens of the compared models.
+
+    Returns:
+        The items, and the number of prompts that gave no item, by reason.
 
     Raises:
         UserError: no prompt is left, one is too long for the model, or a span has no tokens.

@@ -138,16 +138,17 @@ WORDINGS: tuple[str, ...] = (
 def rephrase_prompts(seed: int, count: int) -> list[ContrastPrompt]:
     """Return the first `count` of all prompts, in an order that depends on the seed.
 
-    No two prompts are the same. Adjectives alternate, so that few prompts share one, and so do the
-    synonyms of an adjective. A smaller set is the beginning of a larger one. Spans: `adjective` in
-    the sentence, `instruction` from the end of the sentence to the colon, and the `colon`.
+    No two prompts are the same. Neighbouring prompts have different adjectives, and the prompts of
+    one adjective use its synonyms in turn. With the same seed, a smaller set is the beginning of a
+    larger one. The spans of a prompt are `adjective` (in the sentence), `instruction` (from the end
+    of the sentence to the colon) and `colon`.
 
     Args:
-        seed: of the order.
+        seed: seed of the random order.
         count: number of prompts, at least 1.
 
     Raises:
-        UserError: there are fewer than `count`, or `count` is not positive.
+        UserError: there are fewer than `count` prompts, or `count` is not positive.
     """
     kinds = Draw("rephrase", str(seed)).shuffled(list(ADJECTIVES))
     waiting = [_of(word, seed) for word in kinds]

@@ -1,6 +1,7 @@
 """Parts of a model whose activations can be patched into another model of the same sizes.
 
-    output       what a head writes to the residual stream, by its own model's projection
+    output       what a head writes to the residual stream, with the output projection of the model
+                 that computed it
     query        a head's query
     key          a key/value head's key, shared by all heads of its group
     value        a key/value head's value, shared by all heads of its group
@@ -42,13 +43,13 @@ BY_GROUP = (KEY, VALUE)
 
 @dataclass(frozen=True, order=True)
 class Component:
-    """One part.
+    """A part of a model that can be patched.
 
     Attributes:
-        layer: 0 to layers - 1; for the residual stream 0 to layers; for the unembedding the number
-            of layers.
-        kind: one of KINDS.
-        index: the head, or the key/value head; 0 if a layer has only one such part.
+        layer: index of the layer; for the residual stream 0 is the embedding and l + 1 is after
+            layer l; for the unembedding the number of layers.
+        kind: one of KINDS, which are described at the top of this file.
+        index: index of the head, or of the key/value head; 0 if a layer has only one such part.
     """
 
     layer: int
@@ -66,7 +67,7 @@ class Component:
         return self.kind in BY_HEAD + BY_GROUP
 
     def heads(self, shape: Shape) -> range:
-        """Return the query heads that the part belongs to: a whole group for keys and values."""
+        """Return the query heads that use the part: a head, or a group for keys and values."""
         if self.kind in BY_GROUP:
             return range(self.index * shape.group, (self.index + 1) * shape.group)
         return range(self.index, self.index + 1)
@@ -76,9 +77,9 @@ class Component:
         """Parse a name such as `output.4.2`, `mlp.5` or `unembedding`.
 
         Args:
-            name: to parse.
-            shape: of the model.
-            setting: that holds the name, for the message.
+            name: the name to parse.
+            shape: sizes of the model.
+            setting: name of the setting that holds `name`, for the message.
 
         Raises:
             UserError: the kind is unknown, or the model has no such layer or head.
@@ -99,11 +100,11 @@ class Component:
 
 
 def components(shape: Shape, kinds: Iterable[str]) -> Iterator[Component]:
-    """Yield all parts of some kinds, kind by kind and layer by layer.
+    """Yield all parts of a model that are of some kinds, kind by kind and layer by layer.
 
     Args:
-        shape: of the model.
-        kinds: among KINDS; others are ignored.
+        shape: sizes of the model.
+        kinds: names of the kinds; names that are not in KINDS are ignored.
     """
     counts: dict[str, int] = dict.fromkeys(BY_HEAD, shape.heads)
     counts |= dict.fromkeys(BY_GROUP, shape.key_value_heads)

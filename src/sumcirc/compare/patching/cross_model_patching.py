@@ -46,19 +46,22 @@ Set = Collection[Component]
 
 
 class Receiver:
-    """A receiver's run on one batch, into which parts of a donor can be patched.
+    """Runs the receiving model on one batch, with activations replaced by the donor's on request.
 
     Args:
-        parts: the receiver.
-        batch: the inputs.
-        donor: stored activations of the donor.
-        number: of the batch among the donor's.
-        moved: [B, T] positions at which parts are patched.
-        sources: [B, T] positions whose keys and values are patched; None for all.
+        parts: the receiving model.
+        batch: the batch, with B items of T positions.
+        donor: the donor's stored activations on all batches.
+        number: index of `batch` in `donor`.
+        moved: [B, T] mask of the positions at which outputs are replaced.
+        sources: [B, T] mask of the positions whose keys and values are replaced; None for all.
 
     Attributes:
-        states, metric: of the receiver without patching, see `compute`.
-        theirs: activations of the donor.
+        start: first position that is run; no earlier one is patched or read.
+        states: activations of the receiving model without patching, see `compute`.
+        metric: [B] metric of the receiving model without patching.
+        theirs: the donor's activations on this batch.
+        moved: [B, T - start] the argument `moved` from position `start` on.
     """
 
     def __init__(
@@ -78,16 +81,18 @@ class Receiver:
         self.sources = sources
 
     def patched(self, sets: Sequence[Set]) -> Tensor:
-        """Return the metric with each set of parts patched, [sets, B]."""
+        """Return the metric with all parts of a set patched at once, for each set: [sets, B]."""
         found = _Pass(self, sets).run()
         return found.unflatten(0, (len(sets), len(self.batch)))
 
     def from_start(self, layer: int, attention: AttentionInputs) -> AttentionInputs:
-        """Prepend the keys and values of positions before `start` to the computed ones.
+        """Return inputs of a layer's attention with the keys and values of all positions.
+
+        Those of the positions before `start` come from the run without patching.
 
         Args:
-            layer: of the attention.
-            attention: its inputs from position `start` on.
+            layer: index of the layer.
+            attention: inputs of the layer's attention from position `start` on.
         """
         if not self.start:
             return attention
@@ -104,13 +109,14 @@ class Receiver:
     def with_theirs(
         self, layer: int, moved: Collection[str], own: AttentionInputs, head: int | None = None
     ) -> AttentionInputs:
-        """Replace queries, keys or values of the receiver with the donor's.
+        """Return attention inputs in which queries, keys or values are replaced by the donor's.
 
         Args:
-            layer: of the attention.
-            moved: some of QUERY, KEY, VALUE. Keys and values are replaced at `sources`.
-            own: inputs of all heads, or of one head and its key/value head.
-            head: the head that `own` belongs to; None for all.
+            layer: index of the layer.
+            moved: what to replace, some of QUERY, KEY and VALUE. Keys and values are replaced only
+                at the positions `sources`.
+            own: the receiving model's inputs, of all heads or of one head and its key/value head.
+            head: index of that head; None if `own` holds all heads.
         """
         query = slice(None) if head is None else slice(head, head + 1)
         group = self.parts.shape.group
@@ -127,7 +133,7 @@ class Receiver:
 
 
 class _Pass:
-    """Sets of parts patched in one pass, each in a copy of the batch."""
+    """One pass of the receiving model that patches each set of parts in its own batch copy."""
 
     def __init__(self, receiver: Receiver, sets: Sequence[Set]) -> None:
         self.receiver = receiver

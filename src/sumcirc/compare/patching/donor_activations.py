@@ -1,8 +1,8 @@
 """Stored activations of one model on the items, to be patched into another model.
 
 The models need not be in memory at the same time: the donor's activations are on disk, one file per
-batch, and are read layer by layer. Only positions from a batch's `start` on are stored, the first
-that is patched or read, but keys and values of all positions.
+batch, and are read layer by layer. Keys and values are stored for all positions; other activations
+only from a batch's `start` on, the first position that is patched or read.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
     """Return the first position of a batch that is patched or read.
 
     Args:
-        batch: the inputs.
-        positions: masks [B, T] of the patched positions.
+        batch: the batch, with B items of T positions.
+        positions: masks [B, T] of the patched positions; a position counts if any mask has it.
     """
     wanted = batch.reads.clone()
     for one in positions:
@@ -38,19 +38,20 @@ def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
 
 
 def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[ActivationCache, Tensor]:
-    """Run a batch and return the activations that can be patched, of R = T - start positions.
+    """Run a model on a batch and return its activations that can be patched, and the metric.
 
-    Attention is computed by `AttentionInputs.outputs` for the last positions, as in patched passes.
+    Attention is computed by `AttentionInputs.outputs`, as in passes with patching.
 
     Args:
         parts: the model.
-        batch: the inputs.
-        start: first position that is kept.
+        batch: the batch, with B items of T positions.
+        start: first of the R = T - start positions whose activations are kept.
 
     Returns:
-        For each layer `query` [B, heads, R, head width], `key` and `value` [B, key/value heads, T,
-        head width], `head_outputs` [B, R, heads * head width], `attention_output` and `mlp_output`
-        [B, R, width]; `residual` [B, R, width] of layers 0 to `layers`. And the metric [B].
+        The activations: for each layer `query` [B, heads, R, head width], `key` and `value` [B,
+        key/value heads, T, head width], `head_outputs` [B, R, heads * head width],
+        `attention_output` and `mlp_output` [B, R, width], and `residual` [B, R, width] before each
+        layer and after the last one. Then the metric, [B].
     """
     stream = (HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
     every = parts.every
@@ -70,14 +71,14 @@ def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[Activatio
 
 
 class Donor:
-    """Activations of a model stored in a folder, and the weights that patched parts need.
+    """Activations of the donor model stored in a folder, and its weights that patching needs.
 
     Args:
-        folder: empty; `record` fills it.
+        folder: an empty folder, which `record` fills.
 
     Attributes:
-        metric: [B] of the donor, for each batch.
-        unembedding: the donor's final norm and unembedding, or None.
+        metric: for each batch, the donor's metric of its items, [B].
+        unembedding: the donor's final norm and unembedding; None if they can't be patched.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -100,11 +101,11 @@ class Donor:
 
         Args:
             parts: the model.
-            items: its inputs.
-            size: items per batch.
+            items: the items on which it is run.
+            size: number of items in a batch.
             positions: names of all positions at which parts may be patched, see `TokenBatch.at`.
-            folder: empty, for the files.
-            unembedding: whether to keep a copy of its final norm and unembedding.
+            folder: an empty folder for the files.
+            unembedding: whether to keep a copy of the model's final norm and unembedding.
             progress: called with the number of newly completed items.
         """
         donor = cls(folder)
@@ -125,22 +126,22 @@ class Donor:
         return donor
 
     def output_weight(self, layer: int, device: torch.device) -> Tensor:
-        """Return the output projection by head, [heads, head width, width].
+        """Return the donor's attention output projection by head, [heads, head width, width].
 
         Args:
-            layer: of the attention.
-            device: where the result is placed.
+            layer: index of the layer.
+            device: device on which the result is placed.
         """
         file = self.folder / f"output-{layer}.safetensors"
         with safe_open(file, framework="pt", device=str(device)) as tensors:
             return tensors.get_tensor("weight")
 
     def batch(self, number: int, device: torch.device) -> StoredActivations:
-        """Return the donor's activations on a batch, read on access.
+        """Return the donor's activations on a batch; each is read when it is accessed.
 
         Args:
-            number: of the batch.
-            device: where the activations are placed.
+            number: index of the batch in `ItemSet.batches`.
+            device: device on which the activations are placed.
         """
         return StoredActivations(self.folder / f"batch-{number}.safetensors", device)
 
@@ -154,11 +155,11 @@ def _name(key: ActivationKey) -> str:
 
 
 class StoredActivations:
-    """Activations in a file, each read on access.
+    """Activations in a file, by hook point and layer; each is read when it is accessed.
 
     Args:
-        file: written by `Donor`.
-        device: where they are needed.
+        file: a file that `Donor` has written.
+        device: device on which the activations are placed.
     """
 
     def __init__(self, file: Path, device: torch.device) -> None:

@@ -45,11 +45,13 @@ MOVED: dict[str, set[str]] = {
 
 
 def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component, Tensor]:
-    """Return the estimated change of the metric by patching each part, [B].
+    """Return for each part the estimated change of the metric if it is patched, [B].
+
+    For the unembedding the change is measured instead.
 
     Args:
-        receiver: the run to patch.
-        parts: any parts of the model.
+        receiver: the receiving model's run on a batch of B items.
+        parts: the parts whose effects are estimated.
     """
     gradients, scalings = _gradients(receiver)
     found: dict[Component, Tensor] = {}

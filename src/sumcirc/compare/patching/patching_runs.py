@@ -1,4 +1,4 @@
-"""All patching in one direction: single parts, sets of parts, pairs."""
+"""All patching from one model into another: of single parts, of sets of parts, and of pairs."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ class NamedSet:
     """Parts that are patched together.
 
     Attributes:
-        kind: FIRST (the parts with the largest effects), RANDOM, or OWN (requested by the user).
+        kind: how the parts were chosen: FIRST (those with the largest effects), RANDOM, or OWN
+            (named in the settings).
         draw: number of the random draw; 0 for other kinds.
-        parts: of the set.
+        parts: the parts.
     """
 
     kind: str
@@ -51,14 +52,15 @@ class NamedSet:
 
 @dataclass(frozen=True)
 class Carried:
-    """Results of patching in one direction.
+    """Results of all patching from a donor model into a receiving model.
 
     Attributes:
-        moved: results for single parts.
-        sets: that were patched together.
-        set_effects: [sets, items].
-        pairs: every two of the first parts.
-        synergies: [pairs, items].
+        moved: results of patching single parts.
+        sets: sets of parts that were patched together.
+        set_effects: [sets, items] change of the metric by patching a set.
+        pairs: all pairs of parts in the largest set of kind FIRST.
+        synergies: [pairs, items] effect of patching a pair minus the sum of the effects of its
+            parts alone.
     """
 
     moved: PatchingResult
@@ -71,14 +73,14 @@ class Carried:
 def carry(
     crossing: PatchingSetup, options: CompareOptions, seed: int, label: str, counted: Counted
 ) -> Carried:
-    """Patch parts one by one and together.
+    """Patch parts one by one, in sets and in pairs, and return all results.
 
     Args:
-        crossing: receiver, donor and items.
-        options: which parts and sets.
-        seed: of the random sets.
-        label: name of the direction, for progress.
-        counted: shows progress, see `progress.counted`.
+        crossing: the receiving model, the donor's activations and the items.
+        options: settings of the comparison, which name the parts and sets.
+        seed: seed of the random sets.
+        label: name of the direction, shown with the progress.
+        counted: shows progress, like `runtime.progress.counted`.
     """
     shape = crossing.parts.shape
     kinds = list(options.parts)
@@ -123,11 +125,12 @@ def _made_sets(moved: PatchingResult, options: CompareOptions, seed: int) -> lis
 
 
 def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
-    """Return how well the estimates from one backward pass agree with measured mean effects.
+    """Return how well the effects estimated from one backward pass agree with the measured ones.
 
     Returns:
-        `pearson` and `spearman` correlations over parts, by kind of part. Kinds with fewer than
-        three parts, or whose parts all have the same effect, are omitted.
+        For each kind of part, the `pearson` and `spearman` correlations over parts of the effects'
+        means over items. Kinds with fewer than three parts, or whose parts all have the same
+        estimated or measured effect, are omitted.
     """
     found = {}
     for kind in dict.fromkeys(part.kind for part in moved.parts):
@@ -143,11 +146,11 @@ def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
 
 
 def label_of(part: Component, heads: int, key_value_heads: int) -> str:
-    """Return a part's name, including the heads of its key/value group if there are several.
+    """Return a part's name; for a key or value shared by several heads, it includes these heads.
 
     Args:
-        part: to name.
-        heads, key_value_heads: numbers of these in the model.
+        part: the part to name.
+        heads, key_value_heads: numbers of query heads and of key/value heads in a layer.
     """
     group = heads // key_value_heads
     if part.kind not in BY_GROUP or group == 1:
@@ -159,13 +162,16 @@ def label_of(part: Component, heads: int, key_value_heads: int) -> str:
 def grid(
     moved: PatchingResult, scores: NDArray[np.float64], kind: str, layers: int, count: int
 ) -> NDArray[np.float64]:
-    """Return scores of one kind of part as [layers, count]; NaN for parts that were not patched.
+    """Arrange the scores of one kind of part in an array [layers, count].
+
+    Parts that were not patched get NaN.
 
     Args:
-        moved: whose parts were scored.
-        scores: [parts].
-        kind: of the parts to return.
-        layers, count: size of the result.
+        moved: the patching results whose parts were scored.
+        scores: [parts] score of each part in `moved`.
+        kind: kind of the parts to return.
+        layers: number of layers.
+        count: number of parts of this kind in a layer.
     """
     found = np.full((layers, count), np.nan)
     for part, score in zip(moved.parts, scores, strict=True):

@@ -38,10 +38,11 @@ class PatchingResult:
     """Effects of patching single parts.
 
     Attributes:
-        parts: patched one at a time.
-        receiver, donor: [items] metric of each without patching.
-        effects: [parts, items] metric with the part patched minus the receiver's.
-        attributed: [parts, items] the same, estimated from one backward pass.
+        parts: the parts, which are patched one at a time.
+        receiver: [items] metric of the receiving model without patching.
+        donor: [items] metric of the donor model.
+        effects: [parts, items] metric with the part patched minus the metric without patching.
+        attributed: [parts, items] estimate of `effects` from one backward pass.
     """
 
     parts: list[Component]
@@ -52,29 +53,34 @@ class PatchingResult:
 
     @property
     def gap(self) -> Values:
-        """Effect of patching everything, [items]."""
+        """Metric of the donor minus that of the receiving model, [items]."""
         return self.donor - self.receiver
 
     def scores(self, effects: Values) -> tuple[Values, Values, Values]:
-        """Return scores and the ends of their intervals, [...] each, from effects [..., items].
+        """Return scores from effects: the share of the gap that an effect closes, over all items.
 
-        They are NaN if the gap can't be distinguished from zero.
+        Args:
+            effects: [..., items].
+
+        Returns:
+            The scores and the lower and upper ends of their intervals, [...] each. They are NaN if
+            the gap can't be distinguished from zero.
         """
         return shares_of_gap(effects, self.receiver, self.donor)
 
 
 @dataclass(frozen=True)
 class PatchingSetup:
-    """Two models and items, between which parts are patched.
+    """A receiving model, a donor and items: what all patching in one direction needs.
 
     Args:
-        parts: the receiver.
-        donor: stored activations of the other model on the items.
-        items: the inputs.
-        size: items per batch, as for the donor.
-        positions: where outputs are patched, see `TokenBatch.at`.
-        sources: positions whose keys and values are patched; None for all.
-        memory: bytes that a pass may need in addition to the model.
+        parts: the receiving model.
+        donor: stored activations of the donor model on the items.
+        items: the items on which the models are run.
+        size: number of items in a batch, the same as for the donor.
+        positions: name of the positions at which outputs are patched, see `TokenBatch.at`.
+        sources: name of the positions whose keys and values are patched; None for all.
+        memory: bytes of memory that a pass may use in addition to the model.
     """
 
     parts: HookedModel
@@ -88,10 +94,10 @@ class PatchingSetup:
     def each(
         self, parts: Sequence[Component], progress: Callable[[int], None] | None = None
     ) -> PatchingResult:
-        """Patch every part alone, and estimate all effects from one backward pass.
+        """Measure the effect of patching each part alone, and estimate it by a backward pass.
 
         Args:
-            parts: to patch.
+            parts: the parts to patch.
             progress: called with the number of newly completed items.
         """
         count = len(self.items)
@@ -112,10 +118,10 @@ class PatchingSetup:
     def together(
         self, sets: Sequence[Set], progress: Callable[[int], None] | None = None
     ) -> Values:
-        """Return the effects of patching sets of parts, [sets, items].
+        """Return the change of the metric by patching each set of parts, [sets, items].
 
         Args:
-            sets: of parts that are patched together.
+            sets: sets of parts; the parts of a set are patched together.
             progress: called with the number of newly completed items.
         """
         effects = np.empty((len(sets), len(self.items)))
@@ -168,13 +174,18 @@ class PatchingSetup:
 
 
 def halves(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the indices of items on which sets are chosen, and of those for evaluation."""
+    """Split the indices of `count` items into halves: return the even and the odd ones.
+
+    Sets of parts are chosen on the items with even indices and evaluated on the others.
+    """
     places = np.arange(count)
     return places[::2], places[1::2]
 
 
 def first_sets(moved: PatchingResult, most: int) -> list[list[Component]]:
-    """Return the first 1, 2, ... parts by mean effect towards the donor, on the choosing half.
+    """Return sets of the 1, 2, ... parts that move the metric most towards the donor's.
+
+    Only the first half of the items, as split by `halves`, is used for this choice.
 
     Args:
         moved: effects of single parts.
@@ -189,13 +200,15 @@ def first_sets(moved: PatchingResult, most: int) -> list[list[Component]]:
 def random_sets(
     parts: Sequence[Component], sizes: Sequence[int], draws: int, seed: int
 ) -> list[list[Component]]:
-    """Return random nested sets of the given sizes, draw by draw.
+    """Return random sets of parts, `len(sizes)` for each draw.
+
+    Each draw shuffles the parts and takes the first ones for every size, so its sets are nested.
 
     Args:
-        parts: to draw from.
-        sizes: of the sets, ascending.
-        draws: number of random orders.
-        seed: of the draws.
+        parts: the parts to draw from.
+        sizes: sizes of the sets, ascending.
+        draws: number of draws.
+        seed: seed of the draws.
     """
     found = []
     for draw in range(draws):
@@ -205,7 +218,7 @@ def random_sets(
 
 
 def pairs_of(parts: Sequence[Component]) -> list[list[Component]]:
-    """Return every two of some parts."""
+    """Return all pairs of different parts."""
     return [list(two) for two in combinations(parts, 2)]
 
 
@@ -216,8 +229,8 @@ def synergy(
 
     Args:
         moved: effects of single parts.
-        pairs: of parts.
-        together: [pairs, items] effects of patching both.
+        pairs: pairs of parts.
+        together: [pairs, items] effects of patching both parts of a pair.
     """
     place = {part: i for i, part in enumerate(moved.parts)}
     alone = np.array([moved.effects[[place[part] for part in two]].sum(0) for two in pairs])
