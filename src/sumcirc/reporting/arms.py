@@ -48,8 +48,8 @@ class Arm:
 
     Attributes:
         label: short name, such as `all` or `layers 2,3,5`.
-        runs: one per seed.
-        settings: flat: dotted names with values as JSON.
+        runs: the arm's runs, one for each seed.
+        settings: settings that the runs share: values as JSON, by dotted name.
     """
 
     label: str
@@ -58,12 +58,12 @@ class Arm:
 
     @property
     def title(self) -> str:
-        """The arm's name in text, where the label is its name on the command line."""
+        """The arm's name in tables and text. On the command line the arm is named by its label."""
         return control_title(self.label)
 
     @property
     def seeds(self) -> list[str]:
-        """Seed of each run, followed by a slash and the selector's seed if it has one."""
+        """The seed of each run, such as `1`, or `1/7` if the selector has the seed 7."""
         return [
             str(seed) if own is None else f"{seed}/{own}"
             for seed, own in (run.seeds for run in self.runs)
@@ -71,12 +71,12 @@ class Arm:
 
     @property
     def selector(self) -> str | None:
-        """Name of the selector that chose the layers; None if they were given, or all train."""
+        """Name of the selector that chose the layers, or None if the arm uses no selector."""
         return selector_of(self.runs[0].config)
 
     @property
     def full(self) -> bool:
-        """Whether every parameter is trained."""
+        """Whether every parameter of the model is trained, without LoRA."""
         return self.runs[0].config["adaptation"]["kind"] == "full"
 
     @property
@@ -87,17 +87,17 @@ class Arm:
 
     @property
     def trainable_parameters(self) -> float:
-        """Mean over the runs; randomly drawn layers may have slightly different sizes."""
+        """Mean number of trainable parameters, since randomly drawn layers may differ in size."""
         return float(np.mean([run.summary["trainable_parameters"] for run in self.runs]))
 
     @property
     def learning_rate(self) -> float:
-        """The peak learning rate."""
+        """The configured peak of the learning rate."""
         return float(self.runs[0].config["optimizer"]["learning_rate"])
 
     @property
     def steps(self) -> list[int]:
-        """Numbers of optimizer steps that occur among the runs, ascending."""
+        """The different numbers of optimizer steps that the runs took, in ascending order."""
         return sorted({int(run.summary["steps"]) for run in self.runs})
 
 
@@ -108,7 +108,7 @@ def control_title(label: str) -> str:
 
 
 def in_text(title: str) -> str:
-    """Return the title of an arm in the form for use within a sentence."""
+    """Return the title of an arm in the form in which it is used within a sentence."""
     return title.replace("LoRA, ", "LoRA on ")
 
 
@@ -116,8 +116,8 @@ def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
     """Group runs into arms, with labels that are as short as possible but different.
 
     Returns:
-        Arms in order of their first run, and notes on runs that repeat another: they are left out,
-        so that each seed counts once.
+        The arms in order of their first run, and a note on each run that has the same settings and
+        seed as an earlier run. Such runs are left out, so that each seed counts once.
     """
     groups: dict[str, dict[tuple[int, int | None], ReportRun]] = {}
     notes = []
@@ -138,7 +138,14 @@ def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that define the arm: dotted names with values as JSON, sorted."""
+    """Return the settings by which a run is assigned to an arm.
+
+    Args:
+        config: configuration of the run.
+
+    Returns:
+        Values as JSON, by dotted name, sorted by name.
+    """
     found = flat_settings(config, APART)
     if selector_of(config) == "random":
         found.pop("adaptation.layers", None)
@@ -146,7 +153,10 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return labels by selector, layers or `full`; equal ones get the settings that differ."""
+    """Return a different label for each configuration.
+
+    A label names the selector, the layers or `full`, followed by settings where that is ambiguous.
+    """
     short = [arm_label(config) for config in configs]
     labels = []
     for config, label in zip(configs, short, strict=True):
@@ -175,11 +185,13 @@ def _scale_differs(alike: Sequence[Mapping[str, str]]) -> bool:
 
 
 def nearest(arm: Arm, others: Sequence[Arm]) -> Arm | None:
-    """Return the arm that differs from `arm` in the fewest settings, or None without candidates.
+    """Return the arm among `others` that differs from `arm` in the fewest settings.
+
+    The result is None if `others` is empty.
 
     Args:
-        arm: to be compared.
-        others: the candidates.
+        arm: arm that is to be compared.
+        others: arms to choose from.
     """
     return min(others, key=lambda other: len(differing(arm, other)), default=None)
 
@@ -195,11 +207,11 @@ def differing(arm: Arm, other: Arm) -> list[str]:
 
 
 def unlike(arm: Arm, other: Arm) -> list[str]:
-    """Return differences between two arms other than where the adapter is, in plain words.
+    """Return, in words, how two arms differ apart from the layers that have an adapter.
 
     Args:
-        arm: described as different.
-        other: the arm that it is compared with.
+        arm: arm whose differences from `other` are described.
+        other: arm that it is compared with.
     """
     found = []
     ours, theirs = arm.trainable_parameters, other.trainable_parameters
@@ -235,10 +247,10 @@ def _value(arm: Arm, name: str) -> str:
 
 
 def of_few_runs(arm: Arm, seeds: int) -> list[str]:
-    """Return what limits the reliability of an arm's scores, in plain words.
+    """Return, in words, why an arm's scores or times may be less reliable than those of other arms.
 
     Args:
-        arm: to describe.
+        arm: arm to describe.
         seeds: the largest number of seeds that any arm has.
     """
     found = []

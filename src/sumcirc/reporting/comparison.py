@@ -35,11 +35,12 @@ class ComparisonOptions:
     """Options of a comparison.
 
     Attributes:
-        metric: column of documents.parquet for which claims are made.
-        against: controls: `random` (the random selector), `all` (LoRA on all layers), or labels.
-        loss: validation loss to be reached; by default the highest of the runs' lowest losses,
-            which all runs reach.
-        confidence: probability that an interval covers.
+        metric: the score for which claims are made, as a column of documents.parquet.
+        against: names of the controls: `random` (the random selector), `all` (LoRA on all layers),
+            or labels of arms.
+        loss: validation loss for which the steps and time to reach it are given. None stands for
+            the highest of the runs' lowest losses, which all runs reach.
+        confidence: coverage of the intervals, such as 0.95.
     """
 
     metric: str = "rougeLsum_f1"
@@ -50,12 +51,12 @@ class ComparisonOptions:
 
 @dataclass(frozen=True)
 class Reach:
-    """When the runs of an arm first reached a validation loss; means over those that did.
+    """When the runs of an arm first reached a given validation loss.
 
     Attributes:
-        runs: number of runs that reached it.
-        steps: optimizer steps until then.
-        seconds: training time until then.
+        runs: number of the arm's runs that reached the loss.
+        steps: optimizer steps until the loss was reached, as a mean over these runs.
+        seconds: training time until the loss was reached, as a mean over these runs.
     """
 
     runs: int
@@ -69,11 +70,12 @@ class ArmResult:
 
     Attributes:
         arm: the arm.
-        scores: by measure; measures that are defined on fewer than two documents are missing.
-        seconds: mean training time.
+        scores: mean score with its interval, by name of the score. Scores that are defined on fewer
+            than two documents are missing.
+        seconds: mean training time of the runs.
         loss: mean over runs of the lowest validation loss; NaN if a run never validated.
-        reach: when the common loss was reached.
-        remarks: what to consider when comparing the arm, in plain words.
+        reach: when the runs reached the validation loss `ArmComparison.loss`.
+        remarks: reasons why the arm is not directly comparable with others, in words.
     """
 
     arm: Arm
@@ -86,17 +88,17 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm minus its control.
+    """The difference between the scores of an arm and of its control.
 
     Attributes:
         arm, control: the two arms.
-        against: the control that was asked for, see `ComparisonOptions.against`.
-        measure: that is compared.
-        estimate: the difference.
-        paired: whether both arms have the same seeds.
+        against: name by which the control was requested, see `ComparisonOptions.against`.
+        measure: name of the score that is compared.
+        estimate: the arm's score minus the control's, with its interval and p-value.
+        paired: whether both arms have the same seeds, so that runs are compared seed by seed.
         corrected: p-value after Holm's correction over the arms with the same control and measure;
             None if either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
-        remarks: other differences between the two.
+        remarks: how the arms differ apart from the layers that have an adapter, in words.
     """
 
     arm: Arm
@@ -110,16 +112,16 @@ class Difference:
 
     @property
     def seeds(self) -> str:
-        """Number of seeds of the arm with fewer, in words."""
+        """The number of seeds in words, such as `2 seeds`, of whichever arm has fewer."""
         count = self.estimate.seeds
         return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")
 
     def shown(self, alpha: float) -> bool:
-        """Return whether the difference is significant at level `alpha` after correction."""
+        """Return whether the difference is significant at level `alpha` after Holm's correction."""
         return self.corrected is not None and self.corrected < alpha
 
     def verdict(self, alpha: float) -> str:
-        """Return the conclusion that the data allow, in words."""
+        """Return in words what can be concluded about the difference at level `alpha`."""
         if self.corrected is None:
             return f"{self.seeds}: not tested"
         if not self.shown(alpha):
@@ -134,15 +136,15 @@ class ArmComparison:
     """The comparison of some runs.
 
     Attributes:
-        options: of the comparison.
-        arms: from the highest to the lowest `options.metric`.
-        differences: of all arms, for each control and measure.
-        baselines: scores of the base and the baselines that all runs share.
-        loss: to be reached, see `ComparisonOptions.loss`.
-        documents: number of documents.
-        items: hash of the documents.
-        left_out: runs that are not compared.
-        notes: remarks on the whole comparison.
+        options: options of the comparison.
+        arms: results of the arms, from the highest to the lowest `options.metric`.
+        differences: one for each arm, control and score.
+        baselines: scores of the untrained base and the baselines, as far as all runs agree on them.
+        loss: validation loss for which `ArmResult.reach` is given; None if no run validated.
+        documents: number of documents on which the runs were scored.
+        items: hash of these documents.
+        left_out: runs that are not compared, with the reasons.
+        notes: remarks on the whole comparison, one line each.
     """
 
     options: ComparisonOptions
@@ -157,12 +159,12 @@ class ArmComparison:
 
     @property
     def alpha(self) -> float:
-        """Level below which a corrected p-value is significant."""
+        """The level of significance: a corrected p-value below it is significant."""
         return round(1.0 - self.options.confidence, 12)
 
     @property
     def measures(self) -> list[str]:
-        """Measures that some arm has, in the order of `SCORES`."""
+        """Names of the scores that at least one arm has, in the order of `SCORES`."""
         return [name for name in SCORES if any(name in found.scores for found in self.arms)]
 
     def of(self, against: str, measure: str) -> list[Difference]:
@@ -170,7 +172,7 @@ class ArmComparison:
 
         Args:
             against: the control, see `ComparisonOptions.against`.
-            measure: name of the measure.
+            measure: name of the score.
         """
         return [
             found
@@ -185,9 +187,9 @@ def compare(
     """Compare runs that were scored on the same items.
 
     Args:
-        runs: to compare.
-        left_out: runs that can't be compared, to be listed.
-        options: of the comparison.
+        runs: runs to compare.
+        left_out: runs that can't be compared, which are added to the result.
+        options: options of the comparison.
 
     Raises:
         UserError: a control names no arm, or the metric is not among the scores.
@@ -250,7 +252,10 @@ def _family(
     controls: Sequence[Arm],
     options: ComparisonOptions,
 ) -> list[Difference]:
-    """Return each arm minus its nearest control, with p-values corrected within this family."""
+    """Return the difference of each arm from the most similar of the controls, for one score.
+
+    P-values are corrected over these differences.
+    """
     found = []
     for arm in arms:
         control = None if arm in controls else nearest(arm, controls)
@@ -276,7 +281,10 @@ def _family(
 
 
 def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportRun]] | None:
-    """Return the runs of both arms ordered by seed; None unless both have the same seeds once."""
+    """Return the runs of both arms in the order of their seeds.
+
+    The result is None unless both arms have the same seeds, and each seed once.
+    """
     ours = {run.seeds[0]: run for run in arm.runs}
     theirs = {run.seeds[0]: run for run in control.runs}
     once = len(ours) == len(arm.runs) and len(theirs) == len(control.runs)
@@ -286,7 +294,7 @@ def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportR
 
 
 def _matrix(runs: Sequence[ReportRun], measure: str) -> NDArray[np.float64] | None:
-    """Return scores [seeds, documents]; None if a run lacks the measure."""
+    """Return the [runs, documents] values of a score, or None if a run doesn't have the score."""
     if not all(measure in run.values for run in runs):
         return None
     return np.stack([run.values[measure] for run in runs])
@@ -305,7 +313,7 @@ def _scores(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
 
 
 def _in_range(estimate: Estimate, measure: str) -> Estimate:
-    """Restrict an interval to possible values of the measure, which Student's t may exceed."""
+    """Restrict an interval based on Student's t to the values that the score can have."""
     most = np.inf if measure in UNBOUNDED else 1.0
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, most))
 
@@ -327,7 +335,7 @@ def _common_loss(arms: Sequence[Arm]) -> float | None:
 
 
 def _reach(arm: Arm, loss: float | None) -> Reach:
-    """Return when `loss` was first reached; time is assumed proportional to steps."""
+    """Return when an arm's runs first reached `loss`; time is taken as proportional to steps."""
     steps, seconds = [], []
     for run in arm.runs:
         first = next((s for s, value in run.losses if loss is not None and value <= loss), None)

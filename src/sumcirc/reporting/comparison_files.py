@@ -34,13 +34,13 @@ DIFFERENCE_COLUMNS = (
 def write_comparison(
     comparison: ArmComparison, folder: Path, command: str, figures: Sequence[Path]
 ) -> None:
-    """Write the four files.
+    """Write arms.csv, differences.csv, comparison.json and comparison.md.
 
     Args:
-        comparison: of the arms.
-        folder: for the files.
-        command: that makes this comparison.
-        figures: images that comparison.md shows, in `folder`.
+        comparison: comparison of the arms.
+        folder: folder in which the files are written.
+        command: the command that makes this comparison, which the files state.
+        figures: paths of images inside `folder` that comparison.md shows.
 
     Raises:
         UserError: the folder can't be written.
@@ -54,11 +54,13 @@ def write_comparison(
 
 
 def as_json(comparison: ArmComparison, command: str) -> dict[str, Any]:
-    """Return the comparison for JSON, with runs and settings of every arm; NaN where unknown.
+    """Return the content of comparison.json, with the runs and settings of every arm.
+
+    Unknown numbers are NaN.
 
     Args:
-        comparison: of the arms.
-        command: that makes it.
+        comparison: comparison of the arms.
+        command: the command that makes the comparison.
     """
     return {
         "command": command,
@@ -97,7 +99,10 @@ def _arm(result: ArmResult) -> dict[str, Any]:
 
 
 def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
-    """Return one row for each arm; scores as fractions, times in seconds."""
+    """Return the rows of arms.csv, one for each arm, with times in seconds.
+
+    Scores are not multiplied by 100.
+    """
     rows = []
     for result in comparison.arms:
         arm, reach = result.arm, result.reach
@@ -127,7 +132,7 @@ def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
 
 
 def difference_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
-    """Return one row for each arm, control and measure."""
+    """Return the rows of differences.csv, one for each arm, control and score."""
     return [_difference(found, comparison) for found in comparison.differences]
 
 
@@ -157,10 +162,10 @@ def markdown(comparison: ArmComparison, command: str, figures: Sequence[Path], f
     """Return the comparison in Markdown: command, findings, tables, figures, method.
 
     Args:
-        comparison: of the arms.
-        command: that makes it.
-        figures: images to show.
-        folder: to which their paths are relative.
+        comparison: comparison of the arms.
+        command: the command that makes the comparison.
+        figures: paths of the images to show.
+        folder: folder of the Markdown file, to which the images' paths are made relative.
     """
     metric = SCORES[comparison.options.metric]
     runs = sum(len(result.arm.runs) for result in comparison.arms)

@@ -1,4 +1,4 @@
-"""The kinds of data in which results are prepared before anything is drawn.
+"""Classes for tables, panels and views: what a result shows, independent of how it is drawn.
 
 A function in `reporting.views` reads records and returns a `View` or a `Table`. `figures` draws a
 view with matplotlib (PNG, PDF and CSV), `reporting.page` with plotly; `reporting.tables` writes
@@ -22,12 +22,19 @@ Values = Sequence[float] | NDArray[np.float64]
 
 
 class NotDrawableError(UserError):
-    """The records lack what a view shows."""
+    """Raised if the records don't contain the values that a view shows."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first column and the columns in `prose` are left-aligned."""
+    """A table of text.
+
+    Attributes:
+        title: title of the table.
+        headings: heading of each column.
+        rows: the cells of each row.
+        prose: headings of columns that are left-aligned, as the first column always is.
+    """
 
     title: str
     headings: Sequence[str]
@@ -37,16 +44,17 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One curve.
+    """One curve with optional intervals.
 
     Attributes:
-        name: for the legend.
+        name: name of the curve in the legend.
         x: positions, as numbers or as names on a category axis.
         y: values.
-        low, high: ends of the interval at each position, or None; NaN omits single intervals.
+        low, high: ends of the interval at each position, NaN where there is no interval. None draws
+            no intervals at all.
         look: `base`, `whole` (the model as a whole), `control`, `chance` and `noise` are drawn in
             grey or black; `plain` curves get the colours of the palette in turn.
-        filled: False for points that are drawn hollow; None fills all.
+        filled: for each point, whether it is filled rather than hollow; None fills all points.
         group: curves in the same group share a colour and an entry in the legend.
     """
 
@@ -71,14 +79,14 @@ class Curves:
 
     Attributes:
         x, y: labels of the axes.
-        curves: to draw.
-        scale: of the x axis; `layer` has whole numbers, `step` is logarithmic if the steps are.
-        ordered: whether the curves have an order, such as that of checkpoints or layers, which
-            colours then show.
-        bars: draw intervals as bars rather than as bands.
-        levels: named values of y, drawn as horizontal lines.
-        limits: of the y axis; None leaves an end to the renderer.
-        title: of the panel.
+        curves: the curves of the panel.
+        scale: kind of x axis. `layer` has ticks at whole numbers, `name` has names instead of
+            numbers, and `step` is logarithmic if the steps are spaced logarithmically.
+        ordered: whether colours show the order of the curves, such as that of checkpoints.
+        bars: whether intervals are drawn as bars rather than as bands.
+        levels: y values of horizontal lines, by their names.
+        limits: lower and upper end of the y axis; the renderer chooses an end that is None.
+        title: title of the panel.
     """
 
     x: str
@@ -97,18 +105,19 @@ class Map:
     """Values for pairs of row and column, usually layer and head, shown as colours.
 
     Attributes:
-        values: [rows, columns]; NaN is drawn grey.
-        label, unit: of the values.
-        signed: whether 0 is the middle of the colours rather than their lower end.
-        marked: [rows, columns] cells with a dot.
-        framed: [rows, columns] cells with a frame.
-        columns, rows: names; None for numbers from 0. Row 0 is drawn at the bottom.
+        values: [rows, columns] values; NaN is drawn grey.
+        label, unit: name and unit of the values.
+        signed: whether 0 is the middle of the colour scale rather than its lower end.
+        marked: [rows, columns] cells that get a dot; None for no dots.
+        framed: [rows, columns] cells that get a frame; None for no frames.
+        columns, rows: names of columns and rows; None for numbers from 0. Row 0 is drawn at the
+            bottom.
         x, y: labels of the axes.
-        parted: whether the last column, such as that of the MLPs, is separated.
-        limit: the upper end of the colours; by default the largest absolute value.
-        rooted: colour by the square root of the value, if a few values far exceed the others.
-        details: text for each cell, shown on hover.
-        title: of the panel.
+        parted: whether the last column, such as that of the MLPs, is set apart from the others.
+        limit: value at the upper end of the colour scale; None for the largest absolute value.
+        rooted: whether colours show the square root of a value, so that small ones are visible.
+        details: [rows][columns] text shown when the pointer is on a cell; None shows the value.
+        title: title of the panel.
         bar: whether the panel has its own colour bar.
     """
 
@@ -131,7 +140,7 @@ class Map:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Values at the ends of the colours."""
+        """The values at the lower and the upper end of the colour scale."""
         high = self.limit or largest(self.values)
         if self.signed:
             return -high, high
@@ -140,7 +149,7 @@ class Map:
 
     @property
     def peak(self) -> tuple[int, int]:
-        """Row and column of the largest absolute value."""
+        """The row and column of the cell with the largest absolute value."""
         sizes = sizes_of(self.values)
         row, column = np.unravel_index(int(sizes.argmax()), sizes.shape)
         return int(row), int(column)
@@ -151,12 +160,13 @@ class Bar:
     """A mean with its interval.
 
     Attributes:
-        name: of the row.
-        mean: the value.
+        name: name of the row in which the bar is drawn.
+        mean: the mean.
         low, high: ends of the interval; NaN if there is none.
-        series: bars of the same series share a colour.
-        filled: False if the difference is not significant, or not directly comparable.
-        note: shown on hover.
+        series: name of the bar's series. All bars of a series have the same colour.
+        filled: whether the point is filled rather than hollow. Hollow stands for a difference that
+            is not significant, or a value that is not directly comparable.
+        note: text shown when the pointer is on the bar.
     """
 
     name: str
@@ -174,11 +184,11 @@ class Bars:
 
     Attributes:
         x: label of the values' axis.
-        bars: to draw.
+        bars: the means with their intervals.
         y: label of the names' axis.
-        points: draw points, for values whose distance from 0 has no meaning.
+        points: whether means are drawn as points instead of bars from 0.
         zero: whether 0 is marked by a line.
-        title: of the panel.
+        title: title of the panel.
     """
 
     x: str
@@ -194,12 +204,12 @@ class Dot:
     """A point of a scatter plot.
 
     Attributes:
-        name: of the point.
-        x, y: its position.
+        name: name of the point.
+        x, y: position of the point.
         low, high: ends of the interval of y; NaN if there is none.
-        filled: whether the point is filled.
-        order: position in an order, such as that of layers, shown as colour.
-        note: shown on hover.
+        filled: whether the point is filled rather than hollow.
+        order: rank, such as the layer, that the point's colour shows; None for no rank.
+        note: text shown when the pointer is on the point.
     """
 
     name: str
@@ -219,14 +229,15 @@ class Dots:
     Attributes:
         x, y: labels of the axes.
         dots: the points.
-        colours: the same for all, different for each, or by `Dot.order`.
-        order: label of `Dot.order`.
-        named: names of the points that are labelled.
+        colours: `one` colour for all points, a different colour for `each`, or a colour scale of
+            `Dot.order`.
+        order: label of the colour scale.
+        named: names of the points that are labelled in the plot.
         columns: whether x is a size; points that would cover each other are then placed in columns
             of equal size.
-        diagonal: draw the line on which x equals y.
-        limits: of the y axis.
-        title: of the panel.
+        diagonal: whether the line on which x equals y is drawn.
+        limits: ends of the y axis; None leaves them to the renderer.
+        title: title of the panel.
     """
 
     x: str
@@ -243,15 +254,16 @@ class Dots:
 
 @dataclass(frozen=True)
 class NodeGraph:
-    """A circuit.
+    """A circuit as a graph of nodes and edges.
 
     Attributes:
-        edges: source, destination, the input of a head (q, k, v or none) and score, in order of
-            decreasing |score|.
-        layers, heads: of the model.
+        edges: (source, destination, input, score) of each edge, in order of decreasing |score|. The
+            input is `q`, `k` or `v` if the destination is a head with separate inputs, otherwise
+            empty.
+        layers, heads: numbers of layers of the model and of heads in each layer.
         size: number of edges in the circuit; `edges` may contain only the largest.
-        unit: of the scores.
-        title: of the panel.
+        unit: unit of the scores.
+        title: title of the panel.
     """
 
     edges: Sequence[tuple[str, str, str, float]]
@@ -270,13 +282,13 @@ class View:
     """One result, ready to be drawn.
 
     Attributes:
-        title: what is shown.
-        panels: rows of panels; most views have one panel.
-        caption: what is shown and how to read it.
-        alt: its content in words, for readers who can't see it.
-        heading: shown above the figure, where the caption is not shown.
-        note: shown below the figure.
-        columns, rows: the values as a table.
+        title: title of the view.
+        panels: panels by row; most views have one row with one panel.
+        caption: text that says what is shown and how to read it.
+        alt: content of the view in words, for readers who can't see it.
+        heading: text above the figure, for renderers that don't show title and caption.
+        note: text below the figure.
+        columns, rows: headings and rows of a table with the values that are drawn.
     """
 
     title: str
@@ -290,12 +302,15 @@ class View:
 
     @property
     def panel(self) -> Any:
-        """The first panel; most views have no other."""
+        """The first panel. Most views have only one."""
         return self.panels[0][0]
 
 
 def one_scale(views: Sequence[View]) -> list[View]:
-    """Give the maps, or the y axes of scatter plots, of several checkpoints the same scale."""
+    """Return the views with a common scale, so that checkpoints can be compared.
+
+    Maps get the same colour scale, and scatter plots the same y axis.
+    """
     panels = [view.panel for view in views]
     if isinstance(panels[0], NodeGraph):
         return list(views)
@@ -307,25 +322,25 @@ def one_scale(views: Sequence[View]) -> list[View]:
 
 
 def sizes_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return absolute values for ranking; undefined values become 0."""
+    """Return the absolute values, with 0 in place of values that are not finite."""
     return np.where(np.isfinite(values), np.abs(values), 0.0)
 
 
 def largest(*values: NDArray[np.float64]) -> float:
-    """Return the largest defined absolute value; 1 if all are 0."""
+    """Return the largest finite absolute value in the arrays, or 1 if all values are 0."""
     return max(float(sizes_of(part).max(initial=0.0)) for part in values) or 1.0
 
 
 def cells(*grids: NDArray[Any]) -> list[tuple[Any, ...]]:
-    """Return table rows of [layers, heads] arrays: layer, head, and each array's value."""
+    """Return one row for each layer and head: layer, head, and the value in each of the arrays."""
     return [(*place, *(grid[place] for grid in grids)) for place in np.ndindex(grids[0].shape)]
 
 
 def log_ticks(values: Any) -> tuple[list[float], list[str]]:
     """Return ticks of a logarithmic axis over positive values, and their labels.
 
-    Ticks are powers of ten over three decades and more, otherwise also their multiples by 2 and 5;
-    over very short ranges, the values themselves.
+    Ticks are powers of ten if the values span at least three decades, otherwise also two and five
+    times these powers. If that gives fewer than three ticks, they are at the values themselves.
     """
     ordered = sorted({float(value) for value in values if value > 0})
     if not ordered:
@@ -347,13 +362,13 @@ def _tick_label(tick: float) -> str:
 
 
 def places(layers: int, heads: int) -> dict[str, tuple[float, float]]:
-    """Return the positions of a circuit's nodes: heads at both sides of a column of MLPs.
+    """Return the positions at which a circuit's nodes are drawn.
 
-    A layer is 1 high, with its MLP half a layer above its heads; the embedding is at the bottom,
-    the logits at the top.
+    Heads are at both sides of a column of MLPs. A layer is 1 high, with its MLP half a layer above
+    its heads. The embedding is at the bottom, and the logits are at the top.
 
     Args:
-        layers, heads: of the model.
+        layers, heads: numbers of layers of the model and of heads in each layer.
 
     Returns:
         (x, y) by name of the node, such as `a0.h1`, `m2`, `input` or `logits`.

@@ -1,4 +1,4 @@
-"""Values of measure records, and the words used for them."""
+"""Reads values from measure records, and names measures and records in words."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ALPHA = 0.05  # false discovery rate for marked heads
 
 
 def measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
-    """Return the values of a measure; values that are not finite become NaN.
+    """Return the values of a measure from a record, with NaN for values that are not finite.
 
     Args:
-        record: of one checkpoint.
-        name: of the measure.
+        record: record of one checkpoint.
+        name: name of the measure.
 
     Raises:
         NotDrawableError: the record lacks the measure.
@@ -37,11 +37,13 @@ def measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
 
 
 def document_means(records: Sequence[ProbeRecord], name: str) -> NDArray[np.float64]:
-    """Return the means over documents of several records, [records, *places].
+    """Return the means of a measure over documents, as an array [records, ...].
+
+    The further axes are those of the measure, such as layers and heads.
 
     Args:
-        records: of several checkpoints.
-        name: of the measure.
+        records: records of several checkpoints.
+        name: name of the measure.
 
     Raises:
         NotDrawableError: there is no record, one lacks the measure, or they are of different
@@ -56,11 +58,11 @@ def document_means(records: Sequence[ProbeRecord], name: str) -> NDArray[np.floa
 
 
 def entropy_difference(record: ProbeRecord, base: ProbeRecord | None) -> NDArray[np.float64]:
-    """Return attention entropy, tuned minus base, [layers, heads, documents] in nats.
+    """Return the change of attention entropy, [layers, heads, documents] in nats.
 
     Args:
-        record: of the tuned model.
-        base: of the base, or None.
+        record: record of the tuned model.
+        base: record of the base model; None raises NotDrawableError.
 
     Raises:
         NotDrawableError: a record is missing or lacks the measure, or they are of different
@@ -78,30 +80,30 @@ def entropy_difference(record: ProbeRecord, base: ProbeRecord | None) -> NDArray
 
 
 def labelled(name: str) -> str:
-    """Return a measure's label with its unit."""
+    """Return the label of a measure, followed by its unit in parentheses if it has one."""
     measure = MEASURES[name]
     return f"{measure.label} ({measure.unit})" if measure.unit else measure.label
 
 
 def record_name(record: ProbeRecord) -> str:
-    """Return the name of a record in views and messages."""
+    """Return the name by which views and messages refer to a record, such as `step 200`."""
     named = record.found.get("name")
     return named or step_name(record.step)
 
 
 def step_name(step: int) -> str:
-    """Return the name of a checkpoint; the base is stored as step -1."""
+    """Return the name of a checkpoint, such as `step 200`, or `base` for a negative step."""
     return "base" if step < 0 else f"step {step:,}"
 
 
 def documents_of(record: ProbeRecord) -> str:
-    """Return the number of a record's documents, in words."""
+    """Return how many documents a record has, such as `12 documents`."""
     count = len(record.documents)
     return f"{count} document{'s' * (count != 1)}"
 
 
 def percent(share: float) -> str:
-    """Format a share from 0 to 1."""
+    """Format a fraction as a percentage, such as `5 %`."""
     return f"{100 * share:.0f} %"
 
 

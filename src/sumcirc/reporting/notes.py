@@ -11,7 +11,10 @@ from sumcirc.reporting.runs import ReportRun
 
 
 def missing_seeds(arms: Sequence[Arm]) -> list[str]:
-    """Return which seeds of other arms an arm lacks; none if selectors have separate seeds."""
+    """Return a note on each arm that lacks seeds which other arms have.
+
+    The list is empty if selectors have seeds of their own.
+    """
     seeds = {seed for arm in arms for seed in arm.seeds}
     return [
         f"missing: {in_text(arm.title)} has no finished run of seed {', '.join(absent)}"
@@ -21,7 +24,7 @@ def missing_seeds(arms: Sequence[Arm]) -> list[str]:
 
 
 def chosen_layers(arms: Sequence[Arm]) -> list[str]:
-    """Return which layers selectors chose, by seed."""
+    """Return a note on each arm with a selector: which layers it chose, with which seeds."""
     found = []
     for arm in arms:
         chosen: dict[str, list[str]] = {}
@@ -35,7 +38,7 @@ def chosen_layers(arms: Sequence[Arm]) -> list[str]:
 
 
 def versions(runs: Sequence[ReportRun]) -> list[str]:
-    """Return which programs have different versions in different runs."""
+    """Return a note if the runs were made by different versions or commits of this package."""
     found = []
     for name in ("sumcirc", "commit"):
         values = sorted({str(run.environment.get(name)) for run in runs})
@@ -45,7 +48,10 @@ def versions(runs: Sequence[ReportRun]) -> list[str]:
 
 
 def twins(arms: Sequence[Arm]) -> list[str]:
-    """Return notes on arms that are the same training: equal scores in every shared seed."""
+    """Return a note on each pair of arms that are the same training under two names.
+
+    Such arms have equal losses, and equal scores on every document, in every seed they share.
+    """
     notes = []
     for i, arm in enumerate(arms):
         for other in arms[i + 1 :]:

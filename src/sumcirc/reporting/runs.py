@@ -1,4 +1,4 @@
-"""Runs as a report reads them, and why some can't be compared."""
+"""Reads runs for a report, and decides which of them can be compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sumcirc.tracking.score_names import SCORES, TRAINED
 
 
 class ReportRun(RunRecords):
-    """A run as a report reads it: its records, and the scores of the trained model."""
+    """The records of a run, with the scores of its trained model on each document."""
 
     @cached_property
     def _trained(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
@@ -36,33 +36,33 @@ class ReportRun(RunRecords):
 
     @property
     def ids(self) -> list[str]:
-        """Ids of the documents it was scored on, in order."""
+        """Ids of the documents on which the trained model was scored, in order."""
         return self._trained[0]
 
     @property
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """Scores by name, [documents] each; NaN where undefined."""
+        """[documents] scores of the trained model, by name; NaN where a score is undefined."""
         return self._trained[1]
 
     @cached_property
     def losses(self) -> list[tuple[int, float]]:
-        """(step, validation loss in nats per summary token) where the loss is finite."""
+        """(step, validation loss in nats per summary token) of validations with a finite loss."""
         found = self.metrics.get("validation/loss", [])
         return [(step, value) for step, value in found if np.isfinite(value)]
 
     @property
     def resumed(self) -> int:
-        """Number of times it was resumed; its training time counts from the last one."""
+        """How often the run was resumed. Its training time is only that since the last resume."""
         return self.status.get("resumed", 0)
 
     @property
     def layers(self) -> list[int] | None:
-        """The layers that have an adapter; None if the summary does not contain them."""
+        """Numbers of the layers that have an adapter; None if summary.json does not list them."""
         return self.summary.get("adapter", {}).get("layers")
 
     @property
     def seeds(self) -> tuple[int, int | None]:
-        """Seed of the run, and that of a random selector; they distinguish runs of an arm."""
+        """The run's seed and its selector's seed (or None). They distinguish the runs of an arm."""
         selector = self.config.get("selector") or {}
         return self.config["seed"], selector.get("seed")
 
@@ -75,7 +75,12 @@ class Planned(TypedDict):
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A run that is not compared, and why."""
+    """A run that a report leaves out.
+
+    Attributes:
+        path: path of the run directory.
+        reason: why the run is left out.
+    """
 
     path: Path
     reason: str
@@ -95,7 +100,12 @@ class Gathered:
 
 
 def gather(paths: Sequence[Path]) -> Gathered:
-    """Read runs, and the runs of sweeps, in order of path and each once; damaged ones are listed.
+    """Read all runs at the given paths, each once.
+
+    Damaged runs, and runs that a sweep has not started, are listed in `Gathered.left_out`.
+
+    Args:
+        paths: directories of runs and of sweeps.
 
     Raises:
         UserError: a path contains no run, or no run can be read.
@@ -118,25 +128,35 @@ def gather(paths: Sequence[Path]) -> Gathered:
 
 
 def damaged(run: Path, error: RecordError) -> LeftOut:
-    """Return a run as left out because one of its records can't be read.
+    """Return an entry for a run that is left out because one of its records can't be read.
 
     Args:
-        run: its path.
-        error: raised when the record was read.
+        run: path of the run directory.
+        error: error that was raised when the record was read.
     """
     return LeftOut(run, f"{error.below(run)}; run it again, or put the file back")
 
 
 def read_runs(paths: Sequence[Path]) -> tuple[list[ReportRun], list[LeftOut]]:
-    """Read runs and the runs of sweeps; see `scored_runs`."""
+    """Read all runs at the given paths, and return the runs to compare and the runs left out.
+
+    Args:
+        paths: directories of runs and of sweeps.
+    """
     return scored_runs(gather(paths))
 
 
 def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
-    """Return the training runs that can be compared, and the others with the reason.
+    """Return the training runs that can be compared, and the runs left out with the reason.
+
+    Readable runs of other commands than `sumcirc train` are in neither list.
+
+    Args:
+        gathered: all runs.
 
     Raises:
-        UserError: no run has scores, or items differ.
+        UserError: no run has scores, no majority of runs was scored on the same items, or they were
+            scored on one document only.
     """
     runs: list[ReportRun] = []
     left_out = list(gathered.left_out)
@@ -158,10 +178,10 @@ def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """Return the run directory at `path`, or those in the sweep directory there.
+    """Return `path` if it is a run directory, or the run directories in it if it is a sweep's.
 
     Raises:
-        UserError: the path is neither.
+        UserError: the path contains no run.
     """
     if not os.path.isdir(path):
         raise UserError(f"{path}: no such directory; give a run's directory or a sweep's")
@@ -190,7 +210,9 @@ def _not_started(path: Path, started: Sequence[Path]) -> list[LeftOut]:
 
 
 def _why_not(run: ReportRun) -> str | None:
-    """Return why a training run can't be compared; None if it can, and for other verbs.
+    """Return why a training run can't be compared.
+
+    The result is None if it can, and for runs of other commands than `sumcirc train`.
 
     Raises:
         RecordError: a record is damaged.
@@ -218,10 +240,10 @@ def _unfinished(records: RunRecords) -> str:
 def _of_equal_items(
     runs: Sequence[ReportRun], left_out: list[LeftOut]
 ) -> tuple[list[ReportRun], list[LeftOut]]:
-    """Return the runs scored on the items of most of them, and the others as left out.
+    """Return the majority of runs that were scored on the same items, and all runs left out.
 
     Raises:
-        UserError: no more than half of the runs have the same items, or those are one document.
+        UserError: no majority has the same items, or the items are one document only.
     """
     groups: dict[tuple[str, str, tuple[str, ...]], list[ReportRun]] = {}
     for run in runs:
@@ -244,7 +266,7 @@ def _of_equal_items(
 
 
 def baselines(runs: Sequence[ReportRun]) -> dict[str, dict[str, Any]]:
-    """Return scores of the untrained base and the baselines if all runs agree on them."""
+    """Return the scores of each untrained system (base or baseline) on which all runs agree."""
     found: dict[str, dict[str, Any]] = {}
     for name, scores in runs[0].summary["systems"].items():
         same = json.dumps(scores, sort_keys=True)

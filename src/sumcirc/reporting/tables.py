@@ -1,4 +1,4 @@
-"""Tables of text in the terminal and in Markdown, and the format of numbers in them."""
+"""Shows tables in the terminal and in Markdown, and formats numbers for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALLEST = 1e-3  # a column whose largest number is smaller uses powers of ten
 
 
 def print_tables(*tables: Table) -> None:
-    """Print tables to fit the terminal's width; a file or a pipe gets one line per row."""
+    """Print tables. In a terminal they fit its width; in a file or a pipe each row is one line."""
     shown = console()
     for table in tables:
         # above the table, not in it, where a narrow table would break a long title
@@ -28,11 +28,11 @@ def print_tables(*tables: Table) -> None:
 
 
 def rich_table(table: Table, stacked: bool = False) -> RichTable:
-    """Return a table without its title.
+    """Convert a table to one of the library rich, without its title.
 
     Args:
-        table: to convert.
-        stacked: whether to put each interval below its value.
+        table: table to convert.
+        stacked: whether each interval is put on a line below its value, for narrow terminals.
     """
     from rich.table import Table as RichTable
 
@@ -46,7 +46,7 @@ def rich_table(table: Table, stacked: bool = False) -> RichTable:
 
 
 def markdown_table(table: Table) -> str:
-    """Return a table in Markdown, without its title; all text is escaped."""
+    """Convert a table to Markdown, without its title. Special characters in cells are escaped."""
     marks = [
         "---" if position == 0 or heading in table.prose else "---:"
         for position, heading in enumerate(table.headings)
@@ -56,14 +56,14 @@ def markdown_table(table: Table) -> str:
 
 
 def interval_of(record: Mapping[str, Any]) -> Interval:
-    """Return the interval stored in a summary."""
+    """Return the interval that a summary stores as `mean`, `low`, `high` and `n`."""
     return Interval(record["mean"], record["low"], record["high"], record["n"])
 
 
 def format_score(interval: Interval) -> str:
     """Format a fraction times 100 with its interval, like `24.8 [24.0, 25.6]`.
 
-    With few items there is no interval: only the mean is shown, with `(3 items)`.
+    With too few items for an interval the result is like `24.8 (3 items)`.
     """
     mean, low, high = (100.0 * part for part in (interval.mean, interval.low, interval.high))
     if interval.n < MIN_DOCUMENTS:
@@ -75,8 +75,8 @@ def format_interval(record: Mapping[str, Any], form: str) -> str:
     """Format a mean with its interval from a record, see `statistics.bracketed`.
 
     Args:
-        record: with `mean`, `low` and `high`.
-        form: format of the numbers.
+        record: entry of a record with `mean`, `low` and `high`.
+        form: Python format specification for the numbers.
     """
     return bracketed(record["mean"], record["low"], record["high"], form)
 
@@ -95,7 +95,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def column_form(values: Iterable[float]) -> str:
-    """Return a common format for the numbers of one column."""
+    """Return a Python format specification that suits all numbers of one column."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0:
         return ".0f"
@@ -106,11 +106,11 @@ def column_form(values: Iterable[float]) -> str:
 
 
 def number_column(values: Iterable[float], form: str | None = None) -> list[str]:
-    """Format the numbers of one column alike; `-` for undefined ones.
+    """Format all numbers of a column in the same way, with `-` for numbers that are not finite.
 
     Args:
         values: the numbers.
-        form: their format; by default from `column_form`.
+        form: Python format specification; None for the result of `column_form`.
     """
     values = list(values)
     form = form or column_form(values)
@@ -124,9 +124,12 @@ def _number(value: float, form: str) -> str:
 
 
 def interval_column(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format means with their intervals alike; only the mean if its ends are NaN.
+    """Format the means of all rows in the same way, followed by their intervals in brackets.
 
-    A star follows the means of rows whose `significant` is true.
+    A mean whose interval is NaN is shown alone. A star marks rows whose `significant` is true.
+
+    Args:
+        rows: entries with `mean`, `low`, `high` and optionally `significant`.
     """
     form = column_form(row["mean"] for row in rows)
     found = []

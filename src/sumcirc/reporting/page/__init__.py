@@ -1,1 +1,1 @@
-"""One self-contained HTML page about a run or a sweep, a module per section, from records only."""
+"""Makes a self-contained HTML page about a run or a sweep, with one module for each section."""

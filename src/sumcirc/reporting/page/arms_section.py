@@ -20,11 +20,11 @@ INTRO = (
 
 
 def add(page: Page, comparison: ArmComparison | None) -> None:
-    """Add tables, charts and findings in words.
+    """Add the section with the comparison's tables, charts and remarks.
 
     Args:
-        page: to add to.
-        comparison: of the arms; None adds nothing.
+        page: page to which the section is added.
+        comparison: comparison of the arms; None adds no section.
     """
     if comparison is None:
         return

@@ -1,4 +1,4 @@
-"""Parts of a page: sections of blocks, and gaps. The template depends on these, not on records."""
+"""Parts of a page: sections of blocks, and gaps. The HTML template reads only these classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sumcirc.reporting.page.safe_text import script_json, short
 
 @dataclass(frozen=True)
 class Words:
-    """A paragraph."""
+    """A paragraph of text."""
 
     kind: ClassVar[str] = "words"
     text: str
@@ -20,7 +20,7 @@ class Words:
 
 @dataclass(frozen=True)
 class TypedCommand:
-    """A command for the reader to run."""
+    """A shell command that the page shows for the reader to copy and run."""
 
     kind: ClassVar[str] = "command"
     text: str
@@ -37,7 +37,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table; a `folded` one is opened by a click."""
+    """A table. If `folded` is true, its rows stay hidden until the reader clicks on its title."""
 
     kind: ClassVar[str] = "table"
     table: kinds.Table
@@ -46,7 +46,12 @@ class TableBlock:
 
 @dataclass(frozen=True)
 class Slider:
-    """A slider over the frames of a chart: its label and the name of every frame."""
+    """The slider that selects a frame of a chart.
+
+    Attributes:
+        label: text beside the slider.
+        names: name of each frame, such as a checkpoint.
+    """
 
     label: str
     names: Sequence[str]
@@ -57,13 +62,14 @@ class ChartBlock:
     """An interactive chart.
 
     Attributes:
-        title: shown above it.
-        caption: what is shown and how to read it.
-        alt: its content in words, for readers who can't see it.
-        figure: data and layout of a plotly figure, of the last frame.
-        slider: over `frames`.
-        frames: each replaces parts of the figure's traces.
-        circuit: compact edges by frame, which the page's script draws.
+        title: heading above the chart.
+        caption: text that says what is shown and how to read it.
+        alt: content of the chart in words, for readers who can't see it.
+        figure: `data` and `layout` of a plotly figure, as it looks in the last frame.
+        slider: slider that selects a frame, or None if the chart has only one.
+        frames: for each frame, the changes to the figure's traces.
+        circuit: nodes and edges of a circuit in each frame, which the page's own script draws;
+            None for all other charts.
     """
 
     kind: ClassVar[str] = "chart"
@@ -84,7 +90,7 @@ class ChartBlock:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a summary, and whether it is copied from the document."""
+    """A part of a summary's text; `copied` says whether it is copied from the document."""
 
     text: str
     copied: bool = False
@@ -95,10 +101,10 @@ class Summary:
     """One system's summary of a document.
 
     Attributes:
-        system: its name.
-        pieces: the text in parts.
-        facts: key facts, and whether the summary has them right.
-        scores: in words.
+        system: name of the system that wrote the summary.
+        pieces: consecutive parts of the summary's text.
+        facts: (name, whether the summary has it right) of each key fact of the document.
+        scores: the summary's scores as one line of text.
     """
 
     system: str
@@ -109,7 +115,10 @@ class Summary:
 
 @dataclass(frozen=True)
 class Example:
-    """A document, its reference and summaries; `document` is empty if no record contains it."""
+    """A document with its reference summary and the summaries of several systems.
+
+    `document` and `reference` are empty if the run did not record them.
+    """
 
     kind: ClassVar[str] = "example"
     id: str
@@ -123,7 +132,7 @@ Block = Words | TypedCommand | Bullets | TableBlock | ChartBlock | Example
 
 @dataclass(frozen=True)
 class Variant:
-    """The same view for one of several runs or models."""
+    """A section's blocks for one run or model, which the reader chooses by `name`."""
 
     name: str
     blocks: Sequence[Block]
@@ -131,7 +140,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class PageSection:
-    """A section; the reader chooses one of its variants."""
+    """A section of the page, of which the reader sees one variant at a time.
+
+    `id` is that of the HTML element; `intro` is the text below the title.
+    """
 
     id: str
     title: str
@@ -140,13 +152,18 @@ class PageSection:
 
     @property
     def blocks(self) -> list[Block]:
-        """The blocks of all variants."""
+        """The blocks of all variants in one list."""
         return [block for variant in self.variants for block in variant.blocks]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Something that was not computed, and the command that would compute it."""
+    """Something that the page can't show.
+
+    Attributes:
+        what: what is missing, and why.
+        command: command that would produce it; empty if there is none.
+    """
 
     what: str
     command: str = ""
@@ -154,20 +171,20 @@ class Gap:
 
 @dataclass
 class Page:
-    """Sections in the order in which they are added, and gaps."""
+    """A page: its title, its sections in the order in which they were added, and its gaps."""
 
     title: str
     sections: list[PageSection] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
     def add(self, id: str, title: str, intro: str, variants: Sequence[Variant]) -> None:
-        """Add a section, unless it is empty.
+        """Add a section, unless none of its variants has a block.
 
         Args:
-            id: of the HTML element.
+            id: id of the section's HTML element.
             title: heading of the section.
-            intro: shown below the heading.
-            variants: those without blocks are left out.
+            intro: text below the heading.
+            variants: the section's variants, of which those without blocks are left out.
         """
         filled = [variant for variant in variants if variant.blocks]
         if filled:
@@ -175,10 +192,10 @@ class Page:
 
 
 def each(runs: Sequence[Any], view: Callable[[Any], Sequence[Block]]) -> list[Variant]:
-    """Return a variant for every run.
+    """Return one variant for each run, named after the run.
 
     Args:
-        runs: with a `name`.
-        view: returns the blocks for a run.
+        runs: objects with a `name`.
+        view: function that returns the blocks of a run.
     """
     return [Variant(run.name, view(run)) for run in runs]

@@ -1,4 +1,4 @@
-"""Builds the page: sections in order, rendered by a template."""
+"""Builds the HTML page: adds the sections in order, and renders them with a template."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_page(
     gathered: Gathered, comparison: ArmComparison | None, command: str, target: Path
 ) -> list[LeftOut]:
-    """Write the page about some runs.
+    """Write an HTML page about some runs.
 
     Args:
-        gathered: the runs.
-        comparison: of the arms, if there are several training runs.
-        command: that makes this page.
-        target: the HTML file.
+        gathered: the runs that can be read, and the runs that were left out.
+        comparison: comparison of the arms, or None if no arms were compared.
+        command: the command that makes this page, which the page shows.
+        target: path of the HTML file.
 
     Returns:
-        Runs that are listed but not shown, since one of their records is damaged.
+        Runs that the page names but does not show, since one of their records is damaged.
 
     Raises:
-        UserError: a record of the only run can't be read, or the file can't be written.
+        UserError: there is only one run and a record of it can't be read, or the file can't be
+            written.
     """
     torn = _torn(_shown(gathered.runs, comparison))
     if torn and len(gathered.runs) == 1 and not gathered.left_out:
@@ -60,7 +61,7 @@ def write_page(
 
 
 def _torn(runs: Sequence[RunRecords]) -> dict[Path, RecordError]:
-    """Return the errors of runs with a damaged record, by path."""
+    """Read all records of the runs, and return the error of each damaged run by its path."""
     found = {}
     for run in runs:
         try:
@@ -79,10 +80,10 @@ def make_page(
     """Return a page with all sections for which there are records.
 
     Args:
-        runs: all of them.
-        comparison: of the arms, or None.
-        command: that makes this page.
-        torn: paths of runs with damaged records, which are listed but not shown.
+        runs: all runs that the page is about.
+        comparison: comparison of the arms, or None.
+        command: the command that makes this page, which the page shows.
+        torn: paths of runs with damaged records, which the page lists but does not show in detail.
     """
     single = len(runs) == 1
     page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
@@ -111,7 +112,7 @@ def make_page(
 
 
 def _shown(runs: Sequence[RunRecords], comparison: ArmComparison | None) -> list[RunRecords]:
-    """Return the runs that are shown in detail: the first of each arm, and those outside arms."""
+    """Return the runs to show in detail: the first run of each arm, and runs that are in no arm."""
     if comparison is None:
         return list(runs)
     later = {run.path for result in comparison.arms for run in result.arm.runs[1:]}
@@ -123,8 +124,8 @@ def html(page: Page, runs: int) -> str:
     """Render the page as one file that contains styles, scripts and data.
 
     Args:
-        page: to render.
-        runs: number of runs.
+        page: page to render.
+        runs: number of runs that the page is about, which its header states.
     """
     import plotly.offline
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -157,5 +158,5 @@ def html(page: Page, runs: int) -> str:
 
 
 def _finalize(value: Any) -> Any:
-    """Make control characters visible in every string that is not the page's own markup."""
+    """Return a string with control characters made visible; markup and other values unchanged."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""Section: the circuit drawn checkpoint by checkpoint, how faithful it is, and how it changed."""
+"""The page's section on circuits: their edges, their faithfulness and their change in training."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add the circuits of runs that tracked them, and of `sumcirc circuit`.
+    """Add the section on circuits that were tracked in training or found by `sumcirc circuit`.
+
+    Trained runs without a circuit are added to the page's gaps.
 
     Args:
-        page: to add to.
-        runs: to show.
+        page: page to which the section is added.
+        runs: runs to show.
     """
     page.add("circuit", "Circuit", INTRO, each(runs, blocks))
     examined = {_examined(run) for run in runs}
@@ -42,7 +44,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def blocks(run: RunRecords) -> list[Block]:
-    """Return the charts and tables that the run's records of circuits allow."""
+    """Return all charts and tables that can be made from a run's records of circuits."""
     found: list[Block] = []
     views = [view for file, content in run.circuits if (view := graph_of_file(file, content))]
     if views:
@@ -60,7 +62,11 @@ def blocks(run: RunRecords) -> list[Block]:
 
 
 def evolution(record: EvolutionFile) -> list[Block]:
-    """Return how the circuit's edges and nodes changed, and between which layers."""
+    """Return charts and sentences on how a circuit changed in training.
+
+    They show how the sets of edges and of nodes changed, and between which layers edges joined or
+    left the circuit.
+    """
     found: list[Block] = []
     for what in ("edges", "nodes"):
         part = {"steps": record["steps"], what: record[what]}
@@ -72,6 +78,6 @@ def evolution(record: EvolutionFile) -> list[Block]:
 
 
 def _examined(run: RunRecords) -> Path | None:
-    """Return the run directory whose circuit a run of `sumcirc circuit` found, if it was one."""
+    """Return the path of the checkpoint that `sumcirc circuit` examined; None for other runs."""
     checkpoint = run.config.get("checkpoint")
     return Path(str(checkpoint)).resolve() if run.verb == "circuit" and checkpoint else None

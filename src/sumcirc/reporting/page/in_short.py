@@ -1,4 +1,4 @@
-"""Section: the main results in sentences; each states one value that another section shows."""
+"""The page's first section: the main results in sentences, which later sections show in full."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ BESIDE = (BASE, "lead-3", "oracle")
 
 
 def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None) -> None:
-    """Add results that compare runs, then the results of each run.
+    """Add the section with the main results: first comparisons of runs, then each run's results.
 
     Args:
-        page: to add to.
-        runs: to summarize.
-        comparison: of the arms, or None.
+        page: page to which the section is added.
+        runs: runs to summarize.
+        comparison: comparison of the arms, or None.
     """
     blocks: list[Block] = []
     words = in_words(comparison) if comparison is not None else []
@@ -58,7 +58,7 @@ def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None
 
 
 def sentences(run: RunRecords) -> list[str]:
-    """Return the results of one run in sentences, most important first."""
+    """Return the main results of one run as sentences, the most important first."""
     lines = [*_quality(run.summary.get("systems", {})), *_circuit(run)]
     for name, after in run.summary.get("after", {}).items():
         lines += _compared(name, after, run.summary)

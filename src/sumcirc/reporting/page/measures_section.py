@@ -1,4 +1,4 @@
-"""Sections: attention by head, measures by layer, neurons and tokens."""
+"""The page's sections on measures: attention by head, measures by layer, neurons and tokens."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ NEURONS = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add the sections of runs whose measures were recorded.
+    """Add sections with the measures of the runs that recorded any.
+
+    Training runs without measures are added to the page's gaps.
 
     Args:
-        page: to add to.
-        runs: to show.
+        page: page to which the sections are added.
+        runs: runs to show.
     """
     heads = each(runs, lambda run: head_charts(run.probes, run.base_probe))
     page.add("heads", "Attention by head", HEADS, heads)
@@ -60,17 +62,19 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def head_charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Block]:
-    """Return the maps by head that the records allow, with a slider over checkpoints.
+    """Return maps of attention by layer and head, each with a slider over checkpoints.
+
+    They show KL(tuned || base) and the change of entropy; a map without data is left out.
 
     Args:
-        records: by checkpoint.
-        base: record of the base, or None.
+        records: records of the tuned model, one for each checkpoint.
+        base: record of the untrained base model, or None.
     """
     return [*_over(records, divergence), *_over(records, partial(entropy, base=base))]
 
 
 def layer_charts(records: Sequence[ProbeRecord]) -> list[Block]:
-    """Return a chart for each measure that the records have."""
+    """Return a chart over layers for each measure in the records, with a curve per checkpoint."""
     having = {name: [one for one in records if name in one.values] for name in READINGS}
     return charts(
         *(partial(profile, name, reading, having[name]) for name, reading in READINGS.items())
@@ -78,7 +82,11 @@ def layer_charts(records: Sequence[ProbeRecord]) -> list[Block]:
 
 
 def neuron_blocks(records: Sequence[ProbeRecord]) -> list[Block]:
-    """Return the neurons with a slider over checkpoints; tables of the last record."""
+    """Return a chart and tables of the most changed MLP neurons, and a table of tokens.
+
+    The chart has a slider over checkpoints, the tables show the last one. The tokens are those that
+    the change of the residual stream makes more or less likely.
+    """
     found = _over(records, most_changed)
     if found:
         last = [record for record in records if record.found.get("neurons")][-1]
@@ -88,7 +96,10 @@ def neuron_blocks(records: Sequence[ProbeRecord]) -> list[Block]:
 
 
 def _over(records: Sequence[ProbeRecord], make: Callable[[ProbeRecord], View]) -> list[Block]:
-    """Return a chart of the views that the records allow; none if no record does."""
+    """Return a chart with a slider over the records from which `make` can make a view.
+
+    The list is empty if there is no such record.
+    """
     views, names = [], []
     for record in records:
         with suppress(NotDrawableError):

@@ -1,4 +1,4 @@
-"""Section: two models compared by `sumcirc compare`: patching, scaled changes of weights."""
+"""The page's section on models that `sumcirc compare` compared, with results of patching."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a variant for each model after, including its measures.
+    """Add the section with a variant for each tuned model that a run compared with its base.
 
     Args:
-        page: to add to.
-        runs: of `sumcirc compare` among others.
+        page: page to which the section is added.
+        runs: runs to show, of which those that are not of `sumcirc compare` are ignored.
     """
     variants = []
     for run in runs:

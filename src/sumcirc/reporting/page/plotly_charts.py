@@ -1,6 +1,6 @@
-"""Views as plotly charts: a renderer for each kind, and a chart for views of several checkpoints.
+"""Draws views as plotly charts, with a slider where there are views of several checkpoints.
 
-Colours of text and lines come from the page, light or dark; text from data is escaped here.
+The page sets the colours of text and lines, light or dark. Text from data is escaped here.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ Rendered = tuple[list[Any], dict[str, Any]]  # traces and layout
 def chart(
     view: View, before: Sequence[View] = (), names: Sequence[str] = (), label: str = "Checkpoint"
 ) -> ChartBlock:
-    """Return the chart of a view's first panel, with a slider over earlier views of the same kind.
+    """Return a chart of a view's first panel, with a slider if there are earlier views.
 
     Args:
-        view: the last or only one, which provides title, caption and text.
-        before: views of earlier checkpoints, in order.
-        names: of all views.
-        label: of the slider.
+        view: the last or only view, from which the chart gets title, caption and alternative text.
+        before: the same view of earlier checkpoints, in order; empty for a chart without slider.
+        names: names of all views, with that of `view` last, for the slider.
+        label: text beside the slider.
     """
     slider, views = Slider(label, names) if before else None, [*before, view]
     panels = [view.panel for view in (one_scale(views) if slider else views)]
@@ -66,7 +66,7 @@ def chart(
 
 
 def charts(*makers: Callable[[], View]) -> list[Block]:
-    """Return the charts of the views that can be made; the others are left out."""
+    """Return a chart of each view, without the views whose maker raises `NotDrawableError`."""
     found: list[Block] = []
     for make in makers:
         with suppress(NotDrawableError):
@@ -101,13 +101,19 @@ def _title(text: str) -> dict[str, Any]:
 
 
 def _log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
-    """Return a logarithmic axis with complete tick labels: plotly's would read 2, 5, 1M, 2."""
+    """Return plotly's settings of a logarithmic axis with complete labels at its ticks.
+
+    Plotly's own labels abbreviate: 2, 5, 1M, 2, 5.
+    """
     ticks, labels = log_ticks(values)
     return {**_title(title), "type": "log", "tickvals": ticks, "ticktext": labels}
 
 
 def _error_bars(mean: Any, low: Any, high: Any) -> dict[str, Any] | None:
-    """Return asymmetric error bars from means to the ends of their intervals; None without any."""
+    """Return plotly's error bars from means to the ends of their intervals.
+
+    The result is None if no interval has a finite lower end.
+    """
     mean, low, high = (np.asarray(one, dtype=float) for one in (mean, low, high))
     if not np.isfinite(low).any():
         return None
@@ -212,7 +218,7 @@ def _map(panel: Map) -> Rendered:
 
 
 def _moving(panel: Any) -> dict[str, Any]:
-    """Return the parts of a trace that differ between the views of a slider."""
+    """Return the parts of a panel's plotly trace that change when the slider moves."""
     if isinstance(panel, Map):
         rows, columns = panel.values.shape
         marked = np.zeros((rows, columns), bool) if panel.marked is None else panel.marked
@@ -325,7 +331,7 @@ def _graph_layout(panel: NodeGraph) -> dict[str, Any]:
 
 
 def _circuit(panels: Sequence[NodeGraph]) -> dict[str, Any]:
-    """Return the circuits of all checkpoints in the compact form that the page's script draws."""
+    """Return the nodes and edges of the circuits, one per checkpoint, for the page's script."""
     where = places(panels[-1].layers, panels[-1].heads)
     order = {name: i for i, name in enumerate(where)}
     return {

@@ -1,4 +1,4 @@
-"""Sections: scores of every system on the same documents, and curves over training steps."""
+"""The page's sections on summary quality and on training: scores of systems, logged curves."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ TRAINING = "Curves over optimizer steps. Click a name in a legend to hide its cu
 
 
 def add_scores(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a table and a chart for each scored run.
+    """Add the section with a table and a chart of scores for each run whose summaries were scored.
+
+    Trained runs without scores are added to the page's gaps.
 
     Args:
-        page: to add to.
-        runs: to show.
+        page: page to which the section is added.
+        runs: runs to show.
     """
     scored = [run for run in runs if run.systems]
     page.add("scores", "Summary quality", SCORES, each(scored, _scores))
@@ -45,11 +47,11 @@ def _scores(run: RunRecords) -> list[Block]:
 
 
 def add_training(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add the loss, and other curves logged in training.
+    """Add the section with curves of the loss and other metrics that were logged in training.
 
     Args:
-        page: to add to.
-        runs: to show.
+        page: page to which the section is added.
+        runs: runs to show, of which those that trained nothing are ignored.
     """
     trained = [run for run in runs if run.trains and run.metrics]
     page.add("training", "Training", TRAINING, each(trained, _curves))

@@ -1,4 +1,4 @@
-"""Sections: what was run, how to run it again, and which settings differ between runs."""
+"""The page's sections on what was run, how to run it again, and which settings differ."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ OWN = ("hydra.run.dir=", "run.varied=")  # words that a sweep adds to the comman
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add facts about each run; several runs also get a table with one row each.
+    """Add a section with facts about each run, and before it a table of runs if there are several.
+
+    Unfinished runs are added to the page's gaps.
 
     Args:
-        page: to add to.
-        runs: to show.
+        page: page to which the sections are added.
+        runs: runs to show.
     """
     intro = "What was run, on what, and the command that runs it again."
     variants = [Variant(run.name, _facts(run)) for run in runs]
@@ -59,11 +61,11 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def add_command(page: Page, command: str) -> None:
-    """Add the command that makes the page.
+    """Add a section that shows the command that makes the page.
 
     Args:
-        page: to add to.
-        command: the command.
+        page: page to which the section is added.
+        command: the command as typed in a shell.
     """
     page.add(
         "page",
@@ -74,11 +76,11 @@ def add_command(page: Page, command: str) -> None:
 
 
 def again(run: RunRecords, *more: str) -> str:
-    """Return the command that runs a run again, with further settings.
+    """Return the shell command that repeats a run.
 
     Args:
-        run: to repeat.
-        more: further settings.
+        run: run to repeat.
+        more: further words for the command, such as overrides of settings.
     """
     words = command_of(run.verb, run.environment)
     return shlex.join([*(word for word in words if not word.startswith(OWN)), *more])
@@ -176,11 +178,13 @@ def _quality(run: RunRecords) -> str:
 
 
 def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a table for each verb whose runs differ in a setting.
+    """Add a section with tables of the settings in which runs differ.
+
+    Each verb (`train`, `circuit` and so on) has a table, unless all its runs have equal settings.
 
     Args:
-        page: to add to.
-        runs: to compare.
+        page: page to which the section is added.
+        runs: runs to compare.
     """
     verbs = dict.fromkeys(run.verb for run in runs)
     tables = [_differing([run for run in runs if run.verb == verb], verb) for verb in verbs]

@@ -1,7 +1,7 @@
 """Text from data, made safe to show: it can't act as markup on the page or in a chart.
 
-Jinja escapes markup. Here control characters are made visible, since some reorder or hide the text
-around them, and text for plotly is escaped, which interprets a few tags.
+Jinja escapes markup in the page. The functions here make control characters visible, since some of
+them reorder or hide the text around them, and escape text for plotly, which interprets a few tags.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def plain(text: str) -> str:
 
 
 def isolated(text: str) -> str:
-    """Return `plain` text whose writing direction does not affect the text around it."""
+    """Escape text as `plain` does, and keep right-to-left text from reordering its surroundings."""
     return f"{_ISOLATE}{plain(text)}{_END}"
 
 
 def script_json(value: Any) -> Markup:
-    """Return JSON that can be placed in a script element: it can't end it nor open another."""
+    """Return a value as JSON in which `<`, `>` and `&` are escaped, for use in a script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -39,16 +39,18 @@ def script_json(value: Any) -> Markup:
 
 
 def script_hash(text: str) -> str:
-    """Return the source expression of a script in a content security policy."""
+    """Return the hash by which a content security policy allows a script with this text."""
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def short(value: Any, digits: int = 4) -> Any:
-    """Round the numbers inside `value`, for a small page; values that are not finite become None.
+    """Return a copy of `value` with rounded numbers, to keep the page small.
+
+    Numbers that are not finite become None, and arrays and tuples become lists.
 
     Args:
-        value: numbers, arrays, and nested dicts and lists of them.
-        digits: significant digits.
+        value: a number, an array, or nested dicts and lists of such values.
+        digits: number of significant digits that are kept.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()

@@ -1,4 +1,4 @@
-"""Section: summaries with their documents; copied words are marked and facts checked."""
+"""The page's section with example summaries, in which words copied from the document are marked."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add examples of scored runs.
+    """Add the section with a few documents and their summaries by each scored run.
+
+    Runs that recorded no document texts are added to the page's gaps.
 
     Args:
-        page: to add to.
-        runs: to show.
+        page: page to which the section is added.
+        runs: runs to show, of which those without scored summaries are ignored.
     """
     scored = [run for run in runs if run.systems]
     page.add("examples", "Example summaries", INTRO, each(scored, _blocks))
@@ -73,11 +75,11 @@ def _example(name: str, sample: Sample | None, rows: Sequence[dict[str, Any]]) -
 
 
 def marked(document: str, summary: str) -> list[Piece]:
-    """Split a summary into parts that are copied from the document and parts between them.
+    """Split a summary into parts that are copied from the document and the parts between them.
 
     Args:
-        document: its text; if empty, nothing is marked.
-        summary: to split.
+        document: text of the document; if empty, no part counts as copied.
+        summary: text of the summary.
     """
     spans, end = word_spans(summary), 0
     pieces: list[Piece] = []

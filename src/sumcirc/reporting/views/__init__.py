@@ -1,1 +1,1 @@
-"""Views of saved records: one function for each result, used by figures, page and tables."""
+"""Functions that turn saved records into views and tables, one function for each result."""

@@ -1,4 +1,4 @@
-"""All views of a folder of measure records; values are means over the measured documents."""
+"""Makes all views of a run's measure records. The values shown are means over documents."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ MOST_CURVES = 4  # number of steps compared by layer
 
 
 def measure_views(folder: Path) -> tuple[list[tuple[str, Callable[[], View]]], list[str]]:
-    """Return functions that make the views of a run's `probes/`, and why files were left out.
+    """Return functions that make the views of the measure records in a run's `probes/` folder.
 
-    Heads and neurons are shown at the last step, neurons for the layer with the most changed one.
+    Views of heads and neurons show the last measured step; the view of neurons shows the layer that
+    contains the most changed neuron.
+
+    Args:
+        folder: the `probes/` folder.
 
     Returns:
-        (name, function) of each view, and the reasons.
+        (name, function) of each view, and one message for each file that can't be used.
     """
     skipped: list[str] = []
     base = next(iter(_read([record_file(folder, -1)], skipped)), None)
@@ -48,7 +52,9 @@ def measure_views(folder: Path) -> tuple[list[tuple[str, Callable[[], View]]], l
 
 
 def layer_divergence(records: Sequence[ProbeRecord]) -> View:
-    """Return attention KL(tuned || base) over layers, a curve with its interval for each record.
+    """Return a view of attention KL(tuned || base) over layers, with one curve for each record.
+
+    Values are means over heads and documents, with bootstrap intervals over documents.
 
     Raises:
         NotDrawableError: there is no record, or one lacks the measure.
@@ -62,7 +68,7 @@ def layer_divergence(records: Sequence[ProbeRecord]) -> View:
 
 
 def _read(files: Sequence[Path], skipped: list[str]) -> list[ProbeRecord]:
-    """Return the records that can be read; reasons for the others are added to `skipped`."""
+    """Return the readable records, and append a message to `skipped` for each unreadable file."""
     records = []
     for file in files:
         try:

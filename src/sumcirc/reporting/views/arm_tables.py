@@ -1,4 +1,4 @@
-"""The arms of a sweep as tables and in sentences, for the terminal, Markdown and the page."""
+"""Tables and sentences about the arms of a sweep, for the terminal, Markdown and the page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COPYING = ("coverage", "density", "novel_ngrams_1", "novel_ngrams_2", "novel_ngr
 
 
 def tables(comparison: ArmComparison) -> list[Table]:
-    """Return scores, cost and copying, and one table of differences for each control."""
+    """Return the table of scores, the table of costs, and for each control one of differences."""
     found = [score_table(comparison), cost_table(comparison)]
     for against in comparison.options.against:
         differences = comparison.of(against, comparison.options.metric)
@@ -27,7 +27,7 @@ def tables(comparison: ArmComparison) -> list[Table]:
 
 
 def score_table(comparison: ArmComparison) -> Table:
-    """Return the table of every arm's scores with intervals, followed by base and baselines."""
+    """Return a table of the scores of arms, base model and baselines, with their intervals."""
     shown = _columns(comparison, SCORES)
     rows = []
     for i, result in enumerate(comparison.arms, start=1):
@@ -51,7 +51,10 @@ def score_table(comparison: ArmComparison) -> Table:
 
 
 def cost_table(comparison: ArmComparison) -> Table:
-    """Return the table of each arm's cost, when it reached the common loss, and copying."""
+    """Return a table with each arm's cost and how much its summaries copy from the documents.
+
+    The cost includes steps and time until the validation loss `comparison.loss` was reached.
+    """
     shown = _columns(comparison, COPYING)
     loss = "the loss" if comparison.loss is None else f"loss {comparison.loss:.3f}"
     rates = len({result.arm.learning_rate for result in comparison.arms}) > 1
@@ -81,12 +84,12 @@ def cost_table(comparison: ArmComparison) -> Table:
 def difference_table(
     comparison: ArmComparison, against: str, differences: Sequence[Difference]
 ) -> Table:
-    """Return the table of every arm minus its control.
+    """Return a table of the score differences between arms and one control.
 
     Args:
-        comparison: of the arms.
-        against: name of the control.
-        differences: from that control.
+        comparison: comparison of the arms.
+        against: the control's name, see `ComparisonOptions.against`.
+        differences: differences of the arms from this control.
     """
     metric, alpha = comparison.options.metric, comparison.alpha
     rows = [
@@ -113,7 +116,10 @@ def difference_table(
 
 
 def remarks(comparison: ArmComparison) -> list[str]:
-    """Return differences between arms besides their layers, numbered as in the tables."""
+    """Return one line per arm that is not directly comparable, with the reasons.
+
+    The lines are numbered like the marks behind the arms' names in the tables.
+    """
     return [
         f"[{i}] {result.arm.title}: {'; '.join(result.remarks)}"
         for i, result in enumerate(comparison.arms, start=1)
@@ -122,7 +128,7 @@ def remarks(comparison: ArmComparison) -> list[str]:
 
 
 def in_words(comparison: ArmComparison) -> list[str]:
-    """Return one sentence for each control, as far as the data allow."""
+    """Return the conclusions in words, one sentence for each control with compared arms."""
     metric, found = comparison.options.metric, []
     for against in comparison.options.against:
         differences = _ordered(comparison, comparison.of(against, metric))
@@ -162,17 +168,17 @@ def _columns(comparison: ArmComparison, wanted: Sequence[str]) -> list[str]:
 
 
 def _marked(result: ArmResult, number: int) -> str:
-    """Return the arm's title, with the number of its remark if it has one."""
+    """Return the arm's title, followed by `[number]` if the arm has remarks."""
     return f"{result.arm.title} [{number}]" if result.remarks else result.arm.title
 
 
 def score_cell(mean: float, low: float, high: float, measure: str, form: str = ".1f") -> str:
-    """Format a score with its interval as it is shown, fractions times 100.
+    """Format a score with its interval in brackets. Fractions are multiplied by 100.
 
     Args:
         mean, low, high: the score and the ends of its interval.
-        measure: name of the score.
-        form: format of the numbers.
+        measure: name of the score, which determines whether it is a fraction.
+        form: Python format specification for the numbers.
     """
     scale = scale_of(measure)
     return bracketed(scale * mean, scale * low, scale * high, form)

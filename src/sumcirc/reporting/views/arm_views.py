@@ -1,4 +1,4 @@
-"""The arms of a sweep: scores over parameters, differences from controls, validation losses."""
+"""Views of a sweep's arms: scores, differences from controls, and validation losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOSS = "validation loss (nats per summary token)"
 
 
 def scores(comparison: ArmComparison) -> View:
-    """Return the score of every arm with its interval, from the highest to the lowest."""
+    """Return a view of the arms' scores with their intervals, from the highest to the lowest."""
     metric = comparison.options.metric
     bars = [
         Bar(result.arm.title, *_percent(result.scores[metric]), filled=not result.remarks)
@@ -36,7 +36,7 @@ def scores(comparison: ArmComparison) -> View:
 
 
 def parameters(comparison: ArmComparison) -> View:
-    """Return scores over trainable parameters, a point for each arm."""
+    """Return a scatter plot with a point for each arm: its score over its trainable parameters."""
     metric, label = comparison.options.metric, SCORES[comparison.options.metric]
     dots = [
         Dot(
@@ -70,14 +70,14 @@ def parameters(comparison: ArmComparison) -> View:
 
 
 def differences(comparison: ArmComparison, controls: Sequence[str] | None = None) -> View:
-    """Return each arm minus its control with the interval, a panel for each control.
+    """Return a view of the score differences between arms and controls, a panel for each control.
 
-    Filled points are significant after Holm's correction; hollow ones are not, or have fewer than
-    three seeds.
+    Filled points are significant after Holm's correction. Hollow points are not significant, or
+    were not tested because the arm or its control has fewer than three seeds.
 
     Args:
-        comparison: of the arms.
-        controls: by default all that an arm was compared with.
+        comparison: comparison of the arms.
+        controls: names of the controls to show; None for all.
 
     Raises:
         NotDrawableError: no arm was compared with a control.
@@ -116,7 +116,9 @@ def differences(comparison: ArmComparison, controls: Sequence[str] | None = None
 
 
 def mean_losses(comparison: ArmComparison) -> View:
-    """Return the validation loss of each arm: the mean of its runs, and the lowest and highest.
+    """Return a view of validation loss over steps, with one curve for each arm.
+
+    A curve is the mean over the arm's runs; its band reaches from the lowest run to the highest.
 
     Raises:
         NotDrawableError: no run validated.
@@ -139,7 +141,7 @@ def mean_losses(comparison: ArmComparison) -> View:
 
 
 def run_losses(comparison: ArmComparison) -> View:
-    """Return the validation loss of every run.
+    """Return a view of validation loss over steps, one curve per run, one colour per arm.
 
     Raises:
         NotDrawableError: no run validated.

@@ -1,4 +1,4 @@
-"""Faithfulness by circuit size next to random circuits, and how a circuit changed in training."""
+"""Views of a circuit's faithfulness by its size, and of how a circuit changed in training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ ENDS = ("mean", "low", "high")
 
 
 def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
-    """Return faithfulness over circuit size for both rankings, with random circuits as control.
+    """Return a view of faithfulness over circuit size, with random circuits as control.
+
+    There is a curve for circuits of the largest scores and one for those of the largest |scores|.
 
     Args:
         record: the content of faithfulness.json.
@@ -73,7 +75,14 @@ def _defined(point: Mapping[str, Any]) -> bool:
 
 
 def faithfulness_table(record: Mapping[str, Any]) -> Table:
-    """Return the table of circuits ranked by |score|, with random circuits of equal size."""
+    """Return a table of the faithfulness of circuits of several sizes.
+
+    The circuits consist of the edges with the largest |score|; random circuits of the same size are
+    listed beside them.
+
+    Args:
+        record: the content of faithfulness.json.
+    """
     rows = []
     for i, point in enumerate(record["absolute"]["points"]):
         controls = [points[i]["faithfulness"]["mean"] for points in record["absolute"]["random"]]
@@ -92,28 +101,28 @@ def faithfulness_table(record: Mapping[str, Any]) -> Table:
 
 
 def mean_of(values: Sequence[float], form: str) -> str:
-    """Format the mean of the finite values; `-` if there are none.
+    """Return the mean of the finite values as text, or `-` if no value is finite.
 
     Args:
         values: the numbers.
-        form: format of the mean.
+        form: Python format specification for the mean.
     """
     found = [value for value in values if math.isfinite(value)]
     return format(sum(found) / len(found), form) if found else "-"
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
-    """Convert null, which means undefined in a JSON record, to NaN."""
+    """Return the values with None, which stands for undefined in a record, replaced by NaN."""
     return [math.nan if value is None else value for value in values]
 
 
 def evolution(record: Mapping[str, Any]) -> View:
-    """Return the overlap of circuits in training, and below it how fast they change.
+    """Return a view of how much the circuits of different checkpoints overlap, and how they change.
 
-    A point is filled if the two circuits differ by more than resamples of the documents do, hollow
-    if they are within that noise. Vertical lines are bootstrap intervals. The broad grey line is
-    the overlap of two resamples of the same checkpoint, which is to be expected without change; the
-    dotted one is chance.
+    The overlap is the Jaccard index of two circuits. Its point is filled if the circuits differ by
+    more than two resamples of the documents do, otherwise hollow. Vertical lines are bootstrap
+    intervals. The broad grey line is the overlap of two resamples at one checkpoint, which is to be
+    expected without any change. The dotted line is the overlap expected by chance.
 
     Args:
         record: the content of evolution.json.
@@ -152,7 +161,10 @@ def _named(steps: Sequence[int]) -> list[str]:
 
 
 def _column(track: Mapping[str, Any], key: str, count: int) -> np.ndarray:
-    """Return a list of a record as numbers, NaN where a value is missing or null."""
+    """Return the list `track[key]` as an array; missing or null values become NaN.
+
+    If there is no such list, the array has `count` NaNs.
+    """
     column = track.get(key)
     return np.array([None] * count if column is None else column, dtype=np.float64)
 
@@ -202,11 +214,11 @@ def _rows(name: str, steps: Sequence[int], track: Mapping[str, Any]) -> list[tup
 
 
 def said(record: Mapping[str, Any], what: str) -> str:
-    """Return at which checkpoints the circuit's edges, or nodes, differ from the base's, in words.
+    """Return a sentence that names the checkpoints whose circuit differs from the base's.
 
     Args:
         record: the content of evolution.json.
-        what: `edges` or `nodes`.
+        what: which sets to compare, `edges` or `nodes`.
     """
     track = record[what]
     pairs = zip(record["steps"], track["to_first"]["differs"], strict=True)
@@ -219,7 +231,9 @@ def said(record: Mapping[str, Any], what: str) -> str:
 
 
 def transition(one: Mapping[str, Any]) -> View:
-    """Return where edges joined and left the circuit between two checkpoints, by layer.
+    """Return a map of the edges that joined or left the circuit between two checkpoints.
+
+    The map shows their number by layer of the source and layer of the destination.
 
     Args:
         one: an element of `transitions` in evolution.json.

@@ -29,20 +29,22 @@ def graph(
     group: int = 1,
     size: int | None = None,
 ) -> View:
-    """Return a circuit, layer by layer from the embedding to the logits.
+    """Return a drawing of a circuit, layer by layer from the embedding to the logits.
 
     Args:
-        edges: source (`input`, `a0.h1`, `m2`), destination (`a3.h1<q>`, `m3`, `logits`) and score;
-            50 to 200 are readable.
-        sizes: layers and heads of the model.
-        title: of the circuit, such as `step 200`.
-        unit: of scores, such as `nats`.
-        group: query heads that share a key/value head; an edge into a group's key (`a3.g0<k>`) is
-            drawn to each of its heads in the circuit, with its score divided among them.
-        size: number of edges in the circuit; `edges` may contain only the largest.
+        edges: source (`input`, `a0.h1`, `m2`), destination (`a3.h1<q>`, `m3`, `logits`) and score
+            of each edge. A drawing of 50 to 200 edges is readable.
+        sizes: numbers of layers and heads of the model.
+        title: title of the circuit, such as `step 200`.
+        unit: unit of the scores, such as `nats`.
+        group: number of query heads that share a key/value head. An edge into a group's key
+            (`a3.g0<k>`) is drawn to each of the group's heads in the circuit, and its score is
+            divided among them.
+        size: number of edges in the whole circuit, of which `edges` may contain only the largest;
+            None if `edges` contains all.
 
     Raises:
-        NotDrawableError: there is no edge, or one between nodes that such a model doesn't have.
+        NotDrawableError: there is no edge, or an edge names a node that the model doesn't have.
     """
     listed = [(source, end, float(score)) for source, end, score in edges]
     if not listed:
@@ -80,7 +82,10 @@ def graph(
 
 
 def _ends(found: re.Match[str], group: int, inside: set[str]) -> list[str]:
-    """Return the nodes at which an edge ends: for a group, its heads in the circuit."""
+    """Return the names of the nodes at which an edge ends.
+
+    For a group of heads these are its heads that are `inside` the circuit, or all if none is.
+    """
     if found[5]:
         return [found[5]]
     first = int(found[3])
@@ -91,14 +96,16 @@ def _ends(found: re.Match[str], group: int, inside: set[str]) -> list[str]:
 
 
 def graph_of_file(file: Path, content: CircuitFile) -> View | None:
-    """Return the largest edges of a circuit file; None if its circuit has no edges.
+    """Return a drawing of the circuit in a circuit file, with its largest edges.
+
+    The result is None if the circuit has no edges.
 
     Args:
-        file: path of the file.
-        content: of the file.
+        file: path of the file, from which the drawing's title is made.
+        content: content of the file.
 
     Raises:
-        RecordError: an edge is not between nodes of the model.
+        RecordError: an edge names a node that the model doesn't have.
     """
     kept = [(name, edge["score"]) for name, edge in content["edges"].items() if edge["in_graph"]]
     if not kept:
@@ -121,11 +128,11 @@ def graph_of_file(file: Path, content: CircuitFile) -> View | None:
 
 
 def edge_table(one: NodeGraph, listed: int = LISTED) -> Table:
-    """Return the table of a circuit's largest edges.
+    """Return a table of a circuit's edges with the largest |score|.
 
     Args:
         one: the circuit.
-        listed: largest number of rows.
+        listed: largest number of edges in the table.
     """
     return Table(
         f"the {min(listed, len(one.edges))} largest of {one.size} edges, {one.title}",
@@ -143,18 +150,18 @@ def node_scores(
     unit: str = "",
     mlps: Sequence[float] | NDArray[np.float64] | None = None,
 ) -> View:
-    """Return the map of node scores by layer and head, with the MLPs in a separate column.
+    """Return a map of node scores by layer and head, with the MLPs in a separate column.
 
-    If no score is negative, colours show the square root, since the scores of a few nodes far
-    exceed the others; otherwise the scale is linear and white is 0.
+    If no score is negative, colours show the square root of the score, since the scores of a few
+    nodes far exceed the others. Otherwise the colour scale is linear, and white is 0.
 
     Args:
-        heads: [layers, heads]; NaN is drawn grey.
-        label, unit: of the scores.
-        mlps: [layers].
+        heads: [layers, heads] scores of the heads; NaN is drawn grey.
+        label, unit: name and unit of the scores.
+        mlps: [layers] scores of the MLPs; None leaves their column out.
 
     Raises:
-        NotDrawableError: no value is finite.
+        NotDrawableError: no score is finite.
     """
     panel = with_mlps(np.asarray(heads, float), mlps, label, unit)
     if not np.isfinite(panel.values).any():
@@ -178,14 +185,14 @@ def with_mlps(
     marked: NDArray[np.bool_] | None = None,
     signed: bool | None = None,
 ) -> Map:
-    """Return a map of heads [layers, heads] with the MLPs [layers] as its last column, if given.
+    """Return a map of values by layer and head, with the MLPs in the last column if they are given.
 
     Args:
-        heads: [layers, heads]; NaN is drawn grey.
-        mlps: [layers], or None.
-        label, unit: of the scores.
-        marked: [layers, heads], or with one more column for the MLPs.
-        signed: by default whether a value is negative.
+        heads: [layers, heads] values of the heads; NaN is drawn grey.
+        mlps: [layers] values of the MLPs; None leaves their column out.
+        label, unit: name and unit of the values.
+        marked: [layers, columns] cells that get a dot, or None.
+        signed: whether 0 is the middle of the colour scale; None if it is only for negative values.
     """
     values, count = heads, heads.shape[1]
     columns = [str(head) for head in range(count)]
@@ -199,11 +206,13 @@ def with_mlps(
 
 
 def node_rows(panel: Map, heads: int) -> list[tuple[object, ...]]:
-    """Return rows of a table: node, layer, head, value and, if cells can be marked, the mark.
+    """Return the cells of a map as rows of a table: node, layer, head and value.
+
+    If the map has marks, each row ends with whether its cell is marked.
 
     Args:
         panel: the map.
-        heads: number of heads; further columns are MLPs.
+        heads: number of heads, which are the first columns; the column after them is of MLPs.
     """
     found = []
     for (layer, column), value in np.ndenumerate(panel.values):

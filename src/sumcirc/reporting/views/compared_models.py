@@ -1,6 +1,7 @@
-"""Views of two models compared: patching, scaled changes of weights, direct attribution, attention.
+"""Views of how two models differ: patching, scaled weight changes, attribution and attention.
 
-The rows are those of `after` in the summary of `sumcirc compare`.
+`Row` arguments are rows from the entry of one tuned model below `after` in summary.json, which
+`sumcirc compare` writes.
 """
 
 from __future__ import annotations
@@ -47,12 +48,14 @@ BESIDE = 8  # number of heads with a name in the scatter plot
 
 
 def patch_map(direction: str, kind: str, parts: Sequence[Row]) -> View:
-    """Return the patch scores of one kind of part by layer and head; outputs include MLPs.
+    """Return a map of patch scores by layer and head, for one kind of the model's parts.
+
+    The map of head outputs (`output`) also has a column with the outputs of the MLPs.
 
     Args:
         direction: `necessity` or `sufficiency`.
-        kind: of the parts to show.
-        parts: scores of all kinds.
+        kind: kind of the parts to show, one of `KINDS`.
+        parts: one row with the patch score for each part, of all kinds.
 
     Raises:
         NotDrawableError: no part of this kind was patched, or no score is defined.
@@ -83,7 +86,7 @@ def patch_map(direction: str, kind: str, parts: Sequence[Row]) -> View:
 
 
 def _grid(parts: Sequence[Row], kind: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return scores of one kind, and whether they differ from 0, each [layers, count]."""
+    """Return the scores of one kind of part and whether they are significant, [layers, parts]."""
     rows = [row for row in parts if row["kind"] == kind]
     depth = 1 + max((row["layer"] for row in parts if row["kind"] in (*KINDS, "mlp")), default=-1)
     shape = depth, 1 + max((row["index"] for row in rows), default=-1)
@@ -95,14 +98,16 @@ def _grid(parts: Sequence[Row], kind: str) -> tuple[NDArray[np.float64], NDArray
 
 
 def output_against_value(direction: str, parts: Sequence[Row]) -> View:
-    """Return the scores of patching a head's output and only its value, one point per head.
+    """Return a scatter plot that compares patching a head's output with patching only its value.
 
-    If both are equal, the effect is carried by the value, not by the attention pattern. With
-    grouped queries the heads of a group share one value.
+    Each point is a head.
+
+    If both scores are equal, the value carries the effect, not the attention pattern. Heads that
+    share a key/value head also share the value's score.
 
     Args:
         direction: `necessity` or `sufficiency`.
-        parts: scores of all kinds.
+        parts: one row with the patch score for each part, of all kinds.
 
     Raises:
         NotDrawableError: no head has both scores.
@@ -134,7 +139,11 @@ def output_against_value(direction: str, parts: Sequence[Row]) -> View:
 
 
 def residual_curves(patching: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the scores of the residual stream by depth, for each direction: mean, low, high."""
+    """Return (mean, low, high) of the residual stream's patch scores by depth, for each direction.
+
+    Args:
+        patching: results of patching by direction, from the summary.
+    """
     found = {}
     for direction, one in patching.items():
         rows = sorted(
@@ -147,11 +156,13 @@ def residual_curves(patching: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
 
 
 def sets_of_parts(direction: str, sets: Sequence[Row]) -> View:
-    """Return how much of the gap several parts close together, with random sets as control.
+    """Return a view of how much of the models' gap is closed by moving several parts at once.
+
+    Random sets of the same size are the control.
 
     Args:
         direction: `necessity` or `sufficiency`.
-        sets: rows for the sets.
+        sets: one row with the share of the gap for each set of parts.
     """
     curves = []
     for kind, draw in dict.fromkeys((one["kind"], one["draw"]) for one in sets):
@@ -178,10 +189,10 @@ def sets_of_parts(direction: str, sets: Sequence[Row]) -> View:
 
 
 def scaled_deltas(rows: Sequence[Row]) -> View:
-    """Return the metric as the change of weights is scaled, or removed from one module.
+    """Return a view of the metric when the change of weights is scaled, or removed from one module.
 
     Args:
-        rows: `surgery` in the summary.
+        rows: the rows of `surgery` in the summary.
 
     Raises:
         NotDrawableError: no share is defined.
@@ -249,16 +260,18 @@ def direct_attribution(
     mlps: Mapping[str, NDArray[np.float64]],
     unit: str,
 ) -> View:
-    """Return how heads' contributions change in tuning, and both models' layers with intervals.
+    """Return a view of how the direct contributions of heads and layers to the metric change.
 
-    A dot marks heads whose difference is significant (false discovery rate 5 %); intervals are
-    bootstrap intervals of 95 % over items, omitted for a single item.
+    A map shows the difference between the models for each head, where a dot marks significant
+    differences (false discovery rate 5 %). Curves show both models' contributions by layer, with
+    bootstrap intervals of 95 % over items unless there is only one item.
 
     Args:
-        heads: [layers, heads, items] by model, `before` and `after`.
-        attention: [layers, items] by model, all heads with the output projection's bias.
-        mlps: [layers, items] by model.
-        unit: of the metric, such as `nats`.
+        heads: [layers, heads, items] contributions of the heads, by model: `before` and `after`.
+        attention: [layers, items] contributions of all heads of a layer together with the output
+            projection's bias, by model.
+        mlps: [layers, items] contributions of the MLPs, by model.
+        unit: unit of the metric, such as `nats`.
     """
     differences = heads["after"] - heads["before"]
     means, marked = mean_over(differences, -1), significantly_different(differences, ALPHA)
@@ -311,12 +324,15 @@ def span_attention(
     names: Sequence[str],
     significant: NDArray[np.bool_],
 ) -> View:
-    """Return maps of attention between spans for each pair: both models' and their difference.
+    """Return maps by layer and head of how much attention one span of the text pays to another.
+
+    For each pair of spans there are three maps: each model's attention, and the difference.
 
     Args:
-        before, after: [pairs, layers, heads] mean shares of attention; NaN is drawn grey.
-        names: of the pairs of spans.
-        significant: [pairs, layers, heads] where the difference gets a dot.
+        before, after: [pairs, layers, heads] mean shares of attention in the two models; NaN is
+            drawn grey.
+        names: name of each pair of spans.
+        significant: [pairs, layers, heads] cells whose difference gets a dot.
 
     Raises:
         NotDrawableError: there is no pair.

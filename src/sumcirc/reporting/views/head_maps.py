@@ -1,4 +1,4 @@
-"""Views of attention by layer and head, compared with the base's."""
+"""Views of attention by layer and head, in comparison with the base model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
 
 
 def divergence(record: ProbeRecord) -> View:
-    """Return the map of each head's attention KL(tuned || base), in nats.
+    """Return a map by layer and head of the attention's KL(tuned || base), in nats.
 
     Raises:
         NotDrawableError: the record lacks the measure.
@@ -49,7 +49,7 @@ def divergence(record: ProbeRecord) -> View:
 
 
 def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
-    """Return the map of each head's attention entropy, tuned minus base, in nats.
+    """Return a map by layer and head of the change in attention entropy (tuned minus base, nats).
 
     A dot marks heads that differ from zero (`statistics.significantly_different`, false discovery
     rate 5 %). The heading gives the fraction of heads whose entropy fell with its bootstrap
@@ -57,8 +57,8 @@ def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
     neither interval nor test.
 
     Args:
-        record: of the tuned model.
-        base: of the base, or None.
+        record: record of the tuned model.
+        base: record of the base model; None raises NotDrawableError.
 
     Raises:
         NotDrawableError: a record lacks the measure, or their documents, layers or heads differ.
@@ -86,7 +86,7 @@ def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
 def _fallen(
     differences: NDArray[np.float64], significant: NDArray[np.bool_], documents: str
 ) -> str:
-    """Return in how many heads entropy fell, in words, in at most two lines."""
+    """Return the fraction of heads whose entropy fell, in words of at most two lines."""
     share = share_below_zero(differences)
     if share.n < 1:
         return f"undefined on {documents}"

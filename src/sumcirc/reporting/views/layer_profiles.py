@@ -1,4 +1,4 @@
-"""Views of measures by depth, a curve for each checkpoint or pair of models, and of drift."""
+"""Views of measures over the model's depth, and of drift from the base over training steps."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ def by_layer(
     column: str = "mean",
     from_zero: bool = False,
 ) -> View:
-    """Return a measure over depth, a curve with its interval for each pair of models.
+    """Return a view of a measure over depth, with one curve and interval for each name in `curves`.
 
     Args:
-        curves: mean, low and high ([places] each) by the name of the pair, such as `base-LoRA`.
-        label: of the measure, with its unit.
-        x: `layer`, or the label of the residual stream.
-        column: name of the means in the table.
+        curves: for each curve's name, such as `base-LoRA`, its means and the lower and upper ends
+            of their intervals, each [depths].
+        label: label of the measure, with its unit.
+        x: label of the depth axis.
+        column: name of the column of means in the view's table.
         from_zero: whether the y axis starts at 0.
 
     Raises:
@@ -57,12 +58,14 @@ def by_layer(
 
 
 def profile(name: str, reading: str, records: Sequence[ProbeRecord]) -> View:
-    """Return one measure over depth, a curve for each checkpoint, the last with its intervals.
+    """Return a view of one measure over depth, with a curve for each checkpoint.
+
+    The curve of the last checkpoint also has intervals.
 
     Args:
-        name: of the measure.
-        reading: how to read it, for the caption.
-        records: by checkpoint.
+        name: name of the measure.
+        reading: sentence for the caption that says how to read the measure.
+        records: one record for each checkpoint, in order.
 
     Raises:
         NotDrawableError: there is no record, one lacks the measure, or all its values are
@@ -91,11 +94,11 @@ def profile(name: str, reading: str, records: Sequence[ProbeRecord]) -> View:
 
 
 def magnitude(records: Sequence[ProbeRecord]) -> View:
-    """Return ActMag along the residual stream for each step, and its change from the first record.
+    """Return a view of activation size along the residual stream at each step, and of its change.
 
-    ActMag (the mean absolute activation) varies much more with depth than training changes it, so
-    training is visible in the second panel (percent of the first record, which is the base's if it
-    is among `records`).
+    The first panel shows ActMag, the mean absolute activation. It varies much more with depth than
+    with training, so the second panel shows its change in percent of the first record, which is
+    the base's if `records` has one.
 
     Raises:
         NotDrawableError: there is no record, one lacks the measure, or they are of different
@@ -131,12 +134,13 @@ def magnitude(records: Sequence[ProbeRecord]) -> View:
 
 
 def drift(records: Sequence[ProbeRecord]) -> View:
-    """Return CKA, centred cosine and relative change over steps, a curve for each depth.
+    """Return a view of drift from the base over training steps, with a curve for each depth.
 
-    A single record has no steps to follow: its values are shown over depth instead.
+    Drift is measured by CKA, centred cosine and relative change. The values of a single record are
+    shown over depth instead.
 
     Raises:
-        NotDrawableError: no record, one lacks a measure, or they are of different models.
+        NotDrawableError: there is no record, one lacks a measure, or they are of different models.
     """
     ordered = sorted(records, key=lambda record: record.step)
     found = {name: document_means(ordered, name) for name in DRIFT}

@@ -14,7 +14,7 @@ CHOSEN, OTHER = "gets an adapter", "does not"
 
 
 def ranking(record: Mapping[str, Any]) -> View:
-    """Return scores with their intervals by layer, or as a map of layer by module.
+    """Return a view of the scores: bars by layer, or a map of layers by modules.
 
     Args:
         record: the content of ranking.json.
@@ -40,7 +40,7 @@ def _label(record: Mapping[str, Any]) -> str:
 
 
 def _bars(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Bars:
-    """Return a bar for each layer, layer 0 at the bottom as in drawings of circuits."""
+    """Return one bar for each layer, with layer 0 at the bottom as in drawings of circuits."""
     bars = []
     for row in reversed(rows):
         ends = (np.nan, np.nan) if row["low"] is None else (row["low"], row["high"])
@@ -50,7 +50,7 @@ def _bars(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Bars:
 
 
 def _map(record: Mapping[str, Any]) -> Map:
-    """Return a map with a frame around each chosen cell."""
+    """Return a map of scores by layer and module, with a frame around each chosen cell."""
     modules = record["modules"]
     shape = 1 + max(row["layer"] for row in record["ranking"]), len(modules)
     values, framed = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
@@ -62,7 +62,7 @@ def _map(record: Mapping[str, Any]) -> Map:
 
 
 def ranking_table(record: Mapping[str, Any]) -> Table:
-    """Return the ranking as a table, the best first."""
+    """Return the content of ranking.json as a table, in the order of the ranking."""
     by_module = record["granularity"] == "module"
     sure = any(one["low"] is not None for one in record["ranking"])
     headings = ["layer", *(["module"] if by_module else []), _label(record)]

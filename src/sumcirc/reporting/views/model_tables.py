@@ -1,7 +1,8 @@
-"""Tables of two models compared, for the terminal and for the page.
+"""Tables of how two models differ, for the terminal and for the page.
 
-Rows are those of `after` in the summary of `sumcirc compare`. Effects are given as shares of the
-gap between the models, or in the metric's unit if that gap may be zero.
+`Row` arguments come from the entry of one tuned model below `after` in summary.json, which
+`sumcirc compare` writes. Effects are given as shares of the gap between the models, or in the
+metric's unit if that gap may be zero.
 """
 
 from __future__ import annotations
@@ -25,24 +26,34 @@ STARS = "* differs from zero, FDR 5 %"
 
 
 def same(metric: Row) -> bool:
-    """Return whether two models' metrics differ by no more than rounding error."""
+    """Return whether two models' metrics differ by no more than rounding error.
+
+    Args:
+        metric: the metric of both models and its difference, `metric` in the summary.
+    """
     rounding = rounding_of(metric["before"]["mean"], metric["after"]["mean"])
     ends = [value for name, value in metric["difference"].items() if name != "n"]
     return not any(abs(value) > rounding for value in ends)  # no interval is NaN
 
 
 def doubtful(found: Row) -> bool:
-    """Return whether the gap between the models may be zero, so that its shares are unreliable."""
+    """Return whether the interval of the gap between two models includes 0.
+
+    Shares of such a gap are unreliable.
+
+    Args:
+        found: results for the pair of models, from the summary.
+    """
     gap = found["metric"]["difference"]
     return not excludes_zero(gap["low"], gap["high"])
 
 
 def metric_table(metric: Row, unit: str) -> Table:
-    """Return the table of both models' metric and their difference.
+    """Return a table of both models' metrics and their difference.
 
     Args:
-        metric: `metric` in the summary.
-        unit: of the metric.
+        metric: the metric of both models and its difference, `metric` in the summary.
+        unit: unit of the metric.
     """
     names = ("before", "after", "after − before")
     values = interval_column([metric[key] for key in SIDES])
@@ -54,8 +65,8 @@ def tables(found: Row, unit: str, listed: int = LISTED) -> list[Table]:
     """Return the tables of all analyses of a pair of models.
 
     Args:
-        found: results for the pair, from the summary.
-        unit: of the metric.
+        found: results for the pair of models, from the summary.
+        unit: unit of the metric.
         listed: largest number of rows in each table.
     """
     effects = unit if doubtful(found) else None
@@ -118,7 +129,10 @@ def _ranks(rows: Iterable[Row]) -> list[str]:
 
 
 def _lens(found: Sequence[Row]) -> Table:
-    """Return the table of tokens, written as in code so that spaces and controls are visible."""
+    """Return a table of promoted and demoted tokens.
+
+    Tokens are written as Python literals, so that spaces and control characters are visible.
+    """
     sides = [
         " ".join([repr(row["token"]) for row in found if (row["value"] > 0) is up][:LISTED])
         for up in (True, False)

@@ -1,4 +1,4 @@
-"""Views of the MLP neurons that changed most, and of the tokens that the change promotes."""
+"""Views of the MLP neurons that changed most in tuning, and of the tokens that tuning promotes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ TOKENS = 6  # number for each position in the residual stream
 
 
 def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> View:
-    """Return the change of every MLP neuron of a layer, and the `top` most changed ones by index.
+    """Return a view of how much each MLP neuron of a layer changed from the base model.
 
-    Intervals are one standard error over documents.
+    The second panel names the most changed neurons. Intervals are one standard error over
+    documents.
 
     Args:
-        record: of one checkpoint.
-        layer: by default the layer of the most changed neuron.
+        record: record of one checkpoint.
+        layer: number of the layer; None for the layer of the most changed neuron.
         top: number of neurons in the second panel.
 
     Raises:
@@ -72,10 +73,10 @@ def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> Vi
 
 
 def most_changed(record: ProbeRecord) -> View:
-    """Return the most changed neurons of each layer as points.
+    """Return a scatter plot of the most changed neurons: their change by layer.
 
     Raises:
-        NotDrawableError: the record names no neurons.
+        NotDrawableError: the record contains no list of neurons.
     """
     if not record.found.get("neurons"):
         raise NotDrawableError(f"{record_name(record)}: its record names no neurons")
@@ -95,7 +96,7 @@ def most_changed(record: ProbeRecord) -> View:
 
 
 def neuron_table(record: ProbeRecord) -> Table:
-    """Return the table of the most changed neurons."""
+    """Return a table of the most changed neurons, with their layers and changes."""
     rows = _ranked(record)
     return Table(
         f"the {min(LISTED, len(rows))} most changed neurons at {record_name(record)}",
@@ -105,7 +106,7 @@ def neuron_table(record: ProbeRecord) -> Table:
 
 
 def token_table(record: ProbeRecord) -> Table:
-    """Return the tokens that the change of the residual stream promotes and demotes."""
+    """Return a table of tokens that the change of the residual stream makes more or less likely."""
     rows = []
     for stream, tokens in enumerate(record.found["lens"]):
         sides = [[one for one in tokens if one["value"] * sign > 0][:TOKENS] for sign in (1, -1)]
@@ -119,7 +120,7 @@ def token_table(record: ProbeRecord) -> Table:
 
 
 def _ranked(record: ProbeRecord) -> list[tuple[int, dict[str, Any]]]:
-    """Return (layer, neuron) pairs, the largest change first."""
+    """Return (layer, neuron's entry) for all listed neurons, with the largest change first."""
     rows = [(layer, one) for layer, top in enumerate(record.found["neurons"]) for one in top]
     return sorted(rows, key=lambda row: -abs(row[1]["change"]))
 

@@ -1,4 +1,4 @@
-"""Scores of every system on the same documents, as tables and figures of runs and sweeps."""
+"""Tables and views of the scores of several systems on the same documents."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ _LONGEST = 26  # characters of a system's name in a figure
 
 @dataclass(frozen=True)
 class SystemRow:
-    """Scores of one system as fractions, and its cost.
+    """The scores and the cost of one system that writes summaries.
 
     Attributes:
-        system: its name.
-        scores: by name, such as `rouge1_f1` and `length`; includes `facts` if the data has them.
-        trainable_parameters, seconds: None if nothing was trained or timed.
-        words: what ROUGE counts as a word.
+        system: name of the system.
+        scores: score with its interval, by name such as `rouge1_f1` (a fraction) and `length` (in
+            words). It has `facts` if the data lists key facts.
+        trainable_parameters: number of trained parameters, or None if nothing was trained.
+        seconds: training time, or None if it is unknown.
+        words: description of what ROUGE counts as a word.
     """
 
     system: str
@@ -41,7 +43,7 @@ class SystemRow:
 
     @property
     def cells(self) -> list[str]:
-        """The cells of its row in `score_table`, except for facts."""
+        """The text of the cells of this system's row in `score_table`, without its facts."""
         parameters, seconds, length = self.trainable_parameters, self.seconds, self.scores["length"]
         return [
             self.system,
@@ -53,19 +55,19 @@ class SystemRow:
 
 
 def rouge_words(summary: Mapping[str, Any]) -> str:
-    """Return what ROUGE counted as a word.
+    """Return a description of what ROUGE counted as a word in a run, from the run's summary.json.
 
-    Summaries without this information were made when rouge-score's tokenizer was the only one.
+    A summary.json without this information is of a version that had only rouge-score's tokenizer.
     """
     return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
 
 
 def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
-    """Return the rows of a run: baselines and base first, the trained system last.
+    """Return one row for each system in the summary of a run.
 
     Args:
-        summary: of the run.
-        label: name of the trained system.
+        summary: the content of the run's summary.json.
+        label: name to show for the trained system.
     """
     rows = []
     for name, scores in summary["systems"].items():
@@ -81,11 +83,13 @@ def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
 
 
 def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
-    """Return the table of systems; facts have a column if the data has them.
+    """Return a table of scores and cost, one row per system.
+
+    Key facts have a column if any system has a score for them.
 
     Args:
         rows: the systems.
-        title: of the table.
+        title: title of the table.
     """
     headings = ["system", *ROUGE.values(), "words", "trainable", "time"]
     cells = [row.cells for row in rows]
@@ -98,11 +102,11 @@ def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
 
 
 def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
-    """Print the table of systems, and what ROUGE counts as a word.
+    """Print the table of scores and cost, and what ROUGE counts as a word.
 
     Args:
         rows: the systems.
-        title: of the table.
+        title: title of the table.
     """
     print_tables(score_table(rows, title))
     for words in dict.fromkeys(row.words for row in rows if row.words):
@@ -110,7 +114,7 @@ def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
 
 
 def score_bars(rows: Sequence[SystemRow]) -> View:
-    """Return ROUGE F1 x 100 of every system with its interval."""
+    """Return a view of the ROUGE F1 scores (times 100) of all systems, with their intervals."""
     bars = []
     for row in rows:
         short = len(row.system) <= _LONGEST
@@ -133,7 +137,7 @@ def score_bars(rows: Sequence[SystemRow]) -> View:
 
 
 def _summaries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Return names and summaries of a sweep's runs; a damaged summary is left out."""
+    """Return (name, content of summary.json) of a sweep's runs, without damaged or empty files."""
     found = []
     for path in runs_inside(folder) if folder.is_dir() else []:
         try:
@@ -144,11 +148,15 @@ def _summaries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def sweep_rows(folder: Path) -> list[list[SystemRow]]:
-    """Return the rows of a sweep's finished runs: one list for each set of scored items.
+    """Return one row for each system in a sweep's finished runs.
 
-    Systems that runs share appear once: the baselines, and the base of each model. If one scored
-    differently (because the sweep varies the decoding, for example), its row names the run. A run
-    whose summary is damaged is left out: the table of states lists it.
+    There is one list for each set of items that runs were scored on. Systems that runs share (the
+    baselines, and the untrained base of each model) appear once. If such a system has other scores
+    in another run, for example because the sweep varies the decoding, it gets a further row that
+    names the run. A run with a damaged summary is left out.
+
+    Args:
+        folder: folder of the sweep.
     """
     found: dict[tuple[str | None, str], list[tuple[str, dict[str, Any]]]] = {}
     for name, summary in _summaries(folder):
@@ -175,5 +183,9 @@ def sweep_rows(folder: Path) -> list[list[SystemRow]]:
 
 
 def sweep_notices(folder: Path) -> list[str]:
-    """Return the notices of a sweep's finished runs, each once."""
+    """Return the notices (warnings and remarks) of a sweep's finished runs, each of them once.
+
+    Args:
+        folder: folder of the sweep.
+    """
     return lines_of_runs([summary for _, summary in _summaries(folder)])

@@ -1,4 +1,4 @@
-"""Views of curves over optimizer steps: loss, ROUGE, divergence, and the circuit."""
+"""Views of logged metrics over optimizer steps: loss, ROUGE, divergence, and the circuit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LOSS_LABEL = "loss (nats per summary token)"
 
 @dataclass(frozen=True)
 class Chart:
-    """Metrics that are drawn together.
+    """Describes a chart: which logged metrics it shows, and with which words.
 
     Attributes:
-        title: of the chart.
-        y: label of the values' axis, with the unit.
-        caption: how to read the chart.
-        names: label of each metric.
+        title: title of the chart.
+        y: label of the y axis, with the unit.
+        caption: text that says how to read the chart.
+        names: for each metric's name, its label in the legend.
     """
 
     title: str
@@ -66,11 +66,11 @@ OTHERS = (
 
 
 def over_steps(metrics: Points, chart: Chart) -> View:
-    """Return the curves of a chart that a run logged.
+    """Return a view with a curve over steps for each of a chart's metrics that the run logged.
 
     Args:
-        metrics: (step, value) by metric.
-        chart: which metrics to show.
+        metrics: (step, value) pairs of each logged metric, by its name.
+        chart: description of the chart.
 
     Raises:
         NotDrawableError: the run logged none of them.
