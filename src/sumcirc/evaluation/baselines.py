@@ -26,8 +26,8 @@ def lead(document: str, sentences: int = 3, min_words: int = 6) -> str:
 
     Args:
         document: the text.
-        sentences: number of sentences, at most.
-        min_words: words that a candidate sentence has at least.
+        sentences: largest number of sentences to return.
+        min_words: smallest number of words of a candidate sentence, see the top of this file.
     """
     return "\n".join(candidate_sentences(document, min_words)[:sentences])
 
@@ -43,9 +43,9 @@ def random_sentences(
     Args:
         document: the text.
         item_id: id of the document.
-        sentences: number of sentences, at most.
-        min_words: words that a candidate sentence has at least.
-        seed: of the draw.
+        sentences: largest number of sentences to return.
+        min_words: smallest number of words of a candidate sentence, see the top of this file.
+        seed: seed of the draw.
     """
     candidates = candidate_sentences(document, min_words)
     ranks = [
@@ -63,18 +63,18 @@ def oracle(
     min_words: int = 6,
     tokenizer: Tokenizer = ASCII,
 ) -> str:
-    """Return the candidate sentences that a greedy search finds best for the references.
+    """Return the sentences of a document that together match its references best, one per line.
 
-    Repeatedly add the sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most (the earliest of equals);
-    stop at `sentences` sentences or when none raises it (Nallapati et al. 2017, Liu and Lapata
-    2019). Each F1 is the maximum over the references, as in `rouge.score`. A document that shares
-    no word with its references gives an empty summary.
+    A greedy search repeatedly adds the candidate sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most
+    (the earliest of equals), until there are `sentences` or no sentence raises the sum (Nallapati
+    et al. 2017, Liu and Lapata 2019). Each F1 is the maximum over the references. The result is
+    empty if the document shares no word with its references.
 
     Args:
         document: the text.
         references: reference summaries of the document.
-        sentences: number of sentences, at most.
-        min_words: words that a candidate sentence has at least.
+        sentences: largest number of sentences to return.
+        min_words: smallest number of words of a candidate sentence, see the top of this file.
         tokenizer: splits text into the words that ROUGE counts.
     """
     candidates = candidate_sentences(document, min_words)
@@ -123,11 +123,11 @@ def oracle_spans(
 def oracle_finder(
     config: EvaluationConfig, documents: Sequence[Document]
 ) -> Callable[[Document], list[tuple[int, int]]]:
-    """Return a function from a document to the character spans of its oracle sentences.
+    """Return a function that takes a document and returns its `oracle_spans`.
 
     Args:
-        config: number of sentences, shortest candidate, and ROUGE's tokenizer.
-        documents: the whole corpus, from which an automatic tokenizer is chosen.
+        config: sets the number of sentences, their smallest number of words, and ROUGE's tokenizer.
+        documents: the whole corpus; its references decide if the tokenizer is chosen automatically.
     """
     tokenizer = tokenizer_of(documents, config)
     options = config.sentences, config.min_sentence_words, tokenizer
@@ -142,9 +142,8 @@ def tokenizer_of(documents: Sequence[Document], config: EvaluationConfig) -> Tok
     """Return the ROUGE tokenizer for a corpus.
 
     Args:
-        documents: the corpus; its references decide where `evaluation.rouge_tokenizer` is
-            automatic.
-        config: names the tokenizer, or leaves it open.
+        documents: the corpus; its references decide if `evaluation.rouge_tokenizer` is `auto`.
+        config: names the tokenizer, or has `auto`.
     """
     references = (text for item in documents for text in item.references)
     return tokenizer_for(references, config.rouge_tokenizer)
@@ -155,7 +154,7 @@ def candidate_sentences(document: str, min_words: int) -> list[str]:
 
     Args:
         document: the text.
-        min_words: words that a candidate sentence has at least.
+        min_words: smallest number of words of a candidate sentence, see the top of this file.
     """
     everything = split_sentences(document)
     return [text for text in everything if word_count(text) >= min_words] or everything

@@ -52,15 +52,15 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def copy_statistics(document: str, summary: str) -> dict[str, float]:
-    """Return the measures named in `STATISTICS`.
+    """Return the measures named in `STATISTICS`, which are defined at the top of this file.
 
     Args:
         document: the text that was summarized.
         summary: the summary.
 
     Returns:
-        Values by name. Undefined ones are NaN: all of them for a summary without words, and
-        `novel_ngrams_k` for a summary of fewer than k words.
+        Values by name. All are NaN if the summary has no words, and `novel_ngrams_k` is NaN if it
+        has fewer than k words.
     """
     source, target = words(document), words(summary)
     size = len(target)
@@ -80,14 +80,18 @@ def copy_statistics(document: str, summary: str) -> dict[str, float]:
 def extractive_fragments(
     source: Sequence[str], target: Sequence[str]
 ) -> list[tuple[int, int, int]]:
-    """Return the copied runs as (start in target, start in source, length), left to right.
+    """Return the runs of words that a summary copies from its document, from left to right.
 
-    At each target word, take the longest run that also occurs in the source (the first of equals)
-    and continue after it; a word that the source lacks is skipped.
+    At each word of the summary, the longest run of words that also occurs in the document is taken
+    (the first of equals), and the search continues after it. A word that the document lacks is
+    skipped.
 
     Args:
         source: words of the document.
         target: words of the summary.
+
+    Returns:
+        For each run (start in target, start in source, length), in words.
     """
     places: dict[str, list[int]] = defaultdict(list)
     for position, word in enumerate(source):

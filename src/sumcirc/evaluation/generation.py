@@ -71,7 +71,7 @@ class GeneratedNgramBlocker(LogitsProcessor):
 
 
 def end_tokens(model: Any, codec: Codec) -> list[int]:
-    """Return the ids of the tokens that end a summary: the tokenizer's, and those the model names.
+    """Return the ids of all tokens that end a summary: those of the tokenizer and of the model.
 
     A model names them in generation_config.json or else in config.json. The value in config.json
     may just be the default of its class (Llama's is 2), so it counts only if it is a special token
@@ -144,7 +144,7 @@ def generate_tokens(
         prompts: token ids of each prompt.
         config: decoding settings.
         ends: ids of the tokens that end a summary.
-        pad: id of the padding token; the first of `ends` by default.
+        pad: id of the padding token; None takes the first of `ends`.
         progress: called after each batch with its size.
 
     Raises:
@@ -186,7 +186,10 @@ def generate_tokens(
 
 
 def _batches(prompts: Sequence[Sequence[int]], size: int, padded: bool) -> Iterator[list[int]]:
-    """Yield batches of prompt indices, longest first; if not `padded`, of equal lengths."""
+    """Yield batches of prompt indices, longest first.
+
+    Unless `padded`, all prompts of a batch have the same length.
+    """
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     lengths = groupby(order, lambda index: 0 if padded else len(prompts[index]))
     for members in (list(group) for _, group in lengths):

@@ -15,9 +15,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
 class ReservedLayer(DynamicLayer):
-    """Keys and values of one layer, [rows, key/value heads, tokens, head width], for `room` tokens.
+    """Cache of one layer's keys and values, preallocated for `room` tokens per row.
 
-    For greedy decoding only: rows are neither reordered nor repeated.
+    It serves only greedy decoding, since rows can't be reordered or repeated.
     """
 
     def __init__(self, room: int) -> None:
@@ -33,7 +33,8 @@ class ReservedLayer(DynamicLayer):
             key_states, value_states: [rows, key/value heads, new tokens, head width].
 
         Returns:
-            Keys and values of all tokens so far, as views of the cache.
+            Keys and values of all tokens so far, as views of the cache, [rows, key/value heads,
+            tokens, head width].
 
         Raises:
             ValueError: there is no room left.
@@ -59,13 +60,13 @@ def _reserve(states: torch.Tensor, room: int) -> torch.Tensor:
 
 
 def reserved_cache(config: PretrainedConfig, room: int) -> DynamicCache:
-    """Return a cache with room for a number of tokens.
+    """Return a key/value cache that is allocated for `room` tokens per row.
 
     Layers with a sliding window keep the cache that transformers gives them.
 
     Args:
         config: configuration of the model.
-        room: tokens per row, including the prompt.
+        room: largest number of tokens in a row, including the prompt.
     """
     cache = DynamicCache(config=config)
     cache.layers = [

@@ -37,11 +37,16 @@ class Scoreboard:
     Args:
         config: configuration of the run.
         encoder: encodes prompts for the models.
-        cache: `cache_dir`, where summaries of a base model are kept.
-        notices: collects notices about the test documents and summaries.
+        cache: the folder `cache_dir`, where summaries of a base model are kept.
+        notices: collects notices about the test documents and summaries; None starts an empty
+            collection.
+
+    Attributes:
+        systems: the scores so far, by name of the system.
+        corpus: the test documents.
 
     Raises:
-        UserError: as in `read_corpus`.
+        UserError: the test documents can't be read, see `read_corpus`.
     """
 
     def __init__(
@@ -57,7 +62,10 @@ class Scoreboard:
         self.systems: dict[str, Evaluation] = {}
 
     def inspect(self, corpora: Mapping[str, Corpus]) -> None:
-        """Add notices about test documents that other splits contain, that are cut or too short.
+        """Add notices about test documents that may distort the scores.
+
+        Such documents are also in another split, are cut, spell out special tokens, are too short
+        for the baselines or can't be scored; or there are few documents altogether.
 
         Args:
             corpora: the other splits by name.
@@ -90,12 +98,12 @@ class Scoreboard:
             self.systems[name] = self._with_facts(evaluation)
 
     def add(self, name: str, model: Any, once: bool = False) -> None:
-        """Score a model's summaries of the test documents.
+        """Let a model summarize the test documents, and score its summaries.
 
         Args:
             name: name of the system.
             model: a transformers decoder or a PEFT model around one.
-            once: keep the summaries in the cache for later runs.
+            once: whether to take the summaries from the cache if it has them, or else add them.
         """
         from sumcirc.evaluation.summaries import summarize, summarize_once
 
@@ -129,7 +137,11 @@ class Scoreboard:
         return replace(evaluation, measures=(*evaluation.measures, *FACTS))
 
     def samples(self, count: int) -> list[dict[str, str]]:
-        """Return the first `count` test documents with their reference and model summaries."""
+        """Return the first `count` test documents with their reference and model summaries.
+
+        Each is a mapping with `id`, `document`, `reference`, and the summary of the base and of the
+        trained model by the model's name, if they have been added.
+        """
         models = [name for name in self.systems if name in (BASE, TRAINED)]
         return [
             {

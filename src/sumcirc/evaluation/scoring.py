@@ -38,10 +38,14 @@ MEASURES = (
 class Evaluation:
     """The scores of one system's summaries.
 
-    Each record has `id`, `system`, `prediction` and the values named in `measures`, which are
-    `MEASURES` and those that a caller adds: ROUGE as fractions, `length` and `reference_length`
-    (mean over the references) in words, and the copy statistics. A measure that is undefined for a
-    summary (an empty one copies nothing) is None.
+    Attributes:
+        records: for each document a mapping with `id`, `system` (its name), `prediction` (the
+            summary), and the value of every measure, None if the measure is undefined for this
+            summary.
+        config: settings of the scoring.
+        measures: names of the measures: `MEASURES`, and others that were added. ROUGE and
+            copy statistics are fractions; `length` and `reference_length` (mean over the
+            references) are in words.
     """
 
     records: list[dict[str, Any]]
@@ -55,12 +59,12 @@ class Evaluation:
     def summary(self, config: EvaluationConfig | None = None) -> dict[str, Interval]:
         """Return mean and bootstrap interval of every measure over the documents.
 
-        The mean is over the `Interval.n` documents for which the measure is defined; a measure that
-        is defined for none is left out. Resampling uses one fixed seed, so all systems see the same
-        draws.
+        The mean is over the `Interval.n` documents for which the measure is defined. A measure that
+        is defined for no document is left out. Resampling uses one fixed seed, so that all systems
+        see the same draws.
 
         Args:
-            config: replaces the evaluation's own settings.
+            config: sets the bootstrap; None uses the attribute `config`.
         """
         config = config or self.config
         intervals = {}
@@ -79,7 +83,7 @@ def evaluate_summaries(
 ) -> Evaluation:
     """Score `predictions[i]` as a summary of `documents[i]`.
 
-    Where the tokenizer is chosen automatically, the references of all documents together decide.
+    If the tokenizer is chosen automatically, the references of all documents together decide.
 
     Args:
         documents: the documents with their references.
@@ -136,7 +140,7 @@ def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> 
 
     Args:
         documents: the test documents.
-        config: number of sentences and shortest candidate of the baselines.
+        config: sets the number of sentences of the baselines, and their smallest number of words.
     """
     most = config.sentences
     few = sum(
@@ -158,7 +162,7 @@ def evaluate_baselines(
     Args:
         documents: the documents with their references.
         config: baseline and scoring settings.
-        seed: draws the random sentences.
+        seed: seed with which the random sentences are drawn.
 
     Returns:
         Evaluations by the name of the system.

@@ -46,7 +46,7 @@ def summarize(
 
 
 def check_room(encoder: Encoder, config: GenerationConfig) -> None:
-    """Refuse settings under which no prompt fits the context.
+    """Check that a prompt and a summary fit the model's context together.
 
     Args:
         encoder: encodes the prompts.
@@ -87,11 +87,11 @@ def summarize_once(
         encoder: encodes the prompts.
         documents: the documents to summarize.
         config: decoding settings.
-        cache: `cache_dir`.
+        cache: the folder `cache_dir`.
         progress: called with the number of summaries as they are made.
 
     Raises:
-        ValueError: the model has adapters; the cache key covers the base's weights only.
+        ValueError: the model has adapters, which the cache key does not cover.
     """
     if isinstance(model, PeftModel):
         raise ValueError("summarize_once is for a base without adapters")

@@ -61,10 +61,10 @@ class ResumableCheckpoint(pl.Callback):
 
         Args:
             trainer: writes the checkpoint.
-            module: the module to save.
+            module: the SummarizationModule to save.
 
         Raises:
-            TrainingDiverged: the loss or a weight is not finite; earlier checkpoints remain.
+            TrainingDiverged: the loss or a weight is not finite; nothing is written or deleted.
         """
         assert isinstance(module, SummarizationModule)
         module.running_loss()
@@ -107,7 +107,7 @@ class ResumableCheckpoint(pl.Callback):
             checkpoint: the loaded state.
 
         Raises:
-            UserError: the checkpoint was written with another number of processes, which divide the
+            UserError: the checkpoint was written by another number of processes, which divided the
                 data differently.
         """
         processes = len(checkpoint["generators"])
@@ -126,14 +126,14 @@ def checkpoint_file(folder: Path, step: int) -> Path:
     """Return the checkpoint file of an optimizer step.
 
     Args:
-        folder: `checkpoints/` of the run.
+        folder: the folder `checkpoints/` of the run.
         step: optimizer step.
     """
     return folder / f"step-{step:06d}.ckpt"
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first."""
+    """Return the checkpoint files in a run's folder `checkpoints/`, oldest first."""
     steps = {
         file: int(found[1])
         for file in folder.glob("step-*.ckpt")
@@ -151,7 +151,10 @@ def _of_all_processes(state: Any, processes: int) -> list[Any]:
 
 
 def generators() -> dict[str, Any]:
-    """Return the state of every random generator, as plain containers and tensors."""
+    """Return the state of the random generators of Python, NumPy and torch in this process.
+
+    It consists of plain containers and tensors.
+    """
     kind, keys, *rest = np.random.get_state()
     return {
         "python": random.getstate(),

@@ -27,7 +27,7 @@ REMEDY = "remove it, and training goes on from the checkpoint before it"
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Write to a temporary file and rename it; read only tensors and plain containers."""
+    """Writes checkpoints atomically, and reads only tensors and plain values from them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
         """Write `checkpoint` to `path`.
@@ -56,11 +56,11 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Args:
             path: the file.
-            map_location: device of the tensors; the CPU by default.
+            map_location: device of the tensors; None for the CPU.
             weights_only: ignored; code in a checkpoint is never run.
 
         Raises:
-            RecordError: the file is missing, damaged or was changed, or contains code to run.
+            RecordError: the file is missing, is damaged, was changed, or contains code to run.
         """
         require_regular(path)
         # torch would also read the bare pickles of its early versions, which can fail in many ways

@@ -38,7 +38,8 @@ def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
     """Build the callbacks that `callbacks.extra` describes.
 
     Raises:
-        UserError: a callback can't be made, isn't a callback, or takes over what settings control.
+        UserError: an object can't be built, isn't a callback, or would control what other settings
+            of the run control.
     """
     made = []
     for name, spec in extra.items():
@@ -54,12 +55,15 @@ def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
 
 @contextmanager
 def blaming(extra: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Turn an error raised inside a Lightning callback from `callbacks.extra` into one line.
+    """Turn an error inside one of Lightning's callbacks in `callbacks.extra` into a UserError.
 
     Errors in callbacks from other packages pass through with their traceback.
 
+    Args:
+        extra: the setting `callbacks.extra`: descriptions of callbacks by name.
+
     Raises:
-        UserError: names the setting and the reason.
+        UserError: one of Lightning's callbacks failed; the message is one line and names it.
     """
     names = {str(spec.get("_target_")).rpartition(".")[2]: name for name, spec in extra.items()}
     try:

@@ -35,12 +35,12 @@ class TrainingDiverged(UserError):
 def summary_loss(
     backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: TrainingBatch
 ) -> Tensor:
-    """Return the mean cross-entropy over summary and EOS tokens, in nats; a scalar.
+    """Return the mean cross-entropy over summary and EOS tokens as a scalar tensor, in nats.
 
     Args:
         backbone: maps tokens to the residual stream after the final norm, [batch, length, width].
-        unembedding: maps the residual stream to logits.
-        batch: right-padded; no attention mask is needed, since attention is causal.
+        unembedding: maps that residual stream to logits.
+        batch: sequences padded on the right, which need no mask since attention is causal.
     """
     hidden = backbone(batch.input_ids, use_cache=False).last_hidden_state
     logits = unembedding(hidden.flatten(0, 1).index_select(0, batch.positions))
@@ -54,8 +54,8 @@ class SummarizationModule(pl.LightningModule):
         model: the adapted model (`models.adapters.adapt`).
         optimizer: settings of AdamW and its schedule.
         total_steps: optimizer steps of the whole run, at which the schedule ends.
-        log_every: optimizer steps between logged training values, which are means since the last.
-        compile_network: compile the backbone for training.
+        log_every: optimizer steps between logged training losses; each is the mean since the last.
+        compile_network: whether to compile the backbone for training.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class SummarizationModule(pl.LightningModule):
         self.strict_loading = False
 
     def on_fit_start(self) -> None:
-        """Start the clock for tokens per second."""
+        """Start the clock by which tokens per second are computed."""
         self._since = time.perf_counter()
 
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the loss of one batch, weighted by its share of the step's summary tokens.
 
-        Lightning divides by the number of batches in a step, and gradients are averaged all
-        processes. With this weight the result is a mean over tokens; for a single batch and process
-        the weight is exactly 1.
+        Lightning divides the loss by the number of batches in a step and averages gradients over
+        all processes. With this weight the result is a mean over tokens. For a single batch and
+        process the weight is exactly 1.
 
         Args:
             batch: the batch.
@@ -162,7 +162,7 @@ class SummarizationModule(pl.LightningModule):
         self._validation_since = time.perf_counter()
 
     def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
-        """Add one batch to the token-weighted mean.
+        """Add the loss of one batch to the mean over all validation tokens.
 
         Args:
             batch: the batch.
@@ -189,17 +189,20 @@ class SummarizationModule(pl.LightningModule):
         self.record({"validation/loss": loss, "validation/perplexity": perplexity})
 
     def exclude_from_throughput(self, seconds: float) -> None:
-        """Exclude time that was not spent training from tokens per second."""
+        """Exclude some seconds, which were not spent training, from tokens per second."""
         self._since += seconds
 
     def record(self, metrics: dict[str, float]) -> None:
-        """Write values at the current optimizer step to every logger."""
+        """Write metrics by name to every logger, for the current optimizer step."""
         if self.trainer.is_global_zero:
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW and a schedule with warm-up; biases and norms have no weight decay."""
+        """Return AdamW and a learning rate schedule with warm-up, in Lightning's format.
+
+        Biases and norms have no weight decay.
+        """
         config = self.optimizer_config
         optimizer = torch.optim.AdamW(
             parameter_groups(self.model.named_parameters(), self._matrices, config.weight_decay),
@@ -235,14 +238,17 @@ class SummarizationModule(pl.LightningModule):
         return {f"model.{plain_name(name)}" for name, p in named if p.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the running mean, so that a resumed run logs the same values."""
+        """Save the sums of the loss since the last logged step.
+
+        With them a resumed run logs the same values as one that was never interrupted.
+        """
         checkpoint["running_loss"] = self._running_sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the running mean.
+        """Restore the sums of the loss since the last logged step.
 
         Raises:
-            UserError: the checkpoint lacks parameters that train here.
+            UserError: the checkpoint lacks parameters that this model trains.
         """
         missing = sorted(self._trained_names() - set(checkpoint["state_dict"]))
         if missing:
@@ -265,12 +271,12 @@ def parameter_groups(
     """Group trainable parameters for weight decay: matrices are decayed, biases and norms are not.
 
     Args:
-        parameters: names and parameters.
+        parameters: pairs of a name and a parameter.
         matrices: names of the parameters with two or more dimensions.
-        weight_decay: of the matrices.
+        weight_decay: weight decay of the matrices.
 
     Returns:
-        Parameter groups as torch optimizers take them, without empty ones.
+        One or two parameter groups as torch optimizers take them; empty groups are left out.
     """
     trained = [(plain_name(name), p) for name, p in parameters if p.requires_grad]
     groups = [

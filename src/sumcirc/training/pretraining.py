@@ -41,8 +41,8 @@ def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer (as GPT-2's) whose only special token is EOS.
 
     Args:
-        texts: text to train on.
-        size: number of tokens.
+        texts: texts on which the tokenizer is trained.
+        size: number of tokens in the vocabulary.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -107,10 +107,11 @@ def start_previous_token_head(model: GPT2LMHeadModel) -> None:
 
 
 def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
-    """Return the mean loss, in nats, of continuing a repeated random sequence of 8 to 24 tokens.
+    """Return the mean loss, in nats, on repeated random sequences of 8 to 24 tokens.
 
-    A batch draws its tokens from at most 512 of the vocabulary, and the softmax runs over those:
-    the full softmax would cost more than the blocks.
+    The first 24 tokens of a row are not predicted. The tokens of a batch are drawn from at most 512
+    of the vocabulary, and the softmax runs only over these, since the full softmax would cost more
+    than the blocks.
 
     Args:
         model: the model.
@@ -134,7 +135,7 @@ def document(text: str, choice: random.Random) -> str:
 
     Args:
         text: the article.
-        choice: draws which of the two.
+        choice: random generator that decides between the two and draws the sentences.
     """
     if choice.random() >= BULLETINS:
         return text
@@ -148,13 +149,13 @@ def document(text: str, choice: random.Random) -> str:
 def packed_rows(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, config: PretrainConfig, seed: int
 ) -> Tensor:
-    """Concatenate documents, separated by EOS, and cut them into full rows.
+    """Concatenate the tokens of documents, each followed by EOS, and cut them into full rows.
 
     Args:
-        texts: the articles.
-        tokenizer: encodes them.
-        config: length of a row.
-        seed: draws which articles become bulletins.
+        texts: the articles; some are replaced by bulletins, see `document`.
+        tokenizer: encodes the documents.
+        config: sets the length of a row, `context`.
+        seed: seed by which articles are replaced.
 
     Returns:
         [rows, context] token ids.
@@ -169,7 +170,13 @@ def packed_rows(
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The pretrained model, its tokenizer, and the number of steps of the echo warm-up."""
+    """The result of pretraining.
+
+    Attributes:
+        model: the pretrained model.
+        tokenizer: its tokenizer.
+        echo_steps: number of steps of the warm-up on repeated random sequences.
+    """
 
     model: GPT2LMHeadModel
     tokenizer: PreTrainedTokenizerFast
@@ -184,10 +191,11 @@ def pretrain(
 
     Args:
         config: sizes, steps and learning rates.
-        report: called with (step, largest number of steps, `echo` or `text`, loss in nats).
+        report: called after each step with the step, the largest number of steps, the kind of its
+            batch (`echo` for repeated random sequences, `text` for articles) and the loss in nats.
 
     Raises:
-        UserError: repetition was not learnt within `config.echo_steps`.
+        UserError: the model did not learn to continue repeated sequences in `config.echo_steps`.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -244,17 +252,17 @@ def pretrain(
 
 
 def epochs(config: PretrainConfig, rows: int) -> int:
-    """Return the passes over the rows that the steps need, rounded up.
+    """Return how many passes over the rows all steps need, rounded up.
 
     Args:
-        config: number of steps and batch size.
+        config: sets the number of steps and the batch size.
         rows: number of rows.
     """
     return -(-config.steps * config.batch_size // rows)
 
 
 def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
-    """Return the mean next-token cross-entropy of full rows, in nats.
+    """Return the mean cross-entropy of next-token prediction on rows without padding, in nats.
 
     Args:
         model: the model.
@@ -266,7 +274,10 @@ def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_loss(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int) -> float:
-    """Return the mean loss, in nats, on the repetition in held-out bulletins: near 0 for a copier.
+    """Return the mean loss, in nats, on repeated text; it is near 0 for a model that copies.
+
+    The first half of the sentences of each held-out article is repeated once, and only the
+    repetition counts.
 
     Args:
         model: the model.
@@ -299,7 +310,7 @@ def perplexities(
         items: number of held-out articles.
 
     Returns:
-        Perplexities under `model` and `bigram`.
+        The two perplexities, by the names `model` and `bigram`.
     """
     encode = lambda split, size: [  # noqa: E731
         [*tokenizer(item.document).input_ids, tokenizer.get_vocab()[EOS]]

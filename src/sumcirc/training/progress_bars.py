@@ -16,7 +16,7 @@ INTERVAL = 5.0  # seconds between plain lines
 
 
 def progress_callback() -> pl.Callback:
-    """Return a progress bar for a terminal, or printed lines for a file or pipe."""
+    """Return a callback that shows a bar on a terminal, or prints lines to a file or pipe."""
     if not sys.stdout.isatty():
         return ProgressLines()
     return RichProgressBar(console_kwargs={"file": raw_output()})
@@ -47,7 +47,7 @@ class ProgressLines(pl.Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Print a line if the last one is old enough.
+        """Print a line if the last one is at least 5 seconds old, or if training is complete.
 
         Args:
             trainer: knows the number of batches.

@@ -40,10 +40,10 @@ PRECISIONS = {
 
 
 def check_trainer(config: TrainConfig) -> None:
-    """Refuse devices that can't train this configuration, and callbacks that can't be built.
+    """Check that this machine has the configured devices and that extra callbacks can be built.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: they aren't available or can't be built; the message names the setting.
     """
     check_machine(config.trainer)
     make_extra(config.callbacks.extra)
@@ -95,7 +95,7 @@ def _machine(config: TrainerConfig) -> dict[str, Any]:
 
 
 def device(config: TrainerConfig) -> torch.device:
-    """Return the device for inference outside of training: the one this process trains on."""
+    """Return the device on which this process trains, for inference outside of training."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if config.accelerator == "cpu" or found is None:
         return torch.device("cpu")
@@ -104,13 +104,16 @@ def device(config: TrainerConfig) -> torch.device:
 
 
 def set_threads(config: TrainerConfig) -> None:
-    """Set the number of CPU threads that the configuration asks for."""
+    """Set torch's number of CPU threads to `config.threads`, unless that is None."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
 
 def precision(config: TrainerConfig) -> str:
-    """Return Lightning's name of the precision; `auto` is bf16 where the device supports it."""
+    """Return Lightning's name of the configured precision.
+
+    `auto` means bf16 on a GPU that supports it, and otherwise fp32.
+    """
     if config.precision is not Precision.auto:
         return PRECISIONS[config.precision]
     on_gpu = config.accelerator != "cpu" and torch.cuda.is_available()
@@ -130,7 +133,7 @@ def make_trainer(
         config: configuration of the run.
         data: training and validation batches.
         run: directory of the run.
-        wandb_logger: None without Weights & Biases.
+        wandb_logger: logger of Weights & Biases; None if it isn't used.
         watchers: callbacks that measure the model. What they write at a step belongs to the
             checkpoint of that step, so they are called before the callback that saves it.
     """
@@ -166,11 +169,13 @@ def make_trainer(
 
 
 def validation_interval(data: SummarizationData, trainer: pl.Trainer) -> int:
-    """Return the optimizer steps between validations: as configured, else one pass over the data.
+    """Return the number of optimizer steps between validations.
+
+    It is `trainer.validate_every`, or by default one pass over the data, but at most the whole run.
 
     Args:
-        data: the training data.
-        trainer: knows the number of processes.
+        data: the training data and the settings of the training.
+        trainer: Lightning's trainer, which knows the number of processes.
     """
     epoch, total = data.steps(trainer.world_size)
     return min(data.trainer_config.validate_every or epoch, total)
@@ -184,16 +189,16 @@ def fit(
     wandb_logger: Any,
     watchers: Sequence[pl.Callback] = (),
 ) -> tuple[pl.Trainer, SummarizationModule]:
-    """Train from the last checkpoint if there is one; the model stays in training mode.
+    """Train a model, continuing from the run's last checkpoint if there is one.
 
-    Values of step 0 (the untrained model on the validation pairs) are logged first.
+    A new run first validates the untrained model, as step 0. The model stays in training mode.
 
     Args:
         config: configuration of the run.
         model: the model with its adapters, if any.
         data: training and validation batches.
         run: directory of the run.
-        wandb_logger: None without Weights & Biases.
+        wandb_logger: logger of Weights & Biases; None if it isn't used.
         watchers: callbacks that measure the model.
 
     Returns:
@@ -239,7 +244,7 @@ def fit(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's tips, and its warnings about intentional settings."""
+    """Silence Lightning's tips, and warnings about settings that are intended."""
     loggers = [logging.getLogger(f"pytorch_lightning.{name}") for name in ("utilities.rank_zero",)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
