@@ -13,14 +13,18 @@ LOGGED = WATCHED["activation_drift"]
 
 
 class ActivationDrift(Watcher):
-    """Log CKA, RSA, centred cosine, relative change and ActMag of the residual stream."""
+    """Watcher that logs by layer how the residual stream and MLP neurons differ from the base's.
+
+    Measures of the stream are CKA, RSA, centred cosine, relative change and ActMag (the mean
+    absolute activation).
+    """
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
         """Log every measure by layer.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is measured, and its loggers are used.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is measured and whose loggers are used.
         """
         record = self.probing.record(trainer, module)
         if record is not None:

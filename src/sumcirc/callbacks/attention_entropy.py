@@ -16,14 +16,17 @@ LOGGED = WATCHED["attention_entropy"]
 
 
 class AttentionEntropy(Watcher):
-    """Log attention entropy, attention to parts of the text, and salience alignment."""
+    """Watcher that logs attention entropy, attention to parts of the text, and salience alignment.
+
+    Salience alignment is the rank correlation of a head's attention with the salience of tokens.
+    """
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log the means, and the fraction of heads whose entropy fell.
+        """Log mean measures, and the fraction of heads whose entropy is below the base's.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is measured, and its loggers are used.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is measured and whose loggers are used.
         """
         record = self.probing.record(trainer, module)
         if record is None:
@@ -43,7 +46,7 @@ class AttentionEntropy(Watcher):
 
 
 def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
-    """Return the fraction of heads whose entropy is below the base's, and significantly below.
+    """Return two fractions of heads: with lower entropy than the base, and significantly lower.
 
     Significance is tested by the Wilcoxon signed-rank test over documents, with a false discovery
     rate of 5 %.
@@ -53,7 +56,8 @@ def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
         base: measures of the base model on the same documents.
 
     Returns:
-        Fractions by metric name, with the ends of the interval if there are enough documents.
+        Fractions by metric name. The ends of the first fraction's bootstrap interval are added with
+        `MIN_DOCUMENTS` documents or more, the second fraction with two documents or more.
     """
     differences = record.values[ENTROPY] - base.values[ENTROPY]
     share = share_below_zero(differences)

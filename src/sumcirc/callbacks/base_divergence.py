@@ -13,14 +13,18 @@ LOGGED = WATCHED["base_divergence"]
 
 
 class BaseDivergence(Watcher):
-    """Log KL in both directions and Jensen-Shannon divergence, of attention and of next tokens."""
+    """Watcher that logs divergences from the base model, in nats.
+
+    They are KL in both directions and Jensen-Shannon divergence, each for attention and for
+    next-token distributions.
+    """
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log the means, overall and by layer.
+        """Log the mean divergences, overall and by layer.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is measured, and its loggers are used.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is measured and whose loggers are used.
         """
         record = self.probing.record(trainer, module)
         if record is None:

@@ -46,19 +46,20 @@ TOP_EDGES = 50  # logged at each step
 
 
 class CircuitTracker(Watcher):
-    """Find and evaluate the circuit on fixed pairs, and at the end record how it changed.
+    """Watcher that finds and evaluates the circuit at each scheduled step, on the same pairs.
 
-    Scores by document are written to `circuits/step-000200.safetensors`, the circuit next to it in
-    EAP-IG's JSON format; `circuits/base.safetensors` has the base's scores, computed once for all
-    runs that share the cache. All pairs are used at every step, so that circuits of different steps
-    can be compared.
+    At step 200, for example, it writes the edge scores of each document to
+    `circuits/step-000200.safetensors` and the circuit to `circuits/step-000200.json` in EAP-IG's
+    format. `circuits/base.safetensors` has the base model's scores, which are computed once for all
+    runs that share the cache. After the last step, `circuits/evolution.json` records how the
+    circuit changed.
 
     Args:
-        probing: schedule and run directory.
+        probing: gives the schedule and the run directory.
         base: the model before it is adapted or trained.
-        pairs: clean and corrupted documents.
+        pairs: clean and corrupted documents, all used at every step.
         options: how the circuit is found and evaluated.
-        cache: `cache_dir`, where the base's circuit is kept.
+        cache: folder `cache_dir`, in which the base's edge scores are cached.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class CircuitTracker(Watcher):
         return make_task(model, self.pairs, self.options, keep_all=True)
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Score edges, evaluate the circuit, write both and log them.
+        """Score the edges, evaluate the circuit, write both to files, and log metrics.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is analysed, and its loggers are used.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is analysed and whose loggers are used.
         """
         if not trainer.is_global_zero:
             return

@@ -41,17 +41,18 @@ def make_watchers(
     data: SummarizationData,
     run: RunDirectory,
 ) -> list[Watcher]:
-    """Return the watchers of a run, which share one `Probing`; none if `callbacks.watch` is empty.
+    """Return the callbacks that `callbacks.watch` names; they share one `Probing`.
 
     Args:
         config: configuration of the run.
-        base: the model before it is adapted or trained; it is measured here, unless cached.
+        base: the model before it is adapted or trained; it is measured here unless its measures
+            are cached.
         encoder: encodes documents and summaries.
-        data: the corpora, and the notices of the job.
+        data: the corpora; messages about left-out documents are added to its notices.
         run: directory of the run.
 
     Raises:
-        UserError: no document can be measured, or the architecture is unknown.
+        UserError: no document can be measured, or the model's architecture is unknown.
     """
     options = config.callbacks
     if not options.watch:

@@ -39,11 +39,13 @@ CONCERN = {
 
 
 def scheduled_steps(config: ProbeScheduleConfig, total: int) -> list[int]:
-    """Return the optimizer steps at which to measure: 0, log-spaced, every n-th, and the last.
+    """Return the sorted optimizer steps at which to measure.
+
+    They are 0, `config.points` log-spaced steps, every `config.every`-th step, and the last one.
 
     Args:
         config: the schedule.
-        total: optimizer steps of the run.
+        total: number of optimizer steps of the run.
     """
     spaced = [round(total ** (i / (config.points + 1))) for i in range(1, config.points + 1)]
     every = range(config.every, total, config.every) if config.every else ()
@@ -51,18 +53,18 @@ def scheduled_steps(config: ProbeScheduleConfig, total: int) -> list[int]:
 
 
 class Probing:
-    """The probe documents, base measures and schedule of one run.
+    """Measures the model on the probe documents at scheduled steps, for all watchers of a run.
 
     Args:
         run: directory of the run.
         probes: documents on which the model is measured.
-        base: measures of the base model on them.
+        base: activations and measures of the base model on these documents.
         watch: names of the watchers, which determine what is measured.
         schedule: when to measure.
         decode: converts a token id to text.
 
     Attributes:
-        seconds: time spent so far, including drawing and logging.
+        seconds: time spent by watchers so far, including drawing and logging.
     """
 
     def __init__(
@@ -89,7 +91,10 @@ class Probing:
         self._record: ProbeRecord | None = None
 
     def start(self, trainer: pl.Trainer) -> None:
-        """Determine the scheduled steps, and save the base's record in the run directory."""
+        """Determine the scheduled steps, and save the base's measures in the run directory.
+
+        Calls after the first have no effect.
+        """
         if self._began is not None:
             return
         self._began = time.perf_counter()
@@ -104,7 +109,11 @@ class Probing:
         return self._steps[-1]
 
     def is_due(self, trainer: pl.Trainer) -> bool:
-        """Return whether to measure at the current step; the same answer for every watcher."""
+        """Return whether to measure at the current step.
+
+        All watchers and processes get the same answer. Scheduled steps other than the first and the
+        last are skipped while `schedule.budget` is exceeded.
+        """
         step = trainer.global_step
         if self._decided[0] == step:
             return self._decided[1]
@@ -123,7 +132,11 @@ class Probing:
 
     @contextmanager
     def preserving_training_state(self, module: SummarizationModule) -> Iterator[None]:
-        """Restore the random state after the block, and exclude its time from throughput."""
+        """Run a block without effect on training.
+
+        The random state is restored afterwards, and the time is not counted in the throughput of
+        `module`.
+        """
         began = time.perf_counter()
         before = generators()
         try:
@@ -135,13 +148,14 @@ class Probing:
             module.exclude_from_throughput(spent)
 
     def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
-        """Measure the model at the current step; returns None in all processes but the first.
+        """Measure the model at the current step, and return and save the record of its measures.
 
-        The result is cached, so that several watchers share one measurement.
+        Only the process of rank 0 gets the record; the others get None. The record is kept for the
+        step, so that several watchers share one measurement.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is measured.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is measured.
         """
         step = trainer.global_step
         # checked by step, not by record: all processes must measure together or not at all
@@ -172,10 +186,10 @@ def _gathered(results: list[BatchResult], processes: int) -> list[BatchResult]:
 
 
 class Watcher(pl.Callback):
-    """A callback whose `observe` is called at every scheduled step.
+    """A Lightning callback whose `observe` is called at every scheduled step.
 
     Args:
-        probing: shared by all watchers of the run.
+        probing: the probe documents and schedule, shared by all watchers of the run.
     """
 
     def __init__(self, probing: Probing) -> None:
@@ -185,8 +199,8 @@ class Watcher(pl.Callback):
         """Analyse the model in its current state; called in every process.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is analysed.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is analysed.
         """
         raise NotImplementedError
 
@@ -194,8 +208,8 @@ class Watcher(pl.Callback):
         """Observe the model before its first step, unless the run is resumed.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is observed.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is observed.
         """
         self.probing.start(trainer)
         if trainer.global_step == 0:
@@ -209,13 +223,13 @@ class Watcher(pl.Callback):
         batch: Any,
         batch_index: int,
     ) -> None:
-        """Observe after an optimizer step if it is scheduled.
+        """Observe the model after an optimizer step, if the schedule contains this step.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model is observed.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is observed.
             outputs, batch: ignored.
-            batch_index: tells whether the batch completes an optimizer step.
+            batch_index: index of the batch, which shows whether it completes an optimizer step.
         """
         if (batch_index + 1) % trainer.accumulate_grad_batches == 0:
             self._observe_if_due(trainer, module)
@@ -229,13 +243,13 @@ class Watcher(pl.Callback):
     def log_table(
         self, trainer: pl.Trainer, name: str, columns: Sequence[str], rows: Sequence[Any]
     ) -> None:
-        """Log rows of the current step as a table, if Weights & Biases is used.
+        """Log a table of the current step to Weights & Biases; do nothing for other loggers.
 
         Args:
-            trainer: its loggers are used.
-            name: of the table.
+            trainer: the trainer whose loggers are used.
+            name: name of the table.
             columns: names of the columns.
-            rows: one value per column.
+            rows: the rows, each with one value per column.
         """
         from pytorch_lightning.loggers import WandbLogger
 

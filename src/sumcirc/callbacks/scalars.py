@@ -17,25 +17,27 @@ HEAD_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")  # c
 
 
 def overall(record: ProbeRecord, *names: str) -> dict[str, float]:
-    """Return the mean of each measure over all defined values; measures without any are omitted.
+    """Return the mean of each measure, by its name, over layers, heads and documents.
+
+    Undefined values are ignored, and measures without a defined value are omitted.
 
     Args:
-        record: the measures.
-        names: of the measures to average.
+        record: the measures of one step.
+        names: names of the measures to average.
     """
     found = {name: float(mean_of(record.values[name])) for name in names}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 
 def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
-    """Return the mean of each measure by layer, over heads and documents.
+    """Return the mean of each measure in each layer, over heads and documents.
 
     Args:
-        record: the measures.
-        names: of the measures to average.
+        record: the measures of one step.
+        names: names of the measures to average.
 
     Returns:
-        Means by `MEASURE/layer_03`; undefined ones are omitted.
+        Means by names such as `MEASURE/layer_03`; undefined means are omitted.
     """
     found = {}
     for name in names:
@@ -48,11 +50,11 @@ def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
 
 
 def place_name(name: str, place: int) -> str:
-    """Return the name of an index of a measure's first axis, such as `layer_03`.
+    """Return the name of one entry of a measure's first axis, such as `layer_03` or `embedding`.
 
     Args:
-        name: of the measure.
-        place: index along its first axis.
+        name: name of the measure.
+        place: index along the measure's first axis.
     """
     if MEASURES[name].axes != STREAM:
         return f"layer_{place:02d}"
@@ -60,7 +62,7 @@ def place_name(name: str, place: int) -> str:
 
 
 def mean_of(values: NDArray[np.floating]) -> np.floating | float:
-    """Return the mean of the defined values, or NaN if there are none."""
+    """Return the mean of the finite values, or NaN if there are none."""
     defined = np.isfinite(values)
     return values[defined].mean(dtype=np.float64) if defined.any() else np.nan
 
@@ -68,16 +70,17 @@ def mean_of(values: NDArray[np.floating]) -> np.floating | float:
 def by_head(
     record: ProbeRecord, name: str, values: NDArray[np.floating] | None = None, label: str = ""
 ) -> list[tuple[int, int, int, str, float, float | None, float | None]]:
-    """Return rows of HEAD_COLUMNS with bootstrap intervals over documents.
+    """Return a table of one measure by head, with bootstrap intervals over documents.
 
     Args:
-        record: the measures.
-        name: of the measure.
-        values: [layers, heads, documents]; those of the measure by default.
-        label: the measure's name in the rows; `name` by default.
+        record: the measures of one step.
+        name: name of the measure.
+        values: [layers, heads, documents] to average; None for the measure's values in `record`.
+        label: the measure's name in the rows; `name` if empty.
 
     Returns:
-        A row per head; the ends of the interval are None where there is none.
+        One row per head with the columns HEAD_COLUMNS; `low` and `high` are None where there is no
+        interval.
     """
     means, low, high = bootstrap_means(record.values[name] if values is None else values)
     return [

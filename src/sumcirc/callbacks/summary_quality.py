@@ -22,13 +22,14 @@ LOGGED = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "length", *STATISTICS)
 
 
 class SummaryQuality(Watcher):
-    """Summarize every probe document and score the summaries.
+    """Watcher that summarizes every probe document and scores the summaries.
 
-    Scores are logged as `summaries/MEASURE` with `/low` and `/high`; each document's summary and
-    scores are written to `probes/summaries-000200.parquet`.
+    Mean scores are logged as `summaries/MEASURE`, the ends of their intervals as
+    `summaries/MEASURE/low` and `summaries/MEASURE/high`. Each document's summary and scores are
+    written to a table such as `probes/summaries-000200.parquet`, named by the step.
 
     Args:
-        probing: schedule and run directory.
+        probing: gives the schedule and the run directory.
         encoder: encodes the prompts.
         documents: the probe documents.
         generation: decoding settings.
@@ -50,11 +51,11 @@ class SummaryQuality(Watcher):
         self.evaluation = evaluation
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Summarize the documents, and log and write the scores.
+        """Summarize the documents, and log and write the scores of the summaries.
 
         Args:
-            trainer: knows the step and the processes.
-            module: its model writes the summaries, and its loggers are used.
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model writes the summaries and whose loggers are used.
         """
         if not trainer.is_global_zero:
             return

@@ -40,15 +40,16 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Task:
-    """The pairs and the metric that a circuit is to explain.
+    """The behaviour that a circuit is to explain: pairs, and a metric on them.
 
     Attributes:
-        pairs: pairs on which corruption raises the metric.
+        pairs: the pairs that are used; unless all were kept, corruption raises the metric on each.
         tokens: the same pairs as padded tensors.
-        metric: a loss of the same items.
-        evaluator: runs circuits on these pairs.
+        metric: the loss, made for these pairs.
+        evaluator: runs circuits on these pairs and computes the metric.
         unchanged: number of pairs left out because corruption does not raise their metric.
-        untold: number of pairs left out of a logit difference because no other answer is known.
+        untold: number of pairs left out because the metric is a logit difference and no wrong
+            answer is known for them.
     """
 
     pairs: list[ExamplePair]
@@ -60,7 +61,7 @@ class Task:
 
     @property
     def notices(self) -> list[Notice]:
-        """Notices of pairs that were left out, and of why faithfulness is undefined."""
+        """Messages about pairs that were left out, and about undefined faithfulness, if any."""
         total = len(self.pairs) + self.unchanged + self.untold
         reasons = {
             f"corruption does not raise {self.metric.name}": self.unchanged,
@@ -83,12 +84,16 @@ class CircuitResult:
     """A circuit with its scores, faithfulness and stability.
 
     Attributes:
-        scores: of all edges by document.
-        circuit: [sources, destinations] the `size` edges of largest |score|, pruned.
-        faithfulness: of that circuit, with its completeness.
-        stability: over resamples of the documents; None for a single document.
-        absolute, signed: faithfulness by size, with edges ranked by |score| and by score; CMD is
-            computed from the first, CPR from the second. Random circuits belong to the first.
+        scores: scores of all edges on each document.
+        circuit: [sources, destinations] bool; the edges selected by |mean score|, see `circuit_of`,
+            without edges on no path from the embedding to the logits.
+        faithfulness: faithfulness and completeness of `circuit`.
+        stability: stability of scores and circuit over resamples of the documents; None for a
+            single document.
+        absolute: faithfulness of circuits of growing size whose edges are ranked by |score|, with
+            random circuits as a control; CMD is taken from this curve.
+        signed: the same for edges ranked by score, without random circuits; CPR is taken from this
+            curve.
     """
 
     scores: EdgeScores
@@ -104,11 +109,14 @@ class CircuitResult:
         return self.scores.mean.double().numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the circuit as JSON in the format of EAP-IG, see `circuits.eap_ig_format`."""
+        """Write the circuit to `path` as JSON in EAP-IG's format, see `circuits.eap_ig_format`."""
         write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
-        """Return source, destination and score of the circuit's edges with the largest |score|."""
+        """Return the `count` edges of the circuit with the largest |mean score|, the largest first.
+
+        Each is (source, destination, mean score).
+        """
         mean, graph = self.mean, self.scores.graph
         rows, columns = np.nonzero(self.circuit)
         order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:count]
@@ -128,16 +136,17 @@ def make_task(
     options: CircuitOptions,
     keep_all: bool = False,
 ) -> Task:
-    """Select the pairs on which corruption raises the metric.
+    """Return the pairs on which corruption raises the metric, with metric and evaluator.
 
-    The selected pairs would show an effect even if there were only noise, so whether there is one
-    (`Evaluator.doubt`) is tested on all pairs.
+    Selected pairs would show an effect of corruption even if it were only noise. Therefore all
+    pairs are used to test whether there is an effect (`Evaluator.doubt`).
 
     Args:
-        model: with or without an adapter.
+        model: the model, with or without an adapter.
         pairs: clean and corrupted inputs.
-        options: metric, batch size and memory budget.
-        keep_all: keep all pairs, so that circuits of several models use the same ones.
+        options: metric, ablation, batch size and memory budget.
+        keep_all: whether to keep pairs on which corruption does not raise the metric, so that
+            circuits of several models use the same pairs.
 
     Raises:
         UserError: fewer than two pairs are left, or the metric does not fit the pairs.
@@ -200,13 +209,13 @@ def score_edges(
     """Score every edge on every pair.
 
     Args:
-        model: with or without an adapter.
-        task: pairs and metric.
-        options: attribution method.
+        model: the model, with or without an adapter.
+        task: the pairs and the metric.
+        options: attribution method, batch size and memory budget.
         progress: called with the number of newly scored pairs.
 
     Raises:
-        UserError: as in `attribute`.
+        UserError: for the reasons given in `attribute`.
     """
     return attribute(
         model,
@@ -220,11 +229,11 @@ def score_edges(
 
 
 def edges_of(mean: NDArray[np.floating], graph: Graph, options: CircuitOptions) -> int:
-    """Return the number of edges that the circuit has before pruning.
+    """Return the number of edges to select for a circuit, before pruning.
 
     Args:
         mean: [sources, destinations] mean scores.
-        graph: of the model.
+        graph: the model's graph.
         options: size of the circuit as a fraction of all edges, or a threshold.
     """
     if options.threshold is not None:
@@ -243,11 +252,11 @@ def selection_of(options: CircuitOptions) -> Selection:
 def circuit_of(
     mean: NDArray[np.floating], graph: Graph, options: CircuitOptions
 ) -> NDArray[np.bool_]:
-    """Return the circuit: edges selected by |mean score|, pruned.
+    """Return the circuit: edges selected by |mean score|, from which `prune` removes loose ends.
 
     Args:
         mean: [sources, destinations] mean scores.
-        graph: of the model.
+        graph: the model's graph.
         options: the rule that selects edges, with its size or threshold.
 
     Returns:
@@ -257,11 +266,11 @@ def circuit_of(
 
 
 def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> DocumentScores:
-    """Combine scores with the settings they were computed with, for writing.
+    """Return scores in the form in which they are saved, with the settings that produced them.
 
     Args:
-        scores: of all edges by document.
-        options: attribution method and metric.
+        scores: scores of all edges on each document.
+        options: attribution method, its steps, and metric.
         step: optimizer step of the model; -1 for the base.
     """
     return DocumentScores(
@@ -281,11 +290,12 @@ def judge(
     """Determine the circuit and measure its faithfulness and stability.
 
     Args:
-        task: pairs and metric.
-        scores: of all edges by document.
-        options: sizes, random circuits and resamples.
-        progress: called with 1 after each of JUDGEMENTS steps: both curves, the circuit, its
-            stability.
+        task: the pairs and the metric.
+        scores: scores of all edges on each document.
+        options: how edges are selected, the sizes of circuits, and the numbers of random circuits
+            and resamples.
+        progress: called with 1 after each of the JUDGEMENTS parts: the two curves, faithfulness
+            and stability.
     """
     done = progress or (lambda steps: None)
     mean, graph = scores.mean.double().numpy(), scores.graph

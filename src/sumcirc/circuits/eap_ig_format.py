@@ -36,9 +36,9 @@ class Circuit:
     """Edge scores of a graph, and which edges are kept.
 
     Attributes:
-        graph: the graph.
+        graph: the graph of sources and destinations.
         scores: [sources, destinations] float64; 0 where there is no edge.
-        kept: [sources, destinations].
+        kept: [sources, destinations] True at the edges of the circuit.
     """
 
     graph: Graph
@@ -49,20 +49,19 @@ class Circuit:
 def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], graph: Graph) -> None:
     """Write a circuit in the current format of EAP-IG.
 
-    A graph with grouped keys and values is expanded to query heads, since the format has no groups.
-    It is the same circuit: patching all copies of a group's edge patches the edge. The score is
-    divided among the group's heads, so that the copies sum to the group's score, as they do where
-    each is scored separately; a single copy's score is thus a mean, and selecting edges anew from
-    the file gives another circuit. A copy is kept if its group's edge is and its head is a node of
-    the circuit (so that a pruned circuit is pruned in the file); if none of the heads is, all
-    copies are kept.
+    The format has no key/value groups, so with grouped-query attention each edge into a group's key
+    or value is written as one copy per query head of the group. Patching all copies is the same as
+    patching the group's edge. Each copy gets an equal part of the edge's score, so the copies add
+    up to it; selecting edges anew from the file would thus give another circuit. A copy of a kept
+    edge is kept if its head is a node of the circuit, or if no head of the group is.
 
     Args:
-        path: the file.
-        scores: [sources, destinations].
-        kept: [sources, destinations], pruned; loose edges are written, but with their nodes marked
-            as outside the graph, so that no reader counts them.
-        graph: of the model.
+        path: the file to write.
+        scores: [sources, destinations] edge scores.
+        kept: [sources, destinations] True at the edges of the circuit. Edges that `prune` would
+            remove are written too, but their loose nodes are marked as outside the graph, so that
+            no reader counts them.
+        graph: the model's graph.
 
     Raises:
         UserError: an edge's score isn't finite, or the file can't be written.
@@ -104,8 +103,8 @@ def read_circuit(path: Path) -> Circuit:
 
     An edge counts as kept if it and both its nodes are in the graph. The file contains neither the
     number of key/value heads nor the sizes of MLP and vocabulary: in the returned graph's shape
-    `key_value_heads` is the number of heads, and unknown sizes are 0. Edges are those of
-    `Graph(shape, expand_groups=True)` of the model.
+    `key_value_heads` is the number of heads, and unknown sizes are 0. The graph's
+    edges are those of the model's `Graph(shape, expand_groups=True)`.
 
     Raises:
         UserError: the file doesn't exist, or isn't a circuit in one of these formats.

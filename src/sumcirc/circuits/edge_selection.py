@@ -38,12 +38,12 @@ def top_n(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> 
     Args:
         scores: [sources, destinations], positive where the metric rises when the edge is corrupted;
             values where there is no edge are ignored.
-        graph: of the model.
-        n: number of edges, before pruning.
-        absolute: rank by |score|; otherwise by score, largest first.
+        graph: the model's graph.
+        n: number of edges to return.
+        absolute: whether to rank by |score|; otherwise edges are ranked by score, largest first.
 
     Returns:
-        [sources, destinations], n of them True; not pruned.
+        [sources, destinations] bool with n entries True; it is not pruned.
 
     Raises:
         UserError: n is negative or exceeds the number of edges, or an edge's score isn't finite.
@@ -59,14 +59,15 @@ def top_n(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> 
 def threshold(
     scores: NDArray[Any], graph: Graph, least: float, absolute: bool = True
 ) -> NDArray[np.bool_]:
-    """Return the edges with a score of `least` or more.
+    """Return the edges with a score of `least` or more, [sources, destinations] bool.
 
     Args:
         scores, graph, absolute: as in `top_n`.
         least: smallest score to keep.
 
     Raises:
-        UserError: `least` is NaN; or as in `top_n`.
+        UserError: `least` is NaN, or an edge's score isn't finite.
+        ValueError: the scores' shape differs from the graph's.
     """
     if np.isnan(least):
         raise UserError(f"threshold={least}: must be a number; give the least score to keep")
@@ -74,20 +75,21 @@ def threshold(
 
 
 def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> NDArray[np.bool_]:
-    """Return n edges, adding each time the best one into what is kept, starting at the logits.
+    """Return n edges, selected one by one, each leading to the logits through selected edges.
 
-    When an edge is added, the edges into its source become candidates (as in Prim's spanning tree
-    algorithm; scores along a path are not summed). Every kept edge thus leads to the logits; a
-    source may still lack an incoming edge, which `prune` handles. Ties as in `top_n`.
+    The edges into the logits are the first candidates. The candidate with the largest score is
+    selected, and the edges into its source become candidates (as in Prim's spanning tree algorithm;
+    scores along a path are not summed). A selected source may lack an incoming edge; `prune`
+    removes such loose ends. Equal scores are handled as in `top_n`.
 
     Args:
         scores, graph, n, absolute: as in `top_n`.
 
     Returns:
-        [sources, destinations], n of them True; not pruned.
+        [sources, destinations] bool with n entries True; it is not pruned.
 
     Raises:
-        UserError: as in `top_n`.
+        UserError: for the reasons given in `top_n`.
     """
     ranked = _ranking_values(scores, graph, absolute)
     _check_size(n, graph)
@@ -116,15 +118,16 @@ def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) ->
 def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
     """Remove edges that don't lie on a path from the embedding to the logits.
 
-    Nodes without an outgoing or an incoming edge are removed, then the edges that lost an end,
-    until nothing changes. The embedding needs no incoming edge, the logits no outgoing one.
+    Nodes without an outgoing or without an incoming edge are removed, then edges of removed nodes,
+    until nothing changes. The embedding needs no incoming edge, the logits need no outgoing one.
 
     Args:
-        kept: [sources, destinations]; True where there is no edge is ignored.
-        graph: of the model.
+        kept: [sources, destinations] True at the edges of a circuit; entries where the graph has no
+            edge are ignored.
+        graph: the model's graph.
 
     Returns:
-        A new matrix [sources, destinations].
+        A new bool matrix [sources, destinations].
     """
     _check_shape(kept, graph)
     readers = _readers(graph)
@@ -138,12 +141,15 @@ def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
 
 
 def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.bool_]:
-    """Return the smallest pruned circuit of the largest draws that has at least `edges` edges.
+    """Return a random circuit that has at least `edges` edges after pruning.
+
+    It consists of the edges with the largest random numbers, as few as suffice, and is pruned.
 
     Args:
-        draws: [sources, destinations] random numbers; the same draws give nested circuits.
-        graph: of the model.
-        edges: smallest number of edges.
+        draws: [sources, destinations] random numbers. With the same numbers, a circuit of fewer
+            edges is contained in one of more edges.
+        graph: the model's graph.
+        edges: smallest number of edges of the pruned circuit.
     """
     low, high = edges, graph.edges  # pruning is monotone: more edges never leave fewer
     while low < high:
@@ -158,13 +164,15 @@ def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.
 def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
     """Return which nodes have both an incoming and an outgoing edge in a circuit.
 
+    The embedding needs no incoming edge, the logits need no outgoing one.
+
     Args:
-        kept: [sources, destinations].
-        graph: of the model.
+        kept: [sources, destinations] True at the edges of the circuit.
+        graph: the model's graph.
 
     Returns:
-        [nodes] bool, in the order of `node_names`; for a pruned circuit these are all nodes it
-        touches.
+        [nodes] bool, in the order of `node_names`. In a pruned circuit they are all nodes at the
+        ends of its edges.
     """
     _check_shape(kept, graph)
     return _alive(kept & graph.exists, _readers(graph))
@@ -179,16 +187,16 @@ def node_names(graph: Graph) -> list[str]:
 
 
 def by_node(scores: NDArray[Any], graph: Graph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum |score| over each node's edges.
+    """Sum |score| over the outgoing and over the incoming edges of each node.
 
     Args:
-        scores: [sources, destinations]; mask it with a circuit to sum over its edges only.
-        graph: of the model.
+        scores: [sources, destinations]; set it to 0 outside a circuit to sum over the circuit.
+        graph: the model's graph.
 
     Returns:
-        Sums over outgoing and over incoming edges, [nodes] each, in the order of `node_names`. An
-        edge into a group's key or value is divided equally among the group's heads, so that both
-        sum to the total.
+        Sums over outgoing edges and sums over incoming edges, [nodes] each, in the order of
+        `node_names`. An edge into the key or value of a key/value group is divided equally among
+        the heads of the group, so that either array adds up to the sum over all edges.
     """
     sizes = _sizes(scores, graph)
     readers = _readers(graph).astype(np.float64)
@@ -200,11 +208,11 @@ def by_kind(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
     """Sum |score| by the kinds of source and destination.
 
     Args:
-        scores: [sources, destinations].
-        graph: of the model.
+        scores: [sources, destinations] edge scores.
+        graph: the model's graph.
 
     Returns:
-        [3, 5]: rows by `SOURCE_KINDS`, columns by `DESTINATION_KINDS`.
+        [3, 5] sums; rows are the `SOURCE_KINDS`, columns the `DESTINATION_KINDS`.
     """
     rows = _one_hot(source_kinds(graph), len(SOURCE_KINDS))
     columns = _one_hot(destination_kinds(graph), len(DESTINATION_KINDS))
@@ -215,11 +223,12 @@ def by_layer(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
     """Sum |score| by the layers of source and destination.
 
     Args:
-        scores: [sources, destinations].
-        graph: of the model.
+        scores: [sources, destinations] edge scores.
+        graph: the model's graph.
 
     Returns:
-        [1 + layers, layers + 1]: the first row is the embedding, the last column the logits.
+        [1 + layers, layers + 1] sums by layer of the source (rows, the embedding first) and of the
+        destination (columns, the logits last).
     """
     layers = graph.shape.layers
     rows = _one_hot(source_layers(graph) + 1, 1 + layers)
@@ -227,18 +236,19 @@ def by_layer(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
 
 
 def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float64]]:
-    """Sum |score| over the edges that each layer's modules read and write.
+    """Sum |score| over the edges into and out of the modules of each layer.
 
-    `query`, `key`, `value` and `mlp_in` are sums over edges into the layer's destinations,
-    `attention_out` and `mlp_out` over edges out of its heads and its MLP. Each edge is in one sum
-    of reading and one of writing (except the embedding's and the logits').
+    `query`, `key`, `value` and `mlp_in` are sums over the edges into these inputs of a layer,
+    `attention_out` and `mlp_out` sums over the edges out of its heads and out of its MLP. Every
+    edge is in one sum of each sort, except that edges out of the embedding are in no sum of
+    outgoing edges, and edges into the logits in no sum of incoming edges.
 
     Args:
-        scores: [sources, destinations].
-        graph: of the model.
+        scores: [sources, destinations] edge scores.
+        graph: the model's graph.
 
     Returns:
-        [layers] each, by module.
+        Arrays [layers] by the name of the module.
     """
     sizes = _sizes(scores, graph)
     read, written = sizes.sum(axis=0), sizes.sum(axis=1)
@@ -258,7 +268,7 @@ def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float6
 
 
 def source_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Return the index in `SOURCE_KINDS` of every source, [sources]."""
+    """Return the kind of every source, [sources] indices into `SOURCE_KINDS`."""
     kinds = np.full(len(graph.sources), SOURCE_KINDS.index("attention"))
     kinds[0] = SOURCE_KINDS.index("embedding")
     for layer in range(graph.shape.layers):
@@ -267,7 +277,7 @@ def source_kinds(graph: Graph) -> NDArray[np.intp]:
 
 
 def destination_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Return the index in `DESTINATION_KINDS` of every destination, [destinations]."""
+    """Return the kind of every destination, [destinations] indices into `DESTINATION_KINDS`."""
     kinds = np.full(len(graph.destinations), DESTINATION_KINDS.index("logits"))
     for layer in range(graph.shape.layers):
         kinds[graph.query_columns(layer)] = DESTINATION_KINDS.index("query")
@@ -278,13 +288,16 @@ def destination_kinds(graph: Graph) -> NDArray[np.intp]:
 
 
 def source_layers(graph: Graph) -> NDArray[np.intp]:
-    """Return the layer of every source, [sources]; -1 for the embedding."""
+    """Return the layer index of every source, [sources]; -1 for the embedding."""
     per_layer = graph.shape.heads + 1
     return np.append(-1, np.repeat(np.arange(graph.shape.layers), per_layer))
 
 
 def destination_layers(graph: Graph) -> NDArray[np.intp]:
-    """Return the layer of every destination, [destinations]; `layers` for the logits."""
+    """Return the layer index of every destination, [destinations].
+
+    The index of the logits is the number of layers.
+    """
     per_layer = graph.shape.heads + 2 * graph.key_value_destinations + 1
     layers = graph.shape.layers
     return np.append(np.repeat(np.arange(layers), per_layer), layers)

@@ -19,16 +19,16 @@ from sumcirc.models.architectures import Shape
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and edges, and their indices in a score matrix [sources, destinations].
+    """Nodes and edges of a model, and their places in a score matrix [sources, destinations].
 
     Args:
         shape: sizes of the model.
-        expand_groups: key and value destinations for every query head; no difference without
-            grouped queries.
+        expand_groups: whether every query head has key and value destinations of its own, rather
+            than every key/value head; no difference without grouped-query attention.
 
     Attributes:
-        sources: names by row.
-        destinations: names by column.
+        sources: name of the source of each row.
+        destinations: name of the destination of each column.
         exists: [sources, destinations] True where there is an edge.
     """
 
@@ -68,7 +68,7 @@ class Graph:
 
     @property
     def key_value_destinations(self) -> int:
-        """Number of key destinations in a layer, and of value destinations."""
+        """Number of key destinations in a layer, which is also the number of value destinations."""
         return self.shape.heads if self.expand_groups else self.shape.key_value_heads
 
     @property
@@ -78,50 +78,50 @@ class Graph:
 
     @property
     def edges(self) -> int:
-        """Number of edges."""
+        """Number of edges of the graph."""
         return int(self.exists.sum())
 
     def attention_sources(self, layer: int) -> slice:
-        """Return the rows of a layer's heads."""
+        """Return the range of rows that belong to the heads of a layer."""
         first = 1 + layer * (self.shape.heads + 1)
         return slice(first, first + self.shape.heads)
 
     def mlp_source(self, layer: int) -> int:
-        """Return the row of a layer's MLP."""
+        """Return the row that belongs to the MLP of a layer."""
         return (layer + 1) * (self.shape.heads + 1)
 
     def _first_destination(self, layer: int) -> int:
         return layer * (self.shape.heads + 2 * self.key_value_destinations + 1)
 
     def query_columns(self, layer: int) -> slice:
-        """Return the columns of a layer's queries."""
+        """Return the range of columns that belong to the queries of a layer."""
         first = self._first_destination(layer)
         return slice(first, first + self.shape.heads)
 
     def key_columns(self, layer: int) -> slice:
-        """Return the columns of a layer's keys."""
+        """Return the range of columns that belong to the keys of a layer."""
         first = self.query_columns(layer).stop
         return slice(first, first + self.key_value_destinations)
 
     def value_columns(self, layer: int) -> slice:
-        """Return the columns of a layer's values."""
+        """Return the range of columns that belong to the values of a layer."""
         first = self.key_columns(layer).stop
         return slice(first, first + self.key_value_destinations)
 
     def mlp_destination(self, layer: int) -> int:
-        """Return the column of a layer's MLP."""
+        """Return the column that belongs to the MLP of a layer."""
         return self.value_columns(layer).stop
 
     def attention_reads(self, layer: int) -> int:
-        """Return how many sources (the first ones) a layer's attention reads."""
+        """Return the number of sources before a layer's attention; all have edges into it."""
         return self.attention_sources(layer).start
 
     def mlp_reads(self, layer: int) -> int:
-        """Return how many sources (the first ones) a layer's MLP reads."""
+        """Return the number of sources before a layer's MLP; all have edges into it."""
         return self.attention_reads(layer) if self.shape.parallel else self.mlp_source(layer)
 
     def edge_names(self) -> list[tuple[str, int, int]]:
-        """Return `source->destination` of every edge with its row and column, in row order."""
+        """Return (`source->destination`, row, column) for every edge, row by row."""
         rows, columns = np.nonzero(self.exists)
         return [
             (f"{self.sources[row]}->{self.destinations[column]}", int(row), int(column))

@@ -18,15 +18,15 @@ from sumcirc.errors import UserError
 
 
 class Metric(ABC):
-    """A loss of N items.
+    """A loss with one value for each of N items, computed from logits at some positions.
 
     Args:
-        positions: [N, T] true where logits are read; at least one per item.
+        positions: [N, T] true at the positions whose logits are read; at least one per item.
 
     Attributes:
-        name: name in records.
-        against_clean: the metric compares a run with the clean run, whose `reference` it needs; the
-            clean run is its minimum, where it has no gradient.
+        name: name of the metric in records.
+        against_clean: whether the metric compares a run with the clean run. It then needs the clean
+            run's `reference`, and has no gradient at the clean run, where it is smallest.
 
     Raises:
         UserError: an item has no position.
@@ -47,26 +47,31 @@ class Metric(ABC):
 
     @abstractmethod
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return the loss at each position, [n]; arguments as in `values`.
+        """Return the loss at each of the n positions that are read in some items, [n].
 
         Args:
             logits, items, reference: as in `values`.
         """
 
     def reference(self, logits: Tensor) -> Tensor:
-        """Return what a comparison with this run needs: its log-probabilities."""
+        """Return the log-probabilities of a run, for use as `reference` in comparisons with it.
+
+        Args:
+            logits: [n, vocabulary] of the run.
+        """
         return log_probabilities(logits.detach())
 
     def values(self, logits: Tensor, items: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Return the loss of each item.
+        """Return the loss of each item, the mean over its positions.
 
         Args:
-            logits: [n, vocabulary] at `positions[items]`, row by row.
+            logits: [n, vocabulary] at the n positions that are read in these items, item by item.
             items: [B] indices of the items, which may repeat.
-            reference: [n, vocabulary] of the clean run, if `against_clean`.
+            reference: [n, vocabulary] the clean run's `reference` if `against_clean`, otherwise
+                None.
 
         Returns:
-            [B].
+            [B] losses.
         """
         losses = self.by_position(logits, items, reference)
         rows = self.positions[items].nonzero()[:, 0].to(losses.device)
@@ -79,12 +84,12 @@ class Metric(ABC):
 
 
 class Divergence(Metric):
-    """KL(reference || run) in nats; the reference is the clean run, or given.
+    """KL(reference || run) of next-token distributions, in nats.
 
     Args:
         positions: [N, T] true where distributions are compared.
-        given: log-probabilities [its positions, vocabulary] for each item, such as those of the
-            frozen base; by default the clean run is the reference.
+        given: for each item, the reference's log-probabilities [positions of the item, vocabulary],
+            such as those of the frozen base; None to use the clean run as reference.
     """
 
     def __init__(self, positions: Tensor, given: Sequence[Tensor] | None = None) -> None:
@@ -100,7 +105,7 @@ class Divergence(Metric):
             )
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return KL at each position, [n].
+        """Return KL at each of the n positions that are read in some items, [n].
 
         Args:
             logits, items, reference: as in `values`.
@@ -113,12 +118,12 @@ class Divergence(Metric):
 
 
 class LogitDifference(Metric):
-    """-(logit of the good token - logit of the bad token).
+    """-(logit of the good token - logit of the bad token), where good is the correct answer.
 
     Args:
-        positions: [N, T] true where it is read.
-        good: [N], or [N, T] with a token for each position.
-        bad: same as `good`.
+        positions: [N, T] true where the difference is read.
+        good: ids of the good tokens: [N], or [N, T] with a token for each position.
+        bad: ids of the bad tokens, of the same shape.
     """
 
     name = "logit_difference"
@@ -130,7 +135,7 @@ class LogitDifference(Metric):
         )
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return the loss at each position, [n].
+        """Return the loss at each of the n positions that are read in some items, [n].
 
         Args:
             logits, items, reference: as in `values`.
@@ -143,11 +148,11 @@ class LogitDifference(Metric):
 
 
 class NegativeLogLikelihood(Metric):
-    """-log p of the next tokens of a reference, in nats.
+    """-log p of given next tokens, such as those of a reference summary, in nats.
 
     Args:
         positions: [N, T] true where predictions are read.
-        targets: [N, T] the token that each position has to predict.
+        targets: [N, T] id of the token that each position has to predict.
     """
 
     name = "nll"
@@ -157,7 +162,7 @@ class NegativeLogLikelihood(Metric):
         self.targets = targets
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return the loss at each position, [n].
+        """Return the loss at each of the n positions that are read in some items, [n].
 
         Args:
             logits, items, reference: as in `values`.

@@ -38,7 +38,7 @@ MOST_HEADS = 10_000  # in a layer
 
 @dataclass(frozen=True)
 class ScoreHeader:
-    """The JSON in the file's metadata; see `DocumentScores`."""
+    """The JSON in the metadata of a score file; fields as in `DocumentScores` and `Graph`."""
 
     shape: Shape
     expand_groups: bool
@@ -51,16 +51,16 @@ class ScoreHeader:
 
 @dataclass(frozen=True, eq=False)
 class DocumentScores:
-    """Edge scores of one model state on each document.
+    """Edge scores of a model at one step on each document, with the settings that produced them.
 
     Attributes:
-        graph: of the model.
+        graph: the model's graph.
         scores: [documents, sources, destinations]; 0 where there is no edge.
         documents: ids of the documents.
         method: attribution method, such as `eap-ig-inputs`.
         metric: the attributed metric, such as `kl`.
-        interpolation_steps: of integrated gradients; 0 if not used.
-        step: optimizer step; -1 for the base.
+        interpolation_steps: number of steps of integrated gradients.
+        step: optimizer step of the model; -1 for the base.
     """
 
     graph: Graph
@@ -72,18 +72,18 @@ class DocumentScores:
     step: int
 
     def save(self, path: Path, precision: Literal["float16", "float32"] = "float16") -> None:
-        """Write the scores atomically.
+        """Write the scores to a file atomically.
 
-        In float16 a score keeps 3 digits, and one below 1/16,000 of its document's largest has an
-        error of at most 3e-8 of the largest.
+        float16 keeps 3 digits of a score. For scores below 1/16,000 of the largest |score| of their
+        document, the error is at most 3e-8 of this largest |score|.
 
         Args:
-            path: the file.
-            precision: of the stored scores.
+            path: the file to write.
+            precision: number format of the stored scores.
 
         Raises:
             UserError: an edge's score isn't finite, or the file can't be written.
-            ValueError: the shape doesn't fit graph and documents.
+            ValueError: the shape of `scores` doesn't fit `graph` and `documents`.
         """
         expected = (len(self.documents), *self.graph.exists.shape)
         if self.scores.shape != expected:
@@ -114,10 +114,10 @@ class DocumentScores:
 
     @classmethod
     def read(cls, path: Path) -> DocumentScores:
-        """Read scores, as float32 whatever the stored precision.
+        """Read a file that `save` wrote; scores are float32 whatever the stored precision.
 
         Raises:
-            RecordError: the file doesn't exist, or isn't what `save` writes.
+            RecordError: the file doesn't exist, or isn't such a file.
         """
         metadata, arrays = read_tensors(path)
         if metadata.get("format") != str(FORMAT) or "circuit" not in metadata:

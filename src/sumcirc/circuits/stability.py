@@ -32,21 +32,23 @@ _CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """Stability of scores and circuit over resamples of the documents.
+    """Stability of edge scores and of the selected circuit over resamples of the documents.
 
     Attributes:
         size: number of edges selected, before pruning.
-        mean, low, high: [sources, destinations] score of each edge over documents with its
-            interval; 0 where there is no edge.
+        mean, low, high: [sources, destinations] mean score of each edge over documents, and the
+            ends of its interval; 0 where there is no edge.
         same_sign: [sources, destinations] fraction of resamples in which an edge's score has the
             sign of its mean.
-        circuit: [sources, destinations] from the mean scores.
+        circuit: [sources, destinations] True at the edges selected by the mean scores.
         frequency: [sources, destinations] fraction of resamples whose circuit has the edge.
-        jaccard: between circuits of two resamples: mean over all pairs; `low` and `high` bound the
-            given fraction of the pairs. NaN where all circuits are empty, or `size` is all edges.
-        chance: mean Jaccard index by chance for sets of the pairs' sizes; NaN where `jaccard` is.
-        spearman: rank correlation of all signed edge scores between consecutive resamples: mean and
-            bounds as for `jaccard`.
+        jaccard: Jaccard index between the circuits of two resamples. `mean` is over all pairs of
+            resamples; a fraction `confidence` of the pairs lies between `low` and `high`. NaN where
+            all circuits are empty, or `size` is the number of all edges.
+        chance: mean Jaccard index to expect by chance for circuits of these sizes; NaN where the
+            circuits can't differ.
+        spearman: rank correlation of all signed edge scores between consecutive resamples, with
+            mean and bounds as in `jaccard`.
     """
 
     size: int
@@ -71,20 +73,19 @@ def stability(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Stability:
-    """Measure how stable scores and circuit are over resamples of the documents.
+    """Measure how stable edge scores and the selected circuit are over resamples of the documents.
 
-    Means of resamples are computed some tens of megabytes at a time; a circuit takes one bit per
-    edge.
+    Resamples are processed in blocks of some tens of megabytes.
 
     Args:
-        scores: [documents, sources, destinations].
-        graph: of the model.
+        scores: [documents, sources, destinations] edge scores.
+        graph: the model's graph.
         size: number of edges to select, before pruning.
-        select: selects edges, such as `top_n` or `greedy`.
-        pruned: prune the selected edges.
+        select: function that selects edges by scores, such as `top_n` or `greedy`.
+        pruned: whether to prune the selected edges.
         resamples: number of resamples, 2 or more.
-        confidence: level of the intervals and bounds.
-        seed: the draws depend only on it and on the number of documents.
+        confidence: level of the intervals and bounds, between 0 and 1.
+        seed: seed of the resamples, which depend only on it and on the number of documents.
 
     Raises:
         UserError: there are fewer than 2 documents, the graph has fewer edges than `size`, or a
@@ -130,7 +131,7 @@ def jaccard(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     """Return the Jaccard index |A and B| / |A or B| of two sets; NaN if both are empty.
 
     Args:
-        first, second: bool arrays of equal shape.
+        first, second: bool arrays of equal shape, True at the members of each set.
     """
     return float(jaccard_of_counts((first & second).sum(), (first | second).sum()))
 
@@ -139,20 +140,21 @@ def jaccard_of_counts(shared: Any, either: Any) -> NDArray[np.float64]:
     """Return the Jaccard index from the counts |A and B| and |A or B|; NaN where both are empty.
 
     Args:
-        shared, either: numbers or arrays.
+        shared: |A and B|, a number or an array.
+        either: |A or B|, of the same shape.
     """
     return np.where(np.asarray(either) > 0, shared / np.maximum(either, 1), np.nan)
 
 
 def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
-    """Return the Jaccard index of two random sets, computed from expected counts.
+    """Return the Jaccard index to expect for two random sets of edges of given sizes.
 
-    For equal sizes, a fraction p of all edges, it is p / (2 - p); NaN for sets that can't differ,
-    with no edge or all of them.
+    It is computed from expected counts. For two sets that each contain a fraction p of all edges it
+    is p / (2 - p). It is NaN for sets that can't differ, since both are empty or contain all edges.
 
     Args:
-        first, second: sizes of the sets, numbers or arrays.
-        edges: number of all edges.
+        first, second: sizes of the two sets, numbers or arrays.
+        edges: number of all edges from which the sets are drawn.
     """
     shared = np.asarray(first, dtype=np.float64) * second / edges
     either = first + second - shared
@@ -163,11 +165,11 @@ def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
 
 
 def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
-    """Return the scores of existing edges, [documents, edges] in row order, in the given dtype.
+    """Return the scores of the graph's edges as [documents, edges], row by row of the matrix.
 
     Args:
-        scores: [documents, sources, destinations].
-        graph: of the model.
+        scores: [documents, sources, destinations]; its dtype is kept.
+        graph: the model's graph.
 
     Raises:
         UserError: there are fewer than 2 documents, or an edge's score isn't finite.
@@ -196,15 +198,15 @@ def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
 def resampled_means(
     edges: NDArray[Any], resamples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield the mean scores of each resample, [edges].
+    """Yield for each resample of the documents the mean score of every edge, [edges].
 
-    For equal `seed` and number of documents the resamples use the same documents, so that
-    checkpoints scored on the same documents can be compared resample by resample.
+    The drawn documents depend only on `seed` and the number of documents, so checkpoints scored on
+    the same documents can be compared resample by resample.
 
     Args:
-        edges: [documents, edges].
+        edges: [documents, edges] scores.
         resamples: number of resamples.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     documents, count = edges.shape
     rng = np.random.default_rng(seed)
@@ -223,14 +225,14 @@ def resampled_means(
 def choose(
     scores: NDArray[Any], graph: Graph, size: int, select: Selection, pruned: bool
 ) -> NDArray[np.bool_]:
-    """Select a circuit by mean scores.
+    """Return the circuit selected by scores, [sources, destinations] bool.
 
     Args:
-        scores: [sources, destinations].
-        graph: of the model.
-        size: number of edges to select.
-        select: selects edges, such as `top_n`.
-        pruned: prune the selected edges.
+        scores: [sources, destinations] mean edge scores.
+        graph: the model's graph.
+        size: number of edges to select, before pruning.
+        select: function that selects edges by scores, such as `top_n`.
+        pruned: whether to prune the selected edges.
     """
     kept = select(scores, graph, size)
     return prune(kept, graph) if pruned else kept
@@ -239,14 +241,15 @@ def choose(
 def pair_jaccards(
     packed: NDArray[np.uint8], members: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the Jaccard index of all pairs of sets, and its value by chance.
+    """Return the Jaccard index of every two sets, and the index to expect by chance.
 
     Args:
-        packed: [sets, bytes] from `np.packbits`.
-        members: number of members of a full set.
+        packed: [sets, bytes] the sets as bits, made by `np.packbits`.
+        members: number of all possible members of a set.
 
     Returns:
-        [pairs] each: (0, 1), (0, 2), ...; NaN as in `jaccard` and `chance_jaccard`.
+        Two arrays [pairs], for the pairs of sets (0, 1), (0, 2), ...; NaN as in `jaccard` and
+        `chance_jaccard`.
     """
     count = len(packed)
     shared = np.zeros((count, count))

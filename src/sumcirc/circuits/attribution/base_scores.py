@@ -28,17 +28,17 @@ def base_scores(
     cache: Path,
     progress: Progress | None = None,
 ) -> DocumentScores:
-    """Return the scores of every edge on every pair, for a model before it is adapted or trained.
+    """Return the edge scores of the base model on every pair, from the cache if they are there.
 
     Args:
-        model: the base model.
+        model: the base model, before it is adapted or trained.
         pairs: clean and corrupted inputs.
         options: attribution method and metric.
-        cache: `cache_dir`; a second process waits for the first.
+        cache: folder `cache_dir`. If another process is computing the same scores, this one waits.
         progress: called with the number of newly scored pairs.
 
     Raises:
-        UserError: as in `attribute`, or the folder can't be written.
+        UserError: for the reasons given in `attribute`, or the cache folder can't be written.
     """
     deciding = {name: value for name, value in asdict(options).items() if name in DECIDING}
 

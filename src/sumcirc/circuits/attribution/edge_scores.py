@@ -32,12 +32,12 @@ AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30
 
 @dataclass(frozen=True)
 class Ends:
-    """Outputs of all sources for one batch, in the corrupted and in the clean run.
+    """Outputs of all sources for one batch of pairs, in the corrupted and in the clean run.
 
     Attributes:
         embeddings: [B, T, width] corrupted minus clean token embeddings.
         mask: [B, T] true at real tokens.
-        clean, corrupted: outputs of heads and MLPs.
+        clean, corrupted: outputs of heads (before the output projection) and MLPs in each run.
     """
 
     embeddings: Tensor
@@ -56,11 +56,11 @@ def differences(
     """Return what every source writes in the corrupted run minus the clean run; zero at padding.
 
     Args:
-        weights: of the attention layers.
-        graph: of the model.
-        ends: outputs in both runs.
-        places: the positions to compute.
-        room: memory to write to.
+        weights: weights of the attention layers.
+        graph: the model's graph.
+        ends: outputs of the sources in both runs.
+        places: range of positions to compute; all by default.
+        room: flat tensor, large enough for the result, that is written to; None to allocate one.
 
     Returns:
         [sources, B, positions, width].
@@ -86,7 +86,7 @@ def differences(
 
 
 def at_once(device: torch.device) -> int:
-    """Return the bytes of source differences, and of gradients, that are computed at once."""
+    """Return how many bytes of source differences and gradients are computed at once."""
     return AT_ONCE_ON_CPU if device.type == "cpu" else AT_ONCE_ON_GPU
 
 
@@ -95,20 +95,24 @@ def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 class Accumulator:
-    """Accumulates the gradients of one batch over passes; allocates all memory at the first pass.
+    """Averages the gradients of one batch over several passes, and computes edge scores from them.
+
+    All memory is allocated at the first pass. g, c, sigma and xhat are defined at the top of the
+    module; all sums over passes use the weights given to `add`.
 
     Args:
-        weights: of the attention layers.
-        graph: of the model.
+        weights: weights of the attention layers.
+        graph: the model's graph.
         passes: number of passes that will be added.
-        frozen_scale: treat the norms' sigma as a constant (RelP).
+        frozen_scale: whether to treat the sigma of every norm as a constant (RelP).
 
     Attributes:
-        heads: [layers, B, T, destinations, head width] sum of g / sigma.
-        shares: [layers, B, T, destinations, passes] c / sigma, and
-        streams: [layers, B, T, passes, width] its xhat; empty where sigma is constant.
-        mlps: [layers, B, T, width] gradients at what MLPs read, before the norm.
-        final: [B, T, width] at the last residual stream.
+        heads: [layers, B, T, destinations of a layer's attention, head width] sum of g / sigma.
+        shares: [layers, B, T, destinations of a layer's attention, passes] c / sigma; without
+            passes if `frozen_scale` is set.
+        streams: [layers, B, T, passes, width] xhat; without passes if `frozen_scale` is set.
+        mlps: [layers, B, T, width] sum of the gradients at the input of each MLP's norm.
+        final: [B, T, width] sum of the gradients at the last residual stream.
     """
 
     heads: Tensor
@@ -139,12 +143,12 @@ class Accumulator:
 
     @torch.no_grad()
     def add(self, values: ActivationCache, gradients: ActivationCache, weight: float) -> None:
-        """Accumulate one pass.
+        """Add the gradients of one pass.
 
         Args:
-            values: activations of `AttributionPasses.keys`.
-            gradients: of the metric at `AttributionPasses.gradient_keys`.
-            weight: of this pass in the mean over passes.
+            values: the activations `AttributionPasses.keys` of the pass.
+            gradients: gradients of the metric at `AttributionPasses.gradient_keys`.
+            weight: weight of this pass in the mean over passes.
         """
         last = gradients[HookPoint.RESIDUAL, self.graph.shape.layers]
         if not self.added:
@@ -180,18 +184,19 @@ class Accumulator:
 
     @torch.no_grad()
     def scores(self, ends: Ends, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
-        """Return the edge scores of each row.
+        """Return the edge scores of each item of the batch, in total and by span.
 
-        A score is a sum over positions, so it is computed for a few positions at a time: what all
-        sources write at all positions would be the largest tensor of all.
+        A score is a sum over positions. It is computed for a few positions at a time, since the
+        outputs of all sources at all positions would take too much memory.
 
         Args:
             ends: outputs of the sources in both runs.
-            kinds: [B, T] span of each position, or None.
+            kinds: [B, T] index of each position's span, negative for none; None without spans.
             spans: number of spans.
 
         Returns:
-            [B, sources, destinations], and by span [B, spans, sources, destinations].
+            Scores [B, sources, destinations], and each span's contributions to them, [B, spans,
+            sources, destinations].
         """
         weights, graph = self.weights, self.graph
         rows, tokens, width = ends.embeddings.shape

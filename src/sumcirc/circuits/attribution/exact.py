@@ -28,18 +28,18 @@ def exact_scores(
     edges: int,
     progress: Callable[[int], None],
 ) -> Tensor:
-    """Return the metric with one edge patched minus the clean metric.
+    """Return every edge's effect: the metric with this edge alone patched, minus the clean metric.
 
     Args:
-        model: with or without an adapter.
+        model: the model, with or without an adapter.
         pairs: clean and corrupted inputs.
-        metric: a loss of the same items.
-        graph: of the model.
-        edges: number of edges patched in one pass, each in a row of its own.
+        metric: the loss, made for the items of `pairs`.
+        graph: the model's graph.
+        edges: number of edges measured in one pass, each in a separate row of the batch.
         progress: called with 1 after each item.
 
     Returns:
-        [N, sources, destinations]; 0 where there is no edge.
+        [items, sources, destinations] in the metric's unit; 0 where there is no edge.
     """
     hooked = HookedModel(model)
     weights = AttentionWeights(hooked, graph.expand_groups)

@@ -28,15 +28,16 @@ Cost = Callable[[int, int], int]
 
 
 def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) -> Cost:
-    """Return the peak activation memory of attributing one document, excluding the model's weights.
+    """Estimate the peak memory of attributing one item, without the model's weights.
 
     Args:
-        passes: passes of the model.
+        passes: the passes of attribution, two of which are run here.
         pairs: clean and corrupted inputs.
-        points: number of passes with gradients whose norms are stored.
+        points: number of passes with gradients for an item.
 
     Returns:
-        A function from tokens and read positions to bytes.
+        A function that maps an item's number of tokens, and the number of positions that the metric
+        reads, to bytes.
     """
     parts, graph = passes.model, passes.graph
     size, narrow = parts.shape, parts.model.dtype.itemsize
@@ -63,14 +64,15 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
 
 
 def patching_cost(parts: HookedModel, graph: Graph) -> Cost:
-    """Return the memory of running one document as a circuit, with corrupted run and differences.
+    """Estimate the memory of running one item as a circuit (`PatchedRun`), without the weights.
 
     Args:
         parts: the model.
-        graph: of the model.
+        graph: the model's graph.
 
     Returns:
-        A function from tokens and read positions to bytes.
+        A function that maps an item's number of tokens, and the number of positions that the metric
+        reads, to bytes.
     """
     size, item = parts.shape, parts.model.dtype.itemsize
     heads = size.heads * size.head_width
@@ -89,18 +91,18 @@ def groups(
     memory: int | None,
     fixed: int = 0,
 ) -> Iterator[Tensor]:
-    """Yield indices of items to process together: of similar length, within size and memory limits.
+    """Yield index groups of items of similar length, small enough for the size and memory limits.
 
     Args:
         pairs: clean and corrupted inputs.
-        metric: a loss of the same items.
-        size: largest number of items.
-        cost: memory of one item; None if unknown.
-        memory: bytes; None for no limit.
-        fixed: bytes that are needed for any number of items.
+        metric: the loss, made for the items of `pairs`; its read positions enter the cost.
+        size: largest number of items in a group.
+        cost: bytes that one item needs; None if unknown, which sets no limit.
+        memory: limit in bytes for a group; None for no limit.
+        fixed: bytes that a group needs however many items it has.
 
     Raises:
-        UserError: one document alone needs more.
+        UserError: one item alone needs more than `memory`.
     """
     lengths = pairs.attention_mask.sum(1).cpu()
     order = lengths.argsort(stable=True)

@@ -49,10 +49,11 @@ class EdgeScores:
     """Edge scores; positive where corrupting the edge is predicted to raise the metric.
 
     Attributes:
-        graph: of the model.
-        ids: names of the items.
+        graph: the model's graph, whose edges are scored.
+        ids: names of the N items.
         documents: [N, sources, destinations] in the metric's unit; 0 where there is no edge.
-        spans: [N, spans, sources, destinations] contributions of each span's positions, or None.
+        spans: [N, spans, sources, destinations] contribution of each span's positions to the
+            scores; None without spans.
     """
 
     graph: Graph
@@ -68,14 +69,14 @@ class EdgeScores:
 
 @dataclass(frozen=True)
 class AttributionSettings:
-    """How a score estimates the effect of corrupting an edge.
+    """Settings of attribution: how the effect of corrupting an edge is estimated.
 
     Attributes:
         method: one of the methods described at the top of the module.
-        steps: interpolation steps of the two IG methods.
+        steps: number of interpolation steps of the two IG methods.
         rule: positions of the steps of `eap-ig-inputs`; `left` includes the corrupted end but not
             the clean one, `right` the opposite.
-        seed: of `random`.
+        seed: seed of the scores that the method `random` draws.
     """
 
     method: Method = Method.eap_ig_inputs
@@ -89,12 +90,15 @@ class AttributionSettings:
 
     @property
     def by_gradients(self) -> bool:
-        """Whether scores are computed from gradients, so that they can be divided by span."""
+        """Whether the method uses gradients; only then can scores be divided by span."""
         return self.method not in (Method.exact, Method.random)
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """Points between corrupted (0) and clean (1) with their weights, corrupted first."""
+        """Interpolation points between the corrupted (0) and the clean input (1), with weights.
+
+        Each entry is (point, weight); points ascend, and the weights add up to 1.
+        """
         if self.method in AT_CLEAN:
             return [(1.0, 1.0)]
         if self.method is Method.clean_corrupted:
@@ -122,21 +126,23 @@ def attribute(
     The model is not changed: modes, hooks, parameters' gradients and random state are restored.
 
     Args:
-        model: as it is trained or served; an enabled adapter is part of it.
+        model: the model to explain; an enabled adapter is part of it.
         pairs: clean and corrupted inputs. If they have spans (`TokenBatch.spans`), methods that use
             gradients also return each span's contribution to a score.
-        metric: a loss of the same items.
+        metric: the loss to attribute, made for the items of `pairs`.
         settings: the method; EAP-IG on inputs with five midpoints by default.
         graph: which edges to score; by default with one key and value destination per key/value
             head.
-        batch_size: documents per pass; edges per pass for `exact`. Scores do not depend on it.
-        memory: bytes that a pass may need in addition to the model; fewer documents are processed
-            at once if necessary. None sets no limit; `exact` and `random` ignore it.
-        progress: called with the number of newly scored documents.
+        batch_size: number of items per pass; for `exact`, number of edges per pass. Scores do not
+            depend on it.
+        memory: bytes that a pass may need in addition to the model; fewer items are processed at
+            once if necessary. None sets no limit; `exact` and `random` ignore it.
+        progress: called with the number of newly scored items after each batch; not called for
+            `random`.
 
     Raises:
-        UserError: an unknown method or rule, a metric that does not fit the pairs or has no
-            gradient where the method takes it, or a document that needs more than `memory`.
+        UserError: the method or rule is unknown, the metric does not fit the pairs or has no
+            gradient where the method takes it, or an item needs more than `memory`.
     """
     settings = settings or AttributionSettings()
     _check(metric, settings, batch_size)

@@ -24,9 +24,10 @@ from sumcirc.models.architectures import anatomy
 
 @contextmanager
 def relevance_rules(model: HookedModel) -> Iterator[None]:
-    """Make the gradients of every pass in this context follow the rules.
+    """Replace the derivatives of norms, activation functions and gated MLPs by RelP's rules.
 
-    Hooks registered later see the outputs that carry these gradients.
+    This applies to every pass of `model` within the context. Hooks registered later see outputs
+    whose gradients follow the rules.
     """
     with module_hooks(_rules(model)):
         yield

@@ -24,20 +24,20 @@ SOURCES = (HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
 
 
 class AttributionPasses:
-    """Runs a model on pairs and evaluates the metric.
+    """Forward and backward passes of a model on pairs, which record activations and gradients.
 
     Args:
         model: the model.
-        graph: of the model.
-        metric: a loss of the same items.
+        graph: the model's graph of sources and destinations.
+        metric: the loss whose gradients are taken, made for the items of `pairs`.
         pairs: clean and corrupted inputs.
 
     Attributes:
-        gradient_keys: activations at which `gradients` takes gradients.
-        keys: all activations that it records.
+        gradient_keys: activations at which `gradients` returns gradients.
+        keys: all activations that `gradients` records.
 
     Raises:
-        UserError: the metric is for other items or positions, or reads padding.
+        UserError: the metric was made for other items or positions, or reads padding.
     """
 
     def __init__(self, model: HookedModel, graph: Graph, metric: Metric, pairs: TokenPairs) -> None:
@@ -58,14 +58,14 @@ class AttributionPasses:
         """Run the model once.
 
         Args:
-            embeddings: [B, T, width] of tokens.
+            embeddings: [B, T, width] token embeddings, which are the model's input.
             mask: [B, T] true at real tokens.
             keys: activations to record.
-            replaced: an activation, and the value that replaces it.
+            replaced: key of an activation to replace, and its new value; None to replace nothing.
 
         Returns:
-            The residual stream after the final norm [B, T, width], and the activations. Every query
-            head has its own keys and values if the graph has them so.
+            The residual stream after the final norm [B, T, width], and the recorded activations. If
+            `graph.expand_groups` is set, keys and values are recorded for every query head.
         """
         hooks = [] if replaced is None else [(replaced[0], lambda _: replaced[1])]
         with (
@@ -76,33 +76,40 @@ class AttributionPasses:
             return self.model.hidden(mask, inputs_embeds=embeddings), cache
 
     def logits(self, hidden: Tensor, items: Tensor, columns: slice) -> Tensor:
-        """Unembed the positions that the metric reads.
+        """Return the logits at the positions that the metric reads.
 
         Args:
-            hidden: [B, T, width].
+            hidden: [B, T, width] residual stream after the final norm.
             items: [B] indices of the pairs.
-            columns: the pairs' positions that the T correspond to.
+            columns: range of the pairs' positions that `hidden` contains, T in number.
 
         Returns:
-            [n, vocabulary].
+            [n, vocabulary] for the n positions read in these items, item by item.
         """
         where = self.metric.positions[items][:, columns].to(hidden.device)
         return self.model.unembedding(hidden[where])
 
     @torch.no_grad()
     def sources(self, batch: EmbeddedPairs, embeddings: Tensor) -> tuple[ActivationCache, Tensor]:
-        """Return the sources' outputs of a pass without gradients, and its stream after the norm.
+        """Run the model without gradients.
+
+        Returns the outputs of heads and MLPs, and the residual stream after the final norm
+        [B, T, width].
 
         Args:
-            batch: the batch.
-            embeddings: [B, T, width] of tokens.
+            batch: the items, for their mask.
+            embeddings: [B, T, width] token embeddings, which are the model's input.
         """
         hidden, cache = self.run(embeddings, batch.mask, self.model.every(*SOURCES))
         return cache, hidden
 
     @torch.no_grad()
     def clean(self, batch: EmbeddedPairs) -> tuple[ActivationCache, Tensor | None]:
-        """Return the clean run's sources and, if the metric compares with it, its reference."""
+        """Run the clean inputs without gradients.
+
+        Returns the outputs of heads and MLPs, and the reference that a metric with `against_clean`
+        compares with (None for other metrics).
+        """
         cache, hidden = self.sources(batch, batch.clean)
         if not self.metric.against_clean:
             return cache, None
@@ -115,16 +122,16 @@ class AttributionPasses:
         reference: Tensor | None,
         replaced: tuple[ActivationKey, Tensor] | None = None,
     ) -> tuple[ActivationCache, ActivationCache]:
-        """Run the model, and compute the gradients of the items' losses.
+        """Run the model, and compute the gradients of the sum of the items' losses.
 
         Args:
-            batch: the batch.
-            embeddings: [B, T, width] of tokens.
-            reference: [n, vocabulary] of the clean run, if the metric needs it.
+            batch: the items.
+            embeddings: [B, T, width] token embeddings, which are the model's input.
+            reference: what `clean` returned; None if the metric needs no reference.
             replaced: as in `run`.
 
         Returns:
-            Activations of `keys`, and gradients at `gradient_keys`.
+            The activations `keys`, and the gradients at the activations `gradient_keys`.
         """
         hidden, cache = self.run(
             embeddings.detach().requires_grad_(), batch.mask, self.keys, replaced
