@@ -39,12 +39,12 @@ class Targets:
     """The linears that get adapters, and their ranks.
 
     Attributes:
-        layers: block indices.
+        layers: indices of the blocks that contain them.
         names: full names of the adapted linears.
-        ranks: LoRA rank of each linear.
-        parameters: trainable parameters at these ranks.
-        total: parameters of the model without adapters; tied ones count once.
-        fan_in_fan_out: the linears store their weight as in x out (GPT-2).
+        ranks: LoRA rank of each linear, by its full name.
+        parameters: number of trainable parameters at these ranks.
+        total: number of parameters of the model without adapters; tied ones count once.
+        fan_in_fan_out: whether the linears store their weight as in x out (GPT-2).
     """
 
     layers: tuple[int, ...]
@@ -56,22 +56,22 @@ class Targets:
 
     @property
     def rank(self) -> int:
-        """The smallest rank; some linears have one more where that uses more of a budget."""
+        """The smallest rank; some linears have one more if a parameter budget allows it."""
         return min(self.ranks.values())
 
     @property
     def raised(self) -> dict[str, int]:
-        """Ranks of the linears with a higher rank than `rank`."""
+        """Ranks of the linears whose rank is higher than `rank`, by full name."""
         return {name: rank for name, rank in self.ranks.items() if rank > self.rank}
 
     @property
     def share(self) -> float:
-        """Trainable parameters as a fraction of all, as printed by PEFT."""
+        """Trainable parameters as a fraction of all parameters, adapters included."""
         return self.parameters / (self.total + self.parameters)
 
 
 def skeleton(config: PretrainedConfig) -> PreTrainedModel:
-    """Return the model without weights, on torch's meta device."""
+    """Return the model that a configuration describes, without weights (on torch's meta device)."""
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -86,8 +86,9 @@ def resolve_targets(
     Args:
         config: layers, modules, and a rank or a budget.
         model_config: configuration of the model.
-        chosen: the targets where `adaptation.layers=auto`, the most important first: where a budget
-            allows a higher rank for some linears, the first ones get it.
+        chosen: pairs of block index and module name that a selector chose, the most important
+            first; None if `config` names the layers. If a budget allows a higher rank only for some
+            linears, the most important ones get it.
 
     Raises:
         UserError: a layer is out of range, the architecture is unknown, the budget is too small for
@@ -164,9 +165,9 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
     """Return PEFT's configuration for the targets.
 
     Args:
-        config: alpha, dropout and rsLoRA.
-        targets: linears and ranks.
-        base: model path written into the configuration.
+        config: settings, of which alpha, dropout and rsLoRA are used.
+        targets: the linears and their ranks.
+        base: path of the base model, which is written into the configuration; None for no path.
     """
     alpha = config.alpha or (RSLORA_ALPHA if config.rslora else SCALE * targets.rank)
     follows_rank = config.alpha is None and not config.rslora
@@ -191,8 +192,9 @@ def adapt(
 
     Args:
         model: the base model, which is changed in place.
-        config: full fine-tuning, or LoRA with its settings.
-        chosen: the targets where `adaptation.layers=auto`.
+        config: whether to fine-tune fully or with LoRA, and the settings of LoRA.
+        chosen: pairs of block index and module name that a selector chose; None if `config` names
+            the layers.
 
     Returns:
         The model itself, or a PEFT model around it.
@@ -213,12 +215,15 @@ def adapt(
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """Return the number of parameters that have a gradient."""
+    """Return the number of a model's parameters that require a gradient."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Store only each block's input, and recompute the rest in the backward pass."""
+    """Make a model store only each block's input and recompute the rest in the backward pass.
+
+    This is known as gradient checkpointing; it saves memory in training.
+    """
     found: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     # renamed in transformers 5.23
     name = "activation_checkpointing_enable"

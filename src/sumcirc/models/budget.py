@@ -12,12 +12,15 @@ from collections.abc import Mapping
 
 
 def solve_ranks(costs: Mapping[str, int], budget: int) -> dict[str, int]:
-    """Return the rank of each linear; 0 for all if the budget is too small for rank 1.
+    """Return the LoRA rank of each linear that uses as much of a parameter budget as possible.
+
+    All ranks are 0 if the budget is too small for rank 1. See the module's docstring for the rule.
 
     Args:
-        costs: parameters of rank 1 by name, the most important linear first: where several
-            combinations use the remainder equally well, the first linears get the higher rank.
-        budget: number of trainable parameters.
+        costs: number of parameters of a rank-1 adapter on each linear, by the linear's name, with
+            the most important linear first. If several combinations use the remainder equally well,
+            the more important linears get the higher rank.
+        budget: largest number of trainable parameters.
     """
     together = sum(costs.values())
     rank = budget // together

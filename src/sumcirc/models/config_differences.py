@@ -18,13 +18,16 @@ Differing = dict[str, tuple[Any, Any]]
 
 
 def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differing:
-    """Return both values of each function-changing setting that differs between two configurations.
+    """Return the settings that differ between two models and affect what their weights compute.
 
-    Dropout, special tokens, data types and the like are ignored, and so are sizes, which the
-    weights show. `differing_windows` compares attention windows.
+    Such settings are, for example, rotary embeddings and the epsilon of norms. Dropout, special
+    tokens, data types and sizes are ignored; `differing_windows` compares attention windows.
 
     Args:
         one, other: configurations of two models.
+
+    Returns:
+        Both values by the name of the setting; None for a value that isn't set.
     """
     first, second = (_deciding(config) for config in (one, other))
     return {
@@ -35,11 +38,16 @@ def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differ
 
 
 def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: int) -> Differing:
-    """Return both attention windows if they differ on texts of at most `longest` tokens.
+    """Return the settings of attention windows that differ between two models.
+
+    Nothing is returned if the windows make no difference on texts of at most `longest` tokens.
 
     Args:
         one, other: configurations of two models.
         longest: length of the longest text, in tokens.
+
+    Returns:
+        Both values by the name of the setting; None for a value that isn't set.
     """
     if _windows(one, longest) == _windows(other, longest):
         return {}
@@ -51,7 +59,7 @@ def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: i
 
 
 def shown(differing: Differing) -> str:
-    """Format differing settings for a message."""
+    """Return differing settings as text for a message: `NAME VALUE and VALUE; ...`."""
     return "; ".join(f"{name} {one} and {other}" for name, (one, other) in differing.items())
 
 

@@ -16,11 +16,11 @@ ADAPTERS = "lora_dropout"  # PEFT's name of an adapter's dropout
 
 
 def start_training(model: nn.Module, dropout: float | None) -> None:
-    """Put the model in training mode, with a given dropout probability.
+    """Put a model in training mode and set its dropout probability.
 
     Args:
-        model: with or without adapters, whose dropout is not changed.
-        dropout: `model.dropout`; None keeps the probabilities of the model's configuration.
+        model: a model with or without adapters; the dropout of adapters is not changed.
+        dropout: the probability; None keeps those of the model's configuration.
     """
     if dropout is not None:
         for module, attribute in _places(model):
@@ -29,7 +29,7 @@ def start_training(model: nn.Module, dropout: float | None) -> None:
 
 
 def dropout_probabilities(model: nn.Module) -> list[float]:
-    """Return the distinct dropout probabilities of the model itself, the smallest first."""
+    """Return the distinct dropout probabilities of a model in rising order, without adapters'."""
     return sorted({float(getattr(module, attribute)) for module, attribute in _places(model)})
 
 

@@ -56,8 +56,8 @@ def read_model_config(config: ModelConfig, setting: str = "model.path") -> Pretr
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: there is none, it is not that of a causal language model, or the weights are
-            quantized.
+        UserError: there is no configuration, the model is not a causal language model, or its
+            weights are quantized.
     """
     import transformers
 
@@ -90,15 +90,17 @@ def read_model_config(config: ModelConfig, setting: str = "model.path") -> Pretr
 
 
 def check_model(config: ModelConfig, setting: str = "model.path") -> None:
-    """Detect mistakes in `model.*` without reading weights; loads the tokenizer.
+    """Raise an error for mistakes in `model.*` that show without reading weights.
+
+    The tokenizer is loaded to check it.
 
     Args:
         config: path or hub id, revision and tokenizer.
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: as in `read_model_config` and `load_tokenizer`; or weights are missing, damaged
-            (judged by the header of each safetensors file), or a pickle with more than tensors.
+        UserError: as in `read_model_config` and `load_tokenizer`; or weight files are missing, are
+            damaged (judged by their headers), or are a pickle that contains more than tensors.
     """
     given = f"{setting}={config.path}"
     described = _require_buildable(read_model_config(config, setting), given)
@@ -133,8 +135,8 @@ def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrain
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: there is none, its vocabulary is empty or larger than the model's embedding, or
-            it has no end-of-text token.
+        UserError: there is no tokenizer, its vocabulary is empty or larger than the model's
+            embedding, or it has no end-of-text token.
     """
     rows = read_model_config(config, setting).get_text_config().vocab_size
     revision, value = config.revision, config.path
@@ -174,7 +176,7 @@ def load_model(
 
     Args:
         config: path or hub id, and revision.
-        dtype: float32 by default.
+        dtype: type of the weights; None for float32.
         setting: name of the setting, for messages.
 
     Raises:
@@ -218,7 +220,7 @@ def resolve_path(value: str, setting: str) -> str:
 
     Args:
         value: the setting's value.
-        setting: its name, for messages.
+        setting: the setting's name, for messages.
 
     Raises:
         UserError: the value is a file, looks like a folder (`looks_like_folder`) that doesn't
@@ -245,7 +247,7 @@ def resolve_path(value: str, setting: str) -> str:
 
 
 def require_readable(folder: Path, given: str) -> None:
-    """Refuse a folder with a special file, on which libraries that open every file would hang.
+    """Raise an error if a folder contains a special file, which a library could hang on opening.
 
     Args:
         folder: the folder.
@@ -374,7 +376,7 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide transformers' progress bars in the block, except those of downloads."""
+    """Hide transformers' progress bars in a `with` block, except those of downloads."""
     from transformers.utils import logging as transformers_logging
 
     previous = transformers_logging.set_tqdm_hook(

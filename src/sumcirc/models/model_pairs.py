@@ -33,7 +33,7 @@ SAMPLE = "In 2019, the mayor of a town said: \u201cIt's 3.5 km.\u201d\nTL;DR: "
 
 
 def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> None:
-    """Refuse models that can't be compared component by component; reads no weights.
+    """Raise an error if models can't be compared component by component, without reading weights.
 
     Args:
         before: the model to compare with.
@@ -93,15 +93,15 @@ def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelRefere
 
 
 class Models:
-    """Provide models one at a time, in evaluation mode, and free the previous one.
+    """Loads models on request, keeping only the last one in memory.
 
-    An adapter and its base share one module in memory if the base's logits are obtained with the
-    adapter switched off; otherwise the base is loaded separately.
+    If an adapter is loaded and its base is requested, the same module is used with the adapter
+    switched off, provided that this gives the base's logits. Otherwise the base is loaded.
 
     Args:
-        device: where models run.
-        ids: tokens of the text on which models are compared: the longest that they will read, since
-            attention windows matter only in long texts.
+        device: device on which models run.
+        ids: tokens of a text on which logits are compared. It should be the longest text that the
+            models will read, since attention windows matter only in long texts.
     """
 
     def __init__(self, device: torch.device | str, ids: Sequence[int]) -> None:
@@ -113,11 +113,14 @@ class Models:
 
     @contextmanager
     def use(self, side: ModelReference) -> Iterator[Any]:
-        """Yield the model of a reference, reusing the loaded module where possible.
+        """Yield a model in evaluation mode, using the module in memory if possible.
+
+        Args:
+            side: reference to the model.
 
         Raises:
-            UserError: the model can't be loaded, or gives other logits than when it was loaded
-                before.
+            UserError: the model can't be loaded, or its logits differ from those that it gave when
+                it was loaded earlier.
         """
         loaded = self._loaded
         if loaded is not None and loaded[0].is_on(side) and self._is_with_adapter_off(side):
@@ -140,10 +143,10 @@ class Models:
         yield self._loaded[1]  # type: ignore[index]
 
     def stands_for(self, side: ModelReference, model: Any) -> bool:
-        """Return whether a model now gives the logits that `side` gave when it was loaded.
+        """Return whether a model gives the same logits as the model `side` gave when it was loaded.
 
         Args:
-            side: reference of a model that was loaded before.
+            side: reference to a model that `use` has loaded.
             model: the model in its current state.
         """
         return same_logits(self._logits[side.name], logits_of(model, self._ids))
@@ -169,18 +172,18 @@ class Models:
 
 
 def logits_of(model: Any, ids: Tensor) -> Tensor:
-    """Compute logits from blocks, final norm and unembedding.
+    """Return a model's logits on a text, computed from its blocks, final norm and unembedding.
 
     Args:
-        model: with or without adapters.
-        ids: [1, length].
+        model: a model with or without adapters.
+        ids: [1, length] tokens of the text.
 
     Returns:
-        [positions, vocabulary] on the CPU, at evenly spaced positions.
+        [positions, vocabulary] on the CPU, at up to 32 evenly spaced positions of the text.
 
     Raises:
-        UserError: the model's own forward pass gives different logits, so something else takes
-            part.
+        UserError: the model's own forward pass gives different logits, so modules that the analyses
+            don't know take part in it.
     """
     parts = HookedModel(model)
     ids = ids.to(parts.device)
@@ -197,10 +200,10 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
 
 
 def same_logits(one: Tensor, other: Tensor) -> bool:
-    """Return whether two logit tensors of one dtype are equal up to rounding.
+    """Return whether two tensors of logits have the same shape and are equal up to rounding.
 
     Args:
-        one, other: logits of equal shape; with different shapes they are not equal.
+        one, other: the logits, of the same dtype.
     """
     if one.shape != other.shape:
         return False

@@ -17,7 +17,7 @@ Restored = PreTrainedModel | PeftModel
 
 
 def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
-    """Return the model of a job: `config.checkpoint`, or `config.model` if it is not given.
+    """Return the reference to a job's model: `config.checkpoint`, or else `config.model`.
 
     Raises:
         UserError: as in `reference`.
@@ -26,7 +26,10 @@ def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelR
 
 
 def before_of(config: CompareConfig) -> ModelReference:
-    """Return the model to compare with: `config.before`, or what `after` was trained from.
+    """Return the reference to the model that others are compared with.
+
+    It is `config.before` if that is given, else `config.model`, the model from which `after` was
+    trained.
 
     Raises:
         UserError: as in `reference`.
@@ -43,11 +46,14 @@ def _given(value: str | None, setting: str, model: ModelConfig) -> ModelReferenc
 
 
 def check_reference(found: ModelReference, analysed: bool = False) -> None:
-    """Detect mistakes without reading weights; loads the tokenizer.
+    """Raise an error for mistakes in a model's files that show without reading weights.
+
+    The tokenizer is loaded to check it.
 
     Args:
-        found: the model.
-        analysed: the inside of the model will be analysed, so an adapter has to act there.
+        found: reference to the model.
+        analysed: whether the model's activations will be analysed, which some kinds of adapters
+            don't allow.
 
     Raises:
         UserError: as in `check_model` and `check_adapter`.
@@ -62,14 +68,14 @@ def check_reference(found: ModelReference, analysed: bool = False) -> None:
 
 
 def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> Restored:
-    """Load a model in evaluation mode.
+    """Load a model, with its adapter if it has one, in evaluation mode.
 
     Args:
-        found: the model.
-        dtype: float32 by default.
+        found: reference to the model.
+        dtype: type of the weights; None for float32.
 
     Raises:
-        UserError: an adapter does not fit, or weights can't be read.
+        UserError: the adapter does not fit its base, or weights can't be read.
     """
     model = load_model(found.whole, dtype, found.model_setting)
     if found.weights is None or not found.adapted:
@@ -78,5 +84,9 @@ def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> R
 
 
 def load_tokenizer_of(found: ModelReference) -> PreTrainedTokenizerBase:
-    """Load the tokenizer that a model was trained with; see `load_tokenizer`."""
+    """Load the tokenizer with which a model was trained; see `load_tokenizer`.
+
+    Args:
+        found: reference to the model.
+    """
     return load_tokenizer(found.model, found.model_setting)

@@ -12,8 +12,8 @@ from torch import Tensor
 class HookPoint(StrEnum):
     """A point in the forward pass at which a `HookedModel` reads and replaces activations.
 
-    B documents, T positions, S positions of keys. All points but `embedding`, `final_norm` and
-    `logits` belong to a layer l.
+    Below, B is the number of documents, T that of positions, and S that of the keys' positions.
+    Every point belongs to a layer l, except `embedding`, `final_norm` and `logits`.
 
         embedding          [B, T, width] token embeddings, without positions
         residual           [B, T, width] residual stream that block l reads; for l = layers, the
@@ -75,22 +75,26 @@ ActivationKey = tuple[HookPoint, int]
 
 
 class ActivationCache(dict[ActivationKey, Tensor]):
-    """Activations of one pass by hook point and layer: `cache[HookPoint.MLP_OUTPUT, 3]`.
+    """The activations of one pass by hook point and layer, as in `cache[HookPoint.MLP_OUTPUT, 3]`.
 
-    Shapes are those of `HookPoint`, unless only a part of each activation was kept.
+    `HookPoint` gives their shapes. The layer is 0 at hook points outside the blocks.
     """
 
     def documents(self, which: slice) -> ActivationCache:
-        """Slice every activation along the batch dimension, without copying."""
+        """Return the activations of some documents, as views of these.
+
+        Args:
+            which: slice of the batch dimension.
+        """
         return ActivationCache({key: value[which] for key, value in self.items()})
 
     def detached(self, points: Collection[HookPoint]) -> ActivationCache:
-        """Return the activations of some hook points without the graph behind them."""
+        """Return the activations of some hook points, detached from the autograd graph."""
         return ActivationCache(
             {key: value.detach() for key, value in self.items() if key[0] in points}
         )
 
     def stacked(self, point: HookPoint) -> Tensor:
-        """Stack the activations of one hook point over layers: [layers, ...]."""
+        """Return the activations of one hook point at all cached layers as one [layers, ...]."""
         layers = sorted(layer for name, layer in self if name == point)
         return torch.stack([self[point, layer] for layer in layers])

@@ -17,19 +17,20 @@ from sumcirc.models.activations.norms import Norm
 class AttentionWeights:
     """Effective weights of every attention layer by head, including adapters.
 
-    A layer's columns are its queries, then its keys, then its values. A weight is read from the
-    live model on first access, so make a new object after a training step.
+    The projections of a layer are stacked by head: first all queries, then all keys, then all
+    values. Each is a column. Weights are computed from the model when they are first accessed, so
+    make a new object after a training step.
 
     Args:
         model: the model.
-        expand_groups: give every query head a separate column for its group's key and value.
-        dtype: of the weights; by default that of the model.
-        limit: bytes that may be kept. If all weights need more, none is kept and each is read again
-            on every access. None sets no limit.
+        expand_groups: whether every query head gets its own copy of its group's key and value.
+        dtype: type of the weights; None for that of the model.
+        limit: bytes that weights may take in memory. If all weights take more, none is stored and
+            each is computed again on every access. None sets no limit.
 
     Attributes:
         columns: number of columns of a layer.
-        kept_bytes: bytes of all weights once they are kept; 0 if none is.
+        kept_bytes: bytes that all weights take once they are stored; 0 if none is stored.
     """
 
     def __init__(
@@ -60,21 +61,31 @@ class AttentionWeights:
         return [Norm.of(block.norm_mlp, self.dtype) for block in self.model.blocks]
 
     def read(self) -> None:
-        """Read all projections now."""
+        """Compute the weights of all layers (`projections` and `output`) at once.
+
+        They are then stored unless they take more than `limit`.
+        """
         for layer in range(self.model.shape.layers):
             self.projections(layer)
             self.output(layer)
 
     def projections(self, layer: int) -> HeadWeights:
-        """Return a layer's weights [columns, width, head width], biases [columns, head width]."""
+        """Return the weights and biases of a layer's queries, keys and values.
+
+        Returns:
+            Weights [columns, width, head width] and biases [columns, head width].
+        """
         return self._keep("projections", layer, lambda: self._read(layer))
 
     def folded(self, layer: int) -> Tensor:
-        """Return weights that include the norm's weight and centring.
+        """Return a layer's projections combined with the norm before attention.
+
+        Applied to the stream divided by sigma (`Norm.standardized`), they give the values of the
+        queries, keys and values without `constant`.
 
         Returns:
-            [columns, head width, width]: V = diag(gamma) W', with each row centred if the norm
-            subtracts the mean.
+            [columns, head width, width]: the transposed projection W' times the norm's weight, with
+            each row centred if the norm subtracts the mean.
         """
 
         def make() -> Tensor:
@@ -88,13 +99,17 @@ class AttentionWeights:
         return self._keep("folded", layer, make)
 
     def constant(self, layer: int) -> Tensor:
-        """Return the columns' values for a standardized stream of 0, [columns, head width]."""
+        """Return the part of a layer's projections that doesn't depend on the stream.
+
+        Returns:
+            [columns, head width]: the norm's bias after projection, plus the projection's bias.
+        """
         if layer not in self._constants:
             self.folded(layer)
         return self._constants[layer]
 
     def output(self, layer: int) -> Tensor:
-        """Return the output projection by head, [heads, head width, width]."""
+        """Return the weights of a layer's output projection by head, [heads, head width, width]."""
         return self._keep(
             "output",
             layer,

@@ -14,7 +14,7 @@ from sumcirc.models.modes import evaluating
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Effective weights by head.
+    """Weights and biases of a projection split into heads, with adapters included.
 
     Attributes:
         weight: [heads, width, head width] for query, key or value, where heads are key/value heads
@@ -29,13 +29,16 @@ class HeadWeights:
 
 @torch.no_grad()
 def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return weight [in, out] and bias [out] of a linear with its adapter.
+    """Return the weight [in, out] and bias [out] of the affine map that a linear computes.
 
-    The module is applied to the identity, so plain, transposed (GPT-2), adapted and quantized
-    linears need no separate code. Its dropout is off meanwhile.
+    They are computed by applying the module, in evaluation mode, to the identity matrix, so they
+    include adapters and quantization.
+
+    Args:
+        linear: a linear (or GPT-2's `Conv1D`), with or without an adapter.
 
     Raises:
-        UserError: with its adapter the module is not affine.
+        UserError: the module with its adapter does not compute an affine map.
     """
     parameter = next(p for p in linear.parameters() if p.is_floating_point())
     width = input_width(linear)
@@ -64,7 +67,7 @@ def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def input_width(linear: nn.Module) -> int:
-    """Return the number of inputs of a linear."""
+    """Return the number of input features of a linear, with or without an adapter."""
     layer = getattr(linear, "base_layer", linear)  # PEFT's name for the wrapped module
     width = getattr(layer, "in_features", None) or layer.nx  # GPT-2's Conv1D
     assert isinstance(width, int)

@@ -55,7 +55,17 @@ _PLACES: dict[HookPoint, tuple[str | int, Side]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """The modules of one layer; an adapted linear is represented by the adapter's module."""
+    """The modules of one layer; an adapted linear is the adapter's module around it.
+
+    Attributes:
+        whole: the block itself.
+        norm_attention, norm_mlp: the norms before attention and before the MLP.
+        attention, mlp: the modules that add to the residual stream.
+        qkv: the linears for query, key and value: three, or one for all.
+        attn_out, mlp_out: the output projections of attention and MLP.
+        activation: the MLP's activation function.
+        head_norms: the norms of each head's query and key; empty if there are none.
+    """
 
     whole: nn.Module
     norm_attention: nn.Module
@@ -83,14 +93,14 @@ class HookedModel:
 
     Attributes:
         model: the transformers model, inside the adapter.
-        shape: its sizes.
+        shape: the model's sizes.
+        fused: how the linears of `Block.qkv` hold the projections for query, key and value.
         embedding, final_norm, unembedding: modules outside the blocks.
         blocks: the modules of every layer.
-        projections: hook points of the linears for query, key and value: three, or one if the
-            architecture has one linear for all.
 
     Raises:
-        UserError: the architecture is unknown, or an adapter modifies other modules than these.
+        UserError: the architecture is unknown, or an adapter acts outside the modules that hooks
+            reach (`require_analysable`).
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
@@ -133,16 +143,16 @@ class HookedModel:
 
     @property
     def backbone(self) -> nn.Module:
-        """The modules that compute the normed residual stream from tokens."""
+        """The transformers model without the unembedding; it returns the normed residual stream."""
         return self.model.base_model
 
     def hidden(self, mask: Tensor | None, **inputs: Tensor) -> Tensor:
-        """Run one pass and return the normed residual stream [B, T, width].
+        """Run one forward pass and return the output of the final norm, [B, T, width].
 
-        Positions count real tokens, so padding on either side is handled correctly.
+        Only real tokens are counted as positions, so texts may be padded on either side.
 
         Args:
-            mask: [B, T] true or 1 at real tokens; None if all are real.
+            mask: [B, T] true or 1 at real tokens, false or 0 at padding; None without padding.
             inputs: `input_ids` [B, T] or `inputs_embeds` [B, T, width].
         """
         positions = None
@@ -159,15 +169,16 @@ class HookedModel:
 
     @property
     def projections(self) -> tuple[HookPoint, ...]:
-        """Hook points of the outputs of `Block.qkv`."""
+        """Hook points of the outputs of the linears in `Block.qkv`: three, or one for all."""
         if self.fused is Fused.split:
             return HookPoint.QUERY_PROJECTION, HookPoint.KEY_PROJECTION, HookPoint.VALUE_PROJECTION
         return (HookPoint.QKV_PROJECTION,)
 
     def every(self, *points: HookPoint) -> list[ActivationKey]:
-        """Return the keys of all layers for some hook points, layer by layer.
+        """Return the keys (hook point, layer) of some hook points at all layers, layer by layer.
 
-        `residual` has one layer more than the model, points outside the blocks have only one.
+        `residual` has one layer more than the model, which is the stream that the final norm reads.
+        Points outside the blocks have only the layer 0.
         """
         last = self.shape.layers
         inside = [point for point in points if point not in _OUTSIDE]
@@ -178,11 +189,12 @@ class HookedModel:
     def at_every_layer(
         self, point: HookPoint, function: Callable[[int, Any], Any]
     ) -> list[tuple[ActivationKey, Callable[[Any], Any]]]:
-        """Return hooks that call a function with layer and activation, at every layer.
+        """Return hooks for the method `hooks` that call one function at every layer.
 
         Args:
             point: the hook point.
-            function: called as `function(layer, activation)`; see `hooks` for its result.
+            function: called as `function(layer, activation)`; it may return a replacement, as
+                described in `hooks`.
         """
         return [(key, partial(function, key[1])) for key in self.every(point)]
 
@@ -190,19 +202,19 @@ class HookedModel:
     def hooks(
         self, hooks: Iterable[tuple[ActivationKey, Callable[[Any], Any]]], first: bool = False
     ) -> Iterator[None]:
-        """Call functions on activations of every pass in this context, then remove them.
+        """Call functions on the activations of every forward pass in a `with` block.
 
         A function returns None, or a replacement for the activation. Functions at the same point
-        run in the given order, each on the result of the one before. Contexts may be nested.
+        run in the given order, each on the result of the one before. Blocks may be nested.
 
         Args:
-            hooks: hook point with layer, and function; see `HookPoint` for the function's argument.
-            first: run these functions before those that are registered already; has no effect at
-                points in attention.
+            hooks: pairs of a key (hook point, layer) and the function to call; see `HookPoint` for
+                the function's argument.
+            first: whether these functions run before those of enclosing blocks; ignored at points
+                in attention (`query`, `key`, `value`, `pattern`, `attention`).
 
         Raises:
-            UserError: attention of a layer could not be observed, or attention's implementation
-                can't be replaced.
+            UserError: the model didn't call the functions at a point in attention.
             ValueError: the model has no such hook point.
         """
         by_module: list[ModuleHook] = []
@@ -222,12 +234,14 @@ class HookedModel:
     def caching(
         self, keys: Iterable[ActivationKey], keep: Callable[[Any], Any] | None = None
     ) -> Iterator[ActivationCache]:
-        """Record activations of a pass in this context; a later pass overwrites them.
+        """Yield a cache that is filled with the activations of forward passes in a `with` block.
+
+        A later pass overwrites the activations of an earlier one.
 
         Args:
-            keys: hook points with layers to record.
-            keep: returns the part of each activation to keep, such as a slice; by default all of
-                it.
+            keys: the hook points and layers to record.
+            keep: called with each activation; returns the part to record, such as a slice. None
+                records all of it.
         """
         cache = ActivationCache()
 
@@ -257,13 +271,14 @@ class HookedModel:
 
     @contextmanager
     def ungrouped(self, wanted: bool = True) -> Iterator[None]:
-        """Give every query head a copy of its group's keys and values, made at their projections.
+        """Give every query head its own copy of its group's keys and values in a `with` block.
 
-        Each copy can then be seen, replaced and differentiated by itself. Without grouped queries
-        nothing changes.
+        The copies are made at the outputs of the key and value projections, so each can be read,
+        replaced and differentiated by itself. A model without grouped-query attention is not
+        changed.
 
         Args:
-            wanted: False changes nothing.
+            wanted: if False, nothing is changed.
         """
         group = self.shape.group
         if group == 1 or not wanted:
@@ -281,20 +296,27 @@ class HookedModel:
                     attention.num_key_value_groups = group
 
     def repeated(self, output: Tensor) -> Tensor:
-        """Copy keys or values [..., key/value heads * head width] for every head of their group."""
+        """Return keys or values with one copy for each query head of the group that shares them.
+
+        Args:
+            output: [..., key/value heads * head width].
+
+        Returns:
+            [..., heads * head width].
+        """
         heads = output.unflatten(-1, (-1, self.shape.head_width))
         return heads.repeat_interleave(self.shape.group, -2).flatten(-2)
 
     # ---- passes
 
     def hidden_from(self, layer: int, stream: Tensor, start: int = 0) -> Tensor:
-        """Run a pass that starts at a block, and return the normed residual stream.
+        """Run a forward pass that starts at a block, and return the output of the final norm.
 
         Args:
-            layer: the block; the number of layers for the final norm alone.
-            stream: [B, R, width] the input of that block, in place of the output of earlier blocks.
-            start: position of the first of the R rows; attention sees keys and values of earlier
-                positions if hooks supply them (`HookPoint.ATTENTION`).
+            layer: index of the block; the number of layers runs only the final norm.
+            stream: [B, R, width] the input of that block at R consecutive positions.
+            start: index of the first of these positions. Attention reads keys and values of earlier
+                positions only if hooks supply them (`HookPoint.ATTENTION`).
 
         Returns:
             [B, R, width].
@@ -336,20 +358,28 @@ class HookedModel:
         return output.unflatten(-1, (-1, width))
 
     def joined(self, heads: Tensor) -> Tensor:
-        """Undo `by_head`: [..., heads of the linear, head width] to [..., out]."""
+        """Undo `by_head`.
+
+        Args:
+            heads: [..., heads of the linear, head width].
+
+        Returns:
+            [..., out].
+        """
         if self.fused is Fused.interleaved:
             heads = heads.unflatten(-2, (3, -1)).transpose(-2, -3).flatten(-3, -2)
         return heads.flatten(-2)
 
     def head_weights(self, layer: int, expand_groups: bool = False) -> HeadWeights:
-        """Return effective weights of query, key and value, without rotary embeddings and norms.
+        """Return the effective weights of a layer's query, key and value projections by head.
 
         Args:
             layer: index of the layer.
-            expand_groups: copy keys and values for every query head.
+            expand_groups: whether every query head gets its own copy of its group's key and value.
 
         Returns:
-            Weights of all queries, then all keys, then all values.
+            Weights [columns, width, head width] and biases [columns, head width], where columns are
+            the heads of all queries, then all keys, then all values.
         """
         found = [effective_weight(linear) for linear in self.blocks[layer].qkv]
         if expand_groups and self.shape.group > 1:
@@ -359,19 +389,26 @@ class HookedModel:
         return HeadWeights(weight.transpose(0, 1).contiguous(), bias)
 
     def attention_output(self, layer: int) -> HeadWeights:
-        """Return the effective output projection, weight [heads, head width, width] and bias."""
+        """Return the effective weights of a layer's output projection by head.
+
+        Returns:
+            Weights [heads, head width, width] and the bias [width].
+        """
         weight, bias = effective_weight(self.blocks[layer].attn_out)
         return HeadWeights(weight.unflatten(0, (self.shape.heads, self.shape.head_width)), bias)
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model, inside an adapter if there is one."""
+    """Return the transformers model in a PEFT model, or the model itself without PEFT.
+
+    The linears of an adapted model still contain the adapter.
+    """
     found = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(found, PreTrainedModel)
     return found
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Return whether any module has an adapter, also without a `PeftModel` around it."""
+    """Return whether a model has an adapter, whether or not it is a `PeftModel`."""
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     return isinstance(model, PeftModel) or any(isinstance(one, kinds) for one in model.modules())

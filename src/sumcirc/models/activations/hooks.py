@@ -32,11 +32,12 @@ ModuleHook = tuple[nn.Module, Side, Callable[..., Tensor | None]]
 
 @contextmanager
 def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[None]:
-    """Register hooks for the duration of the context; they run in the order of registration.
+    """Register PyTorch hooks for a `with` block; they run in the given order.
 
     Args:
-        hooks: module, side and function.
-        first: run them before hooks that are registered already.
+        hooks: for each hook the module, the function, and the side that it gets: the module's first
+            argument, its output, or both. The function returns None or a replacement.
+        first: whether the hooks run before those that are registered already.
     """
     handles = []
     try:
@@ -76,9 +77,10 @@ class AttentionInputs:
 
     Attributes:
         query: [B, heads, T, head width], after rotary embeddings and head norms.
-        key, value: [B, key/value heads, S, head width]; S = T unless earlier positions were added.
+        key, value: [B, key/value heads, S, head width]; S is T unless a hook has added the keys and
+            values of earlier positions.
         mask: [B, 1, T, S] True where a query sees a key; None for causal attention.
-        scaling: factor of the scores.
+        scaling: factor by which the products of queries and keys are multiplied.
         window: largest number of keys that a query sees; None without a limit.
     """
 
@@ -100,9 +102,10 @@ class AttentionInputs:
         return scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1)
 
     def outputs(self) -> Tensor:
-        """Return heads' outputs [B, T, heads, head width] of causal attention within the window.
+        """Return the heads' outputs, [B, T, heads, head width], of causal attention.
 
-        The queries belong to the last T of S positions; `mask` is not used.
+        The queries belong to the last T of the S positions. Each sees at most `window` keys; `mask`
+        is not used.
         """
         rows, length = self.query.shape[2], self.key.shape[2]
         mask = None
@@ -174,14 +177,17 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
 
 @contextmanager
 def attention_hooks(model: PreTrainedModel, hooks: Iterable[AttentionHook]) -> Iterator[None]:
-    """Register attention hooks; on exit the model gets its own implementation back.
+    """Register hooks in attention for a `with` block, using another attention implementation.
+
+    On exit the model's own implementation is restored.
 
     Args:
         model: the transformers model.
-        hooks: hook point, layer and function.
+        hooks: for each hook its point in attention, its layer, and the function that is called with
+            the activation and returns None or a replacement.
 
     Raises:
-        UserError: a hook was never called, so its results would be incomplete.
+        UserError: no forward pass in the block called the hooks of some layer.
     """
     before: Any = model.config._attn_implementation
     missing: set[int] = set()

@@ -13,13 +13,13 @@ from sumcirc.errors import UserError
 
 @dataclass(frozen=True)
 class Norm:
-    """Parameters of a norm.
+    """Parameters and formulas of a LayerNorm or RMSNorm.
 
     Attributes:
-        weight: [width].
-        bias: [width], zero for an RMSNorm.
-        epsilon: added to the variance.
-        centred: whether the mean is subtracted (LayerNorm).
+        weight: [width] factor of the standardized stream.
+        bias: [width] added last; zero for an RMSNorm.
+        epsilon: number added to the variance.
+        centred: whether the mean is subtracted, as in a LayerNorm.
     """
 
     weight: Tensor
@@ -29,14 +29,14 @@ class Norm:
 
     @classmethod
     def of(cls, module: Any, dtype: torch.dtype) -> Norm:
-        """Read the parameters of a LayerNorm or RMSNorm module.
+        """Return the parameters of a LayerNorm or RMSNorm module.
 
         Args:
             module: the norm.
-            dtype: of the parameters, and of all results.
+            dtype: type of the parameters, and of all results of the methods.
 
         Raises:
-            UserError: the module is neither.
+            UserError: the module is neither a LayerNorm nor an RMSNorm.
         """
         of_llama = hasattr(module, "variance_epsilon")  # that family's own class
         root_mean_square = of_llama or "RMSNorm" in type(module).__name__
@@ -56,7 +56,15 @@ class Norm:
         )
 
     def standardized(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x - mean) / sigma [..., width] and 1 / sigma [..., 1] in the weights' dtype."""
+        """Return the standardized stream and the factor by which it was scaled.
+
+        Args:
+            stream: [..., width] x, the norm's input.
+
+        Returns:
+            (x - mean) / sigma, [..., width], and 1 / sigma, [..., 1], in the weights' dtype. For an
+            RMSNorm the mean is not subtracted.
+        """
         stream = stream.detach().to(self.weight.dtype)
         if self.centred:
             variance, mean = torch.var_mean(stream, -1, correction=0, keepdim=True)
@@ -70,12 +78,13 @@ class Norm:
     def transposed(self, stream: Tensor, gradient: Tensor, frozen_scale: bool) -> Tensor:
         """Multiply a gradient at the norm's output by the transposed Jacobian.
 
-        J'v = (w v - mean(w v) - xhat mean(w v xhat)) / sigma; without the mean for an RMSNorm, and
-        without the last term if sigma is treated as a constant.
+        The result is (w v - mean(w v) - xhat mean(w v xhat)) / sigma, where w is the weight and
+        xhat the standardized stream. The term mean(w v) is absent for an RMSNorm, and the last term
+        if sigma is treated as a constant.
 
         Args:
             stream: [..., width] the norm's input.
-            gradient: [..., width] v, the gradient at its output.
+            gradient: [..., width] v, the gradient at the norm's output.
             frozen_scale: whether sigma is treated as a constant.
 
         Returns:
