@@ -27,19 +27,19 @@ POOL = 50  # optimizer steps that are sorted by length together
 
 @dataclass
 class TrainingBatch:
-    """Right-padded sequences and the labels at which the loss is computed.
+    """A batch of training sequences, padded on the right, and the tokens that are to be predicted.
 
-    Under a causal mask no real token sees padding, so no mask is needed. Positions are computed
-    here, on the host, so that a training step never has to wait for the device.
+    Attention is causal, so no token attends to padding and no attention mask is needed. Positions
+    are computed on the host, so that a training step never has to wait for the device.
 
     Attributes:
-        input_ids: [batch, length].
-        positions: [targets] index into the flattened [batch * length] of the token before each
-            summary or EOS token.
+        input_ids: [batch, length] token ids.
+        positions: [targets] positions from which the labels are predicted, just before each summary
+            or EOS token, as indices into the flattened [batch * length].
         labels: [targets] the tokens to be predicted.
-        tokens: number of real tokens, without padding.
-        loss_tokens: number of labels that count in the loss: all, or none if the batch only keeps a
-            process busy that has no items in this step.
+        tokens: number of tokens without padding.
+        loss_tokens: number of labels that count in the loss: all, or 0 for a batch that stands in
+            for a process without items in this step.
         step_tokens: number of labels in the whole optimizer step, over its batches and all
             processes.
     """
@@ -56,8 +56,8 @@ class TrainingBatch:
         """Return the examples as one batch, which is a whole optimizer step.
 
         Args:
-            examples: to pad to the same length.
-            width: that length in tokens; by default that of the longest example.
+            examples: the examples, which are padded to the same length.
+            width: that length in tokens; None takes the length of the longest example.
         """
         batch = collate(examples, width)
         positions = batch.reads.flatten().nonzero()[:, 0]
@@ -68,8 +68,8 @@ class TrainingBatch:
         """Return the same batch on another device (Lightning calls this).
 
         Args:
-            device: to move to.
-            options: passed to `torch.Tensor.to`.
+            device: the device to move to.
+            options: further arguments of `torch.Tensor.to`.
         """
         moved = {
             name: getattr(self, name).to(device, **options)
@@ -86,9 +86,10 @@ def bucketed_order(
     One of the steps may have fewer than `step_size` items.
 
     Args:
-        lengths: tokens of each item.
-        step_size: items per optimizer step.
-        seed, epoch: determine the order.
+        lengths: number of tokens of each item.
+        step_size: number of items in an optimizer step.
+        seed: seed of the order.
+        epoch: number of the pass over the data; each pass has another order.
         buckets: whether to group items of similar length.
     """
     random = np.random.default_rng((seed, epoch))
@@ -118,9 +119,9 @@ class Division:
     """How the items of one optimizer step are divided into batches and among processes.
 
     Attributes:
-        batch_size: largest number of items that one process handles at once.
-        accumulate: batches per step, processed one after another.
-        rank: number of this process.
+        batch_size: largest number of items in a batch of one process.
+        accumulate: number of batches that a process handles in a step, one after another.
+        rank: number of this process, from 0.
         world_size: number of processes.
     """
 
@@ -135,10 +136,10 @@ class Division:
         return self.batch_size * self.accumulate * self.world_size
 
     def share(self, items: Sequence[int], part: int) -> list[int]:
-        """Return the items of this process in the step's batch number `part`; may be empty.
+        """Return the items that this process handles in one batch of a step; there may be none.
 
         Args:
-            items: of the whole step.
+            items: all items of the step.
             part: number of the batch, from 0 to `accumulate` - 1.
         """
         # dealt out in turn, since neighbours are of similar length
@@ -146,16 +147,16 @@ class Division:
 
 
 class TrainingStream:
-    """The batches of `steps` optimizer steps; can restore its position (Lightning's protocol).
+    """Iterates over all training batches of a run, and can continue from a saved position.
 
     Every step has `division.accumulate` batches in every process, even if a pass over the data ends
-    with fewer items: a process without items gets a batch that does not count.
+    with fewer items: a process without items gets a batch that does not count in the loss.
 
     Args:
         corpus: the training sequences.
-        division: how each step is divided.
-        steps: number of optimizer steps.
-        seed: of the order.
+        division: how each step is divided into batches and among processes.
+        steps: number of optimizer steps of the run.
+        seed: seed of the order of items.
         buckets: whether to group items of similar length.
     """
 
@@ -180,7 +181,7 @@ class TrainingStream:
 
     @property
     def epoch(self) -> float:
-        """Number of passes over the data, including the current batch."""
+        """Number of passes over the data up to and including the current batch, as a fraction."""
         batches = steps_per_epoch(len(self.corpus), self.division.step_size)
         return (self.position + 1) / (batches * self.division.accumulate)
 
@@ -210,24 +211,26 @@ class TrainingStream:
         )
 
     def state_dict(self) -> dict[str, int]:
-        """Return the number of batches that were completed."""
+        """Return the number of completed batches, as the position to continue from."""
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after the batches that were completed."""
+        """Continue from a position returned by `state_dict`."""
         self.position = state["position"]
 
 
 class EvaluationBatches:
-    """Every item once, sorted by length, divided among processes.
+    """Iterates over this process's share of the validation items, sorted by length.
 
-    Every process gets the same number of batches, since a collective operation in one waits for
-    all. With `batch_size` 1 and shares that differ by one item, one batch therefore has two items.
+    All processes together see every item once. Every process gets the same number of batches, since
+    operations across processes wait for all of them. With `batch_size` 1 and shares that differ by
+    one item, one batch therefore has two items.
 
     Args:
-        corpus: the sequences.
-        batch_size: items per batch.
-        rank, world_size: number of this process, and of all processes.
+        corpus: the validation sequences.
+        batch_size: number of items in a batch.
+        rank: number of this process, from 0.
+        world_size: number of processes.
 
     Raises:
         UserError: there are fewer items than processes.

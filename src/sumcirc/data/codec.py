@@ -34,9 +34,10 @@ class Codec:
 
     Attributes:
         tokenizer: the tokenizer.
-        begin: the tokens with which the tokenizer begins a text.
-        special: spellings of special tokens that are treated as text within a text. Those of a
-            single character, or made by a merge, are pieces of ordinary text and are not changed.
+        begin: ids of the tokens with which the tokenizer begins every text: one or none.
+        special: spellings of special tokens that are encoded as plain text if a text contains them.
+            Spellings of a single character, or made by a merge, are left out, since they are pieces
+            of ordinary text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -71,7 +72,8 @@ class Codec:
     def silent(self) -> frozenset[int]:
         """Ids of the tokens that `decode` skips: start, end, padding and the like.
 
-        Other special tokens may be words that a user has added ("#Person1#").
+        Other special tokens are decoded, since they may be words that a user has added, such as
+        "#Person1#".
         """
         named = self.tokenizer.special_tokens_map
         spellings = [str(named[role]) for role in ROLES if role in named]
@@ -79,11 +81,14 @@ class Codec:
         return frozenset(ids)
 
     def marked(self, template: str) -> str:
-        """Return a template with its special tokens marked, so that `ids` encodes them as such."""
+        """Return a template rewritten so that `ids` encodes its special tokens as special."""
         return self._spelled.sub(lambda found: self._marks[found[0]], self.plain(template))
 
     def plain(self, text: str) -> str:
-        """Replace lone surrogates and the characters that `marked` reserves by U+FFFD."""
+        """Return a text rewritten so that `ids` encodes all of it as plain text.
+
+        Lone surrogates and the characters by which `marked` marks special tokens become U+FFFD.
+        """
         return self._reserved.sub(REPLACEMENT, text)
 
     def spelled(self, text: str) -> str | None:
@@ -92,18 +97,23 @@ class Codec:
         return None if found is None else found[0]
 
     def ids(self, text: str) -> list[int]:
-        """Encode a text prepared by `plain` or `marked`, without a start token."""
+        """Return the token ids of a text prepared by `plain` or `marked`, without a start token."""
         if self._backend is not None:
             return self._backend.encode(text, add_special_tokens=False).ids
         return self._slow_ids(text)
 
     def begun(self, text: str) -> list[int]:
-        """Encode a text after the tokenizer's start token, unless it already begins with it."""
+        """Return the token ids of a prepared text, as `ids`, with the tokenizer's start token.
+
+        The start token is added only if the tokenizer has one and the text doesn't begin with it.
+        """
         tokens = self.ids(text)
         return tokens if self.begin and tokens[:1] == self.begin else [*self.begin, *tokens]
 
     def places(self, text: str) -> list[tuple[int, int] | None]:
-        """Return the character span (start, end) of each token of `ids(text)`; None if it has none.
+        """Return the character range (start, end) in a text of each token of `ids(text)`.
+
+        It is None for a token that stands for no character.
 
         Raises:
             UserError: the tokenizer does not provide character spans.
@@ -120,11 +130,12 @@ class Codec:
         """Return the tokens that `text` adds when it follows `before`.
 
         A tokenizer may insert a space before the first word of a text, which would be wrong in a
-        continuation. If `before` is empty, or the two merge (the tokens of `before` change with
-        `text` behind them), the result is what `text` adds to a new line, or else its tokens alone.
+        continuation. If `before` is empty, or its tokens change when `text` follows, the result is
+        the tokens that `text` adds to a line break, or else the tokens of `text` alone.
 
         Args:
-            before, text: texts prepared as for `ids`.
+            before: the text that precedes, prepared by `plain` or `marked`.
+            text: the text that follows, prepared in the same way.
         """
         for context in (before, "\n"):
             start, whole = self.ids(context), self.ids(context + text)
@@ -133,11 +144,11 @@ class Codec:
         return self.ids(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Decode tokens to text, skipping those in `silent`."""
+        """Return the text of token ids, skipping those in `silent`."""
         return self._decoded([token for token in tokens if token not in self.silent])
 
     def token(self, token: int) -> str:
-        """Return the spelling of a single token, including special tokens."""
+        """Return the spelling of a single token, which may be a special token."""
         return self._decoded([token])
 
     def _decoded(self, tokens: list[int]) -> str:

@@ -16,17 +16,19 @@ from sumcirc.schema import DataConfig, TrainerConfig
 
 
 class SummarizationData(pl.LightningDataModule):
-    """Training and validation pairs as batches.
+    """Reads the training and validation pairs of a run and provides them as batches.
 
     Args:
         config: source and splits of the data.
         trainer: batch size, gradient accumulation and number of steps.
         encoder: encodes documents and summaries.
-        cache: `cache_dir`, where encoded corpora are kept; None for no cache.
-        seed: of the order of batches.
+        cache: the folder `cache_dir`, where encoded corpora are kept; None for no cache.
+        seed: seed of the order of training batches.
 
     Attributes:
-        notices: notices of the job that reads the data, to which later stages add.
+        corpora: documents of the splits `train` and `validation`, once `read` was called.
+        encoded: encoded pairs of the same splits.
+        notices: notices for the user about the data.
     """
 
     def __init__(
@@ -48,10 +50,11 @@ class SummarizationData(pl.LightningDataModule):
         self.encoded: dict[str, EncodedCorpus] = {}
 
     def read(self) -> None:
-        """Read and encode both splits.
+        """Read and encode the training and the validation split.
 
         Raises:
-            UserError: as in `read_corpus` and `Encoder.corpus`.
+            UserError: a split can't be read (see `read_corpus`), or none of its pairs fits the
+                model (see `Encoder.corpus`).
         """
         for split in ("train", "validation"):
             corpus = read_corpus(self.config, split)
@@ -65,7 +68,7 @@ class SummarizationData(pl.LightningDataModule):
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of items that are used, not drawn, cut and skipped, by `data/SPLIT/COUNT`."""
+        """Numbers of items that are used, not drawn, cut or skipped, by name `data/SPLIT/COUNT`."""
         found = {}
         for split, encoded in self.encoded.items():
             corpus = self.corpora[split]
@@ -75,7 +78,11 @@ class SummarizationData(pl.LightningDataModule):
         return found
 
     def steps(self, world_size: int) -> tuple[int, int]:
-        """Return the optimizer steps of one pass over the data, and of the run."""
+        """Return the numbers of optimizer steps of one pass over the data and of the whole run.
+
+        Args:
+            world_size: number of processes.
+        """
         config = self.trainer_config
         size = self._division(0, world_size).step_size
         epoch = steps_per_epoch(len(self.encoded["train"]), size)
@@ -86,7 +93,7 @@ class SummarizationData(pl.LightningDataModule):
         return Division(config.batch_size, config.accumulate, rank, world_size)
 
     def train_dataloader(self) -> TrainingStream:
-        """Return all batches of the run as one stream."""
+        """Return a stream of all training batches of the run for this process."""
         trainer = self.trainer
         assert trainer is not None
         return TrainingStream(
@@ -98,7 +105,7 @@ class SummarizationData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> EvaluationBatches:
-        """Return batches that contain every validation pair once."""
+        """Return this process's share of batches that contain every validation pair once."""
         trainer = self.trainer
         assert trainer is not None
         return EvaluationBatches(

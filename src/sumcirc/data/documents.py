@@ -45,7 +45,13 @@ _UNCLEAN = re.compile("[" + "".join(map(re.escape, map(chr, _CLEAN.keys() - {0x0
 
 @dataclass(frozen=True)
 class Document:
-    """One item: a plain text and one or more reference summaries, the first being the target."""
+    """One item of a data set.
+
+    Attributes:
+        id: name of the item, unique in its split.
+        document: the text to summarize.
+        references: one or more reference summaries; models are trained on the first.
+    """
 
     id: str
     document: str
@@ -60,7 +66,7 @@ class Corpus:
         documents: the items.
         fingerprint: SHA-256 of ids and texts, used as a cache key.
         notices: notices about skipped, missing, repeated or suspicious items.
-        not_drawn: number of items in the source beyond `data.sizes`.
+        not_drawn: number of items in the source that were left because `data.sizes` was reached.
     """
 
     documents: list[Document]
@@ -70,7 +76,7 @@ class Corpus:
 
     @cached_property
     def texts(self) -> frozenset[int]:
-        """Hashes of all documents, ignoring case and white space."""
+        """Hashes of the texts of all documents, ignoring case and white space."""
         return frozenset(text_key(item.document) for item in self.documents)
 
 
@@ -119,18 +125,18 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
 
 
 def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
-    """Detect mistakes in the settings of `splits` without reading them in full.
+    """Check the data settings without reading whole files.
 
-    Files must exist with a known extension, the columns and a first row. On the hub the data set,
-    its configuration, splits and columns must exist; what is not in the cache is downloaded. The
-    wire needs sizes.
+    Files must exist and have a known extension, the columns and a first row. A data set on the hub
+    must exist with its configuration, splits and columns, and is downloaded if it is not cached.
+    For the wire, the built-in corpus, the sizes must be set.
 
     Args:
         config: source, splits, columns and sizes.
-        splits: names of the splits that will be read.
+        splits: names of the splits to check.
 
     Raises:
-        UserError: as in `read_corpus`.
+        UserError: a setting has a mistake; the message names it.
     """
     for split in splits:
         value = _split_value(config, split)
@@ -327,7 +333,7 @@ def _wire_documents(config: DataConfig, split: str) -> list[Document]:
 def corpus_of(
     documents: list[Document], notices: tuple[Notice, ...] = (), not_drawn: int = 0
 ) -> Corpus:
-    """Return a corpus with its fingerprint.
+    """Return a corpus of documents, with the fingerprint computed from them.
 
     Args:
         documents: the items.

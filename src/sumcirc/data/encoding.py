@@ -57,18 +57,19 @@ class EncodedPrompt:
 
 @dataclass(frozen=True, eq=False)
 class EncodedCorpus(Sequence[TokenExample]):
-    """The training sequences of a split: prompt, summary and EOS, with the loss on the last two.
+    """The N training sequences of a split, each consisting of prompt, summary and EOS.
 
-    The sequences are held as a few flat arrays, as they are stored, and an example is made on
-    access, so that a large corpus needs little more memory than its tokens.
+    The loss is computed on the summary and EOS only.
+    The sequences are held in a few flat arrays and an example is made when it is accessed, so that
+    a large corpus needs little more memory than its tokens.
 
     Attributes:
-        ids: [tokens] int32, all sequences one after another.
-        lengths: [N] tokens of each sequence.
-        prompt_lengths: [N] tokens before its summary.
+        ids: [tokens] int32 token ids of all sequences, one after another.
+        lengths: [N] number of tokens of each sequence.
+        prompt_lengths: [N] number of tokens before the summary of each sequence.
         truncated: [N] whether the end of the document was cut.
-        names: the ids of the documents.
-        notices: about documents that were cut or left out.
+        names: ids of the documents.
+        notices: notices about documents that were cut or left out.
     """
 
     ids: np.ndarray
@@ -80,7 +81,7 @@ class EncodedCorpus(Sequence[TokenExample]):
 
     @classmethod
     def of(cls, examples: Iterable[TokenExample]) -> EncodedCorpus:
-        """Return a corpus of examples; their spans and offsets are not kept."""
+        """Return examples as a corpus, without their spans and offsets."""
         rows = [(one.id, one.ids, one.prompt_length, one.truncated) for one in examples]
         names, ids, starts, truncated = zip(*rows, strict=True) if rows else ([], [[]], [], [])
         lengths = np.array([len(row[1]) for row in rows])
@@ -108,8 +109,8 @@ class Encoder:
     """Encodes documents and pairs for one tokenizer and context.
 
     Args:
-        tokenizer: of the model.
-        config: the templates and lengths.
+        tokenizer: tokenizer of the model.
+        config: templates of prompt and summary, and largest lengths.
         context: largest number of tokens that the model can read.
 
     Raises:
@@ -139,23 +140,23 @@ class Encoder:
         self._frame = tuple(self._wrap(""))  # the prompt of an empty document
 
     def summary(self, text: str) -> list[int]:
-        """Encode a summary as a continuation of the prompt, ending in EOS."""
+        """Return the token ids of a summary as a continuation of the prompt, ending in EOS."""
         tokens = self._continuing(self.codec.plain(text).join(self._summary_frame))
         return tokens if tokens[-1:] == [self.eos] else [*tokens, self.eos]
 
     def summary_start(self, text: str) -> list[int]:
-        """Encode the beginning of a summary as a continuation of the prompt, without EOS."""
+        """Return the token ids of the beginning of a summary, which follows the prompt; no EOS."""
         return self._continuing(self._summary_frame[0] + self.codec.plain(text))
 
     def _continuing(self, text: str) -> list[int]:
         return self.codec.continuation(self._after or self._before, text)
 
     def prompt(self, document: str, room: int) -> EncodedPrompt:
-        """Return a document's prompt in at most `room` tokens; only the document is cut.
+        """Return the prompt for a document in at most `room` tokens, cutting the document to fit.
 
         Args:
-            document: its text.
-            room: largest number of tokens.
+            document: text of the document.
+            room: largest number of tokens of the prompt.
 
         Raises:
             UserError: not even the prompt of an empty document fits.
@@ -186,7 +187,7 @@ class Encoder:
         return best or 0
 
     def example(self, item: Document) -> TokenExample:
-        """Return the training sequence of a document; its summary is predicted.
+        """Return a document's training sequence, in which the summary and EOS are predicted.
 
         Raises:
             NoExample: the summary is too long, or leaves no room for the document.
@@ -195,10 +196,13 @@ class Encoder:
         return TokenExample.predicting(item.id, ids, len(prompt.ids), truncated=prompt.cut)
 
     def located(self, item: Document) -> TokenExample:
-        """Return `example` with its spans (PARTS) and the offsets of the document's tokens.
+        """Return a document's training sequence with spans and character offsets.
+
+        The spans are `document`, `prompt` (the text around the document) and `summary`. The offsets
+        say which characters of the document each of its tokens stands for.
 
         Raises:
-            NoExample: as `example`.
+            NoExample: the summary is too long, or leaves no room for the document.
             UserError: the tokenizer does not report character offsets.
         """
         prompt, ids = self._sequence(item)
@@ -218,15 +222,17 @@ class Encoder:
         )
 
     def text(self, text: str) -> list[int]:
-        """Encode text from data; only the start token is special."""
+        """Return the token ids of a text from data; spelled special tokens are encoded as text."""
         return self.codec.begun(self.codec.plain(text))
 
     def template(self, text: str) -> list[int]:
-        """Encode a prompt written by the user, in which spelled special tokens are special."""
+        """Return the token ids of a user's prompt, in which spelled special tokens are special."""
         return self.codec.begun(self.codec.marked(text))
 
     def template_places(self, text: str) -> list[tuple[int, int] | None]:
-        """Return the character range (start, end) of each token of `template(text)`, or None.
+        """Return the character range (start, end) in `text` of each token of `template(text)`.
+
+        It is None for a token that stands for no character, such as an added start token.
 
         Raises:
             UserError: the tokenizer does not report character offsets.
@@ -234,7 +240,7 @@ class Encoder:
         return self._places(self.codec.marked(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """See `Codec.decode`."""
+        """Return the text of token ids, without start, end and padding tokens."""
         return self.codec.decode(tokens)
 
     def _places(self, text: str) -> list[tuple[int, int] | None]:
@@ -270,16 +276,18 @@ class Encoder:
         cache: Path | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> EncodedCorpus:
-        """Encode every pair, or read the result from the cache.
+        """Return the training sequences of all documents, from the cache if it has them.
+
+        Documents whose summary is too long are left out.
 
         Args:
             corpus: documents with summaries.
             what: name of the split's setting, for messages.
             cache: the folder `cache_dir`; None encodes without a cache.
-            progress: called with the number of newly encoded pairs.
+            progress: called with the number of newly encoded documents.
 
         Raises:
-            UserError: no pair is left.
+            UserError: all documents are left out.
         """
         if cache is None or self.fingerprint is None:
             encoded, found = self._encode(corpus, what, progress), False
@@ -337,7 +345,7 @@ class Encoder:
 
         Args:
             where: name of the setting that the notice is about.
-            documents: to search.
+            documents: the documents to search.
         """
         texts = ("\n".join((item.document, *item.references)) for item in documents)
         count = sum(self.codec.spelled(text) is not None for text in texts)
@@ -349,7 +357,7 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str | None:
-        """Hash of everything that determines the tokens; None for a tokenizer without a backend."""
+        """Hash of all that determines the tokens; None for a slow tokenizer, written in Python."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None

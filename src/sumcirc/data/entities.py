@@ -52,7 +52,12 @@ _OPENS = re.compile(r"(?:(?:^|\s)[\"'\u2018\u201c\u00ab(\[]+|\))$")
 
 @dataclass(frozen=True)
 class Entity:
-    """A span of text in character offsets [start, end), with its kind."""
+    """A name, number or date in a text.
+
+    Attributes:
+        start, end: range [start, end) of its characters.
+        kind: one of the kinds that are listed at the top of this file, such as `name` or `year`.
+    """
 
     start: int
     end: int

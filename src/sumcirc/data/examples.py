@@ -38,10 +38,11 @@ class TokenExample:
     Attributes:
         id: the item's name.
         ids: [length] token ids.
-        good: [length] the correct token after each position at which predictions are read, NONE
-            elsewhere; a single value applies to all positions.
-        bad: [length] the wrong token there, NONE where there is none; like `good`.
-        spans: by name, [length] true at the span's tokens. Spans may overlap.
+        good: [length] the correct next token at each position at which a prediction is read, NONE
+            at other positions; a single value applies to all positions.
+        bad: [length] a wrong next token with which the correct one is compared, NONE at positions
+            without one; a single value applies to all positions.
+        spans: [length] masks by name, true at the span's tokens. Spans may overlap.
         offsets: [length, 2] character range [start, end) of each token in the document, -1 for
             tokens outside the document; None if unknown.
         truncated: whether the end of the document was cut to fit the context.
@@ -69,7 +70,7 @@ class TokenExample:
             id: the item's name.
             ids: [length] token ids.
             start: position of the first predicted token.
-            known: further attributes.
+            known: values of further attributes.
         """
         good = np.full(len(ids), NONE, dtype=ids.dtype)
         good[start - 1 : -1] = ids[start:]
@@ -80,15 +81,18 @@ class TokenExample:
 
     @property
     def reads(self) -> np.ndarray:
-        """[length] true where predictions are read; the last token if nothing is predicted."""
+        """[length] true where predictions are read: where `good` has a token, or at the last token.
+
+        The last token is taken only if `good` is NONE everywhere.
+        """
         asked = self.good != NONE
         return asked if asked.any() else np.arange(len(self)) == len(self) - 1
 
     @property
     def diverges(self) -> np.ndarray:
-        """[length] true where the two answers diverge: at the first of differing tokens in a row.
+        """[length] true where the good and the bad answer begin to differ.
 
-        The tokens after it depend on it.
+        Of several differing tokens in a row only the first counts, since the others depend on it.
         """
         return _diverging(*map(torch.tensor, (self.good, self.bad))).numpy()
 
@@ -104,18 +108,21 @@ class TokenExample:
         return int(self.offsets[:, 1].max())
 
     def until(self, stop: int) -> TokenExample:
-        """Return the first `stop` tokens, or all but the last `-stop`, with their attributes."""
+        """Return the example cut to its tokens before position `stop`.
+
+        A negative `stop` counts from the end.
+        """
         spans = {name: inside[:stop] for name, inside in self.spans.items()}
         offsets = None if self.offsets is None else self.offsets[:stop]
         ids, good, bad = self.ids[:stop], self.good[:stop], self.bad[:stop]
         return replace(self, ids=ids, good=good, bad=bad, spans=spans, offsets=offsets)
 
     def touching(self, characters: Characters) -> np.ndarray:
-        """Return [length], true where a token overlaps one of some character ranges."""
+        """Return a mask [length], true at tokens that overlap one of the character ranges."""
         return self._where(characters, lambda begin, end, a, b: (a < end) & (begin < b))
 
     def ending_in(self, characters: Characters) -> np.ndarray:
-        """Return [length], true where a token's last character is in one of some character ranges.
+        """Return a mask [length], true at tokens whose last character is in one of the ranges.
 
         A token that begins with the space before a word therefore belongs to the word.
         """
@@ -135,11 +142,13 @@ class TokenBatch:
     """B examples of up to T tokens, padded on one side.
 
     Attributes:
-        input_ids: [B, T] token ids; padding is known from the mask, not from its id.
-        attention_mask: [B, T] true or 1 at real tokens.
-        names: the ids of the examples.
-        good, bad: [B, T] as in TokenExample; a single value applies to all positions.
-        spans: by name, [B, T] true at the span's tokens; false for an example without the span.
+        input_ids: [B, T] token ids; which of them are padding is known only from the mask.
+        attention_mask: [B, T] true or 1 at tokens, false or 0 at padding.
+        names: ids of the examples.
+        good, bad: [B, T] correct and wrong next tokens, as in TokenExample; a single value applies
+            to all positions.
+        spans: [B, T] masks by name, true at the span's tokens; false for an example without the
+            span.
 
     Raises:
         UserError: shapes differ, or a name is missing.
@@ -174,36 +183,36 @@ class TokenBatch:
 
     @cached_property
     def reads(self) -> Tensor:
-        """[B, T] true where predictions are read; the last token if nothing is predicted."""
+        """[B, T] true where predictions are read, as `TokenExample.reads`."""
         asked = self.good != NONE
         return asked | (self.last & ~asked.any(1, keepdim=True))
 
     @property
     def last(self) -> Tensor:
-        """[B, T] true only at the last real token of every example."""
+        """[B, T] true only at the last token of every example, not counting padding."""
         return _last_of(self.attention_mask)
 
     @property
     def diverges(self) -> Tensor:
-        """[B, T] true where the two answers diverge, as in TokenExample."""
+        """[B, T] true where the good and the bad answer begin to differ, as in TokenExample."""
         return _diverging(self.good, self.bad)
 
     def at(self, positions: str) -> Tensor:
-        """Return [B, T], true at some positions.
+        """Return a mask [B, T] of named positions.
 
         Args:
-            positions: `read` (where predictions are read), `last` (the last of these), `all` (all
-                real tokens), or the name of a span.
+            positions: `read` (where predictions are read), `last` (the last position at which one
+                is read), `all` (all tokens without padding), or the name of a span.
         """
         known = {READ: self.reads, ALL: self.attention_mask, LAST: _last_of(self.reads)}
         return known[positions] if positions in known else self.spans[positions]
 
     def labels(self, names: Sequence[str] | None = None) -> Tensor:
-        """Return [B, T], the number of each token's span, NONE for tokens of no span.
+        """Return the number of each token's span, [B, T]; NONE for tokens of no span.
 
         Args:
-            names: of the spans, numbered from 0; by default all. A token in several spans has the
-                first.
+            names: names of the spans, which are numbered from 0 in this order; None for all spans.
+                A token in several spans gets the lowest of their numbers.
         """
         found = torch.full_like(self.input_ids, NONE, dtype=torch.long)
         known = list(self.spans if names is None else names)
@@ -212,7 +221,11 @@ class TokenBatch:
         return found
 
     def columns(self, members: Tensor | Sequence[int]) -> slice:
-        """Return the range of positions at which any of some examples has a token."""
+        """Return the smallest range of positions that contains all tokens of some examples.
+
+        Args:
+            members: indices of the examples.
+        """
         used = self.attention_mask[members].any(0).nonzero()[:, 0]
         return slice(int(used[0]), int(used[-1]) + 1)
 
@@ -233,12 +246,12 @@ def collate(
     *,
     left: bool = False,
 ) -> TokenBatch:
-    """Pad examples to the same length.
+    """Pad examples to the same length and return them as a batch.
 
     Args:
-        examples: to pad.
-        width: T in tokens; by default the length of the longest example.
-        spans: names of the spans that the batch has; by default all spans of the examples.
+        examples: the examples to pad.
+        width: that length in tokens; None takes the length of the longest example.
+        spans: names of the spans that the batch has; None takes all spans of the examples.
         left: whether to pad on the left rather than on the right.
 
     Raises:
@@ -279,9 +292,9 @@ def padded(
 
     Args:
         rows: sequences of numbers.
-        fill: value after (or before) the end of a row; its type determines the tensor's (bool,
-            int64, float32).
-        width: T; by default the length of the longest row.
+        fill: value of the padding; the tensor has type bool, int64 or float32 if it is a bool, an
+            int or a float.
+        width: T; None takes the length of the longest row.
         left: whether to pad on the left rather than on the right.
     """
     width = max((len(row) for row in rows), default=0) if width is None else width
@@ -296,8 +309,8 @@ def by_length(lengths: Sequence[int] | np.ndarray, size: int) -> list[list[int]]
     """Return the indices of all items in batches of similar length, which need little padding.
 
     Args:
-        lengths: tokens of each item.
-        size: items per batch.
+        lengths: number of tokens of each item.
+        size: number of items in a batch.
     """
     order = np.argsort(lengths, kind="stable").tolist()
     return [order[start : start + size] for start in range(0, len(order), size)]
@@ -309,13 +322,16 @@ def first_made(
     make: Callable[[Any], Made],
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Made], dict[str, int]]:
-    """Return the first `count` results, or all, and how many sources gave none, by reason.
+    """Make results from sources until there are `count`.
 
     Args:
-        sources: tried in order.
-        count: number of results wanted; None for all.
-        make: returns a source's result, or raises NoExample.
+        sources: the arguments of `make`, which are tried in order.
+        count: number of results wanted; None tries all sources.
+        make: returns the result for a source, or raises NoExample with the reason.
         progress: called with 1 for each result.
+
+    Returns:
+        The results, and the number of sources that gave none, by reason.
     """
     found: list[Made] = []
     dropped: dict[str, int] = {}

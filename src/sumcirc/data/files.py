@@ -43,7 +43,7 @@ def find_files(pattern: str, setting: str) -> list[Path]:
     """Return the files that a path or glob pattern names, sorted.
 
     Args:
-        pattern: relative to the current folder, or absolute.
+        pattern: path or pattern, absolute or relative to the current folder.
         setting: name of the setting, for messages.
 
     Raises:
@@ -109,14 +109,14 @@ def _named(setting: str) -> Iterator[None]:
 
 
 def first_columns(path: Path, setting: str) -> list[str]:
-    """Return the columns of a file, judged only by its header, schema or first row.
+    """Return the names of a file's columns, read from its first row or its Parquet schema.
 
     Args:
         path: the file.
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: they can't be read, or there are no rows.
+        UserError: the columns can't be read, or the file has no rows.
     """
     if path.suffix.lower() == ".parquet":
         with _named(setting):
@@ -129,7 +129,7 @@ def first_columns(path: Path, setting: str) -> list[str]:
 
 
 def read_rows(path: Path, setting: str, columns: Collection[str]) -> Iterator[Row]:
-    """Yield the rows of a file in order, with their places.
+    """Yield for each row of a file its place, such as `line 3`, and its values by column.
 
     Args:
         path: the file.
@@ -137,7 +137,7 @@ def read_rows(path: Path, setting: str, columns: Collection[str]) -> Iterator[Ro
         columns: the columns to read.
 
     Raises:
-        UserError: at the first defect (invalid UTF-8, JSON or CSV, or a missing column), with its
+        UserError: a row has invalid UTF-8, JSON or CSV, or lacks a column; the message names its
             place.
     """
     for place, values in _read(path, setting, columns):
@@ -197,14 +197,16 @@ def _json_type(value: Any) -> str:
 
 
 def read_json_lines(path: Path, setting: str) -> Iterator[Row]:
-    """Yield the objects of a JSON lines file with any keys, skipping blank lines.
+    """Yield for each line of a JSON lines file its place, such as `line 3`, and its object.
+
+    Blank lines are skipped.
 
     Args:
         path: the file.
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: at the first line that is not a JSON object.
+        UserError: a line is not a JSON object.
     """
     for number, line in _lines(path, setting):
         if not line.strip():

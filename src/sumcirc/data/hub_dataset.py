@@ -32,12 +32,14 @@ CONVERTED = "refs/convert/parquet"
 def load_split(config: DataConfig, split: str) -> Dataset:
     """Return a split of a data set on the hub or in a downloaded folder, memory-mapped.
 
-    If the hub is reachable, missing files are downloaded. Otherwise what `load_dataset` prepared or
-    `hf download` fetched before is used.
+    If the hub is reachable, missing files are downloaded. Otherwise the data set must have been
+    prepared by `load_dataset` or fetched by `hf download` before.
 
     Args:
-        config: `path` is a hub id or a folder; also subset, revision and the names of the splits.
-        split: `train`, `validation` or `test`, the setting that names the split.
+        config: settings with the hub id or folder (`path`), the subset, the revision and the names
+            of the splits.
+        split: `train`, `validation` or `test`; the setting of this name holds the name of the split
+            in the data set.
 
     Raises:
         UserError: the data set, its revision, its configuration (`config.subset`) or the split does

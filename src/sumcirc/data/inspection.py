@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 def item_notices(
     config: DataConfig, split: str, documents: Sequence[Document], dropped: Mapping[str, int]
 ) -> list[Notice]:
-    """Return notices of items that were skipped, are missing, repeat, or look like printed lists.
+    """Return notices about the items of a split that are skipped, missing, repeated or suspicious.
+
+    An item is suspicious if its text looks like a printed list.
 
     Args:
         config: columns and sizes of the data.
         split: name of the split.
-        documents: the items.
-        dropped: number of skipped items by reason: `empty_document`, `empty_summary`.
+        documents: the items that are used.
+        dropped: number of skipped items by reason, `empty_document` or `empty_summary`.
     """
     where, kept = f"data.{split}", len(documents)
     looked_at = kept + sum(dropped.values())
@@ -49,10 +51,10 @@ def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: 
     """Return a notice about documents that are also in another corpus.
 
     Args:
-        where: the setting of the documents.
-        documents: the items to look for.
+        where: name of the setting that the documents come from, such as `data.test`.
+        documents: the documents to look for.
         other: the other corpus.
-        name: the setting of `other`.
+        name: name of the setting that `other` comes from.
     """
     count = sum(text_key(item.document) in other.texts for item in documents)
     words = f"documents are in {name} too, so what they show may be memory; give other documents"
@@ -60,7 +62,7 @@ def seen_before(where: str, documents: Sequence[Document], other: Corpus, name: 
 
 
 def text_key(text: str) -> int:
-    """Hash a text, ignoring case and white space."""
+    """Return a hash of a text that ignores case and white space."""
     return hash("".join(text.casefold().split()))
 
 

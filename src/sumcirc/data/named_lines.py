@@ -24,9 +24,9 @@ class Line:
     """One line of a file.
 
     Attributes:
-        where: setting, file, line and id, with which messages begin.
-        id: the id that the line states, or `line-3`.
-        row: the JSON object.
+        where: setting, file, line and id, as the beginning of messages.
+        id: the id that the line states, or else one made from its number, such as `line-3`.
+        row: the JSON object in the line.
     """
 
     where: str
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class NamedSpan:
-    """A named range [start, end) of the characters of a text, or of tokens."""
+    """A named range [start, end) of the characters or of the tokens of a text."""
 
     name: str
     start: int
@@ -44,13 +44,13 @@ class NamedSpan:
 
 
 def named_lines(path: str, setting: str, keys: Collection[str], what: str) -> Iterator[Line]:
-    """Yield the lines of a file.
+    """Yield the lines of a JSON lines file whose lines each hold an item with an id.
 
     Args:
         path: the file.
         setting: name of the setting, for messages.
-        keys: keys with a meaning; a key that resembles one of them is refused as a mistake, others
-            are ignored.
+        keys: the known keys; another key that resembles one of them is refused as a mistake, and
+            all others are ignored.
         what: the kind of item in a line, such as `pair`, for messages.
 
     Raises:
@@ -83,7 +83,7 @@ def _line(place: str, default: str, row: dict[str, Any], keys: Collection[str]) 
 
 
 def text_of(line: Line, key: str) -> str:
-    """Return a text that the line must have.
+    """Return the text that a line holds under a key.
 
     Args:
         line: the line.
@@ -103,8 +103,8 @@ def spans_of(line: Line, unit: str, limit: int) -> list[NamedSpan]:
 
     Args:
         line: the line.
-        unit: key of their range, `characters` or `tokens`.
-        limit: length of the text, in this unit.
+        unit: key of a span's range, `characters` or `tokens`.
+        limit: length of the text, in characters or tokens.
 
     Raises:
         UserError: a span has no name, or is not within 0 and `limit`.
@@ -138,8 +138,8 @@ def span_tokens(
     A token belongs to the span that contains its last character.
 
     Args:
-        spans: in characters.
-        places: character span of every token, from `Encoder.template_places`.
+        spans: spans whose ranges are in characters.
+        places: character range of every token, as returned by `Encoder.template_places`.
         where: beginning of messages.
 
     Raises:
@@ -164,11 +164,14 @@ def span_tokens(
 def span_masks(
     spans: Iterable[NamedSpan], length: int, names: Sequence[str] = ()
 ) -> dict[str, np.ndarray]:
-    """Return spans of tokens as masks by name; those with one name are one span.
+    """Return a mask [length] for each name of a span, true at its tokens.
+
+    Spans with the same name share a mask.
 
     Args:
-        length: of the masks.
-        names: further names, which come first.
+        spans: spans whose ranges are in tokens.
+        length: number of tokens.
+        names: names that come first in the result, with an empty mask if no span has the name.
     """
     spans = list(spans)
     found = {
@@ -180,15 +183,15 @@ def span_masks(
 
 
 def tokens_after(encoder: Encoder, text: str, answer: str) -> list[int] | None:
-    """Return the tokens that an answer adds to a text; None if it changes the text's tokens.
+    """Return the token ids that an answer adds to a text.
 
     Args:
-        encoder: encodes both.
+        encoder: encodes the text with and without the answer.
         text: the text.
-        answer: what follows it.
+        answer: the answer, which follows the text directly.
 
     Returns:
-        Token ids; None also if the answer adds no token.
+        The added token ids; None if there are none, or if the answer changes the text's tokens.
     """
     before, both = encoder.template(text), encoder.template(text + answer)
     if both[: len(before)] != before or len(both) == len(before):
@@ -201,9 +204,9 @@ def runs_into(where: str, key: str, answer: str, text_key: str) -> UserError:
 
     Args:
         where: beginning of the message.
-        key: key of the answer.
+        key: key of the answer in its line.
         answer: the answer.
-        text_key: key of the text before it.
+        text_key: key of the text that the answer follows.
     """
     return UserError(
         f"{where}: `{key}`={shown(answer)} runs into the last word of `{text_key}`; let `{key}`"
@@ -212,5 +215,5 @@ def runs_into(where: str, key: str, answer: str, text_key: str) -> UserError:
 
 
 def shown(value: Any) -> str:
-    """Return a value as one short line, with control characters escaped."""
+    """Return a value as JSON in one line of at most 60 characters, for messages."""
     return json.dumps(value, ensure_ascii=False, default=str)[:60]

@@ -68,7 +68,9 @@ class Tokenizer:
 
 
 def tokenizer_for(references: Iterable[str], setting: RougeTokenizer) -> Tokenizer:
-    """Return the tokenizer that a setting names, or for `auto` the one that the references need.
+    """Return the tokenizer that a setting names.
+
+    For `auto` it is ASCII, unless that would lose letters of too many words of the references.
 
     Args:
         references: reference summaries of the corpus.
@@ -80,7 +82,10 @@ def tokenizer_for(references: Iterable[str], setting: RougeTokenizer) -> Tokeniz
 
 
 def lost_share(texts: Iterable[str]) -> float:
-    """Return the fraction of words with a letter that ASCII would drop; 0 if there are no words."""
+    """Return the fraction of words that have a letter which the ASCII tokenizer would drop.
+
+    It is 0 if there are no words.
+    """
     words = lost = 0
     for text in texts:
         for word in unicode_words(text):
@@ -90,17 +95,20 @@ def lost_share(texts: Iterable[str]) -> float:
 
 
 def unicode_words(text: str) -> list[str]:
-    """Split a text of any script into words; see the module's docstring."""
+    """Return the words of a text of any script, as the tokenizer `UNICODE` defines them."""
     return _UNICODE.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def word_count(text: str) -> int:
-    """Count words separated by white space; in scripts without spaces, count characters."""
+    """Return the number of words of a text, which are separated by white space.
+
+    In scripts without spaces between words, characters are counted instead.
+    """
     return sum(len(_UNSPACED.findall(piece)) or 1 for piece in text.split())
 
 
 def stemmed_words(text: str) -> list[str]:
-    """Split a text into stemmed words with rouge-score's default tokenizer."""
+    """Return the stemmed words of a text, by rouge-score's default tokenizer."""
     # imported on first use: it imports nltk, which commands that score nothing shouldn't wait for
     from rouge_score.tokenize import tokenize
 
