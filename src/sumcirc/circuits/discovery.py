@@ -136,7 +136,7 @@ def make_task(
     options: CircuitOptions,
     keep_all: bool = False,
 ) -> Task:
-    """Return the pairs on which corruption raises the metric, with metric and evaluator.
+    """Return a task made of the pairs on which corruption raises the metric.
 
     Selected pairs would show an effect of corruption even if it were only noise. Therefore all
     pairs are used to test whether there is an effect (`Evaluator.doubt`).

@@ -46,14 +46,16 @@ class CircuitOverlaps:
     """Comparison of each checkpoint's circuit with another checkpoint's; arrays are [checkpoints].
 
     Attributes:
-        jaccard: of the circuits from all documents; NaN where there is no other circuit, or both
-            are empty.
-        low, high: bounds of 95 % of the resamples, where both circuits use the same resample.
-            Resampling adds noise to both, so they tend to lie below `jaccard`, and may not contain
-            it. NaN where the checkpoints have different numbers of documents.
-        chance: expected value for random sets of these sizes; NaN where they can't differ.
-        bound: largest Jaccard distance that counts as noise, see above.
-        differs: 1 - jaccard > bound.
+        jaccard: Jaccard index of the two circuits, each selected by scores on all documents; NaN
+            where there is no other circuit, or both are empty.
+        low, high: bounds of the Jaccard index in 95 % of the resamples, where both circuits use the
+            same resample. Resampling adds noise to both circuits, so the bounds tend to lie below
+            `jaccard` and may not contain it. NaN where the checkpoints have different numbers of
+            documents.
+        chance: Jaccard index to expect for random sets of the same sizes; NaN where such sets can't
+            differ.
+        bound: largest Jaccard distance that counts as noise, see the top of the module.
+        differs: whether the distance 1 - jaccard exceeds `bound`.
     """
 
     jaccard: NDArray[np.float64]
@@ -66,16 +68,20 @@ class CircuitOverlaps:
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """The circuit's edges, or nodes, from checkpoint to checkpoint; arrays are [checkpoints].
+    """Changes of the circuit's edges, or of its nodes, over checkpoints; arrays are [checkpoints].
+
+    S_t is the set of edges (or nodes) of the circuit at checkpoint t.
 
     Attributes:
-        size: number of members of the set.
-        to_first, to_previous, to_last: overlap with other checkpoints.
-        within: mean Jaccard index between two resamples of the checkpoint itself, the overlap to
-            expect if nothing changed; NaN where all of them are empty.
-        changed: |S_t-1 xor S_t|; 0 for the first.
-        change_rate: the same in percent of |S_0|; NaN if S_0 is empty.
-        total_change_rate: sum over all steps, in percent.
+        size: number of edges (or nodes), |S_t|.
+        to_first, to_previous, to_last: overlap with the circuit of the first, the previous and the
+            last checkpoint.
+        within: mean Jaccard index between circuits of two resamples of the same checkpoint, which
+            is the overlap to expect if nothing changed; NaN where all these circuits are empty.
+        changed: number of members that differ from the previous checkpoint, |S_t-1 xor S_t|; 0 for
+            the first checkpoint.
+        change_rate: `changed` in percent of |S_0|; NaN if S_0 is empty.
+        total_change_rate: sum of `change_rate` over all checkpoints, in percent.
     """
 
     size: NDArray[np.int64]
@@ -96,11 +102,12 @@ class Transition:
     and `edge_selection.by_kind` [3, 5].
 
     Attributes:
-        step, next_step: of the two checkpoints.
+        step, next_step: optimizer steps of the two checkpoints.
         added_by_layer, removed_by_layer, added_by_kind, removed_by_kind: numbers of edges.
-        noise_by_layer, noise_by_kind: number of changed edges that 95 % of the pairs of successive
-            resamples don't exceed, the larger one of both checkpoints. A cell above it has changed
-            beyond noise; of many such cells, 5 % do by chance.
+        noise_by_layer, noise_by_kind: numbers of changed edges that count as noise. Within one
+            checkpoint, 95 % of the pairs of successive resamples differ by no more; the larger
+            number of the two checkpoints is given. Cells with more changes have changed beyond
+            noise, but 5 % of the cells exceed it by chance.
     """
 
     step: int
@@ -119,9 +126,9 @@ class Evolution:
 
     Attributes:
         steps: optimizer step of each checkpoint.
-        circuits: [sources, destinations] each.
-        edges, nodes: overlaps and change rates.
-        transitions: between consecutive checkpoints.
+        circuits: circuit of each checkpoint, a bool matrix [sources, destinations].
+        edges, nodes: overlaps and change rates of the circuits' edges and of their nodes.
+        transitions: edges added and removed between consecutive checkpoints.
     """
 
     steps: list[int]
@@ -157,16 +164,17 @@ def evolution(
     """Compare the circuits of all checkpoints.
 
     Args:
-        checkpoints: step and scores per document [documents, sources, destinations], in the order
-            of training, the base first. Scores are released one by one, so they may be read from
-            files lazily. The documents should be the same, in the same order.
-        graph: of the model.
+        checkpoints: (step, edge scores [documents, sources, destinations]) of each checkpoint, in
+            the order of training, the base first. Only one checkpoint's scores are held at a time,
+            so they may be read from files lazily. All checkpoints should be scored on the same
+            documents in the same order.
+        graph: the model's graph.
         size: number of edges to select at each checkpoint, before pruning.
-        select: selects edges, such as `top_n` or `greedy`.
-        pruned: prune the selected edges.
+        select: function that selects edges by scores, such as `top_n` or `greedy`.
+        pruned: whether to prune the selected edges.
         resamples: number of resamples of the documents, 2 or more, the same for all checkpoints.
-        confidence: level of all bounds, 95 % above.
-        seed: of the resamples.
+        confidence: level of all bounds, given as 95 % in the descriptions of the results.
+        seed: seed of the resamples.
 
     Raises:
         UserError: there is no checkpoint, steps don't increase, there are fewer than 2 documents,

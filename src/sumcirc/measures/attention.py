@@ -36,15 +36,16 @@ HIDDEN = -1e30  # score of a key that a row doesn't see: its exp() is 0, and 0 t
 
 @dataclass(frozen=True)
 class Rows:
-    """Which rows of a padded batch are measured, and what its keys are.
+    """The rows (query positions) of a padded batch that are measured, and the kinds of its keys.
 
     Attributes:
-        index: [batch, rows] query positions in ascending order; short documents repeat their last.
-        real: [batch, rows] False where a row is such a repetition.
-        kinds: [batch, length] index into SPANS of every key; NONE for pads.
+        index: [batch, rows] measured query positions in ascending order. A document with fewer rows
+            than others repeats its last position.
+        real: [batch, rows] False where `index` is such a repetition.
+        kinds: [batch, length] index into SPANS of every key; negative for padding.
         sink: [batch] position of the first real token.
-        first, last: for every column of `index` its least and largest position (lists: no wait for
-            the device).
+        first, last: least and largest position in each column of `index`, as lists, so that reading
+            them doesn't wait for the device.
     """
 
     index: Tensor
@@ -61,7 +62,14 @@ class Rows:
         return Rows(index, real, kinds, sink, self.first, self.last)
 
     def of(self, values: Tensor) -> Tensor:
-        """Select the measured rows of `values` [batch, length, ...]; returns [total, ...]."""
+        """Return the values at the measured rows, document by document.
+
+        Args:
+            values: [batch, length, ...] one value per position.
+
+        Returns:
+            [total, ...] for the total number of measured rows, without repetitions.
+        """
         batch = torch.arange(len(self.index), device=values.device)[:, None]
         return values[batch, self.index][self.real]
 
@@ -76,24 +84,26 @@ def attention_measures(
     js: bool = True,
     keys_read: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the mean over the measured rows of every measure.
+    """Return the attention measures of every head, as means over each document's measured rows.
 
     Args:
-        query: [batch, heads, length, head width], or [batch, heads, rows, head width] with only the
-            measured rows; with position embeddings applied.
-        key: [batch, key/value heads, length, head width].
+        query: [batch, heads, length, head width] queries after position embeddings are applied; or
+            [batch, heads, rows, head width] those of the measured rows only.
+        key: [batch, key/value heads, length, head width] keys, likewise.
         rows: the rows to measure.
-        scaling: factor of the scores.
+        scaling: factor of the products of queries and keys.
         mask: [batch, 1, length, length], True where a row sees a key; None for causal attention.
-        base: the base's query rows and keys on the same tokens; adds the divergences.
-        js: include Jensen-Shannon among the divergences; it is a third of their cost.
-        keys_read: add `keys` [batch, heads, length], mean attention of the rows to every key.
+        base: queries and keys of the base model on the same tokens, shaped like `query` and `key`;
+            None to leave out divergences from the base.
+        js: whether to include Jensen-Shannon among the divergences; it is a third of their cost.
+        keys_read: whether to add `keys` [batch, heads, length], the mean attention of the measured
+            rows to every key.
 
     Returns:
-        [batch, heads] for each measure, by name without `attention/`.
+        Measures by name without `attention/`, such as `entropy`, each [batch, heads].
 
     Raises:
-        ValueError: shapes don't fit.
+        ValueError: the shapes of query, key, base and rows don't fit together.
     """
     query = rows_of_query(query, rows, key.shape[2])
     batch, heads, count, _ = query.shape
@@ -159,12 +169,13 @@ class _RowMeans:
 
 
 def rows_of_query(query: Tensor, rows: Rows, length: int) -> Tensor:
-    """Return the measured rows of a query in fp32.
+    """Return the queries at the measured rows, in fp32.
 
     Args:
-        query: [batch, heads, length or rows, head width].
+        query: [batch, heads, length or rows, head width] queries at all positions, or at the
+            measured rows already.
         rows: the rows to measure.
-        length: number of positions.
+        length: number of positions of the batch.
 
     Returns:
         [batch, heads, rows, head width].

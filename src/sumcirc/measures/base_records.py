@@ -28,14 +28,22 @@ UNEMBEDDING = "unembedding.safetensors"
 
 @dataclass(frozen=True)
 class About:
-    """Contents of about.json."""
+    """Contents of the store's about.json: sizes and model type of the base."""
 
     shape: Shape
     family: str
 
 
 class BaseStore:
-    """A folder with activations of the base, in the batches of a `ProbeSet`."""
+    """A folder with activations of the base model on the batches of a `ProbeSet`.
+
+    Args:
+        folder: the folder, made by `measures.measuring.prepare_base`.
+
+    Attributes:
+        shape: sizes of the base.
+        family: model type of the base.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,18 +52,18 @@ class BaseStore:
 
     @property
     def record(self) -> ProbeRecord:
-        """The base's own record."""
+        """Measures of the base model alone, without a comparison."""
         return ProbeRecord.read(record_file(self.folder, -1))
 
     def check(self, shape: Shape, probes: ProbeSet) -> None:
-        """Compare the sizes of all files with those of a model and documents.
+        """Check that the store was made for a model of these sizes and for these documents.
 
         Args:
-            shape: sizes of the model.
-            probes: the documents.
+            shape: expected sizes of the model.
+            probes: expected documents.
 
         Raises:
-            ValueError: they differ.
+            ValueError: model sizes, document ids or sizes of stored tensors differ.
         """
         if self.shape != shape or self.record.documents != probes.ids:
             raise ValueError("of another model or other documents")
@@ -76,7 +84,7 @@ class BaseStore:
         _check_sizes(self.folder / UNEMBEDDING, {"weight": (shape.vocabulary, shape.width)})
 
     def batch(self, number: int) -> BaseBatch:
-        """Return the activations of one batch, which are read tensor by tensor."""
+        """Return the activations of the batch with this index, read tensor by tensor when used."""
         return BaseBatch(self.folder / batch_name(number))
 
     def unembedding(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -88,12 +96,18 @@ class BaseStore:
 
 
 class BaseBatch:
-    """Activations of one batch, by name.
+    """The base's activations on one batch; `batch[name]` reads one of them.
 
-    `query.L` [batch, heads, rows, head width] and `key.L` [batch, key/value heads, length, head
-    width] of layer L, `scaling.L` the factor of their products, `seen.L` [rows] the number of keys
-    that a row sees, `residual` [streams, rows, width], `neurons` [layers, batch, neurons] (means
-    over rows), `normed` [rows, width].
+    A measured row is a measured query position of a document; their total number is `total`, and
+    `rows` is the number per document after padding.
+
+    - `query.L` [batch, heads, rows, head width] and `key.L` [batch, key/value heads, length, head
+      width]: queries at the measured rows, and keys, of layer L.
+    - `scaling.L`: the factor of the products of queries and keys.
+    - `seen.L` [total]: number of keys that each row sees.
+    - `residual` [layers + 1, total, width]: the residual streams.
+    - `neurons` [layers, batch, neurons]: MLP neurons, means over each document's rows.
+    - `normed` [total, width]: the last stream after the final norm.
     """
 
     def __init__(self, file: Path) -> None:
@@ -112,5 +126,5 @@ def _check_sizes(file: Path, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def batch_name(number: int) -> str:
-    """Return the file name of a batch."""
+    """Return the file name of the batch with this index."""
     return f"batch-{number:04d}.safetensors"

@@ -22,14 +22,15 @@ from torch import Tensor
 
 
 def output_divergences(tuned: Tensor, base: Tensor) -> dict[str, Tensor]:
-    """Divergences of two models' next-token distributions, computed in fp32.
+    """Return divergences between two models' next-token distributions, computed in fp32.
 
     Args:
-        tuned, base: [n, V] logits, finite, of any floating type.
+        tuned, base: [n, vocabulary] finite logits of any floating type.
 
     Returns:
-        [n] each, in fp32: `kl_tuned_base`, `kl_base_tuned` and `js` in nats, none negative, the
-        last at most ln 2; `top1_agreement`, 1 where the most likely token is the same, else 0.
+        By name, [n] each in fp32: `kl_tuned_base`, `kl_base_tuned` and `js` in nats, which are 0 or
+        more (`js` is at most ln 2), and `top1_agreement`, which is 1 where the most likely token is
+        the same and 0 elsewhere.
 
     Raises:
         ValueError: the shapes differ.

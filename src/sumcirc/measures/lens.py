@@ -30,18 +30,20 @@ def promoted_tokens(
     decode: Callable[[int], str],
     count: int,
 ) -> list[list[dict[str, Any]]]:
-    """Return the tokens that each stream's difference promotes and demotes most.
+    """Return the tokens that each residual stream's difference promotes and demotes most.
 
     Args:
-        difference: [S, d] mean of tuned minus base, on the modules' device.
-        final_norm, unembedding: of the tuned model; their outputs are [S, d] and [S, V].
+        difference: [S, d] mean of tuned minus base for S residual streams, on the modules' device.
+        final_norm, unembedding: modules of the tuned model, which map [S, d] to [S, d] and to [S,
+            vocabulary].
         decode: converts a token id to text.
         count: largest number of promoted tokens, and of demoted ones.
 
     Returns:
-        For each stream a list of `{"token": text, "id": id, "value": value}`: first promoted tokens
-        (positive values), the most promoted first, then demoted ones (negative), the most demoted
-        first. Tokens with equal values are ordered by id. A difference of 0 gives an empty list.
+        For each stream a list of `{"token": text, "id": id, "value": value}`. It begins with
+        promoted tokens (positive values), the most promoted first, followed by demoted tokens
+        (negative values), the most demoted first. Tokens with equal values are ordered by id. A
+        difference of 0 gives an empty list.
     """
     weights = {name: weight.float() for name, weight in final_norm.named_parameters()}
     # In fp32, since gain and bias are separated by a subtraction.

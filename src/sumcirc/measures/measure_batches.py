@@ -41,15 +41,20 @@ Keep = Callable[[int, dict[str, Tensor]], None]
 
 @dataclass
 class BatchResult:
-    """Values of one batch on the CPU.
+    """Measured values of one batch of documents, on the CPU.
+
+    `groups` is None unless drift is measured, and the fields after it also unless a base is given.
+    Rows are the measured query positions of all documents.
 
     Attributes:
         documents: indices of the documents in the probe set.
-        heads: [layers, batch, heads] by measure.
-        rows: [streams, batch] or [batch] by measure, means over the documents' rows.
-        groups: [rows] index in the probe set of each row's document.
-        residual, base_residual: [streams, rows, width], for measures over all documents.
-        neurons, base_neurons: [layers, batch, neurons].
+        heads: attention measures by name, each [layers, batch, heads].
+        rows: other measures by name, each [streams, batch] or [batch]; means over the rows of each
+            document.
+        groups: [rows] index in the probe set of the document that each row belongs to.
+        residual, base_residual: [streams, rows, width] residual streams of the model and the base.
+        neurons, base_neurons: [layers, batch, neurons] MLP neurons of the model and the base, means
+            over the rows of each document.
     """
 
     documents: list[int]
@@ -63,7 +68,7 @@ class BatchResult:
 
 
 def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
-    """Refuse a base that can't be compared component by component.
+    """Check that a model can be compared with a base component by component.
 
     Args:
         parts: the model.
@@ -91,7 +96,7 @@ def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
 
 
 def about(parts: HookedModel) -> tuple[Shape, str]:
-    """Return sizes and model type, which decide whether a base is comparable."""
+    """Return the sizes and the model type of a model, by which `check_comparable` compares."""
     return parts.shape, parts.model.config.model_type
 
 
@@ -104,19 +109,20 @@ def measure_batches(
     keep: Keep | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[BatchResult]:
-    """Run a model on batches of the probe set.
+    """Run a model on batches of the probe set, and return the measured values of each batch.
 
     Args:
         parts: the model.
         probes: the documents.
-        base: activations of the base; None for measures of the model alone.
-        concerns: groups of measures to compute.
-        numbers: indices of the batches; None for all.
-        keep: called with the index of each batch and the tensors that a base's store needs.
+        base: activations of the base model; None for measures of the model alone.
+        concerns: groups of measures to compute, from CONCERNS.
+        numbers: indices of the batches to run; None for all.
+        keep: called with the index of each batch and the tensors, by name, that a `BaseStore` of
+            this model contains; None if they aren't needed.
         progress: called after each batch with its number of documents.
 
     Raises:
-        UserError: attention can't be seen, or the base isn't comparable.
+        UserError: the model's attention can't be observed, or the base isn't comparable.
     """
     if base is not None:
         check_comparable(parts, base.shape, base.family)
@@ -276,14 +282,14 @@ def assemble(
     parts: HookedModel,
     decode: Callable[[int], str] | None = None,
 ) -> ProbeRecord:
-    """Combine the results of all batches, in any order, to one record.
+    """Combine the results of all batches into one record of the model's measures.
 
     Args:
-        results: of all batches.
+        results: results of all batches, in any order.
         probes: the documents.
         step: optimizer step of the model; -1 for the base.
         parts: the model.
-        decode: converts a token id to text, for the logit lens; None omits the lens.
+        decode: converts a token id to text, for the lens (`measures.lens`); None omits the lens.
     """
     order = np.argsort([place for result in results for place in result.documents])
     values: dict[str, Any] = {}

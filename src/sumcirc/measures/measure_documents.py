@@ -28,12 +28,13 @@ from sumcirc.schema import ProbeRows, RougeTokenizer
 
 @dataclass(frozen=True)
 class ProbeDocument:
-    """A document with its summary, and where it is measured.
+    """A document with its summary, and the positions at which models are measured on it.
 
     Attributes:
-        example: with the spans PARTS, of which every token is in one.
+        example: the tokens of prompt, document and summary; every token is in one of the spans
+            PARTS.
         rows: [R] query positions that are measured, ascending.
-        salience: [length] ROUGE salience of document tokens; 0 elsewhere.
+        salience: [length] ROUGE salience (`measures.salience`) of document tokens; 0 elsewhere.
     """
 
     example: TokenExample
@@ -43,14 +44,15 @@ class ProbeDocument:
 
 @dataclass(frozen=True)
 class ProbeBatch:
-    """Documents padded on the right; causal attention needs no mask.
+    """A batch of documents padded on the right, so that causal attention needs no mask.
 
     Attributes:
         documents: indices of the documents in the probe set.
-        input_ids: [batch, length].
-        rows: the rows to measure.
-        groups: [measured rows] index in the batch of each row's document.
-        salience: [batch, length]; NaN for keys that aren't document tokens.
+        input_ids: [batch, length] token ids.
+        rows: the query positions to measure.
+        groups: [measured rows] index in the batch of the document that each row belongs to.
+        salience: [batch, length] salience of document tokens; NaN for other tokens and for the
+            first token, the attention sink.
     """
 
     documents: list[int]
@@ -68,16 +70,18 @@ class ProbeBatch:
 
 
 class ProbeSet:
-    """Probe documents in batches of similar length.
+    """The documents on which models are measured, in batches of similar length.
 
     Args:
         documents: the documents.
-        batch_size: documents per batch.
-        notices: about documents that were skipped, missing or cut.
+        batch_size: number of documents per batch.
+        notices: messages about documents that were skipped, missing or cut.
 
     Attributes:
-        ids: of the documents, in their order.
-        fingerprint: hash of all tokens, rows and kinds, and of the batch size.
+        batches: the batches.
+        ids: ids of the documents, in the order of `documents`.
+        fingerprint: hash of tokens, spans, rows and salience of all documents and of the batch
+            size.
     """
 
     def __init__(
@@ -112,15 +116,16 @@ def probe_set(
     batch_size: int = 8,
     setting: str = "callbacks.probes.documents",
 ) -> ProbeSet:
-    """Encode the first `count` documents whose summary fits the context.
+    """Return a probe set of the first `count` documents whose summary fits the context.
 
     Args:
         encoder: encodes documents and summaries.
-        documents: candidates, in order.
-        count: number of documents, at most.
-        rows: query positions to measure.
-        batch_size: documents per batch.
-        setting: the setting that gives `count`, for messages.
+        documents: the documents to choose from, in order.
+        count: largest number of documents to take.
+        rows: which query positions to measure: those that predict the summary, those of the
+            document, or all.
+        batch_size: number of documents per batch.
+        setting: name of the setting that gives `count`, for messages.
 
     Raises:
         UserError: no document fits, or the tokenizer does not provide character spans.
@@ -160,11 +165,11 @@ def probe_set(
 
 
 def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
-    """Return documents in an order that depends only on the seed and their ids.
+    """Return the documents in a random order that depends only on the seed and their ids.
 
     Args:
-        documents: in any order.
-        seed: of the order.
+        documents: the documents, in any order.
+        seed: seed of the order.
     """
 
     def key(item: Document) -> str:

@@ -47,21 +47,22 @@ def measure(
     decode: Callable[[int], str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ProbeRecord:
-    """Measure a model on documents, compared with its base.
+    """Measure a model on documents, compared with its base; return the record of its measures.
 
     Args:
-        model: with or without an adapter.
+        model: the model, with or without an adapter.
         probes: the documents.
-        base: a store of the base (`prepare_base`), the base itself, or None, which means the model
-            with its adapter switched off, or no comparison for a model without an adapter.
-        step: optimizer step of the model, for the record.
-        concerns: groups of measures to compute; `divergence` and `drift` need a base.
-        decode: converts a token id to text, for the logit lens; None omits the lens.
+        base: the base model, or its store from `prepare_base`. None takes the model with its
+            adapter switched off as base, or makes no comparison if it has no adapter.
+        step: optimizer step of the model, which is written to the record.
+        concerns: groups of measures to compute, from `measure_batches.CONCERNS`; `divergence` and
+            most of `drift` need a base.
+        decode: converts a token id to text, for the lens (`measures.lens`); None omits the lens.
         progress: called after each batch with its number of documents.
 
     Raises:
-        UserError: the base has another architecture or size, or attention can't be seen; or no base
-            is given, and switching off the adapter doesn't restore it.
+        UserError: the base has another architecture or size, the model's attention can't be
+            observed, or no base is given and switching off the adapter doesn't restore it.
     """
     with TemporaryDirectory(prefix="sumcirc-base-") as folder:
         if base is None and isinstance(model, PeftModel):
@@ -87,7 +88,7 @@ def _require_base(model: PeftModel) -> None:
 def base_parts(
     model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False
 ) -> list[Any]:
-    """Return what determines a base's store; arguments as in `prepare_base`.
+    """Return the values that determine the store of a base, from which its cache key is made.
 
     Args:
         model, probes, as_it_is: as in `prepare_base`.
@@ -102,17 +103,17 @@ def prepare_base(
     progress: Callable[[int], None] | None = None,
     as_it_is: bool = False,
 ) -> BaseStore:
-    """Return the store of a base, from the cache if it was computed before.
+    """Return the activations and measures of a base, from the cache if they were computed before.
 
     Args:
-        model: the base, or an adapted model, whose adapter is switched off meanwhile.
+        model: the base, or an adapted model, whose adapter is switched off while it is measured.
         probes: the documents.
-        cache: `cache_dir`.
+        cache: folder `cache_dir`.
         progress: called after each batch with its number of documents.
-        as_it_is: keep the adapter on, to compare tuned models with each other.
+        as_it_is: whether to keep the adapter on, so that a tuned model can serve as base.
 
     Raises:
-        UserError: the architecture is unknown, or the folder can't be written.
+        UserError: the architecture is unknown, or the cache folder can't be written.
     """
     parts = HookedModel(model)
     without = nullcontext()

@@ -34,8 +34,8 @@ def document_means(values: Tensor, groups: Tensor, documents: int) -> Tensor:
     """Return the mean of each document's rows; NaN for a document without rows.
 
     Args:
-        values: [n, ...].
-        groups: [n] each row's document, 0 to `documents` - 1.
+        values: [n, ...] values of n rows.
+        groups: [n] index of the document that each row belongs to.
         documents: number of documents.
 
     Returns:
@@ -48,18 +48,25 @@ def document_means(values: Tensor, groups: Tensor, documents: int) -> Tensor:
 
 
 def magnitude(hidden: Tensor) -> Tensor:
-    """Return ActMag, the mean absolute activation of each vector: [..., d] to [...], in fp32."""
+    """Return ActMag, the mean absolute value of each vector, in fp32.
+
+    Args:
+        hidden: [..., d] vectors.
+
+    Returns:
+        [...].
+    """
     return hidden.abs().mean(-1, dtype=torch.float32)
 
 
 def relative_change(tuned: Tensor, base: Tensor) -> Tensor:
-    """Return |tuned - base| / |base| (Euclidean norms).
+    """Return |tuned - base| / |base| of each vector, with Euclidean norms.
 
     Args:
-        tuned, base: [..., d].
+        tuned, base: [..., d] vectors of the two models.
 
     Returns:
-        [...]; NaN where the base is zero.
+        [...] in fp32; NaN where the base's vector is zero.
     """
     size = torch.linalg.vector_norm(base.float(), dim=-1)
     change = torch.linalg.vector_norm(tuned.float() - base.float(), dim=-1)
@@ -74,10 +81,10 @@ def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
     that a shift common to all rows counts as a change.
 
     Args:
-        tuned, base: [n, d].
+        tuned, base: [n, d] rows of the two models.
 
     Returns:
-        [n] in fp32; NaN where a side equals the mean.
+        [n] in fp32; NaN where a row of either model equals the mean.
     """
     own, other = tuned.double(), base.double()
     mean = other.mean(0)
@@ -87,22 +94,22 @@ def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
 
 
 def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, Tensor]:
-    """Return linear CKA by the unbiased HSIC, with the documents' jackknife pseudo-values.
+    """Return linear CKA by the unbiased HSIC, and each document's jackknife pseudo-value.
 
     No n x n matrix is stored, and leaving a document out needs no second pass over the rows.
 
     Args:
-        first: [n, d].
-        second: [n, e].
-        groups: [n] each row's document, 0 to D - 1, in any order.
+        first: [n, d] rows of one model.
+        second: [n, e] the same rows of the other model.
+        groups: [n] index of the document that each row belongs to, 0 to D - 1 in any order.
 
     Returns:
-        The value over all rows and [D] pseudo-values, in float64. NaN where there are, or remain,
-        fewer than 4 rows, or where the HSIC of a side with itself is not positive (its rows are
-        all, or nearly all, equal). For a single document the pseudo-value is the value.
+        CKA over all rows, and pseudo-values [D] in float64. A value is NaN if it is computed from
+        fewer than 4 rows, or if the HSIC of a model with itself is not positive (nearly all of its
+        rows are equal). For a single document the pseudo-value is CKA itself.
 
     Raises:
-        ValueError: the numbers of rows differ, or a document has none.
+        ValueError: the numbers of rows differ, or a document has no rows.
     """
     if not len(first) == len(second) == len(groups):
         raise ValueError(f"rows: {len(first)} and {len(second)}, in {len(groups)} groups")
@@ -138,16 +145,18 @@ def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, 
 
 
 def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
-    """Return the Spearman correlation of two models' dissimilarities between documents.
+    """Return RSA, and each document's jackknife pseudo-value.
+
+    RSA is the Spearman correlation of two models' dissimilarities between documents.
 
     Args:
-        first: [D, d] one vector per document.
-        second: [D, e].
+        first: [D, d] one vector per document, from one model.
+        second: [D, e] the same from the other model.
 
     Returns:
-        The value and [D] jackknife pseudo-values, in float64. NaN where there are, or remain, fewer
-        than 4 documents (so pseudo-values need 5), or where a vector or all dissimilarities are
-        constant.
+        RSA over all documents, and pseudo-values [D] in float64. RSA needs 4 documents and
+        pseudo-values 5; with fewer they are NaN. They are also NaN if a vector is constant or all
+        dissimilarities of a model are equal.
 
     Raises:
         ValueError: the numbers of documents differ.
@@ -180,10 +189,11 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Return Spearman's rank correlation over the last axis; tied values get their average rank.
 
     Args:
-        first, second: [..., n] of shapes that broadcast.
+        first, second: [..., n] values, whose shapes broadcast.
 
     Returns:
-        [...] in the arguments' dtype, but at least fp32; NaN where a side is constant or has a NaN.
+        [...] in the arguments' dtype, but at least fp32. NaN where the n values of an argument are
+        all equal or contain NaN.
     """
     return _correlation(*(_centered_ranks(side, side) for side in (first, second)))
 

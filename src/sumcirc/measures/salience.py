@@ -32,14 +32,14 @@ def token_salience(
     """Return the ROUGE salience of every source token.
 
     Args:
-        document: the text.
-        offsets: each token's characters in the document, (start, end).
+        document: the text of the document.
+        offsets: range [start, end) of each token's characters in the document.
         reference: the reference summary.
         tokenizer: splits text into words.
 
     Returns:
-        [len(offsets)] float32, 0 to 3. A token has the salience of the word that it overlaps most
-        (the first of equals); punctuation and white space have 0.
+        [tokens] float32, 0 to 3. A token has the salience of the word that it overlaps most (if
+        several overlap equally, of the first); punctuation and white space have 0.
     """
     spans = tokenizer.spans(document)
     stems = [stem for _, _, stem in spans]
@@ -66,11 +66,11 @@ def salience_alignment(attention: Tensor, salience: Tensor) -> Tensor:
     """Return the Spearman correlation of attention over source tokens with their salience.
 
     Args:
-        attention: [..., K] for each head, or each head and row.
-        salience: [K].
+        attention: [..., K] attention to K source tokens, for each head, or each head and row.
+        salience: [K] salience of these tokens.
 
     Returns:
-        [...] from -1 to 1, tied values sharing their average rank; NaN where the attention or the
-        salience is the same for all tokens.
+        [...] correlations from -1 to 1; tied values get their average rank. NaN where the
+        attention or the salience is the same for all tokens.
     """
     return spearman(attention, salience)

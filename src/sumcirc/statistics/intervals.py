@@ -34,9 +34,12 @@ _EXACT = 50  # longest row for which the exact Wilcoxon distribution is used, as
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of `n` values with its confidence interval.
+    """A mean, or another statistic, of `n` values with its confidence interval.
 
-    Both ends are NaN where there are fewer than `MIN_DOCUMENTS` values.
+    Attributes:
+        mean: the mean or statistic.
+        low, high: ends of the interval; NaN where there are fewer than `MIN_DOCUMENTS` values.
+        n: number of values, such as documents.
     """
 
     mean: float
@@ -57,7 +60,7 @@ def bootstrap_mean(
         values: [documents], finite.
         resamples: number of bootstrap resamples.
         confidence: level of the interval, between 0 and 1.
-        seed: of the random draws.
+        seed: seed of the random draws.
 
     Raises:
         ValueError: `values` is empty or has a value that isn't finite, `resamples` is below 1, or
@@ -87,14 +90,14 @@ def bootstrap_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Return the mean of a_i - b_i with its bootstrap interval.
+    """Return the mean of the differences a_i - b_i with its bootstrap interval.
 
     Args:
         a, b: [documents], scores of two systems on the same items in the same order.
         resamples, confidence, seed: as in `bootstrap_mean`.
 
     Raises:
-        ValueError: the lengths differ, or as in `bootstrap_mean`.
+        ValueError: the lengths differ, or for the reasons given in `bootstrap_mean`.
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.shape != second.shape:
@@ -182,7 +185,8 @@ def bootstrap_ratios(
     Returns:
         Ratios, low ends and high ends: [...] each. All three are NaN where the mean of `whole` is
         zero or its interval includes zero, since the ratios are then unbounded. Resamples in which
-        it is zero are ignored. With fewer than `MIN_DOCUMENTS` documents both ends are NaN.
+        the mean of `whole` is zero are ignored. With fewer than `MIN_DOCUMENTS`
+        documents both ends are NaN.
 
     Raises:
         ValueError: shapes or settings don't fit, or a value isn't finite.
@@ -273,10 +277,10 @@ def significantly_different(
     Y. Hochberg (Controlling the false discovery rate, J. R. Stat. Soc. B 57, 1995), which holds for
     independent and for positively dependent rows.
 
-    Zeros are dropped from a row, as Wilcoxon did; a row of only zeros has p = 1. The distribution
-    is exact up to 50 values (conservative with ties), normal beyond. With n documents the smallest
-    p-value is 2 / 2^n, so 5 documents can't reach 0.05, and with m rows of which only k differ, n
-    has to be so large that 2 / 2^n <= alpha k / m.
+    Zeros are dropped from a row, as Wilcoxon did; a row of only zeros has p = 1. P-values come from
+    the exact distribution up to 50 values (conservative with ties), from the normal one beyond.
+    With n documents the smallest p-value is 2 / 2^n, so 5 documents can't reach 0.05. If only k of
+    m rows differ, n has to be so large that 2 / 2^n <= alpha k / m.
 
     To select the rows that fell: `significantly_different(d) & (d.mean(axis=-1) < 0)`.
 
@@ -316,7 +320,8 @@ def bracketed(mean: float, low: float | None, high: float | None, form: str) -> 
     Only the mean is shown where there is no interval, and `-` where the mean isn't defined.
 
     Args:
-        mean, low, high: the mean and both ends; None or NaN where there is no interval.
+        mean: the mean; NaN where it isn't defined.
+        low, high: both ends of the interval; None or NaN where there is no interval.
         form: format specification of the numbers, such as `.2f`.
     """
     if not math.isfinite(mean):
@@ -345,7 +350,7 @@ def includes_zero(low: float, high: float) -> bool:
 
 
 def check_settings(resamples: int, confidence: float) -> None:
-    """Check the settings of a bootstrap.
+    """Check that the settings of a bootstrap are in range.
 
     Args:
         resamples: number of resamples, at least 1.
@@ -361,7 +366,11 @@ def check_settings(resamples: int, confidence: float) -> None:
 
 
 def tails(confidence: float) -> list[float]:
-    """Return the two quantiles at which an interval of this confidence begins and ends."""
+    """Return the two quantiles, such as 0.025 and 0.975, between which an interval lies.
+
+    Args:
+        confidence: level of the interval, between 0 and 1.
+    """
     tail = (1.0 - confidence) / 2.0
     return [tail, 1.0 - tail]
 

@@ -37,7 +37,11 @@ _TIE = 1e-9  # relative tolerance: sums in another order count as equal
 
 
 def rounding_of(*quantities: NDArray[np.floating] | float) -> float:
-    """Return the size up to which a mean difference of losses or logits is treated as rounding."""
+    """Return the size up to which a difference of mean losses or logits is treated as rounding.
+
+    Args:
+        quantities: the subtracted losses or logits, numbers or arrays.
+    """
     return ROUNDING * max(1.0, *(float(np.abs(one).mean()) for one in quantities))
 
 
@@ -48,7 +52,8 @@ def no_gap(first: NDArray[np.floating], second: NDArray[np.floating]) -> str | N
         first, second: [documents] losses or logits of the same documents.
 
     Returns:
-        The mean with the reason, such as `0.1 [-0.2, 0.4], which includes zero`; None if it can.
+        The mean with the reason, such as `0.1 [-0.2, 0.4], which includes zero`; None if the mean
+        can be distinguished from zero.
     """
     gap = bootstrap_difference(second, first)
     if abs(gap.mean) <= rounding_of(first, second):
@@ -64,12 +69,12 @@ def shares_of_gap(
     """Return mean effects as fractions of the mean of `second` - `first`, with intervals.
 
     Args:
-        effects: [..., documents].
-        first, second: [documents] losses or logits.
+        effects: [..., documents] effects in the unit of the losses or logits.
+        first, second: [documents] losses or logits of the same documents.
 
     Returns:
-        Ratios, low ends and high ends as in `bootstrap_ratios`; all NaN where `no_gap` gives a
-        reason.
+        Fractions, low ends and high ends of their intervals, [...] each as in `bootstrap_ratios`;
+        all are NaN where `no_gap` gives a reason.
     """
     return bootstrap_ratios(effects, second - first, rounding=rounding_of(first, second))
 
@@ -77,12 +82,12 @@ def shares_of_gap(
 def difference_p_value(values: NDArray[np.floating], draws: int = DRAWS, seed: int = 0) -> float:
     """Return the p-value of the hypothesis that all rows have the same mean over documents.
 
-    Each document's mean over rows is removed first.
+    It is computed by a permutation test after each document's mean over rows is subtracted.
 
     Args:
         values: [rows, documents], finite.
         draws: number of random permutations.
-        seed: of the permutations.
+        seed: seed of the permutations.
 
     Returns:
         A value from 1 / (draws + 1) to 1; 1 where all rows are equal.

@@ -17,14 +17,16 @@ from sumcirc.statistics.resampling import weights
 
 @dataclass(frozen=True, eq=False)
 class Ranks:
-    """Ranks of rows by their means, the largest first; all arrays [rows], ranks counted from 1.
+    """Ranks of rows by their means; rank 1 is the largest mean. All arrays are [rows].
 
     Attributes:
-        rank: by the means themselves; the earlier of equal rows first.
-        low, high: interval of the rank over resamples, where rows with equal means have every rank
-            that they occupy together. NaN with fewer than `MIN_DOCUMENTS` documents.
-        first: fraction of resamples in which the row comes first; equal rows share it. NaN with
-            fewer than `MIN_DOCUMENTS` documents.
+        rank: rank of each row by its mean over all documents; of rows with equal means, the earlier
+            one comes first.
+        low, high: ends of the interval of the rank over resamples. Rows with equal means in a
+            resample share all ranks that they occupy: `low` uses the best, `high` the worst. NaN
+            with fewer than `MIN_DOCUMENTS` documents.
+        first: fraction of resamples in which the row comes first; a first place is divided equally
+            among rows with equal means. NaN with fewer than `MIN_DOCUMENTS` documents.
     """
 
     rank: NDArray[np.int64]
@@ -39,15 +41,17 @@ def rank_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Ranks:
-    """Rank rows by their means over documents, with intervals of the ranks.
+    """Rank rows by their means over documents, and return the ranks with their intervals.
 
     Args:
         values: [rows, documents]; NaN is ignored, and a row whose mean is undefined comes last.
-        resamples, confidence, seed: as in `bootstrap_mean`.
+        resamples: number of resamples of the documents, which are the same for all rows.
+        confidence: level of the intervals, between 0 and 1.
+        seed: seed of the random draws.
 
     Raises:
-        ValueError: `values` does not have two axes, or a setting is out of range as in
-            `bootstrap_mean`.
+        ValueError: `values` does not have two axes, `resamples` is below 1, or `confidence` is
+            outside (0, 1).
     """
     from scipy.stats import rankdata
 

@@ -13,25 +13,25 @@ from sumcirc.statistics.intervals import MIN_DOCUMENTS, Interval
 
 
 def resampled(values: NDArray[np.floating], resamples: int) -> NDArray[np.float64]:
-    """Return the means of resamples over the last axis.
+    """Return the mean of each bootstrap resample of the last axis.
 
     Args:
         values: [..., samples].
         resamples: number of resamples.
 
     Returns:
-        [..., resamples].
+        [..., resamples] means; all rows use the same resamples.
     """
     return values.astype(np.float64) @ weights(values.shape[-1], resamples).T
 
 
 def weights(samples: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return the weight of each sample in the mean of each resample.
+    """Return the weight of each sample in the mean of each bootstrap resample.
 
     Args:
         samples: number of values that are resampled.
         resamples: number of resamples.
-        seed: of the random draws.
+        seed: seed of the random draws.
 
     Returns:
         [resamples, samples]; every row adds up to 1.
@@ -42,12 +42,12 @@ def weights(samples: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Percentile bootstrap over documents, for any function of the drawn documents.
+    """Settings of a percentile bootstrap over documents, for any statistic of the drawn documents.
 
     Attributes:
         resamples: number of resamples.
-        seed: of the draws.
-        confidence: probability that the interval covers.
+        seed: seed of the draws.
+        confidence: level of the interval, between 0 and 1.
     """
 
     resamples: int = 1000
@@ -55,10 +55,14 @@ class Bootstrap:
     confidence: float = 0.95
 
     def interval(self, statistic: Callable[[NDArray[np.int64]], Any], documents: int) -> Interval:
-        """Return the value on all documents with its interval.
+        """Return the value of a statistic on all documents, with its interval.
+
+        Resamples in which the statistic is not finite are ignored. The ends are NaN with fewer than
+        `MIN_DOCUMENTS` documents.
 
         Args:
-            statistic: from indices of documents [..., documents] to values [...].
+            statistic: function that maps indices of drawn documents [..., documents] to values
+                [...].
             documents: number of documents.
         """
         value = float(statistic(np.arange(documents)))

@@ -73,11 +73,14 @@ class Estimate:
     """A mean over runs and documents with its interval.
 
     Attributes:
-        p_value: two-sided, for the hypothesis that the mean is zero; below 1 - confidence exactly
-            where the interval excludes zero.
+        mean: the mean.
+        low, high: ends of the interval.
+        p_value: two-sided p-value of the hypothesis that the mean is zero; it is below 1 -
+            confidence exactly where the interval excludes zero.
         error: standard error of the mean.
-        seeds: number of runs; for a difference, that of the arm with fewer. With 1 the interval and
-            the p-value reflect variation over documents only.
+        documents: number of documents.
+        seeds: number of runs; for a difference of two arms, the smaller of their numbers. With one
+            run, the interval and the p-value reflect variation over documents only.
     """
 
     mean: float
@@ -91,13 +94,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class MeanSquares:
-    """Estimated variances of a mean, as floats or arrays of equal shape.
+    """Components of the estimated variance of a mean, as floats or arrays of equal shape.
 
     Attributes:
-        runs: for each independent group of runs, the variance of the group's mean and its degrees
-            of freedom; empty where a group has one run.
-        documents: variance of the mean due to documents, and its degrees of freedom.
-        rest: the part that `runs` and `documents` both contain.
+        runs: for each independent group of runs, (variance of the group's mean due to runs, degrees
+            of freedom); empty if a group has only one run.
+        documents: (variance of the mean due to documents, degrees of freedom).
+        rest: the part of the variance that `runs` and `documents` both contain.
     """
 
     runs: tuple[tuple[Any, int], ...]
@@ -106,13 +109,19 @@ class MeanSquares:
 
     @property
     def variance(self) -> Any:
-        """Variance of the mean; at least that due to runs or to documents alone."""
+        """Variance of the mean, no less than the part due to runs or to documents alone."""
         runs = sum(part for part, _ in self.runs)
         documents = self.documents[0]
         return np.maximum(np.maximum(runs, documents), runs + documents - self.rest)
 
     def squared_margin(self, p: float) -> Any:
-        """Return the square a mean has to exceed to differ from zero at the two-sided level `p`."""
+        """Return m(p)^2, which a mean's square has to exceed to be significant at level `p`.
+
+        The formula is at the top of the module.
+
+        Args:
+            p: level of the two-sided test of the hypothesis that the mean is zero.
+        """
         quantiles = [_squared_quantile(degrees, p) for _, degrees in self.runs]
         runs = sum(q * part for q, (part, _) in zip(quantiles, self.runs, strict=True))
         of_documents = _squared_quantile(self.documents[1], p)
@@ -122,11 +131,13 @@ class MeanSquares:
 
 
 def mean_squares(groups: Sequence[Scores], by_document: Scores) -> MeanSquares:
-    """Estimate the components of the variance of a sum over independent groups of runs.
+    """Estimate the components of the variance of a mean, or of a difference of two groups' means.
 
     Args:
-        groups: [..., runs, documents] each, on the same documents.
-        by_document: [..., documents], the sum or difference of the groups' means over runs.
+        groups: scores [..., runs, documents] of each independent group of runs, on the same
+            documents.
+        by_document: [..., documents] each document's mean over runs; for two groups, the difference
+            of their means over runs.
     """
     documents = by_document.shape[-1]
     of_documents = by_document.var(axis=-1, ddof=1) / documents, documents - 1
@@ -148,8 +159,8 @@ def crossed_mean(values: Scores, confidence: float = 0.95) -> Estimate:
         confidence: level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: not two axes, fewer than two documents, a value that isn't finite, or a
-            `confidence` outside (0, 1).
+        ValueError: `values` does not have two axes, has fewer than two documents or a value that
+            isn't finite, or `confidence` is outside (0, 1).
     """
     scores = _checked(values)
     return _estimate([scores], scores.mean(axis=0), confidence)
@@ -159,14 +170,15 @@ def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0
     """Return the mean of `a` minus the mean of `b`, with its interval.
 
     Args:
-        a: [seeds, documents].
-        b: [seeds, documents] on the same documents in the same order.
-        paired: row i of both has the same seed; otherwise their seeds are independent.
+        a: [seeds, documents] scores of one arm.
+        b: [seeds, documents] scores of the other arm on the same documents in the same order.
+        paired: whether row i of `a` and row i of `b` have the same seed; otherwise the seeds of
+            the two arms are independent.
         confidence: level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: the documents differ in number, `paired` is set and the seeds do, or as in
-            `crossed_mean`.
+        ValueError: the numbers of documents differ, `paired` is set and the numbers of seeds
+            differ, or for the reasons given in `crossed_mean`.
     """
     first, second = _checked(a), _checked(b)
     if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
@@ -178,13 +190,16 @@ def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for testing a family of hypotheses, in the given order.
+    """Return p-values corrected for testing several hypotheses at once, in the given order.
 
-    The smallest of m is multiplied by m, the next by m - 1, and so on; a corrected value is never
-    below that of a smaller p-value, and never above 1. Rejecting those below alpha makes any error
-    in the family with a probability of at most alpha, however the tests depend on each other (S.
-    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of
-    Statistics 6, 1979).
+    The smallest of m p-values is multiplied by m, the next by m - 1, and so on. A corrected value
+    is never below the corrected value of a smaller p-value, and never above 1. If all hypotheses
+    with a corrected value below alpha are rejected, the probability of one or more false rejections
+    is at most alpha, however the tests depend on each other (S. Holm, A simple sequentially
+    rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979).
+
+    Args:
+        p_values: the p-values of all hypotheses of the family.
 
     Raises:
         ValueError: a p-value is outside [0, 1].

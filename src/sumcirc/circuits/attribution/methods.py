@@ -46,7 +46,7 @@ KEPT = 2**30  # bytes of weights kept for all batches; if there are more, they a
 
 @dataclass(frozen=True)
 class EdgeScores:
-    """Edge scores; positive where corrupting the edge is predicted to raise the metric.
+    """Scores of all edges on each item; positive where corrupting the edge should raise the metric.
 
     Attributes:
         graph: the model's graph, whose edges are scored.

@@ -45,8 +45,10 @@ class MadePairs:
     """Pairs made from a corpus.
 
     Attributes:
+        pairs: the pairs of clean and corrupted documents.
         dropped: number of documents that gave no pair, by reason.
-        notices: about documents that gave no pair, are missing, or were truncated.
+        notices: messages about documents that gave no pair or were truncated, and about fewer pairs
+            than were wanted.
     """
 
     pairs: list[ExamplePair]
@@ -64,22 +66,22 @@ def corpus_pairs(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> MadePairs:
-    """Make pairs whose salient sentences are those of the oracle summary.
+    """Make clean and corrupted pairs from documents, taking oracle sentences as salient.
 
-    The oracle summary consists of the document's sentences that score best against the reference.
+    The oracle sentences of a document are those that score best against its reference summary.
 
     Args:
-        encoder: makes the tokens.
-        documents: of the corpus, in the order in which they are used.
+        encoder: turns texts into tokens.
+        documents: documents of the corpus, in the order in which they are used.
         corruption: how documents are corrupted; see the top of the module.
         count: number of pairs wanted; None for all.
         evaluation: how many sentences the oracle selects, and how words are counted.
-        setting: name of the setting that holds `count`, for notices.
+        setting: name of the setting that gives `count`, for messages.
         seed: as in `make_pairs`.
-        progress: called with 1 for each pair.
+        progress: called with 1 after each pair.
 
     Raises:
-        UserError: as `make_pairs`.
+        UserError: for the reasons given in `make_pairs`.
     """
     salient = oracle_finder(evaluation, documents)
     pairs, dropped = make_pairs(encoder, documents, corruption, count, salient, seed, progress)
@@ -104,19 +106,20 @@ def make_pairs(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[ExamplePair], dict[str, int]]:
-    """Return the first `count` pairs, or all, and how many documents gave none, by reason.
+    """Make pairs; return them, and the number of documents that gave no pair, by reason.
 
     Args:
-        encoder: makes the tokens.
+        encoder: turns texts into tokens.
         documents: in the order in which they are used; replacement text comes from them too.
         corruption: how documents are corrupted; see the top of the module.
         count: number of pairs wanted; None for all.
-        find_salient: returns the character ranges of a document's salient sentences.
-        seed: of the wire's articles, and of the order in which other documents provide text.
-        progress: called with 1 for each pair.
+        find_salient: function that returns the character ranges of a document's salient sentences.
+        seed: seed with which the wire's articles were made, and seed of the order in which other
+            documents provide text.
+        progress: called with 1 after each pair.
 
     Raises:
-        UserError: an unknown corruption, or no document gives a pair.
+        UserError: the corruption is unknown, or no document gives a pair.
     """
     corruption = Corruption.of(corruption, "corruption", Corruption.auto)
     donors = Donors(encoder, documents, seed)

@@ -22,15 +22,15 @@ from sumcirc.wire.article import mentions
 
 
 def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> ExamplePair:
-    """Return an article of the wire paired with its counterfactual.
+    """Return an article of the built-in corpus (the wire), paired with one that states other facts.
 
     Args:
-        encoder: makes the tokens.
+        encoder: turns texts into tokens.
         item: the article.
-        seed: of the articles, as they were made.
+        seed: seed with which the corpus was made.
 
     Raises:
-        NoExample: there are no other facts with the same token lengths.
+        NoExample: there are no other facts with as many tokens.
     """
 
     def tokens(text: str) -> Sequence[int]:
@@ -49,18 +49,19 @@ def swapped_pair(
 ) -> ExamplePair:
     """Return a document paired with one in which entities of salient sentences are exchanged.
 
-    Each replacement is of the same kind and has as many words and tokens. A name, number or date
-    that occurs in a salient sentence is exchanged everywhere in the document, so that no other
-    mention reveals the original; likewise in the summary.
+    Entities are names, numbers and dates. Each replacement is an entity of the same kind with as
+    many words and tokens. An entity of a salient sentence is exchanged wherever it occurs in
+    document and summary, so that no other mention reveals the original.
 
     Args:
-        encoder: makes the tokens.
+        encoder: turns texts into tokens.
         item: the clean document.
         salient: [start, end) character ranges of the salient sentences.
         donors: documents that provide the replacements.
 
     Raises:
-        NoExample: no entity to exchange, no replacement for it, or the tokens don't align.
+        NoExample: there is no entity to exchange or no replacement for it, or the tokens of the two
+            documents don't align.
     """
     clean = encoder.located(item)
     text, reference = item.document[: clean.kept], item.references[0]

@@ -14,12 +14,12 @@ MOST = 64  # number of other documents that are searched for an entity
 
 
 class Donors:
-    """Documents that provide replacement text, in an order shuffled by the seed.
+    """Documents that provide text to replace parts of another document.
 
     Args:
-        encoder: makes the tokens.
-        documents: all of them; an item is given text from the others.
-        seed: of the order.
+        encoder: turns texts into tokens.
+        documents: all documents; each is given text from the others.
+        seed: seed of the order in which documents provide text.
     """
 
     def __init__(self, encoder: Encoder, documents: Sequence[Document], seed: int) -> None:
@@ -33,7 +33,10 @@ class Donors:
         return int(hashlib.sha256(f"{self._seed}/{name}".encode()).hexdigest(), 16)
 
     def of(self, item: Document) -> Iterator[Document]:
-        """Yield the other documents in a fixed order whose start depends on the item's id."""
+        """Yield all documents but `item` and its copies, in an order fixed by the seed.
+
+        The first one depends on the id of `item`.
+        """
         count = len(self._order)
         start = self._hash(f"start/{item.id}") % count
         for step in range(count):
@@ -42,7 +45,7 @@ class Donors:
                 yield other
 
     def entities(self, item: Document) -> Iterator[tuple[str, str]]:
-        """Yield kind and text of the entities in the first other documents."""
+        """Yield (kind, text) of the entities in the first MOST documents of `of(item)`."""
         for other in islice(self.of(item), MOST):
             if other.id not in self._entities:
                 text = other.document
@@ -51,17 +54,17 @@ class Donors:
             yield from self._entities[other.id]
 
     def tokens(self, text: str) -> list[int]:
-        """Return the tokens that a short text has within another text."""
+        """Return the token ids that a short text has inside a longer text."""
         if text not in self._tokens:
             self._tokens[text] = tokens_of(self.encoder, text)
         return self._tokens[text]
 
 
 def tokens_of(encoder: Encoder, text: str) -> list[int]:
-    """Return the tokens of a text without a start token.
+    """Return the token ids of a text without a start token.
 
     Args:
-        encoder: makes the tokens.
-        text: special tokens spelled in it are treated as text.
+        encoder: turns texts into tokens.
+        text: the text; special tokens that are spelled in it are treated as plain text.
     """
     return encoder.codec.ids(encoder.codec.plain(text))

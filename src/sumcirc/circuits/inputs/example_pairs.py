@@ -34,13 +34,15 @@ SPANS = (SALIENT, *PARTS)  # spans of a pair made from a document and its summar
 
 @dataclass(frozen=True)
 class ExamplePair:
-    """One item, clean and corrupted.
+    """A clean and a corrupted version of one example, with as many tokens.
+
+    Pairs that are used together must have the same span names.
 
     Attributes:
-        clean: the example; `good` is its answer and `bad` the answer to the corrupted prompt, where
-            they are known. Pairs that are used together must have the same span names.
-        corrupted: the same example with other tokens.
-        corruption: how it was made, such as `counterfactual`.
+        clean: the clean example; its `good` is the answer to the clean prompt and its `bad` the
+            answer to the corrupted prompt, where they are known.
+        corrupted: the same example with other tokens at some positions.
+        corruption: how the corrupted tokens were made, such as `counterfactual`.
     """
 
     clean: TokenExample
@@ -64,8 +66,9 @@ class ExamplePair:
             id: the item's name.
             corruption: how the corrupted prompt was made.
             prompts: token ids of the clean and of the corrupted prompt.
-            spans: by name, bool masks over the prompt and all but the last token of `good`.
-            good: token ids of the answer to the clean prompt, if known.
+            spans: bool masks by the name of the span, over the prompt and all but the last token of
+                `good`.
+            good: token ids of the answer to the clean prompt; empty if unknown.
             bad: token ids of the answer to the corrupted prompt, of any length. If it is not as
                 long as `good`, it is kept only up to the first token in which the two differ, since
                 later tokens are not at the same positions.
@@ -97,7 +100,7 @@ class ExamplePair:
 
     @property
     def differs(self) -> np.ndarray:
-        """[length] true where the two inputs have different tokens."""
+        """Bool mask [length], true where the two inputs have different tokens."""
         return self.clean.ids != self.corrupted.ids
 
 
@@ -114,11 +117,13 @@ def summary_pair(
     corruption: str,
     answer: Sequence[int] = (),
 ) -> ExamplePair:
-    """Return a document with its summary (`Encoder.located`) as a pair with the spans SPANS.
+    """Return a pair made of a document with its summary and of corrupted tokens.
+
+    The pair has the spans SPANS.
 
     Args:
-        clean: the document with its summary.
-        corrupted: [length] the same tokens except for some of the document's.
+        clean: the document with its summary, from `Encoder.located`.
+        corrupted: [length] token ids that differ from the clean ones in the document only.
         salient: [length] true at salient tokens of the document.
         corruption: how the corrupted tokens were made.
         answer: tokens of the corrupted document's summary; empty if it is unknown.
@@ -139,10 +144,10 @@ def summary_pair(
 
 @dataclass(frozen=True)
 class TokenPairs:
-    """N clean inputs, each with a corrupted one that has tokens at the same positions.
+    """A padded batch of N clean inputs, and one of the N corrupted inputs.
 
     Attributes:
-        clean, corrupted: batches of the same shape, padding and names.
+        clean, corrupted: the batches; shape [N, T], padding and names are the same in both.
 
     Raises:
         UserError: the two are not aligned, or an item has no token.
@@ -168,7 +173,7 @@ class TokenPairs:
 
     @property
     def names(self) -> list[str]:
-        """The ids of the items."""
+        """The ids of the N items."""
         return self.clean.names
 
     @property
@@ -177,17 +182,23 @@ class TokenPairs:
         return self.clean.attention_mask
 
     def columns(self, items: Tensor | Sequence[int]) -> slice:
-        """Return the range of positions at which any of some items has a token."""
+        """Return the range of positions that covers the tokens of all given items.
+
+        Args:
+            items: [B] indices of the items.
+        """
         return self.clean.columns(items)
 
     def cut(
         self, items: Tensor | Sequence[int], device: torch.device | str
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return clean ids, corrupted ids and mask of some items, [B, T] at `columns(items)`.
+        """Return clean token ids, corrupted token ids and attention mask of some items.
+
+        Each is [B, positions], with the positions `columns(items)` only.
 
         Args:
-            items: [B] indices.
-            device: where the results are placed.
+            items: [B] indices of the items.
+            device: device on which the results are placed.
         """
         columns = self.columns(items)
         grids = self.clean.input_ids, self.corrupted.input_ids, self.attention_mask
@@ -196,7 +207,7 @@ class TokenPairs:
 
     @classmethod
     def of(cls, pairs: Sequence[ExamplePair], *, left: bool = False) -> TokenPairs:
-        """Return pairs as tensors.
+        """Return the given pairs as two padded batches.
 
         Args:
             pairs: clean and corrupted examples.
@@ -213,7 +224,7 @@ class TokenPairs:
     def from_tensors(
         cls, clean: Tensor, corrupted: Tensor, attention_mask: Tensor, names: Sequence[str]
     ) -> TokenPairs:
-        """Return pairs of token ids that are padded already.
+        """Return pairs made from token ids that are padded already.
 
         Args:
             clean, corrupted: [N, T] token ids.
@@ -235,10 +246,10 @@ class TokenPairs:
         *,
         left: bool = False,
     ) -> TokenPairs:
-        """Return pairs of token lists of any length.
+        """Return pairs made from lists of token ids, whose lengths may differ between items.
 
         Args:
-            clean, corrupted: token ids of each item, as many in both.
+            clean, corrupted: token ids of each item; an item has as many in both.
             ids: a name per item; by default its number.
             left: whether to pad on the left rather than on the right.
 
@@ -262,18 +273,19 @@ class TokenPairs:
         *,
         left: bool = False,
     ) -> TokenPairs:
-        """Return pairs of texts, tokenized with the tokenizer's start token if it adds one.
+        """Return pairs made from texts.
 
-        Special tokens that are spelled in a text are special.
+        Texts are tokenized with a start token if the tokenizer adds one. Special tokens that are
+        spelled in a text are read as special tokens.
 
         Args:
-            tokenizer: of the model.
+            tokenizer: the model's tokenizer.
             clean, corrupted: a text per item, with as many tokens in both.
             ids: a name per item; by default its number.
             left: whether to pad on the left rather than on the right.
 
         Raises:
-            UserError: see `from_tokens`.
+            UserError: for the reasons given in `from_tokens`.
         """
         codec = Codec(tokenizer)
         tokens = [
@@ -283,17 +295,19 @@ class TokenPairs:
 
 
 def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
-    """Return a loss that is read where the answer is predicted, averaged over positions.
+    """Return the loss with a given name for some pairs.
+
+    An item's loss is the mean over the positions at which its answer is predicted.
 
     Args:
-        name: `kl`, KL(clean || patched) of the next tokens (after the last token if no answer is
+        name: `kl`, KL(clean run || patched run) of next tokens (at the last token if no answer is
             known); `nll`, -log p of the answer; or `logit_difference`, -(logit of the good token -
-            logit of the bad one) where the two answers diverge.
+            logit of the bad token) where the two answers diverge.
         pairs: the items.
 
     Raises:
-        UserError: an unknown metric, or an answer that it needs is unknown; the message names the
-            item.
+        UserError: the metric is unknown, or it needs an answer that is unknown; the message then
+            names the item.
     """
     chosen = CircuitMetric.of(name, "circuit.metric", CircuitMetric.auto)
     clean = pairs.clean

@@ -19,12 +19,12 @@ from sumcirc.schema import CircuitMetric
 def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[ExamplePair]:
     """Return the pairs for which the metric is defined.
 
-    Only a logit difference is undefined for some pairs. If it is undefined for all, all are
-    returned: the metric itself then reports what is missing.
+    Only a logit difference can be undefined: it needs two answers that diverge. If it is undefined
+    for all pairs, all are returned, so that the metric itself reports what is missing.
 
     Args:
-        pairs: to choose from.
-        metric: that will be computed.
+        pairs: the pairs to choose from.
+        metric: the metric that will be computed.
     """
     if metric is not CircuitMetric.logit_difference:
         return list(pairs)
@@ -34,11 +34,11 @@ def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[Exam
 def changed_pairs(
     pairs: Sequence[ExamplePair], clean: np.ndarray, corrupted: np.ndarray
 ) -> tuple[list[ExamplePair], int]:
-    """Return the pairs whose loss is higher when the input is corrupted, and how many are not.
+    """Return the pairs whose loss is higher when the input is corrupted, and the number of others.
 
     Args:
-        pairs: to choose from.
-        clean, corrupted: [pairs] each pair's loss in the two runs.
+        pairs: the pairs to choose from.
+        clean, corrupted: [pairs] each pair's loss with the clean and with the corrupted input.
     """
     kept = [pair for pair, low, high in zip(pairs, clean, corrupted, strict=True) if high > low]
     return kept, len(pairs) - len(kept)
@@ -54,10 +54,10 @@ def losses(
     """Return each pair's loss with the clean and with the corrupted input, [pairs] each.
 
     Args:
-        model: as it is trained or served.
-        pairs: with the same span names.
-        metric: see `pair_metric`.
-        batch_size: pairs per pass.
+        model: the model; an enabled adapter is part of it.
+        pairs: the pairs, which must have the same span names.
+        metric: the metric or its name, see `pair_metric`.
+        batch_size: number of pairs per pass.
         progress: called with the number of newly computed pairs.
 
     Raises:

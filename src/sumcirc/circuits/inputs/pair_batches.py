@@ -14,17 +14,17 @@ from sumcirc.models.activations.hooked_model import HookedModel
 
 @dataclass(frozen=True)
 class EmbeddedPairs:
-    """Embeddings of B items on the model's device, without the padding that all of them share.
+    """Token embeddings of B pairs on the model's device.
 
-    T is the number of positions that remain.
+    Positions at which all B pairs have padding are cut off; T positions remain.
 
     Attributes:
-        items: [B] indices into the pairs (on the CPU).
-        columns: range of the pairs' positions that remain.
+        items: [B] indices of the pairs, on the CPU.
+        columns: range of positions that remain.
         mask: [B, T] true at real tokens.
         clean, corrupted: [B, T, width] token embeddings.
-        labels: [B, T] number of the span that each token belongs to, negative for none; None
-            without spans.
+        labels: [B, T] index of the span that each token belongs to, negative for none; None if the
+            pairs have no spans.
     """
 
     items: Tensor
@@ -38,12 +38,12 @@ class EmbeddedPairs:
 def batches(
     parts: HookedModel, pairs: TokenPairs, groups: Iterable[Tensor]
 ) -> Iterator[EmbeddedPairs]:
-    """Yield the pairs group by group, on the model's device.
+    """Yield the embeddings of one group of pairs after another, on the model's device.
 
     Args:
-        parts: the model.
-        pairs: all of them.
-        groups: indices of the items in each group, see `memory.groups`.
+        parts: the model, whose token embedding is used.
+        pairs: all pairs.
+        groups: indices of the pairs in each group, see `attribution.memory.groups`.
     """
     device = parts.model.device
     labels = pairs.clean.labels() if pairs.clean.spans else None

@@ -55,13 +55,14 @@ def write_pairs(
     encoder: Encoder,
     further: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write pairs, one line each.
+    """Write pairs to a file of JSON lines, one line per pair.
 
     Args:
-        path: the file.
-        pairs: to write.
+        path: the file to write.
+        pairs: the pairs.
         encoder: turns tokens into texts.
-        further: for each pair further keys and values to write, such as its losses.
+        further: additional keys and values for the line of each pair, such as its losses; None for
+            none.
     """
     extra = further or [{}] * len(pairs)
     lines = [_line(pair, encoder) | dict(more) for pair, more in zip(pairs, extra, strict=True)]
@@ -101,11 +102,11 @@ def _runs(inside: np.ndarray) -> list[tuple[int, int]]:
 
 
 def read_pairs(path: str, encoder: Encoder) -> list[ExamplePair]:
-    """Read all pairs of a file.
+    """Read all pairs from a file of JSON lines.
 
     Args:
         path: the file.
-        encoder: of the model that will read the pairs.
+        encoder: encoder of the model that will run on the pairs.
 
     Raises:
         UserError: the file does not consist of JSON lines, a line has a mistake or is too long for

@@ -67,8 +67,9 @@ class CircuitValues:
     """Results of one circuit's run, by document.
 
     Attributes:
-        metric: [documents] in the metric's unit.
-        kl: [documents] KL(full || circuit) in nats, mean over the metric's positions.
+        metric: [documents] value of the metric in the circuit's run.
+        kl: [documents] KL(full || circuit) of next tokens in nats, mean over the metric's
+            positions.
     """
 
     metric: Values
@@ -76,27 +77,27 @@ class CircuitValues:
 
 
 class Evaluator:
-    """Runs circuits on pairs, a few documents at a time, and returns values for each document.
+    """Runs circuits on pairs, a few documents at a time, and computes metric and KL by document.
 
     Args:
-        model: with or without adapters; see `PatchedRun`.
-        pairs: N clean and corrupted documents.
-        metric: a loss of the same N items.
-        graph: of the model by default.
+        model: the model, with or without adapters; see `PatchedRun`.
+        pairs: clean and corrupted documents.
+        metric: the loss, made for the items of `pairs`.
+        graph: the graph whose edges circuits select; made from the model by default.
         ablation, means: what patched edges carry, see `PatchedRun`.
-        batch: documents per pass.
+        batch: number of documents per pass.
         memory: bytes that a pass may need in addition to the model; fewer documents are processed
             at once if necessary. None sets no limit.
 
     Attributes:
-        full, empty: results of the whole model and of the empty circuit.
+        full, empty: values of the whole model and of the empty circuit.
         doubt: why corruption has no effect that circuits could explain, so that faithfulness is
-            undefined; None if it has one. Code that leaves out pairs by their effect sets it for
-            all pairs.
+            undefined; None if it has such an effect. It is determined on `pairs`. Callers that
+            select pairs by the effect replace it by the result on all pairs.
 
     Raises:
-        UserError: as in `PatchedRun`; the metric is for other items; a document needs more than
-            `memory`.
+        UserError: for the reasons given in `PatchedRun`, the metric was made for other items, or a
+            document needs more than `memory`.
     """
 
     def __init__(
@@ -132,7 +133,14 @@ class Evaluator:
         )
 
     def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
-        """Return the values of circuits [sources, destinations], each on all documents."""
+        """Run circuits on all documents.
+
+        Args:
+            circuits: bool matrices [sources, destinations], True at kept edges.
+
+        Returns:
+            The values of each circuit, in the given order.
+        """
         found = np.zeros((2, len(circuits), len(self.pairs)))
         for items in self._groups:
             columns = self.pairs.columns(items)
@@ -168,19 +176,20 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Faithfulness of one circuit on all documents; see the module's docstring for the formulas.
+    """Faithfulness of one circuit C; f, m(C), m(0) and m(G) are defined at the top of the module.
 
     Attributes:
-        fraction: fraction of all edges that was selected, before pruning; None for a given circuit.
+        fraction: fraction of all edges that was to be selected, before pruning; None for a circuit
+            that was given.
         edges: number of edges of the circuit.
-        faithfulness: ratio of the means, with an interval from resampled documents; NaN where it is
-            not defined, see the module's docstring.
+        faithfulness: f(C), the ratio of the means, with an interval from resampled documents; NaN
+            where f is not defined.
         kl: mean KL(full || circuit) in nats.
-        completeness: 1 - f(complement); None if it wasn't requested.
+        completeness: 1 - f(complement); None if it wasn't measured.
         metric: [documents] m(C).
-        by_document: [documents] each document's ratio; None where m(0) - m(G) is rounding, and
-            where `faithfulness` is not defined.
-        kl_by_document: [documents] in nats.
+        by_document: [documents] f of each document alone; None where m(0) - m(G) of the document is
+            rounding, and where `faithfulness` is not defined.
+        kl_by_document: [documents] KL(full || circuit) in nats.
     """
 
     fraction: float | None
@@ -195,7 +204,12 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class Area:
-    """An area under the curve; `random` has those of random circuits, one per seed."""
+    """An area (CPR or CMD) over the sizes of circuits.
+
+    Attributes:
+        value: the area for the ranked circuits, with its interval.
+        random: the areas for random circuits, one per seed.
+    """
 
     value: Interval
     random: list[Interval]
@@ -203,18 +217,18 @@ class Area:
 
 @dataclass(frozen=True)
 class FaithfulnessCurve:
-    """Circuits of growing size, for one ranking of edges.
+    """Faithfulness of circuits of growing size, for one ranking of edges.
 
     Attributes:
         ablation: what patched edges carry.
         metric: name of the metric.
-        absolute: edges are ranked by |score|, otherwise by score.
+        absolute: whether edges are ranked by |score|; otherwise they are ranked by score.
         documents: ids of the documents.
-        empty, full: [documents] m(0) and m(G).
-        points: circuits of growing size.
-        random: random circuits with as many edges as `points`, one list per seed.
-        cpr: higher is better; MIB reports it for signed ranking.
-        cmd: lower is better, 0 is best; MIB reports it for absolute ranking.
+        empty, full: [documents] metric of the empty circuit, m(0), and of the model, m(G).
+        points: results of the ranked circuits, the smallest first.
+        random: results of random circuits about as large as those of `points`, one list per seed.
+        cpr: CPR, higher is better; MIB reports it for signed ranking.
+        cmd: CMD, lower is better and 0 is best; MIB reports it for absolute ranking.
     """
 
     ablation: str
@@ -229,7 +243,7 @@ class FaithfulnessCurve:
     cmd: Area
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain containers, ready for JSON."""
+        """Return the curve as dicts, lists, numbers and texts, ready to be written as JSON."""
         return plain_numbers(asdict(self))
 
 
@@ -243,8 +257,8 @@ def faithfulness(
 
     Args:
         evaluator: runs circuits on the documents.
-        kept: [sources, destinations] the circuit.
-        completeness: measure completeness too, which takes a second run.
+        kept: [sources, destinations] True at the edges of the circuit.
+        completeness: whether to measure completeness too, which takes a second run.
         bootstrap: the resamples from which intervals are computed.
     """
     circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
@@ -263,26 +277,26 @@ def curve(
     completeness: bool = False,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> FaithfulnessCurve:
-    """Measure circuits of growing size, and random ones of the same size.
+    """Measure the faithfulness of circuits of growing size, and of random circuits as a control.
 
-    A circuit of fraction k has int(k * edges) edges, from which `prune` then removes loose ends. A
-    random circuit is selected by random scores; so that it can have as many edges after pruning,
-    edges are added until it has at least as many (pruned random circuits of a few edges are empty).
+    For a fraction k, int(k * edges) edges are selected, from which `prune` removes loose ends. The
+    corresponding random circuit is selected by random scores. It gets so many edges that after
+    pruning it has at least as many as the ranked circuit.
 
     Args:
         evaluator: runs circuits on the documents.
         scores: [sources, destinations], mean over documents; positive where the metric (a loss)
             rises when the edge is corrupted.
-        absolute: rank by |score|; signed ranking takes the largest scores.
-        fractions: of all edges, ascending.
-        select: (scores, graph, n) -> circuit, in place of `top_n`; `absolute` is then only
-            recorded.
-        random_seeds: one control curve for each.
-        completeness: measure completeness too.
+        absolute: whether to rank by |score|; otherwise edges are ranked by score, largest first.
+        fractions: sizes of the circuits as fractions of all edges, ascending.
+        select: function (scores, graph, n) -> circuit that selects n edges in place of `top_n`;
+            `absolute` is then only recorded.
+        random_seeds: seeds of the random circuits; each gives one control curve.
+        completeness: whether to measure completeness too.
         bootstrap: the resamples from which intervals are computed.
 
     Raises:
-        UserError: fractions are out of range or order.
+        UserError: `fractions` is empty, not ascending, or has a value outside 0 to 1.
     """
     graph = evaluator.graph
     sizes = np.array(fractions, dtype=float)

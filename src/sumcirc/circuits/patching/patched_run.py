@@ -43,30 +43,35 @@ MEMORY = 1 << 30  # bytes
 
 
 class PatchedRun:
-    """Runs clean documents through a model with any set of edges kept.
+    """Runs clean documents through a model as circuits: edges that are not kept are patched.
 
-    The outputs of the corrupted run are computed once. The model is not changed: hooks, modes,
-    random state and gradients are restored. Weights are read when the object is created (or taken
-    from `weights`, which several runs may share), so create a new one after a training step.
+    The corrupted run is computed once, when the object is created. Weights are read at the same
+    time, so a new object is needed after a training step. The model is not changed: hooks, modes,
+    random state and gradients are restored.
 
     Args:
-        model: with or without adapters.
-        clean_ids: [documents, positions].
-        corrupted_ids: the same shape; only for interchange.
-        attention_mask: [documents, positions], 1 for tokens, for both runs; padding on either side.
-        graph: of the model by default, with keys and values by key/value head.
-        ablation: what a cut edge carries: the corrupted run (interchange), zero, or `means`.
-        means: [sources, width], see `source_means`.
-        weights: of the model, with groups expanded if the graph's are; read here by default.
+        model: the model, with or without adapters.
+        clean_ids: [documents, positions] token ids.
+        corrupted_ids: [documents, positions] token ids; needed only for interchange.
+        attention_mask: [documents, positions] 1 at real tokens of both inputs, which may be padded
+            on either side; None without padding.
+        graph: the graph whose edges are kept or cut; by default it is made from the model, with one
+            key and one value destination per key/value head.
+        ablation: what a cut edge carries: the source's output in the corrupted run (interchange),
+            zero, or the source's mean from `means`.
+        means: [sources, width] mean output of each source, see `source_means`; needed only for the
+            ablation `mean`.
+        weights: the model's attention weights, which several runs may share, made with the graph's
+            `expand_groups`; None to make them here.
 
     Attributes:
-        memory: bytes of source differences held at once; documents and edge sets are processed in
-            parts to stay below it (at least one document and set).
-        corrupted: activations of the corrupted run; None without one.
+        memory: bytes of source differences held at once. Documents and circuits are processed in
+            parts to stay below it, but at least one document and one circuit at a time.
+        corrupted: activations of the corrupted run; None for other ablations than interchange.
 
     Raises:
-        UserError: the architecture is unknown, shapes differ, or what the ablation needs is
-            missing.
+        UserError: the architecture is unknown, shapes differ, or an argument that the ablation
+            needs is missing.
     """
 
     def __init__(
@@ -108,14 +113,14 @@ class PatchedRun:
         return self._clean
 
     def hidden(self, kept: Circuit) -> Tensor:
-        """Return the residual stream after the final norm, which the unembedding reads.
+        """Return the residual stream after the final norm when the model runs as a circuit.
 
         Args:
-            kept: [sources, destinations] or several circuits [sets, sources, destinations]; True
-                where there is no edge is ignored.
+            kept: one circuit [sources, destinations] or several [sets, sources, destinations], True
+                at kept edges; entries where the graph has no edge are ignored.
 
         Returns:
-            [documents, positions, width], with `sets` in front for several circuits.
+            [documents, positions, width]; for several circuits [sets, documents, positions, width].
         """
         circuits = _as_bool(kept, self.graph)
         with inference(self.model.model):
@@ -123,15 +128,15 @@ class PatchedRun:
         return found if circuits.ndim == 3 else found[0]
 
     def logits(self, kept: Circuit, positions: Tensor | None = None) -> Tensor:
-        """Return the logits of a circuit.
+        """Return the logits when the model runs as a circuit.
 
         Args:
-            kept: as in `hidden`.
-            positions: [documents, positions] True where logits are needed; everywhere by default.
+            kept: one or several circuits, as in `hidden`.
+            positions: [documents, positions] True where logits are needed; None for everywhere.
 
         Returns:
-            [documents, positions, vocabulary], or [selected, vocabulary] document by document; with
-            `sets` in front for several circuits.
+            [documents, positions, vocabulary], or, if `positions` is given, [selected positions,
+            vocabulary] document by document. For several circuits the first axis is `sets`.
         """
         found = self.hidden(kept)
         if positions is not None:
@@ -140,7 +145,10 @@ class PatchedRun:
             return self.model.unembedding(found)
 
     def space(self, *shape: int) -> Tensor:
-        """Return memory for source differences, reused by each pass to save time."""
+        """Return an uninitialized tensor of a shape for source differences.
+
+        Its memory is reused: every call returns the same memory, to save time.
+        """
         size = math.prod(shape)
         if self._space is None or self._space.numel() < size:
             self._space = None  # freed before more is allocated
@@ -186,9 +194,11 @@ def source_means(
     """Return the mean output of every source over the tokens of some documents.
 
     Args:
-        model: with or without adapters.
-        ids, attention_mask: [documents, positions]; padding doesn't count.
-        batch_size: documents processed at once.
+        model: the model, with or without adapters.
+        ids: [documents, positions] token ids.
+        attention_mask: [documents, positions] 1 at real tokens, over which means are taken; None
+            without padding.
+        batch_size: number of documents processed at once.
 
     Returns:
         [sources, width].
