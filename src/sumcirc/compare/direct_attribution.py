@@ -109,7 +109,10 @@ def direct_attribution(
 
 
 class _Run:
-    """One batch; all tensors hold the n rows at which predictions are read: [n, ...]."""
+    """Direct attribution on one batch.
+
+    Tensors have a row for each of the n positions of the batch at which predictions are read.
+    """
 
     def __init__(self, parts: HookedModel, batch: ItemBatch, two_answers: bool) -> None:
         self.parts, self.batch, self.two_answers = parts, batch, two_answers
@@ -118,7 +121,7 @@ class _Run:
         self.cache = ActivationCache()
 
     def result(self) -> dict[str, np.ndarray]:
-        """Return values by the attributes of DirectAttribution, [..., items of the batch]."""
+        """Return the values for the attributes of DirectAttribution, [..., items of the batch]."""
         parts = self.parts
         first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, parts.shape.layers)
         keys = [first, last, *parts.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]

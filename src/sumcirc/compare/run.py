@@ -124,7 +124,7 @@ class ModelComparison:
         return analysis in self.options.analyses
 
     def _look(self, model: Any, name: str, found: dict[str, Any]) -> None:
-        """Store what is computed from one model alone in `found`."""
+        """Store the results that need one model alone in `found`, by name."""
         parts, size = HookedModel(model), self.options.batch_size
         found["metric"] = self.items.values(parts, size)
         if self._does(Analysis.direct):
@@ -154,10 +154,12 @@ class ModelComparison:
     def _donor(
         self, model: Any, side: ModelReference, direction: Direction, shared: bool
     ) -> Donor | None:
-        """Run the donor model once and store the activations to be patched into the other.
+        """Run the donor model on all items and store its activations for patching.
+
+        Return None if patching in this direction is not requested.
 
         Args:
-            shared: whether the other has the same final norm and unembedding.
+            shared: whether the receiving model has the same final norm and unembedding.
         """
         if not self._does(Analysis.patching) or direction not in self.options.directions:
             return None

@@ -114,7 +114,7 @@ class _Run:
         self.found: dict[int, Tensor] = {}
 
     def see(self, layer: int, attention: AttentionInputs) -> None:
-        """Measure a layer's attention from its queries and keys."""
+        """Store the shares of a layer's attention in `found`, from its queries and keys."""
         query, key = attention.query, attention.key
         items, heads, length, width = query.shape
         groups = key.shape[1]
@@ -140,9 +140,10 @@ class _Run:
 
 
 def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the positions that are true in [B, T], packed to the left: [B, R], and which are real.
+    """Return the indices of the true positions of each row of a mask [B, T], as [B, R].
 
-    The others are position 0, which attends to itself, so that its scores are finite.
+    Also return a mask [B, R] that is false where a row has fewer than R such positions. The index
+    there is 0, a position that attends to itself, so that its scores are finite.
     """
     counts = chosen.sum(1)
     most = max(1, int(counts.max()))
@@ -152,7 +153,10 @@ def _packed(chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _visible(index: Tensor, until: int, mask: Tensor | None) -> Tensor:
-    """Return [B, rows, until], the keys that rows attend to; padding is on the right, so hidden."""
+    """Return a mask [B, rows, until] of the keys to which rows may attend.
+
+    Padding is on the right, so that no token can attend to it.
+    """
     if mask is None:
         return torch.arange(until, device=index.device) <= index[..., None]
     each = torch.arange(len(index), device=index.device)[:, None]

@@ -42,11 +42,11 @@ PARTS = DOCUMENT, PROMPT, SUMMARY = ("document", "prompt", "summary")  # spans; 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt ready for generation.
+    """The prompt for one document, after which a model writes the summary.
 
     Attributes:
         ids: token ids.
-        kept: number of characters of the document that it includes.
+        kept: number of characters of the document that the prompt includes.
         cut: whether the document was cut.
     """
 
@@ -59,9 +59,9 @@ class EncodedPrompt:
 class EncodedCorpus(Sequence[TokenExample]):
     """The N training sequences of a split, each consisting of prompt, summary and EOS.
 
-    The loss is computed on the summary and EOS only.
-    The sequences are held in a few flat arrays and an example is made when it is accessed, so that
-    a large corpus needs little more memory than its tokens.
+    The loss is computed on the summary and EOS only. The sequences are held in a few flat arrays
+    and an example is made when it is accessed, so that a large corpus needs little more memory than
+    its tokens.
 
     Attributes:
         ids: [tokens] int32 token ids of all sequences, one after another.

@@ -119,7 +119,8 @@ def generate(
         progress: called after each batch with its size.
 
     Raises:
-        UserError: as in `generate_tokens` and `end_tokens`.
+        UserError: a prompt is empty or too long (see `generate_tokens`), or the tokenizer has no
+            end-of-sequence token.
     """
     pad: Any = codec.tokenizer.pad_token_id
     tokens = generate_tokens(model, prompts, config, end_tokens(model, codec), pad, progress)

@@ -30,7 +30,13 @@ METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 @dataclass(frozen=True)
 class Score:
-    """Precision, recall and their harmonic mean, as fractions."""
+    """A ROUGE score.
+
+    Attributes:
+        precision: fraction of the prediction that the reference contains.
+        recall: fraction of the reference that the prediction contains.
+        f1: harmonic mean of precision and recall.
+    """
 
     precision: float
     recall: float
@@ -40,15 +46,15 @@ class Score:
 def score(
     prediction: str, references: Sequence[str], tokenizer: Tokenizer = ASCII
 ) -> dict[str, Score]:
-    """Score a prediction against its references.
+    """Return the ROUGE scores of a summary against its references.
 
     Args:
-        prediction: the summary.
+        prediction: the summary to score.
         references: one or more reference summaries.
-        tokenizer: splits text into the words to count.
+        tokenizer: splits text into the words that are counted.
 
     Returns:
-        A score for each of `METRICS`.
+        A score for each name in `METRICS`.
 
     Raises:
         ValueError: there is no reference.

@@ -168,7 +168,7 @@ def evaluate_baselines(
         Evaluations by the name of the system.
 
     Raises:
-        UserError: as in `evaluate_summaries`.
+        UserError: there is no document, or no reference with a word that ROUGE can see.
     """
     count, minimum = config.sentences, config.min_sentence_words
     tokenizer = tokenizer_of(documents, config)

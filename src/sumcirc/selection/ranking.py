@@ -256,6 +256,11 @@ def check_signal(
 
 
 def _frequency(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Return how often a target is among the first `count`: [targets, resamples] to [targets]."""
+    """Return the fraction of resamples in which each target is among the `count` largest.
+
+    Args:
+        values: [targets, resamples] scores.
+        count: number of targets to choose.
+    """
     order = np.argsort(-values, axis=0, kind="stable")
     return np.bincount(order[:count].ravel(), minlength=len(values)) / values.shape[1]

@@ -45,7 +45,9 @@ Config = TrainConfig | SelectConfig
 def load_tuned(
     config: Config, base: PreTrainedModel, encoder: Encoder, data: SummarizationData
 ) -> PreTrainedModel | PeftModel:
-    """Return the model of `selector.after`, or else the result of the probe run, which is cached.
+    """Return the model of `selector.after`, or else the result of a probe run, which is cached.
+
+    A probe run trains LoRA on all layers for `selector.probe_steps` steps.
 
     Args:
         config: configuration of the job.
@@ -77,7 +79,7 @@ def load_tuned(
 
 
 def check_tuned(config: Config) -> None:
-    """Refuse a missing or unrelated tuned model, before any model is loaded.
+    """Check that a tuned model is configured and comes from the base, before models are loaded.
 
     Raises:
         UserError: neither a probe run nor another model is configured; or the other model did not

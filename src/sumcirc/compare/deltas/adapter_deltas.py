@@ -22,7 +22,11 @@ LEAVE_OUT = "leave delta_scaling out of compare.analyses"
 
 
 class ScalingChange:
-    """Scales the change made by all active adapters of a LoRA or AdaLoRA layer."""
+    """Scales the change made by all active adapters of a LoRA or AdaLoRA layer.
+
+    Args:
+        layer: the layer, to whose output PEFT adds that of the adapters.
+    """
 
     def __init__(self, layer: LoraLayer) -> None:
         self._layer = layer
@@ -50,7 +54,12 @@ class ScalingChange:
 
 
 class SwitchedChange:
-    """The change made by an adapter that can only be switched on and off."""
+    """The change made by an adapter that can only be switched on and off.
+
+    Args:
+        layer: the module that PEFT has wrapped.
+        kind: name of the kind of adapter, for messages.
+    """
 
     def __init__(self, layer: Any, kind: str) -> None:
         self._layer = layer

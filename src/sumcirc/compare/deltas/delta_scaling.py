@@ -162,8 +162,9 @@ def scale_deltas(
         targets: the result of `targets_of`; None computes it.
 
     Raises:
-        UserError: see `Changes` and `arms_of`; a text is shorter than 2 tokens or longer than the
-            model's context; or an adapter does not support a lambda.
+        UserError: the models can't be scaled into each other (see `Changes`), a lambda is not
+            finite or not supported by an adapter, or a text is shorter than 2 tokens or longer than
+            the model's context.
     """
     parts = HookedModel(model)
     plain = _as_items(text, context_length(parts.model.config))

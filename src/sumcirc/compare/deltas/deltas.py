@@ -71,7 +71,8 @@ def targets_of(parts: HookedModel, before: Before) -> list[Target]:
             the model before is the same model without it.
 
     Raises:
-        UserError: see `Changes`.
+        UserError: the two models' parameters don't match, or the adapter is missing or can't be
+            scaled; see `Changes`.
     """
     return Changes(parts, before).changed()
 
@@ -89,7 +90,8 @@ def scaled(
         amounts: lambda by target; it is 1 for targets that are not listed.
 
     Raises:
-        UserError: see `Changes`.
+        UserError: the two models' parameters don't match, the adapter is missing or can't be
+            scaled, or a target or lambda is impossible; see `Changes`.
     """
     with Changes(HookedModel(model), before).scaling() as scale:
         scale(amounts)

@@ -162,7 +162,7 @@ class _Pass:
             return self._read(normed, seen[last])
 
     def _attend(self, layer: int, attention: AttentionInputs) -> Tensor:
-        """Compute the receiver's attention, with heads replaced of which a part is patched."""
+        """Return the heads' outputs in a layer, with the donor's parts in the patched heads."""
         receiver, shape = self.receiver, self.parts.shape
         attention = receiver.from_start(layer, attention)
         found = attention.outputs()
@@ -233,7 +233,7 @@ class _Pass:
         return z
 
     def _with_theirs(self, layer: int, written: Tensor) -> Tensor:
-        """Add the output of the donor's heads, by the donor's projection."""
+        """Add what the donor's heads write, computed with the donor's output projection."""
         weight = self.receiver.donor.output_weight(layer, written.device)
         z = self.receiver.theirs[HookPoint.HEAD_OUTPUTS, layer].unflatten(-1, weight.shape[:2])
         return self._changed(

@@ -1,13 +1,14 @@
-"""Scores of patching: every part, sets of parts, and pairs of parts.
+"""Effects and scores of patching single parts, sets of parts, and pairs of parts.
 
 With M the metric, the score of patching parts is (M patched - M receiver) / (M donor - M receiver):
 0 if nothing changes, 1 if the receiver reaches the donor's metric. Patching parts of the tuned
 model into the base tests whether they suffice; patching parts of the base into the tuned model
 tests whether they are necessary. The score over several items is the ratio of the means.
 
-Sets that are made here (the first 1, 2, ... parts by score) are chosen on one half of the items and
-are meant to be evaluated on the other, next to random sets of the same size. The synergy of two
-parts is the effect of both together minus the sum of their effects alone (zero if effects add up).
+The sets made here, of the 1, 2, ... parts with the largest scores, are chosen on one half of the
+items and meant to be evaluated on the other, next to random sets of the same size. The synergy of
+two parts is the effect of both together minus the sum of their effects alone (zero if effects add
+up).
 """
 
 from __future__ import annotations
@@ -140,7 +141,10 @@ class PatchingSetup:
         return Receiver(self.parts, batch, self.donor, number, batch.at(self.positions), sources)
 
     def _measured(self, run: Receiver, batch: ItemBatch, sets: Sequence[Set]) -> Values:
-        """Return effects [sets, B]; sets that start in the same layer share passes."""
+        """Return the effects of patching sets of parts in a batch, [sets, B].
+
+        Sets whose first patched layer is the same are patched in the same passes.
+        """
         layers = self.parts.shape.layers
         first = [min((part.layer for part in one), default=layers) for one in sets]
         order = sorted(range(len(sets)), key=first.__getitem__)
