@@ -22,7 +22,7 @@ def dots_size(panel: Dots, several: bool) -> tuple[float, float]:
 
     Args:
         panel: the plot.
-        several: not used; all renderers have the same signature.
+        several: not used. All functions that return a panel's size have the same signature.
     """
     if panel.columns:
         return 8.0, max(3.8, _APART * len(panel.dots) + 1.2)
@@ -30,12 +30,12 @@ def dots_size(panel: Dots, several: bool) -> tuple[float, float]:
 
 
 def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
-    """Draw points with the intervals of y, and write the names of some next to them.
+    """Draw a scatter plot with the intervals of y and the names of the points in `panel.named`.
 
     Args:
-        axes: to draw into.
+        axes: matplotlib axes in which the plot is drawn.
         panel: the plot.
-        width, height: of the panel, in inches.
+        width, height: size of the panel in inches.
     """
     x, y, low, high = (
         np.array([getattr(dot, name) for dot in panel.dots]) for name in ("x", "y", "low", "high")
@@ -70,7 +70,7 @@ def draw_dots(axes: Any, panel: Dots, width: float, height: float) -> None:
 
 
 def _coloured(axes: Any, panel: Dots, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
-    """Draw points in colours that show an order, such as that of layers."""
+    """Draw points whose colours show their rank, such as the layer, with a colour bar."""
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
     order = [dot.order or 0 for dot in panel.dots]
@@ -92,7 +92,7 @@ def _coloured(axes: Any, panel: Dots, x: NDArray[np.float64], y: NDArray[np.floa
 
 
 def _names_beside(axes: Any, panel: Dots, points: NDArray[np.float64]) -> None:
-    """Write names near their points, connected by a thin line."""
+    """Write the names of labelled points near them, each connected to its point by a thin line."""
     order = [i for i, dot in enumerate(panel.dots) if dot.name in panel.named]
     names = [panel.dots[i].name for i in order]
     for i, name, place in zip(order, names, _free(axes, points, order, names), strict=True):
@@ -111,10 +111,10 @@ def _names_beside(axes: Any, panel: Dots, points: NDArray[np.float64]) -> None:
 def _free(
     axes: Any, points: NDArray[np.float64], order: Sequence[int], names: Sequence[str]
 ) -> list[NDArray[np.float64]]:
-    """Return the positions of labels in inches from their points, such that they cover nothing.
+    """Return, for each label, its offset from its point in inches, so that labels cover nothing.
 
-    Each label takes the nearest free position on circles around its point; without a free position,
-    the one where it covers the least.
+    Each label takes the nearest free position on circles around its point. If no position is free,
+    it takes the one where it covers the least.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -171,17 +171,17 @@ def _names_at_margin(axes: Any, panel: Dots, x: NDArray[np.float64], height: flo
 
 
 def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Move positions in [0, 1] apart, keeping their order.
+    """Move positions in [0, 1] apart that are too close to each other, and keep their order.
 
-    Positions in one cluster are spaced evenly around their mean. If there is no room for all, they
-    are spaced evenly from end to end.
+    Positions that are too close are spaced evenly around their mean. If there is no room for that,
+    all positions are spaced evenly from 0 to 1.
 
     Args:
         places: [points] positions.
-        least: smallest distance between two positions.
+        least: smallest distance allowed between two positions.
 
     Returns:
-        [points] in the order of `places`.
+        [points] new positions, in the order of `places`.
     """
     order = np.argsort(places, kind="stable")
     least = min(least, 1.0 / max(len(places) - 1, 1))
@@ -205,7 +205,11 @@ def apart(places: NDArray[np.float64], least: float) -> NDArray[np.float64]:
 
 
 def _columns_axis(axes: Any, name: str, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return positions on a size axis: to scale, or in columns if points would cover each other."""
+    """Return the x positions of points by size, and set the axis' ticks.
+
+    Positions are to scale, unless points would then cover each other. In that case points of nearly
+    equal size are placed side by side in columns.
+    """
     logarithmic = sizes.max() > 4 * sizes.min()
     scaled = np.sort(np.log10(sizes) if logarithmic else sizes)
     gaps = np.diff(scaled)
@@ -232,7 +236,7 @@ def _columns_axis(axes: Any, name: str, sizes: NDArray[np.float64]) -> NDArray[n
 
 
 def _equal_sizes(sizes: NDArray[np.float64]) -> list[list[int]]:
-    """Return indices of sizes within 3 % of the smallest of their column, in the given order."""
+    """Return, for each column, the indices of its sizes, which differ by at most 3 %."""
     columns: list[list[int]] = []
     for index in np.argsort(sizes, kind="stable"):
         if not columns or sizes[index] > 1.03 * sizes[columns[-1]].min():

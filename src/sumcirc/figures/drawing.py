@@ -32,8 +32,8 @@ def new_figure(
     """Return an empty figure.
 
     Args:
-        width, height: in inches.
-        layout: `compressed` is for axes with a fixed aspect ratio.
+        width, height: size of the figure in inches.
+        layout: matplotlib's layout engine; `compressed` is for axes with a fixed aspect ratio.
     """
     from matplotlib.figure import Figure
 
@@ -41,39 +41,39 @@ def new_figure(
 
 
 def tick_places(count: int, width: float) -> list[int]:
-    """Return which of `count` evenly spaced ticks have room for a number.
+    """Return the indices of the ticks that get a number, so that the numbers don't overlap.
 
     Args:
-        count: number of ticks.
-        width: of the axis, in inches.
+        count: number of evenly spaced ticks on the axis.
+        width: length of the axis in inches.
     """
     return list(range(0, count, max(1, int(np.ceil(_TICK_ROOM * count / width)))))
 
 
 def integer_ticks(axis: Any) -> None:
-    """Put numbers only at whole values: there is no layer 2.5."""
+    """Put the ticks of an axis only at whole numbers, since there is no layer 2.5."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
 
 
 def spread_colours(count: int) -> list[Any]:
-    """Return colours from dark to bright, without viridis' yellow, which is faint on white."""
+    """Return `count` colours from dark to bright: viridis without its yellow, faint on white."""
     import matplotlib
 
     return list(matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, count)))
 
 
 def step_ticks(axes: Any, steps: Sequence[float], width: float) -> None:
-    """Put numbers on a step axis at recorded steps, as far as they don't touch.
+    """Put the ticks of the x axis at recorded steps, leaving out numbers that would overlap.
 
-    By default steps are measured at log-spaced points: if most are near the beginning, the axis is
-    logarithmic from the first step after 0.
+    If most steps are near the beginning, the axis is also made logarithmic from the first step
+    after 0.
 
     Args:
-        axes: to change.
-        steps: recorded steps, ascending.
-        width: of the axis, in inches.
+        axes: matplotlib axes to change.
+        steps: recorded optimizer steps, ascending.
+        width: length of the axis in inches.
     """
     positive = [step for step in steps if step > 0]
     if positive and 5 * float(np.median(positive)) < positive[-1]:
@@ -91,7 +91,7 @@ def step_ticks(axes: Any, steps: Sequence[float], width: float) -> None:
 
 
 def plain_axes(axes: Any) -> None:
-    """Remove the frame at the top and right, and write y numbers in full."""
+    """Remove the top and right frame lines, and write the numbers at the y axis without offset."""
     from matplotlib.ticker import ScalarFormatter
 
     axes.spines[["top", "right"]].set_visible(False)
@@ -104,9 +104,9 @@ def save(figure: Any, target: Path, columns: Sequence[str], rows: Iterable[Seque
 
     Args:
         figure: the figure.
-        target: the stem, or any of the three files.
-        columns: header of the CSV.
-        rows: of the CSV.
+        target: path of any of the three files, or their common path without extension.
+        columns: column names of the CSV file.
+        rows: rows of the CSV file.
 
     Raises:
         UserError: the disk is full or the folder can't be written.
@@ -149,7 +149,10 @@ def literal_texts(figure: Any) -> None:
 
 
 def shown_name(name: str) -> str:
-    """Shorten a name to one line, and pad it if it begins with `_`, which legends would drop."""
+    """Return a name for the legend: one short line that does not begin with `_`.
+
+    Matplotlib leaves names that begin with `_` out of legends.
+    """
     name = line(name)
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST // 2]}…{name[-_LONGEST // 2 :]}"
@@ -157,11 +160,11 @@ def shown_name(name: str) -> str:
 
 
 def stamp(figure: Any, target: Path) -> None:
-    """Write the name of the run or sweep that contains the target below a figure, in small print.
+    """Write the name of the figure's run or sweep below the figure, in small print.
 
     Args:
-        figure: to change.
-        target: path at which it will be saved.
+        figure: figure to change.
+        target: path at which the figure will be saved, inside the directory of the run or sweep.
     """
     run = next((f for f in target.parents if (f / "status.json").exists()), None)
     sweep = next((f for f in target.parents if (f / "sweep.yaml").exists()), None)

@@ -32,7 +32,7 @@ def graph_size(panel: NodeGraph, several: bool) -> tuple[float, float]:
 
     Args:
         panel: the circuit.
-        several: not used; all renderers have the same signature.
+        several: not used. All functions that return a panel's size have the same signature.
     """
     return max(0.56 * (panel.heads + 1.6) + 1.4, 6.2), max(0.74 * (panel.layers + 1) + 1.9, 4.4)
 
@@ -41,9 +41,9 @@ def draw_graph(axes: Any, panel: NodeGraph, width: float, height: float) -> None
     """Draw a circuit and the legend of its edges.
 
     Args:
-        axes: to draw into.
+        axes: matplotlib axes in which the circuit is drawn.
         panel: the circuit.
-        width, height: not used; all renderers have the same signature.
+        width, height: not used. All functions that draw a panel have the same signature.
     """
     where = places(panel.layers, panel.heads)
     largest = max(abs(score) for *_, score in panel.edges) or 1.0
@@ -56,7 +56,7 @@ def draw_graph(axes: Any, panel: NodeGraph, width: float, height: float) -> None
 
 
 def _totals(edges: Sequence[Edge]) -> dict[str, float]:
-    """Return the sum of |score| over each node's edges."""
+    """Return, for each node, the sum of |score| over its edges."""
     totals: dict[str, float] = {}
     for source, destination, _, score in edges:
         for node in (source, destination):
@@ -109,7 +109,7 @@ def _width(strength: float) -> float:
 
 
 def _shade(score: float, strength: float) -> tuple[float, ...]:
-    """Return the colour of the score's sign, paler for small scores."""
+    """Return the colour that stands for the score's sign, paler for a smaller `strength`."""
     from matplotlib.colors import to_rgb
 
     share = 0.45 + 0.55 * np.sqrt(strength)

@@ -41,12 +41,12 @@ def curves_size(panel: Curves, several: bool) -> tuple[float, float]:
 
 
 def draw_curves(axes: Any, panel: Curves, width: float, height: float) -> None:
-    """Draw curves with their intervals, and the panel's levels.
+    """Draw curves with their intervals, and the horizontal lines in `panel.levels`.
 
     Args:
-        axes: to draw into.
+        axes: matplotlib axes in which the curves are drawn.
         panel: the curves.
-        width, height: of the panel, in inches.
+        width, height: size of the panel in inches.
     """
     for name, level in panel.levels.items():
         axes.axhline(level, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
@@ -88,8 +88,8 @@ def _draw_curve(axes: Any, curve: Curve, x: Any, look: dict[str, Any], aside: fl
 
     Args:
         look: line options for matplotlib.
-        aside: offset to the right in points, so that bars of intervals don't cover each other; None
-            draws intervals as bands.
+        aside: offset of the curve to the right in points, so that interval bars of curves don't
+            cover each other. None draws intervals as bands instead of bars.
     """
     from matplotlib.transforms import ScaledTranslation
 
@@ -138,10 +138,12 @@ def _x_axis(axes: Any, panel: Curves, names: list[Any], width: float) -> None:
 
 
 def legend_of(axes: Any, panel: Any) -> list[tuple[Any, str]]:
-    """Return the handles and names of a panel's legend; only some for many ordered curves.
+    """Return the (handle, name) entries of a panel's legend.
+
+    If the panel has many ordered curves, only some of them have an entry.
 
     Args:
-        axes: that contain the panel.
+        axes: matplotlib axes in which the panel was drawn.
         panel: the panel.
     """
     handles, names = axes.get_legend_handles_labels()
@@ -153,7 +155,7 @@ def legend_of(axes: Any, panel: Any) -> list[tuple[Any, str]]:
 
 
 def _cell(panel: Map, several: bool) -> float:
-    """Return the width of a map's cells in inches."""
+    """Return the width of one cell of a map in inches."""
     low, high, room = (0.13, 0.42, 2.7) if several else (0.21, 0.8, 5.0)
     return float(np.clip(room / max(panel.values.shape), low, high))
 
@@ -175,12 +177,12 @@ def map_size(panel: Map, several: bool) -> tuple[float, float]:
 
 
 def draw_map(axes: Any, panel: Map, width: float, height: float) -> None:
-    """Draw a map; row 0 is at the bottom, since information flows upward through the layers.
+    """Draw a map with row 0 at the bottom, as information flows upward through the layers.
 
     Args:
-        axes: to draw into.
+        axes: matplotlib axes in which the map is drawn.
         panel: the map.
-        width, height: of the panel, in inches.
+        width, height: size of the panel in inches.
     """
     import matplotlib
     from matplotlib.colors import PowerNorm
@@ -236,7 +238,7 @@ def _number(axis: Any, count: int, names: Any, inches: float) -> None:
 
 
 def bars_size(panel: Bars, several: bool) -> tuple[float, float]:
-    """Return the width and height of bars in inches.
+    """Return the width and height of a panel of bars in inches.
 
     Args:
         panel: the bars.
@@ -249,12 +251,12 @@ def bars_size(panel: Bars, several: bool) -> tuple[float, float]:
 
 
 def draw_bars(axes: Any, panel: Bars, width: float, height: float) -> None:
-    """Draw means with intervals from top to bottom; bars with the same name are adjacent.
+    """Draw means with intervals from top to bottom, those with the same name side by side.
 
     Args:
-        axes: to draw into.
-        panel: the bars.
-        width, height: not used; all renderers have the same signature.
+        axes: matplotlib axes in which the means are drawn.
+        panel: the means.
+        width, height: not used. All functions that draw a panel have the same signature.
     """
     names = list(dict.fromkeys(bar.name for bar in panel.bars))
     series = list(dict.fromkeys(bar.series for bar in panel.bars))

@@ -1,4 +1,4 @@
-"""Drawing a view with matplotlib: panels in a grid, text around them, the values as CSV.
+"""Draws views with matplotlib as a grid of panels, and writes their values as CSV.
 
 `RENDERERS` maps each kind of panel to the function that draws it and the function that returns its
 size.
@@ -45,8 +45,8 @@ def draw(view: View, target: Path) -> None:
     """Write a view as PNG, PDF and CSV.
 
     Args:
-        view: what to draw.
-        target: the stem, or any of the three files.
+        view: view to draw.
+        target: path of any of the three files, or their common path without extension.
 
     Raises:
         UserError: the files can't be written.
@@ -56,14 +56,14 @@ def draw(view: View, target: Path) -> None:
 
 
 def draw_all(views: Iterable[tuple[str, Callable[[], View]]], folder: Path) -> list[str]:
-    """Draw the views that can be drawn, each to a file with its name.
+    """Write each view that can be made from the records as PNG, PDF and CSV.
 
     Args:
-        views: name of the file, and a function that makes the view.
-        folder: for the files.
+        views: (name, function that makes the view) pairs; the name is that of the files.
+        folder: folder in which the files are written.
 
     Returns:
-        Why views are missing, one line each.
+        One line for each view that could not be made, with its name and the reason.
 
     Raises:
         UserError: the files can't be written.
@@ -80,7 +80,7 @@ def draw_all(views: Iterable[tuple[str, Callable[[], View]]], folder: Path) -> l
 
 
 def figure_of(view: View) -> Any:
-    """Return the matplotlib figure of a view."""
+    """Return a matplotlib figure that shows a view."""
     several = sum(map(len, view.panels)) > 1
     sizes = [[RENDERERS[type(panel)][1](panel, several) for panel in row] for row in view.panels]
     widths = np.max([[width for width, _ in row] for row in sizes], axis=0)
@@ -112,7 +112,7 @@ def figure_of(view: View) -> Any:
 
 
 def _legend(figure: Any, view: View) -> None:
-    """Add a legend with every curve and series once: above the panels, or at the right if long."""
+    """Add a legend with one entry for each name: above the panels, at the right if it is long."""
     found: dict[str, Any] = {}
     for axes, panel in zip(figure.axes, [p for row in view.panels for p in row], strict=False):
         for handle, name in legend_of(axes, panel):

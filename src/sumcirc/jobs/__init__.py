@@ -1,1 +1,1 @@
-"""The jobs of the command line, one file per verb; each has `check` and `run`."""
+"""The jobs of the command line, one module for each verb, with the functions `check` and `run`."""

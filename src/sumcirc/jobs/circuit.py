@@ -1,6 +1,6 @@
 """`sumcirc circuit`: finds the edges that produce the summary, and tests the circuit they form.
 
-For any model: the built-in one, a hub id or folder, or with `checkpoint=` a run directory or an
+The model can be the built-in one, a hub id, a folder, or with `checkpoint=` a run directory or an
 adapter.
 """
 
@@ -29,10 +29,10 @@ LISTED_EDGES = 15  # rows of the printed table
 
 
 def check(config: CircuitConfig) -> None:
-    """Refuse settings that would fail later.
+    """Check the settings before the job starts, so that it doesn't fail later.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
@@ -59,7 +59,7 @@ def check(config: CircuitConfig) -> None:
 
 
 def run(config: CircuitConfig, folder: Path) -> None:
-    """Find the circuit and write it to the run directory.
+    """Find the model's circuit, test its faithfulness, and write both to the run directory.
 
     Args:
         config: configuration of the job.
@@ -139,7 +139,7 @@ def _pairs(
 
 
 def _settled(config: CircuitConfig, pairs: Sequence[ExamplePair]) -> CircuitOptions:
-    """Return the options with the metric that `auto` stands for."""
+    """Return the circuit's options, in which the metric `auto` is replaced by an actual metric."""
     if config.circuit.metric is not CircuitMetric.auto:
         return config.circuit
     told = config.pairs is not None and all(pair.clean.diverges.any() for pair in pairs)
@@ -148,7 +148,7 @@ def _settled(config: CircuitConfig, pairs: Sequence[ExamplePair]) -> CircuitOpti
 
 
 def _data_name(config: CircuitConfig) -> str:
-    """Return the name of the pairs' source, short enough for a tag."""
+    """Return the name of the data or of the file of pairs, short enough for a W&B tag."""
     return config.data.name if config.pairs is None else Path(config.pairs).stem[:TAG_LENGTH]
 
 
@@ -191,7 +191,10 @@ def _summary(
 
 
 def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
-    """Return a notice for a circuit that pruning left empty; its count is 0 otherwise."""
+    """Return a notice that the circuit is empty, with the reason.
+
+    The notice's count is 0 if the circuit has an edge.
+    """
     from sumcirc.circuits.discovery import edges_of
     from sumcirc.runtime.notices import Notice
 
@@ -216,7 +219,7 @@ def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
 def _write(
     directory: RunDirectory, config: CircuitConfig, found: CircuitResult, summary: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write records and figures; returns the content of faithfulness.json."""
+    """Write the job's records and figures, and return the content of faithfulness.json."""
     import numpy as np
 
     from sumcirc.circuits.discovery import to_store

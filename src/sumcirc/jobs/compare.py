@@ -1,7 +1,7 @@
 """`sumcirc compare`: finds what fine-tuning changed, and whether patching it changes behaviour.
 
-For any base and tuned model: hub ids, folders, adapters, run directories. One model is in memory at
-a time; activations of the other are on disk.
+The base model and the tuned models can be hub ids, folders, adapters or run directories. Only one
+model is in memory at a time. Activations of the other model are on disk.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 def check(config: CompareConfig) -> None:
-    """Refuse settings that would fail later.
+    """Check the settings before the job starts, so that it doesn't fail later.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.compare.config_check import check_settings
     from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling
@@ -162,7 +162,7 @@ def _write(
     texts: ComparisonInputs,
     directory: RunDirectory,
 ) -> dict[str, Any]:
-    """Write records and figures; return the summaries by model name."""
+    """Write records and figures, and return the summary's entry for each tuned model, by name."""
     from sumcirc.compare.pair_figures import draw_pair, draw_pairs
     from sumcirc.compare.summary import summarize
     from sumcirc.tracking.measure_records import record_file
@@ -184,7 +184,11 @@ def _write(
 
 
 def print_comparison(summary: dict[str, Any]) -> None:
-    """Print what was found of each model compared with `before`."""
+    """Print tables of how each tuned model differs from the base model.
+
+    Args:
+        summary: the content of the run's summary.json.
+    """
     from sumcirc.reporting.tables import interval_column, print_tables
     from sumcirc.reporting.views.model_tables import SIDES, doubtful, same, tables
     from sumcirc.runtime.notices import print_lines

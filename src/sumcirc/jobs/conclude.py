@@ -1,4 +1,4 @@
-"""The end of training and evaluation: writes records, summary and figures, prints the scores."""
+"""Ends training and evaluation: writes records, summary and figures, and prints the scores."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def conclude(
     """Write records, summary and figures, log them, and print the table of scores.
 
     Args:
-        directory: of the run.
-        config: its configuration.
-        board: the scores; None if nothing was scored.
-        facts: further values for the summary.
-        wandb_logger: None if nothing is logged.
-        trained: folder of the trained model, to be logged as an artifact.
+        directory: the run directory.
+        config: configuration of the run.
+        board: scores of all systems; None if nothing was scored.
+        facts: further values for summary.json.
+        wandb_logger: the run's W&B logger; None if nothing is logged.
+        trained: folder of the trained model, which is logged as a W&B artifact; None for none.
     """
     from sumcirc.figures.views import draw_all
     from sumcirc.tracking import wandb
@@ -100,11 +100,11 @@ def conclude(
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
-    """Return every measure at the last measured step: its mean with an interval over documents.
+    """Return the mean of every measure at the last measured step, with an interval over documents.
 
     Args:
-        directory: of the run.
-        config: its configuration.
+        directory: the run directory.
+        config: configuration of the run.
     """
     record = ProbeRecord.read(record_files(directory.probes)[-1])
     found: dict[str, Any] = {"step": record.step, "documents": len(record.documents)}

@@ -1,7 +1,7 @@
 """`sumcirc dashboard SWEEP`: makes a W&B workspace and a report with panels for what runs logged.
 
-It reads only the runs' files. Both are written as JSON to the sweep's dashboard/, which needs no
-network; with push=true they are also uploaded, and their addresses printed.
+The job reads only the runs' files. It writes workspace and report as JSON to the sweep's folder
+dashboard/, which needs no network. With push=true it also uploads both, and prints their URLs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def check(config: DashboardConfig) -> None:
-    """Refuse paths without runs, a missing extra or login, and runs that aren't in W&B.
+    """Check that the dashboard can be made, and uploaded if push=true.
 
     Raises:
-        UserError: one line that names the problem and the remedy.
+        UserError: something is missing; the message names the problem and the remedy.
     """
     from sumcirc.reporting.dashboard.logged_runs import read_material
     from sumcirc.reporting.dashboard.pushing import check_push, offline_runs
@@ -49,7 +49,7 @@ def check(config: DashboardConfig) -> None:
 
 
 def run(config: DashboardConfig, folder: Path) -> None:
-    """Write the files, and upload them if configured.
+    """Write workspace and report as JSON files, and upload them with push=true.
 
     Args:
         config: configuration of the job.
@@ -91,7 +91,7 @@ def run(config: DashboardConfig, folder: Path) -> None:
 
 
 def command(config: DashboardConfig) -> str:
-    """Return the command that makes this dashboard again."""
+    """Return the shell command that makes the configured dashboard."""
     defaults = DashboardConfig()
     words = ["dashboard", *config.paths]
     for name in ("metric", "out", "entity", "project"):
@@ -102,7 +102,7 @@ def command(config: DashboardConfig) -> str:
 
 
 def _measure(config: DashboardConfig) -> str:
-    """Return the name of the metric in the records of runs."""
+    """Return the name that the configured metric has in the records of runs."""
     return config.metric if config.metric == "facts" else f"{config.metric}_f1"
 
 
@@ -116,7 +116,7 @@ def _print(material: Material, plan: Layout) -> None:
 
 
 def _folder(config: DashboardConfig, material: Material) -> Path:
-    """Return the folder for the files.
+    """Return the folder in which the files are written.
 
     Raises:
         UserError: the runs belong to several sweeps, and `out` isn't given.

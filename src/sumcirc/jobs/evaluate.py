@@ -1,7 +1,7 @@
 """`sumcirc evaluate checkpoint=...`: scores the summaries of any model on the test documents.
 
-The checkpoint is a run directory, an adapter, a model folder or a hub id; the lead, random and
-oracle baselines are scored on the same documents.
+The checkpoint is a run directory, an adapter, a model folder or a hub id. The baselines lead,
+random and oracle are scored on the same documents.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def check(config: EvaluateConfig) -> None:
-    """Refuse settings that would fail later.
+    """Check the settings before the job starts, so that it doesn't fail later.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
     from sumcirc.models.restoring import check_reference, reference_of

@@ -21,10 +21,10 @@ EXAMPLES = 3  # number of changed places that are printed
 
 
 def check(config: PairsConfig) -> None:
-    """Refuse settings that would fail later.
+    """Check the settings before the job starts, so that it doesn't fail later.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
     from sumcirc.models.architectures import anatomy
@@ -55,11 +55,11 @@ def _check_out(config: PairsConfig) -> None:
 
 
 def run(config: PairsConfig, folder: Path) -> None:
-    """Make the pairs and write `config.out`.
+    """Make the pairs and write them to the file `config.out`.
 
     Args:
         config: configuration of the job.
-        folder: not used.
+        folder: not used, since this job has no run directory.
     """
     from sumcirc.circuits.inputs.corruption import corpus_pairs
     from sumcirc.circuits.inputs.pair_files import write_pairs
@@ -104,7 +104,10 @@ def run(config: PairsConfig, folder: Path) -> None:
 def _filtered(
     config: PairsConfig, pairs: list[ExamplePair]
 ) -> tuple[list[ExamplePair], list[dict[str, Any]], dict[str, int]]:
-    """Return the pairs whose loss corruption raises, their losses, and counts of dropped pairs."""
+    """Return the pairs whose corrupted document has a higher loss than the clean one.
+
+    Further results are the losses of these pairs, and how many others were dropped by reason.
+    """
     from sumcirc.circuits.inputs.filtering import answerable, losses
     from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.runtime.progress import counted
@@ -152,7 +155,10 @@ def _print(
 
 
 def _changes(pair: ExamplePair, encoder: Encoder) -> list[str]:
-    """Return the first places where the texts differ, with control characters escaped."""
+    """Return lines that show the first differences between the texts of a pair.
+
+    Control characters are escaped.
+    """
     places = np.flatnonzero(pair.differs)
     runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)[:EXAMPLES]
     shown = []

@@ -40,7 +40,7 @@ tokens.
 
 
 def check(config: PretrainConfig) -> None:
-    """Refuse a folder that can't be written or isn't empty.
+    """Check that the folder `config.out` can be written and is empty or does not exist.
 
     Raises:
         UserError: `out` is a file, a folder with contents, or can't be written.
@@ -54,11 +54,11 @@ def check(config: PretrainConfig) -> None:
 
 
 def run(config: PretrainConfig, folder: Path) -> None:
-    """Pretrain the model and write the folder `config.out`.
+    """Pretrain the model, and write it with its tokenizer to the folder `config.out`.
 
     Args:
         config: configuration of the job.
-        folder: not used.
+        folder: not used, since this job has no run directory.
     """
     from dataclasses import asdict
 

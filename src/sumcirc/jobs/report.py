@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 def check(config: ReportConfig) -> None:
-    """Refuse paths without runs, and a folder that can't be written.
+    """Check that every path contains runs, and that the output folder can be written.
 
     Raises:
-        UserError: one line that names the path and the remedy.
+        UserError: a path can't be used; the message names it and the remedy.
     """
     from sumcirc.reporting.runs import run_folders
     from sumcirc.storage.writing import check_writable
@@ -41,7 +41,7 @@ def check(config: ReportConfig) -> None:
 
 
 def run(config: ReportConfig, folder: Path) -> None:
-    """Compare the runs, print and write the results.
+    """Compare the runs, write the results and the page, and print the tables.
 
     Args:
         config: configuration of the job.
@@ -56,11 +56,11 @@ def run(config: ReportConfig, folder: Path) -> None:
 
 
 def report_sweep(folder: Path, logger: LoggerConfig) -> None:
-    """Report on a sweep that has just ended, without printing its tables again.
+    """Write the report on a sweep that has just ended, and print only its conclusions.
 
     Args:
-        folder: of the sweep.
-        logger: where the comparison is logged.
+        folder: folder of the sweep.
+        logger: settings of the logger to which the comparison is logged.
     """
     from sumcirc.reporting.views.arm_tables import in_words
 
@@ -72,11 +72,11 @@ def report_sweep(folder: Path, logger: LoggerConfig) -> None:
 
 
 def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOut]]:
-    """Write tables, figures and the page.
+    """Write the comparison's tables and figures, and the page.
 
     Returns:
-        The comparison of the scored training runs, or None without such runs; the path of the page;
-        and the runs that the page leaves out and the comparison doesn't list.
+        The comparison of the scored training runs (None if there are no such runs), the path of the
+        page, and the runs that were left out but are not in the comparison's own list.
 
     Raises:
         UserError: no run can be read.
@@ -98,7 +98,7 @@ def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOu
 def _compared(
     config: ReportConfig, runs: list[ReportRun], left_out: list[LeftOut]
 ) -> ArmComparison:
-    """Compare training runs and write the results."""
+    """Compare training runs, write the tables and figures, and log them."""
     from sumcirc.reporting.comparison import ComparisonOptions, compare
     from sumcirc.reporting.comparison_files import write_comparison
     from sumcirc.runtime.notices import lines_of_runs
@@ -120,14 +120,17 @@ def _compared(
 
 
 def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
-    """Draw scores over parameters, and differences and losses if there are any.
+    """Draw the figures of a comparison of arms.
+
+    They show the arms' scores over trainable parameters, the score differences from controls if any
+    arm has a control, and validation losses if any run validated.
 
     Args:
-        comparison: of the arms.
-        folder: for the figures.
+        comparison: comparison of the arms.
+        folder: folder in which the figures are written.
 
     Returns:
-        The PNG files.
+        The paths of the PNG files.
     """
     from sumcirc.figures.views import draw_all
     from sumcirc.reporting.views import arm_views
@@ -142,7 +145,7 @@ def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
 
 
 def command(config: ReportConfig) -> str:
-    """Return the command that makes this comparison again."""
+    """Return the shell command that makes the configured comparison."""
     defaults = ReportConfig()
     words = ["report", *config.paths]
     if config.metric != defaults.metric:
@@ -164,7 +167,7 @@ def _quoted(label: str) -> str:
 
 
 def _folder(config: ReportConfig) -> Path:
-    """Return the folder for the files.
+    """Return the folder in which the comparison is written.
 
     Raises:
         UserError: the runs belong to several sweeps, and `out` isn't given.
@@ -181,7 +184,10 @@ def _folder(config: ReportConfig) -> Path:
 
 
 def _page(config: ReportConfig, folders: Sequence[Path]) -> Path:
-    """Return the path of the page: in a single run's directory, unless `out` is given."""
+    """Return the path of the page.
+
+    It is in the run directory of a single run, otherwise (or if `out` is set) in the output folder.
+    """
     single = len(folders) == 1 and config.out is None
     return (folders[0] if single else _folder(config)) / "report.html"
 
@@ -198,7 +204,7 @@ def _sweeps(config: ReportConfig) -> list[Path]:
 
 
 def _log(config: ReportConfig, comparison: ArmComparison, out: Path) -> None:
-    """Log tables and figures as one W&B run in the sweep's group."""
+    """Log the comparison's tables and figures as one W&B run in the sweep's group."""
     from sumcirc.reporting.comparison_files import arm_rows, difference_rows
     from sumcirc.storage.writing import plain_numbers
     from sumcirc.tracking.session import plain
@@ -222,7 +228,7 @@ def _log(config: ReportConfig, comparison: ArmComparison, out: Path) -> None:
 
 
 def print_arms(comparison: ArmComparison) -> None:
-    """Print tables, what else differs between arms, what was left out, and findings in words."""
+    """Print a comparison: its tables, remarks on arms, left-out runs, notes and conclusions."""
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.arm_tables import in_words, remarks, tables
     from sumcirc.runtime.terminal import console

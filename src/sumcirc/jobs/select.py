@@ -1,7 +1,7 @@
 """`sumcirc select`: ranks layers or modules for LoRA and writes a PEFT configuration.
 
-The results can be used in other training code: `lora/adapter_config.json` and `lora_config.py` name
-the base model's modules and don't need this package.
+Other training code can use the results without this package: `lora/adapter_config.json` and
+`lora_config.py` name the base model's own modules.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ config = LoraConfig(
 
 
 def check(config: SelectConfig) -> None:
-    """Refuse settings that would fail later.
+    """Check the settings before the job starts, so that it doesn't fail later.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
@@ -64,7 +64,7 @@ def check(config: SelectConfig) -> None:
 
 
 def run(config: SelectConfig, folder: Path) -> None:
-    """Select the targets and write them to the run directory.
+    """Select the layers or modules for adapters, and write the choice to the run directory.
 
     Args:
         config: configuration of the job.
@@ -153,7 +153,7 @@ def _write_lora(
 
 
 def _python(base: str, chosen: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """Return the source of the Python file; names appear in it only as literals."""
+    """Return the source of lora_config.py, in which all names are written as string literals."""
     from sumcirc import __version__
     from sumcirc.runtime.quoting import python
 

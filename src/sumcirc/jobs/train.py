@@ -1,8 +1,8 @@
 """`sumcirc train`: fine-tunes a model to summarize and scores it.
 
-In order: check what can be checked without weights; read the data; score the untrained base model;
-select where adapters go; train; save; score the trained model. All results are written to a run
-directory.
+The job first checks what can be checked without weights and reads the data. It scores the
+untrained base model, selects the layers that get adapters, trains, saves the model, and scores it.
+All results are written to a run directory.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse settings that would fail later: files, model, targets, devices.
+    """Check files, model, adapter targets and devices before the job starts.
 
     Raises:
-        UserError: one line that names the setting, its value and the remedy.
+        UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.models.architectures import anatomy
@@ -87,7 +87,10 @@ def run(config: TrainConfig, folder: Path) -> None:
 
 @dataclass
 class _Inputs:
-    """What training starts from; `board` scores summaries, in the first process only."""
+    """What training starts from.
+
+    `board` scores summaries. It is None if nothing is scored, and in all processes but the first.
+    """
 
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
@@ -149,7 +152,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
 
 
 def _read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> _Inputs:
-    """Load tokenizer, model and data; refuse other data than the run began with."""
+    """Load tokenizer, model and data, and check that a resumed run has the data it began with."""
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
     from sumcirc.evaluation.results import Scoreboard
@@ -184,10 +187,11 @@ def _adapt(
     clock: Clock,
     wandb_logger: WandbLogger | None,
 ) -> tuple[PreTrainedModel | PeftModel, Ranking | None, dict[str, Any]]:
-    """Select layers if a selector is configured, and add the adapters.
+    """Select layers if a selector is configured, and add the adapters to the model.
 
     Returns:
-        The model to train, the selector's ranking, and facts for summary.json.
+        The model to train, the selector's ranking (None without a selector), and values for
+        summary.json.
     """
     from sumcirc.models.adapters import adapt, trainable_parameters
     from sumcirc.selection.choosing import adapter_facts
@@ -218,7 +222,7 @@ def _selected(
     encoder: Encoder,
     data: SummarizationData,
 ) -> Ranking:
-    """Return the selector's choice; a resumed run reuses its earlier choice."""
+    """Return the selector's ranking. A resumed run reads the ranking that it made before."""
     from sumcirc.runtime.processes import is_main_process
     from sumcirc.selection.choosing import select
     from sumcirc.selection.context import SelectionContext
@@ -237,7 +241,7 @@ def _selected(
 def _tracker(
     config: TrainConfig, directory: RunDirectory
 ) -> AbstractContextManager[WandbLogger | None]:
-    """Return the run's W&B logger; None in all processes but the first."""
+    """Return a context that gives the run's W&B logger, or None in all processes but the first."""
     from sumcirc.runtime.processes import is_main_process
     from sumcirc.tracking.wandb import wandb_job
 

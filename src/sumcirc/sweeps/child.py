@@ -1,7 +1,7 @@
-"""One job of a sweep as a separate process, and the status it leaves.
+"""Runs one job of a sweep as a separate process, and completes the run's status when it ends.
 
-A process may end in any way: a status that it couldn't write itself (because it was killed, ran out
-of memory, or failed in an import) is written here, by the process that waited for it.
+A process that is killed, runs out of memory or fails in an import can't write the run's status. The
+sweep's process, which waited for it, then writes the status.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OUTPUT = "output.txt"  # what a job prints, in addition to Hydra's log
 
 @dataclass(frozen=True)
 class Job:
-    """A run of a sweep, as a command.
+    """A run of a sweep, and the command that starts it.
 
     Args:
         folder: directory of the run.
-        words: verb and overrides that start the run in `folder`.
-        repeat: whether to run it again if it failed.
+        words: verb and overrides of the command that starts the run in `folder`.
+        repeat: whether the run is started again if it has failed.
     """
 
     folder: Path
@@ -42,28 +42,31 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """The name of the run, which is that of its directory."""
         return self.folder.name
 
     def state(self) -> RunState:
-        """Return the state of the run."""
+        """Return the current state of the run, read from its directory."""
         return read_run(self.folder)
 
     def is_due(self) -> bool:
-        """Return whether the job should run: not done or running, and failed only if repeated."""
+        """Return whether the job should be started.
+
+        That is so if the run is pending or cut off, or if it has failed and `repeat` is true.
+        """
         state = self.state().state
         return state in ("pending", CUT_OFF) or (state == "failed" and self.repeat)
 
 
 class Child:
-    """The process of a job, which starts the run or continues from its last checkpoint.
+    """The process of a job, which starts the run or continues it from its last checkpoint.
 
-    It leads its own process group, so that Ctrl-C reaches only the sweep, and receives SIGTERM when
-    the sweep's process dies (Linux). Its output goes to the run's `output.txt`.
+    The process leads its own process group, so that Ctrl-C reaches only the sweep. On Linux it
+    receives SIGTERM when the sweep's process dies. Its output goes to the run's `output.txt`.
 
     Args:
-        job: the run.
-        environment: variables to set in addition to those of this process.
+        job: the job to start.
+        environment: environment variables to set in addition to those of this process.
     """
 
     def __init__(self, job: Job, environment: Mapping[str, str] | None = None) -> None:
@@ -99,10 +102,10 @@ class Child:
             self.process.send_signal(number)
 
     def settle(self, stopping: bool = False) -> RunState:
-        """Write the status of a process that has ended, unless it did so itself.
+        """Write the run's status after the process has ended, unless the process wrote it itself.
 
         Args:
-            stopping: the sweep ended the process, which doesn't count as a failure.
+            stopping: whether the sweep ended the process, so that it doesn't count as a failure.
 
         Returns:
             The state of the run.
@@ -134,7 +137,7 @@ class Child:
         return file.stat().st_mtime_ns if file.exists() else None
 
     def _end_group(self) -> None:
-        """End processes that the job has left behind, such as those of distributed training."""
+        """End processes that the job left running, such as those of distributed training."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGTERM)
 
@@ -156,7 +159,10 @@ def _last_line(file: Path) -> str:
 
 
 def _end_with_parent() -> Callable[[], None] | None:
-    """Return a function with which a new process asks for SIGTERM when its parent thread ends."""
+    """Return a function by which a process asks the kernel for SIGTERM when its parent dies.
+
+    The result is None on systems other than Linux.
+    """
     if sys.platform != "linux":
         return None
     system = ctypes.CDLL(None)

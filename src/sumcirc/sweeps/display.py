@@ -1,4 +1,4 @@
-"""Progress of a sweep: a line per running job on a terminal, elsewhere a line when a job ends."""
+"""Shows the progress of a sweep: a live table in a terminal, otherwise a line per event."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STYLES = {
 
 
 class Display:
-    """Display of a pool of jobs while they run.
+    """Shows the progress of a sweep's jobs while they run.
 
     Args:
         total: number of jobs that will run.
@@ -54,21 +54,21 @@ class Display:
         self._live.stop()
 
     def started(self, job: Job) -> None:
-        """Report that a job was started."""
+        """Print that a job was started, unless the output is a terminal."""
         if not self.console.is_terminal:
             self._line(f"{job.name} runs ({job.folder}/output.txt)")
 
     def ended(self, state: RunState) -> None:
-        """Report the state of a job that ended."""
+        """Print the state of a run whose job has ended."""
         self.finished.append(state)
         self._line(f"{len(self.finished)}/{self.total} {state.name} {_sentence(state)}")
 
     def stopping(self, number: int) -> None:
-        """Report that running jobs are being ended."""
+        """Print that the sweep is ending its running jobs, of which there are `number`."""
         self._line(f"ending {number} running; Ctrl-C again kills")
 
     def show(self, jobs: Sequence[Job]) -> None:
-        """Show the state of the running jobs, at limited frequency."""
+        """Show the states of the running jobs, unless they were shown only a short time ago."""
         now = time.monotonic()
         if now - self._last < (REDRAW if self.console.is_terminal else REPORT) or not jobs:
             return
@@ -87,16 +87,16 @@ class Display:
 
 
 def _begun(state: RunState) -> RunState:
-    """Mark a job as running if its process has not yet started the run."""
+    """Return the state, as `running` if the job's process has not yet made the run directory."""
     return state if state.started else replace(state, state="running", reason="starting")
 
 
 def status_table(states: Sequence[RunState], title: str) -> Table:
-    """Return a table with a row per run: state, step, ROUGE, time, reason.
+    """Return a table with one row for each run: its state, step, ROUGE scores, time and reason.
 
     Args:
-        states: the runs.
-        title: of the table.
+        states: states of the runs.
+        title: title of the table.
     """
     table = Table(title=title, title_justify="left")
     table.add_column("run", overflow="fold")
@@ -120,11 +120,11 @@ def status_table(states: Sequence[RunState], title: str) -> Table:
 
 
 def print_status(states: Sequence[RunState], title: str) -> None:
-    """Print the table of states; one line per run if output is not a terminal.
+    """Print the table of states, and warnings about runs of earlier versions.
 
     Args:
-        states: the runs.
-        title: of the table, completed by the number of runs in each state.
+        states: states of the runs.
+        title: title of the table, to which the number of runs in each state is added.
     """
     console().print(status_table(states, f"{title}: {counts(states)}"))
     for text, count in Counter(state.earlier for state in states if state.earlier).items():
@@ -132,7 +132,7 @@ def print_status(states: Sequence[RunState], title: str) -> None:
 
 
 def status_json(states: Sequence[RunState]) -> str:
-    """Return the states as a JSON list with an object per run."""
+    """Return the states of runs as a JSON list with one object for each run."""
     return json.dumps([asdict(state) for state in states], indent=2)
 
 

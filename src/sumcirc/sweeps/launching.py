@@ -1,4 +1,4 @@
-"""A multirun from its command to its end: which runs to start, locking, and the final report."""
+"""Launches a sweep: decides which runs to start, locks the sweep, and reports at the end."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ OWN_LAUNCHER = "processes"
 
 
 class Sweep:
-    """One launch of a sweep.
+    """One launch of a sweep, which may have been launched before.
 
     Args:
-        folder: folder of its runs.
-        launched: what this launch asks for; without runs if a sweeper chooses values as it goes.
+        folder: folder of the sweep, which contains its run directories.
+        launched: record of the runs that this launch asks for. It has no runs if a Hydra sweeper
+            chooses values while the sweep runs.
 
     Attributes:
-        goes_on: the sweep was launched before.
-        record: all runs of the sweep, including those of earlier launches.
+        goes_on: whether the sweep was launched before.
+        record: record of all runs of the sweep, including those of earlier launches.
 
     Raises:
-        UserError: the name is in use with another configuration.
+        UserError: a sweep of the same name has another configuration.
     """
 
     def __init__(self, folder: Path, launched: SweepRecord) -> None:
@@ -50,7 +51,7 @@ class Sweep:
         check_runs(launched, folder)
 
     def states(self) -> list[RunState]:
-        """Return the states of the runs in this launch."""
+        """Return the current states of the runs that this launch asks for."""
         if not self.launched.runs:
             started = self.folder.is_dir() and runs_inside(self.folder)
             return read_sweep(self.folder) if started else []
@@ -59,7 +60,7 @@ class Sweep:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Write the record, and lock the sweep against other launches in the block.
+        """Write the sweep's record, and keep other launches of the sweep out while the block runs.
 
         Raises:
             UserError: another process is running the sweep, or the folder can't be written.
@@ -84,10 +85,10 @@ class Sweep:
             os.close(descriptor)
 
     def announce(self, repeats: bool) -> None:
-        """Print what will run, and which runs have the same configuration.
+        """Print how many runs there are in each state, and which have the same configuration.
 
         Args:
-            repeats: failed runs will run again.
+            repeats: whether runs that have failed will run again.
         """
         for first, second in self.record.twins():
             say(f"note: {first} and {second} have the same configuration")
@@ -114,8 +115,8 @@ def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
 
     Args:
         unfinished: states of these runs.
-        total: number of all runs.
-        name: of the sweep.
+        total: number of all runs of the sweep.
+        name: name of the sweep.
     """
     listed = ", ".join(f"{state.name} ({state.state})" for state in unfinished)
     failed = any(state.state == "failed" for state in unfinished)
@@ -134,14 +135,14 @@ def remedy(unfinished: Sequence[RunState], total: int, name: str) -> str:
 
 
 def find(name: str, runs_dir: Path) -> Path:
-    """Return the folder meant by `sumcirc status NAME`.
+    """Return the folder of the sweep or run that `sumcirc status NAME` names.
 
     Args:
-        name: a path or the name of a sweep; empty for the newest sweep.
-        runs_dir: folder of sweeps.
+        name: a path or the name of a sweep, or empty for the newest sweep.
+        runs_dir: folder that contains the sweeps.
 
     Raises:
-        UserError: there is none.
+        UserError: the name is empty, and there is no sweep.
     """
     if name:
         path = Path(name)

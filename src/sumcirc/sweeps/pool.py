@@ -1,8 +1,8 @@
 """A pool that runs the jobs of a sweep on this machine, each in its own process.
 
 The end of one job doesn't affect the others. Ctrl-C, SIGTERM and a closed terminal end the sweep in
-an orderly way: jobs receive SIGTERM, upon which they leave their run `pending`, and are killed if
-they ignore it.
+an orderly way: its jobs receive SIGTERM, leave their runs in the state `pending` and end. Jobs that
+ignore the signal are killed.
 """
 
 from __future__ import annotations
@@ -36,15 +36,18 @@ def run_jobs(
     places: Sequence[str | None] = (None,),
     grace: float = GRACE,
 ) -> None:
-    """Run every job that should run; the results are in the run directories.
+    """Run all jobs that are due (see `Job.is_due`), several at a time, and wait for them.
+
+    The jobs write their results to their run directories.
 
     Args:
-        jobs: the jobs.
-        places: CUDA_VISIBLE_DEVICES of each concurrent job; None leaves it unchanged.
-        grace: seconds between SIGTERM and SIGKILL.
+        jobs: the jobs of the sweep.
+        places: one entry for each job that can run at the same time: the value of
+            CUDA_VISIBLE_DEVICES for the job, or None to leave that variable unchanged.
+        grace: seconds between SIGTERM and SIGKILL when jobs are ended.
 
     Raises:
-        Stopped: a signal was received; all jobs have ended.
+        Stopped: a stop signal was received, and all jobs have been ended.
     """
     waiting = deque(job for job in jobs if job.is_due())
     running: dict[int, Child] = {}
@@ -79,12 +82,12 @@ def run_jobs(
 
 
 def _await_slurm() -> None:
-    """Let SLURM end this job: it requeues a pre-empted job only if the job is still running."""
+    """Wait for SLURM to end this process, since SLURM requeues only jobs that are still running."""
     time.sleep(SLURM_PATIENCE)
 
 
 def _end(children: Sequence[Child], asked: _Asked, grace: float) -> None:
-    """Send SIGTERM, then SIGKILL after `grace` seconds or a second Ctrl-C."""
+    """End processes with SIGTERM, and with SIGKILL after `grace` seconds or a second Ctrl-C."""
     for child in children:
         child.send(signal.SIGTERM)
     so_far, last = len(asked.signals), time.monotonic() + grace
@@ -97,7 +100,10 @@ def _end(children: Sequence[Child], asked: _Asked, grace: float) -> None:
 
 @contextmanager
 def _listening(asked: _Asked) -> Iterator[None]:
-    """Record signals instead of raising: an exception at any moment could lose track of a job."""
+    """Record stop signals in `asked` while the block runs, instead of raising an exception.
+
+    An exception at an arbitrary moment could lose track of a job.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -114,7 +120,7 @@ def _listening(asked: _Asked) -> Iterator[None]:
 
 
 def _environment(gpus: str | None, places: int) -> dict[str, str]:
-    """Return variables for a job's environment; concurrent jobs share the CPU threads."""
+    """Return the environment variables that assign GPUs and a share of the CPU threads to a job."""
     found = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     if places > 1 and "OMP_NUM_THREADS" not in os.environ:
         found["OMP_NUM_THREADS"] = str(max(1, _cores() // places))

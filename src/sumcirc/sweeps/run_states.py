@@ -31,15 +31,15 @@ class RunState:
     """The state of one run.
 
     Args:
-        name: of the run.
-        folder: its directory.
-        state: pending, running, cut off, done, failed or damaged.
+        name: name of the run.
+        folder: path of the run directory.
+        state: `pending`, `running`, `cut off`, `done`, `failed` or `damaged`.
         step, steps: optimizer steps logged so far, and in total; None if unknown.
         scores: ROUGE F1 x 100 of the trained (or evaluated) model, once the run is done.
-        seconds: wall time of the run, over all resumes.
-        resumed: number of times it was resumed.
-        reason: why the run is in this state, if known.
-        earlier: warning for a run made by an earlier version.
+        seconds: wall time of the run in total, including resumed parts; None if unknown.
+        resumed: how often the run was resumed.
+        reason: why the run is in this state, or None.
+        earlier: warning that an earlier version of this package made the run, or None.
         axes: the run's value of each swept setting.
     """
 
@@ -57,15 +57,15 @@ class RunState:
 
     @property
     def started(self) -> bool:
-        """Whether the run has a directory."""
+        """Whether the run was ever started."""
         return self.reason != NOT_STARTED
 
 
 def read_run(folder: Path, axes: dict[str, Any] | None = None) -> RunState:
-    """Return the state of a run, whether or not it was started.
+    """Return the state of a run, which need not have been started.
 
-    The state is `damaged` if a record needed for it can't be read, with the file and key as the
-    reason.
+    The state is `damaged` if a record of the run can't be read. The reason then names the file and
+    the key.
 
     Args:
         folder: directory of the run.
@@ -108,13 +108,15 @@ def _read_run(records: RunRecords, axes: dict[str, Any]) -> RunState:
 
 
 def read_sweep(folder: Path) -> list[RunState]:
-    """Return the states of a sweep's runs, or of a single run.
+    """Return the states of all runs of a sweep, or of a single run.
+
+    Runs that are listed in the sweep's record come first.
 
     Args:
-        folder: of a sweep or a run. Runs in the sweep's record come first.
+        folder: folder of a sweep, or a run directory.
 
     Raises:
-        UserError: there is no run.
+        UserError: the folder contains no run.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such directory; give the directory of a sweep or run")
@@ -130,7 +132,7 @@ def read_sweep(folder: Path) -> list[RunState]:
 
 
 def counts(states: Sequence[RunState]) -> str:
-    """Return the number of runs in each state, such as `3 done, 1 failed, 2 pending`."""
+    """Return the number of runs in each state as text, such as `3 done, 1 failed, 2 pending`."""
     number = Counter(run.state for run in states)
     order = ("done", "failed", "running", CUT_OFF, "pending", DAMAGED)
     return ", ".join(f"{number[state]} {state}" for state in order if number[state])

@@ -16,10 +16,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def read(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the words after `sumcirc status` to `sweep`, `json` and `runs_dir`.
+    """Parse the words after `sumcirc status`, and return `sweep`, `json` and `runs_dir`.
 
     Raises:
-        UserError: an unknown option, or more than one sweep.
+        UserError: an option is unknown, or more than one sweep is named.
     """
     parser = _Parser(
         prog="sumcirc status",
@@ -41,10 +41,13 @@ def read(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the states as a table, or as JSON.
+    """Print the states of a sweep's runs as a table, or as JSON.
+
+    Args:
+        arguments: the words after `sumcirc status`.
 
     Raises:
-        UserError: an unknown option, or there is no run.
+        UserError: an option is unknown, or there is no run.
     """
     options = read(arguments)
 

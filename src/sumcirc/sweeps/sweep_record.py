@@ -1,8 +1,9 @@
 """The record of a sweep: `sweep.yaml` in its folder, written before the first job starts.
 
-Settings that all runs share are stored once, and for each run its axes (swept settings) and other
-differences. With this record the same command continues an interrupted sweep, further values of an
-axis can be added later, and a configuration that was edited in between is detected.
+The record stores the settings that all runs share once, and for each run the values of its axes
+(the swept settings) and its other differences. With the record the same command continues an
+interrupted sweep, further values of an axis can be added later, and edits of the configuration are
+detected.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ Flat = dict[str, Any]  # a configuration with dotted keys
 
 
 class PlannedRun(TypedDict):
-    """A run in `sweep.yaml`."""
+    """The entry of one run in `sweep.yaml`: its swept settings, and all settings not shared."""
 
     axes: dict[str, Any]
     differs: Flat
 
 
 class SweepFile(TypedDict):
-    """`sweep.yaml`."""
+    """The content of `sweep.yaml`."""
 
     format: NotRequired[Format]
     version: str
@@ -57,12 +58,14 @@ class SweepRecord:
     """The runs of a sweep with their configurations.
 
     Args:
-        verb: of all runs.
-        axes: settings that the command line varies.
-        runs: flat configuration by run name; empty if a sweeper chooses values as it goes.
-        values: the axes' values by run name.
+        verb: the command of all runs, such as `train`.
+        axes: names of the settings that the command line varies.
+        runs: the configuration of each run as a dict with dotted keys, by the run's name. It is
+            empty if a Hydra sweeper chooses values while the sweep runs.
+        values: the value of each axis, by the run's name.
         commands: command lines of all launches.
-        format, version: of the launch that began the sweep.
+        format: version of the format of `sweep.yaml` when the sweep began.
+        version: version of this package that began the sweep.
     """
 
     verb: str
@@ -80,8 +83,8 @@ class SweepRecord:
         """Return the record of a launch.
 
         Args:
-            verb: of all runs.
-            configs: the plain configuration of every job.
+            verb: the command of all runs, such as `train`.
+            configs: configuration of every run, as nested dicts.
             command: the words of the command line.
         """
         return cls(
@@ -94,10 +97,10 @@ class SweepRecord:
 
     @classmethod
     def read(cls, folder: Path) -> SweepRecord | None:
-        """Read the record in a sweep's folder; None if there is none.
+        """Return the record in a sweep's folder, or None if the folder has no `sweep.yaml`.
 
         Raises:
-            UserError: it is damaged.
+            UserError: the file is damaged.
         """
         file = folder / FILE
         if not is_there(file):
@@ -109,7 +112,7 @@ class SweepRecord:
         return cls(body["verb"], body["axes"], runs, values, body["commands"], *made_by)
 
     def write(self, folder: Path) -> None:
-        """Write `sweep.yaml`."""
+        """Write `sweep.yaml` to the sweep's folder."""
         shared = shared_settings(list(self.runs.values()))
         body = {
             "format": FORMAT,
@@ -130,18 +133,18 @@ class SweepRecord:
         write_text(folder / FILE, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
 
     def extended(self, new: SweepRecord, folder: Path) -> SweepRecord:
-        """Return this record extended by a further launch under the same name.
+        """Return this record extended by the runs of a further launch of the same sweep.
 
         An existing run must have the same configuration as before. A new run may differ from
         existing ones only in the axes.
 
         Args:
-            new: the further launch.
-            folder: of the sweep.
+            new: record of the further launch.
+            folder: folder of the sweep, which error messages name.
 
         Raises:
-            UserError: another version began the sweep, or the name is in use with another
-                configuration; the message names the first such key.
+            UserError: another version began the sweep, or the configuration differs in other
+                settings than the axes; the message names the first such setting.
         """
         check_continues(self.format, f"sweep.name={folder.name}", "so choose another sweep.name")
         if self.version != __version__:
@@ -179,7 +182,7 @@ class SweepRecord:
         )
 
     def twins(self) -> list[tuple[str, str]]:
-        """Return pairs of runs that have the same configuration under two names."""
+        """Return the names of each two runs that have the same configuration."""
         seen: dict[str, str] = {}
         return [
             (first, name)
@@ -189,14 +192,16 @@ class SweepRecord:
 
 
 def check_runs(record: SweepRecord, folder: Path) -> None:
-    """Compare the configurations in run directories with those of the sweep.
+    """Check that the config.yaml of each run agrees with the sweep's record.
+
+    Runs without a config.yaml are skipped.
 
     Args:
-        record: the sweep.
-        folder: of the sweep.
+        record: record of the sweep.
+        folder: folder of the sweep.
 
     Raises:
-        UserError: a run's config.yaml differs; the message names the first such key.
+        UserError: a run's config.yaml differs; the message names the first setting that does.
     """
     for name, config in record.runs.items():
         run = RunDirectory(folder / name)
@@ -229,11 +234,11 @@ def shared_settings(configs: Sequence[Flat]) -> Flat:
 def first_difference(
     before: Flat, now: Flat, free: set[str] | frozenset[str] = frozenset()
 ) -> str | None:
-    """Return the first key whose values differ, or None.
+    """Return the first key at which two configurations differ, or None if they are equal.
 
     Args:
-        before, now: flat configurations.
-        free: keys to ignore, together with those below them.
+        before, now: configurations as dicts with dotted keys.
+        free: keys to ignore; `a` also stands for all keys that begin with `a.`.
     """
     for key in dict.fromkeys([*before, *now]):
         parts = key.split(".")

@@ -1,1 +1,1 @@
-"""A saved W&B workspace and report for a sweep, from what its runs logged; imports no torch."""
+"""Makes a W&B workspace and a W&B report of what a sweep's runs logged; imports no torch."""

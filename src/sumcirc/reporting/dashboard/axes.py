@@ -13,7 +13,7 @@ LABELS = {ARM: "arm", "layers": "layer set", "learning_rate": "learning rate"}
 
 
 def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
-    """Return axes with at least two values; an axis on which a run has no value is left out."""
+    """Return the axes on which every run has a value, and on which the values differ."""
     names = dict.fromkeys(name for run in runs for name in run.axes)
     names["seed"] = names.pop("seed", None)  # last: it distinguishes runs of one arm
     found = []
@@ -26,11 +26,11 @@ def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
 
 
 def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
-    """Return the axes without those that split the runs like an earlier one.
+    """Return the axes without those that divide the runs into the same groups as an earlier axis.
 
     Args:
-        axes: to choose from.
-        runs: that have values on them.
+        axes: axes to choose from.
+        runs: runs with a value on each axis.
     """
     found: dict[tuple[int, ...], Axis] = {}
     for axis in axes:
@@ -40,17 +40,20 @@ def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
 
 
 def grouping(axes: Sequence[Axis]) -> list[Axis]:
-    """Return the axes that runs of an arm share, without those contained in the arm's name."""
+    """Return the axes by which W&B groups runs into arms.
+
+    These are all axes but the seed and, if the arm itself is an axis, the layers and the selector.
+    """
     told = {"layers", "selector"} if any(axis.name == ARM for axis in axes) else set()
     return [axis for axis in axes if axis.name not in {"seed", *told}]
 
 
 def summary_axis(name: str, label: str) -> Axis:
-    """Return an axis for a value of the run's summary.
+    """Return an axis for a value in the runs' W&B summaries.
 
     Args:
-        name: of the value.
-        label: shown on the axis.
+        name: name of the value.
+        label: label of the axis.
     """
     return Axis(name, label, setting=False)
 

@@ -1,4 +1,4 @@
-"""The sections and panels of a dashboard; panels only contain names that some run logged."""
+"""Chooses the sections and panels of a dashboard by what the runs logged."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ SCORES = (*(f"{name}_f1" for name in ROUGE), "facts")
 
 @dataclass(frozen=True)
 class Layout:
-    """Sections with panels, and which names were missing.
+    """The sections of a dashboard, and which names they lack because no run logged them.
 
     Attributes:
-        sections: those that have panels.
-        absent: names that no run logged.
-        logged: verbs and watchers (`Logged.by`) of the names that some run logged.
+        sections: the sections that have panels.
+        absent: names for which panels exist but which no run logged.
+        logged: verbs (such as `circuit`) and watchers that log the names in the panels, see
+            `Logged.by`.
     """
 
     sections: tuple[Section, ...]
@@ -39,16 +40,16 @@ class Layout:
 
     @property
     def silent(self) -> list[str]:
-        """Verbs and watchers for which no run logged any name."""
+        """Verbs and watchers of absent names, without those that logged something else."""
         wanted = {entry.by for entry in self.absent.values()}
         return sorted(wanted - self.logged - {"all"})
 
 
 def layout(material: Material, measure: str) -> Layout:
-    """Lay out what the runs logged.
+    """Return the sections and panels for what the runs logged.
 
     Args:
-        material: what the runs logged.
+        material: the runs and what they logged.
         measure: the score by which runs are compared, such as `rougeLsum_f1`.
     """
     shelf = Shelf(material)
@@ -98,7 +99,11 @@ def layout(material: Material, measure: str) -> Layout:
 
 
 def quality(shelf: Shelf) -> tuple[Panel, ...]:
-    """Return panels of scores with baselines, losses, and generated summaries during training."""
+    """Return panels of test scores, losses, and measures of summaries generated in training.
+
+    Args:
+        shelf: makes panels of the logged names.
+    """
     panels: list[Panel] = []
     systems = {name.split("/")[1] for name in shelf.having(MetricKind.summary, "test/")}
     # the trained model, the base, then the baselines
@@ -127,11 +132,11 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
-    """Return panels of training runs over the settings in which they differ.
+    """Return panels that show how the score of training runs depends on the settings that differ.
 
     Args:
-        material: what the runs logged.
-        shelf: makes the panels.
+        material: the runs and what they logged.
+        shelf: makes panels of the logged names.
         measure: the score by which runs are compared.
     """
     if len(material.trained) < 2:
@@ -166,7 +171,11 @@ def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
 
 
 def arms(shelf: Shelf) -> tuple[Panel, ...]:
-    """Return panels with the logged comparison of arms."""
+    """Return panels with the comparison of arms that `sumcirc report` logged.
+
+    Args:
+        shelf: makes panels of the logged names.
+    """
     return (
         *shelf.rows("arms", "arms"),
         *shelf.rows("differences from controls", "differences"),
@@ -175,7 +184,11 @@ def arms(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def attention(shelf: Shelf) -> tuple[Panel, ...]:
-    """Return panels of attention: entropy, where it goes, divergence from the base."""
+    """Return panels of attention: its entropy, where it goes, and its divergence from the base.
+
+    Args:
+        shelf: makes panels of the logged names.
+    """
     nats = "nats"
     return (
         *shelf.curves(
@@ -210,7 +223,11 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def drift(shelf: Shelf) -> tuple[Panel, ...]:
-    """Return panels of residual stream, neurons and predictions compared with the base's."""
+    """Return panels that compare the residual stream, neurons and predictions with the base's.
+
+    Args:
+        shelf: makes panels of the logged names.
+    """
     return (
         *shelf.by_layer(
             *("residual/cka", "residual/rsa", "residual/centered_cosine"),
@@ -227,7 +244,11 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def circuits(shelf: Shelf) -> tuple[Panel, ...]:
-    """Return panels of circuits tracked in training, and found by `sumcirc circuit`."""
+    """Return panels of circuits that were tracked in training or found by `sumcirc circuit`.
+
+    Args:
+        shelf: makes panels of the logged names.
+    """
     alone = shelf.take(
         MetricKind.summary,
         "circuit/graph_edges",
@@ -256,8 +277,8 @@ def compared(material: Material, shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels with the results of `sumcirc compare` for each pair of models.
 
     Args:
-        material: what the runs logged.
-        shelf: makes the panels.
+        material: the runs and what they logged.
+        shelf: makes panels of the logged names.
     """
     panels: list[Panel] = []
     values = shelf.having(MetricKind.summary, "compare/")

@@ -1,4 +1,4 @@
-"""What the runs of a sweep logged to W&B, according to their files, and whether it is uploaded."""
+"""Finds out from runs' files what they logged to W&B, and whether it was uploaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WATCHER_TABLES = {  # by a curve that is logged together with the table
 
 
 class Place(Enum):
-    """Where the data that a run logged is."""
+    """Where a run's logged data is: on W&B's server, only on disk, or at an unknown place."""
 
     uploaded = "uploaded"
     offline = "offline"
@@ -34,14 +34,14 @@ class Place(Enum):
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """One W&B run.
+    """A run that logged to W&B.
 
     Attributes:
-        path: its run directory.
-        verb: that made it.
-        axes: its value on each axis of the sweep (`config.sweep_axes` in W&B).
-        names: names that it logged, by kind.
-        place: where the logged data is.
+        path: the run directory.
+        verb: the command that made the run, such as `train`.
+        axes: the run's value on each axis of the sweep (`config.sweep_axes` in W&B).
+        names: names of logged curves, summary values, tables and images, by their kind.
+        place: whether the logged data was uploaded.
     """
 
     path: Path
@@ -56,11 +56,13 @@ class Material:
     """The data from which a dashboard is made.
 
     Attributes:
-        entity, project: of the runs in W&B.
-        groups: W&B groups of the runs, which are names of sweeps.
-        runs: that logged something.
-        comparison: result of `sumcirc report` on the sweep (comparison.json), if there is one.
-        left_out: runs that logged nothing to W&B, with the reason.
+        entity, project: W&B entity and project of the runs. The entity is None if the runs did not
+            set one.
+        groups: W&B groups of the runs, which are named after sweeps.
+        runs: the runs that logged something to W&B.
+        comparison: content of the sweep's comparison.json, which `sumcirc report` writes; None
+            unless there is exactly one.
+        left_out: one line for each run that logged nothing, with the reason.
     """
 
     entity: str | None
@@ -71,20 +73,24 @@ class Material:
     left_out: tuple[str, ...]
 
     def logged(self, kind: MetricKind) -> set[str]:
-        """Return names of a kind that some run logged."""
+        """Return all names of one kind that at least one run logged."""
         return {name for run in self.runs for name in run.names.get(kind, ())}
 
     @property
     def trained(self) -> list[LoggedRun]:
-        """The training runs."""
+        """The runs of `sumcirc train`."""
         return [run for run in self.runs if run.verb == "train"]
 
 
 def read_material(paths: Sequence[Path]) -> Material:
-    """Read the runs of sweeps.
+    """Read from the files of runs what they logged to W&B.
+
+    Args:
+        paths: directories of runs and of sweeps.
 
     Raises:
-        UserError: a path contains no run, no run logged to W&B, or their projects differ.
+        UserError: a path contains no run, no run logged to W&B, or runs logged to different
+            projects.
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     runs, left_out, targets, groups = [], [], {}, []
@@ -165,7 +171,10 @@ def _read(source: RunRecords) -> LoggedRun:
 
 
 def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
-    """Return what `sumcirc report` logged for a sweep, and its result."""
+    """Return what `sumcirc report` logged for a sweep, and the content of its comparison.json.
+
+    The result is None if there is no such file.
+    """
     folder = sweep / "comparison"
     file = folder / "comparison.json"
     if not is_there(file):
@@ -183,7 +192,7 @@ def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
 
 
 def _place(folder: Path) -> Place:
-    """Return where a run's data is, from the names and marker files that `wandb` leaves."""
+    """Return whether a run's data was uploaded, judging by the files that `wandb` leaves."""
     offline = list(folder.glob("wandb/offline-run-*"))
     if offline:
         done = all(any(one.glob("*.synced")) for one in offline)

@@ -1,4 +1,4 @@
-"""Makes panels for names that some run logged; unknown names are errors."""
+"""Makes panels for names that at least one run logged."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sumcirc.tracking.metric_names import Logged, MetricKind, find
 
 
 class Shelf:
-    """Returns panels of names that were logged, and records those that were not.
+    """Makes panels of the requested names that were logged, and records the names that were not.
 
     Args:
-        material: what the runs logged.
+        material: the runs and what they logged.
 
     Attributes:
         absent: requested names that no run logged.
-        present: verbs and watchers (`Logged.by`) of requested names that were logged.
+        present: verbs and watchers that log the requested names which were found, see `Logged.by`.
     """
 
     def __init__(self, material: Material) -> None:
@@ -26,39 +26,46 @@ class Shelf:
         self.present: set[str] = set()
 
     def take(self, kind: MetricKind, *names: str) -> tuple[str, ...]:
-        """Return those of the names that some run logged.
+        """Return the requested names that at least one run logged.
 
         Args:
-            kind: of the names.
+            kind: kind of the names.
             names: requested names.
 
         Raises:
-            KeyError: a name can't be logged at all.
+            KeyError: no part of the package logs a requested name.
         """
         return tuple(name for name in names if self._has(kind, name))
 
     def having(self, kind: MetricKind, start: str) -> list[str]:
-        """Return all logged names with a prefix, sorted.
+        """Return all logged names that begin with a prefix, sorted.
 
         Args:
-            kind: of the names.
+            kind: kind of the names.
             start: the prefix.
         """
         return sorted(name for name in self._logged[kind] if name.startswith(start))
 
     def curves(self, title: str, *names: str, unit: str = "") -> list[Panel]:
-        """Return a panel of curves; none if nothing was logged.
+        """Return a list with a panel of curves, or an empty list if none of the curves was logged.
 
         Args:
-            title: of the panel.
-            names: of the curves.
-            unit: of the values.
+            title: title of the panel.
+            names: names of the curves.
+            unit: unit of the values.
         """
         found = self.take(MetricKind.curve, *names)
         return [CurvePanel(title, found, unit=unit)] if found else []
 
     def by_layer(self, *measures: str) -> list[Panel]:
-        """Return a panel for each measure, with a line for each layer."""
+        """Return a panel for each measure that was logged by layer, with one curve for each layer.
+
+        Args:
+            measures: names of the measures.
+
+        Raises:
+            KeyError: no part of the package logs a measure by layer.
+        """
         panels: list[Panel] = []
         for measure in measures:
             entry = find(f"{measure}/layer_00", MetricKind.curve)
@@ -73,21 +80,21 @@ class Shelf:
         return panels
 
     def pictures(self, title: str, *stems: str) -> list[Panel]:
-        """Return a panel of images.
+        """Return a list with a panel of images, or an empty list if none was logged.
 
         Args:
-            title: of the panel.
-            stems: names of the image files.
+            title: title of the panel.
+            stems: names of the image files without their extension.
         """
         found = self.take(MetricKind.image, *(f"figures/{stem}" for stem in stems))
         return [Pictures(title, found)] if found else []
 
     def rows(self, title: str, name: str) -> list[Panel]:
-        """Return a panel with a table.
+        """Return a list with a panel that shows a table, or an empty list if it was not logged.
 
         Args:
-            title: of the panel.
-            name: of the logged table.
+            title: title of the panel.
+            name: name of the logged table.
         """
         return [TablePanel(title, name)] if self.take(MetricKind.table, name) else []
 

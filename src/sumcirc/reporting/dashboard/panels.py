@@ -1,4 +1,4 @@
-"""Panels of a dashboard, independent of W&B's format: kinds of plots and the names they show."""
+"""Classes for the panels of a dashboard, independent of W&B's own format."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sumcirc.tracking.metric_names import MetricKind
 
 @dataclass(frozen=True)
 class Axis:
-    """A dimension in which runs differ: a setting, or a value of the run's summary.
+    """An axis of a plot: a setting in which runs differ, or a value in the runs' summaries.
 
     Attributes:
-        name: of the axis in `sweep_axes`, or of the summary value.
-        label: shown on the axis.
-        setting: whether it is a setting.
-        numeric: whether all values are numbers.
+        name: name of the setting in `sweep_axes`, or of the summary value.
+        label: label of the axis.
+        setting: whether the axis is a setting rather than a summary value.
+        numeric: whether all its values are numbers.
     """
 
     name: str
@@ -26,13 +26,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """Curves over optimizer steps.
+    """A panel of curves over optimizer steps.
 
     Attributes:
-        title: of the panel.
-        names: of the curves.
-        pattern: a regular expression instead of names, for values by layer.
-        unit: of the values.
+        title: title of the panel.
+        names: names of the curves.
+        pattern: regular expression that selects curves instead of `names`, such as those of all
+            layers; None if `names` is used.
+        unit: unit of the values.
     """
 
     title: str
@@ -43,7 +44,7 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class BarPanel:
-    """Summary values of each run, or of each group of runs."""
+    """A panel of bars: the summary values `names` of each run, or their means by values of `by`."""
 
     title: str
     names: tuple[str, ...]
@@ -52,7 +53,7 @@ class BarPanel:
 
 @dataclass(frozen=True)
 class Scatter:
-    """One point for each run."""
+    """A scatter plot with one point for each run."""
 
     title: str
     x: Axis
@@ -61,7 +62,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Parallel:
-    """One line for each run through all axes."""
+    """A parallel-coordinates plot, in which each run is a line through all axes."""
 
     title: str
     axes: tuple[Axis, ...]
@@ -69,14 +70,14 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Differences:
-    """Settings in which runs differ, side by side."""
+    """A panel that lists the settings in which runs differ, with one column for each run."""
 
     title: str
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Logged images."""
+    """A panel of logged images; `names` are the names under which they were logged."""
 
     title: str
     names: tuple[str, ...]
@@ -84,7 +85,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class TablePanel:
-    """A logged table."""
+    """A panel with a logged table; `name` is the name under which it was logged."""
 
     title: str
     name: str
@@ -95,7 +96,7 @@ Panel = CurvePanel | BarPanel | Scatter | Parallel | Differences | Pictures | Ta
 
 @dataclass(frozen=True)
 class Section:
-    """Panels under a heading, and what to look for in them."""
+    """A section of a dashboard: a title, a text on what to look for, and panels."""
 
     title: str
     look: str
@@ -103,7 +104,7 @@ class Section:
 
 
 def names_of(panel: Panel) -> list[tuple[MetricKind, str]]:
-    """Return the logged names that a panel refers to, without patterns."""
+    """Return (kind, name) of everything logged that a panel shows, except by a pattern."""
     if isinstance(panel, CurvePanel):
         return [(MetricKind.curve, name) for name in panel.names]
     if isinstance(panel, BarPanel):

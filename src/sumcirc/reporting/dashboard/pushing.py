@@ -1,4 +1,4 @@
-"""Sends a dashboard to W&B; when it is sent again, its saved view and report are updated."""
+"""Sends a dashboard to W&B. A dashboard that was sent before is updated there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def check_push() -> None:
-    """Refuse to push without an account.
+    """Check that the user is logged in to W&B.
 
     Raises:
         UserError: no API key was found.
@@ -31,7 +31,7 @@ def check_push() -> None:
 
 
 def offline_runs(material: Material) -> list[str]:
-    """Return the names of runs that were not uploaded.
+    """Return the names of the runs whose logged data was not uploaded to W&B.
 
     Raises:
         UserError: no run was uploaded, so that every panel would be empty.
@@ -46,7 +46,7 @@ def offline_runs(material: Material) -> list[str]:
 
 
 def default_entity() -> str:
-    """Ask the server for the entity in which the user's runs are by default.
+    """Return the user's default W&B entity, for which the server is asked.
 
     Raises:
         UserError: W&B doesn't answer.
@@ -58,12 +58,13 @@ def default_entity() -> str:
 
 
 def push(view: Workspace, text: Report, record: Path) -> tuple[str, str]:
-    """Send the workspace and the report, and return their addresses.
+    """Send the workspace and the report to W&B, and return their URLs.
 
     Args:
         view: the workspace.
         text: the report.
-        record: file that stores their ids in W&B, by entity and project.
+        record: JSON file that stores the ids that W&B gave to workspace and report, so that they
+            are updated when they are sent again.
 
     Raises:
         UserError: W&B refuses them, or doesn't answer.

@@ -1,4 +1,4 @@
-"""Text of the W&B report: which runs there are, and the arms from `sumcirc report`."""
+"""The text of the W&B report: which runs there are, and how `sumcirc report` compared them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sumcirc.tracking.score_names import SCORES
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the report: heading, plain paragraphs, blocks of Markdown, and commands."""
+    """A section of the W&B report: a heading, then paragraphs, blocks of Markdown, and commands."""
 
     heading: str
     paragraphs: tuple[str, ...] = ()
@@ -25,11 +25,11 @@ class Part:
 
 
 def story(material: Material, measure: str) -> list[Part]:
-    """Return the report's sections before its panels.
+    """Return the sections of text with which the W&B report begins.
 
     Args:
-        material: what the runs logged.
-        measure: the score to show in the table of arms.
+        material: the runs and what they logged.
+        measure: name of the score that the table of arms shows.
     """
     verbs: dict[str, int] = {}
     for run in material.runs:
@@ -61,11 +61,11 @@ def story(material: Material, measure: str) -> list[Part]:
 
 
 def arm_table(arms: Sequence[Mapping[str, Any]], measure: str) -> Table:
-    """Return the table of arms from `comparison.json`.
+    """Return a table of the arms with their scores, sizes and validation losses.
 
     Args:
-        arms: as in that file.
-        measure: the score to show.
+        arms: the list `arms` in comparison.json.
+        measure: name of the score to show.
     """
     headings = ["arm", "seeds", SCORES[measure], "trainable", "validation loss", "remarks"]
     rows = []

@@ -1,8 +1,9 @@
 """Converts panels to a W&B workspace and report, with the public classes of wandb-workspaces.
 
-No network access is needed: `_to_model` of a workspace or report gives what its `save` sends. A
-report's run set has no entity and project (it then uses the report's own project), since with both
-the class looks the project up; the report's entity is given, since the default asks for the user's.
+No network access is needed: `_to_model` of a workspace or report gives what its `save` sends. The
+report's entity is always given, since the class would otherwise ask the server for the user's. The
+run sets in a report have neither entity nor project, since the class would look them up on the
+server. W&B then uses the report's own project.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ WIDE = (Parallel, Differences, Pictures, TablePanel)  # panels that fill a row o
 
 
 def check_extra() -> None:
-    """Refuse to continue without wandb-workspaces.
+    """Check that the package wandb-workspaces is installed.
 
     Raises:
-        UserError: it isn't installed.
+        UserError: the package isn't installed.
     """
     import importlib.util
 
@@ -56,28 +57,28 @@ def check_extra() -> None:
 
 
 def _reports() -> Any:
-    """Return the module of reports, whose public names the package does not declare as exported."""
+    """Return wandb-workspaces' module of reports as Any: type checkers miss its public names."""
     from wandb_workspaces.reports import v2
 
     return v2
 
 
 def title(material: Material) -> str:
-    """Return the title of workspace and report: letters, digits and few other characters.
+    """Return the title of the workspace and the report, made from the names of the sweeps.
 
-    W&B refuses names with symbols, and makes the report's address from its title.
+    Characters other than letters, digits and a few signs are replaced, since W&B refuses them.
     """
     name = re.sub(r"[^\w.,-]+", "-", " ".join(material.groups)).strip("-") or "sweep"
     return f"sumcirc {name}"[:TITLE_LENGTH]
 
 
 def workspace(material: Material, plan: Layout, entity: str, project: str) -> Workspace:
-    """Return the saved view, with the runs of the sweeps' groups, grouped by arm.
+    """Return the W&B workspace with the panels and only the runs of the sweeps, grouped by arm.
 
     Args:
-        material: what the runs logged.
-        plan: sections and panels.
-        entity, project: to save it in.
+        material: the runs and what they logged.
+        plan: sections and panels of the workspace.
+        entity, project: W&B entity and project in which the workspace is saved.
     """
     from wandb_workspaces import expr
     from wandb_workspaces import workspaces as ws
@@ -114,13 +115,13 @@ def workspace(material: Material, plan: Layout, entity: str, project: str) -> Wo
 
 
 def report(material: Material, plan: Layout, entity: str, project: str, measure: str) -> Report:
-    """Return the report: introduction, the table of arms, and the panels.
+    """Return the W&B report, with an introduction, the table of arms, and the panels.
 
     Args:
-        material: what the runs logged.
-        plan: sections and panels.
-        entity, project: to save it in.
-        measure: the score to show in the table of arms.
+        material: the runs and what they logged.
+        plan: sections and panels of the report.
+        entity, project: W&B entity and project in which the report is saved.
+        measure: name of the score that the table of arms shows.
     """
     wr = _reports()
 
@@ -157,7 +158,7 @@ def report(material: Material, plan: Layout, entity: str, project: str, measure:
 
 
 def workspace_json(made: Workspace) -> dict[str, Any]:
-    """Return what `save` sends for a workspace."""
+    """Return, as JSON data, what the workspace's `save` sends to W&B."""
     view = made._to_model()
     body = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
@@ -170,7 +171,7 @@ def workspace_json(made: Workspace) -> dict[str, Any]:
 
 
 def report_json(made: Report) -> dict[str, Any]:
-    """Return what `save` sends for a report."""
+    """Return, as JSON data, what the report's `save` sends to W&B."""
     view = made._to_model()
     body = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
@@ -184,7 +185,7 @@ def report_json(made: Report) -> dict[str, Any]:
 
 
 def _columns(material: Material, plan: Layout) -> list[str]:
-    """Return the columns of the table of runs: settings in which they differ, cost and scores."""
+    """Return the columns of the workspace's table of runs: differing settings, cost and scores."""
     axes = settings_axes(material.trained)
     for section in plan.sections:
         axes += [
@@ -202,11 +203,11 @@ def _groups(material: Material) -> list[Axis]:
 
 
 def _only_groups(made: Any, text: Any, groups: Sequence[str]) -> None:
-    """Restrict the shown runs to some groups.
+    """Restrict the runs that a workspace or run set shows to the given W&B groups.
 
-    The public filter expression is written as text and parsed again, which breaks names with a
-    quote, a bracket or a sign such as `=`; so the filter is set as if it had been read from a saved
-    view, which is sent unchanged.
+    The library writes its public filter expressions as text and parses them again, which breaks
+    names with a quote, a bracket or a sign such as `=`. The filter is therefore set as if it had
+    been read from a saved view, since the library sends such a filter unchanged.
     """
     from wandb_workspaces import expr
 
@@ -260,7 +261,7 @@ def _metric(axis: Axis) -> Any:
 
 
 def _name_all(panels: Sequence[Any], *where: str) -> None:
-    """Replace random ids of panels, so that the same dashboard is made each time."""
+    """Replace the random ids of panels by fixed ones, so that a dashboard is always the same."""
     for number, panel in enumerate(panels):
         panel._id = _identity(*where, str(number))
 
@@ -270,7 +271,7 @@ def _identity(*where: str) -> str:
 
 
 def _lay_out(given: Sequence[Panel], panels: Sequence[Any]) -> None:
-    """Place two panels in a row; wide ones fill a row."""
+    """Place the panels in rows of two. A wide panel has a row of its own."""
     x = y = 0
     for panel, made in zip(given, panels, strict=True):
         width = 2 * WIDTH if isinstance(panel, WIDE) else WIDTH
