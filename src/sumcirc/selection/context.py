@@ -66,13 +66,13 @@ class SelectionContext:
 
     @property
     def seed(self) -> int:
-        """Seed of the random selector."""
+        """Seed of the random selector: `selector.seed`, or the run's seed if that is None."""
         own = self.config.selector.seed
         return self.config.seed if own is None else own
 
     @property
     def cache(self) -> Path:
-        """Folder of the cache, which runs share."""
+        """The folder `cache_dir`, in which runs share results."""
         return Path(self.config.cache_dir)
 
     @contextmanager

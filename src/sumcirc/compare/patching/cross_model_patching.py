@@ -57,7 +57,7 @@ class Receiver:
         sources: [B, T] mask of the positions whose keys and values are replaced; None for all.
 
     Attributes:
-        start: first position that is run; no earlier one is patched or read.
+        start: first position that is run, before which no output is replaced or read.
         states: activations of the receiving model without patching, see `compute`.
         metric: [B] metric of the receiving model without patching.
         theirs: the donor's activations on this batch.
