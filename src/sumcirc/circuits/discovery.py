@@ -242,7 +242,11 @@ def edges_of(mean: NDArray[np.floating], graph: Graph, options: CircuitOptions) 
 
 
 def selection_of(options: CircuitOptions) -> Selection:
-    """Return the rule that selects edges, as a function of scores, graph and number of edges."""
+    """Return the function that selects edges, called with scores, graph and number of edges.
+
+    Args:
+        options: `threshold` if set, otherwise `select`, determines the function.
+    """
     if options.threshold is not None:
         least = options.threshold
         return lambda scores, graph, edges: threshold(scores, graph, least)

@@ -59,11 +59,11 @@ def top_n(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> 
 def threshold(
     scores: NDArray[Any], graph: Graph, least: float, absolute: bool = True
 ) -> NDArray[np.bool_]:
-    """Return the edges with a score of `least` or more, [sources, destinations] bool.
+    """Return the edges with a score of at least `least`, [sources, destinations] bool.
 
     Args:
         scores, graph, absolute: as in `top_n`.
-        least: smallest score to keep.
+        least: smallest score to keep, or smallest |score| if `absolute` is set.
 
     Raises:
         UserError: `least` is NaN, or an edge's score isn't finite.

@@ -128,7 +128,7 @@ class AttributionPasses:
             batch: the items.
             embeddings: [B, T, width] token embeddings, which are the model's input.
             reference: what `clean` returned; None if the metric needs no reference.
-            replaced: as in `run`.
+            replaced: key of an activation to replace, and its new value; None to replace nothing.
 
         Returns:
             The activations `keys`, and the gradients at the activations `gradient_keys`.
