@@ -1,9 +1,10 @@
 """A circuit drawn layer by layer, from the embedding at the bottom to the logits at the top.
 
-Heads are placed by their number at both sides of a column of MLPs; nodes outside the circuit are
-small dots. Edges go upward. The colour of an edge shows the sign of its score, its width and
-darkness the size; its dashes and the position where it ends show whether a head reads it as query,
-key or value. The area of a node grows with the sum of |score| of its edges in the circuit.
+Heads are placed by their number at both sides of a column of MLPs. Nodes outside the circuit are
+small dots. Edges go upward. The colour of an edge shows the sign of its score, and its width and
+darkness show |score|. The dashes of an edge and the position where it ends show whether a head
+reads it as query, key or value. The area of a node grows with the sum of |score| of its edges in
+the circuit.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def draw_curves(axes: Any, panel: Curves, width: float, height: float) -> None:
 
 
 def _draw_curve(axes: Any, curve: Curve, x: Any, look: dict[str, Any], aside: float | None) -> None:
-    """Draw one curve.
+    """Draw one curve with its intervals.
 
     Args:
         look: line options for matplotlib.

@@ -1,8 +1,9 @@
 """Comparison of arms: means over seeds and documents, differences from controls, and cost.
 
-A control and a measure define one family of tests, over all arms. Within a family p-values are
-corrected by Holm's method. Measures are not combined into one family: claims are made for one
-measure only, `metric`, which is chosen in advance; the others are reported for context.
+The tests of all arms against one control in one score are a family, within which p-values are
+corrected by Holm's method. Scores are not combined into one family, since claims are made for only
+one score, `ComparisonOptions.metric`, which is chosen in advance. The other scores are reported for
+context.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class ArmResult:
-    """Scores and cost of an arm.
+    """The scores and the cost of an arm, as means over its runs.
 
     Attributes:
         arm: the arm.
@@ -96,7 +97,7 @@ class Difference:
         measure: name of the score that is compared.
         estimate: the arm's score minus the control's, with its interval and p-value.
         paired: whether both arms have the same seeds, so that runs are compared seed by seed.
-        corrected: p-value after Holm's correction over the arms with the same control and measure;
+        corrected: p-value after Holm's correction over the arms with the same control and score;
             None if either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
         remarks: how the arms differ apart from the layers that have an adapter, in words.
     """
@@ -133,7 +134,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ArmComparison:
-    """The comparison of some runs.
+    """The comparison of runs by arms: their scores, costs, and differences from controls.
 
     Attributes:
         options: options of the comparison.
@@ -168,7 +169,7 @@ class ArmComparison:
         return [name for name in SCORES if any(name in found.scores for found in self.arms)]
 
     def of(self, against: str, measure: str) -> list[Difference]:
-        """Return the differences for one control and measure.
+        """Return the differences of all arms from one control in one score.
 
         Args:
             against: the control, see `ComparisonOptions.against`.

@@ -1,8 +1,9 @@
 """Classes for tables, panels and views: what a result shows, independent of how it is drawn.
 
-A function in `reporting.views` reads records and returns a `View` or a `Table`. `figures` draws a
-view with matplotlib (PNG, PDF and CSV), `reporting.page` with plotly; `reporting.tables` writes
-tables for the terminal, Markdown and HTML. Nothing here depends on a renderer or imports torch.
+A function in `reporting.views` reads records and returns a `View` or a `Table`. The package
+`figures` draws views with matplotlib and writes PNG, PDF and CSV files. The package
+`reporting.page` draws views with plotly. The module `reporting.tables` writes tables for the
+terminal and for Markdown. This module depends on none of them and imports no torch.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Curves that share their axes.
+    """A panel of curves that share their axes.
 
     Attributes:
         x, y: labels of the axes.
@@ -180,7 +181,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Bars:
-    """Means with intervals, from top to bottom.
+    """A panel of means with intervals, one below the other.
 
     Attributes:
         x: label of the values' axis.
@@ -224,7 +225,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Dots:
-    """A scatter plot.
+    """A panel with a scatter plot.
 
     Attributes:
         x, y: labels of the axes.
@@ -233,8 +234,8 @@ class Dots:
             `Dot.order`.
         order: label of the colour scale.
         named: names of the points that are labelled in the plot.
-        columns: whether x is a size; points that would cover each other are then placed in columns
-            of equal size.
+        columns: whether x is a size whose points may be placed in columns of equal size, if they
+            would cover each other otherwise.
         diagonal: whether the line on which x equals y is drawn.
         limits: ends of the y axis; None leaves them to the renderer.
         title: title of the panel.
@@ -279,7 +280,7 @@ Panel = Curves | Map | Bars | Dots | NodeGraph
 
 @dataclass(frozen=True)
 class View:
-    """One result, ready to be drawn.
+    """A figure of one result, independent of how it is drawn.
 
     Attributes:
         title: title of the view.

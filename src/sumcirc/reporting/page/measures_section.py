@@ -64,7 +64,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 def head_charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Block]:
     """Return maps of attention by layer and head, each with a slider over checkpoints.
 
-    They show KL(tuned || base) and the change of entropy; a map without data is left out.
+    They show KL(tuned || base) and the change of entropy. A map without data is left out.
 
     Args:
         records: records of the tuned model, one for each checkpoint.

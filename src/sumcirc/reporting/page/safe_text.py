@@ -20,7 +20,7 @@ _ISOLATE, _END = "\u2068", "\u2069"
 
 
 def plain(text: str) -> str:
-    """Escape text for plotly, which treats `<b>` and `<a>` as tags and `&lt;` as a character."""
+    """Return text in one line, escaped for plotly, which interprets tags such as `<b>`."""
     escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return escaped.replace("\n", " ")
 

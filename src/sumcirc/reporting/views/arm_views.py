@@ -118,7 +118,7 @@ def differences(comparison: ArmComparison, controls: Sequence[str] | None = None
 def mean_losses(comparison: ArmComparison) -> View:
     """Return a view of validation loss over steps, with one curve for each arm.
 
-    A curve is the mean over the arm's runs; its band reaches from the lowest run to the highest.
+    A curve is the mean over the arm's runs. Its band reaches from the lowest run to the highest.
 
     Raises:
         NotDrawableError: no run validated.

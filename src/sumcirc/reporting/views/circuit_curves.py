@@ -77,7 +77,7 @@ def _defined(point: Mapping[str, Any]) -> bool:
 def faithfulness_table(record: Mapping[str, Any]) -> Table:
     """Return a table of the faithfulness of circuits of several sizes.
 
-    The circuits consist of the edges with the largest |score|; random circuits of the same size are
+    The circuits consist of the edges with the largest |score|. Random circuits of the same size are
     listed beside them.
 
     Args:

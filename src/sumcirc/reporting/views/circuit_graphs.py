@@ -192,7 +192,8 @@ def with_mlps(
         mlps: [layers] values of the MLPs; None leaves their column out.
         label, unit: name and unit of the values.
         marked: [layers, columns] cells that get a dot, or None.
-        signed: whether 0 is the middle of the colour scale; None if it is only for negative values.
+        signed: whether 0 is the middle of the colour scale; None if that depends on whether a value
+            is negative.
     """
     values, count = heads, heads.shape[1]
     columns = [str(head) for head in range(count)]
