@@ -251,7 +251,7 @@ def bars_size(panel: Bars, several: bool) -> tuple[float, float]:
 
 
 def draw_bars(axes: Any, panel: Bars, width: float, height: float) -> None:
-    """Draw means with intervals from top to bottom, those with the same name side by side.
+    """Draw means with intervals from top to bottom, those with the same name next to each other.
 
     Args:
         axes: matplotlib axes in which the means are drawn.

@@ -71,7 +71,7 @@ class Arm:
 
     @property
     def selector(self) -> str | None:
-        """Name of the selector that chose the layers, or None if the arm uses no selector."""
+        """Name of the selector that chose the layers, or None if no selector chose them."""
         return selector_of(self.runs[0].config)
 
     @property

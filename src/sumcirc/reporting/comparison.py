@@ -113,7 +113,7 @@ class Difference:
 
     @property
     def seeds(self) -> str:
-        """The number of seeds in words, such as `2 seeds`, of whichever arm has fewer."""
+        """The number of seeds in words, such as `two seeds`, of whichever arm has fewer."""
         count = self.estimate.seeds
         return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")
 
