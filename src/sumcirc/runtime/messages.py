@@ -49,7 +49,10 @@ REASONS: tuple[tuple[str, str], ...] = (
 
 
 def one_line(error: BaseException) -> str:
-    """Turn an error of Hydra, OmegaConf or PyYAML into one line: file (if any), key, reason."""
+    """Return the message of an error of Hydra, OmegaConf or PyYAML as one line.
+
+    The line has the file if there is one, the setting at fault, and the reason.
+    """
     # Hydra's MissingConfigException, without importing Hydra, which `sumcirc status` doesn't need
     missing, options = (getattr(error, name, None) for name in ("missing_cfg_file", "options"))
     if missing and options:
@@ -82,11 +85,13 @@ def one_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: list[str]) -> str:
-    """Return `; did you mean NAME?` for a close match, else an empty string.
+    """Return `; did you mean NAME?` with the valid name closest to an unknown one.
+
+    The text is empty if no valid name is close.
 
     Args:
         name: the unknown name.
-        known: valid names.
+        known: the valid names.
     """
     near = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {near[0]}?" if near else ""
@@ -94,14 +99,17 @@ def did_you_mean(name: str, known: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Typed:
-    """The settings of a command, as the user typed them.
+    """The settings of a command as the user typed them; used to word error messages.
 
-    Args:
-        words: KEY=VALUE of each typed setting, except swept ones.
-        derived: the typed word KEY=VALUE that implies each setting, or section (`model.`).
-        experiment: the file in conf/experiment that was named.
-        folders: value of each setting that names a folder to write to, typed or not. A file is
-            attributed to the first folder that contains it.
+    Attributes:
+        words: the typed word KEY=VALUE of each setting, by the setting's name. Settings with
+            several values, over which a sweep goes, are left out.
+        derived: for each setting that another one implies, or each section such as `model.`, the
+            typed word KEY=VALUE that implies it.
+        experiment: the file in conf/experiment that the user named; None if there is none.
+        folders: value of each setting that names a folder to write to, typed or not, by the
+            setting's name. A file that can't be written is attributed to the first folder that
+            contains it.
     """
 
     words: Mapping[str, str] = field(default_factory=dict)
@@ -111,7 +119,7 @@ class Typed:
 
     @contextmanager
     def naming(self) -> Iterator[None]:
-        """Rewrite errors raised in the block to begin with the setting that was typed."""
+        """Make UserErrors raised in a `with` block begin with the setting as it was typed."""
         try:
             yield
         except UserError as error:

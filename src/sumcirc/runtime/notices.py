@@ -26,14 +26,15 @@ WARNING = "WARNING: "
 
 @dataclass(frozen=True)
 class Notice:
-    """The number of items that something happened to, and what.
+    """A sentence for the user that says to how many items of the data something happened.
 
     Attributes:
         where: the setting that names the items, such as `data.train`.
-        reason: one word for records, such as `cut`.
-        count, total: `count` of `total` items are concerned.
-        words: the rest of the sentence: what happened to the items, and the remedy.
-        limit: fraction of the items above which it is a warning.
+        reason: one word that stands for what happened in records, such as `cut`.
+        count: number of items to which it happened.
+        total: number of all items.
+        words: the end of the sentence, which says what happened and how to avoid it.
+        limit: the notice is a warning if it concerns more than this fraction of the items.
     """
 
     where: str
@@ -52,7 +53,7 @@ class Notice:
         return f"{self.where}: {self.count:,} of {self.total:,} {self.words}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return the notice for summary.json."""
+        """Return the notice as a dictionary for summary.json."""
         return {
             "where": self.where,
             "reason": self.reason,
@@ -73,7 +74,10 @@ class Notices:
         return iter(self._found)
 
     def tell(self, *notices: Notice) -> None:
-        """Add notices and log them; those with count 0, and repetitions, are ignored."""
+        """Add notices and log each of them.
+
+        Notices whose count is 0, and notices that were added before, are ignored.
+        """
         from sumcirc.runtime.processes import (
             is_main_process,  # imports Lightning, which readers don't need
         )
@@ -86,24 +90,24 @@ class Notices:
                 log.log(logging.WARNING if notice.warning else logging.INFO, "%s", notice)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return all notices for summary.json."""
+        """Return all notices as dictionaries for summary.json."""
         return [notice.as_json() for notice in self._found]
 
 
 def counts(notices: Iterable[Notice]) -> dict[str, int]:
-    """Return the count of each notice by its reason."""
+    """Return the count of each notice, by the notice's reason."""
     return {notice.reason: notice.count for notice in notices}
 
 
 def left_out(
     where: str, what: str, reasons: Mapping[str, int], total: int, limit: float = LIMIT
 ) -> list[Notice]:
-    """Return notices about skipped items, from counts by reason.
+    """Return one notice for each reason for which items were skipped.
 
     Args:
         where: the setting that names the items.
-        what: the items, such as `documents`.
-        reasons: counts of skipped items by reason.
+        what: the word for the items, such as `documents`.
+        reasons: number of skipped items by reason.
         total: number of all items.
         limit: fraction of the items above which a notice is a warning.
     """
@@ -117,10 +121,10 @@ def missing(where: str, what: str, asked: int | None, found: int, why: str) -> N
     """Return a notice that there are fewer items than a setting asks for.
 
     Args:
-        where: the setting.
-        what: the items, such as `documents`.
-        asked: the number asked for; None for all.
-        found: number of items.
+        where: the setting that asks for the items.
+        what: the word for the items, such as `documents`.
+        asked: number of items asked for; None for all that there are.
+        found: number of items that there are.
         why: the reason, as the end of the sentence.
     """
     total = found if asked is None else asked
@@ -128,11 +132,13 @@ def missing(where: str, what: str, asked: int | None, found: int, why: str) -> N
 
 
 def few(where: str, what: str, count: int) -> Notice:
-    """Return a notice that there are too few items for an interval; its count may be 0.
+    """Return a notice that there are too few items to compute an interval.
+
+    If there are enough, the notice has the count 0, and `Notices.tell` ignores it.
 
     Args:
         where: the setting that names the items.
-        what: the items, such as `documents`.
+        what: the word for the items, such as `documents`.
         count: number of items.
     """
     words = f"{what} that an interval needs, so results have none"
@@ -141,13 +147,19 @@ def few(where: str, what: str, count: int) -> Notice:
 
 
 def lines(notices: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Format notices from summary.json as lines, warnings first."""
+    """Return notices from summary.json as lines of text, warnings first."""
     ordered = sorted(notices, key=lambda one: not one["warning"])
     return [f"{WARNING if one['warning'] else ''}{one['text']}" for one in ordered]
 
 
 def lines_of_runs(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Format the notices of several runs as lines without repetitions, with the number of runs."""
+    """Return the notices of several runs as lines of text, warnings first, each line once.
+
+    A line that doesn't occur in all runs ends with the number of runs in which it does.
+
+    Args:
+        summaries: contents of each run's summary.json.
+    """
     found = [lines(summary.get("notices", [])) for summary in summaries]
     often = Counter(line for of_run in found for line in dict.fromkeys(of_run))
     ordered = sorted(often, key=lambda line: not line.startswith(WARNING))
@@ -158,6 +170,6 @@ def lines_of_runs(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def print_lines(notices: Iterable[Mapping[str, Any]]) -> None:
-    """Print notices below a table."""
+    """Print notices from summary.json, one per line, warnings first."""
     for line in lines(notices):
         say(line if line.startswith(WARNING) else f"note: {line}")

@@ -15,7 +15,10 @@ CODE = 128 + signal.SIGPIPE  # as shells report a program that SIGPIPE ended
 
 @contextmanager
 def ending_quietly() -> Iterator[None]:
-    """Exit with `CODE` if the reader of standard output or error is gone."""
+    """Run a `with` block, and exit quietly with `CODE` if nobody reads the output any more.
+
+    Output is that to standard output and standard error. An exit with another error code keeps it.
+    """
     try:
         yield
     except BaseException as error:
@@ -29,10 +32,11 @@ def ending_quietly() -> Iterator[None]:
 
 
 def lost_reader(error: BaseException) -> bool:
-    """Return whether an exception means that standard output or error has lost its reader.
+    """Return whether an exception was raised because nobody reads the output any more.
 
-    Sockets and other pipes raise the same exception, so the streams themselves are checked. rich
-    checks them on its own, and leaves with a plain exit.
+    This is the case for a BrokenPipeError if the other end of standard output or standard error is
+    closed (sockets and other pipes raise the same error), and for a SystemExit that was raised
+    while a BrokenPipeError was handled, as rich does.
     """
     if isinstance(error, SystemExit):
         return isinstance(error.__context__, BrokenPipeError)

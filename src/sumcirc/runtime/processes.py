@@ -22,11 +22,10 @@ STARTED_TOGETHER = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 def program() -> tuple[str, ...]:
-    """Return the command that starts this program again in the same way.
+    """Return the words of a command that starts this program again, without its arguments.
 
-    A console script does not import from the current folder, while `python -m` does. The new
-    process imports from the same places: a file `datasets.py` in the user's folder must not shadow
-    the library only in the jobs of a sweep.
+    The new process imports modules from the current folder only if this process does, so that a
+    file such as `datasets.py` in the user's folder can't replace a library in only one of them.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     as_module = spec is not None and spec.name == "sumcirc.__main__"
@@ -35,7 +34,10 @@ def program() -> tuple[str, ...]:
 
 
 def started_together() -> str | None:
-    """Return `VARIABLE=NUMBER` where torchrun or srun started several processes, else None."""
+    """Return `VARIABLE=NUMBER` if torchrun or srun started several processes for this run.
+
+    VARIABLE is the environment variable with their number. None is returned for one process.
+    """
     for name in STARTED_TOGETHER:
         number = os.environ.get(name, "")
         if number.isdecimal() and int(number) > 1:
@@ -53,13 +55,13 @@ def is_main_process() -> bool:
 
 @contextmanager
 def distributed() -> Iterator[None]:
-    """Let Lightning start further processes in the block, with the arguments in `sys.argv`.
+    """Make Lightning start further processes of distributed training as `sumcirc` commands.
 
-    By default Lightning would run `python sys.argv[0]`, or `python -m` with the module that the
-    interpreter was started with, which may be a launcher's worker or a test runner.
+    In the `with` block, further processes get the arguments in `sys.argv`. Lightning by itself
+    would start the module with which the interpreter was started, which may be another program.
 
-    On exit the process group is destroyed and the environment restored. Otherwise the next job of a
-    multirun would inherit LOCAL_RANK and the like, and believe it is a further process.
+    On exit the process group is destroyed, and the environment variables that Lightning sets are
+    restored, since the next job of a multirun would otherwise take itself for a further process.
     """
     import torch.distributed
     from pytorch_lightning.strategies.launchers import subprocess_script

@@ -15,10 +15,12 @@ INTERVAL = 5.0  # seconds between plain lines
 
 @contextmanager
 def counted(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` items are done; yields a function to call with newly finished items.
+    """Show the progress of work on `total` items in a `with` block.
+
+    Yields a function, which is to be called with the number of items finished since its last call.
 
     Args:
-        label: what is being done.
+        label: description of the work.
         total: number of items.
     """
     if sys.stdout.isatty():

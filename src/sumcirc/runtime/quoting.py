@@ -49,7 +49,7 @@ def _behind(found: re.Match[str]) -> str:
 
 
 def code(text: str) -> str:
-    """Return a code span in Markdown; the text may contain backticks."""
+    """Return text as a code span in Markdown, on one line; the text may contain backticks."""
     shown = line(text)
     longest = max(map(len, re.findall("`+", shown)), default=0)
     pad = " " if longest or not shown.strip() else ""
@@ -57,12 +57,12 @@ def code(text: str) -> str:
 
 
 def python(value: Any) -> str:
-    """Return plain values as a Python literal in ASCII."""
+    """Return a text, number or container of them as a Python literal in ASCII."""
     return ascii(value)
 
 
 def cell(value: Any) -> Any:
-    """Prefix text that a spreadsheet would run as a formula with `'`."""
+    """Return a value for CSV, with `'` before a text that a spreadsheet would run as a formula."""
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value
     try:

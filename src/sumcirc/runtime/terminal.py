@@ -38,10 +38,14 @@ def say(text: str, *, error: bool = False) -> None:
 
 
 class Guarded:
-    """A wrapper of a stream that makes control characters visible.
+    """A wrapper of an output stream that writes control characters as visible text (`\\x1b`).
+
+    Args:
+        raw: the stream to wrap.
+        bars: whether to let through the control characters with which libraries draw progress bars.
 
     Attributes:
-        raw: the wrapped stream, used by `console`, which adds colours after escaping.
+        raw: the wrapped stream. `console` writes to it, since it adds colours after escaping.
     """
 
     def __init__(self, raw: TextIO, bars: bool) -> None:
@@ -49,7 +53,10 @@ class Guarded:
         self._bars = bars
 
     def write(self, text: str) -> int:
-        """Write text with control characters made visible, except of progress bars if allowed."""
+        """Write text with its control characters made visible; return the number of characters.
+
+        A text that draws a progress bar keeps its control characters if bars are allowed.
+        """
         bar = _BAR.fullmatch(text) if self._bars else None
         if bar is None:
             self.raw.write(visible(text))
@@ -60,7 +67,7 @@ class Guarded:
         return len(text)
 
     def writelines(self, lines: Any) -> None:
-        """Write several texts."""
+        """Write several texts, each as `write` does."""
         for text in lines:
             self.write(text)
 
@@ -75,7 +82,10 @@ class _Record(logging.LogRecord):
 
 
 def guard() -> None:
-    """Guard standard output, standard error and log records of this process; idempotent."""
+    """Make control characters visible in all output and log records of this process.
+
+    Standard output and standard error are wrapped by `Guarded`. Repeated calls have no effect.
+    """
     for name, bars in (("stdout", False), ("stderr", True)):
         stream = getattr(sys, name)
         if not isinstance(stream, Guarded):
@@ -86,12 +96,18 @@ def guard() -> None:
 
 
 def raw_output() -> TextIO:
-    """Return standard output for code that draws on the terminal without showing foreign text."""
+    """Return standard output without the wrapper `Guarded`.
+
+    It is for code that draws on the terminal and shows no text from files.
+    """
     return sys.stdout.raw if isinstance(sys.stdout, Guarded) else sys.stdout
 
 
 def console() -> Console:
-    """Return a rich console without markup, which is WIDE columns wide for a file or a pipe."""
+    """Return a rich console for standard output that makes control characters visible.
+
+    It doesn't interpret markup. If the output is not a terminal, it is `WIDE` columns wide.
+    """
     made = _console_class()(file=raw_output())
     return made if made.is_terminal else _console_class()(file=raw_output(), width=WIDE)
 

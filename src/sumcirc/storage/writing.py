@@ -28,7 +28,7 @@ from sumcirc.storage.reading import RecordError, is_there, require_regular
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary file, then move it to `path`.
+    """Create or replace a file: `write` fills a temporary file, which is then moved to `path`.
 
     Args:
         path: the file to create or replace.
@@ -51,29 +51,38 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8.
+    """Write a text file in UTF-8, atomically as `write_file` does.
 
     Args:
         path: the file to create or replace.
-        text: lone surrogates (bytes of a file name) are written as `\\udc80`.
+        text: the contents; lone surrogates (from bytes of a file name) are written as `\\udc80`.
     """
     body = text.encode("utf-8", errors="backslashreplace")
     write_file(path, lambda temporary: temporary.write_bytes(body))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON; NaN is refused, since it isn't valid JSON.
+    """Write a value as indented JSON, atomically as `write_file` does.
 
     Args:
         path: the file to create or replace.
         value: plain containers, texts and finite numbers.
+
+    Raises:
+        ValueError: the value contains NaN or an infinity, which JSON doesn't have.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def plain_numbers(value: Any) -> Any:
-    """Return a copy with arrays and tuples as lists, and numbers that aren't finite as None."""
+    """Return a copy of a value that can be written as JSON.
+
+    Arrays and tuples become lists, and numbers that aren't finite become None.
+
+    Args:
+        value: containers, arrays, texts and numbers, nested in any way.
+    """
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -84,10 +93,10 @@ def plain_numbers(value: Any) -> Any:
 
 
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a temporary folder, then move it to `path`.
+    """Create or replace a folder: `write` fills a temporary folder, which is then moved to `path`.
 
-    The old folder is moved aside first and deleted last, so it is never lost; if the process is
-    killed between the two renames, `path` is missing.
+    An old folder is moved aside first and deleted last. If the process is killed between these two
+    renames, there is no folder at `path`, but the old one still exists beside it.
 
     Args:
         path: the folder to create or replace.
@@ -123,14 +132,14 @@ def write_folder(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def check_writable(setting: str, path: Path | str) -> None:
-    """Refuse a path where no file or folder can be created; nothing is created.
+    """Raise an error if no file or folder can be created at a path, without creating any.
 
     Args:
         setting: name of the setting, for messages.
-        path: its value.
+        path: value of the setting.
 
     Raises:
-        UserError: nothing can be created there.
+        UserError: nothing can be created at the path.
     """
     place = Path(path).expanduser().absolute()
     reason = None
@@ -155,9 +164,10 @@ def check_writable(setting: str, path: Path | str) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time execute the block for `path`; others wait.
+    """Hold a lock on `path` in a `with` block, so that one process at a time executes the block.
 
-    The system releases the lock (a file `path`.lock, which remains) when the process ends.
+    Other processes wait. The lock is a file named `path`.lock, which remains; the system releases
+    the lock if the process ends.
 
     Raises:
         UserError: the folder can't be written.
@@ -189,11 +199,14 @@ def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Format rows as CSV; None becomes an empty field, and formulas are made harmless.
+    """Return a table as CSV text.
+
+    None becomes an empty field. Texts that a spreadsheet would run as a formula are prefixed with
+    `'`.
 
     Args:
-        columns: the header.
-        rows: one value per column.
+        columns: names of the columns, which form the first line.
+        rows: the rows, each with one value per column.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -203,10 +216,13 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 class MetricsFile:
-    """`metrics.csv`: one line per value (`step,metric,value`), append-only.
+    """Appends values to a run's metrics.csv, one line `step,metric,value` for each.
 
-    A line is on disk once `append` returns. Checkpoints store `size`, and a resumed run truncates
-    the file to it, so that repeated steps are logged once.
+    Lines are on disk once `append` returns. Checkpoints store `size`, to which a resumed run
+    truncates the file, so that the steps it repeats are logged only once.
+
+    Attributes:
+        path: the file.
     """
 
     HEADER = ("step", "metric", "value")
@@ -215,11 +231,11 @@ class MetricsFile:
         self.path = path
 
     def append(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Append one line per metric.
+        """Append one line for each metric.
 
         Args:
             step: optimizer step.
-            metrics: values by name.
+            metrics: value of each metric, by its name.
         """
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
@@ -234,14 +250,14 @@ class MetricsFile:
 
     @property
     def size(self) -> int:
-        """Number of bytes written so far."""
+        """Size of the file in bytes; 0 if it doesn't exist."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
         """Truncate the file to `size` bytes.
 
         Raises:
-            UserError: the file is shorter than that, so it is not the one that was written.
+            UserError: the file is shorter than `size`, so it is not the one that was written.
         """
         if self.size < size:
             raise UserError(
@@ -255,10 +271,10 @@ class MetricsFile:
 
 
 def read_last_step(path: Path) -> int | None:
-    """Return the step of the last complete line of a metrics file, or None if there is none.
+    """Return the step in the last complete line of a metrics file, or None if there is none.
 
     Raises:
-        RecordError: it isn't a regular file.
+        RecordError: the file isn't a regular file or can't be read.
     """
     if not is_there(path):
         return None
@@ -284,7 +300,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_leftovers_of(path: Path) -> None:
-    """Delete what killed processes left of `path`; only for the process that may write it."""
+    """Delete temporary files and folders for `path` that killed processes left beside it.
+
+    Call it only while no other process may write `path`, since its files would be deleted too.
+    """
     for leftover in list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
         if LEFTOVER.fullmatch(leftover.name):
             _remove(leftover)

@@ -20,10 +20,10 @@ MOST_EXPANSION = 100  # factor by which a larger file may expand; text shrinks 3
 
 
 def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
-    """Return the metadata and the arrays of a safetensors file.
+    """Return the metadata and the arrays of a safetensors file, both by name.
 
     Raises:
-        RecordError: it can't be read.
+        RecordError: the file can't be read.
     """
     from safetensors import safe_open
 
@@ -40,16 +40,16 @@ def read_tensors(path: Path | str) -> tuple[dict[str, str], dict[str, NDArray[An
 def require_array(
     arrays: Mapping[str, NDArray[Any]], name: str, path: Path | str, *, ndim: int
 ) -> NDArray[np.floating[Any]]:
-    """Return a floating-point array from the result of `read_tensors`.
+    """Return one of the arrays of a safetensors file after checking its type and axes.
 
     Args:
-        arrays: arrays by name.
-        name: of the array.
+        arrays: the file's arrays by name, as `read_tensors` returns them.
+        name: name of the array.
         path: the file, for messages.
         ndim: expected number of axes.
 
     Raises:
-        RecordError: it is missing, has another number of axes, or isn't floating point.
+        RecordError: the array is missing, has another number of axes, or isn't floating point.
     """
     if name not in arrays:
         raise RecordError(path, "is missing", name)
@@ -61,14 +61,15 @@ def require_array(
 
 
 def read_table(path: Path | str, columns: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return all rows of a Parquet file.
+    """Return all rows of a Parquet file, each as values by column name.
 
     Args:
         path: the file.
-        columns: the shape of each required column; other columns are returned unchecked.
+        columns: the expected shape (see `shapes`) of the values in each required column. Other
+            columns are returned unchecked.
 
     Raises:
-        RecordError: it can't be read, lacks a column, or a value has another shape.
+        RecordError: the file can't be read or lacks a column, or a value has another shape.
     """
     return list(table_rows(path, columns, table_columns(path)))
 
@@ -76,15 +77,15 @@ def read_table(path: Path | str, columns: Mapping[str, Any]) -> list[dict[str, A
 def table_rows(
     path: Path | str, columns: Mapping[str, Any], others: Collection[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file.
+    """Yield the rows of a Parquet file, each as values by column name.
 
     Args:
         path: the file.
-        columns: the shape of each required column.
-        others: columns that are returned unchecked if they exist.
+        columns: the expected shape (see `shapes`) of the values in each required column.
+        others: names of further columns, which are returned unchecked if they exist.
 
     Raises:
-        RecordError: it can't be read, lacks a column, or a value has another shape.
+        RecordError: the file can't be read or lacks a column, or a value has another shape.
     """
     absent = set(columns) - set(table_columns(path))
     if absent:
@@ -102,10 +103,10 @@ def table_rows(
 
 
 def table_columns(path: Path | str) -> list[str]:
-    """Return the names of a Parquet file's columns, in order.
+    """Return the names of a Parquet file's columns, in the file's order.
 
     Raises:
-        RecordError: it can't be read.
+        RecordError: the file can't be read.
     """
     file = _open_table(path)
     return list(file.schema_arrow.names)
@@ -114,17 +115,17 @@ def table_columns(path: Path | str) -> list[str]:
 def table_batches(
     path: Path | str, columns: Collection[str] | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of a Parquet file in batches.
+    """Yield the rows of a Parquet file in batches, each row as values by column name.
 
-    A column that repeats one long text takes no space in the file, so the expanded size of rows is
-    computed before they are created.
+    The size of the rows in memory is computed before they are created, since a column that repeats
+    one long text takes almost no space in the file.
 
     Args:
         path: the file.
-        columns: names of the columns; None for all.
+        columns: names of the columns to read; None for all.
 
     Raises:
-        RecordError: it can't be read, is damaged, or expands to much more than its size.
+        RecordError: the file can't be read, is damaged, or takes far more memory than disk space.
     """
     file = _open_table(path)
     limit = max(LEAST_LIMIT, MOST_EXPANSION * require_regular(path))

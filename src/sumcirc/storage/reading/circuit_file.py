@@ -12,7 +12,13 @@ LARGEST_CIRCUIT = 2**30  # bytes; a model with 7B parameters has about 2 million
 
 
 class Sizes(TypedDict):
-    """Sizes of the model."""
+    """Sizes of the model whose circuit a file contains.
+
+    Attributes:
+        n_layers, n_heads: number of layers, and of heads in a layer.
+        parallel_attn_mlp: whether a block's attention and MLP read the same residual stream.
+        d_model: width of the residual stream.
+    """
 
     n_layers: Annotated[int, Range(1, 10_000)]
     n_heads: Annotated[int, Range(1, 10_000)]
@@ -21,21 +27,37 @@ class Sizes(TypedDict):
 
 
 class Edge(TypedDict):
-    """An edge, in the circuit or not."""
+    """An edge of the model's graph.
+
+    Attributes:
+        score: its attribution score.
+        in_graph: whether it is in the circuit.
+    """
 
     score: float
     in_graph: bool
 
 
 class Node(TypedDict):
-    """A node, in the circuit or not."""
+    """A node of the model's graph.
+
+    Attributes:
+        in_graph: whether it is in the circuit.
+        neurons: the node's neurons that are in the circuit, if it is a circuit of neurons.
+    """
 
     in_graph: bool
     neurons: NotRequired[Any]
 
 
 class CircuitFile(TypedDict):
-    """Contents of the file."""
+    """Contents of a circuit file.
+
+    Attributes:
+        cfg: sizes of the model.
+        nodes: the nodes by name; a truth value stands for a node's `in_graph`.
+        edges: the edges by name.
+    """
 
     cfg: Sizes
     nodes: dict[str, Node | bool]
@@ -43,9 +65,10 @@ class CircuitFile(TypedDict):
 
 
 def read_circuit_file(path: Path) -> CircuitFile:
-    """Read a circuit file.
+    """Return the contents of a circuit file.
 
     Raises:
-        RecordError: it can't be read, or isn't a file as EAP-IG's tools or this package write it.
+        RecordError: the file can't be read, or is not in the format that EAP-IG's tools and this
+            package write.
     """
     return read_json(path, CircuitFile, LARGEST_CIRCUIT)

@@ -26,8 +26,9 @@ class RecordError(UserError):
 
     Attributes:
         path: the file.
-        key: the place in it, such as `systems.trained.rouge1_f1.mean`; empty for the whole file.
-        reason: what is wrong there.
+        key: the place in the file, such as `systems.trained.rouge1_f1.mean`; empty for the whole
+            file.
+        reason: what is wrong at this place.
     """
 
     def __init__(self, path: Path | str, reason: str, key: str = "") -> None:
@@ -36,7 +37,7 @@ class RecordError(UserError):
 
     @property
     def brief(self) -> str:
-        """Key and reason, without the file."""
+        """The message without the path of the file."""
         return f"`{self.key}` {self.reason}" if self.key else self.reason
 
     def below(self, folder: Path) -> str:
@@ -50,24 +51,24 @@ class RecordError(UserError):
 def is_there(path: Path | str) -> bool:
     """Return whether anything is at `path`, including a dangling link.
 
-    Returns False, where `Path.exists` raises, for a path that is too long, contains NUL, or is in a
-    folder without access.
+    For a path that is too long, contains NUL, or is in a folder without access, for which
+    `Path.exists` may raise an error, it returns False.
     """
     return os.path.lexists(path)
 
 
 def require_regular(path: Path | str, largest: int | None = None) -> int:
-    """Check that a file is regular without opening it, for libraries that take a path.
+    """Check that a file is regular, without opening it, before a library opens it by its path.
 
     Args:
         path: the file.
         largest: largest size in bytes; None for any.
 
     Returns:
-        Its size in bytes.
+        The file's size in bytes.
 
     Raises:
-        RecordError: it doesn't exist, isn't a regular file, or is larger than `largest`.
+        RecordError: the file doesn't exist, isn't regular, or is larger than `largest`.
     """
     try:
         found = os.stat(path)
@@ -82,10 +83,10 @@ def require_regular(path: Path | str, largest: int | None = None) -> int:
 
 
 def open_regular(path: Path | str) -> BinaryIO:
-    """Open a regular file for reading.
+    """Open a regular file for reading bytes.
 
     Raises:
-        RecordError: as in `require_regular`, or it can't be read.
+        RecordError: as in `require_regular`, or the file can't be read.
     """
     require_regular(path)
     try:
@@ -101,14 +102,14 @@ def open_regular(path: Path | str) -> BinaryIO:
 
 
 def read_bytes(path: Path | str, largest: int = LARGEST) -> bytes:
-    """Return the contents of a regular file.
+    """Return the contents of a regular file as bytes.
 
     Args:
         path: the file.
-        largest: largest size in bytes.
+        largest: largest accepted size in bytes.
 
     Raises:
-        RecordError: as in `require_regular`, or it can't be read.
+        RecordError: as in `require_regular`, or the file can't be read.
     """
     require_regular(path, largest)
     try:
@@ -129,7 +130,7 @@ def read_text(path: Path | str, largest: int = LARGEST) -> str:
         largest: largest size in bytes.
 
     Raises:
-        RecordError: as in `read_bytes`, or it isn't UTF-8.
+        RecordError: as in `read_bytes`, or the file isn't UTF-8.
     """
     try:
         return read_bytes(path, largest).decode("utf-8-sig")
@@ -138,7 +139,11 @@ def read_text(path: Path | str, largest: int = LARGEST) -> str:
 
 
 def system_reason(error: Exception) -> str:
-    """Return the system's reason why a file can't be opened."""
+    """Return the reason why a file can't be opened, as text for a `RecordError`.
+
+    Args:
+        error: the exception that opening the file raised.
+    """
     if isinstance(error, FileNotFoundError):
         return "is not there"
     reason = getattr(error, "strerror", None) or str(error)
@@ -150,7 +155,7 @@ def unfit(path: Path | str, error: Unfit, key: str = "") -> RecordError:
 
     Args:
         path: the file.
-        error: the mismatch.
-        key: place of the value in the file.
+        error: what is wrong with the value.
+        key: place of the value in the file, to which the place in `error` is appended.
     """
     return RecordError(path, error.reason, ".".join(filter(None, [key, error.key])))

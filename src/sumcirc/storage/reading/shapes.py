@@ -43,8 +43,8 @@ class Unfit(Exception):
     """A value doesn't have the expected shape.
 
     Attributes:
-        reason: what is wrong with it.
-        keys: its place, from the outermost key or index to the innermost.
+        reason: what is wrong with the value.
+        keys: place of the value in the data, from the outermost key or index to the innermost.
     """
 
     def __init__(self, reason: str) -> None:
@@ -54,7 +54,7 @@ class Unfit(Exception):
 
     @property
     def key(self) -> str:
-        """The place as `systems.trained.mean`; empty for the whole value."""
+        """The place in `keys` as text, such as `systems.trained.mean`; empty for the whole data."""
         return ".".join(self.keys)
 
 
@@ -75,7 +75,12 @@ class Range:
 
 @dataclasses.dataclass(frozen=True)
 class Keys:
-    """Required keys of a mapping; if `allowed` is given, no other keys are accepted."""
+    """A rule for the keys of a mapping, for `Annotated[dict[str, int], Keys(("a", "b"))]`.
+
+    Attributes:
+        required: keys that the mapping must have.
+        allowed: the only keys that the mapping may have; None for any.
+    """
 
     required: tuple[str, ...] = ()
     allowed: tuple[str, ...] | None = None
@@ -83,7 +88,7 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True)
 class NullIsNan:
-    """Null stands for an undefined number and is read as NaN, which JSON lacks."""
+    """A rule for numbers: null in a file stands for an undefined number and is read as NaN."""
 
 
 Share = Annotated[float, Range(0, 1)]
@@ -92,11 +97,11 @@ Number = Annotated[float, NullIsNan()]
 
 
 def fit(value: Any, shape: Any) -> Any:
-    """Check a value against a shape.
+    """Check a value against a shape, and return it.
 
     Args:
         value: plain containers, texts and numbers.
-        shape: a type hint.
+        shape: the expected shape as a type hint (see the module's docstring).
 
     Returns:
         The value, with dataclass instances in place of the dictionaries that describe them.
@@ -111,8 +116,8 @@ def require_plain(value: Any) -> None:
     """Check that a value consists of JSON types, with finite numbers of at most 64 bits.
 
     Raises:
-        Unfit: it contains NaN, an infinity, a larger number or another type, or is nested too
-            deeply.
+        Unfit: the value contains NaN, an infinity, a larger number or another type, or is nested
+            more than 100 levels deep.
     """
     _plain(value, 0)
 
@@ -141,7 +146,7 @@ def _plain(value: Any, depth: int) -> None:
 
 
 def shown(value: Any) -> str:
-    """Format a value for an error message: short, on one line."""
+    """Return a short text on one line that shows a value in an error message."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):

@@ -17,27 +17,27 @@ MOST_FILES = 20_000  # in a folder of such files
 
 
 def read_json(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any:
-    """Read a JSON file of a given shape (`shapes.fit`).
+    """Return the contents of a JSON file after checking their shape.
 
     Args:
         path: the file.
-        shape: expected shape.
-        largest: largest size in bytes.
+        shape: the expected shape, as in `shapes.fit`.
+        largest: largest accepted size in bytes.
 
     Raises:
-        RecordError: it can't be read, isn't JSON, has a repeated key, or another shape.
+        RecordError: the file can't be read, isn't JSON, has a repeated key, or has another shape.
     """
     return parse_json(read_text(path, largest), path, shape)
 
 
 def parse_json(text: str, path: Path | str, shape: Any = Any, key: str = "") -> Any:
-    """Parse JSON that is part of a file, such as the metadata of a safetensors file.
+    """Return the value of JSON text that is part of a file, after checking its shape.
 
     Args:
-        text: the JSON.
+        text: the JSON text, such as metadata of a safetensors file.
         path: the file, for messages.
-        shape: expected shape.
-        key: place of the text in the file.
+        shape: the expected shape, as in `shapes.fit`.
+        key: place of the text in the file, for messages.
 
     Raises:
         RecordError: as in `read_json`.
@@ -55,15 +55,15 @@ def parse_json(text: str, path: Path | str, shape: Any = Any, key: str = "") -> 
 
 
 def read_yaml(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any:
-    """Read a YAML file of a given shape (`shapes.fit`).
+    """Return the contents of a YAML file after checking their shape.
 
     Args:
         path: the file.
-        shape: expected shape.
-        largest: largest size in bytes.
+        shape: the expected shape, as in `shapes.fit`.
+        largest: largest accepted size in bytes.
 
     Raises:
-        RecordError: it can't be read, isn't YAML, has a repeated key, or another shape.
+        RecordError: the file can't be read, isn't YAML, has a repeated key, or has another shape.
     """
     import yaml
 
@@ -78,17 +78,17 @@ def read_yaml(path: Path | str, shape: Any = Any, largest: int = LARGEST) -> Any
 
 
 def check_yaml(text: str, path: Path | str) -> None:
-    """Check by its events that YAML can be loaded safely, without building anything.
+    """Check that YAML text can be loaded safely, without creating the values that it describes.
 
-    A deeply nested file crashes libyaml, and nested aliases expand exponentially.
+    A deeply nested file would crash libyaml, and nested aliases may expand to any size.
 
     Args:
-        text: the YAML.
-        path: the file, for messages.
+        text: the YAML text.
+        path: the file that contains it, for messages.
 
     Raises:
-        RecordError: it isn't YAML, is nested too deeply, has a repeated key, or has aliases that
-            contain themselves or expand to too much.
+        RecordError: the text isn't YAML, is nested too deeply, has a repeated key, or has aliases
+            that contain themselves or expand to too many values.
     """
     import yaml
 
@@ -107,7 +107,7 @@ def check_yaml_folder(folder: Path | str) -> None:
 
     Raises:
         RecordError: a file isn't regular, is nested too deeply, or has aliases that expand to too
-            much; or the folder has too many files to be one of configurations.
+            many values; or the folder contains more files than a folder of configurations would.
     """
     import yaml
 
@@ -137,12 +137,12 @@ def fitted(value: Any, path: Path | str, shape: Any, key: str = "") -> Any:
     Args:
         value: plain containers, texts and numbers.
         path: the file, for messages.
-        shape: expected shape.
-        key: place of the value in the file.
+        shape: the expected shape, as in `shapes.fit`.
+        key: place of the value in the file, for messages.
 
     Raises:
-        RecordError: it contains something not allowed in records (`shapes.require_plain`), or has
-            another shape.
+        RecordError: the value contains something that records don't allow
+            (`shapes.require_plain`), or has another shape.
     """
     try:
         require_plain(value)
