@@ -81,9 +81,9 @@ def load(
     """Load a model in evaluation mode, and the tokenizer that it was trained with.
 
     Args:
-        checkpoint: a run directory, an adapter's folder (with its base, revision and tokenizer), a
-            model folder, a hub id or `tiny`.
-        dtype: of the weights; float32 by default.
+        checkpoint: a run directory, an adapter's folder, a model folder, a hub id, or `tiny` for
+            the built-in model. For an adapter, its base is loaded too.
+        dtype: type of the weights; None for float32.
 
     Raises:
         UserError: the model can't be loaded; the message has the reason.
@@ -100,23 +100,27 @@ def find_circuit(
     options: CircuitOptions | None = None,
     encoding: EncodingConfig | None = None,
 ) -> CircuitResult:
-    """Find the edges that produce the summary, and measure their faithfulness and stability.
+    """Find the circuit with which a model writes summaries: its graph's most important edges.
+
+    Edges are scored on pairs of a clean and a corrupted document. The circuit's faithfulness and
+    its stability over the pairs are measured as well.
 
     Args:
-        model: of a supported architecture; an active adapter is part of it.
-        tokenizer: of the model.
-        texts: (document, summary) pairs, or a file of clean and corrupted texts (docs/circuits.md,
-            "Your own").
-        options: settings as under `circuit.`; `documents` is the number of pairs.
-        encoding: prompt and lengths, as under `encoding.`.
+        model: a model of a supported architecture; an active adapter is part of the model.
+        tokenizer: the model's tokenizer.
+        texts: (document, summary) pairs, from which corrupted documents are made; or the path of a
+            file of clean and corrupted texts (docs/circuits.md, "Your own").
+        options: settings as under `circuit.`; `documents` is the largest number of pairs that are
+            made. None for the defaults.
+        encoding: prompt and lengths, as under `encoding.`; None for the defaults.
 
     Returns:
-        An object with `.faithfulness`, `.largest_edges(20)`, `.stability`, `.save("circuit.json")`
-        and more.
+        The circuit, with `.faithfulness`, `.largest_edges(20)`, `.stability`,
+        `.save("circuit.json")` and more.
 
     Raises:
-        UserError: no pair can be made, corruption changes nothing, or the architecture isn't
-            supported.
+        UserError: no pair can be made, corruption doesn't change the model's output, or the
+            architecture isn't supported.
     """
     options = CircuitOptions() if options is None else options
     encoder = _encoder(model, tokenizer, encoding)
@@ -149,16 +153,16 @@ def measure(
     """Measure a model's attention, residual stream, neurons, output and logit lens.
 
     Args:
-        model: of a supported architecture; an active adapter is part of it.
-        tokenizer: of the model.
+        model: a model of a supported architecture; an active adapter is part of the model.
+        tokenizer: the model's tokenizer.
         texts: (document, summary) pairs.
-        base: model to compare with; for a PEFT model its own base by default. Without a base only
-            the model's own values are measured, not differences.
-        encoding: prompt and lengths, as under `encoding.`.
+        base: the model to compare with. None means the base of a PEFT model; for other models no
+            differences are measured then.
+        encoding: prompt and lengths, as under `encoding.`; None for the defaults.
 
     Returns:
-        A record with `.values["attention/kl_tuned_base"]` and so on (all names are in
-        `sumcirc.tracking.measure_records.MEASURES`), with documents on the last axis.
+        A record with an array for each measure, such as `.values["attention/kl_tuned_base"]`.
+        `sumcirc.tracking.measure_records.MEASURES` has all names, units and axes.
 
     Raises:
         UserError: no text fits the model's context, or the two models can't be compared.
@@ -183,19 +187,23 @@ def choose_lora(
     seed: int = 1,
     **adaptation: Any,
 ) -> tuple[LoraConfig, Ranking]:
-    """Select where LoRA adapters go; return PEFT's configuration and the ranking behind it.
+    """Choose the layers or modules that get LoRA adapters, and their ranks.
 
     Args:
         model: the base model, without an adapter.
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         texts: (document, summary) pairs on which the selection is based; don't use your test data.
-        selector: name (docs/selecting.md) of a selector, which then uses all texts and selects a
-            quarter of the layers; or its settings as under `selector.`.
-        encoding: prompt and lengths, as under `encoding.`.
-        cache: folder in which the base's circuit and other results are kept; None for no cache.
-        seed: of the `random` selector.
-        adaptation: settings as under `adaptation.`: `budget` or `rank`, `granularity`, `modules`,
-            ...
+        selector: the name of a selector (docs/selecting.md), which then uses all texts and chooses
+            a quarter of the layers; or a selector's settings as under `selector.`.
+        encoding: prompt and lengths, as under `encoding.`; None for the defaults.
+        cache: folder in which the base's circuit and other results are stored for later calls; None
+            for no cache.
+        seed: seed of the `random` selector.
+        adaptation: settings as under `adaptation.`, such as `budget` or `rank`, `granularity` and
+            `modules`.
+
+    Returns:
+        PEFT's configuration, and the ranking of the layers or modules from which it was made.
 
     Raises:
         UserError: the selector is unknown or doesn't fit the adaptation, or the budget is too

@@ -55,11 +55,14 @@ REFUSED = {
 
 @dataclass(frozen=True)
 class Command:
-    """A verb with Hydra's options and the overrides.
+    """A parsed command line.
 
     Attributes:
-        flags: the options as typed.
-        typed: the settings as typed, for messages.
+        verb: the verb, such as `train`.
+        options: Hydra's options, parsed.
+        flags: words of these options as typed.
+        overrides: settings as overrides KEY=VALUE, including those that others imply.
+        typed: the settings as the user typed them, for messages.
     """
 
     verb: str
@@ -80,7 +83,7 @@ class Command:
 
     @property
     def starts(self) -> bool:
-        """Whether jobs run, rather than something being shown."""
+        """Whether the command runs jobs; options such as `--help` and `--cfg` only print text."""
         shown = ("help", "hydra_help", "cfg", "shell_completion", "info")
         return not any(getattr(self.options, name) for name in shown)
 
@@ -147,9 +150,10 @@ def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
 
 
 def compose(command: Command) -> list[Any]:
-    """Return the configuration of every job, as dataclasses; a single one without a sweep.
+    """Return the configuration of every job of a command, as dataclasses.
 
-    For each old word of a setting that the user gave, one line is printed that names the new one.
+    A command without `-m` has one job. For each old name of a setting's value that the user typed,
+    a line with the new name is printed.
 
     Raises:
         UserError: a key is unknown, a value has the wrong type, settings contradict each other, or
@@ -182,14 +186,14 @@ def compose(command: Command) -> list[Any]:
 
 
 def words_of_job(command: Command, overrides: Any) -> list[str]:
-    """Return the words to give to the verb to run one job on its own.
+    """Return the words after the verb in a command that runs one of the jobs by itself.
 
-    For a single job these are the words as typed, except in training, which may start further
-    processes: those have to compose the same configuration with the same directory.
+    For a command with one job these are the words as typed. Words of a training job include all
+    implied settings, since its further processes have to compose the same configuration.
 
     Args:
         command: the command.
-        overrides: `hydra.overrides` of the job's configuration.
+        overrides: `hydra.overrides` in the job's configuration.
     """
     if not command.sweeps and command.verb != "train":
         return [*command.options.overrides, *command.flags]
@@ -199,11 +203,11 @@ def words_of_job(command: Command, overrides: Any) -> list[str]:
 
 
 def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
-    """Return the folders that jobs write to, by the setting that names them.
+    """Return the folders that a command's jobs write to, by the name of the setting for each.
 
     Args:
         command: the command.
-        configs: configurations of its jobs.
+        configs: configurations of the command's jobs.
     """
     typed = command.typed.words
     wanted = ("hydra.run.dir", "resume")
@@ -220,7 +224,7 @@ def folders(command: Command, configs: Sequence[Any]) -> dict[str, str]:
 
 
 def launcher(command: Command) -> str:
-    """Return the launcher that runs the jobs, according to all files and overrides."""
+    """Return the name of the Hydra launcher that a command's files and overrides choose."""
     import hydra
 
     with _search_path(command) as extra:
@@ -230,12 +234,18 @@ def launcher(command: Command) -> str:
 
 
 def for_any_machine(config: Any) -> Any:
-    """Return the configuration with default trainer settings, which this machine can't check."""
+    """Return a configuration with the default trainer settings in place of its own.
+
+    It can be checked here even if the job will run on another machine with other devices.
+    """
     return replace(config, trainer=TrainerConfig()) if hasattr(config, "trainer") else config
 
 
 def is_counted(command: Command) -> bool:
-    """Return whether all jobs are known in advance, not chosen by a sweeper as it goes."""
+    """Return whether all jobs of a command are known before the first one runs.
+
+    They are not if a sweeper chooses further jobs by the results of earlier ones.
+    """
     parsed = parse(command.overrides)
     open_ended = any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed)
     return not open_ended and "hydra/sweeper" not in {item.key_or_group for item in parsed}

@@ -49,12 +49,19 @@ OF_PROMPTS = "rephrase"
 def complete(
     command: Command, overrides: list[str], parsed: dict[str, Override]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return the implied settings, each with the typed word that implies it, and all overrides.
+    """Add the settings that a command's words imply to its overrides.
 
     Args:
         command: the command.
-        overrides: the typed overrides.
-        parsed: the same, parsed, by key.
+        overrides: the overrides that the user typed.
+        parsed: the typed overrides in parsed form, by the name of the setting.
+
+    Returns:
+        The typed word that implies each implied setting, by the setting's name; and all overrides,
+        implied and typed.
+
+    Raises:
+        UserError: words contradict each other, or name a checkpoint that can't be used.
     """
     if command.verb not in RUN_VERBS and command.verb not in SECTIONS_OF:
         return {}, overrides

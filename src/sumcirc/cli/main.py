@@ -79,18 +79,22 @@ def usage() -> str:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """Print a one-line message and exit.
+    """Print a message to standard error and exit.
 
     Args:
-        message: newlines are replaced by spaces.
-        code: exit code.
+        message: the message; its newlines are replaced by spaces.
+        code: exit code of the process.
     """
     say(f"sumcirc: {' '.join(message.split())}", error=True)
     raise SystemExit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the `sumcirc` command."""
+    """Run the `sumcirc` command.
+
+    Args:
+        argv: the words after `sumcirc`; None for those of this process.
+    """
     guard()
     # otherwise Hydra prints exceptions in its own format and exits
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -122,7 +126,7 @@ def _main(arguments: list[str]) -> None:
 
 
 def run_verb(verb: str, arguments: list[str]) -> None:
-    """Run a verb, translating errors to messages and exit codes.
+    """Run a verb; on a user's mistake, print a one-line message and exit.
 
     Args:
         verb: a known verb.
@@ -146,15 +150,15 @@ def run_verb(verb: str, arguments: list[str]) -> None:
 
 
 def launch(verb: str, arguments: list[str]) -> None:
-    """Check every job that the arguments ask for, then let Hydra run them.
+    """Check every job that a command asks for, then let Hydra run the jobs.
 
     Args:
         verb: a known verb.
         arguments: the words after it.
 
     Raises:
-        UserError: the arguments contain a mistake, and nothing was started; or the only job refused
-            them.
+        UserError: the arguments contain a mistake and no job was started, or a single job found a
+            mistake in them.
     """
     from sumcirc.cli import command
     from sumcirc.schema import configuration
@@ -195,10 +199,18 @@ def _launch(given: Command) -> None:
 
 
 class Application:
-    """The function that Hydra calls for every job: runs it, or in a sweep starts a process for it.
+    """The callable that Hydra calls with the configuration of each job.
 
-    A launcher may unpickle it in another process or on another machine, where nothing is
-    initialized.
+    It runs the job, or starts a process for it if the job is part of a sweep of runs. It can be
+    pickled, since a launcher may call it in another process or on another machine.
+
+    Args:
+        given: the command.
+
+    Attributes:
+        started: whether Hydra has called it.
+        mistake: the user's mistake because of which a single job refused to run, or None.
+        failed: names of the folders of failed jobs.
     """
 
     def __init__(self, given: Command) -> None:
@@ -251,10 +263,10 @@ class Application:
             raise
 
     def job(self, config: DictConfig) -> tuple[Job, list[str | None]]:
-        """Return a job from a configuration composed by Hydra, and the devices it may run on.
+        """Return the process to start for a job of a sweep, and the devices that it may run on.
 
         Args:
-            config: includes Hydra's own settings.
+            config: configuration of the job as composed by Hydra, including Hydra's own settings.
         """
         from sumcirc.schema.configuration import typed
 
@@ -272,11 +284,14 @@ class Application:
         return Job(folder, [self.given.verb, *words, where], config.sweep.retry is not None)
 
     def conclude(self, total: int) -> None:
-        """Report failures of jobs that ran in this process.
+        """Raise an error if a job that ran in this process failed.
+
+        Args:
+            total: number of all jobs, for the message.
 
         Raises:
-            UserError: the mistake because of which a single job refused to run.
-            SystemExit: a job failed.
+            UserError: a single job refused to run because of a user's mistake.
+            SystemExit: some jobs of several failed.
         """
         if self.mistake is not None:
             raise self.mistake
@@ -381,10 +396,13 @@ def _before_the_job(error: Exception) -> UserError:
 
 
 def complete_line(arguments: list[str]) -> None:
-    """Answer the shell's `sumcirc --shell-completion query=bash` and `install=bash`.
+    """Print what a shell asks for with `sumcirc --shell-completion`, such as completions of a line.
 
-    Hydra's completion expects commands without verbs: the verb is completed here, then removed from
-    the line that Hydra sees.
+    Hydra prints it, but knows no verbs: a verb is completed here, and removed from the line that
+    Hydra completes.
+
+    Args:
+        arguments: the words after `sumcirc`, with `query=bash` or `install=bash`.
     """
     import hydra
 

@@ -28,12 +28,14 @@ def overrides_of(
     sections: Sequence[str] = SECTIONS,
     setting: str = "checkpoint",
 ) -> list[str]:
-    """Return the overrides that a checkpoint implies; typed settings take precedence.
+    """Return the settings that a checkpoint implies, as overrides KEY=VALUE.
+
+    Sections that the user chose on the command line are left out.
 
     Args:
         checkpoint: a run directory, an adapter, a model folder, a hub id or `tiny`.
-        given: keys that the user typed.
-        sections: sections of settings that the verb has.
+        given: names of the settings that the user typed.
+        sections: names of the sections that are taken from a run.
         setting: the setting that names the checkpoint.
 
     Raises:
@@ -54,16 +56,19 @@ def overrides_of(
 def overrides_of_run(
     checkpoint: str, given: Set[str], sections: Sequence[str], setting: str
 ) -> list[str]:
-    """Return some sections of a run's settings as overrides; none if it is not a run.
+    """Return the settings of a training run in some sections, as overrides KEY=VALUE.
+
+    Sections that the user chose on the command line are left out. The list is empty if the path is
+    not a run directory.
 
     Args:
-        checkpoint: a path.
-        given: keys that the user typed.
-        sections: the sections.
-        setting: the setting that names the checkpoint.
+        checkpoint: the path.
+        given: names of the settings that the user typed.
+        sections: names of the sections.
+        setting: the setting that names the checkpoint, for messages.
 
     Raises:
-        UserError: an experiment is named in addition.
+        UserError: the user named an experiment as well, or the run trained nothing.
     """
     from sumcirc.models.model_reference import training_run
 
@@ -79,14 +84,14 @@ def overrides_of_run(
 
 
 def base_overrides(checkpoint: str, given: Set[str]) -> list[str]:
-    """Return overrides that make `model` what a run or an adapter was trained from.
+    """Return overrides that set `model` to the model from which a run or adapter was trained.
 
     Args:
-        checkpoint: a run directory or an adapter.
-        given: keys that the user typed.
+        checkpoint: a run directory or an adapter's folder.
+        given: names of the settings that the user typed.
 
     Raises:
-        UserError: it is neither, or names no base.
+        UserError: the checkpoint is neither a run nor an adapter, or doesn't name its base model.
     """
     from sumcirc.models.model_reference import reference
 

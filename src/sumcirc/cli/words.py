@@ -26,7 +26,10 @@ PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """Rejoin lists that the shell split at spaces, such as `a=[1,` and `3]`."""
+    """Return words in which lists that the shell split at spaces are joined again.
+
+    For example, `a=[1,` and `3]` become `a=[1, 3]`.
+    """
     waiting, found = list(words), []
     while waiting:
         word = waiting.pop(0)
@@ -44,7 +47,7 @@ def joined(words: Sequence[str]) -> list[str]:
 
 
 def by_key(words: Sequence[str]) -> dict[str, str]:
-    """Return the words of the form KEY=VALUE, by key."""
+    """Return those words that have the form KEY=VALUE, by KEY without `+` or `~` before it."""
     return {word.partition("=")[0].lstrip("+~"): word for word in words if "=" in word}
 
 
@@ -52,7 +55,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     """Parse overrides with Hydra's grammar.
 
     Raises:
-        UserError: names the word that can't be parsed.
+        UserError: a word can't be parsed; the message names it.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -67,7 +70,10 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def paths_as_override(words: Sequence[str]) -> list[str]:
-    """Turn words that are paths (they exist, or have no `=`) into the setting `paths`."""
+    """Return words in which all paths are replaced by one setting, `paths=[PATH,...]`.
+
+    A word is a path if it has no `=`, or if a file or folder of this name exists.
+    """
     paths = [word for word in words if "=" not in word or os.path.exists(word)]
     others = [word for word in words if word not in paths]
     listed = ",".join(in_quotes(path) for path in paths)
@@ -75,7 +81,11 @@ def paths_as_override(words: Sequence[str]) -> list[str]:
 
 
 def quoted_value(override: str) -> str:
-    """Quote the value of an override if it can only be meant as one string."""
+    """Return an override with its value quoted if the value can only be meant as one text.
+
+    This is so if the setting is a path, if a file or folder of this name exists, or if Hydra's
+    grammar can't parse the value.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -94,7 +104,7 @@ def quoted_value(override: str) -> str:
 
 
 def in_quotes(value: str) -> str:
-    """Quote a string for Hydra's grammar; `${...}` in it stays an interpolation."""
+    """Return a text in quotes of Hydra's grammar, in which `${...}` stays an interpolation."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(value, Quote.single).with_quotes()

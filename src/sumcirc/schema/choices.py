@@ -43,15 +43,15 @@ class Choice(Enum, metaclass=_ByWord):
 
     @classmethod
     def of(cls: type[Kind], value: Kind | str, setting: str, *without: Kind) -> Kind:
-        """Return the member for a member, its name, its value or an old name.
+        """Return the member of this enumeration that a value stands for.
 
         Args:
-            value: to convert.
-            setting: name of the setting, for the message.
-            without: members that are not allowed here, such as `auto`.
+            value: a member, or its name, value or old name.
+            setting: name of the setting, for messages.
+            without: members that are not allowed, such as `auto`.
 
         Raises:
-            UserError: there is no such member.
+            UserError: the value stands for no member, or for one that is not allowed.
         """
         word = value.name if isinstance(value, cls) else str(value)
         found: Kind | None = next((one for one in cls if one.value == word), None)
@@ -67,11 +67,11 @@ class Choice(Enum, metaclass=_ByWord):
 
 
 def renamed(word: str, new: Mapping[str, str]) -> str:
-    """Return the new name for an old one, and any other unchanged.
+    """Return the new name for an old name; a name that isn't old is returned unchanged.
 
     Args:
         word: the name.
-        new: new names by old ones.
+        new: the new name of each old name.
     """
     if word in new:
         _note(word, new[word])
@@ -86,7 +86,10 @@ def _note(old: str, new: str) -> None:
 
 @contextmanager
 def old_words() -> Iterator[dict[str, str]]:
-    """Collect the old names that are looked up in the block, each with the new one."""
+    """Collect the old names that are used in a `with` block.
+
+    Yields a dictionary, which is filled with the new name of each old name that is looked up.
+    """
     found: dict[str, str] = {}
     token = _seen.set(found)
     try:

@@ -133,18 +133,20 @@ class CircuitOptions:
 
     @property
     def memory(self) -> int:
-        """The memory budget in bytes."""
+        """The setting `memory_budget` in bytes."""
         return int(1e9 * self.memory_budget)
 
     def corruption_of(self, source: Source) -> Corruption:
-        """Return the corruption for given data, resolving `auto`."""
+        """Return the kind of corruption to use for documents from a source; see `corruption_of`."""
         return corruption_of(self.corruption, source, "circuit.corruption")
 
 
 def check_gradient(
     section: str, method: Method, rule: Rule = Rule.midpoint, steps: int = 5
 ) -> None:
-    """Refuse a method that takes its gradient at the clean run only; for `metric=kl`.
+    """Raise an error if a method takes gradients only at the clean input, for `metric=kl`.
+
+    The gradient of that metric is zero there.
 
     Args:
         section: prefix of the settings, such as `circuit.`.
@@ -153,7 +155,7 @@ def check_gradient(
         steps: number of interpolation steps.
 
     Raises:
-        UserError: every score would be zero.
+        UserError: the method and its steps would give every edge the score zero.
     """
     require(
         method not in AT_CLEAN,
@@ -169,15 +171,17 @@ def check_gradient(
 
 
 def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corruption:
-    """Return the corruption for given data, resolving `auto`.
+    """Return the kind of corruption to use for documents from a source.
+
+    It is the given kind, unless that is `auto`: then it is the one that suits the source.
 
     Args:
         corruption: the setting's value.
-        source: source of the data.
+        source: source of the documents.
         setting: name of the setting, for messages.
 
     Raises:
-        UserError: the corruption needs other data.
+        UserError: this kind of corruption can't be made from documents of this source.
     """
     if corruption is Corruption.auto:
         return Corruption.counterfactual if source is Source.wire else Corruption.replace

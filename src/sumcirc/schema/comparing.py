@@ -90,5 +90,5 @@ class CompareOptions:
 
     @property
     def memory(self) -> int:
-        """The memory budget in bytes."""
+        """The setting `memory_budget` in bytes."""
         return int(1e9 * self.memory_budget)

@@ -27,7 +27,10 @@ NAME_LENGTH = 40  # characters of one value in a run name
 
 
 def register() -> None:
-    """Register schemas and resolvers with Hydra; may be called repeatedly."""
+    """Register this package's schemas with Hydra and its resolvers with OmegaConf.
+
+    Repeated calls have no further effect.
+    """
     from hydra.core.config_store import ConfigStore
 
     OmegaConf.register_new_resolver("multiply", lambda a, b: float(a) * float(b), replace=True)
@@ -56,7 +59,11 @@ def register() -> None:
 
 
 def run_name(*, _root_: Any) -> str:
-    """Return a run's name, made of what distinguishes runs, e.g. `tiny-wire-lora-2,3,5-r16-s1`."""
+    """Return the default name of a run, such as `tiny-wire-lora-2,3,5-r16-s1`.
+
+    It has the model, the data, the adaptation, the other settings that a multirun varies, and the
+    seed. Called as an OmegaConf resolver, which passes the configuration of the job.
+    """
     config = _root_
     # a file or a built-in set of prompts, in place of the data
     given = OmegaConf.select(config, "pairs") or OmegaConf.select(config, "prompts")
@@ -91,7 +98,11 @@ def _after_name(after: Any) -> str:
 
 
 def run_axes(*, _root_: Any) -> dict[str, Any]:
-    """Return the settings that a multirun varies, with the run's values; a list becomes `2,3,5`."""
+    """Return the run's value of each setting that a multirun varies, by the setting's name.
+
+    A list becomes a text such as `2,3,5`. Called as an OmegaConf resolver, which passes the
+    configuration of the job.
+    """
     plain = (str, int, float, bool, type(None))
     return {
         # layers `3` and `[3]` are the same
@@ -131,7 +142,7 @@ def _commas(value: Any) -> str:
 
 
 def typed(config: DictConfig) -> Any:
-    """Convert a composed configuration to dataclasses, without Hydra's own settings.
+    """Return a configuration composed by Hydra as a dataclass, without Hydra's own settings.
 
     Raises:
         UserError: a value is missing, a key was added with `+`, or values contradict each other.
@@ -156,7 +167,11 @@ def typed(config: DictConfig) -> Any:
 
 
 def literal(value: Any) -> Any:
-    """Escape interpolations in resolved values, so that OmegaConf takes them as text."""
+    """Return a copy of a value in which `${` is escaped, so that OmegaConf takes it as text.
+
+    Args:
+        value: a text, number or container of them, whose interpolations are already resolved.
+    """
     if isinstance(value, dict):
         return {key: literal(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -168,7 +183,7 @@ def literal(value: Any) -> Any:
 
 
 def quoted(value: str) -> str:
-    """Quote a string for Hydra's override grammar, so that it is taken literally."""
+    """Return a text in quotes of Hydra's override grammar, so that it is taken literally."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(literal(value), Quote.single).with_quotes()
@@ -232,7 +247,12 @@ def _cache_dir() -> str:
 
 
 def listed(value: Any) -> list[str]:
-    """Return the names in a list, which Hydra's grammar may have taken as one text."""
+    """Return the names in a setting's value as a list, with `~` expanded.
+
+    Args:
+        value: a list of names, a single name, or a text such as `[ONE,OTHER]`, which is what
+            Hydra's grammar gives for a list of some names.
+    """
     if isinstance(value, list):
         return [os.path.expanduser(str(name)) for name in value]
     text = str(value)
@@ -251,10 +271,12 @@ def listed(value: Any) -> list[str]:
 
 
 def model_path(name: str, conf: Path) -> str:
-    """Return the path that a name in conf/model stands for; any other value is returned unchanged.
+    """Return the path or hub id of a model that is named by a file in conf/model.
+
+    Any other value is returned unchanged.
 
     Args:
-        name: a name in conf/model, a path or a hub id.
+        name: the name of a file in conf/model without its ending, a path or a hub id.
         conf: the folder conf/.
     """
     file = conf / "model" / f"{name}.yaml"

@@ -19,11 +19,11 @@ NAMESPACES = ("sumcirc.callbacks", "sumcirc.training.progress_bars", "pytorch_li
 
 
 def build(setting: str, spec: Mapping[str, Any]) -> Any:
-    """Instantiate a mapping with `_target_` and keyword arguments.
+    """Return an object of the class that a mapping names.
 
     Args:
         setting: name of the setting, for messages.
-        spec: the mapping.
+        spec: the class as `_target_`, and the keyword arguments of its constructor.
 
     Raises:
         UserError: the target is missing, outside the known namespaces, or can't be instantiated.
@@ -52,7 +52,7 @@ def function(setting: str, path: str) -> Callable[..., Any]:
         path: MODULE.FUNCTION.
 
     Raises:
-        UserError: the module is not authorized, or the function isn't found or isn't a function.
+        UserError: the module is not authorized (SUMCIRC_NAMESPACES), or it has no such function.
     """
     return _admitted(setting, path, (), inspect.isfunction, "function")
 

@@ -20,10 +20,10 @@ PACKAGE = __name__.rpartition(".")[0]
 
 
 def accept_scalars() -> None:
-    """Make OmegaConf accept a single value for a list in the schema; idempotent.
+    """Make OmegaConf accept a single value where the schema has a list.
 
-    OmegaConf has no hook for conversions, but every assignment and merge into a typed list ends in
-    the method replaced here. Lists in dataclasses of other packages are not affected.
+    A method of OmegaConf is replaced, since there is no hook for conversions. Lists in dataclasses
+    of other packages are not affected, and repeated calls have no effect.
     """
     original: Any = ListConfig._set_value_impl
     if hasattr(original, "accepts_scalars"):
@@ -41,7 +41,13 @@ def accept_scalars() -> None:
 
 
 def lists_of_one(config: Any) -> None:
-    """Wrap scalars in list-typed fields of a dataclass into lists, also within lists of lists."""
+    """Replace each single value in a field for a list by a list of this value, in place.
+
+    The elements of lists of lists are converted as well.
+
+    Args:
+        config: a dataclass of the schema.
+    """
     for name, element in list_elements(type(config)).items():
         value = as_list(getattr(config, name))
         if typing.get_origin(element) is list:
@@ -50,14 +56,24 @@ def lists_of_one(config: Any) -> None:
 
 
 def as_list(value: Any) -> Any:
-    """Wrap a scalar in a list, convert a tuple or range, and return anything else unchanged."""
+    """Return a text, number or enumeration member as a list of it, and a tuple or range as a list.
+
+    Any other value is returned unchanged.
+    """
     if isinstance(value, (tuple, range)):
         return list(value)
     return [value] if isinstance(value, SCALARS) else value
 
 
 def list_elements(kind: type) -> dict[str, Any]:
-    """Return the element type of each list-typed (or optional list-typed) field."""
+    """Return the element type of each field of a dataclass that is a list or an optional list.
+
+    Args:
+        kind: the dataclass.
+
+    Returns:
+        The element types by the name of the field.
+    """
     hints = typing.get_type_hints(kind)
     found = {}
     for field in dataclasses.fields(kind):

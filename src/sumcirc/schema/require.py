@@ -12,27 +12,22 @@ NAME_BYTES = 255  # length of a file name on common file systems
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise UserError unless a condition holds.
-
-    Args:
-        condition: what must be true.
-        message: of the error.
-    """
+    """Raise UserError with a message unless a condition is true."""
     if not condition:
         raise UserError(message)
 
 
 def at_least(config: Any, section: str, least: int, *names: str) -> None:
-    """Refuse settings of a section that are below a limit, infinite or NaN; null is accepted.
+    """Raise an error if a setting is below a limit, infinite or NaN; null is accepted.
 
     Args:
-        config: the section.
-        section: its prefix, such as `trainer.`.
+        config: the section that contains the settings.
+        section: prefix of the section's settings in messages, such as `trainer.`.
         least: smallest accepted value.
-        names: fields to check.
+        names: names of the settings to check.
 
     Raises:
-        UserError: names the first setting that is refused.
+        UserError: a setting is refused; the message names the first one.
     """
     for name, value, null in _given(config, names):
         require(
@@ -42,15 +37,15 @@ def at_least(config: Any, section: str, least: int, *names: str) -> None:
 
 
 def positive(config: Any, section: str, *names: str) -> None:
-    """Refuse settings of a section that are not finite numbers above 0; null is accepted.
+    """Raise an error if a setting is not a finite number above 0; null is accepted.
 
     Args:
-        config: the section.
-        section: its prefix, such as `trainer.`.
-        names: fields to check.
+        config: the section that contains the settings.
+        section: prefix of the section's settings in messages, such as `trainer.`.
+        names: names of the settings to check.
 
     Raises:
-        UserError: names the first setting that is refused.
+        UserError: a setting is refused; the message names the first one.
     """
     for name, value, null in _given(config, names):
         require(
@@ -60,14 +55,14 @@ def positive(config: Any, section: str, *names: str) -> None:
 
 
 def folder_name(setting: str, value: str) -> None:
-    """Refuse a value that can't be the name of a single folder.
+    """Raise an error if a setting's value can't be the name of a folder.
 
     Args:
         setting: name of the setting, for messages.
-        value: the name.
+        value: value of the setting.
 
     Raises:
-        UserError: it is empty, too long, or has a slash.
+        UserError: the value is empty, `.` or `..`, is too long, or contains a slash or NUL.
     """
     fits = value not in ("", ".", "..") and "/" not in value and "\0" not in value
     require(

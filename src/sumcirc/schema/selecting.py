@@ -115,7 +115,7 @@ class SelectorConfig:
 
     @property
     def circuit(self) -> CircuitOptions:
-        """Settings of the circuit that the selector uses."""
+        """Settings for finding the circuit by which the selector chooses."""
         return CircuitOptions(
             method=self.method,
             metric=self.metric,

@@ -49,7 +49,10 @@ class SweepConfig:
 
     @property
     def places(self) -> list[Optional[str]]:
-        """The GPUs of each concurrent job; None if it sees those of the parent."""
+        """The GPUs of each job that runs at the same time, one entry per job.
+
+        None means that the job sees the same GPUs as this process.
+        """
         gpus: list[Optional[str]] = [*(self.gpus or [None])]
         return [gpus[i % len(gpus)] for i in range(self.jobs or len(gpus))]
 
@@ -154,7 +157,7 @@ class CompareConfig(JobConfig):
 
     @property
     def afters(self) -> list[str]:
-        """All models that are compared with `before`."""
+        """The models that are compared with `before`, as a list."""
         return list(self.after) if isinstance(self.after, (list, tuple)) else [self.after]
 
 

@@ -42,11 +42,12 @@ class Damaged(Exception):
 
 @dataclass(frozen=True)
 class Cache:
-    """A kind of cached result.
+    """A kind of result that is computed once, stored in a folder and read by later jobs.
 
     Attributes:
-        name: its folder in `cache_dir`.
-        format: increased when the same input gives another result, or is stored differently.
+        name: name of the kind's folder in `cache_dir`.
+        format: number that developers raise when the same input gives another result, or when
+            results are stored in another way.
         libraries: packages whose versions affect the result.
     """
 
@@ -55,7 +56,12 @@ class Cache:
     libraries: tuple[str, ...] = ("torch", "transformers")
 
     def key(self, parts: Any) -> str:
-        """Return the entry's name, a hash of JSON values, dataclasses, enumerations and arrays."""
+        """Return the name of a result's folder: a hash of everything that determines the result.
+
+        Args:
+            parts: what determines the result, besides `format` and the versions of `libraries`:
+                JSON values, paths, dataclasses, enumerations and arrays, in containers.
+        """
         versions = {name: version(name) for name in self.libraries}
         described = json.dumps([self.name, self.format, versions, parts], default=_plain)
         return hashlib.sha256(described.encode()).hexdigest()[:32]
@@ -67,18 +73,19 @@ class Cache:
         write: Callable[[Path], object],
         read: Callable[[Path], Result],
     ) -> tuple[Result, bool]:
-        """Read a result, after computing it if there is no valid one.
+        """Return a result from the cache, after computing and storing it if it isn't there.
 
         If several processes need the same result, one computes it while the others wait.
 
         Args:
             cache_dir: the folder of all caches.
-            parts: everything that determines the result, see `key`.
-            write: computes the result and writes its files into an empty folder.
-            read: reads them from there; raises any exception if they aren't what `write` writes.
+            parts: everything that determines the result; see `key`.
+            write: called with an empty folder; computes the result and writes its files there.
+            read: called with the folder of these files; returns the result, or raises any exception
+                if the files aren't what `write` writes.
 
         Returns:
-            The result, and whether it was cached.
+            The result, and whether it was in the cache already.
 
         Raises:
             UserError: the cache can't be written.

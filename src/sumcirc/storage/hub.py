@@ -39,15 +39,15 @@ _OFFLINE_SWITCHES = (
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository that can be read: on the hub, or if `online` is False at most from the cache.
+    """A model or data set on the hub, or in the local cache of the hub.
 
     Attributes:
         id: OWNER/NAME.
         kind: `model` or `dataset`.
-        revision: as requested.
-        online: whether the hub has answered.
-        commit: the commit of the revision; None if the cache does not contain this information.
-        files: names of its files; None if unknown.
+        revision: the requested branch, tag or commit; None for the default branch.
+        online: whether the hub has answered; if not, at most cached files can be read.
+        commit: the commit of the revision; None if it is unknown.
+        files: names of the repository's files; None if they are unknown.
     """
 
     id: str
@@ -65,10 +65,11 @@ _found: dict[tuple[str, Kind, str | None], Repository] = {}
 def require_hub(
     repo_id: str, setting: str, *, kind: Kind = "model", revision: str | None = None
 ) -> Repository:
-    """Make sure that a hub repository can be read, within about `PROBE_SECONDS`.
+    """Return a hub repository after checking that it can be read.
 
-    Asks the hub once per repository and revision; goes offline (for the rest of the process) if
-    there is no answer.
+    The hub is asked once per repository and revision. If it doesn't answer within about
+    `PROBE_SECONDS`, hub requests are off for the rest of the process (`go_offline`), and the
+    repository is looked up in the local cache.
 
     Args:
         repo_id: OWNER/NAME.
@@ -78,8 +79,8 @@ def require_hub(
 
     Raises:
         UserError: the id is invalid, the hub has no such repository or revision, access needs a
-            login, or a model is neither reachable nor cached. Only `datasets` can tell whether a
-            data set is cached: if it isn't, the caller raises `not_cached`.
+            login, or a model is neither reachable nor cached. For a data set that is neither, no
+            error is raised here, since only `datasets` can tell: the caller raises `not_cached`.
     """
     _check_id(repo_id, setting, kind)
     if not is_offline():
@@ -101,7 +102,11 @@ def require_hub(
 
 
 def is_offline() -> bool:
-    """Return whether hub requests are off: by `HF_HUB_OFFLINE`, or since the hub did not answer."""
+    """Return whether hub requests are off.
+
+    They are off if an environment variable such as `HF_HUB_OFFLINE` says so, or since the hub did
+    not answer.
+    """
     if _offline_because is not None:
         return True
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"):
@@ -112,7 +117,11 @@ def is_offline() -> bool:
 
 
 def go_offline(reason: str) -> None:
-    """Switch `huggingface_hub`, `transformers`, `datasets` and child processes to their caches."""
+    """Make the hub's libraries, here and in child processes, read only the local cache.
+
+    Args:
+        reason: why the hub is not used, for messages.
+    """
     global _offline_because
     _offline_because = reason
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -123,7 +132,7 @@ def go_offline(reason: str) -> None:
 
 
 def endpoint() -> str:
-    """Return the hub's address (`HF_ENDPOINT`)."""
+    """Return the URL of the hub, which the environment variable `HF_ENDPOINT` can change."""
     from huggingface_hub import constants
 
     return constants.ENDPOINT
@@ -132,11 +141,11 @@ def endpoint() -> str:
 def snapshot(
     repo_id: str, kind: Kind, revision: str | None, pattern: str | None = None
 ) -> Path | None:
-    """Return the folder of a repository in the hub cache, or None; a data set must be complete.
+    """Return the folder of a repository in the hub's local cache, or None if it is not cached.
 
-    A data set that lacks a file would be read as a smaller one, without an error, so the cached
-    list of files (which `hf download` stores) is needed to show that none is missing among those
-    that match `pattern`. A model that lacks a file is refused when it is loaded.
+    A data set counts as cached only if the cache also has its list of files, which `hf download`
+    stores, and all files that match `pattern`: otherwise it would be read as a smaller data set. A
+    model that lacks a file is refused when it is loaded.
 
     Args:
         repo_id: OWNER/NAME.
@@ -164,10 +173,10 @@ def snapshot(
 
 
 def download(repository: Repository, pattern: str, setting: str) -> Path:
-    """Download the files of a reachable repository that match a pattern, and return its folder.
+    """Download the files of a repository that match a pattern, and return the folder with them.
 
     Args:
-        repository: from `require_hub`.
+        repository: a result of `require_hub` that is online.
         pattern: glob pattern of file names.
         setting: the setting that contains the id, for messages.
 
@@ -195,9 +204,9 @@ def not_cached(repository: Repository, setting: str, part: str = "") -> UserErro
     """Return the error for a repository that is neither reachable nor in the local cache.
 
     Args:
-        repository: from `require_hub`.
-        setting: the setting that contains the id.
-        part: further settings, such as the configuration of a data set.
+        repository: a result of `require_hub`.
+        setting: the setting that contains the id, for the message.
+        part: text that follows the id in the message, such as the configuration of a data set.
     """
     option = " --repo-type dataset" if repository.kind == "dataset" else ""
     option += f" --revision {repository.revision}" if repository.revision else ""
@@ -327,11 +336,6 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def one_line(error: object, limit: int = 200) -> str:
-    """Return the text of an error on one line.
-
-    Args:
-        error: the error.
-        limit: largest number of characters.
-    """
+    """Return the text of an error on one line, shortened to `limit` characters."""
     text = " ".join(str(error).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -11,7 +11,13 @@ SPLITS: tuple[str, ...] = ("pretrain", "train", "validation", "test")
 
 @dataclass(frozen=True)
 class Span:
-    """A span of text in character offsets [start, end); `role` is one of FACTS, or `main`."""
+    """A part of a text.
+
+    Attributes:
+        start, end: character offsets; `end` is that after the last character.
+        role: what the part is: a key fact (one of `FACTS`), or `main` for a sentence about the main
+            event.
+    """
 
     start: int
     end: int
@@ -20,15 +26,22 @@ class Span:
 
 @dataclass(frozen=True)
 class WireArticle:
-    """An article with everything that is known about it.
+    """A generated article with its summary and its key facts.
 
-    The value of a fact is the string that identifies it, the same in document and summary: surname,
-    town, weekday, number.
+    A key fact is given as the text that stands for it in document and summary: the person's surname
+    (`who`), the town (`where`), the weekday (`when`) or the number (`how_many`).
 
     Attributes:
-        kind: name of the kind of event.
-        facts: key facts of the main event, by role.
-        distractor: the same facts of the second event that the article mentions.
+        id: id of the article, such as `test-000017`.
+        kind: name of the kind of event, such as `fire`.
+        document: text of the article.
+        summary: the reference summary.
+        facts: key facts of the main event, by role (`FACTS`).
+        distractor: those facts of the second event that the document states, by role.
+        salient: every mention of a key fact of the main event in the document.
+        salient_sentences: the sentences of the document that report the main event's key facts.
+        answers: the key facts in the summary, in the order of the text.
+        entities: full name of the person, the place, and the organization.
     """
 
     id: str
@@ -46,7 +59,8 @@ class WireArticle:
 def mentions(text: str, value: str) -> list[int]:
     """Return the offsets at which `value` occurs in `text` as a whole word or number.
 
-    `284` isn't found in `1,284`, nor `Ellery` in `Ellerys`; a possessive or a hyphen ends a word.
+    For example, `284` isn't found in `1,284`, and `Ellery` isn't found in `Ellerys`. A word also
+    ends before `'s` or a hyphen.
 
     Args:
         text: the text to search.
@@ -59,15 +73,15 @@ def mentions(text: str, value: str) -> list[int]:
 
 
 def facts_found(article: WireArticle, text: str) -> dict[str, bool]:
-    """Return for each key fact of the main event whether a text states it.
+    """Return for each key fact of an article's main event, by role, whether a text states it.
 
     Args:
         article: the article.
-        text: such as a summary of it.
+        text: the text, such as a summary of the article.
     """
     return {role: bool(mentions(text, value)) for role, value in article.facts.items()}
 
 
 def plain_text(article: WireArticle) -> str:
-    """Return the text for a pretraining corpus: the article without its summary."""
+    """Return the text of an article that pretraining uses: the document without the summary."""
     return article.document

@@ -17,17 +17,22 @@ _SHARES = ("pretrain",) * 6 + ("train",) * 2 + ("validation", "test")
 
 
 def split_of(entities: tuple[str, str, str]) -> str:
-    """Return the split to which a combination (full name, place, organization) belongs."""
+    """Return the split in which a combination of names may appear, such as `train`.
+
+    Args:
+        entities: full name of the person, the place, and the organization.
+    """
     return _SHARES[stable_hash("split", *entities) % len(_SHARES)]
 
 
 def draw_cast(kind: EventKind, draw: Draw, apart_from: Cast | None = None) -> Cast:
-    """Draw the values of an event.
+    """Draw the names and numbers of an event at random.
 
     Args:
         kind: kind of the event.
         draw: source of randomness.
-        apart_from: another event, from which all values have to differ.
+        apart_from: names and numbers of another event, from which those drawn have to differ; None
+            for no such event.
     """
     while True:
         woman = draw.chance(0.5)

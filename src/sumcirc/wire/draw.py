@@ -11,13 +11,17 @@ Item = TypeVar("Item")
 
 
 def stable_hash(*parts: str) -> int:
-    """Return a 64-bit hash of strings that is equal in every process, unlike `hash()`."""
+    """Return a 64-bit hash of texts that is the same in every process, unlike Python's `hash`."""
     text = "\x1f".join(parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 class Draw:
-    """A stream of random choices determined by a key."""
+    """A source of random choices that are determined by a key.
+
+    Args:
+        key: texts that together are the key.
+    """
 
     def __init__(self, *key: str) -> None:
         self._random = random.Random(stable_hash(*key)).random

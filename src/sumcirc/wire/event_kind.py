@@ -35,7 +35,9 @@ class EventKind:
 
 
 def phrasings(text: str) -> tuple[str, ...]:
-    """Split a block of text into templates, one per line; indented lines continue the previous one.
+    """Return the templates in a block of text, which has one per line.
+
+    A line that is indented more than the first one continues the line before it.
 
     Raises:
         ValueError: a line is indented less than the first one.

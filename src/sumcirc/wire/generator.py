@@ -72,7 +72,7 @@ def article(split: str, index: int, seed: int = 0) -> WireArticle:
     Args:
         split: `pretrain`, `train`, `validation` or `test`.
         index: number of the article in the split, from 0.
-        seed: of the data.
+        seed: seed of the data; other seeds give other articles.
 
     Raises:
         UserError: the split is unknown, or the index or seed is negative.
@@ -109,11 +109,11 @@ def article_of(id: str, seed: int = 0) -> WireArticle:
     """Generate the article with a given id again.
 
     Args:
-        id: such as `test-000017`.
-        seed: of the data.
+        id: id of the article, such as `test-000017`.
+        seed: seed of the data with which the article was generated.
 
     Raises:
-        UserError: the id isn't one of the wire.
+        UserError: no article can have this id.
     """
     split, _, index = id.partition("-")
     if not index.isdigit():
@@ -127,7 +127,7 @@ def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
     Args:
         split: `pretrain`, `train`, `validation` or `test`.
         size: number of articles.
-        seed: of the data.
+        seed: seed of the data; other seeds give other articles.
 
     Raises:
         UserError: the size is negative, or as in `article`.
@@ -146,20 +146,23 @@ def articles(split: str, size: int, seed: int = 0) -> Iterator[WireArticle]:
 
 
 def topics(template: str) -> frozenset[str]:
-    """Return the slots that a summary mentions besides the key facts: setting and organizations."""
+    """Return the slots in a summary's template that stand for organizations or setting words.
+
+    These are all slots but those of key facts and pronouns (for slots see `wire.template`).
+    """
     names = {name.removeprefix("a ") for name in slots_ever(template)}
     return frozenset(names - set(FACTS) - {"he", "his", "him"})
 
 
 def tell_summary(cast: Cast, draw: Draw) -> tuple[str, _Text]:
-    """Tell the main event in the style of summaries, with each key fact once.
+    """Write the summary of an event, which states each key fact once.
 
     Args:
-        cast: values of the event.
+        cast: names and numbers of the event.
         draw: source of randomness.
 
     Returns:
-        The template and the text.
+        The template of the summary, and the summary with the positions of its facts.
     """
     for _ in range(_ATTEMPTS):
         wording = draw.pick(BY_NAME[cast.kind].summaries)

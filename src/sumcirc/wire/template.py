@@ -23,14 +23,14 @@ from sumcirc.wire.draw import Draw
 
 @dataclass(frozen=True)
 class Slot:
-    """A placeholder for a value."""
+    """A placeholder in a template, which a value replaces."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Alternatives:
-    """Alternatives, one of which is used."""
+    """Alternative parts of a template, of which one is chosen at random."""
 
     options: tuple[Nodes, ...]
 
@@ -47,7 +47,7 @@ _TOKEN = re.compile(r"[\[\]|]|\{[^{}]*\}|[^\[\]|{}]+")
 
 @cache
 def parse(template: str) -> Nodes:
-    """Parse a template.
+    """Return a template's parts: texts, slots and alternatives.
 
     Raises:
         ValueError: brackets don't match.
@@ -77,13 +77,13 @@ def parse(template: str) -> Nodes:
 
 @cache
 def slots_always(template: str) -> frozenset[str]:
-    """Return the slots that occur in every sentence made from a template."""
+    """Return the names of the slots that occur in every sentence made from a template."""
     return _slots(parse(template), every=True)
 
 
 @cache
 def slots_ever(template: str) -> frozenset[str]:
-    """Return the slots that occur in some sentence made from a template."""
+    """Return the names of the slots that occur in at least one sentence made from a template."""
     return _slots(parse(template), every=False)
 
 
@@ -107,7 +107,19 @@ def with_article(words: str) -> str:
 
 @dataclass(frozen=True)
 class Cast:
-    """The values of one event."""
+    """The names, numbers and words that replace the slots of templates about one event.
+
+    Attributes:
+        kind: name of the kind of event.
+        first_name, surname: name of the person.
+        woman: whether the person is a woman; otherwise a man.
+        role: what the person is, such as `firefighter`.
+        place, weekday, number: the key facts besides the surname.
+        organization: the organization, with `the` if it takes an article.
+        rival: a second organization.
+        voice: full name of a passer-by.
+        setting: further words that go together, by the name of their slot.
+    """
 
     kind: str
     first_name: str
@@ -124,20 +136,26 @@ class Cast:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The key facts by role."""
+        """The key facts by role (`FACTS`): surname, place, weekday and number."""
         values = (self.surname, self.place, self.weekday, self.number)
         return dict(zip(FACTS, values, strict=True))
 
     @property
     def entities(self) -> tuple[str, str, str]:
-        """Full name of the person, place, and organization without its article."""
+        """The person's full name, the place, and the organization without `the`."""
         person = f"{self.first_name} {self.surname}"
         return person, self.place, self.organization.removeprefix("the ")
 
 
 @dataclass
 class Sentence:
-    """A finished sentence and the positions of its facts, as (offset, role)."""
+    """A sentence made from a template.
+
+    Attributes:
+        text: the sentence.
+        facts: character offset and role of each key fact in the sentence.
+        names_voice: whether the sentence names the passer-by.
+    """
 
     text: str
     facts: list[tuple[int, str]] = field(default_factory=list)
@@ -145,14 +163,14 @@ class Sentence:
 
 
 class Teller:
-    """Makes sentences about one event, and remembers whom it has introduced.
+    """Makes sentences about one event, which introduce the person once.
 
     Args:
-        cast: values of the event.
+        cast: names and numbers of the event.
         draw: source of randomness.
-        styles: ways of introducing the person, as likely as they are often listed: `role`
-            ("firefighter Grace Okafor"), `apposition` ("Grace Okafor, a firefighter,"), `name`,
-            `surname`.
+        styles: ways of introducing the person, one of which is picked at random: `role`
+            ("firefighter Grace Okafor"), `apposition` ("Grace Okafor, a firefighter,"), `name` or
+            `surname`. A style that is listed several times is picked more often.
     """
 
     def __init__(self, cast: Cast, draw: Draw, styles: tuple[str, ...]) -> None:
@@ -165,7 +183,7 @@ class Teller:
         self._pronoun = ("she", "her", "her") if cast.woman else ("he", "his", "him")
 
     def tell(self, template: str) -> Sentence:
-        """Return one sentence, capitalized and with its full stop."""
+        """Return a sentence made from a template, with a capital letter and a full stop."""
         self._pieces: list[str] = []
         self._length = 0
         self._facts: list[tuple[int, str]] = []

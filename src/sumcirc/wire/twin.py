@@ -22,16 +22,17 @@ Encode = Callable[[str], Sequence[int]]
 
 
 def twin(original: WireArticle, encode: Encode) -> WireArticle:
-    """Replace the key facts of an article by others of the same token lengths.
+    """Return a copy of an article in which other key facts replace those of the main event.
 
-    The twin belongs to the same split, and is always the same for an article and a tokenizer.
+    Each new fact has as many tokens as the old one. The copy belongs to the same split, and is
+    always the same for an article and a tokenizer.
 
     Args:
         original: the article.
-        encode: returns the token ids of a text, without special tokens.
+        encode: function that returns the token ids of a text, without special tokens.
 
     Raises:
-        UserError: the tokenizer leaves no candidate for a fact.
+        UserError: with this tokenizer, no other value of a fact has as many tokens.
     """
     draw = Draw("twin", original.id, original.document)
     checker = _Checker(original, encode)
