@@ -25,7 +25,7 @@ class Fused(Enum):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names of the modules in models of one family; see the module's docstring.
+    """Names of the modules in models of one family; names in a block are relative to the block.
 
     Attributes:
         embedding: the token embedding.

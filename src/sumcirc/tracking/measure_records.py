@@ -191,8 +191,8 @@ class ProbeRecord:
         documents: ids of the documents, in the order of the document axis of every array.
         values: array of each measure by its name (a key of `MEASURES`, which has the axes); NaN
             where a value is undefined for a document.
-        found: results that aren't arrays, as plain JSON. `lens` has, for each position in the
-            residual stream, the tokens that the model's change promotes; `neurons` has each layer's
+        found: results that aren't arrays, as plain JSON. `lens` has the tokens that the model's
+            change promotes, for the embedding and after every layer; `neurons` has each layer's
             most changed neurons; `name` is the name of a model that isn't a step of a run.
     """
 

@@ -124,7 +124,10 @@ class RunRecords:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings in config.yaml, completed by `record_format.completed`."""
+        """The settings in config.yaml, with values for settings introduced after the run was made.
+
+        See `record_format.completed`.
+        """
         return completed(self._config_file["config"])
 
     @property

@@ -90,7 +90,7 @@ def selector_of(settings: Mapping[str, Any]) -> str | None:
 
 
 def arm_label(settings: Mapping[str, Any]) -> str:
-    """Return the name of the arm (see the module's docstring) to which a training run belongs.
+    """Return the name of a training run's arm, which the runs that differ only in the seed share.
 
     The name is `full` for full fine-tuning, else the selector that chose the layers, else `all` or
     a list such as `layers 2,3,5`.

@@ -13,8 +13,25 @@ class EventKind:
     """A kind of event: its participants, and the sentences that can describe it.
 
     Sentences are templates without their final full stop that begin in lower case. Every sentence
-    may come anywhere after the lead, so it names its subject and doesn't depend on its neighbours;
-    statements that would contradict each other are alternatives in one template.
+    may come anywhere after the lead, so it names its subject and doesn't depend on its neighbours.
+    Statements that would contradict each other are alternatives in one template.
+
+    Attributes:
+        name: name of the kind, such as `fire`.
+        case: nouns for such an event, as in "in an unrelated CASE".
+        roles: what the person of the event may be, such as a firefighter.
+        organizations: patterns of organizations' names, in which `*` stands for a drawn name.
+        numbers: possible values of the key fact `how_many`.
+        settings: sets of words that go together, by the name of their slot.
+        leads: first sentences about the event.
+        details: sentences that state at least one key fact.
+        background: sentences that need not state a key fact.
+        person_quotes: words said by the person of the event.
+        other_quotes: words said by one of `sources`.
+        sources: people who comment on the event.
+        official_quotes: words said on behalf of the organization.
+        elsewhere: clauses that report such an event as the second event of an article.
+        summaries: summaries, which state each of the four key facts once.
     """
 
     name: str

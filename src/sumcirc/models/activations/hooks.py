@@ -35,8 +35,9 @@ def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[N
     """Register PyTorch hooks for a `with` block; they run in the given order.
 
     Args:
-        hooks: for each hook the module, the function, and the side that it gets: the module's first
-            argument, its output, or both. The function returns None or a replacement.
+        hooks: a tuple (module, side, function) for each hook. The side says whether the function
+            gets the module's first argument, its output, or both. The function returns None, or a
+            replacement for the argument or the output.
         first: whether the hooks run before those that are registered already.
     """
     handles = []
@@ -177,9 +178,10 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
 
 @contextmanager
 def attention_hooks(model: PreTrainedModel, hooks: Iterable[AttentionHook]) -> Iterator[None]:
-    """Register hooks in attention for a `with` block, using another attention implementation.
+    """Register hooks on the arguments and results of attention for a `with` block.
 
-    On exit the model's own implementation is restored.
+    In the block the model uses an attention implementation that calls the hooks; on exit its own
+    implementation is restored.
 
     Args:
         model: the transformers model.

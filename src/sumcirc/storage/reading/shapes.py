@@ -101,7 +101,7 @@ def fit(value: Any, shape: Any) -> Any:
 
     Args:
         value: plain containers, texts and numbers.
-        shape: the expected shape as a type hint (see the module's docstring).
+        shape: the expected shape as a type hint, such as a `TypedDict` or `list[int]`.
 
     Returns:
         The value, with dataclass instances in place of the dictionaries that describe them.
