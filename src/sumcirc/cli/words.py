@@ -52,7 +52,7 @@ def by_key(words: Sequence[str]) -> dict[str, str]:
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides with Hydra's grammar.
+    """Return overrides parsed with Hydra's grammar, in the same order.
 
     Raises:
         UserError: a word can't be parsed; the message names it.

@@ -126,7 +126,10 @@ class Typed:
             raise UserError(self.named(error)) from error
 
     def named(self, error: UserError) -> str:
-        """Return the message of an error, beginning with the setting as it was typed."""
+        """Return the message of an error, changed to begin with the setting as the user typed it.
+
+        A message that concerns no typed setting is returned unchanged.
+        """
         message = self._unwritable(error) if isinstance(error, Unwritable) else str(error)
         start = re.match(r"([a-z_][\w./]*)(=|: )", message)
         if start is None:

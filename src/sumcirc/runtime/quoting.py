@@ -23,7 +23,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # characters with which spreadsheet
 
 
 def visible(text: str) -> str:
-    """Escape control characters other than tabs and line ends."""
+    """Return text with control characters escaped (`\\x1b`), except tabs and line ends."""
     return _CONTROL.sub(_escape, text)
 
 
@@ -33,12 +33,12 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def line(text: str) -> str:
-    """Escape control characters and newlines, so that the text stays on one line."""
+    """Return text on one line, in which control characters and newlines are escaped."""
     return visible(text).replace("\r\n", "\n").replace("\n", "\\n")
 
 
 def markdown(text: str) -> str:
-    """Escape text for a paragraph, list, heading or table cell in Markdown."""
+    """Return text escaped for a paragraph, list, heading or table cell in Markdown, on one line."""
     escaped = _MARKUP.sub(r"\\\g<0>", visible(" ".join(text.split())))
     # characters that begin a list, a quotation or a heading at the start of a line
     return re.sub(r"^(?:[-+](?=\s)|\d+(?=[.)](?:\s|$)))", _behind, escaped)
@@ -73,10 +73,10 @@ def cell(value: Any) -> Any:
 
 
 def word(text: str) -> str:
-    """Quote a word for a shell, on one line."""
+    """Return a word quoted for a shell, on one line."""
     return line(shlex.quote(text))
 
 
 def command(*words: str) -> str:
-    """Return a `sumcirc` command quoted for a shell, on one line."""
+    """Return a `sumcirc` command with the given words, quoted for a shell, on one line."""
     return " ".join(map(word, ["sumcirc", *words]))

@@ -254,7 +254,7 @@ class MetricsFile:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def cut(self, size: int) -> None:
-        """Truncate the file to `size` bytes.
+        """Truncate the file to `size` bytes, or delete it if `size` is 0.
 
         Raises:
             UserError: the file is shorter than `size`, so it is not the one that was written.

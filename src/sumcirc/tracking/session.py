@@ -35,7 +35,10 @@ LOCK_TRIES = 10
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """Return a configuration dataclass as plain containers, ready for YAML and W&B."""
+    """Return a configuration dataclass as nested dictionaries for YAML and W&B.
+
+    Enumerated values are replaced by their names.
+    """
     return {name: _plain(value) for name, value in dataclasses.asdict(config).items()}
 
 

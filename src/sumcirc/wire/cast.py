@@ -65,7 +65,7 @@ def draw_cast(kind: EventKind, draw: Draw, apart_from: Cast | None = None) -> Ca
 
 
 def format_number(number: int) -> str:
-    """Format a number as news agencies do: `1,284`."""
+    """Return a number as text with commas between thousands, as in `1,284`."""
     return f"{number:,}"
 
 

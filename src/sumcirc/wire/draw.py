@@ -27,11 +27,11 @@ class Draw:
         self._random = random.Random(stable_hash(*key)).random
 
     def below(self, bound: int) -> int:
-        """Return an integer from 0 to `bound - 1`."""
+        """Return a random integer from 0 to `bound - 1`."""
         return int(self._random() * bound)
 
     def pick(self, items: Sequence[Item]) -> Item:
-        """Return one of the items."""
+        """Return one of the items, each of which is as likely."""
         return items[int(self._random() * len(items))]
 
     def chance(self, probability: float) -> bool:
@@ -39,7 +39,7 @@ class Draw:
         return self._random() < probability
 
     def shuffled(self, items: Sequence[Item]) -> list[Item]:
-        """Return the items in random order (Fisher-Yates)."""
+        """Return a list of the items in random order (Fisher-Yates)."""
         result = list(items)
         for last in range(len(result) - 1, 0, -1):
             other = int(self._random() * (last + 1))

@@ -99,7 +99,7 @@ def _slots(nodes: Nodes, every: bool) -> frozenset[str]:
 
 
 def with_article(words: str) -> str:
-    """Return the words with `a` or `an` in front."""
+    """Return words with the article `a` or `an` before them, whichever fits."""
     sounds_consonant = words.lower().startswith(("uni", "uti", "eu", "one", "use"))
     vowel = words[0].lower() in "aeiou" and not sounds_consonant
     return ("an " if vowel or words.lower().startswith(("hour", "honor")) else "a ") + words
