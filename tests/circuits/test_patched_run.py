@@ -322,7 +322,7 @@ def test_what_does_not_fit_is_refused() -> None:
         PatchedRun(model, clean, ablation="mean", means=torch.zeros(3, 3))
     with pytest.raises(UserError, match="take one of interchange"):
         PatchedRun(model, clean, corrupted, ablation="noise")  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="graph: made for"):
+    with pytest.raises(UserError, match="graph: was made for"):
         PatchedRun(model, clean, corrupted, graph=Graph(HookedModel(small_model("llama")).shape))
     run = PatchedRun(model, clean, corrupted, weights=AttentionWeights(HookedModel(model)))
     with pytest.raises(ValueError, match="kept: shape"):

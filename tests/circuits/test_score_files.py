@@ -96,5 +96,5 @@ def test_scores_that_none_can_be_are_refused(value: float, tmp_path: Path) -> No
         metadata, edges = file.metadata(), file.get_tensor("edges")
     edges[1, 3] = value
     save_file({"edges": edges}, path, metadata)
-    with pytest.raises(UserError, match=r"step-000200\.safetensors: `edges` holds a score that"):
+    with pytest.raises(UserError, match=r"step-000200\.safetensors: `edges` contains a score that"):
         DocumentScores.read(path)

@@ -130,9 +130,9 @@ def test_a_sweep_ends_with_its_page_where_that_is_wanted(
     assert sweep(*words, "sweep.report=true") == 0
     page = folder / "comparison/report.html"
     lines = capfd.readouterr().out.splitlines()
-    assert lines[-2].startswith("ROUGE-Lsum against all: ")
+    assert lines[-2].startswith("ROUGE-Lsum against LoRA on all layers: ")
     assert lines[-1] == f"page: {page}"
-    assert "ROUGE-Lsum against all: " in page.read_text()
+    assert "ROUGE-Lsum against LoRA on all layers: " in page.read_text()
 
 
 @pytest.mark.usefixtures("quick_jobs")

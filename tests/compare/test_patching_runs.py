@@ -155,5 +155,5 @@ def test_one_item_has_no_other_half(tmp_path: Path) -> None:
 
 def test_a_set_of_unknown_parts_is_refused(tmp_path: Path) -> None:
     options = CompareOptions(parts=["mlp"], sets=[["mlp.7"]])
-    with pytest.raises(UserError, match=r"compare\.sets: `mlp\.7` is no part"):
+    with pytest.raises(UserError, match=r"compare\.sets: `mlp\.7` is not a part"):
         carry(crossing_of(tmp_path, ITEMS), options, 0, "", Shown())

@@ -61,7 +61,7 @@ def test_a_record_makes_a_report(record: Path, tmp_path: Path) -> None:
     assert comparison is not None
     assert page.exists()
     assert not left_out
-    assert "no record, so that copied words are" in page.read_text(encoding="utf-8")
+    assert "were not recorded, so copied words are" in page.read_text(encoding="utf-8")
     assert not list(record.rglob("comparison"))
 
 

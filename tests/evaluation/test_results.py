@@ -13,7 +13,7 @@ import pytest
 from sumcirc.cli import command
 from sumcirc.evaluation.results import Scoreboard
 from sumcirc.evaluation.scoring import MEASURES, evaluate_summaries
-from sumcirc.jobs.conclude import conclude
+from sumcirc.jobs._conclude import conclude
 from sumcirc.reporting.views.system_scores import rouge_words, run_rows, sweep_rows
 from sumcirc.schema import configuration
 from sumcirc.statistics import Interval

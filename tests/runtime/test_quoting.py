@@ -176,12 +176,18 @@ def test_a_printed_command_is_one_command(name: str, tmp_path: Path) -> None:
 
 def test_figures_draw_names_as_they_are(tmp_path: Path) -> None:
     import numpy as np
-    from sumcirc.figures.comparison import draw_losses
-    from sumcirc.figures.differences import draw_layer_curves
 
+    from sumcirc.figures.views import draw
+    from sumcirc.reporting.kinds import Curve, Curves, View
+    from sumcirc.reporting.views.layer_profiles import by_layer
+
+    names = list(NAMES.values())
+    losses = [Curve(name, [1, 2], [2.0, 1.0]) for name in names]
+    rows = [(name, step, 3.0 - step) for name in names for step in (1, 2)]
+    panels = [[Curves("step", "loss", losses)]]
+    draw(View("Loss", panels, columns=("arm", "step", "loss"), rows=rows), tmp_path / "a.png")
     curve = (np.ones(2), np.zeros(2), np.ones(2))
-    draw_losses({name: [[(1, 2.0), (2, 1.0)]] for name in NAMES.values()}, tmp_path / "a")
-    draw_layer_curves(dict.fromkeys(list(NAMES.values())[-9:], curve), tmp_path / "b", "nats")
+    draw(by_layer(dict.fromkeys(names[-9:], curve), "nats"), tmp_path / "b.png")
     for stem in ("a", "b"):
         assert (tmp_path / f"{stem}.png").stat().st_size > 5000
         assert (tmp_path / f"{stem}.csv").is_file()

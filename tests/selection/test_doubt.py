@@ -52,7 +52,7 @@ def test_targets_without_a_score_are_not_chosen_by_their_number() -> None:
 
 def test_layers_that_differ_by_chance_are_refused() -> None:
     noise = np.random.default_rng(4).normal(5, 1, size=(6, 20))
-    with pytest.raises(UserError, match=r"^selector=drift: .*by more than chance \(p = 0\.\d+ ove"):
+    with pytest.raises(UserError, match=r"^selector=drift: .*beyond chance \(p = 0\.\d+ ove"):
         ranked(noise, 2)
     assert ranked(noise, 6) == list(range(6))  # nothing is chosen
     noise[3] += 2

@@ -48,7 +48,7 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.data.encoding import Encoder
     from sumcirc.evaluation.results import Scoreboard
     from sumcirc.evaluation.summaries import check_room
-    from sumcirc.jobs.conclude import conclude
+    from sumcirc.jobs._conclude import conclude
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_tokenizer
     from sumcirc.models.peft_adapters import virtual_tokens

@@ -104,7 +104,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
 
     from sumcirc.callbacks.factory import make_watchers
     from sumcirc.figures.views import draw
-    from sumcirc.jobs.conclude import conclude
+    from sumcirc.jobs._conclude import conclude
     from sumcirc.models.dropout import dropout_probabilities
     from sumcirc.models.saving import save_trained
     from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
