@@ -334,7 +334,7 @@ def log_compared(logger: WandbLogger, summary: Mapping[str, Any], figures: Path)
     logger.experiment.summary.update(compared_values(summary))
     logged = _images(figures)
     for name, rows in compared_tables(summary).items():
-        columns = list(dict.fromkeys(key for row in rows for key in row))
+        columns: list[Any] = list(dict.fromkeys(key for row in rows for key in row))
         cells: list[Any] = [[_cell(row.get(key)) for key in columns] for row in rows]
         logged[name] = wandb.Table(columns, cells, allow_mixed_types=True)
     if logged:
