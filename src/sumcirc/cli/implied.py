@@ -24,9 +24,9 @@ from sumcirc.errors import UserError
 from sumcirc.runtime.processes import started_together
 from sumcirc.schema import ModelConfig, TrainConfig
 from sumcirc.schema.configuration import listed, model_path, quoted
-from sumcirc.tracking.record_shapes import Verb
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
+from sumcirc.tracking.shapes.common_shapes import Verb
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override

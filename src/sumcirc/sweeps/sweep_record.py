@@ -22,8 +22,8 @@ from sumcirc.errors import UserError
 from sumcirc.storage.reading import is_there, read_yaml
 from sumcirc.storage.writing import write_text
 from sumcirc.tracking.record_format import FORMAT, check_continues, format_of
-from sumcirc.tracking.record_shapes import Format
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.shapes.common_shapes import Format
 from sumcirc.tracking.sweep_axes import flat_settings
 
 FILE = "sweep.yaml"

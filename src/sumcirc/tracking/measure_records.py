@@ -31,7 +31,7 @@ from sumcirc.storage.reading import (
     require_array,
 )
 from sumcirc.storage.writing import MetricsFile, write_file
-from sumcirc.tracking.record_shapes import Promoted
+from sumcirc.tracking.shapes.compare_shapes import Promoted
 
 FORMAT = 1
 LARGEST_METRICS = 2**30  # bytes

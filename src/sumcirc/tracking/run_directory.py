@@ -23,7 +23,7 @@ from sumcirc.runtime import quoting
 from sumcirc.storage.reading import read_json, read_yaml
 from sumcirc.storage.writing import MetricsFile, plain_numbers, write_json, write_text
 from sumcirc.tracking.record_format import FORMAT
-from sumcirc.tracking.record_shapes import ConfigFile, Status
+from sumcirc.tracking.shapes.run_shapes import ConfigFile, Status
 
 PACKAGES = (
     "torch",

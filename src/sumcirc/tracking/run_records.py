@@ -26,18 +26,10 @@ from sumcirc.storage.reading import (
     table_rows,
 )
 from sumcirc.tracking.record_format import FORMAT, completed, earlier, format_of
-from sumcirc.tracking.record_shapes import (
-    DOCUMENT_COLUMNS,
-    SUMMARIES,
-    ConfigFile,
-    EvolutionFile,
-    FaithfulnessFile,
-    RunConfig,
-    Sample,
-    Status,
-    TrainConfig,
-)
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.shapes.circuit_shapes import EvolutionFile, FaithfulnessFile
+from sumcirc.tracking.shapes.run_shapes import ConfigFile, RunConfig, Status, TrainConfig
+from sumcirc.tracking.shapes.summary_shapes import DOCUMENT_COLUMNS, SUMMARIES, Sample
 
 if TYPE_CHECKING:
     import numpy as np

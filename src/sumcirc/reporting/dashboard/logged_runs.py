@@ -12,8 +12,8 @@ from sumcirc.errors import UserError
 from sumcirc.reporting.runs import run_folders
 from sumcirc.storage.reading import RecordError, is_there, read_json
 from sumcirc.tracking.metric_names import SUMMARIES, MetricKind
-from sumcirc.tracking.record_shapes import ComparisonFile
 from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.shapes.report_shapes import ComparisonFile
 from sumcirc.tracking.sweep_axes import sweep_axes
 from sumcirc.tracking.wandb_values import compared_tables, image_files, summary_values
 

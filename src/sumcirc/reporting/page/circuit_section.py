@@ -12,8 +12,8 @@ from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views import circuit_curves
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
 from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
-from sumcirc.tracking.record_shapes import EvolutionFile
 from sumcirc.tracking.run_records import RunRecords
+from sumcirc.tracking.shapes.circuit_shapes import EvolutionFile
 
 INTRO = (
     "The edges between nodes of the model (heads, MLPs, the embedding, the logits) that carry the"

@@ -8,9 +8,9 @@ from typing import Any
 
 from sumcirc.evaluation.copying import extractive_fragments, word_spans, words
 from sumcirc.reporting.page.blocks import Block, Example, Gap, Page, Piece, Summary, each
-from sumcirc.tracking.record_shapes import Sample
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import BASE, TRAINED
+from sumcirc.tracking.shapes.summary_shapes import Sample
 
 SHOWN = 8
 LEAST = 2  # shortest run of words that is marked: single words are shared by chance

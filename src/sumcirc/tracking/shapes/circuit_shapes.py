@@ -1,0 +1,157 @@
+"""The shapes of the files in `circuits/`, and of the summary of `sumcirc circuit`."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from sumcirc.storage.reading import Count, Number
+from sumcirc.tracking.shapes.common_shapes import IntervalRecord, NotedSummary, Step
+
+
+class AreaRecord(TypedDict):
+    """The area under a curve over circuit sizes.
+
+    Attributes:
+        value: the area for the run's circuits.
+        random: the area for each draw of random circuits of the same sizes.
+    """
+
+    value: IntervalRecord
+    random: list[IntervalRecord]
+
+
+class CircuitSummary(NotedSummary):
+    """Contents of summary.json of `sumcirc circuit`.
+
+    Attributes:
+        pairs: number of pairs of clean and corrupted documents.
+        nodes, edges: numbers of nodes and edges of the model's graph.
+        circuit_edges: number of edges in the circuit.
+        faithfulness: faithfulness of the circuit.
+        cpr: area under faithfulness over circuit sizes.
+        cmd: area of |1 - faithfulness| over circuit sizes.
+        jaccard: overlap of the circuits of two resamples of the pairs.
+        jaccard_chance: the overlap that two random circuits have.
+        spearman: rank correlation of the edges' scores between two resamples of the pairs.
+    """
+
+    pairs: Count
+    nodes: Count
+    edges: Count
+    circuit_edges: Count
+    faithfulness: IntervalRecord
+    cpr: AreaRecord
+    cmd: AreaRecord
+    jaccard: NotRequired[IntervalRecord]
+    jaccard_chance: NotRequired[Number]
+    spearman: NotRequired[IntervalRecord]
+
+
+class SizeRecord(TypedDict):
+    """The faithfulness of a circuit of one size, in circuits/faithfulness.json.
+
+    Attributes:
+        edges: number of edges in the circuit.
+        faithfulness: its faithfulness.
+    """
+
+    edges: Count
+    faithfulness: IntervalRecord
+
+
+class RankingRecord(TypedDict):
+    """Faithfulness over circuit sizes, where circuits are the first edges of one ranking.
+
+    Attributes:
+        points: one circuit per size.
+        random: random circuits of the same sizes, one list per draw.
+    """
+
+    points: list[SizeRecord]
+    random: list[list[SizeRecord]]
+
+
+class FaithfulnessFile(TypedDict):
+    """Contents of circuits/faithfulness.json.
+
+    Attributes:
+        absolute: results where edges are ranked by |score|.
+        signed: results where edges are ranked by score.
+    """
+
+    absolute: RankingRecord
+    signed: RankingRecord
+
+
+class OverlapRecord(TypedDict):
+    """The overlap of each checkpoint's circuit with that of another checkpoint.
+
+    Every list has one value per checkpoint.
+
+    Attributes:
+        jaccard: the Jaccard index of the two circuits.
+        low, high: bounds that contain 95 % of the indices of resampled documents.
+        chance: the index that random circuits of these sizes have.
+        differs: whether the circuits differ by more than noise.
+    """
+
+    jaccard: list[Number]
+    low: NotRequired[list[Number]]
+    high: NotRequired[list[Number]]
+    chance: list[Number]
+    differs: list[bool]
+
+
+class TrackRecord(TypedDict):
+    """How the edges, or the nodes, of a circuit changed in training.
+
+    Every list has one value per checkpoint.
+
+    Attributes:
+        to_first, to_previous, to_last: overlap with the first, previous or last checkpoint.
+        within: overlap between the circuits of two resamples of the documents.
+        change_rate: members added or removed since the previous checkpoint, in percent of the first
+            circuit.
+        total_change_rate: sum of `change_rate`; null if it is undefined.
+    """
+
+    to_first: OverlapRecord
+    to_previous: OverlapRecord
+    to_last: NotRequired[OverlapRecord]
+    within: list[Number]
+    change_rate: NotRequired[list[Number]]
+    total_change_rate: float | None
+
+
+class TransitionRecord(TypedDict):
+    """The edges that a circuit gained and lost between two checkpoints.
+
+    The matrices have one row per layer of the edge's source, one column per layer of its
+    destination.
+
+    Attributes:
+        step, next_step: the two checkpoints; -1 is the base model.
+        added_by_layer, removed_by_layer: numbers of edges added and removed.
+        noise_by_layer: number of changed edges that resampling the documents alone gives.
+    """
+
+    step: Step
+    next_step: Step
+    added_by_layer: list[list[float]]
+    removed_by_layer: list[list[float]]
+    noise_by_layer: list[list[float]]
+
+
+class EvolutionFile(TypedDict):
+    """Contents of circuits/evolution.json: how a circuit changed in training.
+
+    Attributes:
+        steps: the checkpoints as optimizer steps; -1 is the base model.
+        edges, nodes: changes of the circuit's edges and of its nodes.
+        transitions: edges gained and lost between consecutive checkpoints.
+    """
+
+    steps: list[Step]
+    edges: TrackRecord
+    nodes: TrackRecord
+    transitions: list[TransitionRecord]

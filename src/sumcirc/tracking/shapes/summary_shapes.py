@@ -1,0 +1,96 @@
+"""The shapes of summary.json of every verb, of samples.json and of documents.parquet."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from sumcirc.storage.reading import Count, Keys, Range, Share
+from sumcirc.tracking.shapes.circuit_shapes import CircuitSummary
+from sumcirc.tracking.shapes.common_shapes import (
+    AdapterRecord,
+    IntervalRecord,
+    NotedSummary,
+    Seconds,
+)
+from sumcirc.tracking.shapes.compare_shapes import CompareSummary
+
+ROUGE = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rougeLsum_f1")
+Scores = Annotated[dict[str, IntervalRecord], Keys((*ROUGE, "length"))]
+
+
+class RougeRecord(TypedDict):
+    """The section `rouge` of summary.json: how ROUGE split texts into words.
+
+    Attributes:
+        tokenizer: name of the tokenizer.
+        words: description of what counts as a word.
+    """
+
+    tokenizer: Literal["ascii", "unicode"]
+    words: str
+
+
+class ResultSummary(NotedSummary):
+    """Contents of summary.json of `sumcirc train` and `sumcirc evaluate`.
+
+    Attributes:
+        model: the model.
+        items: hash of the test items; null if there are none.
+        systems: mean test scores of each system, by the system's name.
+        rouge: how ROUGE split texts into words.
+        seconds: wall time of each phase in seconds.
+        steps: number of optimizer steps.
+        total_parameters, trainable_parameters: parameters of the base model, and those trained.
+        adapter: where the adapter is.
+    """
+
+    model: NotRequired[str]
+    items: str | None
+    systems: dict[str, Scores]
+    rouge: NotRequired[RougeRecord]
+    seconds: NotRequired[dict[str, Seconds]]
+    steps: NotRequired[Count]
+    total_parameters: NotRequired[Count]
+    trainable_parameters: NotRequired[Count]
+    adapter: NotRequired[AdapterRecord]
+
+
+TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]
+
+
+class SelectSummary(NotedSummary):
+    """Contents of summary.json of `sumcirc select`.
+
+    Attributes:
+        adapter: the layers that were chosen.
+        seconds: wall time of each phase in seconds.
+    """
+
+    adapter: NotRequired[AdapterRecord]
+    seconds: NotRequired[dict[str, Seconds]]
+
+
+SUMMARIES: dict[str, Any] = {
+    "train": TrainSummary,
+    "evaluate": ResultSummary,
+    "circuit": CircuitSummary,
+    "compare": CompareSummary,
+    "select": SelectSummary,
+}
+
+
+class Sample(TypedDict):
+    """A test document in samples.json, with its id, text and reference summary."""
+
+    id: str
+    document: str
+    reference: str
+
+
+# columns of documents.parquet that readers rely on, and those that not all data has
+DOCUMENT_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("id", "system"), str),
+    "prediction": str | None,  # None where only the numbers were kept
+    **dict.fromkeys(ROUGE, Share),
+    "length": Annotated[float, Range(0)],
+}
