@@ -38,6 +38,14 @@ def some_items() -> ItemSet:
 TEXT = [tokens(7, 10), tokens(11, 11)]
 
 
+def weights_in_memory(model: Any) -> dict[str, torch.Tensor]:
+    """Return all parameters by name; a tied parameter appears under each of its names."""
+    return {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+
+
 def logits(model: Any) -> torch.Tensor:
     with inference(model):
         return model(torch.from_numpy(tokens(13, 20))[None]).logits

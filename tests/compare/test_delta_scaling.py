@@ -23,7 +23,6 @@ from sumcirc.compare.deltas.delta_scaling import (
     scale_deltas,
 )
 from sumcirc.compare.deltas.deltas import EMBEDDING, NORMS, Target, scaled
-from sumcirc.compare.deltas.weight_deltas import weights_in_memory
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.data.examples import NONE
 from sumcirc.errors import UserError
@@ -35,6 +34,7 @@ from tests.compare.edited import (
     some_items,
     state,
     tokens,
+    weights_in_memory,
 )
 from tests.compare.planted import planted_adapter, planted_head, planted_linears, planted_mlp
 from tests.support.small_models import adapted, scrambled, small_model

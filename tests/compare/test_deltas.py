@@ -22,7 +22,7 @@ from sumcirc.compare.deltas.deltas import (
     scaled,
     targets_of,
 )
-from sumcirc.compare.deltas.weight_deltas import store_weights, weights_in_memory
+from sumcirc.compare.deltas.weight_deltas import store_weights
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel, base_model
 from sumcirc.models.architectures import ARCHITECTURES, anatomy
@@ -36,6 +36,7 @@ from tests.compare.edited import (
     some_items,
     state,
     ties,
+    weights_in_memory,
 )
 from tests.compare.planted import planted_adapter
 from tests.support.small_models import adapted, scrambled, small_model

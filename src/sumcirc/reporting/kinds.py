@@ -68,11 +68,6 @@ class Curve:
     filled: Sequence[bool] | None = None
     group: str = ""
 
-    @property
-    def has_interval(self) -> bool:
-        """Whether at least one position has an interval."""
-        return self.low is not None and bool(np.isfinite(np.asarray(self.low, float)).any())
-
 
 @dataclass(frozen=True, eq=False)
 class Curves:

@@ -91,11 +91,6 @@ class AttributionSettings:
         object.__setattr__(self, "rule", Rule.of(self.rule, "circuit.rule"))
 
     @property
-    def by_gradients(self) -> bool:
-        """Whether the method uses gradients; only then can scores be divided by span."""
-        return self.method not in (Method.exact, Method.random)
-
-    @property
     def points(self) -> list[tuple[float, float]]:
         """Interpolation points between the corrupted (0) and the clean input (1), with weights.
 

@@ -20,14 +20,6 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.storage.writing import write_file
 
 
-def weights_in_memory(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Return all parameters by name; a tied parameter appears under each of its names."""
-    return {
-        name: parameter.detach()
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-    }
-
-
 class StoredWeights(Mapping[str, Tensor]):
     """Weights by name in a file that `store_weights` wrote; each is read when it is accessed."""
 

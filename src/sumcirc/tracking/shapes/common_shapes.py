@@ -1,4 +1,4 @@
-"""Shapes that the files of several verbs share; arrays have bounds where a reader allocates them."""
+"""Shapes that the files of several verbs share."""
 
 from __future__ import annotations
 
