@@ -10,7 +10,6 @@ import pytest
 
 from sumcirc.compare.record_differences import (
     ENTROPY_DIFFERENCE,
-    KL,
     layer_curves,
     most_changed_heads,
     most_changed_layers,
@@ -22,7 +21,7 @@ from sumcirc.measures.measuring import measure
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.schema import EncodingConfig
 from sumcirc.statistics import bootstrap_mean, significantly_different
-from sumcirc.tracking.measure_records import ProbeRecord
+from sumcirc.tracking.measure_records import ATTENTION_KL, ProbeRecord
 from tests.compare.planted import KEY, QUERY, VALUE, planted_adapter, planted_head, planted_mlp
 from tests.measures.test_measure_documents import ITEMS
 from tests.support.small_models import scrambled
@@ -48,16 +47,16 @@ def records(after: Any, base: Any, probes: ProbeSet) -> tuple[ProbeRecord, Probe
 def test_the_head_whose_query_was_changed_is_found(family: str, probes: ProbeSet) -> None:
     base = scrambled(family)
     record, base_record = records(planted_head(base, 1, 2, QUERY), base, probes)
-    at_layer = record.values[KL][1].mean(-1)
+    at_layer = record.values[ATTENTION_KL][1].mean(-1)
     assert np.delete(at_layer, 2).max() < 1e-5 < 10 * at_layer[2]
-    assert record.values[KL][0].max() < 1e-5
+    assert record.values[ATTENTION_KL][0].max() < 1e-5
     heads = most_changed_heads(record, base_record, 2)
     assert (heads[0].layer, heads[0].head) == (1, 2)
     assert heads[0].first == 1
     assert heads[0].kl.low > heads[1].kl.high
     assert most_changed_layers(record, base_record, 1)[0].layer == 1
     curves = layer_curves(record, base_record)
-    assert curves[KL][0].argmax() == 1
+    assert curves[ATTENTION_KL][0].argmax() == 1
     assert curves[DRIFT][0][:2].max() == 0 < curves[DRIFT][0][2:].min()
 
 
@@ -69,7 +68,7 @@ def test_a_changed_key_is_found_at_every_head_that_shares_it(family: str, probes
     found = most_changed_heads(record, base_record, len(shared))
     assert {(one.layer, one.head) for one in found} == {(1, head) for head in shared}
     quiet = [head for head in range(4) if head not in shared]
-    assert record.values[KL][1][quiet].max() < 1e-5
+    assert record.values[ATTENTION_KL][1][quiet].max() < 1e-5
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -77,7 +76,7 @@ def test_a_changed_value_is_seen_after_its_layer_only(family: str, probes: Probe
     base = scrambled(family)
     record, base_record = records(planted_head(base, 1, 1, VALUE), base, probes)
     curves = layer_curves(record, base_record)
-    assert curves[KL][0][:2].max() < 1e-5 < curves[KL][0][2]
+    assert curves[ATTENTION_KL][0][:2].max() < 1e-5 < curves[ATTENTION_KL][0][2]
     drift = curves[DRIFT][0]
     assert drift[:2].max() == 0 < drift[2:].min()
     assert most_changed_heads(record, base_record, 1)[0].layer == 2
@@ -95,7 +94,7 @@ def test_the_layer_of_an_mlp_and_of_an_adapter_is_found(plant: Any, probes: Prob
     assert (top.layer, top.first, top.rank_low, top.rank_high) == (1, 1, 1, 1)
     assert top.gained.low > 0.01
     curves = layer_curves(record)
-    assert (curves[KL][0][1] > 1e-4) == (plant is planted_adapter)
+    assert (curves[ATTENTION_KL][0][1] > 1e-4) == (plant is planted_adapter)
 
 
 # ---- the numbers
@@ -106,7 +105,7 @@ def made(layers: int = 3, heads: int = 4, documents: int = 8) -> tuple[ProbeReco
     names = [str(i) for i in range(documents)]
     shape = (layers, heads, documents)
     values = {
-        KL: rng.exponential(size=shape),
+        ATTENTION_KL: rng.exponential(size=shape),
         "attention/entropy": rng.normal(size=shape) + 3,
         DRIFT: rng.exponential(size=(layers + 1, documents)),
         "residual/cka": rng.uniform(size=(layers + 1, documents)),
@@ -120,7 +119,7 @@ def made(layers: int = 3, heads: int = 4, documents: int = 8) -> tuple[ProbeReco
 
 def test_tables_are_plain_means_with_their_intervals() -> None:
     record, base = made()
-    kl = record.values[KL].astype(float)
+    kl = record.values[ATTENTION_KL].astype(float)
     change = record.values["attention/entropy"].astype(float) - base.values["attention/entropy"]
     expected = sorted(np.ndindex(3, 4), key=lambda place: -kl[place].mean())
     found = most_changed_heads(record, base, 12)
@@ -149,11 +148,11 @@ def test_tables_are_plain_means_with_their_intervals() -> None:
 
 def test_curves_are_of_what_was_measured() -> None:
     record, base = made()
-    assert set(layer_curves(record)) == {KL, DRIFT, "residual/cka"}
+    assert set(layer_curves(record)) == {ATTENTION_KL, DRIFT, "residual/cka"}
     curves = layer_curves(record, base)
-    assert set(curves) == {KL, DRIFT, "residual/cka", ENTROPY_DIFFERENCE}
+    assert set(curves) == {ATTENTION_KL, DRIFT, "residual/cka", ENTROPY_DIFFERENCE}
     for name, values in (
-        (KL, record.values[KL].mean(1, dtype=float)),
+        (ATTENTION_KL, record.values[ATTENTION_KL].mean(1, dtype=float)),
         ("residual/cka", record.values["residual/cka"]),
     ):
         for place, row in enumerate(values):
@@ -165,12 +164,12 @@ def test_curves_are_of_what_was_measured() -> None:
 
 def test_undefined_values_are_left_out() -> None:
     record, base = made()
-    record.values[KL][1, 2, 3:] = np.nan
-    curve = layer_curves(record)[KL]
-    assert curve[0][1] == pytest.approx(np.nanmean(record.values[KL][1], axis=0).mean())
+    record.values[ATTENTION_KL][1, 2, 3:] = np.nan
+    curve = layer_curves(record)[ATTENTION_KL]
+    assert curve[0][1] == pytest.approx(np.nanmean(record.values[ATTENTION_KL][1], axis=0).mean())
     rows = most_changed_heads(record, base, 12)
     place = next(one for one in rows if (one.layer, one.head) == (1, 2))
-    assert place.kl.mean == pytest.approx(record.values[KL][1, 2, :3].mean(dtype=float))
+    assert place.kl.mean == pytest.approx(record.values[ATTENTION_KL][1, 2, :3].mean(dtype=float))
 
 
 def test_one_document_has_no_interval() -> None:

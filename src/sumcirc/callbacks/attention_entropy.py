@@ -7,11 +7,10 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.statistics import MIN_DOCUMENTS, share_below_zero, significantly_different
-from sumcirc.tracking.measure_records import ProbeRecord
+from sumcirc.tracking.measure_records import ENTROPY, ProbeRecord
 from sumcirc.tracking.metric_names import WATCHED
 from sumcirc.training.module import SummarizationModule
 
-ENTROPY = "attention/entropy"
 LOGGED = WATCHED["attention_entropy"]
 
 

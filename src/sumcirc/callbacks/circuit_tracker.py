@@ -36,7 +36,7 @@ from sumcirc.reporting.views.circuit_graphs import MOST_EDGES
 from sumcirc.reporting.views.circuit_graphs import graph as circuit_graph
 from sumcirc.schema import CircuitOptions
 from sumcirc.storage.writing import plain_numbers, write_json
-from sumcirc.tracking.measure_records import record_file, record_files
+from sumcirc.tracking.measure_records import FAITHFULNESS, record_file, record_files
 from sumcirc.training.module import SummarizationModule
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class CircuitTracker(Watcher):
         base = self._circuit_of(self.base)
         metrics = {
             "circuit/edges": float(found.circuit.sum()),
-            "circuit/faithfulness": found.faithfulness.faithfulness.mean,
+            FAITHFULNESS: found.faithfulness.faithfulness.mean,
             "circuit/kl": found.faithfulness.kl.mean,
             "circuit/cpr": found.signed.cpr.value.mean,
             "circuit/cmd": found.absolute.cmd.value.mean,

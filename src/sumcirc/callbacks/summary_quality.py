@@ -16,9 +16,10 @@ from sumcirc.models.modes import inference
 from sumcirc.schema import EvaluationConfig, GenerationConfig
 from sumcirc.statistics import MIN_DOCUMENTS
 from sumcirc.storage.writing import write_table
+from sumcirc.tracking.score_names import ROUGE_LSUM
 from sumcirc.training.module import SummarizationModule
 
-LOGGED = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "length", *STATISTICS)
+LOGGED = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "length", *STATISTICS)
 
 
 class SummaryQuality(Watcher):

@@ -16,12 +16,12 @@ from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.all_measures import measure_views
 from sumcirc.reporting.views.layer_profiles import by_layer
 from sumcirc.statistics import mean_over, significantly_different
-from sumcirc.tracking.measure_records import ProbeRecord
+from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ProbeRecord
 
 # curves for several pairs of models: measure, label and axis
 CURVES = (
-    ("attention/kl_tuned_base", "attention KL (nats)", "layer"),
-    ("residual/cka", "linear CKA", STREAM_LABEL),
+    (ATTENTION_KL, "attention KL (nats)", "layer"),
+    (CKA, "linear CKA", STREAM_LABEL),
 )
 
 

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.statistics import bootstrap_means, mean_over, rank_interval, significantly_different
-from sumcirc.tracking.measure_records import MEASURES, STREAM, ProbeRecord
+from sumcirc.tracking.measure_records import ATTENTION_KL, ENTROPY, MEASURES, STREAM, ProbeRecord
 
-KL, ENTROPY = "attention/kl_tuned_base", "attention/entropy"
 DRIFT = "residual/relative_change"
 ENTROPY_DIFFERENCE = "attention/entropy_difference"
-DIVERGENCES = (KL, "attention/kl_base_tuned", "attention/js")
+DIVERGENCES = (ATTENTION_KL, "attention/kl_base_tuned", "attention/js")
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # mean, low, high
 
@@ -134,7 +133,7 @@ def most_changed_heads(
     Raises:
         UserError: a record lacks a measure, or they are of different documents or models.
     """
-    kl, entropy = _measured(record, KL), _entropy(record, base_record)
+    kl, entropy = _measured(record, ATTENTION_KL), _entropy(record, base_record)
     heads = kl.shape[1]
     rows = kl.reshape(-1, kl.shape[-1])
     ranks = rank_interval(rows)
@@ -172,7 +171,7 @@ def most_changed_layers(
     gained = drift[1:] - drift[:-1]
     ranks = rank_interval(gained)
     gains, drifts = _estimated(gained), _estimated(drift[1:])
-    kls = _estimated(mean_over(_measured(record, KL), 1))
+    kls = _estimated(mean_over(_measured(record, ATTENTION_KL), 1))
     entropies = _estimated(mean_over(_entropy(record, base_record), 1))
     significant = significantly_different(gained)
     return [

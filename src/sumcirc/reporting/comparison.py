@@ -26,7 +26,7 @@ from sumcirc.statistics import (
     crossed_mean,
     holm,
 )
-from sumcirc.tracking.score_names import SCORES, UNBOUNDED
+from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES, UNBOUNDED
 
 CONTROLS = ("random", "all")
 
@@ -44,7 +44,7 @@ class ComparisonOptions:
         confidence: coverage of the intervals, such as 0.95.
     """
 
-    metric: str = "rougeLsum_f1"
+    metric: str = ROUGE_LSUM
     against: tuple[str, ...] = CONTROLS
     loss: float | None = None
     confidence: float = 0.95

@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 
 from sumcirc.reporting.kinds import NotDrawableError
 from sumcirc.statistics import mean_over
-from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
+from sumcirc.tracking.measure_records import ENTROPY, MEASURES, ProbeRecord
 
-KL, ENTROPY = "attention/kl_tuned_base", "attention/entropy"
-CKA = "residual/cka"
 STREAM_LABEL = "residual stream (0: embedding, l: after layer l − 1)"
 ALPHA = 0.05  # false discovery rate for marked heads
 

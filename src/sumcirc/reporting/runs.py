@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sumcirc.errors import UserError
 from sumcirc.reporting.views.system_scores import rouge_words
 from sumcirc.storage.reading import RecordError, is_there, read_yaml
+from sumcirc.tracking.measure_records import VALIDATION_LOSS
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import SCORES, TRAINED
@@ -47,7 +48,7 @@ class ReportRun(RunRecords):
     @cached_property
     def losses(self) -> list[tuple[int, float]]:
         """(step, validation loss in nats per summary token) of validations with a finite loss."""
-        found = self.metrics.get("validation/loss", [])
+        found = self.metrics.get(VALIDATION_LOSS, [])
         return [(step, value) for step, value in found if np.isfinite(value)]
 
     @property

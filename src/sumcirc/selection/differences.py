@@ -19,6 +19,7 @@ from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.registry import selector
 from sumcirc.selection.scores import Scores, require_defined
 from sumcirc.statistics.resampling import resampled
+from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ENTROPY
 
 
 @selector(SelectorName.attention_kl, modules=False, compares=True)
@@ -29,7 +30,7 @@ def attention_kl(context: SelectionContext) -> Scores:
     `measures.attention`.
     """
     record = context.tuned_record("divergence")
-    values = record.values["attention/kl_tuned_base"].mean(1, keepdims=True, dtype="float64")
+    values = record.values[ATTENTION_KL].mean(1, keepdims=True, dtype="float64")
     values = require_defined(values, "attention_kl")
     return Scores(values, "training changes where its heads attend", "nats", "documents", scale=1.0)
 
@@ -42,8 +43,8 @@ def entropy(context: SelectionContext) -> Scores:
     less. A document's change is multiplied by the sign of the head's mean change, so that the mean
     over documents is the absolute value of the head's mean change.
     """
-    tuned = context.tuned_record("attention").values["attention/entropy"].astype(np.float64)
-    change = tuned - context.base.record.values["attention/entropy"]
+    tuned = context.tuned_record("attention").values[ENTROPY].astype(np.float64)
+    change = tuned - context.base.record.values[ENTROPY]
     aligned = change * np.sign(change.mean(-1, keepdims=True))
     values = require_defined(aligned.mean(1, keepdims=True), "entropy")
     again = resampled(change, context.config.selector.resamples)
@@ -66,7 +67,7 @@ def drift(context: SelectionContext) -> Scores:
     `measures.representation`). A difference is used because the CKA after a layer also reflects
     changes in earlier layers. It is negative if the streams become more similar in a layer.
     """
-    cka = context.tuned_record("drift").values["residual/cka"].astype(np.float64)
+    cka = context.tuned_record("drift").values[CKA].astype(np.float64)
     values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
     return Scores(
         values,

@@ -41,6 +41,14 @@ LN2 = math.log(2)
 DIVERGENCE = 1e6  # nats; float32 logits that differ by more don't come from a model
 TOLERANCE = 0.01  # of the bounds: in half precision a divergence of 0 can be slightly below 0
 
+# names of measures and curves that code refers to; docs/wandb.md lists all
+ENTROPY = "attention/entropy"
+ATTENTION_KL = "attention/kl_tuned_base"
+CKA = "residual/cka"
+TRAIN_LOSS = "train/loss"
+VALIDATION_LOSS = "validation/loss"
+FAITHFULNESS = "circuit/faithfulness"
+
 HEADS = ("layer", "head", "document")
 STREAM = ("stream", "document")  # 0: the embedding; l: after layer l-1; last: before the final norm
 NEURONS = ("layer", "neuron")
@@ -76,7 +84,7 @@ class Measure:
 
 
 MEASURES = {
-    "attention/entropy": Measure(HEADS, "nats", "attention entropy", low=0, high=NATS),
+    ENTROPY: Measure(HEADS, "nats", "attention entropy", low=0, high=NATS),
     "attention/normalized_entropy": Measure(
         HEADS, "", "attention entropy / log visible keys", low=0, high=1
     ),
@@ -97,9 +105,7 @@ MEASURES = {
     "attention/salience_alignment": Measure(
         HEADS, "", "Spearman correlation of attention with ROUGE salience", low=-1, high=1
     ),
-    "attention/kl_tuned_base": Measure(
-        HEADS, "nats", "attention KL(tuned || base)", low=0, high=DIVERGENCE
-    ),
+    ATTENTION_KL: Measure(HEADS, "nats", "attention KL(tuned || base)", low=0, high=DIVERGENCE),
     "attention/kl_base_tuned": Measure(
         HEADS, "nats", "attention KL(base || tuned)", low=0, high=DIVERGENCE
     ),
@@ -107,7 +113,7 @@ MEASURES = {
         HEADS, "nats", "attention Jensen-Shannon divergence from the base", low=0, high=LN2
     ),
     # both are stored as jackknife pseudo-values per document, which may lie outside [-1, 1]
-    "residual/cka": Measure(STREAM, "", "linear CKA with the base (debiased)"),
+    CKA: Measure(STREAM, "", "linear CKA with the base (debiased)"),
     "residual/rsa": Measure(STREAM, "", "RSA with the base (Spearman)"),
     "residual/centered_cosine": Measure(STREAM, "", "centred cosine with the base", low=-1, high=1),
     "residual/relative_change": Measure(STREAM, "", "norm of the change / norm of the base", low=0),
@@ -131,8 +137,8 @@ MEASURES = {
 
 # metrics in metrics.csv besides the measures
 METRIC_BOUNDS = {
-    "train/loss": (0.0, PLAUSIBLE),
-    "validation/loss": (0.0, PLAUSIBLE),
+    TRAIN_LOSS: (0.0, PLAUSIBLE),
+    VALIDATION_LOSS: (0.0, PLAUSIBLE),
     "validation/perplexity": (1.0, math.inf),
 }
 

@@ -11,14 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from sumcirc.tracking.measure_records import MEASURES
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    CKA,
+    ENTROPY,
+    FAITHFULNESS,
+    MEASURES,
+    TRAIN_LOSS,
+    VALIDATION_LOSS,
+)
 
 STEP = "trainer/global_step"  # optimizer steps: the x axis of every curve
 
 # how a curve is reduced to the run's single value, by which tables of a sweep are sorted
 SUMMARIES = {
-    "train/loss": "min",
-    "validation/loss": "min",
+    TRAIN_LOSS: "min",
+    VALIDATION_LOSS: "min",
     "validation/perplexity": "min",
 }
 
@@ -40,7 +48,7 @@ class Watched:
 WATCHED = {
     "attention_entropy": Watched(
         overall=(
-            "attention/entropy",
+            ENTROPY,
             "attention/normalized_entropy",
             "attention/effective_keys",
             "attention/entropy_no_sink",
@@ -50,11 +58,11 @@ WATCHED = {
             "attention/mass_summary",
             "attention/salience_alignment",
         ),
-        by_layer=("attention/entropy", "attention/salience_alignment"),
+        by_layer=(ENTROPY, "attention/salience_alignment"),
     ),
     "base_divergence": Watched(
         overall=(
-            "attention/kl_tuned_base",
+            ATTENTION_KL,
             "attention/kl_base_tuned",
             "attention/js",
             "output/kl_tuned_base",
@@ -62,11 +70,11 @@ WATCHED = {
             "output/js",
             "output/top1_agreement",
         ),
-        by_layer=("attention/kl_tuned_base", "attention/js"),
+        by_layer=(ATTENTION_KL, "attention/js"),
     ),
     "activation_drift": Watched(
         by_layer=(
-            "residual/cka",
+            CKA,
             "residual/rsa",
             "residual/centered_cosine",
             "residual/relative_change",
@@ -155,11 +163,11 @@ ENOUGH = "eight probe documents or more"
 
 LOGGED = (
     _curve("train", STEP, "steps", "optimizer steps, the axis of every curve"),
-    _curve("train", "train/loss", "nats per token", "mean since the last logged step"),
+    _curve("train", TRAIN_LOSS, "nats per token", "mean since the last logged step"),
     _curve("train", "train/learning_rate", "", "learning rate of the first parameter group"),
     _curve("train", "train/epoch", "epochs", "passes over the training data"),
     _curve("train", "time/tokens_per_second", "tokens/s", "measuring and validation excluded"),
-    _curve("train", "validation/loss", "nats per token", "mean over all validation summaries"),
+    _curve("train", VALIDATION_LOSS, "nats per token", "mean over all validation summaries"),
     _curve("train", "validation/perplexity", "", "exp of the validation loss"),
     *_watched(),
     _curve("attention_entropy", "attention/heads_fell", "", "share of heads below the base"),
@@ -174,7 +182,7 @@ LOGGED = (
     _curve("summary_quality", "summaries/{measure}", "", "score on the probe documents"),
     _curve("summary_quality", "summaries/{measure}/{end}", "", "its interval", ENOUGH),
     _curve("circuit_tracker", "circuit/edges", "edges", "edges in the circuit"),
-    _curve("circuit_tracker", "circuit/faithfulness", "", "1: as faithful as the whole model"),
+    _curve("circuit_tracker", FAITHFULNESS, "", "1: as faithful as the whole model"),
     _curve("circuit_tracker", "circuit/kl", "nats", "KL(model || circuit)"),
     _curve("circuit_tracker", "circuit/cpr", "", "area under faithfulness over sizes"),
     _curve("circuit_tracker", "circuit/cmd", "", "area of |1 - faithfulness| over sizes"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 BASE = "base"  # the model before training
 TRAINED = "trained"  # the system that a training run made; its row carries the run's name
 
+ROUGE_LSUM = "rougeLsum_f1"
 ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
 # columns of documents.parquet that are compared, with their headings; not all data has facts
 SCORES = {

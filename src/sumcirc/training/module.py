@@ -26,6 +26,7 @@ from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.schema import OptimizerConfig, Schedule
+from sumcirc.tracking.measure_records import TRAIN_LOSS, VALIDATION_LOSS
 
 
 class TrainingDiverged(UserError):
@@ -121,13 +122,13 @@ class SummarizationModule(pl.LightningModule):
         stream: Any = self.trainer.train_dataloader
         self.record(
             {
-                "train/loss": loss,
+                TRAIN_LOSS: loss,
                 "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
                 "train/epoch": stream.epoch,
                 "time/tokens_per_second": self._tokens / seconds,
             }
         )
-        self.log("train/loss", loss, prog_bar=True, logger=False)
+        self.log(TRAIN_LOSS, loss, prog_bar=True, logger=False)
         self._reset_running_loss()
 
     def _reset_running_loss(self) -> None:
@@ -185,8 +186,8 @@ class SummarizationModule(pl.LightningModule):
             raise TrainingDiverged(
                 f"the validation loss is {loss} at step {self.global_step}: {remedy}"
             )
-        self.log("validation/loss", loss, prog_bar=True, logger=False)
-        self.record({"validation/loss": loss, "validation/perplexity": perplexity})
+        self.log(VALIDATION_LOSS, loss, prog_bar=True, logger=False)
+        self.record({VALIDATION_LOSS: loss, "validation/perplexity": perplexity})
 
     def exclude_from_throughput(self, seconds: float) -> None:
         """Exclude some seconds, which were not spent training, from tokens per second."""

@@ -16,6 +16,14 @@ from sumcirc.reporting.dashboard.panels import (
     Scatter,
     Section,
 )
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    CKA,
+    ENTROPY,
+    FAITHFULNESS,
+    TRAIN_LOSS,
+    VALIDATION_LOSS,
+)
 from sumcirc.tracking.metric_names import Logged, MetricKind
 from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
 from sumcirc.tracking.score_names import SCORES as HEADINGS
@@ -114,7 +122,7 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
         found = shelf.take(MetricKind.summary, *names)
         if found:
             panels.append(BarPanel(f"{HEADINGS[measure]} on the test items", found))
-    panels += shelf.curves("loss", "train/loss", "validation/loss", unit="nats per token")
+    panels += shelf.curves("loss", TRAIN_LOSS, VALIDATION_LOSS, unit="nats per token")
     panels += shelf.curves("validation perplexity", "validation/perplexity")
     panels += shelf.curves(
         "ROUGE of the probe documents while training",
@@ -191,9 +199,7 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
     """
     nats = "nats"
     return (
-        *shelf.curves(
-            "attention entropy", "attention/entropy", "attention/entropy_no_sink", unit=nats
-        ),
+        *shelf.curves("attention entropy", ENTROPY, "attention/entropy_no_sink", unit=nats),
         *shelf.curves("entropy / log visible keys", "attention/normalized_entropy"),
         *shelf.curves("effective keys, exp(entropy)", "attention/effective_keys", unit="keys"),
         *shelf.curves(
@@ -207,11 +213,11 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
         *shelf.curves("alignment with ROUGE salience", "attention/salience_alignment"),
         *shelf.curves(
             "attention divergence from the base",
-            *("attention/kl_tuned_base", "attention/kl_base_tuned", "attention/js"),
+            *(ATTENTION_KL, "attention/kl_base_tuned", "attention/js"),
             unit=nats,
         ),
         *shelf.by_layer(
-            *("attention/entropy", "attention/kl_tuned_base", "attention/js"),
+            *(ENTROPY, ATTENTION_KL, "attention/js"),
             "attention/salience_alignment",
         ),
         *shelf.pictures(
@@ -230,7 +236,7 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
     """
     return (
         *shelf.by_layer(
-            *("residual/cka", "residual/rsa", "residual/centered_cosine"),
+            *(CKA, "residual/rsa", "residual/centered_cosine"),
             *("residual/relative_change", "residual/magnitude"),
         ),
         *shelf.curves(
@@ -252,12 +258,12 @@ def circuits(shelf: Shelf) -> tuple[Panel, ...]:
     alone = shelf.take(
         MetricKind.summary,
         "circuit/graph_edges",
-        "circuit/faithfulness",
+        FAITHFULNESS,
         "circuit/cpr",
         "circuit/cmd",
     )
     return (
-        *shelf.curves("faithfulness of the circuit", "circuit/faithfulness"),
+        *shelf.curves("faithfulness of the circuit", FAITHFULNESS),
         *shelf.curves("KL(model || circuit)", "circuit/kl", unit="nats"),
         *shelf.curves("CPR: area under faithfulness", "circuit/cpr"),
         *shelf.curves("CMD beside random circuits", "circuit/cmd", "circuit/cmd_random"),

@@ -11,6 +11,7 @@ from typing import Any
 from sumcirc.errors import UserError
 from sumcirc.reporting.runs import run_folders
 from sumcirc.storage.reading import RecordError, is_there, read_json
+from sumcirc.tracking.measure_records import ATTENTION_KL, ENTROPY, FAITHFULNESS
 from sumcirc.tracking.metric_names import SUMMARIES, MetricKind
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.shapes.report_shapes import ComparisonFile
@@ -18,9 +19,9 @@ from sumcirc.tracking.sweep_axes import sweep_axes
 from sumcirc.tracking.wandb_values import compared_tables, image_files, summary_values
 
 WATCHER_TABLES = {  # by a curve that is logged together with the table
-    "attention/entropy": "probes/attention_entropy",
-    "attention/kl_tuned_base": "probes/base_divergence",
-    "circuit/faithfulness": "circuit/top_edges",
+    ENTROPY: "probes/attention_entropy",
+    ATTENTION_KL: "probes/base_divergence",
+    FAITHFULNESS: "circuit/top_edges",
 }
 
 

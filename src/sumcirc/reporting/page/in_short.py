@@ -12,8 +12,6 @@ from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.kinds import NotDrawableError, sizes_of
 from sumcirc.reporting.measured import (
     ALPHA,
-    CKA,
-    KL,
     document_means,
     entropy_difference,
     percent,
@@ -26,8 +24,9 @@ from sumcirc.reporting.views.circuit_curves import mean_of
 from sumcirc.reporting.views.model_tables import doubtful
 from sumcirc.runtime.notices import WARNING, lines_of_runs
 from sumcirc.statistics import mean_over, significantly_different
+from sumcirc.tracking.measure_records import ATTENTION_KL, CKA
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.score_names import BASE, TRAINED
+from sumcirc.tracking.score_names import BASE, ROUGE_LSUM, TRAINED
 
 MOST = 6  # number of runs above which only their comparison is summarized
 BESIDE = (BASE, "lead-3", "oracle")
@@ -69,7 +68,7 @@ def _quality(systems: Mapping[str, Any]) -> list[str]:
     if TRAINED not in systems:
         return []
     lines = []
-    for key, label in (("rougeLsum_f1", "ROUGE-Lsum"), ("facts", "Key facts that are right")):
+    for key, label in ((ROUGE_LSUM, "ROUGE-Lsum"), ("facts", "Key facts that are right")):
         own = systems[TRAINED].get(key)
         if own is None:
             continue
@@ -86,11 +85,11 @@ def _quality(systems: Mapping[str, Any]) -> list[str]:
 
 
 def _attention(run: RunRecords) -> list[str]:
-    records = [record for record in run.probes if KL in record.values]
+    records = [record for record in run.probes if ATTENTION_KL in record.values]
     if not records:
         return []
     last = records[-1]
-    means = document_means([last], KL)[0]
+    means = document_means([last], ATTENTION_KL)[0]
     layer, head = np.unravel_index(int(sizes_of(means).argmax()), means.shape)
     lines = [
         f"Attention differs most from the base's in layer {layer}, head {head}: KL"

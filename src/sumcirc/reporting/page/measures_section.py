@@ -7,21 +7,21 @@ from contextlib import suppress
 from functools import partial
 
 from sumcirc.reporting.kinds import NotDrawableError, View
-from sumcirc.reporting.measured import KL, record_name
+from sumcirc.reporting.measured import record_name
 from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.page.runs_section import again
 from sumcirc.reporting.views.head_maps import divergence, entropy
 from sumcirc.reporting.views.layer_profiles import profile
 from sumcirc.reporting.views.neuron_changes import most_changed, neuron_table, token_table
-from sumcirc.tracking.measure_records import ProbeRecord
+from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ProbeRecord
 from sumcirc.tracking.run_records import RunRecords
 
 READINGS = {
-    "residual/cka": "1: the layer represents the documents as the base does; lower: differently.",
+    CKA: "1: the layer represents the documents as the base does; lower: differently.",
     "residual/centered_cosine": "1: the same direction as the base's; lower: turned away.",
     "residual/relative_change": "How far the residual stream moved, as a share of its length.",
-    "attention/kl_tuned_base": "0: the layer's heads attend as the base's do.",
+    ATTENTION_KL: "0: the layer's heads attend as the base's do.",
     "attention/mass_sink": "Attention that rests on the first position.",
     "attention/salience_alignment": "Whether heads look at the words that the reference repeats.",
 }
@@ -53,7 +53,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
     heads = each(runs, lambda run: head_charts(run.probes, run.base_probe))
     page.add("heads", "Attention by head", HEADS, heads)
     for run in runs:
-        if run.trains and not any(KL in record.values for record in run.probes):
+        if run.trains and not any(ATTENTION_KL in record.values for record in run.probes):
             words = again(run, "callbacks=default", f"sweep.name={run.path.parent.name}-watched")
             what = f"{run.name}: attention, drift and neurons were not measured"
             page.gaps.append(Gap(what, words))

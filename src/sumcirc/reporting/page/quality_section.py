@@ -10,6 +10,7 @@ from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, e
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views.system_scores import run_rows, score_bars, score_table
 from sumcirc.reporting.views.training_curves import LOSS, OTHERS, over_steps
+from sumcirc.tracking.measure_records import VALIDATION_LOSS
 from sumcirc.tracking.run_records import RunRecords
 
 SCORES = (
@@ -56,7 +57,7 @@ def add_training(page: Page, runs: Sequence[RunRecords]) -> None:
     trained = [run for run in runs if run.trains and run.metrics]
     page.add("training", "Training", TRAINING, each(trained, _curves))
     for run in runs:
-        if run.trains and run.metrics and "validation/loss" not in run.metrics:
+        if run.trains and run.metrics and VALIDATION_LOSS not in run.metrics:
             why = "it has no validation data, or validated at no step"
             page.gaps.append(Gap(f"{run.name}: no validation loss: {why}"))
 

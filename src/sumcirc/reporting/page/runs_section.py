@@ -22,7 +22,7 @@ from sumcirc.reporting.tables import format_score, format_seconds, interval_of
 from sumcirc.runtime.notices import lines
 from sumcirc.tracking.run_directory import command_of
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.score_names import TRAINED
+from sumcirc.tracking.score_names import ROUGE_LSUM, TRAINED
 from sumcirc.tracking.sweep_axes import flat_settings
 
 # names and paths, which always differ and have no effect
@@ -174,7 +174,7 @@ def _rows(runs: Sequence[RunRecords]) -> kinds.Table:
 
 def _quality(run: RunRecords) -> str:
     scores = run.summary.get("systems", {}).get(TRAINED)
-    return format_score(interval_of(scores["rougeLsum_f1"])) if scores else "-"
+    return format_score(interval_of(scores[ROUGE_LSUM])) if scores else "-"
 
 
 def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:

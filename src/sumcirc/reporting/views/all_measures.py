@@ -10,12 +10,12 @@ import numpy as np
 
 from sumcirc.errors import UserError
 from sumcirc.reporting.kinds import View
-from sumcirc.reporting.measured import KL, labelled, measured, record_name
+from sumcirc.reporting.measured import labelled, measured, record_name
 from sumcirc.reporting.views.head_maps import divergence, entropy
 from sumcirc.reporting.views.layer_profiles import by_layer, drift, magnitude
 from sumcirc.reporting.views.neuron_changes import of_layer
 from sumcirc.statistics import bootstrap_means, mean_over
-from sumcirc.tracking.measure_records import ProbeRecord, record_file, record_files
+from sumcirc.tracking.measure_records import ATTENTION_KL, ProbeRecord, record_file, record_files
 
 MOST_CURVES = 4  # number of steps compared by layer
 
@@ -60,10 +60,10 @@ def layer_divergence(records: Sequence[ProbeRecord]) -> View:
         NotDrawableError: there is no record, or one lacks the measure.
     """
     curves = {
-        record_name(record): bootstrap_means(mean_over(measured(record, KL), axis=1))
+        record_name(record): bootstrap_means(mean_over(measured(record, ATTENTION_KL), axis=1))
         for record in records
     }
-    label = f"{labelled(KL)}\nmean over heads"
+    label = f"{labelled(ATTENTION_KL)}\nmean over heads"
     return by_layer(curves, label, column="kl_tuned_base", from_zero=True)
 
 

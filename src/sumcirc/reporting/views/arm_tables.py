@@ -9,10 +9,10 @@ from sumcirc.reporting.comparison import ArmComparison, ArmResult, Difference
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import format_seconds
 from sumcirc.statistics import Estimate, bracketed
+from sumcirc.tracking.score_names import ROUGE_LSUM, scale_of
 from sumcirc.tracking.score_names import SCORES as LABELS
-from sumcirc.tracking.score_names import scale_of
 
-SCORES = ("rouge1_f1", "rouge2_f1", "rougeLsum_f1", "facts", "length")
+SCORES = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "facts", "length")
 COPYING = ("coverage", "density", "novel_ngrams_1", "novel_ngrams_2", "novel_ngrams_3")
 
 

@@ -9,7 +9,6 @@ from sumcirc.reporting.kinds import Map, View, cells
 from sumcirc.reporting.measured import (
     ALPHA,
     ENTROPY,
-    KL,
     capitalized,
     documents_of,
     entropy_difference,
@@ -23,7 +22,7 @@ from sumcirc.statistics import (
     share_below_zero,
     significantly_different,
 )
-from sumcirc.tracking.measure_records import MEASURES, ProbeRecord
+from sumcirc.tracking.measure_records import ATTENTION_KL, MEASURES, ProbeRecord
 
 
 def divergence(record: ProbeRecord) -> View:
@@ -32,7 +31,9 @@ def divergence(record: ProbeRecord) -> View:
     Raises:
         NotDrawableError: the record lacks the measure.
     """
-    panel = Map(mean_over(measured(record, KL), axis=-1), MEASURES[KL].label, "nats")
+    panel = Map(
+        mean_over(measured(record, ATTENTION_KL), axis=-1), MEASURES[ATTENTION_KL].label, "nats"
+    )
     layer, head = panel.peak
     mean, documents = f"mean of {documents_of(record)}", record_name(record)
     return View(

@@ -17,10 +17,10 @@ from sumcirc.reporting.measured import (
     record_name,
 )
 from sumcirc.statistics import bootstrap_means, mean_over
-from sumcirc.tracking.measure_records import HEADS, MEASURES, ProbeRecord
+from sumcirc.tracking.measure_records import CKA, HEADS, MEASURES, ProbeRecord
 
 MAGNITUDE = "residual/magnitude"
-DRIFT = ("residual/cka", "residual/centered_cosine", "residual/relative_change")
+DRIFT = (CKA, "residual/centered_cosine", "residual/relative_change")
 
 
 def by_layer(

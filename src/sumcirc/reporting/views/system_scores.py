@@ -16,7 +16,7 @@ from sumcirc.statistics import Interval
 from sumcirc.storage.reading import RecordError
 from sumcirc.tracking.run_directory import runs_inside
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
+from sumcirc.tracking.score_names import BASE, ROUGE, ROUGE_LSUM, TRAINED
 
 DRAWN = ("rouge1", "rouge2", "rougeLsum")
 _LONGEST = 26  # characters of a system's name in a figure
@@ -123,7 +123,7 @@ def score_bars(rows: Sequence[SystemRow]) -> View:
             one = row.scores[f"{key}_f1"]
             ends = (100 * one.mean, 100 * one.low, 100 * one.high)
             bars.append(Bar(name, *ends, series=ROUGE[key]))
-    best = max(rows, key=lambda row: row.scores["rougeLsum_f1"].mean)
+    best = max(rows, key=lambda row: row.scores[ROUGE_LSUM].mean)
     return View(
         "Scores of every system",
         [[Bars("F1 x 100 with bootstrap interval", bars)]],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sumcirc.reporting.kinds import Curve, Curves, NotDrawableError, View
+from sumcirc.tracking.measure_records import FAITHFULNESS, TRAIN_LOSS, VALIDATION_LOSS
 
 Points = Mapping[str, Sequence[tuple[int, float]]]  # (step, value) by metric
 STEP = "optimizer step"
@@ -33,7 +34,7 @@ LOSS = Chart(
     "Loss",
     LOSS_LABEL,
     "Mean cross-entropy of the reference summary's tokens; lower is better.",
-    {"train/loss": "training", "validation/loss": "validation"},
+    {TRAIN_LOSS: "training", VALIDATION_LOSS: "validation"},
 )
 CIRCUIT = Chart(
     "The circuit at each checkpoint",
@@ -41,7 +42,7 @@ CIRCUIT = Chart(
     "Faithfulness of the circuit (1: it does all that the model does); CMD, the area between its"
     " faithfulness curve and 1, next to that of random circuits; and overlaps.",
     {
-        "circuit/faithfulness": "faithfulness",
+        FAITHFULNESS: "faithfulness",
         "circuit/cmd": "CMD of the circuit (0 is best)",
         "circuit/cmd_random": "CMD of random circuits",
         "circuit/jaccard_base": "overlap with the base's (Jaccard)",
