@@ -30,7 +30,7 @@ from sumcirc.measures.measure_documents import probe_set
 from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel, has_adapter
 from sumcirc.models.adapters import lora_config, resolve_targets
-from sumcirc.models.architectures import anatomy, context_length
+from sumcirc.models.architectures import architecture, context_length
 from sumcirc.models.model_reference import reference
 from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
 from sumcirc.runtime.notices import Notices
@@ -250,7 +250,7 @@ def _encoder(
     encoding: EncodingConfig | None,
 ) -> Encoder:
     config: Any = model.config
-    anatomy(config)
+    architecture(config)
     return Encoder(tokenizer, encoding or EncodingConfig(), context_length(config))
 
 

@@ -136,8 +136,8 @@ def patched_by_definition(
     model: Any, graph: Graph, kept: NDArray[np.bool_], patched: list[Tensor], written: list[Tensor]
 ) -> Iterator[None]:
     """Every head's query, key and value is cut out of the whole projection of its own stream."""
-    parts = HookedModel(model)
-    size = parts.shape
+    hooked = HookedModel(model)
+    size = hooked.shape
     at: dict[str, Any] = {}
     busy: list[bool] = []  # modules called in here aren't patched again
 
@@ -164,7 +164,7 @@ def patched_by_definition(
 
     def project(layer: int, number: int) -> Any:
         def hook(module: Any, inputs: Any, output: Tensor) -> Tensor:
-            block = parts.blocks[layer]
+            block = hooked.blocks[layer]
             letters = [number] if len(block.qkv) == 3 else [0, 1, 2]
             made = []
             for letter in letters:
@@ -202,8 +202,8 @@ def patched_by_definition(
     def see_output(module: Any, inputs: Any, output: Tensor) -> None:
         written.append(output)
 
-    handles = [parts.embedding.register_forward_hook(see_output)]
-    for layer, block in enumerate(parts.blocks):
+    handles = [hooked.embedding.register_forward_hook(see_output)]
+    for layer, block in enumerate(hooked.blocks):
         handles += [
             block.norm_attention.register_forward_pre_hook(unless_busy(see_base)),
             *(m.register_forward_hook(project(layer, i)) for i, m in enumerate(block.qkv)),
@@ -211,7 +211,9 @@ def patched_by_definition(
             block.norm_mlp.register_forward_pre_hook(replace(graph.mlp_destination(layer))),
             block.mlp.register_forward_hook(see_output),
         ]
-    handles.append(parts.final_norm.register_forward_pre_hook(replace(len(graph.destinations) - 1)))
+    handles.append(
+        hooked.final_norm.register_forward_pre_hook(replace(len(graph.destinations) - 1))
+    )
     try:
         yield
     finally:

@@ -53,8 +53,8 @@ def test_positions_taken_at_once_do_not_matter(
 def test_a_long_pass_is_foretold_from_short_ones(family: str, attention: str, lora: bool) -> None:
     model = small_model(family, attn_implementation=attention)
     model = adapted(model) if lora else model
-    parts, pairs = HookedModel(model), long_pairs(128)
-    passes = AttributionPasses(parts, Graph(parts.shape), Divergence(pairs.attention_mask), pairs)
+    hooked, pairs = HookedModel(model), long_pairs(128)
+    passes = AttributionPasses(hooked, Graph(hooked.shape), Divergence(pairs.attention_mask), pairs)
     with frozen(model):
         # what does not grow with the pass is left out of both
         cost = attribution_cost(passes, pairs, 0)
@@ -76,8 +76,8 @@ def test_a_budget_splits_batches_and_changes_no_score() -> None:
     model, pairs = family_model("gpt2"), some_pairs()
     metric = Divergence(pairs.attention_mask)
     whole = attribute(model, pairs, metric, batch_size=3)
-    parts = HookedModel(model)
-    passes = AttributionPasses(parts, Graph(parts.shape), metric, pairs)
+    hooked = HookedModel(model)
+    passes = AttributionPasses(hooked, Graph(hooked.shape), metric, pairs)
     with frozen(model):
         cost = attribution_cost(passes, pairs, 5)
     tight = cost(9, 9)
@@ -86,7 +86,7 @@ def test_a_budget_splits_batches_and_changes_no_score() -> None:
         for budget in (tight, 2 * tight, 3 * tight)
     ]
     assert sizes == [[1, 1, 1], [2, 1], [3]]
-    fixed = AttentionWeights(parts, dtype=torch.float64).kept_bytes
+    fixed = AttentionWeights(hooked, dtype=torch.float64).kept_bytes
     fixed += accumulation.at_once(torch.device("cpu"))
     alone = attribute(model, pairs, metric, batch_size=3, memory=tight + fixed)
     assert (alone.documents - whole.documents).abs().max() < 1e-9 * whole.documents.abs().max()

@@ -128,15 +128,15 @@ def test_eap_is_the_derivative_of_patching_each_edge(form: str, expand: bool) ->
     """Patching runs the norm and the projection as they are: no closed form is shared."""
     model, pairs = family_model(form), some_pairs()
     metric = difference_metric(pairs)
-    parts = HookedModel(model)
-    graph = Graph(parts.shape, expand)
+    hooked = HookedModel(model)
+    graph = Graph(hooked.shape, expand)
     found = attribute(model, pairs, metric, AttributionSettings(method="eap"), graph=graph)
-    reader = AttributionPasses(parts, graph, metric, pairs)
+    reader = AttributionPasses(hooked, graph, metric, pairs)
     rows, columns = np.nonzero(graph.exists)
     chosen = np.random.default_rng(0).permutation(len(rows))[:60]
     with frozen(model):
-        weights = AttentionWeights(parts, graph.expand_groups, torch.float64)
-        for batch in batches(parts, pairs, torch.arange(len(pairs)).split(1)):
+        weights = AttentionWeights(hooked, graph.expand_groups, torch.float64)
+        for batch in batches(hooked, pairs, torch.arange(len(pairs)).split(1)):
             clean, _ = reader.clean(batch)
             corrupted, _ = reader.sources(batch, batch.corrupted)
             change = batch.corrupted - batch.clean
@@ -260,9 +260,9 @@ def test_weights_too_large_to_keep_are_made_again(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_left_as_it_was(method: str) -> None:
     model = family_model("qwen3 + lora").float()
-    parts = HookedModel(model)
+    hooked = HookedModel(model)
     model.train()
-    parts.blocks[1].mlp.eval()
+    hooked.blocks[1].mlp.eval()
     modes = [module.training for module in model.modules()]
     asking = [parameter.requires_grad for parameter in model.parameters()]
     hooks = [
@@ -270,7 +270,7 @@ def test_the_model_is_left_as_it_was(method: str) -> None:
     ]
     random = torch.get_rng_state()
     pairs = some_pairs()
-    graph = Graph(parts.shape, expand_groups=True)
+    graph = Graph(hooked.shape, expand_groups=True)
     done: list[int] = []
     with torch.inference_mode():  # as within Lightning's validation
         found = attribute(
@@ -288,7 +288,7 @@ def test_the_model_is_left_as_it_was(method: str) -> None:
     assert [parameter.requires_grad for parameter in model.parameters()] == asking
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)
-    assert parts.blocks[0].attention.num_key_value_groups == 2
+    assert hooked.blocks[0].attention.num_key_value_groups == 2
     assert hooks == [
         len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()
     ]

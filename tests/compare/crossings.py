@@ -41,4 +41,4 @@ def moved_one_by_one(
 ) -> PatchingResult:
     """Every part of some kinds moved at all positions."""
     across = crossing(models, items, folder)
-    return across.each(list(components(across.parts.shape, kinds)))
+    return across.each(list(components(across.hooked.shape, kinds)))

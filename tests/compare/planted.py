@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from sumcirc.models.architectures import anatomy, shape
+from sumcirc.models.architectures import architecture, shape
 
 QUERY, KEY, VALUE, OUTPUT = "query", "key", "value", "output"
 
@@ -19,7 +19,7 @@ def planted_head(model: Any, layer: int, head: int, which: str, by: float = 0.3)
     """A copy with other weights of one head's query or output, or of one key or value group."""
     other = copy.deepcopy(model)
     size = shape(model.config).head_width
-    names = anatomy(model.config)
+    names = architecture(model.config)
     here = slice(head * size, (head + 1) * size)
     if which == OUTPUT:
         linear = other.get_submodule(names.linears(layer, "attn_out")[0])
@@ -39,9 +39,9 @@ def planted_head(model: Any, layer: int, head: int, which: str, by: float = 0.3)
 
 
 def planted_linears(model: Any, layer: int, module: str, by: float = 0.1) -> Any:
-    """A copy with other weights in a module of the anatomy, of one layer."""
+    """A copy with other weights in a module of the architecture, of one layer."""
     other = copy.deepcopy(model)
-    for name in anatomy(model.config).linears(layer, module):
+    for name in architecture(model.config).linears(layer, module):
         _nudge(other.get_submodule(name).weight, by)
     return other
 
@@ -55,7 +55,7 @@ def planted_adapter(
     model: Any, layer: int, module: str = "qkv", by: float = 0.2, **options: Any
 ) -> Any:
     """A copy with LoRA on every layer, which is zero on all but one module of one layer."""
-    names = anatomy(model.config)
+    names = architecture(model.config)
     planted = set(names.linears(layer, module))
     every = [
         name

@@ -25,7 +25,7 @@ from sumcirc.compare.deltas.deltas import (
 from sumcirc.compare.deltas.weight_deltas import store_weights
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel, base_model
-from sumcirc.models.architectures import ARCHITECTURES, anatomy
+from sumcirc.models.architectures import ARCHITECTURES, architecture
 from sumcirc.schema import MODULES
 from tests.compare.edited import (
     FAMILY_AND_TIES,
@@ -70,7 +70,7 @@ def test_all_targets_hold_every_weight(family: str, tied: bool | None) -> None:
 
 def holder(model: Any, name: str) -> Target:
     """The target of a weight, told by its name alone."""
-    names = anatomy(model.config)
+    names = architecture(model.config)
     if not name.startswith(f"{names.layers}."):
         ends = (names.final_norm, "lm_head", "embed_out")
         return Target(None, FINAL if name.startswith(ends) else EMBEDDING)
@@ -164,7 +164,7 @@ def test_an_adapter_is_scaled_as_its_weights_would_be(family: str) -> None:
     base = scrambled(family).double()
     tuned = adapted(copy.deepcopy(base)).double()
     tuned.train()
-    tuned.base_model.model.get_submodule(anatomy(base.config).final_norm).eval()
+    tuned.base_model.model.get_submodule(architecture(base.config).final_norm).eval()
     kept = state(tuned)
     targets = targets_of(HookedModel(tuned), None)
     modules = ("qkv", "attn_out", "mlp_out")

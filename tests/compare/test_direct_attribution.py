@@ -40,8 +40,8 @@ def total(found: DirectAttribution) -> np.ndarray:
 
 def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
     """Contributions at one item: every head's output in full, the norm as it is written."""
-    parts = HookedModel(model)
-    heads, width = parts.shape.heads, parts.shape.head_width
+    hooked = HookedModel(model)
+    heads, width = hooked.shape.heads, hooked.shape.head_width
     seen: dict[str, Tensor] = {}
 
     def see(name: str, module: nn.Module, output: bool) -> Any:
@@ -50,10 +50,10 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
         return module.register_forward_pre_hook(lambda m, i: seen.__setitem__(name, i[0][0]))
 
     handles = [
-        see("embedding", parts.blocks[0].norm_attention, False),
-        see("final", parts.final_norm, False),
+        see("embedding", hooked.blocks[0].norm_attention, False),
+        see("final", hooked.final_norm, False),
     ]
-    for layer, block in enumerate(parts.blocks):
+    for layer, block in enumerate(hooked.blocks):
         handles.append(see(f"z{layer}", block.attn_out, False))
         handles.append(see(f"mlp{layer}", block.mlp, True))
     with torch.no_grad():
@@ -61,10 +61,10 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
     for handle in handles:
         handle.remove()
 
-    norm: Any = parts.final_norm
+    norm: Any = hooked.final_norm
     centred = "LayerNorm" in type(norm).__name__
     epsilon = norm.eps if centred else norm.variance_epsilon
-    head: Any = parts.model.get_output_embeddings()
+    head: Any = hooked.model.get_output_embeddings()
     rows = np.flatnonzero(item.reads)
     found: dict[str, Any] = {}
 
@@ -92,7 +92,7 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
 
         add("bias", (norm.bias * direction).sum() if centred else 0.0)
         add("embedding", through(seen["embedding"][row]))
-        for layer, block in enumerate(parts.blocks):
+        for layer, block in enumerate(hooked.blocks):
             add(f"mlp{layer}", through(seen[f"mlp{layer}"][row]))
             z = seen[f"z{layer}"][row]
             constant = block.attn_out(torch.zeros_like(z)[None])[0]

@@ -30,7 +30,7 @@ def both(before: Any, after: Any, folder: Path, positions: str, sources: str | N
     (batch,) = ITEMS.batches(len(ITEMS))
     where = None if sources is None else batch.at(sources)
     receiver = Receiver(HookedModel(before), batch, donor, 0, batch.at(positions), where)
-    parts = list(components(receiver.parts.shape, KINDS))
+    parts = list(components(receiver.hooked.shape, KINDS))
     found = attributed(receiver, parts)
     measured = receiver.patched([[part] for part in parts]) - receiver.metric
     return torch.stack([found[part] for part in parts]).numpy(), measured.numpy(), parts

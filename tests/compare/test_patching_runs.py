@@ -108,7 +108,7 @@ def test_everything_asked_for_is_moved(tmp_path: Path) -> None:
     shown = Shown()
     across = crossing_of(tmp_path, ITEMS)
     found = carry(across, options, 5, "tuned, sufficiency", shown)
-    assert found.moved.parts == list(components(across.parts.shape, KINDS))
+    assert found.moved.parts == list(components(across.hooked.shape, KINDS))
     own = [one for one in found.sets if one.kind == OWN]
     assert [[str(part) for part in one.parts] for one in own] == options.sets
     alone = dict(zip(found.moved.parts, found.moved.effects, strict=True))

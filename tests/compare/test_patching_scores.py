@@ -61,7 +61,7 @@ def test_a_score_is_a_ratio_of_means() -> None:
 def test_equal_models_have_no_scores(tmp_path: Path) -> None:
     model = models("gpt2")[0]
     across = crossing((model, model), ITEMS, tmp_path)
-    moved = across.each(list(components(across.parts.shape, ["output", "mlp"])))
+    moved = across.each(list(components(across.hooked.shape, ["output", "mlp"])))
     # passes that begin in the middle may add in another order
     np.testing.assert_allclose(moved.effects, 0, atol=EXACT)
     np.testing.assert_allclose(moved.attributed, 0, atol=EXACT)

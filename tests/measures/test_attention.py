@@ -76,12 +76,12 @@ def every_row(length: int, documents: int) -> Rows:
 
 def seen(model: Any, ids: Tensor, mask: Tensor | None) -> list[tuple[Any, ...]]:
     """Query, key, mask and scaling of every layer."""
-    parts, found = HookedModel(model), []
+    hooked, found = HookedModel(model), []
 
     def see(layer: int, given: AttentionInputs) -> None:
         found.append((given.query, given.key, given.mask, given.scaling))
 
-    with parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, see)), torch.no_grad():
+    with hooked.hooks(hooked.at_every_layer(HookPoint.ATTENTION, see)), torch.no_grad():
         model(ids, attention_mask=mask, position_ids=positions(ids, mask))
     return found
 

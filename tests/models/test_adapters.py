@@ -16,7 +16,7 @@ from sumcirc.models.adapters import (
     resolve_targets,
     trainable_parameters,
 )
-from sumcirc.models.architectures import ARCHITECTURES, anatomy
+from sumcirc.models.architectures import ARCHITECTURES, architecture
 from sumcirc.schema import MODULES, Adaptation, AdaptationConfig
 from sumcirc.training.module import summary_loss
 from tests.data.test_batches import pair
@@ -80,7 +80,7 @@ def test_exactly_the_wanted_linears_are_adapted(
 ) -> None:
     # 12 layers: layer 1 must not stand for 11 too
     model = small_model(family, layers=12)
-    named = anatomy(model.config)
+    named = architecture(model.config)
     wanted = {
         name
         for layer in (range(12) if layers == "all" else layers)

@@ -7,7 +7,7 @@ from transformers import AutoConfig
 from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
-from sumcirc.models.architectures import ARCHITECTURES, anatomy, context_length
+from sumcirc.models.architectures import ARCHITECTURES, architecture, context_length
 from sumcirc.schema import MODULES
 from tests.support.small_models import CONTEXT, INNER, WIDTH, small_config, small_model
 
@@ -15,7 +15,7 @@ from tests.support.small_models import CONTEXT, INNER, WIDTH, small_config, smal
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_names_lead_to_every_linear_of_a_block(family: str) -> None:
     model = small_model(family)
-    named = anatomy(model.config)
+    named = architecture(model.config)
     names = [name for module in MODULES for name in named.linears(1, module)]
     block = f"{named.layers}.1."
     linears = {
@@ -31,7 +31,7 @@ def test_names_lead_to_every_linear_of_a_block(family: str) -> None:
 def test_roles_by_shape(family: str) -> None:
     """What a linear reads and writes tells its role."""
     model = small_model(family)
-    named = anatomy(model.config)
+    named = architecture(model.config)
     inner = 4 * WIDTH if family == "gpt2" else INNER
     expected = {"attn_out": {WIDTH, WIDTH}, "mlp_in": {WIDTH, inner}, "mlp_out": {inner, WIDTH}}
     for module, sizes in expected.items():
@@ -41,12 +41,12 @@ def test_roles_by_shape(family: str) -> None:
 
 def test_unknown_architecture_is_refused_with_its_name_and_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"`opt` is not supported; choose from gpt2, gpt_neox"):
-        anatomy(AutoConfig.for_model("opt"))
+        architecture(AutoConfig.for_model("opt"))
 
 
 def test_cross_attention_is_refused() -> None:
     with pytest.raises(UserError, match="cross-attention"):
-        anatomy(small_config("gpt2", add_cross_attention=True))
+        architecture(small_config("gpt2", add_cross_attention=True))
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)

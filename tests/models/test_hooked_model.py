@@ -19,16 +19,16 @@ TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY
 
 def tapped(model: Any) -> dict[str, Tensor]:
     """Inputs and outputs of the parts in one run."""
-    parts, found = HookedModel(model), {}
+    hooked, found = HookedModel(model), {}
 
     def keep(name: str, value: Any) -> None:
         found[name] = value[0] if isinstance(value, tuple) else value
 
     handles = [
-        parts.final_norm.register_forward_pre_hook(lambda m, a: keep("final", a)),
-        parts.blocks[0].norm_attention.register_forward_pre_hook(lambda m, a: keep("first", a)),
+        hooked.final_norm.register_forward_pre_hook(lambda m, a: keep("final", a)),
+        hooked.blocks[0].norm_attention.register_forward_pre_hook(lambda m, a: keep("first", a)),
     ]
-    for i, block in enumerate(parts.blocks):
+    for i, block in enumerate(hooked.blocks):
         handles += [
             block.norm_attention.register_forward_hook(
                 lambda m, a, out, i=i: keep(f"normed.{i}", out)
@@ -58,13 +58,13 @@ def model_of(form: str) -> Any:
 def test_sources_add_up_to_the_last_residual_stream(form: str) -> None:
     """Embedding + every head + biases of output projections + MLPs, to 1e-5 of its size."""
     model = model_of(form)
-    parts, found = HookedModel(model), tapped(model)
+    hooked, found = HookedModel(model), tapped(model)
     total = found["first"].clone()
-    for layer in range(parts.shape.layers):
-        output = parts.attention_output(layer)
-        z = found[f"z.{layer}"].unflatten(-1, (parts.shape.heads, parts.shape.head_width))
+    for layer in range(hooked.shape.layers):
+        output = hooked.attention_output(layer)
+        z = found[f"z.{layer}"].unflatten(-1, (hooked.shape.heads, hooked.shape.head_width))
         heads = torch.einsum("bthw,hwd->bhtd", z, output.weight)
-        assert heads.shape[1] == parts.shape.heads
+        assert heads.shape[1] == hooked.shape.heads
         total += heads.sum(1) + output.bias + found[f"mlp.{layer}"]
     scale = found["final"].abs().max()
     torch.testing.assert_close(total / scale, found["final"] / scale, atol=1e-5, rtol=0)
@@ -72,31 +72,31 @@ def test_sources_add_up_to_the_last_residual_stream(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_head_is_its_pattern_on_its_values(form: str) -> None:
-    """The value weights belong to the head (and group) that the anatomy says."""
+    """The value weights belong to the head (and group) that the architecture has."""
     model = model_of(form)
-    parts, found = HookedModel(model), tapped(model)
-    for layer in range(parts.shape.layers):
-        _, _, value = columns(parts, layer)
-        assert value.weight.shape[0] == parts.shape.key_value_heads
+    hooked, found = HookedModel(model), tapped(model)
+    for layer in range(hooked.shape.layers):
+        _, _, value = columns(hooked, layer)
+        assert value.weight.shape[0] == hooked.shape.key_value_heads
         values = torch.einsum("btd,hdw->bhtw", found[f"normed.{layer}"], value.weight)
-        values = (values + value.bias[None, :, None]).repeat_interleave(parts.shape.group, 1)
+        values = (values + value.bias[None, :, None]).repeat_interleave(hooked.shape.group, 1)
         z = found[f"pattern.{layer}"] @ values
-        expected = found[f"z.{layer}"].unflatten(-1, (parts.shape.heads, -1)).transpose(1, 2)
+        expected = found[f"z.{layer}"].unflatten(-1, (hooked.shape.heads, -1)).transpose(1, 2)
         torch.testing.assert_close(z, expected, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
 def test_queries_and_keys_are_those_of_the_linears(family: str) -> None:
     """By name: a mixed-up order of query and key would pass where only values are looked at."""
-    parts = HookedModel(scrambled(family, attn_implementation="eager"))
-    x = torch.randn(1, 5, parts.shape.width)
-    query, key, _ = columns(parts, 1)
+    hooked = HookedModel(scrambled(family, attn_implementation="eager"))
+    x = torch.randn(1, 5, hooked.shape.width)
+    query, key, _ = columns(hooked, 1)
     if family == "llama":
-        expected = [linear(x) for linear in parts.blocks[1].qkv[:2]]
+        expected = [linear(x) for linear in hooked.blocks[1].qkv[:2]]
     elif family == "gpt2":
-        expected = list(parts.blocks[1].qkv[0](x).split(parts.shape.width, -1)[:2])
+        expected = list(hooked.blocks[1].qkv[0](x).split(hooked.shape.width, -1)[:2])
     else:
-        by_head = parts.blocks[1].qkv[0](x).unflatten(-1, (parts.shape.heads, 3, -1))
+        by_head = hooked.blocks[1].qkv[0](x).unflatten(-1, (hooked.shape.heads, 3, -1))
         expected = [by_head[..., 0, :].flatten(-2), by_head[..., 1, :].flatten(-2)]
     for weights, wanted in zip((query, key), expected, strict=True):
         made = torch.einsum("btd,hdw->bthw", x, weights.weight) + weights.bias
@@ -106,9 +106,9 @@ def test_queries_and_keys_are_those_of_the_linears(family: str) -> None:
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_effective_weights_are_the_merged_ones(family: str) -> None:
     model = adapted(scrambled(family, attn_implementation="eager"))
-    parts = HookedModel(model)
-    before = [effective_weight(linear) for linear in linears(parts)]
-    plain = [linear.base_layer.weight.clone() for linear in linears(parts)]
+    hooked = HookedModel(model)
+    before = [effective_weight(linear) for linear in linears(hooked)]
+    plain = [linear.base_layer.weight.clone() for linear in linears(hooked)]
     merged = linears(HookedModel(model.merge_and_unload()))
     for (weight, _), linear, old in zip(before, merged, plain, strict=True):
         expected = linear.weight if hasattr(linear, "nx") else linear.weight.T

@@ -15,7 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from sumcirc.errors import UserError
 from sumcirc.models import model_pairs as sides
 from sumcirc.models.loading import load_model
-from sumcirc.models.model_pairs import Models, check_sides
+from sumcirc.models.model_pairs import Models, check_pair
 from sumcirc.models.model_reference import ModelReference, reference
 from sumcirc.schema import ModelConfig
 from tests.support.small_models import small_config, write_model
@@ -121,12 +121,12 @@ def test_an_adapter_is_on_its_own_base_alone(
 
 
 def test_models_of_one_shape_are_taken(gpt2_folder: Path, tuned: Path, adapter: Path) -> None:
-    check_sides(side_of(gpt2_folder), [side_of(tuned), side_of(adapter)])
+    check_pair(side_of(gpt2_folder), [side_of(tuned), side_of(adapter)])
 
 
 def test_another_architecture_is_refused(gpt2_folder: Path, llama_folder: Path) -> None:
     with pytest.raises(UserError, match=r"is a `llama`, before a `gpt2`; compare models of one"):
-        check_sides(side_of(gpt2_folder), [side_of(llama_folder)])
+        check_pair(side_of(gpt2_folder), [side_of(llama_folder)])
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_another_size_is_refused(
 ) -> None:
     folder = write_model(tmp_path / "other", small_config("gpt2", **changes), tokenizer)
     with pytest.raises(UserError) as caught:
-        check_sides(side_of(gpt2_folder), [side_of(folder)])
+        check_pair(side_of(gpt2_folder), [side_of(folder)])
     assert str(caught.value) == (
         f"after=other: differs from before in {told} (before first); compare a model with what it"
         " was trained from"
@@ -159,14 +159,14 @@ def test_another_vocabulary_is_refused(gpt2_folder: Path, tuned: Path, tmp_path:
     swapped = text.replace('"a": ', '"?": ').replace('"b": ', '"a": ').replace('"?": ', '"b": ')
     file.write_text(swapped, encoding="utf-8")
     with pytest.raises(UserError, match="after=other: has another vocabulary than before"):
-        check_sides(side_of(gpt2_folder), [side_of(tuned), side_of(folder)])
+        check_pair(side_of(gpt2_folder), [side_of(tuned), side_of(folder)])
 
 
 def test_a_folder_without_weights_is_refused(gpt2_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(gpt2_folder, tmp_path / "other")
     (tmp_path / "other" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="there are no weights in it"):
-        check_sides(side_of(gpt2_folder), [side_of(tmp_path / "other")])
+        check_pair(side_of(gpt2_folder), [side_of(tmp_path / "other")])
 
 
 # ---- one at a time

@@ -86,9 +86,9 @@ def test_entropy_change_counts_whatever_its_sign(pair: tuple[SelectionContext, A
 
 def streams(found: SelectionContext, model: Any) -> list[list[np.ndarray]]:
     """By position of the stream, each document's measured rows (none of them normed)."""
-    parts = HookedModel(model)
+    hooked = HookedModel(model)
     kept: list[Any] = []
-    handle = parts.final_norm.register_forward_pre_hook(
+    handle = hooked.final_norm.register_forward_pre_hook(
         lambda module, inputs: kept.append(inputs[0])
     )
     by_document = []

@@ -11,7 +11,7 @@ import torch
 
 from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.adapters import adapt
-from sumcirc.models.architectures import anatomy
+from sumcirc.models.architectures import architecture
 from sumcirc.schema import MODULES, Adaptation, AdaptationConfig
 from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.gradients import fisher, gradient_norm, page
@@ -42,7 +42,7 @@ def naive(looked_at: SelectionContext, size: int) -> list[dict[str, torch.Tensor
 
 def expected(looked_at: SelectionContext, size: int, value: Any) -> np.ndarray:
     """[layers, modules, batches] of sums over linears of `value(gradient, inputs)`."""
-    names = anatomy(looked_at.model.config)
+    names = architecture(looked_at.model.config)
     is_conv = looked_at.model.config.model_type == "gpt2"
     return np.array(
         [
@@ -102,7 +102,7 @@ def test_page_is_what_fresh_adapters_get_on_average(
     batch = found.training_batches(6)[0]
     rank, draws, scale = 8, 150, 2
     config = AdaptationConfig(kind=Adaptation.lora, rank=rank)
-    names = anatomy(found.model.config)
+    names = architecture(found.model.config)
     adapted: Any = adapt(found.model, config).eval()
     base = base_model(adapted)
     linears = {

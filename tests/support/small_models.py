@@ -1,4 +1,4 @@
-"""One small model of every family that `modeling.anatomy` knows, from its configuration."""
+"""One small model of every family that `models.architectures` knows, from its configuration."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def scrambled(family: str, **changes: Any) -> Any:
     return model
 
 
-def linears(parts: HookedModel) -> list[nn.Module]:
+def linears(hooked: HookedModel) -> list[nn.Module]:
     """Every linear of the blocks that an adapter may go on, the MLP's first aside."""
     return [
-        linear for block in parts.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
+        linear for block in hooked.blocks for linear in (*block.qkv, block.attn_out, block.mlp_out)
     ]
 
 
@@ -70,14 +70,14 @@ def columns(model: HookedModel, layer: int) -> list[HeadWeights]:
 
 def adapted(model: Any, dropout: float = 0.0) -> Any:
     """LoRA on these linears, with both matrices far from zero."""
-    parts = HookedModel(model)
-    wanted = set(linears(parts))
+    hooked = HookedModel(model)
+    wanted = set(linears(hooked))
     config = LoraConfig(
         r=3,
         lora_alpha=7,
         lora_dropout=dropout,
         target_modules=[name for name, module in model.named_modules() if module in wanted],
-        fan_in_fan_out=isinstance(parts.blocks[0].attn_out, Conv1D),
+        fan_in_fan_out=isinstance(hooked.blocks[0].attn_out, Conv1D),
     )
     found = get_peft_model(model, config)
     with torch.no_grad():

@@ -162,16 +162,16 @@ class Probing:
         if self._measured == step:
             return self._record
         self._measured = step
-        parts = HookedModel(module.model)  # type: ignore[arg-type]
+        hooked = HookedModel(module.model)  # type: ignore[arg-type]
         numbers = range(trainer.global_rank, len(self.probes.batches), trainer.world_size)
         results = _gathered(
-            measure_batches(parts, self.probes, self.base, self.concerns, numbers),
+            measure_batches(hooked, self.probes, self.base, self.concerns, numbers),
             trainer.world_size,
         )
         if not trainer.is_global_zero:
             self._record = None
             return None
-        self._record = assemble(results, self.probes, step, parts, self.decode)
+        self._record = assemble(results, self.probes, step, hooked, self.decode)
         self._record.save(record_file(self.run.probes, step))
         return self._record
 

@@ -78,7 +78,7 @@ class DirectAttribution:
 
 
 def direct_attribution(
-    parts: HookedModel,
+    hooked: HookedModel,
     items: ItemSet,
     batch_size: int,
     progress: Callable[[int], None] | None = None,
@@ -86,21 +86,21 @@ def direct_attribution(
     """Return the contribution of every part of a model to the metric of every item.
 
     Args:
-        parts: the model; its adapters stay on or off as they are.
+        hooked: the model; its adapters stay on or off as they are.
         items: the items whose metric is attributed.
         batch_size: number of items in a batch.
         progress: called with the number of newly completed items.
     """
-    size, count = parts.shape, len(items)
+    size, count = hooked.shape, len(items)
     found = DirectAttribution(
         np.empty(count),
         np.empty((size.layers, size.heads, count)),
         *(np.empty((size.layers, count)) for _ in range(2)),
         *(np.empty(count) for _ in range(3)),
     )
-    with frozen(parts.model):
-        for batch in items.batches(batch_size, parts.device):
-            run = _Run(parts, batch, items.metric == LOGIT_DIFFERENCE)
+    with frozen(hooked.model):
+        for batch in items.batches(batch_size, hooked.device):
+            run = _Run(hooked, batch, items.metric == LOGIT_DIFFERENCE)
             for name, values in run.result().items():
                 getattr(found, name)[..., batch.places] = values
             if progress is not None:
@@ -114,21 +114,21 @@ class _Run:
     Tensors have a row for each of the n positions of the batch at which predictions are read.
     """
 
-    def __init__(self, parts: HookedModel, batch: ItemBatch, two_answers: bool) -> None:
-        self.parts, self.batch, self.two_answers = parts, batch, two_answers
+    def __init__(self, hooked: HookedModel, batch: ItemBatch, two_answers: bool) -> None:
+        self.hooked, self.batch, self.two_answers = hooked, batch, two_answers
         self.rows = batch.reads.flatten().nonzero()[:, 0]
         self.of_item = batch.reads.nonzero()[:, 0].cpu()
         self.cache = ActivationCache()
 
     def result(self) -> dict[str, np.ndarray]:
         """Return the values for the attributes of DirectAttribution, [..., items of the batch]."""
-        parts = self.parts
-        first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, parts.shape.layers)
-        keys = [first, last, *parts.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]
-        with parts.caching(keys, keep=self._rows) as self.cache:
-            normed = self._rows(self.batch.run(parts))
+        hooked = self.hooked
+        first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, hooked.shape.layers)
+        keys = [first, last, *hooked.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]
+        with hooked.caching(keys, keep=self._rows) as self.cache:
+            normed = self._rows(self.batch.run(hooked))
         stream = at_least_float32(self.cache[last])
-        norm = Norm.of(parts.final_norm, stream.dtype)
+        norm = Norm.of(hooked.final_norm, stream.dtype)
         direction, bias, entropy, metric = self._read(normed)
         towards = norm.transposed(stream, direction, frozen_scale=True)
         columns = {
@@ -137,7 +137,7 @@ class _Run:
             "entropy": entropy,
             "metric": metric,
         }
-        layers = range(parts.shape.layers)
+        layers = range(hooked.shape.layers)
         attention = [self._attention(layer, towards) for layer in layers]
         columns["heads"] = torch.stack([heads for heads, _ in attention], 1)
         columns["attention_bias"] = torch.stack([bias for _, bias in attention], 1)
@@ -150,7 +150,7 @@ class _Run:
 
     def _read(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the direction [n, width], its product with the bias, -H and the metric, [n]."""
-        unembedding = self.parts.unembedding
+        unembedding = self.hooked.unembedding
         constant = at_least_float32(unembedding(torch.zeros_like(normed[:1]))[0])
         batch = self.batch
         good, bad = (tokens[batch.reads][:, None] for tokens in (batch.good, batch.bad))
@@ -182,10 +182,10 @@ class _Run:
         The direction is propagated back through the projection, rather than the heads' outputs
         forward through it, so no head's output in the width of the stream is ever computed.
         """
-        linear = self.parts.blocks[layer].attn_out
+        linear = self.hooked.blocks[layer].attn_out
         z = self.cache[HookPoint.HEAD_OUTPUTS, layer]
         back = at_least_float32(_transposed(linear, z, towards))
-        by_head = [values.unflatten(-1, (self.parts.shape.heads, -1)) for values in (z, back)]
+        by_head = [values.unflatten(-1, (self.hooked.shape.heads, -1)) for values in (z, back)]
         bias = at_least_float32(linear(torch.zeros_like(z[:1]))[0].detach())
         return torch.linalg.vecdot(by_head[0].to(back.dtype), by_head[1]), towards @ bias
 

@@ -125,15 +125,15 @@ class ModelComparison:
 
     def _look(self, model: Any, name: str, found: dict[str, Any]) -> None:
         """Store the results that need one model alone in `found`, by name."""
-        parts, size = HookedModel(model), self.options.batch_size
-        found["metric"] = self.items.values(parts, size)
+        hooked, size = HookedModel(model), self.options.batch_size
+        found["metric"] = self.items.values(hooked, size)
         if self._does(Analysis.direct):
             with counted(f"{name}: attribute directly", len(self.items)) as done:
-                found["direct"] = direct_attribution(parts, self.items, size, done)
+                found["direct"] = direct_attribution(hooked, self.items, size, done)
         if self._does(Analysis.attention) and self.items.spans:
             with counted(f"{name}: attention between spans", len(self.items)) as done:
                 pairs = default_pairs(self.items)
-                found["attention"] = span_attention(parts, self.items, pairs, size, done)
+                found["attention"] = span_attention(hooked, self.items, pairs, size, done)
 
     def _store(self, model: Any, side: ModelReference) -> BaseStore | None:
         """Return the stored activations of a model that others are compared with."""
@@ -196,8 +196,8 @@ class ModelComparison:
         side: ModelReference,
         weights: StoredWeights | None,
     ) -> Any:
-        parts, options = HookedModel(model), self.options
-        targets = targets_of(parts, weights)
+        hooked, options = HookedModel(model), self.options
+        targets = targets_of(hooked, weights)
         with scaled(model, weights, dict.fromkeys(targets, 0.0)):
             if not self.models.stands_for(before, model):
                 raise UserError(
@@ -205,7 +205,7 @@ class ModelComparison:
                     f" {before.name}, so more than their weights differs, such as their"
                     " configurations; leave delta_scaling out of compare.analyses"
                 )
-        total = runs(arms_of(parts.shape.layers, targets, options.lambdas), targets)
+        total = runs(arms_of(hooked.shape.layers, targets, options.lambdas), targets)
         with counted(f"{side.name}: scale the change", total) as done:
             return scale_deltas(
                 model,

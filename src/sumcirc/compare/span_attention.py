@@ -53,7 +53,7 @@ def default_pairs(items: ItemSet) -> list[tuple[str, str]]:
 
 
 def span_attention(
-    parts: HookedModel,
+    hooked: HookedModel,
     items: ItemSet,
     pairs: Sequence[tuple[str, str]],
     batch_size: int,
@@ -62,7 +62,7 @@ def span_attention(
     """Measure how much attention each head pays from one set of positions to another.
 
     Args:
-        parts: the model; its adapters stay on or off as they are.
+        hooked: the model; its adapters stay on or off as they are.
         items: the items on which it is run.
         pairs: pairs (source, destination), each a name of positions as in `TokenBatch.at`.
         batch_size: number of items in a batch.
@@ -76,13 +76,13 @@ def span_attention(
         raise UserError("pairs=[]: no attention to measure; name a source and a destination")
     for positions in dict.fromkeys(name for pair in pairs for name in pair):
         items.check_positions(positions, "pairs")
-    size = parts.shape
+    size = hooked.shape
     values = np.empty((len(pairs), size.layers, size.heads, len(items)))
-    with inference(parts.model):
-        for batch in items.batches(batch_size, parts.device):
+    with inference(hooked.model):
+        for batch in items.batches(batch_size, hooked.device):
             run = _Run(batch, pairs)
-            with parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, run.see)):
-                batch.run(parts)
+            with hooked.hooks(hooked.at_every_layer(HookPoint.ATTENTION, run.see)):
+                batch.run(hooked)
             for layer, found in run.found.items():
                 values[:, layer][..., batch.places] = found.cpu().numpy()
             if progress is not None:

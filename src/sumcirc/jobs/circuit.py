@@ -37,7 +37,7 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
-    from sumcirc.models.architectures import anatomy, context_length
+    from sumcirc.models.architectures import architecture, context_length
     from sumcirc.models.loading import load_tokenizer, read_model_config
     from sumcirc.models.restoring import check_reference, reference_of
     from sumcirc.storage.writing import check_writable
@@ -50,7 +50,7 @@ def check(config: CircuitConfig) -> None:
         check_files(config.data, ("test",))
     check_reference(reference_of(config), analysed=True)
     model_config = read_model_config(config.model)
-    anatomy(model_config)
+    architecture(model_config)
     if config.pairs is not None:
         encoder = Encoder(
             load_tokenizer(config.model), config.encoding, context_length(model_config)

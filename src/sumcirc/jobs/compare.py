@@ -42,7 +42,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.errors import UserError
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
-    from sumcirc.models.model_pairs import check_sides
+    from sumcirc.models.model_pairs import check_pair
     from sumcirc.schema import FACTS, REPHRASE, Source
     from sumcirc.storage.writing import check_writable
     from sumcirc.training.trainer import check_machine
@@ -50,7 +50,7 @@ def check(config: CompareConfig) -> None:
     check_writable("cache_dir", config.cache_dir)
     check_machine(config.trainer)
     before, afters = _sides(config)
-    check_sides(before, afters)
+    check_pair(before, afters)
     for side in afters:
         if Analysis.delta_scaling in config.compare.analyses:
             check_delta_scaling(before, side, config.compare.lambdas)

@@ -27,7 +27,7 @@ def check(config: PairsConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
-    from sumcirc.models.architectures import anatomy
+    from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import read_model_config
     from sumcirc.models.restoring import check_reference, reference_of
     from sumcirc.training.trainer import check_machine
@@ -37,7 +37,7 @@ def check(config: PairsConfig) -> None:
     check_machine(config.trainer)
     check_files(config.data, (config.split,))
     check_reference(reference_of(config), analysed=config.filter)
-    anatomy(read_model_config(config.model))
+    architecture(read_model_config(config.model))
 
 
 def _check_out(config: PairsConfig) -> None:

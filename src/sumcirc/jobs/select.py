@@ -46,7 +46,7 @@ def check(config: SelectConfig) -> None:
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
-    from sumcirc.models.architectures import anatomy
+    from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
     from sumcirc.storage.writing import check_writable
@@ -59,7 +59,7 @@ def check(config: SelectConfig) -> None:
     check_files(config.data, SPLITS[:2])
     check_model(config.model)
     model_config = read_model_config(config.model)
-    anatomy(model_config)
+    architecture(model_config)
     check_selection(config, model_config)
 
 

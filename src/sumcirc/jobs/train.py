@@ -35,7 +35,7 @@ def check(config: TrainConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
-    from sumcirc.models.architectures import anatomy
+    from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
     from sumcirc.storage.writing import check_writable
@@ -48,7 +48,7 @@ def check(config: TrainConfig) -> None:
     check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
     check_model(config.model)
     model_config = read_model_config(config.model)
-    anatomy(model_config)
+    architecture(model_config)
     check_selection(config, model_config)
 
 

@@ -67,18 +67,18 @@ class BatchResult:
     base_neurons: Tensor | None = None
 
 
-def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
+def check_comparable(hooked: HookedModel, shape: Shape, family: str) -> None:
     """Check that a model can be compared with a base component by component.
 
     Args:
-        parts: the model.
+        hooked: the model.
         shape: sizes of the base.
         family: model type of the base.
 
     Raises:
         UserError: architecture, number of layers or heads, width or vocabulary differ.
     """
-    own_shape, own_family = about(parts)
+    own_shape, own_family = about(hooked)
     if own_family != family:
         raise UserError(
             f"base: is a `{family}`, the model a `{own_family}`; compare models of one architecture"
@@ -95,13 +95,13 @@ def check_comparable(parts: HookedModel, shape: Shape, family: str) -> None:
         )
 
 
-def about(parts: HookedModel) -> tuple[Shape, str]:
+def about(hooked: HookedModel) -> tuple[Shape, str]:
     """Return the sizes and the model type of a model, by which `check_comparable` compares."""
-    return parts.shape, parts.model.config.model_type
+    return hooked.shape, hooked.model.config.model_type
 
 
 def measure_batches(
-    parts: HookedModel,
+    hooked: HookedModel,
     probes: ProbeSet,
     base: BaseStore | None = None,
     concerns: Sequence[str] = CONCERNS,
@@ -112,7 +112,7 @@ def measure_batches(
     """Run a model on batches of the probe set, and return the measured values of each batch.
 
     Args:
-        parts: the model.
+        hooked: the model.
         probes: the documents.
         base: activations of the base model; None for measures of the model alone.
         concerns: groups of measures to compute, from CONCERNS.
@@ -125,16 +125,16 @@ def measure_batches(
         UserError: the model's attention can't be observed, or the base isn't comparable.
     """
     if base is not None:
-        check_comparable(parts, base.shape, base.family)
-    device = parts.device
+        check_comparable(hooked, base.shape, base.family)
+    device = hooked.device
     unembedding = None
     if base is not None and "divergence" in concerns:
         unembedding = base.unembedding(device)  # type: ignore[arg-type]
     results = []
-    with inference(parts.model):
+    with inference(hooked.model):
         for number in range(len(probes.batches)) if numbers is None else numbers:
             batch = probes.batches[number].to(device)  # type: ignore[arg-type]
-            run = _Run(parts, batch, concerns, base, number, unembedding, keep is not None)
+            run = _Run(hooked, batch, concerns, base, number, unembedding, keep is not None)
             results.append(run.result())
             if keep is not None:
                 keep(number, run.kept)
@@ -148,7 +148,7 @@ class _Run:
 
     def __init__(
         self,
-        parts: HookedModel,
+        hooked: HookedModel,
         batch: ProbeBatch,
         concerns: Sequence[str],
         base: BaseStore | None,
@@ -156,7 +156,7 @@ class _Run:
         unembedding: tuple[Tensor, Tensor | None] | None,
         keeping: bool,
     ) -> None:
-        self.parts = parts
+        self.hooked = hooked
         self.batch = batch
         self.concerns = concerns
         self.base = None if base is None else base.batch(number)
@@ -167,15 +167,15 @@ class _Run:
 
     def result(self) -> BatchResult:
         """Run the model on the batch and return its values."""
-        batch, rows, parts = self.batch, self.batch.rows, self.parts
+        batch, rows, hooked = self.batch, self.batch.rows, self.hooked
         wanted = self.keeping or {"attention", "divergence"} & set(self.concerns)
-        attention = parts.at_every_layer(HookPoint.ATTENTION, self._see_attention)
+        attention = hooked.at_every_layer(HookPoint.ATTENTION, self._see_attention)
         with (
-            parts.hooks(attention if wanted else []),
-            parts.caching(parts.every(HookPoint.RESIDUAL), keep=rows.of) as streams,
-            parts.caching(parts.every(HookPoint.NEURONS), keep=self._mean_neurons) as mlps,
+            hooked.hooks(attention if wanted else []),
+            hooked.caching(hooked.every(HookPoint.RESIDUAL), keep=rows.of) as streams,
+            hooked.caching(hooked.every(HookPoint.NEURONS), keep=self._mean_neurons) as mlps,
         ):
-            hidden = parts.backbone(batch.input_ids, use_cache=False).last_hidden_state
+            hidden = hooked.backbone(batch.input_ids, use_cache=False).last_hidden_state
         found = BatchResult(batch.documents)
         found.heads = {
             f"attention/{name}": torch.stack([layer[name] for layer in self.heads]).cpu()
@@ -271,7 +271,7 @@ class _Run:
         pieces = []
         for own, other in zip(normed.split(LOGIT_ROWS), theirs.split(LOGIT_ROWS), strict=True):
             base_logits = torch.nn.functional.linear(other, weight, bias)
-            pieces.append(output_divergences(self.parts.unembedding(own), base_logits))
+            pieces.append(output_divergences(self.hooked.unembedding(own), base_logits))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
@@ -279,7 +279,7 @@ def assemble(
     results: Sequence[BatchResult],
     probes: ProbeSet,
     step: int,
-    parts: HookedModel,
+    hooked: HookedModel,
     decode: Callable[[int], str] | None = None,
 ) -> ProbeRecord:
     """Combine the results of all batches into one record of the model's measures.
@@ -288,7 +288,7 @@ def assemble(
         results: results of all batches, in any order.
         probes: the documents.
         step: optimizer step of the model; -1 for the base.
-        parts: the model.
+        hooked: the model.
         decode: converts a token id to text, for the lens (`measures.lens`); None omits the lens.
     """
     order = np.argsort([place for result in results for place in result.documents])
@@ -302,7 +302,7 @@ def assemble(
         values[name] = joined[..., order]
     record = ProbeRecord(step, probes.ids, values)
     if results[0].residual is not None:
-        _add_streams(record, results, parts, decode)
+        _add_streams(record, results, hooked, decode)
         _add_neurons(record, results, order)
     for name, value in record.values.items():
         record.values[name] = value.astype(np.float32)
@@ -312,18 +312,18 @@ def assemble(
 def _add_streams(
     record: ProbeRecord,
     results: Sequence[BatchResult],
-    parts: HookedModel,
+    hooked: HookedModel,
     decode: Callable[[int], str] | None,
 ) -> None:
     """Add measures over all documents together: CKA, RSA, centred cosine, the lens."""
     # float64 is not to be had on every device
-    device = parts.device if parts.device.type == "cuda" else torch.device("cpu")
+    device = hooked.device if hooked.device.type == "cuda" else torch.device("cpu")
     groups = torch.cat([result.groups for result in results]).to(device)  # type: ignore[misc]
     count = len(record.documents)
     chosen = _spread(groups, CKA_ROWS)
     found: dict[str, list[Tensor]] = {"cka": [], "rsa": [], "centered_cosine": []}
     differences = []
-    for stream in range(parts.shape.layers + 1):
+    for stream in range(hooked.shape.layers + 1):
         own = torch.cat([r.residual[stream] for r in results]).to(device)  # type: ignore[index]
         base = torch.cat([r.base_residual[stream] for r in results]).to(device)  # type: ignore[index]
         means = [rep.document_means(side, groups, count) for side in (own, base)]
@@ -335,11 +335,11 @@ def _add_streams(
     for name, streams in found.items():
         record.values[f"residual/{name}"] = torch.stack(streams).cpu().numpy()
     if decode is not None:
-        with inference(parts.model):
+        with inference(hooked.model):
             record.found["lens"] = promoted_tokens(
-                torch.stack(differences).to(parts.device),
-                parts.final_norm,
-                parts.unembedding,
+                torch.stack(differences).to(hooked.device),
+                hooked.final_norm,
+                hooked.unembedding,
                 decode,
                 LENS_TOKENS,
             )

@@ -71,9 +71,9 @@ def measure(
         elif base is not None and not isinstance(base, BaseStore):
             check_comparable(HookedModel(model), *about(HookedModel(base)))
             base = prepare_base(base, probes, Path(folder))
-        parts = HookedModel(model)
-        results = measure_batches(parts, probes, base, concerns, progress=progress)
-        return assemble(results, probes, step, parts, decode)
+        hooked = HookedModel(model)
+        results = measure_batches(hooked, probes, base, concerns, progress=progress)
+        return assemble(results, probes, step, hooked, decode)
 
 
 def _require_base(model: PeftModel) -> None:
@@ -115,7 +115,7 @@ def prepare_base(
     Raises:
         UserError: the architecture is unknown, or the cache folder can't be written.
     """
-    parts = HookedModel(model)
+    hooked = HookedModel(model)
     without = nullcontext()
     if isinstance(model, PeftModel) and not as_it_is:
         without = model.disable_adapter()
@@ -128,16 +128,16 @@ def prepare_base(
             )
 
         with without:
-            results = measure_batches(parts, probes, keep=keep, progress=progress)
-            save_file(_unembedding(parts), temporary / UNEMBEDDING)
-        record = assemble(results, probes, -1, parts)
+            results = measure_batches(hooked, probes, keep=keep, progress=progress)
+            save_file(_unembedding(hooked), temporary / UNEMBEDDING)
+        record = assemble(results, probes, -1, hooked)
         record.save(record_file(temporary, -1))
-        about = {"shape": vars(parts.shape), "family": parts.model.config.model_type}
+        about = {"shape": vars(hooked.shape), "family": hooked.model.config.model_type}
         (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
     def read(folder: Path) -> BaseStore:
         store = BaseStore(folder)
-        store.check(parts.shape, probes)
+        store.check(hooked.shape, probes)
         return store
 
     store, found = BASES.get(cache, base_parts(model, probes, as_it_is), write, read)
@@ -146,11 +146,11 @@ def prepare_base(
     return store
 
 
-def _unembedding(parts: HookedModel) -> dict[str, Tensor]:
+def _unembedding(hooked: HookedModel) -> dict[str, Tensor]:
     """Return weight [vocabulary, width] and bias, if any; effective ones of an adapted module."""
-    if isinstance(parts.unembedding, nn.Linear):
-        found = dict(parts.unembedding.named_parameters())
+    if isinstance(hooked.unembedding, nn.Linear):
+        found = dict(hooked.unembedding.named_parameters())
     else:
-        weight, bias = effective_weight(parts.unembedding)
+        weight, bias = effective_weight(hooked.unembedding)
         found = {"weight": weight.T, "bias": bias}
     return {name: value.detach().cpu().contiguous() for name, value in found.items()}

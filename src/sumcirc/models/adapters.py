@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
-from sumcirc.models.architectures import Architecture, anatomy
+from sumcirc.models.architectures import Architecture, architecture
 from sumcirc.models.budget import solve_ranks
 from sumcirc.models.peft_adapters import without_idle_warnings
 from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
@@ -94,7 +94,7 @@ def resolve_targets(
         UserError: a layer is out of range, the architecture is unknown, the budget is too small for
             rank 1, or no targets were chosen although a selector should.
     """
-    names_of = anatomy(model_config)
+    names_of = architecture(model_config)
     if chosen is None:
         chosen = _named_targets(config, model_config.num_hidden_layers)
     model = skeleton(model_config)
@@ -131,7 +131,7 @@ def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> 
     Returns:
         Parameters by the full name of the linear.
     """
-    return _costs(_linears(skeleton(model_config), anatomy(model_config), targets))
+    return _costs(_linears(skeleton(model_config), architecture(model_config), targets))
 
 
 def _linears(

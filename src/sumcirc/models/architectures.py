@@ -153,7 +153,7 @@ class Shape:
         return self.heads // self.key_value_heads
 
 
-def anatomy(config: PretrainedConfig) -> Architecture:
+def architecture(config: PretrainedConfig) -> Architecture:
     """Return the architecture of a model.
 
     Args:
@@ -182,9 +182,9 @@ def shape(config: PretrainedConfig) -> Shape:
         config: transformers' configuration of the model.
 
     Raises:
-        UserError: as in `anatomy`.
+        UserError: as in `architecture`.
     """
-    anatomy(config)
+    architecture(config)
     heads, width = config.num_attention_heads, config.hidden_size
     neurons = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None)
     return Shape(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.architectures import anatomy, shape
+from sumcirc.models.architectures import architecture, shape
 from sumcirc.models.loading import holds_tokenizer, read_model_config
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.modes import inference
@@ -32,7 +32,7 @@ WITNESSED = 32  # positions whose logits are stored, evenly spaced over the text
 SAMPLE = "In 2019, the mayor of a town said: \u201cIt's 3.5 km.\u201d\nTL;DR: "
 
 
-def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> None:
+def check_pair(before: ModelReference, afters: Sequence[ModelReference]) -> None:
     """Raise an error if models can't be compared component by component, without reading weights.
 
     Args:
@@ -44,15 +44,15 @@ def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> Non
     """
     check_reference(before, analysed=True)
     config = read_model_config(before.whole)
-    anatomy(config)
+    architecture(config)
     tokenizer = load_tokenizer_of(before)
-    for side in (_with_tokenizer(side, before) for side in afters):
-        check_reference(side, analysed=True)
-        other = read_model_config(side.whole)
-        anatomy(other)
+    for ref in (_with_tokenizer(ref, before) for ref in afters):
+        check_reference(ref, analysed=True)
+        other = read_model_config(ref.whole)
+        architecture(other)
         if other.model_type != config.model_type:
             raise UserError(
-                f"after={side.name}: is a `{other.model_type}`, before a `{config.model_type}`;"
+                f"after={ref.name}: is a `{other.model_type}`, before a `{config.model_type}`;"
                 " compare models of one architecture"
             )
         sizes = zip(vars(shape(config)).items(), vars(shape(other)).values(), strict=True)
@@ -61,13 +61,13 @@ def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> Non
         ]
         if differing:
             raise UserError(
-                f"after={side.name}: differs from before in {'; '.join(differing)} (before first);"
+                f"after={ref.name}: differs from before in {'; '.join(differing)} (before first);"
                 " compare a model with what it was trained from"
             )
-        theirs = load_tokenizer_of(side)
+        theirs = load_tokenizer_of(ref)
         if theirs.get_vocab() != tokenizer.get_vocab():
             raise UserError(
-                f"after={side.name}: has another vocabulary than before, so they don't read the"
+                f"after={ref.name}: has another vocabulary than before, so they don't read the"
                 " same tokens; compare models of one tokenizer"
             )
         if (theirs(SAMPLE).input_ids, theirs.eos_token_id) != (
@@ -77,19 +77,19 @@ def check_sides(before: ModelReference, afters: Sequence[ModelReference]) -> Non
             log.warning(
                 "%s: its tokenizer encodes or ends a text differently (end %r, here %r); all models"
                 " read the tokens of model.tokenizer, so set that to the right one",
-                side.given,
+                ref.given,
                 theirs.eos_token,
                 tokenizer.eos_token,
             )
 
 
-def _with_tokenizer(side: ModelReference, before: ModelReference) -> ModelReference:
+def _with_tokenizer(ref: ModelReference, before: ModelReference) -> ModelReference:
     """Give a model without a tokenizer of its own the tokenizer of `before`."""
-    folder = Path(side.model.path).expanduser()
-    if side.model.tokenizer is not None or not folder.is_dir() or holds_tokenizer(folder):
-        return side
+    folder = Path(ref.model.path).expanduser()
+    if ref.model.tokenizer is not None or not folder.is_dir() or holds_tokenizer(folder):
+        return ref
     own = before.model.tokenizer or before.model.path
-    return replace(side, model=replace(side.model, tokenizer=own))
+    return replace(ref, model=replace(ref.model, tokenizer=own))
 
 
 class Models:
@@ -112,53 +112,53 @@ class Models:
         self._told: set[str] = set()
 
     @contextmanager
-    def use(self, side: ModelReference) -> Iterator[Any]:
+    def use(self, ref: ModelReference) -> Iterator[Any]:
         """Yield a model in evaluation mode, using the module in memory if possible.
 
         Args:
-            side: reference to the model.
+            ref: reference to the model.
 
         Raises:
             UserError: the model can't be loaded, or its logits differ from those that it gave when
                 it was loaded earlier.
         """
         loaded = self._loaded
-        if loaded is not None and loaded[0].is_on(side) and self._is_with_adapter_off(side):
+        if loaded is not None and loaded[0].is_on(ref) and self._is_with_adapter_off(ref):
             with loaded[1].disable_adapter():
                 yield loaded[1]
             return
-        if loaded is None or loaded[0] != side:
+        if loaded is None or loaded[0] != ref:
             if loaded is not None:
                 # free its memory, even if the previous user still holds a reference
                 loaded[1].to("meta")
                 self._loaded = None
-            model: Any = load_reference(side)
-            self._loaded = side, model.to(self._device).eval()
+            model: Any = load_reference(ref)
+            self._loaded = ref, model.to(self._device).eval()
             found = logits_of(model, self._ids)
-            if not same_logits(self._logits.setdefault(side.name, found), found):
+            if not same_logits(self._logits.setdefault(ref.name, found), found):
                 raise UserError(
-                    f"{side.given}: loading it twice gives different models, so it can't be"
+                    f"{ref.given}: loading it twice gives different models, so it can't be"
                     " analysed; merge the adapter into its base where it was trained"
                 )
         yield self._loaded[1]  # type: ignore[index]
 
-    def stands_for(self, side: ModelReference, model: Any) -> bool:
-        """Return whether a model gives the same logits as the model `side` gave when it was loaded.
+    def stands_for(self, ref: ModelReference, model: Any) -> bool:
+        """Return whether a model gives the same logits as the model `ref` gave when it was loaded.
 
         Args:
-            side: reference to a model that `use` has loaded.
+            ref: reference to a model that `use` has loaded.
             model: the model in its current state.
         """
-        return same_logits(self._logits[side.name], logits_of(model, self._ids))
+        return same_logits(self._logits[ref.name], logits_of(model, self._ids))
 
-    def _is_with_adapter_off(self, side: ModelReference) -> bool:
+    def _is_with_adapter_off(self, ref: ModelReference) -> bool:
         assert self._loaded is not None
         adapter, model = self._loaded
-        if side.name not in self._logits:
+        if ref.name not in self._logits:
             return False
         try:
             with model.disable_adapter():
-                same = self.stands_for(side, model)
+                same = self.stands_for(ref, model)
         except ValueError:  # PEFT has no layer that it could switch off
             same = False
         if not same and adapter.name not in self._told:
@@ -166,7 +166,7 @@ class Models:
             log.warning(
                 "%s: with its adapter switched off it is not %s, which is loaded separately",
                 adapter.given,
-                side.name,
+                ref.name,
             )
         return same
 
@@ -185,11 +185,11 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
         UserError: the model's own forward pass gives different logits, so modules that the analyses
             don't know take part in it.
     """
-    parts = HookedModel(model)
-    ids = ids.to(parts.device)
+    hooked = HookedModel(model)
+    ids = ids.to(hooked.device)
     at = torch.linspace(0, ids.shape[1] - 1, min(WITNESSED, ids.shape[1])).round().long()
     with inference(model):
-        found = parts.unembedding(parts.hidden(None, input_ids=ids)[0, at]).cpu()
+        found = hooked.unembedding(hooked.hidden(None, input_ids=ids)[0, at]).cpu()
         own = model(input_ids=ids, use_cache=False, logits_to_keep=at).logits[0].cpu()
     if not same_logits(own, found):
         raise UserError(

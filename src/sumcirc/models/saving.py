@@ -13,7 +13,7 @@ from transformers import PretrainedConfig
 
 from sumcirc import __version__
 from sumcirc.models.activations.hooked_model import base_model
-from sumcirc.models.architectures import anatomy
+from sumcirc.models.architectures import architecture
 from sumcirc.models.dropout import dropout_probabilities
 from sumcirc.models.loading import resolve_path, without_bars
 from sumcirc.runtime.quoting import code, markdown, visible
@@ -96,7 +96,7 @@ def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
         lora: PEFT's configuration of the adapter.
         model_config: configuration of the model.
     """
-    names = anatomy(model_config)
+    names = architecture(model_config)
     modules: dict[int, list[str]] = {}
     for layer in range(model_config.num_hidden_layers):
         found = [

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.models.activations.effective_weights import input_width
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.architectures import anatomy
+from sumcirc.models.architectures import architecture
 from sumcirc.models.modes import frozen
 from sumcirc.runtime.progress import counted
 from sumcirc.schema import MODULES, SelectorName
@@ -89,7 +89,7 @@ def squared_gradients(
         several linear maps (query, key and value) gets the sum of their squared norms.
     """
     hooked = context.hooked
-    names = anatomy(hooked.model.config)
+    names = architecture(hooked.model.config)
     linears = {
         (layer, place): [hooked.model.get_submodule(name) for name in names.linears(layer, module)]
         for layer in range(hooked.shape.layers)

@@ -25,7 +25,7 @@ from sumcirc.models.adapters import adapt
 from sumcirc.models.dropout import start_training
 from sumcirc.models.fingerprint import model_fingerprint
 from sumcirc.models.loading import load_model
-from sumcirc.models.model_pairs import check_sides
+from sumcirc.models.model_pairs import check_pair
 from sumcirc.models.model_reference import ModelReference, reference, same_model
 from sumcirc.models.restoring import load_reference
 from sumcirc.runtime.progress import counted
@@ -102,7 +102,7 @@ def check_tuned(config: Config) -> None:
             f" model.path={config.model.path}; give model.path={after.model.path}, or a model that"
             " was trained from this one"
         )
-    check_sides(ModelReference(config.model.name, config.model), [after])
+    check_pair(ModelReference(config.model.name, config.model), [after])
 
 
 def settings_of(config: Config) -> list[int | float | str | None]:
@@ -140,7 +140,7 @@ def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> Pe
     own = load_model(config.model, base.dtype).to(base.device)  # type: ignore[arg-type]
     model = adapt(own, lora)
     assert isinstance(model, PeftModel)
-    parts = HookedModel(model)
+    hooked = HookedModel(model)
     trained = [one for one in model.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
     schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
@@ -150,7 +150,7 @@ def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> Pe
     start_training(model, config.model.dropout)
     with counted("probe run", steps) as advance:
         for batch in batches:
-            loss = summary_loss(parts.backbone, parts.unembedding, batch.to(base.device))
+            loss = summary_loss(hooked.backbone, hooked.unembedding, batch.to(base.device))
             if not math.isfinite(loss.item()):
                 raise UserError(
                     f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"

@@ -39,9 +39,9 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
         A function that maps an item's number of tokens, and the number of positions that the metric
         reads, to bytes.
     """
-    parts, graph = passes.model, passes.graph
-    size, narrow = parts.shape, parts.model.dtype.itemsize
-    wide = torch.promote_types(parts.model.dtype, torch.float32).itemsize
+    hooked, graph = passes.model, passes.graph
+    size, narrow = hooked.shape, hooked.model.dtype.itemsize
+    wide = torch.promote_types(hooked.model.dtype, torch.float32).itemsize
     heads = size.heads * size.head_width
     columns = size.heads + 2 * graph.key_value_destinations
     reads = columns * size.head_width + size.width
@@ -54,7 +54,7 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
     one, two = (_saved(passes, pairs, length) for length in (short, 2 * short))
     quadratic = max(0.0, (two - 2 * one) / (2 * short * short))
     linear = one / short - quadratic * short
-    vocabulary = LOGITS * wide * parts.model.config.vocab_size
+    vocabulary = LOGITS * wide * hooked.model.config.vocab_size
 
     def cost(tokens: int, read: int) -> int:
         pass_ = linear * tokens + quadratic * tokens * tokens
@@ -63,22 +63,22 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
     return cost
 
 
-def patching_cost(parts: HookedModel, graph: Graph) -> Cost:
+def patching_cost(hooked: HookedModel, graph: Graph) -> Cost:
     """Estimate the memory of running one item as a circuit (`PatchedRun`), without the weights.
 
     Args:
-        parts: the model.
+        hooked: the model.
         graph: the model's graph.
 
     Returns:
         A function that maps an item's number of tokens, and the number of positions that the metric
         reads, to bytes.
     """
-    size, item = parts.shape, parts.model.dtype.itemsize
+    size, item = hooked.shape, hooked.model.dtype.itemsize
     heads = size.heads * size.head_width
     columns = (size.heads + 2 * graph.key_value_destinations) * size.head_width
     run = size.layers * (heads + columns + 3 * size.width) + 8 * size.width
-    vocabulary = LOGITS * max(item, 4) * parts.model.config.vocab_size
+    vocabulary = LOGITS * max(item, 4) * hooked.model.config.vocab_size
     each = item * (run + len(graph.sources) * size.width)
     return lambda tokens, read: int(SLACK * (each * tokens + vocabulary * read))
 
@@ -140,10 +140,10 @@ def _rounded_up(count: float) -> str:
 
 def _saved(passes: AttributionPasses, pairs: TokenPairs, length: int) -> int:
     """Return the bytes that a pass of one document stores for its gradients and in its cache."""
-    parts = passes.model
+    hooked = passes.model
     owned = {
         tensor.untyped_storage().data_ptr()
-        for tensor in (*parts.model.parameters(), *parts.model.buffers())
+        for tensor in (*hooked.model.parameters(), *hooked.model.buffers())
     }
     kept: dict[int, int] = {}
 
@@ -153,9 +153,9 @@ def _saved(passes: AttributionPasses, pairs: TokenPairs, length: int) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    ids = pairs.clean.input_ids[pairs.attention_mask][:length].to(parts.model.device)
+    ids = pairs.clean.input_ids[pairs.attention_mask][:length].to(hooked.model.device)
     with torch.no_grad():
-        embeddings = parts.embedding(ids[None])
+        embeddings = hooked.embedding(ids[None])
     mask = torch.ones_like(ids[None], dtype=torch.bool)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden, cache = passes.run(embeddings.requires_grad_(), mask, passes.keys)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.activations.hooks import ModuleHook, module_hooks
 from sumcirc.models.activations.norms import Norm
-from sumcirc.models.architectures import anatomy
+from sumcirc.models.architectures import architecture
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def relevance_rules(model: HookedModel) -> Iterator[None]:
 
 
 def _rules(model: HookedModel) -> Iterator[ModuleHook]:
-    gated = len(anatomy(model.model.config).modules["mlp_in"]) > 1
+    gated = len(architecture(model.model.config).modules["mlp_in"]) > 1
     for block in model.blocks:
         for norm in (block.norm_attention, *block.head_norms, block.norm_mlp):
             yield norm, "both", partial(_constant_scale, norm)

@@ -63,17 +63,17 @@ def losses(
     Raises:
         UserError: the metric is unknown, or does not fit the pairs.
     """
-    parts = HookedModel(model)
-    device = parts.device
+    hooked = HookedModel(model)
+    device = hooked.device
     found = np.zeros((2, len(pairs)))
-    with inference(parts.model):
+    with inference(hooked.model):
         for chosen in by_length([len(pair.clean) for pair in pairs], batch_size):
             tokens = TokenPairs.of([pairs[i] for i in chosen])
             loss = pair_metric(metric, tokens)
             read = []
             for side in (tokens.clean.to(device), tokens.corrupted.to(device)):
-                hidden = parts.hidden(side.attention_mask, input_ids=side.input_ids)
-                read.append(parts.unembedding(hidden[loss.positions.to(device)]))
+                hidden = hooked.hidden(side.attention_mask, input_ids=side.input_ids)
+                read.append(hooked.unembedding(hidden[loss.positions.to(device)]))
             reference = loss.reference(read[0]) if loss.against_clean else None
             items = torch.arange(len(chosen))
             for row, logits in zip(found, read, strict=True):

@@ -36,21 +36,21 @@ class EmbeddedPairs:
 
 
 def batches(
-    parts: HookedModel, pairs: TokenPairs, groups: Iterable[Tensor]
+    hooked: HookedModel, pairs: TokenPairs, groups: Iterable[Tensor]
 ) -> Iterator[EmbeddedPairs]:
     """Yield the embeddings of one group of pairs after another, on the model's device.
 
     Args:
-        parts: the model, whose token embedding is used.
+        hooked: the model, whose token embedding is used.
         pairs: all pairs.
         groups: indices of the pairs in each group, see `attribution.memory.groups`.
     """
-    device = parts.model.device
+    device = hooked.model.device
     labels = pairs.clean.labels() if pairs.clean.spans else None
     for items in groups:
         columns = pairs.columns(items)
         clean, corrupted, mask = pairs.cut(items, device)
         with torch.no_grad():
-            clean, corrupted = parts.embedding(clean), parts.embedding(corrupted)
+            clean, corrupted = hooked.embedding(clean), hooked.embedding(corrupted)
         spans = None if labels is None else labels[items][:, columns].to(device)
         yield EmbeddedPairs(items, columns, mask, clean, corrupted, spans)

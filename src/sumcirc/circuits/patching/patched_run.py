@@ -242,7 +242,7 @@ def _as_bool(kept: Circuit, graph: Graph) -> NDArray[np.bool_]:
 
 
 def _check(
-    parts: HookedModel,
+    hooked: HookedModel,
     graph: Graph,
     clean_ids: Tensor,
     corrupted_ids: Tensor | None,
@@ -250,9 +250,9 @@ def _check(
     ablation: str,
     means: Tensor | None,
 ) -> None:
-    if graph.shape != parts.shape:
+    if graph.shape != hooked.shape:
         raise UserError(
-            f"graph: was made for {graph.shape}, the model has {parts.shape}; make it from that"
+            f"graph: was made for {graph.shape}, the model has {hooked.shape}; make it from that"
         )
     needs: dict[str, Sequence[Any]] = {
         "interchange": (corrupted_ids,),
@@ -270,6 +270,6 @@ def _check(
                 f"{name}: shape {tuple(value.shape)}, the clean documents {tuple(clean_ids.shape)};"
                 " make pairs of equal numbers of tokens"
             )
-    expected = (len(graph.sources), parts.shape.width)
+    expected = (len(graph.sources), hooked.shape.width)
     if means is not None and tuple(means.shape) != expected:
         raise UserError(f"means: shape {tuple(means.shape)}, needed {expected}; see source_means")

@@ -86,17 +86,17 @@ AdapterChange = ScalingChange | SwitchedChange | WeightChange
 
 
 def adapter_modules(
-    parts: HookedModel,
+    hooked: HookedModel,
 ) -> dict[str, BaseTunerLayer | AuxiliaryTrainingWrapper]:
     """Return the modules of a model that PEFT has wrapped for an adapter, by their full names."""
     return {
         name: module
-        for name, module in parts.model.named_modules()
+        for name, module in hooked.model.named_modules()
         if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper)
     }
 
 
-def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
+def adapter_changes(hooked: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
     """Yield the full name of every adapted module with the change that the adapter makes to it.
 
     A module that the adapter stores whole is yielded once per parameter.
@@ -105,10 +105,10 @@ def adapter_changes(parts: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
         UserError: the model has no adapter, or its adapter is merged, switched off, or changes
             parameters of the base model, such as biases.
     """
-    modules = adapter_modules(parts)
+    modules = adapter_modules(hooked)
     if not modules:
         raise UserError("compare: the model after has no adapter; give the weights of before")
-    for adapter, config in getattr(parts.model, "peft_config", {}).items():
+    for adapter, config in getattr(hooked.model, "peft_config", {}).items():
         _check_base(f"adapter `{adapter}`", config)
     seen: set[int] = set()
     for name, module in modules.items():

@@ -166,21 +166,21 @@ def scale_deltas(
             finite or not supported by an adapter, or a text is shorter than 2 tokens or longer than
             the model's context.
     """
-    parts = HookedModel(model)
-    plain = _as_items(text, context_length(parts.model.config))
-    changes = Changes(parts, before)
+    hooked = HookedModel(model)
+    plain = _as_items(text, context_length(hooked.model.config))
+    changes = Changes(hooked, before)
     found = changes.changed() if targets is None else list(targets)
-    arms = arms_of(parts.shape.layers, found, lambdas)
+    arms = arms_of(hooked.shape.layers, found, lambdas)
     for arm in arms:
         changes.check(arm.amounts(found))
     known: dict[frozenset[tuple[Target, float]], tuple[NDArray, NDArray]] = {}
-    with inference(parts.model), changes.scaling() as scale:
+    with inference(hooked.model), changes.scaling() as scale:
         for arm in arms:
             if (key := _key(arm, found)) in known:
                 continue
             scale(arm.amounts(found))
-            losses = np.empty(0) if plain is None else _losses(parts, plain, batch_size)
-            known[key] = items.values(parts, batch_size), losses
+            losses = np.empty(0) if plain is None else _losses(hooked, plain, batch_size)
+            known[key] = items.values(hooked, batch_size), losses
             if progress is not None:
                 progress(1)
     values = [known[_key(arm, found)] for arm in arms]
@@ -211,17 +211,17 @@ def _as_items(text: Sequence[NDArray[np.integer]], context: int) -> ItemSet | No
     return ItemSet(found) if found else None
 
 
-def _losses(parts: HookedModel, text: ItemSet, batch_size: int) -> NDArray[np.float64]:
+def _losses(hooked: HookedModel, text: ItemSet, batch_size: int) -> NDArray[np.float64]:
     """Return the mean negative log-likelihood of each text in nats, [texts].
 
     Since every position is read, positions are unembedded in chunks.
     """
     found = np.empty(len(text))
-    for batch in text.batches(batch_size, parts.device):
-        normed, good = batch.run(parts)[batch.reads], batch.good[batch.reads]
+    for batch in text.batches(batch_size, hooked.device):
+        normed, good = batch.run(hooked)[batch.reads], batch.good[batch.reads]
         pieces = [
             torch.nn.functional.cross_entropy(
-                at_least_float32(parts.unembedding(rows)), tokens, reduction="none"
+                at_least_float32(hooked.unembedding(rows)), tokens, reduction="none"
             )
             for rows, tokens in zip(normed.split(ROWS), good.split(ROWS), strict=True)
         ]

@@ -31,7 +31,7 @@ from sumcirc.compare.deltas.adapter_deltas import adapter_changes, adapter_modul
 from sumcirc.compare.deltas.weight_deltas import weight_changes
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.architectures import anatomy
+from sumcirc.models.architectures import architecture
 from sumcirc.schema import MODULES
 
 NORMS, EMBEDDING, FINAL = "norms", "embedding", "final"
@@ -62,11 +62,11 @@ def all_targets(layers: int) -> list[Target]:
     return [Target(None, EMBEDDING), *inner, Target(None, FINAL)]
 
 
-def targets_of(parts: HookedModel, before: Before) -> list[Target]:
+def targets_of(hooked: HookedModel, before: Before) -> list[Target]:
     """Return the targets whose change is not zero, from the embedding to the end.
 
     Args:
-        parts: the model after.
+        hooked: the model after.
         before: weights of the model before, by name; None if the model after has an adapter and
             the model before is the same model without it.
 
@@ -74,7 +74,7 @@ def targets_of(parts: HookedModel, before: Before) -> list[Target]:
         UserError: the two models' parameters don't match, or the adapter is missing or can't be
             scaled; see `Changes`.
     """
-    return Changes(parts, before).changed()
+    return Changes(hooked, before).changed()
 
 
 @contextmanager
@@ -118,7 +118,7 @@ class Changes:
     """All changes between two models, by target.
 
     Args:
-        parts: the model after, with an adapter if `before` is None.
+        hooked: the model after, with an adapter if `before` is None.
         before: weights of the model before, by name; each is read when it is needed and not kept.
             None if the model before is the model after without its adapter.
 
@@ -132,23 +132,23 @@ class Changes:
             merged, switched off or trained with biases; or both an adapter and `before` are given.
     """
 
-    def __init__(self, parts: HookedModel, before: Before) -> None:
-        if before is not None and adapter_modules(parts):
+    def __init__(self, hooked: HookedModel, before: Before) -> None:
+        if before is not None and adapter_modules(hooked):
             raise UserError(
                 "compare: the model after has an adapter, the one before is another model; merge"
                 " the adapter into its base (PEFT's merge_and_unload) to scale what differs"
             )
-        places = _Places(parts)
-        found = adapter_changes(parts) if before is None else weight_changes(parts, before)
+        places = _Places(hooked)
+        found = adapter_changes(hooked) if before is None else weight_changes(hooked, before)
         by_target: dict[Target, list[Change]] = {}
         for name, change in found:
             by_target.setdefault(places.target(name), []).append(change)
         self.by_target = {
             target: by_target[target]
-            for target in all_targets(parts.shape.layers)
+            for target in all_targets(hooked.shape.layers)
             if target in by_target
         }
-        self._layers = parts.shape.layers
+        self._layers = hooked.shape.layers
         self._amounts: dict[Target, float] = {}
 
     def changed(self) -> list[Target]:
@@ -201,15 +201,15 @@ class Changes:
 class _Places:
     """Maps modules to the targets that contain them."""
 
-    def __init__(self, parts: HookedModel) -> None:
-        names = anatomy(parts.model.config)
-        self._model = parts.model
+    def __init__(self, hooked: HookedModel) -> None:
+        names = architecture(hooked.model.config)
+        self._model = hooked.model
         self._layers = f"{names.layers}."
         self._embedding, self._final_norm = names.embedding, names.final_norm
-        self._unembedding = parts.unembedding
+        self._unembedding = hooked.unembedding
         self._linears = {
             name: Target(layer, module)
-            for layer in range(parts.shape.layers)
+            for layer in range(hooked.shape.layers)
             for module in MODULES
             for name in names.linears(layer, module)
         }

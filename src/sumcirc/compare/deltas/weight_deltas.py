@@ -116,21 +116,21 @@ class WeightChange:
 
 
 def weight_changes(
-    parts: HookedModel, before: Mapping[str, Tensor]
+    hooked: HookedModel, before: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, WeightChange]]:
     """Yield the full name of each parameter's module with the parameter's change.
 
     Both models are whole models without an adapter. Tied parameters are yielded once.
 
     Args:
-        parts: the model after.
+        hooked: the model after.
         before: weights of the model before, by name.
 
     Raises:
         UserError: `before` lacks a weight, or does not tie weights that the model after ties.
     """
     first: dict[int, str] = {}
-    for name, parameter in parts.model.named_parameters(remove_duplicate=False):
+    for name, parameter in hooked.model.named_parameters(remove_duplicate=False):
         tied = first.setdefault(id(parameter), name)
         if tied == name:
             if name not in before:

@@ -54,15 +54,15 @@ class ItemBatch(TokenBatch):
             return LogitDifference(self.reads, self.good, self.bad)
         return NegativeLogLikelihood(self.reads, self.good)
 
-    def run(self, parts: HookedModel) -> Tensor:
+    def run(self, hooked: HookedModel) -> Tensor:
         """Run a model on the batch and return the output of its final norm, [B, T, width]."""
-        return parts.hidden(self.attention_mask, input_ids=self.input_ids)
+        return hooked.hidden(self.attention_mask, input_ids=self.input_ids)
 
-    def read(self, parts: HookedModel, normed: Tensor) -> Tensor:
+    def read(self, hooked: HookedModel, normed: Tensor) -> Tensor:
         """Compute the metric of every item from the output of the final norm.
 
         Args:
-            parts: the model, whose unembedding is applied.
+            hooked: the model, whose unembedding is applied.
             normed: output of the final norm, [B, T, width], or [copies * B, T, width] if the batch
                 was run in several copies; it may hold only the last positions if they include all
                 positions that are read.
@@ -70,7 +70,7 @@ class ItemBatch(TokenBatch):
         Returns:
             The metric, [B] or [copies * B], in its unit.
         """
-        return self.score(parts.unembedding, normed)
+        return self.score(hooked.unembedding, normed)
 
     def score(self, unembedding: nn.Module, normed: Tensor) -> Tensor:
         """Compute the metric of every item as `read` does, with a given unembedding.
@@ -147,15 +147,15 @@ class ItemSet:
             batch = collate([self.items[place] for place in places], spans=self.spans)
             yield ItemBatch(**vars(batch.to(device)), places=places)
 
-    def values(self, parts: HookedModel, size: int) -> np.ndarray:
+    def values(self, hooked: HookedModel, size: int) -> np.ndarray:
         """Return the metric of every item under a model, [items], float64.
 
         Args:
-            parts: the model.
+            hooked: the model.
             size: number of items in a batch.
         """
         found = np.empty(len(self))
-        with inference(parts.model):
-            for batch in self.batches(size, parts.device):
-                found[batch.places] = batch.read(parts, batch.run(parts)).double().cpu().numpy()
+        with inference(hooked.model):
+            for batch in self.batches(size, hooked.device):
+                found[batch.places] = batch.read(hooked, batch.run(hooked)).double().cpu().numpy()
         return found

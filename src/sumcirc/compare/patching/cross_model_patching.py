@@ -49,7 +49,7 @@ class Receiver:
     """Runs the receiving model on one batch, with activations replaced by the donor's on request.
 
     Args:
-        parts: the receiving model.
+        hooked: the receiving model.
         batch: the batch, with B items of T positions.
         donor: the donor's stored activations on all batches.
         number: index of `batch` in `donor`.
@@ -66,16 +66,16 @@ class Receiver:
 
     def __init__(
         self,
-        parts: HookedModel,
+        hooked: HookedModel,
         batch: ItemBatch,
         donor: Donor,
         number: int,
         moved: Tensor,
         sources: Tensor | None = None,
     ) -> None:
-        self.parts, self.batch, self.donor = parts, batch, donor
+        self.hooked, self.batch, self.donor = hooked, batch, donor
         self.start = start_of(batch, [moved])
-        self.states, self.metric = compute(parts, batch, self.start)
+        self.states, self.metric = compute(hooked, batch, self.start)
         self.theirs = donor.batch(number, batch.input_ids.device)
         self.moved = moved[:, self.start :]
         self.sources = sources
@@ -119,7 +119,7 @@ class Receiver:
             head: index of that head; None if `own` holds all heads.
         """
         query = slice(None) if head is None else slice(head, head + 1)
-        group = self.parts.shape.group
+        group = self.hooked.shape.group
         shared = query if head is None else slice(head // group, head // group + 1)
         found: dict[str, Tensor] = {}
         if QUERY in moved:
@@ -137,10 +137,10 @@ class _Pass:
 
     def __init__(self, receiver: Receiver, sets: Sequence[Set]) -> None:
         self.receiver = receiver
-        self.parts = receiver.parts
+        self.hooked = receiver.hooked
         self.copies = len(sets)
         self.first = min(
-            (part.layer for one in sets for part in one), default=self.parts.shape.layers
+            (part.layer for one in sets for part in one), default=self.hooked.shape.layers
         )
         # copy and head by kind and layer
         self.wanted: dict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
@@ -150,20 +150,20 @@ class _Pass:
 
     def run(self) -> Tensor:
         """Return the metric of every copy, [copies * B]."""
-        receiver, parts = self.receiver, self.parts
+        receiver, hooked = self.receiver, self.hooked
         stream = receiver.states[HookPoint.RESIDUAL, self.first].repeat(self.copies, 1, 1)
-        last = (HookPoint.RESIDUAL, parts.shape.layers)
+        last = (HookPoint.RESIDUAL, hooked.shape.layers)
         with (
-            inference(parts.model),
-            parts.hooks(self._hooks()),
-            parts.caching([last]) as seen,
+            inference(hooked.model),
+            hooked.hooks(self._hooks()),
+            hooked.caching([last]) as seen,
         ):
-            normed = parts.hidden_from(self.first, stream, receiver.start)
+            normed = hooked.hidden_from(self.first, stream, receiver.start)
             return self._read(normed, seen[last])
 
     def _attend(self, layer: int, attention: AttentionInputs) -> Tensor:
         """Return the heads' outputs in a layer, with the donor's parts in the patched heads."""
-        receiver, shape = self.receiver, self.parts.shape
+        receiver, shape = self.receiver, self.hooked.shape
         attention = receiver.from_start(layer, attention)
         found = attention.outputs()
         heads: dict[tuple[int, int], set[str]] = defaultdict(set)
@@ -194,7 +194,7 @@ class _Pass:
 
     def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[..., Tensor]]]:
         """Yield the hooks of the blocks that are run."""
-        layers = self.parts.shape.layers
+        layers = self.hooked.shape.layers
         for layer in range(self.first, layers + 1):
             if layer < layers:
                 yield (HookPoint.ATTENTION, layer), partial(self._attend, layer)
@@ -226,7 +226,7 @@ class _Pass:
 
     def _without(self, layer: int, z: Tensor) -> Tensor:
         """Set the output of patched heads to zero at the patched positions."""
-        z, width = z.clone(), self.parts.shape.head_width
+        z, width = z.clone(), self.hooked.shape.head_width
         for copy, head in self.wanted[OUTPUT, layer]:
             rows, columns = self._rows(copy), slice(head * width, (head + 1) * width)
             z[rows, :, columns].masked_fill_(self.receiver.moved[..., None], 0.0)
@@ -242,8 +242,8 @@ class _Pass:
 
     def _read(self, normed: Tensor, last: Tensor) -> Tensor:
         """Return the metric; a patched unembedding is applied to the last residual stream."""
-        receiver, layers = self.receiver, self.parts.shape.layers
-        found = receiver.batch.read(self.parts, normed)
+        receiver, layers = self.receiver, self.hooked.shape.layers
+        found = receiver.batch.read(self.hooked, normed)
         for copy, _ in self.wanted.get((UNEMBEDDING, layers), ()):
             assert receiver.donor.unembedding is not None
             norm, unembedding = (module.to(normed.device) for module in receiver.donor.unembedding)

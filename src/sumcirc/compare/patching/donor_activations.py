@@ -37,13 +37,13 @@ def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
     return int(wanted.any(0).nonzero()[0])
 
 
-def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[ActivationCache, Tensor]:
+def compute(hooked: HookedModel, batch: ItemBatch, start: int) -> tuple[ActivationCache, Tensor]:
     """Run a model on a batch and return its activations that can be patched, and the metric.
 
     Attention is computed by `AttentionInputs.outputs`, as in passes with patching.
 
     Args:
-        parts: the model.
+        hooked: the model.
         batch: the batch, with B items of T positions.
         start: first of the R = T - start positions whose activations are kept.
 
@@ -54,18 +54,18 @@ def compute(parts: HookedModel, batch: ItemBatch, start: int) -> tuple[Activatio
         layer and after the last one. Then the metric, [B].
     """
     stream = (HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
-    every = parts.every
+    every = hooked.every
     with (
-        inference(parts.model),
-        parts.hooks((key, AttentionInputs.outputs) for key in every(HookPoint.ATTENTION)),
-        parts.caching(every(HookPoint.QUERY), lambda q: q[:, :, start:].contiguous()) as queries,
-        parts.caching(every(HookPoint.KEY, HookPoint.VALUE), Tensor.contiguous) as keys,
-        parts.caching(
+        inference(hooked.model),
+        hooked.hooks((key, AttentionInputs.outputs) for key in every(HookPoint.ATTENTION)),
+        hooked.caching(every(HookPoint.QUERY), lambda q: q[:, :, start:].contiguous()) as queries,
+        hooked.caching(every(HookPoint.KEY, HookPoint.VALUE), Tensor.contiguous) as keys,
+        hooked.caching(
             every(*stream, HookPoint.HEAD_OUTPUTS), lambda values: values[:, start:].contiguous()
         ) as found,
     ):
         # padding is last: causal attention is enough
-        metric = batch.read(parts, parts.hidden(None, input_ids=batch.input_ids))
+        metric = batch.read(hooked, hooked.hidden(None, input_ids=batch.input_ids))
     found.update(queries | keys)
     return found, metric
 
@@ -89,7 +89,7 @@ class Donor:
     @classmethod
     def record(
         cls,
-        parts: HookedModel,
+        hooked: HookedModel,
         items: ItemSet,
         size: int,
         positions: list[str],
@@ -100,7 +100,7 @@ class Donor:
         """Run a model on all items and store its activations.
 
         Args:
-            parts: the model.
+            hooked: the model.
             items: the items on which it is run.
             size: number of items in a batch.
             positions: names of all positions at which parts may be patched, see `TokenBatch.at`.
@@ -109,16 +109,16 @@ class Donor:
             progress: called with the number of newly completed items.
         """
         donor = cls(folder)
-        for layer in range(parts.shape.layers):
-            donor._save(f"output-{layer}", {"weight": parts.attention_output(layer).weight})
+        for layer in range(hooked.shape.layers):
+            donor._save(f"output-{layer}", {"weight": hooked.attention_output(layer).weight})
         if unembedding:
             donor.unembedding = (
-                deepcopy(parts.final_norm).cpu(),
-                deepcopy(parts.unembedding).cpu(),
+                deepcopy(hooked.final_norm).cpu(),
+                deepcopy(hooked.unembedding).cpu(),
             )
-        for number, batch in enumerate(items.batches(size, parts.device)):
+        for number, batch in enumerate(items.batches(size, hooked.device)):
             start = start_of(batch, [batch.at(name) for name in positions])
-            states, metric = compute(parts, batch, start)
+            states, metric = compute(hooked, batch, start)
             donor.metric.append(metric.cpu())
             donor._save(f"batch-{number}", {_name(key): value for key, value in states.items()})
             if progress is not None:

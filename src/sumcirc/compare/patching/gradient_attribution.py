@@ -81,7 +81,7 @@ def _of_layer(
         return _at_moved(receiver, (gradients[key] * (theirs[key] - own[key])).sum(-1))[:, None]
     # [B, R, heads, head width]: gradient at each head's input to the projection
     slope = gradients[HookPoint.ATTENTION_OUTPUT, layer]
-    weight = receiver.parts.attention_output(layer).weight
+    weight = receiver.hooked.attention_output(layer).weight
     by_head = torch.einsum("brd,hwd->brhw", slope, weight)
     heads = (HookPoint.HEAD_OUTPUTS, layer)
     before = (by_head * own[heads].unflatten(-1, weight.shape[:2])).sum(-1)
@@ -97,7 +97,7 @@ def _of_layer(
     new = receiver.with_theirs(layer, MOVED[kind], attention).outputs()
     found = _at_moved(receiver, (by_head * new).sum(-1) - before)
     if kind in (KEY, VALUE):
-        shape = receiver.parts.shape
+        shape = receiver.hooked.shape
         return found.unflatten(-1, (shape.key_value_heads, shape.group)).sum(-1)
     return found
 
@@ -115,22 +115,22 @@ def _gradients(
 
     Also return each layer's attention scaling and window.
     """
-    parts = receiver.parts
+    hooked = receiver.hooked
     scalings: dict[int, tuple[float, int | None]] = {}
 
     def attend(layer: int, attention: AttentionInputs) -> Tensor:
         scalings[layer] = attention.scaling, attention.window
         return receiver.from_start(layer, attention).outputs()
 
-    keys = parts.every(HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
-    with frozen(parts.model):
+    keys = hooked.every(HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
+    with frozen(hooked.model):
         # a copy: tensors made in inference mode can't require gradients
         stream = receiver.states[HookPoint.RESIDUAL, 0].clone().requires_grad_(True)
         with (
-            parts.hooks(parts.at_every_layer(HookPoint.ATTENTION, attend)),
-            parts.caching(keys) as points,
+            hooked.hooks(hooked.at_every_layer(HookPoint.ATTENTION, attend)),
+            hooked.caching(keys) as points,
         ):
-            normed = parts.hidden_from(0, stream, receiver.start)
-            total = receiver.batch.read(parts, normed).sum()
+            normed = hooked.hidden_from(0, stream, receiver.start)
+            total = receiver.batch.read(hooked, normed).sum()
         found = torch.autograd.grad(total, [points[key] for key in keys])
     return ActivationCache(zip(keys, found, strict=True)), scalings

@@ -82,7 +82,7 @@ def carry(
         label: name of the direction, shown with the progress.
         counted: shows progress, like `runtime.progress.counted`.
     """
-    shape = crossing.parts.shape
+    shape = crossing.hooked.shape
     kinds = list(options.parts)
     if not crossing.donor.unembedding:
         kinds = [kind for kind in kinds if kind != UNEMBEDDING]

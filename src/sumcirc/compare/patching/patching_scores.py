@@ -75,7 +75,7 @@ class PatchingSetup:
     """A receiving model, a donor and items: what all patching in one direction needs.
 
     Args:
-        parts: the receiving model.
+        hooked: the receiving model.
         donor: stored activations of the donor model on the items.
         items: the items on which the models are run.
         size: number of items in a batch, the same as for the donor.
@@ -84,7 +84,7 @@ class PatchingSetup:
         memory: bytes of memory that a pass may use in addition to the model.
     """
 
-    parts: HookedModel
+    hooked: HookedModel
     donor: Donor
     items: ItemSet
     size: int
@@ -134,18 +134,18 @@ class PatchingSetup:
         return effects
 
     def _batches(self) -> list[ItemBatch]:
-        return list(self.items.batches(self.size, self.parts.device))
+        return list(self.items.batches(self.size, self.hooked.device))
 
     def _receiver(self, number: int, batch: ItemBatch) -> Receiver:
         sources = None if self.sources is None else batch.at(self.sources)
-        return Receiver(self.parts, batch, self.donor, number, batch.at(self.positions), sources)
+        return Receiver(self.hooked, batch, self.donor, number, batch.at(self.positions), sources)
 
     def _measured(self, run: Receiver, batch: ItemBatch, sets: Sequence[Set]) -> Values:
         """Return the effects of patching sets of parts in a batch, [sets, B].
 
         Sets whose first patched layer is the same are patched in the same passes.
         """
-        layers = self.parts.shape.layers
+        layers = self.hooked.shape.layers
         first = [min((part.layer for part in one), default=layers) for one in sets]
         order = sorted(range(len(sets)), key=first.__getitem__)
         at_once = self._copies(run, batch)
@@ -167,7 +167,7 @@ class PatchingSetup:
 
     def _copies(self, run: Receiver, batch: ItemBatch) -> int:
         """Return how many copies of a batch fit into memory."""
-        shape = self.parts.shape
+        shape = self.hooked.shape
         rows = run.moved.shape[1]
         tokens, length = len(batch) * rows, len(batch) * batch.input_ids.shape[1]
         numbers = tokens * (8 * shape.width + 4 * shape.neurons)

@@ -24,7 +24,7 @@ from sumcirc.models.activations.hooks import (
     attention_hooks,
     module_hooks,
 )
-from sumcirc.models.architectures import Fused, anatomy, shape
+from sumcirc.models.architectures import Fused, architecture, shape
 from sumcirc.models.peft_adapters import require_analysable
 
 _OUTSIDE = (HookPoint.EMBEDDING, HookPoint.FINAL_NORM, HookPoint.LOGITS)
@@ -108,7 +108,7 @@ class HookedModel:
             for name in model.active_adapters:
                 require_analysable(model.peft_config[name], "model")
         self.model = base_model(model)
-        names = anatomy(self.model.config)
+        names = architecture(self.model.config)
         self.shape = shape(self.model.config)
         self.fused = names.fused
         find = self.model.get_submodule
