@@ -185,7 +185,7 @@ def test_an_adapter_with_its_switch_is_found(module: str, tmp_path: Path) -> Non
         across = crossing((after, after), ITEMS, tmp_path)  # recorded with adapters off
     with_adapter = across.each(list(components(across.hooked.shape, kinds)))
     planted = Component(LAYER, "attention" if module == "attn_out" else "mlp")
-    effects = dict(zip(with_adapter.hooked, with_adapter.effects, strict=True))
+    effects = dict(zip(with_adapter.parts, with_adapter.effects, strict=True))
     most = np.abs(with_adapter.gap).max()
     assert most > 0.01
     np.testing.assert_allclose(effects[planted], with_adapter.gap, atol=EXACT * most)
