@@ -80,7 +80,9 @@ class CircuitTracker(Watcher):
         return make_task(model, self.pairs, self.options, keep_all=True)
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Score the edges, evaluate the circuit, write both to files, and log metrics.
+        """Find the circuit at this step and evaluate it.
+
+        Writes the edge scores and the circuit to files, and logs metrics.
 
         Args:
             trainer: gives the current step and the rank of this process.

@@ -243,7 +243,7 @@ class Watcher(pl.Callback):
     def log_table(
         self, trainer: pl.Trainer, name: str, columns: Sequence[str], rows: Sequence[Any]
     ) -> None:
-        """Log a table of the current step to Weights & Biases; do nothing for other loggers.
+        """Log a table for the current step to Weights & Biases; do nothing for other loggers.
 
         Args:
             trainer: the trainer whose loggers are used.

@@ -64,8 +64,9 @@ class Scoreboard:
     def inspect(self, corpora: Mapping[str, Corpus]) -> None:
         """Add notices about test documents that may distort the scores.
 
-        Such documents are also in another split, are cut, spell out special tokens, are too short
-        for the baselines or can't be scored; or there are few documents altogether.
+        There are notices for documents that also occur in another split, are truncated, contain the
+        text of special tokens, are too short for the baselines, or can't be scored, and a notice if
+        there are only a few documents.
 
         Args:
             corpora: the other splits by name.

@@ -57,7 +57,7 @@ class Evaluation:
         return [record[measure] for record in self.records]
 
     def summary(self, config: EvaluationConfig | None = None) -> dict[str, Interval]:
-        """Return mean and bootstrap interval of every measure over the documents.
+        """Return the mean and bootstrap interval of every measure over the documents.
 
         The mean is over the `Interval.n` documents for which the measure is defined. A measure that
         is defined for no document is left out. Resampling uses one fixed seed, so that all systems

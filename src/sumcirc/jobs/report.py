@@ -41,11 +41,11 @@ def check(config: ReportConfig) -> None:
 
 
 def run(config: ReportConfig, folder: Path) -> None:
-    """Compare the runs, write the results and the page, and print the tables.
+    """Compare the arms of a sweep, write the comparison and the HTML report, and print the tables.
 
     Args:
         config: configuration of the job.
-        folder: not used, since the files are written next to the runs.
+        folder: not used, since files are written next to the runs.
     """
     comparison, page, left_out = write(config)
     if comparison is not None:

@@ -47,7 +47,7 @@ def require_weights(names: Iterable[str], given: str) -> str:
 
     Args:
         names: names of the model's files.
-        given: the setting with its value, for messages.
+        given: text that names the files in error messages: the user's setting and its value.
 
     Raises:
         UserError: none of the files contains weights in a supported format.
@@ -66,7 +66,7 @@ def weight_files(folder: Path, given: str) -> list[Path]:
 
     Args:
         folder: the model's folder.
-        given: the setting with its value, for messages.
+        given: text that names the folder in error messages: the user's setting and its value.
 
     Raises:
         UserError: there are no weight files, or a file that the index names is missing.
@@ -90,7 +90,7 @@ def check_file(file: Path, given: str) -> dict[str, int]:
 
     Args:
         file: a safetensors file, or a pickle (`.bin`).
-        given: the setting with its value, for messages.
+        given: text that names the folder in error messages: the user's setting and its value.
 
     Raises:
         UserError: the file is damaged, or is a pickle that contains more than tensors.

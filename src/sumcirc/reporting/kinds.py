@@ -98,7 +98,7 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Values for pairs of row and column, usually layer and head, shown as colours.
+    """A heat map, usually of layers (rows) by heads (columns).
 
     Attributes:
         values: [rows, columns] values; NaN is drawn grey.
@@ -112,7 +112,8 @@ class Map:
         parted: whether the last column, such as that of the MLPs, is set apart from the others.
         limit: value at the upper end of the colour scale; None for the largest absolute value.
         rooted: whether colours show the square root of a value, so that small ones are visible.
-        details: [rows][columns] text shown when the pointer is on a cell; None shows the value.
+        details: [rows][columns] text shown when the pointer hovers over a cell; None shows the
+            value.
         title: title of the panel.
         bar: whether the panel has its own colour bar.
     """
@@ -162,7 +163,7 @@ class Bar:
         series: name of the bar's series. All bars of a series have the same colour.
         filled: whether the point is filled rather than hollow. Hollow stands for a difference that
             is not significant, or a value that is not directly comparable.
-        note: text shown when the pointer is on the bar.
+        note: text shown when the pointer hovers over the bar.
     """
 
     name: str
@@ -205,7 +206,7 @@ class Dot:
         low, high: ends of the interval of y; NaN if there is none.
         filled: whether the point is filled rather than hollow.
         order: rank, such as the layer, that the point's colour shows; None for no rank.
-        note: text shown when the pointer is on the point.
+        note: text shown when the pointer hovers over the point.
     """
 
     name: str
@@ -225,12 +226,12 @@ class Dots:
     Attributes:
         x, y: labels of the axes.
         dots: the points.
-        colours: `one` colour for all points, a different colour for `each`, or a colour scale of
-            `Dot.order`.
+        colours: `one` gives all points the same colour, `each` gives every point its own, and
+            `order` colours the points by `Dot.order`.
         order: label of the colour scale.
         named: names of the points that are labelled in the plot.
-        columns: whether x is a size whose points may be placed in columns of equal size, if they
-            would cover each other otherwise.
+        columns: whether x is a size. If points would overlap at their true positions, points of
+            nearly equal size are placed side by side in columns, and the axis is not to scale.
         diagonal: whether the line on which x equals y is drawn.
         limits: ends of the y axis; None leaves them to the renderer.
         title: title of the panel.

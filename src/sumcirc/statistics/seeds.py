@@ -159,8 +159,8 @@ def crossed_mean(values: Scores, confidence: float = 0.95) -> Estimate:
         confidence: level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: `values` does not have two axes, has fewer than two documents or a value that
-            isn't finite, or `confidence` is outside (0, 1).
+        ValueError: `values` doesn't have two dimensions, contains fewer than two documents, or
+            contains a value that isn't finite; or `confidence` is outside (0, 1).
     """
     scores = _checked(values)
     return _estimate([scores], scores.mean(axis=0), confidence)
@@ -177,8 +177,8 @@ def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0
         confidence: level of the interval, between 0 and 1.
 
     Raises:
-        ValueError: the numbers of documents differ, `paired` is set and the numbers of seeds
-            differ, or for the reasons given in `crossed_mean`.
+        ValueError: `a` and `b` have different numbers of documents, or `paired` is true and they
+            have different numbers of seeds; also for the reasons given in `crossed_mean`.
     """
     first, second = _checked(a), _checked(b)
     if first.shape[1] != second.shape[1] or (paired and len(first) != len(second)):
@@ -215,7 +215,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _estimate(groups: Sequence[Scores], by_document: Scores, confidence: float) -> Estimate:
-    """Estimate the mean of a sum over independent groups; `by_document` is the sum per document."""
+    """Return the estimate of one group's mean, or of the difference of two groups' means.
+
+    Args:
+        groups: scores [runs, documents] of each independent group of runs.
+        by_document: [documents] each document's mean over runs; for two groups, the difference of
+            their means over runs.
+        confidence: level of the interval, between 0 and 1.
+    """
     check_settings(1, confidence)
     mean, seeds = float(by_document.mean()), min(len(group) for group in groups)
     squares = mean_squares(groups, by_document)

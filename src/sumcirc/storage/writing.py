@@ -55,7 +55,8 @@ def write_text(path: Path, text: str) -> None:
 
     Args:
         path: the file to create or replace.
-        text: the contents; lone surrogates (from bytes of a file name) are written as `\\udc80`.
+        text: the contents. Lone surrogates, which Python uses for undecodable bytes of file names,
+            are written as escapes such as `\\udc80`.
     """
     body = text.encode("utf-8", errors="backslashreplace")
     write_file(path, lambda temporary: temporary.write_bytes(body))
@@ -66,7 +67,7 @@ def write_json(path: Path, value: Any) -> None:
 
     Args:
         path: the file to create or replace.
-        value: plain containers, texts and finite numbers.
+        value: plain containers, strings and finite numbers.
 
     Raises:
         ValueError: the value contains NaN or an infinity, which JSON doesn't have.
@@ -81,7 +82,7 @@ def plain_numbers(value: Any) -> Any:
     Arrays and tuples become lists, and numbers that aren't finite become None.
 
     Args:
-        value: containers, arrays, texts and numbers, nested in any way.
+        value: containers, arrays, strings and numbers, nested in any way.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -95,8 +96,9 @@ def plain_numbers(value: Any) -> Any:
 def write_folder(path: Path, write: Callable[[Path], object]) -> None:
     """Create or replace a folder: `write` fills a temporary folder, which is then moved to `path`.
 
-    An old folder is moved aside first and deleted last. If the process is killed between these two
-    renames, there is no folder at `path`, but the old one still exists beside it.
+    An existing folder is first moved aside, and deleted once the new one is in place. If the
+    process is killed between the two moves, there is no folder at `path`, but the old one still
+    exists beside it.
 
     Args:
         path: the folder to create or replace.
@@ -189,7 +191,7 @@ def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
     Args:
         path: the file to create or replace.
-        records: mappings with equal keys.
+        records: mappings with the same keys.
     """
     import pyarrow
     import pyarrow.parquet
@@ -201,7 +203,7 @@ def write_table(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table as CSV text.
 
-    None becomes an empty field. Texts that a spreadsheet would run as a formula are prefixed with
+    None becomes an empty field. Strings that a spreadsheet would run as a formula are prefixed with
     `'`.
 
     Args:
@@ -314,7 +316,7 @@ def _beside(path: Path, ending: str) -> Path:
 
 
 def _remove(path: Path) -> None:
-    """Delete a file or a folder, or nothing."""
+    """Delete a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -92,7 +92,7 @@ def _begun(state: RunState) -> RunState:
 
 
 def status_table(states: Sequence[RunState], title: str) -> Table:
-    """Return a table with one row for each run: its state, step, ROUGE scores, time and reason.
+    """Return a table with one row per run: name, state, step, ROUGE scores, time and reason.
 
     Args:
         states: states of the runs.

@@ -88,14 +88,14 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | str, verb: str, config: Mapping[str, Any]) -> RunDirectory:
-        """Write config.yaml and status.json of a new run, with the state `pending`.
+        """Return a new run with the state `pending`, and write its config.yaml and status.json.
 
         If the folder contains an unfinished run of the same verb that can't be resumed, the new run
         replaces it.
 
         Args:
             path: the new run directory.
-            verb: the command that makes the run, such as `train`.
+            verb: the subcommand that makes the run, such as `train`.
             config: the resolved configuration, as plain containers.
 
         Raises:

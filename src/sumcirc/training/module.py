@@ -229,7 +229,10 @@ class SummarizationModule(pl.LightningModule):
         }
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return only the parameters that train, so an adapter's checkpoint stays small."""
+        """Return the state of the trainable parameters only, so that adapter checkpoints are small.
+
+        The arguments are those of `torch.nn.Module.state_dict`.
+        """
         trained = self._trained_names()
         state = super().state_dict(*args, **kwargs)
         return {name: value for name, value in state.items() if name in trained}
@@ -262,7 +265,7 @@ class SummarizationModule(pl.LightningModule):
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter's name without the parts that FSDP inserts."""
+    """Return a parameter's name without the components that FSDP inserts into it."""
     return name.replace("_fsdp_wrapped_module.", "")
 
 

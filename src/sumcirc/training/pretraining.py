@@ -38,7 +38,7 @@ ECHO_LEARNT = 0.2  # mean loss, in nats, at which the warm-up ends
 
 
 def train_tokenizer(texts: Sequence[str], size: int) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer (as GPT-2's) whose only special token is EOS.
+    """Train a byte-level BPE tokenizer, like that of GPT-2, whose only special token is EOS.
 
     Args:
         texts: texts on which the tokenizer is trained.
@@ -82,12 +82,15 @@ def new_model(config: PretrainConfig, eos: int) -> GPT2LMHeadModel:
 
 @torch.no_grad()
 def start_previous_token_head(model: GPT2LMHeadModel) -> None:
-    """Make layer 0, head 0 attend to the previous token, by sinusoidal positions.
+    """Initialise head 0 of layer 0 to attend to the previous token, by sinusoidal positions.
 
     Position embeddings p(t) = (sin(w t), cos(w t)) over a range of frequencies w lie in a random
-    subspace of the head's size; the key reads p(s) and the query reads R p(t) with the rotation R
-    p(t) = p(t - 1), so their product is largest at s = t - 1 (Vaswani et al. 2017 note that shifts
-    are linear).
+    subspace of the head's width. The key at position s is p(s), and the query at position t is R
+    p(t) with the rotation R p(t) = p(t - 1), so their product is largest at s = t - 1 (Vaswani et
+    al. 2017 note that shifts are linear).
+
+    Args:
+        model: the model, which is changed in place.
     """
     shape, attention = model.config, model.get_submodule("transformer.h.0.attn")
     width, size = shape.n_embd, shape.n_embd // shape.n_head
@@ -110,12 +113,12 @@ def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
     """Return the mean loss, in nats, on repeated random sequences of 8 to 24 tokens.
 
     The first 24 tokens of a row are not predicted. The tokens of a batch are drawn from at most 512
-    of the vocabulary, and the softmax runs only over these, since the full softmax would cost more
-    than the blocks.
+    tokens of the vocabulary, and the softmax is taken only over these, since the full softmax would
+    cost more than the blocks.
 
     Args:
         model: the model.
-        generator: draws the sequences.
+        generator: random generator that draws the sequences.
     """
     tokens = np.arange(1, model.config.vocab_size)
     count = min(ECHO_TOKENS, len(tokens))
@@ -131,7 +134,7 @@ def echo_loss(model: GPT2LMHeadModel, generator: np.random.Generator) -> Tensor:
 
 
 def document(text: str, choice: random.Random) -> str:
-    """Return an article as it is, or a bulletin: some of its sentences, repeated once.
+    """Return an article unchanged, or a bulletin, which is some of its sentences, repeated once.
 
     Args:
         text: the article.
@@ -152,10 +155,10 @@ def packed_rows(
     """Concatenate the tokens of documents, each followed by EOS, and cut them into full rows.
 
     Args:
-        texts: the articles; some are replaced by bulletins, see `document`.
+        texts: the articles, some of which are replaced by bulletins, see `document`.
         tokenizer: encodes the documents.
         config: sets the length of a row, `context`.
-        seed: seed by which articles are replaced.
+        seed: seed of the random choice of bulletins.
 
     Returns:
         [rows, context] token ids.
@@ -187,15 +190,20 @@ def pretrain(
     config: PretrainConfig,
     report: Callable[[int, int, str, float], None],
 ) -> Pretrained:
-    """Train the tokenizer and the model on wire text.
+    """Train a tokenizer and a small GPT-2 on articles of the built-in news wire.
 
     Args:
-        config: sizes, steps and learning rates.
-        report: called after each step with the step, the largest number of steps, the kind of its
-            batch (`echo` for repeated random sequences, `text` for articles) and the loss in nats.
+        config: size of the model, number of articles, numbers of steps, and learning rates.
+        report: called after each step with the number of this step, the largest possible number of
+            steps, the kind of batch (`echo` for repeated random sequences, `text` for articles),
+            and the loss in nats.
+
+    Returns:
+        The model, its tokenizer, and the number of warm-up steps that were taken.
 
     Raises:
-        UserError: the model did not learn to continue repeated sequences in `config.echo_steps`.
+        UserError: the model didn't learn to continue repeated sequences within `config.echo_steps`
+            steps.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -252,7 +260,7 @@ def pretrain(
 
 
 def epochs(config: PretrainConfig, rows: int) -> int:
-    """Return how many passes over the rows all steps need, rounded up.
+    """Return the number of passes over the rows that all steps together need, rounded up.
 
     Args:
         config: sets the number of steps and the batch size.

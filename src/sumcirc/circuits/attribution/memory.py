@@ -91,15 +91,17 @@ def groups(
     memory: int | None,
     fixed: int = 0,
 ) -> Iterator[Tensor]:
-    """Yield index groups of items of similar length, small enough for the size and memory limits.
+    """Yield the indices of items in groups of similar length that fit the size and memory limits.
 
     Args:
         pairs: clean and corrupted inputs.
-        metric: the loss, made for the items of `pairs`; its read positions enter the cost.
+        metric: the metric on the items of `pairs`; the number of positions that it reads enters the
+            cost.
         size: largest number of items in a group.
-        cost: bytes that one item needs; None if unknown, which sets no limit.
+        cost: maps an item's number of tokens, and the number of positions that the metric reads, to
+            the bytes that the item needs; None if unknown, and memory is then not limited.
         memory: limit in bytes for a group; None for no limit.
-        fixed: bytes that a group needs however many items it has.
+        fixed: bytes that a group needs regardless of its number of items.
 
     Raises:
         UserError: one item alone needs more than `memory`.

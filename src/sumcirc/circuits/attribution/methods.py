@@ -46,7 +46,7 @@ KEPT = 2**30  # bytes of weights kept for all batches; if there are more, they a
 
 @dataclass(frozen=True)
 class EdgeScores:
-    """Scores of all edges on each item, and their means.
+    """The scores of all edges on each item, and their means.
 
     A positive score means that corrupting the edge is estimated to raise the metric.
 

@@ -46,12 +46,12 @@ Set = Collection[Component]
 
 
 class Receiver:
-    """Runs the receiving model on one batch, with activations replaced by the donor's on request.
+    """Runs the receiving model on one batch and patches activations of the donor into it.
 
     Args:
         hooked: the receiving model.
         batch: the batch, with B items of T positions.
-        donor: the donor's stored activations on all batches.
+        donor: the donor, with its stored activations on all batches.
         number: index of `batch` in `donor`.
         moved: [B, T] mask of the positions at which outputs are replaced.
         sources: [B, T] mask of the positions whose keys and values are replaced; None for all.
@@ -81,7 +81,14 @@ class Receiver:
         self.sources = sources
 
     def patched(self, sets: Sequence[Set]) -> Tensor:
-        """Return the metric with all parts of a set patched at once, for each set: [sets, B]."""
+        """Return the receiver's metric for each set, with all of its components patched at once.
+
+        Args:
+            sets: the sets of components.
+
+        Returns:
+            [sets, B].
+        """
         found = _Pass(self, sets).run()
         return found.unflatten(0, (len(sets), len(self.batch)))
 
@@ -113,10 +120,12 @@ class Receiver:
 
         Args:
             layer: index of the layer.
-            moved: what to replace, some of QUERY, KEY and VALUE. Keys and values are replaced only
-                at the positions `sources`.
-            own: the receiving model's inputs, of all heads or of one head and its key/value head.
-            head: index of that head; None if `own` holds all heads.
+            moved: the kinds of inputs to replace: one or more of QUERY, KEY and VALUE. Keys and
+                values are replaced only at the positions `sources`.
+            own: the receiving model's inputs, either of all heads, or of one head with its
+                key/value head.
+            head: index of the head whose inputs `own` contains; None if it contains those of all
+                heads.
         """
         query = slice(None) if head is None else slice(head, head + 1)
         group = self.hooked.shape.group

@@ -204,12 +204,13 @@ def first_sets(moved: PatchingResult, most: int) -> list[list[Component]]:
 def random_sets(
     parts: Sequence[Component], sizes: Sequence[int], draws: int, seed: int
 ) -> list[list[Component]]:
-    """Return random sets of parts, `len(sizes)` for each draw.
+    """Return random sets of components, `len(sizes)` for each draw.
 
-    Each draw shuffles the parts and takes the first ones for every size, so its sets are nested.
+    Each draw shuffles the components and takes the first ones for each size, so the sets of a draw
+    are nested.
 
     Args:
-        parts: the parts to draw from.
+        parts: the components to draw from.
         sizes: sizes of the sets, ascending.
         draws: number of draws.
         seed: seed of the draws.

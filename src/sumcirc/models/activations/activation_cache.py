@@ -12,8 +12,8 @@ from torch import Tensor
 class HookPoint(StrEnum):
     """A point in the forward pass at which a `HookedModel` reads and replaces activations.
 
-    Below, B is the number of documents, T that of positions, and S that of the keys' positions.
-    Every point belongs to a layer l, except `embedding`, `final_norm` and `logits`.
+    Below, B is the number of documents, T the number of positions, and S the number of positions of
+    the keys. Every point belongs to a layer l, except `embedding`, `final_norm` and `logits`.
 
         embedding          [B, T, width] token embeddings, without positions
         residual           [B, T, width] residual stream that block l reads; for l = layers, the
@@ -26,13 +26,15 @@ class HookPoint(StrEnum):
                            rotary embeddings and head norms, in the linear's own layout (see
                            `HookedModel.by_head`). Architectures with three linears have
                            `query_input`, `query_projection` and so on instead
-        query              [B, heads, T, head width] arguments of attention, after rotary
-        key                [B, key/value heads, S, head width] embeddings and head norms
-        value              [B, key/value heads, S, head width]
+        query              [B, heads, T, head width] queries as attention receives them, after
+                           rotary embeddings and head norms
+        key                [B, key/value heads, S, head width] keys, likewise
+        value              [B, key/value heads, S, head width] values
         pattern            [B, heads, T, S] attention probabilities
         attention          all arguments of the attention function (`AttentionInputs`); a
                            replacement is the heads' outputs [B, T, heads, head width]
-        head_outputs       [B, T, heads * head width] z: the input of the output projection
+        head_outputs       [B, T, heads * head width] input of attention's output projection, which
+                           is called z in other tools
         attention_output   [B, T, width] what attention adds to the stream
         mlp_input          [B, T, width] residual stream between attention and MLP (with parallel
                            blocks `residual`); replacing it changes only the input of the MLP
@@ -40,7 +42,7 @@ class HookPoint(StrEnum):
         neurons            [B, T, neurons] input of the MLP's output projection
         mlp_output         [B, T, width] what the MLP adds to the stream
         final_norm         [B, T, width] output of the final norm: the input of the unembedding
-        logits             [B, T, vocabulary]
+        logits             [B, T, vocabulary] output of the unembedding
     """
 
     EMBEDDING = "embedding"
@@ -77,11 +79,12 @@ ActivationKey = tuple[HookPoint, int]
 class ActivationCache(dict[ActivationKey, Tensor]):
     """The activations of one pass by hook point and layer, as in `cache[HookPoint.MLP_OUTPUT, 3]`.
 
-    `HookPoint` gives their shapes. The layer is 0 at hook points outside the blocks.
+    The shapes of the activations are given in `HookPoint`. The layer is 0 at hook points outside
+    the blocks.
     """
 
     def documents(self, which: slice) -> ActivationCache:
-        """Return the activations of some documents, as views of these.
+        """Return a cache with the activations of some of the documents; its tensors are views.
 
         Args:
             which: slice of the batch dimension.
@@ -89,12 +92,20 @@ class ActivationCache(dict[ActivationKey, Tensor]):
         return ActivationCache({key: value[which] for key, value in self.items()})
 
     def detached(self, points: Collection[HookPoint]) -> ActivationCache:
-        """Return the activations of some hook points, detached from the autograd graph."""
+        """Return a cache with the activations of some hook points, detached from autograd.
+
+        Args:
+            points: the hook points to keep.
+        """
         return ActivationCache(
             {key: value.detach() for key, value in self.items() if key[0] in points}
         )
 
     def stacked(self, point: HookPoint) -> Tensor:
-        """Return the activations of one hook point at all cached layers as one [layers, ...]."""
+        """Return the activations of one hook point at all cached layers, [layers, ...].
+
+        Args:
+            point: the hook point.
+        """
         layers = sorted(layer for name, layer in self if name == point)
         return torch.stack([self[point, layer] for layer in layers])

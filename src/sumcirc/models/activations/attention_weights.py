@@ -17,20 +17,21 @@ from sumcirc.models.activations.norms import Norm
 class AttentionWeights:
     """Effective weights of every attention layer by head, including adapters.
 
-    The projections of a layer are stacked by head: first all queries, then all keys, then all
-    values. Each is a column. Weights are computed from the model when they are first accessed, so
-    make a new object after a training step.
+    The query, key and value projections of a layer are stacked along the first dimension, with one
+    entry (a "column") per head: first all queries, then all keys, then all values. Weights are
+    computed from the model when they are first accessed, so create a new object after each training
+    step.
 
     Args:
         model: the model.
         expand_groups: whether every query head gets its own copy of its group's key and value.
-        dtype: type of the weights; None for that of the model.
-        limit: bytes that weights may take in memory. If all weights take more, none is stored and
-            each is computed again on every access. None sets no limit.
+        dtype: type of the weights; None for the model's type.
+        limit: number of bytes that the weights may take in memory. If all weights together take
+            more, none is stored, and each is computed again on every access. None sets no limit.
 
     Attributes:
-        columns: number of columns of a layer.
-        kept_bytes: bytes that all weights take once they are stored; 0 if none is stored.
+        columns: number of columns in a layer.
+        kept_bytes: number of bytes that all weights take once they are stored; 0 if none is stored.
     """
 
     def __init__(
@@ -52,25 +53,28 @@ class AttentionWeights:
 
     @cached_property
     def norms_attention(self) -> list[Norm]:
-        """The norm before attention of every layer."""
+        """For each layer, the norm before attention."""
         return [Norm.of(block.norm_attention, self.dtype) for block in self.model.blocks]
 
     @cached_property
     def norms_mlp(self) -> list[Norm]:
-        """The norm before the MLP of every layer."""
+        """For each layer, the norm before the MLP."""
         return [Norm.of(block.norm_mlp, self.dtype) for block in self.model.blocks]
 
     def read(self) -> None:
-        """Compute the weights of all layers (`projections` and `output`) at once.
+        """Compute the weights of all layers (`projections` and `output`) now.
 
-        They are then stored unless they take more than `limit`.
+        They are stored unless they take more than `limit` bytes.
         """
         for layer in range(self.model.shape.layers):
             self.projections(layer)
             self.output(layer)
 
     def projections(self, layer: int) -> HeadWeights:
-        """Return the weights and biases of a layer's queries, keys and values.
+        """Return the weights and biases of a layer's query, key and value projections.
+
+        Args:
+            layer: index of the layer.
 
         Returns:
             Weights [columns, width, head width] and biases [columns, head width].
@@ -78,10 +82,14 @@ class AttentionWeights:
         return self._keep("projections", layer, lambda: self._read(layer))
 
     def folded(self, layer: int) -> Tensor:
-        """Return a layer's projections combined with the norm before attention.
+        """Return a layer's query, key and value projections with the preceding norm folded in.
 
-        Applied to the stream divided by sigma (`Norm.standardized`), they give the values of the
-        queries, keys and values without `constant`.
+        The norm is the one before attention. Applied to the residual stream divided by sigma
+        (`Norm.standardized`), the result gives the queries, keys and values without the term
+        `constant`.
+
+        Args:
+            layer: index of the layer.
 
         Returns:
             [columns, head width, width]: the transposed projection W' times the norm's weight, with
@@ -99,17 +107,25 @@ class AttentionWeights:
         return self._keep("folded", layer, make)
 
     def constant(self, layer: int) -> Tensor:
-        """Return the part of a layer's projections that doesn't depend on the stream.
+        """Return the constant term of a layer's queries, keys and values.
+
+        Args:
+            layer: index of the layer.
 
         Returns:
-            [columns, head width]: the norm's bias after projection, plus the projection's bias.
+            [columns, head width]: the bias of the norm before attention, after projection, plus the
+            bias of the projection.
         """
         if layer not in self._constants:
             self.folded(layer)
         return self._constants[layer]
 
     def output(self, layer: int) -> Tensor:
-        """Return the weights of a layer's output projection by head, [heads, head width, width]."""
+        """Return the weights of a layer's output projection by head, [heads, head width, width].
+
+        Args:
+            layer: index of the layer.
+        """
         return self._keep(
             "output",
             layer,

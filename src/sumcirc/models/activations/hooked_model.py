@@ -55,13 +55,15 @@ _PLACES: dict[HookPoint, tuple[str | int, Side]] = {
 
 @dataclass(frozen=True)
 class Block:
-    """The modules of one layer; an adapted linear is the adapter's module around it.
+    """The modules of one layer.
+
+    If a linear has an adapter, the attribute holds the adapter's module, which wraps the linear.
 
     Attributes:
         whole: the block itself.
         norm_attention, norm_mlp: the norms before attention and before the MLP.
         attention, mlp: the modules that add to the residual stream.
-        qkv: the linears for query, key and value: three, or one for all.
+        qkv: the linears for query, key and value: three linears, or one for all.
         attn_out, mlp_out: the output projections of attention and MLP.
         activation: the MLP's activation function.
         head_norms: the norms of each head's query and key; empty if there are none.
@@ -169,7 +171,7 @@ class HookedModel:
 
     @property
     def projections(self) -> tuple[HookPoint, ...]:
-        """Hook points of the outputs of the linears in `Block.qkv`: three, or one for all."""
+        """Hook points of the outputs of the linears in `Block.qkv`: one per linear."""
         if self.fused is Fused.split:
             return HookPoint.QUERY_PROJECTION, HookPoint.KEY_PROJECTION, HookPoint.VALUE_PROJECTION
         return (HookPoint.QKV_PROJECTION,)
@@ -313,7 +315,8 @@ class HookedModel:
         """Run a forward pass that starts at a block, and return the output of the final norm.
 
         Args:
-            layer: index of the block; the number of layers runs only the final norm.
+            layer: index of the block. If it equals the number of layers, only the final norm is
+                run.
             stream: [B, R, width] the input of that block at R consecutive positions.
             start: index of the first of these positions. Attention reads keys and values of earlier
                 positions only if hooks supply them (`HookPoint.ATTENTION`).

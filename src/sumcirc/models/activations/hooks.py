@@ -185,8 +185,8 @@ def attention_hooks(model: PreTrainedModel, hooks: Iterable[AttentionHook]) -> I
 
     Args:
         model: the transformers model.
-        hooks: for each hook its point in attention, its layer, and the function that is called with
-            the activation and returns None or a replacement.
+        hooks: for each hook, its point in attention, its layer, and the function to call, which
+            receives the activation and returns None or a replacement.
 
     Raises:
         UserError: no forward pass in the block called the hooks of some layer.

@@ -84,14 +84,14 @@ class Material:
 
 
 def read_material(paths: Sequence[Path]) -> Material:
-    """Read from the files of runs what they logged to W&B.
+    """Return the data that runs logged to W&B, read from the runs' own files.
 
     Args:
         paths: directories of runs and of sweeps.
 
     Raises:
-        UserError: a path contains no run, no run logged to W&B, or runs logged to different
-            projects.
+        UserError: a path contains no runs, none of the runs logged to W&B, or the runs logged to
+            different projects.
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     runs, left_out, targets, groups = [], [], {}, []

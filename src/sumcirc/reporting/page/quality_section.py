@@ -52,7 +52,7 @@ def add_training(page: Page, runs: Sequence[RunRecords]) -> None:
 
     Args:
         page: page to which the section is added.
-        runs: runs to show, of which those that trained nothing are ignored.
+        runs: runs to show; runs that trained nothing are ignored.
     """
     trained = [run for run in runs if run.trains and run.metrics]
     page.add("training", "Training", TRAINING, each(trained, _curves))

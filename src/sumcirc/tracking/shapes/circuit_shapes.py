@@ -60,10 +60,10 @@ class SizeRecord(TypedDict):
 
 
 class RankingRecord(TypedDict):
-    """Faithfulness over circuit sizes, where circuits are the first edges of one ranking.
+    """Faithfulness over circuit sizes, where each circuit consists of the top edges of one ranking.
 
     Attributes:
-        points: one circuit per size.
+        points: the ranking's circuit of each size.
         random: random circuits of the same sizes, one list per draw.
     """
 
@@ -90,8 +90,8 @@ class OverlapRecord(TypedDict):
 
     Attributes:
         jaccard: the Jaccard index of the two circuits.
-        low, high: bounds that contain 95 % of the indices of resampled documents.
-        chance: the index that random circuits of these sizes have.
+        low, high: bounds that contain 95 % of the Jaccard indices over resamples of the documents.
+        chance: the Jaccard index of random circuits of the same sizes.
         differs: whether the circuits differ by more than noise.
     """
 
@@ -110,8 +110,8 @@ class TrackRecord(TypedDict):
     Attributes:
         to_first, to_previous, to_last: overlap with the first, previous or last checkpoint.
         within: overlap between the circuits of two resamples of the documents.
-        change_rate: members added or removed since the previous checkpoint, in percent of the first
-            circuit.
+        change_rate: number of edges (or nodes) added or removed since the previous checkpoint, as a
+            percentage of those in the first circuit.
         total_change_rate: sum of `change_rate`; null if it is undefined.
     """
 
@@ -132,7 +132,7 @@ class TransitionRecord(TypedDict):
     Attributes:
         step, next_step: the two checkpoints; -1 is the base model.
         added_by_layer, removed_by_layer: numbers of edges added and removed.
-        noise_by_layer: number of changed edges that resampling the documents alone gives.
+        noise_by_layer: number of edges that change if only the documents are resampled.
     """
 
     step: Step

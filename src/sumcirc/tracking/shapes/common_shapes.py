@@ -35,7 +35,8 @@ class NoticeRecord(TypedDict):
 
     Attributes:
         text: the notice as a sentence.
-        warning: whether so many items are affected that results mean something else.
+        warning: whether the notice affects so many items that the results have to be read
+            differently.
     """
 
     text: str

@@ -13,7 +13,7 @@ class ArmScore(Bounds):
 
     Attributes:
         mean: the mean.
-        low, high: ends of its interval.
+        low, high: ends of the mean's interval.
     """
 
 
@@ -22,9 +22,10 @@ class ArmRecord(TypedDict):
 
     Attributes:
         arm: name of the arm.
-        seeds: its seeds.
+        seeds: seeds with which the arm was trained.
         trainable_parameters: number of parameters that are trained.
-        lowest_validation_loss: in nats per summary token; null if it is unknown.
+        lowest_validation_loss: the arm's lowest validation loss in nats per summary token; null if
+            it is unknown.
         remarks: differences from the control other than the layers.
         scores: mean of each score, by its name.
     """
@@ -58,7 +59,7 @@ class ComparisonFile(TypedDict):
         documents: number of test documents.
         arms: the compared arms.
         differences: differences between arms and controls.
-        notes: remarks.
+        notes: notices about the runs' data, and remarks on the comparison.
         in_words: the results as sentences.
     """
 

@@ -12,6 +12,7 @@ class Status(TypedDict):
     """Contents of status.json.
 
     Attributes:
+        state: `pending`, `running`, `done` or `failed`.
         format: format of the run's records (`record_format`).
         verb: the command that made the run.
         reason: why the run failed or was stopped; null otherwise.

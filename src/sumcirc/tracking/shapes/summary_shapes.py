@@ -40,7 +40,8 @@ class ResultSummary(NotedSummary):
         rouge: how ROUGE split texts into words.
         seconds: wall time of each phase in seconds.
         steps: number of optimizer steps.
-        total_parameters, trainable_parameters: parameters of the base model, and those trained.
+        total_parameters, trainable_parameters: numbers of parameters of the base model, and of
+            trained parameters.
         adapter: where the adapter is.
     """
 
