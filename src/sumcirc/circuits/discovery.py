@@ -43,9 +43,10 @@ class Task:
     """The behaviour that a circuit is to explain: pairs, and a metric on them.
 
     Attributes:
-        pairs: the pairs that are used; unless all were kept, corruption raises the metric on each.
+        pairs: the pairs that are used. Corruption raises the metric on each of them, unless
+            `make_task` was told to keep all pairs.
         tokens: the same pairs as padded tensors.
-        metric: the loss, made for these pairs.
+        metric: the metric, created for these pairs.
         evaluator: runs circuits on these pairs and computes the metric.
         unchanged: number of pairs left out because corruption does not raise their metric.
         untold: number of pairs left out because the metric is a logit difference and no wrong
@@ -61,7 +62,7 @@ class Task:
 
     @property
     def notices(self) -> list[Notice]:
-        """Messages about pairs that were left out, and about undefined faithfulness, if any."""
+        """Messages for the user about pairs that were left out and about undefined faithfulness."""
         total = len(self.pairs) + self.unchanged + self.untold
         reasons = {
             f"corruption does not raise {self.metric.name}": self.unchanged,
@@ -92,8 +93,8 @@ class CircuitResult:
             single document.
         absolute: faithfulness of circuits of growing size whose edges are ranked by |score|, with
             random circuits as a control; CMD is taken from this curve.
-        signed: the same for edges ranked by score, without random circuits; CPR is taken from this
-            curve.
+        signed: like `absolute`, but with edges ranked by score and without random circuits; CPR is
+            taken from this curve.
     """
 
     scores: EdgeScores
@@ -105,17 +106,24 @@ class CircuitResult:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Mean scores over documents, [sources, destinations] float64."""
+        """The mean score of each edge over documents, [sources, destinations] float64."""
         return self.scores.mean.double().numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write the circuit to `path` as JSON in EAP-IG's format, see `circuits.eap_ig_format`."""
+        """Write the circuit to a JSON file in EAP-IG's format, see `circuits.eap_ig_format`.
+
+        Args:
+            path: the file to write.
+        """
         write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
         """Return the `count` edges of the circuit with the largest |mean score|, the largest first.
 
-        Each is (source, destination, mean score).
+        Each edge is (source, destination, mean score).
+
+        Args:
+            count: number of edges; all edges are returned if the circuit has fewer.
         """
         mean, graph = self.mean, self.scores.graph
         rows, columns = np.nonzero(self.circuit)
@@ -138,13 +146,14 @@ def make_task(
 ) -> Task:
     """Return a task made of the pairs on which corruption raises the metric.
 
-    Selected pairs would show an effect of corruption even if it were only noise. Therefore all
-    pairs are used to test whether there is an effect (`Evaluator.doubt`).
+    The selected pairs would show an effect of corruption even if there were only noise. Whether
+    there is an effect (`Evaluator.doubt`) is therefore tested on all pairs.
 
     Args:
         model: the model, with or without an adapter.
         pairs: clean and corrupted inputs.
-        options: metric, ablation, batch size and memory budget.
+        options: settings that determine the metric, the ablation, the batch size and the memory
+            budget.
         keep_all: whether to keep pairs on which corruption does not raise the metric, so that
             circuits of several models use the same pairs.
 
@@ -211,7 +220,8 @@ def score_edges(
     Args:
         model: the model, with or without an adapter.
         task: the pairs and the metric.
-        options: attribution method, batch size and memory budget.
+        options: settings that determine the attribution method, the batch size and the memory
+            budget.
         progress: called with the number of newly scored pairs.
 
     Raises:
@@ -234,7 +244,8 @@ def edges_of(mean: NDArray[np.floating], graph: Graph, options: CircuitOptions) 
     Args:
         mean: [sources, destinations] mean scores.
         graph: the model's graph.
-        options: size of the circuit as a fraction of all edges, or a threshold.
+        options: settings that determine the size of the circuit as a fraction of all edges, or a
+            threshold.
     """
     if options.threshold is not None:
         return int(threshold(mean, graph, options.threshold).sum())
@@ -242,10 +253,13 @@ def edges_of(mean: NDArray[np.floating], graph: Graph, options: CircuitOptions) 
 
 
 def selection_of(options: CircuitOptions) -> Selection:
-    """Return the function that selects edges, called with scores, graph and number of edges.
+    """Return the function that selects a circuit's edges.
 
     Args:
-        options: `threshold` if set, otherwise `select`, determines the function.
+        options: settings; `threshold`, if set, or else `select` determines the function.
+
+    Returns:
+        A function of the scores, the graph and the number of edges, such as `top_n`.
     """
     if options.threshold is not None:
         least = options.threshold
@@ -261,7 +275,7 @@ def circuit_of(
     Args:
         mean: [sources, destinations] mean scores.
         graph: the model's graph.
-        options: the rule that selects edges, with its size or threshold.
+        options: settings that determine how edges are selected, and the size or the threshold.
 
     Returns:
         [sources, destinations] bool.
@@ -274,7 +288,7 @@ def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> Document
 
     Args:
         scores: scores of all edges on each document.
-        options: attribution method, its steps, and metric.
+        options: settings with which the scores were computed.
         step: optimizer step of the model; -1 for the base.
     """
     return DocumentScores(
@@ -296,10 +310,10 @@ def judge(
     Args:
         task: the pairs and the metric.
         scores: scores of all edges on each document.
-        options: how edges are selected, the sizes of circuits, and the numbers of random circuits
-            and resamples.
-        progress: called with 1 after each of the JUDGEMENTS parts: the two curves, faithfulness
-            and stability.
+        options: settings that determine how edges are selected, the sizes of circuits, and the
+            numbers of random circuits and resamples.
+        progress: called with 1 after each of the JUDGEMENTS steps: the two faithfulness curves, the
+            circuit's faithfulness, and stability.
     """
     done = progress or (lambda steps: None)
     mean, graph = scores.mean.double().numpy(), scores.graph

@@ -33,7 +33,7 @@ _WHOLE_HEAD = re.compile(r".+->a\d+\.h\d+")  # an edge into a head that doesn't 
 
 @dataclass(frozen=True, eq=False)
 class Circuit:
-    """Edge scores of a graph, and which edges are kept.
+    """The edge scores of a graph, and which edges a circuit keeps.
 
     Attributes:
         graph: the graph of sources and destinations.
@@ -51,16 +51,17 @@ def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], gra
 
     The format has no key/value groups, so with grouped-query attention each edge into a group's key
     or value is written as one copy per query head of the group. Patching all copies is the same as
-    patching the group's edge. Each copy gets an equal part of the edge's score, so the copies add
-    up to it; selecting edges anew from the file would thus give another circuit. A copy of a kept
-    edge is kept if its head is a node of the circuit, or if no head of the group is.
+    patching the group's edge. Each copy gets an equal share of the edge's score, so that the
+    copies' scores add up to it; selecting edges from the file again would therefore give another
+    circuit. A copy of a kept edge is kept if its head is a node of the circuit, or if no head of
+    the group is.
 
     Args:
         path: the file to write.
         scores: [sources, destinations] edge scores.
         kept: [sources, destinations] True at the edges of the circuit. Edges that `prune` would
-            remove are written too, but their loose nodes are marked as outside the graph, so that
-            no reader counts them.
+            remove are also written, but nodes without an incoming or outgoing edge are marked as
+            outside the graph, so that readers don't count such edges.
         graph: the model's graph.
 
     Raises:
@@ -106,8 +107,11 @@ def read_circuit(path: Path) -> Circuit:
     `key_value_heads` is the number of heads, and unknown sizes are 0. The graph's
     edges are those of the model's `Graph(shape, expand_groups=True)`.
 
+    Args:
+        path: the file to read.
+
     Raises:
-        UserError: the file doesn't exist, or isn't a circuit in one of these formats.
+        UserError: the file doesn't exist, or doesn't contain a circuit in one of the two formats.
     """
     content = read_circuit_file(path)
     graph = Graph(_shape(path, content))

@@ -30,23 +30,23 @@ Selection = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
 
 
 def top_n(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> NDArray[np.bool_]:
-    """Return the n edges with the largest scores.
+    """Return the `n` edges with the largest scores.
 
-    Among equal scores the first edge in row order is kept, so that the same scores give the same
-    circuit on every machine.
+    Among edges with equal scores, those that come first in row order are selected, so that the same
+    scores give the same circuit on every machine.
 
     Args:
-        scores: [sources, destinations], positive where the metric rises when the edge is corrupted;
-            values where there is no edge are ignored.
+        scores: [sources, destinations] edge scores, positive where the metric rises when the edge
+            is corrupted; entries where there is no edge are ignored.
         graph: the model's graph.
         n: number of edges to return.
         absolute: whether to rank by |score|; otherwise edges are ranked by score, largest first.
 
     Returns:
-        [sources, destinations] bool with n entries True; it is not pruned.
+        [sources, destinations] bool with `n` entries True. The selection is not pruned.
 
     Raises:
-        UserError: n is negative or exceeds the number of edges, or an edge's score isn't finite.
+        UserError: `n` is negative or exceeds the number of edges, or an edge's score isn't finite.
         ValueError: the scores' shape differs from the graph's.
     """
     ranked = _ranking_values(scores, graph, absolute)[graph.exists]
@@ -75,18 +75,18 @@ def threshold(
 
 
 def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) -> NDArray[np.bool_]:
-    """Return n edges, selected one by one, each leading to the logits through selected edges.
+    """Select `n` edges one by one, so that each leads to the logits through selected edges.
 
-    The edges into the logits are the first candidates. The candidate with the largest score is
-    selected, and the edges into its source become candidates (as in Prim's spanning tree algorithm;
-    scores along a path are not summed). A selected source may lack an incoming edge; `prune`
-    removes such loose ends. Equal scores are handled as in `top_n`.
+    At first, the edges into the logits are the candidates. In each step the candidate with the
+    largest score is selected, and the edges into its source become candidates (as in Prim's
+    spanning tree algorithm; scores along a path are not summed). A selected source may lack an
+    incoming edge; `prune` removes such loose ends. Equal scores are handled as in `top_n`.
 
     Args:
         scores, graph, n, absolute: as in `top_n`.
 
     Returns:
-        [sources, destinations] bool with n entries True; it is not pruned.
+        [sources, destinations] bool with `n` entries True. The selection is not pruned.
 
     Raises:
         UserError: for the reasons given in `top_n`.
@@ -118,8 +118,9 @@ def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) ->
 def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
     """Remove edges that don't lie on a path from the embedding to the logits.
 
-    Nodes without an outgoing or without an incoming edge are removed, then edges of removed nodes,
-    until nothing changes. The embedding needs no incoming edge, the logits need no outgoing one.
+    Nodes without an incoming or without an outgoing edge are removed together with their edges,
+    until there are no such nodes. The embedding needs no incoming edge, and the logits need no
+    outgoing one.
 
     Args:
         kept: [sources, destinations] True at the edges of a circuit; entries where the graph has no
@@ -143,13 +144,13 @@ def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
 def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.bool_]:
     """Return a random circuit that has at least `edges` edges after pruning.
 
-    It consists of the edges with the largest random numbers, as few as suffice, and is pruned.
+    The smallest sufficient number of edges with the largest random numbers is selected and pruned.
 
     Args:
-        draws: [sources, destinations] random numbers. With the same numbers, a circuit of fewer
-            edges is contained in one of more edges.
+        draws: [sources, destinations] a random number for each edge. With the same numbers, a
+            smaller circuit is contained in a larger one.
         graph: the model's graph.
-        edges: smallest number of edges of the pruned circuit.
+        edges: smallest number of edges that the pruned circuit may have.
     """
     low, high = edges, graph.edges  # pruning is monotone: more edges never leave fewer
     while low < high:
@@ -164,14 +165,14 @@ def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.
 def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
     """Return which nodes have both an incoming and an outgoing edge in a circuit.
 
-    The embedding needs no incoming edge, the logits need no outgoing one.
+    The embedding needs no incoming edge, and the logits need no outgoing one.
 
     Args:
         kept: [sources, destinations] True at the edges of the circuit.
         graph: the model's graph.
 
     Returns:
-        [nodes] bool, in the order of `node_names`. In a pruned circuit they are all nodes at the
+        [nodes] bool, in the order of `node_names`. In a pruned circuit these are all nodes at the
         ends of its edges.
     """
     _check_shape(kept, graph)
@@ -179,7 +180,11 @@ def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
 
 
 def node_names(graph: Graph) -> list[str]:
-    """Return the names of all nodes: the sources, then `logits`."""
+    """Return the names of all nodes: the sources, then `logits`.
+
+    Args:
+        graph: the model's graph.
+    """
     return [*graph.sources, "logits"]
 
 
@@ -190,13 +195,14 @@ def by_node(scores: NDArray[Any], graph: Graph) -> tuple[NDArray[np.float64], ND
     """Sum |score| over the outgoing and over the incoming edges of each node.
 
     Args:
-        scores: [sources, destinations]; set it to 0 outside a circuit to sum over the circuit.
+        scores: [sources, destinations]; edge scores; set those outside a circuit to 0 to sum over
+            the circuit only.
         graph: the model's graph.
 
     Returns:
-        Sums over outgoing edges and sums over incoming edges, [nodes] each, in the order of
-        `node_names`. An edge into the key or value of a key/value group is divided equally among
-        the heads of the group, so that either array adds up to the sum over all edges.
+        The sums over outgoing and over incoming edges, two arrays [nodes] in the order of
+        `node_names`. The score of an edge into the key or value of a key/value group is divided
+        equally among the heads of the group, so that each array adds up to the sum over all edges.
     """
     sizes = _sizes(scores, graph)
     readers = _readers(graph).astype(np.float64)
@@ -212,7 +218,7 @@ def by_kind(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
         graph: the model's graph.
 
     Returns:
-        [3, 5] sums; rows are the `SOURCE_KINDS`, columns the `DESTINATION_KINDS`.
+        [3, 5] sums, where rows are the `SOURCE_KINDS` and columns the `DESTINATION_KINDS`.
     """
     rows = _one_hot(source_kinds(graph), len(SOURCE_KINDS))
     columns = _one_hot(destination_kinds(graph), len(DESTINATION_KINDS))
@@ -238,17 +244,17 @@ def by_layer(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
 def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float64]]:
     """Sum |score| over the edges into and out of the modules of each layer.
 
-    `query`, `key`, `value` and `mlp_in` are sums over the edges into these inputs of a layer,
-    `attention_out` and `mlp_out` sums over the edges out of its heads and out of its MLP. Every
-    edge is in one sum of each sort, except that edges out of the embedding are in no sum of
-    outgoing edges, and edges into the logits in no sum of incoming edges.
+    `query`, `key`, `value` and `mlp_in` are sums over the edges into these inputs of a layer;
+    `attention_out` and `mlp_out` are sums over the edges out of the layer's heads and out of its
+    MLP. Every edge is counted once as incoming and once as outgoing, except that edges into the
+    logits are not counted as incoming, and edges out of the embedding are not counted as outgoing.
 
     Args:
         scores: [sources, destinations] edge scores.
         graph: the model's graph.
 
     Returns:
-        Arrays [layers] by the name of the module.
+        For each name above, an array [layers].
     """
     sizes = _sizes(scores, graph)
     read, written = sizes.sum(axis=0), sizes.sum(axis=1)
@@ -268,7 +274,11 @@ def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float6
 
 
 def source_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Return the kind of every source, [sources] indices into `SOURCE_KINDS`."""
+    """Return the kind of every source as an index into `SOURCE_KINDS`, [sources].
+
+    Args:
+        graph: the model's graph.
+    """
     kinds = np.full(len(graph.sources), SOURCE_KINDS.index("attention"))
     kinds[0] = SOURCE_KINDS.index("embedding")
     for layer in range(graph.shape.layers):
@@ -277,7 +287,11 @@ def source_kinds(graph: Graph) -> NDArray[np.intp]:
 
 
 def destination_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Return the kind of every destination, [destinations] indices into `DESTINATION_KINDS`."""
+    """Return the kind of every destination as an index into `DESTINATION_KINDS`, [destinations].
+
+    Args:
+        graph: the model's graph.
+    """
     kinds = np.full(len(graph.destinations), DESTINATION_KINDS.index("logits"))
     for layer in range(graph.shape.layers):
         kinds[graph.query_columns(layer)] = DESTINATION_KINDS.index("query")
@@ -288,7 +302,11 @@ def destination_kinds(graph: Graph) -> NDArray[np.intp]:
 
 
 def source_layers(graph: Graph) -> NDArray[np.intp]:
-    """Return the layer index of every source, [sources]; -1 for the embedding."""
+    """Return the layer index of every source, [sources]; -1 for the embedding.
+
+    Args:
+        graph: the model's graph.
+    """
     per_layer = graph.shape.heads + 1
     return np.append(-1, np.repeat(np.arange(graph.shape.layers), per_layer))
 
@@ -296,7 +314,10 @@ def source_layers(graph: Graph) -> NDArray[np.intp]:
 def destination_layers(graph: Graph) -> NDArray[np.intp]:
     """Return the layer index of every destination, [destinations].
 
-    The index of the logits is the number of layers.
+    For the logits it is the number of layers.
+
+    Args:
+        graph: the model's graph.
     """
     per_layer = graph.shape.heads + 2 * graph.key_value_destinations + 1
     layers = graph.shape.layers

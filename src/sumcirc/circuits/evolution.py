@@ -47,12 +47,12 @@ class CircuitOverlaps:
 
     Attributes:
         jaccard: Jaccard index of the two circuits, each selected by scores on all documents; NaN
-            where there is no other circuit, or both are empty.
-        low, high: bounds of the Jaccard index in 95 % of the resamples, where both circuits use the
-            same resample. Resampling adds noise to both circuits, so the bounds tend to lie below
-            `jaccard` and may not contain it. NaN where the checkpoints have different numbers of
-            documents.
-        chance: Jaccard index to expect for random sets of the same sizes; NaN where such sets can't
+            where there is no checkpoint to compare with, or both circuits are empty.
+        low, high: bounds that contain the Jaccard index in 95 % of the resamples, where both
+            circuits are selected on the same resample. Resampling adds noise to both circuits, so
+            the bounds tend to lie below `jaccard` and may not contain it. NaN where the checkpoints
+            have different numbers of documents.
+        chance: expected Jaccard index of random sets of the same sizes; NaN where such sets can't
             differ.
         bound: largest Jaccard distance that counts as noise, see the top of the module.
         differs: whether the distance 1 - jaccard exceeds `bound`.
@@ -74,14 +74,15 @@ class Track:
 
     Attributes:
         size: number of edges (or nodes), |S_t|.
-        to_first, to_previous, to_last: overlap with the circuit of the first, the previous and the
+        to_first, to_previous, to_last: overlaps with the circuit of the first, the previous and the
             last checkpoint.
-        within: mean Jaccard index between circuits of two resamples of the same checkpoint, which
-            is the overlap to expect if nothing changed; NaN where all these circuits are empty.
-        changed: number of members that differ from the previous checkpoint, |S_t-1 xor S_t|; 0 for
-            the first checkpoint.
-        change_rate: `changed` in percent of |S_0|; NaN if S_0 is empty.
-        total_change_rate: sum of `change_rate` over all checkpoints, in percent.
+        within: mean Jaccard index between the circuits of two resamples at the same checkpoint,
+            which is the overlap to expect if nothing changed; NaN where all these circuits are
+            empty.
+        changed: number of edges (or nodes) added or removed since the previous checkpoint, |S_t-1
+            xor S_t|; 0 for the first checkpoint.
+        change_rate: `changed` as a percentage of |S_0|; NaN if S_0 is empty.
+        total_change_rate: sum of `change_rate` over all checkpoints.
     """
 
     size: NDArray[np.int64]
@@ -96,18 +97,19 @@ class Track:
 
 @dataclass(frozen=True, eq=False)
 class Transition:
-    """Edges added and removed between two consecutive checkpoints.
+    """The edges added and removed between two consecutive checkpoints.
 
-    Matrices are by source and destination, as in `edge_selection.by_layer` [1 + layers, layers + 1]
-    and `edge_selection.by_kind` [3, 5].
+    The matrices count edges by source (rows) and destination (columns), as in
+    `edge_selection.by_layer` [1 + layers, layers + 1] and `edge_selection.by_kind` [3, 5].
 
     Attributes:
         step, next_step: optimizer steps of the two checkpoints.
-        added_by_layer, removed_by_layer, added_by_kind, removed_by_kind: numbers of edges.
-        noise_by_layer, noise_by_kind: numbers of changed edges that count as noise. Within one
-            checkpoint, 95 % of the pairs of successive resamples differ by no more; the larger
-            number of the two checkpoints is given. Cells with more changes have changed beyond
-            noise, but 5 % of the cells exceed it by chance.
+        added_by_layer, removed_by_layer, added_by_kind, removed_by_kind: numbers of edges added and
+            removed.
+        noise_by_layer, noise_by_kind: numbers of changed edges that count as noise: at one
+            checkpoint, 95 % of the pairs of successive resamples differ by no more edges; the
+            larger number of the two checkpoints is given. A cell with more changes has changed by
+            more than noise, but 5 % of the cells exceed it by chance.
     """
 
     step: int
@@ -164,22 +166,22 @@ def evolution(
     """Compare the circuits of all checkpoints.
 
     Args:
-        checkpoints: (step, edge scores [documents, sources, destinations]) of each checkpoint, in
-            the order of training, the base first. Only one checkpoint's scores are held at a time,
-            so they may be read from files lazily. All checkpoints should be scored on the same
-            documents in the same order.
+        checkpoints: (step, edge scores [documents, sources, destinations]) of each checkpoint in
+            the order of training, with the base first. Only one checkpoint's scores are held at a
+            time, so they may be read from files lazily. All checkpoints should be scored on the
+            same documents in the same order.
         graph: the model's graph.
         size: number of edges to select at each checkpoint, before pruning.
         select: function that selects edges by scores, such as `top_n` or `greedy`.
         pruned: whether to prune the selected edges.
         resamples: number of resamples of the documents, 2 or more, the same for all checkpoints.
-        confidence: level of all bounds, given as 95 % in the descriptions of the results.
+        confidence: level of all bounds, which the descriptions of the results assume to be 0.95.
         seed: seed of the resamples.
 
     Raises:
-        UserError: there is no checkpoint, steps don't increase, there are fewer than 2 documents,
-            the graph has fewer edges than `size`, or a score isn't finite.
-        ValueError: a shape, `resamples` or `confidence` is invalid.
+        UserError: there are no checkpoints, the steps don't increase, there are fewer than 2
+            documents, the graph has fewer edges than `size`, or a score isn't finite.
+        ValueError: the shape of the scores, `resamples` or `confidence` is invalid.
     """
     if resamples < 2 or not 0.0 < confidence < 1.0:
         raise ValueError(

@@ -19,12 +19,12 @@ from sumcirc.models.architectures import Shape
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes and edges of a model, and their places in a score matrix [sources, destinations].
+    """The nodes and edges of a model, and their places in a score matrix [sources, destinations].
 
     Args:
         shape: sizes of the model.
-        expand_groups: whether every query head has key and value destinations of its own, rather
-            than every key/value head; no difference without grouped-query attention.
+        expand_groups: whether every query head, rather than every key/value head, has its own key
+            and value destinations. This makes no difference without grouped-query attention.
 
     Attributes:
         sources: name of the source of each row.
@@ -82,46 +82,78 @@ class Graph:
         return int(self.exists.sum())
 
     def attention_sources(self, layer: int) -> slice:
-        """Return the range of rows that belong to the heads of a layer."""
+        """Return the range of rows that belong to a layer's heads.
+
+        Args:
+            layer: index of the layer.
+        """
         first = 1 + layer * (self.shape.heads + 1)
         return slice(first, first + self.shape.heads)
 
     def mlp_source(self, layer: int) -> int:
-        """Return the row that belongs to the MLP of a layer."""
+        """Return the index of the row that belongs to a layer's MLP.
+
+        Args:
+            layer: index of the layer.
+        """
         return (layer + 1) * (self.shape.heads + 1)
 
     def _first_destination(self, layer: int) -> int:
         return layer * (self.shape.heads + 2 * self.key_value_destinations + 1)
 
     def query_columns(self, layer: int) -> slice:
-        """Return the range of columns that belong to the queries of a layer."""
+        """Return the range of columns that belong to a layer's queries.
+
+        Args:
+            layer: index of the layer.
+        """
         first = self._first_destination(layer)
         return slice(first, first + self.shape.heads)
 
     def key_columns(self, layer: int) -> slice:
-        """Return the range of columns that belong to the keys of a layer."""
+        """Return the range of columns that belong to a layer's keys.
+
+        Args:
+            layer: index of the layer.
+        """
         first = self.query_columns(layer).stop
         return slice(first, first + self.key_value_destinations)
 
     def value_columns(self, layer: int) -> slice:
-        """Return the range of columns that belong to the values of a layer."""
+        """Return the range of columns that belong to a layer's values.
+
+        Args:
+            layer: index of the layer.
+        """
         first = self.key_columns(layer).stop
         return slice(first, first + self.key_value_destinations)
 
     def mlp_destination(self, layer: int) -> int:
-        """Return the column that belongs to the MLP of a layer."""
+        """Return the index of the column that belongs to a layer's MLP.
+
+        Args:
+            layer: index of the layer.
+        """
         return self.value_columns(layer).stop
 
     def attention_reads(self, layer: int) -> int:
-        """Return the number of sources before a layer's attention; all have edges into it."""
+        """Return the number of sources before a layer's attention, which all have edges into it.
+
+        Args:
+            layer: index of the layer.
+        """
         return self.attention_sources(layer).start
 
     def mlp_reads(self, layer: int) -> int:
-        """Return the number of sources before a layer's MLP; all have edges into it."""
+        """Return the number of sources before a layer's MLP, which all have edges into it.
+
+        Args:
+            layer: index of the layer.
+        """
         return self.attention_reads(layer) if self.shape.parallel else self.mlp_source(layer)
 
     def edge_names(self) -> list[tuple[str, int, int]]:
-        """Return (`source->destination`, row, column) for every edge, row by row."""
+        """Return (name, row, column) of every edge, row by row; names are `source->destination`."""
         rows, columns = np.nonzero(self.exists)
         return [
             (f"{self.sources[row]}->{self.destinations[column]}", int(row), int(column))

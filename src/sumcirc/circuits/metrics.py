@@ -21,7 +21,8 @@ class Metric(ABC):
     """A loss with one value for each of N items, computed from logits at some positions.
 
     Args:
-        positions: [N, T] true at the positions whose logits are read; at least one per item.
+        positions: [N, T] true at the positions whose logits are read, of which each item has at
+            least one.
 
     Attributes:
         name: name of the metric in records.
@@ -29,7 +30,7 @@ class Metric(ABC):
             run's `reference`, and has no gradient at the clean run, where it is smallest.
 
     Raises:
-        UserError: an item has no position.
+        UserError: an item has no such position.
     """
 
     name: str
@@ -47,28 +48,29 @@ class Metric(ABC):
 
     @abstractmethod
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return the loss at each of the n positions that are read in some items, [n].
+        """Return the loss at each position that is read in some items, [n].
 
         Args:
-            logits, items, reference: as in `values`.
+            logits, items, reference: as in `values`, where n is the number of these positions.
         """
 
     def reference(self, logits: Tensor) -> Tensor:
         """Return the log-probabilities of a run, for use as `reference` in comparisons with it.
 
         Args:
-            logits: [n, vocabulary] of the run.
+            logits: [n, vocabulary] logits of the run.
         """
         return log_probabilities(logits.detach())
 
     def values(self, logits: Tensor, items: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Return the loss of each item, the mean over its positions.
+        """Return the loss of each item, which is the mean over its positions.
 
         Args:
-            logits: [n, vocabulary] at the n positions that are read in these items, item by item.
+            logits: [n, vocabulary] logits at the n positions that are read in these items, item by
+                item.
             items: [B] indices of the items, which may repeat.
-            reference: [n, vocabulary] the clean run's `reference` if `against_clean`, otherwise
-                None.
+            reference: [n, vocabulary] the clean run's `reference` if `against_clean` is true,
+                otherwise None.
 
         Returns:
             [B] losses.
@@ -105,10 +107,10 @@ class Divergence(Metric):
             )
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return KL at each of the n positions that are read in some items, [n].
+        """Return the KL at each position that is read in some items, [n].
 
         Args:
-            logits, items, reference: as in `values`.
+            logits, items, reference: as in `values`, where n is the number of these positions.
         """
         if self.given is not None:
             reference = torch.cat([self.given[item] for item in items.tolist()])
@@ -118,12 +120,12 @@ class Divergence(Metric):
 
 
 class LogitDifference(Metric):
-    """-(logit of the good token - logit of the bad token), where good is the correct answer.
+    """-(logit of the good token - logit of the bad token), where the good token is correct.
 
     Args:
         positions: [N, T] true where the difference is read.
-        good: ids of the good tokens: [N], or [N, T] with a token for each position.
-        bad: ids of the bad tokens, of the same shape.
+        good: ids of the good tokens: [N], or [N, T] with one token per position.
+        bad: ids of the bad tokens, in the same shape as `good`.
     """
 
     name = "logit_difference"
@@ -135,10 +137,10 @@ class LogitDifference(Metric):
         )
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return the loss at each of the n positions that are read in some items, [n].
+        """Return the loss at each position that is read in some items, [n].
 
         Args:
-            logits, items, reference: as in `values`.
+            logits, items, reference: as in `values`, where n is the number of these positions.
         """
         tokens = torch.stack(
             [self._at(ids, items, logits.device) for ids in (self.bad, self.good)], -1
@@ -162,10 +164,10 @@ class NegativeLogLikelihood(Metric):
         self.targets = targets
 
     def by_position(self, logits: Tensor, items: Tensor, reference: Tensor | None) -> Tensor:
-        """Return the loss at each of the n positions that are read in some items, [n].
+        """Return the loss at each position that is read in some items, [n].
 
         Args:
-            logits, items, reference: as in `values`.
+            logits, items, reference: as in `values`, where n is the number of these positions.
         """
         tokens = self._at(self.targets, items, logits.device)
         logits = at_least_float32(logits)
@@ -206,10 +208,18 @@ class _Divergence(torch.autograd.Function):
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Convert half precision to float32; return float32 and float64 unchanged."""
+    """Convert half precision to float32; return float32 and float64 unchanged.
+
+    Args:
+        values: a floating-point tensor.
+    """
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def log_probabilities(logits: Tensor) -> Tensor:
-    """Return the log-softmax over the vocabulary, in at least float32."""
+    """Return the log-softmax over the vocabulary, in float32 or float64.
+
+    Args:
+        logits: [..., vocabulary].
+    """
     return log_softmax(at_least_float32(logits), -1)

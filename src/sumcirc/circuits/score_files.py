@@ -38,7 +38,7 @@ MOST_HEADS = 10_000  # in a layer
 
 @dataclass(frozen=True)
 class ScoreHeader:
-    """The JSON in the metadata of a score file; fields as in `DocumentScores` and `Graph`."""
+    """The JSON in the metadata of a score file, with the fields of `DocumentScores` and `Graph`."""
 
     shape: Shape
     expand_groups: bool
@@ -55,12 +55,12 @@ class DocumentScores:
 
     Attributes:
         graph: the model's graph.
-        scores: [documents, sources, destinations]; 0 where there is no edge.
+        scores: [documents, sources, destinations] edge scores; 0 where there is no edge.
         documents: ids of the documents.
         method: attribution method, such as `eap-ig-inputs`.
         metric: the attributed metric, such as `kl`.
         interpolation_steps: number of steps of integrated gradients.
-        step: optimizer step of the model; -1 for the base.
+        step: optimizer step at which the model was scored; -1 for the base model.
     """
 
     graph: Graph
@@ -74,8 +74,8 @@ class DocumentScores:
     def save(self, path: Path, precision: Literal["float16", "float32"] = "float16") -> None:
         """Write the scores to a file atomically.
 
-        float16 keeps 3 digits of a score. For scores below 1/16,000 of the largest |score| of their
-        document, the error is at most 3e-8 of this largest |score|.
+        With float16, 3 digits of a score are kept. For scores below 1/16,000 of the largest |score|
+        of their document, the error is at most 3e-8 of this largest |score|.
 
         Args:
             path: the file to write.
@@ -114,10 +114,13 @@ class DocumentScores:
 
     @classmethod
     def read(cls, path: Path) -> DocumentScores:
-        """Read a file that `save` wrote; scores are float32 whatever the stored precision.
+        """Read a file that `save` wrote; the scores are float32, whatever precision is stored.
+
+        Args:
+            path: the file to read.
 
         Raises:
-            RecordError: the file doesn't exist, or isn't such a file.
+            RecordError: the file doesn't exist, or was not written by `save`.
         """
         metadata, arrays = read_tensors(path)
         if metadata.get("format") != str(FORMAT) or "circuit" not in metadata:

@@ -75,7 +75,7 @@ def stability(
 ) -> Stability:
     """Measure how stable edge scores and the selected circuit are over resamples of the documents.
 
-    Resamples are processed in blocks of some tens of megabytes.
+    Resamples are processed in blocks of a few tens of megabytes.
 
     Args:
         scores: [documents, sources, destinations] edge scores.
@@ -85,12 +85,12 @@ def stability(
         pruned: whether to prune the selected edges.
         resamples: number of resamples, 2 or more.
         confidence: level of the intervals and bounds, between 0 and 1.
-        seed: seed of the resamples, which depend only on it and on the number of documents.
+        seed: seed of the resamples, which depend only on the seed and on the number of documents.
 
     Raises:
         UserError: there are fewer than 2 documents, the graph has fewer edges than `size`, or a
             score isn't finite.
-        ValueError: a shape, `resamples` or `confidence` is invalid.
+        ValueError: the shape of the scores, `resamples` or `confidence` is invalid.
     """
     edges = edge_scores(scores, graph)
     if resamples < 2:
@@ -140,8 +140,8 @@ def jaccard_of_counts(shared: Any, either: Any) -> NDArray[np.float64]:
     """Return the Jaccard index from the counts |A and B| and |A or B|; NaN where both are empty.
 
     Args:
-        shared: |A and B|, a number or an array.
-        either: |A or B|, of the same shape.
+        shared: the count |A and B|, a number or an array.
+        either: the count |A or B|, of the same shape.
     """
     return np.where(np.asarray(either) > 0, shared / np.maximum(either, 1), np.nan)
 
@@ -149,12 +149,13 @@ def jaccard_of_counts(shared: Any, either: Any) -> NDArray[np.float64]:
 def chance_jaccard(first: Any, second: Any, edges: int) -> Any:
     """Return the Jaccard index to expect for two random sets of edges of given sizes.
 
-    It is computed from expected counts. For two sets that each contain a fraction p of all edges it
-    is p / (2 - p). It is NaN for sets that can't differ, since both are empty or contain all edges.
+    The index is computed from expected counts. For two sets that each contain a fraction p of all
+    edges, it is p / (2 - p). It is NaN for sets that can't differ because both are empty or contain
+    all edges.
 
     Args:
         first, second: sizes of the two sets, numbers or arrays.
-        edges: number of all edges from which the sets are drawn.
+        edges: total number of edges from which the sets are drawn.
     """
     shared = np.asarray(first, dtype=np.float64) * second / edges
     either = first + second - shared
@@ -168,7 +169,7 @@ def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
     """Return the scores of the graph's edges as [documents, edges], row by row of the matrix.
 
     Args:
-        scores: [documents, sources, destinations]; its dtype is kept.
+        scores: [documents, sources, destinations] scores, whose dtype is kept.
         graph: the model's graph.
 
     Raises:
@@ -198,7 +199,7 @@ def edge_scores(scores: NDArray[Any], graph: Graph) -> NDArray[Any]:
 def resampled_means(
     edges: NDArray[Any], resamples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield for each resample of the documents the mean score of every edge, [edges].
+    """Yield, for each resample of the documents, the mean score of every edge, [edges].
 
     The drawn documents depend only on `seed` and the number of documents, so checkpoints scored on
     the same documents can be compared resample by resample.
@@ -225,7 +226,7 @@ def resampled_means(
 def choose(
     scores: NDArray[Any], graph: Graph, size: int, select: Selection, pruned: bool
 ) -> NDArray[np.bool_]:
-    """Return the circuit selected by scores, [sources, destinations] bool.
+    """Return the circuit that is selected by mean scores, [sources, destinations] bool.
 
     Args:
         scores: [sources, destinations] mean edge scores.
@@ -241,11 +242,11 @@ def choose(
 def pair_jaccards(
     packed: NDArray[np.uint8], members: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the Jaccard index of every two sets, and the index to expect by chance.
+    """Return the Jaccard index of every pair of sets, and the index to expect by chance.
 
     Args:
-        packed: [sets, bytes] the sets as bits, made by `np.packbits`.
-        members: number of all possible members of a set.
+        packed: [sets, bytes] each set as bits, packed by `np.packbits`.
+        members: number of possible members of a set, which is the number of bits before packing.
 
     Returns:
         Two arrays [pairs], for the pairs of sets (0, 1), (0, 2), ...; NaN as in `jaccard` and

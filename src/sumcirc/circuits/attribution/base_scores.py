@@ -28,13 +28,14 @@ def base_scores(
     cache: Path,
     progress: Progress | None = None,
 ) -> DocumentScores:
-    """Return the edge scores of the base model on every pair, from the cache if they are there.
+    """Return the base model's edge scores on every pair, from the cache if it contains them.
 
     Args:
         model: the base model, before it is adapted or trained.
         pairs: clean and corrupted inputs.
-        options: attribution method and metric.
-        cache: folder `cache_dir`. If another process is computing the same scores, this one waits.
+        options: settings that determine the attribution method and the metric.
+        cache: folder `cache_dir`. If another process is computing the same scores, the call waits
+            for it.
         progress: called with the number of newly scored pairs.
 
     Raises:

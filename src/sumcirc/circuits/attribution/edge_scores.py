@@ -32,12 +32,12 @@ AT_ONCE_ON_CPU, AT_ONCE_ON_GPU = 64 << 20, 1 << 30
 
 @dataclass(frozen=True)
 class Ends:
-    """Outputs of all sources for one batch of pairs, in the corrupted and in the clean run.
+    """The outputs of all sources for one batch of pairs, in the corrupted and in the clean run.
 
     Attributes:
         embeddings: [B, T, width] corrupted minus clean token embeddings.
         mask: [B, T] true at real tokens.
-        clean, corrupted: outputs of heads (before the output projection) and MLPs in each run.
+        clean, corrupted: outputs of the heads (before the output projection) and MLPs in each run.
     """
 
     embeddings: Tensor
@@ -53,14 +53,15 @@ def differences(
     places: slice = slice(None),
     room: Tensor | None = None,
 ) -> Tensor:
-    """Return what every source writes in the corrupted run minus the clean run; zero at padding.
+    """Return each source's output in the corrupted run minus that in the clean run; 0 at padding.
 
     Args:
         weights: weights of the attention layers.
         graph: the model's graph.
         ends: outputs of the sources in both runs.
         places: range of positions to compute; all by default.
-        room: flat tensor, large enough for the result, that is written to; None to allocate one.
+        room: flat tensor, large enough for the result, into which the result is written; None to
+            allocate one.
 
     Returns:
         [sources, B, positions, width].
@@ -86,7 +87,11 @@ def differences(
 
 
 def at_once(device: torch.device) -> int:
-    """Return how many bytes of source differences and gradients are computed at once."""
+    """Return the number of bytes of source differences and gradients to compute at once.
+
+    Args:
+        device: device on which the scores are computed.
+    """
     return AT_ONCE_ON_CPU if device.type == "cpu" else AT_ONCE_ON_GPU
 
 
@@ -146,8 +151,8 @@ class Accumulator:
         """Add the gradients of one pass.
 
         Args:
-            values: the activations `AttributionPasses.keys` of the pass.
-            gradients: gradients of the metric at `AttributionPasses.gradient_keys`.
+            values: activations of the pass at `AttributionPasses.keys`.
+            gradients: gradients of the metric in the pass at `AttributionPasses.gradient_keys`.
             weight: weight of this pass in the mean over passes.
         """
         last = gradients[HookPoint.RESIDUAL, self.graph.shape.layers]

@@ -33,9 +33,9 @@ def exact_scores(
     Args:
         model: the model, with or without an adapter.
         pairs: clean and corrupted inputs.
-        metric: the loss, made for the items of `pairs`.
+        metric: the metric, created for the items of `pairs`.
         graph: the model's graph.
-        edges: number of edges measured in one pass, each in a separate row of the batch.
+        edges: number of edges to measure in one pass, each in a separate row of the batch.
         progress: called with 1 after each item.
 
     Returns:

@@ -31,13 +31,13 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
     """Estimate the peak memory of attributing one item, without the model's weights.
 
     Args:
-        passes: the passes of attribution, two of which are run here.
+        passes: runs the passes of attribution; two of them are run here to measure their memory.
         pairs: clean and corrupted inputs.
-        points: number of passes with gradients for an item.
+        points: number of passes with gradients that each item needs.
 
     Returns:
         A function that maps an item's number of tokens, and the number of positions that the metric
-        reads, to bytes.
+        reads, to the number of bytes.
     """
     hooked, graph = passes.model, passes.graph
     size, narrow = hooked.shape, hooked.model.dtype.itemsize
@@ -72,7 +72,7 @@ def patching_cost(hooked: HookedModel, graph: Graph) -> Cost:
 
     Returns:
         A function that maps an item's number of tokens, and the number of positions that the metric
-        reads, to bytes.
+        reads, to the number of bytes.
     """
     size, item = hooked.shape, hooked.model.dtype.itemsize
     heads = size.heads * size.head_width

@@ -75,9 +75,10 @@ class AttributionSettings:
 
     Attributes:
         method: one of the methods described at the top of the module.
-        steps: number of interpolation steps of the two IG methods.
-        rule: positions of the steps of `eap-ig-inputs`; `left` includes the corrupted end but not
-            the clean one, `right` the opposite.
+        steps: number of interpolation steps of `eap-ig-inputs` and `eap-ig-activations`.
+        rule: where the interpolation points of `eap-ig-inputs` lie: `left` includes the corrupted
+            input but not the clean one, `right` the opposite, `midpoint` and `gauss-legendre`
+            neither.
         seed: seed of the scores that the method `random` draws.
     """
 
@@ -92,9 +93,10 @@ class AttributionSettings:
 
     @property
     def points(self) -> list[tuple[float, float]]:
-        """Interpolation points between the corrupted (0) and the clean input (1), with weights.
+        """Interpolation points between the corrupted (0) and the clean (1) input, with weights.
 
-        Each entry is (point, weight); points ascend, and the weights add up to 1.
+        Each entry is (point, weight). The points are in ascending order, and the weights add up to
+        1.
         """
         if self.method in AT_CLEAN:
             return [(1.0, 1.0)]
@@ -123,17 +125,17 @@ def attribute(
     The model is not changed: modes, hooks, parameters' gradients and random state are restored.
 
     Args:
-        model: the model to explain; an enabled adapter is part of it.
+        model: the model to explain, including its adapter if one is enabled.
         pairs: clean and corrupted inputs. If they have spans (`TokenBatch.spans`), methods that use
             gradients also return each span's contribution to a score.
-        metric: the loss to attribute, made for the items of `pairs`.
+        metric: the metric to attribute, created for the items of `pairs`.
         settings: the method; EAP-IG on inputs with five midpoints by default.
-        graph: which edges to score; by default with one key and value destination per key/value
-            head.
+        graph: graph whose edges are scored; by default it has one key and one value destination per
+            key/value head.
         batch_size: number of items per pass; for `exact`, number of edges per pass. Scores do not
             depend on it.
-        memory: bytes that a pass may need in addition to the model; fewer items are processed at
-            once if necessary. None sets no limit; `exact` and `random` ignore it.
+        memory: number of bytes that a pass may need in addition to the model; fewer items are
+            processed at once if necessary. None sets no limit; `exact` and `random` ignore it.
         progress: called with the number of newly scored items after each batch; not called for
             `random`.
 

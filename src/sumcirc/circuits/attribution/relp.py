@@ -26,8 +26,11 @@ from sumcirc.models.architectures import architecture
 def relevance_rules(model: HookedModel) -> Iterator[None]:
     """Replace the derivatives of norms, activation functions and gated MLPs by RelP's rules.
 
-    This applies to every pass of `model` within the context. Hooks registered later see outputs
-    whose gradients follow the rules.
+    The rules apply to every pass of `model` in a `with` block. Hooks that are registered in the
+    block see outputs whose gradients follow the rules.
+
+    Args:
+        model: the model.
     """
     with module_hooks(_rules(model)):
         yield

@@ -29,15 +29,15 @@ class AttributionPasses:
     Args:
         model: the model.
         graph: the model's graph of sources and destinations.
-        metric: the loss whose gradients are taken, made for the items of `pairs`.
+        metric: the metric whose gradients are taken, created for the items of `pairs`.
         pairs: clean and corrupted inputs.
 
     Attributes:
-        gradient_keys: activations at which `gradients` returns gradients.
-        keys: all activations that `gradients` records.
+        gradient_keys: keys of the activations at which `gradients` returns gradients.
+        keys: keys of all activations that `gradients` records.
 
     Raises:
-        UserError: the metric was made for other items or positions, or reads padding.
+        UserError: the metric was created for other items or positions, or reads padding.
     """
 
     def __init__(self, model: HookedModel, graph: Graph, metric: Metric, pairs: TokenPairs) -> None:
@@ -60,7 +60,7 @@ class AttributionPasses:
         Args:
             embeddings: [B, T, width] token embeddings, which are the model's input.
             mask: [B, T] true at real tokens.
-            keys: activations to record.
+            keys: keys of the activations to record.
             replaced: key of an activation to replace, and its new value; None to replace nothing.
 
         Returns:
@@ -81,7 +81,7 @@ class AttributionPasses:
         Args:
             hidden: [B, T, width] residual stream after the final norm.
             items: [B] indices of the pairs.
-            columns: range of the pairs' positions that `hidden` contains, T in number.
+            columns: the range of T positions of the pairs that `hidden` contains.
 
         Returns:
             [n, vocabulary] for the n positions read in these items, item by item.
@@ -91,24 +91,29 @@ class AttributionPasses:
 
     @torch.no_grad()
     def sources(self, batch: EmbeddedPairs, embeddings: Tensor) -> tuple[ActivationCache, Tensor]:
-        """Run the model without gradients.
-
-        Returns the outputs of heads and MLPs, and the residual stream after the final norm
-        [B, T, width].
+        """Run the model without gradients and return the outputs of its heads and MLPs.
 
         Args:
-            batch: the items, for their mask.
+            batch: the batch of items, of which only the mask is used.
             embeddings: [B, T, width] token embeddings, which are the model's input.
+
+        Returns:
+            The outputs of the heads and MLPs, and the residual stream after the final norm
+            [B, T, width].
         """
         hidden, cache = self.run(embeddings, batch.mask, self.model.every(*SOURCES))
         return cache, hidden
 
     @torch.no_grad()
     def clean(self, batch: EmbeddedPairs) -> tuple[ActivationCache, Tensor | None]:
-        """Run the clean inputs without gradients.
+        """Run the model on the clean inputs without gradients.
 
-        Returns the outputs of heads and MLPs, and the reference that a metric with `against_clean`
-        compares with (None for other metrics).
+        Args:
+            batch: the batch of items.
+
+        Returns:
+            The outputs of the heads and MLPs, and the reference with which the metric compares if
+            its `against_clean` is true (None for other metrics).
         """
         cache, hidden = self.sources(batch, batch.clean)
         if not self.metric.against_clean:
@@ -122,16 +127,16 @@ class AttributionPasses:
         reference: Tensor | None,
         replaced: tuple[ActivationKey, Tensor] | None = None,
     ) -> tuple[ActivationCache, ActivationCache]:
-        """Run the model, and compute the gradients of the sum of the items' losses.
+        """Run the model and compute gradients of the metric, summed over items.
 
         Args:
-            batch: the items.
+            batch: the batch of items.
             embeddings: [B, T, width] token embeddings, which are the model's input.
-            reference: what `clean` returned; None if the metric needs no reference.
+            reference: the reference that `clean` returned; None if the metric needs no reference.
             replaced: key of an activation to replace, and its new value; None to replace nothing.
 
         Returns:
-            The activations `keys`, and the gradients at the activations `gradient_keys`.
+            The activations at `keys`, and the gradients at `gradient_keys`.
         """
         hidden, cache = self.run(
             embeddings.detach().requires_grad_(), batch.mask, self.keys, replaced

@@ -42,13 +42,13 @@ FindSalient = Callable[[Document], Characters]  # from a document to its salient
 
 @dataclass(frozen=True)
 class MadePairs:
-    """Pairs made from a corpus.
+    """Clean and corrupted pairs made from a corpus.
 
     Attributes:
         pairs: the pairs of clean and corrupted documents.
-        dropped: number of documents that gave no pair, by reason.
-        notices: messages about documents that gave no pair or were truncated, and about fewer pairs
-            than were wanted.
+        dropped: number of documents for which no pair could be made, by reason.
+        notices: messages for the user about documents that were truncated or for which no pair
+            could be made, and about fewer pairs than requested.
     """
 
     pairs: list[ExamplePair]
@@ -73,10 +73,11 @@ def corpus_pairs(
     Args:
         encoder: turns texts into tokens.
         documents: documents of the corpus, in the order in which they are used.
-        corruption: how documents are corrupted; see the top of the module.
-        count: number of pairs wanted; None for all.
-        evaluation: how many sentences the oracle selects, and how words are counted.
-        setting: name of the setting that gives `count`, for messages.
+        corruption: name of the corruption, one of those described at the top of the module.
+        count: number of pairs to make; None to make a pair of every document.
+        evaluation: settings of the oracle: how many sentences it selects, and how words are
+            counted.
+        setting: name of the setting that gives `count`, for error messages.
         seed: as in `make_pairs`.
         progress: called with 1 after each pair.
 
@@ -106,20 +107,24 @@ def make_pairs(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[ExamplePair], dict[str, int]]:
-    """Make pairs; return them, and the number of documents that gave no pair, by reason.
+    """Make clean and corrupted pairs from documents.
 
     Args:
         encoder: turns texts into tokens.
-        documents: in the order in which they are used; replacement text comes from them too.
-        corruption: how documents are corrupted; see the top of the module.
-        count: number of pairs wanted; None for all.
+        documents: documents in the order in which they are used; they also provide replacement
+            text.
+        corruption: name of the corruption, one of those described at the top of the module.
+        count: number of pairs to make; None to make a pair of every document.
         find_salient: function that returns the character ranges of a document's salient sentences.
-        seed: seed with which the wire's articles were made, and seed of the order in which other
-            documents provide text.
+        seed: seed with which the built-in corpus was generated; it also determines the order in
+            which other documents provide replacement text.
         progress: called with 1 after each pair.
 
+    Returns:
+        The pairs, and the number of documents for which no pair could be made, by reason.
+
     Raises:
-        UserError: the corruption is unknown, or no document gives a pair.
+        UserError: the corruption is unknown, or no pair can be made of any document.
     """
     corruption = Corruption.of(corruption, "corruption", Corruption.auto)
     donors = Donors(encoder, documents, seed)

@@ -22,12 +22,12 @@ from sumcirc.wire.article import mentions
 
 
 def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> ExamplePair:
-    """Return an article of the built-in corpus (the wire), paired with one that states other facts.
+    """Return an article of the built-in corpus, paired with the same article with other key facts.
 
     Args:
         encoder: turns texts into tokens.
         item: the article.
-        seed: seed with which the corpus was made.
+        seed: seed with which the corpus was generated.
 
     Raises:
         NoExample: there are no other facts with as many tokens.

@@ -18,7 +18,7 @@ class Donors:
 
     Args:
         encoder: turns texts into tokens.
-        documents: all documents; each is given text from the others.
+        documents: all documents, each of which gets text from the others.
         seed: seed of the order in which documents provide text.
     """
 
@@ -33,9 +33,12 @@ class Donors:
         return int(hashlib.sha256(f"{self._seed}/{name}".encode()).hexdigest(), 16)
 
     def of(self, item: Document) -> Iterator[Document]:
-        """Yield all documents but `item` and its copies, in an order fixed by the seed.
+        """Yield all documents except one and its copies, in an order determined by the seed.
 
-        The first one depends on the id of `item`.
+        Which document comes first depends on the id of `item`.
+
+        Args:
+            item: the document to leave out.
         """
         count = len(self._order)
         start = self._hash(f"start/{item.id}") % count
@@ -45,7 +48,11 @@ class Donors:
                 yield other
 
     def entities(self, item: Document) -> Iterator[tuple[str, str]]:
-        """Yield (kind, text) of the entities in the first MOST documents of `of(item)`."""
+        """Yield (kind, text) of each entity in the first MOST documents that `of(item)` yields.
+
+        Args:
+            item: the document for which entities of other documents are needed.
+        """
         for other in islice(self.of(item), MOST):
             if other.id not in self._entities:
                 text = other.document
@@ -54,7 +61,11 @@ class Donors:
             yield from self._entities[other.id]
 
     def tokens(self, text: str) -> list[int]:
-        """Return the token ids that a short text has inside a longer text."""
+        """Return the token ids that a short text, such as a name, has inside a longer text.
+
+        Args:
+            text: the short text.
+        """
         if text not in self._tokens:
             self._tokens[text] = tokens_of(self.encoder, text)
         return self._tokens[text]
@@ -65,6 +76,6 @@ def tokens_of(encoder: Encoder, text: str) -> list[int]:
 
     Args:
         encoder: turns texts into tokens.
-        text: the text; special tokens that are spelled in it are treated as plain text.
+        text: the text; the text of a special token is treated as plain text.
     """
     return encoder.codec.ids(encoder.codec.plain(text))

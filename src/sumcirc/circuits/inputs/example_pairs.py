@@ -34,14 +34,14 @@ SPANS = (SALIENT, *PARTS)  # spans of a pair made from a document and its summar
 
 @dataclass(frozen=True)
 class ExamplePair:
-    """A clean and a corrupted version of one example, with as many tokens.
+    """A clean and a corrupted version of one example, with equally many tokens.
 
     Pairs that are used together must have the same span names.
 
     Attributes:
-        clean: the clean example; its `good` is the answer to the clean prompt and its `bad` the
-            answer to the corrupted prompt, where they are known.
-        corrupted: the same example with other tokens at some positions.
+        clean: the clean example. Its `good` is the answer to the clean prompt, and its `bad` the
+            answer to the corrupted prompt, where these are known.
+        corrupted: the example with other tokens at some positions.
         corruption: how the corrupted tokens were made, such as `counterfactual`.
     """
 
@@ -60,19 +60,19 @@ class ExamplePair:
         bad: Sequence[int] = (),
         truncated: bool = False,
     ) -> ExamplePair:
-        """Return a pair of a clean and a corrupted prompt of equal length, and the answers to them.
+        """Return a pair made of a clean and a corrupted prompt of equal length, and their answers.
 
         Args:
-            id: the item's name.
+            id: name of the item.
             corruption: how the corrupted prompt was made.
             prompts: token ids of the clean and of the corrupted prompt.
-            spans: bool masks by the name of the span, over the prompt and all but the last token of
-                `good`.
+            spans: for each span, by its name, a bool mask over the prompt and all but the last
+                token of `good`.
             good: token ids of the answer to the clean prompt; empty if unknown.
-            bad: token ids of the answer to the corrupted prompt, of any length. If it is not as
+            bad: token ids of the answer to the corrupted prompt; empty if unknown. If it is not as
                 long as `good`, it is kept only up to the first token in which the two differ, since
                 later tokens are not at the same positions.
-            truncated: whether the document was cut to fit the context.
+            truncated: whether the document was truncated to fit the context.
 
         Raises:
             UserError: the prompts differ in length; the message names the item.
@@ -117,9 +117,9 @@ def summary_pair(
     corruption: str,
     answer: Sequence[int] = (),
 ) -> ExamplePair:
-    """Return a pair made of a document with its summary and of corrupted tokens.
+    """Return a pair made of a document with its summary, and of the corrupted tokens.
 
-    The pair has the spans SPANS.
+    The pair has the spans that SPANS lists.
 
     Args:
         clean: the document with its summary, from `Encoder.located`.
@@ -147,10 +147,10 @@ class TokenPairs:
     """A padded batch of N clean inputs, and one of the N corrupted inputs.
 
     Attributes:
-        clean, corrupted: the batches; shape [N, T], padding and names are the same in both.
+        clean, corrupted: the two batches; shape [N, T], padding and names are the same in both.
 
     Raises:
-        UserError: the two are not aligned, or an item has no token.
+        UserError: the two batches are not aligned, or an item has no tokens.
     """
 
     clean: TokenBatch
@@ -173,7 +173,7 @@ class TokenPairs:
 
     @property
     def names(self) -> list[str]:
-        """The ids of the N items."""
+        """The names of the N items."""
         return self.clean.names
 
     @property
@@ -194,7 +194,7 @@ class TokenPairs:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return clean token ids, corrupted token ids and attention mask of some items.
 
-        Each is [B, positions], with the positions `columns(items)` only.
+        Each tensor is [B, positions], restricted to the positions `columns(items)`.
 
         Args:
             items: [B] indices of the items.
@@ -214,7 +214,7 @@ class TokenPairs:
             left: whether to pad on the left rather than on the right.
 
         Raises:
-            UserError: there are no pairs, or an item has no token.
+            UserError: there are no pairs, or an item has no tokens.
         """
         clean = collate([pair.clean for pair in pairs], left=left)
         ids = padded([pair.corrupted.ids for pair in pairs], 0, left=left)
@@ -229,10 +229,10 @@ class TokenPairs:
         Args:
             clean, corrupted: [N, T] token ids.
             attention_mask: [N, T] true or 1 at real tokens of both.
-            names: the ids of the items.
+            names: the names of the items.
 
         Raises:
-            UserError: shapes differ, or an item has no token.
+            UserError: shapes differ, or an item has no tokens.
         """
         sides = (TokenBatch(ids, attention_mask, list(names)) for ids in (clean, corrupted))
         return cls(*sides)
@@ -249,8 +249,8 @@ class TokenPairs:
         """Return pairs made from lists of token ids, whose lengths may differ between items.
 
         Args:
-            clean, corrupted: token ids of each item; an item has as many in both.
-            ids: a name per item; by default its number.
+            clean, corrupted: token ids of each item; an item has equally many in both.
+            ids: a name for each item; by default its index.
             left: whether to pad on the left rather than on the right.
 
         Raises:
@@ -275,13 +275,13 @@ class TokenPairs:
     ) -> TokenPairs:
         """Return pairs made from texts.
 
-        Texts are tokenized with a start token if the tokenizer adds one. Special tokens that are
-        spelled in a text are read as special tokens.
+        Texts are tokenized with a start token if the tokenizer adds one. The text of a special
+        token is read as that token.
 
         Args:
             tokenizer: the model's tokenizer.
-            clean, corrupted: a text per item, with as many tokens in both.
-            ids: a name per item; by default its number.
+            clean, corrupted: a text for each item, with equally many tokens in both.
+            ids: a name for each item; by default its index.
             left: whether to pad on the left rather than on the right.
 
         Raises:
@@ -295,9 +295,9 @@ class TokenPairs:
 
 
 def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
-    """Return the loss with a given name for some pairs.
+    """Create the metric with a given name for some pairs.
 
-    An item's loss is the mean over the positions at which its answer is predicted.
+    An item's value is the mean over the positions at which its answer is predicted.
 
     Args:
         name: `kl`, KL(clean run || patched run) of next tokens (at the last token if no answer is

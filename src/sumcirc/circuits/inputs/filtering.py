@@ -20,7 +20,8 @@ def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[Exam
     """Return the pairs for which the metric is defined.
 
     Only a logit difference can be undefined: it needs two answers that diverge. If it is undefined
-    for all pairs, all are returned, so that the metric itself reports what is missing.
+    for all pairs, all pairs are returned, so that computing the metric raises an error that says
+    what is missing.
 
     Args:
         pairs: the pairs to choose from.
@@ -34,11 +35,12 @@ def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[Exam
 def changed_pairs(
     pairs: Sequence[ExamplePair], clean: np.ndarray, corrupted: np.ndarray
 ) -> tuple[list[ExamplePair], int]:
-    """Return the pairs whose loss is higher when the input is corrupted, and the number of others.
+    """Return the pairs whose loss is higher with the corrupted input, and the number of others.
 
     Args:
         pairs: the pairs to choose from.
-        clean, corrupted: [pairs] each pair's loss with the clean and with the corrupted input.
+        clean, corrupted: [pairs] the losses of the pairs with the clean and with the corrupted
+            input.
     """
     kept = [pair for pair, low, high in zip(pairs, clean, corrupted, strict=True) if high > low]
     return kept, len(pairs) - len(kept)
@@ -54,9 +56,9 @@ def losses(
     """Return each pair's loss with the clean and with the corrupted input, [pairs] each.
 
     Args:
-        model: the model; an enabled adapter is part of it.
+        model: the model, including its adapter if one is enabled.
         pairs: the pairs, which must have the same span names.
-        metric: the metric or its name, see `pair_metric`.
+        metric: the metric that is used as the loss, or its name, see `pair_metric`.
         batch_size: number of pairs per pass.
         progress: called with the number of newly computed pairs.
 

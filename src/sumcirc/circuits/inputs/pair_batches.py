@@ -14,13 +14,13 @@ from sumcirc.models.activations.hooked_model import HookedModel
 
 @dataclass(frozen=True)
 class EmbeddedPairs:
-    """Token embeddings of B pairs on the model's device.
+    """The token embeddings of B pairs on the model's device.
 
     Positions at which all B pairs have padding are cut off; T positions remain.
 
     Attributes:
         items: [B] indices of the pairs, on the CPU.
-        columns: range of positions that remain.
+        columns: range of the T positions that remain.
         mask: [B, T] true at real tokens.
         clean, corrupted: [B, T, width] token embeddings.
         labels: [B, T] index of the span that each token belongs to, negative for none; None if the

@@ -61,8 +61,8 @@ def write_pairs(
         path: the file to write.
         pairs: the pairs.
         encoder: turns tokens into texts.
-        further: additional keys and values for the line of each pair, such as its losses; None for
-            none.
+        further: for each pair, additional keys and values of its line, such as its losses; None
+            adds nothing.
     """
     extra = further or [{}] * len(pairs)
     lines = [_line(pair, encoder) | dict(more) for pair, more in zip(pairs, extra, strict=True)]
@@ -105,12 +105,12 @@ def read_pairs(path: str, encoder: Encoder) -> list[ExamplePair]:
     """Read all pairs from a file of JSON lines.
 
     Args:
-        path: the file.
+        path: path of the file.
         encoder: encoder of the model that will run on the pairs.
 
     Raises:
         UserError: the file does not consist of JSON lines, a line has a mistake or is too long for
-            the model, or two lines have the same id. The message names line and item.
+            the model, or two lines have the same id. The message names the line and the item.
     """
     return [_read(line, encoder) for line in named_lines(path, SETTING, KEYS, "pair")]
 

@@ -64,12 +64,12 @@ Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
 
 @dataclass(frozen=True)
 class CircuitValues:
-    """Results of one circuit's run, by document.
+    """The results of running one circuit, by document.
 
     Attributes:
         metric: [documents] value of the metric in the circuit's run.
-        kl: [documents] KL(full || circuit) of next tokens in nats, mean over the metric's
-            positions.
+        kl: [documents] KL(full || circuit) of the next-token distributions in nats, mean over the
+            metric's positions.
     """
 
     metric: Values
@@ -77,27 +77,27 @@ class CircuitValues:
 
 
 class Evaluator:
-    """Runs circuits on pairs, a few documents at a time, and computes metric and KL by document.
+    """Runs circuits on pairs, a few documents at a time, and computes the metric and KL of each.
 
     Args:
         model: the model, with or without adapters; see `PatchedRun`.
         pairs: clean and corrupted documents.
-        metric: the loss, made for the items of `pairs`.
-        graph: the graph whose edges circuits select; made from the model by default.
+        metric: the metric, created for the items of `pairs`.
+        graph: the graph whose edges circuits select; it is made from the model by default.
         ablation, means: what patched edges carry, see `PatchedRun`.
         batch: number of documents per pass.
-        memory: bytes that a pass may need in addition to the model; fewer documents are processed
-            at once if necessary. None sets no limit.
+        memory: number of bytes that a pass may need in addition to the model; fewer documents are
+            processed at once if necessary. None sets no limit.
 
     Attributes:
         full, empty: values of the whole model and of the empty circuit.
-        doubt: why corruption has no effect that circuits could explain, so that faithfulness is
-            undefined; None if it has such an effect. It is determined on `pairs`. Callers that
-            select pairs by the effect replace it by the result on all pairs.
+        doubt: the reason why corruption has no effect that circuits could explain, so that
+            faithfulness is undefined; None if it has an effect. It is determined on `pairs`;
+            callers that selected these pairs by their effect set it to the result on all pairs.
 
     Raises:
-        UserError: for the reasons given in `PatchedRun`, the metric was made for other items, or a
-            document needs more than `memory`.
+        UserError: the metric was created for other items, or a document needs more than `memory`;
+            also for the reasons given in `PatchedRun`.
     """
 
     def __init__(
@@ -176,19 +176,19 @@ class Evaluator:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Faithfulness of one circuit C; f, m(C), m(0) and m(G) are defined at the top of the module.
+    """The faithfulness of one circuit C; the module's docstring defines f, m(C), m(0) and m(G).
 
     Attributes:
-        fraction: fraction of all edges that was to be selected, before pruning; None for a circuit
-            that was given.
+        fraction: requested fraction of all edges, before pruning; None if the circuit was given as
+            a mask.
         edges: number of edges of the circuit.
         faithfulness: f(C), the ratio of the means, with an interval from resampled documents; NaN
             where f is not defined.
         kl: mean KL(full || circuit) in nats.
         completeness: 1 - f(complement); None if it wasn't measured.
         metric: [documents] m(C).
-        by_document: [documents] f of each document alone; None where m(0) - m(G) of the document is
-            rounding, and where `faithfulness` is not defined.
+        by_document: [documents] f of each document alone; None where the document's m(0) - m(G) is
+            only rounding error, and where `faithfulness` is not defined.
         kl_by_document: [documents] KL(full || circuit) in nats.
     """
 
@@ -217,10 +217,10 @@ class Area:
 
 @dataclass(frozen=True)
 class FaithfulnessCurve:
-    """Faithfulness of circuits of growing size, for one ranking of edges.
+    """The faithfulness of circuits of growing size, for one ranking of edges.
 
     Attributes:
-        ablation: what patched edges carry.
+        ablation: what patched edges carry: `interchange`, `zero` or `mean`.
         metric: name of the metric.
         absolute: whether edges are ranked by |score|; otherwise they are ranked by score.
         documents: ids of the documents.
@@ -243,7 +243,7 @@ class FaithfulnessCurve:
     cmd: Area
 
     def as_json(self) -> dict[str, Any]:
-        """Return the curve as dicts, lists, numbers and texts, ready to be written as JSON."""
+        """Return the curve as dicts, lists, numbers and strings, ready to be written as JSON."""
         return plain_numbers(asdict(self))
 
 
@@ -258,7 +258,7 @@ def faithfulness(
     Args:
         evaluator: runs circuits on the documents.
         kept: [sources, destinations] True at the edges of the circuit.
-        completeness: whether to measure completeness too, which takes a second run.
+        completeness: whether to also measure completeness, which takes a second run.
         bootstrap: the resamples from which intervals are computed.
     """
     circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
@@ -280,23 +280,23 @@ def curve(
     """Measure the faithfulness of circuits of growing size, and of random circuits as a control.
 
     For a fraction k, int(k * edges) edges are selected, from which `prune` removes loose ends. The
-    corresponding random circuit is selected by random scores. It gets so many edges that after
-    pruning it has at least as many as the ranked circuit.
+    corresponding random circuit is selected by random scores, with so many edges that after pruning
+    it has at least as many as the ranked circuit.
 
     Args:
         evaluator: runs circuits on the documents.
-        scores: [sources, destinations], mean over documents; positive where the metric (a loss)
-            rises when the edge is corrupted.
+        scores: [sources, destinations] mean scores over documents, positive where the metric (a
+            loss) rises when the edge is corrupted.
         absolute: whether to rank by |score|; otherwise edges are ranked by score, largest first.
         fractions: sizes of the circuits as fractions of all edges, ascending.
-        select: function (scores, graph, n) -> circuit that selects n edges in place of `top_n`;
-            `absolute` is then only recorded.
+        select: function (scores, graph, n) -> circuit that selects n edges; None for `top_n`. If it
+            is given, `absolute` is only recorded.
         random_seeds: seeds of the random circuits; each gives one control curve.
-        completeness: whether to measure completeness too.
+        completeness: whether to also measure completeness.
         bootstrap: the resamples from which intervals are computed.
 
     Raises:
-        UserError: `fractions` is empty, not ascending, or has a value outside 0 to 1.
+        UserError: `fractions` is empty, is not ascending, or contains a value outside [0, 1].
     """
     graph = evaluator.graph
     sizes = np.array(fractions, dtype=float)

@@ -44,14 +44,15 @@ STREAMS_ON_CPU, STREAMS_ON_GPU = 8 << 20, 256 << 20
 class PatchedPass:
     """One forward pass of some documents through one or several circuits.
 
-    The documents are repeated in the model's batch for every circuit: all documents for the first
-    circuit, then all for the second, and so on. A residual stream of all rows is [sets, documents *
-    positions, width], where a set is a circuit. D_u is defined at the top of the module.
+    The documents are repeated in the model's batch for every circuit: first all documents for the
+    first circuit, then all for the second, and so on. A residual stream of all rows has the shape
+    [sets, documents * positions, width], where a set is a circuit. D_u is defined at the top of the
+    module.
 
     Args:
-        run: gives model, documents and patches.
-        terms: [sets, sources, destinations] True where D_u is added to or subtracted from what a
-            destination reads.
+        run: provides the model, the documents and the patches.
+        terms: [sets, sources, destinations] True where D_u is added to, or subtracted from, the
+            input of a destination.
         from_corrupted: whether inputs start from the corrupted run's stream, to which D_u of kept
             edges is added, rather than from this run's, from which D_u of cut edges is subtracted.
         documents: range of the run's documents to process.
@@ -83,7 +84,7 @@ class PatchedPass:
         self.streams_at_once = budget * len(self.rows) / self.differences.nbytes
 
     def run(self) -> Tensor:
-        """Return the stream after the final norm, [sets, documents, positions, width]."""
+        """Return the residual stream after the final norm, [sets, documents, positions, width]."""
         ungrouped = self.model.ungrouped(self.graph.expand_groups)
         with ungrouped, self.model.hooks(self._hooks()):
             ids = self.ids.repeat(self.sets, 1)

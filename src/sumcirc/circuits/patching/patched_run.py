@@ -54,20 +54,20 @@ class PatchedRun:
         clean_ids: [documents, positions] token ids.
         corrupted_ids: [documents, positions] token ids; needed only for interchange.
         attention_mask: [documents, positions] 1 at real tokens of both inputs, which may be padded
-            on either side; None without padding.
+            on either side; None if there is no padding.
         graph: the graph whose edges are kept or cut; by default it is made from the model, with one
             key and one value destination per key/value head.
-        ablation: what a cut edge carries: the source's output in the corrupted run (interchange),
-            zero, or the source's mean from `means`.
+        ablation: what a cut edge carries: the source's output in the corrupted run (`interchange`),
+            zero (`zero`), or the source's mean output from `means` (`mean`).
         means: [sources, width] mean output of each source, see `source_means`; needed only for the
             ablation `mean`.
-        weights: the model's attention weights, which several runs may share, made with the graph's
-            `expand_groups`; None to make them here.
+        weights: the model's attention weights, created with the graph's `expand_groups`; several
+            runs may share them. None creates them.
 
     Attributes:
-        memory: bytes of source differences held at once. Documents and circuits are processed in
-            parts to stay below it, but at least one document and one circuit at a time.
-        corrupted: activations of the corrupted run; None for other ablations than interchange.
+        memory: number of bytes of source differences that are held at once. To stay below it, a few
+            documents and circuits are processed at a time, but at least one of each.
+        corrupted: activations of the corrupted run; None for ablations other than interchange.
 
     Raises:
         UserError: the architecture is unknown, shapes differ, or an argument that the ablation
@@ -106,7 +106,7 @@ class PatchedRun:
 
     @property
     def clean(self) -> Tensor:
-        """Residual stream of the clean run after the final norm, [documents, positions, width]."""
+        """The clean run's residual stream after the final norm, [documents, positions, width]."""
         if self._clean is None:
             with inference(self.model.model):
                 self._clean = self.model.hidden(self.attention_mask, input_ids=self.clean_ids)
@@ -116,8 +116,8 @@ class PatchedRun:
         """Return the residual stream after the final norm when the model runs as a circuit.
 
         Args:
-            kept: one circuit [sources, destinations] or several [sets, sources, destinations], True
-                at kept edges; entries where the graph has no edge are ignored.
+            kept: one circuit [sources, destinations], or several circuits [sets, sources,
+                destinations], True at kept edges; entries where the graph has no edge are ignored.
 
         Returns:
             [documents, positions, width]; for several circuits [sets, documents, positions, width].
@@ -132,11 +132,12 @@ class PatchedRun:
 
         Args:
             kept: one or several circuits, as in `hidden`.
-            positions: [documents, positions] True where logits are needed; None for everywhere.
+            positions: [documents, positions] True where logits are needed; None for all positions.
 
         Returns:
             [documents, positions, vocabulary], or, if `positions` is given, [selected positions,
-            vocabulary] document by document. For several circuits the first axis is `sets`.
+            vocabulary] document by document. For several circuits, there is a first dimension
+            [sets].
         """
         found = self.hidden(kept)
         if positions is not None:
@@ -145,9 +146,13 @@ class PatchedRun:
             return self.model.unembedding(found)
 
     def space(self, *shape: int) -> Tensor:
-        """Return an uninitialized tensor of a shape for source differences.
+        """Return an uninitialized tensor for source differences.
 
-        Its memory is reused: every call returns the same memory, to save time.
+        To save time, every call returns the same memory, so a tensor is valid only until the next
+        call.
+
+        Args:
+            shape: sizes of the tensor's dimensions.
         """
         size = math.prod(shape)
         if self._space is None or self._space.numel() < size:
@@ -196,8 +201,8 @@ def source_means(
     Args:
         model: the model, with or without adapters.
         ids: [documents, positions] token ids.
-        attention_mask: [documents, positions] 1 at real tokens, over which means are taken; None
-            without padding.
+        attention_mask: [documents, positions] 1 at real tokens, over which means are taken; None if
+            there is no padding.
         batch_size: number of documents processed at once.
 
     Returns:
