@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def check_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis]
 ) -> None:
-    """Refuse delta scaling of models whose configurations differ, before a model is loaded.
+    """Refuse delta scaling of two models whose configurations differ, before they are loaded.
 
     Args:
         before, after: the two models to compare.
@@ -40,17 +40,17 @@ def check_settings(
 def tell_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis], longest: int
 ) -> None:
-    """Warn if the models' configurations differ, and refuse analyses that this makes impossible.
+    """Warn if two models' configurations differ, and refuse analyses that this makes impossible.
 
     Args:
         before, after: the two models to compare.
         analyses: the requested analyses.
-        longest: length of the longest text in tokens; attention windows that are longer than it
-            make no difference.
+        longest: length of the longest text in tokens; attention windows that are longer make no
+            difference.
 
     Raises:
         UserError: delta scaling or the differences of attention are requested, and the models'
-            attention windows differ in texts of this length.
+            attention windows differ for texts of this length.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     windows = differing_windows(one, other, longest)

@@ -47,7 +47,7 @@ READ_AT_ONCE = 128  # rows unembedded at once: at most 128 x vocabulary numbers,
 
 @dataclass(frozen=True)
 class DirectAttribution:
-    """Contributions of a model's parts to the metric of every item, in the metric's unit.
+    """Contributions of a model's components to the metric of every item, in the metric's unit.
 
     Each value is the mean over the positions at which the item's predictions are read.
 
@@ -83,10 +83,10 @@ def direct_attribution(
     batch_size: int,
     progress: Callable[[int], None] | None = None,
 ) -> DirectAttribution:
-    """Return the contribution of every part of a model to the metric of every item.
+    """Return the contribution of every component of a model to the metric of every item.
 
     Args:
-        hooked: the model; its adapters stay on or off as they are.
+        hooked: the model, including its adapters that are switched on.
         items: the items whose metric is attributed.
         batch_size: number of items in a batch.
         progress: called with the number of newly completed items.

@@ -35,20 +35,20 @@ BEFORE, AFTER = "before", "after"
 
 @dataclass
 class Findings:
-    """Results of comparing one model after fine-tuning with the model before.
+    """The results of comparing one fine-tuned model with the model before fine-tuning.
 
-    The results of an analysis that was not requested are None or empty.
+    Results of analyses that were not requested are None or empty.
 
     Attributes:
-        name: name of the model after.
+        name: name of the fine-tuned model.
         items: ids of the items.
-        metric: [items] metric of each item, by model (BEFORE or AFTER).
-        record: measures of the model after, compared with the model before.
+        metric: [items] metric of each item, for each model (BEFORE or AFTER).
+        record: measures of the fine-tuned model, compared with the model before.
         base_record: measures of the model before.
-        direct: direct attribution, by model (BEFORE or AFTER).
-        attention: attention between spans, by model (BEFORE or AFTER).
-        carried: patching results by direction, `sufficiency` or `necessity`.
-        delta_scaling: results of scaling the change between the models.
+        direct: direct attribution, for each model (BEFORE or AFTER).
+        attention: attention between spans, for each model (BEFORE or AFTER).
+        carried: patching results for each direction, `sufficiency` or `necessity`.
+        delta_scaling: results of scaling the change from the model before to the fine-tuned model.
     """
 
     name: str
@@ -62,7 +62,11 @@ class Findings:
     delta_scaling: DeltaScaling | None = None
 
     def save(self, folder: Path) -> None:
-        """Write every table that has rows, and the measure records if any, to a folder."""
+        """Write all tables that have rows, and the measure records, if any, to a folder.
+
+        Args:
+            folder: the folder, which is created if it doesn't exist.
+        """
         tables: dict[str, Iterator[Mapping[str, Any]]] = {
             "patching": self._patching(),
             "sets": self._sets(),

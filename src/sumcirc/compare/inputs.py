@@ -35,10 +35,11 @@ class ComparisonInputs:
 
     Attributes:
         items: the items whose metric is compared.
-        dropped: number of documents or prompts that gave no item, by reason.
-        probes: documents on which measures are computed.
+        dropped: number of documents or prompts of which no item could be made, by reason.
+        probes: the documents on which measures are computed.
         texts: token ids of plain documents, for perplexity.
-        notices: notices for the user about inputs that were left out, missing or cut.
+        notices: notices for the user about inputs that were left out or truncated, and about fewer
+            items than requested.
     """
 
     items: ItemSet
@@ -60,7 +61,7 @@ def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
 
     Args:
         config: the settings.
-        own: prompts from the user's file; used only if `config.prompts` names one.
+        own: prompts from the user's file, which are used only if `config.prompts` names a file.
 
     Raises:
         UserError: a setting names an unknown span; the message lists the known ones.
@@ -82,7 +83,10 @@ def check_places(config: CompareConfig, own: Sequence[ContrastPrompt]) -> None:
 
 
 def check_texts(pattern: str) -> None:
-    """Check that every file that matches a pattern has a column `text`.
+    """Check that all files that match a pattern have a column `text`.
+
+    Args:
+        pattern: path of one or several files, in which `*` matches any characters.
 
     Raises:
         UserError: no file matches, or a file lacks the column.
@@ -96,14 +100,14 @@ def check_texts(pattern: str) -> None:
 
 
 def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
-    """Read or generate the inputs that the settings ask for.
+    """Return the inputs that the settings ask for, read from files or generated.
 
     Args:
         config: the settings.
         encoder: turns texts into tokens of the compared models.
 
     Raises:
-        UserError: a file has a mistake, or no document or prompt gives an item.
+        UserError: a file has a mistake, or no item can be made of any document or prompt.
     """
     options, count = config.compare, config.compare.items
     if config.prompts is None:

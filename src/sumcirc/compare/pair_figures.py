@@ -33,12 +33,12 @@ def draw_pair(
     Args:
         found: the results, with a value for each item.
         summary: the same results as returned by `compare.summary.summarize`.
-        records: the folder in which `found` was saved.
-        folder: the folder into which the figures are written.
+        records: the folder to which `found` was saved.
+        folder: the folder to which the figures are written.
         unit: unit of the metric, for axis labels.
 
     Returns:
-        For each figure that could not be drawn, a line that says why.
+        For each figure that couldn't be drawn, a line that says why.
     """
     views: list[tuple[str, Callable[[], View]]] = []
     if found.record is not None:
@@ -66,11 +66,11 @@ def draw_pair(
 
 
 def draw_pairs(records: Mapping[str, ProbeRecord], folder: Path) -> None:
-    """Draw how attention and residual stream differ by layer, with one curve per pair of models.
+    """Draw how much attention and residual stream differ by layer, with a curve per pair of models.
 
     Args:
         records: measures of one model compared with another, by the name of the pair.
-        folder: the folder into which the figures are written.
+        folder: the folder to which the figures are written.
     """
     for name, label, places in CURVES:
         curves = {pair: layer_curves(record)[name] for pair, record in records.items()}

@@ -38,16 +38,16 @@ class Estimated:
 
 @dataclass(frozen=True)
 class HeadChange:
-    """How much one attention head differs between the tuned model and the base.
+    """How much one attention head differs between the fine-tuned model and the base.
 
     Attributes:
         layer, head: indices of the head.
         kl: attention KL(tuned || base) in nats, by which heads are ranked.
-        entropy: attention entropy of the tuned model minus that of the base, in nats.
-        significant: whether `entropy` differs from zero, by `statistics.significantly_different`
-            among all heads (false discovery rate 5 %).
+        entropy: attention entropy in the fine-tuned model minus that in the base, in nats.
+        significant: whether `entropy` differs from zero by `statistics.significantly_different`,
+            tested among all heads (false discovery rate 5 %).
         rank_low, rank_high: interval of the head's rank over resamples of the documents.
-        first: share of resamples in which the head has the largest KL of all heads.
+        first: share of the resamples in which the head has the largest KL of all heads.
     """
 
     layer: int
@@ -62,20 +62,20 @@ class HeadChange:
 
 @dataclass(frozen=True)
 class LayerChange:
-    """How much one layer differs between the tuned model and the base.
+    """How much one layer differs between the fine-tuned model and the base.
 
     Attributes:
         layer: index of the layer.
-        gained: `drift` after the layer minus drift before it, which is the change that arises in
-            this layer and by which layers are ranked. It is negative if the residual streams
-            become more similar.
+        gained: drift after the layer minus drift before the layer: the change that arises in this
+            layer, by which layers are ranked. It is negative if the residual streams become more
+            similar.
         drift: relative change of the residual stream after the layer, |tuned - base| / |base|.
         kl: attention KL(tuned || base) in nats, mean over heads.
-        entropy: attention entropy of the tuned model minus that of the base, in nats, mean over
-            heads.
+        entropy: attention entropy in the fine-tuned model minus that in the base, in nats, mean
+            over heads.
         significant: whether `gained` differs from zero, tested among all layers.
         rank_low, rank_high: interval of the layer's rank over resamples of the documents.
-        first: share of resamples in which the layer has the largest `gained`.
+        first: share of the resamples in which the layer has the largest `gained`.
     """
 
     layer: int
@@ -90,17 +90,17 @@ class LayerChange:
 
 
 def layer_curves(record: ProbeRecord, base_record: ProbeRecord | None = None) -> dict[str, Curve]:
-    """Return by layer how attention and the residual stream of two models differ.
+    """Return how much attention and the residual stream of two models differ, by layer.
 
     Args:
-        record: measures of the tuned model compared with the base.
-        base_record: measures of the base, from which the difference of the attention entropies is
-            computed; None leaves that difference out.
+        record: measures of the fine-tuned model, compared with the base.
+        base_record: measures of the base, with which the difference of the attention entropies is
+            computed; None leaves this difference out.
 
     Returns:
-        For each measure its mean and the lower and upper ends of the interval: [layers] for
-        attention (mean over heads), [layers + 1] for the residual stream, where index 0 is the
-        embedding and l + 1 is after layer l.
+        For each measure, by its name, the mean and the lower and upper ends of the interval:
+        [layers] for attention (mean over heads), and [layers + 1] for the residual stream, where
+        index 0 is the embedding and l + 1 the stream after layer l.
 
     Raises:
         UserError: the records are of different documents or models.
@@ -123,15 +123,15 @@ def most_changed_heads(
 ) -> list[HeadChange]:
     """Return the `count` heads with the largest attention KL, in descending order.
 
-    Among equal values the lower layer comes first, then the lower head.
+    Among heads with equal values, the lower layer comes first, then the lower head.
 
     Args:
-        record: measures of the tuned model compared with the base.
+        record: measures of the fine-tuned model, compared with the base.
         base_record: measures of the base.
         count: number of heads.
 
     Raises:
-        UserError: a record lacks a measure, or they are of different documents or models.
+        UserError: a record lacks a measure, or the records are of different documents or models.
     """
     kl, entropy = _measured(record, ATTENTION_KL), _entropy(record, base_record)
     heads = kl.shape[1]
@@ -157,15 +157,15 @@ def most_changed_heads(
 def most_changed_layers(
     record: ProbeRecord, base_record: ProbeRecord, count: int
 ) -> list[LayerChange]:
-    """Return the `count` layers in which the residual streams diverge most, in descending order.
+    """Return the `count` layers in which the residual streams diverge most, in that order.
 
     Args:
-        record: measures of the tuned model compared with the base.
+        record: measures of the fine-tuned model, compared with the base.
         base_record: measures of the base.
         count: number of layers.
 
     Raises:
-        UserError: a record lacks a measure, or they are of different documents or models.
+        UserError: a record lacks a measure, or the records are of different documents or models.
     """
     drift = _measured(record, DRIFT)
     gained = drift[1:] - drift[:-1]

@@ -38,17 +38,17 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 
 class ModelComparison:
-    """Runs all requested analyses that compare one model with others.
+    """Runs all requested analyses that compare one model with other models.
 
     Args:
         config: the settings.
-        texts: the inputs that every model reads.
+        texts: the inputs that all models read.
         encoder: turns texts into tokens of the models.
         models: loads the models.
         scratch: an empty folder for activations and weights.
 
     Attributes:
-        positions: name of the positions at which activations are patched.
+        positions: name of the set of positions at which activations are patched.
 
     Raises:
         UserError: the settings name positions that no item has.
@@ -78,12 +78,13 @@ class ModelComparison:
 
         Args:
             before: the model with which all others are compared.
-            afters: the other models.
+            afters: the models that are compared with `before`.
 
         Returns:
-            The results of each model after, by its name; and the measures of every pair of models,
-            the second compared with the first, by a name for the pair (`NAME and NAME`). There are
-            none if the analysis `differences` is not requested.
+            The results for each model in `afters`, by the model's name; and for every pair of
+            models in `afters`, the measures of the second compared with the first, by the pair's
+            name (`NAME and NAME`). The latter are empty if the analysis `differences` is not
+            requested.
         """
         own: dict[str, Any] = {}
         shared = all(_shares_unembedding(side, before) for side in afters)

@@ -30,12 +30,12 @@ from sumcirc.models.modes import inference
 
 @dataclass(frozen=True)
 class SpanAttention:
-    """Shares of attention that heads pay from one span to another.
+    """The shares of attention that heads pay from one set of positions to another.
 
     Attributes:
-        pairs: pairs (source, destination), each a name of positions as in `TokenBatch.at`.
+        pairs: pairs (source, destination) of names of sets of positions, as in `TokenBatch.at`.
         values: [pairs, layers, heads, items] share of the destination's attention that goes to the
-            source, from 0 to 1; NaN if the item lacks either.
+            source, from 0 to 1; NaN if the item lacks one of the two.
     """
 
     pairs: list[tuple[str, str]]
@@ -43,10 +43,13 @@ class SpanAttention:
 
 
 def default_pairs(items: ItemSet) -> list[tuple[str, str]]:
-    """Return a pair (source, destination) for every span of the items as the source.
+    """Return a pair (source, destination) for each span of the items, with the span as the source.
 
     The destination is the last position for prompts with two answers, and otherwise all positions
     at which predictions are read.
+
+    Args:
+        items: the items.
     """
     destination = LAST if items.metric == LOGIT_DIFFERENCE else READ
     return [(span, destination) for span in items.spans]
@@ -62,9 +65,9 @@ def span_attention(
     """Measure how much attention each head pays from one set of positions to another.
 
     Args:
-        hooked: the model; its adapters stay on or off as they are.
-        items: the items on which it is run.
-        pairs: pairs (source, destination), each a name of positions as in `TokenBatch.at`.
+        hooked: the model, including its adapters that are switched on.
+        items: the items on which the model is run.
+        pairs: pairs (source, destination) of names of sets of positions, as in `TokenBatch.at`.
         batch_size: number of items in a batch.
         progress: called with the number of newly completed items.
 

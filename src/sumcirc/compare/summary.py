@@ -28,9 +28,9 @@ LISTED = 10  # number of heads, and of pairs of parts
 
 
 def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
-    """Return the means and intervals of all results for one pair of models, by analysis.
+    """Return the means and intervals of all results for one pair of models, by analysis name.
 
-    Scores of patching and delta scaling are shares of the gap between the models' metrics. They are
+    Scores of patching and delta scaling are shares of the gap between the models' metrics, and are
     NaN if the gap can't be distinguished from zero. An `effect` is in the metric's unit.
 
     Args:
@@ -63,11 +63,11 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
 def rows_of(
     means: Sequence[NDArray[np.float64]], names: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return rows of a table, each with the columns of `names` and `mean`, `low` and `high`.
+    """Return the rows of a table with identifying columns and the columns `mean`, `low` and `high`.
 
     Args:
         means: three arrays [rows]: the means, and the lower and upper ends of their intervals.
-        names: for each row, the columns that identify it.
+        names: for each row, the values of the columns that identify it, by name of the column.
     """
     return [
         {**name, "mean": float(mean), "low": float(low), "high": float(high)}

@@ -25,7 +25,7 @@ class ScalingChange:
     """Scales the change made by all active adapters of a LoRA or AdaLoRA layer.
 
     Args:
-        layer: the layer, to whose output PEFT adds that of the adapters.
+        layer: the layer, to whose output PEFT adds the output of the adapters.
     """
 
     def __init__(self, layer: LoraLayer) -> None:
@@ -34,7 +34,7 @@ class ScalingChange:
         self._original = {name: layer.scaling[name] for name in self._names}
 
     def differs(self) -> bool:
-        """Return whether any active adapter changes the layer's output."""
+        """Return whether an active adapter changes the layer's output."""
         return any(self._differs(name) for name in self._names)
 
     def _differs(self, name: str) -> bool:
@@ -44,11 +44,19 @@ class ScalingChange:
         return bool(layer.get_delta_weight(name).any())
 
     def refuses(self, amount: float) -> str | None:
-        """Return None, since the change can be multiplied by any amount."""
+        """Return None, since the change can be multiplied by any factor.
+
+        Args:
+            amount: the factor.
+        """
         return None
 
     def set(self, amount: float) -> None:
-        """Multiply the adapters' original output by `amount`; 1 restores the original."""
+        """Multiply the adapters' original output by a factor; 1 restores it.
+
+        Args:
+            amount: the factor.
+        """
         for name, scaling in self._original.items():
             self._layer.scaling[name] = scaling if amount == 1 else amount * scaling
 
@@ -57,8 +65,8 @@ class SwitchedChange:
     """The change made by an adapter that can only be switched on and off.
 
     Args:
-        layer: the module that PEFT has wrapped.
-        kind: name of the kind of adapter, for messages.
+        layer: PEFT's wrapper around the module.
+        kind: name of the kind of adapter, for error messages.
     """
 
     def __init__(self, layer: Any, kind: str) -> None:
@@ -66,15 +74,23 @@ class SwitchedChange:
         self._kind = kind
 
     def differs(self) -> bool:
-        """Return True without a check: when an adapter has no effect depends on its kind."""
+        """Return True without a check, since each kind of adapter would need its own."""
         return True
 
     def refuses(self, amount: float) -> str | None:
-        """Return why the change can't be multiplied by this amount; None if it is 0 or 1."""
+        """Return why the change can't be multiplied by a factor; None if the factor is 0 or 1.
+
+        Args:
+            amount: the factor.
+        """
         return None if amount in (0, 1) else f"by {self._kind}"
 
     def set(self, amount: float) -> None:
-        """Switch the adapter on if `amount` is 1, and off otherwise."""
+        """Switch the adapter on or off.
+
+        Args:
+            amount: 1 to switch it on, 0 to switch it off.
+        """
         # PEFT changes requires_grad when it switches
         asking = [(parameter, parameter.requires_grad) for parameter in self._layer.parameters()]
         self._layer.enable_adapters(amount == 1)
@@ -88,7 +104,11 @@ AdapterChange = ScalingChange | SwitchedChange | WeightChange
 def adapter_modules(
     hooked: HookedModel,
 ) -> dict[str, BaseTunerLayer | AuxiliaryTrainingWrapper]:
-    """Return the modules of a model that PEFT has wrapped for an adapter, by their full names."""
+    """Return PEFT's wrappers around the adapted modules of a model, by the modules' full names.
+
+    Args:
+        hooked: the model.
+    """
     return {
         name: module
         for name, module in hooked.model.named_modules()
@@ -99,10 +119,13 @@ def adapter_modules(
 def adapter_changes(hooked: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
     """Yield the full name of every adapted module with the change that the adapter makes to it.
 
-    A module that the adapter stores whole is yielded once per parameter.
+    A module that the adapter replaces as a whole (`modules_to_save`) is yielded once per parameter.
+
+    Args:
+        hooked: the model with its adapter.
 
     Raises:
-        UserError: the model has no adapter, or its adapter is merged, switched off, or changes
+        UserError: the model has no adapter, or the adapter is merged, is switched off, or changes
             parameters of the base model, such as biases.
     """
     modules = adapter_modules(hooked)
@@ -135,15 +158,16 @@ def adapter_changes(hooked: HookedModel) -> Iterator[tuple[str, AdapterChange]]:
 def check_delta_scaling(
     before: ModelReference, after: ModelReference, lambdas: Sequence[float]
 ) -> None:
-    """Refuse two models whose difference can't be scaled, before weights are read.
+    """Refuse two models whose difference can't be scaled, before their weights are read.
 
     Args:
         before, after: the two models.
         lambdas: factors by which the difference will be multiplied.
 
     Raises:
-        UserError: a model is an adapter whose base is not the other model; the adapter also
-            changes parameters of its base; or the adapter does not support one of the lambdas.
+        UserError: one of the models is an adapter whose base is not the other model, an adapter
+            that also changes parameters of its base, or an adapter that does not support one of the
+            lambdas.
     """
     if before.adapted or (after.adapted and not after.is_on(before)):
         one = before if before.adapted else after
@@ -187,7 +211,11 @@ def _kind(module: Any) -> str:
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
-    """Return the model's own module from inside an adapter's wrapper, or `module` if unwrapped."""
+    """Return the model's own module inside an adapter's wrapper.
+
+    Args:
+        module: a wrapper, or a module without one, which is returned unchanged.
+    """
     if isinstance(module, BaseTunerLayer):
         return module.get_base_layer()
     if isinstance(module, AuxiliaryTrainingWrapper):

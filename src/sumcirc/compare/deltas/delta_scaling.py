@@ -44,14 +44,16 @@ ROWS = 256  # rows of plain text unembedded at once: at most 256 x vocabulary nu
 
 @dataclass(frozen=True)
 class ScalingArm:
-    """One model between before and after: the change of every part has a lambda.
+    """One setting of the lambdas by which the changes of all targets are multiplied.
 
     Attributes:
         kind: WHOLE, REMOVE, MODULE or ONLY, as described at the top of this file.
-        layer: layer of the part that the arm is about; None for WHOLE and for parts outside the
-            layers.
-        module: module of that part; None for a whole layer, and for WHOLE.
-        amount: lambda of that part; lambda of all other parts is 0 for ONLY, else 1.
+        layer: layer of the target or targets that the arm singles out; None for WHOLE and for
+            targets outside the layers.
+        module: module of the target that the arm singles out; None for a whole layer, and for
+            WHOLE.
+        amount: lambda of the targets that the arm singles out, or of all targets for WHOLE. Other
+            targets have lambda 0 for ONLY, otherwise 1.
     """
 
     kind: str
@@ -60,7 +62,11 @@ class ScalingArm:
     amount: float
 
     def amounts(self, targets: Iterable[Target]) -> dict[Target, float]:
-        """Return lambda by target, leaving out the targets whose lambda is 1."""
+        """Return the lambda of each target, leaving out the targets whose lambda is 1.
+
+        Args:
+            targets: all targets whose change is not zero.
+        """
         rest = 0.0 if self.kind == ONLY else 1.0
         found = {target: self.amount if self._names(target) else rest for target in targets}
         return {target: amount for target, amount in found.items() if amount != 1}
@@ -73,10 +79,10 @@ class ScalingArm:
 
 @dataclass(frozen=True, eq=False)
 class DeltaScaling:
-    """The metric and the loss on plain text of every arm.
+    """The metric of the items and the loss on plain text, for every arm.
 
     Attributes:
-        targets: parts whose change is not zero.
+        targets: the targets whose change is not zero.
         arms: the arms that were run, in the order of the rows of `metric` and `losses`.
         metric: [arms, items] metric of each item, see `compare.items.item_set`.
         losses: [arms, texts] mean negative log-likelihood of each text's tokens, in nats.
@@ -89,22 +95,22 @@ class DeltaScaling:
 
     @property
     def before(self) -> int:
-        """Index of the arm that equals the model before."""
+        """Index of the arm that is the model before fine-tuning."""
         return self.arms.index(ScalingArm(WHOLE, None, None, 0.0))
 
     @property
     def after(self) -> int:
-        """Index of the arm that equals the model after."""
+        """Index of the arm that is the model after fine-tuning."""
         return self.arms.index(ScalingArm(WHOLE, None, None, 1.0))
 
 
 def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) -> list[ScalingArm]:
-    """Return all arms to run; parts outside the layers have arms only if they changed.
+    """Return all arms to run; targets outside the layers have arms only if they changed.
 
     Args:
         layers: number of layers of the model.
-        targets: parts that changed, as returned by `targets_of`.
-        lambdas: factors for WHOLE and REMOVE; 0 and 1 are always added.
+        targets: targets whose change is not zero, as returned by `targets_of`.
+        lambdas: lambdas for WHOLE and REMOVE; 0 and 1 are always added.
 
     Raises:
         UserError: a lambda is not a finite number.
@@ -129,11 +135,11 @@ def arms_of(layers: int, targets: Sequence[Target], lambdas: Iterable[float]) ->
 
 
 def runs(arms: Iterable[ScalingArm], targets: Sequence[Target]) -> int:
-    """Return the number of different models among the arms, each run once over items and text.
+    """Return the number of different models among some arms; each is run once over items and text.
 
     Args:
-        arms: the arms to count.
-        targets: parts that changed.
+        arms: the arms.
+        targets: targets whose change is not zero, as returned by `targets_of`.
     """
     return len({_key(arm, targets) for arm in arms})
 
@@ -148,23 +154,23 @@ def scale_deltas(
     progress: Callable[[int], None] | None = None,
     targets: Sequence[Target] | None = None,
 ) -> DeltaScaling:
-    """Measure the metric of items and the loss on plain text for every arm.
+    """Measure the metric of the items and the loss on plain text for every arm.
 
     Args:
-        model: the model after; it is restored exactly.
-        before: weights of the model before, by name; None if `model` has an adapter and the model
-            before is `model` without it.
+        model: the model after fine-tuning; it is restored exactly.
+        before: weights of the model before fine-tuning, by name; None if `model` has an adapter,
+            and the model before is `model` without it.
         items: the items whose metric is measured.
         text: token ids of plain documents, one array each; may be empty.
-        lambdas: factors as in `arms_of`.
+        lambdas: lambdas as in `arms_of`.
         batch_size: number of items, or of texts, in a batch.
-        progress: called with 1 after each different model, see `runs`.
+        progress: called with 1 after each different model; `runs` returns their number.
         targets: the result of `targets_of`; None computes it.
 
     Raises:
-        UserError: the models can't be scaled into each other (see `Changes`), a lambda is not
-            finite or not supported by an adapter, or a text is shorter than 2 tokens or longer than
-            the model's context.
+        UserError: the change between the models can't be scaled (see `Changes`), a lambda is not
+            finite or is not supported by an adapter, or a text is shorter than 2 tokens or longer
+            than the model's context.
     """
     hooked = HookedModel(model)
     plain = _as_items(text, context_length(hooked.model.config))

@@ -57,18 +57,22 @@ class Target:
 
 
 def all_targets(layers: int) -> list[Target]:
-    """Return all targets of a model with `layers` layers, from its embedding to its end."""
+    """Return all targets of a model, from `embedding` to `final`.
+
+    Args:
+        layers: number of layers of the model.
+    """
     inner = [Target(layer, module) for layer in range(layers) for module in (*MODULES, NORMS)]
     return [Target(None, EMBEDDING), *inner, Target(None, FINAL)]
 
 
 def targets_of(hooked: HookedModel, before: Before) -> list[Target]:
-    """Return the targets whose change is not zero, from the embedding to the end.
+    """Return the targets whose change is not zero, in the order of `all_targets`.
 
     Args:
-        hooked: the model after.
-        before: weights of the model before, by name; None if the model after has an adapter and
-            the model before is the same model without it.
+        hooked: the model after fine-tuning.
+        before: weights of the model before fine-tuning, by name; None if `hooked` has an adapter,
+            and the model before is `hooked` without it.
 
     Raises:
         UserError: the two models' parameters don't match, or the adapter is missing or can't be
@@ -81,17 +85,17 @@ def targets_of(hooked: HookedModel, before: Before) -> list[Target]:
 def scaled(
     model: PreTrainedModel | PeftModel, before: Before, amounts: Mapping[Target, float]
 ) -> Iterator[None]:
-    """Scale the changes of some targets; on exit the model is restored exactly.
+    """Scale the changes of some targets in a `with` block; on exit the model is restored exactly.
 
     Args:
-        model: the model after.
-        before: weights of the model before, by name; None if `model` has an adapter and the model
-            before is `model` without it.
-        amounts: lambda by target; it is 1 for targets that are not listed.
+        model: the model after fine-tuning.
+        before: weights of the model before fine-tuning, by name; None if `model` has an adapter,
+            and the model before is `model` without it.
+        amounts: lambda of each target; targets that are not listed have lambda 1.
 
     Raises:
-        UserError: the two models' parameters don't match, the adapter is missing or can't be
-            scaled, or a target or lambda is impossible; see `Changes`.
+        UserError: the two models' parameters don't match, the adapter is missing or can't be scaled
+            (see `Changes`), the model lacks a target, or an adapter does not support a lambda.
     """
     with Changes(HookedModel(model), before).scaling() as scale:
         scale(amounts)
@@ -99,18 +103,26 @@ def scaled(
 
 
 class Change(Protocol):
-    """The change of one parameter, or by one adapter, in the model in memory."""
+    """The change of one parameter, or the change that one adapter makes, in the model in memory."""
 
     def differs(self) -> bool:
         """Return whether the change is not zero."""
         ...
 
     def refuses(self, amount: float) -> str | None:
-        """Return why the change can't be multiplied by `amount`; None if it can."""
+        """Return why the change can't be multiplied by a factor, or None if it can.
+
+        Args:
+            amount: the factor.
+        """
         ...
 
     def set(self, amount: float) -> None:
-        """Multiply the original change by `amount`; 1 restores the original."""
+        """Multiply the original change by a factor; 1 restores the original.
+
+        Args:
+            amount: the factor.
+        """
         ...
 
 
@@ -118,13 +130,13 @@ class Changes:
     """All changes between two models, by target.
 
     Args:
-        hooked: the model after, with an adapter if `before` is None.
-        before: weights of the model before, by name; each is read when it is needed and not kept.
-            None if the model before is the model after without its adapter.
+        hooked: the model after fine-tuning, with an adapter if `before` is None.
+        before: weights of the model before fine-tuning, by name; each is read when it is needed and
+            not kept. None if the model before is `hooked` without its adapter.
 
     Attributes:
-        by_target: changes of every target, from the embedding to the end, including changes that
-            are zero.
+        by_target: changes of every target in the order of `all_targets`, including changes that are
+            zero.
 
     Raises:
         UserError: a parameter belongs to no target; `before` lacks a weight, has it in another
@@ -160,10 +172,13 @@ class Changes:
         ]
 
     def check(self, amounts: Mapping[Target, float]) -> None:
-        """Refuse amounts (lambda by target) that can't be set.
+        """Refuse lambdas that can't be set.
+
+        Args:
+            amounts: lambda of each target.
 
         Raises:
-            UserError: the model does not have a target, or an adapter does not support an amount.
+            UserError: the model lacks a target, or an adapter does not support a lambda.
         """
         known = set(all_targets(self._layers))
         for target, amount in amounts.items():
@@ -178,10 +193,10 @@ class Changes:
 
     @contextmanager
     def scaling(self) -> Iterator[Callable[[Mapping[Target, float]], None]]:
-        """Yield a function that sets lambda by target; the original is restored on exit.
+        """Yield a function that sets lambdas; on exit from the `with` block the model is restored.
 
-        Targets that are not listed get lambda 1. Each call touches only the changes whose lambda
-        differs from that of the previous call.
+        The function takes a mapping from targets to lambdas; targets that are not listed get lambda
+        1. Each call touches only the changes whose lambda differs from that of the previous call.
         """
         try:
             yield self._set

@@ -21,7 +21,7 @@ from sumcirc.storage.writing import write_file
 
 
 class StoredWeights(Mapping[str, Tensor]):
-    """Weights by name in a file that `store_weights` wrote; each is read when it is accessed."""
+    """Weights by name, from a file that `store_weights` wrote; each is read when it is accessed."""
 
     def __init__(self, file: Path) -> None:
         self._file: Any = safe_open(file, framework="pt")
@@ -38,16 +38,17 @@ class StoredWeights(Mapping[str, Tensor]):
 
 
 def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
-    """Write a model's parameters to a file under the names that they have in memory.
+    """Write a model's parameters to a file, under the names that they have in memory.
 
-    The model's own files may be split into shards, or have another precision or other names.
+    The model's own files can't be used instead: they may be split into shards, or have another
+    precision or other names.
 
     Args:
         model: the model whose parameters are written.
         file: the file to write.
 
     Returns:
-        The written parameters.
+        The written parameters, by name.
 
     Raises:
         UserError: the disk is full or the folder can't be written.
@@ -68,14 +69,14 @@ def store_weights(model: PreTrainedModel, file: Path) -> StoredWeights:
 
 
 class WeightChange:
-    """The change of one parameter from its values before to those in memory.
+    """The change of one parameter, from its values before fine-tuning to those in memory.
 
     Scaling exchanges the parameter's tensor, so the original tensor is never overwritten.
 
     Args:
-        name: full name of the parameter, for messages.
+        name: full name of the parameter, for error messages.
         parameter: the parameter in memory.
-        before: returns the parameter's values in the model before.
+        before: function that returns the parameter's values before fine-tuning.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, before: Callable[[], Tensor]) -> None:
@@ -89,11 +90,19 @@ class WeightChange:
         return not torch.equal(self._read(), self._parameter.data)
 
     def refuses(self, amount: float) -> str | None:
-        """Return None, since the change can be multiplied by any amount."""
+        """Return None, since the change can be multiplied by any factor.
+
+        Args:
+            amount: the factor.
+        """
         return None
 
     def set(self, amount: float) -> None:
-        """Set the weights to before + amount (after - before); 1 restores the original."""
+        """Set the weights to before + amount * (after - before).
+
+        Args:
+            amount: the factor by which the change is multiplied.
+        """
         if self._original is None:
             self._original = self._parameter.data
         if amount == 1:
@@ -118,13 +127,13 @@ class WeightChange:
 def weight_changes(
     hooked: HookedModel, before: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, WeightChange]]:
-    """Yield the full name of each parameter's module with the parameter's change.
+    """Yield the full name of each parameter's module, and the parameter's change.
 
-    Both models are whole models without an adapter. Tied parameters are yielded once.
+    Neither model may have an adapter. Tied parameters are yielded once.
 
     Args:
-        hooked: the model after.
-        before: weights of the model before, by name.
+        hooked: the model after fine-tuning.
+        before: weights of the model before fine-tuning, by name.
 
     Raises:
         UserError: `before` lacks a weight, or does not tie weights that the model after ties.

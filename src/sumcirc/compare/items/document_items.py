@@ -31,24 +31,25 @@ def document_items(
     salient: FindSpans,
     distractor: FindSpans | None = None,
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Make items from documents until there are `count`.
+    """Make items from documents until there are `count` items.
 
-    The spans of an item are `salient`, `distractor` if requested, `document` (its other tokens),
-    `prompt` (the text around the document) and `summary` (without the last token, EOS, after which
-    nothing is predicted).
+    The spans of an item are `salient`, `distractor` if requested, `document` (the document's other
+    tokens), `prompt` (the text around the document) and `summary` (without its last token, EOS,
+    after which nothing is predicted).
 
     Args:
         encoder: turns documents into tokens.
         documents: the documents, in the order in which they are used.
-        count: number of items wanted; None for an item from every document.
-        salient, distractor: functions that return character ranges of a document; tokens that
-            overlap these form the span of the same name.
+        count: number of items to make; None to make an item of every document.
+        salient, distractor: functions that return character ranges of a document; the tokens that
+            overlap these ranges form the span of that name.
 
     Returns:
-        The items, and the number of documents that gave no item, by reason.
+        The items, and the number of documents of which no item could be made, by reason.
 
     Raises:
-        UserError: no document gives an item, or the tokenizer does not report character offsets.
+        UserError: no item can be made of any document, or the tokenizer does not report character
+            offsets.
     """
 
     def make(item: Document) -> TokenExample:
@@ -63,18 +64,18 @@ def document_items(
 def items_of(
     documents: Iterable[Document], count: int | None, make: Callable[[Document], TokenExample]
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Make items from documents with `make` until there are `count`.
+    """Make items from documents with a given function until there are `count` items.
 
     Args:
         documents: the documents, in the order in which they are used.
-        count: number of items wanted; None for an item from every document.
-        make: returns the item of a document, or raises NoExample with the reason.
+        count: number of items to make; None to make an item of every document.
+        make: function that returns the item of a document, or raises NoExample with the reason.
 
     Returns:
-        The items, and the number of documents that gave no item, by reason.
+        The items, and the number of documents of which no item could be made, by reason.
 
     Raises:
-        UserError: no document gives an item.
+        UserError: no item can be made of any document.
     """
     found, dropped = first_made(documents, count, make)
     if not found:
@@ -87,15 +88,15 @@ def items_of(
 
 
 def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> TokenExample:
-    """Return the example of a document with further spans inside the document.
+    """Return a document's example with additional spans inside the document.
 
     Args:
         example: the result of `Encoder.located` for the document.
-        marked: character ranges of the document, by name of the span; a token that overlaps
-            ranges of two names belongs to the name that is listed first.
+        marked: character ranges of each span, by the span's name. A token that overlaps ranges of
+            two spans belongs to the one that is listed first.
 
     Returns:
-        The example with the spans `document` (tokens that are not marked), every name in `marked`,
+        The example with all spans in `marked`, and the spans `document` (its other tokens),
         `prompt` and `summary`; the first token is in none of them.
     """
     behind_first = np.arange(len(example)) > 0
@@ -113,11 +114,11 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
 def wire_salient(seed: int) -> FindSpans:
     """Return a function that finds all mentions of an article's key facts.
 
-    The function takes an article of the wire, the built-in synthetic corpus whose facts are known,
-    and returns character ranges. It raises UserError if the document is not such an article.
+    The function takes an article of the built-in synthetic corpus, whose facts are known, and
+    returns character ranges. It raises UserError if the document is not such an article.
 
     Args:
-        seed: setting `data.seed`, with which the articles were made.
+        seed: setting `data.seed`, with which the articles were generated.
     """
     return lambda item: [(span.start, span.end) for span in wire_article(item, seed).salient]
 
@@ -125,11 +126,11 @@ def wire_salient(seed: int) -> FindSpans:
 def wire_distractor(seed: int) -> FindSpans:
     """Return a function that finds all mentions of the facts of an article's second event.
 
-    The function takes an article of the wire, the built-in synthetic corpus, and returns character
-    ranges. It raises UserError if the document is not such an article.
+    The function takes an article of the built-in synthetic corpus, whose facts are known, and
+    returns character ranges. It raises UserError if the document is not such an article.
 
     Args:
-        seed: setting `data.seed`, with which the articles were made.
+        seed: setting `data.seed`, with which the articles were generated.
     """
 
     def find(item: Document) -> list[tuple[int, int]]:
@@ -144,20 +145,20 @@ def mentioned(text: str, value: str) -> list[tuple[int, int]]:
 
     Args:
         text: the text to search.
-        value: the fact as it is written in the text.
+        value: the fact, as texts spell it.
     """
     return [(start, start + len(value)) for start in mentions(text, value)]
 
 
 def wire_article(item: Document, seed: int) -> WireArticle:
-    """Return the article of the wire (the built-in corpus) from which a document was made.
+    """Return the article of the built-in corpus from which a document was made.
 
     Args:
         item: the document.
-        seed: setting `data.seed`, with which the articles were made.
+        seed: setting `data.seed`, with which the articles were generated.
 
     Raises:
-        UserError: the document is not an article of the wire with this seed.
+        UserError: the document is not an article of the built-in corpus with this seed.
     """
     try:
         article = article_of(item.id, seed)

@@ -24,7 +24,7 @@ from sumcirc.wire.draw import Draw
 def fact_items(
     encoder: Encoder, documents: Iterable[Document], count: int | None, seed: int
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Make items that ask for a fact from articles of the wire until there are `count`.
+    """Make items that ask for a fact of an article until there are `count` items.
 
     An article gives at most one item, so that items are independent; the fact is chosen at random.
     The spans of an item are `fact` and `distractor` (the mentions of the two answers in the
@@ -34,16 +34,17 @@ def fact_items(
 
     Args:
         encoder: turns articles into tokens.
-        documents: articles of the wire, in the order in which they are used.
-        count: number of items wanted; None for an item from every article.
-        seed: setting `data.seed`, with which the articles were made; it also chooses the facts.
+        documents: articles of the built-in corpus, in the order in which they are used.
+        count: number of items to make; None to make an item of every article.
+        seed: setting `data.seed`, with which the articles were generated; it also determines the
+            chosen facts.
 
     Returns:
-        The items, and the number of articles that gave no item, by reason.
+        The items, and the number of articles of which no item could be made, by reason.
 
     Raises:
-        UserError: a document is not an article of the wire with this seed, or no article gives an
-            item.
+        UserError: a document is not an article of the built-in corpus with this seed, or no item
+            can be made of any article.
     """
     return items_of(documents, count, lambda item: _item(encoder, item, seed))
 

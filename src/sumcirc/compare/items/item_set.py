@@ -49,7 +49,7 @@ class ItemBatch(TokenBatch):
 
     @cached_property
     def metric(self) -> Metric:
-        """The loss whose negative is the items' metric."""
+        """The loss whose negative is the metric of the items."""
         if bool((self.bad != NONE).any()):
             return LogitDifference(self.reads, self.good, self.bad)
         return NegativeLogLikelihood(self.reads, self.good)
@@ -62,13 +62,13 @@ class ItemBatch(TokenBatch):
         """Compute the metric of every item from the output of the final norm.
 
         Args:
-            hooked: the model, whose unembedding is applied.
+            hooked: the model whose unembedding is applied.
             normed: output of the final norm, [B, T, width], or [copies * B, T, width] if the batch
-                was run in several copies; it may hold only the last positions if they include all
-                positions that are read.
+                was run in several copies; it may be restricted to the last positions if these
+                include all positions that are read.
 
         Returns:
-            The metric, [B] or [copies * B], in its unit.
+            The metric of each item, [B] or [copies * B].
         """
         return self.score(hooked.unembedding, normed)
 
@@ -86,14 +86,15 @@ class ItemBatch(TokenBatch):
 
 
 class ItemSet:
-    """Items with the same metric, in batches of similar length.
+    """Items with the same metric, which can be iterated in batches of similar length.
 
     Args:
         items: the items on which models are compared.
 
     Attributes:
         ids: names of the items, in the order in which results list them.
-        metric: LOGIT_DIFFERENCE if every item has two answers, else LOG_PROBABILITY.
+        metric: name of the metric: LOGIT_DIFFERENCE if every item has two answers, otherwise
+            LOG_PROBABILITY.
         spans: names of the spans, in order of first appearance.
 
     Raises:
@@ -119,15 +120,15 @@ class ItemSet:
 
     @property
     def unit(self) -> str:
-        """Unit of the metric, `nats` or `logits`."""
+        """Unit of the metric: `nats` or `logits`."""
         return UNITS[self.metric]
 
     def check_positions(self, positions: str, setting: str) -> None:
-        """Check that a name of positions is known.
+        """Check that a name of a set of positions is known.
 
         Args:
-            positions: name of positions as in `TokenBatch.at`, such as `last` or a span.
-            setting: name of the setting that holds `positions`, for the message.
+            positions: the name, as in `TokenBatch.at`, such as `last` or the name of a span.
+            setting: name of the setting whose value is `positions`, for the error message.
 
         Raises:
             UserError: no item has such positions; the message lists the known names.
@@ -148,7 +149,7 @@ class ItemSet:
             yield ItemBatch(**vars(batch.to(device)), places=places)
 
     def values(self, hooked: HookedModel, size: int) -> np.ndarray:
-        """Return the metric of every item under a model, [items], float64.
+        """Return the metric of every item with a given model, [items] float64.
 
         Args:
             hooked: the model.

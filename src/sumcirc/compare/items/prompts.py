@@ -46,7 +46,7 @@ class ContrastPrompt:
     Attributes:
         id: name of the prompt.
         prompt: text after which the answer is predicted.
-        good, bad: the two answers, each with the space that it begins with.
+        good, bad: the two answers, each including the space with which it begins.
         spans: named character ranges of the prompt.
     """
 
@@ -58,7 +58,7 @@ class ContrastPrompt:
 
 
 def read_prompts(path: str, encoder: Encoder) -> list[ContrastPrompt]:
-    """Read all prompts of a file of JSON lines, and check that each can become an item.
+    """Read all prompts from a file of JSON lines, and check that each can become an item.
 
     Args:
         path: path of the file.
@@ -110,17 +110,18 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
 def prompt_items(
     prompts: Sequence[ContrastPrompt], encoder: Encoder
 ) -> tuple[list[TokenExample], dict[str, int]]:
-    """Turn prompts into items whose prediction is read at the prompt's last position.
+    """Turn prompts into items whose predictions are read at each prompt's last position.
 
     Args:
         prompts: the prompts to encode.
         encoder: turns texts into tokens of the compared models.
 
     Returns:
-        The items, and the number of prompts that gave no item, by reason.
+        The items, and the number of prompts of which no item could be made, by reason.
 
     Raises:
-        UserError: no prompt is left, one is too long for the model, or a span has no tokens.
+        UserError: no item can be made of any prompt, a prompt is too long for the model, or a span
+            has no tokens.
     """
 
     def make(prompt: ContrastPrompt) -> TokenExample:

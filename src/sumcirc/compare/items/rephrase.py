@@ -136,12 +136,12 @@ WORDINGS: tuple[str, ...] = (
 
 
 def rephrase_prompts(seed: int, count: int) -> list[ContrastPrompt]:
-    """Return the first `count` of all prompts, in an order that depends on the seed.
+    """Return the first `count` prompts, in a random order that depends on the seed.
 
-    No two prompts are the same. Neighbouring prompts have different adjectives, and the prompts of
-    one adjective use its synonyms in turn. With the same seed, a smaller set is the beginning of a
-    larger one. The spans of a prompt are `adjective` (in the sentence), `instruction` (from the end
-    of the sentence to the colon) and `colon`.
+    No two prompts are the same. Consecutive prompts have different adjectives, and the prompts with
+    the same adjective use its synonyms in turn. With the same seed, fewer prompts are the beginning
+    of more prompts. The spans of a prompt are `adjective` (in the sentence), `instruction` (from
+    the end of the sentence to the colon) and `colon`.
 
     Args:
         seed: seed of the random order.

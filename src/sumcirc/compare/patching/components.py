@@ -46,10 +46,11 @@ class Component:
     """A part of a model that can be patched.
 
     Attributes:
-        layer: index of the layer; for the residual stream 0 is the embedding and l + 1 is after
-            layer l; for the unembedding the number of layers.
+        layer: index of the layer. For the residual stream, 0 is the embedding and l + 1 the stream
+            after layer l; for the unembedding, it is the number of layers.
         kind: one of KINDS, which are described at the top of this file.
-        index: index of the head, or of the key/value head; 0 if a layer has only one such part.
+        index: index of the head, or of the key/value head; 0 if a layer has only one component of
+            this kind.
     """
 
     layer: int
@@ -63,23 +64,23 @@ class Component:
 
     @property
     def by_head(self) -> bool:
-        """Whether a layer has several parts of this kind."""
+        """Whether a layer has several components of this kind."""
         return self.kind in BY_HEAD + BY_GROUP
 
     def heads(self, shape: Shape) -> range:
-        """Return the query heads that use the part: a head, or a group for keys and values."""
+        """Return the indices of the query heads that use the component."""
         if self.kind in BY_GROUP:
             return range(self.index * shape.group, (self.index + 1) * shape.group)
         return range(self.index, self.index + 1)
 
     @classmethod
     def parse(cls, name: str, shape: Shape, setting: str) -> Component:
-        """Parse a name such as `output.4.2`, `mlp.5` or `unembedding`.
+        """Return the component with a name such as `output.4.2`, `mlp.5` or `unembedding`.
 
         Args:
             name: the name to parse.
             shape: sizes of the model.
-            setting: name of the setting that holds `name`, for the message.
+            setting: name of the setting that contains `name`, for the error message.
 
         Raises:
             UserError: the kind is unknown, or the model has no such layer or head.
@@ -100,7 +101,7 @@ class Component:
 
 
 def components(shape: Shape, kinds: Iterable[str]) -> Iterator[Component]:
-    """Yield all parts of a model that are of some kinds, kind by kind and layer by layer.
+    """Yield all components of a model that are of the given kinds, kind by kind and layer by layer.
 
     Args:
         shape: sizes of the model.

@@ -93,9 +93,9 @@ class Receiver:
         return found.unflatten(0, (len(sets), len(self.batch)))
 
     def from_start(self, layer: int, attention: AttentionInputs) -> AttentionInputs:
-        """Return inputs of a layer's attention with the keys and values of all positions.
+        """Return a layer's attention inputs, completed with the keys and values before `start`.
 
-        Those of the positions before `start` come from the run without patching.
+        These come from the run without patching.
 
         Args:
             layer: index of the layer.

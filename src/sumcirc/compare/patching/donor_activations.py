@@ -29,7 +29,8 @@ def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
 
     Args:
         batch: the batch, with B items of T positions.
-        positions: masks [B, T] of the patched positions; a position counts if any mask has it.
+        positions: masks [B, T] of patched positions; a position is patched if it is in any of the
+            masks.
     """
     wanted = batch.reads.clone()
     for one in positions:
@@ -38,20 +39,20 @@ def start_of(batch: ItemBatch, positions: list[Tensor]) -> int:
 
 
 def compute(hooked: HookedModel, batch: ItemBatch, start: int) -> tuple[ActivationCache, Tensor]:
-    """Run a model on a batch and return its activations that can be patched, and the metric.
+    """Run a model on a batch, and return the activations that can be patched, and the metric.
 
     Attention is computed by `AttentionInputs.outputs`, as in passes with patching.
 
     Args:
         hooked: the model.
         batch: the batch, with B items of T positions.
-        start: first of the R = T - start positions whose activations are kept.
+        start: index of the first of the R = T - start positions whose activations are kept.
 
     Returns:
-        The activations: for each layer `query` [B, heads, R, head width], `key` and `value` [B,
-        key/value heads, T, head width], `head_outputs` [B, R, heads * head width],
-        `attention_output` and `mlp_output` [B, R, width], and `residual` [B, R, width] before each
-        layer and after the last one. Then the metric, [B].
+        The activations and the metric [B]. The activations are, for each layer, `query`
+        [B, heads, R, head width], `key` and `value` [B, key/value heads, T, head width],
+        `head_outputs` [B, R, heads * head width], `attention_output` and `mlp_output`
+        [B, R, width], and `residual` [B, R, width] before each layer and after the last one.
     """
     stream = (HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
     every = hooked.every
@@ -71,13 +72,13 @@ def compute(hooked: HookedModel, batch: ItemBatch, start: int) -> tuple[Activati
 
 
 class Donor:
-    """Activations of the donor model stored in a folder, and its weights that patching needs.
+    """The donor model's activations, stored in a folder, and the weights that patching needs.
 
     Args:
-        folder: an empty folder, which `record` fills.
+        folder: an empty folder, to which `record` writes.
 
     Attributes:
-        metric: for each batch, the donor's metric of its items, [B].
+        metric: for each batch, the donor's metric of the batch's items, [B].
         unembedding: the donor's final norm and unembedding; None if they can't be patched.
     """
 
@@ -97,13 +98,14 @@ class Donor:
         unembedding: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Donor:
-        """Run a model on all items and store its activations.
+        """Run a model on all items, and return a donor with its activations.
 
         Args:
             hooked: the model.
             items: the items on which it is run.
             size: number of items in a batch.
-            positions: names of all positions at which parts may be patched, see `TokenBatch.at`.
+            positions: names of all sets of positions at which components may be patched, see
+                `TokenBatch.at`.
             folder: an empty folder for the files.
             unembedding: whether to keep a copy of the model's final norm and unembedding.
             progress: called with the number of newly completed items.
@@ -126,7 +128,7 @@ class Donor:
         return donor
 
     def output_weight(self, layer: int, device: torch.device) -> Tensor:
-        """Return the donor's attention output projection by head, [heads, head width, width].
+        """Return the donor's output projection of attention by head, [heads, head width, width].
 
         Args:
             layer: index of the layer.
@@ -137,10 +139,10 @@ class Donor:
             return tensors.get_tensor("weight")
 
     def batch(self, number: int, device: torch.device) -> StoredActivations:
-        """Return the donor's activations on a batch; each is read when it is accessed.
+        """Return the donor's activations on a batch; each is read from disk when it is accessed.
 
         Args:
-            number: index of the batch in `ItemSet.batches`.
+            number: index of the batch among those of `ItemSet.batches`.
             device: device on which the activations are placed.
         """
         return StoredActivations(self.folder / f"batch-{number}.safetensors", device)
@@ -155,7 +157,7 @@ def _name(key: ActivationKey) -> str:
 
 
 class StoredActivations:
-    """Activations in a file, by hook point and layer; each is read when it is accessed.
+    """Activations in a file, by hook point and layer; each is read from disk when it is accessed.
 
     Args:
         file: a file that `Donor` has written.

@@ -45,13 +45,13 @@ MOVED: dict[str, set[str]] = {
 
 
 def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component, Tensor]:
-    """Return for each part the estimated change of the metric if it is patched, [B].
+    """Return, for each component, the estimated change of the metric if it is patched, [B].
 
-    For the unembedding the change is measured instead.
+    For the unembedding, the change is measured rather than estimated.
 
     Args:
         receiver: the receiving model's run on a batch of B items.
-        parts: the parts whose effects are estimated.
+        parts: the components whose effects are estimated.
     """
     gradients, scalings = _gradients(receiver)
     found: dict[Component, Tensor] = {}

@@ -36,13 +36,13 @@ Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 @dataclass(frozen=True)
 class NamedSet:
-    """Parts that are patched together.
+    """Components that are patched together.
 
     Attributes:
-        kind: how the parts were chosen: FIRST (those with the largest effects), RANDOM, or OWN
+        kind: how the components were chosen: FIRST (those with the largest effects), RANDOM, or OWN
             (named in the settings).
-        draw: number of the random draw; 0 for other kinds.
-        parts: the parts.
+        draw: index of the random draw; 0 for other kinds.
+        parts: the components.
     """
 
     kind: str
@@ -52,15 +52,15 @@ class NamedSet:
 
 @dataclass(frozen=True)
 class Carried:
-    """Results of all patching from a donor model into a receiving model.
+    """The results of all patching from a donor model into a receiving model.
 
     Attributes:
-        moved: results of patching single parts.
-        sets: sets of parts that were patched together.
-        set_effects: [sets, items] change of the metric by patching a set.
-        pairs: all pairs of parts in the largest set of kind FIRST.
-        synergies: [pairs, items] effect of patching a pair minus the sum of the effects of its
-            parts alone.
+        moved: results of patching single components.
+        sets: sets of components that were patched together.
+        set_effects: [sets, items] change of the metric if a set is patched.
+        pairs: all pairs of components in the largest set of kind FIRST.
+        synergies: [pairs, items] effect of patching a pair minus the sum of the effects of patching
+            either component alone.
     """
 
     moved: PatchingResult
@@ -73,14 +73,14 @@ class Carried:
 def carry(
     crossing: PatchingSetup, options: CompareOptions, seed: int, label: str, counted: Counted
 ) -> Carried:
-    """Patch parts one by one, in sets and in pairs, and return all results.
+    """Patch components one by one, in sets and in pairs, and return all results.
 
     Args:
-        crossing: the receiving model, the donor's activations and the items.
-        options: settings of the comparison, which name the parts and sets.
+        crossing: a receiving model, a donor and items.
+        options: settings of the comparison, which name the components and sets to patch.
         seed: seed of the random sets.
-        label: name of the direction, shown with the progress.
-        counted: shows progress, like `runtime.progress.counted`.
+        label: name of the patching direction, shown with the progress.
+        counted: function that shows progress, such as `runtime.progress.counted`.
     """
     shape = crossing.hooked.shape
     kinds = list(options.parts)
@@ -125,12 +125,16 @@ def _made_sets(moved: PatchingResult, options: CompareOptions, seed: int) -> lis
 
 
 def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
-    """Return how well the effects estimated from one backward pass agree with the measured ones.
+    """Return how well effects estimated from one backward pass agree with measured effects.
+
+    Args:
+        moved: results of patching single components.
 
     Returns:
-        For each kind of part, the `pearson` and `spearman` correlations over parts of the effects'
-        means over items. Kinds with fewer than three parts, or whose parts all have the same
-        estimated or measured effect, are omitted.
+        For each kind of component, the `pearson` and `spearman` correlations between estimated and
+        measured effects, which are means over items, over the components of this kind. Kinds with
+        fewer than three components, or whose components all have the same estimated or measured
+        effect, are omitted.
     """
     found = {}
     for kind in dict.fromkeys(part.kind for part in moved.parts):
@@ -146,10 +150,10 @@ def agreement(moved: PatchingResult) -> dict[str, dict[str, float]]:
 
 
 def label_of(part: Component, heads: int, key_value_heads: int) -> str:
-    """Return a part's name; for a key or value shared by several heads, it includes these heads.
+    """Return a component's name; for a key or value that several heads share, it names these heads.
 
     Args:
-        part: the part to name.
+        part: the component.
         heads, key_value_heads: numbers of query heads and of key/value heads in a layer.
     """
     group = heads // key_value_heads
@@ -162,16 +166,16 @@ def label_of(part: Component, heads: int, key_value_heads: int) -> str:
 def grid(
     moved: PatchingResult, scores: NDArray[np.float64], kind: str, layers: int, count: int
 ) -> NDArray[np.float64]:
-    """Arrange the scores of one kind of part in an array [layers, count].
+    """Arrange the scores of one kind of component in an array [layers, count].
 
-    Parts that were not patched get NaN.
+    Components that were not patched get NaN.
 
     Args:
-        moved: the patching results whose parts were scored.
-        scores: [parts] score of each part in `moved`.
-        kind: kind of the parts to return.
+        moved: results of patching the scored components.
+        scores: [components] score of each component in `moved`.
+        kind: kind of the components to return.
         layers: number of layers.
-        count: number of parts of this kind in a layer.
+        count: number of components of this kind in a layer.
     """
     found = np.full((layers, count), np.nan)
     for part, score in zip(moved.parts, scores, strict=True):

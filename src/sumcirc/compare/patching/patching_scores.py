@@ -36,14 +36,15 @@ MOST_COPIES = 64  # of a batch in one pass
 
 @dataclass(frozen=True)
 class PatchingResult:
-    """Effects of patching single parts.
+    """The effects of patching single components.
 
     Attributes:
-        parts: the parts, which are patched one at a time.
+        parts: the components, which are patched one at a time.
         receiver: [items] metric of the receiving model without patching.
         donor: [items] metric of the donor model.
-        effects: [parts, items] metric with the part patched minus the metric without patching.
-        attributed: [parts, items] estimate of `effects` from one backward pass.
+        effects: [components, items] metric with the component patched minus the metric without
+            patching.
+        attributed: [components, items] estimates of `effects` from one backward pass.
     """
 
     parts: list[Component]
@@ -54,34 +55,35 @@ class PatchingResult:
 
     @property
     def gap(self) -> Values:
-        """Metric of the donor minus that of the receiving model, [items]."""
+        """Metric of the donor minus the metric of the receiving model, [items]."""
         return self.donor - self.receiver
 
     def scores(self, effects: Values) -> tuple[Values, Values, Values]:
-        """Return scores from effects: the share of the gap that an effect closes, over all items.
+        """Return the scores of effects: the share of the gap that an effect closes, over all items.
 
         Args:
-            effects: [..., items].
+            effects: [..., items] effects.
 
         Returns:
-            The scores and the lower and upper ends of their intervals, [...] each. They are NaN if
-            the gap can't be distinguished from zero.
+            The scores, and the lower and the upper ends of their intervals, [...] each. All are NaN
+            if the gap can't be distinguished from zero.
         """
         return shares_of_gap(effects, self.receiver, self.donor)
 
 
 @dataclass(frozen=True)
 class PatchingSetup:
-    """A receiving model, a donor and items: what all patching in one direction needs.
+    """A receiving model, a donor and items, which all patching in one direction uses.
 
     Args:
         hooked: the receiving model.
         donor: stored activations of the donor model on the items.
         items: the items on which the models are run.
         size: number of items in a batch, the same as for the donor.
-        positions: name of the positions at which outputs are patched, see `TokenBatch.at`.
-        sources: name of the positions whose keys and values are patched; None for all.
-        memory: bytes of memory that a pass may use in addition to the model.
+        positions: name of the set of positions at which outputs are patched, see `TokenBatch.at`.
+        sources: name of the set of positions whose keys and values are patched; None for all
+            positions.
+        memory: number of bytes that a pass may use in addition to the model.
     """
 
     hooked: HookedModel
@@ -95,10 +97,10 @@ class PatchingSetup:
     def each(
         self, parts: Sequence[Component], progress: Callable[[int], None] | None = None
     ) -> PatchingResult:
-        """Measure the effect of patching each part alone, and estimate it by a backward pass.
+        """Measure the effect of patching each component alone, and estimate it by a backward pass.
 
         Args:
-            parts: the parts to patch.
+            parts: the components to patch.
             progress: called with the number of newly completed items.
         """
         count = len(self.items)
@@ -119,10 +121,10 @@ class PatchingSetup:
     def together(
         self, sets: Sequence[Set], progress: Callable[[int], None] | None = None
     ) -> Values:
-        """Return the change of the metric by patching each set of parts, [sets, items].
+        """Return the change of the metric if each set of components is patched, [sets, items].
 
         Args:
-            sets: sets of parts; the parts of a set are patched together.
+            sets: sets of components; the components of a set are patched together.
             progress: called with the number of newly completed items.
         """
         effects = np.empty((len(sets), len(self.items)))
@@ -178,21 +180,24 @@ class PatchingSetup:
 
 
 def halves(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split the indices of `count` items into halves: return the even and the odd ones.
+    """Split the indices of items into halves: return the even and the odd indices.
 
-    Sets of parts are chosen on the items with even indices and evaluated on the others.
+    Sets of components are chosen on the items with even indices, and evaluated on the others.
+
+    Args:
+        count: number of items.
     """
     places = np.arange(count)
     return places[::2], places[1::2]
 
 
 def first_sets(moved: PatchingResult, most: int) -> list[list[Component]]:
-    """Return sets of the 1, 2, ... parts that move the metric most towards the donor's.
+    """Return the sets of the 1, 2, ... components that move the metric most towards the donor's.
 
-    Only the first half of the items, as split by `halves`, is used for this choice.
+    The components are chosen on the first half of the items, as split by `halves`.
 
     Args:
-        moved: effects of single parts.
+        moved: effects of patching single components.
         most: size of the largest set.
     """
     chosen, _ = halves(len(moved.gap))
@@ -223,19 +228,26 @@ def random_sets(
 
 
 def pairs_of(parts: Sequence[Component]) -> list[list[Component]]:
-    """Return all pairs of different parts."""
+    """Return all pairs of different components.
+
+    Args:
+        parts: the components.
+    """
     return [list(two) for two in combinations(parts, 2)]
 
 
 def synergy(
     moved: PatchingResult, pairs: Sequence[Sequence[Component]], together: Values
 ) -> Values:
-    """Return the effect of two parts together minus the sum of their effects alone, [pairs, items].
+    """Return the effect of both components of a pair minus the sum of their effects alone.
 
     Args:
-        moved: effects of single parts.
-        pairs: pairs of parts.
-        together: [pairs, items] effects of patching both parts of a pair.
+        moved: effects of patching single components.
+        pairs: the pairs of components.
+        together: [pairs, items] effects of patching both components of a pair.
+
+    Returns:
+        [pairs, items].
     """
     place = {part: i for i, part in enumerate(moved.parts)}
     alone = np.array([moved.effects[[place[part] for part in two]].sum(0) for two in pairs])
