@@ -13,14 +13,14 @@ LOGGED = WATCHED["activation_drift"]
 
 
 class ActivationDrift(Watcher):
-    """Watcher that logs by layer how the residual stream and MLP neurons differ from the base's.
+    """Watcher that logs how the residual stream and MLP neurons differ from the base's, by layer.
 
-    Measures of the stream are CKA, RSA, centred cosine, relative change and ActMag (the mean
-    absolute activation).
+    The measures of the residual stream are CKA, RSA, centred cosine, relative change, and ActMag
+    (the mean absolute activation).
     """
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log every measure by layer.
+        """Log all measures by layer.
 
         Args:
             trainer: gives the current step and the rank of this process.

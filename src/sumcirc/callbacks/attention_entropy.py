@@ -15,13 +15,13 @@ LOGGED = WATCHED["attention_entropy"]
 
 
 class AttentionEntropy(Watcher):
-    """Watcher that logs attention entropy, attention to parts of the text, and salience alignment.
+    """Watcher that logs attention entropy, attention to spans of the text, and salience alignment.
 
     Salience alignment is the rank correlation of a head's attention with the salience of tokens.
     """
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Log mean measures, and the fraction of heads whose entropy is below the base's.
+        """Log the measures' means, and the fraction of heads whose entropy is below the base's.
 
         Args:
             trainer: gives the current step and the rank of this process.
@@ -45,9 +45,9 @@ class AttentionEntropy(Watcher):
 
 
 def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
-    """Return two fractions of heads: with lower entropy than the base, and significantly lower.
+    """Return the fractions of heads with lower, and significantly lower, entropy than the base.
 
-    Significance is tested by the Wilcoxon signed-rank test over documents, with a false discovery
+    Significance is tested with the Wilcoxon signed-rank test over documents, at a false discovery
     rate of 5 %.
 
     Args:
@@ -55,8 +55,9 @@ def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:
         base: measures of the base model on the same documents.
 
     Returns:
-        Fractions by metric name. The ends of the first fraction's bootstrap interval are added with
-        `MIN_DOCUMENTS` documents or more, the second fraction with two documents or more.
+        Fractions by metric name. The ends of the first fraction's bootstrap interval are included
+        if there are at least `MIN_DOCUMENTS` documents, and the second fraction if there are at
+        least two.
     """
     differences = record.values[ENTROPY] - base.values[ENTROPY]
     share = share_below_zero(differences)

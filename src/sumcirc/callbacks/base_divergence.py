@@ -15,7 +15,7 @@ LOGGED = WATCHED["base_divergence"]
 class BaseDivergence(Watcher):
     """Watcher that logs divergences from the base model, in nats.
 
-    They are KL in both directions and Jensen-Shannon divergence, each for attention and for
+    These are the KL in both directions and the Jensen-Shannon divergence, for attention and for
     next-token distributions.
     """
 

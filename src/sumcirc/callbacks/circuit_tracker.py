@@ -46,19 +46,19 @@ TOP_EDGES = 50  # logged at each step
 
 
 class CircuitTracker(Watcher):
-    """Watcher that finds and evaluates the circuit at each scheduled step, on the same pairs.
+    """Watcher that finds and evaluates a circuit on the same pairs at each scheduled step.
 
     At step 200, for example, it writes the edge scores of each document to
     `circuits/step-000200.safetensors` and the circuit to `circuits/step-000200.json` in EAP-IG's
-    format. `circuits/base.safetensors` has the base model's scores, which are computed once for all
-    runs that share the cache. After the last step, `circuits/evolution.json` records how the
-    circuit changed.
+    format. `circuits/base.safetensors` contains the base model's scores, which are computed once
+    for all runs that share the cache. After the last step, `circuits/evolution.json` records how
+    the circuit changed.
 
     Args:
-        probing: gives the schedule and the run directory.
+        probing: provides the schedule and the run directory.
         base: the model before it is adapted or trained.
-        pairs: clean and corrupted documents, all used at every step.
-        options: how the circuit is found and evaluated.
+        pairs: clean and corrupted documents, all of which are used at every step.
+        options: settings that determine how the circuit is found and evaluated.
         cache: folder `cache_dir`, in which the base's edge scores are cached.
     """
 

@@ -41,15 +41,15 @@ def make_watchers(
     data: SummarizationData,
     run: RunDirectory,
 ) -> list[Watcher]:
-    """Return the callbacks that `callbacks.watch` names; they share one `Probing`.
+    """Return the callbacks that `callbacks.watch` names, which share one `Probing`.
 
     Args:
         config: configuration of the run.
-        base: the model before it is adapted or trained; it is measured here unless its measures
-            are cached.
+        base: the model before it is adapted or trained. It is measured here unless its measures are
+            cached.
         encoder: encodes documents and summaries.
-        data: the corpora; messages about left-out documents are added to its notices.
-        run: directory of the run.
+        data: the run's data, to whose notices messages about left-out documents are added.
+        run: the run directory.
 
     Raises:
         UserError: no document can be measured, or the model's architecture is unknown.

@@ -41,11 +41,12 @@ CONCERN = {
 def scheduled_steps(config: ProbeScheduleConfig, total: int) -> list[int]:
     """Return the sorted optimizer steps at which to measure.
 
-    They are 0, `config.points` log-spaced steps, every `config.every`-th step, and the last one.
+    These are step 0, `config.points` log-spaced steps, every `config.every`-th step, and the last
+    step.
 
     Args:
         config: the schedule.
-        total: number of optimizer steps of the run.
+        total: total number of optimizer steps of the run.
     """
     spaced = [round(total ** (i / (config.points + 1))) for i in range(1, config.points + 1)]
     every = range(config.every, total, config.every) if config.every else ()
@@ -56,15 +57,15 @@ class Probing:
     """Measures the model on the probe documents at scheduled steps, for all watchers of a run.
 
     Args:
-        run: directory of the run.
+        run: the run directory.
         probes: documents on which the model is measured.
         base: activations and measures of the base model on these documents.
         watch: names of the watchers, which determine what is measured.
-        schedule: when to measure.
+        schedule: settings that determine the steps at which to measure.
         decode: converts a token id to text.
 
     Attributes:
-        seconds: time spent by watchers so far, including drawing and logging.
+        seconds: time in seconds that watchers have taken so far, including drawing and logging.
     """
 
     def __init__(
@@ -93,7 +94,10 @@ class Probing:
     def start(self, trainer: pl.Trainer) -> None:
         """Determine the scheduled steps, and save the base's measures in the run directory.
 
-        Calls after the first have no effect.
+        Only the first call has an effect.
+
+        Args:
+            trainer: gives the number of training batches and the rank of this process.
         """
         if self._began is not None:
             return
@@ -113,6 +117,9 @@ class Probing:
 
         All watchers and processes get the same answer. Scheduled steps other than the first and the
         last are skipped while `schedule.budget` is exceeded.
+
+        Args:
+            trainer: gives the current step.
         """
         step = trainer.global_step
         if self._decided[0] == step:
@@ -132,10 +139,13 @@ class Probing:
 
     @contextmanager
     def preserving_training_state(self, module: SummarizationModule) -> Iterator[None]:
-        """Run a block without effect on training.
+        """Make the code in a `with` block have no effect on training.
 
-        The random state is restored afterwards, and the time is not counted in the throughput of
-        `module`.
+        On exit the random state is restored, and the time that the block took is not counted in the
+        throughput of `module`.
+
+        Args:
+            module: the training module.
         """
         began = time.perf_counter()
         before = generators()
@@ -148,10 +158,10 @@ class Probing:
             module.exclude_from_throughput(spent)
 
     def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
-        """Measure the model at the current step, and return and save the record of its measures.
+        """Measure the model at the current step, save the record of its measures, and return it.
 
-        Only the process of rank 0 gets the record; the others get None. The record is kept for the
-        step, so that several watchers share one measurement.
+        Only the process of rank 0 gets the record; other processes get None. Until the next step,
+        further calls return the same record, so that watchers share one measurement.
 
         Args:
             trainer: gives the current step and the rank of this process.
@@ -189,14 +199,15 @@ class Watcher(pl.Callback):
     """A Lightning callback whose `observe` is called at every scheduled step.
 
     Args:
-        probing: the probe documents and schedule, shared by all watchers of the run.
+        probing: provides the probe documents and the schedule, and is shared by all watchers of the
+            run.
     """
 
     def __init__(self, probing: Probing) -> None:
         self.probing = probing
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Analyse the model in its current state; called in every process.
+        """Analyse the model in its current state; this is called in every process.
 
         Args:
             trainer: gives the current step and the rank of this process.

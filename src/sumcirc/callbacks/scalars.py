@@ -17,9 +17,9 @@ HEAD_COLUMNS = ("step", "layer", "head", "measure", "value", "low", "high")  # c
 
 
 def overall(record: ProbeRecord, *names: str) -> dict[str, float]:
-    """Return the mean of each measure, by its name, over layers, heads and documents.
+    """Return the mean of each measure over layers, heads and documents, by the measure's name.
 
-    Undefined values are ignored, and measures without a defined value are omitted.
+    Undefined values are ignored, and measures without any defined value are omitted.
 
     Args:
         record: the measures of one step.
@@ -37,7 +37,7 @@ def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
         names: names of the measures to average.
 
     Returns:
-        Means by names such as `MEASURE/layer_03`; undefined means are omitted.
+        The means, by names such as `MEASURE/layer_03`; undefined means are omitted.
     """
     found = {}
     for name in names:
@@ -50,11 +50,11 @@ def by_layer(record: ProbeRecord, *names: str) -> dict[str, float]:
 
 
 def place_name(name: str, place: int) -> str:
-    """Return the name of one entry of a measure's first axis, such as `layer_03` or `embedding`.
+    """Return the name of an entry along a measure's first dimension: `layer_03` or `embedding`.
 
     Args:
         name: name of the measure.
-        place: index along the measure's first axis.
+        place: index along the measure's first dimension.
     """
     if MEASURES[name].axes != STREAM:
         return f"layer_{place:02d}"
@@ -62,7 +62,11 @@ def place_name(name: str, place: int) -> str:
 
 
 def mean_of(values: NDArray[np.floating]) -> np.floating | float:
-    """Return the mean of the finite values, or NaN if there are none."""
+    """Return the mean of the finite values, or NaN if there are none.
+
+    Args:
+        values: an array of any shape.
+    """
     defined = np.isfinite(values)
     return values[defined].mean(dtype=np.float64) if defined.any() else np.nan
 
@@ -75,8 +79,9 @@ def by_head(
     Args:
         record: the measures of one step.
         name: name of the measure.
-        values: [layers, heads, documents] to average; None for the measure's values in `record`.
-        label: the measure's name in the rows; `name` if empty.
+        values: [layers, heads, documents] values to average over documents; None for the measure's
+            values in `record`.
+        label: name of the measure in the rows; if empty, `name`.
 
     Returns:
         One row per head with the columns HEAD_COLUMNS; `low` and `high` are None where there is no

@@ -23,14 +23,14 @@ LOGGED = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "length", *STATISTICS)
 
 
 class SummaryQuality(Watcher):
-    """Watcher that summarizes every probe document and scores the summaries.
+    """Watcher that has the model summarize the probe documents, and scores the summaries.
 
-    Mean scores are logged as `summaries/MEASURE`, the ends of their intervals as
-    `summaries/MEASURE/low` and `summaries/MEASURE/high`. Each document's summary and scores are
-    written to a table such as `probes/summaries-000200.parquet`, named by the step.
+    Mean scores are logged as `summaries/MEASURE`, and the ends of their intervals as
+    `summaries/MEASURE/low` and `summaries/MEASURE/high`. The summaries and their scores are written
+    to a table that is named after the step, such as `probes/summaries-000200.parquet`.
 
     Args:
-        probing: gives the schedule and the run directory.
+        probing: provides the schedule and the run directory.
         encoder: encodes the prompts.
         documents: the probe documents.
         generation: decoding settings.
@@ -52,11 +52,12 @@ class SummaryQuality(Watcher):
         self.evaluation = evaluation
 
     def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
-        """Summarize the documents, and log and write the scores of the summaries.
+        """Summarize the documents, log mean scores, and write the table of summaries and scores.
 
         Args:
             trainer: gives the current step and the rank of this process.
-            module: the training module whose model writes the summaries and whose loggers are used.
+            module: the training module whose model generates the summaries and whose loggers are
+                used.
         """
         if not trainer.is_global_zero:
             return

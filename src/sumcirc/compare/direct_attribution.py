@@ -73,7 +73,7 @@ class DirectAttribution:
 
     @property
     def layers(self) -> np.ndarray:
-        """[layers, items] sum of the contributions of a layer's heads, attention bias and MLP."""
+        """[layers, items] sum of the contributions of a layer's heads, attention bias, and MLP."""
         return self.heads.sum(1) + self.attention_bias + self.mlps
 
 

@@ -36,16 +36,16 @@ HIDDEN = -1e30  # score of a key that a row doesn't see: its exp() is 0, and 0 t
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows (query positions) of a padded batch that are measured, and the kinds of its keys.
+    """The rows (query positions) of a padded batch to measure, and the span of each key.
 
     Attributes:
-        index: [batch, rows] measured query positions in ascending order. A document with fewer rows
-            than others repeats its last position.
+        index: [batch, rows] measured query positions in ascending order. If a document has fewer
+            rows than others, its last position is repeated.
         real: [batch, rows] False where `index` is such a repetition.
-        kinds: [batch, length] index into SPANS of every key; negative for padding.
+        kinds: [batch, length] index into SPANS of each key's span; negative for padding.
         sink: [batch] position of the first real token.
-        first, last: least and largest position in each column of `index`, as lists, so that reading
-            them doesn't wait for the device.
+        first, last: smallest and largest position in each column of `index`, as lists, so that
+            reading them doesn't wait for the device.
     """
 
     index: Tensor
@@ -56,7 +56,11 @@ class Rows:
     last: list[int]
 
     def to(self, device: torch.device) -> Rows:
-        """Return the rows on another device."""
+        """Return the rows with all tensors moved to another device.
+
+        Args:
+            device: the device.
+        """
         tensors = (self.index, self.real, self.kinds, self.sink)
         index, real, kinds, sink = (part.to(device) for part in tensors)
         return Rows(index, real, kinds, sink, self.first, self.last)
@@ -87,20 +91,21 @@ def attention_measures(
     """Return the attention measures of every head, as means over each document's measured rows.
 
     Args:
-        query: [batch, heads, length, head width] queries after position embeddings are applied; or
-            [batch, heads, rows, head width] those of the measured rows only.
+        query: [batch, heads, length, head width] queries after position embeddings are applied, or
+            [batch, heads, rows, head width] the queries of the measured rows only.
         key: [batch, key/value heads, length, head width] keys, likewise.
         rows: the rows to measure.
-        scaling: factor of the products of queries and keys.
+        scaling: factor by which the products of queries and keys are multiplied.
         mask: [batch, 1, length, length], True where a row sees a key; None for causal attention.
         base: queries and keys of the base model on the same tokens, shaped like `query` and `key`;
             None to leave out divergences from the base.
-        js: whether to include Jensen-Shannon among the divergences; it is a third of their cost.
+        js: whether to include the Jensen-Shannon divergence, which takes a third of the
+            divergences' time.
         keys_read: whether to add `keys` [batch, heads, length], the mean attention of the measured
             rows to every key.
 
     Returns:
-        Measures by name without `attention/`, such as `entropy`, each [batch, heads].
+        Measures [batch, heads], by name without the prefix `attention/`, such as `entropy`.
 
     Raises:
         ValueError: the shapes of query, key, base and rows don't fit together.
@@ -169,7 +174,7 @@ class _RowMeans:
 
 
 def rows_of_query(query: Tensor, rows: Rows, length: int) -> Tensor:
-    """Return the queries at the measured rows, in fp32.
+    """Return the queries at the measured rows in fp32.
 
     Args:
         query: [batch, heads, length or rows, head width] queries at all positions, or at the

@@ -28,7 +28,7 @@ UNEMBEDDING = "unembedding.safetensors"
 
 @dataclass(frozen=True)
 class About:
-    """Contents of the store's about.json: sizes and model type of the base."""
+    """The contents of a store's about.json: the sizes and the model type of the base."""
 
     shape: Shape
     family: str
@@ -38,7 +38,7 @@ class BaseStore:
     """A folder with activations of the base model on the batches of a `ProbeSet`.
 
     Args:
-        folder: the folder, made by `measures.measuring.prepare_base`.
+        folder: the folder, which was written by `measures.measuring.prepare_base`.
 
     Attributes:
         shape: sizes of the base.
@@ -56,7 +56,7 @@ class BaseStore:
         return ProbeRecord.read(record_file(self.folder, -1))
 
     def check(self, shape: Shape, probes: ProbeSet) -> None:
-        """Check that the store was made for a model of these sizes and for these documents.
+        """Check that the store was made for given model sizes and for given documents.
 
         Args:
             shape: expected sizes of the model.
@@ -84,11 +84,22 @@ class BaseStore:
         _check_sizes(self.folder / UNEMBEDDING, {"weight": (shape.vocabulary, shape.width)})
 
     def batch(self, number: int) -> BaseBatch:
-        """Return the activations of the batch with this index, read tensor by tensor when used."""
+        """Return the base's activations on a batch; each tensor is read when it is accessed.
+
+        Args:
+            number: index of the batch.
+        """
         return BaseBatch(self.folder / batch_name(number))
 
     def unembedding(self, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Return weight [vocabulary, width] and bias (or None) of the base's unembedding."""
+        """Return the weight and the bias of the base's unembedding.
+
+        Args:
+            device: device on which the tensors are placed.
+
+        Returns:
+            The weight [vocabulary, width], and the bias [vocabulary] or None.
+        """
         with safe_open(self.folder / UNEMBEDDING, framework="pt", device=str(device)) as file:
             names = set(file.keys())
             bias = file.get_tensor("bias") if "bias" in names else None
@@ -96,18 +107,17 @@ class BaseStore:
 
 
 class BaseBatch:
-    """The base's activations on one batch; `batch[name]` reads one of them.
+    """The base's activations on one batch, of which `batch[name]` reads one.
 
     A measured row is a measured query position of a document; their total number is `total`, and
     `rows` is the number per document after padding.
 
     - `query.L` [batch, heads, rows, head width] and `key.L` [batch, key/value heads, length, head
       width]: queries at the measured rows, and keys, of layer L.
-    - `scaling.L`: the factor of the products of queries and keys.
-    - `seen.L` [total]: number of keys that each row sees.
-    - `residual` [layers + 1, total, width]: the residual streams.
-    - `neurons` [layers, batch, neurons]: MLP neurons, means over each document's rows.
-    - `normed` [total, width]: the last stream after the final norm.
+    - `scaling.L`: the factor by which the products of queries and keys are multiplied. - `seen.L`
+    [total]: number of keys that each row sees. - `residual` [layers + 1, total, width]: the
+    residual streams. - `neurons` [layers, batch, neurons]: activations of MLP neurons, averaged
+    over each document's rows. - `normed` [total, width]: the last stream after the final norm.
     """
 
     def __init__(self, file: Path) -> None:
@@ -126,5 +136,9 @@ def _check_sizes(file: Path, expected: dict[str, tuple[int, ...]]) -> None:
 
 
 def batch_name(number: int) -> str:
-    """Return the file name of the batch with this index."""
+    """Return the name of the file with a batch's activations.
+
+    Args:
+        number: index of the batch.
+    """
     return f"batch-{number:04d}.safetensors"

@@ -28,9 +28,9 @@ def output_divergences(tuned: Tensor, base: Tensor) -> dict[str, Tensor]:
         tuned, base: [n, vocabulary] finite logits of any floating type.
 
     Returns:
-        By name, [n] each in fp32: `kl_tuned_base`, `kl_base_tuned` and `js` in nats, which are 0 or
-        more (`js` is at most ln 2), and `top1_agreement`, which is 1 where the most likely token is
-        the same and 0 elsewhere.
+        Divergences [n] in fp32 by name: `kl_tuned_base`, `kl_base_tuned` and `js` in nats, which
+        are 0 or more (`js` is at most ln 2), and `top1_agreement`, which is 1 where both models
+        have the same most likely token and 0 elsewhere.
 
     Raises:
         ValueError: the shapes differ.

@@ -33,14 +33,15 @@ def promoted_tokens(
     """Return the tokens that each residual stream's difference promotes and demotes most.
 
     Args:
-        difference: [S, d] mean of tuned minus base for S residual streams, on the modules' device.
+        difference: [S, d] mean of tuned minus base for each of S residual streams, on the modules'
+            device.
         final_norm, unembedding: modules of the tuned model, which map [S, d] to [S, d] and to [S,
             vocabulary].
         decode: converts a token id to text.
-        count: largest number of promoted tokens, and of demoted ones.
+        count: largest number of promoted tokens, and largest number of demoted tokens.
 
     Returns:
-        For each stream a list of `{"token": text, "id": id, "value": value}`. It begins with
+        For each stream, a list of `{"token": text, "id": id, "value": value}`. It begins with
         promoted tokens (positive values), the most promoted first, followed by demoted tokens
         (negative values), the most demoted first. Tokens with equal values are ordered by id. A
         difference of 0 gives an empty list.

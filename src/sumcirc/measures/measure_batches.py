@@ -41,20 +41,20 @@ Keep = Callable[[int, dict[str, Tensor]], None]
 
 @dataclass
 class BatchResult:
-    """Measured values of one batch of documents, on the CPU.
+    """The measured values of one batch of documents, on the CPU.
 
-    `groups` is None unless drift is measured, and the fields after it also unless a base is given.
-    Rows are the measured query positions of all documents.
+    `groups` is None unless drift is measured; the fields after it are None unless drift is measured
+    and a base is given. Rows are the measured query positions of all documents.
 
     Attributes:
         documents: indices of the documents in the probe set.
-        heads: attention measures by name, each [layers, batch, heads].
-        rows: other measures by name, each [streams, batch] or [batch]; means over the rows of each
+        heads: attention measures [layers, batch, heads], by name.
+        rows: other measures [streams, batch] or [batch], by name, averaged over the rows of each
             document.
         groups: [rows] index in the probe set of the document that each row belongs to.
         residual, base_residual: [streams, rows, width] residual streams of the model and the base.
-        neurons, base_neurons: [layers, batch, neurons] MLP neurons of the model and the base, means
-            over the rows of each document.
+        neurons, base_neurons: [layers, batch, neurons] activations of MLP neurons of the model and
+            the base, averaged over the rows of each document.
     """
 
     documents: list[int]
@@ -76,7 +76,7 @@ def check_comparable(hooked: HookedModel, shape: Shape, family: str) -> None:
         family: model type of the base.
 
     Raises:
-        UserError: architecture, number of layers or heads, width or vocabulary differ.
+        UserError: architectures, numbers of layers or heads, widths or vocabularies differ.
     """
     own_shape, own_family = about(hooked)
     if own_family != family:
@@ -96,7 +96,11 @@ def check_comparable(hooked: HookedModel, shape: Shape, family: str) -> None:
 
 
 def about(hooked: HookedModel) -> tuple[Shape, str]:
-    """Return the sizes and the model type of a model, by which `check_comparable` compares."""
+    """Return a model's sizes and its model type, which `check_comparable` compares.
+
+    Args:
+        hooked: the model.
+    """
     return hooked.shape, hooked.model.config.model_type
 
 
@@ -114,11 +118,11 @@ def measure_batches(
     Args:
         hooked: the model.
         probes: the documents.
-        base: activations of the base model; None for measures of the model alone.
-        concerns: groups of measures to compute, from CONCERNS.
+        base: activations of the base model; None to measure the model without a comparison.
+        concerns: groups of measures to compute, one or more of CONCERNS.
         numbers: indices of the batches to run; None for all.
         keep: called with the index of each batch and the tensors, by name, that a `BaseStore` of
-            this model contains; None if they aren't needed.
+            this model has to contain; None if they aren't needed.
         progress: called after each batch with its number of documents.
 
     Raises:
@@ -287,7 +291,7 @@ def assemble(
     Args:
         results: results of all batches, in any order.
         probes: the documents.
-        step: optimizer step of the model; -1 for the base.
+        step: optimizer step at which the model was measured; -1 for the base model.
         hooked: the model.
         decode: converts a token id to text, for the lens (`measures.lens`); None omits the lens.
     """

@@ -31,9 +31,9 @@ class ProbeDocument:
     """A document with its summary, and the positions at which models are measured on it.
 
     Attributes:
-        example: the tokens of prompt, document and summary; every token is in one of the spans
-            PARTS.
-        rows: [R] query positions that are measured, ascending.
+        example: the tokens of prompt, document and summary; every token is in one of the spans that
+            PARTS lists.
+        rows: [R] query positions to measure, ascending.
         salience: [length] ROUGE salience (`measures.salience`) of document tokens; 0 elsewhere.
     """
 
@@ -62,7 +62,11 @@ class ProbeBatch:
     salience: Tensor
 
     def to(self, device: torch.device) -> ProbeBatch:
-        """Return the batch on another device."""
+        """Return the batch with all tensors moved to another device.
+
+        Args:
+            device: the device.
+        """
         ids, groups, salience = (
             part.to(device) for part in (self.input_ids, self.groups, self.salience)
         )
@@ -75,13 +79,13 @@ class ProbeSet:
     Args:
         documents: the documents.
         batch_size: number of documents per batch.
-        notices: messages about documents that were skipped, missing or cut.
+        notices: messages for the user about documents that were left out or truncated, and about
+            fewer documents than requested.
 
     Attributes:
         batches: the batches.
         ids: ids of the documents, in the order of `documents`.
-        fingerprint: hash of tokens, spans, rows and salience of all documents and of the batch
-            size.
+        fingerprint: hash of all documents' tokens, spans, rows and salience, and of the batch size.
     """
 
     def __init__(
@@ -116,7 +120,7 @@ def probe_set(
     batch_size: int = 8,
     setting: str = "callbacks.probes.documents",
 ) -> ProbeSet:
-    """Return a probe set of the first `count` documents whose summary fits the context.
+    """Return a probe set of the first `count` documents whose summaries fit into the context.
 
     Args:
         encoder: encodes documents and summaries.
@@ -125,7 +129,7 @@ def probe_set(
         rows: which query positions to measure: those that predict the summary, those of the
             document, or all.
         batch_size: number of documents per batch.
-        setting: name of the setting that gives `count`, for messages.
+        setting: name of the setting that gives `count`, for error messages.
 
     Raises:
         UserError: no document fits, or the tokenizer does not provide character spans.
@@ -165,7 +169,7 @@ def probe_set(
 
 
 def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
-    """Return the documents in a random order that depends only on the seed and their ids.
+    """Return documents in a random order that depends only on a seed and on their ids.
 
     Args:
         documents: the documents, in any order.

@@ -47,22 +47,22 @@ def measure(
     decode: Callable[[int], str] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> ProbeRecord:
-    """Measure a model on documents, compared with its base; return the record of its measures.
+    """Measure a model on documents, compared with its base, and return the record of its measures.
 
     Args:
         model: the model, with or without an adapter.
         probes: the documents.
-        base: the base model, or its store from `prepare_base`. None takes the model with its
-            adapter switched off as base, or makes no comparison if it has no adapter.
+        base: the base model, or its store from `prepare_base`. If None, the base is the model with
+            its adapter switched off; without an adapter, nothing is compared.
         step: optimizer step of the model, which is written to the record.
-        concerns: groups of measures to compute, from `measure_batches.CONCERNS`; `divergence` and
-            most of `drift` need a base.
+        concerns: groups of measures to compute, one or more of `measure_batches.CONCERNS`;
+            `divergence` and most of `drift` need a base.
         decode: converts a token id to text, for the lens (`measures.lens`); None omits the lens.
         progress: called after each batch with its number of documents.
 
     Raises:
         UserError: the base has another architecture or size, the model's attention can't be
-            observed, or no base is given and switching off the adapter doesn't restore it.
+            observed, or no base is given and switching off the adapter doesn't give the base.
     """
     with TemporaryDirectory(prefix="sumcirc-base-") as folder:
         if base is None and isinstance(model, PeftModel):
@@ -88,7 +88,7 @@ def _require_base(model: PeftModel) -> None:
 def base_parts(
     model: PreTrainedModel | PeftModel, probes: ProbeSet, as_it_is: bool = False
 ) -> list[Any]:
-    """Return the values that determine the store of a base, from which its cache key is made.
+    """Return the values from which the cache key of a base's store is made.
 
     Args:
         model, probes, as_it_is: as in `prepare_base`.
@@ -103,14 +103,16 @@ def prepare_base(
     progress: Callable[[int], None] | None = None,
     as_it_is: bool = False,
 ) -> BaseStore:
-    """Return the activations and measures of a base, from the cache if they were computed before.
+    """Return the activations and measures of a base model, from the cache if it contains them.
 
     Args:
-        model: the base, or an adapted model, whose adapter is switched off while it is measured.
+        model: the base model, or an adapted model, whose adapter is switched off during the
+            measurement.
         probes: the documents.
         cache: folder `cache_dir`.
         progress: called after each batch with its number of documents.
-        as_it_is: whether to keep the adapter on, so that a tuned model can serve as base.
+        as_it_is: whether to keep the adapter switched on, so that a fine-tuned model can serve as
+            the base.
 
     Raises:
         UserError: the architecture is unknown, or the cache folder can't be written.

@@ -39,7 +39,7 @@ def document_means(values: Tensor, groups: Tensor, documents: int) -> Tensor:
         documents: number of documents.
 
     Returns:
-        [documents, ...] in fp32, or float64 where `values` are.
+        [documents, ...] in float64 if `values` are float64, otherwise in fp32.
     """
     dtype = torch.promote_types(values.dtype, torch.float32)
     # Separately, not by scatter: on a GPU that adds in no fixed order, and NaN must not spread.
@@ -74,11 +74,11 @@ def relative_change(tuned: Tensor, base: Tensor) -> Tensor:
 
 
 def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
-    """Return the cosine of each row with the base's row, after subtracting the base's mean row.
+    """Return each row's cosine with the base's row, after subtracting the base's mean row.
 
-    Without centring a few outlier dimensions bring the cosine of any two rows near 1 (W. Timkey and
-    M. van Schijndel, All Bark and No Bite, 2021). The base's mean is subtracted from both sides, so
-    that a shift common to all rows counts as a change.
+    Without centring, a few outlier dimensions bring the cosine of any two rows near 1 (W. Timkey
+    and M. van Schijndel, All Bark and No Bite, 2021). The base's mean is subtracted from the rows
+    of both models, so that a shift common to all rows counts as a change.
 
     Args:
         tuned, base: [n, d] rows of the two models.
@@ -96,7 +96,7 @@ def centered_cosine(tuned: Tensor, base: Tensor) -> Tensor:
 def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, Tensor]:
     """Return linear CKA by the unbiased HSIC, and each document's jackknife pseudo-value.
 
-    No n x n matrix is stored, and leaving a document out needs no second pass over the rows.
+    No n x n matrix is stored, and leaving out a document needs no second pass over the rows.
 
     Args:
         first: [n, d] rows of one model.
@@ -104,9 +104,9 @@ def debiased_cka(first: Tensor, second: Tensor, groups: Tensor) -> tuple[float, 
         groups: [n] index of the document that each row belongs to, 0 to D - 1 in any order.
 
     Returns:
-        CKA over all rows, and pseudo-values [D] in float64. A value is NaN if it is computed from
-        fewer than 4 rows, or if the HSIC of a model with itself is not positive (nearly all of its
-        rows are equal). For a single document the pseudo-value is CKA itself.
+        The CKA over all rows, and pseudo-values [D] in float64. A value is NaN if it is computed
+        from fewer than 4 rows, or if the HSIC of a model with itself is not positive (nearly all of
+        its rows are equal). For a single document, the pseudo-value is the CKA itself.
 
     Raises:
         ValueError: the numbers of rows differ, or a document has no rows.
@@ -150,13 +150,13 @@ def rsa(first: Tensor, second: Tensor) -> tuple[float, Tensor]:
     RSA is the Spearman correlation of two models' dissimilarities between documents.
 
     Args:
-        first: [D, d] one vector per document, from one model.
-        second: [D, e] the same from the other model.
+        first: [D, d] one vector per document from one model.
+        second: [D, e] one vector per document from the other model.
 
     Returns:
-        RSA over all documents, and pseudo-values [D] in float64. RSA needs 4 documents and
-        pseudo-values 5; with fewer they are NaN. They are also NaN if a vector is constant or all
-        dissimilarities of a model are equal.
+        RSA over all documents, and pseudo-values [D] in float64. The former needs 4 documents and
+        the latter need 5; with fewer they are NaN. They are also NaN if a vector is constant, or if
+        all dissimilarities of a model are equal.
 
     Raises:
         ValueError: the numbers of documents differ.
@@ -192,8 +192,8 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
         first, second: [..., n] values, whose shapes broadcast.
 
     Returns:
-        [...] in the arguments' dtype, but at least fp32. NaN where the n values of an argument are
-        all equal or contain NaN.
+        [...] in the arguments' dtype, or in fp32 if that has a lower precision. NaN where the n
+        values of an argument are all equal or contain NaN.
     """
     return _correlation(*(_centered_ranks(side, side) for side in (first, second)))
 

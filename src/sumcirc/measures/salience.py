@@ -38,8 +38,8 @@ def token_salience(
         tokenizer: splits text into words.
 
     Returns:
-        [tokens] float32, 0 to 3. A token has the salience of the word that it overlaps most (if
-        several overlap equally, of the first); punctuation and white space have 0.
+        [tokens] float32, 0 to 3. A token has the salience of the word with which it overlaps most,
+        or of the first of several such words; punctuation and white space have salience 0.
     """
     spans = tokenizer.spans(document)
     stems = [stem for _, _, stem in spans]
@@ -66,7 +66,7 @@ def salience_alignment(attention: Tensor, salience: Tensor) -> Tensor:
     """Return the Spearman correlation of attention over source tokens with their salience.
 
     Args:
-        attention: [..., K] attention to K source tokens, for each head, or each head and row.
+        attention: [..., K] attention to K source tokens, for each head, or for each head and row.
         salience: [K] salience of these tokens.
 
     Returns:

@@ -36,15 +36,15 @@ Target = tuple[int, str]
 
 @dataclass(frozen=True)
 class Targets:
-    """The linears that get adapters, and their ranks.
+    """The linears that get adapters, and the adapters' ranks.
 
     Attributes:
-        layers: indices of the blocks that contain them.
+        layers: indices of the blocks that contain adapted linears.
         names: full names of the adapted linears.
-        ranks: LoRA rank of each linear, by its full name.
-        parameters: number of trainable parameters at these ranks.
-        total: number of parameters of the model without adapters; tied ones count once.
-        fan_in_fan_out: whether the linears store their weight as in x out (GPT-2).
+        ranks: LoRA rank of each linear, by the linear's full name.
+        parameters: number of trainable parameters with these ranks.
+        total: number of parameters of the model without adapters; tied parameters count once.
+        fan_in_fan_out: whether the linears store their weights as [in, out], like those of GPT-2.
     """
 
     layers: tuple[int, ...]
@@ -61,17 +61,21 @@ class Targets:
 
     @property
     def raised(self) -> dict[str, int]:
-        """Ranks of the linears whose rank is higher than `rank`, by full name."""
+        """The ranks of the linears whose rank is higher than `rank`, by full name."""
         return {name: rank for name, rank in self.ranks.items() if rank > self.rank}
 
     @property
     def share(self) -> float:
-        """Trainable parameters as a fraction of all parameters, adapters included."""
+        """Trainable parameters as a fraction of all parameters, including those of adapters."""
         return self.parameters / (self.total + self.parameters)
 
 
 def skeleton(config: PretrainedConfig) -> PreTrainedModel:
-    """Return the model that a configuration describes, without weights (on torch's meta device)."""
+    """Return the model that a configuration describes on torch's meta device, without weights.
+
+    Args:
+        config: transformers' configuration of the model.
+    """
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config)
 
@@ -81,11 +85,11 @@ def resolve_targets(
     model_config: PretrainedConfig,
     chosen: Sequence[Target] | None = None,
 ) -> Targets:
-    """Return the layers, linears and ranks of a LoRA configuration, computed without weights.
+    """Return the layers, linears and ranks of a LoRA configuration, without reading weights.
 
     Args:
-        config: layers, modules, and a rank or a budget.
-        model_config: configuration of the model.
+        config: settings, of which the layers, the modules, and the rank or budget are used.
+        model_config: transformers' configuration of the model.
         chosen: pairs of block index and module name that a selector chose, the most important
             first; None if `config` names the layers. If a budget allows a higher rank only for some
             linears, the most important ones get it.
@@ -122,14 +126,14 @@ def resolve_targets(
 
 
 def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> dict[str, int]:
-    """Return the number of parameters of a rank-1 adapter on each linear of the targets.
+    """Return the number of parameters of a rank-1 adapter on each linear that targets stand for.
 
     Args:
-        model_config: configuration of the model.
-        targets: block indices and module names.
+        model_config: transformers' configuration of the model.
+        targets: pairs of block index and module name.
 
     Returns:
-        Parameters by the full name of the linear.
+        Numbers of parameters, by the full name of the linear.
     """
     return _costs(_linears(skeleton(model_config), architecture(model_config), targets))
 
@@ -162,12 +166,13 @@ def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
 
 
 def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = None) -> LoraConfig:
-    """Return PEFT's configuration for the targets.
+    """Return PEFT's configuration of a LoRA adapter.
 
     Args:
         config: settings, of which alpha, dropout and rsLoRA are used.
-        targets: the linears and their ranks.
-        base: path of the base model, which is written into the configuration; None for no path.
+        targets: the linears that get adapters, and the ranks.
+        base: path of the base model, which is written into the configuration; None to write no
+            path.
     """
     alpha = config.alpha or (RSLORA_ALPHA if config.rslora else SCALE * targets.rank)
     follows_rank = config.alpha is None and not config.rslora
@@ -188,16 +193,16 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
 def adapt(
     model: PreTrainedModel, config: AdaptationConfig, chosen: Sequence[Target] | None = None
 ) -> PreTrainedModel | PeftModel:
-    """Make a model trainable as configured.
+    """Make a model trainable, either all of its parameters or a LoRA adapter.
 
     Args:
         model: the base model, which is changed in place.
-        config: whether to fine-tune fully or with LoRA, and the settings of LoRA.
+        config: settings that choose between full fine-tuning and LoRA, and those of LoRA.
         chosen: pairs of block index and module name that a selector chose; None if `config` names
             the layers.
 
     Returns:
-        The model itself, or a PEFT model around it.
+        `model` itself, or a PEFT model around it.
 
     Raises:
         UserError: as in `resolve_targets`.
@@ -215,14 +220,22 @@ def adapt(
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """Return the number of a model's parameters that require a gradient."""
+    """Return the number of a model's parameters that require a gradient.
+
+    Args:
+        model: the model.
+    """
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def checkpoint_activations(model: nn.Module) -> None:
-    """Make a model store only each block's input and recompute the rest in the backward pass.
+    """Turn on gradient checkpointing, which saves memory in training.
 
-    This is known as gradient checkpointing; it saves memory in training.
+    The model then stores only each block's input, and recomputes other activations in the backward
+    pass.
+
+    Args:
+        model: the model.
     """
     found: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     # renamed in transformers 5.23

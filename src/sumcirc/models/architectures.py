@@ -25,7 +25,7 @@ class Fused(Enum):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Names of the modules in models of one family; names in a block are relative to the block.
+    """The names of modules in models of one family; names inside a block are relative to the block.
 
     Attributes:
         embedding: the token embedding.
@@ -37,7 +37,8 @@ class Architecture:
         modules: names of a block's linears, by the module names used in settings (`qkv`,
             `attn_out`, `mlp_in`, `mlp_out`).
         fused: how the linears of `qkv` hold the projections for query, key and value.
-        head_norms: the norms of each head's query and key; empty if the family has none.
+        head_norms: the norms that are applied to each head's query and key; empty if the family has
+            none.
     """
 
     embedding: str
@@ -131,10 +132,10 @@ class Shape:
         heads: number of query heads in a block.
         key_value_heads: number of key/value heads in a block, which is smaller than `heads` with
             grouped-query attention.
-        head_width: width of one head's query, key and value.
+        head_width: width of one head's query, key and value vectors.
         width: width of the residual stream.
-        neurons: number of neurons of one MLP.
-        vocabulary: number of rows of the embedding.
+        neurons: number of neurons in one MLP.
+        vocabulary: number of rows of the embedding matrix.
         parallel: whether a block's attention and MLP read the same residual stream (GPT-NeoX).
     """
 
@@ -202,8 +203,11 @@ def shape(config: PretrainedConfig) -> Shape:
 def context_length(config: PretrainedConfig) -> int:
     """Return the largest number of tokens that a model accepts.
 
+    Args:
+        config: transformers' configuration of the model.
+
     Raises:
-        UserError: the configuration does not state this number.
+        UserError: the configuration does not contain this number.
     """
     found = getattr(config.get_text_config(), "max_position_embeddings", None)
     if found is None:

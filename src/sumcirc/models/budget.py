@@ -12,10 +12,10 @@ from collections.abc import Mapping
 
 
 def solve_ranks(costs: Mapping[str, int], budget: int) -> dict[str, int]:
-    """Return the LoRA rank of each linear that uses as much of a parameter budget as possible.
+    """Return the LoRA ranks that use as much of a parameter budget as possible, by linear.
 
-    All linears get the largest rank that they can all have, and some get one more if the rest of
-    the budget allows it. All ranks are 0 if the budget is too small for rank 1.
+    All linears get the largest rank that they can all have, and some get a rank that is higher by 1
+    if the rest of the budget allows it. All ranks are 0 if the budget is too small for rank 1.
 
     Args:
         costs: number of parameters of a rank-1 adapter on each linear, by the linear's name, with

@@ -18,7 +18,7 @@ Differing = dict[str, tuple[Any, Any]]
 
 
 def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differing:
-    """Return the settings that differ between two models and affect what their weights compute.
+    """Return configuration settings that differ between two models and affect their outputs.
 
     Such settings are, for example, rotary embeddings and the epsilon of norms. Dropout, special
     tokens, data types and sizes are ignored; `differing_windows` compares attention windows.
@@ -27,7 +27,7 @@ def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differ
         one, other: configurations of two models.
 
     Returns:
-        Both values by the name of the setting; None for a value that isn't set.
+        Both values of each setting, by the setting's name; None for a value that isn't set.
     """
     first, second = (_deciding(config) for config in (one, other))
     return {
@@ -40,14 +40,14 @@ def differing_settings(one: PretrainedConfig, other: PretrainedConfig) -> Differ
 def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: int) -> Differing:
     """Return the settings of attention windows that differ between two models.
 
-    Nothing is returned if the windows make no difference on texts of at most `longest` tokens.
+    Differences that have no effect on texts of at most `longest` tokens are ignored.
 
     Args:
         one, other: configurations of two models.
         longest: length of the longest text, in tokens.
 
     Returns:
-        Both values by the name of the setting; None for a value that isn't set.
+        Both values of each setting, by the setting's name; None for a value that isn't set.
     """
     if _windows(one, longest) == _windows(other, longest):
         return {}
@@ -59,7 +59,11 @@ def differing_windows(one: PretrainedConfig, other: PretrainedConfig, longest: i
 
 
 def shown(differing: Differing) -> str:
-    """Return differing settings as text for a message: `NAME VALUE and VALUE; ...`."""
+    """Return differing settings as text for an error message: `NAME VALUE and VALUE; ...`.
+
+    Args:
+        differing: both values of each setting, by the setting's name.
+    """
     return "; ".join(f"{name} {one} and {other}" for name, (one, other) in differing.items())
 
 

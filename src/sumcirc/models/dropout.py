@@ -20,7 +20,7 @@ def start_training(model: nn.Module, dropout: float | None) -> None:
 
     Args:
         model: a model with or without adapters; the dropout of adapters is not changed.
-        dropout: the probability; None keeps those of the model's configuration.
+        dropout: the probability; None keeps the model's own probabilities.
     """
     if dropout is not None:
         for module, attribute in _places(model):
@@ -29,7 +29,11 @@ def start_training(model: nn.Module, dropout: float | None) -> None:
 
 
 def dropout_probabilities(model: nn.Module) -> list[float]:
-    """Return the distinct dropout probabilities of a model in rising order, without adapters'."""
+    """Return the distinct dropout probabilities of a model in ascending order.
+
+    Args:
+        model: a model with or without adapters; the dropout of adapters is not included.
+    """
     return sorted({float(getattr(module, attribute)) for module, attribute in _places(model)})
 
 

@@ -20,14 +20,14 @@ WRAPPED, ADAPTER = ".base_layer", ".lora_"
 
 
 def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False) -> str:
-    """Return a hash of the configuration and of every parameter's name, type, device and values.
+    """Return a hash of a model's configuration and of the its parameters.
 
     Args:
         model: a model with or without adapters.
-        as_it_is: whether the hash includes adapters in their current state: their parameters and
-            scalings, and which of them are active. If False, the hash of a `PeftModel` is that of
-            its base. Any other model is always hashed as it is, including adapters that were added
-            by transformers' `add_adapter`.
+        as_it_is: whether the hash includes a `PeftModel`'s adapters in their current state: their
+            parameters and scalings, and which of them are active. If False, the hash of a
+            `PeftModel` is that of its base. Other models are always hashed including adapters,
+            which transformers' `add_adapter` may have added.
     """
     as_it_is = as_it_is or not isinstance(model, PeftModel)
     base = base_model(model)

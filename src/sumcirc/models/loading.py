@@ -37,23 +37,31 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def is_adapter(path: str | Path) -> bool:
-    """Return whether a folder contains a PEFT adapter."""
+    """Return whether a folder contains a PEFT adapter.
+
+    Args:
+        path: the folder.
+    """
     return (Path(path).expanduser() / ADAPTER).is_file()
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Return whether a folder contains tokenizer files."""
+    """Return whether a folder contains tokenizer files.
+
+    Args:
+        folder: the folder.
+    """
     if any((folder / name).is_file() for name in TOKENIZER_FILES):
         return True
     return all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
 
 
 def read_model_config(config: ModelConfig, setting: str = "model.path") -> PretrainedConfig:
-    """Return the model's configuration, without reading weights.
+    """Return transformers' configuration of a model, without reading weights.
 
     Args:
-        config: path or hub id, and revision.
-        setting: name of the setting, for messages.
+        config: settings, of which the path (or hub id) and the revision are used.
+        setting: name of the setting that contains the path, for error messages.
 
     Raises:
         UserError: there is no configuration, the model is not a causal language model, or its
@@ -90,17 +98,17 @@ def read_model_config(config: ModelConfig, setting: str = "model.path") -> Pretr
 
 
 def check_model(config: ModelConfig, setting: str = "model.path") -> None:
-    """Raise an error for mistakes in `model.*` that show without reading weights.
+    """Raise an error for mistakes in `model.*` that can be found without reading weights.
 
     The tokenizer is loaded to check it.
 
     Args:
-        config: path or hub id, revision and tokenizer.
-        setting: name of the setting, for messages.
+        config: settings, of which the path (or hub id), the revision and the tokenizer are used.
+        setting: name of the setting that contains the path, for error messages.
 
     Raises:
-        UserError: as in `read_model_config` and `load_tokenizer`; or weight files are missing, are
-            damaged (judged by their headers), or are a pickle that contains more than tensors.
+        UserError: weight files are missing, are damaged (judged by their headers), or are a pickle
+            that contains more than tensors; also as in `read_model_config` and `load_tokenizer`.
     """
     given = f"{setting}={config.path}"
     described = _require_buildable(read_model_config(config, setting), given)
@@ -131,8 +139,8 @@ def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrain
     A folder with only vocab.json and merges.txt is read as a GPT-2 byte-level BPE.
 
     Args:
-        config: path or hub id, revision and tokenizer.
-        setting: name of the setting, for messages.
+        config: settings, of which the path (or hub id), the revision and the tokenizer are used.
+        setting: name of the setting that contains the path, for error messages.
 
     Raises:
         UserError: there is no tokenizer, its vocabulary is empty or larger than the model's
@@ -172,16 +180,16 @@ def load_tokenizer(config: ModelConfig, setting: str = "model.path") -> PreTrain
 def load_model(
     config: ModelConfig, dtype: torch.dtype | None = None, setting: str = "model.path"
 ) -> PreTrainedModel:
-    """Return the model with its pretrained weights.
+    """Return a model with its pretrained weights.
 
     Args:
-        config: path or hub id, and revision.
+        config: settings, of which the path (or hub id) and the revision are used.
         dtype: type of the weights; None for float32.
-        setting: name of the setting, for messages.
+        setting: name of the setting that contains the path, for error messages.
 
     Raises:
-        UserError: weights can't be read, or some parameters have none (transformers would
-            initialise those at random, with only a warning).
+        UserError: weights can't be read, or are missing for some parameters (which transformers
+            would initialise at random, with only a warning).
     """
     import torch
     import transformers
@@ -214,17 +222,17 @@ def load_model(
 
 
 def resolve_path(value: str, setting: str) -> str:
-    """Return the built-in folder for `tiny`, else the folder or hub id that a setting names.
+    """Return the folder or hub id that a setting names; for `tiny`, the built-in folder.
 
     `./tiny` means a folder of that name in the current folder.
 
     Args:
         value: the setting's value.
-        setting: the setting's name, for messages.
+        setting: the setting's name, for error messages.
 
     Raises:
-        UserError: the value is a file, looks like a folder (`looks_like_folder`) that doesn't
-            exist, or as in `require_readable`.
+        UserError: the value is a file, or looks like a folder (`looks_like_folder`) that doesn't
+            exist; also as in `require_readable`.
     """
     if value == BUILT_IN:
         folder = Path(str(files("sumcirc") / "assets" / BUILT_IN))
@@ -247,11 +255,11 @@ def resolve_path(value: str, setting: str) -> str:
 
 
 def require_readable(folder: Path, given: str) -> None:
-    """Raise an error if a folder contains a special file, which a library could hang on opening.
+    """Raise an error if a folder contains a special file, on which reading it could hang.
 
     Args:
         folder: the folder.
-        given: the setting with its value, for messages.
+        given: text that names the folder in error messages: the user's setting and its value.
 
     Raises:
         UserError: the folder contains a pipe, a device or a socket.
@@ -265,7 +273,11 @@ def require_readable(folder: Path, given: str) -> None:
 
 
 def looks_like_folder(value: str) -> bool:
-    """Return whether a text can't be a hub id: it starts with / . or ~, or has several slashes."""
+    """Return whether a path can't be a hub id: it starts with / . or ~, or has several slashes.
+
+    Args:
+        value: a path or hub id.
+    """
     return value.startswith(("/", ".", "~")) or value.endswith("/") or value.count("/") > 1
 
 
@@ -376,7 +388,7 @@ def _read_tokenizer(path: str, revision: str | None, given: str) -> PreTrainedTo
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide transformers' progress bars in a `with` block, except those of downloads."""
+    """Hide transformers' progress bars in a `with` block, except those for downloads."""
     from transformers.utils import logging as transformers_logging
 
     previous = transformers_logging.set_tqdm_hook(

@@ -33,14 +33,14 @@ SAMPLE = "In 2019, the mayor of a town said: \u201cIt's 3.5 km.\u201d\nTL;DR: "
 
 
 def check_pair(before: ModelReference, afters: Sequence[ModelReference]) -> None:
-    """Raise an error if models can't be compared component by component, without reading weights.
+    """Raise an error if models can't be compared component by component; no weights are read.
 
     Args:
-        before: the model to compare with.
-        afters: the models compared with it.
+        before: the model with which the others are compared.
+        afters: the other models.
 
     Raises:
-        UserError: architecture, size or vocabulary differ, or a model can't be loaded.
+        UserError: architectures, sizes or vocabularies differ, or a model can't be loaded.
     """
     check_reference(before, analysed=True)
     config = read_model_config(before.whole)
@@ -95,13 +95,13 @@ def _with_tokenizer(ref: ModelReference, before: ModelReference) -> ModelReferen
 class Models:
     """Loads models on request, keeping only the last one in memory.
 
-    If an adapter is loaded and its base is requested, the same module is used with the adapter
-    switched off, provided that this gives the base's logits. Otherwise the base is loaded.
+    If an adapter is loaded and its base is requested, the loaded model is used with the adapter
+    switched off, provided that it then gives the base's logits. Otherwise the base is loaded.
 
     Args:
-        device: device on which models run.
-        ids: tokens of a text on which logits are compared. It should be the longest text that the
-            models will read, since attention windows matter only in long texts.
+        device: device on which the models run.
+        ids: token ids of a text on which logits are compared. It should be the longest text that
+            the models will read, since attention windows matter only in long texts.
     """
 
     def __init__(self, device: torch.device | str, ids: Sequence[int]) -> None:
@@ -113,7 +113,7 @@ class Models:
 
     @contextmanager
     def use(self, ref: ModelReference) -> Iterator[Any]:
-        """Yield a model in evaluation mode, using the module in memory if possible.
+        """Yield a model in evaluation mode for a `with` block, reusing the loaded one if possible.
 
         Args:
             ref: reference to the model.
@@ -143,10 +143,10 @@ class Models:
         yield self._loaded[1]  # type: ignore[index]
 
     def stands_for(self, ref: ModelReference, model: Any) -> bool:
-        """Return whether a model gives the same logits as the model `ref` gave when it was loaded.
+        """Return whether a model gives the same logits as another one gave when it was loaded.
 
         Args:
-            ref: reference to a model that `use` has loaded.
+            ref: reference to the other model, which `use` has loaded before.
             model: the model in its current state.
         """
         return same_logits(self._logits[ref.name], logits_of(model, self._ids))
@@ -176,14 +176,14 @@ def logits_of(model: Any, ids: Tensor) -> Tensor:
 
     Args:
         model: a model with or without adapters.
-        ids: [1, length] tokens of the text.
+        ids: [1, length] token ids of the text.
 
     Returns:
         [positions, vocabulary] on the CPU, at up to 32 evenly spaced positions of the text.
 
     Raises:
-        UserError: the model's own forward pass gives different logits, so modules that the analyses
-            don't know take part in it.
+        UserError: the model's own forward pass gives different logits, which means that it contains
+            modules that the analyses don't know.
     """
     hooked = HookedModel(model)
     ids = ids.to(hooked.device)

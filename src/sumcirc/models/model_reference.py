@@ -42,16 +42,16 @@ class AdapterSettings(TypedDict):
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Says where a model's files are, without loading its weights.
+    """Names a model and the location of its files; nothing is loaded.
 
     Attributes:
         name: short name for tables and files.
-        model: a whole model: the base of an adapter, the model from which a run started, or else
-            the referenced model itself.
+        model: the whole model to load first: the base of an adapter, the model from which a run
+            started, or otherwise the referenced model itself.
         weights: folder of an adapter or of a run's trained model; None if `model` is the referenced
             model.
-        setting: the setting that names the model, for messages.
-        value: value of that setting as typed; None if it is the path of `model`.
+        setting: name of the setting that names the model, for error messages.
+        value: value of this setting as typed; None if it is the path of `model`.
     """
 
     name: str
@@ -62,37 +62,40 @@ class ModelReference:
 
     @property
     def adapted(self) -> bool:
-        """Whether the reference is to an adapter on a base model."""
+        """Whether the referenced model is an adapter on a base model."""
         return self.weights is not None and is_adapter(self.weights)
 
     @property
     def given(self) -> str:
-        """The text `SETTING=VALUE` with which messages about this model begin."""
+        """The text `SETTING=VALUE` with which error messages about this model begin."""
         return f"{self.setting}={self.model.path if self.value is None else self.value}"
 
     @property
     def model_setting(self) -> str:
-        """The text with which messages about `model` name the setting."""
+        """The setting's name in error messages about `model`."""
         return self.setting if self.weights is None else f"{self.given}: base model"
 
     @property
     def whole(self) -> ModelConfig:
-        """The whole model that has to be loaded: the base of an adapter, else the model itself."""
+        """The whole model to load: the base if this is an adapter, otherwise the model itself."""
         if self.weights is None or self.adapted:
             return self.model
         return replace(self.model, path=str(self.weights), revision=None)
 
     @property
     def base(self) -> ModelReference:
-        """A reference to the base of an adapter or training run; for other models, `self`."""
+        """A reference to the base of an adapter or training run; `self` for other models."""
         if self.weights is None:
             return self
         return ModelReference(_short_name(self.model.path), self.model, None, self.model_setting)
 
     def is_on(self, other: ModelReference) -> bool:
-        """Return whether this is an adapter whose base is `other`.
+        """Return whether this is an adapter whose base is a given other model.
 
-        If so, one loaded module can serve as both models.
+        One loaded model can then serve as both models.
+
+        Args:
+            other: reference to the other model.
         """
         return self.adapted and other.weights is None and same_model(self.model, other.model)
 
@@ -102,11 +105,11 @@ def reference(value: str, setting: str) -> ModelReference:
 
     Args:
         value: a run directory, an adapter, a model folder, a hub id or `tiny`.
-        setting: name of the setting, for messages.
+        setting: name of the setting, for error messages.
 
     Raises:
-        UserError: a run did not finish or did not train; an adapter does not name its base, or the
-            base doesn't exist.
+        UserError: a run didn't finish or didn't train a model, an adapter doesn't name its base, or
+            the base doesn't exist.
     """
     path = Path(value).expanduser()
     run = training_run(path, setting)
@@ -120,14 +123,14 @@ def reference(value: str, setting: str) -> ModelReference:
 
 
 def training_run(path: Path, setting: str) -> RunDirectory | None:
-    """Return the run directory of a training run, or None if a folder isn't a run directory.
+    """Return the training run in a folder, or None if the folder isn't a run directory.
 
     Args:
         path: the folder.
-        setting: name of the setting, for messages.
+        setting: name of the setting that names the folder, for error messages.
 
     Raises:
-        UserError: the folder is a run directory of a verb that trains nothing.
+        UserError: the folder is the run directory of a subcommand that trains nothing.
     """
     run = RunDirectory(path)
     if not (run.config_file.exists() and run.status_file.exists()):
@@ -145,7 +148,8 @@ def same_model(one: ModelConfig, other: ModelConfig) -> bool:
     folders whose weight files are equal byte by byte.
 
     Args:
-        one, other: the models, of which path (or hub id) and revision are used.
+        one, other: settings of the two models, of which the path (or hub id) and the revision are
+            used.
     """
     places = [resolve_path(model.path, "model.path") for model in (one, other)]
     if (places[0], one.revision) == (places[1], other.revision):

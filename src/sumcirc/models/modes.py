@@ -11,7 +11,11 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation mode; on exit, restore the mode of every module."""
+    """Switch a model to evaluation mode in a `with` block; on exit, restore each module's mode.
+
+    Args:
+        model: the model.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -23,16 +27,24 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation mode and disable gradients; restore both on exit."""
+    """Switch a model to evaluation mode and disable gradients in a `with` block.
+
+    Args:
+        model: the model, whose modules' modes are restored on exit.
+    """
     with evaluating(model), torch.no_grad():
         yield
 
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation mode and freeze its parameters; restore both on exit.
+    """Switch a model to evaluation mode and freeze its parameters in a `with` block.
 
-    Gradients are enabled, so that activations can be differentiated.
+    Gradients are enabled, so that activations can be differentiated. Modes and parameters are
+    restored on exit.
+
+    Args:
+        model: the model.
     """
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in asking:

@@ -46,16 +46,17 @@ UNLOADABLE = {
 
 
 def check_adapter(folder: Path, given: str, analysed: bool) -> None:
-    """Raise an error if an adapter's folder has a mistake that shows without reading weights.
+    """Raise an error for mistakes in an adapter's folder that can be found without reading weights.
 
     Args:
         folder: the adapter's folder.
-        given: the setting with its value, for messages.
+        given: text that names the adapter in error messages: the user's setting and its value.
         analysed: whether the model's activations will be analysed, which some kinds of adapters
             don't allow.
 
     Raises:
-        UserError: weights are missing or damaged, or the kind can't be loaded or analysed.
+        UserError: weights are missing or damaged, or this kind of adapter can't be loaded or
+            analysed.
     """
     config = read_adapter(folder, given)
     if reason := _why_not_loaded(config):
@@ -70,10 +71,10 @@ def read_adapter(folder: Path, given: str) -> PeftConfig:
 
     Args:
         folder: the adapter's folder.
-        given: the setting with its value, for messages.
+        given: text that names the adapter in error messages: the user's setting and its value.
 
     Raises:
-        UserError: PEFT can't read it.
+        UserError: PEFT can't read the configuration.
     """
     require_readable(folder, given)
     try:
@@ -87,10 +88,11 @@ def require_analysable(config: PeftConfig, given: str) -> None:
 
     Args:
         config: PEFT's configuration of the adapter.
-        given: the setting with its value, for messages.
+        given: text that names the adapter in error messages: the user's setting and its value.
 
     Raises:
-        UserError: the adapter acts elsewhere, as in prompt learning; the message names its kind.
+        UserError: the adapter acts outside these modules, as in prompt learning; the message names
+            its kind.
     """
     kind = getattr(config.peft_type, "value", config.peft_type)
     reason = EXCHANGED.get(config.peft_type)  # type: ignore[arg-type]
@@ -110,7 +112,7 @@ def require_analysable(config: PeftConfig, given: str) -> None:
 
 
 def changes_base(config: PeftConfig) -> str | None:
-    """Return why disabling an adapter doesn't give its base model, or None if it should.
+    """Return why switching off an adapter doesn't give its base model, or None if it should.
 
     Args:
         config: PEFT's configuration of the adapter.
@@ -126,9 +128,12 @@ def changes_base(config: PeftConfig) -> str | None:
 
 
 def virtual_tokens(model: nn.Module) -> int:
-    """Return how many positions of the context the model's virtual tokens take.
+    """Return the number of positions of the context that a model's virtual tokens take.
 
-    Adapters of prompt learning put virtual tokens before the text; other models have 0.
+    Prompt-learning adapters put virtual tokens before the text; for other models the number is 0.
+
+    Args:
+        model: a model with or without an adapter.
     """
     if not isinstance(model, PeftModel):
         return 0
@@ -141,18 +146,18 @@ def changes_ends(folder: Path, given: str) -> bool:
 
     Args:
         folder: the adapter's folder.
-        given: the setting with its value, for messages.
+        given: text that names the adapter in error messages: the user's setting and its value.
     """
     return any(".layers." not in name and ".h." not in name for name in _names(folder, given))
 
 
 def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
-    """Load a saved adapter onto its base and return the adapted model in evaluation mode.
+    """Load a saved adapter into its base, and return the adapted model in evaluation mode.
 
     Args:
         model: the base model.
         folder: the adapter's folder.
-        given: the setting with its value, for messages.
+        given: text that names the adapter in error messages: the user's setting and its value.
 
     Raises:
         UserError: the adapter does not fit the model.
@@ -176,10 +181,10 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
 
 @contextmanager
 def without_idle_warnings() -> Iterator[None]:
-    """Silence two of PEFT's warnings, on which users can't act, in a `with` block.
+    """Silence, in a `with` block, two warnings of PEFT on which users can't act.
 
-    One is that peft 0.21 uses a deprecated name of transformers 5.23. The other is that with
-    virtual tokens the model counts positions itself, which is intended.
+    One says that peft 0.21 uses a deprecated name of transformers 5.23. The other says that with
+    virtual tokens the model determines positions itself, which is intended.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")

@@ -17,7 +17,10 @@ Restored = PreTrainedModel | PeftModel
 
 
 def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
-    """Return the reference to a job's model: `config.checkpoint`, or else `config.model`.
+    """Return the reference to a job's model: `config.checkpoint` if it is set, or `config.model`.
+
+    Args:
+        config: configuration of the job.
 
     Raises:
         UserError: as in `reference`.
@@ -26,10 +29,13 @@ def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelR
 
 
 def before_of(config: CompareConfig) -> ModelReference:
-    """Return the reference to the model that others are compared with.
+    """Return the reference to the model with which others are compared.
 
-    It is `config.before` if that is given, else `config.model`, the model from which `after` was
-    trained.
+    It is `config.before` if this is set. Otherwise it is `config.model`, the model from which
+    `after` was trained.
+
+    Args:
+        config: configuration of the job.
 
     Raises:
         UserError: as in `reference`.
@@ -46,7 +52,7 @@ def _given(value: str | None, setting: str, model: ModelConfig) -> ModelReferenc
 
 
 def check_reference(found: ModelReference, analysed: bool = False) -> None:
-    """Raise an error for mistakes in a model's files that show without reading weights.
+    """Raise an error for mistakes in a model's files that can be found without reading weights.
 
     The tokenizer is loaded to check it.
 
@@ -68,7 +74,7 @@ def check_reference(found: ModelReference, analysed: bool = False) -> None:
 
 
 def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> Restored:
-    """Load a model, with its adapter if it has one, in evaluation mode.
+    """Return a model in evaluation mode, with its adapter if it has one.
 
     Args:
         found: reference to the model.
@@ -84,7 +90,7 @@ def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> R
 
 
 def load_tokenizer_of(found: ModelReference) -> PreTrainedTokenizerBase:
-    """Load the tokenizer with which a model was trained; see `load_tokenizer`.
+    """Return the tokenizer with which a model was trained; see `load_tokenizer`.
 
     Args:
         found: reference to the model.

@@ -67,11 +67,12 @@ def card(
     Args:
         base: path or hub id of the base model.
         name: name of the run.
-        data: name of the data.
-        prompt, summary: templates of the prompt and the summary.
-        notes: sentences about the data.
-        facts: the other fields of `CARD` (`library`, `what`, `trainable`, `dropout`, `example`),
-            which are inserted without escaping; the other arguments are escaped.
+        data: name of the training data.
+        prompt, summary: templates of the prompt and of the summary.
+        notes: sentences about the training data.
+        facts: values of the other fields of the template `CARD` (`library`, `what`, `trainable`,
+            `dropout` and `example`), which are inserted without escaping; all other arguments are
+            escaped.
     """
     lines: list[str] = []
     if notes:
@@ -90,11 +91,11 @@ def card(
 
 
 def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
-    """Return a description such as `LoRA of rank 8 on layers 2, 3: qkv+attn_out`.
+    """Describe an adapter in words, such as `LoRA of rank 8 on layers 2, 3: qkv+attn_out`.
 
     Args:
         lora: PEFT's configuration of the adapter.
-        model_config: configuration of the model.
+        model_config: transformers' configuration of the model.
     """
     names = architecture(model_config)
     modules: dict[int, list[str]] = {}
@@ -121,14 +122,14 @@ def save_trained(
     directory: RunDirectory,
     notes: Sequence[str] = (),
 ) -> Path:
-    """Write the trained adapter or model with a model card, and return its folder.
+    """Write the trained adapter or model with a model card, and return the path of its folder.
 
     Args:
         model: the trained model; an adapter is saved without its base.
         tokenizer: the tokenizer, saved in the same folder.
-        config: configuration of the run, for the card.
+        config: configuration of the run, for the model card.
         directory: the run directory, in which `adapter/` or `model/` is written.
-        notes: sentences about the training data, for the card.
+        notes: sentences about the training data, for the model card.
     """
     is_adapter = isinstance(model, PeftModel)
     base = resolve_path(config.model.path, "model.path")

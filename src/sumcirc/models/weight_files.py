@@ -31,9 +31,9 @@ class _Index(TypedDict):
 
 
 def top_file(names: Iterable[str]) -> str | None:
-    """Return the file that transformers would read first to load weights, or None without weights.
+    """Return the file that transformers reads first to load weights, or None if there is none.
 
-    It is a weight file, or the index of several (shards).
+    It is a weight file, or the index of several weight files (shards).
 
     Args:
         names: names of the model's files.
@@ -43,7 +43,7 @@ def top_file(names: Iterable[str]) -> str | None:
 
 
 def require_weights(names: Iterable[str], given: str) -> str:
-    """Return the file that transformers would read first (`top_file`), or raise an error.
+    """Return the file that transformers reads first (`top_file`), or raise an error.
 
     Args:
         names: names of the model's files.

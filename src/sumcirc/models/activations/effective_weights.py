@@ -14,13 +14,13 @@ from sumcirc.models.modes import evaluating
 
 @dataclass(frozen=True)
 class HeadWeights:
-    """Weights and biases of a projection split into heads, with adapters included.
+    """The weights and biases of a projection, split into heads and including adapters.
 
     Attributes:
         weight: [heads, width, head width] for query, key or value, where heads are key/value heads
             for keys and values; [heads, head width, width] for the output projection.
-        bias: [heads, head width], or [width] for the output projection; zero if the linear has
-            none.
+        bias: [heads, head width], or [width] for the output projection; zero if the linear has no
+            bias.
     """
 
     weight: Tensor
@@ -29,13 +29,16 @@ class HeadWeights:
 
 @torch.no_grad()
 def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return the weight [in, out] and bias [out] of the affine map that a linear computes.
+    """Return the weight and the bias of the affine map that a linear computes.
 
-    They are computed by applying the module, in evaluation mode, to the identity matrix, so they
-    include adapters and quantization.
+    They include adapters and quantization, since they are computed by applying the module, in
+    evaluation mode, to the identity matrix.
 
     Args:
-        linear: a linear (or GPT-2's `Conv1D`), with or without an adapter.
+        linear: a linear module (or GPT-2's `Conv1D`), with or without an adapter.
+
+    Returns:
+        The weight [in, out] and the bias [out].
 
     Raises:
         UserError: the module with its adapter does not compute an affine map.
@@ -67,7 +70,11 @@ def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def input_width(linear: nn.Module) -> int:
-    """Return the number of input features of a linear, with or without an adapter."""
+    """Return the number of input features of a linear, with or without an adapter.
+
+    Args:
+        linear: a linear module (or GPT-2's `Conv1D`).
+    """
     layer = getattr(linear, "base_layer", linear)  # PEFT's name for the wrapped module
     width = getattr(layer, "in_features", None) or layer.nx  # GPT-2's Conv1D
     assert isinstance(width, int)

@@ -66,7 +66,8 @@ class Block:
         qkv: the linears for query, key and value: three linears, or one for all.
         attn_out, mlp_out: the output projections of attention and MLP.
         activation: the MLP's activation function.
-        head_norms: the norms of each head's query and key; empty if there are none.
+        head_norms: the norms that are applied to each head's query and key; empty if there are
+            none.
     """
 
     whole: nn.Module
@@ -84,8 +85,8 @@ class Block:
 class HookedModel:
     """A live model, including adapters, whose activations can be read and replaced.
 
-    Its modules are found by the model's architecture; nothing is copied or converted. Activations
-    are addressed by hook point and layer:
+    The modules are looked up by the names that the model's architecture gives them; nothing is
+    copied or converted. Activations are addressed by hook point and layer:
 
         keys = model.every(HookPoint.MLP_OUTPUT)
         with model.caching(keys) as cache:                       # cache[HookPoint.MLP_OUTPUT, 3]
@@ -94,7 +95,7 @@ class HookedModel:
             without_it = model.hidden(mask, input_ids=ids)
 
     Attributes:
-        model: the transformers model, inside the adapter.
+        model: the transformers model, without the PEFT model around it.
         shape: the model's sizes.
         fused: how the linears of `Block.qkv` hold the projections for query, key and value.
         embedding, final_norm, unembedding: modules outside the blocks.
@@ -102,7 +103,7 @@ class HookedModel:
 
     Raises:
         UserError: the architecture is unknown, or an adapter acts outside the modules that hooks
-            reach (`require_analysable`).
+            can reach (`require_analysable`).
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
@@ -145,7 +146,7 @@ class HookedModel:
 
     @property
     def backbone(self) -> nn.Module:
-        """The transformers model without the unembedding; it returns the normed residual stream."""
+        """The transformers model without the unembedding; its output is that of the final norm."""
         return self.model.base_model
 
     def hidden(self, mask: Tensor | None, **inputs: Tensor) -> Tensor:
@@ -154,7 +155,8 @@ class HookedModel:
         Only real tokens are counted as positions, so texts may be padded on either side.
 
         Args:
-            mask: [B, T] true or 1 at real tokens, false or 0 at padding; None without padding.
+            mask: [B, T] true or 1 at real tokens, false or 0 at padding; None if there is no
+                padding.
             inputs: `input_ids` [B, T] or `inputs_embeds` [B, T, width].
         """
         positions = None
@@ -177,10 +179,13 @@ class HookedModel:
         return (HookPoint.QKV_PROJECTION,)
 
     def every(self, *points: HookPoint) -> list[ActivationKey]:
-        """Return the keys (hook point, layer) of some hook points at all layers, layer by layer.
+        """Return the keys (hook point, layer) of hook points at all layers, layer by layer.
 
-        `residual` has one layer more than the model, which is the stream that the final norm reads.
-        Points outside the blocks have only the layer 0.
+        `residual` has one more layer than the model, which is the stream that the final norm reads.
+        Points outside the blocks have only layer 0.
+
+        Args:
+            points: the hook points.
         """
         last = self.shape.layers
         inside = [point for point in points if point not in _OUTSIDE]
@@ -207,16 +212,16 @@ class HookedModel:
         """Call functions on the activations of every forward pass in a `with` block.
 
         A function returns None, or a replacement for the activation. Functions at the same point
-        run in the given order, each on the result of the one before. Blocks may be nested.
+        run in the given order, each on the result of the previous one. Blocks may be nested.
 
         Args:
             hooks: pairs of a key (hook point, layer) and the function to call; see `HookPoint` for
                 the function's argument.
-            first: whether these functions run before those of enclosing blocks; ignored at points
-                in attention (`query`, `key`, `value`, `pattern`, `attention`).
+            first: whether these functions run before those of enclosing blocks; this is ignored at
+                points in attention (`query`, `key`, `value`, `pattern`, `attention`).
 
         Raises:
-            UserError: the model didn't call the functions at a point in attention.
+            UserError: no forward pass called the functions at a point in attention.
             ValueError: the model has no such hook point.
         """
         by_module: list[ModuleHook] = []
@@ -242,8 +247,8 @@ class HookedModel:
 
         Args:
             keys: the hook points and layers to record.
-            keep: called with each activation; returns the part to record, such as a slice. None
-                records all of it.
+            keep: function that is called with each activation and returns what to record, such as a
+                slice; None to record whole activations.
         """
         cache = ActivationCache()
 
@@ -350,10 +355,10 @@ class HookedModel:
         """Split the output of a linear of `Block.qkv` into heads.
 
         Args:
-            output: [..., out].
+            output: [..., out] the linear's output.
 
         Returns:
-            [..., heads of the linear, head width], in the order of queries, keys and values.
+            [..., heads of the linear, head width], with queries first, then keys, then values.
         """
         width = self.shape.head_width
         if self.fused is Fused.interleaved:
@@ -361,10 +366,11 @@ class HookedModel:
         return output.unflatten(-1, (-1, width))
 
     def joined(self, heads: Tensor) -> Tensor:
-        """Undo `by_head`.
+        """Join heads into the output of a linear, which undoes `by_head`.
 
         Args:
-            heads: [..., heads of the linear, head width].
+            heads: [..., heads of the linear, head width], with queries first, then keys, then
+                values.
 
         Returns:
             [..., out].
@@ -394,6 +400,9 @@ class HookedModel:
     def attention_output(self, layer: int) -> HeadWeights:
         """Return the effective weights of a layer's output projection by head.
 
+        Args:
+            layer: index of the layer.
+
         Returns:
             Weights [heads, head width, width] and the bias [width].
         """
@@ -404,7 +413,10 @@ class HookedModel:
 def base_model(model: nn.Module) -> PreTrainedModel:
     """Return the transformers model in a PEFT model, or the model itself without PEFT.
 
-    The linears of an adapted model still contain the adapter.
+    In an adapted model, linears still contain the adapter.
+
+    Args:
+        model: a transformers model, or a PEFT model around one.
     """
     found = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(found, PreTrainedModel)
@@ -412,6 +424,10 @@ def base_model(model: nn.Module) -> PreTrainedModel:
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Return whether a model has an adapter, whether or not it is a `PeftModel`."""
+    """Return whether a model contains an adapter, even if it is not a `PeftModel`.
+
+    Args:
+        model: the model.
+    """
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     return isinstance(model, PeftModel) or any(isinstance(one, kinds) for one in model.modules())

@@ -32,13 +32,13 @@ ModuleHook = tuple[nn.Module, Side, Callable[..., Tensor | None]]
 
 @contextmanager
 def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[None]:
-    """Register PyTorch hooks for a `with` block; they run in the given order.
+    """Register PyTorch hooks for a `with` block, which run in the given order.
 
     Args:
         hooks: a tuple (module, side, function) for each hook. The side says whether the function
             gets the module's first argument, its output, or both. The function returns None, or a
             replacement for the argument or the output.
-        first: whether the hooks run before those that are registered already.
+        first: whether the hooks run before those that are already registered.
     """
     handles = []
     try:
@@ -74,12 +74,12 @@ def _on_output(
 
 @dataclass(frozen=True)
 class AttentionInputs:
-    """Arguments of one layer's attention function.
+    """The arguments of one layer's attention function.
 
     Attributes:
-        query: [B, heads, T, head width], after rotary embeddings and head norms.
-        key, value: [B, key/value heads, S, head width]; S is T unless a hook has added the keys and
-            values of earlier positions.
+        query: [B, heads, T, head width] queries, after rotary embeddings and head norms.
+        key, value: [B, key/value heads, S, head width] keys and values; S equals T unless a hook
+            has added the keys and values of earlier positions.
         mask: [B, 1, T, S] True where a query sees a key; None for causal attention.
         scaling: factor by which the products of queries and keys are multiplied.
         window: largest number of keys that a query sees; None without a limit.
@@ -93,7 +93,7 @@ class AttentionInputs:
     window: int | None = None
 
     def pattern(self) -> Tensor:
-        """Return attention probabilities [B, heads, T, S], the softmax of the masked scores."""
+        """Return the attention probabilities, [B, heads, T, S]."""
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
         scores = self.query @ key.mT * self.scaling
         rows, length = scores.shape[-2:]
@@ -103,10 +103,10 @@ class AttentionInputs:
         return scores.masked_fill(~visible, torch.finfo(scores.dtype).min).softmax(-1)
 
     def outputs(self) -> Tensor:
-        """Return the heads' outputs, [B, T, heads, head width], of causal attention.
+        """Return the heads' outputs in causal attention, [B, T, heads, head width].
 
-        The queries belong to the last T of the S positions. Each sees at most `window` keys; `mask`
-        is not used.
+        The queries belong to the last T of the S positions. Each query sees at most `window` keys;
+        `mask` is not used.
         """
         rows, length = self.query.shape[2], self.key.shape[2]
         mask = None

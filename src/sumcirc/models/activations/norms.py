@@ -13,11 +13,11 @@ from sumcirc.errors import UserError
 
 @dataclass(frozen=True)
 class Norm:
-    """Parameters and formulas of a LayerNorm or RMSNorm.
+    """The parameters and formulas of a LayerNorm or RMSNorm.
 
     Attributes:
-        weight: [width] factor of the standardized stream.
-        bias: [width] added last; zero for an RMSNorm.
+        weight: [width] factor by which the standardized stream is multiplied.
+        bias: [width] vector that is added last; zero for an RMSNorm.
         epsilon: number added to the variance.
         centred: whether the mean is subtracted, as in a LayerNorm.
     """
@@ -33,7 +33,7 @@ class Norm:
 
         Args:
             module: the norm.
-            dtype: type of the parameters, and of all results of the methods.
+            dtype: type of the parameters and of the results of all methods.
 
         Raises:
             UserError: the module is neither a LayerNorm nor an RMSNorm.
@@ -59,7 +59,7 @@ class Norm:
         """Return the standardized stream and the factor by which it was scaled.
 
         Args:
-            stream: [..., width] x, the norm's input.
+            stream: [..., width] the norm's input x.
 
         Returns:
             (x - mean) / sigma, [..., width], and 1 / sigma, [..., 1], in the weights' dtype. For an
@@ -76,7 +76,7 @@ class Norm:
         return stream * scale, scale
 
     def transposed(self, stream: Tensor, gradient: Tensor, frozen_scale: bool) -> Tensor:
-        """Multiply a gradient at the norm's output by the transposed Jacobian.
+        """Multiply a gradient at the norm's output by the norm's transposed Jacobian.
 
         The result is (w v - mean(w v) - xhat mean(w v xhat)) / sigma, where w is the weight and
         xhat the standardized stream. The term mean(w v) is absent for an RMSNorm, and the last term
@@ -84,7 +84,7 @@ class Norm:
 
         Args:
             stream: [..., width] the norm's input.
-            gradient: [..., width] v, the gradient at the norm's output.
+            gradient: [..., width] the gradient v at the norm's output.
             frozen_scale: whether sigma is treated as a constant.
 
         Returns:
