@@ -22,10 +22,10 @@ from sumcirc.schema import EvaluationConfig
 
 
 def lead(document: str, sentences: int = 3, min_words: int = 6) -> str:
-    """Return the first `sentences` candidate sentences of a document, one per line.
+    """Return the first candidate sentences of a document, one per line.
 
     Args:
-        document: the text.
+        document: text of the document.
         sentences: largest number of sentences to return.
         min_words: smallest number of words of a candidate sentence, see the top of this file.
     """
@@ -35,13 +35,13 @@ def lead(document: str, sentences: int = 3, min_words: int = 6) -> str:
 def random_sentences(
     document: str, item_id: str, sentences: int = 3, min_words: int = 6, seed: int = 0
 ) -> str:
-    """Return `sentences` candidate sentences drawn at random without replacement, one per line.
+    """Return candidate sentences of a document, drawn at random without replacement, one per line.
 
-    The draw depends only on (seed, item_id, number of candidates): each sentence gets a SHA-256
-    rank, so the result is the same on every machine and independent of earlier draws.
+    The draw depends only on `seed`, `item_id` and the number of candidates: sentences are ranked by
+    a SHA-256 hash, so the result is the same on every machine and independent of earlier draws.
 
     Args:
-        document: the text.
+        document: text of the document.
         item_id: id of the document.
         sentences: largest number of sentences to return.
         min_words: smallest number of words of a candidate sentence, see the top of this file.
@@ -66,12 +66,12 @@ def oracle(
     """Return the sentences of a document that together match its references best, one per line.
 
     A greedy search repeatedly adds the candidate sentence that raises ROUGE-1 F1 + ROUGE-2 F1 most
-    (the earliest of equals), until there are `sentences` or no sentence raises the sum (Nallapati
-    et al. 2017, Liu and Lapata 2019). Each F1 is the maximum over the references. The result is
-    empty if the document shares no word with its references.
+    (the earliest of equally good ones), until there are `sentences` sentences or none raises the
+    sum (Nallapati et al. 2017, Liu and Lapata 2019). Each F1 is the maximum over the references.
+    The result is empty if the document shares no word with its references.
 
     Args:
-        document: the text.
+        document: text of the document.
         references: reference summaries of the document.
         sentences: largest number of sentences to return.
         min_words: smallest number of words of a candidate sentence, see the top of this file.
@@ -123,11 +123,13 @@ def oracle_spans(
 def oracle_finder(
     config: EvaluationConfig, documents: Sequence[Document]
 ) -> Callable[[Document], list[tuple[int, int]]]:
-    """Return a function that takes a document and returns its `oracle_spans`.
+    """Return a function that takes a document and returns the `oracle_spans` of its text.
 
     Args:
-        config: sets the number of sentences, their smallest number of words, and ROUGE's tokenizer.
-        documents: the whole corpus; its references decide if the tokenizer is chosen automatically.
+        config: settings that determine the number of sentences, their smallest number of words, and
+            ROUGE's tokenizer.
+        documents: the whole corpus. If the tokenizer is chosen automatically, the corpus's
+            references determine it.
     """
     tokenizer = tokenizer_of(documents, config)
     options = config.sentences, config.min_sentence_words, tokenizer
@@ -142,18 +144,19 @@ def tokenizer_of(documents: Sequence[Document], config: EvaluationConfig) -> Tok
     """Return the ROUGE tokenizer for a corpus.
 
     Args:
-        documents: the corpus; its references decide if `evaluation.rouge_tokenizer` is `auto`.
-        config: names the tokenizer, or has `auto`.
+        documents: the corpus, whose references determine the tokenizer if
+            `evaluation.rouge_tokenizer` is `auto`.
+        config: settings, of which `rouge_tokenizer` is used.
     """
     references = (text for item in documents for text in item.references)
     return tokenizer_for(references, config.rouge_tokenizer)
 
 
 def candidate_sentences(document: str, min_words: int) -> list[str]:
-    """Return the sentences with at least `min_words` words, or all sentences if there are none.
+    """Return a document's sentences with at least `min_words` words, or all if there are none.
 
     Args:
-        document: the text.
+        document: text of the document.
         min_words: smallest number of words of a candidate sentence, see the top of this file.
     """
     everything = split_sentences(document)

@@ -37,12 +37,20 @@ STATISTICS = (
 
 
 def words(text: str) -> list[str]:
-    """Return the lower-cased words of a text; an apostrophe inside a word is part of it."""
+    """Return the words of a text in lower case; apostrophes inside a word are part of the word.
+
+    Args:
+        text: the text.
+    """
     return _WORD.findall(text.lower())
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
-    """Return the character span (start, end) in `text` of each word of `words(text)`."""
+    """Return the character spans (start, end) of the words that `words` finds in a text.
+
+    Args:
+        text: the text.
+    """
     # lower-casing can turn one character into two: map each lower-cased character to its origin
     origins = [place for place, character in enumerate(text) for _ in character.lower()]
     return [
@@ -52,15 +60,15 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def copy_statistics(document: str, summary: str) -> dict[str, float]:
-    """Return the measures named in `STATISTICS`, which are defined at the top of this file.
+    """Return how much a summary copies, by the measures that are defined at the top of this file.
 
     Args:
-        document: the text that was summarized.
+        document: text of the document that was summarized.
         summary: the summary.
 
     Returns:
-        Values by name. All are NaN if the summary has no words, and `novel_ngrams_k` is NaN if it
-        has fewer than k words.
+        The value of each measure in `STATISTICS`, by its name. All values are NaN if the summary
+        has no words, and `novel_ngrams_k` is NaN if the summary has fewer than k words.
     """
     source, target = words(document), words(summary)
     size = len(target)
@@ -83,15 +91,15 @@ def extractive_fragments(
     """Return the runs of words that a summary copies from its document, from left to right.
 
     At each word of the summary, the longest run of words that also occurs in the document is taken
-    (the first of equals), and the search continues after it. A word that the document lacks is
-    skipped.
+    (the first of equally long ones), and the search continues after the run. Words that the
+    document lacks are skipped.
 
     Args:
         source: words of the document.
         target: words of the summary.
 
     Returns:
-        For each run (start in target, start in source, length), in words.
+        For each run, (start in `target`, start in `source`, length), counted in words.
     """
     places: dict[str, list[int]] = defaultdict(list)
     for position, word in enumerate(source):

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 
 class GeneratedNgramBlocker(LogitsProcessor):
-    """Forbid tokens that would complete an n-gram which was already generated.
+    """Forbids tokens that would complete an n-gram that was already generated.
 
-    Works row by row, so beam search needs no special handling.
+    Each row is processed by itself, so beam search needs no special handling.
 
     Args:
         ngram: length of the n-grams, in tokens.
-        prompt_length: padded length of the batch's prompts, in tokens, which are never looked at.
+        prompt_length: padded length of the batch's prompts in tokens, which are ignored.
     """
 
     def __init__(self, ngram: int, prompt_length: int) -> None:
@@ -52,8 +52,9 @@ class GeneratedNgramBlocker(LogitsProcessor):
         """Set the scores of forbidden tokens to -inf.
 
         Args:
-            input_ids: [rows, positions], the prompts and the tokens generated so far.
-            scores: [rows, vocabulary].
+            input_ids: [rows, positions] token ids of the prompts and of the tokens generated so
+                far.
+            scores: [rows, vocabulary] scores of the next token.
 
         Returns:
             [rows, vocabulary].
@@ -71,11 +72,11 @@ class GeneratedNgramBlocker(LogitsProcessor):
 
 
 def end_tokens(model: Any, codec: Codec) -> list[int]:
-    """Return the ids of all tokens that end a summary: those of the tokenizer and of the model.
+    """Return the ids of all tokens that end a summary, according to the tokenizer and the model.
 
-    A model names them in generation_config.json or else in config.json. The value in config.json
-    may just be the default of its class (Llama's is 2), so it counts only if it is a special token
-    of the tokenizer.
+    A model names its end tokens in generation_config.json, or otherwise in config.json. The value
+    in config.json may be just the default of the model's class (2 for Llama), so it counts only if
+    it is a special token of the tokenizer.
 
     Args:
         model: a transformers decoder or a PEFT model around one.
@@ -109,14 +110,14 @@ def generate(
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Return one summary per prompt, in order, stripped of surrounding white space.
+    """Return one summary per prompt, in order, without leading and trailing white space.
 
     Args:
         model: a transformers decoder or a PEFT model around one.
         codec: decodes token ids to text.
         prompts: token ids of each prompt.
         config: decoding settings.
-        progress: called after each batch with its size.
+        progress: called after each batch with the number of prompts in it.
 
     Raises:
         UserError: a prompt is empty or too long (see `generate_tokens`), or the tokenizer has no
@@ -137,19 +138,20 @@ def generate_tokens(
 ) -> list[list[int]]:
     """Return the generated token ids of each prompt, in order, without the final end token.
 
-    The model runs in evaluation mode; its train/eval flags, its generation config and the random
-    state are restored afterwards.
+    The model runs in evaluation mode. The modes of its modules, its generation config and the
+    random state are restored afterwards.
 
     Args:
         model: a transformers decoder or a PEFT model around one.
         prompts: token ids of each prompt.
         config: decoding settings.
         ends: ids of the tokens that end a summary.
-        pad: id of the padding token; None takes the first of `ends`.
-        progress: called after each batch with its size.
+        pad: id of the padding token; None to use the first of `ends`.
+        progress: called after each batch with the number of prompts in it.
 
     Raises:
-        UserError: a prompt is empty, or leaves less than `max_new_tokens` of the model's context.
+        UserError: a prompt is empty, or leaves fewer than `max_new_tokens` tokens of the model's
+            context.
     """
     _check(model, prompts, config)
     device = next(model.parameters()).device

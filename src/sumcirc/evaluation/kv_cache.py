@@ -15,9 +15,9 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 
 class ReservedLayer(DynamicLayer):
-    """Cache of one layer's keys and values, preallocated for `room` tokens per row.
+    """Cache of one layer's keys and values, which is allocated for `room` tokens per row.
 
-    It serves only greedy decoding, since rows can't be reordered or repeated.
+    It can be used only for greedy decoding, since rows can't be reordered or repeated.
     """
 
     def __init__(self, room: int) -> None:
@@ -27,17 +27,18 @@ class ReservedLayer(DynamicLayer):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append the keys and values of new tokens.
+        """Append the keys and values of new tokens, and return those of all tokens.
 
         Args:
-            key_states, value_states: [rows, key/value heads, new tokens, head width].
+            key_states, value_states: [rows, key/value heads, new tokens, head width] keys and
+                values of the new tokens.
 
         Returns:
-            Keys and values of all tokens so far, as views of the cache, [rows, key/value heads,
-            tokens, head width].
+            The keys and values of all tokens so far as views of the cache,
+            [rows, key/value heads, tokens, head width] each.
 
         Raises:
-            ValueError: there is no room left.
+            ValueError: there is no room for the new tokens.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -60,12 +61,12 @@ def _reserve(states: torch.Tensor, room: int) -> torch.Tensor:
 
 
 def reserved_cache(config: PretrainedConfig, room: int) -> DynamicCache:
-    """Return a key/value cache that is allocated for `room` tokens per row.
+    """Return a key/value cache that is allocated for a given number of tokens.
 
-    Layers with a sliding window keep the cache that transformers gives them.
+    Layers with a sliding window get transformers' own cache.
 
     Args:
-        config: configuration of the model.
+        config: transformers' configuration of the model.
         room: largest number of tokens in a row, including the prompt.
     """
     cache = DynamicCache(config=config)

@@ -32,17 +32,17 @@ FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
 
 
 class Scoreboard:
-    """Scores of all systems (baselines, base model, trained model) on a run's test documents.
+    """The scores of all systems (baselines, base model, trained model) on a run's test documents.
 
     Args:
         config: configuration of the run.
         encoder: encodes prompts for the models.
-        cache: the folder `cache_dir`, where summaries of a base model are kept.
-        notices: collects notices about the test documents and summaries; None starts an empty
-            collection.
+        cache: the folder `cache_dir`, in which summaries of base models are cached.
+        notices: collection to which notices about the test documents and summaries are added; None
+            for a new collection.
 
     Attributes:
-        systems: the scores so far, by name of the system.
+        systems: scores of the systems added so far, by name of the system.
         corpus: the test documents.
 
     Raises:
@@ -99,12 +99,13 @@ class Scoreboard:
             self.systems[name] = self._with_facts(evaluation)
 
     def add(self, name: str, model: Any, once: bool = False) -> None:
-        """Let a model summarize the test documents, and score its summaries.
+        """Have a model summarize the test documents, and score the summaries.
 
         Args:
             name: name of the system.
             model: a transformers decoder or a PEFT model around one.
-            once: whether to take the summaries from the cache if it has them, or else add them.
+            once: whether to take the summaries from the cache if it contains them, and to add them
+                to it otherwise.
         """
         from sumcirc.evaluation.summaries import summarize, summarize_once
 
@@ -138,10 +139,13 @@ class Scoreboard:
         return replace(evaluation, measures=(*evaluation.measures, *FACTS))
 
     def samples(self, count: int) -> list[dict[str, str]]:
-        """Return the first `count` test documents with their reference and model summaries.
+        """Return the first test documents with their reference summaries and the models' summaries.
 
-        Each is a mapping with `id`, `document`, `reference`, and the summary of the base and of the
-        trained model by the model's name, if they have been added.
+        Each is a mapping with `id`, `document`, `reference`, and the summaries of the base and of
+        the trained model, by the model's name, if these have been added.
+
+        Args:
+            count: number of documents.
         """
         models = [name for name in self.systems if name in (BASE, TRAINED)]
         return [

@@ -51,10 +51,10 @@ def score(
     Args:
         prediction: the summary to score.
         references: one or more reference summaries.
-        tokenizer: splits text into the words that are counted.
+        tokenizer: splits text into words.
 
     Returns:
-        A score for each name in `METRICS`.
+        A score for each metric in `METRICS`.
 
     Raises:
         ValueError: there is no reference.

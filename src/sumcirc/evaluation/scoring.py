@@ -39,11 +39,11 @@ class Evaluation:
     """The scores of one system's summaries.
 
     Attributes:
-        records: for each document a mapping with `id`, `system` (its name), `prediction` (the
-            summary), and the value of every measure, None if the measure is undefined for this
-            summary.
+        records: for each document, a mapping with `id`, `system` (the system's name), `prediction`
+            (the summary), and the value of every measure, which is None if the measure is undefined
+            for this summary.
         config: settings of the scoring.
-        measures: names of the measures: `MEASURES`, and others that were added. ROUGE and
+        measures: names of the measures: those in `MEASURES`, and others that were added. ROUGE and
             copy statistics are fractions; `length` and `reference_length` (mean over the
             references) are in words.
     """
@@ -53,18 +53,22 @@ class Evaluation:
     measures: tuple[str, ...] = MEASURES
 
     def values(self, measure: str) -> list[float | None]:
-        """Return a measure's value for each document, in order; None where it is undefined."""
+        """Return each document's value of a measure, in order; None where the measure is undefined.
+
+        Args:
+            measure: name of the measure.
+        """
         return [record[measure] for record in self.records]
 
     def summary(self, config: EvaluationConfig | None = None) -> dict[str, Interval]:
         """Return the mean and bootstrap interval of every measure over the documents.
 
-        The mean is over the `Interval.n` documents for which the measure is defined. A measure that
-        is defined for no document is left out. Resampling uses one fixed seed, so that all systems
-        see the same draws.
+        The mean is over the `Interval.n` documents for which the measure is defined. Measures that
+        are defined for no document are left out. The seed of the resamples is fixed, so that they
+        are the same for all systems.
 
         Args:
-            config: sets the bootstrap; None uses the attribute `config`.
+            config: settings of the bootstrap; None to use the attribute `config`.
         """
         config = config or self.config
         intervals = {}
@@ -81,19 +85,20 @@ def evaluate_summaries(
     config: EvaluationConfig,
     system: str = "model",
 ) -> Evaluation:
-    """Score `predictions[i]` as a summary of `documents[i]`.
+    """Score one summary of each document.
 
-    If the tokenizer is chosen automatically, the references of all documents together decide.
+    If ROUGE's tokenizer is chosen automatically, the references of all documents together determine
+    it.
 
     Args:
         documents: the documents with their references.
-        predictions: one summary per document.
+        predictions: one summary per document, in the same order.
         config: scoring settings.
-        system: name of the system, written into the records.
+        system: name of the system, which is written into the records.
 
     Raises:
         ValueError: the numbers of documents and predictions differ.
-        UserError: there is no document, or no reference with a word that ROUGE can see.
+        UserError: there are no documents, or no reference contains a word that ROUGE can see.
     """
     if len(documents) != len(predictions):
         raise ValueError(f"{len(documents)} documents but {len(predictions)} predictions")
@@ -121,7 +126,7 @@ def evaluate_summaries(
 
 
 def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
-    """Return a notice about documents whose references are mostly invisible to ROUGE.
+    """Return a notice about documents whose references consist mostly of text that ROUGE ignores.
 
     Args:
         documents: the test documents.
@@ -136,11 +141,12 @@ def unscorable(documents: Sequence[Document], tokenizer: Tokenizer) -> Notice:
 
 
 def whole_documents(documents: Sequence[Document], config: EvaluationConfig) -> Notice:
-    """Return a notice about documents too short for the lead and random baselines.
+    """Return a notice about documents that are too short for the lead and random baselines.
 
     Args:
         documents: the test documents.
-        config: sets the number of sentences of the baselines, and their smallest number of words.
+        config: settings that determine the number of sentences of the baselines, and their smallest
+            number of words.
     """
     most = config.sentences
     few = sum(
@@ -162,13 +168,13 @@ def evaluate_baselines(
     Args:
         documents: the documents with their references.
         config: baseline and scoring settings.
-        seed: seed with which the random sentences are drawn.
+        seed: seed of the random sentences.
 
     Returns:
-        Evaluations by the name of the system.
+        The evaluation of each baseline, by its name.
 
     Raises:
-        UserError: there is no document, or no reference with a word that ROUGE can see.
+        UserError: there are no documents, or no reference contains a word that ROUGE can see.
     """
     count, minimum = config.sentences, config.min_sentence_words
     tokenizer = tokenizer_of(documents, config)

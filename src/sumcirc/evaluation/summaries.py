@@ -29,31 +29,33 @@ def summarize(
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Return a model's summary of each document; documents are cut to fit the context.
+    """Return a model's summary of each document; documents are truncated to fit the context.
 
     Args:
         model: a transformers decoder or a PEFT model around one.
         encoder: encodes the prompts.
         documents: the documents to summarize.
         config: decoding settings.
-        progress: called after each batch with its size.
+        progress: called after each batch with the number of documents in it.
 
     Raises:
-        UserError: the prompt and `generation.max_new_tokens` do not fit the context.
+        UserError: the prompt template and `generation.max_new_tokens` tokens don't fit into the
+            context.
     """
     prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
     return generate(model, encoder.codec, prompts, config, progress)
 
 
 def check_room(encoder: Encoder, config: GenerationConfig) -> None:
-    """Check that a prompt and a summary fit the model's context together.
+    """Check that a prompt and a summary together fit into the model's context.
 
     Args:
         encoder: encodes the prompts.
         config: decoding settings.
 
     Raises:
-        UserError: the prompt and `generation.max_new_tokens` do not fit the context.
+        UserError: the prompt template and `generation.max_new_tokens` tokens don't fit into the
+            context.
     """
     encoder.prompt("", encoder.max_length - config.max_new_tokens)
 
@@ -61,12 +63,12 @@ def check_room(encoder: Encoder, config: GenerationConfig) -> None:
 def prompts_of(
     encoder: Encoder, documents: Sequence[Document], config: GenerationConfig
 ) -> list[EncodedPrompt]:
-    """Return each document's prompt, cut to leave room for `generation.max_new_tokens`.
+    """Return each document's prompt, truncated to leave room for the summary.
 
     Args:
         encoder: encodes the prompts.
         documents: the documents to summarize.
-        config: decoding settings.
+        config: decoding settings, of which `max_new_tokens` is used.
     """
     room = encoder.max_length - config.max_new_tokens
     return [encoder.prompt(item.document, room) for item in documents]
@@ -80,7 +82,7 @@ def summarize_once(
     cache: Path,
     progress: Callable[[int], None] | None = None,
 ) -> list[str]:
-    """Return the summaries of a base model, from the cache if they were made before.
+    """Return a base model's summary of each document, from the cache if it contains them.
 
     Args:
         model: a model without adapters.
@@ -88,7 +90,7 @@ def summarize_once(
         documents: the documents to summarize.
         config: decoding settings.
         cache: the folder `cache_dir`.
-        progress: called with the number of summaries as they are made.
+        progress: called with the number of newly generated summaries.
 
     Raises:
         ValueError: the model has adapters, which the cache key does not cover.

@@ -45,9 +45,9 @@ def conclude(
         directory: the run directory.
         config: configuration of the run.
         board: scores of all systems; None if nothing was scored.
-        facts: further values for summary.json.
+        facts: additional values for summary.json.
         wandb_logger: the run's W&B logger; None if nothing is logged.
-        trained: folder of the trained model, which is logged as a W&B artifact; None for none.
+        trained: folder of the trained model, which is logged as a W&B artifact; None to log none.
     """
     from sumcirc.figures.views import draw_all
     from sumcirc.tracking import wandb
@@ -100,11 +100,11 @@ def conclude(
 
 
 def last_probe(directory: RunDirectory, config: JobConfig) -> dict[str, Any]:
-    """Return the mean of every measure at the last measured step, with an interval over documents.
+    """Return the mean over documents of each measure at the last measured step, with an interval.
 
     Args:
         directory: the run directory.
-        config: configuration of the run.
+        config: configuration of the run, of which the settings of the bootstrap are used.
     """
     record = ProbeRecord.read(record_files(directory.probes)[-1])
     found: dict[str, Any] = {"step": record.step, "documents": len(record.documents)}

@@ -31,6 +31,9 @@ LISTED_EDGES = 15  # rows of the printed table
 def check(config: CircuitConfig) -> None:
     """Check the settings before the job starts, so that it doesn't fail later.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 def check(config: CompareConfig) -> None:
     """Check the settings before the job starts, so that it doesn't fail later.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 
 
 def check(config: DashboardConfig) -> None:
-    """Check that the dashboard can be made, and uploaded if push=true.
+    """Check that the dashboard can be made and, if `config.push` is true, uploaded.
+
+    Args:
+        config: configuration of the job.
 
     Raises:
-        UserError: something is missing; the message names the problem and the remedy.
+        UserError: something that is needed is missing; the message names it and the remedy.
     """
     from sumcirc.reporting.dashboard.logged_runs import read_material
     from sumcirc.reporting.dashboard.pushing import check_push, offline_runs
@@ -49,11 +52,11 @@ def check(config: DashboardConfig) -> None:
 
 
 def run(config: DashboardConfig, folder: Path) -> None:
-    """Write workspace and report as JSON files, and upload them with push=true.
+    """Write the workspace and the report as JSON files, and upload them if `config.push` is true.
 
     Args:
         config: configuration of the job.
-        folder: not used, since the files are written next to the runs.
+        folder: not used, since files are written next to the runs.
     """
     from sumcirc.reporting.dashboard import pushing
     from sumcirc.reporting.dashboard.layout import layout
@@ -91,7 +94,11 @@ def run(config: DashboardConfig, folder: Path) -> None:
 
 
 def command(config: DashboardConfig) -> str:
-    """Return the shell command that makes the configured dashboard."""
+    """Return the shell command that makes the configured dashboard.
+
+    Args:
+        config: configuration of the job.
+    """
     defaults = DashboardConfig()
     words = ["dashboard", *config.paths]
     for name in ("metric", "out", "entity", "project"):

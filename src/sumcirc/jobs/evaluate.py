@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def check(config: EvaluateConfig) -> None:
     """Check the settings before the job starts, so that it doesn't fail later.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
@@ -33,7 +36,7 @@ def check(config: EvaluateConfig) -> None:
 
 
 def run(config: EvaluateConfig, folder: Path) -> None:
-    """Evaluate the model and write the scores to the run directory.
+    """Evaluate the model, and write the scores to the run directory.
 
     Args:
         config: configuration of the job.

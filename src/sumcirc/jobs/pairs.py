@@ -23,6 +23,9 @@ EXAMPLES = 3  # number of changed places that are printed
 def check(config: PairsConfig) -> None:
     """Check the settings before the job starts, so that it doesn't fail later.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """

@@ -42,8 +42,11 @@ tokens.
 def check(config: PretrainConfig) -> None:
     """Check that the folder `config.out` can be written and is empty or does not exist.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
-        UserError: `out` is a file, a folder with contents, or can't be written.
+        UserError: `out` is a file or a folder that is not empty, or can't be written.
     """
     from sumcirc.storage.writing import check_writable
 

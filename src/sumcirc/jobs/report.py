@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 def check(config: ReportConfig) -> None:
     """Check that every path contains runs, and that the output folder can be written.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
         UserError: a path can't be used; the message names it and the remedy.
     """
@@ -56,11 +59,11 @@ def run(config: ReportConfig, folder: Path) -> None:
 
 
 def report_sweep(folder: Path, logger: LoggerConfig) -> None:
-    """Write the report on a sweep that has just ended, and print only its conclusions.
+    """Write the report on a sweep that has just ended, and print only the report's conclusions.
 
     Args:
         folder: folder of the sweep.
-        logger: settings of the logger to which the comparison is logged.
+        logger: settings of the logger that logs the comparison.
     """
     from sumcirc.reporting.views.arm_tables import in_words
 
@@ -72,7 +75,10 @@ def report_sweep(folder: Path, logger: LoggerConfig) -> None:
 
 
 def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOut]]:
-    """Write the comparison's tables and figures, and the page.
+    """Write the comparison's tables and figures, and the HTML page.
+
+    Args:
+        config: configuration of the job.
 
     Returns:
         The comparison of the scored training runs (None if there are no such runs), the path of the
@@ -122,12 +128,12 @@ def _compared(
 def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
     """Draw the figures of a comparison of arms.
 
-    They show the arms' scores over trainable parameters, the score differences from controls if any
-    arm has a control, and validation losses if any run validated.
+    The figures show the arms' scores over trainable parameters, the score differences from controls
+    if any arm has a control, and validation losses if any run validated.
 
     Args:
         comparison: comparison of the arms.
-        folder: folder in which the figures are written.
+        folder: folder to which the figures are written.
 
     Returns:
         The paths of the PNG files.
@@ -145,7 +151,11 @@ def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
 
 
 def command(config: ReportConfig) -> str:
-    """Return the shell command that makes the configured comparison."""
+    """Return the shell command that makes the configured comparison.
+
+    Args:
+        config: configuration of the job.
+    """
     defaults = ReportConfig()
     words = ["report", *config.paths]
     if config.metric != defaults.metric:
@@ -228,7 +238,11 @@ def _log(config: ReportConfig, comparison: ArmComparison, out: Path) -> None:
 
 
 def print_arms(comparison: ArmComparison) -> None:
-    """Print a comparison: its tables, remarks on arms, left-out runs, notes and conclusions."""
+    """Print a comparison: its tables, remarks on arms, left-out runs, notes and conclusions.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.arm_tables import in_words, remarks, tables
     from sumcirc.runtime.terminal import console
@@ -248,6 +262,10 @@ def print_arms(comparison: ArmComparison) -> None:
 
 
 def print_left_out(left_out: Sequence[LeftOut]) -> None:
-    """Print a line for each run that is left out."""
+    """Print a line for each run that is left out.
+
+    Args:
+        left_out: the runs, with the reasons.
+    """
     for item in left_out:
         say(f"left out: {item.path.name}: {item.reason}")

@@ -41,6 +41,9 @@ config = LoraConfig(
 def check(config: SelectConfig) -> None:
     """Check the settings before the job starts, so that it doesn't fail later.
 
+    Args:
+        config: configuration of the job.
+
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
@@ -64,7 +67,7 @@ def check(config: SelectConfig) -> None:
 
 
 def run(config: SelectConfig, folder: Path) -> None:
-    """Select the layers or modules for adapters, and write the choice to the run directory.
+    """Select the layers or modules that get adapters, and write the choice to the run directory.
 
     Args:
         config: configuration of the job.

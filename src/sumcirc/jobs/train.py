@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 
 def check(config: TrainConfig) -> None:
-    """Check files, model, adapter targets and devices before the job starts.
+    """Check the files, the model, the adapter's targets and the devices before the job starts.
+
+    Args:
+        config: configuration of the job.
 
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.

@@ -56,7 +56,7 @@ class Targets:
 
     @property
     def rank(self) -> int:
-        """The smallest rank; some linears have one more if a parameter budget allows it."""
+        """The smallest rank. With a parameter budget, ranks of some linears may be higher by 1."""
         return min(self.ranks.values())
 
     @property

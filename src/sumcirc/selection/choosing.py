@@ -44,10 +44,10 @@ NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
 
 
 def select(context: SelectionContext) -> Ranking:
-    """Score all layers or modules with the configured selector and choose those that get adapters.
+    """Score all layers or modules with the configured selector, and choose those that get adapters.
 
     Args:
-        context: the configuration, the model and its data.
+        context: the configuration, the model and the data.
 
     Raises:
         UserError: the settings don't fit the model (see `check_selection`), or the scores can't be
@@ -64,15 +64,15 @@ def select(context: SelectionContext) -> Ranking:
 
 
 def how_many(config: TrainConfig | SelectConfig, layers: int) -> int:
-    """Return the number of layers, or modules, to select.
+    """Return the number of layers or modules to select.
 
     Args:
         config: settings of the selector and the adaptation.
         layers: number of layers of the model.
 
     Raises:
-        UserError: the number exceeds what the model has, or the selector `fixed` names a layer that
-            doesn't exist.
+        UserError: the model has fewer layers or modules than that, or the selector `fixed` names a
+            layer that doesn't exist.
     """
     name, options = _name(config), config.selector
     whole = config.adaptation.granularity is Granularity.layer
@@ -95,11 +95,11 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
 
     Args:
         config: settings of the selector and the adaptation.
-        model_config: configuration of the model.
+        model_config: transformers' configuration of the model.
 
     Raises:
-        UserError: selector and adaptation contradict each other, the tuned model isn't available,
-            or the budget is too small for a possible selection.
+        UserError: the settings of selector and adaptation contradict each other, the tuned model
+            isn't available, or the parameter budget is too small for a possible selection.
     """
     adaptation, name = config.adaptation, config.selector.name
     if name is None:
@@ -138,13 +138,14 @@ def adapter_facts(
 
     Args:
         adaptation: settings of the adapter.
-        model_config: configuration of the model.
-        ranking: the result of the selector; None without a selector.
+        model_config: transformers' configuration of the model.
+        ranking: the selector's result; None if no selector is configured.
 
     Returns:
         `rank`, the adapter's rank, and `adapter`, a mapping with the adapted layers and modules,
-        rank, scale and number of parameters; with a selector also its name and stability, and with
-        a budget also the budget and the share of it that is used.
+        the rank, the scale and the number of parameters. With a selector it also contains the
+        selector's name and stability, and with a parameter budget the budget and the share of it
+        that is used.
     """
     targets = resolve_targets(adaptation, model_config, ranking and ranking.targets)
     lora = lora_config(adaptation, targets)

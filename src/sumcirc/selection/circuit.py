@@ -29,8 +29,8 @@ def circuit(context: SelectionContext) -> Scores:
 
     s_d(e) is the score of edge e on document d: the estimated rise of the metric if the edge is
     corrupted (`circuits.attribution`; M. Hanna et al., 2024, arXiv 2403.17806). C is the circuit of
-    the base model: the edges with the largest |mean score|, 5 % of all by default, without edges on
-    no path from the embedding to the logits. No model is trained for these scores.
+    the base model: the edges with the largest |mean score|, 5 % of all by default, without edges
+    that lie on no path from the embedding to the logits. No model is trained for these scores.
     """
     stored, options = context.base_circuit, context.config.selector.circuit
     scores, graph = stored.scores, stored.graph
@@ -51,7 +51,7 @@ def circuit(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.circuit_delta, compares=True, pairs=True)
 def circuit_delta(context: SelectionContext) -> Scores:
-    """Score modules by how fine-tuning changes the shares that their edges have of all scores.
+    """Score modules by how fine-tuning changes their edges' shares of the total score.
 
     The edge scores of each model are divided by the sum of its |mean| scores over all edges, since
     corruption harms a model more if it summarizes well. With these shares p of the base and p' of
@@ -63,7 +63,7 @@ def circuit_delta(context: SelectionContext) -> Scores:
     al., 2025, arXiv 2502.11812, found that the change concentrates in few edges.
 
     Raises:
-        UserError: a model's scores are all 0.
+        UserError: all scores of a model are 0.
     """
     options = context.config.selector.circuit
     base, tuned = context.base_circuit, context.tuned_circuit()
@@ -108,7 +108,7 @@ def by_module(values: NDArray[np.floating], graph: Graph) -> NDArray[np.float64]
 
     Args:
         values: [documents, sources, destinations] values of the edges.
-        graph: graph of the model's edges.
+        graph: the model's graph.
 
     Returns:
         [layers, modules, documents] sums, with modules in the order of `schema.MODULES`.
@@ -136,8 +136,8 @@ def size_by_module(
 
     Args:
         mean: [sources, destinations] mean scores of the edges.
-        kept: [sources, destinations] whether an edge is in the circuit.
-        graph: graph of the model's edges.
+        kept: [sources, destinations] True at the edges of the circuit.
+        graph: the model's graph.
 
     Returns:
         [layers, modules] sums, with modules in the order of `schema.MODULES`.
@@ -160,11 +160,11 @@ def along_mean(values: NDArray[np.floating], kept: NDArray[np.bool_]) -> NDArray
     """Return each document's contribution to |mean over documents| of the edges of a circuit.
 
     An edge's value is multiplied by the sign of its mean over documents. The mean of the result
-    over documents is therefore |mean|, and noise of changing sign cancels.
+    over documents is therefore |mean|, and noise with changing signs cancels out.
 
     Args:
         values: [documents, sources, destinations] values of the edges.
-        kept: [sources, destinations] whether an edge is in the circuit.
+        kept: [sources, destinations] True at the edges of the circuit.
 
     Returns:
         [documents, sources, destinations] contributions, 0 for edges that aren't in the circuit.

@@ -40,13 +40,13 @@ from sumcirc.tracking.measure_records import ProbeRecord
 
 @dataclass(frozen=True, eq=False)
 class SelectionContext:
-    """What a selector may use: the base model, documents, and what is computed from them.
+    """The data that a selector may use: the base model, documents, and results computed from these.
 
     Attributes:
         config: configuration of the job.
-        model: the base model without adapter, on the device where it runs.
+        model: the base model without an adapter, on the device on which it runs.
         encoder: encodes documents and summaries.
-        data: training and validation pairs, already read.
+        data: the training and validation data, which is already read.
     """
 
     config: TrainConfig | SelectConfig
@@ -56,7 +56,7 @@ class SelectionContext:
 
     @property
     def layers(self) -> int:
-        """The number of layers of the model."""
+        """Number of layers of the model."""
         return int(self.model.config.num_hidden_layers)
 
     @property
@@ -77,7 +77,7 @@ class SelectionContext:
 
     @contextmanager
     def preserving_training_state(self) -> Iterator[None]:
-        """Restore torch's random state after the block."""
+        """Run a `with` block, after which torch's random state is restored."""
         device = self.model.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             yield
@@ -88,7 +88,7 @@ class SelectionContext:
         return HookedModel(self.model)
 
     def training_batches(self, size: int) -> list[TrainingBatch]:
-        """Return batches of training pairs drawn at random by `data.seed`, all of them full.
+        """Return full batches of training pairs, which are drawn at random by `data.seed`.
 
         At most `selector.documents` pairs are used.
 
@@ -114,9 +114,9 @@ class SelectionContext:
 
     @cached_property
     def probes(self) -> ProbeSet:
-        """The first `selector.documents` validation documents in the order drawn by `data.seed`.
+        """The first `selector.documents` validation documents, in an order drawn by `data.seed`.
 
-        They are encoded in the same way as those on which a training run is measured.
+        The documents are encoded in the same way as those on which a training run is measured.
         """
         documents = self.data.corpora["validation"].documents
         ordered = in_drawn_order(documents, self.config.data.seed)
@@ -133,12 +133,12 @@ class SelectionContext:
 
     @cached_property
     def tuned(self) -> PreTrainedModel | PeftModel:
-        """The model of `selector.after`, or else of a short training run whose result is cached."""
+        """The model that `selector.after` names, or the cached result of a short training run."""
         found = load_tuned(self.config, self.model, self.encoder, self.data)
         return found.to(self.model.device)  # type: ignore[arg-type]
 
     def tuned_record(self, concern: str) -> ProbeRecord:
-        """Return measures of the tuned model on `probes`, compared with the base model.
+        """Return the measures of the tuned model on `probes`, compared with the base model.
 
         Args:
             concern: name of the group of measures, see `measures.measure_batches.CONCERNS`.
@@ -166,7 +166,7 @@ class SelectionContext:
 
     @cached_property
     def base_circuit(self) -> DocumentScores:
-        """Scores of all edges of the base model on `pairs`."""
+        """The scores of all edges of the base model on `pairs`."""
         options = self.config.selector.circuit
         with counted(f"attribute by {options.method.value}", len(self.pairs)) as advance:
             return base_scores(self.model, self.pairs, options, self.cache, advance)
@@ -180,7 +180,11 @@ class SelectionContext:
 
 
 def inputs_fingerprint(context: SelectionContext) -> list[str | int | None]:
-    """Return a cache key of a selector's inputs: what determines its documents and their tokens."""
+    """Return a cache key made of all that determines a selector's documents and their tokens.
+
+    Args:
+        context: the configuration, the model and the data.
+    """
     corpora = context.data.corpora
     return [
         context.encoder.fingerprint,

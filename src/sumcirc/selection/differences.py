@@ -39,9 +39,9 @@ def attention_kl(context: SelectionContext) -> Scores:
 def entropy(context: SelectionContext) -> Scores:
     """Score layers by |mean over documents of H_tuned - H_base|, averaged over heads.
 
-    H is the entropy of a head's attention in nats. A head counts whether it becomes more focused or
-    less. A document's change is multiplied by the sign of the head's mean change, so that the mean
-    over documents is the absolute value of the head's mean change.
+    H is the entropy of a head's attention in nats. A head counts equally if it becomes more focused
+    and if it becomes less focused. A document's change is multiplied by the sign of the head's mean
+    change, so that the mean over documents is the absolute value of the head's mean change.
     """
     tuned = context.tuned_record("attention").values[ENTROPY].astype(np.float64)
     change = tuned - context.base.record.values[ENTROPY]
@@ -60,12 +60,12 @@ def entropy(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.drift, modules=False, compares=True)
 def drift(context: SelectionContext) -> Scores:
-    """Score layers by how much the residual streams of the tuned model and the base part in them.
+    """Score layers by how much the residual streams of the tuned model and the base diverge there.
 
     S(l) = CKA before layer l - CKA after it, where CKA is the debiased linear CKA of the two
     models' residual streams, and the value of a document is its jackknife pseudo-value (see
-    `measures.representation`). A difference is used because the CKA after a layer also reflects
-    changes in earlier layers. It is negative if the streams become more similar in a layer.
+    `measures.representation`). The difference is used because the CKA after a layer also reflects
+    changes in earlier layers. S(l) is negative if the streams become more similar in layer l.
     """
     cka = context.tuned_record("drift").values[CKA].astype(np.float64)
     values = require_defined((cka[:-1] - cka[1:])[:, None], "drift")
@@ -83,8 +83,9 @@ def cka_redundancy(context: SelectionContext) -> Scores:
     """Score layers of the base by I(l) = 1 - CKA(stream before layer l, stream after it).
 
     This follows layer-wise LoRA with CKA (arXiv 2602.05988), which adapts the half of the layers
-    with the largest I. Unlike there, the rows are all positions that predict the summary, not only
-    a text's last token, and CKA is debiased. No model is trained for these scores.
+    with the largest I. In contrast to that paper, the rows are all positions that predict the
+    summary, not only a text's last token, and CKA is debiased. No model is trained for these
+    scores.
     """
     streams, groups = _streams(context)
     values = [

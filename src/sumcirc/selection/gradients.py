@@ -51,9 +51,10 @@ def page(context: SelectionContext) -> Scores:
 def fisher(context: SelectionContext) -> Scores:
     """Score modules by the empirical Fisher information: mean over documents of ||dL_d/dW||^2.
 
-    L_d is the loss of document d. The score is the trace of the diagonal block for W. The label is
-    the reference summary, whereas the true Fisher information draws labels from the model. FLoE
-    uses this trace as the importance of layers, and eFIM to set ranks (PEFT issues 3203 and 3204).
+    L_d is the loss of document d. The score is the trace of the diagonal block for W. The labels
+    are the reference summaries, whereas the true Fisher information draws labels from the model.
+    FLoE uses this trace as the importance of layers, and eFIM uses it to set ranks (PEFT issues
+    3203 and 3204).
     """
     values = squared_gradients(context, 1)
     return Scores(
@@ -74,15 +75,15 @@ def gradient_norm(context: SelectionContext) -> Scores:
 def squared_gradients(
     context: SelectionContext, size: int, weight: Callable[[nn.Module], float] = lambda linear: 1.0
 ) -> NDArray[np.float64]:
-    """Return ||dL/dW||^2 (Frobenius norm) for each batch of `size` training documents.
+    """Return ||dL/dW||^2 (the squared Frobenius norm) for each batch of training documents.
 
     Each batch takes one backward pass, which holds the gradients of all linear modules in memory.
 
     Args:
         context: the base model and its training documents.
         size: number of documents in a batch.
-        weight: returns the factor by which the squared norm of a linear module's gradient is
-            multiplied.
+        weight: function that returns the factor by which the squared norm of a linear module's
+            gradient is multiplied.
 
     Returns:
         [layers, modules, batches], with modules in the order of `schema.MODULES`; a module with

@@ -46,7 +46,7 @@ def last(context: SelectionContext) -> Scores:
 def random(context: SelectionContext) -> Scores:
     """Score layers or modules by random numbers, which are the same on every machine.
 
-    They are drawn by `selector.seed`, or by the run's seed if that is None.
+    The numbers are drawn with `selector.seed`, or with the run's seed if that is None.
     """
     parts = 1 if context.granularity is Granularity.layer else len(MODULES)
     draws = np.random.default_rng(context.seed).random((context.layers, parts))
@@ -55,7 +55,7 @@ def random(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.fixed, measures=False)
 def fixed(context: SelectionContext) -> Scores:
-    """Give the layers that the settings name the score 1 and the others 0."""
+    """Give the layers that the settings name the score 1, and all other layers the score 0."""
     config = context.config.selector
     named = named_layers(config, context.layers)
     reason = "named by the user"
@@ -65,7 +65,7 @@ def fixed(context: SelectionContext) -> Scores:
 
 
 def named_layers(config: SelectorConfig, layers: int) -> list[int]:
-    """Return the indices of the layers that `selector.preset` or else `selector.layers` names.
+    """Return the indices of the layers that `selector.preset` or `selector.layers` names.
 
     Args:
         config: the selector's settings.

@@ -43,11 +43,12 @@ class Ranked:
     Attributes:
         layer: index of the layer.
         module: name of the module; None for a whole layer.
-        score: the score by which it is ranked; the largest are chosen.
+        score: the score by which the layer or module is ranked; those with the largest scores are
+            chosen.
         low, high: ends of the score's 95 % interval; None for fewer than `MIN_DOCUMENTS` samples.
-        frequency: fraction of resamples in which it is among the chosen; None for fewer than
-            `MIN_DOCUMENTS` samples.
-        chosen: whether it gets an adapter.
+        frequency: fraction of the resamples in which the layer or module would be chosen; None for
+            fewer than `MIN_DOCUMENTS` samples.
+        chosen: whether the layer or module gets an adapter.
     """
 
     layer: Count
@@ -70,9 +71,10 @@ class Ranking:
         count: number of chosen layers or modules.
         reason: what a high score means, in words.
         unit: unit of the scores.
-        samples: what the scores are averaged over, such as `documents`; empty for a rule.
-        size: number of samples behind each score; 0 for a rule.
-        ranking: all layers or modules, the largest score first.
+        samples: what the scores are averaged over, such as `documents`; empty if the selector is a
+            rule that measures nothing.
+        size: number of samples over which each score is averaged; 0 if there are none.
+        ranking: all layers or modules, those with the largest scores first.
     """
 
     selector: str
@@ -92,7 +94,7 @@ class Ranking:
 
     @property
     def targets(self) -> list[tuple[int, str]]:
-        """Layer and module of all modules that get an adapter, in the order of the ranking."""
+        """(layer, module) of all modules that get an adapter, in the order of the ranking."""
         return [
             (one.layer, module)
             for one in self.chosen
@@ -101,7 +103,7 @@ class Ranking:
 
     @property
     def layers(self) -> list[int]:
-        """Indices of the layers with an adapter, ascending."""
+        """Indices of the layers that get an adapter, ascending."""
         return sorted({one.layer for one in self.chosen})
 
     @property
@@ -116,13 +118,20 @@ class Ranking:
         return self.count / len(self.ranking)
 
     def save(self, path: Path) -> None:
-        """Write the ranking atomically."""
+        """Write the ranking to a file, atomically.
+
+        Args:
+            path: the file to write.
+        """
         extra = {"stability": self.stability, "chance": self.chance}
         write_json(path, plain_numbers({**asdict(self), **extra}))
 
     @classmethod
     def read(cls, path: Path) -> Ranking:
-        """Read a ranking written by `save`.
+        """Read a ranking that `save` wrote.
+
+        Args:
+            path: the file to read.
 
         Raises:
             RecordError: the file is damaged.
@@ -131,7 +140,11 @@ class Ranking:
 
 
 def default_count(total: int) -> int:
-    """Return how many of `total` targets are chosen by default: a quarter, but at least one."""
+    """Return the number of targets to choose by default, which is a quarter, but at least one.
+
+    Args:
+        total: number of all layers or modules.
+    """
     return max(1, round(total / 4))
 
 
@@ -143,16 +156,17 @@ def rank(
     count: int,
     resamples: int = 500,
 ) -> Ranking:
-    """Rank layers or modules by their scores and choose the `count` with the largest scores.
+    """Rank layers or modules by their scores, and choose those with the largest scores.
 
-    For equal scores the lower layer comes first, then the order of `modules`.
+    Among equal scores, lower layers come first, and modules of a layer keep the order of `modules`.
 
     Args:
         scores: scores of all layers or modules.
         selector: name of the selector.
         granularity: whether layers or modules are chosen.
-        modules: modules that may get an adapter; a layer's score combines them.
-        count: number of layers, or modules, to choose.
+        modules: names of the modules that may get an adapter; a layer's score combines their
+            scores.
+        count: number of layers or modules to choose.
         resamples: number of bootstrap resamples.
 
     Raises:
@@ -213,19 +227,19 @@ def check_signal(
     count: int,
     names: tuple[str, str, str],
 ) -> None:
-    """Refuse scores that are rounding error, or that chance explains.
+    """Refuse scores that are rounding error, or that can be explained by chance.
 
     Args:
         values: [targets, samples] scores of layers or modules (the targets) for each sample.
         scale: size of the quantities whose difference a score is, which determines the rounding
-            error; None if the scores are no differences.
+            error; None if scores are not differences.
         count: number of targets to choose.
-        names: for messages, the names of the selector, of a target and of the samples, such as
-            `entropy`, `layer`, `documents`.
+        names: names of the selector, of a target and of the samples, for error messages, such as
+            `entropy`, `layer` and `documents`.
 
     Raises:
-        UserError: fewer than `count` scores exceed rounding, or the targets don't differ by more
-            than the samples do.
+        UserError: fewer than `count` scores exceed the rounding error, or the targets don't differ
+            by more than the samples do.
     """
     selector, target, samples = names
     means = values.mean(1)

@@ -23,7 +23,7 @@ class Selector:
     Attributes:
         score: function that computes the scores.
         measures: whether the scores depend on the model's weights or on documents.
-        kept: whether the scores are cached for later jobs; ignored unless `measures`.
+        kept: whether the scores are cached for later jobs; ignored unless `measures` is true.
         modules: whether the modules of a layer get separate scores.
         compares: whether a tuned model is needed in addition to the base.
         pairs: whether corrupted documents are needed.
@@ -41,11 +41,11 @@ SELECTORS: dict[SelectorName, Selector] = {}
 
 
 def selector(name: SelectorName, **properties: bool) -> Callable[[Score], Score]:
-    """Register the decorated function under a name.
+    """Return a decorator that registers a function as a selector.
 
     Args:
-        name: value of the setting `selector.name` that chooses the function.
-        properties: attributes of `Selector` whose values differ from the defaults.
+        name: name of the selector, which is a value of the setting `selector.name`.
+        properties: values of the attributes of `Selector` that differ from their defaults.
     """
 
     def register(score: Score) -> Score:

@@ -18,21 +18,20 @@ from sumcirc.storage.writing import plain_numbers, write_json
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of all layers or modules of a model; those with the largest scores are chosen.
+    """The scores of all layers or modules of a model, of which those with the largest are chosen.
 
     Attributes:
         values: [layers, modules, samples] with modules in the order of `schema.MODULES`, or
-            [layers, 1, samples] if layers are scored as a whole. The score is the mean over
-            samples.
+            [layers, 1, samples] if layers are scored as a whole. A score is the mean over samples.
         reason: what a high score means, in words.
         unit: unit of the values.
         samples: what the samples are, such as `documents`; empty for a rule that measures nothing.
-        power: p of the p-norm that combines the values of a layer's modules: 1 for their sum, 2 for
-            the length of a vector.
+        power: exponent p of the p-norm that combines the values of a layer's modules: 1 for their
+            sum, 2 for the Euclidean norm.
         resamples: [layers, modules or 1, resamples] scores computed from resampled documents; None
-            if these are just means of the resampled `values`.
+            if these are the means of resampled `values`.
         scale: size of the quantities whose difference a score is, such as 1 for a change of CKA;
-            None if it isn't a difference.
+            None if a score isn't a difference.
     """
 
     values: NDArray[np.float64]
@@ -49,7 +48,7 @@ class Scores:
         return self.values.shape[1] > 1
 
     def of_targets(self, modules: list[int], whole: bool) -> NDArray[np.float64]:
-        """Return the values of whole layers, or of some modules of each.
+        """Return the values of whole layers, or of some modules of each layer.
 
         Args:
             modules: indices into `schema.MODULES`.
@@ -61,7 +60,7 @@ class Scores:
         return self._of_targets(self.values, modules, whole)
 
     def resampled(self, modules: list[int], whole: bool, count: int) -> NDArray[np.float64]:
-        """Return scores from resampled samples, of whole layers or of some modules of each.
+        """Return the scores in resamples, of whole layers or of some modules of each layer.
 
         Args:
             modules: indices into `schema.MODULES`.
@@ -88,12 +87,20 @@ class Scores:
         return (chosen**self.power).sum(1, keepdims=True) ** (1 / self.power)
 
     def save(self, path: Path) -> None:
-        """Write the scores atomically."""
+        """Write the scores to a file, atomically.
+
+        Args:
+            path: the file to write.
+        """
         write_json(path, plain_numbers(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> Scores:
-        """Read scores written by `save`."""
+        """Read scores that `save` wrote.
+
+        Args:
+            path: the file to read.
+        """
         body = read_json(path, dict[str, Any])
         for name in ("values", "resamples"):
             if body[name] is not None:
@@ -101,7 +108,10 @@ class Scores:
         return cls(**body)
 
     def check(self, layers: int) -> None:
-        """Check that the arrays have the shape that a model of `layers` layers needs.
+        """Check that the arrays have shapes that fit a model.
+
+        Args:
+            layers: number of layers of the model.
 
         Raises:
             ValueError: an array has another shape.
@@ -114,10 +124,10 @@ class Scores:
 
 
 def rule(values: Any, reason: str) -> Scores:
-    """Return scores from a rule that measures nothing.
+    """Return the scores of a rule that measures nothing.
 
     Args:
-        values: scores, [layers] or [layers, modules].
+        values: the scores, [layers] or [layers, modules].
         reason: what a high score means, in words.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -125,11 +135,11 @@ def rule(values: Any, reason: str) -> Scores:
 
 
 def require_defined(values: NDArray[np.float64], selector: str) -> NDArray[np.float64]:
-    """Return `values` unchanged if all of them are finite.
+    """Return scores unchanged, or raise an error if one is not finite.
 
     Args:
-        values: scores in an array of any shape.
-        selector: name of the selector, for messages.
+        values: the scores, an array of any shape.
+        selector: name of the selector, for error messages.
 
     Raises:
         UserError: a value is NaN or infinite.

@@ -45,7 +45,7 @@ Config = TrainConfig | SelectConfig
 def load_tuned(
     config: Config, base: PreTrainedModel, encoder: Encoder, data: SummarizationData
 ) -> PreTrainedModel | PeftModel:
-    """Return the model of `selector.after`, or else the result of a probe run, which is cached.
+    """Return the model that `selector.after` names, or the result of a probe run, which is cached.
 
     A probe run trains LoRA on all layers for `selector.probe_steps` steps.
 
@@ -53,7 +53,7 @@ def load_tuned(
         config: configuration of the job.
         base: the base model.
         encoder: encodes documents and summaries.
-        data: the training pairs of the probe run.
+        data: the data on which the probe run trains.
 
     Raises:
         UserError: no tuned model is configured, it can't be loaded, or the probe run diverges.
@@ -79,11 +79,15 @@ def load_tuned(
 
 
 def check_tuned(config: Config) -> None:
-    """Check that a tuned model is configured and comes from the base, before models are loaded.
+    """Check that a tuned model is configured and was trained from the base; no model is loaded.
+
+    Args:
+        config: configuration of the job.
 
     Raises:
-        UserError: neither a probe run nor another model is configured; or the other model did not
-            finish, can't be compared with the base, or was trained from a different one.
+        UserError: neither a probe run nor a tuned model is configured, or the tuned model's run
+            didn't finish, or the tuned model can't be compared with the base or was trained from
+            another one.
     """
     options = config.selector
     if options.after is None:
@@ -106,10 +110,13 @@ def check_tuned(config: Config) -> None:
 
 
 def settings_of(config: Config) -> list[int | float | str | None]:
-    """Return a cache key of the tuned model: what determines it besides the base and the data.
+    """Return a cache key of all that determines the tuned model apart from the base and the data.
+
+    Args:
+        config: configuration of the job.
 
     Raises:
-        UserError: a run named by `selector.after` did not finish.
+        UserError: the run that `selector.after` names didn't finish.
     """
     if config.selector.after is None:
         batch_size, dropout = config.trainer.batch_size, config.model.dropout

@@ -39,8 +39,11 @@ def user_function(context: SelectionContext) -> Scores:
 def function_of(options: SelectorConfig) -> Callable[[SelectionContext], Scores]:
     """Import and return the function that `selector.score` names.
 
+    Args:
+        options: settings of the selector.
+
     Raises:
-        UserError: no function is named, or it can't be imported or may not be called.
+        UserError: no function is named, or the function can't be imported or may not be called.
     """
     if options.score is None:
         raise UserError("selector=own: name your function with selector.score=MODULE.FUNCTION")

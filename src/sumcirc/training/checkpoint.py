@@ -25,9 +25,9 @@ class ResumableCheckpoint(pl.Callback):
     """Write `checkpoints/step-000100.ckpt` at regular intervals.
 
     Args:
-        run: directory of the run.
-        every: optimizer steps between checkpoints.
-        keep: number of newest checkpoints to keep; -1 keeps all.
+        run: the run directory.
+        every: number of optimizer steps between checkpoints.
+        keep: number of checkpoints to keep, of which the oldest are deleted; -1 keeps all.
     """
 
     def __init__(self, run: RunDirectory, every: int, keep: int) -> None:
@@ -40,13 +40,14 @@ class ResumableCheckpoint(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_index: int
     ) -> None:
-        """Save if the last batch completed an optimizer step at which a checkpoint is due.
+        """Save if the previous batch completed an optimizer step at which a checkpoint is due.
 
         Args:
-            trainer: knows the step.
-            module: the module to save.
+            trainer: gives the current step.
+            module: the training module to save.
             batch: ignored.
-            batch_index: tells whether the last batch completed an optimizer step.
+            batch_index: index of the batch, which shows whether the previous batch completed an
+                optimizer step.
         """
         if self._generators is not None:
             set_generators(self._generators)
@@ -86,12 +87,12 @@ class ResumableCheckpoint(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Add the random generators of every process and the length of metrics.csv.
+        """Add the states of all processes' random generators and the length of metrics.csv.
 
         Args:
-            trainer: knows the processes.
+            trainer: gives the number of processes and the rank of this process.
             module: ignored.
-            checkpoint: Lightning's state of the run, which is extended.
+            checkpoint: Lightning's state of the run, to which these are added.
         """
         checkpoint["generators"] = _of_all_processes(generators(), trainer.world_size)
         checkpoint["metrics_size"] = self.run.metrics.size
@@ -102,13 +103,13 @@ class ResumableCheckpoint(pl.Callback):
         """Truncate metrics.csv; the random generators are restored just before the next batch.
 
         Args:
-            trainer: knows the processes.
+            trainer: gives the number of processes and the rank of this process.
             module: ignored.
             checkpoint: the loaded state.
 
         Raises:
-            UserError: the checkpoint was written by another number of processes, which divided the
-                data differently.
+            UserError: the checkpoint was written by a different number of processes, which divided
+                the data differently.
         """
         processes = len(checkpoint["generators"])
         if processes != trainer.world_size:
@@ -123,7 +124,7 @@ class ResumableCheckpoint(pl.Callback):
 
 
 def checkpoint_file(folder: Path, step: int) -> Path:
-    """Return the checkpoint file of an optimizer step.
+    """Return the path of the checkpoint of an optimizer step.
 
     Args:
         folder: the folder `checkpoints/` of the run.
@@ -133,7 +134,11 @@ def checkpoint_file(folder: Path, step: int) -> Path:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoint files in a run's folder `checkpoints/`, oldest first."""
+    """Return the checkpoint files in a folder, the oldest first.
+
+    Args:
+        folder: the folder `checkpoints/` of the run.
+    """
     steps = {
         file: int(found[1])
         for file in folder.glob("step-*.ckpt")
@@ -151,9 +156,9 @@ def _of_all_processes(state: Any, processes: int) -> list[Any]:
 
 
 def generators() -> dict[str, Any]:
-    """Return the state of the random generators of Python, NumPy and torch in this process.
+    """Return the states of the random generators of Python, NumPy and torch in this process.
 
-    It consists of plain containers and tensors.
+    The result consists of plain containers and tensors.
     """
     kind, keys, *rest = np.random.get_state()
     return {
@@ -165,7 +170,11 @@ def generators() -> dict[str, Any]:
 
 
 def set_generators(state: dict[str, Any]) -> None:
-    """Restore every random generator to a state returned by `generators()`."""
+    """Restore the random generators of Python, NumPy and torch in this process.
+
+    Args:
+        state: states of the generators, as returned by `generators`.
+    """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, *rest = state["numpy"]

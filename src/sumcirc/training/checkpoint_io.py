@@ -30,15 +30,15 @@ class AtomicCheckpointIO(CheckpointIO):
     """Writes checkpoints atomically, and reads only tensors and plain values from them."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None):
-        """Write `checkpoint` to `path`.
+        """Write a checkpoint to a file.
 
         Args:
             checkpoint: Lightning's state of the run.
-            path: the file; an earlier one is replaced.
+            path: the file, which is replaced if it exists.
             storage_options: ignored.
 
         Raises:
-            UserError: the disk is full; an earlier file of that name remains.
+            UserError: the disk is full; an existing file remains.
         """
 
         sealed = {**checkpoint, SEAL: _seal(checkpoint)}
@@ -52,15 +52,15 @@ class AtomicCheckpointIO(CheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: Any = None
     ) -> dict:
-        """Read a checkpoint.
+        """Return the checkpoint that a file contains.
 
         Args:
             path: the file.
-            map_location: device of the tensors; None for the CPU.
-            weights_only: ignored; code in a checkpoint is never run.
+            map_location: device on which tensors are placed; None for the CPU.
+            weights_only: ignored, since code in a checkpoint is never run.
 
         Raises:
-            RecordError: the file is missing, is damaged, was changed, or contains code to run.
+            RecordError: the file is missing or damaged, was changed, or contains code.
         """
         require_regular(path)
         # torch would also read the bare pickles of its early versions, which can fail in many ways
@@ -79,7 +79,11 @@ class AtomicCheckpointIO(CheckpointIO):
         return found
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Delete a checkpoint."""
+        """Delete a checkpoint.
+
+        Args:
+            path: the file.
+        """
         Path(path).unlink(missing_ok=True)
 
 

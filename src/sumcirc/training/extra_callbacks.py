@@ -35,11 +35,14 @@ UNFIT: dict[type[pl.Callback], str] = {
 
 
 def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
-    """Build the callbacks that `callbacks.extra` describes.
+    """Create the callbacks that `callbacks.extra` describes.
+
+    Args:
+        extra: the setting `callbacks.extra`: descriptions of callbacks, by name.
 
     Raises:
-        UserError: an object can't be built, isn't a callback, or would control what other settings
-            of the run control.
+        UserError: an object can't be created, isn't a callback, or would control what other
+            settings of the run already control.
     """
     made = []
     for name, spec in extra.items():
@@ -55,15 +58,17 @@ def make_extra(extra: Mapping[str, Mapping[str, Any]]) -> list[pl.Callback]:
 
 @contextmanager
 def blaming(extra: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Turn an error inside one of Lightning's callbacks in `callbacks.extra` into a UserError.
+    """Turn errors inside Lightning's own callbacks in `callbacks.extra` into a UserError.
 
-    Errors in callbacks from other packages pass through with their traceback.
+    This applies to a `with` block. Errors in callbacks from other packages pass through with their
+    traceback.
 
     Args:
-        extra: the setting `callbacks.extra`: descriptions of callbacks by name.
+        extra: the setting `callbacks.extra`: descriptions of callbacks, by name.
 
     Raises:
-        UserError: one of Lightning's callbacks failed; the message is one line and names it.
+        UserError: one of Lightning's callbacks failed; the message is one line and names the
+            callback.
     """
     names = {str(spec.get("_target_")).rpartition(".")[2]: name for name, spec in extra.items()}
     try:

@@ -36,10 +36,11 @@ class TrainingDiverged(UserError):
 def summary_loss(
     backbone: Callable[..., Any], unembedding: Callable[[Tensor], Tensor], batch: TrainingBatch
 ) -> Tensor:
-    """Return the mean cross-entropy over summary and EOS tokens as a scalar tensor, in nats.
+    """Return the mean cross-entropy over summary and EOS tokens, a scalar tensor in nats.
 
     Args:
-        backbone: maps tokens to the residual stream after the final norm, [batch, length, width].
+        backbone: maps token ids to the residual stream after the final norm,
+            [batch, length, width].
         unembedding: maps that residual stream to logits.
         batch: sequences padded on the right, which need no mask since attention is causal.
     """
@@ -53,9 +54,10 @@ class SummarizationModule(pl.LightningModule):
 
     Args:
         model: the adapted model (`models.adapters.adapt`).
-        optimizer: settings of AdamW and its schedule.
-        total_steps: optimizer steps of the whole run, at which the schedule ends.
-        log_every: optimizer steps between logged training losses; each is the mean since the last.
+        optimizer: settings of AdamW and of the learning rate schedule.
+        total_steps: number of optimizer steps of the whole run, over which the schedule extends.
+        log_every: number of optimizer steps between logged training losses, each of which is the
+            mean since the previous one.
         compile_network: whether to compile the backbone for training.
     """
 
@@ -108,11 +110,11 @@ class SummarizationModule(pl.LightningModule):
         return loss * (batch.loss_tokens * batches / batch.step_tokens)
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_index: int) -> None:
-        """Log the mean loss since the last logged step.
+        """Log the mean loss since the last logged step, if a log entry is due.
 
         Args:
             outputs, batch: ignored.
-            batch_index: tells whether the batch completes an optimizer step.
+            batch_index: index of the batch, which shows whether it completes an optimizer step.
         """
         accumulating = (batch_index + 1) % self.trainer.accumulate_grad_batches
         if accumulating or self.global_step % self.log_every:
@@ -147,7 +149,7 @@ class SummarizationModule(pl.LightningModule):
         """Return the mean loss since the last logged step, in nats per summary token.
 
         Raises:
-            TrainingDiverged: it is not a finite number.
+            TrainingDiverged: the loss is not a finite number.
         """
         total, tokens = self._running_sums()
         loss = total / max(1.0, tokens)
@@ -159,7 +161,7 @@ class SummarizationModule(pl.LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
-        """Start the clock of the validation, whose time doesn't count as training time."""
+        """Start the clock that measures validation time, which doesn't count as training time."""
         self._validation_since = time.perf_counter()
 
     def validation_step(self, batch: TrainingBatch, batch_index: int) -> None:
@@ -172,10 +174,10 @@ class SummarizationModule(pl.LightningModule):
         self.validation_loss.update(summary_loss(*self._parts, batch), len(batch.labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log validation loss (nats per summary token) and perplexity.
+        """Log the validation loss (in nats per summary token) and the perplexity.
 
         Raises:
-            TrainingDiverged: the loss is not a finite number.
+            TrainingDiverged: the validation loss is not a finite number.
         """
         mean = self.validation_loss.compute().double()
         self.validation_loss.reset()
@@ -190,11 +192,19 @@ class SummarizationModule(pl.LightningModule):
         self.record({VALIDATION_LOSS: loss, "validation/perplexity": perplexity})
 
     def exclude_from_throughput(self, seconds: float) -> None:
-        """Exclude some seconds, which were not spent training, from tokens per second."""
+        """Exclude time that was not spent on training from the logged tokens per second.
+
+        Args:
+            seconds: length of this time.
+        """
         self._since += seconds
 
     def record(self, metrics: dict[str, float]) -> None:
-        """Write metrics by name to every logger, for the current optimizer step."""
+        """Write metrics to every logger, for the current optimizer step.
+
+        Args:
+            metrics: value of each metric, by its name.
+        """
         if self.trainer.is_global_zero:
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=self.global_step)
@@ -202,7 +212,7 @@ class SummarizationModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Return AdamW and a learning rate schedule with warm-up, in Lightning's format.
 
-        Biases and norms have no weight decay.
+        Weight decay is not applied to biases and norms.
         """
         config = self.optimizer_config
         optimizer = torch.optim.AdamW(
@@ -242,14 +252,20 @@ class SummarizationModule(pl.LightningModule):
         return {f"model.{plain_name(name)}" for name, p in named if p.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the sums of the loss since the last logged step.
+        """Add the sums of the loss since the last logged step to a checkpoint.
 
-        With them a resumed run logs the same values as one that was never interrupted.
+        With these, a resumed run logs the same values as one that was never interrupted.
+
+        Args:
+            checkpoint: Lightning's state of the run, to which the sums are added.
         """
         checkpoint["running_loss"] = self._running_sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums of the loss since the last logged step.
+        """Restore the sums of the loss since the last logged step from a checkpoint.
+
+        Args:
+            checkpoint: the loaded state.
 
         Raises:
             UserError: the checkpoint lacks parameters that this model trains.
@@ -265,22 +281,27 @@ class SummarizationModule(pl.LightningModule):
 
 
 def plain_name(name: str) -> str:
-    """Return a parameter's name without the components that FSDP inserts into it."""
+    """Return a parameter's name without the components that FSDP inserts into it.
+
+    Args:
+        name: name of the parameter.
+    """
     return name.replace("_fsdp_wrapped_module.", "")
 
 
 def parameter_groups(
     parameters: Iterable[tuple[str, nn.Parameter]], matrices: Set[str], weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Group trainable parameters for weight decay: matrices are decayed, biases and norms are not.
+    """Return parameter groups that apply weight decay to matrices, but not to biases and norms.
 
     Args:
-        parameters: pairs of a name and a parameter.
+        parameters: name and parameter of all parameters, of which only the trainable ones are used.
         matrices: names of the parameters with two or more dimensions.
         weight_decay: weight decay of the matrices.
 
     Returns:
-        One or two parameter groups as torch optimizers take them; empty groups are left out.
+        One or two parameter groups in the form that torch optimizers take; empty groups are left
+        out.
     """
     trained = [(plain_name(name), p) for name, p in parameters if p.requires_grad]
     groups = [

@@ -177,8 +177,8 @@ class Pretrained:
 
     Attributes:
         model: the pretrained model.
-        tokenizer: its tokenizer.
-        echo_steps: number of steps of the warm-up on repeated random sequences.
+        tokenizer: the model's tokenizer.
+        echo_steps: number of warm-up steps, which train on repeated random sequences.
     """
 
     model: GPT2LMHeadModel
@@ -282,15 +282,15 @@ def language_model_loss(model: GPT2LMHeadModel, batch: Tensor) -> Tensor:
 
 @torch.no_grad()
 def copy_loss(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int) -> float:
-    """Return the mean loss, in nats, on repeated text; it is near 0 for a model that copies.
+    """Return the mean loss, in nats, on repeated text, which is near 0 for a model that copies.
 
-    The first half of the sentences of each held-out article is repeated once, and only the
-    repetition counts.
+    The first half of each held-out article's sentences is repeated once, and the loss is that on
+    the repetition.
 
     Args:
         model: the model.
-        tokenizer: encodes the articles.
-        items: number of articles.
+        tokenizer: the model's tokenizer.
+        items: number of held-out articles.
     """
     losses = []
     for item in articles("validation", items):
@@ -307,14 +307,14 @@ def copy_loss(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items:
 def perplexities(
     model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, items: int
 ) -> dict[str, float]:
-    """Return the perplexity per token on held-out articles, of the model and of a bigram model.
+    """Return the perplexities per token of the model and of a bigram model on held-out articles.
 
     The bigram model is p(w | v) = 0.9 c(v, w) / c(v) + 0.1 (c(w) + 1) / (N + V) (Jelinek-Mercer),
     counted on ten times as many training articles.
 
     Args:
         model: the model.
-        tokenizer: encodes the articles.
+        tokenizer: the model's tokenizer.
         items: number of held-out articles.
 
     Returns:

@@ -23,17 +23,17 @@ def progress_callback() -> pl.Callback:
 
 
 class ProgressLines(pl.Callback):
-    """Print `step 120/500, loss 2.310, 0:00:45 left` every few seconds."""
+    """Callback that prints `step 120/500, loss 2.310, 0:00:45 left` every few seconds."""
 
     def __init__(self) -> None:
         self._began = (0.0, 0)
         self._last = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start the clock.
+        """Start the clock from which the remaining time is estimated.
 
         Args:
-            trainer: knows the position in the data.
+            trainer: gives the number of batches completed so far.
             module: ignored.
         """
         self._began = (time.monotonic(), trainer.fit_loop.epoch_loop.batch_progress.total.completed)
@@ -50,10 +50,10 @@ class ProgressLines(pl.Callback):
         """Print a line if the last one is at least 5 seconds old, or if training is complete.
 
         Args:
-            trainer: knows the number of batches.
+            trainer: gives the total number of batches.
             module, batch: ignored.
             outputs: the loss of the batch.
-            batch_index: number of the batch.
+            batch_index: index of the batch.
         """
         now = time.monotonic()
         total = int(trainer.num_training_batches)

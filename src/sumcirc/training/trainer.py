@@ -42,15 +42,22 @@ PRECISIONS = {
 def check_trainer(config: TrainConfig) -> None:
     """Check that this machine has the configured devices and that extra callbacks can be built.
 
+    Args:
+        config: configuration of the run.
+
     Raises:
-        UserError: they aren't available or can't be built; the message names the setting.
+        UserError: a device isn't available or a callback can't be built; the message names the
+            setting.
     """
     check_machine(config.trainer)
     make_extra(config.callbacks.extra)
 
 
 def check_machine(config: TrainerConfig) -> None:
-    """Refuse devices that this machine lacks, and combinations that Lightning rejects.
+    """Refuse devices that this machine lacks, and combinations of settings that Lightning rejects.
+
+    Args:
+        config: settings of devices, processes and precision.
 
     Raises:
         UserError: the accelerator isn't available, or Lightning refuses the settings.
@@ -95,7 +102,11 @@ def _machine(config: TrainerConfig) -> dict[str, Any]:
 
 
 def device(config: TrainerConfig) -> torch.device:
-    """Return the device on which this process trains, for inference outside of training."""
+    """Return the device on which this process trains, for inference outside of training.
+
+    Args:
+        config: settings of devices and processes.
+    """
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if config.accelerator == "cpu" or found is None:
         return torch.device("cpu")
@@ -104,7 +115,11 @@ def device(config: TrainerConfig) -> torch.device:
 
 
 def set_threads(config: TrainerConfig) -> None:
-    """Set torch's number of CPU threads to `config.threads`, unless that is None."""
+    """Set torch's number of CPU threads, if it is configured.
+
+    Args:
+        config: settings, of which `threads` is used; None changes nothing.
+    """
     if config.threads is not None:
         torch.set_num_threads(config.threads)
 
@@ -113,6 +128,9 @@ def precision(config: TrainerConfig) -> str:
     """Return Lightning's name of the configured precision.
 
     `auto` means bf16 on a GPU that supports it, and otherwise fp32.
+
+    Args:
+        config: settings, of which the precision and the accelerator are used.
     """
     if config.precision is not Precision.auto:
         return PRECISIONS[config.precision]
@@ -131,11 +149,12 @@ def make_trainer(
 
     Args:
         config: configuration of the run.
-        data: training and validation batches.
-        run: directory of the run.
+        data: the data, which provides training and validation batches.
+        run: the run directory.
         wandb_logger: logger of Weights & Biases; None if it isn't used.
-        watchers: callbacks that measure the model. What they write at a step belongs to the
-            checkpoint of that step, so they are called before the callback that saves it.
+        watchers: callbacks that measure the model. They are called before the callback that saves a
+            checkpoint, so that what they write at a step is complete when the step's checkpoint is
+            saved.
     """
     options, machine = config.trainer, _machine(config.trainer)
     loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
@@ -171,11 +190,12 @@ def make_trainer(
 def validation_interval(data: SummarizationData, trainer: pl.Trainer) -> int:
     """Return the number of optimizer steps between validations.
 
-    It is `trainer.validate_every`, or by default one pass over the data, but at most the whole run.
+    This is `trainer.validate_every`, or by default one pass over the data, but at most the whole
+    run.
 
     Args:
-        data: the training data and the settings of the training.
-        trainer: Lightning's trainer, which knows the number of processes.
+        data: the training data and its settings.
+        trainer: Lightning's trainer, which gives the number of processes.
     """
     epoch, total = data.steps(trainer.world_size)
     return min(data.trainer_config.validate_every or epoch, total)
@@ -191,13 +211,13 @@ def fit(
 ) -> tuple[pl.Trainer, SummarizationModule]:
     """Train a model, continuing from the run's last checkpoint if there is one.
 
-    A new run first validates the untrained model, as step 0. The model stays in training mode.
+    A new run first validates the untrained model as step 0. The model is left in training mode.
 
     Args:
         config: configuration of the run.
         model: the model with its adapters, if any.
-        data: training and validation batches.
-        run: directory of the run.
+        data: the data, which provides training and validation batches.
+        run: the run directory.
         wandb_logger: logger of Weights & Biases; None if it isn't used.
         watchers: callbacks that measure the model.
 
@@ -205,9 +225,8 @@ def fit(
         The trainer and the trained module.
 
     Raises:
-        TrainingDiverged: the loss is no longer a finite number; the last checkpoint remains.
-        UserError: the last checkpoint is damaged, or a callback from `callbacks.extra` can't work
-            here.
+        TrainingDiverged: the loss is not a finite number; the last checkpoint remains.
+        UserError: the last checkpoint is damaged, or a callback from `callbacks.extra` failed.
     """
     start_training(model, config.model.dropout)
     if config.trainer.gradient_checkpointing:
@@ -244,7 +263,7 @@ def fit(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Lightning's tips, and warnings about settings that are intended."""
+    """Silence Lightning's tips and its warnings about intended settings in a `with` block."""
     loggers = [logging.getLogger(f"pytorch_lightning.{name}") for name in ("utilities.rank_zero",)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
