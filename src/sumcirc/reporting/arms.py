@@ -44,12 +44,12 @@ BUDGET = 0.03  # relative difference in trainable parameters up to which two arm
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs with equal configurations except for the seed.
+    """Runs whose configurations are equal except for the seed.
 
     Attributes:
         label: short name, such as `all` or `layers 2,3,5`.
         runs: the arm's runs, one for each seed.
-        settings: settings that the runs share: values as JSON, by dotted name.
+        settings: the settings that the runs share: values as JSON, by dotted name.
     """
 
     label: str
@@ -58,7 +58,7 @@ class Arm:
 
     @property
     def title(self) -> str:
-        """The arm's name in tables and text. On the command line the arm is named by its label."""
+        """The arm's name in tables and text. On the command line, `label` is used instead."""
         return control_title(self.label)
 
     @property
@@ -92,7 +92,7 @@ class Arm:
 
     @property
     def learning_rate(self) -> float:
-        """The configured peak of the learning rate."""
+        """The configured peak learning rate."""
         return float(self.runs[0].config["optimizer"]["learning_rate"])
 
     @property
@@ -102,22 +102,33 @@ class Arm:
 
 
 def control_title(label: str) -> str:
-    """Return the title of an arm or a control by its label, such as `all` or `full rank=8`."""
+    """Return the title of an arm or a control by its label, such as `all` or `full rank=8`.
+
+    Args:
+        label: label of the arm or control.
+    """
     first, space, rest = label.partition(" ")
     return f"{TITLES.get(first, first)}{space}{rest}"
 
 
 def in_text(title: str) -> str:
-    """Return the title of an arm in the form in which it is used within a sentence."""
+    """Return an arm's title in the form that is used within a sentence.
+
+    Args:
+        title: title of the arm.
+    """
     return title.replace("LoRA, ", "LoRA on ")
 
 
 def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
     """Group runs into arms, with labels that are as short as possible but different.
 
+    Args:
+        runs: the runs to group.
+
     Returns:
-        The arms in order of their first run, and a note on each run that has the same settings and
-        seed as an earlier run. Such runs are left out, so that each seed counts once.
+        The arms in the order of their first runs, and a note on each run that has the same settings
+        and seed as an earlier run. Such runs are left out, so that each seed counts once.
     """
     groups: dict[str, dict[tuple[int, int | None], ReportRun]] = {}
     notes = []
@@ -138,13 +149,13 @@ def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings by which a run is assigned to an arm.
+    """Return the settings that determine to which arm a run belongs.
 
     Args:
         config: configuration of the run.
 
     Returns:
-        Values as JSON, by dotted name, sorted by name.
+        The settings' values as JSON, by dotted name, sorted by name.
     """
     found = flat_settings(config, APART)
     if selector_of(config) == "random":
@@ -185,12 +196,12 @@ def _scale_differs(alike: Sequence[Mapping[str, str]]) -> bool:
 
 
 def nearest(arm: Arm, others: Sequence[Arm]) -> Arm | None:
-    """Return the arm among `others` that differs from `arm` in the fewest settings.
+    """Return the arm that differs from a given arm in the fewest settings.
 
     The result is None if `others` is empty.
 
     Args:
-        arm: arm that is to be compared.
+        arm: the given arm.
         others: arms to choose from.
     """
     return min(others, key=lambda other: len(differing(arm, other)), default=None)
@@ -211,7 +222,7 @@ def unlike(arm: Arm, other: Arm) -> list[str]:
 
     Args:
         arm: arm whose differences from `other` are described.
-        other: arm that it is compared with.
+        other: arm with which `arm` is compared.
     """
     found = []
     ours, theirs = arm.trainable_parameters, other.trainable_parameters
@@ -247,11 +258,11 @@ def _value(arm: Arm, name: str) -> str:
 
 
 def of_few_runs(arm: Arm, seeds: int) -> list[str]:
-    """Return, in words, why an arm's scores or times may be less reliable than those of other arms.
+    """Return, in words, why an arm's scores or times may be less reliable than other arms'.
 
     Args:
-        arm: arm to describe.
-        seeds: the largest number of seeds that any arm has.
+        arm: the arm to describe.
+        seeds: the largest number of seeds that an arm of the comparison has.
     """
     found = []
     if len(arm.runs) == 1:

@@ -39,9 +39,9 @@ class ComparisonOptions:
         metric: the score for which claims are made, as a column of documents.parquet.
         against: names of the controls: `random` (the random selector), `all` (LoRA on all layers),
             or labels of arms.
-        loss: validation loss for which the steps and time to reach it are given. None stands for
-            the highest of the runs' lowest losses, which all runs reach.
-        confidence: coverage of the intervals, such as 0.95.
+        loss: validation loss; for each arm, the steps and the time until this loss was reached are
+            reported. None means the highest of the runs' lowest losses, which all runs reach.
+        confidence: level of the intervals, such as 0.95.
     """
 
     metric: str = ROUGE_LSUM
@@ -71,11 +71,11 @@ class ArmResult:
 
     Attributes:
         arm: the arm.
-        scores: mean score with its interval, by name of the score. Scores that are defined on fewer
-            than two documents are missing.
+        scores: mean of each score with its interval, by name of the score. Scores that are defined
+            for fewer than two documents are missing.
         seconds: mean training time of the runs.
         loss: mean over runs of the lowest validation loss; NaN if a run never validated.
-        reach: when the runs reached the validation loss `ArmComparison.loss`.
+        reach: when the runs first reached the validation loss `ArmComparison.loss`.
         remarks: reasons why the arm is not directly comparable with others, in words.
     """
 
@@ -113,16 +113,24 @@ class Difference:
 
     @property
     def seeds(self) -> str:
-        """The number of seeds in words, such as `two seeds`, of whichever arm has fewer."""
+        """The smaller of the two arms' numbers of seeds in words, such as `two seeds`."""
         count = self.estimate.seeds
         return {1: "one seed", 2: "two seeds"}.get(count, f"{count} seeds")
 
     def shown(self, alpha: float) -> bool:
-        """Return whether the difference is significant at level `alpha` after Holm's correction."""
+        """Return whether the difference is significant after Holm's correction.
+
+        Args:
+            alpha: level of significance.
+        """
         return self.corrected is not None and self.corrected < alpha
 
     def verdict(self, alpha: float) -> str:
-        """Return in words what can be concluded about the difference at level `alpha`."""
+        """Return, in words, what can be concluded about the difference.
+
+        Args:
+            alpha: level of significance.
+        """
         if self.corrected is None:
             return f"{self.seeds}: not tested"
         if not self.shown(alpha):
@@ -139,11 +147,11 @@ class ArmComparison:
     Attributes:
         options: options of the comparison.
         arms: results of the arms, from the highest to the lowest `options.metric`.
-        differences: one for each arm, control and score.
-        baselines: scores of the untrained base and the baselines, as far as all runs agree on them.
-        loss: validation loss for which `ArmResult.reach` is given; None if no run validated.
+        differences: the difference of each arm from each control in each score.
+        baselines: scores of the untrained base model and of the baselines on which all runs agree.
+        loss: the validation loss to which `ArmResult.reach` refers; None if no run validated.
         documents: number of documents on which the runs were scored.
-        items: hash of these documents.
+        items: hash of the documents on which the runs were scored.
         left_out: runs that are not compared, with the reasons.
         notes: remarks on the whole comparison, one line each.
     """
@@ -160,7 +168,7 @@ class ArmComparison:
 
     @property
     def alpha(self) -> float:
-        """The level of significance: a corrected p-value below it is significant."""
+        """The level of significance, below which a corrected p-value is significant."""
         return round(1.0 - self.options.confidence, 12)
 
     @property
@@ -172,7 +180,7 @@ class ArmComparison:
         """Return the differences of all arms from one control in one score.
 
         Args:
-            against: the control, see `ComparisonOptions.against`.
+            against: name of the control, see `ComparisonOptions.against`.
             measure: name of the score.
         """
         return [
@@ -185,7 +193,7 @@ class ArmComparison:
 def compare(
     runs: Sequence[ReportRun], left_out: Sequence[LeftOut], options: ComparisonOptions
 ) -> ArmComparison:
-    """Compare runs that were scored on the same items.
+    """Compare the arms of runs that were scored on the same items.
 
     Args:
         runs: runs to compare.

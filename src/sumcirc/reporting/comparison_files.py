@@ -38,8 +38,8 @@ def write_comparison(
 
     Args:
         comparison: comparison of the arms.
-        folder: folder in which the files are written.
-        command: the command that makes this comparison, which the files state.
+        folder: folder to which the files are written.
+        command: shell command that makes this comparison, which is written to the files.
         figures: paths of images inside `folder` that comparison.md shows.
 
     Raises:
@@ -60,7 +60,7 @@ def as_json(comparison: ArmComparison, command: str) -> dict[str, Any]:
 
     Args:
         comparison: comparison of the arms.
-        command: the command that makes the comparison.
+        command: shell command that makes the comparison.
     """
     return {
         "command": command,
@@ -101,7 +101,10 @@ def _arm(result: ArmResult) -> dict[str, Any]:
 def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
     """Return the rows of arms.csv, one for each arm, with times in seconds.
 
-    Scores are not multiplied by 100.
+    Scores are fractions that are not multiplied by 100.
+
+    Args:
+        comparison: comparison of the arms.
     """
     rows = []
     for result in comparison.arms:
@@ -132,7 +135,11 @@ def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
 
 
 def difference_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
-    """Return the rows of differences.csv, one for each arm, control and score."""
+    """Return the rows of differences.csv, one for each arm, control and score.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     return [_difference(found, comparison) for found in comparison.differences]
 
 
@@ -159,11 +166,11 @@ def _difference(found: Difference, comparison: ArmComparison) -> dict[str, Any]:
 
 
 def markdown(comparison: ArmComparison, command: str, figures: Sequence[Path], folder: Path) -> str:
-    """Return the comparison in Markdown: command, findings, tables, figures, method.
+    """Return a comparison in Markdown: command, findings, tables, figures and method.
 
     Args:
         comparison: comparison of the arms.
-        command: the command that makes the comparison.
+        command: shell command that makes the comparison.
         figures: paths of the images to show.
         folder: folder of the Markdown file, to which the images' paths are made relative.
     """

@@ -23,7 +23,7 @@ Values = Sequence[float] | NDArray[np.float64]
 
 
 class NotDrawableError(UserError):
-    """Raised if the records don't contain the values that a view shows."""
+    """Error that is raised if the records don't contain the values that a view shows."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Curve:
 
     Attributes:
         name: name of the curve in the legend.
-        x: positions, as numbers or as names on a category axis.
-        y: values.
-        low, high: ends of the interval at each position, NaN where there is no interval. None draws
-            no intervals at all.
+        x: x positions of the points, as numbers or as names on a category axis.
+        y: y positions of the points.
+        low, high: ends of the interval at each point, NaN where there is no interval; None to draw
+            no intervals.
         look: `base`, `whole` (the model as a whole), `control`, `chance` and `noise` are drawn in
             grey or black; `plain` curves get the colours of the palette in turn.
         filled: for each point, whether it is filled rather than hollow; None fills all points.
@@ -76,12 +76,13 @@ class Curves:
     Attributes:
         x, y: labels of the axes.
         curves: the curves of the panel.
-        scale: kind of x axis. `layer` has ticks at whole numbers, `name` has names instead of
-            numbers, and `step` is logarithmic if the steps are spaced logarithmically.
-        ordered: whether colours show the order of the curves, such as that of checkpoints.
+        scale: kind of x axis. Beside `linear` and `log` axes, `layer` has ticks at whole numbers,
+            `name` has names instead of numbers, and `step` is logarithmic if the steps are spaced
+            logarithmically.
+        ordered: whether colours show the order of the curves, such as the order of checkpoints.
         bars: whether intervals are drawn as bars rather than as bands.
         levels: y values of horizontal lines, by their names.
-        limits: lower and upper end of the y axis; the renderer chooses an end that is None.
+        limits: lower and upper end of the y axis; an end that is None is chosen by the renderer.
         title: title of the panel.
     """
 
@@ -109,9 +110,10 @@ class Map:
         columns, rows: names of columns and rows; None for numbers from 0. Row 0 is drawn at the
             bottom.
         x, y: labels of the axes.
-        parted: whether the last column, such as that of the MLPs, is set apart from the others.
+        parted: whether the last column, such as the column of MLPs, is set apart from the others.
         limit: value at the upper end of the colour scale; None for the largest absolute value.
-        rooted: whether colours show the square root of a value, so that small ones are visible.
+        rooted: whether colours show the square roots of the values, so that small values are
+            visible.
         details: [rows][columns] text shown when the pointer hovers over a cell; None shows the
             value.
         title: title of the panel.
@@ -161,8 +163,8 @@ class Bar:
         mean: the mean.
         low, high: ends of the interval; NaN if there is none.
         series: name of the bar's series. All bars of a series have the same colour.
-        filled: whether the point is filled rather than hollow. Hollow stands for a difference that
-            is not significant, or a value that is not directly comparable.
+        filled: whether the point is filled rather than hollow. A hollow point stands for a
+            difference that is not significant, or for a value that is not directly comparable.
         note: text shown when the pointer hovers over the bar.
     """
 
@@ -180,9 +182,9 @@ class Bars:
     """A panel of means with intervals, one below the other.
 
     Attributes:
-        x: label of the values' axis.
+        x: label of the axis of values.
         bars: the means with their intervals.
-        y: label of the names' axis.
+        y: label of the axis of names.
         points: whether means are drawn as points instead of bars from 0.
         zero: whether 0 is marked by a line.
         title: title of the panel.
@@ -205,7 +207,8 @@ class Dot:
         x, y: position of the point.
         low, high: ends of the interval of y; NaN if there is none.
         filled: whether the point is filled rather than hollow.
-        order: rank, such as the layer, that the point's colour shows; None for no rank.
+        order: rank that the point's colour shows, such as the index of the layer; None if it has
+            none.
         note: text shown when the pointer hovers over the point.
     """
 
@@ -229,7 +232,7 @@ class Dots:
         colours: `one` gives all points the same colour, `each` gives every point its own, and
             `order` colours the points by `Dot.order`.
         order: label of the colour scale.
-        named: names of the points that are labelled in the plot.
+        named: names of those points that are labelled in the plot.
         columns: whether x is a size. If points would overlap at their true positions, points of
             nearly equal size are placed side by side in columns, and the axis is not to scale.
         diagonal: whether the line on which x equals y is drawn.
@@ -299,14 +302,17 @@ class View:
 
     @property
     def panel(self) -> Any:
-        """The first panel. Most views have only one."""
+        """The first panel; most views have only one."""
         return self.panels[0][0]
 
 
 def one_scale(views: Sequence[View]) -> list[View]:
-    """Return the views with a common scale, so that checkpoints can be compared.
+    """Return views with a common scale, so that checkpoints can be compared.
 
     Maps get the same colour scale, and scatter plots the same y axis.
+
+    Args:
+        views: the same view of several checkpoints.
     """
     panels = [view.panel for view in views]
     if isinstance(panels[0], NodeGraph):
@@ -319,25 +325,41 @@ def one_scale(views: Sequence[View]) -> list[View]:
 
 
 def sizes_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the absolute values, with 0 in place of values that are not finite."""
+    """Return absolute values, with 0 in place of values that are not finite.
+
+    Args:
+        values: an array of any shape.
+    """
     return np.where(np.isfinite(values), np.abs(values), 0.0)
 
 
 def largest(*values: NDArray[np.float64]) -> float:
-    """Return the largest finite absolute value in the arrays, or 1 if all values are 0."""
+    """Return the largest finite absolute value in the arrays, or 1 if all values are 0.
+
+    Args:
+        values: arrays of any shape.
+    """
     return max(float(sizes_of(part).max(initial=0.0)) for part in values) or 1.0
 
 
 def cells(*grids: NDArray[Any]) -> list[tuple[Any, ...]]:
-    """Return one row for each layer and head: layer, head, and the value in each of the arrays."""
+    """Return one row for each layer and head: layer, head, and the value in each of the arrays.
+
+    Args:
+        grids: arrays [layers, heads].
+    """
     return [(*place, *(grid[place] for grid in grids)) for place in np.ndindex(grids[0].shape)]
 
 
 def log_ticks(values: Any) -> tuple[list[float], list[str]]:
-    """Return ticks of a logarithmic axis over positive values, and their labels.
+    """Return the ticks of a logarithmic axis, and the ticks' labels.
 
-    Ticks are powers of ten if the values span at least three decades, otherwise also two and five
-    times these powers. If that gives fewer than three ticks, they are at the values themselves.
+    Ticks are powers of ten if the values span at least three decades, and otherwise also two and
+    five times these powers. If there would be fewer than three ticks, the ticks are at the values
+    themselves.
+
+    Args:
+        values: the values on the axis, of which those that are not positive are ignored.
     """
     ordered = sorted({float(value) for value in values if value > 0})
     if not ordered:
@@ -361,8 +383,8 @@ def _tick_label(tick: float) -> str:
 def places(layers: int, heads: int) -> dict[str, tuple[float, float]]:
     """Return the positions at which a circuit's nodes are drawn.
 
-    Heads are at both sides of a column of MLPs. A layer is 1 high, with its MLP half a layer above
-    its heads. The embedding is at the bottom, and the logits are at the top.
+    Heads are on both sides of a column of MLPs. Each layer has the height 1, with its MLP half a
+    layer above its heads. The embedding is at the bottom, and the logits are at the top.
 
     Args:
         layers, heads: numbers of layers of the model and of heads in each layer.

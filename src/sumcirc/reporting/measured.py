@@ -37,15 +37,15 @@ def measured(record: ProbeRecord, name: str) -> NDArray[np.float64]:
 def document_means(records: Sequence[ProbeRecord], name: str) -> NDArray[np.float64]:
     """Return the means of a measure over documents, as an array [records, ...].
 
-    The further axes are those of the measure, such as layers and heads.
+    The other dimensions are those of the measure, such as layers and heads.
 
     Args:
         records: records of several checkpoints.
         name: name of the measure.
 
     Raises:
-        NotDrawableError: there is no record, one lacks the measure, or they are of different
-            models.
+        NotDrawableError: there are no records, one lacks the measure, or the records are of
+            different models.
     """
     if not records:
         raise NotDrawableError("no measure record")
@@ -63,7 +63,7 @@ def entropy_difference(record: ProbeRecord, base: ProbeRecord | None) -> NDArray
         base: record of the base model; None raises NotDrawableError.
 
     Raises:
-        NotDrawableError: a record is missing or lacks the measure, or they are of different
+        NotDrawableError: a record is missing or lacks the measure, or the records are of different
             documents or models.
     """
     if base is None:
@@ -78,7 +78,11 @@ def entropy_difference(record: ProbeRecord, base: ProbeRecord | None) -> NDArray
 
 
 def labelled(name: str) -> str:
-    """Return the label of a measure, followed by its unit in parentheses if it has one."""
+    """Return the label of a measure, followed by its unit in parentheses if it has one.
+
+    Args:
+        name: name of the measure.
+    """
     measure = MEASURES[name]
     return f"{measure.label} ({measure.unit})" if measure.unit else measure.label
 
@@ -90,12 +94,16 @@ def record_name(record: ProbeRecord) -> str:
 
 
 def step_name(step: int) -> str:
-    """Return the name of a checkpoint, such as `step 200`, or `base` for a negative step."""
+    """Return the name of a checkpoint, such as `step 200`, or `base` for a negative step.
+
+    Args:
+        step: optimizer step of the checkpoint.
+    """
     return "base" if step < 0 else f"step {step:,}"
 
 
 def documents_of(record: ProbeRecord) -> str:
-    """Return how many documents a record has, such as `12 documents`."""
+    """Return, in words, how many documents a record has, such as `12 documents`."""
     count = len(record.documents)
     return f"{count} document{'s' * (count != 1)}"
 

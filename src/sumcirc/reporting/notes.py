@@ -13,7 +13,10 @@ from sumcirc.reporting.runs import ReportRun
 def missing_seeds(arms: Sequence[Arm]) -> list[str]:
     """Return a note on each arm that lacks seeds which other arms have.
 
-    The list is empty if selectors have seeds of their own.
+    The list is empty if selectors have their own seeds.
+
+    Args:
+        arms: the arms of the comparison.
     """
     seeds = {seed for arm in arms for seed in arm.seeds}
     return [
@@ -24,7 +27,11 @@ def missing_seeds(arms: Sequence[Arm]) -> list[str]:
 
 
 def chosen_layers(arms: Sequence[Arm]) -> list[str]:
-    """Return a note on each arm with a selector: which layers it chose, with which seeds."""
+    """Return a note on each arm with a selector: which layers were chosen with which seeds.
+
+    Args:
+        arms: the arms of the comparison.
+    """
     found = []
     for arm in arms:
         chosen: dict[str, list[str]] = {}
@@ -38,7 +45,11 @@ def chosen_layers(arms: Sequence[Arm]) -> list[str]:
 
 
 def versions(runs: Sequence[ReportRun]) -> list[str]:
-    """Return a note if the runs were made by different versions or commits of this package."""
+    """Return a note if the runs were made by different versions or commits of this package.
+
+    Args:
+        runs: the runs of the comparison.
+    """
     found = []
     for name in ("sumcirc", "commit"):
         values = sorted({str(run.environment.get(name)) for run in runs})
@@ -50,7 +61,10 @@ def versions(runs: Sequence[ReportRun]) -> list[str]:
 def twins(arms: Sequence[Arm]) -> list[str]:
     """Return a note on each pair of arms that are the same training under two names.
 
-    Such arms have equal losses, and equal scores on every document, in every seed they share.
+    Such arms have equal losses and equal scores on every document for all seeds that they share.
+
+    Args:
+        arms: the arms of the comparison.
     """
     notes = []
     for i, arm in enumerate(arms):

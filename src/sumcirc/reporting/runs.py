@@ -42,28 +42,28 @@ class ReportRun(RunRecords):
 
     @property
     def values(self) -> dict[str, NDArray[np.float64]]:
-        """[documents] scores of the trained model, by name; NaN where a score is undefined."""
+        """The trained model's scores [documents], by name; NaN where a score is undefined."""
         return self._trained[1]
 
     @cached_property
     def losses(self) -> list[tuple[int, float]]:
-        """(step, validation loss in nats per summary token) of validations with a finite loss."""
+        """(step, loss in nats per summary token) of all validations whose loss is finite."""
         found = self.metrics.get(VALIDATION_LOSS, [])
         return [(step, value) for step, value in found if np.isfinite(value)]
 
     @property
     def resumed(self) -> int:
-        """How often the run was resumed. Its training time is only that since the last resume."""
+        """Number of times the run was resumed. Its training time is that since the last resume."""
         return self.status.get("resumed", 0)
 
     @property
     def layers(self) -> list[int] | None:
-        """Numbers of the layers that have an adapter; None if summary.json does not list them."""
+        """Indices of the layers that have an adapter; None if summary.json doesn't list them."""
         return self.summary.get("adapter", {}).get("layers")
 
     @property
     def seeds(self) -> tuple[int, int | None]:
-        """The run's seed and its selector's seed (or None). They distinguish the runs of an arm."""
+        """The run's seed and its selector's seed (or None), which tell the runs of an arm apart."""
         selector = self.config.get("selector") or {}
         return self.config["seed"], selector.get("seed")
 
@@ -92,8 +92,8 @@ class Gathered:
     """The runs that a report covers.
 
     Attributes:
-        runs: those whose status, configuration and summary can be read.
-        left_out: runs that are damaged, or that a sweep has not started.
+        runs: the runs whose status, configuration and summary can be read.
+        left_out: runs that are damaged, or that a sweep hasn't started.
     """
 
     runs: list[ReportRun]
@@ -103,13 +103,13 @@ class Gathered:
 def gather(paths: Sequence[Path]) -> Gathered:
     """Read all runs at the given paths, each once.
 
-    Damaged runs, and runs that a sweep has not started, are listed in `Gathered.left_out`.
+    Damaged runs, and runs that a sweep hasn't started, are listed in `Gathered.left_out`.
 
     Args:
         paths: directories of runs and of sweeps.
 
     Raises:
-        UserError: a path contains no run, or no run can be read.
+        UserError: a path contains no runs, or no run can be read.
     """
     folders = list(dict.fromkeys(folder for path in paths for folder in run_folders(path)))
     left_out = [found for path in paths for found in _not_started(path, folders)]
@@ -148,16 +148,16 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[ReportRun], list[LeftOut]]:
 
 
 def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
-    """Return the training runs that can be compared, and the runs left out with the reason.
+    """Return the training runs that can be compared, and the runs left out with the reasons.
 
-    Readable runs of other commands than `sumcirc train` are in neither list.
+    Readable runs of other subcommands than `sumcirc train` are in neither list.
 
     Args:
         gathered: all runs.
 
     Raises:
-        UserError: no run has scores, no majority of runs was scored on the same items, or they were
-            scored on one document only.
+        UserError: no run has scores, no majority of the runs was scored on the same items, or the
+            runs were scored on only one document.
     """
     runs: list[ReportRun] = []
     left_out = list(gathered.left_out)
@@ -179,10 +179,13 @@ def scored_runs(gathered: Gathered) -> tuple[list[ReportRun], list[LeftOut]]:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """Return `path` if it is a run directory, or the run directories in it if it is a sweep's.
+    """Return a run directory itself, or the run directories in the folder of a sweep.
+
+    Args:
+        path: a run directory, or the folder of a sweep.
 
     Raises:
-        UserError: the path contains no run.
+        UserError: the path contains no runs.
     """
     if not os.path.isdir(path):
         raise UserError(f"{path}: no such directory; give a run's directory or a sweep's")
@@ -267,7 +270,11 @@ def _of_equal_items(
 
 
 def baselines(runs: Sequence[ReportRun]) -> dict[str, dict[str, Any]]:
-    """Return the scores of each untrained system (base or baseline) on which all runs agree."""
+    """Return the scores of each untrained system (base or baseline) on which all runs agree.
+
+    Args:
+        runs: the runs to compare.
+    """
     found: dict[str, dict[str, Any]] = {}
     for name, scores in runs[0].summary["systems"].items():
         same = json.dumps(scores, sort_keys=True)

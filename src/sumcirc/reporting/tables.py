@@ -19,7 +19,7 @@ SMALLEST = 1e-3  # a column whose largest number is smaller uses powers of ten
 
 
 def print_tables(*tables: Table) -> None:
-    """Print tables. In a terminal they fit its width; in a file or a pipe each row is one line."""
+    """Print tables. They fit the width of a terminal; in a file or pipe, each row is one line."""
     shown = console()
     for table in tables:
         # above the table, not in it, where a narrow table would break a long title
@@ -28,10 +28,10 @@ def print_tables(*tables: Table) -> None:
 
 
 def rich_table(table: Table, stacked: bool = False) -> RichTable:
-    """Convert a table to one of the library rich, without its title.
+    """Convert a table to a table of the library rich, without its title.
 
     Args:
-        table: table to convert.
+        table: the table to convert.
         stacked: whether each interval is put on a line below its value, for narrow terminals.
     """
     from rich.table import Table as RichTable
@@ -56,14 +56,21 @@ def markdown_table(table: Table) -> str:
 
 
 def interval_of(record: Mapping[str, Any]) -> Interval:
-    """Return the interval that a summary stores as `mean`, `low`, `high` and `n`."""
+    """Return the interval that a record contains as `mean`, `low`, `high` and `n`.
+
+    Args:
+        record: entry of a record, such as a score in summary.json.
+    """
     return Interval(record["mean"], record["low"], record["high"], record["n"])
 
 
 def format_score(interval: Interval) -> str:
     """Format a fraction times 100 with its interval, like `24.8 [24.0, 25.6]`.
 
-    With too few items for an interval the result is like `24.8 (3 items)`.
+    With too few items for an interval, the result is like `24.8 (3 items)`.
+
+    Args:
+        interval: the score with its interval.
     """
     mean, low, high = (100.0 * part for part in (interval.mean, interval.low, interval.high))
     if interval.n < MIN_DOCUMENTS:
@@ -95,7 +102,11 @@ def format_seconds(seconds: float) -> str:
 
 
 def column_form(values: Iterable[float]) -> str:
-    """Return a Python format specification that suits all numbers of one column."""
+    """Return a Python format specification that suits all numbers of one column.
+
+    Args:
+        values: the numbers.
+    """
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if largest == 0:
         return ".0f"

@@ -22,7 +22,7 @@ from sumcirc.training.module import SummarizationModule, TrainingDiverged
 
 
 class ResumableCheckpoint(pl.Callback):
-    """Write `checkpoints/step-000100.ckpt` at regular intervals.
+    """Callback that writes checkpoints such as `checkpoints/step-000100.ckpt` at regular intervals.
 
     Args:
         run: the run directory.
@@ -58,7 +58,7 @@ class ResumableCheckpoint(pl.Callback):
             self.save(trainer, module)
 
     def save(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write a checkpoint of the current step, then delete those too old to keep.
+        """Write a checkpoint of the current step, then delete all but the newest `keep` of them.
 
         Args:
             trainer: writes the checkpoint.

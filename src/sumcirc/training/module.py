@@ -210,7 +210,7 @@ class SummarizationModule(pl.LightningModule):
                 logger.log_metrics(metrics, step=self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW and a learning rate schedule with warm-up, in Lightning's format.
+        """Return AdamW and a learning rate schedule with warm-up, in the form that Lightning takes.
 
         Weight decay is not applied to biases and norms.
         """

@@ -13,7 +13,11 @@ LABELS = {ARM: "arm", "layers": "layer set", "learning_rate": "learning rate"}
 
 
 def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
-    """Return the axes on which every run has a value, and on which the values differ."""
+    """Return the axes on which every run has a value, and on which the values differ.
+
+    Args:
+        runs: the runs to compare.
+    """
     names = dict.fromkeys(name for run in runs for name in run.axes)
     names["seed"] = names.pop("seed", None)  # last: it distinguishes runs of one arm
     found = []
@@ -26,10 +30,10 @@ def settings_axes(runs: Sequence[LoggedRun]) -> list[Axis]:
 
 
 def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
-    """Return the axes without those that divide the runs into the same groups as an earlier axis.
+    """Leave out axes that divide the runs into the same groups as an earlier axis.
 
     Args:
-        axes: axes to choose from.
+        axes: the axes.
         runs: runs with a value on each axis.
     """
     found: dict[tuple[int, ...], Axis] = {}
@@ -42,7 +46,11 @@ def distinct(axes: Sequence[Axis], runs: Sequence[LoggedRun]) -> list[Axis]:
 def grouping(axes: Sequence[Axis]) -> list[Axis]:
     """Return the axes by which W&B groups runs into arms.
 
-    These are all axes but the seed and, if the arm itself is an axis, the layers and the selector.
+    These are all axes except the seed and, if the arm itself is an axis, the layers and the
+    selector.
+
+    Args:
+        axes: the axes to choose from.
     """
     told = {"layers", "selector"} if any(axis.name == ARM for axis in axes) else set()
     return [axis for axis in axes if axis.name not in {"seed", *told}]
@@ -52,7 +60,7 @@ def summary_axis(name: str, label: str) -> Axis:
     """Return an axis for a value in the runs' W&B summaries.
 
     Args:
-        name: name of the value.
+        name: name of the value in W&B.
         label: label of the axis.
     """
     return Axis(name, label, setting=False)

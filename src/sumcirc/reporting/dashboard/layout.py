@@ -33,13 +33,13 @@ SCORES = (*(f"{name}_f1" for name in ROUGE), "facts")
 
 @dataclass(frozen=True)
 class Layout:
-    """The sections of a dashboard, and which names they lack because no run logged them.
+    """The sections of a dashboard, and the names that they lack because no run logged them.
 
     Attributes:
-        sections: the sections that have panels.
-        absent: names for which panels exist but which no run logged.
-        logged: verbs (such as `circuit`) and watchers that log the names in the panels, see
-            `Logged.by`.
+        sections: the sections, each of which has panels.
+        absent: names for which there would be panels but which no run logged.
+        logged: the verbs (such as `circuit`) and watchers that log the names in the panels, see
+            `metric_names.Logged.by`.
     """
 
     sections: tuple[Section, ...]
@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def silent(self) -> list[str]:
-        """Verbs and watchers of absent names, without those that logged something else."""
+        """The verbs and watchers that log absent names and logged nothing else."""
         wanted = {entry.by for entry in self.absent.values()}
         return sorted(wanted - self.logged - {"all"})
 
@@ -57,7 +57,7 @@ def layout(material: Material, measure: str) -> Layout:
     """Return the sections and panels for what the runs logged.
 
     Args:
-        material: the runs and what they logged.
+        material: the runs and the data that they logged.
         measure: the score by which runs are compared, such as `rougeLsum_f1`.
     """
     shelf = Shelf(material)
@@ -110,7 +110,7 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels of test scores, losses, and measures of summaries generated in training.
 
     Args:
-        shelf: makes panels of the logged names.
+        shelf: makes panels of the names that were logged.
     """
     panels: list[Panel] = []
     systems = {name.split("/")[1] for name in shelf.having(MetricKind.summary, "test/")}
@@ -140,11 +140,11 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
 
 
 def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
-    """Return panels that show how the score of training runs depends on the settings that differ.
+    """Return panels that show how the scores of training runs depend on the settings that differ.
 
     Args:
-        material: the runs and what they logged.
-        shelf: makes panels of the logged names.
+        material: the runs and the data that they logged.
+        shelf: makes panels of the names that were logged.
         measure: the score by which runs are compared.
     """
     if len(material.trained) < 2:
@@ -182,7 +182,7 @@ def arms(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels with the comparison of arms that `sumcirc report` logged.
 
     Args:
-        shelf: makes panels of the logged names.
+        shelf: makes panels of the names that were logged.
     """
     return (
         *shelf.rows("arms", "arms"),
@@ -195,7 +195,7 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels of attention: its entropy, where it goes, and its divergence from the base.
 
     Args:
-        shelf: makes panels of the logged names.
+        shelf: makes panels of the names that were logged.
     """
     nats = "nats"
     return (
@@ -232,7 +232,7 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels that compare the residual stream, neurons and predictions with the base's.
 
     Args:
-        shelf: makes panels of the logged names.
+        shelf: makes panels of the names that were logged.
     """
     return (
         *shelf.by_layer(
@@ -253,7 +253,7 @@ def circuits(shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels of circuits that were tracked in training or found by `sumcirc circuit`.
 
     Args:
-        shelf: makes panels of the logged names.
+        shelf: makes panels of the names that were logged.
     """
     alone = shelf.take(
         MetricKind.summary,
@@ -283,8 +283,8 @@ def compared(material: Material, shelf: Shelf) -> tuple[Panel, ...]:
     """Return panels with the results of `sumcirc compare` for each pair of models.
 
     Args:
-        material: the runs and what they logged.
-        shelf: makes panels of the logged names.
+        material: the runs and the data that they logged.
+        shelf: makes panels of the names that were logged.
     """
     panels: list[Panel] = []
     values = shelf.having(MetricKind.summary, "compare/")

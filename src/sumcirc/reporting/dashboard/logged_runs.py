@@ -26,7 +26,7 @@ WATCHER_TABLES = {  # by a curve that is logged together with the table
 
 
 class Place(Enum):
-    """Where a run's logged data is: on W&B's server, only on disk, or at an unknown place."""
+    """Where a run's logged data is: on W&B's server, only on disk, or in an unknown place."""
 
     uploaded = "uploaded"
     offline = "offline"
@@ -39,8 +39,8 @@ class LoggedRun:
 
     Attributes:
         path: the run directory.
-        verb: the command that made the run, such as `train`.
-        axes: the run's value on each axis of the sweep (`config.sweep_axes` in W&B).
+        verb: the subcommand that made the run, such as `train`.
+        axes: the run's value of each setting that the sweep varies (`config.sweep_axes` in W&B).
         names: names of logged curves, summary values, tables and images, by their kind.
         place: whether the logged data was uploaded.
     """
@@ -59,11 +59,11 @@ class Material:
     Attributes:
         entity, project: W&B entity and project of the runs. The entity is None if the runs did not
             set one.
-        groups: W&B groups of the runs, which are named after sweeps.
+        groups: W&B groups of the runs, each of which is named after a sweep.
         runs: the runs that logged something to W&B.
         comparison: content of the sweep's comparison.json, which `sumcirc report` writes; None
-            unless there is exactly one.
-        left_out: one line for each run that logged nothing, with the reason.
+            unless there is exactly one such file.
+        left_out: one line for each run or comparison that is left out, with the reason.
     """
 
     entity: str | None
@@ -74,7 +74,11 @@ class Material:
     left_out: tuple[str, ...]
 
     def logged(self, kind: MetricKind) -> set[str]:
-        """Return all names of one kind that at least one run logged."""
+        """Return all names of one kind that at least one run logged.
+
+        Args:
+            kind: kind of the names.
+        """
         return {name for run in self.runs for name in run.names.get(kind, ())}
 
     @property

@@ -13,11 +13,12 @@ class Shelf:
     """Makes panels of the requested names that were logged, and records the names that were not.
 
     Args:
-        material: the runs and what they logged.
+        material: the runs and the data that they logged.
 
     Attributes:
-        absent: requested names that no run logged.
-        present: verbs and watchers that log the requested names which were found, see `Logged.by`.
+        absent: descriptions of the requested names that no run logged, by name.
+        present: the verbs and watchers that log the requested names that were logged, see
+            `metric_names.Logged.by`.
     """
 
     def __init__(self, material: Material) -> None:
@@ -33,7 +34,7 @@ class Shelf:
             names: requested names.
 
         Raises:
-            KeyError: no part of the package logs a requested name.
+            KeyError: nothing in the package logs a requested name.
         """
         return tuple(name for name in names if self._has(kind, name))
 
@@ -64,7 +65,7 @@ class Shelf:
             measures: names of the measures.
 
         Raises:
-            KeyError: no part of the package logs a measure by layer.
+            KeyError: nothing in the package logs one of the measures by layer.
         """
         panels: list[Panel] = []
         for measure in measures:

@@ -15,7 +15,7 @@ class Axis:
         name: name of the setting in `sweep_axes`, or of the summary value.
         label: label of the axis.
         setting: whether the axis is a setting rather than a summary value.
-        numeric: whether all its values are numbers.
+        numeric: whether all values on the axis are numbers.
     """
 
     name: str
@@ -31,8 +31,8 @@ class CurvePanel:
     Attributes:
         title: title of the panel.
         names: names of the curves.
-        pattern: regular expression that selects curves instead of `names`, such as those of all
-            layers; None if `names` is used.
+        pattern: regular expression that selects the curves, such as those of all layers, in place
+            of `names`; None if `names` is used.
         unit: unit of the values.
     """
 
@@ -44,7 +44,14 @@ class CurvePanel:
 
 @dataclass(frozen=True)
 class BarPanel:
-    """A panel of bars: the summary values `names` of each run, or their means by values of `by`."""
+    """A panel of bars that show summary values of the runs.
+
+    Attributes:
+        title: title of the panel.
+        names: names of the summary values.
+        by: axis by which runs are grouped, so that the bars are means over groups; None for a bar
+            per run.
+    """
 
     title: str
     names: tuple[str, ...]
@@ -53,7 +60,12 @@ class BarPanel:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A scatter plot with one point for each run."""
+    """A scatter plot with one point for each run.
+
+    Attributes:
+        title: title of the panel.
+        x, y: the axes of the plot.
+    """
 
     title: str
     x: Axis
@@ -62,7 +74,12 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Parallel:
-    """A parallel-coordinates plot, in which each run is a line through all axes."""
+    """A parallel-coordinates plot, in which each run is a line through all axes.
+
+    Attributes:
+        title: title of the panel.
+        axes: the axes, from left to right.
+    """
 
     title: str
     axes: tuple[Axis, ...]
@@ -77,7 +94,12 @@ class Differences:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A panel of logged images; `names` are the names under which they were logged."""
+    """A panel of logged images.
+
+    Attributes:
+        title: title of the panel.
+        names: names under which the images were logged.
+    """
 
     title: str
     names: tuple[str, ...]
@@ -85,7 +107,12 @@ class Pictures:
 
 @dataclass(frozen=True)
 class TablePanel:
-    """A panel with a logged table; `name` is the name under which it was logged."""
+    """A panel with a logged table.
+
+    Attributes:
+        title: title of the panel.
+        name: name under which the table was logged.
+    """
 
     title: str
     name: str
@@ -96,7 +123,13 @@ Panel = CurvePanel | BarPanel | Scatter | Parallel | Differences | Pictures | Ta
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a dashboard: a title, a text on what to look for, and panels."""
+    """A section of a dashboard.
+
+    Attributes:
+        title: title of the section.
+        look: text that says what to look for.
+        panels: the panels of the section.
+    """
 
     title: str
     look: str
@@ -104,7 +137,11 @@ class Section:
 
 
 def names_of(panel: Panel) -> list[tuple[MetricKind, str]]:
-    """Return (kind, name) of everything logged that a panel shows, except by a pattern."""
+    """Return the kind and name of all logged data that a panel shows, except by `pattern`.
+
+    Args:
+        panel: the panel.
+    """
     if isinstance(panel, CurvePanel):
         return [(MetricKind.curve, name) for name in panel.names]
     if isinstance(panel, BarPanel):

@@ -33,8 +33,11 @@ def check_push() -> None:
 def offline_runs(material: Material) -> list[str]:
     """Return the names of the runs whose logged data was not uploaded to W&B.
 
+    Args:
+        material: the runs and the data that they logged.
+
     Raises:
-        UserError: no run was uploaded, so that every panel would be empty.
+        UserError: no run was uploaded, so all panels would be empty.
     """
     waiting = [run.path.name for run in material.runs if run.place is Place.offline]
     if len(waiting) == len(material.runs):
@@ -46,7 +49,7 @@ def offline_runs(material: Material) -> list[str]:
 
 
 def default_entity() -> str:
-    """Return the user's default W&B entity, for which the server is asked.
+    """Ask W&B's server for the user's default entity, and return it.
 
     Raises:
         UserError: W&B doesn't answer.
@@ -58,16 +61,16 @@ def default_entity() -> str:
 
 
 def push(view: Workspace, text: Report, record: Path) -> tuple[str, str]:
-    """Send the workspace and the report to W&B, and return their URLs.
+    """Send a workspace and a report to W&B, and return their URLs.
 
     Args:
         view: the workspace.
         text: the report.
-        record: JSON file that stores the ids that W&B gave to workspace and report, so that they
+        record: JSON file with the ids that W&B gave to the workspace and the report, so that both
             are updated when they are sent again.
 
     Raises:
-        UserError: W&B refuses them, or doesn't answer.
+        UserError: W&B refuses the workspace or the report, or doesn't answer.
     """
     key = f"{view.entity}/{view.project}"
     known: dict[str, Any] = {}

@@ -16,7 +16,14 @@ from sumcirc.tracking.score_names import SCORES
 
 @dataclass(frozen=True)
 class Part:
-    """A section of the W&B report: a heading, then paragraphs, blocks of Markdown, and commands."""
+    """A section of the W&B report.
+
+    Attributes:
+        heading: heading of the section.
+        paragraphs: paragraphs of text.
+        markdown: blocks of Markdown, below the paragraphs.
+        commands: shell commands, below the blocks.
+    """
 
     heading: str
     paragraphs: tuple[str, ...] = ()
@@ -28,7 +35,7 @@ def story(material: Material, measure: str) -> list[Part]:
     """Return the sections of text with which the W&B report begins.
 
     Args:
-        material: the runs and what they logged.
+        material: the runs and the data that they logged.
         measure: name of the score that the table of arms shows.
     """
     verbs: dict[str, int] = {}

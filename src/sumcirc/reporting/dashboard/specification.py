@@ -64,20 +64,23 @@ def _reports() -> Any:
 
 
 def title(material: Material) -> str:
-    """Return the title of the workspace and the report, made from the names of the sweeps.
+    """Return the title of the workspace and the report, which consists of the names of the sweeps.
 
-    Characters other than letters, digits and a few signs are replaced, since W&B refuses them.
+    Characters other than letters, digits and some punctuation are replaced, since W&B refuses them.
+
+    Args:
+        material: the runs and the data that they logged.
     """
     name = re.sub(r"[^\w.,-]+", "-", " ".join(material.groups)).strip("-") or "sweep"
     return f"sumcirc {name}"[:TITLE_LENGTH]
 
 
 def workspace(material: Material, plan: Layout, entity: str, project: str) -> Workspace:
-    """Return the W&B workspace with the panels and only the runs of the sweeps, grouped by arm.
+    """Return a W&B workspace with the panels, which shows only the sweeps' runs, grouped by arm.
 
     Args:
-        material: the runs and what they logged.
-        plan: sections and panels of the workspace.
+        material: the runs and the data that they logged.
+        plan: the sections and panels of the workspace.
         entity, project: W&B entity and project in which the workspace is saved.
     """
     from wandb_workspaces import expr
@@ -115,11 +118,11 @@ def workspace(material: Material, plan: Layout, entity: str, project: str) -> Wo
 
 
 def report(material: Material, plan: Layout, entity: str, project: str, measure: str) -> Report:
-    """Return the W&B report, with an introduction, the table of arms, and the panels.
+    """Return a W&B report with an introduction, the table of arms, and the panels.
 
     Args:
-        material: the runs and what they logged.
-        plan: sections and panels of the report.
+        material: the runs and the data that they logged.
+        plan: the sections and panels of the report.
         entity, project: W&B entity and project in which the report is saved.
         measure: name of the score that the table of arms shows.
     """
@@ -158,7 +161,11 @@ def report(material: Material, plan: Layout, entity: str, project: str, measure:
 
 
 def workspace_json(made: Workspace) -> dict[str, Any]:
-    """Return, as JSON data, what the workspace's `save` sends to W&B."""
+    """Return, as JSON data, what a workspace's `save` sends to W&B.
+
+    Args:
+        made: the workspace.
+    """
     view = made._to_model()
     body = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
@@ -171,7 +178,11 @@ def workspace_json(made: Workspace) -> dict[str, Any]:
 
 
 def report_json(made: Report) -> dict[str, Any]:
-    """Return, as JSON data, what the report's `save` sends to W&B."""
+    """Return, as JSON data, what a report's `save` sends to W&B.
+
+    Args:
+        made: the report.
+    """
     view = made._to_model()
     body = view.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {

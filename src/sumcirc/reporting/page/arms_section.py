@@ -24,7 +24,7 @@ def add(page: Page, comparison: ArmComparison | None) -> None:
 
     Args:
         page: page to which the section is added.
-        comparison: comparison of the arms; None adds no section.
+        comparison: comparison of the arms; if None, no section is added.
     """
     if comparison is None:
         return

@@ -37,7 +37,12 @@ class Bullets:
 
 @dataclass(frozen=True)
 class TableBlock:
-    """A table. If `folded` is true, its rows stay hidden until the reader clicks on its title."""
+    """A table.
+
+    Attributes:
+        table: the table.
+        folded: whether the rows are hidden until the reader clicks on the title.
+    """
 
     kind: ClassVar[str] = "table"
     table: kinds.Table
@@ -46,11 +51,11 @@ class TableBlock:
 
 @dataclass(frozen=True)
 class Slider:
-    """The slider that selects a frame of a chart.
+    """A slider that selects a frame of a chart.
 
     Attributes:
         label: text beside the slider.
-        names: name of each frame, such as a checkpoint.
+        names: name of each frame, such as the name of a checkpoint.
     """
 
     label: str
@@ -65,8 +70,8 @@ class ChartBlock:
         title: heading above the chart.
         caption: text that says what is shown and how to read it.
         alt: content of the chart in words, for readers who can't see it.
-        figure: `data` and `layout` of a plotly figure, as it looks in the last frame.
-        slider: slider that selects a frame, or None if the chart has only one.
+        figure: `data` and `layout` of a plotly figure, as they are in the last frame.
+        slider: slider that selects a frame; None if the chart has only one frame.
         frames: for each frame, the changes to the figure's traces.
         circuit: nodes and edges of a circuit in each frame, which the page's own script draws;
             None for all other charts.
@@ -90,7 +95,12 @@ class ChartBlock:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a summary's text; `copied` says whether it is copied from the document."""
+    """A part of a summary's text.
+
+    Attributes:
+        text: the text.
+        copied: whether the text is copied from the document.
+    """
 
     text: str
     copied: bool = False
@@ -102,8 +112,9 @@ class Summary:
 
     Attributes:
         system: name of the system that wrote the summary.
-        pieces: consecutive parts of the summary's text.
-        facts: (name, whether the summary has it right) of each key fact of the document.
+        pieces: consecutive parts of the summary's text, which are copied from the document or not.
+        facts: for each key fact of the document, its name and whether the summary states it
+            correctly.
         scores: the summary's scores as one line of text.
     """
 
@@ -117,7 +128,11 @@ class Summary:
 class Example:
     """A document with its reference summary and the summaries of several systems.
 
-    `document` and `reference` are empty if the run did not record them.
+    Attributes:
+        id: id of the document.
+        document, reference: texts of the document and the reference summary; empty if the run did
+            not record them.
+        summaries: summaries of the document by several systems.
     """
 
     kind: ClassVar[str] = "example"
@@ -132,7 +147,12 @@ Block = Words | TypedCommand | Bullets | TableBlock | ChartBlock | Example
 
 @dataclass(frozen=True)
 class Variant:
-    """A section's blocks for one run or model, which the reader chooses by `name`."""
+    """A section's content for one run or model.
+
+    Attributes:
+        name: name of the run or model, by which the reader chooses it.
+        blocks: the content.
+    """
 
     name: str
     blocks: Sequence[Block]
@@ -142,7 +162,11 @@ class Variant:
 class PageSection:
     """A section of the page, of which the reader sees one variant at a time.
 
-    `id` is that of the HTML element; `intro` is the text below the title.
+    Attributes:
+        id: id of the section's HTML element.
+        title: heading of the section.
+        intro: text below the heading.
+        variants: the variants, one for each run or model.
     """
 
     id: str
@@ -171,7 +195,13 @@ class Gap:
 
 @dataclass
 class Page:
-    """A page: its title, its sections in the order in which they were added, and its gaps."""
+    """An HTML page.
+
+    Attributes:
+        title: title of the page.
+        sections: the sections, in the order in which they were added.
+        gaps: what the page can't show, and why.
+    """
 
     title: str
     sections: list[PageSection] = field(default_factory=list)
@@ -195,7 +225,7 @@ def each(runs: Sequence[Any], view: Callable[[Any], Sequence[Block]]) -> list[Va
     """Return one variant for each run, named after the run.
 
     Args:
-        runs: objects with a `name`.
+        runs: objects with an attribute `name`.
         view: function that returns the blocks of a run.
     """
     return [Variant(run.name, view(run)) for run in runs]

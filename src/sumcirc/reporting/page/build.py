@@ -38,14 +38,14 @@ def write_page(
     Args:
         gathered: the runs that can be read, and the runs that were left out.
         comparison: comparison of the arms, or None if no arms were compared.
-        command: the command that makes this page, which the page shows.
+        command: shell command that makes this page, which the page shows.
         target: path of the HTML file.
 
     Returns:
-        Runs that the page names but does not show, since one of their records is damaged.
+        The runs that the page names but doesn't show, since one of their records is damaged.
 
     Raises:
-        UserError: there is only one run and a record of it can't be read, or the file can't be
+        UserError: there is only one run and one of its records can't be read, or the file can't be
             written.
     """
     torn = _torn(_shown(gathered.runs, comparison))
@@ -82,7 +82,7 @@ def make_page(
     Args:
         runs: all runs that the page is about.
         comparison: comparison of the arms, or None.
-        command: the command that makes this page, which the page shows.
+        command: shell command that makes this page, which the page shows.
         torn: paths of runs with damaged records, which the page lists but does not show in detail.
     """
     single = len(runs) == 1
@@ -121,11 +121,11 @@ def _shown(runs: Sequence[RunRecords], comparison: ArmComparison | None) -> list
 
 
 def html(page: Page, runs: int) -> str:
-    """Render the page as one file that contains styles, scripts and data.
+    """Return a page as HTML that contains all styles, scripts and data.
 
     Args:
-        page: page to render.
-        runs: number of runs that the page is about, which its header states.
+        page: the page to render.
+        runs: number of runs that the page is about, which is shown in its header.
     """
     import plotly.offline
     from jinja2 import Environment, FileSystemLoader, StrictUndefined

@@ -44,7 +44,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def blocks(run: RunRecords) -> list[Block]:
-    """Return all charts and tables that can be made from a run's records of circuits."""
+    """Return the charts and tables that can be made from a run's records of circuits."""
     found: list[Block] = []
     views = [view for file, content in run.circuits if (view := graph_of_file(file, content))]
     if views:
@@ -64,8 +64,11 @@ def blocks(run: RunRecords) -> list[Block]:
 def evolution(record: EvolutionFile) -> list[Block]:
     """Return charts and sentences on how a circuit changed in training.
 
-    They show how the sets of edges and of nodes changed, and between which layers edges joined or
-    left the circuit.
+    The charts show how the sets of edges and of nodes changed, and between which layers edges
+    joined or left the circuit.
+
+    Args:
+        record: the content of evolution.json.
     """
     found: list[Block] = []
     for what in ("edges", "nodes"):

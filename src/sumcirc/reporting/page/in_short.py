@@ -33,7 +33,7 @@ BESIDE = (BASE, "lead-3", "oracle")
 
 
 def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None) -> None:
-    """Add the section with the main results: first comparisons of runs, then each run's results.
+    """Add the section with the main results: comparisons of runs, followed by each run's results.
 
     Args:
         page: page to which the section is added.

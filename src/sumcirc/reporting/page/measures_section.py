@@ -64,17 +64,21 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 def head_charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Block]:
     """Return maps of attention by layer and head, each with a slider over checkpoints.
 
-    They show KL(tuned || base) and the change of entropy. A map without data is left out.
+    The maps show KL(tuned || base) and the change of entropy. Maps without data are left out.
 
     Args:
         records: records of the tuned model, one for each checkpoint.
-        base: record of the untrained base model, or None.
+        base: record of the untrained base model; None if there is none.
     """
     return [*_over(records, divergence), *_over(records, partial(entropy, base=base))]
 
 
 def layer_charts(records: Sequence[ProbeRecord]) -> list[Block]:
-    """Return a chart over layers for each measure in the records, with a curve per checkpoint."""
+    """Return a chart over layers for each measure in the records, with a curve per checkpoint.
+
+    Args:
+        records: records of the tuned model, one for each checkpoint.
+    """
     having = {name: [one for one in records if name in one.values] for name in READINGS}
     return charts(
         *(partial(profile, name, reading, having[name]) for name, reading in READINGS.items())
@@ -84,8 +88,11 @@ def layer_charts(records: Sequence[ProbeRecord]) -> list[Block]:
 def neuron_blocks(records: Sequence[ProbeRecord]) -> list[Block]:
     """Return a chart and tables of the most changed MLP neurons, and a table of tokens.
 
-    The chart has a slider over checkpoints, the tables show the last one. The tokens are those that
-    the change of the residual stream makes more or less likely.
+    The chart has a slider over checkpoints, and the tables show the last checkpoint. The tokens are
+    those that the change of the residual stream makes more or less likely.
+
+    Args:
+        records: records of the tuned model, one for each checkpoint.
     """
     found = _over(records, most_changed)
     if found:

@@ -26,7 +26,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
     Args:
         page: page to which the section is added.
-        runs: runs to show, of which those that are not of `sumcirc compare` are ignored.
+        runs: runs to show; runs of other subcommands than `sumcirc compare` are ignored.
     """
     variants = []
     for run in runs:

@@ -47,9 +47,10 @@ def chart(
     """Return a chart of a view's first panel, with a slider if there are earlier views.
 
     Args:
-        view: the last or only view, from which the chart gets title, caption and alternative text.
-        before: the same view of earlier checkpoints, in order; empty for a chart without slider.
-        names: names of all views, with that of `view` last, for the slider.
+        view: the last or only view, from which the chart's title, caption and alternative text are
+            taken.
+        before: the same view of earlier checkpoints, in order; if empty, the chart has no slider.
+        names: names of all views for the slider, with the name of `view` last.
         label: text beside the slider.
     """
     slider, views = Slider(label, names) if before else None, [*before, view]
@@ -66,7 +67,11 @@ def chart(
 
 
 def charts(*makers: Callable[[], View]) -> list[Block]:
-    """Return a chart of each view, without the views whose maker raises `NotDrawableError`."""
+    """Return a chart of each view, leaving out views that can't be drawn.
+
+    Args:
+        makers: functions that return a view, or raise `NotDrawableError`.
+    """
     found: list[Block] = []
     for make in makers:
         with suppress(NotDrawableError):

@@ -34,7 +34,7 @@ OWN = ("hydra.run.dir=", "run.varied=")  # words that a sweep adds to the comman
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add a section with facts about each run, and before it a table of runs if there are several.
+    """Add a section with facts about each run, preceded by a table of runs if there are several.
 
     Unfinished runs are added to the page's gaps.
 
@@ -79,8 +79,8 @@ def again(run: RunRecords, *more: str) -> str:
     """Return the shell command that repeats a run.
 
     Args:
-        run: run to repeat.
-        more: further words for the command, such as overrides of settings.
+        run: the run to repeat.
+        more: words to append to the command, such as overrides of settings.
     """
     words = command_of(run.verb, run.environment)
     return shlex.join([*(word for word in words if not word.startswith(OWN)), *more])
@@ -180,7 +180,8 @@ def _quality(run: RunRecords) -> str:
 def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:
     """Add a section with tables of the settings in which runs differ.
 
-    Each verb (`train`, `circuit` and so on) has a table, unless all its runs have equal settings.
+    Each subcommand (`train`, `circuit` and so on) has a table, unless all of its runs have equal
+    settings.
 
     Args:
         page: page to which the section is added.

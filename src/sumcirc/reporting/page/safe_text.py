@@ -20,18 +20,30 @@ _ISOLATE, _END = "\u2068", "\u2069"
 
 
 def plain(text: str) -> str:
-    """Return text in one line, escaped for plotly, which interprets tags such as `<b>`."""
+    """Return text in one line, escaped for plotly, which interprets tags such as `<b>`.
+
+    Args:
+        text: text from data.
+    """
     escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return escaped.replace("\n", " ")
 
 
 def isolated(text: str) -> str:
-    """Escape text as `plain` does, and keep right-to-left text from reordering its surroundings."""
+    """Escape text as `plain` does, and keep right-to-left text from reordering its surroundings.
+
+    Args:
+        text: text from data.
+    """
     return f"{_ISOLATE}{plain(text)}{_END}"
 
 
 def script_json(value: Any) -> Markup:
-    """Return a value as JSON in which `<`, `>` and `&` are escaped, for use in a script element."""
+    """Return a value as JSON in which `<`, `>` and `&` are escaped, for use in a script element.
+
+    Args:
+        value: a value that can be written as JSON.
+    """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)  # ASCII
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -39,18 +51,22 @@ def script_json(value: Any) -> Markup:
 
 
 def script_hash(text: str) -> str:
-    """Return the hash by which a content security policy allows a script with this text."""
+    """Return the hash by which a content security policy allows a script.
+
+    Args:
+        text: source text of the script.
+    """
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def short(value: Any, digits: int = 4) -> Any:
-    """Return a copy of `value` with rounded numbers, to keep the page small.
+    """Return a copy of a value with rounded numbers, which keeps the page small.
 
     Numbers that are not finite become None, and arrays and tuples become lists.
 
     Args:
         value: a number, an array, or nested dicts and lists of such values.
-        digits: number of significant digits that are kept.
+        digits: number of significant digits to keep.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()

@@ -23,13 +23,13 @@ INTRO = (
 
 
 def add(page: Page, runs: Sequence[RunRecords]) -> None:
-    """Add the section with a few documents and their summaries by each scored run.
+    """Add the section with a few documents and each scored run's summaries of them.
 
     Runs that recorded no document texts are added to the page's gaps.
 
     Args:
         page: page to which the section is added.
-        runs: runs to show, of which those without scored summaries are ignored.
+        runs: runs to show; runs without scored summaries are ignored.
     """
     scored = [run for run in runs if run.systems]
     page.add("examples", "Example summaries", INTRO, each(scored, _blocks))
@@ -75,10 +75,10 @@ def _example(name: str, sample: Sample | None, rows: Sequence[dict[str, Any]]) -
 
 
 def marked(document: str, summary: str) -> list[Piece]:
-    """Split a summary into parts that are copied from the document and the parts between them.
+    """Split a summary into parts that are copied from the document, and the parts between these.
 
     Args:
-        document: text of the document; if empty, no part counts as copied.
+        document: text of the document; if it is empty, no part counts as copied.
         summary: text of the summary.
     """
     spans, end = word_spans(summary), 0

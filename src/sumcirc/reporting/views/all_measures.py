@@ -56,8 +56,11 @@ def layer_divergence(records: Sequence[ProbeRecord]) -> View:
 
     Values are means over heads and documents, with bootstrap intervals over documents.
 
+    Args:
+        records: records of several checkpoints.
+
     Raises:
-        NotDrawableError: there is no record, or one lacks the measure.
+        NotDrawableError: there are no records, or a record lacks the measure.
     """
     curves = {
         record_name(record): bootstrap_means(mean_over(measured(record, ATTENTION_KL), axis=1))

@@ -17,7 +17,7 @@ COPYING = ("coverage", "density", "novel_ngrams_1", "novel_ngrams_2", "novel_ngr
 
 
 def tables(comparison: ArmComparison) -> list[Table]:
-    """Return the table of scores, the table of costs, and for each control one of differences."""
+    """Return the table of scores, the table of costs, and a table of differences per control."""
     found = [score_table(comparison), cost_table(comparison)]
     for against in comparison.options.against:
         differences = comparison.of(against, comparison.options.metric)
@@ -118,7 +118,7 @@ def difference_table(
 def remarks(comparison: ArmComparison) -> list[str]:
     """Return one line per arm that is not directly comparable, with the reasons.
 
-    The lines are numbered like the marks behind the arms' names in the tables.
+    The lines are numbered in the same way as the marks after the arms' names in the tables.
     """
     return [
         f"[{i}] {result.arm.title}: {'; '.join(result.remarks)}"

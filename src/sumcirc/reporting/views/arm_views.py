@@ -17,7 +17,7 @@ LOSS = "validation loss (nats per summary token)"
 
 
 def scores(comparison: ArmComparison) -> View:
-    """Return a view of the arms' scores with their intervals, from the highest to the lowest."""
+    """Return a view of the arms' scores with intervals, from the highest to the lowest score."""
     metric = comparison.options.metric
     bars = [
         Bar(result.arm.title, *_percent(result.scores[metric]), filled=not result.remarks)
@@ -36,7 +36,7 @@ def scores(comparison: ArmComparison) -> View:
 
 
 def parameters(comparison: ArmComparison) -> View:
-    """Return a scatter plot with a point for each arm: its score over its trainable parameters."""
+    """Return a scatter plot of the arms' scores over their numbers of trainable parameters."""
     metric, label = comparison.options.metric, SCORES[comparison.options.metric]
     dots = [
         Dot(
@@ -70,7 +70,7 @@ def parameters(comparison: ArmComparison) -> View:
 
 
 def differences(comparison: ArmComparison, controls: Sequence[str] | None = None) -> View:
-    """Return a view of the score differences between arms and controls, a panel for each control.
+    """Return a view of the score differences between arms and controls, with a panel per control.
 
     Filled points are significant after Holm's correction. Hollow points are not significant, or
     were not tested because the arm or its control has fewer than three seeds.
@@ -118,7 +118,8 @@ def differences(comparison: ArmComparison, controls: Sequence[str] | None = None
 def mean_losses(comparison: ArmComparison) -> View:
     """Return a view of validation loss over steps, with one curve for each arm.
 
-    A curve is the mean over the arm's runs. Its band reaches from the lowest run to the highest.
+    A curve is the mean over the arm's runs, and its band extends from the lowest run to the
+    highest.
 
     Raises:
         NotDrawableError: no run validated.
@@ -141,7 +142,7 @@ def mean_losses(comparison: ArmComparison) -> View:
 
 
 def run_losses(comparison: ArmComparison) -> View:
-    """Return a view of validation loss over steps, one curve per run, one colour per arm.
+    """Return a view of validation loss over steps, with a curve per run and a colour per arm.
 
     Raises:
         NotDrawableError: no run validated.

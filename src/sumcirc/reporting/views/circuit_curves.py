@@ -23,9 +23,10 @@ ENDS = ("mean", "low", "high")
 
 
 def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
-    """Return a view of faithfulness over circuit size, with random circuits as control.
+    """Return a view of faithfulness over circuit size, with random circuits as a control.
 
-    There is a curve for circuits of the largest scores and one for those of the largest |scores|.
+    There is one curve for circuits of the edges with the largest scores, and one for circuits of
+    the edges with the largest |score|.
 
     Args:
         record: the content of faithfulness.json.
@@ -77,8 +78,8 @@ def _defined(point: Mapping[str, Any]) -> bool:
 def faithfulness_table(record: Mapping[str, Any]) -> Table:
     """Return a table of the faithfulness of circuits of several sizes.
 
-    The circuits consist of the edges with the largest |score|. Random circuits of the same size are
-    listed beside them.
+    The circuits consist of the edges with the largest |score|, and random circuits of the same
+    sizes are listed beside them.
 
     Args:
         record: the content of faithfulness.json.
@@ -119,16 +120,17 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 def evolution(record: Mapping[str, Any]) -> View:
     """Return a view of how much the circuits of different checkpoints overlap, and how they change.
 
-    The overlap is the Jaccard index of two circuits. Its point is filled if the circuits differ by
-    more than two resamples of the documents do, otherwise hollow. Vertical lines are bootstrap
-    intervals. The broad grey line is the overlap of two resamples at one checkpoint, which is to be
-    expected without any change. The dotted line is the overlap expected by chance.
+    The overlap is the Jaccard index of two circuits. A point is filled if the two circuits differ
+    by more than those of two resamples of the documents do, and hollow otherwise. Vertical lines
+    are bootstrap intervals. The broad grey line is the overlap of two resamples at one checkpoint,
+    which is expected if nothing changes. The dotted line is the overlap expected by chance.
 
     Args:
         record: the content of evolution.json.
 
     Raises:
-        NotDrawableError: fewer than 2 checkpoints, or neither edges nor nodes were recorded.
+        NotDrawableError: there are fewer than 2 checkpoints, or neither edges nor nodes were
+            recorded.
     """
     tracks = {name: record[name] for name in ("edges", "nodes") if name in record}
     steps = record["steps"]
@@ -214,11 +216,11 @@ def _rows(name: str, steps: Sequence[int], track: Mapping[str, Any]) -> list[tup
 
 
 def said(record: Mapping[str, Any], what: str) -> str:
-    """Return a sentence that names the checkpoints whose circuit differs from the base's.
+    """Return a sentence that names the checkpoints whose circuits differ from the base's.
 
     Args:
         record: the content of evolution.json.
-        what: which sets to compare, `edges` or `nodes`.
+        what: the sets that are compared: `edges` or `nodes`.
     """
     track = record[what]
     pairs = zip(record["steps"], track["to_first"]["differs"], strict=True)
@@ -233,7 +235,7 @@ def said(record: Mapping[str, Any], what: str) -> str:
 def transition(one: Mapping[str, Any]) -> View:
     """Return a map of the edges that joined or left the circuit between two checkpoints.
 
-    The map shows their number by layer of the source and layer of the destination.
+    The map shows the number of these edges by layer of the source and layer of the destination.
 
     Args:
         one: an element of `transitions` in evolution.json.

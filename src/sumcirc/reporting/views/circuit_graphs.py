@@ -34,14 +34,14 @@ def graph(
     Args:
         edges: source (`input`, `a0.h1`, `m2`), destination (`a3.h1<q>`, `m3`, `logits`) and score
             of each edge. A drawing of 50 to 200 edges is readable.
-        sizes: numbers of layers and heads of the model.
+        sizes: number of layers of the model, and number of heads in each layer.
         title: title of the circuit, such as `step 200`.
         unit: unit of the scores, such as `nats`.
         group: number of query heads that share a key/value head. An edge into a group's key
             (`a3.g0<k>`) is drawn to each of the group's heads in the circuit, and its score is
             divided among them.
-        size: number of edges in the whole circuit, of which `edges` may contain only the largest;
-            None if `edges` contains all.
+        size: number of edges in the whole circuit, of which `edges` may contain only those with the
+            largest |score|; None if `edges` contains all.
 
     Raises:
         NotDrawableError: there is no edge, or an edge names a node that the model doesn't have.
@@ -96,13 +96,13 @@ def _ends(found: re.Match[str], group: int, inside: set[str]) -> list[str]:
 
 
 def graph_of_file(file: Path, content: CircuitFile) -> View | None:
-    """Return a drawing of the circuit in a circuit file, with its largest edges.
+    """Return a drawing of the circuit in a circuit file, with the edges of the largest |score|.
 
     The result is None if the circuit has no edges.
 
     Args:
-        file: path of the file, from which the drawing's title is made.
-        content: content of the file.
+        file: path of the file, which gives the drawing's title.
+        content: the content of the file.
 
     Raises:
         RecordError: an edge names a node that the model doesn't have.
@@ -153,12 +153,12 @@ def node_scores(
     """Return a map of node scores by layer and head, with the MLPs in a separate column.
 
     If no score is negative, colours show the square root of the score, since the scores of a few
-    nodes far exceed the others. Otherwise the colour scale is linear, and white is 0.
+    nodes far exceed those of the others. Otherwise the colour scale is linear, and 0 is white.
 
     Args:
         heads: [layers, heads] scores of the heads; NaN is drawn grey.
         label, unit: name and unit of the scores.
-        mlps: [layers] scores of the MLPs; None leaves their column out.
+        mlps: [layers] scores of the MLPs; None leaves out the column of MLPs.
 
     Raises:
         NotDrawableError: no score is finite.
@@ -185,15 +185,15 @@ def with_mlps(
     marked: NDArray[np.bool_] | None = None,
     signed: bool | None = None,
 ) -> Map:
-    """Return a map of values by layer and head, with the MLPs in the last column if they are given.
+    """Return a map of values by layer and head, with the MLPs, if given, in the last column.
 
     Args:
         heads: [layers, heads] values of the heads; NaN is drawn grey.
-        mlps: [layers] values of the MLPs; None leaves their column out.
+        mlps: [layers] values of the MLPs; None leaves out the column of MLPs.
         label, unit: name and unit of the values.
-        marked: [layers, columns] cells that get a dot, or None.
-        signed: whether 0 is the middle of the colour scale; None if that depends on whether a value
-            is negative.
+        marked: [layers, columns] True for cells that get a dot; None for no dots.
+        signed: whether 0 is the middle of the colour scale; None if it is the middle only if a
+            value is negative.
     """
     values, count = heads, heads.shape[1]
     columns = [str(head) for head in range(count)]
@@ -209,11 +209,11 @@ def with_mlps(
 def node_rows(panel: Map, heads: int) -> list[tuple[object, ...]]:
     """Return the cells of a map as rows of a table: node, layer, head and value.
 
-    If the map has marks, each row ends with whether its cell is marked.
+    If the map has marks, each row also contains whether its cell is marked.
 
     Args:
         panel: the map.
-        heads: number of heads, which are the first columns; the column after them is of MLPs.
+        heads: number of columns that belong to heads; the column after them belongs to the MLPs.
     """
     found = []
     for (layer, column), value in np.ndenumerate(panel.values):

@@ -48,17 +48,17 @@ BESIDE = 8  # number of heads with a name in the scatter plot
 
 
 def patch_map(direction: str, kind: str, parts: Sequence[Row]) -> View:
-    """Return a map of patch scores by layer and head, for one kind of the model's parts.
+    """Return a map of patch scores by layer and head, for one kind of component.
 
     The map of head outputs (`output`) also has a column with the outputs of the MLPs.
 
     Args:
         direction: `necessity` or `sufficiency`.
-        kind: kind of the parts to show, one of `KINDS`.
-        parts: one row with the patch score for each part, of all kinds.
+        kind: kind of the components to show, one of `KINDS`.
+        parts: one row with the patch score for each component, of all kinds.
 
     Raises:
-        NotDrawableError: no part of this kind was patched, or no score is defined.
+        NotDrawableError: no component of this kind was patched, or no score is defined.
     """
     heads, marked = _grid(parts, kind)
     mlps = _grid(parts, "mlp" if kind == "output" else "")
@@ -102,12 +102,12 @@ def output_against_value(direction: str, parts: Sequence[Row]) -> View:
 
     Each point is a head.
 
-    If both scores are equal, the value carries the effect, not the attention pattern. Heads that
-    share a key/value head also share the value's score.
+    If both scores are equal, the effect is carried by the value, not by the attention pattern.
+    Heads that share a key/value head also share the score of its value.
 
     Args:
         direction: `necessity` or `sufficiency`.
-        parts: one row with the patch score for each part, of all kinds.
+        parts: one row with the patch score for each component, of all kinds.
 
     Raises:
         NotDrawableError: no head has both scores.
@@ -139,10 +139,13 @@ def output_against_value(direction: str, parts: Sequence[Row]) -> View:
 
 
 def residual_curves(patching: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return (mean, low, high) of the residual stream's patch scores by depth, for each direction.
+    """Return the patch scores of the residual stream by depth, for each direction.
 
     Args:
-        patching: results of patching by direction, from the summary.
+        patching: results of patching for each direction, from the summary.
+
+    Returns:
+        For each direction, the means and the lower and upper ends of their intervals.
     """
     found = {}
     for direction, one in patching.items():
@@ -156,13 +159,13 @@ def residual_curves(patching: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]
 
 
 def sets_of_parts(direction: str, sets: Sequence[Row]) -> View:
-    """Return a view of how much of the models' gap is closed by moving several parts at once.
+    """Return a view of how much of the models' gap closes when several components are patched.
 
     Random sets of the same size are the control.
 
     Args:
         direction: `necessity` or `sufficiency`.
-        sets: one row with the share of the gap for each set of parts.
+        sets: one row with the share of the gap for each set of components.
     """
     curves = []
     for kind, draw in dict.fromkeys((one["kind"], one["draw"]) for one in sets):
@@ -267,10 +270,11 @@ def direct_attribution(
     bootstrap intervals of 95 % over items unless there is only one item.
 
     Args:
-        heads: [layers, heads, items] contributions of the heads, by model: `before` and `after`.
+        heads: [layers, heads, items] contributions of the heads, for each model: `before` and
+            `after`.
         attention: [layers, items] contributions of all heads of a layer together with the output
-            projection's bias, by model.
-        mlps: [layers, items] contributions of the MLPs, by model.
+            projection's bias, for each model.
+        mlps: [layers, items] contributions of the MLPs, for each model.
         unit: unit of the metric, such as `nats`.
     """
     differences = heads["after"] - heads["before"]
@@ -324,7 +328,7 @@ def span_attention(
     names: Sequence[str],
     significant: NDArray[np.bool_],
 ) -> View:
-    """Return maps by layer and head of how much attention one span of the text pays to another.
+    """Return maps, by layer and head, of how much attention one span of the text pays to another.
 
     For each pair of spans there are three maps: each model's attention, and the difference.
 
@@ -332,10 +336,10 @@ def span_attention(
         before, after: [pairs, layers, heads] mean shares of attention in the two models; NaN is
             drawn grey.
         names: name of each pair of spans.
-        significant: [pairs, layers, heads] cells whose difference gets a dot.
+        significant: [pairs, layers, heads] True for cells whose difference gets a dot.
 
     Raises:
-        NotDrawableError: there is no pair.
+        NotDrawableError: there are no pairs.
     """
     if not names:
         raise NotDrawableError("span attention: no pair of spans to draw; name spans in the items")

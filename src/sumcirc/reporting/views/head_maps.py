@@ -26,7 +26,7 @@ from sumcirc.tracking.measure_records import ATTENTION_KL, MEASURES, ProbeRecord
 
 
 def divergence(record: ProbeRecord) -> View:
-    """Return a map by layer and head of the attention's KL(tuned || base), in nats.
+    """Return a map, by layer and head, of the attention's KL(tuned || base) in nats.
 
     Raises:
         NotDrawableError: the record lacks the measure.
@@ -50,19 +50,20 @@ def divergence(record: ProbeRecord) -> View:
 
 
 def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
-    """Return a map by layer and head of the change in attention entropy (tuned minus base, nats).
+    """Return a map, by layer and head, of the attention entropy's change (tuned - base, in nats).
 
-    A dot marks heads that differ from zero (`statistics.significantly_different`, false discovery
-    rate 5 %). The heading gives the fraction of heads whose entropy fell with its bootstrap
-    interval of 95 %, and the fraction in which it fell significantly. With one document there is
-    neither interval nor test.
+    A dot marks heads whose change differs from zero (`statistics.significantly_different`, false
+    discovery rate 5 %). The heading gives the fraction of heads whose entropy fell, with its
+    bootstrap interval of 95 %, and the fraction of heads whose entropy fell significantly. With
+    only one document there is neither an interval nor a test.
 
     Args:
         record: record of the tuned model.
         base: record of the base model; None raises NotDrawableError.
 
     Raises:
-        NotDrawableError: a record lacks the measure, or their documents, layers or heads differ.
+        NotDrawableError: a record lacks the measure, or the records' documents, layers or heads
+            differ.
     """
     differences = entropy_difference(record, base)
     means, marked = mean_over(differences, -1), significantly_different(differences, ALPHA)

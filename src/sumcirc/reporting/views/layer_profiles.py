@@ -30,18 +30,18 @@ def by_layer(
     column: str = "mean",
     from_zero: bool = False,
 ) -> View:
-    """Return a view of a measure over depth, with one curve and interval for each name in `curves`.
+    """Return a view of a measure over depth, with one or several curves and their intervals.
 
     Args:
-        curves: for each curve's name, such as `base-LoRA`, its means and the lower and upper ends
-            of their intervals, each [depths].
+        curves: for each curve, by its name such as `base-LoRA`, the means and the lower and upper
+            ends of their intervals, [depths] each.
         label: label of the measure, with its unit.
         x: label of the depth axis.
         column: name of the column of means in the view's table.
         from_zero: whether the y axis starts at 0.
 
     Raises:
-        NotDrawableError: there is no curve.
+        NotDrawableError: there are no curves.
     """
     if not curves:
         raise NotDrawableError("no pair of models to compare by layer")
@@ -64,11 +64,11 @@ def profile(name: str, reading: str, records: Sequence[ProbeRecord]) -> View:
 
     Args:
         name: name of the measure.
-        reading: sentence for the caption that says how to read the measure.
+        reading: sentence that says how to read the measure, which is added to the caption.
         records: one record for each checkpoint, in order.
 
     Raises:
-        NotDrawableError: there is no record, one lacks the measure, or all its values are
+        NotDrawableError: there are no records, a record lacks the measure, or all of its values are
             undefined.
     """
     heads = MEASURES[name].axes == HEADS
@@ -94,15 +94,18 @@ def profile(name: str, reading: str, records: Sequence[ProbeRecord]) -> View:
 
 
 def magnitude(records: Sequence[ProbeRecord]) -> View:
-    """Return a view of activation size along the residual stream at each step, and of its change.
+    """Return a view of the activations' size along the residual stream at each step.
 
     The first panel shows ActMag, the mean absolute activation. It varies much more with depth than
-    with training, so the second panel shows its change in percent of the first record, which is
-    the base's if `records` has one.
+    with training, so the second panel shows its change, in percent, from the record with the
+    smallest step, which is the base's if `records` contains it.
+
+    Args:
+        records: records of several checkpoints, in any order.
 
     Raises:
-        NotDrawableError: there is no record, one lacks the measure, or they are of different
-            models.
+        NotDrawableError: there are no records, a record lacks the measure, or the records are of
+            different models.
     """
     ordered = sorted(records, key=lambda record: record.step)
     means = document_means(ordered, MAGNITUDE)
@@ -136,11 +139,15 @@ def magnitude(records: Sequence[ProbeRecord]) -> View:
 def drift(records: Sequence[ProbeRecord]) -> View:
     """Return a view of drift from the base over training steps, with a curve for each depth.
 
-    Drift is measured by CKA, centred cosine and relative change. The values of a single record are
-    shown over depth instead.
+    Drift is measured by CKA, centred cosine and relative change. If there is only one record, its
+    values are shown over depth instead.
+
+    Args:
+        records: records of several checkpoints, in order.
 
     Raises:
-        NotDrawableError: there is no record, one lacks a measure, or they are of different models.
+        NotDrawableError: there are no records, a record lacks a measure, or the records are of
+            different models.
     """
     ordered = sorted(records, key=lambda record: record.step)
     found = {name: document_means(ordered, name) for name in DRIFT}

@@ -14,7 +14,7 @@ CHOSEN, OTHER = "gets an adapter", "does not"
 
 
 def ranking(record: Mapping[str, Any]) -> View:
-    """Return a view of the scores: bars by layer, or a map of layers by modules.
+    """Return a view of a selector's scores: bars by layer, or a map of layers by modules.
 
     Args:
         record: the content of ranking.json.
@@ -62,7 +62,11 @@ def _map(record: Mapping[str, Any]) -> Map:
 
 
 def ranking_table(record: Mapping[str, Any]) -> Table:
-    """Return the content of ranking.json as a table, in the order of the ranking."""
+    """Return a selector's scores as a table, in the order of the ranking.
+
+    Args:
+        record: the content of ranking.json.
+    """
     by_module = record["granularity"] == "module"
     sure = any(one["low"] is not None for one in record["ranking"])
     headings = ["layer", *(["module"] if by_module else []), _label(record)]

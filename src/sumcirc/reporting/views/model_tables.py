@@ -29,7 +29,7 @@ def same(metric: Row) -> bool:
     """Return whether two models' metrics differ by no more than rounding error.
 
     Args:
-        metric: the metric of both models and its difference, `metric` in the summary.
+        metric: the metric of both models and the difference, which is `metric` in the summary.
     """
     rounding = rounding_of(metric["before"]["mean"], metric["after"]["mean"])
     ends = [value for name, value in metric["difference"].items() if name != "n"]
@@ -39,7 +39,7 @@ def same(metric: Row) -> bool:
 def doubtful(found: Row) -> bool:
     """Return whether the interval of the gap between two models includes 0.
 
-    Shares of such a gap are unreliable.
+    Shares of such a gap would be unreliable.
 
     Args:
         found: results for the pair of models, from the summary.
@@ -52,7 +52,7 @@ def metric_table(metric: Row, unit: str) -> Table:
     """Return a table of both models' metrics and their difference.
 
     Args:
-        metric: the metric of both models and its difference, `metric` in the summary.
+        metric: the metric of both models and the difference, which is `metric` in the summary.
         unit: unit of the metric.
     """
     names = ("before", "after", "after − before")

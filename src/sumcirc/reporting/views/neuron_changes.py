@@ -35,7 +35,7 @@ def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> Vi
 
     Args:
         record: record of one checkpoint.
-        layer: number of the layer; None for the layer of the most changed neuron.
+        layer: index of the layer; None for the layer of the most changed neuron.
         top: number of neurons in the second panel.
 
     Raises:
@@ -73,7 +73,7 @@ def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> Vi
 
 
 def most_changed(record: ProbeRecord) -> View:
-    """Return a scatter plot of the most changed neurons: their change by layer.
+    """Return a scatter plot of the changes of the most changed neurons, by layer.
 
     Raises:
         NotDrawableError: the record contains no list of neurons.

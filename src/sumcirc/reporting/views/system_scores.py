@@ -28,10 +28,10 @@ class SystemRow:
 
     Attributes:
         system: name of the system.
-        scores: score with its interval, by name such as `rouge1_f1` (a fraction) and `length` (in
-            words). It has `facts` if the data lists key facts.
+        scores: each score with its interval, by its name, such as `rouge1_f1` (a fraction) and
+            `length` (in words). There is a score `facts` if the data lists key facts.
         trainable_parameters: number of trained parameters, or None if nothing was trained.
-        seconds: training time, or None if it is unknown.
+        seconds: training time in seconds, or None if it is unknown.
         words: description of what ROUGE counts as a word.
     """
 
@@ -57,7 +57,10 @@ class SystemRow:
 def rouge_words(summary: Mapping[str, Any]) -> str:
     """Return a description of what ROUGE counted as a word in a run, from the run's summary.json.
 
-    A summary.json without this information is of a version that had only rouge-score's tokenizer.
+    If summary.json lacks it, the run was made by a version that had only rouge-score's tokenizer.
+
+    Args:
+        summary: the content of the run's summary.json.
     """
     return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
 
@@ -88,7 +91,7 @@ def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
     Key facts have a column if any system has a score for them.
 
     Args:
-        rows: the systems.
+        rows: the systems' scores and costs.
         title: title of the table.
     """
     headings = ["system", *ROUGE.values(), "words", "trainable", "time"]
@@ -105,7 +108,7 @@ def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
     """Print the table of scores and cost, and what ROUGE counts as a word.
 
     Args:
-        rows: the systems.
+        rows: the systems' scores and costs.
         title: title of the table.
     """
     print_tables(score_table(rows, title))
@@ -114,7 +117,11 @@ def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
 
 
 def score_bars(rows: Sequence[SystemRow]) -> View:
-    """Return a view of the ROUGE F1 scores (times 100) of all systems, with their intervals."""
+    """Return a view of the ROUGE F1 scores (times 100) of all systems, with their intervals.
+
+    Args:
+        rows: the systems' scores and costs.
+    """
     bars = []
     for row in rows:
         short = len(row.system) <= _LONGEST
@@ -148,12 +155,12 @@ def _summaries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def sweep_rows(folder: Path) -> list[list[SystemRow]]:
-    """Return one row for each system in a sweep's finished runs.
+    """Return one row for each system in the finished runs of a sweep.
 
-    There is one list for each set of items that runs were scored on. Systems that runs share (the
-    baselines, and the untrained base of each model) appear once. If such a system has other scores
-    in another run, for example because the sweep varies the decoding, it gets a further row that
-    names the run. A run with a damaged summary is left out.
+    There is one list for each set of items on which runs were scored. Systems that runs share (the
+    baselines and the untrained base models) appear once. If such a system has other scores in
+    another run, for example because the sweep varies the decoding, there is an additional row that
+    names the run. Runs with a damaged summary are left out.
 
     Args:
         folder: folder of the sweep.
@@ -183,7 +190,7 @@ def sweep_rows(folder: Path) -> list[list[SystemRow]]:
 
 
 def sweep_notices(folder: Path) -> list[str]:
-    """Return the notices (warnings and remarks) of a sweep's finished runs, each of them once.
+    """Return the notices (warnings and remarks) of a sweep's finished runs, each notice once.
 
     Args:
         folder: folder of the sweep.

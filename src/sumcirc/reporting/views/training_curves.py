@@ -15,13 +15,13 @@ LOSS_LABEL = "loss (nats per summary token)"
 
 @dataclass(frozen=True)
 class Chart:
-    """Describes a chart: which logged metrics it shows, and with which words.
+    """Describes a chart of logged metrics.
 
     Attributes:
         title: title of the chart.
         y: label of the y axis, with the unit.
         caption: text that says how to read the chart.
-        names: for each metric's name, its label in the legend.
+        names: label of each metric in the legend, by the metric's name.
     """
 
     title: str
@@ -74,7 +74,7 @@ def over_steps(metrics: Points, chart: Chart) -> View:
         chart: description of the chart.
 
     Raises:
-        NotDrawableError: the run logged none of them.
+        NotDrawableError: the run logged none of these metrics.
     """
     curves = [
         Curve(
