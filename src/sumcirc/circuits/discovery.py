@@ -44,13 +44,13 @@ class Task:
 
     Attributes:
         pairs: the pairs that are used. Corruption raises the metric on each of them, unless
-            `make_task` was told to keep all pairs.
+            `make_task` was called with `keep_all`.
         tokens: the same pairs as padded tensors.
         metric: the metric, created for these pairs.
         evaluator: runs circuits on these pairs and computes the metric.
-        unchanged: number of pairs left out because corruption does not raise their metric.
-        untold: number of pairs left out because the metric is a logit difference and no wrong
-            answer is known for them.
+        unchanged: number of pairs that were left out because corruption doesn't raise their metric.
+        untold: number of pairs that were left out because the metric is a logit difference and no
+            wrong answer is known for them.
     """
 
     pairs: list[ExamplePair]
@@ -86,8 +86,8 @@ class CircuitResult:
 
     Attributes:
         scores: scores of all edges on each document.
-        circuit: [sources, destinations] bool; the edges selected by |mean score|, see `circuit_of`,
-            without edges on no path from the embedding to the logits.
+        circuit: [sources, destinations] bool; the edges that are selected by |mean score| and lie
+            on a path from the embedding to the logits, see `circuit_of`.
         faithfulness: faithfulness and completeness of `circuit`.
         stability: stability of scores and circuit over resamples of the documents; None for a
             single document.

@@ -1,10 +1,10 @@
-"""Direct attribution: the contribution of every part of a model to an item's metric.
+"""Direct attribution: the contribution of every component of a model to an item's metric.
 
 The last residual stream is a sum: token embedding (with positions) + outputs of all heads + biases
 of the attentions' output projections + outputs of all MLPs. The metric is computed from it by the
 final norm and the unembedding W_U. With the norm linearised at this run (its scale 1 / sigma is
-kept fixed; LayerNorm's mean subtraction is linear anyway), a part that writes c contributes at a
-position
+kept fixed; LayerNorm's mean subtraction is linear anyway), a component that writes c contributes at
+a position
 
     (gain * centred(c) / sigma) . d
 
@@ -18,12 +18,12 @@ The second follows from an identity. With logits l and H = -sum_v p_v log p_v th
     log p_y = l_y - logsumexp(l) = (l_y - sum_v p_v l_v) - H
 
 exactly, since log p_v = l_v - logsumexp(l). The bracket is linear in the logits if p is held fixed;
--H is attributed to no part and is reported separately as `entropy`. A constant added to all logits
-contributes nothing.
+-H is attributed to no component and is reported separately as `entropy`. A constant added to all
+logits contributes nothing.
 
 The rest is `bias`: of the final norm and of the unembedding. All contributions, the biases and
-`entropy` therefore sum to the metric. "Direct" means that later parts are bypassed: effects of a
-part through later parts are not included.
+`entropy` therefore sum to the metric. "Direct" means that later components are bypassed: effects of
+a component through later components are not included.
 """
 
 from __future__ import annotations

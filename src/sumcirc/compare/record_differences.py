@@ -1,9 +1,9 @@
 """Differences between two models by layer and by head, computed from stored measures.
 
-These scores say where the models differ on the same texts, not which part causes the difference
-(delta scaling and patching do). Since a change in one layer propagates to all later layers, the
-table of layers is ranked by the change that arises within a layer, not by the change accumulated up
-to it.
+These scores say where the models differ on the same texts, not which component causes the
+difference (delta scaling and patching do). Since a change in one layer propagates to all later
+layers, the table of layers is ranked by the change that arises within a layer, not by the change
+accumulated up to it.
 
 Means are over documents. Their intervals come from the percentile bootstrap over documents, and
 both ends are NaN if there is only one document. Only stored records are read; no model is run.

@@ -1,4 +1,4 @@
-"""`sumcirc pretrain out=FOLDER`: makes the built-in model and its tokenizer from wire text."""
+"""`sumcirc pretrain out=FOLDER`: makes the built-in model and its tokenizer from synthetic news."""
 
 from __future__ import annotations
 

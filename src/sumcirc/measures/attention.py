@@ -93,7 +93,8 @@ def attention_measures(
     Args:
         query: [batch, heads, length, head width] queries after position embeddings are applied, or
             [batch, heads, rows, head width] the queries of the measured rows only.
-        key: [batch, key/value heads, length, head width] keys, likewise.
+        key: [batch, key/value heads, length, head width] keys after position embeddings are
+            applied.
         rows: the rows to measure.
         scaling: factor by which the products of queries and keys are multiplied.
         mask: [batch, 1, length, length], True where a row sees a key; None for causal attention.

@@ -193,11 +193,11 @@ def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = N
 def adapt(
     model: PreTrainedModel, config: AdaptationConfig, chosen: Sequence[Target] | None = None
 ) -> PreTrainedModel | PeftModel:
-    """Make a model trainable, either all of its parameters or a LoRA adapter.
+    """Prepare a model for training, either of all of its parameters or of a LoRA adapter.
 
     Args:
         model: the base model, which is changed in place.
-        config: settings that choose between full fine-tuning and LoRA, and those of LoRA.
+        config: settings that choose between full fine-tuning and LoRA, and settings of LoRA.
         chosen: pairs of block index and module name that a selector chose; None if `config` names
             the layers.
 

@@ -25,9 +25,9 @@ def model_fingerprint(model: PreTrainedModel | PeftModel, as_it_is: bool = False
     Args:
         model: a model with or without adapters.
         as_it_is: whether the hash includes a `PeftModel`'s adapters in their current state: their
-            parameters and scalings, and which of them are active. If False, the hash of a
-            `PeftModel` is that of its base. Other models are always hashed including adapters,
-            which transformers' `add_adapter` may have added.
+            parameters and scalings, and which of them are active. If False, the hash is that of the
+            base. Other models are always hashed including adapters, which transformers'
+            `add_adapter` may have added.
     """
     as_it_is = as_it_is or not isinstance(model, PeftModel)
     base = base_model(model)

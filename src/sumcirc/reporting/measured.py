@@ -88,7 +88,11 @@ def labelled(name: str) -> str:
 
 
 def record_name(record: ProbeRecord) -> str:
-    """Return the name by which views and messages refer to a record, such as `step 200`."""
+    """Return the name by which views and messages refer to a record, such as `step 200`.
+
+    Args:
+        record: record of one checkpoint.
+    """
     named = record.found.get("name")
     return named or step_name(record.step)
 
@@ -103,13 +107,21 @@ def step_name(step: int) -> str:
 
 
 def documents_of(record: ProbeRecord) -> str:
-    """Return, in words, how many documents a record has, such as `12 documents`."""
+    """Return, in words, how many documents a record has, such as `12 documents`.
+
+    Args:
+        record: record of one checkpoint.
+    """
     count = len(record.documents)
     return f"{count} document{'s' * (count != 1)}"
 
 
 def percent(share: float) -> str:
-    """Format a fraction as a percentage, such as `5 %`."""
+    """Format a fraction as a percentage, such as `5 %`.
+
+    Args:
+        share: the fraction.
+    """
     return f"{100 * share:.0f} %"
 
 

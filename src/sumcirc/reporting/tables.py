@@ -46,7 +46,11 @@ def rich_table(table: Table, stacked: bool = False) -> RichTable:
 
 
 def markdown_table(table: Table) -> str:
-    """Convert a table to Markdown, without its title. Special characters in cells are escaped."""
+    """Return a table as Markdown, without its title. Special characters in cells are escaped.
+
+    Args:
+        table: the table to convert.
+    """
     marks = [
         "---" if position == 0 or heading in table.prose else "---:"
         for position, heading in enumerate(table.headings)
@@ -89,7 +93,11 @@ def format_interval(record: Mapping[str, Any], form: str) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Format a duration like `8.3 s`, `2 min 05 s` or `1 h 02 min`; `-` if it is unknown."""
+    """Format a duration like `8.3 s`, `2 min 05 s` or `1 h 02 min`, or as `-` if it is unknown.
+
+    Args:
+        seconds: the duration; NaN if it is unknown.
+    """
     if not math.isfinite(seconds):
         return "-"
     if seconds < 59.95:

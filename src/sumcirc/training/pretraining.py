@@ -1,4 +1,4 @@
-"""Pretraining of the built-in base model: a small GPT-2 that can read and copy wire text.
+"""Pretraining of the built-in base model: a small GPT-2 that can read and copy news articles.
 
 It cannot summarize, since it never sees a summary. Plain text alone does not teach a model of this
 size to copy. Therefore:
@@ -190,7 +190,7 @@ def pretrain(
     config: PretrainConfig,
     report: Callable[[int, int, str, float], None],
 ) -> Pretrained:
-    """Train a tokenizer and a small GPT-2 on articles of the built-in news wire.
+    """Train a tokenizer and a small GPT-2 on articles of the built-in corpus of synthetic news.
 
     Args:
         config: size of the model, number of articles, numbers of steps, and learning rates.

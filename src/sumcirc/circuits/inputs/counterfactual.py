@@ -30,7 +30,7 @@ def counterfactual_pair(encoder: Encoder, item: Document, seed: int) -> ExampleP
         seed: seed with which the corpus was generated.
 
     Raises:
-        NoExample: there are no other facts with as many tokens.
+        NoExample: there are no other facts with the same number of tokens.
     """
 
     def tokens(text: str) -> Sequence[int]:
@@ -49,9 +49,9 @@ def swapped_pair(
 ) -> ExamplePair:
     """Return a document paired with one in which entities of salient sentences are exchanged.
 
-    Entities are names, numbers and dates. Each replacement is an entity of the same kind with as
-    many words and tokens. An entity of a salient sentence is exchanged wherever it occurs in
-    document and summary, so that no other mention reveals the original.
+    Entities are names, numbers and dates. Each replacement is an entity of the same kind with the
+    same numbers of words and tokens. An entity of a salient sentence is exchanged wherever it
+    occurs in document and summary, so that no other mention reveals the original.
 
     Args:
         encoder: turns texts into tokens.

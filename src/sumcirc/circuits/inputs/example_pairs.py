@@ -34,7 +34,7 @@ SPANS = (SALIENT, *PARTS)  # spans of a pair made from a document and its summar
 
 @dataclass(frozen=True)
 class ExamplePair:
-    """A clean and a corrupted version of one example, with equally many tokens.
+    """A clean and a corrupted version of one example, with the same number of tokens.
 
     Pairs that are used together must have the same span names.
 
@@ -249,7 +249,7 @@ class TokenPairs:
         """Return pairs made from lists of token ids, whose lengths may differ between items.
 
         Args:
-            clean, corrupted: token ids of each item; an item has equally many in both.
+            clean, corrupted: token ids of each item; an item has the same number of tokens in both.
             ids: a name for each item; by default its index.
             left: whether to pad on the left rather than on the right.
 
@@ -280,7 +280,7 @@ class TokenPairs:
 
         Args:
             tokenizer: the model's tokenizer.
-            clean, corrupted: a text for each item, with equally many tokens in both.
+            clean, corrupted: a text for each item, with the same number of tokens in both.
             ids: a name for each item; by default its index.
             left: whether to pad on the left rather than on the right.
 

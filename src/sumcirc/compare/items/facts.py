@@ -1,4 +1,4 @@
-"""Prompts with a known answer, made from the wire's articles: which of two facts comes next.
+"""Prompts with a known answer, made from the built-in corpus: which of two facts comes next.
 
 A prompt consists of an article in its frame and its reference summary up to just before a key fact,
 such as the town. The good answer is that fact; the bad one is the fact with the same role in the

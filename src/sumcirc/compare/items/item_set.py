@@ -55,7 +55,11 @@ class ItemBatch(TokenBatch):
         return NegativeLogLikelihood(self.reads, self.good)
 
     def run(self, hooked: HookedModel) -> Tensor:
-        """Run a model on the batch and return the output of its final norm, [B, T, width]."""
+        """Run a model on the batch, and return the output of its final norm, [B, T, width].
+
+        Args:
+            hooked: the model.
+        """
         return hooked.hidden(self.attention_mask, input_ids=self.input_ids)
 
     def read(self, hooked: HookedModel, normed: Tensor) -> Tensor:

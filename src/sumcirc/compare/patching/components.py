@@ -1,4 +1,4 @@
-"""Parts of a model whose activations can be patched into another model of the same sizes.
+"""Components of a model whose activations can be patched into another model of the same sizes.
 
     output       what a head writes to the residual stream, with the output projection of the model
                  that computed it
@@ -11,8 +11,8 @@
     residual     the residual stream: 0 the embedding, l after layer l - 1
     unembedding  the final norm and unembedding
 
-With grouped queries the heads of a group share key and value, so these are patched together as one
-part, numbered by the key/value head.
+With grouped-query attention, the heads of a group share keys and values, so these are one
+component, which is numbered by the key/value head.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BY_GROUP = (KEY, VALUE)
 
 @dataclass(frozen=True, order=True)
 class Component:
-    """A part of a model that can be patched.
+    """A component of a model that can be patched.
 
     Attributes:
         layer: index of the layer. For the residual stream, 0 is the embedding and l + 1 the stream
@@ -68,7 +68,13 @@ class Component:
         return self.kind in BY_HEAD + BY_GROUP
 
     def heads(self, shape: Shape) -> range:
-        """Return the indices of the query heads that use the component."""
+        """Return the indices of the query heads that use the component.
+
+        These are one head, or all heads of a group for the keys and values of a key/value head.
+
+        Args:
+            shape: sizes of the model.
+        """
         if self.kind in BY_GROUP:
             return range(self.index * shape.group, (self.index + 1) * shape.group)
         return range(self.index, self.index + 1)

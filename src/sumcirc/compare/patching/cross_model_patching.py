@@ -1,15 +1,15 @@
 """Activation patching across models: activations of a donor are patched into a receiver.
 
-Both models read the same tokens. At the patched positions, a part of the receiver computes what it
-computed in the donor; everything after it is computed by the receiver. Queries, keys, values and
+Both models read the same tokens. At the patched positions, a component of the receiver outputs what
+it output in the donor; everything after it is computed by the receiver. Queries, keys, values and
 patterns change what their heads write at these positions only: the heads' outputs at other
 positions are kept, although a key or value is patched at all of its positions. This follows N.
 Prakash et al., Fine-Tuning Enhances Existing Mechanisms, 2024, arXiv:2402.14811 (cross-model
 activation patching).
 
 A pass starts at the first patched layer: blocks before it are skipped, and keys and values of
-positions before the first patched or read one are reused. Several sets of parts are patched in one
-pass, each in a copy of the batch.
+positions before the first patched or read one are reused. Several sets of components are patched in
+one pass, each in a copy of the batch.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Receiver:
 
 
 class _Pass:
-    """One pass of the receiving model that patches each set of parts in its own batch copy."""
+    """One pass of the receiving model that patches each set of components in its own batch copy."""
 
     def __init__(self, receiver: Receiver, sets: Sequence[Set]) -> None:
         self.receiver = receiver

@@ -1,14 +1,14 @@
-"""Estimated effects of patching each part, all parts at once, from one backward pass.
+"""Estimated effects of patching each component, for all components from one backward pass.
 
-With M the metric and w what a part writes to the receiver's residual stream, the effect of patching
-the part is assumed to be linear:
+With M the metric and w what a component writes to the receiver's residual stream, the effect of
+patching the component is assumed to be linear:
 
     M(moved) - M  ~  sum over moved positions of dM/dw . (w moved - w)
 
-For queries, keys, values and patterns, the head's output is computed exactly from the donor's part;
-only what comes after it is linearised. This is attribution patching (N. Nanda, Attribution
-Patching, 2023) with the donor's run in place of another input's. Patching the unembedding has no
-such estimate; its effect is measured in one pass.
+For queries, keys, values and patterns, the head's output is computed exactly with the donor's
+queries, keys or values; only what comes after it is linearised. This is attribution patching (N.
+Nanda, Attribution Patching, 2023) with the donor's run in place of another input's. Patching the
+unembedding has no such estimate; its effect is measured in one pass.
 """
 
 from __future__ import annotations

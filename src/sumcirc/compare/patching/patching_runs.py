@@ -1,4 +1,4 @@
-"""All patching from one model into another: of single parts, of sets of parts, and of pairs."""
+"""All patching from one model into another: of single components, of sets, and of pairs."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Effects and scores of patching single parts, sets of parts, and pairs of parts.
+"""Effects and scores of patching single components, sets of components, and pairs of components.
 
-With M the metric, the score of patching parts is (M patched - M receiver) / (M donor - M receiver):
-0 if nothing changes, 1 if the receiver reaches the donor's metric. Patching parts of the tuned
-model into the base tests whether they suffice; patching parts of the base into the tuned model
-tests whether they are necessary. The score over several items is the ratio of the means.
+With M the metric, the score of patching components is (M patched - M receiver) / (M donor - M
+receiver): 0 if nothing changes, 1 if the receiver reaches the donor's metric. Patching components
+of the tuned model into the base tests whether they suffice; patching components of the base into
+the tuned model tests whether they are necessary. The score over several items is the ratio of the
+means.
 
-The sets made here, of the 1, 2, ... parts with the largest scores, are chosen on one half of the
-items and meant to be evaluated on the other, next to random sets of the same size. The synergy of
-two parts is the effect of both together minus the sum of their effects alone (zero if effects add
-up).
+The sets of the 1, 2, ... components with the largest scores are chosen on one half of the items, to
+be evaluated on the other half, beside random sets of the same size. The synergy of two components
+is the effect of both together minus the sum of their effects alone (zero if effects add up).
 """
 
 from __future__ import annotations

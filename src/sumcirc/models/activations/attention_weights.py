@@ -31,7 +31,7 @@ class AttentionWeights:
 
     Attributes:
         columns: number of columns in a layer.
-        kept_bytes: number of bytes that all weights take once they are stored; 0 if none is stored.
+        kept_bytes: number of bytes that the weights take once all are stored; 0 if none is stored.
     """
 
     def __init__(

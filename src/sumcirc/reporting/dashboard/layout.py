@@ -54,7 +54,7 @@ class Layout:
 
 
 def layout(material: Material, measure: str) -> Layout:
-    """Return the sections and panels for what the runs logged.
+    """Return the sections and panels of a dashboard for the data that runs logged.
 
     Args:
         material: the runs and the data that they logged.

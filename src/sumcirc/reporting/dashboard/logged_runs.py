@@ -1,4 +1,4 @@
-"""Finds out from runs' files what they logged to W&B, and whether it was uploaded."""
+"""Reads from runs' files which data they logged to W&B, and whether the data was uploaded."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ class Summary:
 
     Attributes:
         system: name of the system that wrote the summary.
-        pieces: consecutive parts of the summary's text, which are copied from the document or not.
+        pieces: consecutive parts of the summary's text, each either copied from the document or
+            not.
         facts: for each key fact of the document, its name and whether the summary states it
             correctly.
         scores: the summary's scores as one line of text.
@@ -200,7 +201,7 @@ class Page:
     Attributes:
         title: title of the page.
         sections: the sections, in the order in which they were added.
-        gaps: what the page can't show, and why.
+        gaps: things that the page can't show.
     """
 
     title: str

@@ -44,7 +44,11 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 
 
 def blocks(run: RunRecords) -> list[Block]:
-    """Return the charts and tables that can be made from a run's records of circuits."""
+    """Return the charts and tables that can be made from a run's records of circuits.
+
+    Args:
+        run: the run.
+    """
     found: list[Block] = []
     views = [view for file, content in run.circuits if (view := graph_of_file(file, content))]
     if views:

@@ -57,7 +57,11 @@ def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None
 
 
 def sentences(run: RunRecords) -> list[str]:
-    """Return the main results of one run as sentences, the most important first."""
+    """Return the main results of one run as sentences, the most important first.
+
+    Args:
+        run: the run.
+    """
     lines = [*_quality(run.summary.get("systems", {})), *_circuit(run)]
     for name, after in run.summary.get("after", {}).items():
         lines += _compared(name, after, run.summary)

@@ -17,7 +17,11 @@ COPYING = ("coverage", "density", "novel_ngrams_1", "novel_ngrams_2", "novel_ngr
 
 
 def tables(comparison: ArmComparison) -> list[Table]:
-    """Return the table of scores, the table of costs, and a table of differences per control."""
+    """Return the table of scores, the table of costs, and a table of differences per control.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     found = [score_table(comparison), cost_table(comparison)]
     for against in comparison.options.against:
         differences = comparison.of(against, comparison.options.metric)
@@ -27,7 +31,11 @@ def tables(comparison: ArmComparison) -> list[Table]:
 
 
 def score_table(comparison: ArmComparison) -> Table:
-    """Return a table of the scores of arms, base model and baselines, with their intervals."""
+    """Return a table of the scores of arms, base model and baselines, with their intervals.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     shown = _columns(comparison, SCORES)
     rows = []
     for i, result in enumerate(comparison.arms, start=1):
@@ -51,9 +59,13 @@ def score_table(comparison: ArmComparison) -> Table:
 
 
 def cost_table(comparison: ArmComparison) -> Table:
-    """Return a table with each arm's cost and how much its summaries copy from the documents.
+    """Return a table of each arm's cost, and of how much its summaries copy from the documents.
 
-    The cost includes steps and time until the validation loss `comparison.loss` was reached.
+    The cost includes the steps and the time until the validation loss `comparison.loss` was
+    reached.
+
+    Args:
+        comparison: comparison of the arms.
     """
     shown = _columns(comparison, COPYING)
     loss = "the loss" if comparison.loss is None else f"loss {comparison.loss:.3f}"
@@ -119,6 +131,9 @@ def remarks(comparison: ArmComparison) -> list[str]:
     """Return one line per arm that is not directly comparable, with the reasons.
 
     The lines are numbered in the same way as the marks after the arms' names in the tables.
+
+    Args:
+        comparison: comparison of the arms.
     """
     return [
         f"[{i}] {result.arm.title}: {'; '.join(result.remarks)}"
@@ -128,7 +143,11 @@ def remarks(comparison: ArmComparison) -> list[str]:
 
 
 def in_words(comparison: ArmComparison) -> list[str]:
-    """Return the conclusions in words, one sentence for each control with compared arms."""
+    """Return the conclusions in words, with one sentence for each control that has compared arms.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     metric, found = comparison.options.metric, []
     for against in comparison.options.against:
         differences = _ordered(comparison, comparison.of(against, metric))

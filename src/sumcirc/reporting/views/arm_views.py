@@ -17,7 +17,11 @@ LOSS = "validation loss (nats per summary token)"
 
 
 def scores(comparison: ArmComparison) -> View:
-    """Return a view of the arms' scores with intervals, from the highest to the lowest score."""
+    """Return a view of the arms' scores with intervals, from the highest to the lowest score.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     metric = comparison.options.metric
     bars = [
         Bar(result.arm.title, *_percent(result.scores[metric]), filled=not result.remarks)
@@ -36,7 +40,11 @@ def scores(comparison: ArmComparison) -> View:
 
 
 def parameters(comparison: ArmComparison) -> View:
-    """Return a scatter plot of the arms' scores over their numbers of trainable parameters."""
+    """Return a scatter plot of the arms' scores over their numbers of trainable parameters.
+
+    Args:
+        comparison: comparison of the arms.
+    """
     metric, label = comparison.options.metric, SCORES[comparison.options.metric]
     dots = [
         Dot(
@@ -121,6 +129,9 @@ def mean_losses(comparison: ArmComparison) -> View:
     A curve is the mean over the arm's runs, and its band extends from the lowest run to the
     highest.
 
+    Args:
+        comparison: comparison of the arms.
+
     Raises:
         NotDrawableError: no run validated.
     """
@@ -143,6 +154,9 @@ def mean_losses(comparison: ArmComparison) -> View:
 
 def run_losses(comparison: ArmComparison) -> View:
     """Return a view of validation loss over steps, with a curve per run and a colour per arm.
+
+    Args:
+        comparison: comparison of the arms.
 
     Raises:
         NotDrawableError: no run validated.

@@ -28,6 +28,9 @@ from sumcirc.tracking.measure_records import ATTENTION_KL, MEASURES, ProbeRecord
 def divergence(record: ProbeRecord) -> View:
     """Return a map, by layer and head, of the attention's KL(tuned || base) in nats.
 
+    Args:
+        record: record of the tuned model.
+
     Raises:
         NotDrawableError: the record lacks the measure.
     """

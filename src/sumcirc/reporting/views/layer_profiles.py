@@ -143,7 +143,7 @@ def drift(records: Sequence[ProbeRecord]) -> View:
     values are shown over depth instead.
 
     Args:
-        records: records of several checkpoints, in order.
+        records: records of several checkpoints, in any order.
 
     Raises:
         NotDrawableError: there are no records, a record lacks a measure, or the records are of

@@ -34,7 +34,7 @@ def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> Vi
     documents.
 
     Args:
-        record: record of one checkpoint.
+        record: record of the tuned model.
         layer: index of the layer; None for the layer of the most changed neuron.
         top: number of neurons in the second panel.
 
@@ -75,6 +75,9 @@ def of_layer(record: ProbeRecord, layer: int | None = None, top: int = 10) -> Vi
 def most_changed(record: ProbeRecord) -> View:
     """Return a scatter plot of the changes of the most changed neurons, by layer.
 
+    Args:
+        record: record of the tuned model.
+
     Raises:
         NotDrawableError: the record contains no list of neurons.
     """
@@ -96,7 +99,11 @@ def most_changed(record: ProbeRecord) -> View:
 
 
 def neuron_table(record: ProbeRecord) -> Table:
-    """Return a table of the most changed neurons, with their layers and changes."""
+    """Return a table of the most changed neurons, with their layers and changes.
+
+    Args:
+        record: record of the tuned model.
+    """
     rows = _ranked(record)
     return Table(
         f"the {min(LISTED, len(rows))} most changed neurons at {record_name(record)}",
@@ -106,7 +113,11 @@ def neuron_table(record: ProbeRecord) -> Table:
 
 
 def token_table(record: ProbeRecord) -> Table:
-    """Return a table of tokens that the change of the residual stream makes more or less likely."""
+    """Return a table of tokens that the change of the residual stream makes more or less likely.
+
+    Args:
+        record: record of the tuned model.
+    """
     rows = []
     for stream, tokens in enumerate(record.found["lens"]):
         sides = [[one for one in tokens if one["value"] * sign > 0][:TOKENS] for sign in (1, -1)]

@@ -43,7 +43,7 @@ class SystemRow:
 
     @property
     def cells(self) -> list[str]:
-        """The text of the cells of this system's row in `score_table`, without its facts."""
+        """The text of the cells of this system's row in `score_table`, without the key facts."""
         parameters, seconds, length = self.trainable_parameters, self.seconds, self.scores["length"]
         return [
             self.system,
