@@ -102,10 +102,10 @@ def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], gra
 def read_circuit(path: Path) -> Circuit:
     """Read a circuit in EAP-IG's current or older format.
 
-    An edge counts as kept if it and both its nodes are in the graph. The file contains neither the
-    number of key/value heads nor the sizes of MLP and vocabulary: in the returned graph's shape
-    `key_value_heads` is the number of heads, and unknown sizes are 0. The graph's
-    edges are those of the model's `Graph(shape, expand_groups=True)`.
+    An edge counts as kept if it and both of its nodes are marked as in the graph. The file contains
+    neither the number of key/value heads nor the sizes of MLP and vocabulary: in the returned
+    graph's shape, `key_value_heads` is the number of heads, and unknown sizes are 0. The edges of
+    the returned graph are those of the model's `Graph(shape, expand_groups=True)`.
 
     Args:
         path: the file to read.

@@ -157,7 +157,7 @@ def most_changed_heads(
 def most_changed_layers(
     record: ProbeRecord, base_record: ProbeRecord, count: int
 ) -> list[LayerChange]:
-    """Return the `count` layers in which the residual streams diverge most, in that order.
+    """Return the `count` layers in which residual streams diverge most, in descending order.
 
     Args:
         record: measures of the fine-tuned model, compared with the base.

@@ -64,8 +64,8 @@ class Evaluation:
         """Return the mean and bootstrap interval of every measure over the documents.
 
         The mean is over the `Interval.n` documents for which the measure is defined. Measures that
-        are defined for no document are left out. The seed of the resamples is fixed, so that they
-        are the same for all systems.
+        are defined for no document are left out. Resamples have a fixed seed, so that they are the
+        same for all systems.
 
         Args:
             config: settings of the bootstrap; None to use the attribute `config`.

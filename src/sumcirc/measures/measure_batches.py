@@ -76,7 +76,8 @@ def check_comparable(hooked: HookedModel, shape: Shape, family: str) -> None:
         family: model type of the base.
 
     Raises:
-        UserError: architectures, numbers of layers or heads, widths or vocabularies differ.
+        UserError: the two models' architectures, numbers of layers or heads, widths or vocabularies
+            differ.
     """
     own_shape, own_family = about(hooked)
     if own_family != family:

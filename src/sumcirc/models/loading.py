@@ -255,7 +255,7 @@ def resolve_path(value: str, setting: str) -> str:
 
 
 def require_readable(folder: Path, given: str) -> None:
-    """Raise an error if a folder contains a special file, on which reading it could hang.
+    """Raise an error if a folder contains a special file, since opening it could block.
 
     Args:
         folder: the folder.

@@ -40,7 +40,8 @@ def check_pair(before: ModelReference, afters: Sequence[ModelReference]) -> None
         afters: the other models.
 
     Raises:
-        UserError: architectures, sizes or vocabularies differ, or a model can't be loaded.
+        UserError: the models' architectures, sizes or vocabularies differ, or a model can't be
+            loaded.
     """
     check_reference(before, analysed=True)
     config = read_model_config(before.whole)

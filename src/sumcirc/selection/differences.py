@@ -60,7 +60,7 @@ def entropy(context: SelectionContext) -> Scores:
 
 @selector(SelectorName.drift, modules=False, compares=True)
 def drift(context: SelectionContext) -> Scores:
-    """Score layers by how much the residual streams of the tuned model and the base diverge there.
+    """Score layers by how much the residual streams of tuned model and base diverge in them.
 
     S(l) = CKA before layer l - CKA after it, where CKA is the debiased linear CKA of the two
     models' residual streams, and the value of a document is its jackknife pseudo-value (see

@@ -100,7 +100,9 @@ class ResumableCheckpoint(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Truncate metrics.csv; the random generators are restored just before the next batch.
+        """Truncate metrics.csv to its length when the checkpoint was written.
+
+        The random generators are restored just before the next batch.
 
         Args:
             trainer: gives the number of processes and the rank of this process.

@@ -53,7 +53,8 @@ class EdgeScores:
     Attributes:
         graph: the model's graph, whose edges are scored.
         ids: names of the N items.
-        documents: [N, sources, destinations] in the metric's unit; 0 where there is no edge.
+        documents: [N, sources, destinations] scores on each item in the metric's unit; 0 where
+            there is no edge.
         spans: [N, spans, sources, destinations] contribution of each span's positions to the
             scores; None without spans.
     """

@@ -303,7 +303,7 @@ def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
         name: `kl`, KL(clean run || patched run) of next tokens (at the last token if no answer is
             known); `nll`, -log p of the answer; or `logit_difference`, -(logit of the good token -
             logit of the bad token) where the two answers diverge.
-        pairs: the items.
+        pairs: the pairs.
 
     Raises:
         UserError: the metric is unknown, or it needs an answer that is unknown; the message then

@@ -22,8 +22,8 @@ class HookPoint(StrEnum):
                            attention
         attention_norm     [B, T, width] output of the norm before attention
         qkv_input          [B, T, width] input of the linear for queries, keys and values
-        qkv_projection     [B, T, (heads + 2 key/value heads) * head width] its output, before
-                           rotary embeddings and head norms, in the linear's own layout (see
+        qkv_projection     [B, T, (heads + 2 key/value heads) * head width] output of that linear,
+                           before rotary embeddings and head norms, in the linear's own layout (see
                            `HookedModel.by_head`). Architectures with three linears have
                            `query_input`, `query_projection` and so on instead
         query              [B, heads, T, head width] queries as attention receives them, after
@@ -38,7 +38,7 @@ class HookPoint(StrEnum):
         attention_output   [B, T, width] what attention adds to the stream
         mlp_input          [B, T, width] residual stream between attention and MLP (with parallel
                            blocks `residual`); replacing it changes only the input of the MLP
-        mlp_norm           [B, T, width] output of the norm before the MLP
+        mlp_norm [B, T, width] output of the norm before the MLP
         neurons            [B, T, neurons] input of the MLP's output projection
         mlp_output         [B, T, width] what the MLP adds to the stream
         final_norm         [B, T, width] output of the final norm: the input of the unembedding
