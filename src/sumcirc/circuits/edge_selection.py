@@ -63,7 +63,7 @@ def threshold(
 
     Args:
         scores, graph, absolute: as in `top_n`.
-        least: smallest score to keep, or smallest |score| if `absolute` is set.
+        least: smallest score to keep, or smallest |score| to keep if `absolute` is true.
 
     Raises:
         UserError: `least` is NaN, or an edge's score isn't finite.

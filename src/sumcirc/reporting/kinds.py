@@ -258,10 +258,11 @@ class NodeGraph:
 
     Attributes:
         edges: (source, destination, input, score) of each edge, in order of decreasing |score|. The
-            input is `q`, `k` or `v` if the destination is a head with separate inputs, otherwise
-            empty.
-        layers, heads: numbers of layers of the model and of heads in each layer.
-        size: number of edges in the circuit; `edges` may contain only the largest.
+            input is `q`, `k` or `v` if the destination is a head with separate inputs, and
+            otherwise empty.
+        layers, heads: number of layers of the model, and number of heads in each layer.
+        size: number of edges in the circuit; `edges` may contain only those with the largest
+            |score|.
         unit: unit of the scores.
         title: title of the panel.
     """
@@ -387,7 +388,7 @@ def places(layers: int, heads: int) -> dict[str, tuple[float, float]]:
     layer above its heads. The embedding is at the bottom, and the logits are at the top.
 
     Args:
-        layers, heads: numbers of layers of the model and of heads in each layer.
+        layers, heads: number of layers of the model, and number of heads in each layer.
 
     Returns:
         (x, y) by name of the node, such as `a0.h1`, `m2`, `input` or `logits`.

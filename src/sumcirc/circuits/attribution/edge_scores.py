@@ -113,9 +113,10 @@ class Accumulator:
 
     Attributes:
         heads: [layers, B, T, destinations of a layer's attention, head width] sum of g / sigma.
-        shares: [layers, B, T, destinations of a layer's attention, passes] c / sigma; without
-            passes if `frozen_scale` is set.
-        streams: [layers, B, T, passes, width] xhat; without passes if `frozen_scale` is set.
+        shares: [layers, B, T, destinations of a layer's attention, passes] c / sigma of each pass;
+            the dimension `passes` has size 0 if `frozen_scale` is set.
+        streams: [layers, B, T, passes, width] xhat of each pass; the dimension `passes` has size 0
+            if `frozen_scale` is set.
         mlps: [layers, B, T, width] sum of the gradients at the input of each MLP's norm.
         final: [B, T, width] sum of the gradients at the last residual stream.
     """

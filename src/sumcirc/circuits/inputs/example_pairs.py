@@ -182,7 +182,7 @@ class TokenPairs:
         return self.clean.attention_mask
 
     def columns(self, items: Tensor | Sequence[int]) -> slice:
-        """Return the range of positions that covers the tokens of all given items.
+        """Return the range of positions that contains all tokens of some items.
 
         Args:
             items: [B] indices of the items.

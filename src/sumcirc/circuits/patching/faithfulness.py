@@ -133,7 +133,7 @@ class Evaluator:
         )
 
     def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
-        """Run circuits on all documents.
+        """Run circuits on all documents, and return the metric and the KL of each circuit.
 
         Args:
             circuits: bool matrices [sources, destinations], True at kept edges.

@@ -62,9 +62,10 @@ class AttentionWeights:
         return [Norm.of(block.norm_mlp, self.dtype) for block in self.model.blocks]
 
     def read(self) -> None:
-        """Compute the weights of all layers (`projections` and `output`) now.
+        """Compute the weights of all layers, instead of each when it is first accessed.
 
-        They are stored unless they take more than `limit` bytes.
+        These are the results of `projections` and `output`. They are stored unless they take more
+        than `limit` bytes.
         """
         for layer in range(self.model.shape.layers):
             self.projections(layer)

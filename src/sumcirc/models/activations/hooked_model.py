@@ -280,8 +280,8 @@ class HookedModel:
     def ungrouped(self, wanted: bool = True) -> Iterator[None]:
         """Give every query head its own copy of its group's keys and values in a `with` block.
 
-        The copies are made at the outputs of the key and value projections, so each can be read,
-        replaced and differentiated by itself. A model without grouped-query attention is not
+        The copies are made at the outputs of the key and value projections, so that each can be
+        read, replaced and differentiated by itself. A model without grouped-query attention is not
         changed.
 
         Args:
@@ -306,7 +306,7 @@ class HookedModel:
         """Return keys or values with one copy for each query head of the group that shares them.
 
         Args:
-            output: [..., key/value heads * head width].
+            output: [..., key/value heads * head width] keys or values.
 
         Returns:
             [..., heads * head width].

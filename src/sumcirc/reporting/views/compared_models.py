@@ -198,7 +198,7 @@ def scaled_deltas(rows: Sequence[Row]) -> View:
         rows: the rows of `surgery` in the summary.
 
     Raises:
-        NotDrawableError: no share is defined.
+        NotDrawableError: no share of the models' gap is defined.
     """
     layers = 1 + max((row["layer"] for row in rows if row["layer"] is not None), default=-1)
     removed = [row for row in rows if row["arm"] == "module"]
