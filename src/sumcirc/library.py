@@ -8,16 +8,21 @@ docs/howto/library.md; formulas: docs/method.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shutil
+import weakref
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sumcirc.callbacks.factory import PLAIN
+from sumcirc.callbacks.measuring import Probing, Watcher
+from sumcirc.callbacks.summary_quality import SummaryQuality
 from sumcirc.circuits.discovery import CircuitResult, judge, make_task, score_edges
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.pair_files import read_pairs
@@ -42,8 +47,10 @@ from sumcirc.schema import (
     DataConfig,
     EncodingConfig,
     EvaluationConfig,
+    GenerationConfig,
     LoggerConfig,
     ModelConfig,
+    ProbeScheduleConfig,
     SelectConfig,
     SelectorConfig,
     SelectorName,
@@ -55,6 +62,7 @@ from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.ranking import Ranking
 from sumcirc.selection.scores import Scores, rule
 from sumcirc.tracking.measure_records import ProbeRecord
+from sumcirc.tracking.run_directory import RunDirectory
 
 __all__ = [
     "ActivationCache",
@@ -65,11 +73,13 @@ __all__ = [
     "Ranking",
     "Scores",
     "SelectionContext",
+    "Watcher",
     "choose_lora",
     "find_circuit",
     "load",
     "measure",
     "rule",
+    "watch",
 ]
 
 Texts = Iterable[tuple[str, str]]
@@ -172,6 +182,61 @@ def measure(
     probes = probe_set(encoder, documents, len(documents), setting="texts")
     Notices().tell(*probes.notices)
     return measuring.measure(model, probes, base, decode=encoder.codec.token)
+
+
+def watch(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Texts,
+    watchers: Sequence[str | Watcher] = tuple(PLAIN),
+    schedule: ProbeScheduleConfig | None = None,
+    folder: str | Path | None = None,
+    encoding: EncodingConfig | None = None,
+) -> list[Watcher]:
+    """Return callbacks that measure a model while your own Lightning Trainer trains it.
+
+    They share one forward pass per scheduled step and the activations of the base, which is the
+    model as it is now, or of a PEFT model the model without its adapter. Values go to the loggers
+    of the Trainer.
+
+    Args:
+        model: the model, of a supported architecture, that your LightningModule trains.
+        tokenizer: the model's tokenizer.
+        texts: (document, summary) pairs on which the model is measured.
+        watchers: names of watchers (docs/watching.md) and watchers of your own.
+        schedule: when to measure, as under `callbacks.schedule.`; None for the defaults.
+        folder: folder in whose `probes/` the records are written. None to keep them in memory, as
+            `watcher.probing.records`.
+        encoding: prompt and lengths, as under `encoding.`; None for the defaults.
+
+    Raises:
+        UserError: a watcher is unknown, no text fits the model's context, or the architecture isn't
+            supported.
+    """
+    documents, encoder = _documents(texts), _encoder(model, tokenizer, encoding)
+    probes = probe_set(encoder, documents, len(documents), setting="texts")
+    Notices().tell(*probes.notices)
+    # deleted with the Probing, or at the end of the process
+    activations = Path(mkdtemp(prefix="sumcirc-base-"))
+    store = measuring.prepare_base(model, probes, activations)
+    run = None if folder is None else RunDirectory(folder)
+    schedule = schedule or ProbeScheduleConfig()
+    probing = Probing(run, probes, store, schedule, encoder.codec.token, model)
+    weakref.finalize(probing, shutil.rmtree, activations, ignore_errors=True)
+    found = [_watcher(one, encoder, documents) if isinstance(one, str) else one for one in watchers]
+    for watcher in found:
+        probing.attach(watcher)
+    return found
+
+
+def _watcher(name: str, encoder: Encoder, documents: list[Document]) -> Watcher:
+    if name == "summary_quality":
+        return SummaryQuality(encoder, documents, GenerationConfig(), EvaluationConfig())
+    if name not in PLAIN:
+        raise UserError(
+            f"watch: {name} can't be used here; choose from {', '.join(PLAIN)}, summary_quality"
+        )
+    return PLAIN[name]()
 
 
 probe = measure  # the name before; removed in version 0.2

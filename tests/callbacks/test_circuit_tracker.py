@@ -68,25 +68,29 @@ class Run:
     """
 
     def __init__(self, folder: Path, last: int = LAST) -> None:
-        probing: Any = SimpleNamespace(run=RunDirectory(folder), last_step=last)
         model: Any = None
-        self.tracker = CircuitTracker(probing, model, [], OPTIONS, folder / "cache")
+        run = RunDirectory(folder)
+        self.tracker = CircuitTracker(run, model, [], OPTIONS, folder / "cache")
+        probing: Any = SimpleNamespace(last_step=last, model_of=lambda module: module)
+        self.tracker.probing = probing
         self.folder = folder / "circuits"
-        self.figures = probing.run.figures
+        self.figures = run.figures
         self.metrics: dict[int, dict[str, float]] = {}
         self.tables: dict[int, Any] = {}
 
         def log_table(trainer: Any, name: str, columns: Any, rows: Any) -> None:
             self.tables[trainer.global_step] = name, columns, rows
 
+        def log_metrics(trainer: Any, module: Any, metrics: dict[str, float]) -> None:
+            self.metrics[trainer.global_step] = metrics
+
         self.tracker.log_table = log_table
+        self.tracker.log_metrics = log_metrics
 
     def observe(self, *steps: int, first_process: bool = True) -> None:
         for step in steps:
             trainer: Any = SimpleNamespace(is_global_zero=first_process, global_step=step)
-            module: Any = SimpleNamespace(
-                model=step, record=lambda found, step=step: self.metrics.update({step: found})
-            )
+            module: Any = step
             self.tracker.observe(trainer, module)
 
     def kept(self, step: int) -> NDArray[np.bool_]:

@@ -74,6 +74,26 @@ def test_the_callback_watches_a_run(
     assert moved[12, "adapter/moved/layer_01"] == pytest.approx((change / size) ** 0.5, rel=1e-4)
 
 
+def test_a_watcher_of_your_own_shares_the_measurement(
+    commands: CommandServer, small_run: list[str], tmp_path: Path
+) -> None:
+    """Alone it gets its measures too, on the schedule of the built-in watchers."""
+    page = (HOWTO / "callback.md").read_text()
+    save_modules(page, tmp_path)
+    (typed,) = re.findall(r"^    (SUMCIRC_NAMESPACES=sharp.*) sumcirc (.*)$", page, re.MULTILINE)
+    environment = dict(word.split("=", 1) for word in shlex.split(typed[0]))
+    words = [*shlex.split(typed[1]), *small_run, "callbacks.watch=[]", "run.name=r"]
+    words = [*words, "sweep.name=s", "callbacks.schedule.points=1"]
+    done = commands.run(*words, cwd=tmp_path, environment=environment, figures=False)
+    assert done.code == 0, done.output
+    metrics: Any = read_metrics(tmp_path / "runs/s/r/metrics.csv")
+    found = {step: value for step, name, value in metrics if name == "heads/sharp"}
+    base = {value for _, name, value in metrics if name == "heads/sharp_base"}
+    assert list(found) == [0, 3, 12]
+    assert base == {found[0]}
+    assert 0 <= found[12] <= 1
+
+
 def test_the_selector_ranks(commands: CommandServer, small_run: list[str], tmp_path: Path) -> None:
     page = (HOWTO / "selector.md").read_text()
     save_modules(page, tmp_path)

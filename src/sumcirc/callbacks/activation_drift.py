@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import by_layer
 from sumcirc.tracking.metric_names import WATCHED
-from sumcirc.training.module import SummarizationModule
 
 LOGGED = WATCHED["activation_drift"]
 
@@ -19,7 +18,9 @@ class ActivationDrift(Watcher):
     (the mean absolute activation).
     """
 
-    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+    concerns = ("drift",)
+
+    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log all measures by layer.
 
         Args:
@@ -28,4 +29,4 @@ class ActivationDrift(Watcher):
         """
         record = self.probing.record(trainer, module)
         if record is not None:
-            module.record(by_layer(record, *LOGGED.by_layer))
+            self.log_metrics(trainer, module, by_layer(record, *LOGGED.by_layer))

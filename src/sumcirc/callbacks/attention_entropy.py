@@ -9,7 +9,6 @@ from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.statistics import MIN_DOCUMENTS, share_below_zero, significantly_different
 from sumcirc.tracking.measure_records import ENTROPY, ProbeRecord
 from sumcirc.tracking.metric_names import WATCHED
-from sumcirc.training.module import SummarizationModule
 
 LOGGED = WATCHED["attention_entropy"]
 
@@ -20,7 +19,9 @@ class AttentionEntropy(Watcher):
     Salience alignment is the rank correlation of a head's attention with the salience of tokens.
     """
 
-    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+    concerns = ("attention",)
+
+    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log the measures' means, and the fraction of heads whose entropy is below the base's.
 
         Args:
@@ -31,12 +32,14 @@ class AttentionEntropy(Watcher):
         if record is None:
             return
         base = self.probing.base_record
-        module.record(
+        self.log_metrics(
+            trainer,
+            module,
             {
                 **overall(record, *LOGGED.overall),
                 **by_layer(record, *LOGGED.by_layer),
                 **fallen_heads(record, base),
-            }
+            },
         )
         change = record.values[ENTROPY] - base.values[ENTROPY]
         rows = by_head(record, ENTROPY)

@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
 from sumcirc.tracking.metric_names import WATCHED
-from sumcirc.training.module import SummarizationModule
 
 LOGGED = WATCHED["base_divergence"]
 
@@ -19,7 +18,9 @@ class BaseDivergence(Watcher):
     next-token distributions.
     """
 
-    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+    concerns = ("divergence",)
+
+    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Log the mean divergences, overall and by layer.
 
         Args:
@@ -29,6 +30,7 @@ class BaseDivergence(Watcher):
         record = self.probing.record(trainer, module)
         if record is None:
             return
-        module.record({**overall(record, *LOGGED.overall), **by_layer(record, *LOGGED.by_layer)})
+        means = {**overall(record, *LOGGED.overall), **by_layer(record, *LOGGED.by_layer)}
+        self.log_metrics(trainer, module, means)
         rows = [row for name in LOGGED.by_layer for row in by_head(record, name)]
         self.log_table(trainer, "probes/base_divergence", HEAD_COLUMNS, rows)

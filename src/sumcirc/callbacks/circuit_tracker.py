@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from sumcirc.callbacks.measuring import Probing, Watcher
+from sumcirc.callbacks.measuring import Watcher
 from sumcirc.circuits.attribution.base_scores import base_scores
 from sumcirc.circuits.discovery import (
     CircuitResult,
@@ -37,7 +37,7 @@ from sumcirc.reporting.views.circuit_graphs import graph as circuit_graph
 from sumcirc.schema import CircuitOptions
 from sumcirc.storage.writing import plain_numbers, write_json
 from sumcirc.tracking.measure_records import FAITHFULNESS, record_file, record_files
-from sumcirc.training.module import SummarizationModule
+from sumcirc.tracking.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class CircuitTracker(Watcher):
     the circuit changed.
 
     Args:
-        probing: provides the schedule and the run directory.
+        run: the run directory.
         base: the model before it is adapted or trained.
         pairs: clean and corrupted documents, all of which are used at every step.
         options: settings that determine how the circuit is found and evaluated.
@@ -64,22 +64,22 @@ class CircuitTracker(Watcher):
 
     def __init__(
         self,
-        probing: Probing,
+        run: RunDirectory,
         base: PreTrainedModel,
         pairs: list[ExamplePair],
         options: CircuitOptions,
         cache: Path,
     ) -> None:
-        super().__init__(probing)
+        self.run = run
         self.pairs = pairs
         self.options = options
-        self.folder = probing.run.path / "circuits"
+        self.folder = run.path / "circuits"
         self.base = base_scores(base, pairs, options, cache)
 
     def _task(self, model: Any) -> Task:
         return make_task(model, self.pairs, self.options, keep_all=True)
 
-    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Find the circuit at this step and evaluate it.
 
         Writes the edge scores and the circuit to files, and logs metrics.
@@ -91,19 +91,20 @@ class CircuitTracker(Watcher):
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
-        task = self._task(module.model)
+        model = self.probing.model_of(module)
+        task = self._task(model)
         if task.evaluator.doubt is not None:
             log.warning(
                 "step %d: %s, so the circuit has no faithfulness", step, task.evaluator.doubt
             )
-        scores = score_edges(module.model, task, self.options)  # type: ignore[arg-type]
+        scores = score_edges(model, task, self.options)
         found = judge(task, scores, self.options)
         to_store(scores, self.options, step).save(record_file(self.folder, step), "float32")
         if step == 0:
             self.base.save(record_file(self.folder, -1), "float32")
         file = record_file(self.folder, step).with_suffix(".json")
         write_circuit(file, found.mean, found.circuit, scores.graph)
-        module.record(self._metrics(found, step))
+        self.log_metrics(trainer, module, self._metrics(found, step))
         rows = [(step, *edge) for edge in found.largest_edges(TOP_EDGES)]
         self.log_table(trainer, "circuit/top_edges", EDGE_COLUMNS, rows)
         if step == self.probing.last_step:
@@ -162,5 +163,5 @@ class CircuitTracker(Watcher):
                 edges, (shape.layers, shape.heads), title, group=shape.group, size=size
             ),
         }
-        for reason in draw_all(views.items(), self.probing.run.figures):
+        for reason in draw_all(views.items(), self.run.figures):
             log.info("figures: %s", reason)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
 
 from sumcirc.callbacks.activation_drift import ActivationDrift
 from sumcirc.callbacks.attention_entropy import AttentionEntropy
@@ -40,8 +43,11 @@ def make_watchers(
     encoder: Encoder,
     data: SummarizationData,
     run: RunDirectory,
+    others: Sequence[pl.Callback] = (),
 ) -> list[Watcher]:
-    """Return the callbacks that `callbacks.watch` names, which share one `Probing`.
+    """Return the callbacks that `callbacks.watch` names, and the watchers among others.
+
+    All of them share one `Probing`.
 
     Args:
         config: configuration of the run.
@@ -50,12 +56,14 @@ def make_watchers(
         encoder: encodes documents and summaries.
         data: the run's data, to whose notices messages about left-out documents are added.
         run: the run directory.
+        others: callbacks from `callbacks.extra`.
 
     Raises:
         UserError: no document can be measured, or the model's architecture is unknown.
     """
     options = config.callbacks
-    if not options.watch:
+    own = [callback for callback in others if isinstance(callback, Watcher)]
+    if not options.watch and not own:
         return []
     validation = data.corpora["validation"].documents
     ordered = in_drawn_order(validation, config.data.seed)
@@ -68,27 +76,21 @@ def make_watchers(
     data.notices.tell(*probes.notices, seen, few("callbacks.probes", "documents", len(probes)))
     with counted("probe the base", len(probes)) as advance:
         store = prepare_base(base, probes, Path(config.cache_dir), advance)
-    probing = Probing(
-        run,
-        probes,
-        store,
-        options.watch,
-        options.schedule,
-        encoder.codec.token,
-    )
-    watchers: list[Watcher] = [PLAIN[name](probing) for name in options.watch if name in PLAIN]
+    probing = Probing(run, probes, store, options.schedule, encoder.codec.token)
+    watchers: list[Watcher] = [PLAIN[name]() for name in options.watch if name in PLAIN]
     if "summary_quality" in options.watch:
-        watchers.append(
-            SummaryQuality(probing, encoder, chosen, config.generation, config.evaluation)
-        )
+        watchers.append(SummaryQuality(encoder, chosen, config.generation, config.evaluation))
     if "circuit_tracker" in options.watch:
-        watchers.append(_tracker(config, probing, base, encoder, ordered, data.notices))
+        watchers.append(_tracker(config, run, base, encoder, ordered, data.notices))
+    watchers += own
+    for watcher in watchers:
+        probing.attach(watcher)
     return watchers
 
 
 def _tracker(
     config: TrainConfig,
-    probing: Probing,
+    run: RunDirectory,
     base: PreTrainedModel,
     encoder: Encoder,
     documents: list[Document],
@@ -105,4 +107,4 @@ def _tracker(
         config.data.seed,
     )
     notices.tell(*made.notices)
-    return CircuitTracker(probing, base, made.pairs, options, Path(config.cache_dir))
+    return CircuitTracker(run, base, made.pairs, options, Path(config.cache_dir))

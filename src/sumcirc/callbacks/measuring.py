@@ -9,6 +9,7 @@ time.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measure_batches import BatchResult, assemble, measure_batches
 from sumcirc.measures.measure_documents import ProbeSet
@@ -29,13 +31,6 @@ from sumcirc.training.checkpoint import generators, set_generators
 from sumcirc.training.module import SummarizationModule
 
 log = logging.getLogger(__name__)
-
-# the group of measures (`measures.measure_batches.CONCERNS`) that a watcher needs
-CONCERN = {
-    "attention_entropy": "attention",
-    "base_divergence": "divergence",
-    "activation_drift": "drift",
-}
 
 
 def scheduled_steps(config: ProbeScheduleConfig, total: int) -> list[int]:
@@ -57,33 +52,37 @@ class Probing:
     """Measures the model on the probe documents at scheduled steps, for all watchers of a run.
 
     Args:
-        run: the run directory.
+        run: directory in whose `probes/` the records are written; None to keep them in memory.
         probes: documents on which the model is measured.
         base: activations and measures of the base model on these documents.
-        watch: names of the watchers, which determine what is measured.
         schedule: settings that determine the steps at which to measure.
         decode: converts a token id to text.
+        model: the model that is measured; None for the attribute `model` of the trained module.
 
     Attributes:
+        concerns: groups of measures (`measures.measure_batches.CONCERNS`) that the watchers need.
+        records: the records of all steps so far, if `run` is None.
         seconds: time in seconds that watchers have taken so far, including drawing and logging.
     """
 
     def __init__(
         self,
-        run: RunDirectory,
+        run: RunDirectory | None,
         probes: ProbeSet,
         base: BaseStore,
-        watch: list[str],
         schedule: ProbeScheduleConfig,
         decode: Callable[[int], str],
+        model: Any = None,
     ) -> None:
         self.run = run
         self.probes = probes
         self.base = base
         self.base_record = base.record
-        self.concerns = [CONCERN[name] for name in watch if name in CONCERN]
+        self.concerns: list[str] = []
         self.schedule = schedule
         self.decode = decode
+        self.model = model
+        self.records: list[ProbeRecord] = []
         self.seconds = 0.0
         self._began: float | None = None
         self._steps: list[int] = []
@@ -91,26 +90,52 @@ class Probing:
         self._measured = -1
         self._record: ProbeRecord | None = None
 
+    def attach(self, watcher: Watcher) -> None:
+        """Let a watcher use this probing, and measure what it needs."""
+        watcher.probing = self
+        self.concerns += [name for name in watcher.concerns if name not in self.concerns]
+
     def start(self, trainer: pl.Trainer) -> None:
         """Determine the scheduled steps, and save the base's measures in the run directory.
 
         Only the first call has an effect.
 
         Args:
-            trainer: gives the number of training batches and the rank of this process.
+            trainer: gives the number of optimizer steps and the rank of this process.
+
+        Raises:
+            UserError: the number of steps is unknown.
         """
         if self._began is not None:
             return
         self._began = time.perf_counter()
-        total = int(trainer.num_training_batches) // trainer.accumulate_grad_batches
-        self._steps = scheduled_steps(self.schedule, total)
-        if trainer.is_global_zero:
-            self.base_record.save(record_file(self.run.probes, -1))
+        total = trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise UserError(
+                "watchers: the Trainer has no last step, and they measure at steps up to it; give"
+                " it max_steps or max_epochs"
+            )
+        self._steps = scheduled_steps(self.schedule, int(total))
+        self._save(self.base_record, trainer)
+
+    def _save(self, record: ProbeRecord, trainer: pl.Trainer) -> None:
+        if self.run is not None and trainer.is_global_zero:
+            record.save(record_file(self.run.probes, record.step))
+        elif self.run is None and record.step >= 0:
+            self.records.append(record)
 
     @property
     def last_step(self) -> int:
         """The last optimizer step of the run."""
         return self._steps[-1]
+
+    def end(self, step: int) -> None:
+        """Take a step for the last one, since training ended earlier than planned.
+
+        Args:
+            step: the optimizer step at which it ended.
+        """
+        self._steps = [*(one for one in self._steps if one < step), step]
 
     def is_due(self, trainer: pl.Trainer) -> bool:
         """Return whether to measure at the current step.
@@ -138,7 +163,7 @@ class Probing:
         return due
 
     @contextmanager
-    def preserving_training_state(self, module: SummarizationModule) -> Iterator[None]:
+    def preserving_training_state(self, module: pl.LightningModule) -> Iterator[None]:
         """Make the code in a `with` block have no effect on training.
 
         On exit the random state is restored, and the time that the block took is not counted in the
@@ -155,9 +180,18 @@ class Probing:
             set_generators(before)
             spent = time.perf_counter() - began
             self.seconds += spent
-            module.exclude_from_throughput(spent)
+            if isinstance(module, SummarizationModule):
+                module.exclude_from_throughput(spent)
 
-    def record(self, trainer: pl.Trainer, module: SummarizationModule) -> ProbeRecord | None:
+    def model_of(self, module: pl.LightningModule) -> Any:
+        """Return the model that is measured: the given one, or the attribute `model` of a module.
+
+        Args:
+            module: the module that is trained.
+        """
+        return module.model if self.model is None else self.model
+
+    def record(self, trainer: pl.Trainer, module: pl.LightningModule) -> ProbeRecord | None:
         """Measure the model at the current step, save the record of its measures, and return it.
 
         Only the process of rank 0 gets the record; other processes get None. Until the next step,
@@ -172,7 +206,7 @@ class Probing:
         if self._measured == step:
             return self._record
         self._measured = step
-        hooked = HookedModel(module.model)  # type: ignore[arg-type]
+        hooked = HookedModel(self.model_of(module))
         numbers = range(trainer.global_rank, len(self.probes.batches), trainer.world_size)
         results = _gathered(
             measure_batches(hooked, self.probes, self.base, self.concerns, numbers),
@@ -182,7 +216,7 @@ class Probing:
             self._record = None
             return None
         self._record = assemble(results, self.probes, step, hooked, self.decode)
-        self._record.save(record_file(self.run.probes, step))
+        self._save(self._record, trainer)
         return self._record
 
 
@@ -198,20 +232,25 @@ def _gathered(results: list[BatchResult], processes: int) -> list[BatchResult]:
 class Watcher(pl.Callback):
     """A Lightning callback whose `observe` is called at every scheduled step.
 
-    Args:
-        probing: provides the probe documents and the schedule, and is shared by all watchers of the
-            run.
+    Attributes:
+        concerns: groups of measures (`measures.measure_batches.CONCERNS`) that the watcher needs.
+        probing: the probe documents, the base's activations and the schedule, which all watchers of
+            a run share. It is set before training starts.
     """
 
-    def __init__(self, probing: Probing) -> None:
-        self.probing = probing
+    concerns: tuple[str, ...] = ()
+    probing: Probing
 
-    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+    # the last step that was observed, and the last one at which the schedule was asked
+    _observed = -1
+    _asked = -1
+
+    def observe(self, trainer: pl.Trainer, module: Any) -> None:
         """Analyse the model in its current state; this is called in every process.
 
         Args:
             trainer: gives the current step and the rank of this process.
-            module: the training module whose model is analysed.
+            module: the training module, whose model is `probing.model_of(module)`.
         """
         raise NotImplementedError
 
@@ -225,6 +264,7 @@ class Watcher(pl.Callback):
         self.probing.start(trainer)
         if trainer.global_step == 0:
             self._observe_if_due(trainer, module)
+        self._observed = self._asked = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -239,17 +279,48 @@ class Watcher(pl.Callback):
         Args:
             trainer: gives the current step and the rank of this process.
             module: the training module whose model is observed.
-            outputs, batch: ignored.
-            batch_index: index of the batch, which shows whether it completes an optimizer step.
+            outputs, batch, batch_index: ignored.
         """
-        if (batch_index + 1) % trainer.accumulate_grad_batches == 0:
+        # with accumulation not every batch completes a step
+        if trainer.global_step != self._asked:
+            self._asked = trainer.global_step
             self._observe_if_due(trainer, module)
 
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Observe the last step if training ended before the planned one.
+
+        Args:
+            trainer: gives the current step and the rank of this process.
+            module: the training module whose model is observed.
+        """
+        if self._observed != trainer.global_step:
+            self.probing.end(trainer.global_step)
+            self._observe(trainer, module)
+
     def _observe_if_due(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, SummarizationModule)
         if self.probing.is_due(trainer):
-            with self.probing.preserving_training_state(module):
-                self.observe(trainer, module)
+            self._observe(trainer, module)
+
+    def _observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._observed = trainer.global_step
+        with self.probing.preserving_training_state(module):
+            self.observe(trainer, module)
+
+    def log_metrics(
+        self, trainer: pl.Trainer, module: pl.LightningModule, metrics: dict[str, float]
+    ) -> None:
+        """Write scalars at the current step to every logger of the trainer.
+
+        Args:
+            trainer: the trainer whose loggers are used.
+            module: the module that is trained.
+            metrics: values by name.
+        """
+        if isinstance(module, SummarizationModule):
+            module.record(metrics)
+        elif trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=trainer.global_step)
 
     def log_table(
         self, trainer: pl.Trainer, name: str, columns: Sequence[str], rows: Sequence[Any]

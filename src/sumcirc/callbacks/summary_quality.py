@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytorch_lightning as pl
 
-from sumcirc.callbacks.measuring import Probing, Watcher
+from sumcirc.callbacks.measuring import Watcher
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.evaluation.copying import STATISTICS
@@ -17,7 +17,6 @@ from sumcirc.schema import EvaluationConfig, GenerationConfig
 from sumcirc.statistics import MIN_DOCUMENTS
 from sumcirc.storage.writing import write_table
 from sumcirc.tracking.score_names import ROUGE_LSUM
-from sumcirc.training.module import SummarizationModule
 
 LOGGED = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "length", *STATISTICS)
 
@@ -30,7 +29,6 @@ class SummaryQuality(Watcher):
     to a table that is named after the step, such as `probes/summaries-000200.parquet`.
 
     Args:
-        probing: provides the schedule and the run directory.
         encoder: encodes the prompts.
         documents: the probe documents.
         generation: decoding settings.
@@ -39,19 +37,17 @@ class SummaryQuality(Watcher):
 
     def __init__(
         self,
-        probing: Probing,
         encoder: Encoder,
         documents: Sequence[Document],
         generation: GenerationConfig,
         evaluation: EvaluationConfig,
     ) -> None:
-        super().__init__(probing)
         self.encoder = encoder
         self.documents = list(documents)
         self.generation = generation
         self.evaluation = evaluation
 
-    def observe(self, trainer: pl.Trainer, module: SummarizationModule) -> None:
+    def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Summarize the documents, log mean scores, and write the table of summaries and scores.
 
         Args:
@@ -61,8 +57,9 @@ class SummaryQuality(Watcher):
         """
         if not trainer.is_global_zero:
             return
-        with inference(module.model):
-            texts = summarize(module.model, self.encoder, self.documents, self.generation)
+        model = self.probing.model_of(module)
+        with inference(model):
+            texts = summarize(model, self.encoder, self.documents, self.generation)
         step = trainer.global_step
         found = evaluate_summaries(self.documents, texts, self.evaluation, f"step {step}")
         metrics = {}
@@ -75,5 +72,7 @@ class SummaryQuality(Watcher):
                     f"summaries/{measure}/low": interval.low,
                     f"summaries/{measure}/high": interval.high,
                 }
-        module.record(metrics)
-        write_table(self.probing.run.probes / f"summaries-{step:06d}.parquet", found.records)
+        self.log_metrics(trainer, module, metrics)
+        if self.probing.run is not None:
+            file = self.probing.run.probes / f"summaries-{step:06d}.parquet"
+            write_table(file, found.records)

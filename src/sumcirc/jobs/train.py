@@ -16,6 +16,7 @@ from sumcirc.runtime.terminal import say
 from sumcirc.schema import Adaptation, TrainConfig
 
 if TYPE_CHECKING:
+    import pytorch_lightning as pl
     from peft import PeftModel
     from pytorch_lightning.loggers import WandbLogger
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import Clock
+    from sumcirc.training.module import SummarizationModule
 
 
 def check(config: TrainConfig) -> None:
@@ -115,6 +117,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.runtime.processes import distributed, is_main_process
     from sumcirc.tracking.score_names import BASE, TRAINED
     from sumcirc.tracking.session import Clock
+    from sumcirc.training.extra_callbacks import make_extra
     from sumcirc.training.trainer import device, fit, set_threads
 
     clock = Clock()
@@ -130,17 +133,20 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                     model.to(device(config.trainer))  # type: ignore[arg-type]
                     board.add(BASE, model, once=True)
         with clock.phase("probe base"):
-            if config.callbacks.watch:
+            others = make_extra(config.callbacks.extra)
+            if config.callbacks.watch or others:
                 model.to(device(config.trainer))  # type: ignore[arg-type]
-            watchers = make_watchers(config, model, inputs.encoder, data, directory)
+            watchers = make_watchers(config, model, inputs.encoder, data, directory, others)
+            others = [callback for callback in others if callback not in watchers]
         adapted, ranking, facts = _adapt(config, directory, inputs, clock, wandb_logger)
         with clock.phase("train"), distributed():
-            trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers)
+            trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers, others)
         facts["model_dropout"] = dropout_probabilities(adapted)
         if not is_main_process():
             return
         if watchers:
             clock.move("train", "probe", watchers[0].probing.seconds)
+        facts |= _best(config, directory, trainer, module)
         notes = lines(data.notices.as_json())
         save_trained(module.model, inputs.tokenizer, config, directory, notes)
         if board is not None:
@@ -152,6 +158,24 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
         facts["notices"] = data.notices.as_json()
         conclude(directory, config, board, facts, wandb_logger, directory.trained)
+
+
+def _best(
+    config: TrainConfig,
+    directory: RunDirectory,
+    trainer: pl.Trainer,
+    module: SummarizationModule,
+) -> dict[str, Any]:
+    """Load the best weights if they are asked for; return values for summary.json."""
+    from sumcirc.training.best_checkpoint import outcome, restore_best
+
+    facts = outcome(trainer)
+    if config.trainer.load_best:
+        step = restore_best(module, directory, config.trainer.monitors["keep_best"])
+        facts["best"] |= {"step": step, "loaded": True}
+        value = f"{facts['best']['metric']} {facts['best']['value']:.4g}"
+        say(f"the weights of step {step} ({value}, the best) are saved and scored")
+    return facts
 
 
 def _read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> _Inputs:

@@ -165,6 +165,30 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "fsdp", "fsdp_cpu_offload")
 
 
+@dataclass(frozen=True)
+class Monitor:
+    """A metric by which the best checkpoint is kept or training is stopped.
+
+    Attributes:
+        metric: the metric's name in metrics.csv.
+        mode: `min` or `max`: which values are better.
+        watcher: the watcher that measures it; None if it belongs to the validation.
+    """
+
+    metric: str
+    mode: str
+    watcher: Optional[str] = None
+
+
+ROUGES = ("rouge1", "rouge2", "rougeLsum")
+MONITORS = {
+    "validation/loss": Monitor("validation/loss", "min"),
+    "validation/perplexity": Monitor("validation/perplexity", "min"),
+    **{name: Monitor(f"summaries/{name}_f1", "max", "summary_quality") for name in ROUGES},
+    "circuit/faithfulness": Monitor("circuit/faithfulness", "max", "circuit_tracker"),
+}
+
+
 @dataclass
 class TrainerConfig:
     """Devices, duration, batches and checkpoints of training (conf/trainer)."""
@@ -183,6 +207,14 @@ class TrainerConfig:
     validate_every: Optional[int] = None
     checkpoint_every: int = 100  # optimizer steps between checkpoints, from which runs resume
     keep_checkpoints: int = 1  # number of newest checkpoints to keep; -1 keeps all
+    # metric whose best checkpoint is kept as checkpoints/best.ckpt: validation/loss,
+    # validation/perplexity, rouge1, rouge2, rougeLsum or circuit/faithfulness
+    keep_best: Optional[str] = None
+    load_best: bool = False  # save and score the weights of the best checkpoint, not the last ones
+    # metric, as for `keep_best`, that stops training when it no longer improves
+    early_stopping: Optional[str] = None
+    patience: int = 3  # values without improvement after which training stops
+    min_delta: float = 0.0  # smallest change of the metric that counts as an improvement
     log_every: int = 10  # optimizer steps between logged values
     gradient_checkpointing: bool = False  # less memory, but another forward pass per step
     compile: bool = False  # use torch.compile
@@ -208,3 +240,25 @@ class TrainerConfig:
             self.keep_checkpoints == -1 or self.keep_checkpoints > 0,
             f"trainer.keep_checkpoints={self.keep_checkpoints}: must be 1 or more, or -1 for all",
         )
+        self._check_monitors()
+
+    def _check_monitors(self) -> None:
+        at_least(self, "trainer.", 1, "patience")
+        at_least(self, "trainer.", 0, "min_delta")
+        for name in ("keep_best", "early_stopping"):
+            value = getattr(self, name)
+            require(
+                value is None or value in MONITORS,
+                f"trainer.{name}={value}: unknown; choose from {', '.join(MONITORS)}",
+            )
+        require(
+            not self.load_best or self.keep_best is not None,
+            "trainer.load_best=true: no best checkpoint is kept; give its metric, such as"
+            " trainer.keep_best=validation/loss",
+        )
+
+    @property
+    def monitors(self) -> dict[str, Monitor]:
+        """The metrics that settings of this section name, by the setting's name."""
+        names = {name: getattr(self, name) for name in ("keep_best", "early_stopping")}
+        return {name: MONITORS[value] for name, value in names.items() if value is not None}

@@ -18,6 +18,9 @@ from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.selecting import SelectorConfig
 from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
+# the choice of `callbacks` that has a watcher which the default has not
+CHOICES_WITH = {"summary_quality": "full", "circuit_tracker": "circuits"}
+
 
 class Retry(Choice):
     """Runs that a restarted sweep repeats, in addition to unfinished ones."""
@@ -104,6 +107,13 @@ class TrainConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, monitor in self.trainer.monitors.items():
+            require(
+                monitor.watcher in (None, *self.callbacks.watch),
+                f"trainer.{name}={getattr(self.trainer, name)}: is measured by the watcher"
+                f" {monitor.watcher}, which is not in callbacks.watch={self.callbacks.watch};"
+                f" add it there, or choose callbacks={CHOICES_WITH.get(monitor.watcher)}",
+            )
         strategy = self.trainer.strategy
         sharded = strategy.startswith("fsdp")
         require(

@@ -83,6 +83,8 @@ class SummarizationModule(pl.LightningModule):
         # keep NaN: by default it is ignored, and "disable" makes torchmetrics drop the weights
         self.validation_loss = MeanMetric(nan_strategy=math.nan)
         self._reset_running_loss()
+        # step and value of every metric that was recorded last, by its name
+        self.latest: dict[str, tuple[int, float]] = {}
         # the checkpoint of an adapter contains only the adapter
         self.strict_loading = False
 
@@ -110,12 +112,15 @@ class SummarizationModule(pl.LightningModule):
         return loss * (batch.loss_tokens * batches / batch.step_tokens)
 
     def on_train_batch_end(self, outputs: Any, batch: TrainingBatch, batch_index: int) -> None:
-        """Log the mean loss since the last logged step, if a log entry is due.
+        """Log the mean loss since the last logged step if an entry is due; validate the last step.
 
         Args:
             outputs, batch: ignored.
             batch_index: index of the batch, which shows whether it completes an optimizer step.
         """
+        if batch_index + 1 == self.trainer.num_training_batches:
+            # before a requested stop Lightning validates, as the last step must be
+            self.trainer.should_stop = True
         accumulating = (batch_index + 1) % self.trainer.accumulate_grad_batches
         if accumulating or self.global_step % self.log_every:
             return
@@ -189,6 +194,7 @@ class SummarizationModule(pl.LightningModule):
                 f"the validation loss is {loss} at step {self.global_step}: {remedy}"
             )
         self.log(VALIDATION_LOSS, loss, prog_bar=True, logger=False)
+        self.log("validation/perplexity", perplexity, logger=False)
         self.record({VALIDATION_LOSS: loss, "validation/perplexity": perplexity})
 
     def exclude_from_throughput(self, seconds: float) -> None:
@@ -205,6 +211,7 @@ class SummarizationModule(pl.LightningModule):
         Args:
             metrics: value of each metric, by its name.
         """
+        self.latest |= {name: (self.global_step, value) for name, value in metrics.items()}
         if self.trainer.is_global_zero:
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=self.global_step)

@@ -23,9 +23,11 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
 from sumcirc.models.adapters import checkpoint_activations
 from sumcirc.models.dropout import start_training
+from sumcirc.runtime.terminal import say
 from sumcirc.schema import Precision, TrainConfig, TrainerConfig
 from sumcirc.tracking.metrics_logger import MetricsLogger
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.best_checkpoint import BestCheckpoint, Due, StopEarly
 from sumcirc.training.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from sumcirc.training.extra_callbacks import blaming, make_extra
@@ -144,6 +146,7 @@ def make_trainer(
     run: RunDirectory,
     wandb_logger: Any,
     watchers: Sequence[pl.Callback] = (),
+    others: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """Return a Lightning Trainer for the run.
 
@@ -155,6 +158,7 @@ def make_trainer(
         watchers: callbacks that measure the model. They are called before the callback that saves a
             checkpoint, so that what they write at a step is complete when the step's checkpoint is
             saved.
+        others: further callbacks, from `callbacks.extra`.
     """
     options, machine = config.trainer, _machine(config.trainer)
     loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
@@ -164,7 +168,7 @@ def make_trainer(
     ]
     if config.callbacks.progress:
         callbacks.append(progress_callback())
-    callbacks += make_extra(config.callbacks.extra)
+    callbacks += [*others, *_monitoring(config.trainer, run, watchers)]
     trainer = pl.Trainer(
         **{**machine, "plugins": [*machine["plugins"], AtomicCheckpointIO()]},
         max_epochs=1,
@@ -176,7 +180,7 @@ def make_trainer(
         logger=loggers,
         callbacks=callbacks,
         use_distributed_sampler=False,
-        enable_checkpointing=False,
+        enable_checkpointing=options.keep_best is not None,  # else no ModelCheckpoint is allowed
         inference_mode=False,  # the validation state is used again when training continues
         enable_model_summary=False,
         enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
@@ -185,6 +189,20 @@ def make_trainer(
     # Lightning reads it when fit() sets up the data; the number of processes is known only now
     trainer.val_check_interval = validation_interval(data, trainer) * options.accumulate
     return trainer
+
+
+def _monitoring(
+    options: TrainerConfig, run: RunDirectory, watchers: Sequence[pl.Callback]
+) -> list[pl.Callback]:
+    """Return the callbacks that keep the best checkpoint and stop training early."""
+    due: Due = next((one.probing.is_due for one in watchers), lambda trainer: False)  # type: ignore[attr-defined]
+    found: list[pl.Callback] = []
+    for name, monitor in options.monitors.items():
+        if name == "keep_best":
+            found.append(BestCheckpoint(run.checkpoints, monitor, due))
+        else:
+            found.append(StopEarly(monitor, options.patience, options.min_delta, due))
+    return found
 
 
 def validation_interval(data: SummarizationData, trainer: pl.Trainer) -> int:
@@ -208,6 +226,7 @@ def fit(
     run: RunDirectory,
     wandb_logger: Any,
     watchers: Sequence[pl.Callback] = (),
+    others: Sequence[pl.Callback] | None = None,
 ) -> tuple[pl.Trainer, SummarizationModule]:
     """Train a model, continuing from the run's last checkpoint if there is one.
 
@@ -220,6 +239,7 @@ def fit(
         run: the run directory.
         wandb_logger: logger of Weights & Biases; None if it isn't used.
         watchers: callbacks that measure the model.
+        others: further callbacks; None for those of `callbacks.extra`.
 
     Returns:
         The trainer and the trained module.
@@ -232,8 +252,10 @@ def fit(
     if config.trainer.gradient_checkpointing:
         checkpoint_activations(model)
     saved = checkpoints(run.checkpoints)
+    if others is None:
+        others = make_extra(config.callbacks.extra)
     with quiet(), blaming(config.callbacks.extra):
-        trainer = make_trainer(config, data, run, wandb_logger, watchers)
+        trainer = make_trainer(config, data, run, wandb_logger, watchers, others)
         if trainer.global_rank:
             # dropout masks that differ from the first process's; Lightning's strategies reuse this
             # seed
@@ -252,10 +274,13 @@ def fit(
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if saved and saved[-1] == checkpoint_file(run.checkpoints, total):
-            return trainer, module
-        if trainer.global_step % validation_interval(data, trainer):
-            trainer.validate(module, datamodule=data, verbose=False)
+        if saved and saved[-1] == checkpoint_file(run.checkpoints, trainer.global_step):
+            return trainer, module  # it was trained before
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StopEarly) and callback.stopped and trainer.is_global_zero:
+            say(callback.describe(trainer.global_step))
+    if trainer.global_step < total and trainer.is_global_zero and run.status_file.exists():
+        run.set_status("running", steps=trainer.global_step)
     saver = next(c for c in trainer.callbacks if isinstance(c, ResumableCheckpoint))  # type: ignore[attr-defined]
     saver.save(trainer, module)
     return trainer, module
@@ -274,6 +299,8 @@ def quiet() -> Iterator[None]:
                 ".*treespec, LeafSpec.*",
                 # on a machine with SLURM; the jobs of a sweep are started by its launcher
                 "The `srun` command is available on your system but is not used.*",
+                # in a resumed run
+                "Checkpoint directory .* exists and is not empty.*",
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield

@@ -30,6 +30,29 @@ class RougeRecord(TypedDict):
     words: str
 
 
+class BestRecord(TypedDict):
+    """The section `best` of summary.json: the best checkpoint.
+
+    Attributes:
+        metric: the metric by which it was kept.
+        value: the metric's best value.
+        step: optimizer step of the checkpoint whose weights were loaded.
+        loaded: true if its weights, not the last ones, were saved and scored.
+    """
+
+    metric: str
+    value: float | None
+    step: NotRequired[Count]
+    loaded: NotRequired[bool]
+
+
+class StoppedRecord(TypedDict):
+    """The section `stopped` of summary.json: metric and step of an early stop."""
+
+    metric: str
+    step: Count
+
+
 class ResultSummary(NotedSummary):
     """Contents of summary.json of `sumcirc train` and `sumcirc evaluate`.
 
@@ -43,6 +66,8 @@ class ResultSummary(NotedSummary):
         total_parameters, trainable_parameters: numbers of parameters of the base model, and of
             trained parameters.
         adapter: where the adapter is.
+        best: the best checkpoint, with `trainer.keep_best`.
+        stopped: where training stopped early, with `trainer.early_stopping`.
     """
 
     model: NotRequired[str]
@@ -54,6 +79,8 @@ class ResultSummary(NotedSummary):
     total_parameters: NotRequired[Count]
     trainable_parameters: NotRequired[Count]
     adapter: NotRequired[AdapterRecord]
+    best: NotRequired[BestRecord]
+    stopped: NotRequired[StoppedRecord]
 
 
 TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]
