@@ -68,6 +68,7 @@ def test_training_stops_and_the_best_weights_are_saved(stopped: tuple[Path, str]
     run, output = stopped
     losses = {step: loss for step, loss in values(run, "validation/loss").items() if step}
     last = stopping_step(losses, 2, -1)
+    assert last is not None
     assert last == list(losses)[-1] < 24
     best = min(losses, key=losses.__getitem__)
     assert best < last

@@ -112,7 +112,7 @@ class TrainConfig(JobConfig):
                 monitor.watcher in (None, *self.callbacks.watch),
                 f"trainer.{name}={getattr(self.trainer, name)}: is measured by the watcher"
                 f" {monitor.watcher}, which is not in callbacks.watch={self.callbacks.watch};"
-                f" add it there, or choose callbacks={CHOICES_WITH.get(monitor.watcher)}",
+                f" add it there, or choose callbacks={CHOICES_WITH.get(str(monitor.watcher))}",
             )
         strategy = self.trainer.strategy
         sharded = strategy.startswith("fsdp")
