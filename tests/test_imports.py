@@ -55,7 +55,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("data", "models", "tracking", "reporting", "figures"),
         *("measures", "circuits", "evaluation", "training"),
     },
-    "library": {"data", "models", "tracking", "measures", "circuits", "evaluation", "selection"},
+    "library": {
+        *("data", "models", "tracking", "measures", "circuits", "evaluation", "selection"),
+        "callbacks",
+    },
     "sweeps": {"tracking"},
     "jobs": {
         *("data", "models", "tracking", "figures", "measures", "circuits", "evaluation"),
