@@ -83,7 +83,7 @@ COMMANDS = [
         *(f"callbacks.circuit.{word}" for word in CIRCUIT),
         *("adaptation=lora", "adaptation.budget=98304", "selector=page", "selector.documents=4"),
     ],
-    ["evaluate", f"checkpoint={FULL}", *SMALL, "sweep.name=evaluated"],
+    ["evaluate", "checkpoint=runs/arms", *SMALL, "sweep.name=evaluated"],
     [
         *("circuit", f"checkpoint={FULL}", *SMALL, "sweep.name=circuit"),
         *(f"circuit.{word}" for word in CIRCUIT),
@@ -100,6 +100,7 @@ COMMANDS = [
     ["pairs", *SMALL[1:2], "data.sizes.test=3", "out=pairs.jsonl", "filter=false"],
     ["report", "runs/arms", "logger=none"],
     ["report", FULL, "logger=none"],
+    ["report", "evaluated", "logger=none"],
 ]
 
 

@@ -55,7 +55,7 @@ def test_a_record_gives_the_comparison_again(sweep: Path, record: Path) -> None:
 
 def test_a_record_makes_a_report(record: Path, tmp_path: Path) -> None:
     logger = LoggerConfig(kind=LoggerKind.none)
-    comparison, page, left_out = report.write(
+    comparison, page, left_out, _ = report.write(
         ReportConfig(paths=[str(record)], out=str(tmp_path / "out"), logger=logger)
     )
     assert comparison is not None

@@ -73,7 +73,7 @@ def shown(sweep: Path, run: str) -> None:
     assert len(json.loads(status_json(list(states.values())))) == len(RUNS)
     assert sum(len(table) for table in sweep_rows(sweep)) >= 3
 
-    comparison, page, left_out = report.write(options(sweep))
+    comparison, page, left_out, _ = report.write(options(sweep))
     assert comparison is not None
     compared = {one.name for result in comparison.arms for one in result.arm.runs}
     missing = {item.path.name for item in (*left_out, *comparison.left_out)}

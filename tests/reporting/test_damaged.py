@@ -88,7 +88,7 @@ def test_the_damaged_run_is_listed_and_the_others_are_shown(
     assert [len(table) for table in sweep_rows(sweep)] in ([4], [5])  # with the base
 
     options = ReportConfig(paths=[str(sweep)], logger=LoggerConfig(kind=LoggerKind.none))
-    comparison, page, _ = report.write(options)
+    comparison, page, _, _ = report.write(options)
     assert comparison is not None
     (item,) = comparison.left_out
     assert item.path.name == "tiny-0-s1"
@@ -113,7 +113,7 @@ def test_a_damaged_run_by_itself_is_refused_in_one_line(sweep: Path) -> None:
 def test_runs_on_other_items_are_left_out_where_most_agree(sweep: Path) -> None:
     wrong_type("summary.json", '"items": "x"', '"items": "y"')(sweep / "tiny-0-s1")
     options = ReportConfig(paths=[str(sweep)], logger=LoggerConfig(kind=LoggerKind.none))
-    comparison, _, _ = report.write(options)
+    comparison, _, _, _ = report.write(options)
     assert comparison is not None
     (item,) = comparison.left_out
     assert item.reason == "was scored on other items or words than tiny-0-s2 and most runs"

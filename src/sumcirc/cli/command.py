@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete
+from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
+from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
 from sumcirc.cli.words import by_key, joined, parse, paths_as_override, quoted_value
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
@@ -63,6 +64,7 @@ class Command:
         flags: words of these options as typed.
         overrides: settings as overrides KEY=VALUE, including those that others imply.
         typed: the settings as the user typed them, for messages.
+        each: overrides of the jobs of each checkpoint, if the command goes over several.
     """
 
     verb: str
@@ -70,6 +72,7 @@ class Command:
     flags: list[str]  # as typed
     overrides: list[str]
     typed: Typed = field(default_factory=Typed)
+    each: tuple[list[str], ...] = ()
 
     @property
     def sweeps(self) -> bool:
@@ -120,22 +123,67 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
     words = by_key(options.overrides)
     if verb in PATH_VERBS:
         options.overrides = paths_as_override(options.overrides)
+    if renamed(verb, options.overrides) != options.overrides:
+        options.overrides = renamed(verb, options.overrides)
+        words["after"] = words.pop("checkpoint")  # messages show what was typed
     command = Command(verb, options, flags, list(options.overrides))
     if options.shell_completion or options.hydra_help:
         return command
-    overrides = [quoted_value(item) for item in options.overrides]
+    found = swept(verb, options.overrides, options.multirun)
+    if found is not None and not options.multirun:  # as if the user had typed -m
+        options.multirun = True
+        flags.append("--multirun")
+    overrides = [
+        found.override if found and item == found.typed else quoted_value(item)
+        for item in options.overrides
+    ]
     parsed = {item.key_or_group: item for item in parse(overrides)}
-    swept = {key for key, item in parsed.items() if item.is_sweep_override()}
+    varied = {key for key, item in parsed.items() if item.is_sweep_override()}
     typed = Typed(
-        {key: word for key, word in words.items() if key not in swept},
+        {key: word for key, word in words.items() if key not in varied},
         experiment=_experiment(options.config_dir, parsed),
     )
     command = replace(command, typed=typed)
     with typed.naming():
-        derived, overrides = complete(command, overrides, parsed)
+        if found is not None:
+            derived, command = _over_checkpoints(command, found, overrides, parsed)
+            overrides = command.overrides
+        else:
+            derived, overrides = complete(command, overrides, parsed)
     if os.environ.get("SUMCIRC_CACHE"):
         derived = {"cache_dir": f"SUMCIRC_CACHE={os.environ['SUMCIRC_CACHE']}"} | derived
     return replace(command, overrides=overrides, typed=replace(typed, derived=derived))
+
+
+def _over_checkpoints(
+    command: Command, found: Checkpoints, overrides: list[str], parsed: dict[str, Override]
+) -> tuple[dict[str, str], Command]:
+    """Complete a command that goes over several checkpoints.
+
+    Returns:
+        The typed word that implies each implied setting, and the command with the overrides of
+        the jobs of each checkpoint.
+
+    Raises:
+        UserError: a sweeper was chosen, or as in `complete`.
+    """
+    if "hydra/sweeper" in parsed:
+        word = parsed["hydra/sweeper"].input_line
+        raise UserError(f"{word}: can't go over checkpoints ({found.typed}); leave it out")
+    decided = decide(command, parsed)
+    derived: dict[str, str] = {}
+    each = []
+    for path in found.paths:
+        alone = found.alone(path)
+        words = {**command.typed.words, found.setting: f"{found.setting}={path}"}
+        one = replace(command, typed=replace(command.typed, words=words))
+        (item,) = parse([alone])
+        own = [alone if word == found.override else word for word in overrides]
+        implied, own = complete(one, own, {**parsed, found.setting: item}, decided)
+        each.append(own)
+        derived |= dict.fromkeys(implied, found.typed)
+    common = [*overrides, *decided, f"hydra/sweeper={SWEEPER}"]
+    return derived, replace(command, overrides=common, each=tuple(each))
 
 
 def _experiment(folder: str | None, parsed: dict[str, Override]) -> Path | None:
@@ -247,6 +295,8 @@ def is_counted(command: Command) -> bool:
     They are not if a sweeper chooses further jobs by the results of earlier ones.
     """
     parsed = parse(command.overrides)
+    if command.each:
+        return True
     open_ended = any(item.is_sweep_override() and not item.is_discrete_sweep() for item in parsed)
     return not open_ended and "hydra/sweeper" not in {item.key_or_group for item in parsed}
 
@@ -306,11 +356,29 @@ def _jobs(command: Command) -> list[list[str]]:
     """
     if not command.sweeps:
         return [command.overrides]
+    return [
+        job for overrides in command.each or (command.overrides,) for job in _product(overrides)
+    ]
+
+
+def _product(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of a job for each combination of swept values."""
     choices: dict[str, list[str]] = {}
-    for item in parse(command.overrides):
+    for item in parse(overrides):
         key = item.get_key_element()
         if item.is_discrete_sweep():
             choices[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
         elif not item.is_sweep_override():
             choices[key] = [str(item.input_line)]
     return [list(job) for job in itertools.product(*choices.values())]
+
+
+def jobs_over_checkpoints(command: Command) -> list[list[str]]:
+    """Return the overrides of each job of a sweep over checkpoints, without Hydra's own settings.
+
+    Hydra applies its own settings to the sweep as a whole.
+    """
+    return [
+        [item for item in job if not item.lstrip("+~").startswith(("hydra.", "hydra/"))]
+        for job in _jobs(command)
+    ]

@@ -47,7 +47,10 @@ OF_PROMPTS = "rephrase"
 
 
 def complete(
-    command: Command, overrides: list[str], parsed: dict[str, Override]
+    command: Command,
+    overrides: list[str],
+    parsed: dict[str, Override],
+    decided: Sequence[str] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
     """Add the settings that a command's words imply to its overrides.
 
@@ -55,6 +58,7 @@ def complete(
         command: the command.
         overrides: the overrides that the user typed.
         parsed: the typed overrides in parsed form, by the name of the setting.
+        decided: what `decide` returned for the whole launch; None to call it.
 
     Returns:
         The typed word that implies each implied setting, by the setting's name; and all overrides,
@@ -74,8 +78,8 @@ def complete(
         brought, overrides = _compared(command, parsed, overrides)
     if "checkpoint" in parsed and parsed["checkpoint"].is_sweep_override():
         raise UserError(
-            f"{parsed['checkpoint'].input_line}: each provides its own settings, so a sweep can't"
-            " go over them; give one at a time"
+            f"{parsed['checkpoint'].input_line}: each provides its own settings, and `sumcirc"
+            f" {command.verb}` writes one file; give one at a time"
         )
     if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
         sections = SECTIONS_OF.get(command.verb, SECTIONS)
@@ -86,7 +90,7 @@ def complete(
     overrides = [*brought, *overrides]
     if command.verb in RUN_VERBS:
         _check_pairs(parsed)
-        overrides += _decided(command, parsed)
+        overrides += decide(command, parsed) if decided is None else decided
     derived = {item.partition("=")[0]: word for item, word in brought.items()}
     if command.verb == "compare":
         # a message about the models, not about a setting: they can't be compared
@@ -94,7 +98,7 @@ def complete(
     return derived, overrides
 
 
-def _decided(command: Command, parsed: dict[str, Override]) -> list[str]:
+def decide(command: Command, parsed: dict[str, Override]) -> list[str]:
     """Return overrides that a launch fixes once for all of its jobs."""
     found: list[str] = []
     if "sweep.name" not in parsed:
@@ -124,12 +128,11 @@ def _compared(
 
     Also return the overrides, with names of conf/model replaced by what they stand for.
     """
-    for key in ("before", "after"):
-        if key in parsed and parsed[key].is_sweep_override():
-            raise UserError(
-                f"{parsed[key].input_line}: each provides its own settings, so a sweep can't go"
-                " over them; compare several at once with after=[ONE,OTHER]"
-            )
+    if "before" in parsed and parsed["before"].is_sweep_override():
+        raise UserError(
+            f"{parsed['before'].input_line}: each provides its own settings, so a sweep can't go"
+            " over them; give one at a time, with several models in after=ONE,OTHER"
+        )
     given = {key: parsed[key].value() for key in ("before", "after") if key in parsed}
     given = {key: value for key, value in given.items() if value is not None}
     if not given.get("after"):

@@ -262,6 +262,12 @@ class Application:
                 traceback.print_exc()
             raise
 
+    def jobs(self) -> list[list[str]]:
+        """Return the overrides of each job of a sweep over checkpoints."""
+        from sumcirc.cli.command import jobs_over_checkpoints
+
+        return jobs_over_checkpoints(self.given)
+
     def job(self, config: DictConfig) -> tuple[Job, list[str | None]]:
         """Return the process to start for a job of a sweep, and the devices that it may run on.
 

@@ -33,6 +33,7 @@ def check(config: DashboardConfig) -> None:
     from sumcirc.reporting.dashboard.specification import check_extra
     from sumcirc.storage.writing import check_writable
     from sumcirc.tracking.metric_names import MetricKind
+    from sumcirc.tracking.run_directory import located
     from sumcirc.tracking.score_names import TRAINED
 
     if not config.paths:
@@ -40,7 +41,7 @@ def check(config: DashboardConfig) -> None:
     check_extra()
     if config.push:
         check_push()
-    material = read_material([Path(path) for path in config.paths])
+    material = read_material([located(path) for path in config.paths])
     if config.push:
         offline_runs(material)
     scores = {
@@ -68,8 +69,9 @@ def run(config: DashboardConfig, folder: Path) -> None:
         workspace_json,
     )
     from sumcirc.storage.writing import write_json
+    from sumcirc.tracking.run_directory import located
 
-    material = read_material([Path(path) for path in config.paths])
+    material = read_material([located(path) for path in config.paths])
     measure = _measure(config)
     plan = layout(material, measure)
     out = _folder(config, material)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ from sumcirc.errors import UserError
 from sumcirc.runtime import quoting
 from sumcirc.runtime.terminal import say
 from sumcirc.schema import LoggerConfig, ReportConfig
+from sumcirc.storage.reading import RecordError
 
 if TYPE_CHECKING:
+    from sumcirc.reporting.checkpoints import Group
     from sumcirc.reporting.comparison import ArmComparison
     from sumcirc.reporting.runs import LeftOut, ReportRun
 
@@ -38,6 +41,7 @@ def check(config: ReportConfig) -> None:
 
     if not config.paths:
         raise UserError("name a run or a sweep: sumcirc report runs/SWEEP")
+    config = _located(config)
     for path in config.paths:
         run_folders(Path(path))
     check_writable("out", _folder(config))
@@ -50,9 +54,12 @@ def run(config: ReportConfig, folder: Path) -> None:
         config: configuration of the job.
         folder: not used, since files are written next to the runs.
     """
-    comparison, page, left_out = write(config)
+    config = _located(config)
+    comparison, page, left_out, groups = write(config)
     if comparison is not None:
         print_arms(comparison)
+    print_checkpoints(groups)
+    if comparison is not None or groups:
         say(f"tables and figures: {_folder(config)}")
     print_left_out(left_out)
     say(f"page: {page}")
@@ -67,14 +74,18 @@ def report_sweep(folder: Path, logger: LoggerConfig) -> None:
     """
     from sumcirc.reporting.views.arm_tables import in_words
 
-    comparison, page, left_out = write(ReportConfig(paths=[str(folder)], logger=logger))
+    found = ReportConfig(paths=[str(folder)], logger=logger)
+    comparison, page, left_out, groups = write(found)
     for sentence in in_words(comparison) if comparison is not None else []:
         say(sentence)
+    print_checkpoints(groups)
     print_left_out(left_out)
     say(f"page: {page}")
 
 
-def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOut]]:
+def write(
+    config: ReportConfig,
+) -> tuple[ArmComparison | None, Path, list[LeftOut], list[Group]]:
     """Write the comparison's tables and figures, and the HTML page.
 
     Args:
@@ -82,13 +93,18 @@ def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOu
 
     Returns:
         The comparison of the scored training runs (None if there are no such runs), the path of the
-        page, and the runs that were left out but are not in the comparison's own list.
+        page, the runs that were left out but are not in the comparison's own list, and the groups
+        of checkpoints that were compared.
 
     Raises:
         UserError: no run can be read.
     """
+    from sumcirc.jobs._overlaps import overlaps_of
+    from sumcirc.reporting.checkpoints import COLUMNS, groups_of
+    from sumcirc.reporting.checkpoints import rows as checkpoint_rows
     from sumcirc.reporting.page.build import write_page
     from sumcirc.reporting.runs import gather, scored_runs
+    from sumcirc.storage.writing import csv_text, plain_numbers, write_text
     from sumcirc.tracking.score_names import TRAINED
 
     gathered = gather([Path(path) for path in config.paths])
@@ -97,8 +113,32 @@ def write(config: ReportConfig) -> tuple[ArmComparison | None, Path, list[LeftOu
     if any(run.trains and TRAINED in run.systems for run in gathered.runs):
         comparison, unlisted = _compared(config, *scored_runs(gathered)), []
     page = _page(config, _runs(config))
-    torn = write_page(gathered, comparison, command(config), page)
-    return comparison, page, [*unlisted, *torn]
+    groups = groups_of(_intact(gathered.runs), overlaps_of, config.confidence)
+    if groups:
+        out = _folder(config)
+        rows = [plain_numbers(row) for row in checkpoint_rows(groups)]
+        write_text(
+            out / "checkpoints.csv", csv_text(COLUMNS, ([row[c] for c in COLUMNS] for row in rows))
+        )
+    torn = write_page(gathered, comparison, command(config), page, groups)
+    return comparison, page, [*unlisted, *torn], groups
+
+
+def _intact(runs: Sequence[ReportRun]) -> list[ReportRun]:
+    """Return the runs of which every record can be read; the page names the others."""
+    found = []
+    for run in runs:
+        with suppress(RecordError):
+            run.read_all()
+            found.append(run)
+    return found
+
+
+def _located(config: ReportConfig) -> ReportConfig:
+    """Return the settings with the names of sweeps in runs/ replaced by their paths."""
+    from sumcirc.tracking.run_directory import located
+
+    return replace(config, paths=[str(located(path)) for path in config.paths])
 
 
 def _compared(
@@ -259,6 +299,17 @@ def print_arms(comparison: ArmComparison) -> None:
             shown.print(f"{title}:", style="bold")
             for line in lines:
                 shown.print(f"  {line}")
+
+
+def print_checkpoints(groups: Sequence[Group]) -> None:
+    """Print the tables of checkpoints that were compared with each other."""
+    from sumcirc.reporting.checkpoints import tables
+    from sumcirc.reporting.tables import print_tables
+
+    for group in groups:
+        print_tables(*tables(group))
+        if group.note:
+            say(group.note)
 
 
 def print_left_out(left_out: Sequence[LeftOut]) -> None:

@@ -24,6 +24,7 @@ from sumcirc.schema.lists import list_elements
 LARGEST = 2**63 - 1  # largest integer that torch and Arrow accept
 LAYERS = "adaptation.layers"
 NAME_LENGTH = 40  # characters of one value in a run name
+CHECKPOINT_LENGTH = 80  # characters of the checkpoint's name in it
 
 
 def register() -> None:
@@ -68,10 +69,15 @@ def run_name(*, _root_: Any) -> str:
     # a file or a built-in set of prompts, in place of the data
     given = OmegaConf.select(config, "pairs") or OmegaConf.select(config, "prompts")
     parts = [config.model.name, Path(given).stem if given else config.data.name]
-    if "after" in config:
+    varied = _varied(config)
+    over = next((key for key in ("checkpoint", "after") if varied.get(key)), None)
+    if over is not None:
+        names = listed(varied[over] if isinstance(varied[over], str) else list(varied[over]))
+        parts[0] = "+".join(map(_checkpoint_name, names))
+    elif "after" in config:
         parts.insert(1, _after_name(config.after))
     adaptation = OmegaConf.select(config, "adaptation")
-    known = {"model", "data", "adaptation", "seed"}
+    known = {"model", "data", "adaptation", "seed", "checkpoint", "after"}
     if adaptation is not None:
         parts.append(adaptation.kind.value)
         if adaptation.kind is schema.Adaptation.lora:
@@ -85,11 +91,21 @@ def run_name(*, _root_: Any) -> str:
                 "selector",
                 *(f"selector.{key}" for key in ("count", "layers", "preset", "score")),
             }
-    for key, value in _varied(config).items():
+    for key, value in varied.items():
         if key not in known:
             parts.append(f"{key.rsplit('.', 1)[-1]}={_commas(value)}")
     parts.append(f"s{config.seed}")
-    return "-".join(_as_file_name(str(part)) for part in parts)
+    first = CHECKPOINT_LENGTH if over is not None else NAME_LENGTH
+    lengths = [first, *(NAME_LENGTH for _ in parts[1:])]
+    return "-".join(map(_as_file_name, map(str, parts), lengths))
+
+
+def _checkpoint_name(path: str) -> str:
+    """Return the name of a checkpoint among those of a sweep: its folder, below the one above.
+
+    For a run it is `SWEEP_RUN`, for an adapter of a run `RUN_adapter`, for a hub id `OWNER_MODEL`.
+    """
+    return "_".join(Path(path).parts[-2:])
 
 
 def _after_name(after: Any) -> str:
@@ -231,13 +247,13 @@ def _choices(config: DictConfig) -> dict[str, Any]:
     return {} if found is None else {str(key): value for key, value in found.items()}
 
 
-def _as_file_name(value: str) -> str:
+def _as_file_name(value: str, length: int = NAME_LENGTH) -> str:
     """Return a value as part of a folder name; a long value keeps its start and a hash."""
     name = re.sub(r"[^\w.,=+-]+", "_", value)
-    if name == value and len(name) <= NAME_LENGTH:
+    if name == value and len(name) <= length:
         return name
     digest = hashlib.sha256(value.encode()).hexdigest()[:6]
-    return f"{name[:NAME_LENGTH].strip('_')}~{digest}"
+    return f"{name[:length].strip('_')}~{digest}"
 
 
 def _cache_dir() -> str:

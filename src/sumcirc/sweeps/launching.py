@@ -15,7 +15,7 @@ from sumcirc.storage.reading import is_there
 from sumcirc.sweeps.display import print_status
 from sumcirc.sweeps.run_states import CUT_OFF, DAMAGED, RunState, counts, read_run, read_sweep
 from sumcirc.sweeps.sweep_record import FILE, SweepRecord, check_runs
-from sumcirc.tracking.run_directory import runs_inside
+from sumcirc.tracking.run_directory import located, runs_inside
 
 # configured by sweep.jobs and sweep.gpus; other launchers have their own settings
 OWN_LAUNCHER = "processes"
@@ -145,8 +145,7 @@ def find(name: str, runs_dir: Path) -> Path:
         UserError: the name is empty, and there is no sweep.
     """
     if name:
-        path = Path(name)
-        return path if path.exists() or not (runs_dir / name).is_dir() else runs_dir / name
+        return located(name, runs_dir)
     sweeps = [
         path
         for path in runs_dir.glob("*")

@@ -292,6 +292,17 @@ def runs_inside(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: can't be read ({error.strerror})") from None
 
 
+def located(name: str, runs_dir: Path | str = "runs") -> Path:
+    """Return the path that a user means: `name` itself, else the folder of this name in `runs_dir`.
+
+    Args:
+        name: a path, or the name of a sweep.
+        runs_dir: folder that contains the sweeps.
+    """
+    path, inside = Path(name), Path(runs_dir) / name
+    return inside if name and not path.exists() and inside.is_dir() else path
+
+
 def environment() -> dict[str, Any]:
     """Return what is needed to repeat a run: package versions, platform, git commit and command.
 

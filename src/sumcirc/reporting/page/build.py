@@ -8,9 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sumcirc.reporting.checkpoints import Group
 from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.page import (
     arms_section,
+    checkpoints_section,
     circuit_section,
     in_short,
     measures_section,
@@ -31,7 +33,11 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
-    gathered: Gathered, comparison: ArmComparison | None, command: str, target: Path
+    gathered: Gathered,
+    comparison: ArmComparison | None,
+    command: str,
+    target: Path,
+    groups: Sequence[Group] = (),
 ) -> list[LeftOut]:
     """Write an HTML page about some runs.
 
@@ -40,6 +46,7 @@ def write_page(
         comparison: comparison of the arms, or None if no arms were compared.
         command: shell command that makes this page, which the page shows.
         target: path of the HTML file.
+        groups: checkpoints that are compared with each other.
 
     Returns:
         The runs that the page names but doesn't show, since one of their records is damaged.
@@ -52,7 +59,7 @@ def write_page(
     if torn and len(gathered.runs) == 1 and not gathered.left_out:
         raise next(iter(torn.values()))
     left_out = [damaged(path, error) for path, error in torn.items()]
-    page = make_page(gathered.runs, comparison, command, set(torn))
+    page = make_page(gathered.runs, comparison, command, set(torn), groups)
     others = [] if comparison is not None else gathered.left_out  # or listed there
     for item in (*others, *left_out):
         page.gaps.append(Gap(f"{item.path.name} is not shown: {item.reason}"))
@@ -76,6 +83,7 @@ def make_page(
     comparison: ArmComparison | None,
     command: str,
     torn: Set[Path] = frozenset(),
+    groups: Sequence[Group] = (),
 ) -> Page:
     """Return a page with all sections for which there are records.
 
@@ -84,6 +92,7 @@ def make_page(
         comparison: comparison of the arms, or None.
         command: shell command that makes this page, which the page shows.
         torn: paths of runs with damaged records, which the page lists but does not show in detail.
+        groups: checkpoints that are compared with each other.
     """
     single = len(runs) == 1
     page = Page(runs[0].name if single else f"{runs[0].path.parent.name}: {len(runs)} runs")
@@ -91,6 +100,7 @@ def make_page(
     in_short.add(page, shown, comparison)
     runs_section.add(page, runs)
     arms_section.add(page, comparison)
+    checkpoints_section.add(page, groups)
     quality_section.add_scores(page, shown)
     quality_section.add_training(page, shown)
     measures_section.add(page, shown)
