@@ -57,7 +57,7 @@ def test_pairs_differ_in_the_document_alone(
         assert (kinds(pair)[pair.clean.prompt_length :] == SUMMARY).all()
         # every token of the summary is asked for, the end too
         answer = pair.clean.good[pair.clean.prompt_length - 1 :].tolist()
-        assert answer == [*pair.clean.ids[pair.clean.prompt_length :], encoder.eos]
+        assert answer == [*pair.clean.ids[pair.clean.prompt_length :], encoder.end]
 
 
 def test_twins_tell_other_facts(encoder: Encoder, documents: list[Document]) -> None:

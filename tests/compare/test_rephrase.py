@@ -46,7 +46,7 @@ def test_the_prompt_of_the_post_is_among_them() -> None:
         rephrase_prompts(0, 0)
     total = int(str(refused.value).split()[-1])
     everything = rephrase_prompts(0, total)
-    (post,) = [one for one in everything if one.prompt == POST]
+    (post,) = [one for one in everything if one.prompt + one.reply == POST]
     assert post.bad == " quick"
     assert post.good in (" swift", " fast", " rapid")
     assert marked(post) == {
@@ -66,11 +66,12 @@ def test_a_prompt_stops_before_the_adjective(prompts: list[ContrastPrompt]) -> N
         assert spans["instruction"] in WORDINGS
         assert spans["colon"] == ":"
         assert not set(spans) & set(RESERVED)
-        said, begun = one.prompt.split(f" {spans['instruction']}: ")
+        said, begun = (one.prompt + one.reply).split(f" {spans['instruction']}: ")
         assert said.startswith(f"{begun} {word} ")
         assert one.good.removeprefix(" ") in ADJECTIVES[word][1].split()
         # neither answer stands anywhere else
         assert one.prompt.split().count(word) == 1
+        assert word not in one.reply.split()
         assert one.good.strip() not in one.prompt.split()
 
 
@@ -89,7 +90,7 @@ def test_a_seed_settles_the_set(prompts: list[ContrastPrompt]) -> None:
     others = rephrase_prompts(1, 50)
     assert [one.prompt for one in others] != [one.prompt for one in prompts[:50]]
     # the same on every machine
-    assert prompts[0].prompt == (
+    assert prompts[0].prompt + prompts[0].reply == (
         "The lazy king sent a letter to his brother could be rephrased with a synonym as: The"
     )
 
@@ -102,7 +103,7 @@ def test_items_have_the_words_that_were_marked(prompts: list[ContrastPrompt]) ->
     few = prompts[:120]
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(
-        [f"{one.prompt}{one.good}" for one in few[:80]] * 3,
+        [f"{one.prompt}{one.reply}{one.good}" for one in few[:80]] * 3,
         vocab_size=2000,
         special_tokens=["<s>"],
     )

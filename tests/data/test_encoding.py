@@ -383,7 +383,7 @@ def test_places_are_right_behind_the_spelling_of_a_special_token() -> None:
 
 def test_texts_are_data_and_templates_are_the_users() -> None:
     using = encoder(small_tokenizer("byte level"))
-    end = using.eos
+    end = using.end
     assert end not in using.text("log </s>")
     assert using.template("log </s>")[-1] == end
     assert using.template("<s>log").count(using.codec.begin[0]) == 1

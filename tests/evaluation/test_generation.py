@@ -455,6 +455,7 @@ def test_ends_are_those_of_the_tokenizer_and_of_the_model() -> None:
     tokenizer.add_special_tokens({"additional_special_tokens": ["w5", "w6"]})
     codec, model = Codec(tokenizer), gpt2()
     assert end_tokens(model, codec) == [EOS]
+    assert end_tokens(model, codec, 6) == [EOS, 6]
     model.generation_config = transformers.GenerationConfig(eos_token_id=[9, 5])
     assert end_tokens(model, codec) == [EOS, 5, 9]
     adapted = get_peft_model(model, LoraConfig(r=1, target_modules=["c_attn"], fan_in_fan_out=True))

@@ -13,7 +13,7 @@ from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.evaluation import summaries as scoring
-from sumcirc.evaluation.generation import generate
+from sumcirc.evaluation.generation import generate, generate_tokens
 from sumcirc.evaluation.summaries import check_room, model_fingerprint, summarize, summarize_once
 from sumcirc.models.adapters import adapt
 from sumcirc.models.loading import load_model
@@ -54,6 +54,16 @@ def test_settings_under_which_no_prompt_fits_are_refused(encoder: Encoder) -> No
     check_room(encoder, CONFIG)
     with pytest.raises(UserError, match=r"encoding\.prompt .*generation\.max_new_tokens"):
         check_room(encoder, GenerationConfig(max_new_tokens=126))
+
+
+def test_the_end_of_a_reply_ends_a_summary(model: Any, tokenizer: Any) -> None:
+    """The model writes a token of its own choice at once; where it ends the reply, nothing else."""
+    encoder = Encoder(tokenizer, EncodingConfig(), 128)
+    prompts = [encoder.prompt(DOCUMENTS[0].document, 120).ids]
+    ((first, *_),) = generate_tokens(model, prompts, CONFIG, [encoder.end])
+    assert summarize(model, encoder, DOCUMENTS[:1], CONFIG) != [""]
+    encoder.end = first
+    assert summarize(model, encoder, DOCUMENTS[:1], CONFIG) == [""]
 
 
 @pytest.fixture

@@ -147,6 +147,10 @@ class Codec:
         """Return the text of token ids, skipping those in `silent`."""
         return self._decoded([token for token in tokens if token not in self.silent])
 
+    def spelled_out(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids, in which special tokens are spelled."""
+        return self._decoded(list(tokens))
+
     def token(self, token: int) -> str:
         """Return the spelling of a single token, which may be a special token."""
         return self._decoded([token])

@@ -1,11 +1,12 @@
 """Encoding of documents and summaries as tokens.
 
-A training sequence is `prompt(document) + summary + EOS`. The summary is tokenized first and kept
-whole; only the document is cut, at a sentence end, to the room that remains in the context; prompt
-and EOS are never cut. Each part is identified by its positions, never by token id (a pad token may
-equal EOS).
+A training sequence is `prompt(document) + summary + EOS`, where EOS is the token that ends the
+summary: the tokenizer's, or with a chat template the one that ends the assistant's reply. The
+summary is tokenized first and kept whole; only the document is cut, at a sentence end, to the room
+that remains in the context; prompt and EOS are never cut. Each part is identified by its positions,
+never by token id (a pad token may equal EOS).
 
-Special tokens in the templates (`encoding.prompt`, `encoding.summary`) are special; in a document
+Special tokens in the text around document and summary (`data.frames`) are special; in a document
 or summary their spelling is text (`data.codec`).
 """
 
@@ -15,7 +16,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,11 @@ import numpy as np
 from sumcirc.data.codec import Codec
 from sumcirc.data.documents import Corpus, Document
 from sumcirc.data.examples import NONE, NoExample, TokenExample
+from sumcirc.data.frames import Frame, frame_of, message_frame
 from sumcirc.data.sentences import sentence_spans
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice
-from sumcirc.schema import EncodingConfig
+from sumcirc.schema import EncodingConfig, Template
 from sumcirc.storage.cache import Cache
 
 if TYPE_CHECKING:
@@ -110,22 +112,20 @@ class Encoder:
 
     Args:
         tokenizer: tokenizer of the model.
-        config: templates of prompt and summary, and largest lengths.
+        config: the text around document and summary, and largest lengths.
         context: largest number of tokens that the model can read.
 
+    Attributes:
+        end: id of the token that ends a summary.
+
     Raises:
-        UserError: the tokenizer has no EOS, or `encoding.max_length` is above the context.
+        UserError: the tokenizer has no EOS or no suitable chat template, or `encoding.max_length`
+            is above the context.
     """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, config: EncodingConfig, context: int
     ) -> None:
-        eos: Any = tokenizer.eos_token_id
-        if eos is None:
-            raise UserError(
-                "the tokenizer has no EOS token, so a summary's end can't be learnt; choose"
-                " another with model.tokenizer=FOLDER_OR_ID"
-            )
         if config.max_length is not None and config.max_length > context:
             raise UserError(
                 f"encoding.max_length={config.max_length}: the model's context is {context} tokens"
@@ -133,16 +133,17 @@ class Encoder:
         self.tokenizer = tokenizer
         self.config = config
         self.max_length = config.max_length or context
-        self.eos = int(eos)
         self.codec = Codec(tokenizer)
-        self._before, self._after = map(self.codec.marked, config.prompt.split("{document}"))
-        self._summary_frame = [*map(self.codec.marked, config.summary.split("{summary}"))]
+        self.frame = frame_of(self.codec, config)
+        self.end = self.frame.end
+        self._before, self._after = map(self.codec.marked, (self.frame.before, self.frame.after))
+        self._summary_frame = [*map(self.codec.marked, (self.frame.lead, self.frame.tail))]
         self._frame = tuple(self._wrap(""))  # the prompt of an empty document
 
     def summary(self, text: str) -> list[int]:
         """Return the token ids of a summary as a continuation of the prompt, ending in EOS."""
         tokens = self._continuing(self.codec.plain(text).join(self._summary_frame))
-        return tokens if tokens[-1:] == [self.eos] else [*tokens, self.eos]
+        return tokens if tokens[-1:] == [self.end] else [*tokens, self.end]
 
     def summary_start(self, text: str) -> list[int]:
         """Return the token ids of the beginning of a summary, which follows the prompt; no EOS."""
@@ -165,8 +166,10 @@ class Encoder:
         if len(whole) <= room:
             return EncodedPrompt(tuple(whole), len(document), cut=False)
         if len(self._frame) > room:
+            text = self.config.template is Template.text
+            name = "encoding.prompt" if text else "encoding.instruction, in its chat,"
             raise UserError(
-                f"encoding.prompt takes {len(self._frame)} tokens where {max(room, 0)} are left of"
+                f"{name} takes {len(self._frame)} tokens where {max(room, 0)} are left of"
                 f" {self.max_length}: shorten it, lower generation.max_new_tokens, or raise"
                 " encoding.max_length"
             )
@@ -174,7 +177,10 @@ class Encoder:
         return EncodedPrompt(tuple(self._wrap(document[:kept])), kept, cut=True)
 
     def _wrap(self, document: str) -> list[int]:
-        return self.codec.begun(f"{self._before}{self.codec.plain(document)}{self._after}")
+        return self._ids(f"{self._before}{self.codec.plain(document)}{self._after}")
+
+    def _ids(self, text: str) -> list[int]:
+        return self.codec.begun(text) if self.frame.starts else self.codec.ids(text)
 
     def _fitting(self, document: str, room: int) -> int:
         """Return how many characters fit: whole sentences, or the start of a too long first one."""
@@ -226,8 +232,30 @@ class Encoder:
         return self.codec.begun(self.codec.plain(text))
 
     def template(self, text: str) -> list[int]:
-        """Return the token ids of a user's prompt, in which spelled special tokens are special."""
-        return self.codec.begun(self.codec.marked(text))
+        """Return the token ids of a whole prompt, in which spelled special tokens are special."""
+        return self._ids(self.codec.marked(text))
+
+    def request(self, text: str, reply: str = "") -> tuple[str, int]:
+        """Return what a model reads for a text, as a whole prompt, and where the text begins in it.
+
+        With a chat template, the text is the user's message and `reply` begins the assistant's.
+        Without one, `reply` just follows the text.
+
+        Args:
+            text: the text.
+            reply: the beginning of the answer, with the white space that separates it.
+
+        Returns:
+            The prompt for `template`, and the number of characters before the text.
+        """
+        frame = self._message
+        if not frame.starts:
+            reply = reply.lstrip()
+        return f"{frame.before}{text}{frame.after}{reply}", len(frame.before)
+
+    @cached_property
+    def _message(self) -> Frame:
+        return message_frame(self.codec, self.config)
 
     def template_places(self, text: str) -> list[tuple[int, int] | None]:
         """Return the character range (start, end) in `text` of each token of `template(text)`.
@@ -240,12 +268,15 @@ class Encoder:
         return self._places(self.codec.marked(text))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids, without start, end and padding tokens."""
-        return self.codec.decode(tokens)
+        """Return the text of token ids, without start, end and padding tokens.
+
+        Those that a chat template writes are spelled, as they separate the messages.
+        """
+        return self.codec.decode(tokens) if self.frame.starts else self.codec.spelled_out(tokens)
 
     def _places(self, text: str) -> list[tuple[int, int] | None]:
         places = self.codec.places(text)
-        added = len(self.codec.begun(text)) - len(places)
+        added = len(self._ids(text)) - len(places)
         return [*[None] * added, *places]
 
     def _offsets(self, document: str) -> list[tuple[int, int] | None]:
@@ -361,8 +392,8 @@ class Encoder:
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None
-        ends = [self.codec.begin, self.eos]
-        parts = [FORMAT, backend.to_str(), ends, asdict(self.config), self.max_length]
+        parts = [FORMAT, backend.to_str(), self.codec.begin, astuple(self.frame)]
+        parts += [self.config.max_summary_tokens, self.max_length]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

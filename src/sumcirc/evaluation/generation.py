@@ -71,7 +71,7 @@ class GeneratedNgramBlocker(LogitsProcessor):
         return scores.scatter_reduce(1, earlier[..., -1], torch.where(same, -inf, inf), "amin")
 
 
-def end_tokens(model: Any, codec: Codec) -> list[int]:
+def end_tokens(model: Any, codec: Codec, end: int | None = None) -> list[int]:
     """Return the ids of all tokens that end a summary, according to the tokenizer and the model.
 
     A model names its end tokens in generation_config.json, or otherwise in config.json. The value
@@ -81,6 +81,7 @@ def end_tokens(model: Any, codec: Codec) -> list[int]:
     Args:
         model: a transformers decoder or a PEFT model around one.
         codec: the tokenizer.
+        end: a further one, with which a chat template ends a reply; None for none.
 
     Raises:
         UserError: the tokenizer has no end-of-sequence token.
@@ -94,7 +95,7 @@ def end_tokens(model: Any, codec: Codec) -> list[int]:
     found = {own, *(token for token in named if token in codec.special_ids)}
     if stored is not None and not getattr(stored, "_from_model_config", False):
         found |= set(_listed(stored.eos_token_id))
-    return sorted(found)
+    return sorted(found if end is None else {*found, end})
 
 
 def _listed(tokens: Any) -> list[int]:
@@ -109,6 +110,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
+    end: int | None = None,
 ) -> list[str]:
     """Return one summary per prompt, in order, without leading and trailing white space.
 
@@ -118,13 +120,14 @@ def generate(
         prompts: token ids of each prompt.
         config: decoding settings.
         progress: called after each batch with the number of prompts in it.
+        end: a further token that ends a summary, as for `end_tokens`.
 
     Raises:
         UserError: a prompt is empty or too long (see `generate_tokens`), or the tokenizer has no
             end-of-sequence token.
     """
     pad: Any = codec.tokenizer.pad_token_id
-    tokens = generate_tokens(model, prompts, config, end_tokens(model, codec), pad, progress)
+    tokens = generate_tokens(model, prompts, config, end_tokens(model, codec, end), pad, progress)
     return [codec.decode(summary).strip() for summary in tokens]
 
 

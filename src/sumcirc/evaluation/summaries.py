@@ -43,7 +43,7 @@ def summarize(
             context.
     """
     prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
-    return generate(model, encoder.codec, prompts, config, progress)
+    return generate(model, encoder.codec, prompts, config, progress, encoder.end)
 
 
 def check_room(encoder: Encoder, config: GenerationConfig) -> None:
@@ -110,7 +110,7 @@ def summarize_once(
         return found
 
     prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
-    ends = end_tokens(model, encoder.codec)
+    ends = end_tokens(model, encoder.codec, encoder.end)
     parts = [model_fingerprint(model), encoder.fingerprint, prompts, config, ends]
     summaries, found = SUMMARIES.get(cache, parts, write, read)
     if found and progress is not None:

@@ -40,6 +40,7 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
+    from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture, context_length
     from sumcirc.models.loading import load_tokenizer, read_model_config
     from sumcirc.models.restoring import check_reference, reference_of
@@ -52,6 +53,7 @@ def check(config: CircuitConfig) -> None:
     if config.pairs is None:
         check_files(config.data, ("test",))
     check_reference(reference_of(config), analysed=True)
+    check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
     architecture(model_config)
     if config.pairs is not None:

@@ -43,6 +43,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
     from sumcirc.errors import UserError
+    from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import context_length, shape
     from sumcirc.models.loading import load_tokenizer, read_model_config
     from sumcirc.models.model_pairs import check_pair
@@ -54,6 +55,7 @@ def check(config: CompareConfig) -> None:
     check_machine(config.trainer)
     before, afters = _sides(config)
     check_pair(before, afters)
+    check_encoding(config.model, config.encoding)
     for side in afters:
         if Analysis.delta_scaling in config.compare.analyses:
             check_delta_scaling(before, side, config.compare.lambdas)

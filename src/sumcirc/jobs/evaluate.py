@@ -25,6 +25,7 @@ def check(config: EvaluateConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
+    from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.restoring import check_reference, reference_of
     from sumcirc.storage.writing import check_writable
     from sumcirc.training.trainer import check_machine
@@ -33,6 +34,7 @@ def check(config: EvaluateConfig) -> None:
     check_machine(config.trainer)
     check_files(config.data, ("test",))
     check_reference(reference_of(config))
+    check_encoding(config.model, config.encoding)
 
 
 def run(config: EvaluateConfig, folder: Path) -> None:

@@ -30,6 +30,7 @@ def check(config: PairsConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
+    from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import read_model_config
     from sumcirc.models.restoring import check_reference, reference_of
@@ -40,6 +41,7 @@ def check(config: PairsConfig) -> None:
     check_machine(config.trainer)
     check_files(config.data, (config.split,))
     check_reference(reference_of(config), analysed=config.filter)
+    check_encoding(config.model, config.encoding)
     architecture(read_model_config(config.model))
 
 

@@ -49,6 +49,7 @@ def check(config: SelectConfig) -> None:
     """
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
+    from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
@@ -61,6 +62,7 @@ def check(config: SelectConfig) -> None:
     check_machine(config.trainer)
     check_files(config.data, SPLITS[:2])
     check_model(config.model)
+    check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
     architecture(model_config)
     check_selection(config, model_config)

@@ -40,6 +40,7 @@ def check(config: TrainConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
@@ -52,6 +53,7 @@ def check(config: TrainConfig) -> None:
     check_trainer(config)
     check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
     check_model(config.model)
+    check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
     architecture(model_config)
     check_selection(config, model_config)

@@ -26,7 +26,7 @@ from sumcirc.schema.comparing import (
     CompareOptions,
     Direction,
 )
-from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source
+from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
 from sumcirc.schema.learning import (
     AUTO,
     MODULES,
@@ -132,6 +132,7 @@ __all__ = [
     "SizesConfig",
     "Source",
     "SweepConfig",
+    "Template",
     "TrainConfig",
     "TrainerConfig",
     "WandbMode",

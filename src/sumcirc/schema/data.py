@@ -56,6 +56,13 @@ class DataConfig:
         at_least(self, "data.", 0, "seed")
 
 
+class Template(Choice):
+    """The text around a document and its summary."""
+
+    text = "text"  # `encoding.prompt` and `encoding.summary`
+    chat = "chat"  # the tokenizer's chat template; the summary is the assistant's reply
+
+
 @dataclass
 class EncodingConfig:
     """Encoding of a pair as tokens: a prompt with the document, then the summary, then EOS."""
@@ -64,8 +71,13 @@ class EncodingConfig:
     summary: str = " {summary}"  # text after the prompt; contains {summary} once
     max_length: Optional[int] = None  # tokens of the whole sequence; null: the model's context
     max_summary_tokens: int = 128  # longer summaries are excluded from training, and counted
+    template: Template = Template.text
+    # the user's message to a chat model; contains {document} once
+    instruction: str = "Summarize the following text.\n\n{document}"
+    system: Optional[str] = None  # system message to a chat model; null: the template's own, if any
 
     def __post_init__(self) -> None:
+        self.template = Template.of(self.template, "encoding.template")
         require(
             self.prompt.count("{document}") == 1,
             f"encoding.prompt={self.prompt!r}: must hold {{document}} exactly once",
@@ -74,4 +86,26 @@ class EncodingConfig:
             self.summary.count("{summary}") == 1,
             f"encoding.summary={self.summary!r}: must hold {{summary}} exactly once",
         )
+        require(
+            self.instruction.count("{document}") == 1,
+            f"encoding.instruction={self.instruction!r}: must hold {{document}} exactly once",
+        )
         at_least(self, "encoding.", 1, "max_length", "max_summary_tokens")
+        self._check_unused()
+
+    def _check_unused(self) -> None:
+        """Refuse a text that was set and that the other template would leave unused."""
+        chat = self.template is Template.chat
+        unused = ("prompt", "summary") if chat else ("instruction", "system")
+        instead = (
+            "write encoding.instruction"
+            if chat
+            else "add encoding.template=chat, or set encoding.prompt"
+        )
+        for name in unused:
+            value = getattr(self, name)
+            require(
+                value == getattr(type(self), name),
+                f"encoding.{name}={value!r}: is not used with encoding.template={self.template};"
+                f" {instead}",
+            )

@@ -2,7 +2,10 @@
 
 Each line is one object:
 
-- `prompt`: a text; the prediction after its last token is read.
+- `prompt`: a text; the prediction after its last token is read. With a chat template it is the
+  user's message, and the prediction of the assistant's first token is read.
+- `reply`: the beginning of the answer, which the prediction continues. It follows `prompt`, with
+  the white space that separates them, or with a chat template begins the assistant's message.
 - `good`, `bad`: the two answers, including the space that they begin with; one token each.
 - `id`: a name.
 - `spans`: objects with `name` and `characters` [start, end) of `prompt`. A token belongs to the
@@ -34,7 +37,7 @@ from sumcirc.data.named_lines import (
 )
 from sumcirc.errors import UserError
 
-KEYS = ("id", "prompt", "good", "bad", "spans")
+KEYS = ("id", "prompt", "reply", "good", "bad", "spans")
 SETTING = "prompts"
 RESERVED = (LAST, READ, ALL)
 
@@ -48,6 +51,7 @@ class ContrastPrompt:
         prompt: text after which the answer is predicted.
         good, bad: the two answers, each including the space with which it begins.
         spans: named character ranges of the prompt.
+        reply: the beginning of the answer, with the white space that separates it from the prompt.
     """
 
     id: str
@@ -55,6 +59,7 @@ class ContrastPrompt:
     good: str
     bad: str
     spans: tuple[NamedSpan, ...] = ()
+    reply: str = ""
 
 
 def read_prompts(path: str, encoder: Encoder) -> list[ContrastPrompt]:
@@ -76,11 +81,13 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
     prompt, good, bad = (text_of(line, key) for key in ("prompt", "good", "bad"))
     if good == bad:
         raise UserError(f"{line.where}: good and bad are both {shown(good)}; give two answers")
+    reply = text_of(line, "reply") if line.row.get("reply") else ""
+    whole, _ = encoder.request(prompt, reply)
     answers = []
     for key, answer in (("good", good), ("bad", bad)):
-        tokens = tokens_after(encoder, prompt, answer)
+        tokens = tokens_after(encoder, whole, answer)
         if tokens is None:
-            raise runs_into(line.where, key, answer, "prompt")
+            raise runs_into(line.where, key, answer, "reply" if reply else "prompt")
         if len(tokens) > 1:
             pieces = " + ".join(shown(encoder.decode([token])) for token in tokens[:4])
             raise UserError(
@@ -101,8 +108,8 @@ def _read(line: Line, encoder: Encoder) -> ContrastPrompt:
             f"{line.where}: a span is named `{reserved[0]}`, which is reserved; give it"
             " another name"
         )
-    made = ContrastPrompt(line.id, prompt, good, bad, tuple(spans))
-    _check_length(len(encoder.template(prompt)), encoder, line.where)
+    made = ContrastPrompt(line.id, prompt, good, bad, tuple(spans), reply)
+    _check_length(len(encoder.template(whole)), encoder, line.where)
     _spans(made, encoder, line.where)
     return made
 
@@ -125,12 +132,13 @@ def prompt_items(
     """
 
     def make(prompt: ContrastPrompt) -> TokenExample:
-        answers = [tokens_after(encoder, prompt.prompt, one) for one in (prompt.good, prompt.bad)]
+        whole, _ = encoder.request(prompt.prompt, prompt.reply)
+        answers = [tokens_after(encoder, whole, one) for one in (prompt.good, prompt.bad)]
         single = [one[0] for one in answers if one is not None and len(one) == 1]
         if len(set(single)) < 2:
             raise NoExample("answers of several tokens")
         where = f"{SETTING}: `{prompt.id}`"
-        ids = np.array(encoder.template(prompt.prompt), dtype=np.int64)
+        ids = np.array(encoder.template(whole), dtype=np.int64)
         _check_length(len(ids), encoder, where)
         good, bad = np.full((2, len(ids)), NONE)
         good[-1], bad[-1] = single
@@ -157,5 +165,7 @@ def _spans(prompt: ContrastPrompt, encoder: Encoder, where: str) -> dict[str, np
     """Return [length] for each named span, true at its tokens."""
     if not prompt.spans:
         return {}
-    places = encoder.template_places(prompt.prompt)
-    return span_masks(span_tokens(prompt.spans, places, where), len(places))
+    whole, start = encoder.request(prompt.prompt, prompt.reply)
+    places = encoder.template_places(whole)
+    spans = [NamedSpan(one.name, one.start + start, one.end + start) for one in prompt.spans]
+    return span_masks(span_tokens(spans, places, where), len(places))

@@ -189,5 +189,6 @@ def _prompt(id: str, word: str, synonym: str, sentence: str, wording: str) -> Co
         NamedSpan("instruction", len(stated) + 1, colon),
         NamedSpan("colon", colon, colon + 1),
     )
-    prompt = f"{stated} {wording}: {sentence[:start].rstrip()}"
-    return ContrastPrompt(f"rephrase-{id}", prompt, f" {synonym}", f" {word}", spans)
+    reply = f" {sentence[:start].rstrip()}"
+    prompt = f"{stated} {wording}:"
+    return ContrastPrompt(f"rephrase-{id}", prompt, f" {synonym}", f" {word}", spans, reply)
