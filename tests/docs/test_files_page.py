@@ -98,6 +98,7 @@ COMMANDS = [
         "compare.parts=[output,mlp]",
     ],
     ["pairs", *SMALL[1:2], "data.sizes.test=3", "out=pairs.jsonl", "filter=false"],
+    ["train", f"resume={LORA}", "trainer.max_steps=3", "trainer.extension=constant"],
     ["report", "runs/arms", "logger=none"],
     ["report", FULL, "logger=none"],
     ["report", "evaluated", "logger=none"],

@@ -188,12 +188,13 @@ def _resumed(
     """Return the settings that a resumed run provides, and the overrides with its folder."""
     path = _text(parsed["resume"])
     # overrides given to a further process of distributed training
-    allowed = {"resume", "sweep.name"}
+    allowed = {"resume", "sweep.name", "trainer.max_steps", "trainer.extension"}
     others = [key for key in parsed if key not in allowed and not key.startswith("hydra.")]
     if others or command.flags:
         raise UserError(
             f"resume={path}: a resumed run uses its own configuration ({path}/config.yaml), so"
             f" {(others + command.flags)[0]} can't go with it; to change something, start a new run"
+            " (only trainer.max_steps and trainer.extension add steps to a finished one)"
         )
     run = RunDirectory.open(path)
     verb = run.read_config()["verb"]

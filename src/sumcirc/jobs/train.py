@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sumcirc.errors import UserError
 from sumcirc.runtime.terminal import say
 from sumcirc.schema import Adaptation, TrainConfig
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import Clock
+    from sumcirc.training.extension import Extended
     from sumcirc.training.module import SummarizationModule
 
 
@@ -39,6 +41,18 @@ def check(config: TrainConfig) -> None:
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
+    if config.resume:
+        _extension_of(config)  # the run's own configuration is used instead
+        return
+    if config.trainer.extension is not None:
+        raise UserError(
+            f"trainer.extension={config.trainer.extension.name}: is for adding steps to a finished"
+            " run with resume=RUN trainer.max_steps=N; leave it out"
+        )
+    _check_settings(config)
+
+
+def _check_settings(config: TrainConfig) -> None:
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture
@@ -47,8 +61,6 @@ def check(config: TrainConfig) -> None:
     from sumcirc.storage.writing import check_writable
     from sumcirc.training.trainer import check_trainer
 
-    if config.resume:
-        return  # the run's own configuration is used instead
     check_writable("cache_dir", config.cache_dir)
     check_trainer(config)
     check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
@@ -71,16 +83,16 @@ def run(config: TrainConfig, folder: Path) -> None:
     from sumcirc.tracking.session import plain, running, stored_config
 
     directory = RunDirectory(folder)
-    resumed = config.resume is not None
+    resumed, added = config.resume is not None, None
     if config.resume:
-        directory = RunDirectory.open(config.resume)
+        directory, added = RunDirectory.open(config.resume), _extension_of(config)
         config = stored_config(directory, TrainConfig)
     if not is_main_process():
         _train(config, directory)
         return
     if not resumed:
         RunDirectory.create(folder, "train", plain(config))
-    elif directory.status()["state"] == "done":
+    elif directory.status()["state"] == "done" and added is None:
         say(f"{directory.path}: is done, so there is nothing to resume")
         return
     with running(directory):
@@ -88,8 +100,40 @@ def run(config: TrainConfig, folder: Path) -> None:
             if others := directory.other_versions():
                 say(f"{directory.path}: continues with {', '.join(others)}; results may differ")
             directory.set_status("running", resumed=directory.status().get("resumed", 0) + 1)
-        check(config)
+        if added is not None:
+            config = _extend(config, directory, added)
+        _check_settings(config)
         _train(config, directory)
+
+
+def _extension_of(config: TrainConfig) -> Extended | None:
+    """Return the steps that a command adds to a finished run, or None if it only resumes the run.
+
+    The result is None in all processes but the first, which find the extended configuration.
+    """
+    from sumcirc.runtime.processes import is_main_process
+    from sumcirc.tracking.run_directory import RunDirectory
+    from sumcirc.tracking.session import stored_config
+    from sumcirc.training.extension import planned
+
+    assert config.resume is not None
+    if not is_main_process():
+        return None
+    directory = RunDirectory.open(config.resume)
+    return planned(directory, stored_config(directory, TrainConfig), config.trainer)
+
+
+def _extend(config: TrainConfig, directory: RunDirectory, added: Extended) -> TrainConfig:
+    """Record added steps, say what the result can be compared with, and return the settings."""
+    from sumcirc.training.extension import equals_uninterrupted, record
+
+    same = equals_uninterrupted(config, added)
+    say(
+        f"{directory.path}: goes on from step {added.start} to {added.end}, learning rate"
+        f" {added.kind.name}; {'as' if same else 'not the same as'} an uninterrupted run of"
+        f" {added.end} steps"
+    )
+    return record(directory, config, added)
 
 
 @dataclass

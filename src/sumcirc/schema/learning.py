@@ -159,6 +159,14 @@ class OptimizerConfig:
             require(0 <= value < 1, f"optimizer.{name}={value}: must lie in [0, 1)")
 
 
+class Extension(Choice):
+    """Learning rate of the steps that are added to a finished run."""
+
+    restart = "restart"  # the schedule and its warm-up again, over the added steps
+    constant = "constant"  # optimizer.learning_rate, without warm-up or decay
+    stretch = "stretch"  # the schedule of a run that has all steps from its start
+
+
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 # Lightning's strategies that start the command again for each device; `ddp_spawn` and the like
 # train copies that the run never sees
@@ -200,6 +208,8 @@ class TrainerConfig:
     precision: Precision = Precision.auto
     max_epochs: int = 3  # passes over data.train
     max_steps: Optional[int] = None  # optimizer steps; null: determined by max_epochs
+    # learning rate of the steps that resume=RUN trainer.max_steps=N adds to a finished run
+    extension: Optional[Extension] = None
     batch_size: int = 16  # items per device and batch
     accumulate: int = 1  # batches per optimizer step
     buckets: bool = True  # batches of items with similar length; false: random batches

@@ -149,6 +149,33 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(steps, key=steps.__getitem__)
 
 
+def step_of(file: Path) -> int:
+    """Return the optimizer step of a checkpoint file."""
+    return int(file.stem.removeprefix("step-"))
+
+
+def reopen(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Change the state of a run that has ended to that of a run that goes on with the next batch.
+
+    The whole run is one Lightning epoch, which the last checkpoint of a run counts as completed;
+    Lightning would start no further batch of it.
+
+    Args:
+        checkpoint: Lightning's state of the run, which is modified.
+        accumulate: number of batches in an optimizer step.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    for progress in (loop["epoch_progress"]["current"], loop["epoch_progress"]["total"]):
+        progress["processed"] -= 1
+        progress["completed"] -= 1
+    batches = loop["epoch_loop.batch_progress"]
+    batches["is_last_batch"] = False
+    for progress in (batches["current"], batches["total"]):
+        progress["ready"] += 1  # as when a checkpoint is written before a batch
+    position = checkpoint["global_step"] * accumulate
+    loop["state_dict"] = {"combined_loader": [{"position": position}]}
+
+
 def _of_all_processes(state: Any, processes: int) -> list[Any]:
     if processes == 1:
         return [state]

@@ -30,6 +30,7 @@ from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training.best_checkpoint import BestCheckpoint, Due, StopEarly
 from sumcirc.training.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
+from sumcirc.training.extension import extension_callbacks
 from sumcirc.training.extra_callbacks import blaming, make_extra
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.progress_bars import progress_callback
@@ -168,6 +169,7 @@ def make_trainer(
     ]
     if config.callbacks.progress:
         callbacks.append(progress_callback())
+    callbacks += extension_callbacks(config, run)
     callbacks += [*others, *_monitoring(config.trainer, run, watchers)]
     trainer = pl.Trainer(
         **{**machine, "plugins": [*machine["plugins"], AtomicCheckpointIO()]},

@@ -143,10 +143,24 @@ class Environment(TypedDict):
     command: NotRequired[list[str]]
 
 
+class ExtensionRecord(TypedDict):
+    """Steps that were added to a finished run, in config.yaml.
+
+    Attributes:
+        from_step, to_step: number of optimizer steps before and after.
+        schedule: learning rate of the added steps, a value of `trainer.extension`.
+    """
+
+    from_step: Count
+    to_step: Count
+    schedule: str
+
+
 class ConfigFile(TypedDict):
-    """Contents of config.yaml: the run's verb, settings and environment."""
+    """Contents of config.yaml: the run's verb, settings and environment, and added steps."""
 
     format: NotRequired[Format]
     verb: Verb
     config: dict[str, Any]  # `RunConfig`, where more than the values of settings is needed
     environment: Environment
+    extensions: NotRequired[list[ExtensionRecord]]
