@@ -34,7 +34,7 @@ from sumcirc.measures import measuring
 from sumcirc.measures.measure_documents import probe_set
 from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel, has_adapter
-from sumcirc.models.adapters import lora_config, resolve_targets
+from sumcirc.models.adapters import lora_config, require_lora_config, resolve_targets
 from sumcirc.models.architectures import architecture, context_length
 from sumcirc.models.model_reference import reference
 from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
@@ -298,6 +298,7 @@ def choose_lora(
             adaptation=AdaptationConfig(kind=Adaptation.lora, layers=AUTO, **adaptation),
             selector=options,
         )
+        require_lora_config(config.adaptation)
         check_selection(config, model.config)
         data = SummarizationData(config.data, config.trainer, encoder, None, seed)
         corpus = corpus_of(documents)

@@ -271,6 +271,7 @@ def test_sections_at_depth_are_visited() -> None:
 
 
 LORA: dict[str, Any] = {"kind": schema.Adaptation.lora, "rank": 4}
+IA3, VERA = schema.Variant.ia3, schema.Variant.vera
 
 
 @pytest.mark.parametrize(
@@ -283,7 +284,19 @@ LORA: dict[str, Any] = {"kind": schema.Adaptation.lora, "rank": 4}
         (schema.AdaptationConfig, {**LORA, "layers": [True]}, "adaptation.layers=[True]"),
         (schema.AdaptationConfig, {**LORA, "layers": "some"}, "adaptation.layers=some"),
         (schema.AdaptationConfig, {**LORA, "layers": {"a": 1}}, "adaptation.layers={'a': 1}"),
-        (schema.AdaptationConfig, {**LORA, "modules": ["qk"]}, "adaptation.modules=['qk']"),
+        (
+            schema.AdaptationConfig,
+            {**LORA, "modules": ["q_proj", "q_proj"]},
+            "adaptation.modules=['q_proj', 'q_proj']",
+        ),
+        (schema.AdaptationConfig, {**LORA, "peft": ["use_dora"]}, "adaptation.peft=['use_dora']"),
+        (schema.AdaptationConfig, {**LORA, "variant": IA3}, "adaptation.rank=4"),
+        (
+            schema.AdaptationConfig,
+            {"kind": schema.Adaptation.lora, "variant": IA3, "budget": 9},
+            "adaptation.budget=9",
+        ),
+        (schema.AdaptationConfig, {**LORA, "variant": VERA, "alpha": 8.0}, "adaptation.alpha=8.0"),
         (schema.AdaptationConfig, {**LORA, "modules": []}, "adaptation.modules=[]"),
         (schema.AdaptationConfig, {**LORA, "rank": 0}, "adaptation.rank=0"),
         (schema.AdaptationConfig, {**LORA, "rank": None}, "adaptation.rank=null"),
@@ -369,6 +382,9 @@ def test_hydra_composes_the_same_without_our_command() -> None:
         (["selector=hybrid", "adaptation.budget=294912"], "tiny-wire-lora-hybrid-b294912-s1"),
         (["selector=fixed", "selector.layers=[1,4]"], "tiny-wire-lora-fixed-1,4-r16-s1"),
         (["adaptation.budget=9999"], "tiny-wire-lora-all-b9999-s1"),
+        (["adaptation=dora"], "tiny-wire-dora-all-r16-s1"),
+        (["adaptation.variant=vera"], "tiny-wire-vera-all-r16-s1"),
+        (["adaptation.modules=[q_proj,v_proj]"], "tiny-wire-lora-all-q_proj+v_proj-r16-s1"),
     ],
 )
 def test_run_names_say_the_selector(words: list[str], name: str) -> None:
@@ -376,6 +392,12 @@ def test_run_names_say_the_selector(words: list[str], name: str) -> None:
     assert config.run.name == name
     assert config.adaptation.layers == ("auto" if "selector" in words[0] else "all")
     assert (config.adaptation.rank is None) == (config.adaptation.budget is not None)
+
+
+def test_ia3_has_a_name_without_a_rank() -> None:
+    assert composed("train", "adaptation=ia3").run.name == "tiny-wire-ia3-all-qkv+mlp_out-s1"
+    with pytest.raises(UserError, match=r"^adaptation\.rank=8: adaptation=ia3 has no rank"):
+        composed("train", "adaptation=ia3", "adaptation.rank=8")
 
 
 @pytest.mark.parametrize(

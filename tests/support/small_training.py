@@ -33,6 +33,7 @@ from sumcirc.schema import (
 )
 from sumcirc.tracking.measure_records import read_metrics
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.fresh_adapters import start
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.trainer import fit
 
@@ -89,20 +90,22 @@ class Trained:
         return self.module.state_dict()
 
 
-def prepared(config: TrainConfig) -> tuple[Any, SummarizationData]:
-    """Adapted model and read data, as the train job makes them."""
+def prepared(config: TrainConfig, run: RunDirectory | None = None) -> tuple[Any, SummarizationData]:
+    """Adapted model and read data, as the train job makes them; with a run as it starts there."""
     pl.seed_everything(config.seed, verbose=False)
     model = load_model(config.model)
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model.config))
     data = SummarizationData(config.data, config.trainer, encoder, None, config.seed)
     data.read()
+    if run is not None and config.adaptation.kind is Adaptation.lora:
+        return start(config, model, data, None, run), data
     return adapt(model, config.adaptation), data
 
 
 def train(config: TrainConfig, folder: Path) -> Trained:
-    """Train in the run directory `folder`."""
-    folder.mkdir(parents=True)
+    """Train in the run directory `folder`, which may hold a checkpoint to continue from."""
+    folder.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(folder)
-    model, data = prepared(config)
+    model, data = prepared(config, run)
     trainer, module = fit(config, model, data, run, None)
     return Trained(config, run, trainer, module, read_metrics(run.metrics.path))

@@ -50,6 +50,7 @@ def check(config: SelectConfig) -> None:
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.errors import UserError
     from sumcirc.jobs._encoding import check_encoding
+    from sumcirc.models.adapters import require_lora_config
     from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
@@ -59,6 +60,7 @@ def check(config: SelectConfig) -> None:
     check_writable("cache_dir", config.cache_dir)
     if config.selector.name is None:
         raise UserError("selector: none is given, so there is nothing to do; give selector=NAME")
+    require_lora_config(config.adaptation)
     check_machine(config.trainer)
     check_files(config.data, SPLITS[:2])
     check_model(config.model)
@@ -130,6 +132,7 @@ def _write_lora(
     """Write PEFT's adapter_config.json, and Python code that builds the same configuration."""
     from sumcirc.models.adapters import lora_config, resolve_targets
     from sumcirc.models.loading import resolve_path
+    from sumcirc.models.variants import variant_fields
     from sumcirc.storage.writing import write_folder, write_text
 
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
@@ -146,6 +149,7 @@ def _write_lora(
         "target_modules": list(targets.names),
         "rank_pattern": lora.rank_pattern,
         "alpha_pattern": lora.alpha_pattern,
+        **variant_fields(config.adaptation),
     }
     chosen = {
         "selector": ranking.selector,

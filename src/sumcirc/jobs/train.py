@@ -59,6 +59,7 @@ def _check_settings(config: TrainConfig) -> None:
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
     from sumcirc.storage.writing import check_writable
+    from sumcirc.training.fresh_adapters import check_start
     from sumcirc.training.trainer import check_trainer
 
     check_writable("cache_dir", config.cache_dir)
@@ -69,6 +70,7 @@ def _check_settings(config: TrainConfig) -> None:
     model_config = read_model_config(config.model)
     architecture(model_config)
     check_selection(config, model_config)
+    check_start(config)
 
 
 def run(config: TrainConfig, folder: Path) -> None:
@@ -164,6 +166,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.tracking.score_names import BASE, TRAINED
     from sumcirc.tracking.session import Clock
     from sumcirc.training.extra_callbacks import make_extra
+    from sumcirc.training.rank_allocation import parameters_left
     from sumcirc.training.trainer import device, fit, set_threads
 
     clock = Clock()
@@ -188,6 +191,8 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         with clock.phase("train"), distributed():
             trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers, others)
         facts["model_dropout"] = dropout_probabilities(adapted)
+        if (left := parameters_left(adapted)) is not None:
+            facts["adapter"]["parameters_left"] = left
         if not is_main_process():
             return
         if watchers:
@@ -271,6 +276,7 @@ def _adapt(
     from sumcirc.tracking.session import plain
     from sumcirc.tracking.sweep_axes import sweep_axes
     from sumcirc.tracking.wandb import log_settings
+    from sumcirc.training.fresh_adapters import start
 
     model, data = inputs.model, inputs.data
     facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
@@ -280,10 +286,14 @@ def _adapt(
             ranking = _selected(config, directory, model, inputs.encoder, data)
     if config.adaptation.kind is Adaptation.lora:
         facts |= adapter_facts(config.adaptation, model.config, ranking)
+        adapted = start(config, model, data, ranking and ranking.targets, directory)
+        # EVA moves ranks between linears of different sizes
+        facts["adapter"]["parameters"] = trainable_parameters(adapted)
         if wandb_logger is not None:
             axes = sweep_axes(plain(config), facts["adapter"]["layers"])
             log_settings(wandb_logger, {"adapter": facts["adapter"], "sweep_axes": axes})
-    adapted = adapt(model, config.adaptation, ranking and ranking.targets)
+    else:
+        adapted = adapt(model, config.adaptation)
     facts |= {"trainable_parameters": trainable_parameters(adapted), **data.counts}
     return adapted, ranking, facts
 

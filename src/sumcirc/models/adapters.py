@@ -1,8 +1,10 @@
-"""Makes a model trainable: every parameter, or LoRA (Hu et al. 2021) on chosen layers and modules.
+"""Makes a model trainable: every parameter, or adapters on chosen layers and modules.
 
-A LoRA adapter of rank r on a linear of shape in x out has r * (in + out) parameters and adds `scale
-* B A x`, where scale is alpha / r, or alpha / sqrt(r) with rsLoRA (Kalajdzievski 2023). A parameter
-budget is converted to the ranks that use as much of it as possible (`models.budget`).
+A LoRA adapter (Hu et al. 2021) of rank r on a linear of shape in x out has r * (in + out)
+parameters and adds `scale * B A x`, where scale is alpha / r, or alpha / sqrt(r) with rsLoRA
+(Kalajdzievski 2023). Other variants (`models.variants`) have other sizes, which are counted in
+PEFT's own modules. A parameter budget is converted to the ranks that use as much of it as possible
+(`models.budget`).
 
 Unless alpha is given, the scale is 2 for every rank (alpha is twice each linear's rank), or with
 rsLoRA 8 / sqrt(rank) (alpha is 8, so rank 16 has scale 2 either way). Adapters of different ranks,
@@ -11,12 +13,13 @@ in one model or in the arms of a sweep, thus learn at comparable speed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -25,10 +28,16 @@ from sumcirc.errors import UserError
 from sumcirc.models.architectures import Architecture, architecture
 from sumcirc.models.budget import solve_ranks
 from sumcirc.models.peft_adapters import without_idle_warnings
-from sumcirc.schema import AUTO, Adaptation, AdaptationConfig
+from sumcirc.models.variants import CONFIGS, check_variant, peft_config, setting_of
+from sumcirc.schema import AUTO, Adaptation, AdaptationConfig, Variant
+from sumcirc.storage.hub import one_line
 
-SCALE = 2  # alpha divided by rank
-RSLORA_ALPHA = 8.0  # gives rank 16 the same scale
+# variants whose size is r * (in + out) for each linear
+PLAIN = (Variant.lora, Variant.rslora, Variant.pissa, Variant.olora, Variant.eva, Variant.loraga)
+# variants whose linears all have the same rank
+UNIFORM = (Variant.adalora, Variant.vera)
+# initial directions that a start takes from each weight or gradient, as a multiple of the rank
+DIRECTIONS = {"pissa": 1, "olora": 1, "mica": 1, "lora_ga": 2}
 
 # index of a block, and one of the architecture's module names
 Target = tuple[int, str]
@@ -41,10 +50,11 @@ class Targets:
     Attributes:
         layers: indices of the blocks that contain adapted linears.
         names: full names of the adapted linears.
-        ranks: LoRA rank of each linear, by the linear's full name.
-        parameters: number of trainable parameters with these ranks.
-        total: number of parameters of the model without adapters; tied parameters count once.
-        fan_in_fan_out: whether the linears store their weights as [in, out], like those of GPT-2.
+        ranks: rank of each linear's adapter, by its full name; empty for a variant without ranks.
+        parameters: number of trainable parameters at these ranks.
+        total: number of parameters of the model without adapters; tied ones count once.
+        fan_in_fan_out: whether the linears store their weight as in x out (GPT-2).
+        mlp_out: those of the linears that are the MLPs' output projections.
     """
 
     layers: tuple[int, ...]
@@ -53,16 +63,20 @@ class Targets:
     parameters: int
     total: int
     fan_in_fan_out: bool
+    mlp_out: tuple[str, ...]
 
     @property
-    def rank(self) -> int:
-        """The smallest rank. With a parameter budget, ranks of some linears may be higher by 1."""
-        return min(self.ranks.values())
+    def rank(self) -> int | None:
+        """The smallest rank, or None for a variant without ranks.
+
+        Some linears have one more if a parameter budget allows it.
+        """
+        return min(self.ranks.values(), default=None)
 
     @property
     def raised(self) -> dict[str, int]:
-        """The ranks of the linears whose rank is higher than `rank`, by full name."""
-        return {name: rank for name, rank in self.ranks.items() if rank > self.rank}
+        """Ranks of the linears whose rank is higher than `rank`, by full name."""
+        return {name: rank for name, rank in self.ranks.items() if rank != self.rank}
 
     @property
     def share(self) -> float:
@@ -103,26 +117,103 @@ def resolve_targets(
         chosen = _named_targets(config, model_config.num_hidden_layers)
     model = skeleton(model_config)
     linears = _linears(model, names_of, chosen)
-    costs = _costs(linears)
-    if config.rank is not None:
-        ranks = dict.fromkeys(costs, config.rank)
-    else:
-        assert config.budget is not None
-        ranks = solve_ranks(costs, config.budget)
-        if not min(ranks.values()):
-            raise UserError(
-                f"adaptation.budget={config.budget}: rank 1 on these {len(costs)} linears takes"
-                f" {sum(costs.values())} parameters; raise the budget, or choose fewer layers or"
-                " modules"
-            )
-    return Targets(
+    if len(linears) < sum(len(names_of.linears(*target)) for target in chosen):
+        raise UserError(f"adaptation.modules={config.modules}: a linear is named twice")
+    last = {name for layer, _ in chosen for name in names_of.linears(layer, "mlp_out")}
+    bare = Targets(
         tuple(sorted({layer for layer, _ in chosen})),
-        tuple(costs),
-        ranks,
-        sum(ranks[name] * cost for name, cost in costs.items()),
+        tuple(linears),
+        {},
+        0,
         sum(parameter.numel() for parameter in model.parameters()),
         any(isinstance(linear, Conv1D) for linear in linears.values()),
+        tuple(name for name in linears if name in last),
     )
+    costs, fixed = _size(config, bare, linears, model_config)
+    ranks = _ranks(config, costs, fixed)
+    used = fixed + sum(ranks[name] * cost for name, cost in costs.items() if ranks)
+    targets = replace(bare, ranks=ranks, parameters=used)
+    made = peft_config(config, targets)
+    check_variant(config, made, bare.fan_in_fan_out)
+    _check_directions(config, made, ranks, linears)
+    return targets
+
+
+def _size(
+    config: AdaptationConfig,
+    bare: Targets,
+    linears: dict[str, nn.Module],
+    model_config: PretrainedConfig,
+) -> tuple[dict[str, int], int]:
+    """Return the parameters of one rank on each linear, and those that don't depend on ranks."""
+    if config.variant in PLAIN and not config.peft:
+        return _costs(linears), 0
+    if config.variant is Variant.ia3:
+        return {}, sum(_counted(config, bare, model_config, {}).values())
+    low, high = (
+        _counted(config, bare, model_config, dict.fromkeys(linears, rank)) for rank in (2, 4)
+    )
+    costs = {name: (high[name] - low[name]) // 2 for name in linears}
+    return costs, sum(low.values()) - 2 * sum(costs.values())
+
+
+def _counted(
+    config: AdaptationConfig, bare: Targets, model_config: PretrainedConfig, ranks: dict[str, int]
+) -> Counter[str]:
+    """Count the parameters that PEFT would train at the given ranks, by linear; "" for others."""
+    made = peft_config(config, replace(bare, ranks=ranks))
+    check_variant(config, made, bare.fan_in_fan_out)
+    try:
+        with torch.device("meta"), without_idle_warnings():
+            model = get_peft_model(skeleton(model_config), made)
+    except Exception as error:  # PEFT raises any kind of error for a wrong value
+        raise UserError(f"{setting_of(config)}: refused by PEFT ({one_line(error)})") from None
+    found: Counter[str] = Counter()
+    adapted = set(bare.names)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            path = name.removeprefix("base_model.model.").split(".")
+            owners = (".".join(path[:end]) for end in range(len(path), 0, -1))
+            found[next((one for one in owners if one in adapted), "")] += parameter.numel()
+    return found
+
+
+def _ranks(config: AdaptationConfig, costs: dict[str, int], fixed: int) -> dict[str, int]:
+    """Return the rank of each linear, from the settings or from the budget."""
+    if config.rank is not None:
+        return dict.fromkeys(costs, config.rank)
+    if config.budget is None:
+        return {}
+    room = config.budget - fixed
+    if config.variant in UNIFORM:
+        ranks = dict.fromkeys(costs, max(0, room) // sum(costs.values()))
+    else:
+        ranks = solve_ranks(costs, room)
+    if min(ranks.values()) < 1:
+        raise UserError(
+            f"adaptation.budget={config.budget}: rank 1 on these {len(costs)} linears takes"
+            f" {fixed + sum(costs.values())} parameters; raise the budget, or choose fewer layers"
+            " or modules"
+        )
+    return ranks
+
+
+def _check_directions(
+    config: AdaptationConfig,
+    made: PeftConfig,
+    ranks: dict[str, int],
+    linears: dict[str, nn.Module],
+) -> None:
+    """Refuse ranks for which a weight has too few directions to start from."""
+    start = str(getattr(made, "init_lora_weights", None))
+    for name, rank in ranks.items():
+        most = min(linears[name].get_parameter("weight").shape) // DIRECTIONS.get(start, 1)
+        if start in DIRECTIONS and rank > most:
+            shown = f"rank={rank}" if config.budget is None else f"budget={config.budget}"
+            raise UserError(
+                f"adaptation.{shown}: init_lora_weights={start} starts from the directions of each"
+                f" weight, which are enough for rank {most} on {name}, not for {rank}"
+            )
 
 
 def adapter_costs(model_config: PretrainedConfig, targets: Sequence[Target]) -> dict[str, int]:
@@ -165,29 +256,37 @@ def _named_targets(config: AdaptationConfig, count: int) -> list[Target]:
     return [(layer, module) for layer in layers for module in config.modules]
 
 
-def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = None) -> LoraConfig:
-    """Return PEFT's configuration of a LoRA adapter.
+def require_lora_config(config: AdaptationConfig) -> None:
+    """Raise an error if PEFT describes the variant by a configuration other than LoraConfig.
 
     Args:
-        config: settings, of which alpha, dropout and rsLoRA are used.
-        targets: the linears that get adapters, and the ranks.
-        base: path of the base model, which is written into the configuration; None to write no
-            path.
+        config: settings of the adapter.
+
+    Raises:
+        UserError: it is AdaLoRA, VeRA or IA3.
     """
-    alpha = config.alpha or (RSLORA_ALPHA if config.rslora else SCALE * targets.rank)
-    follows_rank = config.alpha is None and not config.rslora
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=base,
-        r=targets.rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]
-        rank_pattern=targets.raised,
-        alpha_pattern={name: SCALE * rank for name, rank in targets.raised.items() if follows_rank},
-        use_rslora=config.rslora,
-        lora_dropout=config.dropout,
-        target_modules=list(targets.names),
-        fan_in_fan_out=targets.fan_in_fan_out,
-    )
+    if config.variant in CONFIGS:
+        raise UserError(
+            f"adaptation={config.variant.value}: PEFT has no LoraConfig for it; choose the layers"
+            " with adaptation=lora, or train with a selector (sumcirc train selector=...)"
+        )
+
+
+def lora_config(config: AdaptationConfig, targets: Targets, base: str | None = None) -> LoraConfig:
+    """Return PEFT's LoraConfig for the targets.
+
+    Args:
+        config: settings of the adapter.
+        targets: the linears and their ranks.
+        base: path of the base model, which is written into the configuration; None for no path.
+
+    Raises:
+        UserError: as in `require_lora_config` and `peft_config`.
+    """
+    require_lora_config(config)
+    found = peft_config(config, targets, base)
+    assert isinstance(found, LoraConfig)
+    return found
 
 
 def adapt(
@@ -195,9 +294,12 @@ def adapt(
 ) -> PreTrainedModel | PeftModel:
     """Prepare a model for training, either of all of its parameters or of a LoRA adapter.
 
+    Variants that start from data or are converted when they are saved need more than the model;
+    `training.fresh_adapters.start` makes every variant.
+
     Args:
         model: the base model, which is changed in place.
-        config: settings that choose between full fine-tuning and LoRA, and settings of LoRA.
+        config: whether to fine-tune fully or with adapters, and the settings of these.
         chosen: pairs of block index and module name that a selector chose; None if `config` names
             the layers.
 
@@ -211,11 +313,23 @@ def adapt(
         model.requires_grad_(True)
         return model
     targets = resolve_targets(config, model.config, chosen)
+    return wrap(model, peft_config(config, targets), targets.parameters)
+
+
+def wrap(model: PreTrainedModel, made: PeftConfig, parameters: int | None) -> PeftModel:
+    """Return a PEFT model around a model, which is changed in place.
+
+    Args:
+        model: the base model.
+        made: PEFT's configuration.
+        parameters: number of parameters that have to be trainable; None if that isn't known.
+    """
     with without_idle_warnings():
-        adapted = get_peft_model(model, lora_config(config, targets))
+        adapted = get_peft_model(model, made)
+    assert isinstance(adapted, PeftModel)
     found = trainable_parameters(adapted)
-    if found != targets.parameters:
-        raise RuntimeError(f"PEFT made {found} parameters trainable, not {targets.parameters}")
+    if parameters is not None and found != parameters:
+        raise RuntimeError(f"PEFT made {found} parameters trainable, not {parameters}")
     return adapted
 
 

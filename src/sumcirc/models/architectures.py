@@ -58,9 +58,23 @@ class Architecture:
 
         Args:
             layer: index of the block.
-            module: a key of `modules`.
+            module: a key of `modules`, or the end of linears' own names as in PEFT's
+                `target_modules`, such as `q_proj` or `c_proj`.
+
+        Raises:
+            UserError: no linear of a block has that name.
         """
-        return [f"{self.layers}.{layer}.{name}" for name in self.modules[module]]
+        every = [name for names in self.modules.values() for name in names]
+        found = self.modules.get(module) or tuple(
+            name for name in every if f".{name}".endswith(f".{module}")
+        )
+        if not found:
+            own = ", ".join(name.rpartition(".")[2] for name in every)
+            raise UserError(
+                f"adaptation.modules={module}: unknown; choose from {', '.join(self.modules)},"
+                f" all-linear, or the model's own {own}"
+            )
+        return [f"{self.layers}.{layer}.{name}" for name in found]
 
 
 _LLAMA = Architecture(

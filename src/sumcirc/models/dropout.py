@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from torch import nn
 
 ATTENTION = "attention_dropout"  # attribute of attention modules
-ADAPTERS = "lora_dropout"  # PEFT's name of an adapter's dropout
+ADAPTERS = ("lora_dropout", "vera_dropout")  # PEFT's names of an adapter's dropout
 
 
 def start_training(model: nn.Module, dropout: float | None) -> None:
@@ -39,7 +39,7 @@ def dropout_probabilities(model: nn.Module) -> list[float]:
 
 def _places(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
     for name, module in model.named_modules():
-        if ADAPTERS in name:
+        if any(one in name for one in ADAPTERS):
             continue
         if isinstance(module, nn.Dropout):
             yield module, "p"

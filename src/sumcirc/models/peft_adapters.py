@@ -181,14 +181,16 @@ def load_adapter(model: PreTrainedModel, folder: Path, given: str) -> PeftModel:
 
 @contextmanager
 def without_idle_warnings() -> Iterator[None]:
-    """Silence, in a `with` block, two warnings of PEFT on which users can't act.
+    """Silence three of PEFT's warnings, on which users can't act, in a `with` block.
 
-    One says that peft 0.21 uses a deprecated name of transformers 5.23. The other says that with
-    virtual tokens the model determines positions itself, which is intended.
+    Peft 0.21 uses a deprecated name of transformers 5.23. With virtual tokens the model counts
+    positions itself, which is intended. And the ranks that AdaLoRA kept are applied later than
+    where PEFT looks for those of LoRA.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")
         warnings.filterwarnings("ignore", message="Position ids are not supported")
+        warnings.filterwarnings("ignore", message=r"The following rank_pattern keys .*lora_E")
         yield
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peft import LoraConfig, PeftModel
+from peft import AdaLoraConfig, PeftConfig, PeftModel
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -16,8 +16,9 @@ from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.architectures import architecture
 from sumcirc.models.dropout import dropout_probabilities
 from sumcirc.models.loading import resolve_path, without_bars
+from sumcirc.models.variants import rewrites
 from sumcirc.runtime.quoting import code, markdown, visible
-from sumcirc.schema import TrainConfig
+from sumcirc.schema import TrainConfig, Variant
 from sumcirc.storage.writing import write_folder
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -45,6 +46,19 @@ seeds, versions and scores.
 ADAPTER_CODE = """\
 from peft import AutoPeftModelForCausalLM
 model = AutoPeftModelForCausalLM.from_pretrained("adapter")"""
+
+TITLES = {
+    Variant.lora: "LoRA",
+    Variant.rslora: "rsLoRA",
+    Variant.dora: "DoRA",
+    Variant.pissa: "LoRA (started by PiSSA)",
+    Variant.olora: "LoRA (started by OLoRA)",
+    Variant.eva: "LoRA (started by EVA)",
+    Variant.loraga: "LoRA (started by LoRA-GA)",
+    Variant.adalora: "AdaLoRA",
+    Variant.vera: "VeRA",
+    Variant.ia3: "IA3",
+}
 
 MODEL_CODE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -90,29 +104,39 @@ def card(
     )
 
 
-def described(lora: LoraConfig, model_config: PretrainedConfig) -> str:
-    """Describe an adapter in words, such as `LoRA of rank 8 on layers 2, 3: qkv+attn_out`.
+def described(adapter: PeftConfig, model_config: PretrainedConfig, variant: str = "LoRA") -> str:
+    """Return a description such as `LoRA of rank 8 on layers 2, 3: qkv+attn_out`.
 
     Args:
-        lora: PEFT's configuration of the adapter.
-        model_config: transformers' configuration of the model.
+        adapter: PEFT's configuration of the adapter.
+        model_config: configuration of the model.
+        variant: name of the kind of adapter.
     """
     names = architecture(model_config)
-    modules: dict[int, list[str]] = {}
-    for layer in range(model_config.num_hidden_layers):
-        found = [
-            name
-            for name in names.modules
-            if set(names.linears(layer, name)) <= set(lora.target_modules or ())
-        ]
-        if found:
-            modules[layer] = found
+    targets = set(getattr(adapter, "target_modules", None) or ())
     by_modules: dict[str, list[str]] = {}
-    for layer, found in modules.items():
-        by_modules.setdefault("+".join(found), []).append(str(layer))
+    for layer in range(model_config.num_hidden_layers):
+        found = [name for name in names.modules if set(names.linears(layer, name)) <= targets]
+        whole = {name for module in found for name in names.linears(layer, module)}
+        every = {name for module in names.modules for name in names.linears(layer, module)}
+        found += sorted(name.rpartition(".")[2] for name in every & targets - whole)
+        if found:
+            by_modules.setdefault("+".join(found), []).append(str(layer))
     where = "; ".join(f"layers {', '.join(at)}: {what}" for what, at in by_modules.items())
-    rank = f"{lora.r} or {lora.r + 1}" if lora.rank_pattern else f"{lora.r}"
-    return f"LoRA of rank {rank} on {where}"
+    return f"{variant}{_rank(adapter)} on {where}"
+
+
+def _rank(adapter: PeftConfig) -> str:
+    if isinstance(adapter, AdaLoraConfig):
+        return f" of rank {adapter.init_r}, reduced to {adapter.target_r} on average,"
+    rank: int | None = getattr(adapter, "r", None)
+    if rank is None:
+        return ""
+    others = {rank, *(getattr(adapter, "rank_pattern", None) or {}).values()}
+    low, high = min(others), max(others)
+    return f" of rank {low}" + (
+        "" if low == high else f" {'or' if high == low + 1 else 'to'} {high}"
+    )
 
 
 def save_trained(
@@ -138,9 +162,9 @@ def save_trained(
     what = "full fine-tuning"
     if is_adapter:
         # the absolute path, so that PEFT finds it; only sumcirc knows the name `tiny`
-        lora: Any = model.peft_config["default"]
-        lora.base_model_name_or_path = base
-        what = described(lora, base_model(model).config)
+        adapter: Any = model.peft_config["default"]
+        adapter.base_model_name_or_path = base
+        what = described(adapter, base_model(model).config, TITLES[config.adaptation.variant])
     body = card(
         library="peft" if is_adapter else "transformers",
         base=config.model.path,
@@ -157,7 +181,10 @@ def save_trained(
 
     def write(folder: Path) -> None:
         # otherwise PEFT asks the hub whether the vocabulary was changed, which never happens here
-        options = {"save_embedding_layers": False} if is_adapter else {}
+        options: dict[str, Any] = {"save_embedding_layers": False} if is_adapter else {}
+        if is_adapter and rewrites(model.peft_config["default"]):
+            # as LoRA on the unchanged base, which has the ranks of both
+            options["path_initial_model_for_weight_conversion"] = str(directory.initial_adapter)
         with without_bars():
             model.save_pretrained(str(folder), **options)  # type: ignore[operator]
         tokenizer.save_pretrained(str(folder))

@@ -4,6 +4,16 @@ Every dataclass mirrors one configuration group or section. `__post_init__` refu
 values when `OmegaConf.to_object` builds the dataclass, before anything heavy is imported.
 """
 
+from sumcirc.schema.adapting import (
+    ALL_LINEAR,
+    AUTO,
+    MODULES,
+    REWRITING_VARIANTS,
+    Adaptation,
+    AdaptationConfig,
+    Granularity,
+    Variant,
+)
 from sumcirc.schema.choices import UNTIL, Choice, old_words
 from sumcirc.schema.circuits import (
     AT_CLEAN,
@@ -28,13 +38,8 @@ from sumcirc.schema.comparing import (
 )
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
 from sumcirc.schema.learning import (
-    AUTO,
-    MODULES,
     MONITORS,
-    Adaptation,
-    AdaptationConfig,
     Extension,
-    Granularity,
     ModelConfig,
     Monitor,
     OptimizerConfig,
@@ -74,6 +79,7 @@ from sumcirc.schema.watching import (
 accept_scalars()
 
 __all__ = [
+    "ALL_LINEAR",
     "AT_CLEAN",
     "AUTO",
     "FACTS",
@@ -81,6 +87,7 @@ __all__ = [
     "MONITORS",
     "PARTS",
     "REPHRASE",
+    "REWRITING_VARIANTS",
     "SIZES",
     "SPLITS",
     "TAG_LENGTH",
@@ -137,6 +144,7 @@ __all__ = [
     "Template",
     "TrainConfig",
     "TrainerConfig",
+    "Variant",
     "WandbMode",
     "check_gradient",
     "corruption_of",

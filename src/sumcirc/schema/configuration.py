@@ -79,14 +79,16 @@ def run_name(*, _root_: Any) -> str:
     adaptation = OmegaConf.select(config, "adaptation")
     known = {"model", "data", "adaptation", "seed", "checkpoint", "after"}
     if adaptation is not None:
-        parts.append(adaptation.kind.value)
-        if adaptation.kind is schema.Adaptation.lora:
+        adapted = adaptation.kind is schema.Adaptation.lora
+        parts.append((adaptation.variant if adapted else adaptation.kind).value)
+        if adapted:
             parts.append(_layers_name(adaptation.layers, OmegaConf.select(config, "selector")))
             if list(adaptation.modules) != list(schema.MODULES):
                 parts.append("+".join(map(str, adaptation.modules)))
-            size = adaptation.rank
-            parts.append(f"b{adaptation.budget}" if size is None else f"r{size}")
-            known |= {f"adaptation.{key}" for key in ("layers", "modules", "rank", "budget")}
+            sizes = {"r": adaptation.rank, "b": adaptation.budget}
+            parts += [f"{key}{size}" for key, size in sizes.items() if size is not None][:1]
+            keys = ("variant", "layers", "modules", "rank", "budget")
+            known |= {f"adaptation.{key}" for key in keys}
             known |= {
                 "selector",
                 *(f"selector.{key}" for key in ("count", "layers", "preset", "score")),

@@ -1,14 +1,13 @@
-"""Settings of training: the model, what is trained, the optimizer and the trainer."""
+"""Settings of training: the model, the optimizer and the trainer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from omegaconf import MISSING
 
 from sumcirc.schema.choices import Choice
-from sumcirc.schema.lists import as_list, lists_of_one
 from sumcirc.schema.require import at_least, positive, require
 
 
@@ -39,95 +38,6 @@ class ModelConfig:
             self.dropout is None or 0 <= self.dropout < 1,
             f"model.dropout={self.dropout}: must lie in [0, 1), or null for the model's own",
         )
-
-
-class Adaptation(Choice):
-    """What is trained."""
-
-    full = "full"  # every parameter
-    lora = "lora"  # low-rank adapters on chosen layers and modules
-
-
-MODULES = ("qkv", "attn_out", "mlp_in", "mlp_out")  # module names of `models.architectures`
-AUTO = "auto"  # value of adaptation.layers if the selector chooses the layers
-
-
-class Granularity(Choice):
-    """Unit that a selector chooses."""
-
-    layer = "layer"  # whole layers: all of adaptation.modules in each
-    module = "module"  # single modules in layers
-
-
-@dataclass
-class AdaptationConfig:
-    """Full fine-tuning, or LoRA on chosen layers and modules (conf/adaptation)."""
-
-    kind: Adaptation = MISSING
-    learning_rate_scale: float = 1.0  # factor for model.learning_rate
-    layers: Any = "all"  # `all`, a list of layer indices from 0, or `auto`: chosen by the selector
-    granularity: Granularity = Granularity.layer  # unit that the selector chooses
-    modules: list[str] = field(default_factory=lambda: list(MODULES))  # of MODULES
-    rank: Optional[int] = None  # LoRA rank; null if `budget` determines it
-    budget: Optional[int] = None  # number of trainable parameters, which determines the rank
-    alpha: Optional[float] = None  # LoRA alpha; null: twice the rank, or 8 with rsLoRA
-    rslora: bool = False  # scale by alpha / sqrt(rank) instead of alpha / rank
-    dropout: float = 0.0  # dropout of the adapters' input
-
-    def __post_init__(self) -> None:
-        lists_of_one(self)
-        positive(self, "adaptation.", "learning_rate_scale")
-        if not isinstance(self.layers, str):
-            self.layers = as_list(self.layers)
-        if self.kind is Adaptation.full:
-            idle = {"layers": "all", "modules": list(MODULES), "rank": None, "budget": None}
-            for name, without in idle.items():
-                value = getattr(self, name)
-                require(
-                    value == without,
-                    f"adaptation.{name}={value}: is for adaptation=lora; adaptation=full trains"
-                    " every parameter",
-                )
-            return
-        self._check_layers()
-        unknown = [name for name in self.modules if name not in MODULES]
-        require(
-            not unknown,
-            f"adaptation.modules={unknown}: unknown; choose from {', '.join(MODULES)}",
-        )
-        require(bool(self.modules), "adaptation.modules=[]: name at least one module")
-        require(
-            len(set(self.modules)) == len(self.modules),
-            f"adaptation.modules={self.modules}: a module is named twice",
-        )
-        at_least(self, "adaptation.", 1, "rank", "budget")
-        positive(self, "adaptation.", "alpha")
-        require(
-            (self.rank is None) != (self.budget is None),
-            f"adaptation.rank={'null' if self.rank is None else self.rank}: the rank or the budget"
-            " must be set, and not both (adaptation.rank=null with a budget)",
-        )
-        require(
-            self.alpha is None or self.budget is None or self.rslora,
-            f"adaptation.alpha={self.alpha}: the budget decides the rank, so alpha over rank would"
-            " be another in each arm; leave alpha out (the scale is 2), or set"
-            " adaptation.rslora=true",
-        )
-        require(0 <= self.dropout < 1, f"adaptation.dropout={self.dropout}: must lie in [0, 1)")
-
-    def _check_layers(self) -> None:
-        layers = self.layers
-        if layers in ("all", AUTO):
-            return
-        shown = f"adaptation.layers={layers}"
-        require(
-            isinstance(layers, list)
-            and all(isinstance(i, int) and not isinstance(i, bool) for i in layers),
-            f"{shown}: must be `all`, `auto` or a list of layer indices such as [2,3,5]",
-        )
-        require(bool(layers), f"{shown}: the list is empty; name a layer, or use `all`")
-        require(min(layers) >= 0, f"{shown}: negative indices are not taken; layers count from 0")
-        require(len(set(layers)) == len(layers), f"{shown}: a layer is named twice")
 
 
 class Schedule(Choice):

@@ -7,11 +7,12 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
+from sumcirc.schema.adapting import AdaptationConfig
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
-from sumcirc.schema.learning import AdaptationConfig, ModelConfig, OptimizerConfig, TrainerConfig
+from sumcirc.schema.learning import ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, folder_name, positive, require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig

@@ -11,11 +11,13 @@ from typing import Any
 from transformers import PretrainedConfig
 
 from sumcirc.errors import UserError
-from sumcirc.models.adapters import Target, adapter_costs, lora_config, resolve_targets
+from sumcirc.models.adapters import Target, adapter_costs, resolve_targets
 from sumcirc.models.architectures import shape
 from sumcirc.models.fingerprint import model_fingerprint
+from sumcirc.models.variants import peft_config
 from sumcirc.schema import (
     AUTO,
+    MODULES,
     Adaptation,
     AdaptationConfig,
     Granularity,
@@ -114,6 +116,11 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
             f"adaptation.layers={adaptation.layers}: names the layers, which {shown} is to choose;"
             " leave one of them out"
         )
+    if own := [name for name in adaptation.modules if name not in MODULES]:
+        raise UserError(
+            f"adaptation.modules={adaptation.modules}: selectors score {', '.join(MODULES)}, so"
+            f" {own[0]} can't go with {shown}; use these names, or name the layers"
+        )
     selector = SELECTORS[name]
     if adaptation.granularity is Granularity.module and not selector.modules:
         able = [one.value for one, its in SELECTORS.items() if its.modules and its.measures]
@@ -142,27 +149,29 @@ def adapter_facts(
         ranking: the selector's result; None if no selector is configured.
 
     Returns:
-        `rank`, the adapter's rank, and `adapter`, a mapping with the adapted layers and modules,
-        the rank, the scale and the number of parameters. With a selector it also contains the
-        selector's name and stability, and with a parameter budget the budget and the share of it
-        that is used.
+        `rank`, the adapter's rank (left out for a variant without ranks), and `adapter`, a mapping
+        with the variant, the adapted layers and modules, rank, scale and number of parameters; with
+        a selector also its name and stability, and with a budget also the budget and the share of
+        it that is used.
     """
     targets = resolve_targets(adaptation, model_config, ranking and ranking.targets)
-    lora = lora_config(adaptation, targets)
-    root = math.sqrt(targets.rank) if adaptation.rslora else targets.rank
+    alpha = getattr(peft_config(adaptation, targets), "lora_alpha", None)
+    rank = targets.rank or 1
     facts: dict[str, Any] = {
+        "variant": adaptation.variant.value,
         "layers": list(targets.layers),
         "targets": list(targets.names),
         "rank": targets.rank,
         "raised": sorted(targets.raised),  # linears with a rank of one more
-        "scale": lora.lora_alpha / root,
+        # null for variants without one
+        "scale": alpha and alpha / (math.sqrt(rank) if adaptation.rslora else rank),
         "parameters": targets.parameters,
     }
     if ranking is not None:
         facts |= {"selector": ranking.selector, "stability": ranking.stability}
     if adaptation.budget is not None:
         facts |= {"budget": adaptation.budget, "used": targets.parameters / adaptation.budget}
-    return {"rank": targets.rank, "adapter": facts}
+    return {**({"rank": targets.rank} if targets.ranks else {}), "adapter": facts}
 
 
 def _dearest(

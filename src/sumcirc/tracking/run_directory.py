@@ -65,6 +65,7 @@ class RunDirectory:
         self.samples_file = self.path / "samples.json"
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"
+        self.initial_adapter = self.path / "initial_adapter"
         self.model = self.path / "model"
         self.figures = self.path / "figures"
         self.probes = self.path / "probes"

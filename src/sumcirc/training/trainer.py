@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from peft import AdaLoraModel, PeftModel
 
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
@@ -34,6 +35,7 @@ from sumcirc.training.extension import extension_callbacks
 from sumcirc.training.extra_callbacks import blaming, make_extra
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.progress_bars import progress_callback
+from sumcirc.training.rank_allocation import RankAllocation
 
 PRECISIONS = {
     Precision.fp32: "32-true",
@@ -253,6 +255,9 @@ def fit(
     start_training(model, config.model.dropout)
     if config.trainer.gradient_checkpointing:
         checkpoint_activations(model)
+    if isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel):
+        # before the watchers, which measure the model with the ranks that are left
+        watchers = [RankAllocation(model), *watchers]
     saved = checkpoints(run.checkpoints)
     if others is None:
         others = make_extra(config.callbacks.extra)
