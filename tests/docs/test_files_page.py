@@ -76,7 +76,14 @@ CIRCUIT = ["documents=3", "resamples=5", "sizes=[0.01,0.1]", "random_circuits=1"
 WATCHERS = "attention_entropy,base_divergence,activation_drift,summary_quality,circuit_tracker"
 FULL, LORA = "runs/arms/tiny-wire-full-s1", "runs/arms/tiny-wire-lora-all-r16-s1"
 COMMANDS = [
-    ["train", "-m", *TRAINED, "callbacks=none", "adaptation=full,lora", "sweep.name=arms"],
+    [
+        "train",
+        "-m",
+        *TRAINED,
+        "callbacks=none",
+        "sweep.name=arms",
+        "adaptation=full,lora,adalora,pissa",
+    ],
     [
         *("train", *TRAINED, "sweep.name=watched", f"callbacks.watch=[{WATCHERS}]"),
         *("callbacks.probes.documents=3", "callbacks.schedule.points=0"),
