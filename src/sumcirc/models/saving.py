@@ -182,7 +182,7 @@ def save_trained(
     def write(folder: Path) -> None:
         # otherwise PEFT asks the hub whether the vocabulary was changed, which never happens here
         options: dict[str, Any] = {"save_embedding_layers": False} if is_adapter else {}
-        if is_adapter and rewrites(model.peft_config["default"]):
+        if isinstance(model, PeftModel) and rewrites(model.peft_config["default"]):
             # as LoRA on the unchanged base, which has the ranks of both
             options["path_initial_model_for_weight_conversion"] = str(directory.initial_adapter)
         with without_bars():

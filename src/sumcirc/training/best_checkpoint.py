@@ -20,6 +20,7 @@ from sumcirc.schema import Monitor
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from sumcirc.training.module import SummarizationModule
+from sumcirc.training.rank_allocation import restore_ranks
 
 NAME = "best"  # the file best.ckpt beside the resumable checkpoints
 
@@ -182,6 +183,7 @@ def restore_best(module: SummarizationModule, run: RunDirectory, monitor: Monito
     saved = AtomicCheckpointIO().load_checkpoint(file)
     # it contains only the parameters that train
     module.load_state_dict(saved["state_dict"], strict=False)
+    restore_ranks(module.model, saved["callbacks"])
     return int(saved["global_step"])
 
 

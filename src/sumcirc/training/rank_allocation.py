@@ -92,6 +92,19 @@ def parameters_left(model: nn.Module) -> int | None:
     return sum(value.numel() for value in stored.values())
 
 
+def restore_ranks(model: nn.Module, callbacks: dict[str, Any]) -> None:
+    """Give an AdaLoRA adapter the ranks that it had at a checkpoint; others are left as they are.
+
+    Args:
+        model: the model, which has the weights of the checkpoint.
+        callbacks: the states of callbacks in the checkpoint.
+    """
+    state = callbacks.get(RankAllocation.__qualname__)
+    if state is not None and isinstance(model, PeftModel):
+        config: Any = model.peft_config["default"]
+        config.rank_pattern = state["rank_pattern"]
+
+
 def orthogonality(directions: list[tuple[str, nn.Parameter]]) -> Tensor:
     """Return the mean distance of the singular directions from orthonormal ones, as PEFT does.
 

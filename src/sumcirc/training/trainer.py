@@ -255,14 +255,14 @@ def fit(
     start_training(model, config.model.dropout)
     if config.trainer.gradient_checkpointing:
         checkpoint_activations(model)
-    if isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel):
-        # before the watchers, which measure the model with the ranks that are left
-        watchers = [RankAllocation(model), *watchers]
     saved = checkpoints(run.checkpoints)
     if others is None:
         others = make_extra(config.callbacks.extra)
     with quiet(), blaming(config.callbacks.extra):
         trainer = make_trainer(config, data, run, wandb_logger, watchers, others)
+        if isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel):
+            # before the watchers, which measure the model with the ranks that are left
+            trainer.callbacks.insert(0, RankAllocation(model))  # type: ignore[attr-defined]
         if trainer.global_rank:
             # dropout masks that differ from the first process's; Lightning's strategies reuse this
             # seed
