@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sumcirc.cli import completion
+from sumcirc.cli.verbs import READERS, VERBS, usage
 from sumcirc.errors import Stopped, Unwritable, UserError
 from sumcirc.runtime import quoting
 from sumcirc.runtime.pipes import CODE, ending_quietly, lost_reader
@@ -28,54 +30,6 @@ if TYPE_CHECKING:
     from sumcirc.schema import SweepConfig
     from sumcirc.sweeps.child import Job
     from sumcirc.sweeps.launching import Sweep
-
-VERBS = {
-    "train": "fine-tune a model to summarize, fully or with LoRA, and score its summaries",
-    "evaluate": "score the summaries of any model, next to lead, random and oracle baselines",
-    "circuit": "find the edges of a model that carry the summary, and measure their faithfulness",
-    "compare": "find what fine-tuning changed, and whether patching it transfers the behaviour",
-    "pairs": "write pairs of clean and corrupted documents, aligned token by token",
-    "report": "compare the configurations of a sweep with controls, and write an HTML page",
-    "dashboard": "create a W&B workspace and a W&B report of a sweep",
-    "select": "rank layers or modules for LoRA, and write a LoraConfig for a parameter budget",
-    "pretrain": "rebuild the built-in model and its tokenizer from generated news text",
-}
-
-# verbs that show existing results; they take paths, no overrides
-READERS = {
-    "status": "show the state of every run of a sweep",
-}
-
-USAGE = """\
-usage: sumcirc VERB [overrides]
-
-{verbs}
-
-  sumcirc train model=gpt2 data=cnn_dailymail adaptation=lora adaptation.layers=[2,3,5]
-  sumcirc train -m adaptation=lora 'adaptation.layers=[2,3,5],[9,10,11],all' seed=1,2,3
-  sumcirc train resume=RUN_DIR
-  sumcirc evaluate checkpoint=RUN_DIR
-  sumcirc circuit checkpoint=RUN_DIR
-  sumcirc compare after=RUN_DIR
-  sumcirc pairs data=cnn_dailymail out=pairs.jsonl
-  sumcirc status SWEEP_DIR
-  sumcirc report SWEEP
-  sumcirc dashboard SWEEP
-  sumcirc select model=gpt2 data=cnn_dailymail selector=circuit adaptation.budget=294912
-
-Without overrides a verb uses the built-in model and data, and needs no network and no account.
-`sumcirc VERB --help` lists the settings, `sumcirc VERB --cfg job` prints the composed values,
-and `-m` runs one job for each combination of comma-separated values. To turn on tab completion, run
-`eval "$(sumcirc --shell-completion install=bash)"`. SUMCIRC_TRACEBACK=1 shows the traceback of
-every error.
-"""
-
-
-def usage() -> str:
-    """Return the text of `sumcirc --help`."""
-    verbs = VERBS | READERS
-    width = max(map(len, verbs))
-    return USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {verbs[verb]}" for verb in verbs))
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
@@ -114,7 +68,7 @@ def _main(arguments: list[str]) -> None:
         say(f"sumcirc {__version__}")
         return
     if arguments[0] in ("-sc", "--shell-completion"):
-        complete_line(arguments)
+        completion.complete_line(arguments)
         return
     verb = arguments[0]
     verbs = VERBS | READERS
@@ -399,34 +353,3 @@ def _before_the_job(error: Exception) -> UserError:
     if isinstance(error, OSError) and error.filename:
         return Unwritable(error.filename, error.strerror or str(error))
     return UserError(one_line(error))
-
-
-def complete_line(arguments: list[str]) -> None:
-    """Print what a shell asks for with `sumcirc --shell-completion`, such as completions of a line.
-
-    Hydra prints it, but knows no verbs: a verb is completed here, and removed from the line that
-    Hydra completes.
-
-    Args:
-        arguments: the words after `sumcirc`, with `query=bash` or `install=bash`.
-    """
-    import hydra
-
-    from sumcirc.cli import command
-    from sumcirc.schema import configuration
-
-    words = os.environ.get("COMP_LINE", "").split(maxsplit=2)
-    asks = any(word.startswith("query=") for word in arguments)
-    verb = words[1] if len(words) > 1 else ""
-    if asks and verb not in VERBS:  # the words of a verb without overrides can't be completed
-        say(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
-        return
-    if asks:
-        os.environ["COMP_LINE"] = f"sumcirc {words[2] if len(words) > 2 else ''}"
-    configuration.register()
-    typed_argv, sys.argv = sys.argv, ["sumcirc", *arguments]
-    name = verb if asks else next(iter(VERBS))
-    try:
-        hydra.main(version_base="1.3", config_path=str(command.CONF), config_name=name)(print)()
-    finally:
-        sys.argv = typed_argv
