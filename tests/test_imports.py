@@ -222,6 +222,7 @@ def test_help_imports_next_to_nothing() -> None:
     assert {name for name in found if name.startswith("sumcirc.")} == {
         "sumcirc.cli",
         "sumcirc.cli.main",
+        "sumcirc.cli.verbs",
         "sumcirc.errors",
         "sumcirc.runtime",
         "sumcirc.runtime.pipes",

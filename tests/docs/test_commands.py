@@ -20,6 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from sumcirc.cli import command
 from sumcirc.cli import main as cli
 from sumcirc.errors import UserError
+from sumcirc.jobs import _circuit_pair
 from sumcirc.schema import TrainConfig, configuration
 from sumcirc.sweeps import status
 from sumcirc.tracking.run_directory import RunDirectory
@@ -90,6 +91,9 @@ def check(verb: str, words: list[str]) -> None:
         return
     if verb not in cli.VERBS:
         raise UserError(f"{verb}: is not a verb")
+    if verb == "compare" and any(map(cli.is_circuit_file, words)):
+        _circuit_pair.read_words(words)
+        return
     given = command.read(verb, words)
     if given.starts:
         for job in some_jobs(given):

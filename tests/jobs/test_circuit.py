@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.edge_selection import greedy, prune, threshold, top_n
@@ -75,6 +77,69 @@ def test_mistakes_are_one_line(
     assert done.code == 2
     assert message in done.output
     assert len(done.output.strip().splitlines()) == 1
+
+
+# ---- two circuits
+
+
+def test_circuits_of_two_models_and_of_their_files(
+    commands: CommandServer, words: list[str], gpt2_folder: Path, tmp_path: Path
+) -> None:
+    """`against=`, then the files that it wrote given to `sumcirc compare`."""
+    other = tmp_path / "other"
+    shutil.copytree(gpt2_folder, other)
+    weights = load_file(other / "model.safetensors")
+    name = next(key for key in weights if key.endswith("h.1.mlp.c_proj.weight"))
+    weights[name] = weights[name] * -3
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    done = commands.run("circuit", *words, f"against={other}", "logger=none", cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    theirs, ours = (read_circuit(run / "circuits" / f"{n}.json") for n in ("against", "circuit"))
+    record = json.loads((run / "circuits" / "comparison.json").read_text())
+    shared, either = (theirs.kept & ours.kept).sum(), (theirs.kept | ours.kept).sum()
+    edges = record["edges"]
+    assert (edges["before"], edges["after"]) == (theirs.kept.sum(), ours.kept.sum())
+    assert edges["jaccard"] == pytest.approx(shared / either)
+    assert 0 < edges["within"] <= 1
+    assert edges["differs"] in (True, False)
+    assert np.sum(record["added_by_layer"]) == (ours.kept & ~theirs.kept).sum()
+    assert np.sum(record["removed_by_kind"]) == (theirs.kept & ~ours.kept).sum()
+    assert "circuits of other (before) and" in done.output
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["against"]["model"] == "other"
+    assert summary["against"]["jaccard"] == edges["jaccard"]
+    assert (run / "figures" / "circuit_comparison.png").is_file()
+    files = [str(run / "circuits" / name) for name in ("against.json", "circuit.json")]
+    done = commands.run("compare", *files, "out=pair", cwd=tmp_path)
+    assert done.code == 0, done.output
+    again = json.loads((tmp_path / "pair" / "comparison.json").read_text())
+    assert again["edges"] == edges
+    shutil.copy(files[1], tmp_path / "alone.json")
+    done = commands.run("compare", files[0], "alone.json", "out=pair", cwd=tmp_path)
+    assert "alone.json: there are no scores by document beside it" in done.output
+    alone = json.loads((tmp_path / "pair" / "comparison.json").read_text())["edges"]
+    assert alone == edges | dict.fromkeys(("low", "high", "within", "differs"))
+
+
+def test_mistakes_in_comparing_circuits_are_one_line(
+    commands: CommandServer, words: list[str], llama_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "no.json").write_text("{}")
+    for verb, given, message in (
+        ("circuit", [*words, "against=base"], "against=base: model.path="),
+        ("circuit", [*words, f"against={llama_folder}"], "is a `llama`, model a `gpt2`"),
+        ("circuit", [*words, "against=nowhere/at/all"], "against=nowhere/at/all"),
+        ("compare", ["one.json"], "1 file is given; write `sumcirc compare BEFORE.json AFTER.json"),
+        ("compare", ["one.json", "two.json", "after=x"], "after=x: has no effect"),
+        ("compare", ["no.json", "no.json"], "no.json"),
+        ("compare", ["no.json", "not-there.json"], ".json"),
+    ):
+        done = commands.run(verb, *given, cwd=tmp_path)
+        assert done.code == 2, done.output
+        assert message in done.output
+        assert len(done.output.strip().splitlines()) == 1
+    assert not (tmp_path / "circuit-comparison").exists()
 
 
 # ---- of the user's own pairs

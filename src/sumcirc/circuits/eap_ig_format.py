@@ -74,7 +74,7 @@ def write_circuit(path: Path, scores: NDArray[Any], kept: NDArray[np.bool_], gra
         )
     nodes = circuit_nodes(kept, graph)
     shape = graph.shape
-    whole, scores, kept = _expanded(graph, np.asarray(scores, dtype=np.float64), kept, nodes)
+    whole, scores, kept = expanded(graph, np.asarray(scores, dtype=np.float64), kept, nodes)
     if not np.isfinite(scores[whole.exists]).all():
         raise UserError(
             f"{path}: a circuit with scores that are NaN or infinite can't be written;"
@@ -144,13 +144,22 @@ def _listed(graph: Graph) -> Iterator[tuple[str, tuple[int, int]]]:
         yield edge(row, len(graph.destinations) - 1)
 
 
-def _expanded(
+def expanded(
     graph: Graph,
     scores: NDArray[np.float64],
     kept: NDArray[np.bool_],
     nodes: NDArray[np.bool_],
 ) -> tuple[Graph, NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the graph with key and value inputs for every query head, and matrices of its size."""
+    """Return a graph with key and value inputs for every query head, and matrices of its size.
+
+    See `write_circuit` for how scores and kept edges are divided among the heads of a group.
+
+    Args:
+        graph: the model's graph, in which query heads may share keys and values.
+        scores: [sources, destinations] edge scores.
+        kept: [sources, destinations] True at the edges of the circuit.
+        nodes: [nodes] True at the nodes of the circuit, see `circuit_nodes`.
+    """
     shape = graph.shape
     if graph.key_value_destinations == shape.heads:
         return graph, scores, kept

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sumcirc.cli import completion
 from sumcirc.cli.verbs import READERS, VERBS, usage
 from sumcirc.errors import Stopped, Unwritable, UserError
 from sumcirc.runtime import quoting
@@ -68,7 +67,9 @@ def _main(arguments: list[str]) -> None:
         say(f"sumcirc {__version__}")
         return
     if arguments[0] in ("-sc", "--shell-completion"):
-        completion.complete_line(arguments)
+        from sumcirc.cli.completion import complete_line
+
+        complete_line(arguments)
         return
     verb = arguments[0]
     verbs = VERBS | READERS
@@ -91,6 +92,10 @@ def run_verb(verb: str, arguments: list[str]) -> None:
             from sumcirc.sweeps.status import main as show_status
 
             show_status(arguments)
+        elif verb == "compare" and any(map(is_circuit_file, arguments)):
+            from sumcirc.jobs._circuit_pair import main as compare_files
+
+            compare_files(arguments)
         else:
             launch(verb, arguments)
     except (UserError, Stopped) as error:
@@ -101,6 +106,11 @@ def run_verb(verb: str, arguments: list[str]) -> None:
         fail(str(error), error.code if isinstance(error, Stopped) else 2)
     except KeyboardInterrupt:
         fail("stopped by Ctrl-C", 130)
+
+
+def is_circuit_file(word: str) -> bool:
+    """Return whether a word after `sumcirc compare` is a file with a circuit."""
+    return word.endswith(".json") and "=" not in word and not word.startswith("-")
 
 
 def launch(verb: str, arguments: list[str]) -> None:

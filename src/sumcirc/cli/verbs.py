@@ -29,6 +29,7 @@ usage: sumcirc VERB [overrides]
   sumcirc train resume=RUN_DIR
   sumcirc evaluate checkpoint=RUN_DIR
   sumcirc circuit checkpoint=RUN_DIR
+  sumcirc circuit checkpoint=RUN_DIR against=base
   sumcirc compare after=RUN_DIR
   sumcirc pairs data=cnn_dailymail out=pairs.jsonl
   sumcirc status SWEEP_DIR

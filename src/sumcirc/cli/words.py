@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # settings that always hold one path, with any characters; `~` is expanded
 PATHS = {
-    *("resume", "checkpoint", "before", "pairs", "prompts", "selector.after", "out"),
+    *("resume", "checkpoint", "against", "before", "pairs", "prompts", "selector.after", "out"),
     *("runs_dir", "cache_dir"),
 }
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar

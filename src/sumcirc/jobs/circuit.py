@@ -43,7 +43,8 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture, context_length
     from sumcirc.models.loading import load_tokenizer, read_model_config
-    from sumcirc.models.restoring import check_reference, reference_of
+    from sumcirc.models.model_pairs import check_pair
+    from sumcirc.models.restoring import against_of, check_reference, reference_of
     from sumcirc.storage.writing import check_writable
     from sumcirc.training.trainer import check_machine
 
@@ -52,7 +53,11 @@ def check(config: CircuitConfig) -> None:
     check_machine(config.trainer)
     if config.pairs is None:
         check_files(config.data, ("test",))
-    check_reference(reference_of(config), analysed=True)
+    against = against_of(config)
+    if against is None:
+        check_reference(reference_of(config), analysed=True)
+    else:
+        check_pair(reference_of(config), [against], "checkpoint" if config.checkpoint else "model")
     check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
     architecture(model_config)
@@ -78,9 +83,12 @@ def run(config: CircuitConfig, folder: Path) -> None:
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.circuits.discovery import JUDGEMENTS, judge, make_task, score_edges
     from sumcirc.data.encoding import Encoder
+    from sumcirc.jobs._circuit_pair import compare_with
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_tokenizer
     from sumcirc.models.restoring import load_reference, reference_of
+    from sumcirc.reporting.tables import print_tables
+    from sumcirc.reporting.views.circuit_change import change_tables
     from sumcirc.runtime.notices import Notices, few
     from sumcirc.runtime.progress import counted
     from sumcirc.tracking.session import Clock
@@ -113,11 +121,20 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
             _no_edge(found, options),
         )
         summary = _summary(config, task, found, dropped)
+        change = None
+        if config.against is not None:
+            summary["against"], change = compare_with(
+                config, directory, model, task, found, notices
+            )
         summary["notices"] = notices.as_json()
         curves = _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
-    _print(found, curves, summary, directory)
+    _print(found, curves, summary)
+    if change is not None:
+        print_tables(*change_tables(change))
+    say(f"run directory: {directory.path}")
+    say(f"figures: {directory.figures}")
 
 
 def _pairs(
@@ -262,9 +279,7 @@ def _write(
     return curves
 
 
-def _print(
-    found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any], directory: RunDirectory
-) -> None:
+def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]) -> None:
     from sumcirc.reporting.kinds import Table
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.circuit_curves import faithfulness_table, mean_of
@@ -293,8 +308,6 @@ def _print(
             f"Jaccard between resamples of the documents {_defined(stable, '.2f')}{why},"
             f" chance level {mean_of([summary['jaccard_chance']], '.3f')}"
         )
-    say(f"run directory: {directory.path}")
-    say(f"figures: {directory.figures}")
 
 
 def _defined(interval: dict[str, Any], form: str) -> str:

@@ -32,12 +32,15 @@ WITNESSED = 32  # positions whose logits are stored, evenly spaced over the text
 SAMPLE = "In 2019, the mayor of a town said: \u201cIt's 3.5 km.\u201d\nTL;DR: "
 
 
-def check_pair(before: ModelReference, afters: Sequence[ModelReference]) -> None:
+def check_pair(
+    before: ModelReference, afters: Sequence[ModelReference], first: str = "before"
+) -> None:
     """Raise an error if models can't be compared component by component; no weights are read.
 
     Args:
         before: the model with which the others are compared.
         afters: the other models.
+        first: the word for `before` in messages.
 
     Raises:
         UserError: the models' architectures, sizes or vocabularies differ, or a model can't be
@@ -49,11 +52,12 @@ def check_pair(before: ModelReference, afters: Sequence[ModelReference]) -> None
     tokenizer = load_tokenizer_of(before)
     for ref in (_with_tokenizer(ref, before) for ref in afters):
         check_reference(ref, analysed=True)
+        given = f"{ref.setting}={ref.name}"
         other = read_model_config(ref.whole)
         architecture(other)
         if other.model_type != config.model_type:
             raise UserError(
-                f"after={ref.name}: is a `{other.model_type}`, before a `{config.model_type}`;"
+                f"{given}: is a `{other.model_type}`, {first} a `{config.model_type}`;"
                 " compare models of one architecture"
             )
         sizes = zip(vars(shape(config)).items(), vars(shape(other)).values(), strict=True)
@@ -62,13 +66,13 @@ def check_pair(before: ModelReference, afters: Sequence[ModelReference]) -> None
         ]
         if differing:
             raise UserError(
-                f"after={ref.name}: differs from before in {'; '.join(differing)} (before first);"
-                " compare a model with what it was trained from"
+                f"{given}: differs from {first} in {'; '.join(differing)}"
+                f" ({first} first); compare a model with what it was trained from"
             )
         theirs = load_tokenizer_of(ref)
         if theirs.get_vocab() != tokenizer.get_vocab():
             raise UserError(
-                f"after={ref.name}: has another vocabulary than before, so they don't read the"
+                f"{given}: has another vocabulary than {first}, so they don't read the"
                 " same tokens; compare models of one tokenizer"
             )
         if (theirs(SAMPLE).input_ids, theirs.eos_token_id) != (

@@ -8,12 +8,15 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sumcirc.errors import UserError
 from sumcirc.models.loading import check_model, load_model, load_tokenizer
 from sumcirc.models.model_reference import ModelReference, reference
 from sumcirc.models.peft_adapters import check_adapter, load_adapter
 from sumcirc.schema import CircuitConfig, CompareConfig, EvaluateConfig, ModelConfig, PairsConfig
 
 Restored = PreTrainedModel | PeftModel
+
+BASE = "base"  # the word of `against=` for the model that the checkpoint was trained from
 
 
 def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelReference:
@@ -26,6 +29,27 @@ def reference_of(config: EvaluateConfig | CircuitConfig | PairsConfig) -> ModelR
         UserError: as in `reference`.
     """
     return _given(config.checkpoint, "checkpoint", config.model)
+
+
+def against_of(config: CircuitConfig) -> ModelReference | None:
+    """Return the reference to the model whose circuit is compared with that of the job's model.
+
+    Returns:
+        None if `config.against` is not set.
+
+    Raises:
+        UserError: as in `reference`, or the job's model is no run and no adapter, so that it has no
+            base.
+    """
+    if config.against != BASE:
+        return None if config.against is None else reference(config.against, "against")
+    base = reference_of(config).base
+    if base == reference_of(config):
+        raise UserError(
+            f"against={BASE}: {base.given} is neither a run nor an adapter, so the model it was"
+            " trained from is not known; give against=MODEL"
+        )
+    return replace(base, setting="against", value=BASE)
 
 
 def before_of(config: CompareConfig) -> ModelReference:

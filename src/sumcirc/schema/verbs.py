@@ -142,6 +142,9 @@ class CircuitConfig(JobConfig):
 
     circuit: CircuitOptions = field(default_factory=CircuitOptions)
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
+    # a second model, whose circuit is found on the same pairs and compared; base: the model that
+    # `checkpoint` was trained from
+    against: Optional[str] = None
     pairs: Optional[str] = None  # JSON lines of clean and corrupted texts, in place of data
 
 

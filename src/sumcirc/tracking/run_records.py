@@ -27,7 +27,11 @@ from sumcirc.storage.reading import (
 )
 from sumcirc.tracking.record_format import FORMAT, completed, earlier, format_of
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.tracking.shapes.circuit_shapes import EvolutionFile, FaithfulnessFile
+from sumcirc.tracking.shapes.circuit_shapes import (
+    CircuitChangeFile,
+    EvolutionFile,
+    FaithfulnessFile,
+)
 from sumcirc.tracking.shapes.run_shapes import ConfigFile, RunConfig, Status, TrainConfig
 from sumcirc.tracking.shapes.summary_shapes import DOCUMENT_COLUMNS, SUMMARIES, Sample
 
@@ -82,6 +86,7 @@ class RunRecords:
             self.circuits,
             self.faithfulness,
             self.evolution,
+            self.circuit_change,
         )
         for name in self.summary.get("after", {}):
             _ = self.compared(name)
@@ -268,6 +273,11 @@ class RunRecords:
         if found is not None:
             _check_evolution(found, self.path / "circuits/evolution.json")
         return found
+
+    @cached_property
+    def circuit_change(self) -> CircuitChangeFile | None:
+        """Contents of circuits/comparison.json, or None if it is missing."""
+        return self._json("circuits/comparison.json", CircuitChangeFile)
 
     def _json(self, name: str, shape: Any) -> Any:
         """Return the contents of a JSON file of the run, or None if there is none."""

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
-from sumcirc.reporting.views import circuit_curves
+from sumcirc.reporting.views import circuit_change, circuit_curves
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
 from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.shapes.circuit_shapes import EvolutionFile
+from sumcirc.tracking.shapes.circuit_shapes import CircuitChangeFile, EvolutionFile
 
 INTRO = (
     "The edges between nodes of the model (heads, MLPs, the embedding, the logits) that carry the"
@@ -62,7 +62,16 @@ def blocks(run: RunRecords) -> list[Block]:
         drawn = charts(partial(circuit_curves.faithfulness, run.faithfulness, edges))
         found += drawn or [Words("No circuit has a faithfulness: see the notes of the run.")]
     found += charts(partial(over_steps, run.metrics, CIRCUIT))
+    if run.circuit_change is not None:
+        found += comparison(run.circuit_change)
     return found + (evolution(run.evolution) if run.evolution is not None else [])
+
+
+def comparison(record: CircuitChangeFile) -> list[Block]:
+    """Return a chart, a sentence and tables on how the circuits of two models differ."""
+    tables = [TableBlock(table, folded=True) for table in circuit_change.change_tables(record)]
+    said = Words(circuit_change.change_said(record))
+    return [*charts(partial(circuit_change.change, record)), said, *tables]
 
 
 def evolution(record: EvolutionFile) -> list[Block]:

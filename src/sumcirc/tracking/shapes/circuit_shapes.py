@@ -20,6 +20,30 @@ class AreaRecord(TypedDict):
     random: list[IntervalRecord]
 
 
+class AgainstRecord(TypedDict):
+    """The circuit of the model `against`, and how far the run's circuit overlaps with it.
+
+    Attributes:
+        model: name of the model.
+        circuit_edges: number of edges in its circuit.
+        faithfulness: faithfulness of its circuit.
+        jaccard, chance, within: overlap of the two circuits' edges, the overlap of random circuits,
+            and that of two resamples of one model.
+        gained, lost: numbers of edges in only the run's circuit, and only in that of the model.
+        differs: whether the circuits differ by more than noise; null if it is unknown.
+    """
+
+    model: str
+    circuit_edges: Count
+    faithfulness: IntervalRecord
+    jaccard: Number
+    chance: Number
+    within: float | None
+    gained: Count
+    lost: Count
+    differs: bool | None
+
+
 class CircuitSummary(NotedSummary):
     """Contents of summary.json of `sumcirc circuit`.
 
@@ -33,6 +57,7 @@ class CircuitSummary(NotedSummary):
         jaccard: overlap of the circuits of two resamples of the pairs.
         jaccard_chance: the overlap that two random circuits have.
         spearman: rank correlation of the edges' scores between two resamples of the pairs.
+        against: the circuit of the model `against`, and how far the two circuits overlap.
     """
 
     pairs: Count
@@ -45,6 +70,7 @@ class CircuitSummary(NotedSummary):
     jaccard: NotRequired[IntervalRecord]
     jaccard_chance: NotRequired[Number]
     spearman: NotRequired[IntervalRecord]
+    against: NotRequired[AgainstRecord]
 
 
 class SizeRecord(TypedDict):
@@ -155,3 +181,62 @@ class EvolutionFile(TypedDict):
     edges: TrackRecord
     nodes: TrackRecord
     transitions: list[TransitionRecord]
+
+
+class SharedRecord(TypedDict):
+    """The overlap of two circuits' edges, or of their nodes; see `circuits.circuit_comparison`.
+
+    Attributes:
+        before, after, shared: number of members of each circuit, and of both.
+        jaccard, chance: their Jaccard index, and the index that random circuits have.
+        low, high: bounds that contain 95 % of the indices of resampled documents.
+        within: overlap between the circuits of two resamples of one model.
+        differs: whether the circuits differ by more than noise.
+    """
+
+    before: Count
+    after: Count
+    shared: Count
+    jaccard: Number
+    chance: Number
+    low: float | None
+    high: float | None
+    within: float | None
+    differs: bool | None
+
+
+class ChangedEdgeRecord(TypedDict):
+    """An edge of only one of two circuits, with its mean score in each model."""
+
+    source: str
+    destination: str
+    before: float
+    after: float
+
+
+class CircuitChangeFile(TypedDict):
+    """Contents of circuits/comparison.json: how the circuits of two models differ.
+
+    Attributes:
+        before, after: names of the models.
+        edges, nodes: overlap of the circuits' edges and of their nodes.
+        gained, lost: edges in only one of the circuits.
+        added_by_layer, removed_by_layer, noise_by_layer, added_by_kind, removed_by_kind,
+            noise_by_kind: numbers of edges, by source and destination.
+        source_kinds, destination_kinds: names of the rows and columns of the counts by kind.
+    """
+
+    before: str
+    after: str
+    edges: SharedRecord
+    nodes: SharedRecord
+    gained: list[ChangedEdgeRecord]
+    lost: list[ChangedEdgeRecord]
+    added_by_layer: list[list[float]]
+    removed_by_layer: list[list[float]]
+    noise_by_layer: list[list[float]] | None
+    added_by_kind: list[list[float]]
+    removed_by_kind: list[list[float]]
+    noise_by_kind: list[list[float]] | None
+    source_kinds: list[str]
+    destination_kinds: list[str]
