@@ -93,15 +93,7 @@ class Probe:
 
         def see(layer: int, seen: AttentionInputs) -> None:
             base = None if measures == "entropy" else self.base[layer]
-            attention_measures(
-                seen.query,
-                seen.key,
-                self.rows[rows],
-                seen.scaling,
-                seen.mask,
-                base,
-                js=measures == "kl_js",
-            )
+            attention_measures(seen, self.rows[rows], base, js=measures == "kl_js")
 
         self._run(see)
 

@@ -9,14 +9,14 @@ import torch
 
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs
 from sumcirc.circuits.metrics import LogitDifference, Metric
-from tests.support.small_models import VOCABULARY, adapted, scrambled
+from tests.support.small_models import VOCABULARY, adapted, in_float64, scrambled
 
 
 def family_model(form: str) -> Any:
     """A family, by itself or `sequential` (no parallel blocks) or `+ lora`."""
     family, *rest = form.split(" ", 1)
     changes = {"use_parallel_residual": False} if rest == ["sequential"] else {}
-    model = scrambled(family, **changes).double()
+    model = in_float64(scrambled(family, **changes))
     return adapted(model, dropout=0.3) if rest == ["+ lora"] else model
 
 

@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from sumcirc.circuits.graph import Graph
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
-from tests.support.small_models import VOCABULARY, small_model
+from tests.support.small_models import VOCABULARY, in_float64, share_of, small_model, writing
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "eap_ig"
 
@@ -35,7 +35,7 @@ def tolerance(family: str) -> float:
 
 def shaken(family: str, **changes: Any) -> Any:
     """Random biases and norms as well, so that a term left out shows."""
-    model = small_model(family, **changes).double()
+    model = in_float64(small_model(family, **changes))
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
@@ -159,8 +159,8 @@ def patched_by_definition(
             total = total + (written[row] if kept[row, column] else patched[row])
         return total
 
-    def see_base(module: Any, inputs: Any) -> None:
-        at["base"] = inputs[0]
+    def see_base(module: Any, inputs: Any, options: Any) -> None:
+        at["base"] = inputs[0] if inputs else options["hidden_states"]
 
     def project(layer: int, number: int) -> Any:
         def hook(module: Any, inputs: Any, output: Tensor) -> Tensor:
@@ -178,7 +178,9 @@ def patched_by_definition(
                     elif model.config.model_type == "gpt_neox":
                         index = place * 3 + letter
                     else:
-                        index = letter * size.heads + place
+                        shared = size.key_value_heads
+                        first = [0, size.heads, size.heads + shared][letter]
+                        index = first + place * (shared if letter else size.heads) // len(places)
                     made.append(whole.unflatten(-1, (-1, size.head_width))[..., index, :])
             if model.config.model_type == "gpt_neox":
                 made = [
@@ -188,28 +190,37 @@ def patched_by_definition(
 
         return unless_busy(hook)
 
-    def see_heads(module: Any, inputs: Any) -> None:
-        bias = module(torch.zeros_like(inputs[0]))
-        for head in range(size.heads):
-            alone = torch.zeros_like(inputs[0])
-            part = slice(head * size.head_width, (head + 1) * size.head_width)
-            alone[..., part] = inputs[0][..., part]
-            written.append(module(alone) - bias)
+    def see_heads(layer: int) -> Any:
+        def hook(module: Any, inputs: Any) -> None:
+            bias = module(torch.zeros_like(inputs[0]))
+            whole = module(inputs[0])
+            for head in range(size.heads):
+                alone = torch.zeros_like(inputs[0])
+                part = slice(head * size.head_width, (head + 1) * size.head_width)
+                alone[..., part] = inputs[0][..., part]
+                share = share_of(model, layer, module(alone) - bias, whole)
+                written.append(share * getattr(model.config, "residual_multiplier", 1.0))
+
+        return hook
 
     def replace(column: int) -> Any:
         return unless_busy(lambda module, inputs: (stream(column, inputs[0]),))
 
-    def see_output(module: Any, inputs: Any, output: Tensor) -> None:
-        written.append(output)
+    def see_output(factor: str) -> Any:
+        times = getattr(model.config, factor, 1.0)
+        return lambda module, inputs, output: written.append(output * times)
 
-    handles = [hooked.embedding.register_forward_hook(see_output)]
+    handles = [hooked.embedding.register_forward_hook(see_output("embedding_multiplier"))]
     for layer, block in enumerate(hooked.blocks):
+        first, second, last = block.norm_attention, block.norm_mlp, writing(block)[1]
+        if model.config.model_type == "olmo2":
+            first, second = block.attention, block.mlp
         handles += [
-            block.norm_attention.register_forward_pre_hook(unless_busy(see_base)),
+            first.register_forward_pre_hook(unless_busy(see_base), with_kwargs=True),
             *(m.register_forward_hook(project(layer, i)) for i, m in enumerate(block.qkv)),
-            block.attn_out.register_forward_pre_hook(unless_busy(see_heads)),
-            block.norm_mlp.register_forward_pre_hook(replace(graph.mlp_destination(layer))),
-            block.mlp.register_forward_hook(see_output),
+            block.attn_out.register_forward_pre_hook(unless_busy(see_heads(layer))),
+            second.register_forward_pre_hook(replace(graph.mlp_destination(layer))),
+            last.register_forward_hook(see_output("residual_multiplier")),
         ]
     handles.append(
         hooked.final_norm.register_forward_pre_hook(replace(len(graph.destinations) - 1))

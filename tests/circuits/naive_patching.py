@@ -48,11 +48,12 @@ def _patched(
     weights: AttentionWeights, reader: AttributionPasses, columns: list[int], added: Tensor
 ) -> Iterator[None]:
     graph, parts = reader.graph, reader.model
+    bare = parts.model.config.model_type == "olmo2"  # without norms before attention and MLP
     streams: dict[int, Tensor] = {}
 
     def keep(layer: int) -> Callable[..., None]:
-        def hook(module: nn.Module, arguments: tuple[Any, ...]) -> None:
-            streams[layer] = arguments[0]
+        def hook(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+            streams[layer] = arguments[0] if arguments else options["hidden_states"]
 
         return hook
 
@@ -83,7 +84,7 @@ def _patched(
                 norm = weights.norms_attention[layer]
                 centred = stream - stream.mean(-1, keepdim=True) if norm.centred else stream
                 sigma = (centred.square().mean(-1, keepdim=True) + norm.epsilon).sqrt()
-                normed = centred / sigma * norm.weight + norm.bias
+                normed = stream if bare else centred / sigma * norm.weight + norm.bias
                 changed = (normed @ weight[head] + bias[head]).to(output)
                 mask = torch.zeros_like(heads, dtype=torch.bool)
                 mask[row, :, head - first] = True
@@ -98,15 +99,17 @@ def _patched(
             mlp = graph.mlp_destination(layer)
             heads = {row: c - first for row, c in enumerate(columns) if first <= c < mlp}
             if heads:
-                norm = block.norm_attention
-                stack.callback(norm.register_forward_pre_hook(keep(layer)).remove)
+                norm = block.attention if bare else block.norm_attention
+                handle = norm.register_forward_pre_hook(keep(layer), with_kwargs=True)
+                stack.callback(handle.remove)
                 hooks = [project(layer, i, heads) for i in range(len(block.qkv))]
                 for linear, hook in zip(block.qkv, hooks, strict=True):
                     stack.callback(linear.register_forward_hook(hook).remove)
             rows = [row for row, c in enumerate(columns) if c == mlp]
             if rows:
                 hook = add_to_input(rows)
-                stack.callback(block.norm_mlp.register_forward_pre_hook(hook).remove)
+                second = block.mlp if bare else block.norm_mlp
+                stack.callback(second.register_forward_pre_hook(hook).remove)
         rows = [row for row, c in enumerate(columns) if c == len(graph.destinations) - 1]
         if rows:
             hook = add_to_input(rows)

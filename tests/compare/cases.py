@@ -15,9 +15,19 @@ from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.patching.components import Component
 from sumcirc.data.examples import NONE, TokenExample
 from sumcirc.models.activations.activation_cache import HookPoint
+from sumcirc.models.activations.effective_weights import effective_weight
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.activations.hooks import AttentionInputs
-from tests.support.small_models import VOCABULARY, columns, scrambled
+from tests.support.small_models import (
+    POST_NORM,
+    VOCABULARY,
+    columns,
+    exact_norms,
+    in_float64,
+    scrambled,
+    share_of,
+    writing,
+)
 
 KEPT = {"query": {"query"}, "key": {"key"}, "value": {"value"}, "pattern": {"query", "key"}}
 
@@ -53,7 +63,8 @@ def other(model: Any, size: float = 0.15, seed: int = 9) -> Any:
 
 def two_models(family: str, **changes: Any) -> tuple[Any, Any]:
     """Two in float64 that differ everywhere."""
-    before = scrambled(family, **changes).double()
+    before = scrambled(family, **changes)
+    before = exact_norms(in_float64(before)) if family in POST_NORM else before.double()
     return before, other(before)
 
 
@@ -63,19 +74,23 @@ class Naive:
     def __init__(self, model: Any, ids: np.ndarray) -> None:
         self.model, self.parts = model, HookedModel(model)
         self.ids = torch.from_numpy(ids)[None]
-        self.attention: dict[int, tuple[Tensor, Tensor, float]] = {}
+        self.attention: dict[int, AttentionInputs] = {}
         self.values: dict[int, Tensor] = {}
         self.read: dict[str, Tensor] = {}
         shape = self.parts.shape
-        self.weights = [self.parts.attention_output(i).weight for i in range(shape.layers)]
+        self.weights = [
+            effective_weight(block.attn_out)[0].unflatten(0, (shape.heads, -1))
+            for block in self.parts.blocks
+        ]
         values = [columns(self.parts, i)[2] for i in range(shape.layers)]
         handles = []
         for layer, block in enumerate(self.parts.blocks):
             handles += [
                 block.whole.register_forward_pre_hook(self._input(f"residual.{layer}")),
                 block.attn_out.register_forward_pre_hook(self._input(f"z.{layer}")),
-                block.attn_out.register_forward_hook(self._output(f"attention.{layer}")),
-                block.mlp.register_forward_hook(self._output(f"mlp.{layer}")),
+                block.attn_out.register_forward_hook(self._output(f"projection.{layer}")),
+                writing(block)[0].register_forward_hook(self._output(f"attention.{layer}")),
+                writing(block)[1].register_forward_hook(self._output(f"mlp.{layer}")),
                 block.norm_attention.register_forward_hook(self._output(f"normed.{layer}")),
             ]
         last = f"residual.{shape.layers}"
@@ -87,7 +102,8 @@ class Naive:
             self.logits = model(input_ids=self.ids).logits[0]
             for layer in range(shape.layers):
                 value = values[layer]
-                x = self.read[f"normed.{layer}"]
+                bare = model.config.model_type == "olmo2"  # attention reads the stream itself
+                x = self.read[f"residual.{layer}" if bare else f"normed.{layer}"]
                 self.values[layer] = torch.stack(
                     [x @ w + b for w, b in zip(value.weight, value.bias, strict=True)]
                 )
@@ -101,7 +117,7 @@ class Naive:
         return lambda module, inputs, output: self.read.__setitem__(name, output[0].clone())
 
     def _see(self, layer: int, given: AttentionInputs) -> None:
-        self.attention[layer] = given.query[0], given.key[0], given.scaling
+        self.attention[layer] = given
 
 
 def naive_head(
@@ -110,10 +126,14 @@ def naive_head(
     """What a head gives to its projection with the donor's query, key or value, [T, width]."""
     shape = own.parts.shape
     group = head // shape.group
-    query, key, scaling = own.attention[layer]
-    their_query, their_key, _ = donor.attention[layer]
-    rows = []
-    window = getattr(own.model.config, "sliding_window", None)
+    query, key, scaling = (getattr(own.attention[layer], x) for x in ("query", "key", "scaling"))
+    their_query, their_key = donor.attention[layer].query[0], donor.attention[layer].key[0]
+    query, key, rows = query[0], key[0], []
+    config = own.model.config
+    window = getattr(config, "sliding_window", None)
+    if config.model_type.startswith("gemma") and layer % 2:
+        window = None
+    cap = getattr(config, "attn_logit_softcapping", None)
     for t in range(own.ids.shape[1]):
         q = (their_query if "query" in moved else query)[head, t]
         scores, values = [], []
@@ -123,7 +143,8 @@ def naive_head(
             theirs = sources is None or bool(sources[s])
             k = (their_key if "key" in moved and theirs else key)[group, s]
             v = (donor if "value" in moved and theirs else own).values[layer][group, s]
-            scores.append(float(q @ k) * scaling)
+            score = float(q @ k) * scaling
+            scores.append(score if cap is None else cap * math.tanh(score / cap))
             values.append(v)
         top = max(scores)
         weights = [math.exp(score - top) for score in scores]
@@ -162,6 +183,7 @@ def naive_patched(
             columns = slice(part.index * width, (part.index + 1) * width)
             theirs = donor.read[f"z.{layer}"][:, columns]
             write = theirs @ donor.weights[layer][part.index]
+            write = share_of(donor.model, layer, write, donor.read[f"projection.{layer}"])
             weight = own.weights[layer][part.index]
             seen: dict[str, Tensor] = {}
 
@@ -170,21 +192,30 @@ def naive_patched(
                 return z
 
             def add(
-                out: Tensor, seen: Any = seen, write: Any = write, weight: Any = weight
+                out: Tensor,
+                seen: Any = seen,
+                write: Any = write,
+                weight: Any = weight,
+                layer: int = layer,
             ) -> Tensor:
-                out[0, at] += (write - seen["z"] @ weight)[at]
+                share = share_of(own.model, layer, seen["z"] @ weight, seen["whole"])
+                out[0, at] += (write - share)[at]
+                return out
+
+            def whole(out: Tensor, seen: Any = seen) -> Tensor:
+                seen["whole"] = out[0].clone()
                 return out
 
             change(blocks[layer].attn_out, "input", note)
-            change(blocks[layer].attn_out, "output", add)
+            change(blocks[layer].attn_out, "output", whole)
+            change(writing(blocks[layer])[0], "output", add)
         else:
             if part.kind == "unembedding":
                 continue
             readers = [*(block.whole for block in blocks), own.parts.final_norm]
             module, place = readers[layer], "input"
             if part.kind != "residual":
-                block = blocks[layer]
-                module, place = block.attn_out if part.kind == "attention" else block.mlp, "output"
+                module, place = writing(blocks[layer])[part.kind == "mlp"], "output"
             theirs = donor.read[f"{part.kind}.{layer}"]
 
             def replace(values: Tensor, theirs: Tensor = theirs) -> Tensor:

@@ -29,8 +29,10 @@ def planted_head(model: Any, layer: int, head: int, which: str, by: float = 0.3)
     place = (QUERY, KEY, VALUE).index(which)
     if len(linears) == 3:
         weight = _out_in(linears[place])
-    elif model.config.model_type == "gpt2":
-        weight = _out_in(linears[0]).chunk(3)[place]
+    elif model.config.model_type in ("gpt2", "phi3"):
+        shared = shape(model.config).key_value_heads * size
+        counts = (shape(model.config).heads * size, shared, shared)
+        weight = _out_in(linears[0]).split(counts)[place]
     else:  # GPT-NeoX: head by head its query, key and value
         weight = _out_in(linears[0])
         here = slice((3 * head + place) * size, (3 * head + place + 1) * size)

@@ -37,7 +37,7 @@ from tests.compare.edited import (
     weights_in_memory,
 )
 from tests.compare.planted import planted_adapter, planted_head, planted_linears, planted_mlp
-from tests.support.small_models import adapted, scrambled, small_model
+from tests.support.small_models import adapted, in_float64, scrambled, small_model
 
 
 def test_arms_name_every_layer_and_what_changed_elsewhere() -> None:
@@ -79,7 +79,7 @@ def naive(model: Any, items: ItemSet) -> tuple[list[float], list[float]]:
     [*((family, False) for family in ARCHITECTURES), ("gpt2", True), ("qwen3", True)],
 )
 def test_arms_are_plain_runs_of_edited_models(family: str, lora: bool) -> None:
-    base = scrambled(family).double()
+    base = in_float64(scrambled(family))
     after = adapted(copy.deepcopy(base)).double() if lora else changed_everywhere(base)
     before = None if lora else weights_in_memory(base)
     kept = state(after)

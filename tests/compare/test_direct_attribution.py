@@ -16,21 +16,21 @@ from sumcirc.data.examples import TokenExample
 from sumcirc.models.activations.hooked_model import HookedModel, base_model
 from sumcirc.models.architectures import ARCHITECTURES
 from tests.compare.spanned_items import some_items
-from tests.support.small_models import adapted, scrambled
+from tests.support.small_models import (
+    adapted,
+    exact_norms,
+    in_float64,
+    scrambled,
+    share_of,
+    writing,
+)
 
 CASES = [(family, with_adapter) for family in ARCHITECTURES for with_adapter in (False, True)]
 
 
 @cache
 def model_of(family: str, with_adapter: bool) -> Any:
-    model = scrambled(family).double()
-    norm: Any = HookedModel(model).final_norm
-    if hasattr(norm, "variance_epsilon"):  # transformers computes an RMSNorm in float32
-
-        def exact(x: Tensor) -> Tensor:
-            return norm.weight * x / (x.square().mean(-1, True) + norm.variance_epsilon).sqrt()
-
-        norm.forward = exact
+    model = exact_norms(in_float64(scrambled(family)))
     return (adapted(model) if with_adapter else model).double().eval()
 
 
@@ -41,6 +41,7 @@ def total(found: DirectAttribution) -> np.ndarray:
 def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
     """Contributions at one item: every head's output in full, the norm as it is written."""
     hooked = HookedModel(model)
+    family = hooked.model.config.model_type
     heads, width = hooked.shape.heads, hooked.shape.head_width
     seen: dict[str, Tensor] = {}
 
@@ -50,12 +51,13 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
         return module.register_forward_pre_hook(lambda m, i: seen.__setitem__(name, i[0][0]))
 
     handles = [
-        see("embedding", hooked.blocks[0].norm_attention, False),
+        see("embedding", hooked.blocks[0].whole, False),
         see("final", hooked.final_norm, False),
     ]
     for layer, block in enumerate(hooked.blocks):
         handles.append(see(f"z{layer}", block.attn_out, False))
-        handles.append(see(f"mlp{layer}", block.mlp, True))
+        handles.append(see(f"projection{layer}", block.attn_out, True))
+        handles.append(see(f"mlp{layer}", writing(block)[1], True))
     with torch.no_grad():
         logits = base_model(model)(torch.from_numpy(item.ids)[None]).logits[0]
     for handle in handles:
@@ -63,7 +65,9 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
 
     norm: Any = hooked.final_norm
     centred = "LayerNorm" in type(norm).__name__
-    epsilon = norm.eps if centred else norm.variance_epsilon
+    epsilon = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+    gain = 1 + norm.weight if family.startswith("gemma") else norm.weight
+    times = getattr(hooked.model.config, "residual_multiplier", 1.0)
     head: Any = hooked.model.get_output_embeddings()
     rows = np.flatnonzero(item.reads)
     found: dict[str, Any] = {}
@@ -74,13 +78,16 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
     for row in rows:
         good, bad = int(item.good[row]), int(item.bad[row])
         stream, log_p = seen["final"][row], logits[row].log_softmax(0)
+        # a logit is its ratio to the unembedding's output, which is kept, times that output
+        ratio = logits[row] / head(norm(stream))
+        towards = ratio[:, None] * head.weight
         if bad >= 0:
-            direction = head.weight[good] - head.weight[bad]
+            direction = towards[good] - towards[bad]
             add("metric", logits[row, good] - logits[row, bad])
             add("entropy", 0.0)
         else:
-            expected = (log_p.exp()[:, None] * head.weight).sum(0)
-            direction = head.weight[good] - expected
+            expected = (log_p.exp()[:, None] * towards).sum(0)
+            direction = towards[good] - expected
             add("metric", log_p[good])
             add("entropy", (log_p.exp() * log_p).sum())
         spread = stream - stream.mean() if centred else stream
@@ -88,20 +95,23 @@ def by_hand(model: Any, item: TokenExample) -> dict[str, Any]:
 
         def through(part: Tensor, sigma: Tensor = sigma, direction: Tensor = direction) -> Tensor:
             part = part - part.mean() if centred else part
-            return (norm.weight * part / sigma * direction).sum()
+            return (gain * part / sigma * direction).sum()
 
         add("bias", (norm.bias * direction).sum() if centred else 0.0)
         add("embedding", through(seen["embedding"][row]))
         for layer, block in enumerate(hooked.blocks):
-            add(f"mlp{layer}", through(seen[f"mlp{layer}"][row]))
+            add(f"mlp{layer}", through(times * seen[f"mlp{layer}"][row]))
+            whole = seen[f"projection{layer}"][row]
             z = seen[f"z{layer}"][row]
             constant = block.attn_out(torch.zeros_like(z)[None])[0]
-            add(f"bias{layer}", through(constant))
+            add(f"bias{layer}", through(times * constant))
             for number in range(heads):
                 alone = torch.zeros_like(z)
                 here = slice(number * width, (number + 1) * width)
                 alone[here] = z[here]
-                add(f"head{layer}.{number}", through(block.attn_out(alone[None])[0] - constant))
+                part = block.attn_out(alone[None])[0] - constant
+                share = times * share_of(hooked.model, layer, part, whole)
+                add(f"head{layer}.{number}", through(share))
     return found
 
 

@@ -16,7 +16,7 @@ from sumcirc.compare.patching.gradient_attribution import attributed
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
 from tests.compare.cases import other, some_items
-from tests.support.small_models import adapted, scrambled
+from tests.support.small_models import adapted, in_float64, scrambled
 
 ITEMS = some_items()
 NEAR = 1e-2  # of the largest effect: RMSNorm works in float32, whatever the model is in
@@ -39,7 +39,7 @@ def both(before: Any, after: Any, folder: Path, positions: str, sources: str | N
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("positions", ["last", "early"])
 def test_small_changes_are_linear(family: str, positions: str, tmp_path: Path) -> None:
-    before = scrambled(family).double()
+    before = in_float64(scrambled(family))
     after = other(before, 3e-5)
     found, measured, parts = both(before, after, tmp_path, positions, "early")
     size = np.abs(measured).max()

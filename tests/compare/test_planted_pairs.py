@@ -33,12 +33,14 @@ from tests.compare.planted import (
     planted_head,
     planted_mlp,
 )
-from tests.support.small_models import scrambled
+from tests.support.small_models import POST_NORM, scrambled
 from tests.support.trained_models import repeater, repetitions
 
 LAYER, HEAD = 1, 2
 EXACT = 1e-6  # of the largest gap: RMSNorm works in float32, whatever the model is in
 ITEMS = some_items(lengths=(9, 6, 12, 8))
+# elsewhere a changed head changes the norm that scales the other heads of its layer
+ALONE = [family for family in ARCHITECTURES if family not in POST_NORM]
 PLANTS = (OUTPUT, QUERY, KEY, VALUE, "mlp", "adapter")
 
 
@@ -120,7 +122,7 @@ def weighted(moved: PatchingResult, effects: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("family", "direction"),
     [
-        *((family, "sufficiency") for family in ARCHITECTURES),
+        *((family, "sufficiency") for family in ALONE),
         *((family, "necessity") for family in ("gpt2", "gpt_neox", "qwen3")),
     ],
 )
@@ -148,7 +150,7 @@ def test_the_planted_part_is_all_of_the_gap(
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, KEY, VALUE, "mlp"])
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ALONE)
 def test_the_planted_part_is_first_of_its_kind(family: str, plant: str, tmp_path: Path) -> None:
     before, after = pair(family, plant)
     shape = HookedModel(before).shape
@@ -204,7 +206,7 @@ def read_once() -> ItemSet:
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, VALUE, "mlp"])
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ALONE)
 def test_direct_contributions_change_from_the_planted_part_on(family: str, plant: str) -> None:
     """The final norm's scale is each run's own: up to it nothing before the plant changes."""
     items = read_once()
@@ -225,7 +227,7 @@ def test_direct_contributions_change_from_the_planted_part_on(family: str, plant
 
 
 @pytest.mark.parametrize("plant", [OUTPUT, QUERY, VALUE])
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", ALONE)
 def test_a_changed_query_alone_looks_elsewhere(family: str, plant: str) -> None:
     pairs = [("early", ALL)]
     before, after = (

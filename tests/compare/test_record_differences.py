@@ -43,7 +43,10 @@ def records(after: Any, base: Any, probes: ProbeSet) -> tuple[ProbeRecord, Probe
     return measure(after, probes, base), measure(base, probes)
 
 
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "family",
+    [family for family in ARCHITECTURES if family != "olmo2"],  # whose queries share a norm
+)
 def test_the_head_whose_query_was_changed_is_found(family: str, probes: ProbeSet) -> None:
     base = scrambled(family)
     record, base_record = records(planted_head(base, 1, 2, QUERY), base, probes)

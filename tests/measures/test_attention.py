@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,16 +75,36 @@ def every_row(length: int, documents: int) -> Rows:
     )
 
 
-def seen(model: Any, ids: Tensor, mask: Tensor | None) -> list[tuple[Any, ...]]:
-    """Query, key, mask and scaling of every layer."""
+def watched(model: Any, ids: Tensor, mask: Tensor | None) -> list[AttentionInputs]:
+    """Arguments of every layer's attention."""
     hooked, found = HookedModel(model), []
 
     def see(layer: int, given: AttentionInputs) -> None:
-        found.append((given.query, given.key, given.mask, given.scaling))
+        found.append(given)
 
     with hooked.hooks(hooked.at_every_layer(HookPoint.ATTENTION, see)), torch.no_grad():
         model(ids, attention_mask=mask, position_ids=positions(ids, mask))
     return found
+
+
+def seen(model: Any, ids: Tensor, mask: Tensor | None) -> list[tuple[Any, ...]]:
+    """Query, key, mask and scaling of every layer."""
+    return [(one.query, one.key, one.mask, one.scaling) for one in watched(model, ids, mask)]
+
+
+def measured(
+    query: Tensor,
+    key: Tensor,
+    rows: Rows,
+    scaling: float,
+    mask: Tensor | None = None,
+    base: tuple[Tensor, Tensor] | None = None,
+    **options: bool,
+) -> dict[str, Tensor]:
+    """The measures of attention with these queries and keys."""
+    return attention_measures(
+        AttentionInputs(query, key, key, mask, scaling), rows, base, **options
+    )
 
 
 def positions(ids: Tensor, mask: Tensor | None) -> Tensor:
@@ -147,7 +168,7 @@ def compare(
     ours: Any,
     rows: Rows,
     theirs: Any = None,
-    window: int = 10_000,
+    windows: Sequence[int | None] = (None,) * 9,
     may_underflow: bool = False,
 ) -> None:
     """Every measure, layer, document and head against the naive one, to 1e-5."""
@@ -155,7 +176,7 @@ def compare(
         other = None if theirs is None else theirs[layer]
         for i in range(len(rows.index)):
             for head in range(measures["entropy"].shape[1]):
-                expected = naive(ours[layer], rows, i, head, other, window)
+                expected = naive(ours[layer], rows, i, head, other, windows[layer] or 10_000)
                 assert set(expected) == set(measures) - {"keys"}
                 for name, value in expected.items():
                     if math.isinf(value):
@@ -172,12 +193,13 @@ def test_equal_to_naive_on_every_family(family: str, side: str) -> None:
     model, base = sharp(family), sharp(family, seed=1)
     ids, mask, rows = batch(side)
     given = mask if side == "left" else None
-    base_seen = seen(base, ids, given)
+    ours, theirs = watched(model, ids, given), watched(base, ids, given)
     found = [
-        attention_measures(q, k, rows, scale, m, (base_seen[layer][0], base_seen[layer][1]))
-        for layer, (q, k, m, scale) in enumerate(seen(model, ids, given))
+        attention_measures(one, rows, (other.query, other.key))
+        for one, other in zip(ours, theirs, strict=True)
     ]
-    compare(found, eager(model, ids, mask), rows, eager(base, ids, mask))
+    windows = [one.window for one in ours]
+    compare(found, eager(model, ids, mask), rows, eager(base, ids, mask), windows)
     # the models differ, and attention is not uniform: a comparison of nothing would pass too
     assert found[0]["kl_tuned_base"].min() > 0.01
     assert found[0]["normalized_entropy"].min() < 0.9
@@ -194,7 +216,7 @@ def test_equal_to_naive_on_a_trained_model() -> None:
     ids, mask, rows = batch("right")
     base_seen = seen(base, ids, None)
     found = [
-        attention_measures(q, k, rows, scale, m, (base_seen[layer][0], base_seen[layer][1]))
+        measured(q, k, rows, scale, m, (base_seen[layer][0], base_seen[layer][1]))
         for layer, (q, k, m, scale) in enumerate(seen(model, ids, None))
     ]
     compare(found, eager(model, ids, mask), rows, eager(base, ids, mask), may_underflow=True)
@@ -205,7 +227,7 @@ def test_right_padding_with_and_without_a_mask(given: bool) -> None:
     model = sharp("qwen3")
     ids, mask, rows = batch("right")
     found = [
-        attention_measures(q, k, rows, scale, m)
+        measured(q, k, rows, scale, m)
         for q, k, m, scale in seen(model, ids, mask if given else None)
     ]
     compare(found, eager(model, ids, mask), rows)
@@ -214,8 +236,8 @@ def test_right_padding_with_and_without_a_mask(given: bool) -> None:
 def test_sliding_windows_hide_the_sink() -> None:
     model = sharp("mistral", sliding_window=7)
     ids, mask, rows = batch("right")
-    found = [attention_measures(q, k, rows, s, m) for q, k, m, s in seen(model, ids, None)]
-    compare(found, eager(model, ids, mask), rows, window=7)
+    found = [measured(q, k, rows, s, m) for q, k, m, s in seen(model, ids, None)]
+    compare(found, eager(model, ids, mask), rows, windows=(7, 7))
     assert found[0]["mass_sink"].max() == 0  # every measured row is past the window
     torch.testing.assert_close(found[0]["entropy"], found[0]["entropy_no_sink"])
 
@@ -225,7 +247,7 @@ def test_every_row_from_the_first() -> None:
     model = sharp("gpt2")
     ids = torch.arange(1, 61).reshape(2, 30)
     rows = every_row(30, 2)
-    found = [attention_measures(q, k, rows, s, m) for q, k, m, s in seen(model, ids, None)]
+    found = [measured(q, k, rows, s, m) for q, k, m, s in seen(model, ids, None)]
     compare(found, eager(model, ids, None), rows)
 
 
@@ -234,9 +256,9 @@ def test_blocks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     ids, _, rows = batch("right")
     q, k, m, scale = seen(model, ids, None)[1]
     other = seen(base, ids, None)[1][:2]
-    whole = attention_measures(q, k, rows, scale, m, other, keys_read=True)
+    whole = measured(q, k, rows, scale, m, other, keys_read=True)
     monkeypatch.setattr(attention, "BLOCK", 1)
-    by_row = attention_measures(q, k, rows, scale, m, other, keys_read=True)
+    by_row = measured(q, k, rows, scale, m, other, keys_read=True)
     for name, value in whole.items():
         torch.testing.assert_close(by_row[name], value, atol=1e-6, rtol=1e-5)
 
@@ -247,7 +269,7 @@ def test_attention_to_each_key(side: str) -> None:
     ids, mask, rows = batch(side)
     matrix = eager(model, ids, mask)[0]
     q, k, m, scale = seen(model, ids, mask)[0]
-    found = attention_measures(q, k, rows, scale, m, keys_read=True)["keys"]
+    found = measured(q, k, rows, scale, m, keys_read=True)["keys"]
     for i in range(3):
         expected = matrix[i][:, rows.index[i][rows.real[i]]].mean(1)
         torch.testing.assert_close(found[i].double(), expected, atol=1e-6, rtol=1e-5)
@@ -260,7 +282,7 @@ def test_query_rows_alone_are_enough() -> None:
     q, k, m, scale = seen(model, ids, None)[0]
     alone = attention.rows_of_query(q, rows, q.shape[2])
     assert alone.shape[2] == rows.index.shape[1] < q.shape[2]
-    whole, part = (attention_measures(x, k, rows, scale, m) for x in (q, alone))
+    whole, part = (measured(x, k, rows, scale, m) for x in (q, alone))
     assert all(torch.equal(whole[name], part[name]) for name in whole)
 
 
@@ -277,7 +299,7 @@ def test_a_sink_that_holds_nearly_all(gap: float) -> None:
     rows = Rows(
         index, torch.ones_like(index, dtype=torch.bool), kinds, torch.tensor([0]), [4, 5], [4, 5]
     )
-    found = attention_measures(query, keys, rows, 1.0)
+    found = measured(query, keys, rows, 1.0)
     expected = []
     for count in (4, 5):
         p = np.exp(np.arange(count)) / np.exp(np.arange(count)).sum()
@@ -293,8 +315,8 @@ def test_bf16_is_measured_in_fp32() -> None:
     ids, _, rows = batch("right")
     q, k, m, scale = seen(model, ids, None)[0]
     assert q.dtype == torch.bfloat16
-    found = attention_measures(q, k, rows, scale, m)
-    exact = attention_measures(q.float(), k.float(), rows, scale, m)
+    found = measured(q, k, rows, scale, m)
+    exact = measured(q.float(), k.float(), rows, scale, m)
     assert all(torch.equal(found[name], exact[name]) for name in found)
 
 
@@ -302,7 +324,7 @@ def test_no_divergence_from_itself() -> None:
     model = sharp("gpt2")
     ids, _, rows = batch("right")
     for q, k, m, scale in seen(model, ids, None):
-        found = attention_measures(q, k, rows, scale, m, (q, k))
+        found = measured(q, k, rows, scale, m, (q, k))
         for name in ("kl_tuned_base", "kl_base_tuned", "js"):
             assert found[name].max() < 2e-7
 
@@ -312,8 +334,8 @@ def test_divergence_is_directed_and_bounded() -> None:
     ids, _, rows = batch("right")
     q, k, m, scale = seen(model, ids, None)[0]
     other = seen(base, ids, None)[0][:2]
-    found = attention_measures(q, k, rows, scale, m, other)
-    turned = attention_measures(*other, rows, scale, m, (q, k))
+    found = measured(q, k, rows, scale, m, other)
+    turned = measured(*other, rows, scale, m, (q, k))
     torch.testing.assert_close(found["kl_tuned_base"], turned["kl_base_tuned"])
     assert not torch.allclose(found["kl_tuned_base"], found["kl_base_tuned"], rtol=0.05)
     assert found["js"].max() <= math.log(2)
@@ -323,4 +345,4 @@ def test_a_base_of_another_shape_is_refused() -> None:
     ids, _, rows = batch("right")
     q, k, m, scale = seen(sharp("gpt2"), ids, None)[0]
     with pytest.raises(ValueError, match="base"):
-        attention_measures(q, k, rows, scale, m, (q, k[:, :, :-1]))
+        measured(q, k, rows, scale, m, (q, k[:, :, :-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,15 @@ from sumcirc.models.activations.activation_cache import ActivationCache, HookPoi
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.activations.hooks import AttentionInputs
 from sumcirc.models.architectures import ARCHITECTURES
-from tests.support.small_models import VOCABULARY, adapted, columns, scrambled
+from tests.support.small_models import (
+    POST_NORM,
+    VOCABULARY,
+    WINDOW,
+    adapted,
+    columns,
+    in_float64,
+    scrambled,
+)
 
 TOKENS = torch.arange(2 * 7).reshape(2, 7) * 17 % VOCABULARY
 LEFT = torch.ones_like(TOKENS).index_fill_(1, torch.tensor([0, 1]), 0)
@@ -26,7 +35,7 @@ INSIDE_ATTENTION = {HookPoint.QUERY, HookPoint.KEY, HookPoint.VALUE, HookPoint.P
 def model_of(form: str) -> HookedModel:
     family, *rest = form.split(" ", 1)
     changes = {"use_parallel_residual": False} if rest == ["sequential"] else {}
-    model = scrambled(family, **changes).double()
+    model = in_float64(scrambled(family, **changes))
     return HookedModel(adapted(model).double() if rest == ["+ lora"] else model)
 
 
@@ -34,11 +43,15 @@ def points(model: HookedModel) -> list[HookPoint]:
     """All points of the model whose activations are tensors."""
     fused = len(model.projections) == 1
     wrong = ("query_", "key_", "value_") if fused else ("qkv_",)
-    return [
-        point
-        for point in HookPoint
-        if point is not HookPoint.ATTENTION and not point.startswith(wrong)
-    ]
+    absent = {HookPoint.ATTENTION}
+    if not normed_after(model):
+        absent.add(HookPoint.ATTENTION_SCALE)
+    return [point for point in HookPoint if point not in absent and not point.startswith(wrong)]
+
+
+def normed_after(model: HookedModel) -> bool:
+    """Whether a norm follows attention and MLP."""
+    return model.model.config.model_type in POST_NORM
 
 
 @torch.no_grad()
@@ -54,7 +67,12 @@ def positions(mask: Tensor | None) -> Tensor:
 
 
 def norm(module: Any, stream: Tensor) -> Tensor:
-    """Written out: LayerNorm has `eps` and a bias, RMSNorm `variance_epsilon`."""
+    """Written out: LayerNorm has `eps` and a bias, RMSNorm `variance_epsilon`; Gemma adds 1."""
+    if isinstance(module, torch.nn.Identity):
+        return stream
+    if "Gemma" in type(module).__name__:
+        scale = (stream.square().mean(-1, keepdim=True) + module.eps).rsqrt()
+        return stream * scale * (1 + module.weight)
     if hasattr(module, "variance_epsilon"):
         scale = (stream.square().mean(-1, keepdim=True) + module.variance_epsilon).rsqrt()
         return stream * scale * module.weight
@@ -63,12 +81,16 @@ def norm(module: Any, stream: Tensor) -> Tensor:
     return centred * scale * module.weight + module.bias
 
 
-def rotated(model: HookedModel, heads: Tensor, mask: Tensor | None) -> Tensor:
+def rotated(model: HookedModel, layer: int, heads: Tensor, mask: Tensor | None) -> Tensor:
     """Rotary position embeddings of [B, heads, T, head width], pair by pair."""
     config = model.model.config
     if config.model_type == "gpt2":
         return heads
+    if config.model_type == "smollm3" and layer % 2 == 1:
+        return heads
     parameters = config.rope_parameters
+    if config.model_type == "gemma3_text":
+        parameters = parameters[config.layer_types[layer]]
     width = int(heads.shape[-1] * parameters.get("partial_rotary_factor", 1.0))
     turned, half = heads.clone(), width // 2
     for pair in range(half):
@@ -80,10 +102,12 @@ def rotated(model: HookedModel, heads: Tensor, mask: Tensor | None) -> Tensor:
     return turned
 
 
-def visible(mask: Tensor | None) -> Tensor:
+def visible(model: HookedModel, layer: int, mask: Tensor | None) -> Tensor:
     """[B, 1, T, T] by position: earlier real tokens and the token itself."""
     length = TOKENS.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
+    if model.model.config.model_type.startswith("gemma") and layer % 2 == 0:
+        causal = causal.triu(1 - WINDOW)
     return causal[None, None] & (True if mask is None else mask.bool()[:, None, None])
 
 
@@ -92,7 +116,17 @@ def naive(model: HookedModel, mask: Tensor | None) -> dict[tuple[HookPoint, int]
     """Every activation from the weights alone, one step after the other."""
     found: dict[tuple[HookPoint, int], Tensor] = {}
     size, inner = model.shape, model.model
+    config: Any = inner.config
     stream = model.embedding.weight[TOKENS]  # type: ignore[index]
+    stream = stream * getattr(config, "embedding_multiplier", 1.0)
+    if config.model_type.startswith("gemma"):
+        stream = stream * torch.tensor(size.width**0.5)  # a buffer in float32
+    share = getattr(config, "residual_multiplier", 1.0)
+    scaling = size.head_width**-0.5
+    if config.model_type == "granite":
+        scaling = config.attention_multiplier
+    elif config.model_type.startswith("gemma"):
+        scaling = config.query_pre_attn_scalar**-0.5
     found[HookPoint.EMBEDDING, 0] = stream
     if inner.config.model_type == "gpt2":
         stream = stream + inner.transformer.wpe.weight[positions(mask)]
@@ -109,31 +143,62 @@ def naive(model: HookedModel, mask: Tensor | None) -> dict[tuple[HookPoint, int]
             for one in columns(model, layer)
         )
         if block.head_norms:
-            query, key = (norm(n, x) for n, x in zip(block.head_norms, (query, key), strict=True))
-        query, key = (rotated(model, x, mask) for x in (query, key))
+            pairs = zip(block.head_norms, (query, key), strict=True)
+            if config.model_type == "olmo2":  # all heads together
+                query, key = (
+                    norm(n, x.transpose(1, 2).flatten(2))
+                    .unflatten(2, (x.shape[1], -1))
+                    .transpose(1, 2)
+                    for n, x in pairs
+                )
+            else:
+                query, key = (norm(n, x) for n, x in pairs)
+        query, key = (rotated(model, layer, x, mask) for x in (query, key))
         named = (HookPoint.QUERY, query), (HookPoint.KEY, key), (HookPoint.VALUE, value)
         found |= {(point, layer): one for point, one in named}
         key, value = (x.repeat_interleave(size.group, 1) for x in (key, value))
-        scores = (query @ key.mT / size.head_width**0.5).masked_fill(~visible(mask), -1e300)
+        scores = query @ key.mT * scaling
+        if config.model_type == "gemma2":
+            cap = config.attn_logit_softcapping
+            scores = cap * torch.tanh(scores / cap)
+        scores = scores.masked_fill(~visible(model, layer, mask), -1e300)
         found[HookPoint.PATTERN, layer] = scores.softmax(-1)
         heads = (found[HookPoint.PATTERN, layer] @ value).transpose(1, 2).flatten(2)
         found[HookPoint.HEAD_OUTPUTS, layer] = heads
         added = block.attn_out(heads)
+        if normed_after(model):
+            epsilon = config.rms_norm_eps
+            scale = (added.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+            found[HookPoint.ATTENTION_SCALE, layer] = scale
+        added = share * norm(block.norm_attention_output, added)
         found[HookPoint.ATTENTION_OUTPUT, layer] = added
         middle = stream if size.parallel else stream + added
         found[HookPoint.MLP_INPUT, layer] = middle
         found[HookPoint.MLP_NORM, layer] = norm(block.norm_mlp, middle)
         found[HookPoint.NEURONS, layer] = neurons(block.mlp, found[HookPoint.MLP_NORM, layer])
-        written = block.mlp_out(found[HookPoint.NEURONS, layer])
+        written = share * norm(
+            block.norm_mlp_output, block.mlp_out(found[HookPoint.NEURONS, layer])
+        )
         found[HookPoint.MLP_OUTPUT, layer] = written
         stream = stream + added + written
     found[HookPoint.RESIDUAL, size.layers] = stream
     found[HookPoint.FINAL_NORM, 0] = norm(model.final_norm, stream)
-    found[HookPoint.LOGITS, 0] = model.unembedding(found[HookPoint.FINAL_NORM, 0])
+    logits = inner.get_output_embeddings()(found[HookPoint.FINAL_NORM, 0])
+    logits = logits / getattr(config, "logits_scaling", 1.0)
+    if config.model_type.startswith("gemma"):
+        cap = config.final_logit_softcapping
+        logits = cap * torch.tanh(logits / cap)
+    found[HookPoint.LOGITS, 0] = logits
     return found
 
 
 def neurons(mlp: Any, normed: Tensor) -> Tensor:
+    if hasattr(mlp, "gate_up_proj"):
+        gate, up = mlp.gate_up_proj(normed).chunk(2, -1)
+        return torch.nn.functional.silu(gate) * up
+    if "Gemma" in type(mlp).__name__:
+        gate = torch.nn.functional.gelu(mlp.gate_proj(normed), approximate="tanh")
+        return gate * mlp.up_proj(normed)
     if hasattr(mlp, "gate_proj"):
         return torch.nn.functional.silu(mlp.gate_proj(normed)) * mlp.up_proj(normed)
     first = mlp.c_fc if hasattr(mlp, "c_fc") else mlp.dense_h_to_4h
@@ -157,7 +222,7 @@ def test_activations_are_those_of_a_naive_computation(form: str, padded: bool) -
         assert (one - other).abs().max() <= close * other.abs().max(), key
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "qwen3", "granite", "olmo2", "gemma2"])
 @torch.no_grad()
 def test_what_takes_the_place_of_an_activation_is_used(family: str) -> None:
     """An activation of another text gives that text's logits if all that follows reads it."""
@@ -166,7 +231,15 @@ def test_what_takes_the_place_of_an_activation_is_used(family: str) -> None:
     own, theirs = (model.hidden(None, input_ids=ids) for ids in (TOKENS, other))
     with model.caching(model.every(*points(model))) as cache:
         model.unembedding(model.hidden(None, input_ids=other))
+    assert ((HookPoint.ATTENTION_SCALE, 0) in cache) == normed_after(model)
     for (point, layer), value in cache.items():
+        if point is HookPoint.ATTENTION_SCALE:
+            with (
+                pytest.raises(ValueError, match="can't be replaced"),
+                model.hooks([((point, layer), lambda own, value=value: value)]),
+            ):
+                model.hidden(None, input_ids=TOKENS)
+            continue
         with model.hooks([((point, layer), lambda own, value=value: value)]):
             normed = model.hidden(None, input_ids=TOKENS)
             logits = model.unembedding(normed)
@@ -313,7 +386,7 @@ def test_detached_activations_have_no_graph() -> None:
     assert not any(value.requires_grad for value in found.values())
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "phi3", "olmo2", "gemma3_text"])
 @torch.no_grad()
 def test_groups_can_be_taken_apart(family: str) -> None:
     """Each query head has its own keys and values; nothing changes until one is replaced."""
@@ -323,19 +396,24 @@ def test_groups_can_be_taken_apart(family: str) -> None:
         apart = everything(model)
     for point in (HookPoint.KEY, HookPoint.VALUE):
         expected = plain[point, 1].repeat_interleave(model.shape.group, 1)
-        torch.testing.assert_close(apart[point, 1], expected)
-    torch.testing.assert_close(apart[HookPoint.LOGITS, 0], plain[HookPoint.LOGITS, 0])
-    width = model.shape.head_width
+        torch.testing.assert_close(apart[point, 1], expected, rtol=0, atol=2e-6)
+    logits = (one[HookPoint.LOGITS, 0] for one in (apart, plain))
+    torch.testing.assert_close(*logits, rtol=0, atol=2e-6)
+    size = model.shape
+    fused = len(model.projections) == 1  # values come last
+    point = HookPoint.QKV_PROJECTION if fused else HookPoint.VALUE_PROJECTION
+    first = 2 * size.heads * size.head_width if fused else 0
 
     def without_first(values: Tensor) -> Tensor:
         values = values.clone()
-        values[..., :width] = 0
+        values[..., first : first + size.head_width] = 0
         return values
 
-    with model.ungrouped(), model.hooks([((HookPoint.VALUE_PROJECTION, 1), without_first)]):
+    with model.ungrouped(), model.hooks([((point, 1), without_first)]):
         heads = everything(model)[HookPoint.HEAD_OUTPUTS, 1]
-    assert (heads[..., :width] == 0).all()
-    torch.testing.assert_close(heads[..., width:], plain[HookPoint.HEAD_OUTPUTS, 1][..., width:])
+    own, others = heads[..., : size.head_width], heads[..., size.head_width :]
+    assert (own == 0).all()
+    torch.testing.assert_close(others, plain[HookPoint.HEAD_OUTPUTS, 1][..., size.head_width :])
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
@@ -352,7 +430,7 @@ def test_a_pass_from_a_later_block_on(family: str, layer: int) -> None:
             torch.cat([one, own], 2)
             for one, own in zip(before, (given.key, given.value), strict=True)
         )
-        return AttentionInputs(given.query, key, value, None, given.scaling).outputs()
+        return replace(given, key=key, value=value, mask=None).outputs()
 
     hooks = model.at_every_layer(HookPoint.ATTENTION, attend)[layer:]
     stream = whole[HookPoint.RESIDUAL, layer][:, start:]

@@ -33,7 +33,8 @@ def test_roles_by_shape(family: str) -> None:
     model = small_model(family)
     named = architecture(model.config)
     inner = 4 * WIDTH if family == "gpt2" else INNER
-    expected = {"attn_out": {WIDTH, WIDTH}, "mlp_in": {WIDTH, inner}, "mlp_out": {inner, WIDTH}}
+    first = 2 * inner if family == "phi3" else inner  # gate and up in one
+    expected = {"attn_out": {WIDTH, WIDTH}, "mlp_in": {WIDTH, first}, "mlp_out": {inner, WIDTH}}
     for module, sizes in expected.items():
         for name in named.linears(0, module):
             assert set(model.get_submodule(name).weight.shape) == sizes
@@ -42,6 +43,19 @@ def test_roles_by_shape(family: str) -> None:
 def test_unknown_architecture_is_refused_with_its_name_and_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"`opt` is not supported; choose from gpt2, gpt_neox"):
         architecture(AutoConfig.for_model("opt"))
+
+
+def test_mixtures_of_experts_are_refused_by_name() -> None:
+    for family in ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3"):
+        with pytest.raises(UserError, match=rf"a `{family}` \(.*\) is a mixture of experts"):
+            architecture(AutoConfig.for_model(family))
+
+
+def test_what_a_new_family_has_no_formula_for_is_refused() -> None:
+    with pytest.raises(UserError, match="use_bidirectional_attention"):
+        architecture(small_config("gemma3_text", use_bidirectional_attention=True))
+    with pytest.raises(UserError, match="attention_bias=true"):
+        architecture(small_config("olmo2", attention_bias=True))
 
 
 def test_cross_attention_is_refused() -> None:

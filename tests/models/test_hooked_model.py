@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
+from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.activations.effective_weights import effective_weight, input_width
 from sumcirc.models.activations.hooked_model import HookedModel, base_model
 from sumcirc.models.architectures import ARCHITECTURES, shape
@@ -17,31 +18,13 @@ from tests.support.small_models import VOCABULARY, adapted, columns, linears, sc
 TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY
 
 
-def tapped(model: Any) -> dict[str, Tensor]:
-    """Inputs and outputs of the parts in one run."""
-    hooked, found = HookedModel(model), {}
-
-    def keep(name: str, value: Any) -> None:
-        found[name] = value[0] if isinstance(value, tuple) else value
-
-    handles = [
-        hooked.final_norm.register_forward_pre_hook(lambda m, a: keep("final", a)),
-        hooked.blocks[0].norm_attention.register_forward_pre_hook(lambda m, a: keep("first", a)),
-    ]
-    for i, block in enumerate(hooked.blocks):
-        handles += [
-            block.norm_attention.register_forward_hook(
-                lambda m, a, out, i=i: keep(f"normed.{i}", out)
-            ),
-            block.attn_out.register_forward_pre_hook(lambda m, a, i=i: keep(f"z.{i}", a)),
-            block.attention.register_forward_hook(lambda m, a, out, i=i: keep(f"attn.{i}", out)),
-            block.mlp.register_forward_hook(lambda m, a, out, i=i: keep(f"mlp.{i}", out)),
-        ]
-    with torch.no_grad():
+def tapped(model: Any) -> tuple[ActivationCache, list[Tensor]]:
+    """Activations of one run, and its attention matrices."""
+    hooked = HookedModel(model)
+    points = (HookPoint.RESIDUAL, HookPoint.ATTENTION_NORM, HookPoint.MLP_OUTPUT)
+    with hooked.caching(hooked.every(*points, *hooked.head_points)) as cache, torch.no_grad():
         output = model(TOKENS, output_attentions=True)
-    for handle in handles:
-        handle.remove()
-    return found | {f"pattern.{i}": a for i, a in enumerate(output.attentions)}
+    return cache, output.attentions
 
 
 FORMS = [*ARCHITECTURES, "gpt_neox sequential", "gpt2 + lora", "qwen3 + lora", "gpt_neox + lora"]
@@ -58,30 +41,33 @@ def model_of(form: str) -> Any:
 def test_sources_add_up_to_the_last_residual_stream(form: str) -> None:
     """Embedding + every head + biases of output projections + MLPs, to 1e-5 of its size."""
     model = model_of(form)
-    hooked, found = HookedModel(model), tapped(model)
-    total = found["first"].clone()
+    hooked, (found, _) = HookedModel(model), tapped(model)
+    total, final = (found[HookPoint.RESIDUAL, layer].clone() for layer in (0, hooked.shape.layers))
     for layer in range(hooked.shape.layers):
         output = hooked.attention_output(layer)
-        z = found[f"z.{layer}"].unflatten(-1, (hooked.shape.heads, hooked.shape.head_width))
+        z = hooked.scaled_heads(found, layer)
+        z = z.unflatten(-1, (hooked.shape.heads, hooked.shape.head_width))
         heads = torch.einsum("bthw,hwd->bhtd", z, output.weight)
         assert heads.shape[1] == hooked.shape.heads
-        total += heads.sum(1) + output.bias + found[f"mlp.{layer}"]
-    scale = found["final"].abs().max()
-    torch.testing.assert_close(total / scale, found["final"] / scale, atol=1e-5, rtol=0)
+        total += heads.sum(1) + output.bias + found[HookPoint.MLP_OUTPUT, layer]
+    scale = final.abs().max()
+    torch.testing.assert_close(total / scale, final / scale, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_head_is_its_pattern_on_its_values(form: str) -> None:
     """The value weights belong to the head (and group) that the architecture has."""
     model = model_of(form)
-    hooked, found = HookedModel(model), tapped(model)
+    hooked, (found, patterns) = HookedModel(model), tapped(model)
     for layer in range(hooked.shape.layers):
         _, _, value = columns(hooked, layer)
         assert value.weight.shape[0] == hooked.shape.key_value_heads
-        values = torch.einsum("btd,hdw->bhtw", found[f"normed.{layer}"], value.weight)
+        normed = found[HookPoint.ATTENTION_NORM, layer]
+        values = torch.einsum("btd,hdw->bhtw", normed, value.weight)
         values = (values + value.bias[None, :, None]).repeat_interleave(hooked.shape.group, 1)
-        z = found[f"pattern.{layer}"] @ values
-        expected = found[f"z.{layer}"].unflatten(-1, (hooked.shape.heads, -1)).transpose(1, 2)
+        z = patterns[layer] @ values
+        expected = found[HookPoint.HEAD_OUTPUTS, layer]
+        expected = expected.unflatten(-1, (hooked.shape.heads, -1)).transpose(1, 2)
         torch.testing.assert_close(z, expected, atol=2e-5, rtol=1e-5)
 
 

@@ -16,6 +16,7 @@ from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.models.adapters import adapt
 from sumcirc.models.architectures import ARCHITECTURES
+from sumcirc.models.unembedding import unembedding_of
 from sumcirc.schema import Adaptation, AdaptationConfig, OptimizerConfig, Schedule
 from sumcirc.training.module import (
     SummarizationModule,
@@ -59,7 +60,7 @@ def test_loss_equals_the_naive_one_whatever_the_padding(family: str, width: int 
             parameter.mul_(3)  # logits that differ
         expected = naive_loss(model, pairs())
         batch = TrainingBatch.of(pairs(), width)
-        found = summary_loss(model.base_model, model.get_output_embeddings(), batch).item()
+        found = summary_loss(model.base_model, unembedding_of(model), batch).item()
     assert abs(expected - math.log(VOCABULARY)) > 1e-3
     assert found == pytest.approx(expected, abs=1e-6)
 

@@ -21,6 +21,9 @@ exactly, since log p_v = l_v - logsumexp(l). The bracket is linear in the logits
 -H is attributed to no component and is reported separately as `entropy`. A constant added to all
 logits contributes nothing.
 
+Norms that follow an output projection are linearised in the same way, and a soft cap of the logits
+l = c tanh(u / c) as the factor l / u of this run: both keep the contributions' sum exact.
+
 The rest is `bias`: of the final norm and of the unembedding. All contributions, the biases and
 `entropy` therefore sum to the metric. "Direct" means that later components are bypassed: effects of
 a component through later components are not included.
@@ -30,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +43,6 @@ from sumcirc.circuits.metrics import at_least_float32
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemBatch, ItemSet
 from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.activations.norms import Norm
 from sumcirc.models.modes import frozen
 
 READ_AT_ONCE = 128  # rows unembedded at once: at most 128 x vocabulary numbers, a few times
@@ -124,11 +127,11 @@ class _Run:
         """Return the values for the attributes of DirectAttribution, [..., items of the batch]."""
         hooked = self.hooked
         first, last = (HookPoint.RESIDUAL, 0), (HookPoint.RESIDUAL, hooked.shape.layers)
-        keys = [first, last, *hooked.every(HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)]
+        keys = [first, last, *hooked.every(*hooked.head_points, HookPoint.MLP_OUTPUT)]
         with hooked.caching(keys, keep=self._rows) as self.cache:
             normed = self._rows(self.batch.run(hooked))
         stream = at_least_float32(self.cache[last])
-        norm = Norm.of(hooked.final_norm, stream.dtype)
+        norm = hooked.norm(hooked.final_norm, stream.dtype)
         direction, bias, entropy, metric = self._read(normed)
         towards = norm.transposed(stream, direction, frozen_scale=True)
         columns = {
@@ -150,7 +153,8 @@ class _Run:
 
     def _read(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return the direction [n, width], its product with the bias, -H and the metric, [n]."""
-        unembedding = self.hooked.unembedding
+        unembedding: Any = self.hooked.model.get_output_embeddings()
+        finish = getattr(self.hooked.unembedding, "finish", None)
         constant = at_least_float32(unembedding(torch.zeros_like(normed[:1]))[0])
         batch = self.batch
         good, bad = (tokens[batch.reads][:, None] for tokens in (batch.good, batch.bad))
@@ -159,7 +163,9 @@ class _Run:
             rows = slice(start, start + READ_AT_ONCE)
             here = normed[rows].detach().requires_grad_()
             output = unembedding(here)
-            logits = at_least_float32(output.detach())
+            raw = logits = at_least_float32(output.detach())
+            if finish is not None:
+                logits = finish(raw)
             if self.two_answers:
                 metric = (logits.gather(1, good[rows]) - logits.gather(1, bad[rows]))[:, 0]
                 entropy = torch.zeros_like(metric)
@@ -170,6 +176,8 @@ class _Run:
                 slope = log_p.exp().neg_()
                 entropy = -torch.linalg.vecdot(slope, log_p)
             slope.scatter_add_(1, good[rows], torch.ones_like(metric)[:, None])
+            if finish is not None:  # as if logits were their ratio in this run times the output
+                slope = slope * torch.where(raw != 0, logits / raw, 1.0)
             # backward through the module itself, which works for any affine module
             (direction,) = torch.autograd.grad(output, here, slope.to(output.dtype))
             pieces.append((at_least_float32(direction), slope @ constant, entropy, metric))
@@ -183,6 +191,11 @@ class _Run:
         forward through it, so no head's output in the width of the stream is ever computed.
         """
         linear = self.hooked.blocks[layer].attn_out
+        gain = self.hooked.attention_gain(layer, towards.dtype)
+        if gain is not None:
+            towards = towards * gain
+        if (HookPoint.ATTENTION_SCALE, layer) in self.cache:
+            towards = towards * self.cache[HookPoint.ATTENTION_SCALE, layer].to(towards.dtype)
         z = self.cache[HookPoint.HEAD_OUTPUTS, layer]
         back = at_least_float32(_transposed(linear, z, towards))
         by_head = [values.unflatten(-1, (self.hooked.shape.heads, -1)) for values in (z, back)]

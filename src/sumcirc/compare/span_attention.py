@@ -24,7 +24,7 @@ from sumcirc.errors import UserError
 from sumcirc.measures.attention import BLOCK
 from sumcirc.models.activations.activation_cache import HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.activations.hooks import AttentionInputs
+from sumcirc.models.activations.hooks import AttentionInputs, soft_capped
 from sumcirc.models.modes import inference
 
 
@@ -132,7 +132,7 @@ class _Run:
             rows = query.transpose(1, 2)[each, index].transpose(1, 2) * attention.scaling
             # query heads of a group follow each other
             scores = rows.reshape(items, groups, -1, width) @ key[:, :, :until].mT
-            scores = scores.reshape(items, heads, -1, until)
+            scores = soft_capped(scores.reshape(items, heads, -1, until), attention.softcap)
             scores.masked_fill_(~_visible(index, until, attention.mask)[:, None], -torch.inf)
             shares.append(scores.softmax(-1) @ sources[:, :, :until])
         share = torch.cat(shares, 2)  # [B, heads, R, sources]

@@ -1,7 +1,8 @@
 """Attention measures computed from queries and keys, without attention matrices.
 
-For a row t (a query position) with visible keys s and scores a_s = scaling * q_t . k_s, attention
-is A_s = exp(a_s) / sum exp(a). All measures are computed in one pass over blocks of rows in fp32:
+For a row t (a query position) with visible keys s and scores a_s = scaling * q_t . k_s, soft-capped
+where the model does so, attention is A_s = exp(a_s) / sum exp(a). All measures are computed in one
+pass over blocks of rows in fp32:
 
     entropy                H = -sum_s A_s log A_s                                   (nats)
     normalized entropy     H / log(number of visible keys); rows that see one key are left out
@@ -28,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sumcirc.data.encoding import PARTS
+from sumcirc.models.activations.hooks import AttentionInputs
 
 SPANS = PARTS  # kinds of keys besides the sink; 0, 1, 2 in `kinds`
 BLOCK = 1 << 19  # scores held at once per tensor: 2 MiB, so that a block stays in the CPU cache
@@ -79,11 +81,8 @@ class Rows:
 
 
 def attention_measures(
-    query: Tensor,
-    key: Tensor,
+    attention: AttentionInputs,
     rows: Rows,
-    scaling: float,
-    mask: Tensor | None = None,
     base: tuple[Tensor, Tensor] | None = None,
     js: bool = True,
     keys_read: bool = False,
@@ -91,15 +90,11 @@ def attention_measures(
     """Return the attention measures of every head, as means over each document's measured rows.
 
     Args:
-        query: [batch, heads, length, head width] queries after position embeddings are applied, or
-            [batch, heads, rows, head width] the queries of the measured rows only.
-        key: [batch, key/value heads, length, head width] keys after position embeddings are
-            applied.
+        attention: the arguments of a layer's attention. Its queries may be those of the measured
+            rows only, [batch, heads, rows, head width]; values are not used.
         rows: the rows to measure.
-        scaling: factor by which the products of queries and keys are multiplied.
-        mask: [batch, 1, length, length], True where a row sees a key; None for causal attention.
-        base: queries and keys of the base model on the same tokens, shaped like `query` and `key`;
-            None to leave out divergences from the base.
+        base: queries and keys of the base model on the same tokens, shaped like those of
+            `attention`; None to leave out divergences from the base.
         js: whether to include the Jensen-Shannon divergence, which takes a third of the
             divergences' time.
         keys_read: whether to add `keys` [batch, heads, length], the mean attention of the measured
@@ -111,10 +106,11 @@ def attention_measures(
     Raises:
         ValueError: the shapes of query, key, base and rows don't fit together.
     """
-    query = rows_of_query(query, rows, key.shape[2])
+    mask, scaling, softcap = attention.mask, attention.scaling, attention.softcap
+    length = attention.key.shape[2]
+    query = rows_of_query(attention.query, rows, length)
     batch, heads, count, _ = query.shape
-    length = key.shape[2]
-    key = key.float()
+    key = attention.key.float()
     other = None
     if base is not None:
         other = rows_of_query(base[0], rows, length), base[1].float()
@@ -130,12 +126,13 @@ def attention_measures(
         block = slice(begin, min(begin + size, count))
         until = rows.last[block.stop - 1] + 1 if mask is None else length
         seen = _Seen.of(rows, block, until, mask)
-        side = _Side.of(query[:, :, block], key[:, :, :until], scaling, seen)
+        side = _Side.of(query[:, :, block], key[:, :, :until], scaling, softcap, seen)
         real = rows.real[:, None, block]
         means.add(_entropies(side, seen), real)
         means.add(_masses(side, [chosen[..., :until] for chosen in of_span]), real)
         if other is not None:
-            base_side = _Side.of(other[0][:, :, block], other[1][:, :, :until], scaling, seen)
+            theirs = other[0][:, :, block], other[1][:, :, :until]
+            base_side = _Side.of(*theirs, scaling, softcap, seen)
             means.add(_divergences(side, base_side, seen, js), real)
         if read is not None:
             share = torch.where(real, side.share, 0.0)
@@ -261,11 +258,15 @@ class _Side:
     sink_share: Tensor
 
     @classmethod
-    def of(cls, query: Tensor, key: Tensor, scaling: float, seen: _Seen) -> _Side:
+    def of(
+        cls, query: Tensor, key: Tensor, scaling: float, softcap: float | None, seen: _Seen
+    ) -> _Side:
         batch, heads, count, width = query.shape
         groups = key.shape[1]
         grouped = (query * scaling).reshape(batch, groups, heads // groups * count, width)
         scores = (grouped @ key.transpose(2, 3)).reshape(batch, heads, count, key.shape[2])
+        if softcap is not None:
+            scores.div_(softcap).tanh_().mul_(softcap)
         place = seen.sink[..., None].expand(-1, heads, -1, 1)
         sink = scores.gather(3, place)[..., 0]
         scores.scatter_(3, place, HIDDEN)

@@ -8,6 +8,7 @@ the final norm; once for all batches, its unembedding and its own record. It is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch.nn.functional import linear
 
 from sumcirc.models.architectures import Shape
+from sumcirc.models.unembedding import scaled_logits
 from sumcirc.storage.reading import read_json
 from sumcirc.tracking.measure_records import ProbeRecord, record_file
 
@@ -28,10 +31,12 @@ UNEMBEDDING = "unembedding.safetensors"
 
 @dataclass(frozen=True)
 class About:
-    """The contents of a store's about.json: the sizes and the model type of the base."""
+    """Contents of the store's about.json: sizes and model type of the base, scale of its logits."""
 
     shape: Shape
     family: str
+    logits_scaling: float = 1.0
+    logit_cap: float | None = None
 
 
 class BaseStore:
@@ -49,6 +54,7 @@ class BaseStore:
         self.folder = folder
         about = read_json(folder / "about.json", About)
         self.shape, self.family = about.shape, about.family
+        self._scale = about.logits_scaling, about.logit_cap
 
     @property
     def record(self) -> ProbeRecord:
@@ -104,6 +110,11 @@ class BaseStore:
             names = set(file.keys())
             bias = file.get_tensor("bias") if "bias" in names else None
             return file.get_tensor("weight"), bias
+
+    def to_logits(self, device: torch.device) -> Callable[[Tensor], Tensor]:
+        """Return the function that maps normed streams [..., width] to the base's logits."""
+        weight, bias = self.unembedding(device)
+        return lambda normed: scaled_logits(linear(normed, weight, bias), *self._scale)
 
 
 class BaseBatch:

@@ -134,7 +134,7 @@ def measure_batches(
     device = hooked.device
     unembedding = None
     if base is not None and "divergence" in concerns:
-        unembedding = base.unembedding(device)  # type: ignore[arg-type]
+        unembedding = base.to_logits(device)  # type: ignore[arg-type]
     results = []
     with inference(hooked.model):
         for number in range(len(probes.batches)) if numbers is None else numbers:
@@ -158,7 +158,7 @@ class _Run:
         concerns: Sequence[str],
         base: BaseStore | None,
         number: int,
-        unembedding: tuple[Tensor, Tensor | None] | None,
+        unembedding: Callable[[Tensor], Tensor] | None,
         keeping: bool,
     ) -> None:
         self.hooked = hooked
@@ -206,7 +206,7 @@ class _Run:
         if self.base is not None and "divergence" in self.concerns:
             base = self._base_attention(layer, key.device, scaling, mask)
         entropies = "attention" in self.concerns
-        found = attention_measures(query, key, rows, scaling, mask, base, keys_read=entropies)  # type: ignore[arg-type]
+        found = attention_measures(attention, rows, base, keys_read=entropies)
         if entropies:
             read = found.pop("keys")
             found["salience_alignment"] = torch.stack(
@@ -272,11 +272,10 @@ class _Run:
         assert self.base is not None
         assert self.unembedding is not None
         theirs = self.base["normed"].to(normed.device)
-        weight, bias = self.unembedding
         pieces = []
         for own, other in zip(normed.split(LOGIT_ROWS), theirs.split(LOGIT_ROWS), strict=True):
-            base_logits = torch.nn.functional.linear(other, weight, bias)
-            pieces.append(output_divergences(self.hooked.unembedding(own), base_logits))
+            logits = self.hooked.unembedding(own)
+            pieces.append(output_divergences(logits, self.unembedding(other)))
         return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 

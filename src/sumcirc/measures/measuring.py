@@ -134,7 +134,12 @@ def prepare_base(
             save_file(_unembedding(hooked), temporary / UNEMBEDDING)
         record = assemble(results, probes, -1, hooked)
         record.save(record_file(temporary, -1))
-        about = {"shape": vars(hooked.shape), "family": hooked.model.config.model_type}
+        about = {
+            "shape": vars(hooked.shape),
+            "family": hooked.model.config.model_type,
+            "logits_scaling": hooked.multipliers.logits_scaling,
+            "logit_cap": hooked.multipliers.logit_cap,
+        }
         (temporary / "about.json").write_text(json.dumps(about), encoding="utf-8")
 
     def read(folder: Path) -> BaseStore:
@@ -150,9 +155,11 @@ def prepare_base(
 
 def _unembedding(hooked: HookedModel) -> dict[str, Tensor]:
     """Return weight [vocabulary, width] and bias, if any; effective ones of an adapted module."""
-    if isinstance(hooked.unembedding, nn.Linear):
-        found = dict(hooked.unembedding.named_parameters())
+    linear = hooked.model.get_output_embeddings()
+    assert isinstance(linear, nn.Module)
+    if isinstance(linear, nn.Linear):
+        found = dict(linear.named_parameters())
     else:
-        weight, bias = effective_weight(hooked.unembedding)
+        weight, bias = effective_weight(linear)
         found = {"weight": weight.T, "bias": bias}
     return {name: value.detach().cpu().contiguous() for name, value in found.items()}

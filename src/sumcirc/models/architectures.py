@@ -1,8 +1,8 @@
 """Module names and sizes of the supported architectures; no other file depends on a family.
 
-Block i is `LAYERS.i`, and all names below it are relative to it. Every family is a pre-norm
-decoder: attention and MLP read the normed residual stream and add to it, one after the other or
-(GPT-NeoX) in parallel. `models.hooked_model` looks up these modules in a live model.
+Block i is `LAYERS.i`, and all names below it are relative to it. Every family is a decoder whose
+attention and MLP read the residual stream and add to it, one after the other or (GPT-NeoX) in
+parallel. `models.hooked_model` looks up these modules in a live model.
 """
 
 from __future__ import annotations
@@ -31,27 +31,36 @@ class Architecture:
         embedding: the token embedding.
         layers: path of the list of blocks.
         final_norm: the norm before the unembedding.
-        norm_attention, norm_mlp: the norms before attention and before the MLP.
+        norm_attention, norm_mlp: the norms before attention and before the MLP; None if the family
+            has none (OLMo 2).
         attention, mlp: the modules that add to the residual stream.
         activation: the MLP's activation function.
         modules: names of a block's linears, by the module names used in settings (`qkv`,
             `attn_out`, `mlp_in`, `mlp_out`).
         fused: how the linears of `qkv` hold the projections for query, key and value.
-        head_norms: the norms that are applied to each head's query and key; empty if the family has
-            none.
+        gated: whether the MLP multiplies its activations by a gate, as in SwiGLU.
+        head_norms: the norms of query and key, each of one head's width or (OLMo 2) of all heads'
+            together; empty if the family has none.
+        norm_attention_output, norm_mlp_output: the norms of what attention and MLP add to the
+            stream, which must be RMSNorms; None if the family has none.
+        norms_add_one: whether all norms multiply by 1 + weight (Gemma).
     """
 
     embedding: str
     layers: str
     final_norm: str
-    norm_attention: str
-    norm_mlp: str
+    norm_attention: str | None
+    norm_mlp: str | None
     attention: str
     mlp: str
     activation: str
     modules: dict[str, tuple[str, ...]]
     fused: Fused
+    gated: bool = False
     head_norms: tuple[str, ...] = ()
+    norm_attention_output: str | None = None
+    norm_mlp_output: str | None = None
+    norms_add_one: bool = False
 
     def linears(self, layer: int, module: str) -> list[str]:
         """Return the full names of the linears that a module name stands for in one block.
@@ -93,6 +102,15 @@ _LLAMA = Architecture(
         "mlp_out": ("mlp.down_proj",),
     },
     fused=Fused.split,
+    gated=True,
+)
+
+_GEMMA = replace(
+    _LLAMA,
+    norm_mlp="pre_feedforward_layernorm",
+    norm_attention_output="post_attention_layernorm",
+    norm_mlp_output="post_feedforward_layernorm",
+    norms_add_one=True,
 )
 
 ARCHITECTURES = {
@@ -134,7 +152,34 @@ ARCHITECTURES = {
     "mistral": _LLAMA,
     "qwen2": _LLAMA,
     "qwen3": replace(_LLAMA, head_norms=("self_attn.q_norm", "self_attn.k_norm")),
+    # Phi-3 and Phi-4
+    "phi3": replace(
+        _LLAMA,
+        activation="mlp.activation_fn",
+        modules={
+            "qkv": ("self_attn.qkv_proj",),
+            "attn_out": ("self_attn.o_proj",),
+            "mlp_in": ("mlp.gate_up_proj",),
+            "mlp_out": ("mlp.down_proj",),
+        },
+        fused=Fused.concatenated,
+    ),
+    "smollm3": _LLAMA,
+    "granite": _LLAMA,
+    "olmo2": replace(
+        _LLAMA,
+        norm_attention=None,
+        norm_mlp=None,
+        norm_attention_output="post_attention_layernorm",
+        norm_mlp_output="post_feedforward_layernorm",
+        head_norms=("self_attn.q_norm", "self_attn.k_norm"),
+    ),
+    "gemma2": _GEMMA,
+    "gemma3_text": replace(_GEMMA, head_norms=("self_attn.q_norm", "self_attn.k_norm")),
 }
+
+# settings by which configurations of mixture-of-experts models name the number of experts
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 
 
 @dataclass(frozen=True)
@@ -168,6 +213,37 @@ class Shape:
         return self.heads // self.key_value_heads
 
 
+@dataclass(frozen=True)
+class Multipliers:
+    """Constants by which a model multiplies what its modules compute (Granite), and its logit cap.
+
+    Attributes:
+        embedding: factor of the token embedding where it enters the residual stream.
+        residual: factor of what attention and MLP add to the residual stream.
+        logits_scaling: number by which the unembedding's output is divided.
+        logit_cap: c in c * tanh(logit / c), which is applied last (Gemma 2); None without a cap.
+    """
+
+    embedding: float = 1.0
+    residual: float = 1.0
+    logits_scaling: float = 1.0
+    logit_cap: float | None = None
+
+
+def multipliers(config: PretrainedConfig) -> Multipliers:
+    """Return the constants of a model; all are 1 in most families.
+
+    Args:
+        config: transformers' configuration of the model.
+    """
+    return Multipliers(
+        embedding=float(getattr(config, "embedding_multiplier", 1.0)),
+        residual=float(getattr(config, "residual_multiplier", 1.0)),
+        logits_scaling=float(getattr(config, "logits_scaling", 1.0)),
+        logit_cap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
 def architecture(config: PretrainedConfig) -> Architecture:
     """Return the architecture of a model.
 
@@ -175,8 +251,17 @@ def architecture(config: PretrainedConfig) -> Architecture:
         config: transformers' configuration of the model.
 
     Raises:
-        UserError: the architecture is unknown or has cross-attention; the message says what to do.
+        UserError: the architecture is unknown, a mixture of experts, or has cross-attention; the
+            message says what to do.
     """
+    experts = [name for name in _EXPERTS if getattr(config.get_text_config(), name, None)]
+    if experts:
+        count = getattr(config.get_text_config(), experts[0])
+        raise UserError(
+            f"model.path: a `{config.model_type}` ({experts[0]}={count}) is a mixture of experts,"
+            " whose tokens take different MLPs; it is not supported; choose a dense model from"
+            f" {', '.join(ARCHITECTURES)}"
+        )
     if config.model_type not in ARCHITECTURES:
         raise UserError(
             f"model.path: architecture `{config.model_type}` is not supported; choose"
@@ -187,7 +272,19 @@ def architecture(config: PretrainedConfig) -> Architecture:
             f"model.path: a `{config.model_type}` with cross-attention, a part of an"
             " encoder-decoder; take a model that is a decoder alone"
         )
-    return ARCHITECTURES[config.model_type]
+    if getattr(config, "use_bidirectional_attention", None):
+        raise UserError(
+            f"model.path: a `{config.model_type}` with use_bidirectional_attention, which reads"
+            " later tokens too; take a model that reads only earlier ones"
+        )
+    found = ARCHITECTURES[config.model_type]
+    if found.norm_attention_output and getattr(config, "attention_bias", False):
+        raise UserError(
+            f"model.path: a `{config.model_type}` with attention_bias=true, whose output"
+            " projection's bias would belong to no head where a norm follows it; take a model"
+            " without this bias"
+        )
+    return found
 
 
 def shape(config: PretrainedConfig) -> Shape:

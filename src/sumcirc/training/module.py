@@ -25,6 +25,7 @@ from transformers import (
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import base_model
+from sumcirc.models.unembedding import unembedding_of
 from sumcirc.schema import OptimizerConfig, Schedule
 from sumcirc.tracking.measure_records import TRAIN_LOSS, VALIDATION_LOSS
 
@@ -78,7 +79,7 @@ class SummarizationModule(pl.LightningModule):
         self._matrices = {name for name, p in model.named_parameters() if p.ndim > 1}
         backbone = base_model(model).base_model
         # in tuples, since registered submodules would be saved a second time
-        self._parts: tuple[Any, Any] = (backbone, base_model(model).get_output_embeddings())
+        self._parts: tuple[Any, Any] = (backbone, unembedding_of(base_model(model)))
         self._compiled: tuple[Any] = (torch.compile(backbone) if compile_network else backbone,)
         # keep NaN: by default it is ignored, and "disable" makes torchmetrics drop the weights
         self.validation_loss = MeanMetric(nan_strategy=math.nan)

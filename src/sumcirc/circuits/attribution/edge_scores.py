@@ -37,7 +37,7 @@ class Ends:
     Attributes:
         embeddings: [B, T, width] corrupted minus clean token embeddings.
         mask: [B, T] true at real tokens.
-        clean, corrupted: outputs of the heads (before the output projection) and MLPs in each run.
+        clean, corrupted: outputs of the heads (`HookedModel.head_points`) and MLPs in each run.
     """
 
     embeddings: Tensor
@@ -72,17 +72,20 @@ def differences(
     found = embeddings.new_empty(shape, dtype=dtype) if room is None else _view(room, shape)
     found[0] = embeddings
 
-    def both(point: HookPoint, layer: int) -> tuple[Tensor, Tensor]:
-        corrupted, clean = ends.corrupted[point, layer], ends.clean[point, layer]
-        return corrupted[:, places].to(dtype), clean[:, places].to(dtype)
-
     for layer in range(size.layers):
-        corrupted, clean = both(HookPoint.HEAD_OUTPUTS, layer)
+        corrupted, clean = (
+            weights.model.scaled_heads(cache, layer)[:, places].to(dtype)
+            for cache in (ends.corrupted, ends.clean)
+        )
         heads = corrupted - clean
         narrow = heads.flatten(0, 1).unflatten(-1, (size.heads, -1)).transpose(0, 1)
         rows = found[graph.attention_sources(layer)].flatten(1, 2)
         torch.bmm(narrow, weights.output(layer), out=rows)
-        torch.sub(*both(HookPoint.MLP_OUTPUT, layer), out=found[graph.mlp_source(layer)])
+        corrupted, clean = (
+            cache[HookPoint.MLP_OUTPUT, layer][:, places].to(dtype)
+            for cache in (ends.corrupted, ends.clean)
+        )
+        torch.sub(corrupted, clean, out=found[graph.mlp_source(layer)])
     return found if bool(mask.all()) else found.masked_fill_(~mask[..., None], 0)
 
 
@@ -175,7 +178,7 @@ class Accumulator:
                 )
             )
             self.heads[layer].addcmul_(found, scale[..., None])
-            if not self.frozen_scale:
+            if not self.frozen_scale and not norm.identity:
                 share = torch.linalg.vecdot(outputs - self.weights.constant(layer), found)
                 self.shares[layer, ..., self.added] = share * (scale / normalized.shape[-1])
                 self.streams[layer, ..., self.added, :] = normalized

@@ -157,7 +157,7 @@ def _saved(passes: AttributionPasses, pairs: TokenPairs, length: int) -> int:
 
     ids = pairs.clean.input_ids[pairs.attention_mask][:length].to(hooked.model.device)
     with torch.no_grad():
-        embeddings = hooked.embedding(ids[None])
+        embeddings = hooked.embedded(ids[None])
     mask = torch.ones_like(ids[None], dtype=torch.bool)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden, cache = passes.run(embeddings.requires_grad_(), mask, passes.keys)

@@ -36,6 +36,7 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.inputs.pair_batches import EmbeddedPairs, batches
 from sumcirc.circuits.metrics import Metric
 from sumcirc.errors import UserError
+from sumcirc.models.activations.activation_cache import HookPoint
 from sumcirc.models.activations.attention_weights import AttentionWeights
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
@@ -212,6 +213,7 @@ def _along(
     A point at either end is that end's run, which then isn't repeated for the differences.
     """
     relp, points = settings.method is Method.relp, settings.points
+    written = (*passes.model.head_points, HookPoint.MLP_OUTPUT)
     clean = corrupted = reference = None
     if passes.metric.against_clean:
         points = [point for point in points if point[0] != 1.0]  # the minimum has no gradient
@@ -224,9 +226,9 @@ def _along(
             values, gradients = passes.gradients(batch, embeddings, reference)
         sums.add(values, gradients, weight)
         if place == 0.0:
-            corrupted = values.detached(SOURCES)
+            corrupted = values.detached(written)
         elif place == 1.0:
-            clean = values.detached(SOURCES)
+            clean = values.detached(written)
         del values, gradients  # an earlier pass must not be kept in memory while the next one runs
     if corrupted is None:
         corrupted, _ = passes.sources(batch, batch.corrupted)

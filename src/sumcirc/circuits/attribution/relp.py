@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.activations.hooks import ModuleHook, module_hooks
-from sumcirc.models.activations.norms import Norm
 from sumcirc.models.architectures import architecture
 
 
@@ -37,18 +36,22 @@ def relevance_rules(model: HookedModel) -> Iterator[None]:
 
 
 def _rules(model: HookedModel) -> Iterator[ModuleHook]:
-    gated = len(architecture(model.model.config).modules["mlp_in"]) > 1
+    gated = architecture(model.model.config).gated
     for block in model.blocks:
-        for norm in (block.norm_attention, *block.head_norms, block.norm_mlp):
-            yield norm, "both", partial(_constant_scale, norm)
+        before = (block.norm_attention, *block.head_norms, block.norm_mlp)
+        for norm in (*before, block.norm_attention_output, block.norm_mlp_output):
+            if not isinstance(norm, nn.Identity):
+                yield norm, "both", partial(_constant_scale, model, norm)
         yield block.activation, "both", _constant_ratio
         if gated:
             yield block.mlp_out, "input", _half
-    yield model.final_norm, "both", partial(_constant_scale, model.final_norm)
+    yield model.final_norm, "both", partial(_constant_scale, model, model.final_norm)
 
 
-def _constant_scale(module: nn.Module, stream: Tensor, output: Tensor) -> Tensor:
-    norm = Norm.of(module, torch.promote_types(stream.dtype, torch.float32))
+def _constant_scale(
+    model: HookedModel, module: nn.Module, stream: Tensor, output: Tensor
+) -> Tensor:
+    norm = model.norm(module, torch.promote_types(stream.dtype, torch.float32))
     _, scale = norm.standardized(stream)
     # the derivative is that of the linear map, but the value is the norm's
     centred = stream - stream.mean(-1, keepdim=True) if norm.centred else stream

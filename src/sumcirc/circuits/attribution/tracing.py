@@ -1,8 +1,9 @@
 """Passes through a live model whose activations and gradients are used by attribution.
 
-What a source writes is read at the input of the attention's output projection (heads) and at the
-MLP's output; what a destination reads at the outputs of the query, key and value projections, at
-the MLP's norm and at the final norm. No parameter gets a gradient.
+What a source writes is read at the input of the attention's output projection (heads; with the
+scale of the norm after it, if there is one) and at the MLP's output; what a destination reads at
+the outputs of the query, key and value projections, at the MLP's norm and at the final norm. No
+parameter gets a gradient.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class AttributionPasses:
 
     Attributes:
         gradient_keys: keys of the activations at which `gradients` returns gradients.
+        source_keys: keys of the activations that what the sources write is computed from.
         keys: keys of all activations that `gradients` records.
 
     Raises:
@@ -46,7 +48,8 @@ class AttributionPasses:
         last = (HookPoint.RESIDUAL, model.shape.layers)
         self.gradient_keys = [*model.every(*model.projections, HookPoint.MLP_NORM), last]
         reads = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT)
-        self.keys = [*self.gradient_keys, *model.every(*reads, *SOURCES)]
+        self.source_keys = model.every(*model.head_points, HookPoint.MLP_OUTPUT)
+        self.keys = [*self.gradient_keys, *model.every(*reads), *self.source_keys]
 
     def run(
         self,
@@ -101,7 +104,7 @@ class AttributionPasses:
             The outputs of the heads and MLPs, and the residual stream after the final norm
             [B, T, width].
         """
-        hidden, cache = self.run(embeddings, batch.mask, self.model.every(*SOURCES))
+        hidden, cache = self.run(embeddings, batch.mask, self.source_keys)
         return cache, hidden
 
     @torch.no_grad()

@@ -51,6 +51,6 @@ def batches(
         columns = pairs.columns(items)
         clean, corrupted, mask = pairs.cut(items, device)
         with torch.no_grad():
-            clean, corrupted = hooked.embedding(clean), hooked.embedding(corrupted)
+            clean, corrupted = hooked.embedded(clean), hooked.embedded(corrupted)
         spans = None if labels is None else labels[items][:, columns].to(device)
         yield EmbeddedPairs(items, columns, mask, clean, corrupted, spans)

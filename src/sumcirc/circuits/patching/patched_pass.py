@@ -99,11 +99,27 @@ class PatchedPass:
             yield (HookPoint.ATTENTION_INPUT, layer), self._see_stream
             for number, point in enumerate(self.model.projections):
                 yield from self._projection_hooks(layer, number, point)
-            yield (HookPoint.HEAD_OUTPUTS, layer), partial(self._write_heads, layer)
+            yield from self._head_hooks(layer)
             yield (HookPoint.MLP_INPUT, layer), partial(self._mlp_input, layer)
             yield self._writes(HookPoint.MLP_OUTPUT, layer, graph.mlp_source(layer))
         column = len(graph.destinations) - 1
         yield (HookPoint.RESIDUAL, last), partial(self._input, column, (HookPoint.RESIDUAL, last))
+
+    def _head_hooks(
+        self, layer: int
+    ) -> Iterator[tuple[ActivationKey, Callable[[Tensor], Tensor | None]]]:
+        outputs, *scale = self.model.head_points
+        if not scale:
+            yield (outputs, layer), partial(self._write_heads, layer)
+            return
+        seen: dict[ActivationKey, Tensor] = {}
+        yield (outputs, layer), partial(seen.__setitem__, (outputs, layer))
+
+        def write(factor: Tensor) -> None:
+            seen[scale[0], layer] = factor
+            self._write_heads(layer, self.model.scaled_heads(seen, layer))
+
+        yield (scale[0], layer), write
 
     def _writes(
         self, point: HookPoint, layer: int, source: int
@@ -130,7 +146,7 @@ class PatchedPass:
             into.copy_(own)
 
     def _write_heads(self, layer: int, z: Tensor) -> None:
-        """Store the differences of a layer's heads, from the input of its output projection."""
+        """Store the differences of a layer's heads, from `HookedModel.scaled_heads`."""
         every = self.graph.attention_sources(layer)
         used = self.rows[(self.rows >= every.start) & (self.rows < every.stop)]
         if not len(used):
@@ -141,7 +157,7 @@ class PatchedPass:
         weight = self.weights.output(layer)
         own = z.reshape(self.sets, self.tokens, *weight.shape[:2])
         if self.corrupted is not None:
-            corrupted = self.corrupted[HookPoint.HEAD_OUTPUTS, layer]
+            corrupted = self.model.scaled_heads(self.corrupted, layer)
             own = own - corrupted.reshape(self.tokens, *weight.shape[:2])
         weight = weight[heads]
         for number in range(self.sets):

@@ -37,7 +37,7 @@ Ablation = Literal["interchange", "zero", "mean"]
 Circuit = NDArray[np.bool_] | Tensor
 
 # outputs of sources, and inputs of destinations other than the projections
-SOURCES = (HookPoint.EMBEDDING, HookPoint.HEAD_OUTPUTS, HookPoint.MLP_OUTPUT)
+SOURCES = (HookPoint.EMBEDDING, HookPoint.MLP_OUTPUT)  # besides HookedModel.head_points
 DESTINATIONS = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT, HookPoint.FINAL_NORM)
 MEMORY = 1 << 30  # bytes
 
@@ -99,7 +99,8 @@ class PatchedRun:
         self.corrupted: ActivationCache | None = None
         if ablation == "interchange":
             assert corrupted_ids is not None
-            points = (*SOURCES, *self.model.projections, *DESTINATIONS)
+            sources = (*SOURCES, *self.model.head_points)
+            points = (*sources, *self.model.projections, *DESTINATIONS)
             keys = [*self.model.every(*points), (HookPoint.RESIDUAL, self.graph.shape.layers)]
             with self.model.ungrouped(self.graph.expand_groups):
                 self.corrupted = _run(self.model, corrupted_ids, attention_mask, keys)
@@ -211,11 +212,13 @@ def source_means(
     hooked = HookedModel(model)
     graph, device = Graph(hooked.shape), hooked.model.device
     mask = torch.ones_like(ids) if attention_mask is None else attention_mask
-    keys = hooked.every(*SOURCES)
+    keys = hooked.every(*SOURCES, *hooked.head_points)
     sums: dict[ActivationKey, Tensor] = {}
     for batch, real in zip(ids.split(batch_size), mask.split(batch_size), strict=True):
         seen = _run(hooked, batch.to(device), real.to(device), keys)
-        for key in keys:
+        for layer in range(hooked.shape.layers):
+            seen[HookPoint.HEAD_OUTPUTS, layer] = hooked.scaled_heads(seen, layer)
+        for key in hooked.every(*SOURCES, HookPoint.HEAD_OUTPUTS):
             total = seen[key][real.bool().to(device)].sum(0, dtype=torch.float64)
             sums[key] = sums[key] + total if key in sums else total
     dtype = hooked.attention_output(0).weight.dtype

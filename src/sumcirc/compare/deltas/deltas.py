@@ -221,7 +221,7 @@ class _Places:
         self._model = hooked.model
         self._layers = f"{names.layers}."
         self._embedding, self._final_norm = names.embedding, names.final_norm
-        self._unembedding = hooked.unembedding
+        self._unembedding = hooked.model.get_output_embeddings()
         self._linears = {
             name: Target(layer, module)
             for layer in range(hooked.shape.layers)

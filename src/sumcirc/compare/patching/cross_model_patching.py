@@ -3,7 +3,10 @@
 Both models read the same tokens. At the patched positions, a component of the receiver outputs what
 it output in the donor; everything after it is computed by the receiver. Queries, keys, values and
 patterns change what their heads write at these positions only: the heads' outputs at other
-positions are kept, although a key or value is patched at all of its positions. This follows N.
+positions are kept, although a key or value is patched at all of its positions. Where a norm follows
+the output projection, a head's output is its share of what the norm returns: the receiver's share,
+scaled by the norm in this pass, is replaced by the donor's, scaled by the norm in the donor's run;
+the other heads' shares stay. This follows N.
 Prakash et al., Fine-Tuning Enhances Existing Mechanisms, 2024, arXiv:2402.14811 (cross-model
 activation patching).
 
@@ -18,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,6 +83,13 @@ class Receiver:
         self.theirs = donor.batch(number, batch.input_ids.device)
         self.moved = moved[:, self.start :]
         self.sources = sources
+        self._weights: dict[int, Tensor] = {}
+
+    def output_weight(self, layer: int) -> Tensor:
+        """Return the receiver's map from heads to the stream, [heads, head width, width]."""
+        if layer not in self._weights:
+            self._weights[layer] = self.hooked.attention_output(layer).weight
+        return self._weights[layer]
 
     def patched(self, sets: Sequence[Set]) -> Tensor:
         """Return the receiver's metric for each set, with all of its components patched at once.
@@ -201,15 +212,14 @@ class _Pass:
         """Return `new` at the patched positions and `old` elsewhere, [B, R, ...]."""
         return torch.where(self.receiver.moved[..., None], new, old)
 
-    def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[..., Tensor]]]:
+    def _hooks(self) -> Iterator[tuple[ActivationKey, Callable[..., Any]]]:
         """Yield the hooks of the blocks that are run."""
         layers = self.hooked.shape.layers
         for layer in range(self.first, layers + 1):
             if layer < layers:
                 yield (HookPoint.ATTENTION, layer), partial(self._attend, layer)
             if (OUTPUT, layer) in self.wanted:
-                yield (HookPoint.HEAD_OUTPUTS, layer), partial(self._without, layer)
-                yield (HookPoint.ATTENTION_OUTPUT, layer), partial(self._with_theirs, layer)
+                yield from self._head_hooks(layer)
             for kind in (RESIDUAL, ATTENTION, MLP):
                 if (kind, layer) in self.wanted:
                     yield (HOOK_POINTS[kind], layer), partial(self._replaced, kind, layer)
@@ -244,10 +254,38 @@ class _Pass:
     def _with_theirs(self, layer: int, written: Tensor) -> Tensor:
         """Add what the donor's heads write, computed with the donor's output projection."""
         weight = self.receiver.donor.output_weight(layer, written.device)
-        z = self.receiver.theirs[HookPoint.HEAD_OUTPUTS, layer].unflatten(-1, weight.shape[:2])
+        theirs = self.hooked.scaled_heads(self.receiver.theirs, layer)
+        z = theirs.unflatten(-1, weight.shape[:2])
         return self._changed(
             OUTPUT, layer, written, lambda own, head: own + z[:, :, head] @ weight[head]
         )
+
+    def _head_hooks(self, layer: int) -> Iterator[tuple[ActivationKey, Callable[..., Any]]]:
+        """Yield the hooks that replace what heads of a layer write by what the donor's write."""
+        written = (HookPoint.ATTENTION_OUTPUT, layer)
+        points = self.hooked.head_points
+        if len(points) == 1:
+            yield (HookPoint.HEAD_OUTPUTS, layer), partial(self._without, layer)
+        else:
+            # heads must stay in the projection, whose norm scales all of them by their sum
+            weight = self.receiver.output_weight(layer)  # before hooks watch the projection
+            seen: dict[ActivationKey, Tensor] = {}
+            for key in [(point, layer) for point in points]:
+                yield key, partial(seen.__setitem__, key)
+            yield written, partial(self._without_share, layer, weight, seen)
+        yield written, partial(self._with_theirs, layer)
+
+    def _without_share(
+        self, layer: int, weight: Tensor, seen: dict[ActivationKey, Tensor], written: Tensor
+    ) -> Tensor:
+        """Subtract what patched heads write at the patched positions."""
+        z = self.hooked.scaled_heads(seen, layer).unflatten(-1, weight.shape[:2])
+        written = written.clone()
+        for copy, head in self.wanted[OUTPUT, layer]:
+            rows = self._rows(copy)
+            without = written[rows] - z[rows, :, head] @ weight[head]
+            written[rows] = self._moved(without, written[rows])
+        return written
 
     def _read(self, normed: Tensor, last: Tensor) -> Tensor:
         """Return the metric; a patched unembedding is applied to the last residual stream."""

@@ -51,8 +51,9 @@ def compute(hooked: HookedModel, batch: ItemBatch, start: int) -> tuple[Activati
     Returns:
         The activations and the metric [B]. The activations are, for each layer, `query`
         [B, heads, R, head width], `key` and `value` [B, key/value heads, T, head width],
-        `head_outputs` [B, R, heads * head width], `attention_output` and `mlp_output`
-        [B, R, width], and `residual` [B, R, width] before each layer and after the last one.
+        `head_outputs` [B, R, heads * head width] and the other points of
+        `HookedModel.head_points`, `attention_output` and `mlp_output` [B, R, width], and
+        `residual` [B, R, width] before each layer and after the last one.
     """
     stream = (HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
     every = hooked.every
@@ -62,7 +63,7 @@ def compute(hooked: HookedModel, batch: ItemBatch, start: int) -> tuple[Activati
         hooked.caching(every(HookPoint.QUERY), lambda q: q[:, :, start:].contiguous()) as queries,
         hooked.caching(every(HookPoint.KEY, HookPoint.VALUE), Tensor.contiguous) as keys,
         hooked.caching(
-            every(*stream, HookPoint.HEAD_OUTPUTS), lambda values: values[:, start:].contiguous()
+            every(*stream, *hooked.head_points), lambda values: values[:, start:].contiguous()
         ) as found,
     ):
         # padding is last: causal attention is enough
@@ -128,7 +129,7 @@ class Donor:
         return donor
 
     def output_weight(self, layer: int, device: torch.device) -> Tensor:
-        """Return the donor's output projection of attention by head, [heads, head width, width].
+        """Return the donor's map from heads to the stream, [heads, head width, width].
 
         Args:
             layer: index of the layer.

@@ -14,6 +14,7 @@ unembedding has no such estimate; its effect is measured in one pass.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component
         receiver: the receiving model's run on a batch of B items.
         parts: the components whose effects are estimated.
     """
-    gradients, scalings = _gradients(receiver)
+    gradients, settings = _gradients(receiver)
     found: dict[Component, Tensor] = {}
     by_layer: dict[tuple[str, int], Tensor] = {}
     for part in parts:
@@ -62,7 +63,7 @@ def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component
             continue
         key = (part.kind, part.layer)
         if key not in by_layer:
-            by_layer[key] = _of_layer(receiver, gradients, scalings, *key)
+            by_layer[key] = _of_layer(receiver, gradients, settings, *key)
         found[part] = by_layer[key][:, part.index]
     return found
 
@@ -70,7 +71,7 @@ def attributed(receiver: Receiver, parts: Iterable[Component]) -> dict[Component
 def _of_layer(
     receiver: Receiver,
     gradients: ActivationCache,
-    scalings: dict[int, tuple[float, int | None]],
+    settings: dict[int, AttentionInputs],
     kind: str,
     layer: int,
 ) -> Tensor:
@@ -80,20 +81,28 @@ def _of_layer(
         key = (HOOK_POINTS[kind], layer)
         return _at_moved(receiver, (gradients[key] * (theirs[key] - own[key])).sum(-1))[:, None]
     # [B, R, heads, head width]: gradient at each head's input to the projection
+    hooked, heads = receiver.hooked, (HookPoint.HEAD_OUTPUTS, layer)
     slope = gradients[HookPoint.ATTENTION_OUTPUT, layer]
-    weight = receiver.hooked.attention_output(layer).weight
-    by_head = torch.einsum("brd,hwd->brhw", slope, weight)
-    heads = (HookPoint.HEAD_OUTPUTS, layer)
-    before = (by_head * own[heads].unflatten(-1, weight.shape[:2])).sum(-1)
+    weight = receiver.output_weight(layer)
     if kind == OUTPUT:
-        other = receiver.donor.output_weight(layer, slope.device)
-        by_head = torch.einsum("brd,hwd->brhw", slope, other)
-        after = (by_head * theirs[heads].unflatten(-1, weight.shape[:2])).sum(-1)
+        sides = ((own, weight), (theirs, receiver.donor.output_weight(layer, slope.device)))
+        before, after = (
+            (
+                torch.einsum("brd,hwd->brhw", slope, matrix)
+                * hooked.scaled_heads(side, layer).unflatten(-1, weight.shape[:2])
+            ).sum(-1)
+            for side, matrix in sides
+        )
         return _at_moved(receiver, after - before)
+    if heads in gradients:  # through the norm after the projection, whose scale depends on z
+        by_head = gradients[heads].unflatten(-1, weight.shape[:2])
+    else:
+        by_head = torch.einsum("brd,hwd->brhw", slope, weight)
+    before = (by_head * own[heads].unflatten(-1, weight.shape[:2])).sum(-1)
     query, key, value = (
         own[point, layer] for point in (HookPoint.QUERY, HookPoint.KEY, HookPoint.VALUE)
     )
-    attention = AttentionInputs(query, key, value, None, *scalings[layer])
+    attention = replace(settings[layer], query=query, key=key, value=value, mask=None)
     new = receiver.with_theirs(layer, MOVED[kind], attention).outputs()
     found = _at_moved(receiver, (by_head * new).sum(-1) - before)
     if kind in (KEY, VALUE):
@@ -108,21 +117,23 @@ def _at_moved(receiver: Receiver, values: Tensor) -> Tensor:
     return torch.where(moved, values, 0.0).sum(1)
 
 
-def _gradients(
-    receiver: Receiver,
-) -> tuple[ActivationCache, dict[int, tuple[float, int | None]]]:
+def _gradients(receiver: Receiver) -> tuple[ActivationCache, dict[int, AttentionInputs]]:
     """Return gradients of the metric at all outputs and residual streams, [B, R, width] each.
 
-    Also return each layer's attention scaling and window.
+    Where a norm follows the output projection, the gradients at the heads' outputs are added. Also
+    return each layer's attention settings, as inputs without tensors.
     """
     hooked = receiver.hooked
-    scalings: dict[int, tuple[float, int | None]] = {}
+    settings: dict[int, AttentionInputs] = {}
+    empty = torch.empty(0)
 
     def attend(layer: int, attention: AttentionInputs) -> Tensor:
-        scalings[layer] = attention.scaling, attention.window
+        settings[layer] = replace(attention, query=empty, key=empty, value=empty, mask=None)
         return receiver.from_start(layer, attention).outputs()
 
     keys = hooked.every(HookPoint.RESIDUAL, HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT)
+    if HookPoint.ATTENTION_SCALE in hooked.head_points:
+        keys += hooked.every(HookPoint.HEAD_OUTPUTS)
     with frozen(hooked.model):
         # a copy: tensors made in inference mode can't require gradients
         stream = receiver.states[HookPoint.RESIDUAL, 0].clone().requires_grad_(True)
@@ -133,4 +144,4 @@ def _gradients(
             normed = hooked.hidden_from(0, stream, receiver.start)
             total = receiver.batch.read(hooked, normed).sum()
         found = torch.autograd.grad(total, [points[key] for key in keys])
-    return ActivationCache(zip(keys, found, strict=True)), scalings
+    return ActivationCache(zip(keys, found, strict=True)), settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import StrEnum
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ class HookPoint(StrEnum):
     Below, B is the number of documents, T the number of positions, and S the number of positions of
     the keys. Every point belongs to a layer l, except `embedding`, `final_norm` and `logits`.
 
-        embedding          [B, T, width] token embeddings, without positions
+        embedding          [B, T, width] what the token embedding adds to the residual stream,
+                           without positions
         residual           [B, T, width] residual stream that block l reads; for l = layers, the
                            stream that the final norm reads
         attention_input    [B, T, width] the same stream; replacing it changes only the input of
@@ -35,6 +37,9 @@ class HookPoint(StrEnum):
                            replacement is the heads' outputs [B, T, heads, head width]
         head_outputs       [B, T, heads * head width] input of attention's output projection, which
                            is called z in other tools
+        attention_scale    [B, T, 1] factor by which the norm after the output projection scales
+                           what it reads. Only where the architecture has this norm; it can't be
+                           replaced
         attention_output   [B, T, width] what attention adds to the stream
         mlp_input          [B, T, width] residual stream between attention and MLP (with parallel
                            blocks `residual`); replacing it changes only the input of the MLP
@@ -63,6 +68,7 @@ class HookPoint(StrEnum):
     PATTERN = "pattern"
     ATTENTION = "attention"
     HEAD_OUTPUTS = "head_outputs"
+    ATTENTION_SCALE = "attention_scale"
     ATTENTION_OUTPUT = "attention_output"
     MLP_INPUT = "mlp_input"
     MLP_NORM = "mlp_norm"
@@ -74,6 +80,14 @@ class HookPoint(StrEnum):
 
 # the layer is 0 for points outside the blocks
 ActivationKey = tuple[HookPoint, int]
+
+
+class Activations(Protocol):
+    """Anything that returns activations by hook point and layer, from memory or from a file."""
+
+    def __getitem__(self, key: ActivationKey, /) -> Tensor:
+        """Return the activation of a hook point and layer."""
+        ...
 
 
 class ActivationCache(dict[ActivationKey, Tensor]):

@@ -54,12 +54,12 @@ class AttentionWeights:
     @cached_property
     def norms_attention(self) -> list[Norm]:
         """For each layer, the norm before attention."""
-        return [Norm.of(block.norm_attention, self.dtype) for block in self.model.blocks]
+        return [self.model.norm(block.norm_attention, self.dtype) for block in self.model.blocks]
 
     @cached_property
     def norms_mlp(self) -> list[Norm]:
         """For each layer, the norm before the MLP."""
-        return [Norm.of(block.norm_mlp, self.dtype) for block in self.model.blocks]
+        return [self.model.norm(block.norm_mlp, self.dtype) for block in self.model.blocks]
 
     def read(self) -> None:
         """Compute the weights of all layers, instead of each when it is first accessed.
@@ -122,7 +122,9 @@ class AttentionWeights:
         return self._constants[layer]
 
     def output(self, layer: int) -> Tensor:
-        """Return the weights of a layer's output projection by head, [heads, head width, width].
+        """Return the map from a layer's heads to the stream, [heads, head width, width].
+
+        It applies to `HookedModel.scaled_heads`.
 
         Args:
             layer: index of the layer.

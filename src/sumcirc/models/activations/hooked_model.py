@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,22 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
+from sumcirc.models.activations.activation_cache import (
+    ActivationCache,
+    ActivationKey,
+    Activations,
+    HookPoint,
+)
+from sumcirc.models.activations.blocks import (
+    OUTSIDE,
+    PLACES,
+    WITHOUT_NORM,
+    Block,
+    on_logits,
+    on_own_copy,
+    on_scaled,
+    see_scale,
+)
 from sumcirc.models.activations.effective_weights import HeadWeights, effective_weight
 from sumcirc.models.activations.hooks import (
     ATTENTION_POINTS,
@@ -24,62 +38,10 @@ from sumcirc.models.activations.hooks import (
     attention_hooks,
     module_hooks,
 )
-from sumcirc.models.architectures import Fused, architecture, shape
+from sumcirc.models.activations.norms import Norm
+from sumcirc.models.architectures import Architecture, Fused, architecture, multipliers, shape
 from sumcirc.models.peft_adapters import require_analysable
-
-_OUTSIDE = (HookPoint.EMBEDDING, HookPoint.FINAL_NORM, HookPoint.LOGITS)
-# name of a module of the model or of a block, or index of a linear in `Block.qkv`
-_PLACES: dict[HookPoint, tuple[str | int, Side]] = {
-    HookPoint.EMBEDDING: ("embedding", "output"),
-    HookPoint.RESIDUAL: ("whole", "input"),
-    HookPoint.ATTENTION_INPUT: ("norm_attention", "input"),
-    HookPoint.ATTENTION_NORM: ("norm_attention", "output"),
-    HookPoint.QKV_INPUT: (0, "input"),
-    HookPoint.QUERY_INPUT: (0, "input"),
-    HookPoint.KEY_INPUT: (1, "input"),
-    HookPoint.VALUE_INPUT: (2, "input"),
-    HookPoint.QKV_PROJECTION: (0, "output"),
-    HookPoint.QUERY_PROJECTION: (0, "output"),
-    HookPoint.KEY_PROJECTION: (1, "output"),
-    HookPoint.VALUE_PROJECTION: (2, "output"),
-    HookPoint.HEAD_OUTPUTS: ("attn_out", "input"),
-    HookPoint.ATTENTION_OUTPUT: ("attn_out", "output"),
-    HookPoint.MLP_INPUT: ("norm_mlp", "input"),
-    HookPoint.MLP_NORM: ("norm_mlp", "output"),
-    HookPoint.NEURONS: ("mlp_out", "input"),
-    HookPoint.MLP_OUTPUT: ("mlp", "output"),
-    HookPoint.FINAL_NORM: ("final_norm", "output"),
-    HookPoint.LOGITS: ("unembedding", "output"),
-}
-
-
-@dataclass(frozen=True)
-class Block:
-    """The modules of one layer.
-
-    If a linear has an adapter, the attribute holds the adapter's module, which wraps the linear.
-
-    Attributes:
-        whole: the block itself.
-        norm_attention, norm_mlp: the norms before attention and before the MLP.
-        attention, mlp: the modules that add to the residual stream.
-        qkv: the linears for query, key and value: three linears, or one for all.
-        attn_out, mlp_out: the output projections of attention and MLP.
-        activation: the MLP's activation function.
-        head_norms: the norms that are applied to each head's query and key; empty if there are
-            none.
-    """
-
-    whole: nn.Module
-    norm_attention: nn.Module
-    attention: nn.Module
-    qkv: tuple[nn.Module, ...]
-    attn_out: nn.Module
-    norm_mlp: nn.Module
-    mlp: nn.Module
-    activation: nn.Module
-    mlp_out: nn.Module
-    head_norms: tuple[nn.Module, ...]
+from sumcirc.models.unembedding import ScaledUnembedding, unembedding_of
 
 
 class HookedModel:
@@ -98,7 +60,9 @@ class HookedModel:
         model: the transformers model, without the PEFT model around it.
         shape: the model's sizes.
         fused: how the linears of `Block.qkv` hold the projections for query, key and value.
-        embedding, final_norm, unembedding: modules outside the blocks.
+        multipliers: constants by which the model multiplies embeddings, outputs and logits.
+        embedding, final_norm: modules outside the blocks.
+        unembedding: maps the output of the final norm to logits (`unembedding_of`).
         blocks: the modules of every layer.
 
     Raises:
@@ -114,30 +78,35 @@ class HookedModel:
         names = architecture(self.model.config)
         self.shape = shape(self.model.config)
         self.fused = names.fused
+        self.multipliers = multipliers(self.model.config)
+        self._add_one = names.norms_add_one
         find = self.model.get_submodule
         self.embedding = find(names.embedding)
         self.final_norm = find(names.final_norm)
-        unembedding = self.model.get_output_embeddings()
-        assert isinstance(unembedding, nn.Module)
-        self.unembedding = unembedding
-        self.blocks = []
-        for layer in range(self.shape.layers):
-            here = f"{names.layers}.{layer}"
-            (attn_out,), (mlp_out,) = names.modules["attn_out"], names.modules["mlp_out"]
-            self.blocks.append(
-                Block(
-                    whole=find(here),
-                    norm_attention=find(f"{here}.{names.norm_attention}"),
-                    attention=find(f"{here}.{names.attention}"),
-                    qkv=tuple(find(name) for name in names.linears(layer, "qkv")),
-                    attn_out=find(f"{here}.{attn_out}"),
-                    norm_mlp=find(f"{here}.{names.norm_mlp}"),
-                    mlp=find(f"{here}.{names.mlp}"),
-                    activation=find(f"{here}.{names.activation}"),
-                    mlp_out=find(f"{here}.{mlp_out}"),
-                    head_norms=tuple(find(f"{here}.{name}") for name in names.head_norms),
-                )
-            )
+        self.unembedding = unembedding_of(self.model)
+        self.blocks = [self._block(names, layer) for layer in range(self.shape.layers)]
+
+    def _block(self, names: Architecture, layer: int) -> Block:
+        def find(name: str | None) -> nn.Module:
+            if name is None:
+                return nn.Identity()
+            return self.model.get_submodule(f"{names.layers}.{layer}{name and '.'}{name}")
+
+        (attn_out,), (mlp_out,) = names.modules["attn_out"], names.modules["mlp_out"]
+        return Block(
+            whole=find(""),
+            norm_attention=find(names.norm_attention),
+            attention=find(names.attention),
+            qkv=tuple(find(name) for name in names.modules["qkv"]),
+            attn_out=find(attn_out),
+            norm_attention_output=find(names.norm_attention_output),
+            norm_mlp=find(names.norm_mlp),
+            mlp=find(names.mlp),
+            activation=find(names.activation),
+            mlp_out=find(mlp_out),
+            norm_mlp_output=find(names.norm_mlp_output),
+            head_norms=tuple(find(name) for name in names.head_norms),
+        )
 
     @property
     def device(self) -> torch.device:
@@ -157,8 +126,10 @@ class HookedModel:
         Args:
             mask: [B, T] true or 1 at real tokens, false or 0 at padding; None if there is no
                 padding.
-            inputs: `input_ids` [B, T] or `inputs_embeds` [B, T, width].
+            inputs: `input_ids` [B, T], or `inputs_embeds` [B, T, width] as `embedded` returns them.
         """
+        if "inputs_embeds" in inputs and self.multipliers.embedding != 1.0:
+            inputs["inputs_embeds"] = inputs["inputs_embeds"] / self.multipliers.embedding
         positions = None
         if mask is not None:
             mask = mask.long()
@@ -169,7 +140,40 @@ class HookedModel:
             attention_mask=mask, position_ids=positions, use_cache=False, **inputs
         ).last_hidden_state
 
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Return what the token embedding adds to the residual stream, [B, T, width].
+
+        Args:
+            ids: [B, T] tokens.
+        """
+        found = self.embedding(ids)
+        return found if self.multipliers.embedding == 1.0 else found * self.multipliers.embedding
+
     # ---- activations
+
+    @property
+    def head_points(self) -> tuple[HookPoint, ...]:
+        """Hook points that `scaled_heads` needs in its cache."""
+        if isinstance(self.blocks[0].norm_attention_output, nn.Identity):
+            return (HookPoint.HEAD_OUTPUTS,)
+        return HookPoint.HEAD_OUTPUTS, HookPoint.ATTENTION_SCALE
+
+    def scaled_heads(self, cache: Activations, layer: int) -> Tensor:
+        """Return the heads' outputs such that `attention_output` maps them to the residual stream.
+
+        Where a norm follows the output projection, they are multiplied by that norm's scale.
+
+        Args:
+            cache: activations of one pass, `head_points` among them.
+            layer: index of the layer.
+
+        Returns:
+            [B, T, heads * head width].
+        """
+        heads = cache[HookPoint.HEAD_OUTPUTS, layer]
+        if HookPoint.ATTENTION_SCALE in self.head_points:
+            heads = heads * cache[HookPoint.ATTENTION_SCALE, layer].to(heads.dtype)
+        return heads
 
     @property
     def projections(self) -> tuple[HookPoint, ...]:
@@ -188,9 +192,9 @@ class HookedModel:
             points: the hook points.
         """
         last = self.shape.layers
-        inside = [point for point in points if point not in _OUTSIDE]
+        inside = [point for point in points if point not in OUTSIDE]
         found = [(point, layer) for layer in range(last) for point in inside]
-        found += [(point, 0) for point in points if point in _OUTSIDE]
+        found += [(point, 0) for point in points if point in OUTSIDE]
         return found + [(point, last) for point in points if point is HookPoint.RESIDUAL]
 
     def at_every_layer(
@@ -230,7 +234,7 @@ class HookedModel:
             if key[0] in ATTENTION_POINTS:
                 by_attention.append((*key, function))
             else:
-                by_module.append((*self._place(key), function))
+                by_module += self._module_hooks(key, function)
         with ExitStack() as stack:
             stack.enter_context(module_hooks(by_module, first))
             if by_attention:
@@ -266,15 +270,43 @@ class HookedModel:
         point, layer = key
         if key == (HookPoint.RESIDUAL, self.shape.layers):
             return self.final_norm, "input"
-        name, side = _PLACES[point]
+        name, side = PLACES[point]
         if isinstance(name, str):
-            return getattr(self if point in _OUTSIDE else self.blocks[layer], name), side
+            found = getattr(self if point in OUTSIDE else self.blocks[layer], name)
+            if isinstance(found, nn.Identity):
+                if point is HookPoint.ATTENTION_SCALE:
+                    raise self._missing(point, "no norm follows its output projection")
+                name, side = WITHOUT_NORM[name]
+                found = getattr(self.blocks[layer], name)
+            return found, side
         if point.startswith("qkv") != (len(self.projections) == 1):
-            raise ValueError(
-                f"hook point {point}: the linears of a `{self.model.config.model_type}` are"
-                f" {', '.join(self.projections)}"
-            )
+            raise self._missing(point, f"its linears are {', '.join(self.projections)}")
         return self.blocks[layer].qkv[name], side
+
+    def _missing(self, point: HookPoint, why: str) -> ValueError:
+        family = self.model.config.model_type
+        return ValueError(f"hook point {point}: a `{family}` has none; {why}")
+
+    def _module_hooks(self, key: ActivationKey, function: Callable[..., Any]) -> list[ModuleHook]:
+        """Return the hooks on modules that give `function` the activation in the stream's unit."""
+        point = key[0]
+        module, side = self._place(key)
+        if point is HookPoint.ATTENTION_SCALE:
+            return [(module, side, partial(see_scale, self.norm(module, None), function))]
+        if point is HookPoint.LOGITS and isinstance(module, ScaledUnembedding):
+            # the model's own pass scales the logits itself
+            whole: ModuleHook = (self.model, "output", partial(on_logits, function))
+            return [(module, side, function), whole]
+        if side == "input" and point in (HookPoint.ATTENTION_NORM, HookPoint.MLP_NORM):
+            return [(module, side, partial(on_own_copy, function))]
+        factor = 1.0
+        if point is HookPoint.EMBEDDING:
+            factor = self.multipliers.embedding
+        elif point in (HookPoint.ATTENTION_OUTPUT, HookPoint.MLP_OUTPUT):
+            factor = self.multipliers.residual
+        if factor != 1.0:
+            function = partial(on_scaled, factor, function)
+        return [(module, side, function)]
 
     @contextmanager
     def ungrouped(self, wanted: bool = True) -> Iterator[None]:
@@ -291,28 +323,43 @@ class HookedModel:
         if group == 1 or not wanted:
             yield
             return
-        attentions: list[Any] = [block.attention for block in self.blocks]
-        linears = [linear for block in self.blocks for linear in block.qkv[1:]]
-        with module_hooks([(linear, "output", self.repeated) for linear in linears], first=True):
-            for attention in attentions:
-                attention.num_key_value_groups = 1
-            try:
-                yield
-            finally:
-                for attention in attentions:
-                    attention.num_key_value_groups = group
+        with ExitStack() as stack:
+            for block in self.blocks:
+                linears = block.qkv if len(block.qkv) == 1 else block.qkv[1:]
+                hooks: list[ModuleHook] = [(one, "output", self.repeated) for one in linears]
+                stack.enter_context(module_hooks(hooks, first=True))
+                # the second name is that of Phi-3, which splits its one linear by it
+                for name, value in (
+                    ("num_key_value_groups", 1),
+                    ("num_key_value_heads", self.shape.heads),
+                ):
+                    if hasattr(block.attention, name):
+                        _set_within(stack, block.attention, name, value)
+                for norm in block.head_norms[1:]:
+                    weight = norm.get_parameter("weight").detach()
+                    if len(weight) > self.shape.head_width:  # of all keys together
+                        whole = nn.Parameter(self.repeated(weight), requires_grad=False)
+                        _set_within(stack, norm, "weight", whole)
+            yield
 
     def repeated(self, output: Tensor) -> Tensor:
         """Return keys or values with one copy for each query head of the group that shares them.
 
         Args:
-            output: [..., key/value heads * head width] keys or values.
+            output: [..., key/value heads * head width], or the output of a linear for queries, keys
+                and values together, whose queries are left as they are.
 
         Returns:
-            [..., heads * head width].
+            [..., heads * head width], or three times as many.
         """
-        heads = output.unflatten(-1, (-1, self.shape.head_width))
-        return heads.repeat_interleave(self.shape.group, -2).flatten(-2)
+        size = self.shape
+        queries, shared = output[..., :0], output
+        if output.shape[-1] > size.key_value_heads * size.head_width:
+            first = size.heads * size.head_width
+            queries, shared = output[..., :first], output[..., first:]
+        heads = shared.unflatten(-1, (-1, size.head_width))
+        found = heads.repeat_interleave(size.group, -2).flatten(-2)
+        return torch.cat([queries, found], -1) if queries.shape[-1] else found
 
     # ---- passes
 
@@ -392,13 +439,19 @@ class HookedModel:
         """
         found = [effective_weight(linear) for linear in self.blocks[layer].qkv]
         if expand_groups and self.shape.group > 1:
-            found[1:] = [(self.repeated(weight), self.repeated(bias)) for weight, bias in found[1:]]
+            first = 0 if len(found) == 1 else 1
+            found[first:] = [
+                (self.repeated(weight), self.repeated(bias)) for weight, bias in found[first:]
+            ]
         weight = torch.cat([self.by_head(weight) for weight, _ in found], -2)
         bias = torch.cat([self.by_head(bias) for _, bias in found], -2)
         return HeadWeights(weight.transpose(0, 1).contiguous(), bias)
 
     def attention_output(self, layer: int) -> HeadWeights:
-        """Return the effective weights of a layer's output projection by head.
+        """Return the map from a layer's heads to the residual stream, by head.
+
+        It is the output projection's effective weight, times the weight of the norm after it and
+        the model's constant for outputs, where there are such. It applies to `scaled_heads`.
 
         Args:
             layer: index of the layer.
@@ -407,7 +460,40 @@ class HookedModel:
             Weights [heads, head width, width] and the bias [width].
         """
         weight, bias = effective_weight(self.blocks[layer].attn_out)
+        gain = self.attention_gain(layer, weight.dtype)
+        if gain is not None:
+            weight, bias = weight * gain, bias * gain
         return HeadWeights(weight.unflatten(0, (self.shape.heads, self.shape.head_width)), bias)
+
+    def attention_gain(self, layer: int, dtype: torch.dtype) -> Tensor | None:
+        """Return the factor [width] of the output projection's columns; None if all are 1.
+
+        Args:
+            layer: index of the layer.
+            dtype: type of the result.
+        """
+        norm = self.norm(self.blocks[layer].norm_attention_output, dtype)
+        if norm.identity and self.multipliers.residual == 1.0:
+            return None
+        return norm.weight * self.multipliers.residual
+
+    def norm(self, module: nn.Module, dtype: torch.dtype | None) -> Norm:
+        """Return the parameters and formulas of one of the model's norms.
+
+        Args:
+            module: the norm, or `nn.Identity` where there is none.
+            dtype: type of the parameters; None for at least float32.
+        """
+        dtype = dtype or torch.promote_types(self.model.dtype, torch.float32)
+        if isinstance(module, nn.Identity):
+            return Norm.absent(self.shape.width, dtype, self.device)
+        return Norm.of(module, dtype, self._add_one)
+
+
+def _set_within(stack: ExitStack, owner: nn.Module, name: str, value: Any) -> None:
+    """Set an attribute of a module until a stack of contexts is closed."""
+    stack.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 def base_model(model: nn.Module) -> PreTrainedModel:

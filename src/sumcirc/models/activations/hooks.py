@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
@@ -45,7 +46,9 @@ def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[N
         for module, side, function in hooks:
             if side == "input":
                 hook = partial(_on_input, function)
-                handles.append(module.register_forward_pre_hook(hook, prepend=first))
+                handles.append(
+                    module.register_forward_pre_hook(hook, prepend=first, with_kwargs=True)
+                )
             else:
                 hook = partial(_on_output, function, side)
                 handles.append(module.register_forward_hook(hook, prepend=first))
@@ -56,10 +59,17 @@ def module_hooks(hooks: Iterable[ModuleHook], first: bool = False) -> Iterator[N
 
 
 def _on_input(
-    function: Callable[..., Tensor | None], module: nn.Module, inputs: tuple[Any, ...]
-) -> tuple[Any, ...] | None:
-    found = function(inputs[0])
-    return None if found is None else (found, *inputs[1:])
+    function: Callable[..., Tensor | None],
+    module: nn.Module,
+    inputs: tuple[Any, ...],
+    options: dict[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    if inputs:
+        found = function(inputs[0])
+        return None if found is None else ((found, *inputs[1:]), options)
+    # blocks pass the stream to their attention by this name
+    found = function(options["hidden_states"])
+    return None if found is None else ((), {**options, "hidden_states": found})
 
 
 def _on_output(
@@ -83,6 +93,8 @@ class AttentionInputs:
         mask: [B, 1, T, S] True where a query sees a key; None for causal attention.
         scaling: factor by which the products of queries and keys are multiplied.
         window: largest number of keys that a query sees; None without a limit.
+        softcap: c in c * tanh(score / c), by which scores are bounded before the mask and the
+            softmax (Gemma 2); None without a bound.
     """
 
     query: Tensor
@@ -91,11 +103,12 @@ class AttentionInputs:
     mask: Tensor | None
     scaling: float
     window: int | None = None
+    softcap: float | None = None
 
     def pattern(self) -> Tensor:
         """Return the attention probabilities, [B, heads, T, S]."""
         key = self.key.repeat_interleave(self.query.shape[1] // self.key.shape[1], 1)
-        scores = self.query @ key.mT * self.scaling
+        scores = soft_capped(self.query @ key.mT * self.scaling, self.softcap)
         rows, length = scores.shape[-2:]
         visible = self.mask
         if visible is None:
@@ -115,6 +128,8 @@ class AttentionInputs:
             at = torch.arange(length - rows, length, device=self.query.device)[:, None]
             keys = torch.arange(length, device=self.query.device)
             mask = (keys <= at) & (keys > at - (self.window or math.inf))
+        if self.softcap is not None:
+            return self._weighted(replace(self, mask=mask).pattern())
         found = scaled_dot_product_attention(
             self.query,
             self.key,
@@ -125,6 +140,16 @@ class AttentionInputs:
             enable_gqa=self.query.shape[1] != self.key.shape[1],
         )
         return found.transpose(1, 2)
+
+    def _weighted(self, pattern: Tensor) -> Tensor:
+        """Return the heads' outputs [B, T, heads, head width] for attention probabilities."""
+        group = self.query.shape[1] // self.value.shape[1]
+        return (pattern @ self.value.repeat_interleave(group, 1)).transpose(1, 2)
+
+
+def soft_capped(scores: Tensor, cap: float | None) -> Tensor:
+    """Return cap * tanh(scores / cap), or the scores themselves if `cap` is None."""
+    return scores if cap is None else torch.tanh(scores / cap) * cap
 
 
 ATTENTION_POINTS = (
@@ -149,7 +174,8 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Compute attention as transformers calls it; return outputs [B, T, heads, head width]."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    given = AttentionInputs(query, key, value, attention_mask, scale, options.get("sliding_window"))
+    window, softcap = options.get("sliding_window"), options.get("softcap")
+    given = AttentionInputs(query, key, value, attention_mask, scale, window, softcap)
     heads = None
     hooks = _registered.get((id(module.config), int(module.layer_idx)), ())  # type: ignore[arg-type]
     for point, _, function in sorted(hooks, key=lambda hook: ATTENTION_POINTS.index(hook[0])):
@@ -159,13 +185,15 @@ def _attention(
         elif point is HookPoint.PATTERN:
             pattern = function(given.pattern())
             if pattern is not None:
-                values = given.value.repeat_interleave(query.shape[1] // value.shape[1], 1)
-                heads = (pattern @ values).transpose(1, 2)
+                heads = given._weighted(pattern)
         else:
             found = function(getattr(given, point))
             given = given if found is None else replace(given, **{point: found})
     if heads is not None:
         return heads, None
+    if softcap is not None:  # SDPA has no soft-capping
+        dropout = options.get("dropout", 0.0)
+        return given._weighted(F.dropout(given.pattern(), dropout, module.training)), None
     return sdpa_attention_forward(
         module, given.query, given.key, given.value, attention_mask, scaling=scaling, **options
     )
@@ -215,5 +243,5 @@ def attention_hooks(model: PreTrainedModel, hooks: Iterable[AttentionHook]) -> I
         raise UserError(
             f"attention of layers {sorted(missing)} of this `{model.config.model_type}`"
             f" (implementation `{before}`) can't be seen; load the model with"
-            " attn_implementation=sdpa"
+            " model.attention=sdpa or eager"
         )

@@ -20,20 +20,23 @@ class Norm:
         bias: [width] vector that is added last; zero for an RMSNorm.
         epsilon: number added to the variance.
         centred: whether the mean is subtracted, as in a LayerNorm.
+        identity: whether there is no norm: the output is the input.
     """
 
     weight: Tensor
     bias: Tensor
     epsilon: float
     centred: bool
+    identity: bool = False
 
     @classmethod
-    def of(cls, module: Any, dtype: torch.dtype) -> Norm:
+    def of(cls, module: Any, dtype: torch.dtype, add_one: bool = False) -> Norm:
         """Return the parameters of a LayerNorm or RMSNorm module.
 
         Args:
             module: the norm.
-            dtype: type of the parameters and of the results of all methods.
+            dtype: type of the parameters, and of all results of the methods.
+            add_one: whether the factor is 1 + the module's weight (Gemma).
 
         Raises:
             UserError: the module is neither a LayerNorm nor an RMSNorm.
@@ -46,6 +49,8 @@ class Norm:
                 " RMSNorm; edges through it can't be attributed"
             )
         weight = module.weight.detach().to(dtype)
+        if add_one:
+            weight = 1 + weight
         bias = getattr(module, "bias", None)
         epsilon = module.variance_epsilon if of_llama else module.eps
         return cls(
@@ -54,6 +59,12 @@ class Norm:
             float(epsilon),
             not root_mean_square,
         )
+
+    @classmethod
+    def absent(cls, width: int, dtype: torch.dtype, device: torch.device) -> Norm:
+        """Return the formulas of a place without a norm, whose output is its input."""
+        ones = torch.ones(width, dtype=dtype, device=device)
+        return cls(ones, torch.zeros_like(ones), 0.0, centred=False, identity=True)
 
     def standardized(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         """Return the standardized stream and the factor by which it was scaled.
@@ -66,6 +77,8 @@ class Norm:
             RMSNorm the mean is not subtracted.
         """
         stream = stream.detach().to(self.weight.dtype)
+        if self.identity:
+            return stream, torch.ones_like(stream[..., :1])
         if self.centred:
             variance, mean = torch.var_mean(stream, -1, correction=0, keepdim=True)
             stream = stream - mean
@@ -90,6 +103,8 @@ class Norm:
         Returns:
             [..., width], the gradient at the norm's input.
         """
+        if self.identity:
+            return gradient.to(self.weight.dtype)
         normalized, scale = self.standardized(stream)
         found = gradient.to(self.weight.dtype) * self.weight
         share = None if frozen_scale else (found * normalized).mean(-1, keepdim=True)
