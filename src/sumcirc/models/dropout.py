@@ -1,7 +1,7 @@
 """Dropout in the model itself: where it is, and training with it.
 
-A family implements it as modules (GPT-2, GPT-NeoX) or as a number that its attention module passes
-to the attention function (GPT-NeoX, Llama, Mistral, Qwen). Adapters have separate dropout,
+A family implements it as modules (GPT-2, GPT-NeoX, Phi-3) or as a number that its attention module
+passes to the attention function (all but GPT-2). Adapters have separate dropout,
 `adaptation.dropout`.
 """
 
