@@ -69,4 +69,6 @@ class ProcessLauncher(Launcher):
             job, places = self.application.job(config)
             jobs.append(job)
         run_jobs(jobs, places)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=None) for _ in job_overrides]
+        # the value that a sweeper optimizes; None for a failed run, and in other sweeps
+        values = [self.application.objective(job.folder) for job in jobs]
+        return [JobReturn(status=JobStatus.COMPLETED, _return_value=value) for value in values]

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # written when something goes wrong, or by W&B
 NOT_HERE = {"traceback.txt", "wandb/"}
+# of a search, which tests/cli/test_search.py runs
+NOT_HERE |= {"optuna.db", "search.json", *(f"search/trials.{one}" for one in ("png", "pdf", "csv"))}
 
 
 def test_the_page_is_read() -> None:

@@ -141,6 +141,8 @@ def _launch(given: Command) -> None:
     verb = given.verb
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
+    if configs:
+        command.check_search(given, configs[0])
     given.typed.folders.update(command.folders(given, configs))
     launcher = command.launcher(given) if given.starts and given.sweeps else None
     sweep = _sweep(given, configs, launcher) if launcher and given.makes_runs else None
@@ -189,8 +191,8 @@ class Application:
         self.__dict__.update(state)
         configuration.register()
 
-    def __call__(self, config: DictConfig) -> None:
-        """Run one job in the folder that Hydra created for it."""
+    def __call__(self, config: DictConfig) -> float | None:
+        """Run one job in the folder that Hydra created for it; return its objective, if any."""
         from hydra.core.hydra_config import HydraConfig
 
         from sumcirc.cli import command
@@ -203,7 +205,7 @@ class Application:
             from sumcirc.sweeps.pool import run_jobs
 
             run_jobs([self._job(typed(config), node, folder)])
-            return
+            return self.objective(folder)
         # the words with which further processes of distributed training are started
         words = command.words_of_job(self.given, node.overrides)
         sys.argv = ["sumcirc", self.given.verb, *words]
@@ -213,7 +215,7 @@ class Application:
         except UserError as error:
             if not self.given.sweeps:
                 self.mistake = error  # raised after Hydra returns, which would add lines of its own
-                return
+                return None
             self.failed.append(folder.name)
             say(f"sumcirc: {folder.name} failed: {error}", error=True)
             raise
@@ -225,6 +227,30 @@ class Application:
                 say(f"sumcirc: {folder.name} failed:", error=True)
                 traceback.print_exc()
             raise
+        return None
+
+    def objective(self, folder: Path) -> float | None:
+        """Return the run's value of `sweep.objective`; None if the sweep has no objective.
+
+        Args:
+            folder: the run directory.
+        """
+        from sumcirc.sweeps.search import objective_value
+
+        return objective_value(folder) if self.given.verb == "train" else None
+
+    def settings(self, config: DictConfig) -> dict[str, Any]:
+        """Return the settings of a job with dotted keys, without those of how and where it runs.
+
+        Args:
+            config: configuration of the job as composed by Hydra.
+        """
+        from sumcirc.schema.configuration import typed
+        from sumcirc.sweeps.sweep_record import LAUNCH
+        from sumcirc.tracking.session import plain
+        from sumcirc.tracking.sweep_axes import flat_settings
+
+        return flat_settings(plain(typed(config)), LAUNCH)
 
     def jobs(self) -> list[list[str]]:
         """Return the overrides of each job of a sweep over checkpoints."""
@@ -318,6 +344,7 @@ def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
 
 def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     """Run a sweep's unfinished jobs, then print its tables; exit code 1 unless all are done."""
+    from sumcirc.cli import command
     from sumcirc.reporting.views.system_scores import print_scores, sweep_notices, sweep_rows
     from sumcirc.sweeps.launching import remedy
 
@@ -333,7 +360,8 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
             raise
         except Exception as error:
             # a launcher whose job vanished raises; the state of each job is in its directory
-            if not any(state.started for state in sweep.states()):
+            mistake = isinstance(error.__cause__, UserError)
+            if mistake or not any(state.started for state in sweep.states()):
                 raise
             say(f"sumcirc: the launcher ended early: {error}", error=True)
     unfinished = sweep.conclude()
@@ -346,6 +374,11 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
         name = quoting.word(f"sweep.name={options.name}")
         how = f"the same command with {name} goes on where it was"
         raise Stopped(f"{stopped}; {how}", stopped.code)
+    if command.searches(application.given):
+        from sumcirc.jobs._search import show_search
+        from sumcirc.sweeps.search import RECORD
+
+        show_search(sweep.folder / RECORD)
     if unfinished:
         fail(remedy(unfinished, len(sweep.states()), options.name), 1)
     if options.report:

@@ -12,7 +12,7 @@ from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
-from sumcirc.schema.learning import ModelConfig, OptimizerConfig, TrainerConfig
+from sumcirc.schema.learning import MONITORS, ModelConfig, OptimizerConfig, TrainerConfig
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, folder_name, positive, require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
@@ -40,12 +40,19 @@ class SweepConfig:
         None  # CUDA_VISIBLE_DEVICES of each concurrent job, e.g. [0,1] or ['0,1','2,3']
     )
     retry: Optional[Retry] = None
+    # metric of a training run that a search optimizes: validation/loss, validation/perplexity,
+    # rouge1, rouge2, rougeLsum or circuit/faithfulness
+    objective: Optional[str] = None
     report: bool = False  # compare the runs and write the page at the end of a multirun
 
     def __post_init__(self) -> None:
         lists_of_one(self)
         folder_name("sweep.name", self.name)
         at_least(self, "sweep.", 1, "jobs")
+        require(
+            self.objective is None or self.objective in MONITORS,
+            f"sweep.objective={self.objective}: no run has it; choose from {', '.join(MONITORS)}",
+        )
         require(
             self.gpus != [],
             "sweep.gpus=[]: name a GPU, or leave it out to use those that are visible",
@@ -108,10 +115,17 @@ class TrainConfig(JobConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, monitor in self.trainer.monitors.items():
+        monitors = {
+            f"trainer.{name}={getattr(self.trainer, name)}": monitor
+            for name, monitor in self.trainer.monitors.items()
+        }
+        if self.sweep.objective is not None:
+            given = f"sweep.objective={self.sweep.objective}"
+            monitors[given] = MONITORS[self.sweep.objective]
+        for given, monitor in monitors.items():
             require(
                 monitor.watcher in (None, *self.callbacks.watch),
-                f"trainer.{name}={getattr(self.trainer, name)}: is measured by the watcher"
+                f"{given}: is measured by the watcher"
                 f" {monitor.watcher}, which is not in callbacks.watch={self.callbacks.watch};"
                 f" add it there, or choose callbacks={CHOICES_WITH.get(str(monitor.watcher))}",
             )
