@@ -160,7 +160,7 @@ def _groups() -> Iterator[str]:
             content = yaml.safe_load(text)
             within = "" if folder.name == "experiment" else f"{folder.name}."
             given = [
-                f"{key.removeprefix('override /')}={name}"
+                f"{key.removeprefix('override /').partition('@')[0]}={name}"
                 for entry in content.get("defaults", [])
                 for key, name in (
                     entry if isinstance(entry, dict) else {folder.name: entry}

@@ -31,13 +31,30 @@ Main = Callable[..., str]
 @pytest.mark.parametrize(
     ("arguments", "start"),
     [
-        (("train", "optimizer=adafactor"), "optimizer=adafactor: is a section of settings"),
+        (
+            ("train", "optimizer=lion"),
+            "optimizer=lion: no such choice; choose from adafactor, adamw",
+        ),
+        (("train", "optimizer=sgd", "optimizer.ratio=4"), "optimizer.ratio=4: is for"),
+        (("train", "optimizer=loraplus"), "optimizer=loraplus: is for adaptation=lora"),
+        (
+            ("train", "optimizer=schedulefree", "scheduler=linear"),
+            "scheduler=linear: optimizer=sch",
+        ),
+        (
+            ("train", "optimizer.schedule=linear", "optimizer=schedulefree"),
+            "optimizer.schedule=lin",
+        ),
+        (("train", "optimizer=muon", "trainer.strategy=fsdp"), "optimizer=muon: needs the shapes"),
+        (("train", "optimizer.kind=other"), "optimizer.kind=other: needs the class"),
+        (("train", "optimizer.arguments={_x: 1}"), "optimizer.arguments={_x: 1}: '_x' is not the"),
+        (("train", "scheduler.warmup=1"), "scheduler.warmup=1: must lie in [0, 1)"),
         (("train", "data.sizes=5"), "data.sizes=5: is a section of settings"),
         (("train", "encoding=[1]"), "encoding=[1]: is a section"),
         (("train", "3]"), "3]: can't be read; write settings as KEY=VALUE"),
         (("train", "trainer=3"), "trainer=3: no such choice; choose from cpu,"),
         (("train", "circuit.size=2"), "circuit.size=2: no such setting"),
-        (("train", "+optimizer={lr: 3}"), "+optimizer={lr: 3}: optimizer.lr: no such setting"),
+        (("train", "+optimizer={lr: 3}"), "+optimizer={lr: 3}: no such choice"),
         (("train", "adaptation.rank=4"), "adaptation.rank=4: is for adaptation=lora"),
         (("train", "callbacks.circuit.size=2"), "callbacks.circuit.size=2: must be a share"),
         (("train", "model.learning_rate=-1"), "model.learning_rate=-1: must be a positive"),

@@ -58,6 +58,7 @@ FOLDERS = {"runs_dir", "cache_dir", "out"}
 # texts of which only some are known
 WORDS = {
     *("trainer.accelerator", "trainer.strategy", "split", "compare.positions", "compare.sources"),
+    *("optimizer._target_", "scheduler._target_"),
     *("selector.score", "encoding.prompt", "encoding.summary", "data.references_column"),
 }
 NAMES = {"run.name", "sweep.name"}  # of folders
@@ -70,7 +71,12 @@ LOOSE = {
     "after": ["{a:1}"],
 }
 # made by the command itself or without meaning for the verb
-SKIPPED = {"run.varied", "run.axes", "callbacks.extra"}
+SKIPPED = {
+    "run.varied",
+    "run.axes",
+    "callbacks.extra",
+    *("optimizer.arguments", "scheduler.arguments"),
+}
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,8 @@ from sumcirc.models.adapters import adapt
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.unembedding import unembedding_of
 from sumcirc.schema import Adaptation, AdaptationConfig, OptimizerConfig, Schedule
-from sumcirc.training.module import (
-    SummarizationModule,
-    parameter_groups,
-    plain_name,
-    summary_loss,
-)
+from sumcirc.training.module import SummarizationModule, summary_loss
+from sumcirc.training.optimizers import parameter_groups, plain_name
 from tests.data.test_batches import pair
 from tests.support.small_models import VOCABULARY, small_model
 

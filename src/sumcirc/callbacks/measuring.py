@@ -29,6 +29,7 @@ from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.wandb import log_table
 from sumcirc.training.checkpoint import generators, set_generators
 from sumcirc.training.module import SummarizationModule
+from sumcirc.training.optimizers import averaged_weights
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +304,8 @@ class Watcher(pl.Callback):
 
     def _observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._observed = trainer.global_step
-        with self.probing.preserving_training_state(module):
+        unchanged = self.probing.preserving_training_state(module)
+        with unchanged, averaged_weights(trainer.optimizers):
             self.observe(trainer, module)
 
     def log_metrics(

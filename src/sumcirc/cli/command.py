@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
 from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
-from sumcirc.cli.words import by_key, joined, parse, paths_as_override, quoted_value
+from sumcirc.cli.words import added, by_key, joined, parse, paths_as_override, quoted_value
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
 from sumcirc.runtime.terminal import say
@@ -135,7 +135,7 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
         options.multirun = True
         flags.append("--multirun")
     overrides = [
-        found.override if found and item == found.typed else quoted_value(item)
+        found.override if found and item == found.typed else added(quoted_value(item))
         for item in options.overrides
     ]
     parsed = {item.key_or_group: item for item in parse(overrides)}

@@ -22,6 +22,8 @@ PATHS = {
     *("resume", "checkpoint", "against", "before", "pairs", "prompts", "selector.after", "out"),
     *("runs_dir", "cache_dir"),
 }
+# settings that hold values of any name, which Hydra would only add with a `+`
+OPEN = ("callbacks.extra", "optimizer.arguments", "scheduler.arguments")
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 
@@ -101,6 +103,16 @@ def quoted_value(override: str) -> str:
     except HydraException:
         return f"{key}={in_quotes(value)}"
     return override
+
+
+def added(override: str) -> str:
+    """Return an override with `++` before a setting that may hold values of any name.
+
+    For example, `optimizer.arguments={nesterov: true}` becomes `++optimizer.arguments=...`.
+    """
+    key = override.partition("=")[0]
+    is_open = any(key == name or key.startswith(f"{name}.") for name in OPEN)
+    return f"++{override}" if is_open else override
 
 
 def in_quotes(value: str) -> str:

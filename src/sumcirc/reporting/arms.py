@@ -32,7 +32,7 @@ KINDS = {
     "data": ("data.", "encoding."),
     "decoding": ("generation.", "evaluation."),
     "model": ("model.",),
-    "training": ("optimizer.", "trainer.", "callbacks."),
+    "training": ("optimizer.", "scheduler.", "trainer.", "callbacks."),
 }
 TITLES = {
     "all": "LoRA, all layers",

@@ -42,12 +42,17 @@ from sumcirc.schema.learning import (
     Extension,
     ModelConfig,
     Monitor,
-    OptimizerConfig,
     Precision,
-    Schedule,
     TrainerConfig,
 )
 from sumcirc.schema.lists import accept_scalars
+from sumcirc.schema.optimizing import (
+    OptimizerConfig,
+    OptimizerKind,
+    Schedule,
+    SchedulerConfig,
+    scheduler_of,
+)
 from sumcirc.schema.reading_runs import DashboardConfig, ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig, RougeTokenizer
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
@@ -122,6 +127,7 @@ __all__ = [
     "ModelConfig",
     "Monitor",
     "OptimizerConfig",
+    "OptimizerKind",
     "PairsConfig",
     "Precision",
     "Preset",
@@ -135,6 +141,7 @@ __all__ = [
     "Rule",
     "RunConfig",
     "Schedule",
+    "SchedulerConfig",
     "SelectConfig",
     "SelectorConfig",
     "SelectorName",
@@ -149,4 +156,5 @@ __all__ = [
     "check_gradient",
     "corruption_of",
     "old_words",
+    "scheduler_of",
 ]

@@ -2,7 +2,7 @@
 
 A configuration may come from a run directory sent by somebody else, so only names in known
 namespaces are called. SUMCIRC_NAMESPACES=my_package,other adds the user's own: it is an environment
-variable since a file must not be able to authorize itself.
+variable since a file must not be able to authorize itself. No other module turns text into code.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from typing import Any
 
 from sumcirc.errors import UserError
 
-NAMESPACES = ("sumcirc.callbacks", "sumcirc.training.progress_bars", "pytorch_lightning.callbacks")
+CALLBACKS = ("sumcirc.callbacks", "sumcirc.training.progress_bars", "pytorch_lightning.callbacks")
+OPTIMIZERS = ("torch.optim", "transformers.optimization", "schedulefree")
+SCHEDULERS = ("torch.optim.lr_scheduler",)
 
 
-def build(setting: str, spec: Mapping[str, Any]) -> Any:
+def build(setting: str, spec: Mapping[str, Any], namespaces: Iterable[str] = CALLBACKS) -> Any:
     """Return an object of the class that a mapping names.
 
     Args:
         setting: name of the setting, for messages.
         spec: the class as `_target_`, and the keyword arguments of its constructor.
+        namespaces: packages and modules whose classes may be made.
 
     Raises:
         UserError: the target is missing, outside the known namespaces, or can't be instantiated.
@@ -34,7 +37,7 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
     if not isinstance(spec, Mapping) or "_target_" not in spec:
         raise UserError(f"{setting}: needs `_target_`, the class to make")
     for target in _targets(spec):
-        _admitted(f"{setting}._target_", target, NAMESPACES, inspect.isclass, "class")
+        _admitted(f"{setting}._target_", target, namespaces, inspect.isclass, "class")
     if _holds_interpolation(spec):
         # resolved by `instantiate`, it could become a `_target_` that was not checked
         raise UserError(f"{setting}: holds an interpolation ($" + "{...}); give its value")
@@ -42,6 +45,25 @@ def build(setting: str, spec: Mapping[str, Any]) -> Any:
         return instantiate(dict(spec), _convert_="all")
     except InstantiationException as error:
         raise UserError(f"{setting}: {' '.join(str(error).split())}") from None
+
+
+def subclass(setting: str, path: str, base: type, namespaces: Iterable[str]) -> type[Any]:
+    """Return the class of a name.
+
+    Args:
+        setting: name of the setting, for messages.
+        path: MODULE.CLASS.
+        base: the class of which it must be a subclass.
+        namespaces: packages and modules whose classes may be used.
+
+    Raises:
+        UserError: the name is outside the known namespaces, or it is no such class.
+    """
+
+    def fits(found: Any) -> bool:
+        return inspect.isclass(found) and issubclass(found, base)
+
+    return _admitted(setting, path, namespaces, fits, f"subclass of {base.__name__}")
 
 
 def function(setting: str, path: str) -> Callable[..., Any]:

@@ -40,35 +40,6 @@ class ModelConfig:
         )
 
 
-class Schedule(Choice):
-    """Learning rate schedule after warm-up."""
-
-    linear = "linear"
-    cosine = "cosine"
-    constant = "constant"
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW and its schedule; biases and norms have no weight decay."""
-
-    learning_rate: float = 5e-5  # peak learning rate
-    weight_decay: float = 0.01  # weight decay of matrices
-    beta1: float = 0.9  # decay rate of the mean of gradients
-    beta2: float = 0.999  # decay rate of the mean of squared gradients
-    epsilon: float = 1e-8  # added to the denominator, for stability
-    warmup: float = 0.05  # fraction of all steps
-    schedule: Schedule = Schedule.linear
-    clip: float = 1.0  # largest gradient norm; 0: no clipping
-
-    def __post_init__(self) -> None:
-        at_least(self, "optimizer.", 0, "weight_decay", "clip")
-        positive(self, "optimizer.", "learning_rate", "epsilon")
-        for name in ("beta1", "beta2", "warmup"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"optimizer.{name}={value}: must lie in [0, 1)")
-
-
 class Extension(Choice):
     """Learning rate of the steps that are added to a finished run."""
 

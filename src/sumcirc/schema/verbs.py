@@ -7,13 +7,14 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-from sumcirc.schema.adapting import AdaptationConfig
+from sumcirc.schema.adapting import Adaptation, AdaptationConfig
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
-from sumcirc.schema.learning import MONITORS, ModelConfig, OptimizerConfig, TrainerConfig
+from sumcirc.schema.learning import MONITORS, ModelConfig, TrainerConfig
 from sumcirc.schema.lists import lists_of_one
+from sumcirc.schema.optimizing import OptimizerConfig, SchedulerConfig, check_fit, scheduler_of
 from sumcirc.schema.require import at_least, folder_name, positive, require
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig
 from sumcirc.schema.selecting import SelectorConfig
@@ -110,6 +111,7 @@ class TrainConfig(JobConfig):
     adaptation: AdaptationConfig = MISSING
     selector: SelectorConfig = field(default_factory=SelectorConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     callbacks: CallbacksConfig = MISSING
     resume: Optional[str] = None  # run directory to continue, with its configuration
 
@@ -130,6 +132,9 @@ class TrainConfig(JobConfig):
                 f" add it there, or choose callbacks={CHOICES_WITH.get(str(monitor.watcher))}",
             )
         strategy = self.trainer.strategy
+        self.scheduler = scheduler_of(self.optimizer, self.scheduler)
+        lora = self.adaptation.kind is Adaptation.lora
+        check_fit(self.optimizer, self.scheduler, strategy, lora)
         sharded = strategy.startswith("fsdp")
         require(
             not (sharded and self.evaluation.at_end),

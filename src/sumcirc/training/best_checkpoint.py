@@ -20,6 +20,7 @@ from sumcirc.schema import Monitor
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from sumcirc.training.module import SummarizationModule
+from sumcirc.training.optimizers import averaged_weights
 from sumcirc.training.rank_allocation import restore_ranks
 
 NAME = "best"  # the file best.ckpt beside the resumable checkpoints
@@ -62,7 +63,8 @@ class BestCheckpoint(ModelCheckpoint):
             batch: outputs, batch and index of the batch.
         """
         if self.watched and _renewed(trainer, pl_module, self.watched, self.due, batch[-1]):
-            super().on_train_batch_end(trainer, pl_module, *batch)
+            with averaged_weights(trainer.optimizers):
+                super().on_train_batch_end(trainer, pl_module, *batch)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value; the run directory may have been moved since.

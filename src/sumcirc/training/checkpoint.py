@@ -78,7 +78,8 @@ class ResumableCheckpoint(pl.Callback):
                 " optimizer.learning_rate"
             )
         path = checkpoint_file(self.run.checkpoints, step)
-        trainer.save_checkpoint(path, weights_only=False)
+        with module.averaged_weights(exactly=False):
+            trainer.save_checkpoint(path, weights_only=False)
         self._saved = step
         if trainer.is_global_zero and self.keep != -1:
             for old in checkpoints(self.run.checkpoints)[: -self.keep]:

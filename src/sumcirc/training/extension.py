@@ -15,17 +15,22 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_scheduler
 
 from sumcirc.errors import UserError
 from sumcirc.runtime.quoting import command
-from sumcirc.schema import Extension, OptimizerConfig, Schedule, TrainConfig, TrainerConfig
+from sumcirc.schema import (
+    Extension,
+    OptimizerKind,
+    Schedule,
+    SchedulerConfig,
+    TrainConfig,
+    TrainerConfig,
+)
 from sumcirc.storage.writing import write_text
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training.checkpoint import checkpoints, reopen, step_of
+from sumcirc.training.optimizers import make_schedule
 
-# of transformers
-NAMES = {Schedule.constant: "constant_with_warmup"}
 CHOICES = (
     "trainer.extension=restart (the schedule again over the added steps), constant"
     " (optimizer.learning_rate throughout) or stretch (the schedule of a run of the new length)"
@@ -86,7 +91,23 @@ def planned(run: RunDirectory, config: TrainConfig, given: TrainerConfig) -> Ext
     done = step_of(saved[-1])
     if given.max_steps <= done:
         raise UserError(f"{shown}: {run.path} has done {done} steps; give a larger number")
+    _check_schedule(config, given.extension)
     return Extended(done, given.max_steps, given.extension or _default(config, done, shown))
+
+
+def _check_schedule(config: TrainConfig, chosen: Extension | None) -> None:
+    """Refuse to extend runs whose learning rate is not a function of the optimizer step alone."""
+    if config.scheduler.kind is Schedule.other:
+        raise UserError(
+            f"trainer.max_steps=: the run's {config.scheduler.shown} can't be continued; only the"
+            " schedules of conf/scheduler can"
+        )
+    free = config.optimizer.kind is OptimizerKind.schedulefree
+    if free and chosen not in (None, Extension.constant):
+        raise UserError(
+            f"trainer.extension={chosen}: the run's {config.optimizer.shown} has no schedule; leave"
+            " it out"
+        )
 
 
 def _default(config: TrainConfig, done: int, shown: str) -> Extension:
@@ -95,17 +116,17 @@ def _default(config: TrainConfig, done: int, shown: str) -> Extension:
     Raises:
         UserError: the schedule ends at 0.
     """
-    if config.trainer.extension is Extension.constant or _is_constant(config.optimizer):
+    if config.trainer.extension is Extension.constant or _is_constant(config.scheduler):
         return Extension.constant
-    name = config.optimizer.schedule.value
+    name = config.scheduler.kind.value
     raise UserError(
         f"{shown}: the run's {name} schedule has reached a learning rate of 0 at step {done}, so"
         f" choose that of the added steps: {CHOICES}"
     )
 
 
-def _is_constant(config: OptimizerConfig) -> bool:
-    return config.schedule is Schedule.constant
+def _is_constant(config: SchedulerConfig) -> bool:
+    return config.kind is Schedule.constant
 
 
 def equals_uninterrupted(config: TrainConfig, found: Extended) -> bool:
@@ -118,9 +139,11 @@ def equals_uninterrupted(config: TrainConfig, found: Extended) -> bool:
         config: configuration of the run before it is extended.
         found: the steps that are added.
     """
-    steps = [round(config.optimizer.warmup * total) for total in (found.start, found.end)]
+    steps = [round(config.scheduler.warmup * total) for total in (found.start, found.end)]
     return (
-        _is_constant(config.optimizer)
+        _is_constant(config.scheduler)
+        # it ends with averaged weights, from which it goes on only up to rounding
+        and config.optimizer.kind not in (OptimizerKind.schedulefree, OptimizerKind.other)
         and config.trainer.extension is None
         and found.kind is not Extension.restart
         and steps[0] == steps[1]
@@ -156,7 +179,7 @@ def extension_callbacks(config: TrainConfig, run: RunDirectory) -> list[pl.Callb
         return []
     last = run.read_config().get("extensions", [])[-1]
     found = Extended(last["from_step"], last["to_step"], Extension[last["schedule"]])
-    return [ExtendedSchedule(config.optimizer, found)]
+    return [ExtendedSchedule(config.scheduler, found)]
 
 
 class ExtendedSchedule(pl.Callback):
@@ -167,7 +190,7 @@ class ExtendedSchedule(pl.Callback):
         found: the added steps, and what their learning rate is.
     """
 
-    def __init__(self, config: OptimizerConfig, found: Extended) -> None:
+    def __init__(self, config: SchedulerConfig, found: Extended) -> None:
         self.config = config
         self.found = found
 
@@ -215,7 +238,7 @@ class ExtendedSchedule(pl.Callback):
         return lambda step: factor(step - start)
 
 
-def factor_of(config: OptimizerConfig, steps: int) -> Callable[[int], float]:
+def factor_of(config: SchedulerConfig, steps: int) -> Callable[[int], float]:
     """Return the factor of the peak learning rate at each step of a run.
 
     Args:
@@ -223,6 +246,5 @@ def factor_of(config: OptimizerConfig, steps: int) -> Callable[[int], float]:
         steps: number of optimizer steps of the run.
     """
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    name = NAMES.get(config.schedule, config.schedule.value)
-    made: Any = get_scheduler(name, optimizer, round(config.warmup * steps), steps)
+    made = make_schedule(config, optimizer, round(config.warmup * steps), steps)
     return made.lr_lambdas[0]

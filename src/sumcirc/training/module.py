@@ -1,4 +1,4 @@
-"""The LightningModule: loss on the summary only, AdamW with warm-up, metrics by optimizer step.
+"""The LightningModule: loss on the summary only, optimizer and schedule, metrics by optimizer step.
 
 The unembedding is applied only at the positions that enter the loss, not to the whole document:
 with GPT-2's 50,257 tokens it would cost more than the blocks of a small model.
@@ -8,26 +8,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
-from transformers import (
-    get_constant_schedule_with_warmup,
-    get_cosine_schedule_with_warmup,
-    get_linear_schedule_with_warmup,
-)
 
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.unembedding import unembedding_of
-from sumcirc.schema import OptimizerConfig, Schedule
+from sumcirc.schema import OptimizerConfig, SchedulerConfig, scheduler_of
 from sumcirc.tracking.measure_records import TRAIN_LOSS, VALIDATION_LOSS
+from sumcirc.training.optimizers import (
+    averaged_weights,
+    averages,
+    make_optimizer,
+    make_schedule,
+    plain_name,
+)
 
 
 class TrainingDiverged(UserError):
@@ -55,11 +59,12 @@ class SummarizationModule(pl.LightningModule):
 
     Args:
         model: the adapted model (`models.adapters.adapt`).
-        optimizer: settings of AdamW and of the learning rate schedule.
+        optimizer: settings of the optimizer.
         total_steps: number of optimizer steps of the whole run, over which the schedule extends.
         log_every: number of optimizer steps between logged training losses, each of which is the
             mean since the previous one.
         compile_network: whether to compile the backbone for training.
+        scheduler: settings of the learning rate's schedule; None for the defaults.
     """
 
     def __init__(
@@ -69,10 +74,12 @@ class SummarizationModule(pl.LightningModule):
         total_steps: int,
         log_every: int = 10,
         compile_network: bool = False,
+        scheduler: SchedulerConfig | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.optimizer_config = optimizer
+        self.scheduler_config = scheduler_of(optimizer, scheduler or SchedulerConfig())
         self.total_steps = total_steps
         self.log_every = log_every
         # determined from the shapes now, since FSDP flattens the parameters
@@ -86,6 +93,7 @@ class SummarizationModule(pl.LightningModule):
         self._reset_running_loss()
         # step and value of every metric that was recorded last, by its name
         self.latest: dict[str, tuple[int, float]] = {}
+        self._validation_weights = ExitStack()
         # the checkpoint of an adapter contains only the adapter
         self.strict_loading = False
 
@@ -162,7 +170,7 @@ class SummarizationModule(pl.LightningModule):
         if not math.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss is {loss} at step {self.global_step}: lower optimizer.learning_rate"
-                f" (now {self.optimizer_config.learning_rate:g}) or raise optimizer.warmup"
+                f" (now {self.optimizer_config.learning_rate:g}) or raise scheduler.warmup"
             )
         return loss
 
@@ -218,33 +226,57 @@ class SummarizationModule(pl.LightningModule):
                 logger.log_metrics(metrics, step=self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW and a learning rate schedule with warm-up, in the form that Lightning takes.
-
-        Weight decay is not applied to biases and norms.
-        """
-        config = self.optimizer_config
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.model.named_parameters(), self._matrices, config.weight_decay),
-            lr=config.learning_rate,
-            betas=(config.beta1, config.beta2),
-            eps=config.epsilon,
-            # one pass over memory instead of seven; with fp16 it would also unscale the gradients,
-            # and then they can't be clipped
+        """Return the optimizer and the schedule of its learning rate, in Lightning's format."""
+        config = self.scheduler_config
+        warmup = round(config.warmup * self.total_steps)
+        optimizer = make_optimizer(
+            self.optimizer_config,
+            self.model,
+            self._matrices,
+            warmup,
             fused=self.trainer.precision != "16-mixed",
         )
-        # bf16 scales nothing, but Lightning refuses to clip gradients where this flag is set
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        warmup = round(config.warmup * self.total_steps)
-        if config.schedule is Schedule.linear:
-            schedule = get_linear_schedule_with_warmup(optimizer, warmup, self.total_steps)
-        elif config.schedule is Schedule.cosine:
-            schedule = get_cosine_schedule_with_warmup(optimizer, warmup, self.total_steps)
-        else:
-            schedule = get_constant_schedule_with_warmup(optimizer, warmup)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        if averages(optimizer):  # it needs no schedule, and takes the warm-up itself
+            return {"optimizer": optimizer}
+        schedule: dict[str, Any] = {"interval": "step"}
+        schedule["scheduler"] = make_schedule(config, optimizer, warmup, self.total_steps)
+        if isinstance(schedule["scheduler"], ReduceLROnPlateau):
+            # advanced after each validation; the interval is in batches
+            every = self.trainer.val_check_interval
+            schedule |= {"monitor": VALIDATION_LOSS, "frequency": every}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_train_start(self) -> None:
+        """Switch a schedule-free optimizer to the weights of training, unless training is over."""
+        if self.global_step < self.total_steps:
+            for optimizer in self._averaging():
+                optimizer.train()
+
+    def on_train_end(self) -> None:
+        """Leave the model with the averaged weights of a schedule-free optimizer."""
+        for optimizer in self._averaging():
+            optimizer.eval()
+
+    def on_validation_start(self) -> None:
+        """Validate with the averaged weights of a schedule-free optimizer."""
+        self._validation_weights.enter_context(self.averaged_weights())
+
+    def on_validation_end(self) -> None:
+        """Return to the weights of training."""
+        self._validation_weights.close()
+
+    @contextmanager
+    def averaged_weights(self, exactly: bool = True) -> Iterator[None]:
+        """Run a block with the averaged weights of a schedule-free optimizer, if there is one.
+
+        Args:
+            exactly: as in `optimizers.averaged_weights`.
+        """
+        with averaged_weights(self.trainer.optimizers, exactly):
+            yield
+
+    def _averaging(self) -> list[Any]:
+        return [optimizer for optimizer in self.trainer.optimizers if averages(optimizer)]
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state of the trainable parameters only, so that adapter checkpoints are small.
@@ -286,34 +318,3 @@ class SummarizationModule(pl.LightningModule):
             )
         if self.trainer.is_global_zero:  # the sums are over all processes
             self._loss_sum, self._loss_tokens = checkpoint["running_loss"]
-
-
-def plain_name(name: str) -> str:
-    """Return a parameter's name without the components that FSDP inserts into it.
-
-    Args:
-        name: name of the parameter.
-    """
-    return name.replace("_fsdp_wrapped_module.", "")
-
-
-def parameter_groups(
-    parameters: Iterable[tuple[str, nn.Parameter]], matrices: Set[str], weight_decay: float
-) -> list[dict[str, Any]]:
-    """Return parameter groups that apply weight decay to matrices, but not to biases and norms.
-
-    Args:
-        parameters: name and parameter of all parameters, of which only the trainable ones are used.
-        matrices: names of the parameters with two or more dimensions.
-        weight_decay: weight decay of the matrices.
-
-    Returns:
-        One or two parameter groups in the form that torch optimizers take; empty groups are left
-        out.
-    """
-    trained = [(plain_name(name), p) for name, p in parameters if p.requires_grad]
-    groups = [
-        {"params": [p for name, p in trained if name in matrices], "weight_decay": weight_decay},
-        {"params": [p for name, p in trained if name not in matrices], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

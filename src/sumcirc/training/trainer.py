@@ -34,6 +34,7 @@ from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from sumcirc.training.extension import extension_callbacks
 from sumcirc.training.extra_callbacks import blaming, make_extra
 from sumcirc.training.module import SummarizationModule
+from sumcirc.training.optimizers import check_optimizer
 from sumcirc.training.progress_bars import progress_callback
 from sumcirc.training.rank_allocation import RankAllocation
 
@@ -45,7 +46,7 @@ PRECISIONS = {
 
 
 def check_trainer(config: TrainConfig) -> None:
-    """Check that this machine has the configured devices and that extra callbacks can be built.
+    """Check that the configured devices exist, and that optimizer and callbacks can be made.
 
     Args:
         config: configuration of the run.
@@ -55,6 +56,7 @@ def check_trainer(config: TrainConfig) -> None:
             setting.
     """
     check_machine(config.trainer)
+    check_optimizer(config.optimizer, config.scheduler)
     make_extra(config.callbacks.extra)
 
 
@@ -271,7 +273,12 @@ def fit(
         if trainer.is_global_zero and run.status_file.exists():
             run.set_status("running", steps=total)
         module = SummarizationModule(
-            model, config.optimizer, total, config.trainer.log_every, config.trainer.compile
+            model,
+            config.optimizer,
+            total,
+            config.trainer.log_every,
+            config.trainer.compile,
+            config.scheduler,
         )
         if not saved:
             run.metrics.cut(0)
