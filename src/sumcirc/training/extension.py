@@ -91,15 +91,15 @@ def planned(run: RunDirectory, config: TrainConfig, given: TrainerConfig) -> Ext
     done = step_of(saved[-1])
     if given.max_steps <= done:
         raise UserError(f"{shown}: {run.path} has done {done} steps; give a larger number")
-    _check_schedule(config, given.extension)
+    _check_schedule(config, given.extension, shown)
     return Extended(done, given.max_steps, given.extension or _default(config, done, shown))
 
 
-def _check_schedule(config: TrainConfig, chosen: Extension | None) -> None:
+def _check_schedule(config: TrainConfig, chosen: Extension | None, shown: str) -> None:
     """Refuse to extend runs whose learning rate is not a function of the optimizer step alone."""
     if config.scheduler.kind is Schedule.other:
         raise UserError(
-            f"trainer.max_steps=: the run's {config.scheduler.shown} can't be continued; only the"
+            f"{shown}: the run's {config.scheduler.shown} can't be continued; only the"
             " schedules of conf/scheduler can"
         )
     free = config.optimizer.kind is OptimizerKind.schedulefree
