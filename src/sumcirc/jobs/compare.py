@@ -98,7 +98,11 @@ def _sides(config: CompareConfig) -> tuple[ModelReference, list[ModelReference]]
     from sumcirc.models.restoring import before_of
 
     before = before_of(config)
-    afters = [reference(name, "after") for name in config.afters]
+    # all models are run with one implementation of attention
+    afters = [
+        replace(side, model=replace(side.model, attention=config.model.attention))
+        for side in (reference(name, "after") for name in config.afters)
+    ]
     names = [before.name, *(side.name for side in afters)]
     if len(set(names)) < len(names):
         # run directories of two sweeps may have the same name

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from sumcirc.errors import UserError
 from sumcirc.models import weight_files
+from sumcirc.models.attention_backends import require_attention_backend
 from sumcirc.schema import ModelConfig
 from sumcirc.storage import hub
 from sumcirc.storage.reading import read_json, require_regular
@@ -111,7 +112,8 @@ def check_model(config: ModelConfig, setting: str = "model.path") -> None:
             that contains more than tensors; also as in `read_model_config` and `load_tokenizer`.
     """
     given = f"{setting}={config.path}"
-    described = _require_buildable(read_model_config(config, setting), given)
+    described = _require_buildable(found := read_model_config(config, setting), given)
+    require_attention_backend(config.attention, found)
     path = resolve_path(config.path, setting)
     if Path(path).is_dir():
         held = 0
@@ -206,6 +208,7 @@ def load_model(
                 weights_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                **({} if config.attention is None else {"attn_implementation": config.attention}),
             )
     except Exception as error:  # there are as many kinds of errors as ways to damage a folder
         raise UserError(

@@ -31,6 +31,8 @@ class ModelConfig:
     learning_rate: float = 5e-5  # peak learning rate of full fine-tuning
     lora_learning_rate_scale: float = 10.0  # factor for LoRA's peak learning rate
     dropout: Optional[float] = None  # dropout of the model; null: as in its config.json
+    # transformers' attn_implementation: eager, sdpa, flash_attention_2, ...; null: its default
+    attention: Optional[str] = None
 
     def __post_init__(self) -> None:
         positive(self, "model.", "learning_rate", "lora_learning_rate_scale")
