@@ -39,6 +39,10 @@ def test_a_variant_is_trained_evaluated_and_compared(
     assert summary["adapter"]["variant"] == name
     assert ("parameters_left" in summary["adapter"]) == (name == "adalora")
     assert (run / "initial_adapter").is_dir() == (name == "pissa")
+    if name == "adalora":
+        longer = commands.run("train", f"resume={run}", "trainer.max_steps=9", cwd=tmp_path)
+        assert longer.code == 2
+        assert "adaptation=adalora has removed its ranks" in longer.output.splitlines()[-1]
     here = ("logger=none", "sweep.name=r", f"run.name={name}")
     if name == "pissa":
         done("evaluate", f"checkpoint={run}", *here[:2], "run.name=scored")

@@ -31,6 +31,7 @@ def test_a_verb_that_trains_nothing_has_what_is_swept() -> None:
         (config([2, 3, 5]), "layers 2,3,5"),
         (config(selector="random"), "random"),
         (config(selector="fixed", selector__preset="paper"), "paper"),
+        (config([2, 3], adaptation__variant="dora"), "layers 2,3 variant=dora"),
     ],
 )
 def test_what_an_arm_is_called(settings: dict[str, object], label: str) -> None:

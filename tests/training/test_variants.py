@@ -18,6 +18,7 @@ from sumcirc.models.peft_adapters import read_adapter
 from sumcirc.models.saving import save_trained
 from sumcirc.schema import REWRITING_VARIANTS, Adaptation, Variant
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.best_checkpoint import restore_best
 from tests.support.small_training import prepared, small_config, train
 
 IDS = torch.arange(40).view(2, 20)
@@ -102,3 +103,23 @@ def test_a_variant_from_start_to_end(
         stored: Any = read_adapter(folder, "after")
         assert isinstance(stored, LoraConfig)
         assert (stored.init_lora_weights, stored.r) == (True, 8)
+
+
+def test_the_best_checkpoint_has_its_own_ranks(
+    gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """AdaLoRA goes on removing ranks after the step of the best checkpoint."""
+    config = small_config(
+        gpt2_folder, news_files, tmp_path, adaptation=settings(Variant.adalora),
+        trainer={"keep_best": "validation/loss", "max_steps": 9},
+        optimizer={"learning_rate": 0.3},
+    )  # fmt: skip
+    done = train(config, tmp_path / "run")
+    model = done.module.model
+    last = dict(model.peft_config["default"].rank_pattern)
+    step = restore_best(done.module, done.run, config.trainer.monitors["keep_best"])
+    assert 0 < step < 9
+    assert model.peft_config["default"].rank_pattern != last
+    folder = save_trained(model, load_tokenizer(config.model), config, done.run)
+    alone = AutoPeftModelForCausalLM.from_pretrained(str(folder))
+    torch.testing.assert_close(logits(alone), logits(model), rtol=0, atol=1e-5)

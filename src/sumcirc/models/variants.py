@@ -64,7 +64,7 @@ SET_HERE = {
 # initializations that PEFT can't make from a model alone, or whose fresh adapter isn't its base
 REFUSED_STARTS = {
     "corda": "needs PEFT's preprocess_corda, which is not run here; use adaptation=eva or loraga",
-    "loftq": "replaces the base's weights by quantized ones; use model.quantize=nf4",
+    "loftq": "replaces the base's weights by quantized ones; leave it out",
     "false": "starts with an adapter that changes the model; leave it out",
 }
 CONV1D_REFUSED = {"olora": "takes Conv1D's transposed weights for a linear's"}

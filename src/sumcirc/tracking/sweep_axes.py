@@ -93,14 +93,20 @@ def arm_label(settings: Mapping[str, Any]) -> str:
     """Return the name of a training run's arm, which the runs that differ only in the seed share.
 
     The name is `full` for full fine-tuning, else the selector that chose the layers, else `all` or
-    a list such as `layers 2,3,5`.
+    a list such as `layers 2,3,5`. A variant other than LoRA is appended, as in `all variant=dora`.
 
     Args:
         settings: the run's resolved configuration.
     """
-    adaptation, selector = settings["adaptation"], selector_of(settings)
-    if adaptation["kind"] == "full":
+    if settings["adaptation"]["kind"] == "full":
         return "full"
+    # runs written before there were variants are LoRA
+    variant = settings["adaptation"].get("variant", "lora")
+    return _placement(settings) + ("" if variant == "lora" else f" variant={variant}")
+
+
+def _placement(settings: Mapping[str, Any]) -> str:
+    adaptation, selector = settings["adaptation"], selector_of(settings)
     if selector == "fixed":
         given = settings["selector"].get("preset") or settings["selector"].get("layers")
         return given if isinstance(given, str) else f"layers {commas(given)}"

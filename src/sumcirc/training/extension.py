@@ -25,6 +25,7 @@ from sumcirc.schema import (
     SchedulerConfig,
     TrainConfig,
     TrainerConfig,
+    Variant,
 )
 from sumcirc.storage.writing import write_text
 from sumcirc.tracking.run_directory import RunDirectory
@@ -91,6 +92,11 @@ def planned(run: RunDirectory, config: TrainConfig, given: TrainerConfig) -> Ext
     done = step_of(saved[-1])
     if given.max_steps <= done:
         raise UserError(f"{shown}: {run.path} has done {done} steps; give a larger number")
+    if config.adaptation.variant is Variant.adalora:
+        raise UserError(
+            f"{shown}: adaptation=adalora has removed its ranks over the run's {done} steps, so it"
+            f" can't be extended; train again with {shown} and another sweep.name"
+        )
     _check_schedule(config, given.extension, shown)
     return Extended(done, given.max_steps, given.extension or _default(config, done, shown))
 

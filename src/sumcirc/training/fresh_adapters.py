@@ -94,20 +94,39 @@ def start(
     adaptation = config.adaptation
     targets = resolve_targets(adaptation, model.config, chosen)
     made = peft_config(adaptation, targets, total_steps=data.steps(1)[1])
-    init = str(getattr(made, "init_lora_weights", None))
-    kept = rewrites(made) or init in FROM_DATA
-    if kept and run.initial_adapter.is_dir():
-        return _again(model, made, run)
+    if not (rewrites(made) or _init(made) in FROM_DATA):
+        return _fresh(adaptation, model, made, data, targets.parameters)
+    # a resumed run draws no random numbers for its start, and has to train identically
+    with torch.random.fork_rng():
+        if run.initial_adapter.is_dir():
+            return _again(model, made, run)
+        adapted = _fresh(adaptation, model, made, data, targets.parameters)
+        if is_main_process():
+            _keep(adapted, run)
+        return adapted
+
+
+def _init(made: PeftConfig) -> str:
+    return str(getattr(made, "init_lora_weights", None))
+
+
+def _fresh(
+    adaptation: AdaptationConfig,
+    model: PreTrainedModel,
+    made: PeftConfig,
+    data: SummarizationData,
+    parameters: int,
+) -> PeftModel:
+    """Return the model with a new adapter, which is checked to change nothing yet."""
     plain = adaptation.variant in (Variant.lora, Variant.rslora) and not adaptation.peft
-    before = None if plain else _logits(model)
-    if init in FROM_DATA:
-        adapted = _from_data(model, cast(LoraConfig, made), data, targets.parameters)
+    if plain:
+        return wrap(model, made, parameters)
+    before = _logits(model)
+    if _init(made) in FROM_DATA:
+        adapted = _from_data(model, cast(LoraConfig, made), data, parameters)
     else:
-        adapted = wrap(model, made, targets.parameters)
-    if before is not None:
-        _require_fresh(adaptation, before, _logits(adapted))
-    if kept and is_main_process():
-        _keep(adapted, run)
+        adapted = wrap(model, made, parameters)
+    _require_fresh(adaptation, before, _logits(adapted))
     return adapted
 
 
