@@ -169,7 +169,8 @@ def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
     """Draw the figures of a comparison of arms.
 
     The figures show the arms' scores over trainable parameters, the score differences from controls
-    if any arm has a control, and validation losses if any run validated.
+    if any arm has a control, validation losses if any run validated, and what happened inside the
+    models if it was measured.
 
     Args:
         comparison: comparison of the arms.
@@ -185,6 +186,7 @@ def draw_arms(comparison: ArmComparison, folder: Path) -> list[Path]:
         "parameters": lambda: arm_views.parameters(comparison),
         "differences": lambda: arm_views.differences(comparison),
         "validation_loss": lambda: arm_views.mean_losses(comparison),
+        "inside": lambda: arm_views.inside(comparison),
     }
     missing = {reason.partition(":")[0] for reason in draw_all(views.items(), folder)}
     return [folder / f"{name}.png" for name in views if name not in missing]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.reporting.arms import Arm, in_text, make_arms, nearest, of_few_runs, unlike
+from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.notes import chosen_layers, missing_seeds, twins, versions
 from sumcirc.reporting.runs import LeftOut, ReportRun, baselines
 from sumcirc.statistics import (
@@ -25,6 +26,8 @@ from sumcirc.statistics import (
     crossed_difference,
     crossed_mean,
     holm,
+    run_difference,
+    run_mean,
 )
 from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES, UNBOUNDED
 
@@ -73,6 +76,7 @@ class ArmResult:
         arm: the arm.
         scores: mean of each score with its interval, by name of the score. Scores that are defined
             for fewer than two documents are missing.
+        inside: the same for the measures in `reporting.inside` that all runs of the arm recorded.
         seconds: mean training time of the runs.
         loss: mean over runs of the lowest validation loss; NaN if a run never validated.
         reach: when the runs first reached the validation loss `ArmComparison.loss`.
@@ -81,6 +85,7 @@ class ArmResult:
 
     arm: Arm
     scores: dict[str, Estimate]
+    inside: dict[str, Estimate]
     seconds: float
     loss: float
     reach: Reach
@@ -176,6 +181,11 @@ class ArmComparison:
         """Names of the scores that at least one arm has, in the order of `SCORES`."""
         return [name for name in SCORES if any(name in found.scores for found in self.arms)]
 
+    @property
+    def inside(self) -> list[str]:
+        """Names of the measures that at least one arm has, in the order of `INSIDE`."""
+        return [name for name in INSIDE if any(name in found.inside for found in self.arms)]
+
     def of(self, against: str, measure: str) -> list[Difference]:
         """Return the differences of all arms from one control in one score.
 
@@ -220,12 +230,12 @@ def compare(
         reference = arm if arm in candidates else nearest(arm, candidates)
         remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
         cost = _seconds(arm.runs), _lowest_loss(arm.runs), _reach(arm, loss)
-        results.append(ArmResult(arm, _scores(arm, options), *cost, remarks))
+        results.append(ArmResult(arm, _scores(arm, options), _inside(arm, options), *cost, remarks))
     results.sort(key=lambda found: -found.scores[options.metric].mean)
     differences = [
         found
         for name, candidates in controls.items()
-        for measure in SCORES
+        for measure in (*SCORES, *INSIDE)
         for found in _family(name, measure, arms, candidates, options)
     ]
     notes += [*missing_seeds(arms), *twins(arms), *chosen_layers(arms), *versions(runs)]
@@ -271,15 +281,15 @@ def _family(
         if control is None:
             continue
         paired = _paired_order(arm, control)
-        ours = _matrix(paired[0] if paired else arm.runs, measure)
-        theirs = _matrix(paired[1] if paired else control.runs, measure)
-        if ours is None or theirs is None:
+        pair = paired or (arm.runs, control.runs)
+        values = _matrix([*pair[0], *pair[1]], measure)
+        if values is None:
             continue
-        kept = np.isfinite(ours).all(axis=0) & np.isfinite(theirs).all(axis=0)
-        if kept.sum() < 2:
+        ours, theirs = values[: len(pair[0])], values[len(pair[0]) :]
+        estimate = _difference(ours, theirs, measure, paired is not None, options.confidence)
+        if estimate is None:
             continue
-        pair, by_seed = (ours[:, kept], theirs[:, kept]), paired is not None
-        estimate = crossed_difference(*pair, by_seed, options.confidence)
+        by_seed = paired is not None
         found.append(
             Difference(arm, control, against, measure, estimate, by_seed, unlike(arm, control))
         )
@@ -303,10 +313,52 @@ def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportR
 
 
 def _matrix(runs: Sequence[ReportRun], measure: str) -> NDArray[np.float64] | None:
-    """Return the [runs, documents] values of a score, or None if a run doesn't have the score."""
-    if not all(measure in run.values for run in runs):
+    """Return the [runs, documents] values of a score or an inside measure.
+
+    The result is [runs, 1] for a measure with one value per run. It is None if a run doesn't have
+    the measure, or the runs were measured on different documents.
+    """
+    if measure in SCORES:
+        if not all(measure in run.values for run in runs):
+            return None
+        return np.stack([run.values[measure] for run in runs])
+    found = [run.inside.get(measure) for run in runs]
+    known = [one for one in found if one is not None]
+    if len(known) < len(runs) or len({one.documents for one in known}) > 1:
         return None
-    return np.stack([run.values[measure] for run in runs])
+    return np.stack([one.values for one in known])
+
+
+def _difference(
+    ours: NDArray[np.float64],
+    theirs: NDArray[np.float64],
+    measure: str,
+    paired: bool,
+    confidence: float,
+) -> Estimate | None:
+    """Return the difference of two arms' [runs, documents] values; None if it is not defined."""
+    kept = np.isfinite(ours).all(axis=0) & np.isfinite(theirs).all(axis=0)
+    if measure in INSIDE and INSIDE[measure].by_run:
+        if not kept.all():
+            return None
+        return run_difference(ours[:, 0], theirs[:, 0], paired, confidence)
+    if kept.sum() < 2:
+        return None
+    return crossed_difference(ours[:, kept], theirs[:, kept], paired, confidence)
+
+
+def _inside(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
+    found = {}
+    for name, measure in INSIDE.items():
+        values = _matrix(arm.runs, name)
+        if values is None:
+            continue
+        defined = values[:, np.isfinite(values).all(axis=0)]
+        if measure.by_run and defined.size:
+            found[name] = run_mean(defined[:, 0], options.confidence)
+        elif defined.shape[1] > 1:
+            found[name] = crossed_mean(defined, options.confidence)
+    return found
 
 
 def _scores(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:

@@ -95,6 +95,7 @@ def _arm(result: ArmResult) -> dict[str, Any]:
         "reach": asdict(result.reach),
         "remarks": result.remarks,
         "scores": {measure: asdict(found) for measure, found in result.scores.items()},
+        "inside": {measure: asdict(found) for measure, found in result.inside.items()},
     }
 
 
@@ -129,6 +130,11 @@ def arm_rows(comparison: ArmComparison) -> list[dict[str, Any]]:
             row[f"{measure}_low"] = found.low if found else None
             row[f"{measure}_high"] = found.high if found else None
             row[f"{measure}_documents"] = found.documents if found else 0
+        for measure in comparison.inside:
+            found = result.inside.get(measure)
+            row[measure] = found.mean if found else None
+            row[f"{measure}_low"] = found.low if found else None
+            row[f"{measure}_high"] = found.high if found else None
         row["remarks"] = "; ".join(result.remarks)
         rows.append(row)
     return rows

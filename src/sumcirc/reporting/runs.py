@@ -14,9 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
+from sumcirc.reporting.inside import InsideValues, inside_values
 from sumcirc.reporting.views.system_scores import rouge_words
 from sumcirc.storage.reading import RecordError, is_there, read_yaml
-from sumcirc.tracking.measure_records import VALIDATION_LOSS
+from sumcirc.tracking.measure_records import (
+    VALIDATION_LOSS,
+    ProbeRecord,
+    record_file,
+    record_files,
+)
 from sumcirc.tracking.run_directory import RunDirectory, runs_inside
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import SCORES, TRAINED
@@ -50,6 +56,21 @@ class ReportRun(RunRecords):
         """(step, loss in nats per summary token) of all validations whose loss is finite."""
         found = self.metrics.get(VALIDATION_LOSS, [])
         return [(step, value) for step, value in found if np.isfinite(value)]
+
+    @cached_property
+    def inside(self) -> dict[str, InsideValues]:
+        """Values of the measures in `reporting.inside` that the run recorded, by name.
+
+        They are missing if a record is damaged, which the page says.
+        """
+        files = record_files(self.directory.probes)
+        base = record_file(self.directory.probes, -1)
+        try:
+            last = ProbeRecord.read(files[-1]) if files else None
+            first = ProbeRecord.read(base) if is_there(base) else None
+            return inside_values(last, first, self.metrics)
+        except RecordError:
+            return {}
 
     @property
     def resumed(self) -> int:

@@ -22,6 +22,8 @@ from sumcirc.statistics.seeds import (
     crossed_difference,
     crossed_mean,
     holm,
+    run_difference,
+    run_mean,
 )
 
 __all__ = [
@@ -43,6 +45,8 @@ __all__ = [
     "includes_zero",
     "mean_over",
     "rank_interval",
+    "run_difference",
+    "run_mean",
     "share_below_zero",
     "significantly_different",
 ]

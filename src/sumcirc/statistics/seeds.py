@@ -189,6 +189,52 @@ def crossed_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0
     return _estimate([first, second], by_document, confidence)
 
 
+def run_mean(values: Scores, confidence: float = 0.95) -> Estimate:
+    """Return the mean of one value per run, with Student's interval over runs.
+
+    Args:
+        values: [runs], finite.
+        confidence: level of the interval, between 0 and 1.
+
+    Returns:
+        The estimate, whose `documents` is 0. With one run there is no interval and no p-value: they
+        are NaN.
+    """
+    return _of_runs([values], float(np.mean(values)), confidence)
+
+
+def run_difference(a: Scores, b: Scores, paired: bool, confidence: float = 0.95) -> Estimate:
+    """Return the mean of `a` minus the mean of `b`, for one value per run.
+
+    Args:
+        a, b: [runs] values of the two arms, finite.
+        paired: whether `a[i]` and `b[i]` have the same seed; otherwise the runs of the two arms
+            are independent, and each arm has its own variance.
+        confidence: level of the interval, between 0 and 1.
+
+    Returns:
+        The estimate, as in `run_mean`.
+    """
+    if paired:
+        return run_mean(np.asarray(a) - np.asarray(b), confidence)
+    return _of_runs([a, b], float(np.mean(a) - np.mean(b)), confidence)
+
+
+def _of_runs(groups: Sequence[Scores], mean: float, confidence: float) -> Estimate:
+    check_settings(1, confidence)
+    seeds = min(len(group) for group in groups)
+    if seeds < 2:
+        return Estimate(mean, math.nan, math.nan, math.nan, math.nan, 0, seeds)
+    runs = tuple((float(np.var(group, ddof=1)) / len(group), len(group) - 1) for group in groups)
+    squares = MeanSquares(runs, (0.0, 1), 0.0)
+    error = math.sqrt(squares.variance)
+    if error <= 1e-12 * max(float(np.abs(group).max()) for group in groups):
+        return Estimate(mean, mean, mean, float(mean == 0), 0.0, 0, seeds)
+    margin = math.sqrt(squares.squared_margin(1.0 - confidence))
+    p_value = _p_value(mean, squares)
+    return Estimate(mean, mean - margin, mean + margin, p_value, error, 0, seeds)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values corrected for testing several hypotheses at once, in the given order.
 

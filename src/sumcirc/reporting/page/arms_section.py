@@ -36,6 +36,7 @@ def add(page: Page, comparison: ArmComparison | None) -> None:
     blocks += [TableBlock(table) for table in found[1:]]
     for against in comparison.options.against:
         blocks += charts(partial(arm_views.differences, comparison, [against]))
+    blocks += charts(partial(arm_views.inside, comparison))
     blocks += charts(partial(arm_views.run_losses, comparison))
     titled = {"Not directly comparable": remarks(comparison), "To note": comparison.notes}
     blocks += [Bullets(title, lines) for title, lines in titled.items() if lines]

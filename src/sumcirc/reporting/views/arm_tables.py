@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from sumcirc.reporting.arms import control_title, in_text
 from sumcirc.reporting.comparison import ArmComparison, ArmResult, Difference
+from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import format_seconds
 from sumcirc.statistics import Estimate, bracketed
@@ -23,10 +25,13 @@ def tables(comparison: ArmComparison) -> list[Table]:
         comparison: comparison of the arms.
     """
     found = [score_table(comparison), cost_table(comparison)]
+    if comparison.inside:
+        found.append(inside_table(comparison))
     for against in comparison.options.against:
         differences = comparison.of(against, comparison.options.metric)
         if differences:
             found.append(difference_table(comparison, against, differences))
+        found += inside_difference_table(comparison, against)
     return found
 
 
@@ -91,6 +96,60 @@ def cost_table(comparison: ArmComparison) -> Table:
     headings += ["validation loss", f"steps to {loss}", f"time to {loss}"]
     headings += [LABELS[measure] for measure in shown]
     return Table("cost, and how much is copied", headings, rows)
+
+
+def inside_table(comparison: ArmComparison) -> Table:
+    """Return a table of what happened inside the arms' models, with intervals.
+
+    Args:
+        comparison: comparison of the arms.
+    """
+    rows = [
+        [
+            _marked(result, i),
+            *(_inside_cell(result.inside.get(name)) for name in comparison.inside),
+        ]
+        for i, result in enumerate(comparison.arms, start=1)
+    ]
+    headings = [_inside_heading(name) for name in comparison.inside]
+    return Table("inside the model, at the last measured step", ["arm", *headings], rows)
+
+
+def inside_difference_table(comparison: ArmComparison, against: str) -> list[Table]:
+    """Return a table of how arms differ inside from a control, or [] if nothing was compared.
+
+    Args:
+        comparison: comparison of the arms.
+        against: the control's name, see `ComparisonOptions.against`.
+    """
+    found = {name: comparison.of(against, name) for name in comparison.inside}
+    names = [name for name, differences in found.items() if differences]
+    rows = []
+    for result in comparison.arms:
+        cells = []
+        for name in names:
+            one = next((one for one in found[name] if one.arm is result.arm), None)
+            star = " *" if one is not None and one.shown(comparison.alpha) else ""
+            cells.append(_inside_cell(one and one.estimate, "+.2g") + star)
+        if set(cells) - {"-"}:
+            rows.append([result.arm.title, *cells])
+    if not rows:
+        return []
+    title = f"inside, minus {control_title(against)} (*: differs after Holm's correction)"
+    return [Table(title, ["arm", *(_inside_heading(name) for name in names)], rows)]
+
+
+def _inside_heading(name: str) -> str:
+    measure = INSIDE[name]
+    return f"{measure.label}, {measure.unit}" if measure.unit else measure.label
+
+
+def _inside_cell(found: Estimate | None, form: str = ".2g") -> str:
+    if found is None:
+        return "-"
+    if not math.isfinite(found.low):
+        return format(found.mean, form)
+    return bracketed(found.mean, found.low, found.high, form)
 
 
 def difference_table(

@@ -8,6 +8,7 @@ import numpy as np
 
 from sumcirc.reporting.arms import control_title
 from sumcirc.reporting.comparison import ArmComparison
+from sumcirc.reporting.inside import EXPLANATION, INSIDE
 from sumcirc.reporting.kinds import Bar, Bars, Curve, Curves, Dot, Dots, NotDrawableError, View
 from sumcirc.reporting.views.training_curves import STEP
 from sumcirc.statistics import Estimate
@@ -36,6 +37,36 @@ def scores(comparison: ArmComparison) -> View:
         " says why the arm can't be compared directly with the others. Trainable parameters:"
         f" {' to '.join(span)}.",
         f"{len(bars)} arms from the highest to the lowest; the table above has the values.",
+    )
+
+
+def inside(comparison: ArmComparison) -> View:
+    """Return a view of what happened inside the arms' models, with a panel for each measure.
+
+    Args:
+        comparison: comparison of the arms.
+
+    Raises:
+        NotDrawableError: no arm has a measure.
+    """
+    panels, rows = [], []
+    for name in comparison.inside:
+        measure = INSIDE[name]
+        found = [(one.arm.title, one.inside[name]) for one in comparison.arms if name in one.inside]
+        bars = [Bar(title, one.mean, one.low, one.high) for title, one in found]
+        unit = f" ({measure.unit})" if measure.unit else ""
+        panels.append(Bars(measure.label + unit, bars, zero=name == "entropy_change"))
+        rows += [(name, bar.name, bar.mean, bar.low, bar.high) for bar in bars]
+    if not panels:
+        raise NotDrawableError("inside: no run measured its model in training")
+    width = 1 if len(panels) % 2 else 2
+    return View(
+        "Inside the model, by arm",
+        [panels[i : i + width] for i in range(0, len(panels), width)],
+        EXPLANATION,
+        f"{len(panels)} measures of {len(comparison.arms)} arms; the table has the values.",
+        columns=("measure", "arm", "mean", "low", "high"),
+        rows=rows,
     )
 
 
