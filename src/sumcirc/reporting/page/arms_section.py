@@ -7,8 +7,9 @@ from functools import partial
 from sumcirc.reporting.arms import BUDGET
 from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.comparison_files import METHOD
+from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, TableBlock, Variant, Words
-from sumcirc.reporting.page.plotly_charts import charts
+from sumcirc.reporting.page.plotly_charts import charts, panel_charts
 from sumcirc.reporting.views import arm_views
 from sumcirc.reporting.views.arm_tables import remarks, tables
 
@@ -36,7 +37,8 @@ def add(page: Page, comparison: ArmComparison | None) -> None:
     blocks += [TableBlock(table) for table in found[1:]]
     for against in comparison.options.against:
         blocks += charts(partial(arm_views.differences, comparison, [against]))
-    blocks += charts(partial(arm_views.inside, comparison))
+    labels = [INSIDE[name].label for name in comparison.inside]
+    blocks += panel_charts(partial(arm_views.inside, comparison), labels)
     blocks += charts(partial(arm_views.run_losses, comparison))
     titled = {"Not directly comparable": remarks(comparison), "To note": comparison.notes}
     blocks += [Bullets(title, lines) for title, lines in titled.items() if lines]

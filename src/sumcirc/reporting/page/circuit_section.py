@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
-from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
 from sumcirc.reporting.views import circuit_change, circuit_curves
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
 from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
@@ -71,7 +71,8 @@ def comparison(record: CircuitChangeFile) -> list[Block]:
     """Return a chart, a sentence and tables on how the circuits of two models differ."""
     tables = [TableBlock(table, folded=True) for table in circuit_change.change_tables(record)]
     said = Words(circuit_change.change_said(record))
-    return [*charts(partial(circuit_change.change, record)), said, *tables]
+    drawn = panel_charts(partial(circuit_change.change, record), circuit_change.PANELS)
+    return [said, *drawn, *tables]
 
 
 def evolution(record: EvolutionFile) -> list[Block]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,25 @@ def charts(*makers: Callable[[], View]) -> list[Block]:
         with suppress(NotDrawableError):
             found.append(chart(make()))
     return found
+
+
+def panel_charts(make: Callable[[], View], names: Sequence[str]) -> list[Block]:
+    """Return a chart of each panel of a view, or [] if the view can't be drawn.
+
+    Args:
+        make: function that returns a view, or raises `NotDrawableError`.
+        names: name of each panel, which follows the view's title. The caption is shown once.
+    """
+    try:
+        view = make()
+    except NotDrawableError:
+        return []
+    panels = [panel for row in view.panels for panel in row]
+    views = [
+        replace(view, title=f"{view.title}: {name}", panels=[[panel]])
+        for name, panel in zip(names, panels, strict=True)
+    ]
+    return [chart(views[0]), *(chart(replace(one, caption="")) for one in views[1:])]
 
 
 def _render(panel: Any) -> Rendered:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sumcirc.reporting.kinds import Map, NotDrawableError, Table, View
 
 LISTED = 10  # rows of the printed tables of edges
+PANELS = ("gained, by layer", "lost, by layer", "gained, by kind", "lost, by kind")
 COUNTS = {"before": "before", "after": "after", "shared": "in both"}
 DIFFERS = {True: "yes", False: "no", None: "-"}
 
