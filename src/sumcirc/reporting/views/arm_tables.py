@@ -130,7 +130,7 @@ def inside_difference_table(comparison: ArmComparison, against: str) -> list[Tab
         for name in names:
             one = next((one for one in found[name] if one.arm is result.arm), None)
             star = " *" if one is not None and one.shown(comparison.alpha) else ""
-            cells.append(_inside_cell(one and one.estimate, "+.2g") + star)
+            cells.append(_inside_cell(one and one.estimate, "+.3g") + star)
         if set(cells) - {"-"}:
             rows.append([result.arm.title, *cells])
     if not rows:
@@ -144,7 +144,7 @@ def _inside_heading(name: str) -> str:
     return f"{measure.label}, {measure.unit}" if measure.unit else measure.label
 
 
-def _inside_cell(found: Estimate | None, form: str = ".2g") -> str:
+def _inside_cell(found: Estimate | None, form: str = ".3g") -> str:
     if found is None:
         return "-"
     if not math.isfinite(found.low):
