@@ -158,7 +158,7 @@ def _groups() -> Iterator[str]:
             opening = next(line for line in text.splitlines() if not line.startswith("# @package"))
             what = opening.lstrip("# ").rpartition(": sumcirc ")[0]
             content = yaml.safe_load(text)
-            within = "" if folder.name == "experiment" else f"{folder.name}."
+            within = "" if folder.name in ("experiment", "debug") else f"{folder.name}."
             given = [
                 f"{key.removeprefix('override /').partition('@')[0]}={name}"
                 for entry in content.get("defaults", [])

@@ -76,6 +76,7 @@ def options_of(primary: Path) -> dict[str, list[Path]]:
         found.pop("model", None)
     if primary.stem == "train":  # not with everything else
         found["trainer"].remove(CONF / "trainer/fsdp.yaml")
+        found.pop("debug")  # it replaces values of other files
     return found
 
 
@@ -104,11 +105,19 @@ def test_training_composes_with_fsdp() -> None:
     assert_arrives(composed("train", *words), CONF / "trainer/fsdp.yaml")
 
 
+@pytest.mark.parametrize("option", sorted((CONF / "debug").glob("*.yaml")), ids=lambda p: p.stem)
+def test_training_composes_with_debug(option: Path) -> None:
+    words = ["experiment=demo", "callbacks=full", f"debug={option.stem}"]
+    found = OmegaConf.structured(composed("train", *words))
+    assert_holds(OmegaConf.to_container(found), content(option))
+
+
 def test_every_option_belongs_to_a_primary_file() -> None:
     belonging = {
         path for primary in PRIMARIES for group in options_of(primary).values() for path in group
     }
-    assert {option for option in OPTIONS if option not in EXPERIMENTS} <= belonging
+    debugging = {*(CONF / "debug").glob("*.yaml")}
+    assert {*OPTIONS} - {*EXPERIMENTS} - debugging <= belonging
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=ids(EXPERIMENTS))

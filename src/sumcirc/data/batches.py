@@ -158,6 +158,7 @@ class TrainingStream:
         steps: number of optimizer steps of the run.
         seed: seed of the order of items.
         buckets: whether to group items of similar length.
+        repeat: number of batches that are repeated throughout the run; None to use all.
     """
 
     def __init__(
@@ -167,12 +168,15 @@ class TrainingStream:
         steps: int,
         seed: int,
         buckets: bool = True,
+        repeat: int | None = None,
     ) -> None:
         self.corpus = corpus
         self.division = division
         self.total = steps * division.accumulate
         self.seed = seed
         self.buckets = buckets
+        # whole steps: the loss is weighted by the tokens of a step
+        self.repeat = None if repeat is None else -(-repeat // division.accumulate)
         self.position = 0
         self._epoch, self._order = -1, list[list[int]]()
 
@@ -188,7 +192,7 @@ class TrainingStream:
     def __iter__(self) -> Iterator[TrainingBatch]:
         while self.position < self.total:
             step, part = divmod(self.position, self.division.accumulate)
-            yield self._batch(self._items(step), part)
+            yield self._batch(self._items(step % self.repeat if self.repeat else step), part)
             # a batch is counted when the next one is requested: a checkpoint between the two holds
             # a state that has not seen the batch fetched ahead
             self.position += 1

@@ -29,6 +29,8 @@ class SummarizationData(pl.LightningDataModule):
         corpora: documents of the splits `train` and `validation`, once `read` was called.
         encoded: encoded pairs of the same splits.
         notices: notices for the user about the data.
+        repeat: number of training batches that are repeated throughout the run, to overfit on
+            them; None to train on all of them.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class SummarizationData(pl.LightningDataModule):
         self.cache = cache
         self.seed = seed
         self.notices = Notices()
+        self.repeat: int | None = None
         self.corpora: dict[str, Corpus] = {}
         self.encoded: dict[str, EncodedCorpus] = {}
 
@@ -102,6 +105,7 @@ class SummarizationData(pl.LightningDataModule):
             self.steps(trainer.world_size)[1],
             self.seed,
             self.trainer_config.buckets,
+            self.repeat,
         )
 
     def val_dataloader(self) -> EvaluationBatches:

@@ -112,8 +112,15 @@ class TrainerConfig:
     gradient_checkpointing: bool = False  # less memory, but another forward pass per step
     compile: bool = False  # use torch.compile
     threads: Optional[int] = None  # CPU threads; null: torch's choice
+    # further arguments of Lightning's Trainer by name, such as {limit_val_batches: 10}
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        require(
+            not self.strategy.startswith("deepspeed"),
+            f"trainer.strategy={self.strategy}: DeepSpeed writes checkpoints of its own, from which"
+            " runs can't be resumed here; choose fsdp",
+        )
         for name, known in (("accelerator", ACCELERATORS), ("strategy", STRATEGIES)):
             value = getattr(self, name)
             choices = ", ".join(known)
@@ -148,6 +155,12 @@ class TrainerConfig:
             not self.load_best or self.keep_best is not None,
             "trainer.load_best=true: no best checkpoint is kept; give its metric, such as"
             " trainer.keep_best=validation/loss",
+        )
+        unvalidated = [name for name, one in self.monitors.items() if one.watcher is None]
+        require(
+            self.extra.get("limit_val_batches") != 0 or not unvalidated,
+            f"trainer.extra.limit_val_batches=0: without validation {', '.join(unvalidated)} has no"
+            " values; leave one of the two out",
         )
 
     @property

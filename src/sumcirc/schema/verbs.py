@@ -136,15 +136,17 @@ class TrainConfig(JobConfig):
         lora = self.adaptation.kind is Adaptation.lora
         check_fit(self.optimizer, self.scheduler, strategy, lora)
         sharded = strategy.startswith("fsdp")
+        whole = {
+            "evaluation.at_end=false": self.evaluation.at_end,
+            "callbacks=none": bool(self.callbacks.watch),
+            "trainer.load_best=false": self.trainer.load_best,
+        }
+        remedies = [remedy for remedy, needed in whole.items() if needed]
         require(
-            not (sharded and self.evaluation.at_end),
-            f"trainer.strategy={strategy}: parameters are spread over devices, so summaries can't"
-            " be generated here; set evaluation.at_end=false and run `sumcirc evaluate` afterwards",
-        )
-        require(
-            not (sharded and self.callbacks.watch),
-            f"trainer.strategy={strategy}: parameters are spread over devices, so the model can't"
-            " be probed here; set callbacks.watch=[] and compare the trained model afterwards",
+            not (sharded and remedies),
+            f"trainer.strategy={strategy}: parameters are spread over devices, so a model can't be"
+            f" measured, restored or asked for summaries while it trains; add {' '.join(remedies)},"
+            " and run `sumcirc evaluate` and `sumcirc compare` on the run directory afterwards",
         )
 
 

@@ -37,6 +37,11 @@ from sumcirc.training.module import SummarizationModule
 from sumcirc.training.optimizers import check_optimizer
 from sumcirc.training.progress_bars import progress_callback
 from sumcirc.training.rank_allocation import RankAllocation
+from sumcirc.training.trainer_arguments import (
+    arguments,
+    check_arguments,
+    repeated_batches,
+)
 
 PRECISIONS = {
     Precision.fp32: "32-true",
@@ -57,6 +62,7 @@ def check_trainer(config: TrainConfig) -> None:
     """
     check_machine(config.trainer)
     check_optimizer(config.optimizer, config.scheduler)
+    check_arguments(config.trainer.extra)
     make_extra(config.callbacks.extra)
 
 
@@ -191,7 +197,10 @@ def make_trainer(
         enable_model_summary=False,
         enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
         default_root_dir=str(run.path),
+        **arguments(options.extra, run.path),
     )
+    batches_per_epoch = data.steps(trainer.world_size)[0] * options.accumulate
+    data.repeat = repeated_batches(trainer, batches_per_epoch)
     # Lightning reads it when fit() sets up the data; the number of processes is known only now
     trainer.val_check_interval = validation_interval(data, trainer) * options.accumulate
     return trainer
@@ -290,6 +299,8 @@ def fit(
             raise KeyboardInterrupt
         if saved and saved[-1] == checkpoint_file(run.checkpoints, trainer.global_step):
             return trainer, module  # it was trained before
+    if config.trainer.extra.get("profiler") and trainer.is_global_zero:
+        say(f"profile: {run.path / 'fit-profile.txt'}")
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, StopEarly) and callback.stopped and trainer.is_global_zero:
             say(callback.describe(trainer.global_step))
