@@ -117,7 +117,7 @@ def repeated_batches(trainer: pl.Trainer, epoch: int) -> int | None:
         trainer: the trainer, of which the limit on training batches is removed.
         epoch: number of batches in one pass over the data.
     """
-    given = trainer.overfit_batches
+    given: Any = trainer.overfit_batches  # type: ignore[attr-defined]
     if not given:
         return None
     trainer.limit_train_batches = 1.0
