@@ -57,10 +57,10 @@ class OptunaSweeper(Sweeper):
         """
         from hydra.core.plugins import Plugins
 
-        self.hydra_context = hydra_context
+        self.context = hydra_context
         self.application: Any = task_function
-        self.config = config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.multirun = config
+        self.jobs = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -74,20 +74,20 @@ class OptunaSweeper(Sweeper):
 
         from sumcirc.sweeps.search import Search
 
-        loader = self.hydra_context.config_loader
+        loader, multirun = self.context.config_loader, self.multirun
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         plain = [str(item.input_line) for item in overrides if not item.is_sweep_override()]
-        options = loader.load_sweep_config(self.config, plain).sweep
+        options = loader.load_sweep_config(multirun, plain).sweep
         search = Search(
             overrides,
-            Path(self.config.hydra.sweep.dir),
+            Path(multirun.hydra.sweep.dir),
             options.objective,
             self.sampler,
             self.seed,
             self.n_trials,
         )
         settings = {
-            arm: self.application.settings(loader.load_sweep_config(self.config, [*plain, *axes]))
+            arm: self.application.settings(loader.load_sweep_config(multirun, [*plain, *axes]))
             for arm, axes in search.arms.items()
         }
         search.open(settings, repeats=options.retry is not None)
@@ -95,7 +95,7 @@ class OptunaSweeper(Sweeper):
         while points := search.ask(options.jobs or len(options.gpus or [None])):
             jobs = [job for point in points for job in point.jobs]
             self.validate_batch_is_legal(jobs)
-            results = self.launcher.launch(jobs, initial_job_idx=number)
+            results = self.jobs.launch(jobs, initial_job_idx=number)
             number += len(jobs)
             values = [
                 result._return_value if result.status is JobStatus.COMPLETED else None

@@ -8,8 +8,6 @@ another machine and further processes started by Lightning compose the same conf
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
 import os
 import re
 import warnings
@@ -23,7 +21,8 @@ from omegaconf import OmegaConf
 
 from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
 from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
-from sumcirc.cli.words import added, by_key, joined, parse, paths_as_override, quoted_value
+from sumcirc.cli.searching import examples_of, searches
+from sumcirc.cli.words import added, by_key, joined, parse, paths_as_override, product, quoted_value
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
 from sumcirc.runtime.terminal import say
@@ -358,84 +357,8 @@ def _jobs(command: Command) -> list[list[str]]:
     if not command.sweeps:
         return [command.overrides]
     if searches(command):
-        return _examples(command.overrides)
-    return [
-        job for overrides in command.each or (command.overrides,) for job in _product(overrides)
-    ]
-
-
-def searches(command: Command) -> bool:
-    """Return whether a command searches settings with Optuna."""
-    chosen = {item.key_or_group: item.value() for item in parse(command.overrides)}
-    return command.sweeps and chosen.get("hydra/sweeper") == "optuna"
-
-
-def check_search(command: Command, config: Any) -> None:
-    """Check what a search needs, before its first run.
-
-    Args:
-        command: the command.
-        config: configuration of one of its jobs.
-
-    Raises:
-        UserError: there is no objective or no setting to search, or Optuna isn't installed.
-    """
-    if not searches(command):
-        return
-    items = {item.key_or_group: item for item in parse(command.overrides)}
-    word = items["hydra/sweeper"].input_line
-    if command.verb != "train":
-        raise UserError(f"{word}: is for `sumcirc train`, whose runs have an objective")
-    if importlib.util.find_spec("optuna") is None:
-        raise UserError(f"{word}: needs Optuna; install it with pip install 'sumcirc[optuna]'")
-    from sumcirc.sweeps.search import SAMPLERS, is_searched
-
-    if config.sweep.objective is None:
-        raise UserError(f"{word}: needs what to optimize; add sweep.objective=validation/loss")
-    if not any(is_searched(item) for item in items.values()):
-        raise UserError(
-            f"{word}: no setting has a range to search; give one, such as"
-            " 'optimizer.learning_rate=tag(log,interval(1e-4,1e-2))'"
-        )
-    sampler = items.get("hydra.sweeper.sampler")
-    if sampler is not None and sampler.value() not in SAMPLERS:
-        raise UserError(f"{sampler.input_line}: unknown; choose from {', '.join(SAMPLERS)}")
-    trials = items.get("hydra.sweeper.n_trials")
-    if trials is not None and not (type(trials.value()) is int and trials.value() > 0):
-        raise UserError(f"{trials.input_line}: must be a whole number of 1 or more")
-
-
-def _examples(overrides: Sequence[str]) -> list[list[str]]:
-    """Return overrides of jobs that a search may run, to check them before it starts.
-
-    For each arm there is a job with the first value of every searched setting, and for each
-    further value (the ends of an interval, all choices) a job that differs only in it.
-    """
-    from sumcirc.sweeps.search import examples, is_searched
-
-    items = parse(overrides)
-    searched = {item.get_key_element(): examples(item) for item in items if is_searched(item)}
-    arms = _product([str(item.input_line) for item in items if not is_searched(item)])
-    first = {key: values[0] for key, values in searched.items()}
-    points = [first]
-    points += [{**first, key: value} for key, values in searched.items() for value in values[1:]]
-    return [
-        [*arm, *(f"{key}={value}" for key, value in point.items())]
-        for arm in arms
-        for point in points
-    ]
-
-
-def _product(overrides: Sequence[str]) -> list[list[str]]:
-    """Return the overrides of a job for each combination of swept values."""
-    choices: dict[str, list[str]] = {}
-    for item in parse(overrides):
-        key = item.get_key_element()
-        if item.is_discrete_sweep():
-            choices[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
-        elif not item.is_sweep_override():
-            choices[key] = [str(item.input_line)]
-    return [list(job) for job in itertools.product(*choices.values())]
+        return examples_of(command.overrides)
+    return [job for overrides in command.each or (command.overrides,) for job in product(overrides)]
 
 
 def jobs_over_checkpoints(command: Command) -> list[list[str]]:

@@ -135,6 +135,7 @@ def launch(verb: str, arguments: list[str]) -> None:
 
 def _launch(given: Command) -> None:
     from sumcirc.cli import command
+    from sumcirc.cli.searching import check_search
     from sumcirc.storage.writing import check_writable
     from sumcirc.tracking.wandb import check_login
 
@@ -142,7 +143,7 @@ def _launch(given: Command) -> None:
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
     if configs:
-        command.check_search(given, configs[0])
+        check_search(given, configs[0])
     given.typed.folders.update(command.folders(given, configs))
     launcher = command.launcher(given) if given.starts and given.sweeps else None
     sweep = _sweep(given, configs, launcher) if launcher and given.makes_runs else None
@@ -344,7 +345,7 @@ def _sweep(given: Command, configs: Sequence[Any], launcher: str) -> Sweep:
 
 def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
     """Run a sweep's unfinished jobs, then print its tables; exit code 1 unless all are done."""
-    from sumcirc.cli import command
+    from sumcirc.cli.searching import searches
     from sumcirc.reporting.views.system_scores import print_scores, sweep_notices, sweep_rows
     from sumcirc.sweeps.launching import remedy
 
@@ -374,7 +375,7 @@ def _run_sweep(sweep: Sweep, application: Application, config: Any) -> None:
         name = quoting.word(f"sweep.name={options.name}")
         how = f"the same command with {name} goes on where it was"
         raise Stopped(f"{stopped}; {how}", stopped.code)
-    if command.searches(application.given):
+    if searches(application.given):
         from sumcirc.jobs._search import show_search
         from sumcirc.sweeps.search import RECORD
 

@@ -6,6 +6,7 @@ list may be written with spaces after its commas.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -69,6 +70,18 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         except HydraException as error:
             raise UserError(f"{word}: can't be read; write settings as KEY=VALUE") from error
     return found
+
+
+def product(overrides: Sequence[str]) -> list[list[str]]:
+    """Return the overrides of a job for each combination of swept values."""
+    choices: dict[str, list[str]] = {}
+    for item in parse(overrides):
+        key = item.get_key_element()
+        if item.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in item.sweep_string_iterator()]
+        elif not item.is_sweep_override():
+            choices[key] = [str(item.input_line)]
+    return [list(job) for job in itertools.product(*choices.values())]
 
 
 def paths_as_override(words: Sequence[str]) -> list[str]:

@@ -66,7 +66,7 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
     pairs = [jaccard(one, other) for one in found.circuits for other in found.circuits]
     return Overlaps(
         [int(one) for one in found.edges.size],
-        [Interval(*map(float, one), len(shared)) for one in ends],
+        [Interval(float(one[0]), float(one[1]), float(one[2]), len(shared)) for one in ends],
         [float(one) for one in first.chance],
         [float(one) for one in found.edges.within],
         [bool(one) for one in first.differs],

@@ -193,9 +193,8 @@ def _scores(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootstrap) -
 def _faithfulness(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootstrap) -> list[Value]:
     summary, against = run.summary, "" if run is first else name
     found = [Value("circuit_faithfulness", _interval(summary["faithfulness"]), None, None, "")]
-    curves = [one.faithfulness for one in (run, first)]
-    if curves[0] is not None and curves[1] is not None:
-        ours, theirs = (_Curve(one["absolute"]) for one in curves)
+    if run.faithfulness is not None and first.faithfulness is not None:
+        ours, theirs = (_Curve(one["absolute"]) for one in (run.faithfulness, first.faithfulness))
         for fraction, point in ours.points.items():
             difference = None
             if run is not first:
@@ -254,8 +253,8 @@ def _differences(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootstr
     for after, compared in run.summary["after"].items():
         metric = compared["metric"]
         measure = f"{run.summary['metric']} {after}" if several else run.summary["metric"]
-        values = (_interval(metric[key]) for key in ("after", "difference"))
-        found.append(Value(measure, *values, None, run.summary["before"]))
+        value, change = _interval(metric["after"]), _interval(metric["difference"])
+        found.append(Value(measure, value, change, None, run.summary["before"]))
     return found
 
 
@@ -264,7 +263,7 @@ READERS = {"evaluate": _scores, "circuit": _faithfulness, "compare": _difference
 
 def _interval(record: Mapping[str, Any]) -> Interval:
     ends = [record[key] if record[key] is not None else math.nan for key in ("mean", "low", "high")]
-    return Interval(*ends, record["n"])
+    return Interval(ends[0], ends[1], ends[2], record["n"])
 
 
 # ---- tables and files

@@ -256,7 +256,7 @@ def _distribution(item: Override) -> optuna.distributions.BaseDistribution:
     log = "log" in sweep.tags
     if isinstance(sweep, IntervalSweep):
         whole = isinstance(sweep.start, int) and isinstance(sweep.end, int)
-        ends = sweep.start, sweep.end
+        ends: Any = sweep.start, sweep.end
         return IntDistribution(*ends, log=log) if whole else FloatDistribution(*ends, log=log)
     if isinstance(sweep, RangeSweep) and not log:
         numbers = [float(value) for value in sweep.range()]
