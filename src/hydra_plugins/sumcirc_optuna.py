@@ -57,10 +57,11 @@ class OptunaSweeper(Sweeper):
         """
         from hydra.core.plugins import Plugins
 
-        self.context = hydra_context
+        # Hydra declares its own three as optional
+        self.hydra_context = self.context = hydra_context
         self.application: Any = task_function
-        self.multirun = config
-        self.jobs = Plugins.instance().instantiate_launcher(
+        self.config = self.multirun = config
+        self.launcher = self.jobs = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
