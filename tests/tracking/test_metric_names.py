@@ -20,8 +20,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/wandb.md"
         ("attention/entropy/layer_03", MetricKind.curve, "attention/entropy/{place}"),
         ("residual/cka/embedding", MetricKind.curve, "residual/cka/{place}"),
         ("attention/heads_fell/low", MetricKind.curve, "attention/heads_fell/{end}"),
-        ("test/lead-3/rouge1_f1", MetricKind.summary, "test/{system}/{measure}"),
-        ("test/lead-3/rouge1_f1/low", MetricKind.summary, "test/{system}/{measure}/{end}"),
+        ("test/lead-3/rouge1_f1", MetricKind.summary, "test/{system}/{main}"),
+        ("test/lead-3/rouge1_x100", MetricKind.summary, "test/{system}/{share}_x100"),
+        ("summaries/rouge1_x100", MetricKind.curve, "summaries/{share}_x100"),
+        ("summaries/rouge1_f1", MetricKind.curve, "summaries/{measure}"),
         ("validation/loss.min", MetricKind.summary, "validation/loss.min"),
         ("figures/run/surgery", MetricKind.image, "figures/{figure}"),
         ("lora-2_3_5-r16-s1-circuits", MetricKind.artifact, "{run}-circuits"),
@@ -41,10 +43,58 @@ def test_an_entry_is_found(name: str, kind: MetricKind, entry: str) -> None:
         ("attention/entropy", MetricKind.table),
         ("validation/lossxmin", MetricKind.summary),
         ("test/base", MetricKind.summary),
+        ("test/base/rouge1_f1/low", MetricKind.summary),
+        ("test/base/length", MetricKind.summary),
     ],
 )
 def test_a_misspelt_name_is_in_no_entry(name: str, kind: MetricKind) -> None:
     assert find(name, kind) is None
+
+
+# what the panels of a workspace that version 0.1 made show
+SAVED = {
+    MetricKind.curve: (
+        *("train/loss", "validation/loss", "validation/perplexity", "train/learning_rate"),
+        *("summaries/rouge1_f1", "summaries/rouge2_f1", "summaries/rougeLsum_f1"),
+        *("summaries/length", "summaries/coverage", "summaries/novel_ngrams_1"),
+        *("time/tokens_per_second", "attention/entropy", "attention/entropy_no_sink"),
+        *("attention/normalized_entropy", "attention/effective_keys", "attention/heads_fell"),
+        *("attention/heads_fell_significantly", "attention/mass_sink", "attention/mass_document"),
+        *("attention/mass_prompt", "attention/mass_summary", "attention/salience_alignment"),
+        *("attention/kl_tuned_base", "attention/kl_base_tuned", "attention/js"),
+        *("attention/entropy/layer_00", "attention/kl_tuned_base/layer_00"),
+        *("attention/js/layer_00", "attention/salience_alignment/layer_00"),
+        *("residual/cka/embedding", "residual/rsa/layer_00", "residual/centered_cosine/layer_00"),
+        *("residual/relative_change/layer_00", "residual/magnitude/layer_00"),
+        *("output/kl_tuned_base", "output/kl_base_tuned", "output/js", "output/top1_agreement"),
+        *("circuit/faithfulness", "circuit/kl", "circuit/cpr", "circuit/cmd", "circuit/cmd_random"),
+        *("circuit/jaccard_base", "circuit/jaccard_previous", "circuit/jaccard_resamples"),
+        "circuit/edges",
+    ),
+    MetricKind.summary: (
+        *(f"test/base/{name}_f1" for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")),
+        *("test/trained/facts", "trainable_parameters", "validation/loss.min"),
+        *("circuit/graph_edges", "circuit/faithfulness", "circuit/cpr", "circuit/cmd"),
+        *(f"compare/x/{side}/mean" for side in ("before", "after", "difference")),
+    ),
+    MetricKind.table: (
+        *("samples", "selection", "arms", "differences", "circuit/top_edges"),
+        *("probes/attention_entropy", "probes/base_divergence", "compare/x/direct"),
+    ),
+    MetricKind.image: tuple(
+        f"figures/{name}"
+        for name in (
+            *("selection", "parameters", "differences", "validation_loss", "entropy_difference"),
+            *("attention_divergence", "layer_divergence", "drift", "magnitude", "neurons"),
+            *("circuit", "circuit_evolution", "faithfulness", "node_scores"),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAVED)
+def test_workspaces_saved_with_version_0_1_find_their_names(kind: MetricKind) -> None:
+    assert [name for name in SAVED[kind] if find(name, kind) is None] == []
 
 
 def test_watchers_log_measures_of_the_catalogue() -> None:

@@ -113,8 +113,9 @@ def test_a_run_offline_without_an_account(tmp_path: Path) -> None:
     assert summary["validation/loss"] == {"min": 3.0}
     assert summary["learning_rate"] == 0.5
     assert summary["test/trained/rouge1_f1"] == 0.4
-    assert summary["test/trained/rouge1_f1/low"] == 0.3
-    assert summary["test/lead-3/rouge1_f1/high"] == 0.3
+    assert summary["test/trained/rouge1_x100"] == 40
+    assert summary["test/lead-3/rouge1_x100"] == 20
+    assert "test/trained/rouge1_f1/low" not in summary, "it is in the table"
     assert summary["trainable_parameters"] == 294_912
     assert summary["time/train"] == 12.5
 
@@ -125,9 +126,13 @@ def test_a_run_offline_without_an_account(tmp_path: Path) -> None:
     assert losses == {10: 3.0, 20: 2.0, 30: 2.5}
 
     assert summary["samples"]["nrows"] == 2
-    table = json.loads(next(tmp_path.glob("wandb/offline-*/files/media/table/*.json")).read_text())
+    tables = "wandb/offline-*/files/media/table"
+    table = json.loads(next(tmp_path.glob(f"{tables}/samples_*.json")).read_text())
     assert table["columns"] == ["id", "document", "reference", "trained"]
     assert table["data"][1] == ["b", "“é”", "x", ""]
+    table = json.loads(next(tmp_path.glob(f"{tables}/test/scores_*.json")).read_text())
+    assert table["columns"] == ["system", "score", "mean", "low", "high", "documents"]
+    assert table["data"][0] == ["trained", "rouge1_x100", 40, 30, 50, 20]
 
 
 def test_everything_lies_in_the_run_directory(tmp_path: Path) -> None:
@@ -149,6 +154,27 @@ def test_curves_have_the_optimizer_step_as_axis(tmp_path: Path) -> None:
     }
     assert axes["*"] == "trainer/global_step"
     assert axes["validation/loss"] == "trainer/global_step"
+
+
+def test_curves_of_layers_and_intervals_are_not_in_the_summary(tmp_path: Path) -> None:
+    """A model of 30 layers has some three hundred of them."""
+    with start(tmp_path) as logger:
+        for step in (1, 2):
+            logger.log_metrics(
+                {
+                    **{"attention/js": 0.1, "attention/js/layer_00": 0.2},
+                    **{"residual/cka/embedding": 0.5},
+                    **{"summaries/rouge1_f1": 0.25, "summaries/rouge1_f1/low": 0.2},
+                },
+                step,
+            )
+    kept = {name for name in outcome(tmp_path)["summary"] if not name.startswith("_")}
+    assert kept == {
+        *("attention/js", "summaries/rouge1_f1", "summaries/rouge1_x100", "trainer/global_step")
+    }
+    history = [record["history"]["item"] for record in records(tmp_path) if "history" in record]
+    assert history[0]["attention/js/layer_00"] == 0.2
+    assert history[0]["summaries/rouge1_x100"] == 25
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, UserError])

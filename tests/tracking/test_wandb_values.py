@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sumcirc.tracking.wandb_values import compared_tables, image_files, summary_values
+import pytest
+
+from sumcirc.tracking.wandb_values import (
+    arm_columns,
+    compared_tables,
+    difference_columns,
+    image_files,
+    score_rows,
+    summary_values,
+    times_100,
+)
 
 INTERVAL = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}
 
@@ -44,3 +54,40 @@ def test_images_one_folder_down(tmp_path: Path) -> None:
     for file in ("loss.png", "loss.pdf", "run/surgery.png"):
         (tmp_path / file).write_text("")
     assert set(image_files(tmp_path)) == {"figures/loss", "figures/run/surgery"}
+
+
+def test_scores_are_also_times_100_and_intervals_are_in_the_table() -> None:
+    undefined = {**INTERVAL, "mean": float("nan"), "low": float("nan"), "high": float("nan")}
+    scores = {"rougeLsum_f1": INTERVAL, "rougeLsum_recall": INTERVAL, "length": INTERVAL}
+    summary = {"systems": {"base": {**scores, "facts": undefined}}}
+    values = summary_values("train", summary)
+    assert values == {"test/base/rougeLsum_f1": 0.5, "test/base/rougeLsum_x100": 50.0}
+    rows = {row.pop("score"): row for row in score_rows(summary)}
+    ends = {"mean": 50.0, "low": 40.0, "high": pytest.approx(60.0), "documents": 3}
+    assert rows["rougeLsum_x100"] == rows["rougeLsum_recall_x100"] == {"system": "base", **ends}
+    assert rows["length"]["mean"] == 0.5
+    assert rows["facts_x100"]["mean"] is None
+
+
+def test_curves_times_100() -> None:
+    found = times_100({"summaries/rouge1_f1": 0.25, "summaries/rouge1_f1/low": 0.1, "a/b": 1.0})
+    assert found.pop("summaries/rouge1_x100") == 25
+    assert set(found) == {"summaries/rouge1_f1", "summaries/rouge1_f1/low", "a/b"}
+
+
+def test_tables_of_arms_are_times_100_under_other_names() -> None:
+    row = {"arm": "all", "rouge1_f1": 0.5, "rouge1_f1_low": None, "rouge1_f1_documents": 9}
+    assert arm_columns({**row, "length": 12.0}) == {
+        "arm": "all",
+        "rouge1_x100": 50.0,
+        "rouge1_x100_low": None,
+        "rouge1_x100_documents": 9,
+        "length": 12.0,
+    }
+    numbers = {"difference": -0.25, "low": None, "high": 0.0, "error": 0.5, "p": 0.5}
+    found = difference_columns({"measure": "facts", **numbers})
+    assert found == {
+        **{"measure": "facts_x100", "difference": -25, "low": None, "high": 0, "error": 50},
+        "p": 0.5,
+    }
+    assert difference_columns({"measure": "length", **numbers})["difference"] == -0.25

@@ -295,7 +295,10 @@ def _table(
         [name, *(_cell(part(one[key]) if key in one else None, key[0], signed) for key in shown)]
         for name, one in zip(group.names, by_key, strict=True)
     ]
-    return Table(f"{group.name}: {title}", ["checkpoint", *(_heading(*key) for key in shown)], rows)
+    if any(scale_of(measure) != 1 for measure, _ in shown):
+        title += f"; ROUGE{' and facts' if ('facts', None) in shown else ''} x 100"
+    title = f"{group.name}: {title}"
+    return Table(title, ["checkpoint", *(_heading(*key) for key in shown)], rows)
 
 
 def _cell(value: Interval | None, measure: str, signed: bool) -> str:

@@ -1,7 +1,8 @@
 """All names logged to Weights & Biases, with unit, source and condition (docs/wandb.md).
 
 Words in braces are placeholders: `{place}` is `layer_03`, or `embedding` for the residual stream;
-`{measure}` is a score such as `rougeLsum_f1`; `{system}` is a scored system.
+`{measure}` is a score such as `rougeLsum_f1`; `{share}` is `rougeLsum`, ... or `facts`; `{system}`
+is a scored system.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sumcirc.tracking.measure_records import (
     TRAIN_LOSS,
     VALIDATION_LOSS,
 )
+from sumcirc.tracking.score_names import SHARES
 
 STEP = "trainer/global_step"  # optimizer steps: the x axis of every curve
 
@@ -126,6 +128,8 @@ def _pattern(part: str) -> str:
         return r"(embedding|layer_\d+)"
     if part == "{figure}":
         return ".+"  # may be in a folder of its own
+    if part == "{main}":
+        return f"({'|'.join(map(re.escape, sorted(SHARES)))})"
     return r"[^/]+" if part.startswith("{") else re.escape(part)
 
 
@@ -179,6 +183,7 @@ LOGGED = (
         "the significant ones (Wilcoxon, 5 % false discovery rate)",
         SEVERAL,
     ),
+    _curve("summary_quality", "summaries/{share}_x100", "", "ROUGE F1 of probe documents x 100"),
     _curve("summary_quality", "summaries/{measure}", "", "score on the probe documents"),
     _curve("summary_quality", "summaries/{measure}/{end}", "", "its interval", ENOUGH),
     _curve("circuit_tracker", "circuit/edges", "edges", "edges in the circuit"),
@@ -218,8 +223,8 @@ LOGGED = (
     _summary("train", "rank", "", "rank of the adapter", "adaptation=lora"),
     _summary("train", "data/{split}/{count}", "documents", "items; cut and skipped items"),
     _summary("train, evaluate", "time/{phase}", "s", "wall time by phase"),
-    _summary("train, evaluate", "test/{system}/{measure}", "", "mean test score", AT_END),
-    _summary("train, evaluate", "test/{system}/{measure}/{end}", "", "its interval", AT_END),
+    _summary("train, evaluate", "test/{system}/{share}_x100", "", "mean test score x 100", AT_END),
+    _summary("train, evaluate", "test/{system}/{main}", "", "the same, from 0 to 1", AT_END),
     _summary("circuit", "circuit/pairs", "pairs", "pairs of clean and corrupted documents"),
     _summary("circuit", "circuit/graph_nodes", "nodes", "nodes of the model's graph"),
     _summary("circuit", "circuit/graph_edges", "edges", "edges of the model's graph"),
@@ -241,6 +246,7 @@ LOGGED = (
     _summary(
         "compare", "compare/{model}/{side}/{end}", "", "the metric `before`, `after`, `difference`"
     ),
+    _table("train, evaluate", "test/scores", "every score of a system, its interval", AT_END),
     _table("train, evaluate", "samples", "documents, references, summaries", AT_END),
     _table("attention_entropy", "probes/attention_entropy", "entropy by head and step"),
     _table("base_divergence", "probes/base_divergence", "divergence by head and step"),

@@ -29,3 +29,17 @@ def scale_of(score: str) -> float:
         score: name of the score, such as `rouge1_f1`.
     """
     return 100.0 if score in SHARES else 1.0
+
+
+def shown_in_wandb(score: str) -> tuple[str, float]:
+    """Return the name that a score has in W&B, and the factor by which it is multiplied there.
+
+    ROUGE and key facts are fractions, which are multiplied by 100; `rouge1_f1` becomes
+    `rouge1_x100`, `rouge1_recall` becomes `rouge1_recall_x100`. Other scores stay as they are.
+
+    Args:
+        score: name of the score in the run's files.
+    """
+    if score.startswith(("rouge", "fact")):
+        return f"{score.removesuffix('_f1')}_x100", 100.0
+    return score, 1.0

@@ -22,11 +22,15 @@ from sumcirc.tracking.session import plain
 from sumcirc.tracking.sweep_axes import sweep_axes
 from sumcirc.tracking.wandb_failures import Lasting
 from sumcirc.tracking.wandb_values import (
+    NAMES,
+    arm_columns,
     circuit_values,
     compared_tables,
     compared_values,
+    difference_columns,
     image_files,
     result_values,
+    score_rows,
 )
 
 if TYPE_CHECKING:
@@ -172,15 +176,14 @@ def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[
         if run is None:
             yield None
             return
-        from pytorch_lightning.loggers import WandbLogger
-
         from sumcirc.tracking.metric_names import STEP, SUMMARIES
+        from sumcirc.tracking.wandb_logger import RunLogger
 
         run.define_metric(STEP, hidden=True)
         run.define_metric("*", step_metric=STEP)
         for metric, kind in SUMMARIES.items():
             run.define_metric(metric, step_metric=STEP, summary=kind)
-        yield WandbLogger(experiment=run)
+        yield RunLogger(run)
 
 
 def wandb_job(
@@ -196,6 +199,8 @@ def wandb_job(
         job_type: the verb, such as `train`.
         tags: further tags of the W&B run.
     """
+    if config.logger.kind is LoggerKind.wandb:
+        directory.set_status(directory.status()["state"], wandb_names=NAMES)
     return wandb_run(
         config.logger,
         directory.path,
@@ -221,7 +226,9 @@ def log_settings(logger: WandbLogger, settings: Mapping[str, Any]) -> None:
 def log_results(
     logger: WandbLogger, summary: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Log final values as the W&B run's summary, and sample documents as the table `samples`.
+    """Log final values as the W&B run's summary, and two tables.
+
+    The table `test/scores` has every score with its interval, `samples` the sample documents.
 
     Args:
         logger: Lightning's logger.
@@ -231,9 +238,10 @@ def log_results(
     import wandb
 
     logger.experiment.summary.update(result_values(summary))
-    if samples:
-        rows: list[Any] = [list(sample.values()) for sample in samples]
-        logger.experiment.log({"samples": wandb.Table(columns=list(samples[0]), data=rows)})
+    for name, rows in (("test/scores", score_rows(summary)), ("samples", samples)):
+        if rows:
+            data: list[Any] = [list(row.values()) for row in rows]
+            logger.experiment.log({name: wandb.Table(columns=list(rows[0]), data=data)})
 
 
 def log_table(
@@ -278,13 +286,16 @@ def log_comparison(
 
     Args:
         run: the W&B run.
-        tables: the rows of each table by its name; rows of one table have the same keys.
+        tables: the rows of each table by its name, as in the CSV files; rows of one table have the
+            same keys.
         figures: folder that contains the PNG files.
     """
     import wandb
 
     values: dict[str, Any] = _images(figures)
-    for name, rows in tables.items():
+    shown = {"arms": arm_columns, "differences": difference_columns}
+    for name, stored in tables.items():
+        rows = [shown.get(name, dict)(row) for row in stored]
         if rows:
             data: list[Any] = [list(row.values()) for row in rows]
             values[name] = wandb.Table(list(rows[0]), data, allow_mixed_types=True)

@@ -1,6 +1,7 @@
 """Converts summary.json to the names and values that Weights & Biases stores.
 
-Logging and the dashboard use the same functions, so the names agree.
+Logging and the dashboard use the same functions, so the names agree. Files hold ROUGE and facts as
+fractions; W&B also has them times 100, under names that end in `_x100`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sumcirc.tracking.score_names import SHARES, shown_in_wandb
+
 Rows = Sequence[Mapping[str, Any]]
+
+# version of the names in W&B, stored in status.json: 2 has the names in `_x100`
+NAMES = 2
 
 # names under which the callback that tracks circuits in training logs the same values
 CIRCUIT_NAMES = {"circuit_edges": "edges", "edges": "graph_edges", "nodes": "graph_nodes"}
@@ -34,7 +40,8 @@ def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a training or evaluation run logs at its end, by name.
 
     They are the numbers in its summary, the seconds of each phase (`time/PHASE`), and the mean test
-    scores (`test/SYSTEM/SCORE`) with the ends of their intervals (`/low` and `/high` appended).
+    scores that runs are compared by: `test/SYSTEM/SCORE` for the scores in `SHARES`, as a fraction
+    and times 100. `score_rows` has all scores.
 
     Args:
         summary: contents of the run's summary.json.
@@ -42,9 +49,81 @@ def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     values = _numbers(summary)
     values |= {f"time/{phase}": value for phase, value in summary.get("seconds", {}).items()}
     for system, scores in summary["systems"].items():
-        for measure, interval in scores.items():
-            values |= _interval(f"test/{system}/{measure}", interval)
+        means = {name: one["mean"] for name, one in scores.items() if name in SHARES}
+        found = {f"test/{system}/{name}": value for name, value in times_100(means).items()}
+        values |= {name: value for name, value in found.items() if math.isfinite(value)}
     return values
+
+
+def times_100(means: Mapping[str, float]) -> dict[str, float]:
+    """Return means by name, with an additional entry in `_x100` for each ROUGE F1 and share.
+
+    Args:
+        means: mean of each score, by the name of the score or by a path that ends in it, such as
+            `summaries/rouge1_f1`.
+    """
+    found = dict(means)
+    for name, value in means.items():
+        start, slash, score = name.rpartition("/")
+        if score in SHARES:
+            shown, scale = shown_in_wandb(score)
+            found[f"{start}{slash}{shown}"] = scale * value
+    return found
+
+
+def score_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of the table `test/scores`: each score of each system with its interval.
+
+    Args:
+        summary: contents of the run's summary.json.
+    """
+    rows = []
+    for system, scores in summary.get("systems", {}).items():
+        for score, interval in scores.items():
+            name, scale = shown_in_wandb(score)
+            ends = {end: _scaled(interval[end], scale) for end in ("mean", "low", "high")}
+            rows.append({"system": system, "score": name, **ends, "documents": interval["n"]})
+    return rows
+
+
+def _scaled(value: float, scale: float) -> float | None:
+    return scale * value if math.isfinite(value) else None
+
+
+def arm_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of arms with ROUGE and shares times 100, under their names in W&B.
+
+    Args:
+        row: a row of arms.csv, by column.
+    """
+    found = {}
+    for column, value in row.items():
+        score = next((one for one in SHARES if column in _columns_of(one)), None)
+        if score is None:
+            found[column] = value
+        else:
+            name, scale = shown_in_wandb(score)
+            counted = value is None or column.endswith("_documents")
+            found[name + column.removeprefix(score)] = value if counted else scale * value
+    return found
+
+
+def _columns_of(score: str) -> set[str]:
+    return {score, *(f"{score}_{part}" for part in ("low", "high", "documents"))}
+
+
+def difference_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the table of differences with ROUGE and shares times 100.
+
+    Args:
+        row: a row of differences.csv, by column.
+    """
+    if row["measure"] not in SHARES:
+        return dict(row)
+    name, scale = shown_in_wandb(row["measure"])
+    numbers = {key: row[key] for key in ("difference", "low", "high", "error")}
+    scaled = {key: value and scale * value for key, value in numbers.items()}
+    return {**row, "measure": name, **scaled}
 
 
 def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:

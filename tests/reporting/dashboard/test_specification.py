@@ -23,8 +23,10 @@ from sumcirc.reporting.dashboard.specification import (
     workspace_json,
 )
 from sumcirc.tracking.metric_names import STEP, MetricKind
+from sumcirc.tracking.run_directory import RunDirectory
 from tests.support.sweeps import config, write_run, write_sweep
 
+SUMMARIES = ("summaries/rouge1_f1",)
 HOSTILE = "a=b <c> \"d\" 'e' [f] é次 & $x|y"
 
 
@@ -188,3 +190,30 @@ def test_it_is_read_back_as_it_was_written(material: Material) -> None:
     assert not [block for block in read.blocks if isinstance(block, UnknownBlock)]
     headings = [block["children"] for block in text["spec"]["blocks"] if block["type"] == "heading"]
     assert len(headings) == 4
+
+
+def test_runs_with_the_names_of_today_are_shown_times_100(tmp_path: Path) -> None:
+    """Beside runs of version 0.1, which have no such names, panels are of the names of both."""
+    sweep = write_sweep(tmp_path / "s", {(0,): 0.4, "all": 0.5}, seeds=(1, 2), wandb_names=2)
+    names = ("attention/kl_tuned_base", "output/kl_tuned_base", "circuit/faithfulness")
+    for run in sweep.iterdir():
+        RunDirectory(run).metrics.append(0, {**dict.fromkeys(names, 0.1), "summaries/length": 1})
+        RunDirectory(run).metrics.append(0, dict.fromkeys(SUMMARIES, 0.1))
+    view, _ = built(read_material([sweep]))
+    sections = view["spec"]["section"]["panelBankConfig"]["sections"]
+    assert {one["name"] for one in sections if one["isOpen"]} == {
+        *("Quality", "Sweep", "Attention", "Drift", "Circuits")
+    }
+    bars = [one["config"] for one in panels_of(view["spec"]) if one["viewType"] == "Bar Chart"]
+    by_arm = {one["metrics"][0] for one in bars if one.get("groupBy") == "sweep_axes.value.arm"}
+    assert by_arm == {*names, "test/trained/rougeLsum_x100"}
+    (rouge,) = [one for one in bars if "ROUGE-1 x 100" in one["chartTitle"]]
+    assert rouge["metrics"] == ["test/trained/rouge1_x100", "test/base/rouge1_x100"]
+    lines = [one["config"] for one in panels_of(view["spec"]) if "Line" in one["viewType"]]
+    assert any(line["metrics"] == [f"{SUMMARIES[0][:-3]}_x100"] for line in lines)
+    assert sum("test/scores" in str(one) for one in panels_of(view["spec"])) == 1
+
+    write_run(sweep / "before", config(seed=3), 0.4)
+    view, _ = built(read_material([sweep]))
+    bars = [one["config"] for one in panels_of(view["spec"]) if one["viewType"] == "Bar Chart"]
+    assert ["test/trained/rouge1_f1", "test/base/rouge1_f1"] in [one["metrics"] for one in bars]

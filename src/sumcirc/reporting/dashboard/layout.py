@@ -118,16 +118,22 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
     order = [*(name for name in (TRAINED, BASE) if name in systems)]
     order += sorted(systems - {TRAINED, BASE})
     for measure in SCORES:
-        names = [f"test/{system}/{measure}" for system in order or [TRAINED]]
+        names = [
+            shelf.scaled(MetricKind.summary, f"test/{system}/{measure}")
+            for system in order or [TRAINED]
+        ]
         found = shelf.take(MetricKind.summary, *names)
         if found:
-            panels.append(BarPanel(f"{HEADINGS[measure]} on the test items", found))
+            panels.append(BarPanel(f"{heading(measure, found[0])} on the test items", found))
+    panels += shelf.rows("every test score with its interval", "test/scores")
     panels += shelf.curves("loss", TRAIN_LOSS, VALIDATION_LOSS, unit="nats per token")
     panels += shelf.curves("validation perplexity", "validation/perplexity")
-    panels += shelf.curves(
-        "ROUGE of the probe documents while training",
-        *("summaries/rouge1_f1", "summaries/rouge2_f1", "summaries/rougeLsum_f1"),
-    )
+    rouge = [
+        shelf.scaled(MetricKind.curve, f"summaries/{name}_f1")
+        for name in ("rouge1", "rouge2", "rougeLsum")
+    ]
+    title = heading("ROUGE", rouge[0])
+    panels += shelf.curves(f"{title} of the probe documents while training", *rouge)
     panels += shelf.curves("words of a summary", "summaries/length", unit="words")
     panels += shelf.curves(
         "how much is copied, how much is new",
@@ -137,6 +143,16 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
     panels += shelf.curves("speed", "time/tokens_per_second", unit="tokens/s")
     panels += shelf.rows("sample summaries", "samples")
     return tuple(panels)
+
+
+def heading(measure: str, logged: str) -> str:
+    """Return the heading of a score, with `x 100` if it is logged so.
+
+    Args:
+        measure: name of the score in files, or the heading itself.
+        logged: name under which the score is logged.
+    """
+    return f"{HEADINGS.get(measure, measure)}{' x 100' if logged.endswith('_x100') else ''}"
 
 
 def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
@@ -158,9 +174,9 @@ def sweep(material: Material, shelf: Shelf, measure: str) -> tuple[Panel, ...]:
         )
         if shelf.take(MetricKind.summary, name)
     ]
-    score = f"test/{TRAINED}/{measure}"
+    score = shelf.scaled(MetricKind.summary, f"test/{TRAINED}/{measure}")
     scored = bool(shelf.take(MetricKind.summary, score))
-    target = [summary_axis(score, HEADINGS[measure])] if scored else cost[1:]
+    target = [summary_axis(score, heading(measure, score))] if scored else cost[1:]
     label = target[0].label if target else ""
     panels: list[Panel] = []
     through = [axis for axis in axes if axis.name != "arm"]
@@ -216,6 +232,8 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
             *(ATTENTION_KL, "attention/kl_base_tuned", "attention/js"),
             unit=nats,
         ),
+        *shelf.by_arm("attention KL(tuned || base) by arm", ATTENTION_KL),
+        *shelf.by_arm("share of heads whose entropy fell, by arm", "attention/heads_fell"),
         *shelf.by_layer(
             *(ENTROPY, ATTENTION_KL, "attention/js"),
             "attention/salience_alignment",
@@ -245,6 +263,8 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
             unit="nats",
         ),
         *shelf.curves("share of equal most likely tokens", "output/top1_agreement"),
+        *shelf.by_arm("next-token KL(tuned || base) by arm", "output/kl_tuned_base"),
+        *shelf.by_arm("share of equal most likely tokens by arm", "output/top1_agreement"),
         *shelf.pictures("drift by layer and step", "drift", "magnitude", "neurons"),
     )
 
@@ -272,6 +292,8 @@ def circuits(shelf: Shelf) -> tuple[Panel, ...]:
             *("circuit/jaccard_base", "circuit/jaccard_previous", "circuit/jaccard_resamples"),
         ),
         *shelf.curves("edges in the circuit", "circuit/edges", unit="edges"),
+        *shelf.by_arm("faithfulness by arm", FAITHFULNESS),
+        *shelf.by_arm("overlap with the base's circuit by arm", "circuit/jaccard_base"),
         # the size of the graph is logged only by `sumcirc circuit`
         *([BarPanel("circuits of finished models", alone[1:])] if alone[:1] and alone[1:] else []),
         *shelf.pictures("circuits", "circuit", "circuit_evolution", "faithfulness", "node_scores"),

@@ -16,7 +16,13 @@ from sumcirc.tracking.metric_names import SUMMARIES, MetricKind
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.shapes.report_shapes import ComparisonFile
 from sumcirc.tracking.sweep_axes import sweep_axes
-from sumcirc.tracking.wandb_values import compared_tables, image_files, summary_values
+from sumcirc.tracking.wandb_values import (
+    NAMES,
+    compared_tables,
+    image_files,
+    summary_values,
+    times_100,
+)
 
 WATCHER_TABLES = {  # by a curve that is logged together with the table
     ENTROPY: "probes/attention_entropy",
@@ -153,12 +159,16 @@ def _target(entity: str | None, project: str) -> str:
 
 def _read(source: RunRecords) -> LoggedRun:
     summary = source.summary
-    curves = frozenset(source.metrics)
+    current = source.status.get("wandb_names") == NAMES
+    curves = frozenset(times_100(dict.fromkeys(source.metrics, 0.0)) if current else source.metrics)
     values = set(summary_values(source.verb, summary))
+    if not current:
+        values = {name for name in values if not name.endswith("_x100")}
     values |= {f"{name}.{how}" for name, how in SUMMARIES.items() if name in curves}
     tables = {table for curve, table in WATCHER_TABLES.items() if curve in curves}
-    if summary.get("systems") and source.samples:
-        tables.add("samples")
+    if summary.get("systems"):
+        tables |= {"test/scores"} if current else set()
+        tables |= {"samples"} if source.samples else set()
     if source.verb == "compare" and summary:
         tables |= set(compared_tables(summary))
     if source.verb == "select" and summary:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+from sumcirc.reporting.dashboard.axes import settings_axes
 from sumcirc.reporting.dashboard.logged_runs import Material
-from sumcirc.reporting.dashboard.panels import CurvePanel, Panel, Pictures, TablePanel
+from sumcirc.reporting.dashboard.panels import BarPanel, CurvePanel, Panel, Pictures, TablePanel
 from sumcirc.tracking.metric_names import Logged, MetricKind, find
+from sumcirc.tracking.sweep_axes import ARM
+from sumcirc.tracking.wandb_values import times_100
 
 
 class Shelf:
@@ -22,7 +25,10 @@ class Shelf:
     """
 
     def __init__(self, material: Material) -> None:
+        self._runs = material.runs
         self._logged = {kind: material.logged(kind) for kind in MetricKind}
+        axes = settings_axes(material.trained) if len(material.trained) > 1 else []
+        self._arm = next((axis for axis in axes if axis.name == ARM), None)
         self.absent: dict[str, Logged] = {}
         self.present: set[str] = set()
 
@@ -37,6 +43,17 @@ class Shelf:
             KeyError: nothing in the package logs a requested name.
         """
         return tuple(name for name in names if self._has(kind, name))
+
+    def scaled(self, kind: MetricKind, name: str) -> str:
+        """Return the name of a score times 100, or the given name if a run logged only that.
+
+        Args:
+            kind: kind of the name.
+            name: name of the score as a fraction, such as `test/base/rouge1_f1`.
+        """
+        *_, times = times_100({name: 0.0})
+        logged = [run.names.get(kind, frozenset()) for run in self._runs]
+        return name if any(name in one and times not in one for one in logged) else times
 
     def having(self, kind: MetricKind, start: str) -> list[str]:
         """Return all logged names that begin with a prefix, sorted.
@@ -57,6 +74,20 @@ class Shelf:
         """
         found = self.take(MetricKind.curve, *names)
         return [CurvePanel(title, found, unit=unit)] if found else []
+
+    def by_arm(self, title: str, *names: str) -> list[Panel]:
+        """Return a panel of bars, the means over each arm of the last values of curves.
+
+        The list is empty if none of the curves was logged, or if the runs belong to one arm.
+
+        Args:
+            title: title of the panel.
+            names: names of the curves.
+        """
+        found = self.take(MetricKind.curve, *names)
+        if not found or self._arm is None:
+            return []
+        return [BarPanel(title, found, self._arm, MetricKind.curve)]
 
     def by_layer(self, *measures: str) -> list[Panel]:
         """Return a panel for each measure that was logged by layer, with one curve for each layer.

@@ -51,11 +51,13 @@ class BarPanel:
         names: names of the summary values.
         by: axis by which runs are grouped, so that the bars are means over groups; None for a bar
             per run.
+        kind: `curve` if the values are the last ones of curves, which are in the summary too.
     """
 
     title: str
     names: tuple[str, ...]
     by: Axis | None = None
+    kind: MetricKind = MetricKind.summary
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def names_of(panel: Panel) -> list[tuple[MetricKind, str]]:
     if isinstance(panel, CurvePanel):
         return [(MetricKind.curve, name) for name in panel.names]
     if isinstance(panel, BarPanel):
-        return [(MetricKind.summary, name) for name in panel.names]
+        return [(panel.kind, name) for name in panel.names]
     if isinstance(panel, Pictures):
         return [(MetricKind.image, name) for name in panel.names]
     if isinstance(panel, TablePanel):

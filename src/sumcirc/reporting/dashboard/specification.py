@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 RUNS_SHOWN = 100  # runs in a panel; W&B's default is 10
 TITLE_LENGTH = 100  # of the 128 characters that a report's title may have
+OPEN = {"Quality", "Sweep", "Attention", "Drift", "Circuits"}  # open sections of a workspace
 WIDTH, HEIGHT = 12, 8  # of a panel in a report with 24 columns
 WIDE = (Parallel, Differences, Pictures, TablePanel)  # panels that fill a row of a report
 
@@ -87,7 +88,7 @@ def workspace(material: Material, plan: Layout, entity: str, project: str) -> Wo
     from wandb_workspaces import workspaces as ws
 
     sections = []
-    for number, section in enumerate(plan.sections):
+    for section in plan.sections:
         panels = [_panel(panel) for panel in section.panels]
         _name_all(panels, "workspace", section.title)
         rows = min(4, -(-len(panels) // 3))
@@ -95,7 +96,7 @@ def workspace(material: Material, plan: Layout, entity: str, project: str) -> Wo
             ws.Section(
                 name=section.title,
                 panels=panels,
-                is_open=number < 2,
+                is_open=section.title in OPEN,
                 layout_settings=ws.SectionLayoutSettings(columns=3, rows=rows),
                 panel_settings=ws.SectionPanelSettings(x_axis=STEP),
             )

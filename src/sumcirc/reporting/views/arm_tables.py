@@ -59,7 +59,8 @@ def score_table(comparison: ArmComparison) -> Table:
         ]
         rows.append([f"({name})", "-", *cells])
     confidence = f"{100 * comparison.options.confidence:g} % intervals"
-    title = f"{comparison.documents} documents; {confidence} over seeds and documents"
+    scale = f"ROUGE{' and facts' if 'facts' in shown else ''} x 100"
+    title = f"{comparison.documents} documents; {scale}; {confidence} over seeds and documents"
     return Table(title, ["arm", "seeds", *(LABELS[measure] for measure in shown)], rows)
 
 
@@ -175,7 +176,7 @@ def difference_table(
         ]
         for found in _ordered(comparison, differences)
     ]
-    heading = f"{LABELS[metric]} difference"
+    heading = f"{LABELS[metric]} difference{' x 100' if scale_of(metric) != 1 else ''}"
     family = sum(found.corrected is not None for found in differences)
     return Table(
         f"against {control_title(against)}: the same documents, Holm over {family}"

@@ -105,13 +105,17 @@ def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
 
 
 def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
-    """Print the table of scores and cost, and what ROUGE counts as a word.
+    """Print the table of scores and cost, the scale of scores, and what ROUGE counts as a word.
 
     Args:
         rows: the systems' scores and costs.
         title: title of the table.
     """
     print_tables(score_table(rows, title))
+    scaled = (
+        "ROUGE (F1) and facts are" if any("facts" in row.scores for row in rows) else "ROUGE is F1"
+    )
+    say(f"{scaled} x 100")
     for words in dict.fromkeys(row.words for row in rows if row.words):
         say(f"ROUGE counts {words}")
 

@@ -22,6 +22,8 @@ class Status(TypedDict):
         steps: total number of optimizer steps.
         process, host: id and machine of the process that last ran the run.
         wandb_id: id of the run in W&B.
+        wandb_names: version of the names that the run logs to W&B (`wandb_values.NAMES`); a run of
+            version 0.1 has none.
         traceback: name of the file that contains the traceback; null if there is none.
         data: hash of the documents of each split, by the split's name.
     """
@@ -39,6 +41,7 @@ class Status(TypedDict):
     process: NotRequired[int]
     host: NotRequired[str]
     wandb_id: NotRequired[str]
+    wandb_names: NotRequired[Count]
     traceback: NotRequired[str | None]
     data: NotRequired[dict[str, str]]
 
