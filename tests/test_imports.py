@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("data", "models", "tracking", "measures", "circuits", "evaluation", "selection"),
         "callbacks",
     },
-    "sweeps": {"tracking"},
+    "sweeps": {"tracking", "reporting"},
     "jobs": {
         *("data", "models", "tracking", "figures", "measures", "circuits", "evaluation"),
         *("training", "compare", "selection", "callbacks", "reporting"),

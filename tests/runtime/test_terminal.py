@@ -20,7 +20,7 @@ from rich.text import Text
 import sumcirc
 from sumcirc.runtime.progress import counted
 from sumcirc.runtime.quoting import line, visible
-from sumcirc.runtime.terminal import WIDE, Guarded, console, guard, say
+from sumcirc.runtime.terminal import WIDE, Guarded, console, guard, paragraph, say
 from sumcirc.sweeps.display import Display
 
 CLEAR = "\x1b[2J\x1b[H"  # clears the screen
@@ -187,11 +187,23 @@ def test_tables_show_control_characters_and_markup_as_text() -> None:
         assert text in shown
 
 
-def test_a_file_is_wide() -> None:
+def test_a_file_is_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     with streams() as (out, _):
         assert console().width == WIDE
         console().print("x" * WIDE)
     assert out.getvalue() == "x" * WIDE + "\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "width"), [("80", 80), ("0", WIDE), ("wide", WIDE), ("", WIDE)]
+)
+def test_a_file_follows_columns(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    with streams() as (out, _):
+        assert console().width == width
+        paragraph(f"y {'x' * 200} z")
+    assert out.getvalue().split() == ["y", "x" * 200, "z"]
 
 
 def test_our_own_colours_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +258,11 @@ def test_only_one_module_prints() -> None:
         name = str(file.relative_to(root))
         if calls(ast.parse(source), "print"):
             printing.add(name)
-        if "rich.console" in source or "rich import print" in source or "get_console" in source:
+        if (
+            re.search(r"\bConsole\b", source)
+            or "rich import print" in source
+            or "get_console" in source
+        ):
             drawing.add(name)
     assert printing <= MAY_PRINT
     assert drawing == {"runtime/terminal.py"}

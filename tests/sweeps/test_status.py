@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sumcirc.cli.main import main as command
 from sumcirc.errors import UserError
 from sumcirc.sweeps.status import main
 from sumcirc.tracking.run_directory import RunDirectory
@@ -28,13 +29,26 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_table(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     main(arguments)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].strip() == "runs/mine: 1 done, 1 failed"
+    assert lines[1] == "runs/mine: 1 done, 1 failed"
     (done,) = [line for line in lines if "a-2,3,5-s1" in line]
     (failed,) = [line for line in lines if "b-s1" in line]
     assert "done" in done
     assert "1 min 15 s" in done
     for part in ("failed", "3/8", "killed by signal 9 [SIGKILL]; resumed once"):
         assert part in failed
+
+
+def test_names_are_whole_in_a_narrow_terminal(
+    sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "adaptation=lora,adaptation.layers=2-3-5,seed=1"
+    RunDirectory.create(sweep / name, "train", {}).set_status("done", seconds=75.0)
+    monkeypatch.setenv("COLUMNS", "80")
+    command(["status", "mine"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(name in line for line in lines)
+    assert any("killed by signal 9 [SIGKILL]; resumed once" in line for line in lines)
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:

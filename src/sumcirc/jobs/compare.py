@@ -201,23 +201,22 @@ def print_comparison(summary: dict[str, Any]) -> None:
     from sumcirc.reporting.tables import interval_column, print_tables
     from sumcirc.reporting.views.model_tables import SIDES, doubtful, same, tables
     from sumcirc.runtime.notices import print_lines
-    from sumcirc.runtime.terminal import console
+    from sumcirc.runtime.terminal import paragraph
 
-    shown = console()
     for name, one in summary["after"].items():
         before, after, difference = interval_column([one["metric"][key] for key in SIDES])
-        shown.print(
+        paragraph(
             f"\n{summary['before']} and {name}: {summary['metric']} of {summary['items']} items"
             f" ({summary['unit']}): before {before}, after {after}, difference {difference}"
         )
         if same(one["metric"]):
-            shown.print(
+            paragraph(
                 "the models give the same results on these items up to rounding, so shares of"
                 " their gap are undefined"
             )
             continue
         if doubtful(one):
-            shown.print(
+            paragraph(
                 "the models don't differ reliably in the metric, so shares of their gap say little;"
                 f" effects are given in {summary['unit']}"
             )

@@ -287,10 +287,9 @@ def print_arms(comparison: ArmComparison) -> None:
     """
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.arm_tables import in_words, remarks, tables
-    from sumcirc.runtime.terminal import console
+    from sumcirc.runtime.terminal import paragraph
 
     print_tables(*tables(comparison))
-    shown = console()
     for title, lines in (
         ("not directly comparable", remarks(comparison)),
         ("left out", [f"{item.path.name}: {item.reason}" for item in comparison.left_out]),
@@ -298,9 +297,9 @@ def print_arms(comparison: ArmComparison) -> None:
         ("in words", in_words(comparison)),
     ):
         if lines:
-            shown.print(f"{title}:", style="bold")
+            paragraph(f"{title}:", style="bold")
             for line in lines:
-                shown.print(f"  {line}")
+                paragraph(f"  {line}")
 
 
 def print_checkpoints(groups: Sequence[Group]) -> None:

@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sumcirc.reporting.fitted_tables import fitted
 from sumcirc.reporting.kinds import Table
 from sumcirc.runtime.quoting import markdown
-from sumcirc.runtime.terminal import WIDE, console
+from sumcirc.runtime.terminal import console
 from sumcirc.statistics import MIN_DOCUMENTS, Interval, bracketed
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 DIGITS, DECIMALS = 3, 4  # of the largest number in a column; the others get as many decimals
 SMALLEST = 1e-3  # a column whose largest number is smaller uses powers of ten
 
 
-def print_tables(*tables: Table) -> None:
-    """Print tables. They fit the width of a terminal; in a file or pipe, each row is one line."""
+def print_tables(*tables: Table, styles: Mapping[str, str] | None = None) -> None:
+    """Print tables, laid out for the width of the terminal, see `reporting.fitted_tables`.
+
+    Args:
+        tables: the tables.
+        styles: styles of the library rich for cells with a certain text.
+    """
     shown = console()
     for table in tables:
         # above the table, not in it, where a narrow table would break a long title
         shown.print(f"\n{table.title}", soft_wrap=True)
-        shown.print(rich_table(table, stacked=shown.width < WIDE))
-
-
-def rich_table(table: Table, stacked: bool = False) -> RichTable:
-    """Convert a table to a table of the library rich, without its title.
-
-    Args:
-        table: the table to convert.
-        stacked: whether each interval is put on a line below its value, for narrow terminals.
-    """
-    from rich.table import Table as RichTable
-
-    found = RichTable(show_lines=stacked)
-    for position, heading in enumerate(table.headings):
-        left = position == 0 or heading in table.prose
-        found.add_column(heading, justify="left" if left else "right", overflow="fold")
-    for first, *others in table.rows:
-        found.add_row(first, *(c.replace(" [", "\n[") if stacked else c for c in others))
-    return found
+        for part in fitted(table, shown.width, styles):
+            # text that is longer than a line is left for the terminal to wrap
+            shown.print(part, no_wrap=True, overflow="ignore", crop=False)
 
 
 def markdown_table(table: Table) -> str:

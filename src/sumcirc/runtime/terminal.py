@@ -4,13 +4,15 @@ Names of runs, reasons, ids and documents come from files that anybody may have 
 characters in them could clear the screen, hide text or imitate other output, and Unicode's
 bidirectional controls could reorder it, so they are shown as Python writes them (`\\x1b`).
 
-`say` prints a line, `console` draws tables. `guard` applies the same rule to everything else that
-reaches standard output and standard error: libraries, log records, warnings, tracebacks.
+`say` prints a line, `paragraph` wraps a long one, `console` draws tables. `guard` applies the same
+rule to everything else that reaches standard output and standard error: libraries, log records,
+warnings, tracebacks.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from functools import cache
@@ -21,7 +23,7 @@ from sumcirc.runtime.quoting import line, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-WIDE = 150  # width of a file or a pipe, in columns
+WIDE = 150  # width of a file or a pipe in columns, unless COLUMNS is set
 
 # control sequences that progress bars of libraries (tqdm) write: return to line start, line up
 _BAR = re.compile(r"(\r)([^\r]*)(\r?)|(?:\n|\x1b\[A)+")
@@ -106,10 +108,25 @@ def raw_output() -> TextIO:
 def console() -> Console:
     """Return a rich console for standard output that makes control characters visible.
 
-    It doesn't interpret markup. If the output is not a terminal, it is `WIDE` columns wide.
+    It doesn't interpret markup. Its width is COLUMNS if this environment variable is a positive
+    number, else that of the terminal, or `WIDE` if the output is not a terminal.
     """
-    made = _console_class()(file=raw_output())
-    return made if made.is_terminal else _console_class()(file=raw_output(), width=WIDE)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else None
+    made = _console_class()(file=raw_output(), width=width)
+    if width is None and not made.is_terminal:
+        return _console_class()(file=raw_output(), width=WIDE)
+    return made
+
+
+def paragraph(text: str, style: str = "") -> None:
+    """Print text wrapped at spaces; a word longer than a line, such as a path, is not broken.
+
+    Args:
+        text: the text.
+        style: style of the library rich.
+    """
+    console().print(text, style=style, overflow="ignore", crop=False)
 
 
 @cache

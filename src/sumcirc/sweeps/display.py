@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from sumcirc.reporting.fitted_tables import fitted
+from sumcirc.reporting.kinds import Table
+from sumcirc.reporting.tables import print_tables
 from sumcirc.runtime.notices import WARNING
 from sumcirc.runtime.quoting import line
 from sumcirc.runtime.terminal import console, guard, say
@@ -77,7 +80,9 @@ class Display:
         if self.console.is_terminal:
             waiting = self.total - len(self.finished) - len(jobs)
             title = counts([*self.finished, *states]) + (f", {waiting} waiting" if waiting else "")
-            self._live.update(status_table(states, title), refresh=True)
+            table = status_table(states, title)
+            drawn = fitted(table, self.console.width, STYLES)
+            self._live.update(Group(Text(title), *drawn), refresh=True)
         else:
             shown = ", ".join(f"{state.name} {_steps(state)}".strip() for state in states)
             self._line(f"{len(self.finished)}/{self.total} ended; running: {shown}")
@@ -98,25 +103,23 @@ def status_table(states: Sequence[RunState], title: str) -> Table:
         states: states of the runs.
         title: title of the table.
     """
-    table = Table(title=title, title_justify="left")
-    table.add_column("run", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    for heading in ("step", "ROUGE-1", "ROUGE-2", "ROUGE-L", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
+    headings = ["run", "state", "step", "ROUGE-1", "ROUGE-2", "ROUGE-L", "time", "reason"]
+    rows = []
     for state in states:
         scores = [state.scores.get(name) for name in ("rouge1", "rouge2", "rougeL")]
         resumed = f"resumed {state.resumed} times" if state.resumed > 1 else ""
         resumed = "resumed once" if state.resumed == 1 else resumed
-        table.add_row(
-            state.name,
-            Text(state.state, style=STYLES.get(state.state, "")),
-            _steps(state),
-            *("" if score is None else f"{score:.1f}" for score in scores),
-            _time(state.seconds),
-            "; ".join(filter(None, [state.reason, resumed])),
+        rows.append(
+            [
+                state.name,
+                state.state,
+                _steps(state),
+                *("" if score is None else f"{score:.1f}" for score in scores),
+                _time(state.seconds),
+                "; ".join(filter(None, [state.reason, resumed])),
+            ]
         )
-    return table
+    return Table(title, headings, rows, frozenset({"state", "reason"}))
 
 
 def print_status(states: Sequence[RunState], title: str) -> None:
@@ -126,7 +129,7 @@ def print_status(states: Sequence[RunState], title: str) -> None:
         states: states of the runs.
         title: title of the table, to which the number of runs in each state is added.
     """
-    console().print(status_table(states, f"{title}: {counts(states)}"))
+    print_tables(status_table(states, f"{title}: {counts(states)}"), styles=STYLES)
     for text, count in Counter(state.earlier for state in states if state.earlier).items():
         say(f"{WARNING}{count} of {len(states)} runs: {text}")
 

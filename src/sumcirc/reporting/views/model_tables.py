@@ -138,7 +138,8 @@ def _lens(found: Sequence[Row]) -> Table:
         for up in (True, False)
     ]
     title = "tokens that the change of the last residual stream promotes and demotes (lens)"
-    return Table(title, ("", "tokens"), list(zip(("promoted", "demoted"), sides, strict=True)))
+    rows = list(zip(("promoted", "demoted"), sides, strict=True))
+    return Table(title, ("", "tokens"), rows, frozenset({"tokens"}))
 
 
 def _patching(direction: str, found: Row, unit: str | None, listed: int) -> list[Table]:
