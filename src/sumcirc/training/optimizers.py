@@ -249,7 +249,7 @@ def _arguments(config: OptimizerConfig, warmup: int, fused: bool) -> dict[str, A
     Raises:
         UserError: `optimizer.arguments` repeats one that has a setting of its own.
     """
-    kind, own = config.kind, {"lr": config.learning_rate}
+    kind, own = config.kind, dict[str, Any](lr=config.learning_rate)
     adam: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.epsilon}
     if kind in (OptimizerKind.adamw, OptimizerKind.loraplus):
         # one pass over memory instead of seven; with fp16 it would also unscale the gradients,
