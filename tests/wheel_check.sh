@@ -1,10 +1,10 @@
 #!/bin/sh
-# Build the wheel, install it into an empty environment outside the checkout, and train there.
+# Build the source archive and from it the wheel, install it into an empty environment outside the checkout, and train there.
 set -eu
 root=$(pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-.venv/bin/python -m build --wheel --outdir "$work/dist" . >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
+.venv/bin/python -m build --outdir "$work/dist" . >"$work/build.log" 2>&1 || { cat "$work/build.log"; exit 1; }
 "${PYTHON:-python3}" -m venv "$work/env"
 pip="$work/env/bin/pip install --quiet --disable-pip-version-check --constraint $root/constraints.txt"
 $pip torch

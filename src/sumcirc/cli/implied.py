@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from sumcirc.cli.command import Command
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+PACKAGE = Path(__file__).resolve().parents[1]
+# in a checkout the folder is at the top; a wheel has it inside the package
+CONF = next(one for one in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if one.is_dir())
 RUN_VERBS = set(get_args(Verb))
 
 # settings of a job of a launch, which has written out all the others too
