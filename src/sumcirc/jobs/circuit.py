@@ -85,6 +85,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.data.encoding import Encoder
     from sumcirc.jobs._circuit_pair import compare_with
     from sumcirc.models.architectures import context_length
+    from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.loading import load_tokenizer
     from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.reporting.tables import print_tables
@@ -120,7 +121,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
             few("circuit.documents", "pairs", len(task.pairs)),
             _no_edge(found, options),
         )
-        summary = _summary(config, task, found, dropped)
+        summary = _summary(config, task, found, dropped) | dequantization(model.config)
         change = None
         if config.against is not None:
             summary["against"], change = compare_with(

@@ -55,6 +55,7 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     from sumcirc.evaluation.summaries import check_room
     from sumcirc.jobs._conclude import conclude
     from sumcirc.models.architectures import context_length
+    from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.loading import load_tokenizer
     from sumcirc.models.peft_adapters import virtual_tokens
     from sumcirc.models.restoring import load_reference, reference_of
@@ -78,4 +79,5 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
             model.to(device(config.trainer))  # type: ignore[arg-type]
             board.add(TRAINED if config.checkpoint else BASE, model)
         facts = {"seconds": clock.seconds, "notices": board.notices.as_json()}
+        facts |= dequantization(model.config)
         conclude(directory, config, board, facts, wandb_logger)

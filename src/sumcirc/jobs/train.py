@@ -159,6 +159,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.figures.views import draw
     from sumcirc.jobs._conclude import conclude
     from sumcirc.models.dropout import dropout_probabilities
+    from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.saving import save_trained
     from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
     from sumcirc.runtime.notices import lines
@@ -190,6 +191,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         adapted, ranking, facts = _adapt(config, directory, inputs, clock, wandb_logger)
         with clock.phase("train"), distributed():
             trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers, others)
+        facts |= dequantization(inputs.model.config)
         facts["model_dropout"] = dropout_probabilities(adapted)
         if (left := parameters_left(adapted)) is not None:
             facts["adapter"]["parameters_left"] = left

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from sumcirc.errors import UserError
 from sumcirc.models import weight_files
 from sumcirc.models.attention_backends import require_attention_backend
+from sumcirc.models.gguf_files import dequantized_folder, is_gguf
 from sumcirc.schema import ModelConfig
 from sumcirc.storage import hub
 from sumcirc.storage.reading import read_json, require_regular
@@ -227,15 +228,16 @@ def load_model(
 def resolve_path(value: str, setting: str) -> str:
     """Return the folder or hub id that a setting names; for `tiny`, the built-in folder.
 
-    `./tiny` means a folder of that name in the current folder.
+    A GGUF file stands for the folder with its de-quantized model, which is written if there is
+    none. `./tiny` means a folder of that name in the current folder.
 
     Args:
         value: the setting's value.
         setting: the setting's name, for error messages.
 
     Raises:
-        UserError: the value is a file, or looks like a folder (`looks_like_folder`) that doesn't
-            exist; also as in `require_readable`.
+        UserError: the value is a file of another kind, or looks like a folder
+            (`looks_like_folder`) that doesn't exist; also as in `require_readable`.
     """
     if value == BUILT_IN:
         folder = Path(str(files("sumcirc") / "assets" / BUILT_IN))
@@ -248,8 +250,13 @@ def resolve_path(value: str, setting: str) -> str:
     if path.is_dir():
         require_readable(path, f"{setting}={value}")
         return str(path)
+    if is_gguf(path):
+        return str(dequantized_folder(path, f"{setting}={value}"))
     if path.is_file():
-        raise UserError(f"{setting}={value}: a file; give the folder that holds the model's files")
+        raise UserError(
+            f"{setting}={value}: a file; give the folder that holds the model's files, or a GGUF"
+            " file"
+        )
     if looks_like_folder(value):
         raise UserError(
             f"{setting}={value}: no such folder ({path.absolute()}); give a folder or a hub id"

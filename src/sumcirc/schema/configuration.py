@@ -43,7 +43,7 @@ def register() -> None:
     )
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     OmegaConf.register_new_resolver("run_axes", run_axes, replace=True)
-    OmegaConf.register_new_resolver("cache_dir", _cache_dir, replace=True)
+    OmegaConf.register_new_resolver("cache_dir", default_cache, replace=True)
     store = ConfigStore.instance()
     for name, node in (
         ("train_schema", schema.TrainConfig),
@@ -258,7 +258,7 @@ def _as_file_name(value: str, length: int = NAME_LENGTH) -> str:
     return f"{name[:length].strip('_')}~{digest}"
 
 
-def _cache_dir() -> str:
+def default_cache() -> str:
     """Return the user's cache folder (XDG), or $SUMCIRC_CACHE."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.environ.get("SUMCIRC_CACHE") or os.path.join(home, "sumcirc")
