@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from huggingface_hub.utils import are_progress_bars_disabled
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from sumcirc.data.batches import EvaluationBatches
 from sumcirc.models.loading import load_tokenizer
-from sumcirc.models.saving import save_trained
+from sumcirc.models.saving import save_merged, save_trained
 from sumcirc.schema import Adaptation
-from tests.support.small_training import Trained, small_config, train
+from sumcirc.training.module import SummarizationModule
+from tests.support.small_training import Trained, prepared, small_config, train
 
 LORA = {"kind": Adaptation.lora, "rank": 4, "layers": [1], "modules": ["qkv", "mlp_out"]}
+STEEP = {"learning_rate": 0.02}
 IDS = torch.arange(40).view(2, 20)
 
 
@@ -83,6 +88,44 @@ def test_model_is_read_by_transformers_alone(
     assert torch.equal(logits(loaded), logits(trained.module.model))
     tokenizer = AutoTokenizer.from_pretrained(target)
     assert tokenizer.get_vocab() == load_tokenizer(trained.config.model).get_vocab()
+
+
+@pytest.mark.parametrize("folder", ["gpt2_folder", "llama_folder"])
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_adapter_merged_model_and_checkpoint_are_one_model(
+    folder: str, news_files: dict[str, Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """In plain PEFT, plain transformers and a Trainer of one's own: the same loss and logits."""
+    base: Path = request.getfixturevalue(folder)
+    config = small_config(base, news_files, tmp_path, adaptation=LORA, optimizer=STEEP)
+    trained = train(config, tmp_path / "run")
+    adapter = AutoPeftModelForCausalLM.from_pretrained(str(saved(trained)))
+
+    fresh, data = prepared(config)
+    assert not torch.allclose(logits(fresh), logits(adapter), atol=1e-3)
+    module = SummarizationModule(fresh, config.optimizer, total_steps=6)
+    last = max(trained.run.checkpoints.glob("*.ckpt"))
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    batches = EvaluationBatches(data.encoded["validation"], 4, 0, 1)
+    (tested,) = trainer.test(module, batches, ckpt_path=str(last), verbose=False)
+    assert torch.equal(logits(module.model), logits(adapter))
+
+    merged_folder = save_merged(
+        trained.module.model, load_tokenizer(config.model), config, trained.run
+    )
+    merged = AutoModelForCausalLM.from_pretrained(merged_folder)
+    assert not list(merged_folder.glob("adapter*"))
+    torch.testing.assert_close(logits(merged), logits(adapter), atol=1e-5, rtol=0)
+
+    for model in (adapter, merged):
+        losses, tokens = 0.0, 0
+        for batch in batches:
+            with torch.no_grad():
+                found = model.eval()(batch.input_ids).logits.flatten(0, 1)[batch.positions]
+            losses += float(F.cross_entropy(found, batch.labels, reduction="sum"))
+            tokens += len(batch.labels)
+        assert tested["test/loss"] == pytest.approx(losses / tokens, abs=1e-5)
+    assert tested["test/loss"] == pytest.approx(trained.values("validation/loss")[6], abs=1e-6)
 
 
 def test_card_says_what_was_done(

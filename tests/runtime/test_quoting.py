@@ -15,8 +15,9 @@ import yaml
 from markdown_it import MarkdownIt
 
 from sumcirc.jobs.select import _python
-from sumcirc.models import saving
+from sumcirc.models import model_cards
 from sumcirc.runtime.quoting import code, command, line, markdown, visible
+from sumcirc.schema import EncodingConfig
 from sumcirc.storage.writing import csv_text
 from tests.support.hostile import NAMES, SENTINEL
 
@@ -110,7 +111,7 @@ def test_code_is_one_span(name: str) -> None:
 
 @every_name
 def test_a_model_card_is_of_one_model(name: str) -> None:
-    card = saving.card(
+    card = model_cards.card(
         library="peft",
         base=name,
         name=name,
@@ -118,24 +119,26 @@ def test_a_model_card_is_of_one_model(name: str) -> None:
         what="LoRA",
         trainable=3,
         dropout="0",
-        prompt=name,
-        summary=name,
+        encoding=EncodingConfig(f"{{document}}{name}", f"{name}{{summary}}"),
+        settings={"seed": name},
+        scores=[("system", name), (name, "1.0")],
         notes=[name, f"data.train={name}: 3 left out"],
         example="x = 1",
     )
     head, body = card.removeprefix("---\n").split("\n---\n", 1)
-    assert yaml.safe_load(head) == {
-        "library_name": "peft",
-        "base_model": visible(name),
-        "tags": ["summarization", "sumcirc"],
-    }
+    found = yaml.safe_load(head)
+    # a name that can't be the id of a model on the hub is not given as one
+    assert found.pop("base_model", name) == name
+    assert found == {"library_name": "peft", "tags": ["summarization", "sumcirc"]}
     tokens = markdown_reader().parse(body)
     blocks = [
         token.type for token in tokens if token.level == 0 and not token.type.endswith("_close")
     ]
     assert blocks == [
-        *("heading_open", "paragraph_open", "paragraph_open", "fence", "paragraph_open"),
-        *("bullet_list_open", "paragraph_open"),
+        *("heading_open", "paragraph_open", "paragraph_open", "fence"),
+        *("heading_open", "bullet_list_open"),
+        *("heading_open", "paragraph_open", "table_open"),
+        *("heading_open", "bullet_list_open"),
     ]
     parts = [part.type for token in tokens for part in token.children or []]
     assert set(parts) <= {"text", "text_special", "code_inline", "softbreak"}

@@ -317,6 +317,7 @@ IA3, VERA = schema.Variant.ia3, schema.Variant.vera
         (schema.EncodingConfig, {"prompt": "no document"}, "encoding.prompt='no document'"),
         (schema.EncodingConfig, {"summary": ""}, "encoding.summary=''"),
         (schema.EncodingConfig, {"max_length": 0}, "encoding.max_length=0"),
+        (schema.ExportConfig, {"push_to_hub": "news"}, "export.push_to_hub=news"),
         (schema.GenerationConfig, {"num_beams": 0}, "generation.num_beams=0"),
         (schema.GenerationConfig, {"min_new_tokens": 999}, "generation.min_new_tokens=999"),
         (schema.EvaluationConfig, {"bootstrap": 10}, "evaluation.bootstrap=10"),

@@ -15,15 +15,21 @@ the hub's `url`, `from_pretrained` and `load_dataset` run as they do for users. 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 import shutil
+import tempfile
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
+TOKEN = "hf_loop"  # of the only user, loop
 CONVERTED = "refs/convert/parquet"
 PLACES = ("Lisbon", "Porto", "Braga", "Faro", "Evora", "Aveiro", "Coimbra", "Setubal")
 
@@ -35,6 +41,7 @@ class Repository:
     kind: str  # model or dataset
     branches: dict[str, Path]
     gated: bool = False
+    private: bool = False
 
     def resolve(self, revision: str) -> tuple[str, Path] | None:
         for branch, folder in self.branches.items():
@@ -63,6 +70,7 @@ class Hub:
 
     url: str
     repositories: dict[str, Repository]
+    folder: Path
     requests: list[str] = field(default_factory=list)
     _server: ThreadingHTTPServer | None = None
 
@@ -86,7 +94,7 @@ class Hub:
 
 def start_hub(folder: Path) -> Hub:
     """Make the repositories below `folder` and serve them on a free port of 127.0.0.1."""
-    hub = Hub("", _make_repositories(folder))
+    hub = Hub("", _make_repositories(folder), folder)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     server.daemon_threads = True
     hub._server = server
@@ -205,13 +213,64 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.answer()
 
         def do_POST(self) -> None:
-            self.answer(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.path in ("/api/validate-yaml", "/api/repos/create"):
+                hub.requests.append(f"POST {self.path}")
+                self.prepare(json.loads(body))
+            elif self.path.startswith("/api/models/") and "/preupload/" in self.path:
+                modes = [
+                    {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False}
+                    for one in json.loads(body)["files"]
+                ]
+                self.json({"files": modes})
+            elif self.path.startswith("/api/models/") and "/commit/" in self.path:
+                self.commit(body)
+            else:
+                self.answer(body)
+
+        def prepare(self, given: dict) -> None:
+            """Check a model card's header as the hub does, or make a repository."""
+            if self.path.endswith("create"):
+                repo_id = f"{given['organization']}/{given['name']}"
+                empty = Path(tempfile.mkdtemp(dir=hub.folder))
+                hub.repositories.setdefault(repo_id, Repository("model", {"main": empty}))
+                hub.repositories[repo_id].private = given.get("visibility") == "private"
+                self.json({"url": f"{hub.url}/{repo_id}"})
+                return
+            base = yaml.safe_load(given["content"].split("---")[1]).get("base_model", "a/b")
+            known = re.fullmatch(r"([\w.-]+/)?[\w.-]+", base)
+            wrong = [] if known else [{"message": f'"base_model" {base} is not a model id'}]
+            self.json({"errors": wrong, "warnings": []})
+
+        def commit(self, body: bytes) -> None:
+            """Write the files of a commit, which come in lines of JSON."""
+            repo_id = "/".join(self.path.split("/")[3:5])
+            folder = hub.repositories[repo_id].branches["main"]
+            for line in body.splitlines():
+                one = json.loads(line)
+                if one["key"] == "file":
+                    target = folder / one["value"]["path"]
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(base64.b64decode(one["value"]["content"]))
+            oid = commit_of(folder)
+            self.json(
+                {
+                    "success": True,
+                    "commitOid": oid,
+                    "commitUrl": f"{hub.url}/{repo_id}/commit/{oid}",
+                }
+            )
 
         def answer(self, body: bytes = b"") -> None:
             hub.requests.append(f"{self.command} {self.path}")
             parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
             if parts[0] == "api" and len(parts) >= 4:
                 self.api(parts[1], "/".join(parts[2:4]), parts[4:], body)
+            elif parts == ["api", "whoami-v2"]:
+                if self.headers.get("Authorization") == f"Bearer {TOKEN}":
+                    self.json({"type": "user", "name": "loop", "orgs": []})
+                else:
+                    self.refuse(401, "InvalidToken")
             elif parts == [""]:
                 self.send(200, b"")
             else:

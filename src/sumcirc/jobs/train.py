@@ -55,6 +55,7 @@ def check(config: TrainConfig) -> None:
 def _check_settings(config: TrainConfig) -> None:
     from sumcirc.data.documents import SPLITS, check_files
     from sumcirc.jobs._encoding import check_encoding
+    from sumcirc.jobs._export import check_export
     from sumcirc.models.architectures import architecture
     from sumcirc.models.loading import check_model, read_model_config
     from sumcirc.selection.choosing import check_selection
@@ -71,6 +72,7 @@ def _check_settings(config: TrainConfig) -> None:
     architecture(model_config)
     check_selection(config, model_config)
     check_start(config)
+    check_export(config)
 
 
 def run(config: TrainConfig, folder: Path) -> None:
@@ -158,8 +160,10 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.callbacks.factory import make_watchers
     from sumcirc.figures.views import draw
     from sumcirc.jobs._conclude import conclude
+    from sumcirc.jobs._export import export, score_rows
     from sumcirc.models.dropout import dropout_probabilities
     from sumcirc.models.gguf_files import dequantization
+    from sumcirc.models.model_cards import write_card
     from sumcirc.models.saving import save_trained
     from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
     from sumcirc.runtime.notices import lines
@@ -201,16 +205,19 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
             clock.move("train", "probe", watchers[0].probing.seconds)
         facts |= _best(config, directory, trainer, module)
         notes = lines(data.notices.as_json())
-        save_trained(module.model, inputs.tokenizer, config, directory, notes)
+        saved = save_trained(module.model, inputs.tokenizer, config, directory, notes)
         if board is not None:
             with clock.phase("evaluate"):
                 # Lightning leaves it on the CPU
                 board.add(TRAINED, module.model.to(device(config.trainer)))
+        scores = score_rows(board)
+        write_card(module.model, config, saved, notes, scores, saved.name)
         if ranking is not None:
             draw(ranking_view(asdict(ranking)), directory.figures / "selection.png")
         facts |= {"steps": trainer.global_step, "seconds": clock.seconds}
         facts["notices"] = data.notices.as_json()
-        conclude(directory, config, board, facts, wandb_logger, directory.trained)
+        conclude(directory, config, board, facts, wandb_logger, saved)
+    export(module.model, inputs.tokenizer, config, directory, notes, scores)
 
 
 def _best(

@@ -37,6 +37,7 @@ from sumcirc.schema.comparing import (
     Direction,
 )
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
+from sumcirc.schema.exporting import ExportConfig
 from sumcirc.schema.learning import (
     MONITORS,
     Extension,
@@ -117,6 +118,7 @@ __all__ = [
     "EncodingConfig",
     "EvaluateConfig",
     "EvaluationConfig",
+    "ExportConfig",
     "Extension",
     "GenerationConfig",
     "Granularity",

@@ -12,6 +12,7 @@ from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
+from sumcirc.schema.exporting import ExportConfig
 from sumcirc.schema.learning import MONITORS, ModelConfig, TrainerConfig
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.optimizing import OptimizerConfig, SchedulerConfig, check_fit, scheduler_of
@@ -113,6 +114,7 @@ class TrainConfig(JobConfig):
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     callbacks: CallbacksConfig = MISSING
+    export: ExportConfig = field(default_factory=ExportConfig)
     resume: Optional[str] = None  # run directory to continue, with its configuration
 
     def __post_init__(self) -> None:
@@ -131,6 +133,10 @@ class TrainConfig(JobConfig):
                 f" {monitor.watcher}, which is not in callbacks.watch={self.callbacks.watch};"
                 f" add it there, or choose callbacks={CHOICES_WITH.get(str(monitor.watcher))}",
             )
+        require(
+            not (self.export.merge and self.adaptation.kind is Adaptation.full),
+            "export.merge=true: full fine-tuning makes no adapter to merge; leave it out",
+        )
         strategy = self.trainer.strategy
         self.scheduler = scheduler_of(self.optimizer, self.scheduler)
         lora = self.adaptation.kind is Adaptation.lora

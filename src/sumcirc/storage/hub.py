@@ -101,6 +101,57 @@ def require_hub(
     return repository
 
 
+def check_upload(repo_id: str, setting: str) -> None:
+    """Raise an error if nothing can be uploaded to the hub.
+
+    Args:
+        repo_id: OWNER/NAME.
+        setting: the setting that contains `repo_id`, for messages.
+
+    Raises:
+        UserError: the id is invalid, hub requests are off, or the hub doesn't know the login.
+    """
+    _check_id(repo_id, setting, "model")
+    if is_offline():
+        raise UserError(f"{setting}={repo_id}: hub requests are off ({_offline_because})")
+    from huggingface_hub import HfApi
+
+    try:
+        _within(PROBE_SECONDS, HfApi().whoami)
+    except Exception as error:  # of the HTTP library or the hub
+        raise UserError(
+            f"{setting}={repo_id}: {endpoint()} knows no login of yours that can write"
+            f" ({one_line(error)}); run hf auth login, or set HF_TOKEN"
+        ) from error
+
+
+def upload(folder: Path, repo_id: str, private: bool, setting: str) -> str:
+    """Upload a model's folder to a hub repository, and return the repository's URL.
+
+    The repository is made if there is none.
+
+    Args:
+        folder: the folder.
+        repo_id: OWNER/NAME.
+        private: whether a new repository is private.
+        setting: the setting that contains `repo_id`, for messages.
+
+    Raises:
+        UserError: the hub refuses it, or the upload fails.
+    """
+    from huggingface_hub import HfApi
+
+    try:
+        place = HfApi().create_repo(repo_id, private=private, exist_ok=True)
+        HfApi().upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload model")
+    except Exception as error:  # of the HTTP library or the hub
+        raise UserError(
+            f"{setting}={repo_id}: the upload failed ({one_line(error)}); try it again with"
+            f" hf upload {repo_id} {folder}"
+        ) from error
+    return str(place)
+
+
 def is_offline() -> bool:
     """Return whether hub requests are off.
 

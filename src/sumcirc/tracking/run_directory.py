@@ -67,6 +67,7 @@ class RunDirectory:
         self.adapter = self.path / "adapter"
         self.initial_adapter = self.path / "initial_adapter"
         self.model = self.path / "model"
+        self.merged = self.path / "merged"
         self.figures = self.path / "figures"
         self.probes = self.path / "probes"
         self.circuits = self.path / "circuits"

@@ -206,6 +206,22 @@ class SummarizationModule(pl.LightningModule):
         self.log("validation/perplexity", perplexity, logger=False)
         self.record({VALIDATION_LOSS: loss, "validation/perplexity": perplexity})
 
+    def test_step(self, batch: TrainingBatch, batch_index: int) -> None:
+        """Add the loss of one batch to the mean over all test tokens.
+
+        Runs of sumcirc score generated summaries instead; this is for a `Trainer.test` of your own.
+
+        Args:
+            batch: the batch.
+            batch_index: ignored.
+        """
+        self.validation_step(batch, batch_index)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss on the test batches, in nats per summary token, as `test/loss`."""
+        self.log("test/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
+
     def exclude_from_throughput(self, seconds: float) -> None:
         """Exclude time that was not spent on training from the logged tokens per second.
 
