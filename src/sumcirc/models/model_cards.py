@@ -72,11 +72,6 @@ TITLES = {
     Variant.ia3: "IA3",
 }
 
-MODEL_CODE = """\
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model = AutoModelForCausalLM.from_pretrained("model")
-tokenizer = AutoTokenizer.from_pretrained("model")"""
-
 
 def card(
     *,
@@ -135,7 +130,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
         return []
     rule = f"|---|{'---:|' * (len(rows[0]) - 1)}"
     return [
-        "F1 x 100 with 95 % bootstrap intervals over documents; facts as shares x 100.",
+        "F1 x 100 with 95 % bootstrap intervals over documents.",
         *("", lines[0], rule, *lines[1:]),
     ]
 
