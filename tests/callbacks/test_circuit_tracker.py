@@ -89,7 +89,12 @@ class Run:
 
     def observe(self, *steps: int, first_process: bool = True) -> None:
         for step in steps:
-            trainer: Any = SimpleNamespace(is_global_zero=first_process, global_step=step)
+            trainer: Any = SimpleNamespace(
+                is_global_zero=first_process,
+                global_step=step,
+                progress_bar_callback=None,
+                callbacks=[],
+            )
             module: Any = step
             self.tracker.observe(trainer, module)
 
@@ -100,12 +105,12 @@ class Run:
 @pytest.fixture(autouse=True)
 def _made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step stands for the model; everything that would run one gives made-up scores."""
-    task = SimpleNamespace(evaluator=SimpleNamespace(doubt=None))
+    task = SimpleNamespace(evaluator=SimpleNamespace(doubt=None), pairs=IDS)
     base = to_store(scores(BASE), OPTIONS, BASE)
     monkeypatch.setattr(circuit_tracker, "base_scores", lambda *_: base)
     monkeypatch.setattr(circuit_tracker, "make_task", lambda *_, **__: task)
     monkeypatch.setattr(circuit_tracker, "score_edges", lambda step, *_: scores(step))
-    monkeypatch.setattr(circuit_tracker, "judge", lambda task, found, options: judged(found))
+    monkeypatch.setattr(circuit_tracker, "judge", lambda task, found, *_: judged(found))
 
 
 def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -144,10 +149,10 @@ def test_metrics_of_each_step(tmp_path: Path) -> None:
 def test_what_is_not_defined_is_not_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = SimpleNamespace(evaluator=SimpleNamespace(doubt="corruption changes nothing"))
+    task = SimpleNamespace(evaluator=SimpleNamespace(doubt="corruption changes nothing"), pairs=IDS)
     monkeypatch.setattr(circuit_tracker, "make_task", lambda *_, **__: task)
     monkeypatch.setattr(
-        circuit_tracker, "judge", lambda task, found, options: judged(found, float("nan"))
+        circuit_tracker, "judge", lambda task, found, *_: judged(found, float("nan"))
     )
     run = Run(tmp_path)
     with caplog.at_level(logging.WARNING):

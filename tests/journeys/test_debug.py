@@ -32,6 +32,9 @@ def test_smoke_runs_every_watcher_and_draws_every_figure(
 ) -> None:
     done = train(commands, tmp_path, small_run, "debug=smoke", figures=True)
     assert done.code == 0, done.output
+    for step in (0, 4):
+        for work in ("attribute by eap-ig-inputs", "judge circuits"):
+            assert f"\nstep {step}: {work}: " in done.output
     run = tmp_path / "runs/s/r"
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary["systems"]) >= {"lead-3", "random-3", "oracle", "base", "trained"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
+from rich.progress import Progress
 
+from sumcirc.runtime.terminal import console
 from sumcirc.training import progress_bars as progress
-from sumcirc.training.progress_bars import ProgressLines, progress_callback
+from sumcirc.training.progress_bars import ProgressLines, counted_in_training, progress_callback
 
 
 @pytest.fixture
@@ -83,3 +86,43 @@ def test_bar_on_a_terminal_lines_elsewhere(monkeypatch: pytest.MonkeyPatch) -> N
     assert isinstance(progress_callback(), RichProgressBar)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
     assert isinstance(progress_callback(), ProgressLines)
+
+
+# ---- work that interrupts training
+
+
+def showing(bar: Any = None, *callbacks: Any) -> Any:
+    return SimpleNamespace(progress_bar_callback=bar, callbacks=callbacks)
+
+
+def test_work_between_steps_has_lines_if_training_has(capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (showing(), showing(None, ProgressLines())):
+        with counted_in_training(given, "judge", 3) as advance:
+            advance(3)
+    assert capsys.readouterr().out == "judge: 3/3, 0.0 s\n"
+
+
+def test_work_between_steps_has_a_bar_below_that_of_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second display beside a running one would overwrite it."""
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    bar = RichProgressBar()
+    with Progress(console=console()) as shown:
+        bar.progress = shown  # type: ignore[assignment]
+        training = shown.add_task("Epoch 0", total=2)
+        with counted_in_training(showing(bar), "judge [red]", 4) as advance:
+            advance(1)
+            (_, work) = shown.tasks
+            assert (work.completed, work.total, work.visible) == (1, 4, True)
+            shown.refresh()
+        assert shown.tasks[1].visible is False
+        assert shown.tasks[training].description == "Epoch 0"
+    assert "judge [red]" in out.getvalue()
+    # the display of training has ended
+    with counted_in_training(showing(bar), "judge", 4) as advance:
+        advance(4)
+    assert "4/4" in out.getvalue()

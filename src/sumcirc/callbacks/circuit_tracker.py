@@ -18,6 +18,7 @@ from sumcirc.circuits.discovery import (
     CircuitResult,
     Task,
     circuit_of,
+    circuit_runs,
     edges_of,
     judge,
     make_task,
@@ -34,10 +35,12 @@ from sumcirc.figures.views import draw_all
 from sumcirc.reporting.views.circuit_curves import evolution as evolution_view
 from sumcirc.reporting.views.circuit_graphs import MOST_EDGES
 from sumcirc.reporting.views.circuit_graphs import graph as circuit_graph
+from sumcirc.runtime.progress import counted
 from sumcirc.schema import CircuitOptions
 from sumcirc.storage.writing import plain_numbers, write_json
 from sumcirc.tracking.measure_records import FAITHFULNESS, record_file, record_files
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.progress_bars import counted_in_training
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,8 @@ class CircuitTracker(Watcher):
         self.pairs = pairs
         self.options = options
         self.folder = run.path / "circuits"
-        self.base = base_scores(base, pairs, options, cache)
+        with counted(f"attribute the base by {options.method.value}", len(pairs)) as advance:
+            self.base = base_scores(base, pairs, options, cache, advance)
 
     def _task(self, model: Any) -> Task:
         return make_task(model, self.pairs, self.options, keep_all=True)
@@ -97,8 +101,12 @@ class CircuitTracker(Watcher):
             log.warning(
                 "step %d: %s, so the circuit has no faithfulness", step, task.evaluator.doubt
             )
-        scores = score_edges(model, task, self.options)
-        found = judge(task, scores, self.options)
+        options, label = self.options, f"step {step}: attribute by {self.options.method.value}"
+        with counted_in_training(trainer, label, len(task.pairs)) as attributed:
+            scores = score_edges(model, task, options, attributed)
+        runs = circuit_runs(task, options)
+        with counted_in_training(trainer, f"step {step}: judge circuits", runs) as judged:
+            found = judge(task, scores, options, judged)
         to_store(scores, self.options, step).save(record_file(self.folder, step), "float32")
         if step == 0:
             self.base.save(record_file(self.folder, -1), "float32")

@@ -33,8 +33,6 @@ from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice, left_out
 from sumcirc.schema import Ablation, CircuitOptions, EdgeSelection
 
-JUDGEMENTS = 4
-
 Progress = Callable[[int], None]
 
 
@@ -302,6 +300,19 @@ def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> Document
     )
 
 
+def circuit_runs(task: Task, options: CircuitOptions) -> int:
+    """Return the number of runs of a circuit on a document that `judge` takes.
+
+    These are the circuits of two curves, those of the random controls, the circuit itself and its
+    complement, each on every document.
+
+    Args:
+        task: the pairs.
+        options: settings that determine the sizes of circuits and the number of random circuits.
+    """
+    return (len(options.sizes) * (2 + options.random_circuits) + 2) * len(task.pairs)
+
+
 def judge(
     task: Task, scores: EdgeScores, options: CircuitOptions, progress: Progress | None = None
 ) -> CircuitResult:
@@ -312,10 +323,10 @@ def judge(
         scores: scores of all edges on each document.
         options: settings that determine how edges are selected, the sizes of circuits, and the
             numbers of random circuits and resamples.
-        progress: called with 1 after each of the JUDGEMENTS steps: the two faithfulness curves, the
-            circuit's faithfulness, and stability.
+        progress: called with the number of documents on which a circuit was newly run, up to
+            `circuit_runs` in all.
     """
-    done = progress or (lambda steps: None)
+    task.evaluator.progress = progress or (lambda documents: None)
     mean, graph = scores.mean.double().numpy(), scores.graph
     circuit = circuit_of(mean, graph, options)
     # random circuits of a size serve as a control for both rankings
@@ -324,11 +335,8 @@ def judge(
     select = greedy if options.select is EdgeSelection.greedy else top_n
     ranked = [partial(select, absolute=absolute) for absolute in (True, False)]
     absolute = curve(task.evaluator, mean, True, options.sizes, ranked[0], seeds)
-    done(1)
     signed = curve(task.evaluator, mean, False, options.sizes, ranked[1], ())
-    done(1)
     judgement = faithfulness(task.evaluator, circuit)
-    done(1)
     by_document = scores.documents.float().numpy()
     steady = None
     if len(scores.ids) > 1:
@@ -336,5 +344,4 @@ def judge(
         steady = stability(
             by_document, graph, count, selection_of(options), resamples=options.resamples
         )
-    done(1)
     return CircuitResult(scores, circuit, judgement, steady, absolute, signed)

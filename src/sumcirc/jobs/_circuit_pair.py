@@ -57,7 +57,7 @@ def compare_with(
         The entry `against` of the run's summary, and the content of comparison.json.
     """
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
-    from sumcirc.circuits.discovery import JUDGEMENTS, judge, make_task, score_edges, to_store
+    from sumcirc.circuits.discovery import circuit_runs, judge, make_task, score_edges, to_store
     from sumcirc.models.restoring import against_of, load_reference
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import plain_numbers, write_json
@@ -70,7 +70,8 @@ def compare_with(
     their_task = make_task(other, task.pairs, options, keep_all=True)
     with counted(f"attribute {reference.name}", len(their_task.pairs)) as attributed:
         scores = score_edges(other, their_task, options, attributed)
-    with counted(f"judge circuits of {reference.name}", JUDGEMENTS) as judged:
+    runs = circuit_runs(their_task, options)
+    with counted(f"judge circuits of {reference.name}", runs) as judged:
         theirs = judge(their_task, scores, options, judged)
     notices.tell(*their_task.notices)
     theirs.save(directory.circuits / f"{OTHER}.json")

@@ -81,7 +81,7 @@ def run(config: CircuitConfig, folder: Path) -> None:
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
-    from sumcirc.circuits.discovery import JUDGEMENTS, judge, make_task, score_edges
+    from sumcirc.circuits.discovery import circuit_runs, judge, make_task, score_edges
     from sumcirc.data.encoding import Encoder
     from sumcirc.jobs._circuit_pair import compare_with
     from sumcirc.models.architectures import context_length
@@ -113,7 +113,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         task = make_task(model, pairs, options)
         with counted(f"attribute by {options.method.value}", len(task.pairs)) as attributed:
             scores = score_edges(model, task, options, attributed)
-        with counted("judge circuits", JUDGEMENTS) as judged:
+        with counted("judge circuits", circuit_runs(task, options)) as judged:
             found = judge(task, scores, options, judged)
         dropped |= {"unchanged": task.unchanged} | ({"untold": task.untold} if task.untold else {})
         notices.tell(

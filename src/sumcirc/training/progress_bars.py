@@ -1,15 +1,22 @@
-"""Training progress: a rich bar on a terminal, plain lines where output is a file or a pipe."""
+"""Training progress: a rich bar on a terminal, plain lines where output is a file or a pipe.
+
+Work that interrupts training, such as finding a circuit, shows its progress beside it.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
+from rich.markup import escape
 
+from sumcirc.runtime.progress import counted
 from sumcirc.runtime.terminal import raw_output, say
 
 INTERVAL = 5.0  # seconds between plain lines
@@ -20,6 +27,37 @@ def progress_callback() -> pl.Callback:
     if not sys.stdout.isatty():
         return ProgressLines()
     return RichProgressBar(console_kwargs={"file": raw_output()})
+
+
+@contextmanager
+def counted_in_training(
+    trainer: pl.Trainer, label: str, total: int
+) -> Iterator[Callable[[int], None]]:
+    """Show the progress of work that interrupts training, if training shows its own progress.
+
+    Yields a function, which is to be called with the number of items finished since its last call.
+
+    Args:
+        trainer: the trainer. If it shows a rich bar, the work gets a bar below it; a second display
+            would overwrite the first.
+        label: description of the work.
+        total: number of items.
+    """
+    bar = trainer.progress_bar_callback
+    shown = getattr(bar, "progress", None)
+    lines = any(isinstance(one, ProgressLines) for one in trainer.callbacks)  # type: ignore[attr-defined]
+    if shown is not None and shown.live.is_started:
+        task = shown.add_task(escape(label), total=total)
+        try:
+            yield lambda done: shown.advance(task, done)
+        finally:
+            # Lightning finds its own tasks by their position, so none is removed
+            shown.update(task, visible=False)
+    elif bar is not None or lines:
+        with counted(label, total) as advance:
+            yield advance
+    else:
+        yield lambda done: None
 
 
 class ProgressLines(pl.Callback):

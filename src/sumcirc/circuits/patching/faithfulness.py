@@ -94,6 +94,7 @@ class Evaluator:
         doubt: the reason why corruption has no effect that circuits could explain, so that
             faithfulness is undefined; None if it has an effect. It is determined on `pairs`;
             callers that selected these pairs by their effect set it to the result on all pairs.
+        progress: called with the number of documents on which `run` has run a circuit.
 
     Raises:
         UserError: the metric was created for other items, or a document needs more than `memory`;
@@ -125,6 +126,7 @@ class Evaluator:
         cost = patching_cost(hooked, self.graph)
         self._groups = list(groups(pairs, metric, batch, cost, memory))
         self._weights = AttentionWeights(hooked, self.graph.expand_groups)
+        self.progress: Callable[[int], None] = lambda documents: None
         whole = self.graph.exists
         self.empty, self.full = self.run([np.zeros_like(whole), whole])
         reason = no_gap(self.full.metric, self.empty.metric)
@@ -158,6 +160,7 @@ class Evaluator:
                 total = kl.new_zeros(len(items)).index_add(0, rows, kl)
                 found[0, number, items] = values.double().cpu()
                 found[1, number, items] = (total / positions.sum(1)).clamp(min=0).double().cpu()
+                self.progress(len(items))
         return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
 
     def _patched(self, items: Tensor) -> PatchedRun:
