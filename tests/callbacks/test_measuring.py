@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from sumcirc.callbacks import circuit_tracker
+from sumcirc.callbacks import circuit_tracker, measuring
 from sumcirc.callbacks.factory import make_watchers
 from sumcirc.callbacks.measuring import scheduled_steps
 from sumcirc.circuits.eap_ig_format import read_circuit
@@ -41,9 +41,17 @@ CIRCUIT = CircuitOptions(documents=4, sizes=[0.1, 1.0], random_circuits=1, resam
 
 @pytest.fixture(scope="module", autouse=True)
 def _undrawn() -> Iterator[None]:
-    """Nothing here looks at the circuit's figures, which would be half the time."""
+    """Nothing here looks at the circuit's figures, which would be half the time.
+
+    Without W&B no picture is drawn at the steps.
+    """
+
+    def drawn(view: object) -> None:
+        raise AssertionError("a picture is drawn that nobody logs")
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(circuit_tracker, "draw_all", lambda views, folder: [])
+        patch.setattr(measuring, "picture", drawn)
         yield
 
 

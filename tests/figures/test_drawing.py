@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sumcirc.figures.drawing import new_figure, save
-from sumcirc.reporting.kinds import log_ticks
+from sumcirc.figures.views import draw, picture
+from sumcirc.reporting.kinds import Map, View, log_ticks
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,16 @@ def test_a_figure_names_the_run_it_belongs_to(tmp_path: Path) -> None:
         save(figure, folder / "figure.png", ("x",), [])
         texts[folder.name] = [text.get_text() for text in figure.texts]
     assert texts == {"figures": ["sweep/a_$run$"], "comparison": ["sweep"], tmp_path.name: []}
+
+
+def test_a_picture_for_loggers_is_the_figure(tmp_path: Path) -> None:
+    view = View("t", [[Map(np.arange(6.0).reshape(2, 3), "label", "nats")]])
+    draw(view, tmp_path / "figure.png")
+    image = picture(view)
+    with Image.open(tmp_path / "figure.png") as saved:
+        small = saved.convert("RGB").resize(image.size)
+    assert image.mode == "RGB"
+    assert image.size[0] == pytest.approx(saved.size[0] / 1.5, abs=2)
+    difference = np.abs(np.asarray(small, float) - np.asarray(image, float)).mean()
+    assert difference < 4, "of 255"
+    assert np.asarray(image).std() > 30

@@ -15,7 +15,7 @@ import pytest
 from sumcirc.reporting.dashboard.layout import layout
 from sumcirc.reporting.dashboard.logged_runs import Material, read_material
 from sumcirc.reporting.dashboard.panels import CurvePanel, names_of
-from sumcirc.tracking.metric_names import LOGGED, MetricKind, find
+from sumcirc.tracking.metric_names import LOGGED, STEP, MetricKind, find
 from tests.support.command_server import CommandServer
 from tests.support.logged import logged_names, records, settings_of
 
@@ -40,6 +40,17 @@ def with_text(sweep: Path, words: list[str]) -> list[str]:
     return [name for name, body in held if any(text.encode() in body for text in texts)]
 
 
+def steps_of_media(found: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """The optimizer steps at which a table or an image was logged, by its name."""
+    steps: dict[str, list[int]] = {}
+    for record in found:
+        item = record["history"]["item"] if "history" in record else {}
+        for key in item:
+            if key.endswith("._type") and STEP in item:
+                steps.setdefault(key.removesuffix("._type"), []).append(item[STEP])
+    return steps
+
+
 def test_training_logs_names_of_the_table(
     commands: CommandServer, small_run: list[str], tmp_path: Path
 ) -> None:
@@ -47,20 +58,28 @@ def test_training_logs_names_of_the_table(
     others = ("logger=", "trainer.max_steps", "model.")
     given = [word for word in small_run if not word.startswith(others)]
     done = commands.run(
-        *("train", *given, *WANDB, "trainer.max_steps=2", "callbacks.schedule.points=0"),
-        *(f"callbacks.watch=[{WATCHERS}]", "callbacks.probes.documents=8"),
+        *("train", *given, *WANDB, "trainer.max_steps=2", "callbacks.schedule.points=1"),
+        *(f"callbacks.watch=[{WATCHERS}]", "callbacks.probes.documents=8", "logger.samples=3"),
         *("callbacks.circuit.documents=8", "callbacks.circuit.resamples=10", "run.name=r"),
         cwd=tmp_path,
     )
     assert done.code == 0, done.output
-    names = logged_names(records(tmp_path / "runs/s/r"))
+    logged = records(tmp_path / "runs/s/r")
+    names = logged_names(logged)
     for kind, some in names.items():
         assert not [name for name in some if find(name, kind) is None]
     curves = {find(name, MetricKind.curve) for name in names[MetricKind.curve]}
     wanted = {entry for entry in LOGGED if entry.kind is MetricKind.curve}
     assert not {entry.name for entry in wanted - curves}
     plan = layout(read_material([tmp_path / "runs/s"]), "rougeLsum_f1")
-    assert not with_text(tmp_path / "runs/s", small_run)
+    steps = steps_of_media(logged)
+    for name in ("attention_divergence", "entropy_difference", "drift", "circuit"):
+        assert steps[f"figures/{name}"] == [0, 1, 2], "one for each place of the slider"
+    assert steps["summaries/samples"] == [0, 1, 2]
+    assert steps["figures/neurons"] == [2]
+    files = with_text(tmp_path / "runs/s", small_run)
+    assert len(files) == 3
+    assert all(name.startswith("samples_") for name in files)
     lost = {name for name, entry in plan.absent.items() if entry.kind is MetricKind.curve}
     assert not lost, "misspelt in the layout, or not logged"
 

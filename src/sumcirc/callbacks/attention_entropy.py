@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
+from sumcirc.reporting.views.head_maps import entropy
 from sumcirc.statistics import MIN_DOCUMENTS, share_below_zero, significantly_different
 from sumcirc.tracking.measure_records import ENTROPY, ProbeRecord
 from sumcirc.tracking.metric_names import WATCHED
@@ -22,7 +23,7 @@ class AttentionEntropy(Watcher):
     concerns = ("attention",)
 
     def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Log the measures' means, and the fraction of heads whose entropy is below the base's.
+        """Log the measures' means, the fraction of heads below the base's entropy, and a heat map.
 
         Args:
             trainer: gives the current step and the rank of this process.
@@ -45,6 +46,7 @@ class AttentionEntropy(Watcher):
         rows = by_head(record, ENTROPY)
         rows += by_head(record, ENTROPY, change, "attention/entropy_difference")
         self.log_table(trainer, "probes/attention_entropy", HEAD_COLUMNS, rows)
+        self.log_picture(trainer, "entropy_difference", lambda: entropy(record, base))
 
 
 def fallen_heads(record: ProbeRecord, base: ProbeRecord) -> dict[str, float]:

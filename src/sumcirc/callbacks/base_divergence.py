@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 
 from sumcirc.callbacks.measuring import Watcher
 from sumcirc.callbacks.scalars import HEAD_COLUMNS, by_head, by_layer, overall
+from sumcirc.reporting.views.head_maps import divergence
 from sumcirc.tracking.metric_names import WATCHED
 
 LOGGED = WATCHED["base_divergence"]
@@ -21,7 +22,7 @@ class BaseDivergence(Watcher):
     concerns = ("divergence",)
 
     def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Log the mean divergences, overall and by layer.
+        """Log the mean divergences, overall and by layer, and a heat map of heads.
 
         Args:
             trainer: gives the current step and the rank of this process.
@@ -34,3 +35,4 @@ class BaseDivergence(Watcher):
         self.log_metrics(trainer, module, means)
         rows = [row for name in LOGGED.by_layer for row in by_head(record, name)]
         self.log_table(trainer, "probes/base_divergence", HEAD_COLUMNS, rows)
+        self.log_picture(trainer, "attention_divergence", lambda: divergence(record))

@@ -32,6 +32,7 @@ from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import jaccard
 from sumcirc.figures.views import draw_all
+from sumcirc.reporting.kinds import View
 from sumcirc.reporting.views.circuit_curves import evolution as evolution_view
 from sumcirc.reporting.views.circuit_graphs import MOST_EDGES
 from sumcirc.reporting.views.circuit_graphs import graph as circuit_graph
@@ -115,6 +116,7 @@ class CircuitTracker(Watcher):
         self.log_metrics(trainer, module, self._metrics(found, step))
         rows = [(step, *edge) for edge in found.largest_edges(TOP_EDGES)]
         self.log_table(trainer, "circuit/top_edges", EDGE_COLUMNS, rows)
+        self.log_picture(trainer, "circuit", lambda: self._drawn(found, step))
         if step == self.probing.last_step:
             self._conclude(found)
 
@@ -142,6 +144,14 @@ class CircuitTracker(Watcher):
             metrics["circuit/jaccard_previous"] = jaccard(found.circuit, previous)
         return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
+    def _drawn(self, found: CircuitResult, step: int) -> View:
+        shape, edges = self.base.graph.shape, found.largest_edges(MOST_EDGES)
+        title = f"step {step}, {self.options.method.value}"
+        size = int(found.circuit.sum())
+        return circuit_graph(
+            edges, (shape.layers, shape.heads), title, group=shape.group, size=size
+        )
+
     def _circuit_of(self, stored: DocumentScores) -> NDArray[np.bool_]:
         return circuit_of(stored.scores.mean(0), stored.graph, self.options)
 
@@ -162,14 +172,9 @@ class CircuitTracker(Watcher):
         transitions = plain_numbers([asdict(one) for one in found.transitions])
         record = {"steps": found.steps, **tracks, "transitions": transitions}
         write_json(self.folder / "evolution.json", record)
-        shape, edges = graph.shape, last_found.largest_edges(MOST_EDGES)
-        size = int(last_found.circuit.sum())
-        title = f"step {last}, {self.options.method.value}"
         views = {
             "circuit_evolution": lambda: evolution_view(record),
-            "circuit": lambda: circuit_graph(
-                edges, (shape.layers, shape.heads), title, group=shape.group, size=size
-            ),
+            "circuit": lambda: self._drawn(last_found, last),
         }
         for reason in draw_all(views.items(), self.run.figures):
             log.info("figures: %s", reason)

@@ -79,7 +79,11 @@ def make_watchers(
     probing = Probing(run, probes, store, options.schedule, encoder.codec.token)
     watchers: list[Watcher] = [PLAIN[name]() for name in options.watch if name in PLAIN]
     if "summary_quality" in options.watch:
-        watchers.append(SummaryQuality(encoder, chosen, config.generation, config.evaluation))
+        watchers.append(
+            SummaryQuality(
+                encoder, chosen, config.generation, config.evaluation, config.logger.samples
+            )
+        )
     if "circuit_tracker" in options.watch:
         watchers.append(_tracker(config, run, base, encoder, ordered, data.notices))
     watchers += own

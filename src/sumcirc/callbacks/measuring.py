@@ -19,14 +19,16 @@ import pytorch_lightning as pl
 import torch
 
 from sumcirc.errors import UserError
+from sumcirc.figures.views import picture
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measure_batches import BatchResult, assemble, measure_batches
 from sumcirc.measures.measure_documents import ProbeSet
 from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.reporting.kinds import NotDrawableError, View
 from sumcirc.schema import ProbeScheduleConfig
-from sumcirc.tracking.measure_records import ProbeRecord, record_file
+from sumcirc.tracking.measure_records import ProbeRecord, record_file, record_files
 from sumcirc.tracking.run_directory import RunDirectory
-from sumcirc.tracking.wandb import log_table
+from sumcirc.tracking.wandb import log_picture, log_table
 from sumcirc.training.checkpoint import generators, set_generators
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.optimizers import averaged_weights
@@ -184,6 +186,17 @@ class Probing:
             if isinstance(module, SummarizationModule):
                 module.exclude_from_throughput(spent)
 
+    def records_until(self, step: int) -> list[ProbeRecord]:
+        """Return the records of the run up to a step, those before a resume included.
+
+        Args:
+            step: the last optimizer step.
+        """
+        found = self.records
+        if self.run is not None:
+            found = [ProbeRecord.read(file) for file in record_files(self.run.probes)]
+        return sorted((one for one in found if 0 <= one.step <= step), key=lambda one: one.step)
+
     def model_of(self, module: pl.LightningModule) -> Any:
         """Return the model that is measured: the given one, or the attribute `model` of a module.
 
@@ -335,8 +348,34 @@ class Watcher(pl.Callback):
             columns: names of the columns.
             rows: the rows, each with one value per column.
         """
-        from pytorch_lightning.loggers import WandbLogger
+        for logger in _wandb(trainer):
+            log_table(logger, trainer.global_step, name, columns, rows)
 
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                log_table(logger, trainer.global_step, name, columns, rows)
+    def log_picture(self, trainer: pl.Trainer, name: str, make: Callable[[], View]) -> None:
+        """Draw a view and log it for the current step to Weights & Biases, as `figures/NAME`.
+
+        Without W&B nothing is drawn. In a run directory the last step is left out here: the job
+        draws its figures as files, and logs them under the same names.
+
+        Args:
+            trainer: the trainer whose loggers are used.
+            name: name of the figure.
+            make: returns the view.
+        """
+        loggers = _wandb(trainer)
+        drawn_by_job = self.probing.run is not None
+        if not loggers or (drawn_by_job and trainer.global_step == self.probing.last_step):
+            return
+        try:
+            image = picture(make())
+        except NotDrawableError as error:
+            log.info("step %d: no picture %s: %s", trainer.global_step, name, error)
+            return
+        for logger in loggers:
+            log_picture(logger, trainer.global_step, name, image)
+
+
+def _wandb(trainer: pl.Trainer) -> list[Any]:
+    from pytorch_lightning.loggers import WandbLogger
+
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]

@@ -18,6 +18,7 @@ from sumcirc.statistics import MIN_DOCUMENTS
 from sumcirc.storage.writing import write_table
 from sumcirc.tracking.score_names import ROUGE_LSUM
 
+SAMPLE_COLUMNS = ("step", "id", "reference", "summary", "rougeLsum_x100")
 LOGGED = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "length", *STATISTICS)
 
 
@@ -25,7 +26,8 @@ class SummaryQuality(Watcher):
     """Watcher that has the model summarize the probe documents, and scores the summaries.
 
     Mean scores are logged as `summaries/MEASURE`, and the ends of their intervals as
-    `summaries/MEASURE/low` and `summaries/MEASURE/high`. The summaries and their scores are written
+    `summaries/MEASURE/low` and `summaries/MEASURE/high`, and the first summaries as the table
+    `summaries/samples`. The summaries and their scores are written
     to a table that is named after the step, such as `probes/summaries-000200.parquet`.
 
     Args:
@@ -33,6 +35,7 @@ class SummaryQuality(Watcher):
         documents: the probe documents.
         generation: decoding settings.
         evaluation: scoring settings.
+        samples: number of documents whose summaries are logged to W&B at each step.
     """
 
     def __init__(
@@ -41,14 +44,16 @@ class SummaryQuality(Watcher):
         documents: Sequence[Document],
         generation: GenerationConfig,
         evaluation: EvaluationConfig,
+        samples: int = 0,
     ) -> None:
         self.encoder = encoder
         self.documents = list(documents)
         self.generation = generation
         self.evaluation = evaluation
+        self.samples = samples
 
     def observe(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Summarize the documents, log mean scores, and write the table of summaries and scores.
+        """Summarize the documents, log scores and samples, and write a table of all summaries.
 
         Args:
             trainer: gives the current step and the rank of this process.
@@ -76,3 +81,9 @@ class SummaryQuality(Watcher):
         if self.probing.run is not None:
             file = self.probing.run.probes / f"summaries-{step:06d}.parquet"
             write_table(file, found.records)
+        if self.samples:
+            rows = [
+                (step, item.id, item.references[0], text, 100 * record[ROUGE_LSUM])
+                for item, text, record in zip(self.documents, texts, found.records, strict=True)
+            ]
+            self.log_table(trainer, "summaries/samples", SAMPLE_COLUMNS, rows[: self.samples])

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sumcirc.figures.dots import dots_size, draw_dots
-from sumcirc.figures.drawing import new_figure, save, shown_name
+from sumcirc.figures.drawing import literal_texts, new_figure, save, shown_name
 from sumcirc.figures.graphs import draw_graph, graph_size
 from sumcirc.figures.grids import (
     bars_size,
@@ -27,8 +27,12 @@ from sumcirc.figures.grids import (
 )
 from sumcirc.reporting.kinds import Bars, Curves, Dots, Map, NodeGraph, NotDrawableError, View
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 log = logging.getLogger(__name__)
 
+SCREEN = 100  # dots per inch of pictures for loggers
 Size = tuple[float, float]  # inches
 RENDERERS: dict[type, tuple[Callable[..., None], Callable[..., Size]]] = {
     Curves: (draw_curves, curves_size),
@@ -77,6 +81,25 @@ def draw_all(views: Iterable[tuple[str, Callable[[], View]]], folder: Path) -> l
         else:
             draw(view, folder / f"{name}.png")
     return skipped
+
+
+def picture(view: View) -> Image:
+    """Return a view drawn as an RGB image, for loggers.
+
+    This takes about half the time of `draw`: the figure is laid out and drawn once, and not saved.
+
+    Args:
+        view: view to draw.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL.Image import fromarray
+
+    figure = figure_of(view)
+    literal_texts(figure)
+    figure.set_dpi(SCREEN)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def figure_of(view: View) -> Any:

@@ -84,7 +84,7 @@ def conclude(
         wandb.log_results(
             wandb_logger, summary, board.samples(config.logger.samples) if board else []
         )
-        wandb.log_figures(wandb_logger, directory.figures)
+        wandb.log_figures(wandb_logger, directory.figures, summary.get("steps"))
         if wandb.wants_artifact(config.logger):
             if trained is not None:
                 wandb.log_folder(wandb_logger, config.run.name, "model", trained)

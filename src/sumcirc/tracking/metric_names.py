@@ -248,6 +248,9 @@ LOGGED = (
     ),
     _table("train, evaluate", "test/scores", "every score of a system, its interval", AT_END),
     _table("train, evaluate", "samples", "documents, references, summaries", AT_END),
+    _table(
+        "summary_quality", "summaries/samples", "references, summaries of probes", "logger.samples"
+    ),
     _table("attention_entropy", "probes/attention_entropy", "entropy by head and step"),
     _table("base_divergence", "probes/base_divergence", "divergence by head and step"),
     _table("circuit_tracker", "circuit/top_edges", "the 50 largest edges of a step"),
@@ -255,6 +258,22 @@ LOGGED = (
     _table("select", "selection", "every layer's or module's score"),
     _table("report", "arms", "the arms of a sweep"),
     _table("report", "differences", "arms against controls", "a control among the arms"),
+    *(
+        Logged(
+            f"figures/{name}",
+            MetricKind.image,
+            "all",
+            "",
+            what,
+            f"{watcher}: at each measured step",
+        )
+        for name, watcher, what in (
+            ("attention_divergence", "base_divergence", "attention KL by layer and head"),
+            ("entropy_difference", "attention_entropy", "entropy's change by layer and head"),
+            ("drift", "activation_drift", "drift curves up to the step"),
+            ("circuit", "circuit_tracker", "the circuit as a graph"),
+        )
+    ),
     Logged("figures/{figure}", MetricKind.image, "all", "", "every PNG of the run's figures/"),
     Logged(
         "{run}",

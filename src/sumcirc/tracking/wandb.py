@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import wandb
+    from PIL.Image import Image
     from pytorch_lightning.loggers import WandbLogger
 
 TABLE_ROWS = 10_000  # the most rows that W&B accepts in one table
@@ -267,16 +268,35 @@ def log_table(
     logger.experiment.log({name: table, STEP: step})
 
 
-def log_figures(logger: WandbLogger, folder: Path) -> None:
+def log_picture(logger: WandbLogger, step: int, name: str, image: Image) -> None:
+    """Log a figure of one step as the image `figures/NAME`.
+
+    Args:
+        logger: Lightning's logger.
+        step: optimizer step.
+        name: name of the figure; that of its file at the end of a run.
+        image: the figure.
+    """
+    import wandb
+
+    from sumcirc.tracking.metric_names import STEP
+
+    logger.experiment.log({f"figures/{name}": wandb.Image(image), STEP: step})
+
+
+def log_figures(logger: WandbLogger, folder: Path, step: int | None = None) -> None:
     """Log every PNG of a folder and its subfolders as the image `figures/NAME`.
 
     Args:
         logger: Lightning's logger.
         folder: the folder that contains the figures.
+        step: the last optimizer step; None for a job that trains nothing.
     """
+    from sumcirc.tracking.metric_names import STEP
+
     images = _images(folder)
     if images:
-        logger.experiment.log(images)
+        logger.experiment.log(images if step is None else {**images, STEP: step})
 
 
 def log_comparison(

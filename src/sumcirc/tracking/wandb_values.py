@@ -103,8 +103,9 @@ def arm_columns(row: Mapping[str, Any]) -> dict[str, Any]:
             found[column] = value
         else:
             name, scale = shown_in_wandb(score)
-            counted = value is None or column.endswith("_documents")
-            found[name + column.removeprefix(score)] = value if counted else scale * value
+            if value is not None and not column.endswith("_documents"):
+                value *= scale
+            found[name + column.removeprefix(score)] = value
     return found
 
 
@@ -122,7 +123,7 @@ def difference_columns(row: Mapping[str, Any]) -> dict[str, Any]:
         return dict(row)
     name, scale = shown_in_wandb(row["measure"])
     numbers = {key: row[key] for key in ("difference", "low", "high", "error")}
-    scaled = {key: value and scale * value for key, value in numbers.items()}
+    scaled = {key: None if one is None else scale * one for key, one in numbers.items()}
     return {**row, "measure": name, **scaled}
 
 

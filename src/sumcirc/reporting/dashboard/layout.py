@@ -142,6 +142,7 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
     panels += shelf.curves("learning rate", "train/learning_rate")
     panels += shelf.curves("speed", "time/tokens_per_second", unit="tokens/s")
     panels += shelf.rows("sample summaries", "samples")
+    panels += shelf.rows("summaries of the probe documents while training", "summaries/samples")
     return tuple(panels)
 
 

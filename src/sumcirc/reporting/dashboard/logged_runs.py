@@ -166,6 +166,8 @@ def _read(source: RunRecords) -> LoggedRun:
         values = {name for name in values if not name.endswith("_x100")}
     values |= {f"{name}.{how}" for name, how in SUMMARIES.items() if name in curves}
     tables = {table for curve, table in WATCHER_TABLES.items() if curve in curves}
+    if current and "summaries/length" in curves and source.config["logger"].get("samples"):
+        tables.add("summaries/samples")
     if summary.get("systems"):
         tables |= {"test/scores"} if current else set()
         tables |= {"samples"} if source.samples else set()
