@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.errors import UserError
+from sumcirc.reporting.data_counts import data_counts
 from sumcirc.reporting.runs import run_folders
 from sumcirc.storage.reading import RecordError, is_there, read_json
 from sumcirc.tracking.measure_records import ATTENTION_KL, ENTROPY, FAITHFULNESS
@@ -49,6 +50,7 @@ class LoggedRun:
         axes: the run's value of each setting that the sweep varies (`config.sweep_axes` in W&B).
         names: names of logged curves, summary values, tables and images, by their kind.
         place: whether the logged data was uploaded.
+        data: how much of its data was kept, cut and dropped (`data_counts`).
     """
 
     path: Path
@@ -56,6 +58,7 @@ class LoggedRun:
     axes: dict[str, Any]
     names: dict[MetricKind, frozenset[str]]
     place: Place
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,8 @@ def _read(source: RunRecords) -> LoggedRun:
     }
     layers = summary.get("adapter", {}).get("layers")
     axes = sweep_axes(source.config, layers)
-    return LoggedRun(source.path, source.verb, axes, names, _place(source.path))
+    data = data_counts(summary)
+    return LoggedRun(source.path, source.verb, axes, names, _place(source.path), data)
 
 
 def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sumcirc.reporting.arms import control_title
 from sumcirc.reporting.dashboard.logged_runs import Material
+from sumcirc.reporting.data_counts import data_counts_of
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import markdown_table
 from sumcirc.reporting.views.arm_tables import score_cell
@@ -44,7 +45,8 @@ def story(material: Material, measure: str) -> list[Part]:
     counted = ", ".join(f"{count} of sumcirc {verb}" for verb, count in verbs.items())
     runs = f"W&B runs of {', '.join(material.groups)}: {counted}."
     left_out = (f"Not among them: {'; '.join(material.left_out)}.",) if material.left_out else ()
-    parts = [Part("What was run", (runs, *left_out))]
+    data = data_counts_of([(run.path.name, run.data) for run in material.runs])
+    parts = [Part("What was run", (runs, *data, *left_out))]
     found = material.comparison
     if found is None:
         words = "Not compared yet; the command below makes the table of arms, with controls."

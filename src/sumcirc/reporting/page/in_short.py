@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sumcirc.reporting.comparison import ArmComparison
+from sumcirc.reporting.data_counts import data_counts, data_counts_of
 from sumcirc.reporting.kinds import NotDrawableError, sizes_of
 from sumcirc.reporting.measured import (
     ALPHA,
@@ -49,6 +50,9 @@ def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None
     ]
     if warnings:
         blocks.append(Bullets("Before all else", warnings))
+    data = data_counts_of([(run.name, data_counts(run.summary)) for run in runs])
+    if data:
+        blocks.append(Bullets("The data", data))
     if len(runs) <= MOST:
         found = [(run.name, sentences(run)) for run in runs]
         blocks += [Bullets(name, lines) for name, lines in found if lines]
