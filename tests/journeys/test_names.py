@@ -16,6 +16,7 @@ from sumcirc.reporting.dashboard.layout import layout
 from sumcirc.reporting.dashboard.logged_runs import Material, read_material
 from sumcirc.reporting.dashboard.panels import CurvePanel, names_of
 from sumcirc.tracking.metric_names import LOGGED, STEP, MetricKind, find
+from sumcirc.tracking.wandb_values import NAMES
 from tests.support.command_server import CommandServer
 from tests.support.logged import logged_names, records, settings_of
 
@@ -65,6 +66,8 @@ def test_training_logs_names_of_the_table(
     )
     assert done.code == 0, done.output
     logged = records(tmp_path / "runs/s/r")
+    status = json.loads((tmp_path / "runs/s/r/status.json").read_text())
+    assert status["wandb_names"] == NAMES
     names = logged_names(logged)
     for kind, some in names.items():
         assert not [name for name in some if find(name, kind) is None]

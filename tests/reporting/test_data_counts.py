@@ -20,7 +20,7 @@ TRAINING = {
 }
 SENTENCE = (
     "train 3,900 kept, 120 of them cut to the context, 100 dropped (empty document 40, summary too"
-    " long 60); validation 200 kept, 0 of them cut to the context, 0 dropped"
+    " long 60); validation 200 kept, none cut or dropped"
 )
 
 
@@ -49,7 +49,7 @@ def test_the_page_and_the_dashboard_begin_with_them(tmp_path: Path) -> None:
     for run in sweep.iterdir():
         file = run / "summary.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **TRAINING, "notices": []}))
-    said = f"Data: {SENTENCE}; test 40 kept, 0 of them cut to the context, 0 dropped."
+    said = f"Data: {SENTENCE}; test 40 kept, none cut or dropped."
     page = Page("s")
     in_short.add(page, [RunRecords(run) for run in sorted(sweep.iterdir())], None)
     data = next(block for block in page.sections[0].blocks if isinstance(block, Bullets))

@@ -60,6 +60,8 @@ def _counts(summary: Mapping[str, Any], split: str) -> dict[str, int]:
 
 def _split(split: str, counts: Mapping[str, int]) -> str:
     dropped = {words: counts[key] for key, words in DROPPED.items() if counts.get(key)}
+    if not dropped and not counts.get("cut"):
+        return f"{split} {counts['items']:,} kept, none cut or dropped"
     reasons = ", ".join(f"{words} {count:,}" for words, count in dropped.items())
     lost = f"{sum(dropped.values()):,} dropped{f' ({reasons})' if reasons else ''}"
     cut = f"{counts.get('cut', 0):,} of them cut to the context"
