@@ -76,7 +76,7 @@ def test_mistakes_are_one_line(
     done = commands.run("circuit", *words, word, cwd=tmp_path)
     assert done.code == 2
     assert message in done.output
-    assert len(done.output.strip().splitlines()) == 1
+    assert len(done.said) == 1
 
 
 # ---- two circuits
@@ -138,7 +138,7 @@ def test_mistakes_in_comparing_circuits_are_one_line(
         done = commands.run(verb, *given, cwd=tmp_path)
         assert done.code == 2, done.output
         assert message in done.output
-        assert len(done.output.strip().splitlines()) == 1
+        assert len(done.said) == 1
     assert not (tmp_path / "circuit-comparison").exists()
 
 
@@ -244,7 +244,7 @@ def test_settings_that_a_file_of_pairs_leaves_nothing_to_say(
     done = commands.run("circuit", *own(gpt2_folder, prompts), word, cwd=tmp_path)
     assert done.code == 2
     assert message in done.output
-    assert len(done.output.strip().splitlines()) == 1
+    assert len(done.said) == 1
 
 
 def test_a_mistake_in_the_last_line_is_found_before_anything_starts(
@@ -255,7 +255,7 @@ def test_a_mistake_in_the_last_line_is_found_before_anything_starts(
     done = commands.run("circuit", *own(gpt2_folder, prompts), cwd=tmp_path)
     assert done.code == 2
     assert "line 11 (`last`): clean has" in done.output
-    assert len(done.output.strip().splitlines()) == 1
+    assert len(done.said) == 1
     assert not (tmp_path / "runs").exists()
 
 

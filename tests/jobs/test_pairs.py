@@ -118,5 +118,5 @@ def test_mistakes_are_one_line(
     done = commands.run("pairs", *given, *words, cwd=tmp_path)
     assert done.code == 2
     assert message in done.output
-    assert len(done.output.strip().splitlines()) == 1
+    assert len(done.said) == 1
     assert not list(tmp_path.iterdir())

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sumcirc.cli.verbs import STARTING
 from tests.support.processes import ROOT, SCRIPT, Processes, offline
 
 
@@ -32,6 +33,11 @@ class Finished:
     code: int
     output: str
     error: str = ""
+
+    @property
+    def said(self) -> list[str]:
+        """The lines of the output but the first one, which says that a command starts."""
+        return [line for line in self.output.strip().splitlines() if not line.endswith(STARTING)]
 
 
 class CommandServer:

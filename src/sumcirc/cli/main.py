@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from sumcirc.cli.verbs import READERS, VERBS, usage
+from sumcirc.cli.verbs import READERS, STARTING, VERBS, usage
 from sumcirc.errors import Stopped, Unwritable, UserError
 from sumcirc.runtime import quoting
 from sumcirc.runtime.pipes import CODE, ending_quietly, lost_reader
@@ -149,6 +149,9 @@ def _launch(given: Command) -> None:
     sweep = _sweep(given, configs, launcher) if launcher and given.makes_runs else None
     done = {state.name for state in sweep.states() if state.state == "done"} if sweep else set()
     runs_here = launcher in (None, *command.LOCAL_LAUNCHERS)
+    # Lightning starts further processes of a job with the same command
+    if configs and os.environ.get("LOCAL_RANK", "0") == "0":
+        say(f"{verb}: {STARTING}")
     for config in configs:
         if given.makes_runs and config.run.name in done:
             continue

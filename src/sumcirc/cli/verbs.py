@@ -19,6 +19,9 @@ READERS = {
     "status": "show the state of every run of a sweep",
 }
 
+# shown before the libraries are loaded, which takes seconds
+STARTING = "loads libraries and checks settings and files"
+
 USAGE = """\
 usage: sumcirc VERB [overrides]
 
