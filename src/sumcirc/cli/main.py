@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # a log message that can't be written must not cause a traceback
     logging.raiseExceptions = False
+    # PEFT imports bitsandbytes if it is installed, which then asks for a kernel that isn't used
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     with ending_quietly():
         _main(list(sys.argv[1:] if argv is None else argv))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import fields
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,6 +140,8 @@ def _literal(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, list):
         return f"[{','.join(map(_literal, value))}]"
     return quoted(value) if isinstance(value, str) else repr(value)

@@ -58,14 +58,14 @@ def compare_with(
     """
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_runs, judge, make_task, score_edges, to_store
-    from sumcirc.models.restoring import against_of, load_reference
+    from sumcirc.models.restoring import against_of, load_reference, release
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import plain_numbers, write_json
     from sumcirc.training.trainer import device
 
     reference, options = against_of(config), config.circuit
     assert reference is not None
-    model.to("meta")  # frees its memory, though `task` still refers to it
+    release(model)  # `task` still refers to it
     other = load_reference(reference).to(device(config.trainer))  # type: ignore[arg-type]
     their_task = make_task(other, task.pairs, options, keep_all=True)
     with counted(f"attribute {reference.name}", len(their_task.pairs)) as attributed:

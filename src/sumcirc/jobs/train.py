@@ -288,7 +288,7 @@ def _adapt(
     from sumcirc.training.fresh_adapters import start
 
     model, data = inputs.model, inputs.data
-    facts: dict[str, Any] = {"total_parameters": sum(p.numel() for p in model.parameters())}
+    facts: dict[str, Any] = {"total_parameters": model.num_parameters()}
     ranking: Ranking | None = None
     if config.selector.name is not None:
         with clock.phase("select"):

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sumcirc.models.activations.hooked_model import base_model
+from sumcirc.models.quantization import scales
 
 INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # no effect on outputs
 # parts of parameter names: of the linear that PEFT wraps, and of the adapter's own parameters
@@ -57,6 +58,8 @@ def _add(digest: hashlib.blake2b, name: str, parameter: Tensor) -> None:
     digest.update(repr(about).encode())
     values = parameter.detach().cpu().contiguous().view(-1).view(torch.uint8)
     digest.update(values.numpy().data)
+    for part, tensor in sorted(scales(parameter).items()):
+        _add(digest, f"{name} {part}", tensor)
 
 
 def _state(layer: BaseTunerLayer) -> tuple[Any, ...]:

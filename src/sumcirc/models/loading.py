@@ -22,6 +22,11 @@ from sumcirc.errors import UserError
 from sumcirc.models import weight_files
 from sumcirc.models.attention_backends import require_attention_backend
 from sumcirc.models.gguf_files import dequantized_folder, is_gguf
+from sumcirc.models.quantization import (
+    loading_arguments,
+    require_quantization,
+    use_exact_products,
+)
 from sumcirc.schema import ModelConfig
 from sumcirc.storage import hub
 from sumcirc.storage.reading import read_json, require_regular
@@ -115,6 +120,7 @@ def check_model(config: ModelConfig, setting: str = "model.path") -> None:
     given = f"{setting}={config.path}"
     described = _require_buildable(found := read_model_config(config, setting), given)
     require_attention_backend(config.attention, found)
+    require_quantization(config.quantize, found)
     path = resolve_path(config.path, setting)
     if Path(path).is_dir():
         held = 0
@@ -186,30 +192,33 @@ def load_model(
     """Return a model with its pretrained weights.
 
     Args:
-        config: settings, of which the path (or hub id) and the revision are used.
-        dtype: type of the weights; None for float32.
+        config: settings, of which the path (or hub id), the revision, the attention implementation
+            and the quantization are used.
+        dtype: type of the weights, or of those that aren't quantized; None for float32.
         setting: name of the setting that contains the path, for error messages.
 
     Raises:
         UserError: weights can't be read, or are missing for some parameters (which transformers
-            would initialise at random, with only a warning).
+            would initialise at random, with only a warning); also as in `require_quantization`.
     """
     import torch
     import transformers
 
-    read_model_config(config, setting)
+    require_quantization(config.quantize, read_model_config(config, setting))
     path = resolve_path(config.path, setting)
+    dtype = torch.float32 if dtype is None else dtype
     try:
         with without_bars():
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 path,
                 revision=config.revision,
-                dtype=torch.float32 if dtype is None else dtype,
+                dtype=dtype,
                 use_safetensors=not _is_pickled(path, config.revision, setting),
                 weights_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 **({} if config.attention is None else {"attn_implementation": config.attention}),
+                **loading_arguments(config.quantize, dtype),
             )
     except Exception as error:  # there are as many kinds of errors as ways to damage a folder
         raise UserError(
@@ -222,6 +231,7 @@ def load_model(
             f"{setting}={config.path}: {len(missing)} parameters have no weights in it: {shown}; "
             "is it complete, and does its config.json belong to it?"
         )
+    use_exact_products(model)
     return model
 
 

@@ -24,8 +24,9 @@ from sumcirc.models.architectures import architecture
 from sumcirc.models.dropout import dropout_probabilities
 from sumcirc.models.gguf_files import dequantization
 from sumcirc.models.loading import BUILT_IN
+from sumcirc.models.quantization import SETTINGS
 from sumcirc.runtime.quoting import code, markdown, visible
-from sumcirc.schema import EncodingConfig, Template, TrainConfig, Variant
+from sumcirc.schema import EncodingConfig, Quantization, Template, TrainConfig, Variant
 
 FILE = "README.md"
 HUB_ID = re.compile(r"([\w.-]+/)?[\w.-]+", re.ASCII)
@@ -52,6 +53,15 @@ ADAPTER_CODE = """\
 from peft import AutoPeftModelForCausalLM
 from transformers import AutoTokenizer
 model = AutoPeftModelForCausalLM.from_pretrained(FOLDER)
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)"""
+
+QUANTIZED_CODE = """\
+from peft import AutoPeftModelForCausalLM
+from transformers import AutoTokenizer, BitsAndBytesConfig
+model = AutoPeftModelForCausalLM.from_pretrained(
+    FOLDER,
+    quantization_config=BitsAndBytesConfig(SETTINGS),
+)
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)"""
 
 MODEL_CODE = """\
@@ -182,8 +192,11 @@ def write_card(
             if getattr(adapter, key, None) is not None
         }
     alone = isinstance(model, PeftModel) and not merged
-    for kind in dequantization(model_config).values():
-        settings["base weights"] = f"de-quantized from {kind}"
+    weights = [f"de-quantized from {kind}" for kind in dequantization(model_config).values()]
+    if config.model.quantize is not None:
+        weights.append(f"quantized to {config.model.quantize.value} on loading")
+    if weights:
+        settings["base weights"] = ", then ".join(weights)
     body = card(
         library="peft" if alone else "transformers",
         base=config.model.path,
@@ -193,12 +206,19 @@ def write_card(
         what=what,
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
         dropout=", ".join(f"{p:g}" for p in dropout_probabilities(model)),
-        example=(ADAPTER_CODE if alone else MODEL_CODE).replace("FOLDER", f'"{name}"'),
+        example=_example(alone, config.model.quantize).replace("FOLDER", f'"{name}"'),
         settings=settings,
         scores=scores,
         notes=notes,
     )
     (folder / FILE).write_text(body, encoding="utf-8")
+
+
+def _example(adapter: bool, quantize: Quantization | None) -> str:
+    if quantize is None:
+        return ADAPTER_CODE if adapter else MODEL_CODE
+    shown = ", ".join(f"{name}={value!r}" for name, value in SETTINGS[quantize].items())
+    return QUANTIZED_CODE.replace("SETTINGS", shown)
 
 
 # name in the card: field of PEFT's configuration

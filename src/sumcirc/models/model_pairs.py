@@ -24,7 +24,7 @@ from sumcirc.models.architectures import architecture, shape
 from sumcirc.models.loading import holds_tokenizer, read_model_config
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.modes import inference
-from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
+from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of, release
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Models:
         if loaded is None or loaded[0] != ref:
             if loaded is not None:
                 # free its memory, even if the previous user still holds a reference
-                loaded[1].to("meta")
+                release(loaded[1])
                 self._loaded = None
             model: Any = load_reference(ref)
             self._loaded = ref, model.to(self._device).eval()

@@ -144,13 +144,16 @@ def training_run(path: Path, setting: str) -> RunDirectory | None:
 def same_model(one: ModelConfig, other: ModelConfig) -> bool:
     """Return whether two models have the same weights, judged by their files.
 
-    The weights are the same if the two are one folder, one commit of one hub repository, or two
-    folders whose weight files are equal byte by byte.
+    The weights are the same if the two are quantized in the same way (or not at all) and are one
+    folder, one commit of one hub repository, or two folders whose weight files are equal byte by
+    byte.
 
     Args:
-        one, other: settings of the two models, of which the path (or hub id) and the revision are
-            used.
+        one, other: settings of the two models, of which the path (or hub id), the revision and the
+            quantization are used.
     """
+    if one.quantize is not other.quantize:
+        return False
     places = [resolve_path(model.path, "model.path") for model in (one, other)]
     if (places[0], one.revision) == (places[1], other.revision):
         return True
@@ -212,11 +215,15 @@ def _adapter_model(folder: Path, given: str) -> ModelConfig:
             f" base_model_name_or_path in {file}"
         )
     tokenizer = str(folder) if holds_tokenizer(folder) else None
+    # PEFT doesn't record how the base was quantized; the run that the adapter lies in does
+    run = RunDirectory(folder.resolve().parent)
+    ours = run.adapter == folder.resolve() and run.config_file.exists()
     return ModelConfig(
         name=_short_name(base),
         path=base,
         revision=settings.get("revision") or None,
         tokenizer=tokenizer,
+        quantize=_stored_model(run).quantize if ours else None,
     )
 
 

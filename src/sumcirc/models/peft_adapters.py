@@ -27,10 +27,10 @@ from transformers import PreTrainedModel
 from sumcirc.errors import UserError
 from sumcirc.models.loading import ADAPTER, require_readable
 from sumcirc.models.weight_files import ADAPTER_PICKLED, ADAPTER_SAFE, check_file
+from sumcirc.schema import REWRITING_STARTS
 from sumcirc.storage.hub import one_line
 
 # LoRA initializations that move part of the base's weights into the adapter
-REWRITING = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 EXCHANGED = {
     PeftType.ADAPTION_PROMPT: "puts attentions of its own in place of the model's",
@@ -117,7 +117,7 @@ def changes_base(config: PeftConfig) -> str | None:
     Args:
         config: PEFT's configuration of the adapter.
     """
-    if _init(config).startswith(REWRITING):
+    if _init(config).startswith(REWRITING_STARTS):
         return f"init_lora_weights={_init(config)} rewrites the base's weights"
     bias = getattr(config, "bias", None) or "none"
     if bias != "none":

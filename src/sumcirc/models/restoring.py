@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import torch
 from peft import PeftModel
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sumcirc.errors import UserError
 from sumcirc.models.loading import check_model, load_model, load_tokenizer
 from sumcirc.models.model_reference import ModelReference, reference
 from sumcirc.models.peft_adapters import check_adapter, load_adapter
+from sumcirc.models.quantization import require_effective_weights
 from sumcirc.schema import CircuitConfig, CompareConfig, EvaluateConfig, ModelConfig, PairsConfig
 
 Restored = PreTrainedModel | PeftModel
@@ -86,9 +88,11 @@ def check_reference(found: ModelReference, analysed: bool = False) -> None:
             don't allow.
 
     Raises:
-        UserError: as in `check_model` and `check_adapter`.
+        UserError: as in `check_model`, `check_adapter` and `require_effective_weights`.
     """
     check_model(found.model, found.model_setting)
+    if analysed:
+        require_effective_weights(found.whole.quantize, f"{found.given}: this job")
     if found.weights is None:
         return
     if found.adapted:
@@ -111,6 +115,16 @@ def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> R
     if found.weights is None or not found.adapted:
         return model
     return load_adapter(model, found.weights, found.given)
+
+
+def release(model: nn.Module) -> None:
+    """Free the memory of a model that is no longer used, even if something still refers to it.
+
+    Args:
+        model: the model. Unlike with `to("meta")`, its parameters may be quantized.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.new_empty(0)
 
 
 def load_tokenizer_of(found: ModelReference) -> PreTrainedTokenizerBase:

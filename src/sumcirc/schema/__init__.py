@@ -8,6 +8,7 @@ from sumcirc.schema.adapting import (
     ALL_LINEAR,
     AUTO,
     MODULES,
+    REWRITING_STARTS,
     REWRITING_VARIANTS,
     Adaptation,
     AdaptationConfig,
@@ -44,6 +45,7 @@ from sumcirc.schema.learning import (
     ModelConfig,
     Monitor,
     Precision,
+    Quantization,
     TrainerConfig,
 )
 from sumcirc.schema.lists import accept_scalars
@@ -93,6 +95,7 @@ __all__ = [
     "MONITORS",
     "PARTS",
     "REPHRASE",
+    "REWRITING_STARTS",
     "REWRITING_VARIANTS",
     "SIZES",
     "SPLITS",
@@ -137,6 +140,7 @@ __all__ = [
     "ProbeRows",
     "ProbeScheduleConfig",
     "ProbesConfig",
+    "Quantization",
     "ReportConfig",
     "Retry",
     "RougeTokenizer",

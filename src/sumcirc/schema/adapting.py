@@ -36,6 +36,8 @@ class Variant(Choice):
 
 # variants whose start moves a part of the base's weights into the adapter
 REWRITING_VARIANTS = (Variant.pissa, Variant.olora, Variant.loraga)
+# the same as beginnings of PEFT's init_lora_weights, with those that are not trained here
+REWRITING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 # settings without a meaning for a variant, with their values where they are not given
 IDLE: dict[Variant, dict[str, Any]] = {
     Variant.adalora: {"rslora": False},

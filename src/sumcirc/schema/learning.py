@@ -20,6 +20,13 @@ class Precision(Choice):
     fp16 = "fp16"
 
 
+class Quantization(Choice):
+    """How the weights of a model's linears are quantized by bitsandbytes when it is loaded."""
+
+    nf4 = "nf4"  # 4-bit normal floats (QLoRA); inputs and products in float32
+    int8 = "int8"  # LLM.int8, which also quantizes the linears' inputs
+
+
 @dataclass
 class ModelConfig:
     """A causal language model (conf/model)."""
@@ -33,6 +40,8 @@ class ModelConfig:
     dropout: Optional[float] = None  # dropout of the model; null: as in its config.json
     # transformers' attn_implementation: eager, sdpa, flash_attention_2, ...; null: its default
     attention: Optional[str] = None
+    # quantizes the linears of the blocks when the model is loaded; null: weights as they are
+    quantize: Optional[Quantization] = None
 
     def __post_init__(self) -> None:
         positive(self, "model.", "learning_rate", "lora_learning_rate_scale")

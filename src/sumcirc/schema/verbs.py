@@ -7,13 +7,19 @@ from typing import Any, Optional
 
 from omegaconf import MISSING
 
-from sumcirc.schema.adapting import Adaptation, AdaptationConfig
+from sumcirc.schema.adapting import (
+    REWRITING_STARTS,
+    REWRITING_VARIANTS,
+    Adaptation,
+    AdaptationConfig,
+    Variant,
+)
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
 from sumcirc.schema.exporting import ExportConfig
-from sumcirc.schema.learning import MONITORS, ModelConfig, TrainerConfig
+from sumcirc.schema.learning import MONITORS, ModelConfig, Quantization, TrainerConfig
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.optimizing import OptimizerConfig, SchedulerConfig, check_fit, scheduler_of
 from sumcirc.schema.require import at_least, folder_name, positive, require
@@ -23,6 +29,7 @@ from sumcirc.schema.watching import CallbacksConfig, LoggerConfig
 
 # the choice of `callbacks` that has a watcher which the default has not
 CHOICES_WITH = {"summary_quality": "full", "circuit_tracker": "circuits"}
+CIRCUITS = "circuit_tracker"
 
 
 class Retry(Choice):
@@ -105,6 +112,39 @@ class JobConfig:
         at_least(self, "", 0, "seed")
 
 
+def check_quantized(model: ModelConfig, adaptation: AdaptationConfig) -> None:
+    """Refuse what can't be trained on a quantized base.
+
+    Args:
+        model: settings of the model.
+        adaptation: what is trained.
+    """
+    if model.quantize is None:
+        return
+    given = f"model.quantize={model.quantize.value}"
+    require(
+        adaptation.kind is Adaptation.lora,
+        f"{given}: quantized weights can't be trained, only adapters on them; add adaptation=lora",
+    )
+    fields = adaptation.peft or {}
+    start = str(fields.get("init_lora_weights")).lower()
+    rewrites = start.startswith(REWRITING_STARTS) or adaptation.variant in REWRITING_VARIANTS
+    shown = f"adaptation={adaptation.variant.value}"
+    if start.startswith(REWRITING_STARTS):
+        shown = f"adaptation.peft={adaptation.peft}"
+    require(
+        not rewrites,
+        f"{given}: {shown} moves a part of the base's weights into the adapter, which quantized"
+        " weights don't allow; use adaptation=lora, rslora or eva",
+    )
+    dora = adaptation.variant is Variant.dora or bool(fields.get("use_dora"))
+    require(
+        not (dora and model.quantize is Quantization.int8),
+        f"{given}: DoRA needs the weights' norms, which PEFT can't compute for int8; use"
+        " model.quantize=nf4, or adaptation=lora",
+    )
+
+
 @dataclass
 class TrainConfig(JobConfig):
     """Settings of `sumcirc train` (conf/train.yaml)."""
@@ -137,6 +177,19 @@ class TrainConfig(JobConfig):
             not (self.export.merge and self.adaptation.kind is Adaptation.full),
             "export.merge=true: full fine-tuning makes no adapter to merge; leave it out",
         )
+        check_quantized(self.model, self.adaptation)
+        quantize = self.model.quantize and self.model.quantize.value
+        require(
+            not (self.export.merge and quantize),
+            "export.merge=true: merged weights would be rounded again by"
+            f" model.quantize={quantize}, so they would not be what was trained; leave it out",
+        )
+        require(
+            not (self.model.quantize is Quantization.int8 and CIRCUITS in self.callbacks.watch),
+            f"model.quantize=int8: {CIRCUITS} in callbacks.watch needs the linears' effective"
+            " weights, which LLM.int8 doesn't have, since it also quantizes their inputs; use"
+            " model.quantize=nf4, or callbacks=default",
+        )
         strategy = self.trainer.strategy
         self.scheduler = scheduler_of(self.optimizer, self.scheduler)
         lora = self.adaptation.kind is Adaptation.lora
@@ -148,6 +201,11 @@ class TrainConfig(JobConfig):
             "trainer.load_best=false": self.trainer.load_best,
         }
         remedies = [remedy for remedy, needed in whole.items() if needed]
+        require(
+            not (sharded and quantize),
+            f"trainer.strategy={strategy}: can't spread weights over devices that"
+            f" model.quantize={quantize} stores as integers; leave one of them out",
+        )
         require(
             not (sharded and remedies),
             f"trainer.strategy={strategy}: parameters are spread over devices, so a model can't be"
@@ -237,6 +295,10 @@ class SelectConfig(JobConfig):
 
     adaptation: AdaptationConfig = MISSING
     selector: SelectorConfig = field(default_factory=SelectorConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_quantized(self.model, self.adaptation)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from sumcirc.errors import UserError
 from sumcirc.models.adapters import Target, adapter_costs, resolve_targets
 from sumcirc.models.architectures import shape
 from sumcirc.models.fingerprint import model_fingerprint
+from sumcirc.models.quantization import require_effective_weights
 from sumcirc.models.variants import peft_config
 from sumcirc.schema import (
     AUTO,
@@ -21,6 +22,7 @@ from sumcirc.schema import (
     Adaptation,
     AdaptationConfig,
     Granularity,
+    Quantization,
     SelectConfig,
     SelectorName,
     TrainConfig,
@@ -128,6 +130,7 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
             f"{shown}: scores whole layers, not their modules; with adaptation.granularity=module"
             f" take {', '.join(able)} or random"
         )
+    _check_quantized(config.model.quantize, name)
     if selector.pairs:
         corruption_of(config.selector.corruption, config.data.source, "selector.corruption")
     if name is SelectorName.own:
@@ -136,6 +139,20 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
         check_tuned(config)
     count = how_many(config, shape(model_config).layers)
     resolve_targets(adaptation, model_config, _dearest(config, model_config, count))
+
+
+def _check_quantized(quantize: Quantization | None, name: SelectorName) -> None:
+    """Refuse selectors that need what a quantized base hasn't."""
+    if quantize is None:
+        return
+    if name in (SelectorName.circuit, SelectorName.circuit_delta):
+        require_effective_weights(quantize, f"selector={name.value}:")
+    if SELECTORS[name].gradients:
+        raise UserError(
+            f"selector={name.value}: needs gradients of the base's weights, which"
+            f" model.quantize={quantize.value} stores as integers; use another selector, or select"
+            " with model.quantize=null and name the layers in adaptation.layers"
+        )
 
 
 def adapter_facts(

@@ -37,7 +37,7 @@ from sumcirc.selection.scores import Scores
 from sumcirc.training.module import summary_loss
 
 
-@selector(SelectorName.page)
+@selector(SelectorName.page, gradients=True)
 def page(context: SelectionContext) -> Scores:
     """Score modules by the expected squared norm of the first gradient of a LoRA adapter on them.
 
@@ -47,7 +47,7 @@ def page(context: SelectionContext) -> Scores:
     return Scores(values, "a fresh adapter gets most gradient here", "squared gradient", "batches")
 
 
-@selector(SelectorName.fisher)
+@selector(SelectorName.fisher, gradients=True)
 def fisher(context: SelectionContext) -> Scores:
     """Score modules by the empirical Fisher information: mean over documents of ||dL_d/dW||^2.
 
@@ -62,7 +62,7 @@ def fisher(context: SelectionContext) -> Scores:
     )
 
 
-@selector(SelectorName.gradient_norm)
+@selector(SelectorName.gradient_norm, gradients=True)
 def gradient_norm(context: SelectionContext) -> Scores:
     """Score modules by the norm of the training gradient: mean over batches of ||dL/dW||.
 

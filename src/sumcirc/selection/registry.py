@@ -27,6 +27,7 @@ class Selector:
         modules: whether the modules of a layer get separate scores.
         compares: whether a tuned model is needed in addition to the base.
         pairs: whether corrupted documents are needed.
+        gradients: whether gradients of the base's weights are needed.
     """
 
     score: Score
@@ -35,6 +36,7 @@ class Selector:
     modules: bool = True
     compares: bool = False
     pairs: bool = False
+    gradients: bool = False
 
 
 SELECTORS: dict[SelectorName, Selector] = {}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sumcirc.errors import UserError
 from sumcirc.models.modes import evaluating
+from sumcirc.models.quantization import NO_WEIGHTS, is_int8
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,27 @@ def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
         The weight [in, out] and the bias [out].
 
     Raises:
-        UserError: the module with its adapter does not compute an affine map.
+        UserError: the module, or the module with its adapter, does not compute an affine map.
     """
-    parameter = next(p for p in linear.parameters() if p.is_floating_point())
+    if is_int8(linear):
+        raise UserError(f"model: {NO_WEIGHTS}")
+    dtype, device = _type_and_device(linear)
     width = input_width(linear)
-    eye = torch.eye(width, dtype=parameter.dtype, device=parameter.device)
+    eye = torch.eye(width, dtype=dtype, device=device)
     with evaluating(linear):
         bias = linear(eye.new_zeros(1, width))[0]
         weight = linear(eye) - bias
         if isinstance(linear, BaseTunerLayer):
             _check_linear(linear, weight, bias)
         return weight, bias
+
+
+def _type_and_device(linear: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """Return the floating point type in which a linear computes, and its device."""
+    device = next(linear.parameters()).device
+    dtypes = [p.dtype for p in linear.parameters() if p.is_floating_point()]
+    # a 4-bit linear without bias has no parameter of this type
+    return (dtypes or [getattr(linear, "base_layer", linear).compute_dtype])[0], device
 
 
 def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
