@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -60,9 +61,12 @@ def effective_weight(linear: nn.Module) -> tuple[Tensor, Tensor]:
 def _type_and_device(linear: nn.Module) -> tuple[torch.dtype, torch.device]:
     """Return the floating point type in which a linear computes, and its device."""
     device = next(linear.parameters()).device
-    dtypes = [p.dtype for p in linear.parameters() if p.is_floating_point()]
-    # a 4-bit linear without bias has no parameter of this type
-    return (dtypes or [getattr(linear, "base_layer", linear).compute_dtype])[0], device
+    for parameter in linear.parameters():
+        if parameter.is_floating_point():
+            return parameter.dtype, device
+    # a 4-bit linear without bias has no such parameter
+    base: Any = getattr(linear, "base_layer", linear)
+    return base.compute_dtype, device
 
 
 def _check_linear(linear: nn.Module, weight: Tensor, bias: Tensor) -> None:
