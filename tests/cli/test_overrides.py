@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from sumcirc.cli import command
+from sumcirc.cli import command, words
 from sumcirc.cli.overrides import overrides_of
 from sumcirc.errors import UserError
 from sumcirc.models.model_reference import reference
@@ -189,3 +189,9 @@ def test_a_run_that_trained_nothing(tmp_path: Path) -> None:
 def test_what_cannot_stand_beside_it(given: str, message: str) -> None:
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
         overrides_of("x", {"checkpoint", given})
+
+
+def test_a_list_of_arms_is_no_path() -> None:
+    """`against` is a path of `sumcirc circuit`, and a list of `sumcirc report`."""
+    assert words.quoted_value("against=[all,random]") == "against=[all,random]"
+    assert words.quoted_value("against=a,b") == "against='a,b'"

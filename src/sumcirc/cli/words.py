@@ -36,7 +36,7 @@ def joined(words: Sequence[str]) -> list[str]:
     waiting, found = list(words), []
     while waiting:
         word = waiting.pop(0)
-        if "=" in word and not word.startswith("-") and word.partition("=")[0] not in PATHS:
+        if "=" in word and not word.startswith("-") and not _is_path(word):
             for size in range(1, len(waiting) + 1):
                 whole = " ".join([word, *waiting[:size]])
                 if "=" in waiting[size - 1] or _open(word) <= 0:
@@ -47,6 +47,12 @@ def joined(words: Sequence[str]) -> list[str]:
                     break
         found.append(word)
     return found
+
+
+def _is_path(word: str) -> bool:
+    """Return whether a word sets a path; `against=[...]` of `sumcirc report` lists arms."""
+    key, _, value = word.partition("=")
+    return key in PATHS and not (key == "against" and value.startswith("["))
 
 
 def by_key(words: Sequence[str]) -> dict[str, str]:
@@ -107,7 +113,7 @@ def quoted_value(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals or not value or value[0] in "'\"":
         return override
-    if key in PATHS and value != "null":
+    if _is_path(override) and value != "null":
         return f"{key}={in_quotes(os.path.expanduser(value))}"
     if not PLAIN.fullmatch(value) and os.path.exists(value):
         return f"{key}={quoted(value)}"
