@@ -93,6 +93,7 @@ COMMANDS = [
         *("callbacks.probes.documents=3", "callbacks.schedule.points=0"),
         *(f"callbacks.circuit.{word}" for word in CIRCUIT),
         *("adaptation=lora", "adaptation.budget=98304", "selector=page", "selector.documents=4"),
+        "export.merge=true",
     ],
     ["evaluate", "checkpoint=runs/arms", *SMALL, "sweep.name=evaluated"],
     [

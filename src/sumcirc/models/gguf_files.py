@@ -68,17 +68,16 @@ def require_gguf(given: str) -> None:
         )
 
 
-def dequantization(config: PretrainedConfig) -> dict[str, str]:
+def dequantization(config: PretrainedConfig) -> dict[str, str | None]:
     """Return the type from which a model's weights were de-quantized, for its records.
 
     Args:
         config: transformers' configuration of the model.
 
     Returns:
-        `dequantized_from` with the type, such as Q4_1; nothing if the weights weren't quantized.
+        `dequantized_from` with the type, such as Q4_1; None if the weights weren't quantized.
     """
-    kind = getattr(config, DEQUANTIZED, None)
-    return {} if kind is None else {DEQUANTIZED: str(kind)}
+    return {DEQUANTIZED: getattr(config, DEQUANTIZED, None)}
 
 
 @lru_cache

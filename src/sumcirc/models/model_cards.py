@@ -22,7 +22,7 @@ from sumcirc import __version__
 from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.architectures import architecture
 from sumcirc.models.dropout import dropout_probabilities
-from sumcirc.models.gguf_files import dequantization
+from sumcirc.models.gguf_files import DEQUANTIZED, dequantization
 from sumcirc.models.loading import BUILT_IN
 from sumcirc.models.quantization import SETTINGS
 from sumcirc.runtime.quoting import code, markdown, visible
@@ -192,7 +192,8 @@ def write_card(
             if getattr(adapter, key, None) is not None
         }
     alone = isinstance(model, PeftModel) and not merged
-    weights = [f"de-quantized from {kind}" for kind in dequantization(model_config).values()]
+    kind = dequantization(model_config)[DEQUANTIZED]
+    weights = [] if kind is None else [f"de-quantized from {kind}"]
     if config.model.quantize is not None:
         weights.append(f"quantized to {config.model.quantize.value} on loading")
     if weights:
