@@ -26,7 +26,7 @@ from sumcirc.cli.words import added, by_key, joined, parse, paths_as_override, p
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
 from sumcirc.runtime.terminal import say
-from sumcirc.schema import UNTIL, TrainConfig, TrainerConfig, old_words
+from sumcirc.schema import UNTIL, LoggerConfig, TrainConfig, TrainerConfig, old_words
 from sumcirc.schema.configuration import quoted, typed
 from sumcirc.storage.reading import RecordError, check_yaml_folder
 from sumcirc.tracking.run_directory import RunDirectory
@@ -289,6 +289,23 @@ def for_any_machine(config: Any) -> Any:
     return replace(config, trainer=TrainerConfig()) if hasattr(config, "trainer") else config
 
 
+def check_curves(verb: str, logger: LoggerConfig) -> None:
+    """Refuse loggers of curves for a verb that logs none.
+
+    Args:
+        verb: the verb.
+        logger: the configured loggers.
+
+    Raises:
+        UserError: the verb isn't `train`, and loggers other than W&B are chosen.
+    """
+    if verb != "train" and logger.curves:
+        raise UserError(
+            f"{logger.curves[0]}: is for sumcirc train; use logger=wandb or logger=none, and find"
+            f" the results of sumcirc {verb} in its folder"
+        )
+
+
 def is_counted(command: Command) -> bool:
     """Return whether all jobs of a command are known before the first one runs.
 
@@ -344,9 +361,19 @@ def _check_words(verb: str, overrides: Sequence[str]) -> None:
             continue
         value: Any = item.value()
         named = value if isinstance(value, list) else [value]
+        if key == "logger" and isinstance(value, list):
+            _check_loggers(word, named, choices)
         optional = value is None and key in left_out
         if choices and not optional and not all(isinstance(name, str) for name in named):
             raise UserError(f"{word}: no such choice; choose from {', '.join(choices)}")
+
+
+def _check_loggers(word: str, named: Sequence[Any], choices: Sequence[str]) -> None:
+    unknown = [name for name in named if name not in choices]
+    if unknown:
+        raise UserError(f"{word}: unknown {unknown}; choose from {', '.join(choices)}")
+    if not named or (len(named) > 1 and "none" in named):
+        raise UserError(f"{word}: name one logger or more, or logger=none by itself")
 
 
 def _jobs(command: Command) -> list[list[str]]:

@@ -161,6 +161,7 @@ def _launch(given: Command) -> None:
             check_writable("runs_dir", config.runs_dir)
         if verb in command.LOGGING_VERBS:
             check_login(config.logger)
+            command.check_curves(verb, config.logger)
         job.check(config if runs_here else command.for_any_machine(config))
     application = Application(given)
     if sweep is None:

@@ -24,7 +24,10 @@ PATHS = {
     *("runs_dir", "cache_dir"),
 }
 # settings that hold values of any name, which Hydra would only add with a `+`
-OPEN = ("trainer.extra", "callbacks.extra", "optimizer.arguments", "scheduler.arguments")
+OPEN = (
+    *("trainer.extra", "callbacks.extra", "logger.extra"),
+    *("optimizer.arguments", "scheduler.arguments"),
+)
 PLAIN = re.compile(r"[\w./~+-]*")  # needs no quotes in Hydra's grammar
 
 

@@ -18,6 +18,7 @@ from sumcirc.errors import UserError
 CALLBACKS = ("sumcirc.callbacks", "sumcirc.training.progress_bars", "pytorch_lightning.callbacks")
 OPTIMIZERS = ("torch.optim", "transformers.optimization", "schedulefree")
 SCHEDULERS = ("torch.optim.lr_scheduler",)
+LOGGERS = ("pytorch_lightning.loggers",)
 
 
 def build(setting: str, spec: Mapping[str, Any], namespaces: Iterable[str] = CALLBACKS) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from sumcirc.schema.choices import Choice
+from sumcirc.schema.choices import Choice, renamed
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions
 from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, positive, require
@@ -96,22 +96,31 @@ class WandbMode(Choice):
 
 
 class LoggerKind(Choice):
-    """Logger in addition to the run directory."""
+    """Values of `logger.kind`, from when a run had at most one logger."""
 
     wandb = "wandb"
     none = "none"  # only the run directory
 
 
 TAG_LENGTH = 64  # characters that Weights & Biases accepts
+CURVES = ("csv", "tensorboard", "mlflow")  # loggers of Lightning, for training runs
 
 
 @dataclass
 class LoggerConfig:
-    """Weights & Biases, or only the run directory (conf/logger)."""
+    """Loggers in addition to the run directory's own files (conf/logger)."""
 
-    kind: LoggerKind = LoggerKind.wandb
+    wandb: Optional[bool] = None  # Weights & Biases; null: if no other logger is chosen
+    csv: bool = False  # csv/metrics.csv in the run directory, with a column for each metric
+    tensorboard: bool = False  # event files in tensorboard/ of the run directory
+    mlflow: bool = False  # MLflow
+    # further Lightning loggers by name, each with `_target_` and its arguments
+    extra: dict[str, Any] = field(default_factory=dict)
+    kind: Optional[LoggerKind] = None  # old name of logger=wandb and logger=none
+    # MLflow's server or database; null: MLFLOW_TRACKING_URI, else mlflow.db in runs_dir
+    tracking_uri: Optional[str] = None
     mode: WandbMode = WandbMode.auto
-    project: str = "sumcirc"  # W&B project
+    project: str = "sumcirc"  # W&B project, MLflow experiment
     entity: Optional[str] = None  # W&B user or team; null: your default
     tags: list[str] = field(default_factory=list)  # W&B tags of the run
     artifact: Optional[bool] = None  # log the trained weights; null: only when online
@@ -125,3 +134,18 @@ class LoggerConfig:
                 f"logger.tags={self.tags}: a tag must have 1 to {TAG_LENGTH} characters",
             )
         at_least(self, "logger.", 0, "samples")
+        if self.kind is not None:
+            renamed("logger.kind", {"logger.kind": f"logger={self.kind}"})
+            self.wandb, self.kind = self.kind is LoggerKind.wandb, None
+        if self.wandb is None:
+            self.wandb = not self.curves
+        require(
+            self.mlflow or self.tracking_uri is None,
+            f"logger.tracking_uri={self.tracking_uri}: is for logger=mlflow",
+        )
+
+    @property
+    def curves(self) -> list[str]:
+        """The chosen loggers of training runs other than W&B, as they are typed."""
+        chosen = [f"logger={name}" for name in CURVES if getattr(self, name)]
+        return [*chosen, *(f"logger.extra.{name}" for name in self.extra)]

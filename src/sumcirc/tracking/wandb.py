@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sumcirc.errors import UserError
-from sumcirc.schema import TAG_LENGTH, JobConfig, LoggerConfig, LoggerKind, WandbMode
+from sumcirc.schema import TAG_LENGTH, JobConfig, LoggerConfig, WandbMode
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import plain
 from sumcirc.tracking.sweep_axes import sweep_axes
@@ -85,7 +85,7 @@ def check_login(config: LoggerConfig) -> None:
     Raises:
         UserError: runs are to log online, but no W&B credentials are stored on this machine.
     """
-    if config.kind is LoggerKind.wandb and is_online(config) and not is_logged_in():
+    if config.wandb and is_online(config) and not is_logged_in():
         said = "logger.mode=online" if config.mode is WandbMode.online else "WANDB_MODE=online"
         raise UserError(
             f"{said}: no W&B login found; run `wandb login`, or use logger.mode=offline"
@@ -106,7 +106,7 @@ def started(
 ) -> Iterator[wandb.Run | None]:
     """Start a W&B run, yield it, and finish it on exit, also after an error.
 
-    With `logger=none` no run is started, and None is yielded.
+    Without W&B among the loggers no run is started, and None is yielded.
 
     Args:
         config: project, entity, mode and tags.
@@ -121,7 +121,7 @@ def started(
     Raises:
         UserError: `logger.mode=online` without a login, or W&B can't start the run.
     """
-    if config.kind is LoggerKind.none:
+    if not config.wandb:
         yield None
         return
     check_login(config)
@@ -166,7 +166,7 @@ def started(
 def wandb_run(config: LoggerConfig, folder: Path, **described: Any) -> Iterator[WandbLogger | None]:
     """Start a W&B run as `started` does, and yield a Lightning logger for it.
 
-    The x axis of its curves is the optimizer step. With `logger=none`, None is yielded.
+    The x axis of its curves is the optimizer step. Without W&B among the loggers, None is yielded.
 
     Args:
         config: project, entity, mode and tags.
@@ -200,7 +200,7 @@ def wandb_job(
         job_type: the verb, such as `train`.
         tags: further tags of the W&B run.
     """
-    if config.logger.kind is LoggerKind.wandb:
+    if config.logger.wandb:
         directory.set_status(directory.status()["state"], wandb_names=NAMES)
     return wandb_run(
         config.logger,

@@ -24,15 +24,22 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.errors import UserError
 from sumcirc.models.adapters import checkpoint_activations
 from sumcirc.models.dropout import start_training
+from sumcirc.runtime.processes import is_main_process
 from sumcirc.runtime.terminal import say
 from sumcirc.schema import Precision, TrainConfig, TrainerConfig
 from sumcirc.tracking.metrics_logger import MetricsLogger
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.training.best_checkpoint import BestCheckpoint, Due, StopEarly
-from sumcirc.training.checkpoint import ResumableCheckpoint, checkpoint_file, checkpoints
+from sumcirc.training.checkpoint import (
+    ResumableCheckpoint,
+    checkpoint_file,
+    checkpoints,
+    step_of,
+)
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
 from sumcirc.training.extension import extension_callbacks
 from sumcirc.training.extra_callbacks import blaming, make_extra
+from sumcirc.training.loggers import ContinueLoggers, check_loggers, make_loggers
 from sumcirc.training.module import SummarizationModule
 from sumcirc.training.optimizers import check_optimizer
 from sumcirc.training.progress_bars import progress_callback
@@ -51,19 +58,20 @@ PRECISIONS = {
 
 
 def check_trainer(config: TrainConfig) -> None:
-    """Check that the configured devices exist, and that optimizer and callbacks can be made.
+    """Check that the devices exist, and that optimizer, callbacks and loggers can be made.
 
     Args:
         config: configuration of the run.
 
     Raises:
-        UserError: a device isn't available or a callback can't be built; the message names the
-            setting.
+        UserError: a device or a package isn't available, or an object can't be built; the message
+            names the setting.
     """
     check_machine(config.trainer)
     check_optimizer(config.optimizer, config.scheduler)
     check_arguments(config.trainer.extra)
     make_extra(config.callbacks.extra)
+    check_loggers(config.logger)
 
 
 def check_machine(config: TrainerConfig) -> None:
@@ -172,8 +180,13 @@ def make_trainer(
         others: further callbacks, from `callbacks.extra`.
     """
     options, machine = config.trainer, _machine(config.trainer)
-    loggers = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
+    saved = checkpoints(run.checkpoints)
+    step = step_of(saved[-1]) if saved else None
+    curves = make_loggers(config, run, step) if is_main_process() else {}
+    loggers: list[Any] = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
+    loggers += curves.values()
     callbacks: list[pl.Callback] = [
+        *([ContinueLoggers(curves, run.metrics, step)] if curves else []),
         *watchers,
         ResumableCheckpoint(run, options.checkpoint_every, options.keep_checkpoints),
     ]

@@ -34,13 +34,18 @@ def test_the_group_is_the_configured_one(tmp_path: Path) -> None:
 
 def test_runs_without_a_logger_are_left_out(tmp_path: Path) -> None:
     write_run(tmp_path / "s/a", config(), 0.4)
-    write_run(tmp_path / "s/b", config(seed=2, logger__kind="none"), 0.4)
+    write_run(tmp_path / "s/b", config(seed=2, logger__wandb=False), 0.4)
     write_run(tmp_path / "s/c", config(seed=3), 0.4, state="pending")
+    # as earlier runs wrote it
+    for name, kind in (("d", "wandb"), ("e", "none")):
+        old = {"kind": kind, "project": "sumcirc"}
+        write_run(tmp_path / "s" / name, config(seed=4, logger=old), 0.4)
     material = read_material([tmp_path / "s"])
-    assert [run.path.name for run in material.runs] == ["a"]
+    assert [run.path.name for run in material.runs] == ["a", "d"]
     assert material.left_out == (
-        "b: was run with logger=none",
+        "b: was run without logger=wandb",
         "c: has logged nothing yet",
+        "e: was run without logger=wandb",
     )
     with pytest.raises(UserError, match=r"none of its runs logged to W&B \(b: .*logger=wandb"):
         read_material([tmp_path / "s/b"])

@@ -16,10 +16,10 @@ from tests.support.sweeps import config, write_run, write_sweep
 
 def test_without_a_comparison_the_command_is_named(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1, 2))
-    write_run(sweep / "x", config(logger__kind="none"), 0.4)
+    write_run(sweep / "x", config(logger__wandb=False), 0.4)
     first, arms = story(read_material([sweep]), "rougeLsum_f1")
     assert first.paragraphs[0] == "W&B runs of s: 2 of sumcirc train."
-    assert "x: was run with logger=none" in first.paragraphs[1]
+    assert "x: was run without logger=wandb" in first.paragraphs[1]
     assert arms.commands == ("sumcirc report SWEEP",)
     assert arms.markdown == ()
 

@@ -113,8 +113,9 @@ def read_material(paths: Sequence[Path]) -> Material:
         try:
             source.check()
             logger = source.config.get("logger", {})
-            if logger.get("kind") != "wandb":
-                left_out.append(f"{folder.name}: was run with logger=none")
+            # earlier runs have `kind`
+            if not logger.get("wandb", logger.get("kind") == "wandb"):
+                left_out.append(f"{folder.name}: was run without logger=wandb")
                 continue
             run = _read(source)
         except RecordError as error:
@@ -207,7 +208,7 @@ def _comparison(sweep: Path) -> tuple[LoggedRun, ComparisonFile] | None:
         MetricKind.table: frozenset(tables),
         MetricKind.image: frozenset(image_files(folder / "figures")),
     }
-    # with logger=none there is no W&B run, and the tables are only in files
+    # without logger=wandb there is no W&B run, and the tables are only in files
     run = LoggedRun(folder, "report", {}, {} if place is Place.unknown else names, place)
     return run, found
 

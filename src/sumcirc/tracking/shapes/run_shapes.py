@@ -87,7 +87,8 @@ class OptimizerSettings(TypedDict):
 class LoggerSettings(TypedDict):
     """The settings under `logger` that readers of a run use."""
 
-    kind: str
+    kind: NotRequired[str | None]  # of runs of version 0.1 before `wandb`
+    wandb: NotRequired[bool | None]
     project: str
     entity: NotRequired[str | None]
 
