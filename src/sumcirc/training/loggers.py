@@ -125,7 +125,7 @@ def _mlflow(config: TrainConfig, run: RunDirectory) -> Logger:
             tags={"sweep": config.sweep.name, "model": config.model.name},
             run_id=known,
         )
-        made = logger.run_id
+        made = _run_id(logger)
         if known is None:
             logger.log_hyperparams(flat_settings(plain(config)))
     except Exception as error:  # of many kinds, from MLflow, its database or the network
@@ -135,6 +135,19 @@ def _mlflow(config: TrainConfig, run: RunDirectory) -> Logger:
     if status and known is None:
         run.set_status(status["state"], mlflow_run=made)
     return logger
+
+
+def _run_id(logger: Any) -> str:
+    """Return the id of a logger's MLflow run, which is created with its experiment if need be."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return logger.run_id
+    except MlflowException as error:
+        # two jobs of a sweep both began without the experiment, and the other one created it
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return logger.run_id
 
 
 class ContinueLoggers(pl.Callback):

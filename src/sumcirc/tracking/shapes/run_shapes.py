@@ -24,6 +24,7 @@ class Status(TypedDict):
         wandb_id: id of the run in W&B.
         wandb_names: version of the names that the run logs to W&B (`wandb_values.NAMES`); a run of
             version 0.1 has none.
+        mlflow_run: id of the run in MLflow, with `logger=mlflow`.
         traceback: name of the file that contains the traceback; null if there is none.
         data: hash of the documents of each split, by the split's name.
     """
@@ -42,6 +43,7 @@ class Status(TypedDict):
     host: NotRequired[str]
     wandb_id: NotRequired[str]
     wandb_names: NotRequired[Count]
+    mlflow_run: NotRequired[str]
     traceback: NotRequired[str | None]
     data: NotRequired[dict[str, str]]
 
