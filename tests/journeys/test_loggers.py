@@ -130,6 +130,8 @@ def test_files_hold_what_metrics_csv_holds(
 
 
 @needs_mlflow
+# MLflow 3.17 with SQLAlchemy 2.1
+@pytest.mark.filterwarnings("ignore:The ..noload.. loader strategy:DeprecationWarning")
 def test_a_resumed_run_stays_the_same_mlflow_run(
     commands: CommandServer, words: list[str], tmp_path: Path
 ) -> None:

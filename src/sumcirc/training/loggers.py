@@ -101,7 +101,7 @@ def _csv(run: RunDirectory) -> Logger:
 def _tensorboard(run: RunDirectory, step: int | None) -> Logger:
     folder = run.path / "tensorboard"
     # readers drop earlier values from this step on, which are logged again
-    resumed = {"purge_step": step or 0} if folder.exists() else {}
+    resumed: dict[str, Any] = {"purge_step": step or 0} if folder.exists() else {}
     return TensorBoardLogger(run.path, folder.name, "", default_hp_metric=False, **resumed)
 
 
@@ -151,35 +151,45 @@ def _run_id(logger: Any) -> str:
 
 
 class ContinueLoggers(pl.Callback):
-    """Brings loggers to the state in which training starts.
+    """Brings loggers to the state from which training starts or continues.
 
     After a checkpoint was loaded, values of the time before are logged again where they are
     missing: a CSV file is written anew, and TensorBoard gets those of the checkpoint's own step,
     since some of them may have been logged after the checkpoint was written. An MLflow run, which
     Lightning closes after the first validation, is marked as running.
 
+    The trainer must call it after the callback that truncates metrics.csv.
+
     Args:
         loggers: the loggers by name, as `make_loggers` returns them.
-        metrics: the run's metrics.csv, which the checkpoint callback truncates first.
-        step: step of the checkpoint; None if the run starts from step 0.
+        metrics: the run's metrics.csv.
     """
 
-    def __init__(self, loggers: Mapping[str, Any], metrics: MetricsFile, step: int | None) -> None:
+    def __init__(self, loggers: Mapping[str, Any], metrics: MetricsFile) -> None:
         self._loggers = loggers
         self._metrics = metrics
-        self._step = step
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Log what is missing.
 
         Args:
             trainer: ignored.
             pl_module: ignored.
+            checkpoint: the loaded state.
         """
-        if self._step is not None:
-            for name, first in {"csv": 0, "tensorboard": self._step}.items():
-                if name in self._loggers:
-                    self._log_from(self._loggers[name], first)
+        for name, first in {"csv": 0, "tensorboard": checkpoint["global_step"]}.items():
+            if name in self._loggers:
+                self._log_from(self._loggers[name], first)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mark an MLflow run as running.
+
+        Args:
+            trainer: ignored.
+            pl_module: ignored.
+        """
         if "mlflow" in self._loggers:
             mlflow = self._loggers["mlflow"]
             mlflow.experiment.update_run(mlflow.run_id, status="RUNNING")

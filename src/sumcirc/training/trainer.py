@@ -186,9 +186,9 @@ def make_trainer(
     loggers: list[Any] = [MetricsLogger(run.metrics), *([wandb_logger] if wandb_logger else [])]
     loggers += curves.values()
     callbacks: list[pl.Callback] = [
-        *([ContinueLoggers(curves, run.metrics, step)] if curves else []),
         *watchers,
         ResumableCheckpoint(run, options.checkpoint_every, options.keep_checkpoints),
+        *([ContinueLoggers(curves, run.metrics)] if curves else []),
     ]
     if config.callbacks.progress:
         callbacks.append(progress_callback())
