@@ -69,7 +69,10 @@ Main = Callable[..., str]
         (("train", "logger.tracking_uri=x"), "logger.tracking_uri=x: is for logger=mlflow"),
         (("train", "logger.extra.a={}"), "logger.extra.a={}: needs `_target_`"),
         (("evaluate", "logger=csv"), "logger=csv: is for sumcirc train"),
-        (("report", ".", "logger=[wandb,mlflow]"), "logger=mlflow: is for sumcirc train"),
+        (
+            ("report", ".", "logger=[wandb,mlflow]"),
+            "logger=[wandb,mlflow]: mlflow: is for sumcirc train",
+        ),
         (("train", "model=null"), "model=null: no such choice; choose from distilgpt2,"),
         (("train", "run.name=a/b"), "run.name=a/b: names one folder"),
         (("train", "sweep.name=.."), "sweep.name=..: names one folder"),

@@ -22,7 +22,16 @@ from omegaconf import OmegaConf
 from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
 from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
 from sumcirc.cli.searching import examples_of, searches
-from sumcirc.cli.words import added, by_key, joined, parse, paths_as_override, product, quoted_value
+from sumcirc.cli.words import (
+    OPEN,
+    added,
+    by_key,
+    joined,
+    parse,
+    paths_as_override,
+    product,
+    quoted_value,
+)
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
 from sumcirc.runtime.terminal import say
@@ -361,6 +370,8 @@ def _check_words(verb: str, overrides: Sequence[str]) -> None:
             continue
         value: Any = item.value()
         named = value if isinstance(value, list) else [value]
+        if key in OPEN and not isinstance(value, dict):
+            raise UserError(f"{word.lstrip('+')}: must be a mapping, as {key}={{NAME: VALUE}}")
         if key == "logger" and isinstance(value, list):
             _check_loggers(word, named, choices)
         optional = value is None and key in left_out
