@@ -158,7 +158,7 @@ def test_bash_completes(tmp_path: Path) -> None:
         (("train", "+foo=3"), ["+foo=3: no such setting"]),
         (("train", "+trainer.max_stps=3"), ["trainer.max_stps", "did you mean max_steps?"]),
         (("train", "++data.sizes.tran=3"), ["data.sizes.tran", "did you mean train?"]),
-        (("train", "+optimizer={lr: 3}"), ["optimizer.lr"]),
+        (("train", "+evaluation={lr: 3}"), ["evaluation.lr"]),
         (("evaluate", "adaptation.rank=3"), ["adaptation"]),
         (("train", "trainer.strategy=ddp_spawn"), ["trainer.strategy=ddp_spawn", "auto, ddp"]),
         (("train", "trainer=fsdp"), ["trainer.strategy=fsdp", "evaluation.at_end=false"]),
