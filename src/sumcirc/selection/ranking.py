@@ -164,8 +164,7 @@ def rank(
         scores: scores of all layers or modules.
         selector: name of the selector.
         granularity: whether layers or modules are chosen.
-        modules: names of the modules that may get an adapter; a layer's score combines their
-            scores.
+        modules: names of the modules that may get an adapter, whose scores a layer combines.
         count: number of layers or modules to choose.
         resamples: number of bootstrap resamples.
 

@@ -202,8 +202,7 @@ def pretrain(
         The model, its tokenizer, and the number of warm-up steps that were taken.
 
     Raises:
-        UserError: the model didn't learn to continue repeated sequences within `config.echo_steps`
-            steps.
+        UserError: repeated sequences were not learnt within `config.echo_steps` steps.
     """
     if config.threads is not None:
         torch.set_num_threads(config.threads)

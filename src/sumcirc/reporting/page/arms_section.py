@@ -8,7 +8,7 @@ from sumcirc.reporting.arms import BUDGET
 from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.comparison_files import METHOD
 from sumcirc.reporting.inside import INSIDE
-from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, TableBlock, Variant, Words
+from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, RunBlocks, TableBlock, Words
 from sumcirc.reporting.page.plotly_charts import charts, panel_charts
 from sumcirc.reporting.views import arm_views
 from sumcirc.reporting.views.arm_tables import remarks, tables
@@ -43,6 +43,6 @@ def add(page: Page, comparison: ArmComparison | None) -> None:
     titled = {"Not directly comparable": remarks(comparison), "To note": comparison.notes}
     blocks += [Bullets(title, lines) for title, lines in titled.items() if lines]
     blocks.append(Words(METHOD.replace("\n", " ")))
-    page.add("bakeoff", "Comparison of arms", INTRO, [Variant("", blocks)])
+    page.add("bakeoff", "Comparison of arms", INTRO, [RunBlocks("", blocks)])
     for item in comparison.left_out:
         page.gaps.append(Gap(f"{item.path.name} is not compared: {item.reason}"))

@@ -147,7 +147,7 @@ Block = Words | TypedCommand | Bullets | TableBlock | ChartBlock | Example
 
 
 @dataclass(frozen=True)
-class Variant:
+class RunBlocks:
     """A section's content for one run or model.
 
     Attributes:
@@ -173,7 +173,7 @@ class PageSection:
     id: str
     title: str
     intro: str
-    variants: Sequence[Variant]
+    variants: Sequence[RunBlocks]
 
     @property
     def blocks(self) -> list[Block]:
@@ -208,7 +208,7 @@ class Page:
     sections: list[PageSection] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
 
-    def add(self, id: str, title: str, intro: str, variants: Sequence[Variant]) -> None:
+    def add(self, id: str, title: str, intro: str, variants: Sequence[RunBlocks]) -> None:
         """Add a section, unless none of its variants has a block.
 
         Args:
@@ -222,11 +222,11 @@ class Page:
             self.sections.append(PageSection(id, title, intro, filled))
 
 
-def each(runs: Sequence[Any], view: Callable[[Any], Sequence[Block]]) -> list[Variant]:
+def each(runs: Sequence[Any], view: Callable[[Any], Sequence[Block]]) -> list[RunBlocks]:
     """Return one variant for each run, named after the run.
 
     Args:
         runs: objects with an attribute `name`.
         view: function that returns the blocks of a run.
     """
-    return [Variant(run.name, view(run)) for run in runs]
+    return [RunBlocks(run.name, view(run)) for run in runs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sumcirc.reporting.checkpoints import Group, tables
-from sumcirc.reporting.page.blocks import Page, TableBlock, Variant, Words
+from sumcirc.reporting.page.blocks import Page, RunBlocks, TableBlock, Words
 
 INTRO = (
     "One row for each checkpoint, from runs of evaluate, circuit or compare. Intervals and"
@@ -21,7 +21,7 @@ def add(page: Page, groups: Sequence[Group]) -> None:
         groups: groups of checkpoints; without any there is no section.
     """
     variants = [
-        Variant(
+        RunBlocks(
             group.name,
             [*map(TableBlock, tables(group)), *([Words(group.note)] if group.note else [])],
         )

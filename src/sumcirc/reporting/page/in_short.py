@@ -18,7 +18,7 @@ from sumcirc.reporting.measured import (
     percent,
     record_name,
 )
-from sumcirc.reporting.page.blocks import Block, Bullets, Page, Variant
+from sumcirc.reporting.page.blocks import Block, Bullets, Page, RunBlocks
 from sumcirc.reporting.tables import format_interval, format_score, interval_of
 from sumcirc.reporting.views.arm_tables import in_words
 from sumcirc.reporting.views.circuit_curves import mean_of
@@ -57,7 +57,7 @@ def add(page: Page, runs: Sequence[RunRecords], comparison: ArmComparison | None
         found = [(run.name, sentences(run)) for run in runs]
         blocks += [Bullets(name, lines) for name, lines in found if lines]
     intro = "The figures to begin with; the sections below have them with their pictures."
-    page.add("short", "In short", intro, [Variant("", blocks)])
+    page.add("short", "In short", intro, [RunBlocks("", blocks)])
 
 
 def sentences(run: RunRecords) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sumcirc.reporting.page.blocks import Block, Page, TableBlock, Variant, Words
+from sumcirc.reporting.page.blocks import Block, Page, RunBlocks, TableBlock, Words
 from sumcirc.reporting.page.measures_section import head_charts, layer_charts, neuron_blocks
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views import compared_models
@@ -32,7 +32,7 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
     for run in runs:
         for name, found in run.summary.get("after", {}).items():
             label = name if len(runs) == 1 else f"{run.name}: {name}"
-            variants.append(Variant(label, _blocks(run, name, found)))
+            variants.append(RunBlocks(label, _blocks(run, name, found)))
     page.add("models", "Comparison of models", INTRO, variants)
 
 

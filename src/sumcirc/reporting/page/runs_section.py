@@ -13,9 +13,9 @@ from sumcirc.reporting.page.blocks import (
     Bullets,
     Gap,
     Page,
+    RunBlocks,
     TableBlock,
     TypedCommand,
-    Variant,
     Words,
 )
 from sumcirc.reporting.tables import format_score, format_seconds, interval_of
@@ -43,11 +43,11 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
         runs: runs to show.
     """
     intro = "What was run, on what, and the command that runs it again."
-    variants = [Variant(run.name, _facts(run)) for run in runs]
+    variants = [RunBlocks(run.name, _facts(run)) for run in runs]
     if len(runs) > 1:
         intro = f"{len(runs)} runs. Choose one to see its command, versions and data."
         rows = TableBlock(_rows(runs), folded=len(runs) > FOLDED)
-        page.add("runs", "All runs", "One row for each run.", [Variant("", [rows])])
+        page.add("runs", "All runs", "One row for each run.", [RunBlocks("", [rows])])
     page.add("origin", "What was run", intro, variants)
     for run in runs:
         if not run.done:
@@ -71,7 +71,7 @@ def add_command(page: Page, command: str) -> None:
         "page",
         "This page",
         "The command that makes it again.",
-        [Variant("", [TypedCommand(command)])],
+        [RunBlocks("", [TypedCommand(command)])],
     )
 
 
@@ -191,7 +191,7 @@ def add_settings(page: Page, runs: Sequence[RunRecords]) -> None:
     tables = [_differing([run for run in runs if run.verb == verb], verb) for verb in verbs]
     blocks: list[Block] = [TableBlock(table) for table in tables if table is not None]
     intro = "Settings that differ between runs of one verb; all others are equal."
-    page.add("settings", "Differences in configuration", intro, [Variant("", blocks)])
+    page.add("settings", "Differences in configuration", intro, [RunBlocks("", blocks)])
 
 
 def _differing(runs: Sequence[RunRecords], verb: str) -> kinds.Table | None:
