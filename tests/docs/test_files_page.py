@@ -97,7 +97,7 @@ COMMANDS = [
     ],
     ["evaluate", "checkpoint=runs/arms", *SMALL, "sweep.name=evaluated"],
     [
-        *("circuit", f"checkpoint={FULL}", *SMALL, "sweep.name=circuit"),
+        *("circuit", f"checkpoint={FULL}", "against=base", *SMALL, "sweep.name=circuit"),
         *(f"circuit.{word}" for word in CIRCUIT),
     ],
     [

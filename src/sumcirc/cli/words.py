@@ -53,9 +53,10 @@ def joined(words: Sequence[str]) -> list[str]:
 
 
 def _is_path(word: str) -> bool:
-    """Return whether a word sets a path; `against=[...]` of `sumcirc report` lists arms."""
+    """Return whether a word sets a path; `against=` of `sumcirc report` names arms."""
     key, _, value = word.partition("=")
-    return key in PATHS and not (key == "against" and value.startswith("["))
+    listed = value.startswith("[") or "," in value
+    return key in PATHS and not (key == "against" and listed and not os.path.exists(value))
 
 
 def by_key(words: Sequence[str]) -> dict[str, str]:
