@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 # written when something goes wrong, or by W&B
 NOT_HERE = {"traceback.txt", "wandb/"}
+NOT_HERE |= {"csv/metrics.csv", "tensorboard/"}  # of tests/journeys/test_loggers.py
 # of a search, which tests/cli/test_search.py runs
 NOT_HERE |= {"optuna.db", "search.json", *(f"search/trials.{one}" for one in ("png", "pdf", "csv"))}
 
-WITH_WANDB = {"wandb_names"}  # keys that tests/journeys/test_names.py looks at
+# keys that tests/journeys/test_names.py and test_loggers.py look at
+WITH_WANDB = {"wandb_names", "mlflow_run"}
 
 
 def test_the_page_is_read() -> None:
