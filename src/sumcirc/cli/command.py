@@ -357,7 +357,7 @@ def _check_words(verb: str, overrides: Sequence[str]) -> None:
     defaults: Any = OmegaConf.to_container(primary.defaults)
     left_out = {key for item in defaults if isinstance(item, dict) for key in item if not item[key]}
     for item in parse(overrides):
-        key, word = item.key_or_group, item.input_line
+        key, word = item.key_or_group, str(item.input_line)
         if item.is_sweep_override():
             raise UserError(
                 f"{word}: has several values; add -m to run a job for each, or give a list as"

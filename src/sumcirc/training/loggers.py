@@ -139,7 +139,7 @@ def _mlflow(config: TrainConfig, run: RunDirectory) -> Logger:
 
 def _run_id(logger: Any) -> str:
     """Return the id of a logger's MLflow run, which is created with its experiment if need be."""
-    from mlflow.exceptions import MlflowException
+    from mlflow.exceptions import MlflowException  # pyright: ignore[reportMissingImports]
 
     try:
         return logger.run_id

@@ -56,7 +56,7 @@ FIXED = {
     "min_epochs": "the whole run is one epoch of Lightning",
     "inference_mode": "training goes on after validation with the same tensors",
     "num_sanity_val_steps": "the untrained model is validated as step 0",
-    "enable_model_summary": "`dry_run=true` and summary.json count the parameters",
+    "enable_model_summary": "summary.json counts the parameters",
 }
 
 
