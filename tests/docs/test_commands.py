@@ -113,8 +113,11 @@ def some_jobs(given: command.Command) -> Iterator[command.Command]:
     """Of a multirun so many jobs that each value of each axis is in one; all take minutes."""
     axes = [[item] for item in given.overrides]
     if given.sweeps:
-        for axis in axes:
+        for axis in list(axes):
             (parsed,) = OverridesParser.create().parse_overrides(axis)
+            if parsed.is_sweep_override() and not parsed.is_discrete_sweep():
+                axes.remove(axis)  # a range, from which a sweeper takes values
+                continue
             if parsed.is_discrete_sweep():
                 values = parsed.sweep_string_iterator()
                 axis[:] = [f"{parsed.get_key_element()}={value}" for value in values]
