@@ -94,6 +94,7 @@ class Run:
                 global_step=step,
                 progress_bar_callback=None,
                 callbacks=[],
+                loggers=[],
             )
             module: Any = step
             self.tracker.observe(trainer, module)
