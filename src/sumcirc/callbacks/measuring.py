@@ -363,8 +363,10 @@ class Watcher(pl.Callback):
             make: returns the view.
         """
         loggers = _wandb(trainer)
+        if not loggers:
+            return
         drawn_by_job = self.probing.run is not None
-        if not loggers or (drawn_by_job and trainer.global_step == self.probing.last_step):
+        if drawn_by_job and trainer.global_step == self.probing.last_step:
             return
         try:
             image = picture(make())
