@@ -77,6 +77,9 @@ def options_of(primary: Path) -> dict[str, list[Path]]:
     if primary.stem == "train":  # not with everything else
         found["trainer"].remove(CONF / "trainer/fsdp.yaml")
         found.pop("debug")  # it replaces values of other files
+        # these go with scheduler=constant and with LoRA, which come first
+        early = {"schedulefree": 0, "loraplus": 1}
+        found["optimizer"].sort(key=lambda path: early.get(path.stem, 2))
     return found
 
 
