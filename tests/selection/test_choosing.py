@@ -20,6 +20,7 @@ from sumcirc.schema import (
     Adaptation,
     AdaptationConfig,
     Granularity,
+    ModelConfig,
     Preset,
     SelectorConfig,
     SelectorName,
@@ -331,7 +332,8 @@ def test_a_budget_for_modules_must_do_for_the_dearest() -> None:
         kind=Adaptation.lora, layers="auto", budget=3_840 * 2 - 1, granularity=Granularity.module
     )
     selector = SelectorConfig(name=SelectorName.page, count=2)
-    config: Any = SimpleNamespace(adaptation=adaptation, selector=selector)
+    model = ModelConfig(name="gpt2", path="gpt2")
+    config: Any = SimpleNamespace(adaptation=adaptation, selector=selector, model=model)
     with pytest.raises(UserError, match=r"takes 7680 parameters"):
         check_selection(config, GPT2_SMALL)
     adaptation.budget = 7_680
