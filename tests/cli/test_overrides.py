@@ -194,4 +194,4 @@ def test_what_cannot_stand_beside_it(given: str, message: str) -> None:
 def test_a_list_of_arms_is_no_path() -> None:
     """`against` is a path of `sumcirc circuit`, and a list of `sumcirc report`."""
     assert words.quoted_value("against=[all,random]") == "against=[all,random]"
-    assert words.quoted_value("against=a,b") == "against='a,b'"
+    assert words.quoted_value("against=a,b") == "against=a,b"  # arms, or a sweep with -m

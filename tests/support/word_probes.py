@@ -19,6 +19,7 @@ from typing import Any, Union
 
 from sumcirc import schema
 from sumcirc.cli import main as cli
+from sumcirc.cli.verbs import STARTING
 from sumcirc.schema import configuration
 
 configuration.register()
@@ -76,6 +77,7 @@ SKIPPED = {
     "run.axes",
     "callbacks.extra",
     *("optimizer.arguments", "scheduler.arguments"),
+    "adaptation.peft",
 }
 
 
@@ -146,7 +148,7 @@ def fault(probe: Probe) -> str | None:
         return f"exit code {code}: {error.strip()}"
     if len(lines) != 1 or not error.startswith("sumcirc: "):
         return f"{len(lines)} lines: {error.strip()}"
-    if out:
+    if out.strip() not in ("", f"{probe.verb}: {STARTING}"):
         return f"prints {out.strip()}"
     if not error.startswith(f"sumcirc: {probe.word}: "):
         return f"names another: {error.strip()}"
