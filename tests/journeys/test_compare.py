@@ -265,7 +265,7 @@ def refused(commands: CommandServer, cwd: Path, *words: str) -> str:
     done = commands.run("compare", *words, cwd=cwd)
     assert done.code == 2, done.output
     assert len(done.said) == 1, done.output
-    assert done.output.startswith("sumcirc: ")
+    assert done.said[0].startswith("sumcirc: ")
     assert not (cwd / "runs").exists()
     return done.output
 
