@@ -47,13 +47,15 @@ def _counts(summary: Mapping[str, Any], split: str) -> dict[str, int]:
     found = {
         name.removeprefix(start): value for name, value in summary.items() if name.startswith(start)
     }
-    systems = summary.get("systems") or {}
-    # without notices, in runs of an earlier version, it is unknown what was cut
-    if split == "test" and systems and "notices" in summary:
+    systems, notices = summary.get("systems") or {}, summary.get("notices")
+    # a run of an earlier version has no notices, or one about itself alone, without a place: it is
+    # unknown what was cut
+    known = notices is not None and all("where" in notice for notice in notices)
+    if split == "test" and systems and known:
         scores = next(iter(systems.values()))
         found["items"] = max(one["n"] for one in scores.values())
-        for notice in summary["notices"]:
-            if notice.get("where") == "data.test":  # one about the run itself has no place
+        for notice in notices or ():
+            if notice["where"] == "data.test":
                 found[notice["reason"]] = notice["count"]
     return found
 
