@@ -168,7 +168,10 @@ def test_every_command_is_guarded(
 # ---- tables
 
 
-def test_tables_show_control_characters_and_markup_as_text() -> None:
+def test_tables_show_control_characters_and_markup_as_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
     table = Table(title=f"title {CLEAR}{MARKUP}")
     table.add_column(f"heading {MARKUP}")
     table.add_row(f"cell {HOSTILE}")

