@@ -73,12 +73,12 @@ def main(arguments: list[str]) -> int:
         arguments: the words after the name of the program.
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        say(__doc__)
+        say(__doc__ or "")
         return 2
     try:
         write_smollm2(Path(arguments[0]))
     except UserError as error:
-        say(f"smollm2: {error}", file=sys.stderr)
+        say(f"smollm2: {error}", error=True)
         return 2
     say(f"{arguments[0]}: SmolLM2-135M-Instruct, de-quantized from Q4_1")
     return 0
