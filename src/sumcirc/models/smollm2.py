@@ -73,7 +73,8 @@ def main(arguments: list[str]) -> int:
         arguments: the words after the name of the program.
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):
-        say(__doc__ or "")
+        for line in (__doc__ or "").splitlines():
+            say(line)
         return 2
     try:
         write_smollm2(Path(arguments[0]))
