@@ -33,11 +33,12 @@ from sumcirc.errors import UserError
 from sumcirc.measures import measuring
 from sumcirc.measures.measure_documents import probe_set
 from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
-from sumcirc.models.activations.hooked_model import HookedModel, has_adapter
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.adapters import lora_config, require_lora_config, resolve_targets
 from sumcirc.models.architectures import architecture, context_length
 from sumcirc.models.model_reference import reference
 from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
+from sumcirc.models.unwrapping import has_adapter
 from sumcirc.runtime.notices import Notices
 from sumcirc.schema import (
     AUTO,

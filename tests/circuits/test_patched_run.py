@@ -16,7 +16,8 @@ from sumcirc.circuits.patching import patched_pass as patching
 from sumcirc.circuits.patching.patched_run import PatchedRun, source_means
 from sumcirc.errors import UserError
 from sumcirc.models.activations.attention_weights import AttentionWeights
-from sumcirc.models.activations.hooked_model import HookedModel, base_model
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.unwrapping import base_model
 from tests.circuits.naive_intervention import (
     FIXTURES,
     MODELS,

@@ -24,8 +24,9 @@ from sumcirc.compare.deltas.deltas import (
 )
 from sumcirc.compare.deltas.weight_deltas import store_weights
 from sumcirc.errors import UserError
-from sumcirc.models.activations.hooked_model import HookedModel, base_model
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES, architecture
+from sumcirc.models.unwrapping import base_model
 from sumcirc.schema import MODULES
 from tests.compare.edited import (
     FAMILY_AND_TIES,

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from sumcirc.compare.direct_attribution import DirectAttribution, direct_attribution
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.data.examples import TokenExample
-from sumcirc.models.activations.hooked_model import HookedModel, base_model
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
+from sumcirc.models.unwrapping import base_model
 from tests.compare.spanned_items import some_items
 from tests.support.small_models import (
     adapted,

@@ -13,8 +13,9 @@ from sumcirc.compare import span_attention as attention
 from sumcirc.compare.span_attention import default_pairs, span_attention
 from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
-from sumcirc.models.activations.hooked_model import HookedModel, base_model
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
+from sumcirc.models.unwrapping import base_model
 from tests.compare.spanned_items import some_items
 from tests.support.small_models import adapted, scrambled
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.activations.effective_weights import effective_weight, input_width
-from sumcirc.models.activations.hooked_model import HookedModel, base_model
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES, shape
+from sumcirc.models.unwrapping import base_model
 from tests.support.small_models import VOCABULARY, adapted, columns, linears, scrambled, small_model
 
 TOKENS = torch.arange(2 * 11).reshape(2, 11) * 17 % VOCABULARY

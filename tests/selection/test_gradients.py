@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.adapters import adapt
 from sumcirc.models.architectures import architecture
+from sumcirc.models.unwrapping import base_model
 from sumcirc.schema import MODULES, Adaptation, AdaptationConfig
 from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.gradients import fisher, gradient_norm, page

@@ -94,7 +94,11 @@ class Probing:
         self._record: ProbeRecord | None = None
 
     def attach(self, watcher: Watcher) -> None:
-        """Let a watcher use this probing, and measure what it needs."""
+        """Give a watcher this probing, and add the measures that the watcher needs.
+
+        Args:
+            watcher: the watcher.
+        """
         watcher.probing = self
         self.concerns += [name for name in watcher.concerns if name not in self.concerns]
 

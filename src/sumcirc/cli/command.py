@@ -17,13 +17,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
 from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
 from sumcirc.cli.searching import examples_of, searches
+from sumcirc.cli.word_checks import check_choices
 from sumcirc.cli.words import (
-    OPEN,
     added,
     by_key,
     joined,
@@ -222,7 +220,7 @@ def compose(command: Command) -> list[Any]:
     with _search_path(command) as extra, warnings.catch_warnings(), old_words() as renamed:
         warnings.filterwarnings("error", message="provider=.* is not available")
         for overrides in _jobs(command):
-            _check_words(command.verb, overrides)
+            check_choices(command.verb, overrides)
             try:
                 config = hydra.compose(command.verb, [*extra, *overrides], return_hydra_config=True)
             # any error while composing is due to the user's input, since there is no other input
@@ -349,42 +347,6 @@ def _check_config_dir(folder: str) -> None:
         check_yaml_folder(folder)
     except RecordError as error:
         raise UserError(f"--config-dir={folder}: {error.below(Path(folder))}") from None
-
-
-def _check_words(verb: str, overrides: Sequence[str]) -> None:
-    """Refuse overrides for which Hydra's own error would not name the culprit."""
-    primary: Any = OmegaConf.load(CONF / f"{verb}.yaml")
-    defaults: Any = OmegaConf.to_container(primary.defaults)
-    left_out = {key for item in defaults if isinstance(item, dict) for key in item if not item[key]}
-    for item in parse(overrides):
-        key, word = item.key_or_group, str(item.input_line)
-        if item.is_sweep_override():
-            raise UserError(
-                f"{word}: has several values; add -m to run a job for each, or give a list as"
-                f" {key}=[ONE,OTHER]"
-            )
-        choices = sorted(file.stem for file in (CONF / key).glob("*.yaml"))
-        if item.is_delete():
-            if choices and key not in left_out:
-                raise UserError(f"{word}: can't be left out; choose from {', '.join(choices)}")
-            continue
-        value: Any = item.value()
-        named = value if isinstance(value, list) else [value]
-        if key in OPEN and not isinstance(value, dict):
-            raise UserError(f"{word.lstrip('+')}: must be a mapping, as {key}={{NAME: VALUE}}")
-        if key == "logger" and isinstance(value, list):
-            _check_loggers(word, named, choices)
-        optional = value is None and key in left_out
-        if choices and not optional and not all(isinstance(name, str) for name in named):
-            raise UserError(f"{word}: no such choice; choose from {', '.join(choices)}")
-
-
-def _check_loggers(word: str, named: Sequence[Any], choices: Sequence[str]) -> None:
-    unknown = [name for name in named if name not in choices]
-    if unknown:
-        raise UserError(f"{word}: unknown {unknown}; choose from {', '.join(choices)}")
-    if not named or (len(named) > 1 and "none" in named):
-        raise UserError(f"{word}: name one logger or more, or logger=none by itself")
 
 
 def _jobs(command: Command) -> list[list[str]]:

@@ -37,7 +37,7 @@ STATISTICS = (
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text in lower case; apostrophes inside a word are part of the word.
+    """Return the words of a text in lower case. An apostrophe inside a word belongs to the word.
 
     Args:
         text: the text.

@@ -25,8 +25,8 @@ from sumcirc.data.codec import Codec
 from sumcirc.data.examples import padded
 from sumcirc.errors import UserError
 from sumcirc.evaluation.kv_cache import reserved_cache
-from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.peft_adapters import virtual_tokens, without_idle_warnings
+from sumcirc.models.unwrapping import base_model
 
 if TYPE_CHECKING:
     from sumcirc.schema import GenerationConfig

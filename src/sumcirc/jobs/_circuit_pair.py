@@ -17,6 +17,7 @@ from sumcirc.runtime.terminal import say
 from sumcirc.storage.writing import check_writable
 
 if TYPE_CHECKING:
+    from sumcirc.circuits.circuit_comparison import CircuitChange
     from sumcirc.circuits.discovery import CircuitResult, Task
     from sumcirc.circuits.eap_ig_format import Circuit
     from sumcirc.circuits.score_files import DocumentScores
@@ -89,9 +90,14 @@ def compare_with(
     record = plain_numbers(change.as_json())
     write_json(directory.circuits / COMPARISON, record)
     _draw(record, directory.figures)
+    return _entry(change, theirs), record
+
+
+def _entry(change: CircuitChange, theirs: CircuitResult) -> dict[str, Any]:
+    """Return the summary's entry about the second model, whose circuit is `theirs`."""
     edges = change.edges
-    entry = {
-        "model": reference.name,
+    return {
+        "model": change.before,
         "circuit_edges": edges.before,
         "faithfulness": asdict(theirs.faithfulness.faithfulness),
         "jaccard": edges.jaccard,
@@ -101,7 +107,6 @@ def compare_with(
         "lost": edges.before - edges.shared,
         "differs": edges.differs,
     }
-    return entry, record
 
 
 def main(arguments: Sequence[str]) -> None:

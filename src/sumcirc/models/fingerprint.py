@@ -12,8 +12,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.quantization import scales
+from sumcirc.models.unwrapping import base_model
 
 INCIDENTAL = ("_name_or_path", "transformers_version", "architectures")  # no effect on outputs
 # parts of parameter names: of the linear that PEFT wraps, and of the adapter's own parameters

@@ -19,12 +19,12 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from sumcirc import __version__
-from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.architectures import architecture
 from sumcirc.models.dropout import dropout_probabilities
 from sumcirc.models.gguf_files import DEQUANTIZED, dequantization
 from sumcirc.models.loading import BUILT_IN
 from sumcirc.models.quantization import SETTINGS
+from sumcirc.models.unwrapping import base_model
 from sumcirc.runtime.quoting import code, markdown, visible
 from sumcirc.schema import EncodingConfig, Quantization, Template, TrainConfig, Variant
 

@@ -49,7 +49,7 @@ def _behind(found: re.Match[str]) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as a code span in Markdown, on one line; the text may contain backticks."""
+    """Return a text, which may contain backticks, as a Markdown code span on one line."""
     shown = line(text)
     longest = max(map(len, re.findall("`+", shown)), default=0)
     pad = " " if longest or not shown.strip() else ""

@@ -103,7 +103,7 @@ def run_name(*, _root_: Any) -> str:
 
 
 def _checkpoint_name(path: str) -> str:
-    """Return the name of a checkpoint among those of a sweep: its folder, below the one above.
+    """Return a short name for a checkpoint: the last two parts of its path, joined by `_`.
 
     For a run it is `SWEEP_RUN`, for an adapter of a run `RUN_adapter`, for a hub id `OWNER_MODEL`.
     """

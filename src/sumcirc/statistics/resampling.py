@@ -42,7 +42,7 @@ def weights(samples: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Settings of a percentile bootstrap over documents, for any statistic of the drawn documents.
+    """A percentile bootstrap over documents, for any statistic of the documents drawn.
 
     Attributes:
         resamples: number of resamples.

@@ -21,8 +21,8 @@ from torchmetrics import MeanMetric
 
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.errors import UserError
-from sumcirc.models.activations.hooked_model import base_model
 from sumcirc.models.unembedding import unembedding_of
+from sumcirc.models.unwrapping import base_model
 from sumcirc.schema import OptimizerConfig, SchedulerConfig, scheduler_of
 from sumcirc.tracking.measure_records import TRAIN_LOSS, VALIDATION_LOSS
 from sumcirc.training.optimizers import (
@@ -308,7 +308,7 @@ class SummarizationModule(pl.LightningModule):
         return {f"model.{plain_name(name)}" for name, p in named if p.requires_grad}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the sums of the loss since the last logged step to a checkpoint.
+        """Store the running sums of the loss, taken since the last logged step, in a checkpoint.
 
         With these, a resumed run logs the same values as one that was never interrupted.
 
@@ -318,7 +318,7 @@ class SummarizationModule(pl.LightningModule):
         checkpoint["running_loss"] = self._running_sums()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the sums of the loss since the last logged step from a checkpoint.
+        """Restore the running sums of the loss from a checkpoint.
 
         Args:
             checkpoint: the loaded state.

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from sumcirc.errors import UserError
-from sumcirc.models.activations.hooked_model import base_model
+from sumcirc.models.unwrapping import base_model
 from sumcirc.schema import OptimizerConfig, OptimizerKind, Schedule, SchedulerConfig
 from sumcirc.schema.instantiation import OPTIMIZERS, SCHEDULERS, subclass
 from sumcirc.storage.hub import one_line
@@ -30,13 +30,13 @@ WARMUP_STEPS = "warmup_steps"  # argument of schedule-free optimizers
 
 
 class JointOptimizer(Optimizer):
-    """Several optimizers as one, each for parameters of its own.
+    """Combines several optimizers, each of which updates its own parameters, into one.
 
-    Parameter groups and state are shared with the parts, so a schedule, a gradient scaler and a
+    It shares parameter groups and state with them, so a schedule, a gradient scaler and a
     checkpoint see an ordinary optimizer.
 
     Args:
-        parts: the optimizers.
+        parts: the optimizers to combine.
     """
 
     def __init__(self, *parts: Optimizer) -> None:

@@ -152,7 +152,7 @@ class Accumulator:
 
     @torch.no_grad()
     def add(self, values: ActivationCache, gradients: ActivationCache, weight: float) -> None:
-        """Add the gradients of one pass.
+        """Add the gradients of one pass to the weighted mean over passes.
 
         Args:
             values: activations of the pass at `AttributionPasses.keys`.

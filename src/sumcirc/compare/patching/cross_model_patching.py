@@ -50,7 +50,7 @@ Set = Collection[Component]
 
 
 class Receiver:
-    """Runs the receiving model on one batch and patches activations of the donor into it.
+    """Runs the receiving model on one batch with activations of the donor patched in.
 
     Args:
         hooked: the receiving model.

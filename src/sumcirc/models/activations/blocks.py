@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sumcirc.models.activations.activation_cache import HookPoint
 from sumcirc.models.activations.hooks import Side
 from sumcirc.models.activations.norms import Norm
+from sumcirc.models.architectures import Architecture
 
 OUTSIDE = (HookPoint.EMBEDDING, HookPoint.FINAL_NORM, HookPoint.LOGITS)
 # name of a module of the model or of a block, or index of a linear in `Block.qkv`
@@ -74,6 +75,37 @@ class Block:
     mlp_out: nn.Module
     norm_mlp_output: nn.Module
     head_norms: tuple[nn.Module, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, names: Architecture, layer: int) -> Block:
+        """Return the modules of a layer.
+
+        Args:
+            model: the transformers model.
+            names: names of the modules in this family of models.
+            layer: index of the layer.
+        """
+
+        def find(name: str | None) -> nn.Module:
+            if name is None:
+                return nn.Identity()
+            return model.get_submodule(f"{names.layers}.{layer}{name and '.'}{name}")
+
+        (attn_out,), (mlp_out,) = names.modules["attn_out"], names.modules["mlp_out"]
+        return cls(
+            whole=find(""),
+            norm_attention=find(names.norm_attention),
+            attention=find(names.attention),
+            qkv=tuple(find(name) for name in names.modules["qkv"]),
+            attn_out=find(attn_out),
+            norm_attention_output=find(names.norm_attention_output),
+            norm_mlp=find(names.norm_mlp),
+            mlp=find(names.mlp),
+            activation=find(names.activation),
+            mlp_out=find(mlp_out),
+            norm_mlp_output=find(names.norm_mlp_output),
+            head_norms=tuple(find(name) for name in names.head_norms),
+        )
 
 
 def see_scale(norm: Norm, function: Callable[[Tensor], Any], stream: Tensor) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -39,9 +37,10 @@ from sumcirc.models.activations.hooks import (
     module_hooks,
 )
 from sumcirc.models.activations.norms import Norm
-from sumcirc.models.architectures import Architecture, Fused, architecture, multipliers, shape
+from sumcirc.models.architectures import Fused, architecture, multipliers, shape
 from sumcirc.models.peft_adapters import require_analysable
 from sumcirc.models.unembedding import ScaledUnembedding, unembedding_of
+from sumcirc.models.unwrapping import base_model
 
 
 class HookedModel:
@@ -84,29 +83,7 @@ class HookedModel:
         self.embedding = find(names.embedding)
         self.final_norm = find(names.final_norm)
         self.unembedding = unembedding_of(self.model)
-        self.blocks = [self._block(names, layer) for layer in range(self.shape.layers)]
-
-    def _block(self, names: Architecture, layer: int) -> Block:
-        def find(name: str | None) -> nn.Module:
-            if name is None:
-                return nn.Identity()
-            return self.model.get_submodule(f"{names.layers}.{layer}{name and '.'}{name}")
-
-        (attn_out,), (mlp_out,) = names.modules["attn_out"], names.modules["mlp_out"]
-        return Block(
-            whole=find(""),
-            norm_attention=find(names.norm_attention),
-            attention=find(names.attention),
-            qkv=tuple(find(name) for name in names.modules["qkv"]),
-            attn_out=find(attn_out),
-            norm_attention_output=find(names.norm_attention_output),
-            norm_mlp=find(names.norm_mlp),
-            mlp=find(names.mlp),
-            activation=find(names.activation),
-            mlp_out=find(mlp_out),
-            norm_mlp_output=find(names.norm_mlp_output),
-            head_norms=tuple(find(name) for name in names.head_norms),
-        )
+        self.blocks = [Block.of(self.model, names, layer) for layer in range(self.shape.layers)]
 
     @property
     def device(self) -> torch.device:
@@ -494,26 +471,3 @@ def _set_within(stack: ExitStack, owner: nn.Module, name: str, value: Any) -> No
     """Set an attribute of a module until a stack of contexts is closed."""
     stack.callback(setattr, owner, name, getattr(owner, name))
     setattr(owner, name, value)
-
-
-def base_model(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model in a PEFT model, or the model itself without PEFT.
-
-    In an adapted model, linears still contain the adapter.
-
-    Args:
-        model: a transformers model, or a PEFT model around one.
-    """
-    found = model.get_base_model() if isinstance(model, PeftModel) else model
-    assert isinstance(found, PreTrainedModel)
-    return found
-
-
-def has_adapter(model: nn.Module) -> bool:
-    """Return whether a model contains an adapter, even if it is not a `PeftModel`.
-
-    Args:
-        model: the model.
-    """
-    kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
-    return isinstance(model, PeftModel) or any(isinstance(one, kinds) for one in model.modules())
