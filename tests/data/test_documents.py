@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sumcirc.data import wire_texts
 from sumcirc.data.documents import Corpus, Document, check_files, corpus_of, read_corpus
 from sumcirc.data.inspection import seen_before
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import counts
 from sumcirc.schema import DataConfig, SizesConfig, Source
-from sumcirc.wire import articles
+from sumcirc.wire import WireArticle, articles
 from tests.support.shared import shared
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -301,6 +303,32 @@ def test_wire() -> None:
     for read in (read_corpus, lambda given, split: check_files(given, (split,))):
         with pytest.raises(UserError, match=r"data\.sizes\.test=null"):
             read(given, "test")
+
+
+def test_articles_are_generated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second reading takes them from the cache; another generator, seed or split doesn't."""
+    generated: list[tuple[str, int, int]] = []
+
+    def counted(split: str, size: int, seed: int) -> Iterator[WireArticle]:
+        generated.append((split, size, seed))
+        return articles(split, size, seed)
+
+    monkeypatch.setattr(wire_texts, "articles", counted)
+    monkeypatch.setattr(wire_texts, "FEW", 2)
+    given = config(source=Source.wire, train=Path("train"), seed=3)
+    given.sizes = SizesConfig(train=2)
+    first = read_corpus(given, "train", tmp_path)
+    assert read_corpus(given, "train", tmp_path) == first == read_corpus(given, "train")
+    assert generated == [("train", 2, 3)] * 2  # the last call has no cache
+    given.seed = 4
+    assert read_corpus(given, "train", tmp_path) != first
+    given.sizes = SizesConfig(train=1)
+    read_corpus(given, "train", tmp_path)  # too few for an entry
+    given.seed, given.sizes = 3, SizesConfig(train=2)
+    monkeypatch.setattr(wire_texts, "_source", lambda: "another generator")
+    assert read_corpus(given, "train", tmp_path) == first
+    assert len(generated) == 5
+    assert len(list(tmp_path.glob("articles/*/articles.json"))) == 3
 
 
 @pytest.mark.parametrize(

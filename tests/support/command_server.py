@@ -173,9 +173,11 @@ def _run(request: dict[str, Any], rank: int) -> None:
 
             FAULTS[request["kill_at"]]()
         if not request["figures"]:
+            from matplotlib.figure import Figure
+
             import sumcirc.figures.views
 
-            sumcirc.figures.views.figure_of = lambda view: None
+            sumcirc.figures.views.figure_of = lambda view: Figure(figsize=(1, 1))
             sumcirc.figures.views.save = lambda *_: None
         sys.argv = [str(SCRIPT), *request["arguments"]]
         runpy.run_path(str(SCRIPT), run_name="__main__")

@@ -26,7 +26,10 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [[], ["mine"], ["runs/mine"], ["runs/mine/"]])
-def test_the_table(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+def test_the_table(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     main(arguments)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "runs/mine: 1 done, 1 failed"

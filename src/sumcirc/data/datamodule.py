@@ -22,7 +22,7 @@ class SummarizationData(pl.LightningDataModule):
         config: source and splits of the data.
         trainer: batch size, gradient accumulation and number of steps.
         encoder: encodes documents and summaries.
-        cache: the folder `cache_dir`, where encoded corpora are kept; None for no cache.
+        cache: the folder `cache_dir`, where articles and encoded corpora are kept, or None.
         seed: seed of the order of training batches.
 
     Attributes:
@@ -60,7 +60,7 @@ class SummarizationData(pl.LightningDataModule):
                 model (see `Encoder.corpus`).
         """
         for split in ("train", "validation"):
-            corpus = read_corpus(self.config, split)
+            corpus = read_corpus(self.config, split, self.cache)
             with counted(f"encode {split}", len(corpus.documents)) as advance:
                 encoded = self.encoder.corpus(corpus, f"data.{split}", self.cache, advance)
             self.corpora[split], self.encoded[split] = corpus, encoded

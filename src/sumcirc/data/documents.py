@@ -27,11 +27,13 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.data.hub_dataset import load_split
 from sumcirc.data.inspection import item_notices, text_key
+from sumcirc.data.wire_texts import wire_texts
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice
 from sumcirc.schema import SPLITS, DataConfig, Source
@@ -93,12 +95,13 @@ class _Table:
     repeated_ids: int = 0
 
 
-def read_corpus(config: DataConfig, split: str) -> Corpus:
+def read_corpus(config: DataConfig, split: str, cache: Path | None = None) -> Corpus:
     """Read a split: all of it, or `config.sizes` items drawn at random.
 
     Args:
         config: source, splits, columns and sizes.
         split: `train`, `validation` or `test`.
+        cache: the folder `cache_dir`, where generated articles are kept; None generates them again.
 
     Raises:
         UserError: the split is not set, the source can't be read, a column is missing, a value is
@@ -106,7 +109,8 @@ def read_corpus(config: DataConfig, split: str) -> Corpus:
     """
     value = _split_value(config, split)
     if config.source is Source.wire:
-        return corpus_of(_wire_documents(config, split))
+        texts = wire_texts(split, _wire_size(config, split), config.seed, cache)
+        return corpus_of([Document(id, document, (summary,)) for id, document, summary in texts])
     is_file = config.source is Source.files
     table = _files_table(config, split) if is_file else _hub_table(config, split)
     size: int | None = getattr(config.sizes, split)
@@ -318,16 +322,6 @@ def _wire_size(config: DataConfig, split: str) -> int:
             f"for example data.sizes.{split}=200"
         )
     return size
-
-
-def _wire_documents(config: DataConfig, split: str) -> list[Document]:
-    from sumcirc.wire import articles
-
-    size = _wire_size(config, split)
-    return [
-        Document(article.id, article.document, (article.summary,))
-        for article in articles(split, size, config.seed)
-    ]
 
 
 def corpus_of(
