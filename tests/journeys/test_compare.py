@@ -314,7 +314,6 @@ def test_what_can_not_be_compared_is_one_line(
         ([f"before={base}", f"after={lora}", "model=gpt2"], ["before=", "leave model= out"]),
         ([f"after={lora}", "model=gpt2"], ["after=", "leave model= out"]),
         ([f"after={lora}", "experiment=demo"], ["after=", "experiment= has no effect"]),
-        (["-m", f"after={lora},{runs['full']}"], ["after=[ONE,OTHER]"]),
         ([f"before={runs['full']}", f"after={lora}"], ["is an adapter", "merge it"]),
         ([f"before={lora}", f"after={runs['full']}"], ["is an adapter", "compare.analyses"]),
     ):
