@@ -1,4 +1,4 @@
-"""Logs ROUGE and copying of summaries of the probe documents during training."""
+"""Logs ROUGE, copying and faithfulness of summaries of the probe documents during training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sumcirc.models.modes import inference
 from sumcirc.schema import EvaluationConfig, GenerationConfig
 from sumcirc.statistics import MIN_DOCUMENTS
 from sumcirc.storage.writing import write_table
-from sumcirc.tracking.score_names import ROUGE_LSUM
+from sumcirc.tracking.score_names import FAITHFUL, ROUGE_LSUM
 
 SAMPLE_COLUMNS = ("step", "id", "reference", "summary", "rougeLsum_x100")
-LOGGED = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "length", *STATISTICS)
+LOGGED = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "length", *STATISTICS, *FAITHFUL)
 
 
 class SummaryQuality(Watcher):

@@ -10,11 +10,15 @@
 Limits: people and places are not distinguished; a name that contains a lower-case word ("Bank of
 England") is split at it; headings in capitals count as acronyms; a text without capitals has no
 names; "18th", "1990s" and the like are ignored.
+
+`names` finds the names alone. It looks for evidence about the first words of sentences in a second
+text too, such as the document of a summary.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sumcirc.data.sentences import sentence_spans
@@ -24,10 +28,10 @@ def _listed(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_MONTHS = _listed(
+MONTHS = _listed(
     "January February March April May June July August September October November December"
 )
-_WEEKDAYS = _listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+WEEKDAYS = _listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
 _NUMBER_WORDS = _listed(
     """two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"""
@@ -47,6 +51,20 @@ _WORD = re.compile(
 )
 _DIGITS = re.compile(r"(?<![\w#.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w#]|[.,]\d)")
 _YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
+# what follows a sentence's first word where that is a name: "'s", another name, or a verb in the
+# third person, whose bare singular subject is seldom a common noun
+_SUBJECT_OF = re.compile(
+    r"['\u2019]s\b| (?:is|was|has|had|will|would|can|could|said|told|thinks?|wants?|and [A-Z]"
+    r"|[a-z]{2,}(?<![aiou]s)(?<!ss)(?<=s)\b|(?!(?:I|The|A|An|This)\b)[A-Z][a-z])"
+)
+_NO_SUBJECT = re.compile(r"(?:s|ing|ly|ed)$")  # plurals, participles and adverbs
+_OPENERS = _listed(
+    """actor actress all another any anyone author both critic dad during each either even every
+    everyone few film first former group historian husband last latest many meet mom more most much
+    neither new next nobody none novel old one only other others photo police popular possible
+    recent report researcher show since singer smaller some someone still such teacher thus top
+    under unlike use until van various whoever whose wife"""
+)
 _OPENS = re.compile(r"(?:(?:^|\s)[\"'\u2018\u201c\u00ab(\[]+|\))$")
 
 
@@ -75,10 +93,36 @@ def entities(text: str) -> list[Entity]:
     return sorted(found, key=lambda entity: entity.start)
 
 
+def names(text: str, context: str) -> list[Entity]:
+    """Return the names and acronyms of a text, in order and without overlaps.
+
+    The first word of a sentence or quotation is a name if it is written in capitals; if text or
+    context have it capitalised inside a sentence and never in lower case; or, where neither has it
+    in another place, if what follows is a name ("Ada Lovelace"), "'s", or a word that
+    only a name can be the subject of without an article ("Ada says").
+
+    Args:
+        text: the text.
+        context: another text about the same, such as the document that `text` summarizes.
+    """
+    words, other = list(_WORD.finditer(text)), list(_WORD.finditer(context))
+    lower = {word[0] for word in (*words, *other) if word[0].islower()}
+    capitalised = _capitalised(other)
+    first = _openings(context, capitalised)
+    inside = {word[0] for word in capitalised if word.start() not in first}
+
+    def opens(word: re.Match[str]) -> bool:
+        if word[0].lower() in lower or word[0].lower() in _OPENERS:
+            return False
+        return word[0] in inside or _is_subject(text, word)
+
+    return _names(text, words, opens)
+
+
 def _fixed_kind(word: str) -> str | None:
-    if word in _MONTHS:
+    if word in MONTHS:
         return "month"
-    if word in _WEEKDAYS:
+    if word in WEEKDAYS:
         return "weekday"
     return "number_word" if word.lower() in _NUMBER_WORDS else None
 
@@ -95,8 +139,34 @@ def _digits_kind(text: str, digits: re.Match[str], months: list[Entity]) -> str:
     return "number"
 
 
-def _names(text: str, words: list[re.Match[str]]) -> list[Entity]:
-    capitalised = [
+def _names(
+    text: str,
+    words: list[re.Match[str]],
+    opens: Callable[[re.Match[str]], bool] | None = None,
+) -> list[Entity]:
+    """Return the names among words; `opens` tells of a sentence's first word if it is one."""
+    capitalised = _capitalised(words)
+    first = _openings(text, capitalised)
+    if opens is None:
+        opens = lambda word: False  # noqa: E731
+    else:  # "Smith: Many people agree"
+        first |= {one.start() for one in capitalised if text.startswith(": ", one.start() - 2)}
+    inside = {word[0] for word in capitalised if word.start() not in first}
+    names: list[Entity] = []
+    for word in capitalised:
+        known = word[0] in inside or _is_acronym(word[0])
+        if word.start() in first and not known and not opens(word):
+            continue
+        start, end = word.span()
+        joined = names and text[names[-1].end : start] == " " and start not in first
+        if joined:
+            start = names.pop().start
+        names.append(Entity(start, end, "acronym" if _is_acronym(text[start:end]) else "name"))
+    return names
+
+
+def _capitalised(words: list[re.Match[str]]) -> list[re.Match[str]]:
+    return [
         word
         for word in words
         if word[0][0].isupper()
@@ -104,19 +174,19 @@ def _names(text: str, words: list[re.Match[str]]) -> list[Entity]:
         and not _fixed_kind(word[0])
         and word[0].replace("\u2019", "'").lower() not in _NO_NAMES
     ]
-    opening = {word.start() for word in capitalised if _opens(text, word.start())}
-    opening |= _first_letters(text)
-    inside = {word[0] for word in capitalised if word.start() not in opening}
-    names: list[Entity] = []
-    for word in capitalised:
-        if word.start() in opening and word[0] not in inside and not _is_acronym(word[0]):
-            continue
-        start, end = word.span()
-        joined = names and text[names[-1].end : start] == " " and start not in opening
-        if joined:
-            start = names.pop().start
-        names.append(Entity(start, end, "acronym" if _is_acronym(text[start:end]) else "name"))
-    return names
+
+
+def _openings(text: str, capitalised: list[re.Match[str]]) -> set[int]:
+    """Return the offsets of words that open a sentence, a quotation or a bracket."""
+    return {word.start() for word in capitalised if _opens(text, word.start())} | _first_letters(
+        text
+    )
+
+
+def _is_subject(text: str, word: re.Match[str]) -> bool:
+    """Return whether the words after a sentence's first word are those that follow a name."""
+    follows = _SUBJECT_OF.match(text, word.end()) is not None
+    return follows and _NO_SUBJECT.search(word[0]) is None and "-" not in word[0]
 
 
 def _opens(text: str, start: int) -> bool:

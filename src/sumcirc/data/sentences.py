@@ -47,7 +47,7 @@ _DOTTED = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]{1,2}$|ph\.d$", re.IGNORECASE)
 _LIST_ITEM = re.compile(r"\s*[(\[]?(?:\d{1,2}|[A-Za-z]|[ivx]{1,4})$")
 
 # Titles and states count only if capitalized: "rep", "ill" and "miss" are also words.
-_TITLES = _listed(
+TITLES = _listed(
     """mr mrs ms mx dr prof gen sen sens rep reps gov lt col capt sgt cpl pvt maj cmdr adm rev hon
     st mt ft messrs mme mlle msgr pres supt det insp"""
 )
@@ -140,7 +140,7 @@ def _is_boundary(
     token = last.group() if last else ""
     lowered = token.lower()
     capitalized = uncased or token[:1].isupper()
-    if lowered in _NEVER_LAST or (capitalized and lowered in _TITLES):
+    if lowered in _NEVER_LAST or (capitalized and lowered in TITLES):
         return False
     if lowered in _BEFORE_FIGURE and word[:1].isdigit():
         return False

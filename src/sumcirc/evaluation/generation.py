@@ -24,6 +24,7 @@ from transformers.generation.logits_process import LogitsProcessor, LogitsProces
 from sumcirc.data.codec import Codec
 from sumcirc.data.examples import padded
 from sumcirc.errors import UserError
+from sumcirc.evaluation.degeneration import Summary
 from sumcirc.evaluation.kv_cache import reserved_cache
 from sumcirc.models.peft_adapters import virtual_tokens, without_idle_warnings
 from sumcirc.models.unwrapping import base_model
@@ -111,8 +112,10 @@ def generate(
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
     end: int | None = None,
-) -> list[str]:
+) -> list[Summary]:
     """Return one summary per prompt, in order, without leading and trailing white space.
+
+    Each is a string that also tells whether the model ended it (`Summary.ended`).
 
     Args:
         model: a transformers decoder or a PEFT model around one.
@@ -128,7 +131,11 @@ def generate(
     """
     pad: Any = codec.tokenizer.pad_token_id
     tokens = generate_tokens(model, prompts, config, end_tokens(model, codec, end), pad, progress)
-    return [codec.decode(summary).strip() for summary in tokens]
+    # the end token is not among the tokens, so only a summary that was cut has as many
+    return [
+        Summary(codec.decode(summary).strip(), ended=len(summary) < config.max_new_tokens)
+        for summary in tokens
+    ]
 
 
 def generate_tokens(

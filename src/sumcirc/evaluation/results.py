@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many")
+FACTS = ("facts", "fact_who", "fact_where", "fact_when", "fact_how_many", "facts_wrong")
 
 
 class Scoreboard:
@@ -125,17 +125,18 @@ class Scoreboard:
         self.systems[name] = self._with_facts(evaluation)
 
     def _with_facts(self, evaluation: Evaluation) -> Evaluation:
-        """Add the share of key facts found in each summary, where the data knows the facts."""
+        """Add the shares of right and of wrong facts in each summary, where they are known."""
         if self.config.data.source is not Source.wire:
             return evaluation
-        from sumcirc.wire import article_of, facts_found
+        from sumcirc.wire import article_of, facts_found, wrong_facts_found
 
         for record in evaluation.records:
-            found = facts_found(
-                article_of(record["id"], self.config.data.seed), record["prediction"]
-            )
+            article = article_of(record["id"], self.config.data.seed)
+            found = facts_found(article, record["prediction"])
+            wrong = wrong_facts_found(article, record["prediction"])
             record |= {f"fact_{role}": float(is_there) for role, is_there in found.items()}
             record["facts"] = sum(found.values()) / len(found)
+            record["facts_wrong"] = sum(wrong.values()) / len(wrong) if wrong else None
         return replace(evaluation, measures=(*evaluation.measures, *FACTS))
 
     def samples(self, count: int) -> list[dict[str, str]]:

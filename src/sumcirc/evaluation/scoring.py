@@ -19,6 +19,10 @@ from sumcirc.evaluation.baselines import (
     tokenizer_of,
 )
 from sumcirc.evaluation.copying import STATISTICS, copy_statistics, words
+from sumcirc.evaluation.degeneration import MEASURES as DEGENERATION
+from sumcirc.evaluation.degeneration import degeneration
+from sumcirc.evaluation.faithfulness import MEASURES as FAITHFULNESS
+from sumcirc.evaluation.faithfulness import faithfulness
 from sumcirc.runtime.notices import Notice
 from sumcirc.statistics import Interval, bootstrap_mean
 
@@ -31,6 +35,8 @@ MEASURES = (
     "length",
     "reference_length",
     *STATISTICS,
+    *FAITHFULNESS,
+    *DEGENERATION,
 )
 
 
@@ -43,9 +49,9 @@ class Evaluation:
             (the summary), and the value of every measure, which is None if the measure is undefined
             for this summary.
         config: settings of the scoring.
-        measures: names of the measures: those in `MEASURES`, and others that were added. ROUGE and
-            copy statistics are fractions; `length` and `reference_length` (mean over the
-            references) are in words.
+        measures: names of the measures: those in `MEASURES`, and others that were added. `length`
+            and `reference_length` (mean over the references) are in words, `density` and
+            `compression` see `evaluation.copying`; the others are fractions.
     """
 
     records: list[dict[str, Any]]
@@ -92,7 +98,8 @@ def evaluate_summaries(
 
     Args:
         documents: the documents with their references.
-        predictions: one summary per document, in the same order.
+        predictions: one summary per document, in the same order; a `Summary` also tells whether
+            the model ended it.
         config: scoring settings.
         system: name of the system, which is written into the records.
 
@@ -112,7 +119,7 @@ def evaluate_summaries(
         )
     records = []
     for item, prediction in zip(documents, predictions, strict=True):
-        record: dict[str, Any] = {"id": item.id, "system": system, "prediction": prediction}
+        record: dict[str, Any] = {"id": item.id, "system": system, "prediction": str(prediction)}
         for metric, found in rouge.score(prediction, item.references, tokenizer).items():
             record[f"{metric}_precision"] = found.precision
             record[f"{metric}_recall"] = found.recall
@@ -121,6 +128,8 @@ def evaluate_summaries(
         record["reference_length"] = fmean(len(words(text)) for text in item.references)
         for name, value in copy_statistics(item.document, prediction).items():
             record[name] = None if math.isnan(value) else value
+        record |= faithfulness(item.document, prediction, item.references)
+        record |= degeneration(item.document, prediction)
         records.append(record)
     return Evaluation(records, config)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 from peft import PeftModel
 from torch import nn
@@ -11,6 +12,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import EncodedPrompt, Encoder
+from sumcirc.evaluation.degeneration import Summary
 from sumcirc.evaluation.generation import end_tokens, generate
 from sumcirc.models.fingerprint import model_fingerprint
 from sumcirc.schema import GenerationConfig
@@ -19,7 +21,12 @@ from sumcirc.storage.reading import read_json
 from sumcirc.storage.writing import write_json
 
 FILE = "summaries.json"
-SUMMARIES = Cache("summaries", format=2, libraries=("tokenizers", "torch", "transformers"))
+SUMMARIES = Cache("summaries", format=3, libraries=("tokenizers", "torch", "transformers"))
+
+
+class _Stored(TypedDict):
+    text: str
+    ended: bool
 
 
 def summarize(
@@ -28,7 +35,7 @@ def summarize(
     documents: Sequence[Document],
     config: GenerationConfig,
     progress: Callable[[int], None] | None = None,
-) -> list[str]:
+) -> list[Summary]:
     """Return a model's summary of each document; documents are truncated to fit the context.
 
     Args:
@@ -81,7 +88,7 @@ def summarize_once(
     config: GenerationConfig,
     cache: Path,
     progress: Callable[[int], None] | None = None,
-) -> list[str]:
+) -> list[Summary]:
     """Return a base model's summary of each document, from the cache if it contains them.
 
     Args:
@@ -101,13 +108,14 @@ def summarize_once(
         return summarize(model, encoder, documents, config, progress)
 
     def write(folder: Path) -> None:
-        write_json(folder / FILE, summarize(model, encoder, documents, config, progress))
+        found = summarize(model, encoder, documents, config, progress)
+        write_json(folder / FILE, [{"text": str(one), "ended": one.ended} for one in found])
 
-    def read(folder: Path) -> list[str]:
-        found = read_json(folder / FILE, list[str])
+    def read(folder: Path) -> list[Summary]:
+        found = read_json(folder / FILE, list[_Stored])
         if len(found) != len(documents):
             raise ValueError(f"{len(found)} summaries of {len(documents)} documents")
-        return found
+        return [Summary(one["text"], one["ended"]) for one in found]
 
     prompts = [prompt.ids for prompt in prompts_of(encoder, documents, config)]
     ends = end_tokens(model, encoder.codec, encoder.end)

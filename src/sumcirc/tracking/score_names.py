@@ -7,10 +7,21 @@ TRAINED = "trained"  # the system that a training run made; its row carries the 
 
 ROUGE_LSUM = "rougeLsum_f1"
 ROUGE = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum"}
-# columns of documents.parquet that are compared, with their headings; not all data has facts
+# whether a summary is faithful to its document, and how often it is degenerate, with headings
+ENTITIES = {"entity_precision": "entities supported", "entity_recall": "entities recalled"}
+DEGENERATE = {
+    "repeated_ngrams_2": "repeated 2-grams",
+    "unended": "not ended",
+    "empty": "empty",
+    "copied": "copied whole",
+}
+FAITHFUL = {"facts_wrong": "wrong facts", **ENTITIES, **DEGENERATE}
+# columns of documents.parquet that are compared, with their headings; not all data has facts, and
+# runs of version 0.1 have none of `FAITHFUL`
 SCORES = {
     **{f"{name}_f1": heading for name, heading in ROUGE.items()},
     "facts": "facts",
+    **FAITHFUL,
     "length": "words",
     "coverage": "coverage",
     "density": "density",
@@ -18,7 +29,11 @@ SCORES = {
     "novel_ngrams_2": "novel 2-grams",
     "novel_ngrams_3": "novel 3-grams",
 }
-SHARES = {*(f"{name}_f1" for name in ROUGE), "facts"}  # fractions that are shown times 100
+SHARES = {
+    *(f"{name}_f1" for name in ROUGE),
+    "facts",
+    *FAITHFUL,
+}  # fractions that are shown times 100
 UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is negative
 
 
@@ -34,12 +49,13 @@ def scale_of(score: str) -> float:
 def shown_in_wandb(score: str) -> tuple[str, float]:
     """Return the name that a score has in W&B, and the factor by which it is multiplied there.
 
-    ROUGE and key facts are fractions, which are multiplied by 100; `rouge1_f1` becomes
-    `rouge1_x100`, `rouge1_recall` becomes `rouge1_recall_x100`. Other scores stay as they are.
+    ROUGE, facts and the scores in `FAITHFUL` are fractions, which are multiplied by 100;
+    `rouge1_f1` becomes `rouge1_x100`, `rouge1_recall` becomes `rouge1_recall_x100`. Other scores
+    stay as they are.
 
     Args:
         score: name of the score in the run's files.
     """
-    if score.startswith(("rouge", "fact")):
+    if score.startswith(("rouge", "fact")) or score in FAITHFUL:
         return f"{score.removesuffix('_f1')}_x100", 100.0
     return score, 1.0

@@ -1,8 +1,9 @@
 """The built-in wire: generated short news articles whose key facts, and their positions, are known.
 
 `article`, `article_of` and `articles` make articles, `twin` makes a counterfactual (the same
-article with other facts) of equal token length, `facts_found` tells which facts a summary states,
-`plain_text` is the training text of a base model.
+article with other facts) of equal token length, `facts_found` tells which facts a summary states
+and `wrong_facts_found` which of the article's second event, `plain_text` is the training text of a
+base model.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sumcirc.wire.article import (
     WireArticle,
     facts_found,
     plain_text,
+    wrong_facts_found,
 )
 from sumcirc.wire.generator import article, article_of, articles
 from sumcirc.wire.kinds import KINDS
@@ -31,4 +33,5 @@ __all__ = [
     "facts_found",
     "plain_text",
     "twin",
+    "wrong_facts_found",
 ]

@@ -82,6 +82,18 @@ def facts_found(article: WireArticle, text: str) -> dict[str, bool]:
     return {role: bool(mentions(text, value)) for role, value in article.facts.items()}
 
 
+def wrong_facts_found(article: WireArticle, text: str) -> dict[str, bool]:
+    """Return for each fact of an article's second event, by role, whether a text states it.
+
+    A summary reports the main event, so a fact of the second event is one of the wrong event.
+
+    Args:
+        article: the article; its document states only some facts of the second event.
+        text: the text, such as a summary of the article.
+    """
+    return {role: bool(mentions(text, value)) for role, value in article.distractor.items()}
+
+
 def plain_text(article: WireArticle) -> str:
     """Return the text of an article that pretraining uses: the document without the summary."""
     return article.document

@@ -25,10 +25,10 @@ from sumcirc.tracking.measure_records import (
     VALIDATION_LOSS,
 )
 from sumcirc.tracking.metric_names import Logged, MetricKind
-from sumcirc.tracking.score_names import BASE, ROUGE, TRAINED
+from sumcirc.tracking.score_names import BASE, DEGENERATE, ENTITIES, FAITHFUL, ROUGE, TRAINED
 from sumcirc.tracking.score_names import SCORES as HEADINGS
 
-SCORES = (*(f"{name}_f1" for name in ROUGE), "facts")
+SCORES = (*(f"{name}_f1" for name in ROUGE), "facts", *FAITHFUL)
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,12 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
         "how much is copied, how much is new",
         *("summaries/coverage", "summaries/novel_ngrams_1", "summaries/novel_ngrams_2"),
     )
+    for title, scores in (
+        ("entities supported and recalled", ENTITIES),
+        ("degenerate", DEGENERATE),
+    ):
+        names = [shelf.scaled(MetricKind.curve, f"summaries/{name}") for name in scores]
+        panels += shelf.curves(f"{heading(title, names[0])}, probe documents", *names)
     panels += shelf.curves("learning rate", "train/learning_rate")
     panels += shelf.curves("speed", "time/tokens_per_second", unit="tokens/s")
     panels += shelf.rows("sample summaries", "samples")

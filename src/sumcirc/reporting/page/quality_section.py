@@ -8,7 +8,12 @@ from functools import partial
 
 from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
-from sumcirc.reporting.views.system_scores import run_rows, score_bars, score_table
+from sumcirc.reporting.views.system_scores import (
+    faithfulness_table,
+    run_rows,
+    score_bars,
+    score_table,
+)
 from sumcirc.reporting.views.training_curves import LOSS, OTHERS, over_steps
 from sumcirc.tracking.measure_records import VALIDATION_LOSS
 from sumcirc.tracking.run_records import RunRecords
@@ -19,6 +24,14 @@ SCORES = (
     " taken from the document; oracle: the sentences of the document that match the reference best"
     " (what copying sentences could reach). Facts, if the data knows them: the share of a"
     " document's key facts (who, where, when, how many) that the summary has right."
+)
+FAITHFUL = (
+    "Entities supported: the share of a summary's names, numbers and dates that its document"
+    " states; entities recalled: the share of the reference's that the summary states. Rules find"
+    " them, without a model; documents without any are left out. Not ended: no end token before"
+    " generation.max_new_tokens; copied whole: every sentence is in the document as it stands."
+    " Wrong facts, if the data knows them: the share of the facts of the article's second event"
+    " that the summary states."
 )
 TRAINING = "Curves over optimizer steps. Click a name in a legend to hide its curve."
 
@@ -44,7 +57,9 @@ def _scores(run: RunRecords) -> list[Block]:
     rows = run_rows(run.summary, run.name)
     title = f"F1 x 100 on {rows[0].scores['rouge1_f1'].n} documents"
     words = Words(f"ROUGE counts {rows[0].words}.")
-    return [TableBlock(score_table(rows, title)), words, chart(score_bars(rows))]
+    blocks: list[Block] = [TableBlock(score_table(rows, title)), words, chart(score_bars(rows))]
+    faithful = faithfulness_table(rows, "Entities and degenerate summaries, %")
+    return [*blocks, *([TableBlock(faithful), Words(FAITHFUL)] if faithful else [])]
 
 
 def add_training(page: Page, runs: Sequence[RunRecords]) -> None:

@@ -16,7 +16,7 @@ from sumcirc.statistics import Interval
 from sumcirc.storage.reading import RecordError
 from sumcirc.tracking.run_directory import runs_inside
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.score_names import BASE, ROUGE, ROUGE_LSUM, TRAINED
+from sumcirc.tracking.score_names import BASE, FAITHFUL, ROUGE, ROUGE_LSUM, TRAINED
 
 DRAWN = ("rouge1", "rouge2", "rougeLsum")
 _LONGEST = 26  # characters of a system's name in a figure
@@ -29,7 +29,8 @@ class SystemRow:
     Attributes:
         system: name of the system.
         scores: each score with its interval, by its name, such as `rouge1_f1` (a fraction) and
-            `length` (in words). There is a score `facts` if the data lists key facts.
+            `length` (in words). There are scores `facts` and `facts_wrong` if the data lists key
+            facts.
         trainable_parameters: number of trained parameters, or None if nothing was trained.
         seconds: training time in seconds, or None if it is unknown.
         words: description of what ROUGE counts as a word.
@@ -104,14 +105,39 @@ def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
     return Table(title, headings, cells)
 
 
+def faithfulness_table(rows: Sequence[SystemRow], title: str = "") -> Table | None:
+    """Return a table of how faithful and how degenerate summaries are, one row per system.
+
+    Args:
+        rows: the systems' scores and costs.
+        title: title of the table.
+
+    Returns:
+        The table, with a column for each score that any system has; None if there is no such score,
+        as in runs of version 0.1.
+    """
+    shown = [name for name in FAITHFUL if any(name in row.scores for row in rows)]
+    if not shown:
+        return None
+    cells = [
+        [
+            row.system,
+            *(format_score(row.scores[name]) if name in row.scores else "-" for name in shown),
+        ]
+        for row in rows
+    ]
+    return Table(title, ["system", *(FAITHFUL[name] for name in shown)], cells)
+
+
 def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
-    """Print the table of scores and cost, the scale of scores, and what ROUGE counts as a word.
+    """Print tables of scores, cost and faithfulness, their scale, and what ROUGE counts as a word.
 
     Args:
         rows: the systems' scores and costs.
         title: title of the table.
     """
-    print_tables(score_table(rows, title))
+    faithful = faithfulness_table(rows, "entities and degenerate summaries, %")
+    print_tables(score_table(rows, title), *([faithful] if faithful else []))
     scaled = (
         "ROUGE (F1) and facts are" if any("facts" in row.scores for row in rows) else "ROUGE is F1"
     )
