@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sumcirc.wire import article, facts_found, plain_text
+from sumcirc.wire import article, facts_found, plain_text, wrong_facts_found
 from sumcirc.wire.article import mentions
 
 
@@ -44,6 +44,14 @@ def test_facts_found_says_which_facts_a_text_states() -> None:
         "when": False,
         "how_many": True,
     }
+
+
+def test_facts_of_the_second_event_are_wrong_in_a_summary() -> None:
+    items = [article("test", number) for number in range(40)]
+    assert all(item.distractor for item in items)
+    for item in items:
+        assert not any(wrong_facts_found(item, item.summary).values())
+        assert all(wrong_facts_found(item, item.document).values())
 
 
 def test_plain_text_has_no_summary() -> None:

@@ -51,13 +51,15 @@ _WORD = re.compile(
 )
 _DIGITS = re.compile(r"(?<![\w#.,-])\d+(?:,\d{3})*(?:\.\d+)?(?![\w#]|[.,]\d)")
 _YEAR = re.compile(r"(?:1[5-9]|20)\d\d")
-# what follows a sentence's first word where that is a name: "'s", another name, or a verb in the
-# third person, whose bare singular subject is seldom a common noun
-_SUBJECT_OF = re.compile(
-    r"['\u2019]s\b| (?:is|was|has|had|will|would|can|could|said|told|thinks?|wants?|and [A-Z]"
-    r"|[a-z]{2,}(?<![aiou]s)(?<!ss)(?<=s)\b|(?!(?:I|The|A|An|This)\b)[A-Z][a-z])"
+# what follows a sentence's first word where that is a name ("'s", a verb, another name), and the
+# endings of words that may stand there without being one: adverbs, plurals, participles
+_PAST = """will would can could had said told met got went came took made gave found felt thought
+    knew left paid saw put won lost began became ran wrote brought bought kept held"""
+_FOLLOWS = (
+    (re.compile(r"['\u2019]s\b| (?:is|was|[a-z]+(?<![ious])s)\b"), ("ing", "ed")),
+    (re.compile(rf" (?:(?:{'|'.join(_PAST.split())}|[a-z]+ed)\b|and [A-Z])"), ("ing", "ed", "s")),
+    (re.compile(r" (?!(?:I|The|A|An|This)\b)[A-Z][a-z]"), ("ing", "ed", "s", "ly")),
 )
-_NO_SUBJECT = re.compile(r"(?:s|ing|ly|ed)$")  # plurals, participles and adverbs
 _OPENERS = _listed(
     """actor actress all another any anyone author both critic dad during each either even every
     everyone few film first former group historian husband last latest many meet mom more most much
@@ -185,8 +187,10 @@ def _openings(text: str, capitalised: list[re.Match[str]]) -> set[int]:
 
 def _is_subject(text: str, word: re.Match[str]) -> bool:
     """Return whether the words after a sentence's first word are those that follow a name."""
-    follows = _SUBJECT_OF.match(text, word.end()) is not None
-    return follows and _NO_SUBJECT.search(word[0]) is None and "-" not in word[0]
+    return "-" not in word[0] and any(
+        follows.match(text, word.end()) and not word[0].endswith(endings)
+        for follows, endings in _FOLLOWS
+    )
 
 
 def _opens(text: str, start: int) -> bool:

@@ -127,10 +127,9 @@ def mentions(text: str, context: str) -> list[Mention]:
             to tell names from other words at the beginning of a sentence.
     """
     found = [Mention(*match.span(), SPEAKER, _plain(match[0])) for match in _SPEAKER.finditer(text)]
-    found += [*_dates(text)]
+    found += [*_dates(text), *_names(text, context)]
     taken = {at for one in found for at in range(one.start, one.end)}
     found += [one for one in _numbers(text) if one.start not in taken]
-    found += _names(text, context)
     found = list({(one.kind, one.value): one for one in reversed(found)}.values())
     return sorted(found, key=lambda one: one.start)
 
