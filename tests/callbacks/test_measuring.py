@@ -153,6 +153,8 @@ def test_scalars_are_logged_at_every_scheduled_step(trained: Trained) -> None:
         "residual/magnitude/layer_01",
         "summaries/rouge1_f1",
         "summaries/rouge1_f1/high",
+        "summaries/entity_recall",
+        "summaries/unended",
     ):
         assert list(trained.values(name)) == [0, 1, 2, 3, 4, 6], name
     record = ProbeRecord.read(record_file(trained.run.probes, 6))

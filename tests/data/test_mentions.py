@@ -104,7 +104,7 @@ DOCUMENT = (
         ("the United Kingdom", True),
         ("CNNs", True),
         ("Al Qaeda", True),
-        ("BEYONCE", False),  # capitals are looked up as an acronym
+        ("BEYONCE", True),
         ("Beyonce", True),
         ("11 and 5,000 and $32.42", True),
         ("two", True),  # twice

@@ -116,6 +116,22 @@ def test_greedy_batches_equal_the_plain_loop(model: Any, ngram: int, minimum: in
     assert len({tuple(tokens) for tokens in expected}) == len(prompts)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_summary_says_whether_the_model_ended_it(model: Any, beams: int) -> None:
+    """Told by the end token, also where it is the last token that fits."""
+    prompts, codec = some_prompts(20), Codec(word_tokenizer(eos_token="<end>"))
+    many = GenerationConfig(max_new_tokens=24, num_beams=beams, no_repeat_ngram=0)
+    lengths = [len(tokens) for tokens in generate_tokens(model, prompts, many, [EOS])]
+    found = generate(model, codec, prompts, many)
+    assert [one.ended for one in found] == [length < 24 for length in lengths]
+    assert 0 < sum(one.ended for one in found) < 20
+    if beams == 1:
+        shortest = min(length for length in lengths if length)
+        tight = GenerationConfig(max_new_tokens=shortest + 1, no_repeat_ngram=0)
+        ended = [one.ended for one in generate(model, codec, prompts, tight)]
+        assert ended == [length <= shortest for length in lengths]
+
+
 def test_single_precision_batches_equal_one_by_one(model: Any) -> None:
     model.float()
     prompts = some_prompts(20, seed=3)

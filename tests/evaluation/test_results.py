@@ -122,6 +122,7 @@ def test_the_files_of_a_run(
     assert summary["systems"][TRAINED]["rouge1_f1"]["mean"] == 1.0
     assert summary["systems"][TRAINED]["facts"]["mean"] == 1.0, "the reference states every fact"
     assert summary["systems"][BASE]["facts"]["mean"] == 0.0
+    assert summary["systems"][TRAINED]["facts_wrong"]["mean"] == 0.0
 
     documents = pyarrow.parquet.read_table(run.documents_file).to_pylist()
     assert len(documents) == 5 * 5

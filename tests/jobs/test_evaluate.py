@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
+from sumcirc.reporting.page.blocks import TableBlock
+from sumcirc.reporting.page.build import make_page
+from sumcirc.tracking.run_records import RunRecords
 from tests.support.command_server import CommandServer
 
 
@@ -41,6 +45,17 @@ def test_run_directory_scores_as_training_did(
     expected = json.loads((trained[kind] / "summary.json").read_text())["systems"]
     assert expected["trained"] != expected["base"]
     found = summary(tmp_path)
+    # eight tokens are too few to end a summary, and baselines copy
+    assert found["systems"]["trained"]["unended"]["mean"] == 1.0
+    assert "unended" not in found["systems"]["lead-3"]
+    for name in ("copied", "entity_precision"):
+        assert found["systems"]["lead-3"][name]["mean"] == 1.0
+    assert "entities and degenerate summaries, %" in done.output
+    page = make_page([RunRecords(next(tmp_path.glob("runs/*/*")))], None, "sumcirc report r")
+    tables = [block.table for section in page.sections for block in section.blocks
+              if isinstance(block, TableBlock)]  # fmt: skip
+    (shown,) = [table for table in tables if "entities supported" in table.headings]
+    assert [row[0] for row in shown.rows] == ["lead-3", "random-3", "oracle", ANY]
     base = expected.pop("base")
     assert found["systems"] == expected
     assert base["rouge1_f1"]["n"] == 6

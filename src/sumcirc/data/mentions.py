@@ -274,8 +274,11 @@ class TextIndex:
 
     def _has_name(self, value: tuple[str, ...], partial: bool = False) -> bool:
         if len(value) == 1 and value[0].isupper():
-            spelled_out = len(value[0]) > 2 and value[0].lower() in self._initials
-            return spelled_out or value[0] in self._capitals
+            # "us" is no US, and two letters are initials of any text
+            word, letters = value[0].lower(), len(value[0])
+            if (letters > 2 and word in self._initials) or (letters > 3 and word in self._places):
+                return True
+            return value[0] in self._capitals
         if len(value) > 1 and "".join(word[:1] for word in value).upper() in self._capitals:
             return True
         if partial and value and self._finds(value[-1]):

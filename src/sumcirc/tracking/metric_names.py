@@ -1,8 +1,8 @@
 """All names logged to Weights & Biases, with unit, source and condition (docs/wandb.md).
 
 Words in braces are placeholders: `{place}` is `layer_03`, or `embedding` for the residual stream;
-`{measure}` is a score such as `rougeLsum_f1`; `{share}` is `rougeLsum`, ... or `facts`; `{system}`
-is a scored system.
+`{measure}` is a score such as `rougeLsum_f1`; `{share}` is `rougeLsum`, `facts` or another share;
+`{system}` is a scored system.
 """
 
 from __future__ import annotations
@@ -183,7 +183,12 @@ LOGGED = (
         "the significant ones (Wilcoxon, 5 % false discovery rate)",
         SEVERAL,
     ),
-    _curve("summary_quality", "summaries/{share}_x100", "", "ROUGE F1 of probe documents x 100"),
+    _curve(
+        "summary_quality",
+        "summaries/{share}_x100",
+        "",
+        "ROUGE F1 and faithfulness of probe documents x 100",
+    ),
     _curve("summary_quality", "summaries/{measure}", "", "score on the probe documents"),
     _curve("summary_quality", "summaries/{measure}/{end}", "", "its interval", ENOUGH),
     _curve("circuit_tracker", "circuit/edges", "edges", "edges in the circuit"),
