@@ -28,6 +28,7 @@ from sumcirc.tracking.metric_names import Logged, MetricKind
 from sumcirc.tracking.score_names import BASE, DEGENERATE, ENTITIES, FAITHFUL, ROUGE, TRAINED
 from sumcirc.tracking.score_names import SCORES as HEADINGS
 
+MODELS = (TRAINED, BASE)  # the systems that generate summaries, so that they can fail to end them
 SCORES = (*(f"{name}_f1" for name in ROUGE), "facts", *FAITHFUL)
 
 
@@ -115,12 +116,13 @@ def quality(shelf: Shelf) -> tuple[Panel, ...]:
     panels: list[Panel] = []
     systems = {name.split("/")[1] for name in shelf.having(MetricKind.summary, "test/")}
     # the trained model, the base, then the baselines
-    order = [*(name for name in (TRAINED, BASE) if name in systems)]
-    order += sorted(systems - {TRAINED, BASE})
+    order = [*(name for name in MODELS if name in systems)]
+    order += sorted(systems - {*MODELS})
     for measure in SCORES:
         names = [
             shelf.scaled(MetricKind.summary, f"test/{system}/{measure}")
             for system in order or [TRAINED]
+            if measure != "unended" or system in MODELS
         ]
         found = shelf.take(MetricKind.summary, *names)
         if found:
