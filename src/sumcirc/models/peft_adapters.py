@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -30,18 +30,17 @@ from sumcirc.models.weight_files import ADAPTER_PICKLED, ADAPTER_SAFE, check_fil
 from sumcirc.schema import REWRITING_STARTS
 from sumcirc.storage.hub import one_line
 
-# LoRA initializations that move part of the base's weights into the adapter
-
+# by the value of PeftType: an older PEFT, which we accept too, has fewer members
 EXCHANGED = {
-    PeftType.ADAPTION_PROMPT: "puts attentions of its own in place of the model's",
-    PeftType.SHADOW: "runs a network of its own beside the blocks",
-    PeftType.XLORA: "mixes adapters by what the text holds",
-    PeftType.LILY: "mixes adapters by what the text holds",
+    "ADAPTION_PROMPT": "puts attentions of its own in place of the model's",
+    "SHADOW": "runs a network of its own beside the blocks",
+    "XLORA": "mixes adapters by what the text holds",
+    "LILY": "mixes adapters by what the text holds",
 }
 UNLOADABLE = {
-    PeftType.POLY: "needs the number of a task with every text",
-    PeftType.MULTITASK_PROMPT_TUNING: "needs the number of a task with every text",
-    PeftType.XLORA: "mixes other adapters, whose folders it does not name",
+    "POLY": "needs the number of a task with every text",
+    "MULTITASK_PROMPT_TUNING": "needs the number of a task with every text",
+    "XLORA": "mixes other adapters, whose folders it does not name",
 }
 
 
@@ -95,7 +94,7 @@ def require_analysable(config: PeftConfig, given: str) -> None:
             its kind.
     """
     kind = getattr(config.peft_type, "value", config.peft_type)
-    reason = EXCHANGED.get(config.peft_type)  # type: ignore[arg-type]
+    reason = EXCHANGED.get(str(kind))
     if config.is_prompt_learning:
         reason = "puts virtual tokens in front of the text, which no part of the model holds"
     elif getattr(config, "alora_invocation_tokens", None):
@@ -212,7 +211,7 @@ def _init(config: Any) -> str:
 
 def _why_not_loaded(config: PeftConfig) -> str | None:
     kind = getattr(config.peft_type, "value", config.peft_type)
-    if reason := UNLOADABLE.get(config.peft_type):  # type: ignore[arg-type]
+    if reason := UNLOADABLE.get(str(kind)):
         return f"the adapter ({kind}) {reason}"
     if _init(config) in ("lora_ga", "corda"):
         return (
