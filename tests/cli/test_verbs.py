@@ -98,6 +98,10 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
         ("sumcirc train trainer.max_s", {"trainer.max_steps="}),
         ("sumcirc train model=gpt2-", {"model=gpt2-medium", "model=gpt2-large", "model=gpt2-xl"}),
         ("sumcirc evaluate checkp", {"checkpoint="}),
+        ("sumcirc train dr", {"dry_run=true"}),
+        ("sumcirc train dry_run=true trainer.max_s", {"trainer.max_steps="}),
+        ("sumcirc train dry_run=tru trainer.max_s", {"trainer.max_steps="}),
+        ("sumcirc evaluate dry", set()),
     ],
 )
 def test_tab_completion(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
+from sumcirc.cli.dry_running import without_dry_run
 from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
 from sumcirc.cli.searching import examples_of, searches
 from sumcirc.cli.word_checks import check_choices
@@ -72,6 +73,7 @@ class Command:
         overrides: settings as overrides KEY=VALUE, including those that others imply.
         typed: the settings as the user typed them, for messages.
         each: overrides of the jobs of each checkpoint, if the command goes over several.
+        dry_run: whether to print what would run, and run nothing.
     """
 
     verb: str
@@ -80,6 +82,7 @@ class Command:
     overrides: list[str]
     typed: Typed = field(default_factory=Typed)
     each: tuple[list[str], ...] = ()
+    dry_run: bool = False
 
     @property
     def sweeps(self) -> bool:
@@ -119,7 +122,7 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
         raise UserError(f"{message}; see `sumcirc {verb} --hydra-help`")
 
     parser.error = refuse  # type: ignore[method-assign]
-    arguments = joined(arguments)
+    arguments, dry_run = without_dry_run(verb, joined(arguments))
     options = parser.parse_intermixed_args(arguments)
     for name, remedy in REFUSED.items():
         if getattr(options, name) is not None:
@@ -133,7 +136,7 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
     if renamed(verb, options.overrides) != options.overrides:
         options.overrides = renamed(verb, options.overrides)
         words["after"] = words.pop("checkpoint")  # messages show what was typed
-    command = Command(verb, options, flags, list(options.overrides))
+    command = Command(verb, options, flags, list(options.overrides), dry_run=dry_run)
     if options.shell_completion or options.hydra_help:
         return command
     found = swept(verb, options.overrides, options.multirun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from sumcirc.cli.dry_running import WORD, is_dry_run
 from sumcirc.cli.verbs import READERS, VERBS
 from sumcirc.runtime.terminal import say
 
@@ -30,7 +31,12 @@ def complete_line(arguments: list[str]) -> None:
         say(" ".join(name for name in VERBS | READERS if name.startswith(verb)))
         return
     if asks:
-        os.environ["COMP_LINE"] = f"sumcirc {words[2] if len(words) > 2 else ''}"
+        rest = words[2] if len(words) > 2 else ""
+        *before, last = rest.split(" ")
+        if verb == "train" and f"{WORD}=true".startswith(last):
+            say(f"{WORD}=true")
+        kept = [word for word in before if not is_dry_run(word)]
+        os.environ["COMP_LINE"] = f"sumcirc {' '.join([*kept, last])}"
     configuration.register()
     typed_argv, sys.argv = sys.argv, ["sumcirc", *arguments]
     name = verb if asks else next(iter(VERBS))

@@ -137,10 +137,12 @@ def launch(verb: str, arguments: list[str]) -> None:
 
 def _launch(given: Command) -> None:
     from sumcirc.cli import command
+    from sumcirc.cli.dry_running import check_dry_run, dry_run
     from sumcirc.cli.searching import check_search
     from sumcirc.storage.writing import check_writable
     from sumcirc.tracking.wandb import check_login
 
+    check_dry_run(given)
     verb = given.verb
     job = importlib.import_module(f"sumcirc.jobs.{verb}")
     configs = command.compose(given) if given.starts else []
@@ -163,6 +165,9 @@ def _launch(given: Command) -> None:
             check_login(config.logger)
             command.check_curves(verb, config.logger)
         job.check(config if runs_here else command.for_any_machine(config))
+    if given.dry_run and configs:
+        dry_run(given, configs, sweep, done, None if runs_here else launcher)
+        return
     application = Application(given)
     if sweep is None:
         _hydra(application)

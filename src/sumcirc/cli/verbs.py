@@ -42,7 +42,8 @@ usage: sumcirc VERB [overrides]
 
 Without overrides a verb uses the built-in model and data, and needs no network and no account.
 `sumcirc VERB --help` lists the settings, `sumcirc VERB --cfg job` prints the composed values,
-and `-m` runs one job for each combination of comma-separated values. To turn on tab completion, run
+and `-m` runs one job for each combination of comma-separated values. `sumcirc train dry_run=true`
+prints what would run and what it would cost, and keeps nothing. To turn on tab completion, run
 `eval "$(sumcirc --shell-completion install=bash)"`. SUMCIRC_TRACEBACK=1 shows the traceback of
 every error.
 """

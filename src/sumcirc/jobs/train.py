@@ -141,7 +141,7 @@ def _extend(config: TrainConfig, directory: RunDirectory, added: Extended) -> Tr
 
 
 @dataclass
-class _Inputs:
+class Inputs:
     """What training starts from.
 
     `board` scores summaries. It is None if nothing is scored, and in all processes but the first.
@@ -177,7 +177,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     clock = Clock()
     set_threads(config.trainer)
     pl.seed_everything(config.seed, verbose=False)
-    inputs = _read_inputs(config, directory, clock)
+    inputs = read_inputs(config, directory, clock)
     model, data, board = inputs.model, inputs.data, inputs.board
     with _tracker(config, directory) as wandb_logger:
         if board is not None:
@@ -192,7 +192,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
                 model.to(device(config.trainer))  # type: ignore[arg-type]
             watchers = make_watchers(config, model, inputs.encoder, data, directory, others)
             others = [callback for callback in others if callback not in watchers]
-        adapted, ranking, facts = _adapt(config, directory, inputs, clock, wandb_logger)
+        adapted, ranking, facts = add_adapter(config, directory, inputs, clock, wandb_logger)
         with clock.phase("train"), distributed():
             trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers, others)
         facts |= dequantization(inputs.model.config)
@@ -238,8 +238,17 @@ def _best(
     return facts
 
 
-def _read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> _Inputs:
-    """Load tokenizer, model and data, and check that a resumed run has the data it began with."""
+def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> Inputs:
+    """Load tokenizer, model and data, and check that a resumed run has the data it began with.
+
+    Args:
+        config: configuration of the job.
+        directory: the run directory, in whose status.json the data's hashes are stored.
+        clock: measures the time.
+
+    Raises:
+        UserError: the model or the data can't be read, or the data has changed.
+    """
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
     from sumcirc.evaluation.results import Scoreboard
@@ -264,17 +273,24 @@ def _read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> 
     if is_main_process():
         corpora = {**data.corpora, **({"test": board.corpus} if board else {})}
         directory.require_same_data({name: one.fingerprint for name, one in corpora.items()})
-    return _Inputs(tokenizer, model, encoder, data, board)
+    return Inputs(tokenizer, model, encoder, data, board)
 
 
-def _adapt(
+def add_adapter(
     config: TrainConfig,
     directory: RunDirectory,
-    inputs: _Inputs,
+    inputs: Inputs,
     clock: Clock,
     wandb_logger: WandbLogger | None,
 ) -> tuple[PreTrainedModel | PeftModel, Ranking | None, dict[str, Any]]:
     """Select layers if a selector is configured, and add the adapters to the model.
+
+    Args:
+        config: configuration of the job.
+        directory: the run directory, which keeps the ranking and the adapter of step 0.
+        inputs: the model, which is changed in place, and the data.
+        clock: measures the time.
+        wandb_logger: W&B's logger; None if it isn't used.
 
     Returns:
         The model to train, the selector's ranking (None without a selector), and values for

@@ -138,7 +138,7 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
     if selector.compares or (name is SelectorName.own and config.selector.after is not None):
         check_tuned(config)
     count = how_many(config, shape(model_config).layers)
-    resolve_targets(adaptation, model_config, _dearest(config, model_config, count))
+    resolve_targets(adaptation, model_config, dearest(config, model_config, count))
 
 
 def _check_quantized(quantize: Quantization | None, name: SelectorName) -> None:
@@ -191,10 +191,16 @@ def adapter_facts(
     return {**({"rank": targets.rank} if targets.ranks else {}), "adapter": facts}
 
 
-def _dearest(
+def dearest(
     config: TrainConfig | SelectConfig, model_config: PretrainedConfig, count: int
 ) -> list[Target]:
-    """Return the `count` targets that need the most parameters, for a check of the budget."""
+    """Return the targets that need the most parameters of all that a selector may choose.
+
+    Args:
+        config: settings of the adaptation.
+        model_config: transformers' configuration of the model.
+        count: number of layers or modules that the selector chooses.
+    """
     adaptation, layers = config.adaptation, shape(model_config).layers
     every = [(layer, module) for layer in range(layers) for module in adaptation.modules]
     if adaptation.granularity is Granularity.layer:  # all layers have the same size

@@ -69,17 +69,31 @@ class Sweep:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Unwritable(self.folder, error.strerror or str(error)) from None
+        with self._alone():
+            self.record.write(self.folder)
+            yield
+
+    def check_free(self) -> None:
+        """Check that no other process is running the sweep, without creating its folder.
+
+        Raises:
+            UserError: one is.
+        """
+        if self.folder.is_dir():
+            with self._alone():
+                pass
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         descriptor = os.open(self.folder, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UserError(
-                f"sweep.name={self.folder.name}: another process is running this sweep; wait for"
-                " it, or stop it first"
-            ) from None
-        try:
-            self.record.write(self.folder)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"sweep.name={self.folder.name}: another process is running this sweep; wait"
+                    " for it, or stop it first"
+                ) from None
             yield
         finally:
             os.close(descriptor)

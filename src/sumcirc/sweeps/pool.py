@@ -59,7 +59,7 @@ def run_jobs(
                 for place, gpus in enumerate(places):
                     if waiting and place not in running:
                         job = waiting.popleft()
-                        running[place] = Child(job, _environment(gpus, len(places)))
+                        running[place] = Child(job, environment(gpus, len(places)))
                         display.started(job)
                 for place, child in list(running.items()):
                     if child.is_gone():
@@ -119,8 +119,13 @@ def _listening(asked: _Asked) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _environment(gpus: str | None, places: int) -> dict[str, str]:
-    """Return the environment variables that assign GPUs and a share of the CPU threads to a job."""
+def environment(gpus: str | None, places: int) -> dict[str, str]:
+    """Return the environment variables that assign GPUs and a share of the CPU threads to a job.
+
+    Args:
+        gpus: the job's entry in `SweepConfig.places`.
+        places: number of jobs that run at the same time.
+    """
     found = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     if places > 1 and "OMP_NUM_THREADS" not in os.environ:
         found["OMP_NUM_THREADS"] = str(max(1, _cores() // places))

@@ -104,15 +104,24 @@ class RunDirectory:
             UserError: the folder contains another run, or can't be written.
         """
         run = cls(path)
+        run.check_free(verb)
         if run.status_file.exists():
-            run._check_free(verb)
             run.status_file.unlink()
         run.write_config(verb, config)
         run.set_status("pending", format=FORMAT, verb=verb, resumed=0)
         return run
 
-    def _check_free(self, verb: str) -> None:
-        """Refuse a directory that holds a running, finished or resumable run."""
+    def check_free(self, verb: str) -> None:
+        """Refuse a directory that holds a running, finished or resumable run.
+
+        Args:
+            verb: the verb of the new run.
+
+        Raises:
+            UserError: the directory is taken.
+        """
+        if not self.status_file.exists():
+            return
         status = self.status()
         state, other = status["state"], status.get("verb")
         held = f"sweep.name={self.path.parent.name}: {self.path} holds a run of `sumcirc {other}`"

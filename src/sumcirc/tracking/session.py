@@ -111,7 +111,7 @@ def running(run: RunDirectory) -> Iterator[None]:
         UserError: another process is running this run.
         Stopped: the run was stopped from outside.
     """
-    with _alone(run), _sigterm_raises() as came:
+    with _alone(run), sigterm_raises() as came:
         remove_leftovers(run.path)
         before = run.status()
         began = time.monotonic()
@@ -178,7 +178,7 @@ def _locked(descriptor: int) -> bool:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[list[Stopped]]:
+def sigterm_raises() -> Iterator[list[Stopped]]:
     """Turn SIGTERM into an exception, so that open files are closed; keep handlers set by others.
 
     Yields a list that contains the exception once it was raised.

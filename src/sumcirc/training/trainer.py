@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -179,7 +180,7 @@ def make_trainer(
             saved.
         others: further callbacks, from `callbacks.extra`.
     """
-    options, machine = config.trainer, _machine(config.trainer)
+    options = config.trainer
     saved = checkpoints(run.checkpoints)
     step = step_of(saved[-1]) if saved else None
     curves = make_loggers(config, run, step) if is_main_process() else {}
@@ -194,29 +195,52 @@ def make_trainer(
         callbacks.append(progress_callback())
     callbacks += extension_callbacks(config, run)
     callbacks += [*others, *_monitoring(config.trainer, run, watchers)]
+    made = stepping(config, run.path)
     trainer = pl.Trainer(
-        **{**machine, "plugins": [*machine["plugins"], AtomicCheckpointIO()]},
-        max_epochs=1,
-        accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=config.optimizer.clip or None,
+        **{**made, "plugins": [*made["plugins"], AtomicCheckpointIO()]},
         check_val_every_n_epoch=1,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
         logger=loggers,
         callbacks=callbacks,
-        use_distributed_sampler=False,
         enable_checkpointing=options.keep_best is not None,  # else no ModelCheckpoint is allowed
-        inference_mode=False,  # the validation state is used again when training continues
-        enable_model_summary=False,
         enable_progress_bar=config.callbacks.progress and sys.stdout.isatty(),
-        default_root_dir=str(run.path),
-        **arguments(options.extra, run.path),
     )
     batches_per_epoch = data.steps(trainer.world_size)[0] * options.accumulate
     data.repeat = repeated_batches(trainer, batches_per_epoch)
     # Lightning reads it when fit() sets up the data; the number of processes is known only now
     trainer.val_check_interval = validation_interval(data, trainer) * options.accumulate
     return trainer
+
+
+def stepping(config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """Return the arguments of Lightning's Trainer that decide what an optimizer step does.
+
+    Args:
+        config: configuration of the run.
+        folder: folder for what Lightning and its profilers write.
+    """
+    return {
+        **_machine(config.trainer),
+        "max_epochs": 1,
+        "accumulate_grad_batches": config.trainer.accumulate,
+        "gradient_clip_val": config.optimizer.clip or None,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "use_distributed_sampler": False,
+        "inference_mode": False,  # the validation state is used again when training continues
+        "enable_model_summary": False,
+        "default_root_dir": str(folder),
+        **arguments(config.trainer.extra, folder),
+    }
+
+
+def world_size(config: TrainerConfig) -> int:
+    """Return the number of processes in which a run with these settings trains on this machine.
+
+    Args:
+        config: settings of devices and processes.
+    """
+    with quiet():
+        return pl.Trainer(**_machine(config), barebones=True).world_size
 
 
 def _monitoring(
