@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 
 from sumcirc.jobs.report import draw_arms, print_arms
@@ -13,6 +14,7 @@ from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compa
 from sumcirc.reporting.comparison_files import write_comparison
 from sumcirc.reporting.runs import read_runs
 from sumcirc.reporting.views.arm_tables import in_words, tables
+from sumcirc.storage.writing import write_table
 from tests.support.sweeps import config, write_run, write_sweep
 
 
@@ -60,6 +62,28 @@ def test_without_differences_the_header_stands(tmp_path: Path) -> None:
     write_comparison(found, tmp_path, "sumcirc report s", draw_arms(found, tmp_path / "figures"))
     assert (tmp_path / "differences.csv").read_text().startswith("arm,against,control,")
     assert not (tmp_path / "figures/differences.png").exists()
+
+
+def test_faithfulness_of_arms_has_a_table(tmp_path: Path) -> None:
+    """Documents without entities have no precision, and an arm that is always right no spread."""
+    write_sweep(tmp_path / "s", {"random": 0.4, "page": 0.7})
+    for file in tmp_path.glob("s/*/documents.parquet"):
+        rows = pyarrow.parquet.read_table(file).to_pylist()
+        right = "page" in file.parent.name
+        for i, row in enumerate(rows):
+            share = 1.0 if right else 0.25 * (i % 4)
+            row |= {"entity_precision": share if i % 5 else None, "empty": 0.0}
+        write_table(file, rows)
+    found = compare(*read_runs([tmp_path / "s"]), ComparisonOptions())
+    (table,) = [table for table in tables(found) if "entities" in table.title]
+    assert table.headings == ["arm", "seeds", "entities supported", "empty"]
+    (page,) = [row[2:] for row in table.rows if "page" in row[0]]
+    (random,) = [row[2:] for row in table.rows if "random" in row[0]]
+    assert page == ["100.0 [100.0, 100.0]", "0.0 [0.0, 0.0]"]
+    assert random[0].startswith(("36", "37", "38"))
+    write_comparison(found, tmp_path / "out", "sumcirc report s", [])
+    with open(tmp_path / "out" / "arms.csv") as file:
+        assert {float(row["empty"]) for row in csv.DictReader(file)} == {0.0}
 
 
 def test_the_page(comparison: ArmComparison, tmp_path: Path) -> None:

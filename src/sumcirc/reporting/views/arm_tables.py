@@ -11,7 +11,7 @@ from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import format_seconds
 from sumcirc.statistics import Estimate, bracketed
-from sumcirc.tracking.score_names import ROUGE_LSUM, scale_of
+from sumcirc.tracking.score_names import FAITHFUL, ROUGE_LSUM, scale_of
 from sumcirc.tracking.score_names import SCORES as LABELS
 
 SCORES = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "facts", "length")
@@ -19,12 +19,12 @@ COPYING = ("coverage", "density", "novel_ngrams_1", "novel_ngrams_2", "novel_ngr
 
 
 def tables(comparison: ArmComparison) -> list[Table]:
-    """Return the table of scores, the table of costs, and a table of differences per control.
+    """Return tables of scores, costs and faithfulness, and a table of differences per control.
 
     Args:
         comparison: comparison of the arms.
     """
-    found = [score_table(comparison), cost_table(comparison)]
+    found = [score_table(comparison), cost_table(comparison), *faithfulness_table(comparison)]
     if comparison.inside:
         found.append(inside_table(comparison))
     for against in comparison.options.against:
@@ -42,6 +42,24 @@ def score_table(comparison: ArmComparison) -> Table:
         comparison: comparison of the arms.
     """
     shown = _columns(comparison, SCORES)
+    scale = f"ROUGE{' and facts' if 'facts' in shown else ''} x 100"
+    return _table_of_scores(comparison, shown, scale)
+
+
+def faithfulness_table(comparison: ArmComparison) -> list[Table]:
+    """Return a table like `score_table` of faithfulness and of degenerate summaries.
+
+    The list is empty if no arm has these scores, as in runs of version 0.1.
+
+    Args:
+        comparison: comparison of the arms.
+    """
+    shown = [measure for measure in comparison.measures if measure in FAITHFUL]
+    title = "entities and degenerate summaries, %"
+    return [_table_of_scores(comparison, shown, title)] if shown else []
+
+
+def _table_of_scores(comparison: ArmComparison, shown: Sequence[str], scale: str) -> Table:
     rows = []
     for i, result in enumerate(comparison.arms, start=1):
         found = [result.scores.get(measure) for measure in shown]
@@ -59,7 +77,6 @@ def score_table(comparison: ArmComparison) -> Table:
         ]
         rows.append([f"({name})", "-", *cells])
     confidence = f"{100 * comparison.options.confidence:g} % intervals"
-    scale = f"ROUGE{' and facts' if 'facts' in shown else ''} x 100"
     title = f"{comparison.documents} documents; {scale}; {confidence} over seeds and documents"
     return Table(title, ["arm", "seeds", *(LABELS[measure] for measure in shown)], rows)
 
