@@ -95,6 +95,11 @@ def test_a_sweep_lists_its_jobs_and_refuses_what_it_would_refuse(
     common += ["evaluation.at_end=false", "trainer.max_steps=2"]
     ran = train(*common, "adaptation.layers=all", "seed=1")
     assert ran.code == 0, ran.output
+    # as if the sweep had begun before there was this setting, which has its default
+    for file in (tmp_path / "runs/s/sweep.yaml", *(tmp_path / "runs/s").glob("*/config.yaml")):
+        text = file.read_text()
+        file.write_text(re.sub(r"^ *(trainer\.)?patience: 3\n", "", text, flags=re.MULTILINE))
+        assert file.read_text() != text
     axes = ["adaptation.layers=all,[0]", "seed=1,2"]
     done = dry(train, tmp_path, *common, *axes)
     assert done.code == 0, done.output

@@ -7,19 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import yaml
 
+from sumcirc.cli.implied import CONF
 from sumcirc.errors import UserError
+from sumcirc.schema import configuration
 from sumcirc.sweeps.sweep_record import (
     FILE,
     LAUNCH,
+    VERBS,
     SweepRecord,
     check_runs,
+    completed,
     fingerprint,
     first_difference,
 )
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.tracking.session import plain
 from sumcirc.tracking.sweep_axes import flat_settings
 
 Config = dict[str, Any]
@@ -188,3 +194,49 @@ def test_differences_below_a_free_key_do_not_count() -> None:
     assert first_difference(before, now, {"model"}) == "seed"
     assert first_difference(before, now, {"model", "seed"}) is None
     assert first_difference({}, {"a": None}) == "a", "a key that is not there is not null"
+
+
+def test_a_setting_added_since_is_no_difference_at_its_default(tmp_path: Path) -> None:
+    """A record of `config` has few settings; today's configuration has all that `added` gives."""
+
+    def added(seed: int, **others: Any) -> Config:
+        found = config(seed)
+        found["trainer"] |= {"compile": False, "precision": "auto", "extra": {}, **others}
+        return found
+
+    record(config(1), config(2)).write(tmp_path)
+    RunDirectory.create(tmp_path / "all-s1", "train", config(1))
+    begun = SweepRecord.read(tmp_path)
+    assert begun is not None
+    now = record(added(1), added(2), added(3))
+    goes_on = begun.extended(now, tmp_path)
+    assert goes_on.runs == now.runs
+    check_runs(now, tmp_path)
+    # a part of the runs: those that are not launched again have the setting too
+    one = begun.extended(record(added(3)), tmp_path)
+    assert one.runs["all-s1"]["trainer.compile"] is False
+    for changed in ({"compile": True}, {"precision": "bf16"}, {"extra": {"max_time": "1"}}):
+        name = f"trainer.{next(iter(changed))}"
+        with pytest.raises(UserError, match=f"in use with {name}"):
+            begun.extended(record(added(1, **changed)), tmp_path)
+        with pytest.raises(UserError, match=f"says {name}"):
+            check_runs(record(added(1, **changed)), tmp_path)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_defaults_have_the_form_of_recorded_configurations(verb: str) -> None:
+    configuration.register()
+    words = {"compare": ["before=x/y", "after=x/z"], "select": ["selector=middle"]}
+    words["select"].append("adaptation=lora")
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        given = ["sweep.name=s", "run.name=r", *words.get(verb, [])]
+        composed = hydra.compose(verb, given, return_hydra_config=True)
+    recorded = flat_settings(plain(configuration.typed(composed)), LAUNCH)
+    defaults = completed({}, list(recorded), verb)
+    assert defaults.keys() <= recorded.keys()
+    sections = ("encoding.", "generation.", "evaluation.", "trainer.")
+    same = {key for key in recorded if key.startswith(sections) and key in defaults}
+    assert len(same) > 20
+    # conf/trainer/cpu.yaml chooses
+    chosen = {"trainer.accelerator", "trainer.devices"}
+    assert {key for key in same if defaults[key] != recorded[key]} <= chosen

@@ -20,7 +20,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from sumcirc.errors import UserError
 from sumcirc.schema import MONITORS
 from sumcirc.storage.writing import write_json
-from sumcirc.sweeps.sweep_record import first_difference
+from sumcirc.sweeps.sweep_record import completed, first_difference
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 
@@ -144,6 +144,8 @@ class Search:
             )
             before = study.user_attrs.get("settings")
             now = {**settings[arm], "sweep.objective": self.objective}
+            if before:
+                before = completed(before, now, "train")
             key = first_difference(before, now) if before else None
             if before and key is not None:
                 raise UserError(

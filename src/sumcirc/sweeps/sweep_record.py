@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -19,6 +19,14 @@ import yaml
 
 from sumcirc import __version__
 from sumcirc.errors import UserError
+from sumcirc.schema import (
+    CircuitConfig,
+    CompareConfig,
+    EvaluateConfig,
+    SelectConfig,
+    TrainConfig,
+)
+from sumcirc.schema.defaults import default_settings
 from sumcirc.storage.reading import is_there, read_yaml
 from sumcirc.storage.writing import write_text
 from sumcirc.tracking.record_format import FORMAT, check_continues, format_of
@@ -30,6 +38,14 @@ FILE = "sweep.yaml"
 
 # settings of where and how jobs run, which are not part of a run's configuration
 LAUNCH = ("run", "sweep", "runs_dir", "cache_dir", "resume")
+
+VERBS: dict[str, type] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "circuit": CircuitConfig,
+    "compare": CompareConfig,
+    "select": SelectConfig,
+}
 
 Flat = dict[str, Any]  # a configuration with dotted keys
 
@@ -159,13 +175,15 @@ class SweepRecord:
                 " choose another sweep.name"
             )
         axes = list(dict.fromkeys([*self.axes, *new.axes]))
-        varying = {*axes, *_varying(self.runs.values()), *_varying(new.runs.values())}
-        one = next(iter(self.runs.values()), None)
+        keys = list(dict.fromkeys(key for config in new.runs.values() for key in config))
+        runs = {name: completed(config, keys, self.verb) for name, config in self.runs.items()}
+        varying = {*axes, *_varying(runs.values()), *_varying(new.runs.values())}
+        one = next(iter(runs.values()), None)
         for name, config in new.runs.items():
-            before = self.runs.get(name, one)
+            before = runs.get(name, one)
             if before is None:
                 continue
-            free = set() if name in self.runs else varying
+            free = set() if name in runs else varying
             key = first_difference(before, config, free)
             if key is not None:
                 raise UserError(
@@ -176,7 +194,7 @@ class SweepRecord:
         return SweepRecord(
             self.verb,
             axes,
-            {**self.runs, **new.runs},
+            {**runs, **new.runs},
             {**self.values, **new.values},
             [*self.commands, *(line for line in new.commands if line not in self.commands)],
         )
@@ -208,13 +226,28 @@ def check_runs(record: SweepRecord, folder: Path) -> None:
         if not run.config_file.exists():
             continue
         body = run.read_config()
-        before = flat_settings(body["config"], LAUNCH)
+        before = completed(flat_settings(body["config"], LAUNCH), config, record.verb)
         key = first_difference(before, config)
         if key is not None:
             raise UserError(
                 f"{run.config_file}: says {key}={_shown(before, key)}, the sweep says"
                 f" {key}={_shown(config, key)}; give that value, or choose another sweep.name"
             )
+
+
+def completed(before: Flat, known: Collection[str], verb: str) -> Flat:
+    """Return an earlier configuration with settings that were added since, at their defaults.
+
+    Without them a sweep that began before a setting was added would differ from the same command
+    today.
+
+    Args:
+        before: the earlier configuration, with dotted keys.
+        known: keys of today's configuration.
+        verb: the command of the run.
+    """
+    defaults = flat_settings(default_settings(VERBS[verb]))
+    return {key: defaults[key] for key in known if key in defaults and key not in before} | before
 
 
 def fingerprint(config: Flat) -> str:
