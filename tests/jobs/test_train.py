@@ -55,6 +55,18 @@ def test_files_of_a_run(
         *("data", "base", "probe base", "train", "probe", "evaluate")
     }
 
+    cost = summary["cost"]
+    assert cost["devices"] == 1
+    assert cost["flops_per_second"] == pytest.approx(cost["flops"] / cost["seconds"])
+    assert 0 < cost["seconds"] < summary["seconds"]["train"]
+    # up to 6 for each trained parameter, 4 for each frozen one; adapters are not in the total
+    per_parameter = cost["flops"] / cost["tokens"] / total
+    assert 2.5 < per_parameter < 6
+    assert cost["process_memory"] > 2**26
+    assert "mfu" not in cost, "the peak of a CPU is unknown"
+    for heading in ("FLOPs", "FLOP/s", "process GiB"):
+        assert heading in done.output
+
     records = rows(run)
     assert list(records) == ["lead-3", "random-3", "oracle", "base", "trained"]
     ids = {system: [row["id"] for row in found] for system, found in records.items()}

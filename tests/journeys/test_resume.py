@@ -159,6 +159,10 @@ def test_killed_while_scoring_keeps_the_scores_too(
     assert tables[0].equals(tables[1])
     summaries = [json.loads((each / "summary.json").read_text()) for each in (run, reference)]
     assert summaries[0].pop("seconds").keys() == summaries[1].pop("seconds").keys()
+    costs = [one.pop("cost") for one in summaries]
+    assert costs[0].keys() == costs[1].keys()
+    for name in ("flops", "tokens", "devices"):
+        assert costs[0][name] == costs[1][name], "each step is counted once"
     assert summaries[0] == summaries[1]
 
 

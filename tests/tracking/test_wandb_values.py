@@ -69,6 +69,15 @@ def test_scores_are_also_times_100_and_intervals_are_in_the_table() -> None:
     assert rows["facts_x100"]["mean"] is None
 
 
+def test_cost_of_training() -> None:
+    summary = {"systems": {}, "cost": {"flops": 2e12, "flops_per_second": 1e9, "mfu": 0.25}}
+    assert summary_values("train", summary) == {
+        "cost/flops": 2e12,
+        "cost/flops_per_second": 1e9,
+        "cost/mfu": 0.25,
+    }
+
+
 def test_curves_times_100() -> None:
     found = times_100({"summaries/rouge1_f1": 0.25, "summaries/rouge1_f1/low": 0.1, "a/b": 1.0})
     assert found.pop("summaries/rouge1_x100") == 25

@@ -170,6 +170,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.runtime.processes import distributed, is_main_process
     from sumcirc.tracking.score_names import BASE, TRAINED
     from sumcirc.tracking.session import Clock
+    from sumcirc.training.cost import cost_of
     from sumcirc.training.extra_callbacks import make_extra
     from sumcirc.training.rank_allocation import parameters_left
     from sumcirc.training.trainer import device, fit, set_threads
@@ -195,6 +196,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         adapted, ranking, facts = add_adapter(config, directory, inputs, clock, wandb_logger)
         with clock.phase("train"), distributed():
             trainer, module = fit(config, adapted, data, directory, wandb_logger, watchers, others)
+            facts["cost"] = cost_of(trainer)
         facts |= dequantization(inputs.model.config)
         facts["model_dropout"] = dropout_probabilities(adapted)
         if (left := parameters_left(adapted)) is not None:

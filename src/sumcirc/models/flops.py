@@ -106,7 +106,7 @@ def _block(
 
 
 def _attention(projected: Sequence[bool]) -> tuple[int, bool]:
-    """Return the number of matrix multiplications of one head, and whether its output has a gradient.
+    """Return a head's number of matrix multiplications, and whether its output needs a gradient.
 
     Args:
         projected: whether query, key and value require a gradient; one element if they come from
@@ -128,9 +128,10 @@ def _linear(linear: nn.Module, needs: bool) -> tuple[int, bool]:
     adapted = isinstance(linear, BaseTunerLayer)
     base = linear.get_base_layer() if adapted else linear
     width_in, width_out = _widths(base)
-    count = width_in * width_out * (1 + needs + base.weight.requires_grad)  # type: ignore[operator]
+    weight_needs = base.get_parameter("weight").requires_grad
+    count = width_in * width_out * (1 + needs + weight_needs)
     # IA3 has no rank; the two matrices of VeRA are frozen
-    rank = sum(getattr(linear, "r", {}).values()) if adapted else 0
+    rank: int = sum(getattr(linear, "r", {}).values()) if adapted else 0
     trained = not hasattr(linear, "vera_A")
     count += rank * width_in * (1 + needs + trained)
     count += rank * width_out * (2 + trained)

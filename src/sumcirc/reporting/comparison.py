@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
 from sumcirc.reporting.arms import Arm, in_text, make_arms, nearest, of_few_runs, unlike
+from sumcirc.reporting.costs import Cost, cost_of
 from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.notes import chosen_layers, missing_seeds, twins, versions
 from sumcirc.reporting.runs import LeftOut, ReportRun, baselines
@@ -80,6 +81,7 @@ class ArmResult:
         seconds: mean training time of the runs.
         loss: mean over runs of the lowest validation loss; NaN if a run never validated.
         reach: when the runs first reached the validation loss `ArmComparison.loss`.
+        cost: mean operations, rate and peak memory of training.
         remarks: reasons why the arm is not directly comparable with others, in words.
     """
 
@@ -89,6 +91,7 @@ class ArmResult:
     seconds: float
     loss: float
     reach: Reach
+    cost: Cost
     remarks: list[str]
 
 
@@ -229,8 +232,10 @@ def compare(
         candidates = next((found for found in controls.values() if found), arms[:1])
         reference = arm if arm in candidates else nearest(arm, candidates)
         remarks = [*(unlike(arm, reference) if reference else ()), *of_few_runs(arm, seeds)]
-        cost = _seconds(arm.runs), _lowest_loss(arm.runs), _reach(arm, loss)
-        results.append(ArmResult(arm, _scores(arm, options), _inside(arm, options), *cost, remarks))
+        reached = _seconds(arm.runs), _lowest_loss(arm.runs), _reach(arm, loss)
+        found = arm, _scores(arm, options), _inside(arm, options)
+        cost = cost_of([run.summary for run in arm.runs])
+        results.append(ArmResult(*found, *reached, cost, remarks))
     results.sort(key=lambda found: -found.scores[options.metric].mean)
     differences = [
         found

@@ -39,15 +39,16 @@ def summary_values(verb: str, summary: Mapping[str, Any]) -> dict[str, Any]:
 def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values that a training or evaluation run logs at its end, by name.
 
-    They are the numbers in its summary, the seconds of each phase (`time/PHASE`), and the mean test
-    scores that runs are compared by: `test/SYSTEM/SCORE` for the scores in `SHARES`, as a fraction
-    and times 100. `score_rows` has all scores.
+    They are the numbers in its summary, the seconds of each phase (`time/PHASE`), what training
+    cost (`cost/NAME`), and the mean test scores that runs are compared by: `test/SYSTEM/SCORE` for
+    the scores in `SHARES`, as a fraction and times 100. `score_rows` has all scores.
 
     Args:
         summary: contents of the run's summary.json.
     """
     values = _numbers(summary)
     values |= {f"time/{phase}": value for phase, value in summary.get("seconds", {}).items()}
+    values |= {f"cost/{name}": value for name, value in summary.get("cost", {}).items()}
     for system, scores in summary["systems"].items():
         means = {name: one["mean"] for name, one in scores.items() if name in SHARES}
         found = {f"test/{system}/{name}": value for name, value in times_100(means).items()}

@@ -99,7 +99,7 @@ class SummarizationModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Start the clock by which tokens per second are computed."""
-        self._since = time.perf_counter()
+        self._since, self._trained = time.perf_counter(), 0.0
 
     def training_step(self, batch: TrainingBatch, batch_index: int) -> Tensor:
         """Return the loss of one batch, weighted by its share of the step's summary tokens.
@@ -145,7 +145,13 @@ class SummarizationModule(pl.LightningModule):
             }
         )
         self.log(TRAIN_LOSS, loss, prog_bar=True, logger=False)
+        self._trained = self.training_seconds
         self._reset_running_loss()
+
+    @property
+    def training_seconds(self) -> float:
+        """Time since `fit` began in seconds, without validation and what watchers took."""
+        return self._trained + time.perf_counter() - self._since
 
     def _reset_running_loss(self) -> None:
         self._loss_sum: Tensor | float = 0.0

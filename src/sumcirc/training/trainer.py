@@ -38,6 +38,7 @@ from sumcirc.training.checkpoint import (
     step_of,
 )
 from sumcirc.training.checkpoint_io import AtomicCheckpointIO
+from sumcirc.training.cost import CostMeter
 from sumcirc.training.extension import extension_callbacks
 from sumcirc.training.extra_callbacks import blaming, make_extra
 from sumcirc.training.loggers import ContinueLoggers, check_loggers, make_loggers
@@ -243,6 +244,16 @@ def world_size(config: TrainerConfig) -> int:
         return pl.Trainer(**_machine(config), barebones=True).world_size
 
 
+def _leading(model: torch.nn.Module) -> list[pl.Callback]:
+    """Return the callbacks that come before the watchers."""
+    # it stops the time of training, to which what the others do doesn't belong
+    found: list[pl.Callback] = [CostMeter(model)]
+    if isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel):
+        # the watchers measure the model with the ranks that are left
+        found.append(RankAllocation(model))
+    return found
+
+
 def _monitoring(
     options: TrainerConfig, run: RunDirectory, watchers: Sequence[pl.Callback]
 ) -> list[pl.Callback]:
@@ -308,9 +319,7 @@ def fit(
         others = make_extra(config.callbacks.extra)
     with quiet(), blaming(config.callbacks.extra):
         trainer = make_trainer(config, data, run, wandb_logger, watchers, others)
-        if isinstance(model, PeftModel) and isinstance(model.base_model, AdaLoraModel):
-            # before the watchers, which measure the model with the ranks that are left
-            trainer.callbacks.insert(0, RankAllocation(model))  # type: ignore[attr-defined]
+        trainer.callbacks[:0] = _leading(model)  # type: ignore[attr-defined]
         if trainer.global_rank:
             # dropout masks that differ from the first process's; Lightning's strategies reuse this
             # seed

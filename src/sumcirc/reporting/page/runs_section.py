@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sumcirc.reporting import kinds
+from sumcirc.reporting.costs import cost_columns, cost_of
 from sumcirc.reporting.page.blocks import (
     Block,
     Bullets,
@@ -108,6 +109,8 @@ def _facts(run: RunRecords) -> list[Block]:
     if seconds:
         times = [f"{phase} {format_seconds(time)}" for phase, time in seconds.items()]
         rows.append(["time by phase", ", ".join(times)])
+    headings, (cost,) = cost_columns([cost_of([summary])])
+    rows += [[f"{name} of training", cell] for name, cell in zip(headings, cost, strict=True)]
     versions = [
         f"{name} {version}" for name, version in environment.get("packages", {}).items() if version
     ]
@@ -153,7 +156,8 @@ def _data(run: RunRecords) -> str:
 
 def _rows(runs: Sequence[RunRecords]) -> kinds.Table:
     rows = []
-    for run in runs:
+    cost_headings, costs = cost_columns([cost_of([run.summary]) for run in runs])
+    for run, cost in zip(runs, costs, strict=True):
         summary, seconds = run.summary, run.summary.get("seconds", {})
         trainable = summary.get("trainable_parameters")
         rows.append(
@@ -165,10 +169,12 @@ def _rows(runs: Sequence[RunRecords]) -> kinds.Table:
                 "-" if trainable is None else f"{trainable:,}",
                 str(summary.get("steps", "-")),
                 format_seconds(seconds["train"]) if "train" in seconds else "-",
+                *cost,
                 _quality(run),
             ]
         )
-    headings = ["run", "verb", "state", "seed", "trainable", "steps", "training time", "ROUGE-Lsum"]
+    headings = ["run", "verb", "state", "seed", "trainable", "steps", "training time"]
+    headings += [*cost_headings, "ROUGE-Lsum"]
     return kinds.Table(f"{len(runs)} runs", headings, rows)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from sumcirc.reporting.arms import control_title, in_text
 from sumcirc.reporting.comparison import ArmComparison, ArmResult, Difference
+from sumcirc.reporting.costs import cost_columns
 from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import format_seconds
@@ -92,6 +93,7 @@ def cost_table(comparison: ArmComparison) -> Table:
     """
     shown = _columns(comparison, COPYING)
     loss = "the loss" if comparison.loss is None else f"loss {comparison.loss:.3f}"
+    cost_headings, costs = cost_columns([result.cost for result in comparison.arms])
     rates = len({result.arm.learning_rate for result in comparison.arms}) > 1
     rows = []
     for i, result in enumerate(comparison.arms, start=1):
@@ -104,6 +106,7 @@ def cost_table(comparison: ArmComparison) -> Table:
                 *([f"{result.arm.learning_rate:g}"] if rates else []),
                 ",".join(map(str, result.arm.steps)),
                 format_seconds(result.seconds),
+                *costs[i - 1],
                 f"{result.loss:.3f}",
                 f"{reach.steps:.0f}{part}" if reach.runs else "never",
                 format_seconds(reach.seconds) if reach.runs else "-",
@@ -111,6 +114,7 @@ def cost_table(comparison: ArmComparison) -> Table:
             ]
         )
     headings = ["arm", "trainable", *(["learning rate"] if rates else []), "steps", "time"]
+    headings += cost_headings
     headings += ["validation loss", f"steps to {loss}", f"time to {loss}"]
     headings += [LABELS[measure] for measure in shown]
     return Table("cost, and how much is copied", headings, rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sumcirc.data.word_tokenizers import ASCII
+from sumcirc.reporting.costs import Cost, cost_columns, cost_of
 from sumcirc.reporting.kinds import Bar, Bars, Table, View
 from sumcirc.reporting.tables import format_score, format_seconds, interval_of, print_tables
 from sumcirc.runtime.notices import lines_of_runs
@@ -18,6 +19,7 @@ from sumcirc.tracking.run_directory import runs_inside
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.score_names import BASE, FAITHFUL, ROUGE, ROUGE_LSUM, TRAINED
 
+UNKNOWN = Cost()
 DRAWN = ("rouge1", "rouge2", "rougeLsum")
 _LONGEST = 26  # characters of a system's name in a figure
 
@@ -34,6 +36,7 @@ class SystemRow:
         trainable_parameters: number of trained parameters, or None if nothing was trained.
         seconds: training time in seconds, or None if it is unknown.
         words: description of what ROUGE counts as a word.
+        cost: operations, rate and peak memory of training.
     """
 
     system: str
@@ -41,10 +44,11 @@ class SystemRow:
     trainable_parameters: int | None = None
     seconds: float | None = None
     words: str = ""
+    cost: Cost = UNKNOWN
 
     @property
     def cells(self) -> list[str]:
-        """The text of the cells of this system's row in `score_table`, without the key facts."""
+        """The text of the cells of this system's row in `score_table`, without facts and cost."""
         parameters, seconds, length = self.trainable_parameters, self.seconds, self.scores["length"]
         return [
             self.system,
@@ -78,9 +82,8 @@ def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
         found, words = {key: interval_of(one) for key, one in scores.items()}, rouge_words(summary)
         if name == TRAINED:
             seconds = summary.get("seconds", {}).get("train")
-            rows.append(
-                SystemRow(label, found, summary.get("trainable_parameters"), seconds, words)
-            )
+            trainable, cost = summary.get("trainable_parameters"), cost_of([summary])
+            rows.append(SystemRow(label, found, trainable, seconds, words, cost))
         else:
             rows.append(SystemRow(name, found, words=words))
     return rows
@@ -89,7 +92,7 @@ def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
 def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
     """Return a table of scores and cost, one row per system.
 
-    Key facts have a column if any system has a score for them.
+    Key facts have a column if any system has a score for them, and so has the cost of training.
 
     Args:
         rows: the systems' scores and costs.
@@ -97,6 +100,10 @@ def score_table(rows: Sequence[SystemRow], title: str = "") -> Table:
     """
     headings = ["system", *ROUGE.values(), "words", "trainable", "time"]
     cells = [row.cells for row in rows]
+    cost_headings, costs = cost_columns([row.cost for row in rows])
+    headings += cost_headings
+    for one, cost in zip(cells, costs, strict=True):
+        one += cost
     if any("facts" in row.scores for row in rows):
         place = 1 + len(ROUGE)
         headings.insert(place, "facts")

@@ -53,6 +53,36 @@ class StoppedRecord(TypedDict):
     step: Count
 
 
+class CostRecord(TypedDict):
+    """The section `cost` of summary.json: what the optimizer steps cost.
+
+    The fields from `flops` to `flops_per_second` are missing if the run was resumed from a
+    checkpoint of a version that did not count them.
+
+    Attributes:
+        process_memory: peak memory of the first process from its start to the end of training, in
+            bytes; what it did before training is included.
+        device_memory: peak memory that tensors took on the first process's GPU during training, in
+            bytes; watchers and validation are included.
+        flops: floating-point operations of all steps and processes, see `models.flops`.
+        tokens: positions that these steps processed, padding included.
+        seconds: time of the steps in seconds, without watchers and validation.
+        devices: number of processes, each of which has a device.
+        flops_per_second: `flops` / `seconds`, over all devices.
+        mfu: model FLOPs utilization, the share of what the devices could do at most; missing if
+            Lightning's table doesn't have the device.
+    """
+
+    process_memory: NotRequired[Count]
+    device_memory: NotRequired[Count]
+    flops: NotRequired[Annotated[float, Range(0, 1e30)]]
+    tokens: NotRequired[Count]
+    seconds: NotRequired[Seconds]
+    devices: NotRequired[Count]
+    flops_per_second: NotRequired[Annotated[float, Range(0, 1e30)]]
+    mfu: NotRequired[Annotated[float, Range(0, 1e3)]]
+
+
 class ResultSummary(NotedSummary):
     """Contents of summary.json of `sumcirc train` and `sumcirc evaluate`.
 
@@ -68,6 +98,7 @@ class ResultSummary(NotedSummary):
         adapter: where the adapter is.
         best: the best checkpoint, with `trainer.keep_best`.
         stopped: where training stopped early, with `trainer.early_stopping`.
+        cost: operations, their rate and peak memory of training.
     """
 
     model: NotRequired[str]
@@ -81,6 +112,7 @@ class ResultSummary(NotedSummary):
     adapter: NotRequired[AdapterRecord]
     best: NotRequired[BestRecord]
     stopped: NotRequired[StoppedRecord]
+    cost: NotRequired[CostRecord]
 
 
 TrainSummary = Annotated[ResultSummary, Keys(("trainable_parameters", "steps"))]

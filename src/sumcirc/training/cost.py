@@ -1,0 +1,182 @@
+"""What training costs: operations, their rate, and peak memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.throughput import get_available_flops
+from torch import nn
+
+from sumcirc.models.flops import TrainingFlops
+from sumcirc.training.module import SummarizationModule
+
+_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
+
+
+class CostMeter(pl.Callback):
+    """Callback that measures what the optimizer steps of a run cost.
+
+    The sums are part of a checkpoint. A resumed run therefore counts each step once, with the time
+    and the operations of the process that took it.
+
+    It has to come before callbacks that measure the model, whose time isn't training time.
+
+    Args:
+        model: the adapted model, before Lightning distributes it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._flops_of = TrainingFlops.of(model)
+        # operations and positions of this process, until they are summed for a checkpoint
+        self._flops, self._tokens = 0, 0
+        self._seconds = self._seconds_before = 0.0
+        self._whole = True
+        self._memory: dict[str, int] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to measure the peak memory of a GPU.
+
+        Args:
+            trainer: knows the device.
+            pl_module: ignored.
+        """
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(trainer.strategy.root_device)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_index: int,
+    ) -> None:
+        """Add the operations of a batch.
+
+        Args:
+            trainer: knows device and step.
+            pl_module: knows the time of training.
+            outputs: ignored.
+            batch: the batch.
+            batch_index: ignored.
+        """
+        assert isinstance(pl_module, SummarizationModule)
+        sequences, length = batch.input_ids.shape
+        self._flops += self._flops_of.batch(sequences, length, len(batch.labels))
+        self._tokens += sequences * length
+        device = trainer.strategy.root_device
+        if device.type == "cuda" and trainer.global_step >= pl_module.total_steps:
+            torch.cuda.synchronize(device)  # or the time of the last steps would be missing
+        self._seconds = self._seconds_before + pl_module.training_seconds
+        self._memory = _higher(self._memory, _peak_memory(device))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Store the sums over all processes in a checkpoint.
+
+        Args:
+            trainer: knows the processes.
+            pl_module: ignored.
+            checkpoint: Lightning's state of the run, to which the sums are added.
+        """
+        flops, tokens = self._sums(trainer)
+        checkpoint["cost"] = {
+            "flops": flops,
+            "tokens": tokens,
+            "seconds": self._seconds,
+            "memory": self._memory,
+            "whole": self._whole,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Continue from the sums in a checkpoint, if it has them.
+
+        Args:
+            trainer: knows whether this is the first process, which takes the sums.
+            pl_module: ignored.
+            checkpoint: the loaded state.
+        """
+        found = checkpoint.get("cost")
+        self._whole = found is not None and found["whole"]
+        if found is None:
+            return  # written by an earlier version
+        if trainer.is_global_zero:
+            self._flops, self._tokens = found["flops"], found["tokens"]
+        self._memory = found["memory"]
+        self._seconds = self._seconds_before = found["seconds"]
+
+    def _sums(self, trainer: pl.Trainer) -> tuple[int, int]:
+        """Return the operations and positions of all processes."""
+        if trainer.world_size == 1:
+            return self._flops, self._tokens
+        # not as integers, since the sum may exceed 64 bits
+        mine = torch.tensor(
+            [self._flops, self._tokens], dtype=torch.float64, device=trainer.strategy.root_device
+        )
+        flops, tokens = trainer.strategy.reduce(mine, reduce_op="sum").tolist()
+        return int(flops), int(tokens)
+
+    def record(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """Return the section `cost` of summary.json.
+
+        All processes must call it. Operations and rates are missing if the run was resumed from a
+        checkpoint of a version that did not count them.
+
+        Args:
+            trainer: knows steps, devices and precision.
+        """
+        flops, tokens = self._sums(trainer)
+        found: dict[str, Any] = dict(self._memory)
+        if not self._whole:
+            return found
+        found |= {"flops": float(flops), "tokens": tokens, "seconds": self._seconds}
+        found |= {"devices": trainer.world_size}
+        if self._seconds > 0:
+            found["flops_per_second"] = flops / self._seconds
+            peak = _peak_flops(trainer)
+            if peak is not None:
+                found["mfu"] = found["flops_per_second"] / (peak * trainer.world_size)
+        return found
+
+
+def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
+    """Return the section `cost` of summary.json after `training.trainer.fit`, in all processes.
+
+    Args:
+        trainer: the trainer that `fit` returned.
+    """
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next(one for one in callbacks if isinstance(one, CostMeter)).record(trainer)
+
+
+def _higher(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
+    return {name: max(value, before.get(name, 0)) for name, value in now.items()}
+
+
+def _peak_memory(device: torch.device) -> dict[str, int]:
+    """Return the peak memory of this process, and of its GPU since the peak was reset, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    found = {"process_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    if device.type == "cuda":
+        found["device_memory"] = torch.cuda.max_memory_allocated(device)
+    return found
+
+
+def _peak_flops(trainer: pl.Trainer) -> float | None:
+    """Return a device's peak operations per second by Lightning's table, None if unknown."""
+    device, dtype = trainer.strategy.root_device, _DTYPES.get(str(trainer.precision))
+    if device.type != "cuda" or dtype is None:
+        return None
+    if "mig" in torch.cuda.get_device_name(device).lower():
+        return None  # a part of a GPU, for which the table would give the whole GPU's peak
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the table lacks a device
+        return get_available_flops(device, dtype) or None
