@@ -23,9 +23,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sumcirc.callbacks.factory import PLAIN
 from sumcirc.callbacks.measuring import Probing, Watcher
 from sumcirc.callbacks.summary_quality import SummaryQuality
-from sumcirc.circuits.discovery import CircuitResult, judge, make_task, score_edges
+from sumcirc.circuits.discovery import CircuitResult, judge, score_edges
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.pair_files import read_pairs
+from sumcirc.circuits.tasks import make_tasks
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
@@ -113,8 +114,9 @@ def find_circuit(
 ) -> CircuitResult:
     """Find the circuit with which a model writes summaries: its graph's most important edges.
 
-    Edges are scored on pairs of a clean and a corrupted document. The circuit's faithfulness and
-    its stability over the pairs are measured as well.
+    Edges are scored on pairs of a clean and a corrupted document. The circuit's faithfulness is
+    measured on pairs of other documents, `options.held_out` of all, and its stability on the pairs
+    on which edges are scored.
 
     Args:
         model: a model of a supported architecture; an active adapter is part of the model.
@@ -126,8 +128,9 @@ def find_circuit(
         encoding: prompt and lengths, as under `encoding.`; None for the defaults.
 
     Returns:
-        The circuit, with `.faithfulness`, `.largest_edges(20)`, `.stability`,
-        `.save("circuit.json")` and more.
+        The circuit, with `.faithfulness`, `.in_sample` (the figures on the pairs on which edges
+        were scored; None if there are too few pairs to hold any out), `.largest_edges(20)`,
+        `.stability`, `.save("circuit.json")` and more.
 
     Raises:
         UserError: no pair can be made, corruption doesn't change the model's output, or the
@@ -149,9 +152,10 @@ def find_circuit(
         )
         pairs = made.pairs
         Notices().tell(*made.notices)
-    task = make_task(model, pairs, options)
-    Notices().tell(*task.notices)
-    return judge(task, score_edges(model, task, options), options)
+    split = make_tasks(model, pairs, options)
+    Notices().tell(*split.notices)
+    scores = score_edges(model, split.task, options)
+    return judge(split.task, scores, options, held_out=split.held_out)
 
 
 def measure(

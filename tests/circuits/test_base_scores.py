@@ -10,7 +10,8 @@ import pytest
 
 from sumcirc.circuits.attribution import base_scores as base
 from sumcirc.circuits.attribution.base_scores import base_scores
-from sumcirc.circuits.discovery import make_task, score_edges
+from sumcirc.circuits.discovery import score_edges
+from sumcirc.circuits.tasks import make_task
 from sumcirc.schema import Method
 from tests.support.small_evidence import evidence, selecting
 

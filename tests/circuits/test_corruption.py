@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from sumcirc.circuits.discovery import circuit_runs, judge, make_task, score_edges
+from sumcirc.circuits.discovery import circuit_runs, judge, score_edges
+from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
 from sumcirc.circuits.inputs.corruption import make_pairs
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
+from sumcirc.circuits.inputs.splitting import split_pairs
+from sumcirc.circuits.patching.evaluator import Evaluator
+from sumcirc.circuits.tasks import make_task, make_tasks
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import collate
@@ -205,13 +209,83 @@ def test_a_circuit_is_found_and_judged(
     assert last.mean == pytest.approx(1.0, abs=1e-3)
     tenth, control = found.absolute.points[1], found.absolute.random[0][1]
     assert tenth.faithfulness.low > control.faithfulness.high
-    assert tenth.edges <= control.edges
+    assert tenth.edges == control.edges
     assert found.circuit.sum() <= round(0.05 * scores.graph.edges)
     assert found.stability is not None
     assert found.stability.jaccard.mean > 5 * found.stability.chance
     assert sum(steps) == circuit_runs(task, chosen)
     assert len(steps) > 4
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_edges_are_chosen_on_some_pairs_and_judged_on_others(
+    model: Any, encoder: Encoder, documents: list[Document]
+) -> None:
+    """Against the same figures computed one by one, and a division by hand."""
+    pairs = made(encoder, documents, "counterfactual")
+    chosen = replace(options(Corruption.counterfactual), held_out=0.5, random_circuits=2)
+    split = make_tasks(model, pairs, chosen)
+    assert split.held_out is not None
+    sides = [{pair.id for pair in one.pairs} for one in (split.task, split.held_out)]
+    assert not sides[0] & sides[1]
+    steps: list[int] = []
+    scores = score_edges(model, split.task, chosen)
+    found = judge(split.task, scores, chosen, steps.append, split.held_out)
+    assert sum(steps) == circuit_runs(split.task, chosen, split.held_out)
+    # alone, the same pairs give the same scores and the same in-sample figures
+    alone = replace(chosen, held_out=0.0)
+    plain = make_tasks(model, split.task.pairs, alone)
+    assert plain.held_out is None
+    before = judge(plain.task, score_edges(model, plain.task, alone), alone)
+    assert np.array_equal(before.mean, found.mean)
+    assert found.in_sample is not None
+    assert before.in_sample is None
+    assert found.in_sample.faithfulness == before.faithfulness
+    assert found.in_sample.absolute.points == before.absolute.points
+    assert found.in_sample.signed == before.signed
+    # held out: (m(C) - m(0)) / (m(G) - m(0)) of every circuit run alone
+    held = split.held_out
+    judged = Evaluator(model, held.tokens, held.metric)
+    whole, nothing = scores.graph.exists, np.zeros_like(scores.graph.exists)
+
+    def f(kept: Any) -> float:
+        m = [judged.run([one])[0].metric.mean() for one in (kept, nothing, whole)]
+        return (m[0] - m[1]) / (m[2] - m[1])
+
+    assert found.faithfulness.faithfulness.mean == pytest.approx(f(found.circuit), abs=1e-6)
+    assert found.faithfulness.completeness is not None
+    rest = 1 - f(whole & ~found.circuit)
+    assert found.faithfulness.completeness.mean == pytest.approx(rest, abs=1e-6)
+    for size, point in zip(chosen.sizes, found.absolute.points, strict=True):
+        kept = prune(top_n(found.mean, scores.graph, int(size * whole.sum())), scores.graph)
+        assert point.edges == kept.sum()
+        if point.edges:
+            assert point.faithfulness.mean == pytest.approx(f(kept), abs=1e-6)
+    assert found.absolute.documents == [pair.id for pair in held.pairs]
+    draws = np.random.default_rng(1).random(whole.shape)
+    control = matched_circuit(draws, found.circuit, scores.graph)
+    first = matched_circuit(
+        np.random.default_rng(0).random(whole.shape), found.circuit, scores.graph
+    )
+    assert found.control is not None
+    assert found.control.mean == pytest.approx((f(control) + f(first)) / 2, abs=1e-6)
+
+
+def test_a_document_is_on_one_side_alone() -> None:
+    def pair(id: str, prompt: list[int]) -> ExamplePair:
+        return ExamplePair.of(id, "own", (prompt, [0, *prompt[1:]]), {}, [9], [8])
+
+    texts = [[1, 2, 3], [4, 5], [1, 2, 3, 7], [6], [4, 5, 9], [7, 7], [1, 2, 3], [8]]
+    pairs = [pair(str(i), text) for i, text in enumerate(texts)]
+    for share in (0.25, 0.5, 0.75):
+        chosen, held = ([one.id for one in side] for side in split_pairs(pairs, share))
+        assert sorted(chosen + held) == [one.id for one in pairs]
+        assert len(held) <= share * len(pairs)
+        for same in ({"0", "2", "6"}, {"1", "4"}):
+            assert same <= set(chosen) or same <= set(held)
+    longer = [*pairs, pair("new", [3, 3])]
+    sides = [{one.id for one in split_pairs(some, 0.5)[1]} for some in (pairs, longer)]
+    assert sides[0] == sides[1] - {"new"}
 
 
 def test_a_model_without_the_behaviour_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,19 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
+from sumcirc.circuits.edge_selection import (
+    by_kind,
+    by_layer,
+    edge_groups,
+    matched_circuit,
+    prune,
+    top_n,
+)
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
-from sumcirc.circuits.patching.faithfulness import Evaluator, curve, faithfulness
+from sumcirc.circuits.patching.evaluator import Evaluator, share_of
+from sumcirc.circuits.patching.faithfulness import curve, faithfulness
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import SIZES
@@ -117,8 +126,7 @@ def test_curve_and_its_areas(reference: Any) -> None:
     assert len(found.random) == len(found.cpr.random) == 2
     for control in found.random:
         for point, random in zip(found.points, control, strict=True):
-            # pruning may take several edges at once, so a few more are unavoidable
-            assert point.edges <= random.edges <= point.edges + 0.05 * judge.graph.edges
+            assert random.edges == point.edges
     kept = prune(top_n(scores, judge.graph, int(0.2 * judge.graph.edges)), judge.graph)
     assert found.points[7] == replace(
         faithfulness(judge, kept, bootstrap=Bootstrap(200)), fraction=0.2
@@ -149,11 +157,12 @@ def test_a_planted_edge() -> None:
     heights = [point.faithfulness.mean for point in against.points if point.edges]
     assert heights == pytest.approx([0] * (len(heights) - 1) + [1])
     assert against.cmd.value.mean == pytest.approx(fractions[2] - fractions[0] + 0.25)
-    # a random circuit has either all of it or nothing
+    # the embedding's edge to the logits is the only one of its kind, so every control has it
     for control in found.random:
-        heights = np.nan_to_num([point.faithfulness.mean for point in control])
-        assert np.minimum(np.abs(heights), np.abs(heights - 1)).max() < 1e-9
-        assert (np.diff(heights) > -1e-9).all()  # nested, so never less
+        assert [point.faithfulness.mean for point in control] == pytest.approx([1] * 4)
+    assert [one.mean for one in found.control] == pytest.approx([1] * 4)
+    assert found.reached == found.points[0]
+    assert against.reached == against.points[-1]
 
 
 @pytest.mark.parametrize(("change", "doubtful"), [(1e-9, True), (1e-2, False)])
@@ -208,16 +217,55 @@ def test_batches_make_no_difference(reference: Any) -> None:
     np.testing.assert_allclose(values[0], values[2], rtol=0, atol=1e-12)
 
 
-def test_random_circuits_have_the_size_asked_for() -> None:
-    graph = Graph(GPT2_SMALL)
-    draws = np.random.default_rng(0).random(graph.exists.shape)
+@pytest.mark.parametrize("shape", [GPT2_SMALL, replace(GPT2_SMALL, heads=8, key_value_heads=2)])
+def test_random_circuits_match_edge_kinds_and_layers(shape: Shape) -> None:
+    graph = Graph(shape)
+    scores, draws = np.random.default_rng(0).random((2, *graph.exists.shape))
     before = np.zeros_like(graph.exists)
     for edges in (0, 300, 1624, graph.edges):
-        kept = random_circuit(draws, graph, edges)
-        assert edges <= kept.sum() <= 1.05 * edges
-        assert (prune(kept, graph) == kept).all()
+        wanted = prune(top_n(scores, graph, edges), graph)
+        kept = matched_circuit(draws, wanted, graph)
+        assert not (kept & ~graph.exists).any()
+        assert (by_kind(kept, graph) == by_kind(wanted, graph)).all()
+        assert (by_layer(kept, graph) == by_layer(wanted, graph)).all()
+        cells = edge_groups(graph)
+        assert (np.bincount(cells[kept]).sum(), kept.sum()) == (wanted.sum(), wanted.sum())
+        count = cells.max() + 1
+        assert np.array_equal(
+            np.bincount(cells[kept], minlength=count), np.bincount(cells[wanted], minlength=count)
+        )
         assert (kept | ~before).all()
         before = kept
+    other = matched_circuit(1 - draws, prune(top_n(scores, graph, 1624), graph), graph)
+    assert 0 < (other & before).sum() < before.sum()
+    # kinds and layers by the names of the nodes
+    alike: dict[tuple[str, str], set[int]] = {}
+    for row, column in np.argwhere(graph.exists):
+        names = graph.sources[row], graph.destinations[column]
+        key = tuple(re.sub(r"\.[hg]\d+", "", name) for name in names)
+        alike.setdefault(key, set()).add(int(edge_groups(graph)[row, column]))  # type: ignore[arg-type]
+    assert all(len(found) == 1 for found in alike.values())
+    assert len(set.union(*alike.values())) == len(alike)
+
+
+def test_random_circuits_run_on_some_documents(reference: Any) -> None:
+    """Shares of the documents, with any batch size, against runs on all documents."""
+    model, pairs, difference, scores, _ = reference
+    kept = prune(
+        top_n(scores, Graph(Shape(4, 4, 4, 16, 64, 256, 512, False)), 60),
+        Graph(Shape(4, 4, 4, 16, 64, 256, 512, False)),
+    )
+    order = pairs.attention_mask.sum(1).argsort(stable=True).numpy()
+    for batch in (1, 4, 100):
+        judge = Evaluator(model, pairs, difference, batch=batch)
+        whole, *some = judge.run([kept] * 3, [slice(None), slice(0, None, 2), slice(1, None, 2)])
+        for start, values in enumerate(some):
+            run = order[start::2]
+            for one, every in ((values.metric, whole.metric), (values.kl, whole.kl)):
+                assert set(np.flatnonzero(np.isfinite(one))) == set(run)
+                np.testing.assert_allclose(one[run], every[run], rtol=0, atol=1e-12)
+    assert share_of(3, 15) == slice(0, None, 1)
+    assert [share_of(i, 17) for i in range(3)] == [slice(i % 2, None, 2) for i in range(3)]
 
 
 def test_what_says_nothing_is_refused(reference: Any) -> None:

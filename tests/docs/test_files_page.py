@@ -78,7 +78,7 @@ SMALL = [
     "evaluation.bootstrap=100",
 ]
 TRAINED = [*SMALL, "trainer.max_steps=2", "trainer.validate_every=1", "callbacks.progress=false"]
-CIRCUIT = ["documents=3", "resamples=5", "sizes=[0.01,0.1]", "random_circuits=1"]
+CIRCUIT = ["documents=4", "resamples=5", "sizes=[0.01,1.0]", "random_circuits=1"]
 WATCHERS = "attention_entropy,base_divergence,activation_drift,summary_quality,circuit_tracker"
 FULL, LORA = "runs/arms/tiny-wire-full-s1", "runs/arms/tiny-wire-lora-all-r16-s1"
 COMMANDS = [

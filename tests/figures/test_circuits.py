@@ -178,17 +178,17 @@ def test_faithfulness(tmp_path: Path, drawn: list[Any]) -> None:
     record = {"absolute": {**ranked, "random": random}, "signed": ranked}
     draw(faithfulness(record, 1000), tmp_path / "faithfulness")
     assert rows_of(tmp_path / "faithfulness")[1:] == [
-        ["by |score|", "10", "0.5", "0.4", "0.6"],
-        ["by |score|", "100", "0.75", "0.65", "0.85"],
-        ["by score", "10", "0.5", "0.4", "0.6"],
-        ["by score", "100", "0.75", "0.65", "0.85"],
+        ["by |score|, in-sample", "10", "0.5", "0.4", "0.6"],
+        ["by |score|, in-sample", "100", "0.75", "0.65", "0.85"],
+        ["by score, in-sample", "10", "0.5", "0.4", "0.6"],
+        ["by score, in-sample", "100", "0.75", "0.65", "0.85"],
         [RANDOM, "10.0", "0.25", "0.0", "0.5"],  # from the lowest to the highest
     ]
     axes = drawn[0].axes[0]
     assert axes.get_xscale() == "log"
     curves = {line.get_label(): line for line in axes.lines}
-    assert curves["by |score|"].get_xdata().tolist() == [10, 100]
-    assert curves["by |score|"].get_color() == PALETTE[0]
+    assert curves["by |score|, in-sample"].get_xdata().tolist() == [10, 100]
+    assert curves["by |score|, in-sample"].get_color() == PALETTE[0]
     assert curves[RANDOM].get_color() == "0.45"
 
 

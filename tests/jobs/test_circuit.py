@@ -46,6 +46,14 @@ def test_files_and_table(commands: CommandServer, words: list[str], tmp_path: Pa
     assert stored.scores.shape[0] == summary["pairs"]
     curves = json.loads((run / "circuits" / "faithfulness.json").read_text())
     assert curves["absolute"]["points"][-1]["faithfulness"]["mean"] == pytest.approx(1, abs=1e-3)
+    judged = set(curves["absolute"]["documents"])
+    assert summary["held_out_pairs"] == (len(judged) if "in_sample" in curves else 0)
+    if summary["held_out_pairs"]:
+        assert not judged & set(stored.documents)
+        assert curves["in_sample"]["absolute"]["documents"] == stored.documents
+        assert f"circuits judged on {len(judged)} held-out pairs" in done.output
+        assert summary["in_sample"]["faithfulness"]["n"] == summary["pairs"]
+    assert "faithfulness of 0.9" in done.output
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     names = {file.name for file in (run / "figures").glob("*.png")}
     assert {"node_scores.png", "faithfulness.png"} <= names
@@ -67,6 +75,7 @@ def test_twins_are_of_the_wire_alone(
         ("circuit.size=0", "circuit.size=0"),
         ("circuit.sizes=[0.5,0.1]", "circuit.sizes=[0.5,0.1]: must be rising"),
         ("circuit.steps=0", "circuit.steps=0: must be 1 or more"),
+        ("circuit.held_out=1", "circuit.held_out=1.0: must be a share of the pairs such as 0.5"),
         ("circuit.method=acdc", "acdc"),
     ],
 )
@@ -180,7 +189,8 @@ def test_own_pairs_are_scored_by_their_answers(
     assert "own_pairs" in run.name
     summary = json.loads((run / "summary.json").read_text())
     assert summary["metric"] == "logit_difference"
-    assert summary["pairs"] + summary["pairs_dropped"]["unchanged"] == 10
+    judged = summary["pairs"] + summary["held_out_pairs"]
+    assert judged + summary["pairs_dropped"]["unchanged"] == 10
     assert list(summary["score_share_by_span"]) == ["[i]how many[/i]"]
     assert f"{summary['pairs']} pairs, metric logit_difference" in done.output
     assert "\x1b[31m" not in done.output
@@ -221,7 +231,7 @@ def test_own_pairs_without_answers_are_scored_by_divergence(
     assert done.code == 0, done.output
     (file,) = (tmp_path / "runs").rglob("summary.json")
     summary = json.loads(file.read_text())
-    assert (summary["metric"], summary["pairs"]) == ("kl", 10)
+    assert (summary["metric"], summary["pairs"], summary["held_out_pairs"]) == ("kl", 5, 5)
     assert "score_share_by_span" not in summary
 
 

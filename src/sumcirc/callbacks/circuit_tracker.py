@@ -16,12 +16,10 @@ from sumcirc.callbacks.measuring import Watcher
 from sumcirc.circuits.attribution.base_scores import base_scores
 from sumcirc.circuits.discovery import (
     CircuitResult,
-    Task,
     circuit_of,
     circuit_runs,
     edges_of,
     judge,
-    make_task,
     score_edges,
     selection_of,
     to_store,
@@ -31,6 +29,7 @@ from sumcirc.circuits.evolution import evolution
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import jaccard
+from sumcirc.circuits.tasks import Task, make_task
 from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import View
 from sumcirc.reporting.views.circuit_curves import evolution as evolution_view

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,66 +15,20 @@ from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import Selection, greedy, prune, threshold, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
-from sumcirc.circuits.inputs.filtering import answerable, changed_pairs
-from sumcirc.circuits.metrics import Metric
+from sumcirc.circuits.patching.evaluator import share_of
 from sumcirc.circuits.patching.faithfulness import (
-    Evaluator,
     Faithfulness,
     FaithfulnessCurve,
-    curve,
-    faithfulness,
+    Judgement,
+    judgement,
 )
-from sumcirc.circuits.patching.patched_run import source_means
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import Stability, stability
-from sumcirc.errors import UserError
-from sumcirc.runtime.notices import Notice, left_out
-from sumcirc.schema import Ablation, CircuitOptions, EdgeSelection
+from sumcirc.circuits.tasks import Task
+from sumcirc.schema import CircuitOptions, EdgeSelection
+from sumcirc.statistics import Interval
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Task:
-    """The behaviour that a circuit is to explain: pairs, and a metric on them.
-
-    Attributes:
-        pairs: the pairs that are used. Corruption raises the metric on each of them, unless
-            `make_task` was called with `keep_all`.
-        tokens: the same pairs as padded tensors.
-        metric: the metric, created for these pairs.
-        evaluator: runs circuits on these pairs and computes the metric.
-        unchanged: number of pairs that were left out because corruption doesn't raise their metric.
-        untold: number of pairs that were left out because the metric is a logit difference and no
-            wrong answer is known for them.
-    """
-
-    pairs: list[ExamplePair]
-    tokens: TokenPairs
-    metric: Metric
-    evaluator: Evaluator
-    unchanged: int
-    untold: int
-
-    @property
-    def notices(self) -> list[Notice]:
-        """Messages for the user about pairs that were left out and about undefined faithfulness."""
-        total = len(self.pairs) + self.unchanged + self.untold
-        reasons = {
-            f"corruption does not raise {self.metric.name}": self.unchanged,
-            "no other answer is known": self.untold,
-        }
-        found = left_out("circuit.metric", "pairs", reasons, total)
-        if self.evaluator.doubt is not None:
-            words = (
-                "pairs have no effect to explain, so that faithfulness, CPR and CMD are not"
-                f" defined: {self.evaluator.doubt}; train the model first, or take another metric"
-                " or other pairs"
-            )
-            count = len(self.pairs)
-            found.append(Notice("circuit.metric", "no effect", count, count, words, limit=0.0))
-        return found
 
 
 @dataclass(frozen=True)
@@ -86,13 +39,19 @@ class CircuitResult:
         scores: scores of all edges on each document.
         circuit: [sources, destinations] bool; the edges that are selected by |mean score| and lie
             on a path from the embedding to the logits, see `circuit_of`.
-        faithfulness: faithfulness and completeness of `circuit`.
+        faithfulness: faithfulness and completeness of `circuit` on held-out pairs, or in-sample if
+            `in_sample` is None.
         stability: stability of scores and circuit over resamples of the documents; None for a
             single document.
         absolute: faithfulness of circuits of growing size whose edges are ranked by |score|, with
-            random circuits as a control; CMD is taken from this curve.
+            random circuits as a control, on the same pairs as `faithfulness`; CMD is taken from
+            this curve.
         signed: like `absolute`, but with edges ranked by score and without random circuits; CPR is
             taken from this curve.
+        control: faithfulness of random circuits with as many edges of each kind and layer as
+            `circuit`, with an interval over documents and circuits.
+        in_sample: the same measured on the pairs on which the edges were chosen, without random
+            circuits; None if no pairs were held out, so that all figures are in-sample.
     """
 
     scores: EdgeScores
@@ -101,6 +60,8 @@ class CircuitResult:
     stability: Stability | None
     absolute: FaithfulnessCurve
     signed: FaithfulnessCurve
+    control: Interval | None = None
+    in_sample: Judgement | None = None
 
     @property
     def mean(self) -> NDArray[np.float64]:
@@ -134,77 +95,6 @@ class CircuitResult:
             )
             for i in order
         ]
-
-
-def make_task(
-    model: PreTrainedModel | PeftModel,
-    pairs: list[ExamplePair],
-    options: CircuitOptions,
-    keep_all: bool = False,
-) -> Task:
-    """Return a task made of the pairs on which corruption raises the metric.
-
-    The selected pairs would show an effect of corruption even if there were only noise. Whether
-    there is an effect (`Evaluator.doubt`) is therefore tested on all pairs.
-
-    Args:
-        model: the model, with or without an adapter.
-        pairs: clean and corrupted inputs.
-        options: settings that determine the metric, the ablation, the batch size and the memory
-            budget.
-        keep_all: whether to keep pairs on which corruption does not raise the metric, so that
-            circuits of several models use the same pairs.
-
-    Raises:
-        UserError: fewer than two pairs are left, or the metric does not fit the pairs.
-    """
-    told = answerable(pairs, options.metric)
-    unchanged, untold = 0, len(pairs) - len(told)
-    pairs, doubt = told, None
-    while True:
-        tokens = TokenPairs.of(pairs)
-        metric = pair_metric(options.metric, tokens)
-        evaluator = Evaluator(
-            model, tokens, metric, batch=options.batch_size, memory=options.memory
-        )
-        clean, corrupted = evaluator.full.metric, evaluator.empty.metric
-        kept, dropped = changed_pairs(pairs, clean, corrupted)
-        doubt = doubt or evaluator.doubt
-        if doubt is None and not keep_all and corrupted.mean() < clean.mean():
-            gap = corrupted.mean() - clean.mean()
-            doubt = f"corruption raises {metric.name} of {len(pairs)} pairs by {gap:.3g}"
-        evaluator.doubt = doubt
-        if not dropped or keep_all:
-            if options.ablation is not Ablation.patch:
-                evaluator = _ablating(model, tokens, metric, options)
-            return Task(pairs, tokens, metric, evaluator, unchanged, untold)
-        pairs, unchanged = kept, unchanged + dropped
-        if len(pairs) < 2:
-            raise UserError(
-                f"circuit.metric={options.metric}: corruption raises it in {len(pairs)} of"
-                f" {len(pairs) + unchanged} pairs; there is no behaviour to explain (train the"
-                " model first, or take another metric or other pairs)"
-            )
-
-
-def _ablating(
-    model: PreTrainedModel | PeftModel, tokens: TokenPairs, metric: Metric, options: CircuitOptions
-) -> Evaluator:
-    """Return an evaluator whose circuits have zeros or means in place of the cut edges."""
-    means = None
-    if options.ablation is Ablation.mean:
-        means = source_means(
-            model, tokens.clean.input_ids, tokens.attention_mask, options.batch_size
-        )
-    return Evaluator(
-        model,
-        tokens,
-        metric,
-        ablation=options.ablation.value,
-        means=means,
-        batch=options.batch_size,
-        memory=options.memory,
-    )
 
 
 def score_edges(
@@ -300,48 +190,70 @@ def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> Document
     )
 
 
-def circuit_runs(task: Task, options: CircuitOptions) -> int:
+def circuit_runs(task: Task, options: CircuitOptions, held_out: Task | None = None) -> int:
     """Return the number of runs of a circuit on a document that `judge` takes.
 
-    These are the circuits of two curves, those of the random controls, the circuit itself and its
-    complement, each on every document.
+    These are the circuits of two curves, the circuit itself and its complement, each on every
+    document, and random circuits of each size and of the circuit, each on some documents.
 
     Args:
-        task: the pairs.
+        task: the pairs on which edges are chosen.
         options: settings that determine the sizes of circuits and the number of random circuits.
+        held_out: the pairs on which circuits are judged; None for those of `task`.
     """
-    return (len(options.sizes) * (2 + options.random_circuits) + 2) * len(task.pairs)
+    ranked, judged = 2 * len(options.sizes) + 2, len((held_out or task).pairs)
+    random = sum(
+        len(range(judged)[share_of(seed, judged)]) for seed in range(options.random_circuits)
+    )
+    runs = ranked * judged + (len(options.sizes) + 1) * random
+    return runs if held_out is None else runs + ranked * len(task.pairs)
 
 
 def judge(
-    task: Task, scores: EdgeScores, options: CircuitOptions, progress: Progress | None = None
+    task: Task,
+    scores: EdgeScores,
+    options: CircuitOptions,
+    progress: Progress | None = None,
+    held_out: Task | None = None,
 ) -> CircuitResult:
     """Determine the circuit and measure its faithfulness and stability.
 
     Args:
-        task: the pairs and the metric.
+        task: the pairs on which the edges were scored, and the metric.
         scores: scores of all edges on each document.
         options: settings that determine how edges are selected, the sizes of circuits, and the
             numbers of random circuits and resamples.
         progress: called with the number of documents on which a circuit was newly run, up to
             `circuit_runs` in all.
+        held_out: other pairs, on which circuits are judged; those of `task` give the figures in
+            `CircuitResult.in_sample` then. None to judge circuits on `task`.
     """
-    task.evaluator.progress = progress or (lambda documents: None)
     mean, graph = scores.mean.double().numpy(), scores.graph
     circuit = circuit_of(mean, graph, options)
-    # random circuits of a size serve as a control for both rankings
-    seeds = range(options.random_circuits)
     # circuits by a threshold are those of the largest scores, so they share one curve
     select = greedy if options.select is EdgeSelection.greedy else top_n
-    ranked = [partial(select, absolute=absolute) for absolute in (True, False)]
-    absolute = curve(task.evaluator, mean, True, options.sizes, ranked[0], seeds)
-    signed = curve(task.evaluator, mean, False, options.sizes, ranked[1], ())
-    judgement = faithfulness(task.evaluator, circuit)
-    by_document = scores.documents.float().numpy()
+
+    def judged(on: Task, random_circuits: int) -> Judgement:
+        on.evaluator.progress = progress or (lambda documents: None)
+        seeds = range(random_circuits)
+        return judgement(on.evaluator, mean, circuit, options.sizes, select, seeds)
+
+    found = judged(held_out or task, options.random_circuits)
+    in_sample = None if held_out is None else judged(task, 0)
     steady = None
     if len(scores.ids) > 1:
         count = edges_of(mean, graph, options)
+        by_document = scores.documents.float().numpy()
         steady = stability(
             by_document, graph, count, selection_of(options), resamples=options.resamples
         )
-    return CircuitResult(scores, circuit, judgement, steady, absolute, signed)
+    return CircuitResult(
+        scores,
+        circuit,
+        found.faithfulness,
+        steady,
+        found.absolute,
+        found.signed,
+        found.control,
+        in_sample,
+    )

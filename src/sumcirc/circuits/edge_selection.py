@@ -141,25 +141,48 @@ def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
         left = rest
 
 
-def random_circuit(draws: NDArray[Any], graph: Graph, edges: int) -> NDArray[np.bool_]:
-    """Return a random circuit that has at least `edges` edges after pruning.
+def matched_circuit(
+    draws: NDArray[Any], kept: NDArray[np.bool_], graph: Graph
+) -> NDArray[np.bool_]:
+    """Return a random circuit with as many edges of each kind and layer as another circuit.
 
-    The smallest sufficient number of edges with the largest random numbers is selected and pruned.
+    Two edges are alike if their sources have the same kind and layer, and their destinations too.
+    Of the edges that are alike, those with the largest random numbers are selected. The circuit is
+    not pruned, since that would change the counts.
 
     Args:
-        draws: [sources, destinations] a random number for each edge. With the same numbers, a
-            smaller circuit is contained in a larger one.
+        draws: [sources, destinations] a random number for each edge. With the same numbers, the
+            control of a circuit is contained in that of a larger circuit that contains it.
+        kept: [sources, destinations] True at the edges of the circuit to match; entries where the
+            graph has no edge are ignored.
         graph: the model's graph.
-        edges: smallest number of edges that the pruned circuit may have.
     """
-    low, high = edges, graph.edges  # pruning is monotone: more edges never leave fewer
-    while low < high:
-        middle = (low + high) // 2
-        if prune(top_n(draws, graph, middle), graph).sum() >= edges:
-            high = middle
-        else:
-            low = middle + 1
-    return prune(top_n(draws, graph, low), graph)
+    _check_shape(kept, graph)
+    _check_shape(draws, graph)
+    groups = edge_groups(graph)[graph.exists]
+    counts = np.bincount(groups[kept[graph.exists]], minlength=groups.max() + 1)
+    order = np.lexsort((-draws[graph.exists], groups))
+    sizes = np.bincount(groups)
+    rank = np.arange(len(groups)) - (np.cumsum(sizes) - sizes)[groups[order]]
+    chosen = np.zeros(len(groups), dtype=bool)
+    chosen[order] = rank < counts[groups[order]]
+    return _on_edges(chosen, graph)
+
+
+def edge_groups(graph: Graph) -> NDArray[np.intp]:
+    """Return a number for each edge that says which edges are alike in kind and layer.
+
+    Args:
+        graph: the model's graph.
+
+    Returns:
+        [sources, destinations]; equal where the kinds and layers of the sources are equal, and
+        those of the destinations.
+    """
+    rows = (source_layers(graph) + 1) * len(SOURCE_KINDS) + source_kinds(graph)
+    kinds = len(DESTINATION_KINDS)
+    columns = destination_layers(graph) * kinds + destination_kinds(graph)
+    return rows[:, None] * ((graph.shape.layers + 1) * kinds) + columns
 
 
 def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:

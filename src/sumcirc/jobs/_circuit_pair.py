@@ -18,9 +18,10 @@ from sumcirc.storage.writing import check_writable
 
 if TYPE_CHECKING:
     from sumcirc.circuits.circuit_comparison import CircuitChange
-    from sumcirc.circuits.discovery import CircuitResult, Task
+    from sumcirc.circuits.discovery import CircuitResult
     from sumcirc.circuits.eap_ig_format import Circuit
     from sumcirc.circuits.score_files import DocumentScores
+    from sumcirc.circuits.tasks import SplitTask
     from sumcirc.runtime.notices import Notices
     from sumcirc.schema import CircuitConfig, CircuitOptions
     from sumcirc.tracking.run_directory import RunDirectory
@@ -36,7 +37,7 @@ def compare_with(
     config: CircuitConfig,
     directory: RunDirectory,
     model: Any,
-    task: Task,
+    split: SplitTask,
     found: CircuitResult,
     notices: Notices,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -50,7 +51,7 @@ def compare_with(
         directory: the run directory, in which the second circuit, its scores, the comparison and a
             figure are written.
         model: the first model, whose memory is freed.
-        task: the first model's pairs.
+        split: the first model's pairs.
         found: the first model's circuit.
         notices: collects a notice if corruption has no effect on the second model.
 
@@ -58,7 +59,8 @@ def compare_with(
         The entry `against` of the run's summary, and the content of comparison.json.
     """
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
-    from sumcirc.circuits.discovery import circuit_runs, judge, make_task, score_edges, to_store
+    from sumcirc.circuits.discovery import circuit_runs, judge, score_edges, to_store
+    from sumcirc.circuits.tasks import make_task
     from sumcirc.models.restoring import against_of, load_reference, release
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import plain_numbers, write_json
@@ -66,20 +68,23 @@ def compare_with(
 
     reference, options = against_of(config), config.circuit
     assert reference is not None
-    release(model)  # `task` still refers to it
+    release(model)  # `split` still refers to it
     other = load_reference(reference).to(device(config.trainer))  # type: ignore[arg-type]
-    their_task = make_task(other, task.pairs, options, keep_all=True)
+    their_task = make_task(other, split.task.pairs, options, keep_all=True)
+    held_out = None
+    if split.held_out is not None:
+        held_out = make_task(other, split.held_out.pairs, options, keep_all=True)
     with counted(f"attribute {reference.name}", len(their_task.pairs)) as attributed:
         scores = score_edges(other, their_task, options, attributed)
-    runs = circuit_runs(their_task, options)
+    runs = circuit_runs(their_task, options, held_out)
     with counted(f"judge circuits of {reference.name}", runs) as judged:
-        theirs = judge(their_task, scores, options, judged)
-    notices.tell(*their_task.notices)
+        theirs = judge(their_task, scores, options, judged, held_out)
+    notices.tell(*their_task.notices, *(held_out.notices if held_out is not None else ()))
     theirs.save(directory.circuits / f"{OTHER}.json")
     stored = to_store(theirs.scores, options, 0)
     stored.save(directory.circuits / f"{OTHER}.safetensors")
     resampled = None
-    if len(task.pairs) > 1:
+    if len(split.task.pairs) > 1:
         resampled = resample(stored, to_store(found.scores, options, 1), options)
     change = compare_circuits(
         NamedCircuit(reference.name, theirs.mean, theirs.circuit),
@@ -100,6 +105,9 @@ def _entry(change: CircuitChange, theirs: CircuitResult) -> dict[str, Any]:
         "model": change.before,
         "circuit_edges": edges.before,
         "faithfulness": asdict(theirs.faithfulness.faithfulness),
+        "in_sample": None
+        if theirs.in_sample is None
+        else asdict(theirs.in_sample.faithfulness.faithfulness),
         "jaccard": edges.jaccard,
         "chance": edges.chance,
         "within": edges.within,

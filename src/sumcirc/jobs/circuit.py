@@ -17,8 +17,10 @@ from sumcirc.runtime.terminal import say
 from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOptions
 
 if TYPE_CHECKING:
-    from sumcirc.circuits.discovery import CircuitResult, Task
+    from sumcirc.circuits.discovery import CircuitResult
     from sumcirc.circuits.inputs.example_pairs import ExamplePair
+    from sumcirc.circuits.patching.faithfulness import FaithfulnessCurve, Judgement
+    from sumcirc.circuits.tasks import Task
     from sumcirc.data.encoding import Encoder
     from sumcirc.runtime.notices import Notice, Notices
     from sumcirc.tracking.run_directory import RunDirectory
@@ -81,7 +83,8 @@ def run(config: CircuitConfig, folder: Path) -> None:
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
-    from sumcirc.circuits.discovery import circuit_runs, judge, make_task, score_edges
+    from sumcirc.circuits.discovery import circuit_runs, judge, score_edges
+    from sumcirc.circuits.tasks import make_tasks
     from sumcirc.data.encoding import Encoder
     from sumcirc.jobs._circuit_pair import compare_with
     from sumcirc.models.architectures import context_length
@@ -110,22 +113,24 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         clock.phase("circuit"),
     ):
         model.to(device(config.trainer))
-        task = make_task(model, pairs, options)
+        split = make_tasks(model, pairs, options)
+        task, held_out = split.task, split.held_out
         with counted(f"attribute by {options.method.value}", len(task.pairs)) as attributed:
             scores = score_edges(model, task, options, attributed)
-        with counted("judge circuits", circuit_runs(task, options)) as judged:
-            found = judge(task, scores, options, judged)
-        dropped |= {"unchanged": task.unchanged} | ({"untold": task.untold} if task.untold else {})
+        with counted("judge circuits", circuit_runs(task, options, held_out)) as judged:
+            found = judge(task, scores, options, judged, held_out)
+        dropped |= {"unchanged": split.unchanged}
+        dropped |= {"untold": split.untold} if split.untold else {}
         notices.tell(
-            *task.notices,
-            few("circuit.documents", "pairs", len(task.pairs)),
+            *split.notices,
+            few("circuit.documents", "pairs", len((held_out or task).pairs)),
             _no_edge(found, options),
         )
         summary = _summary(config, task, found, dropped) | dequantization(model.config)
         change = None
         if config.against is not None:
             summary["against"], change = compare_with(
-                config, directory, model, task, found, notices
+                config, directory, model, split, found, notices
             )
         summary["notices"] = notices.as_json()
         curves = _write(directory, config, found, summary)
@@ -186,6 +191,7 @@ def _summary(
         "select": options.select.value,
         "ablation": options.ablation.value,
         "pairs": len(found.scores.ids),
+        "held_out_pairs": len(found.absolute.documents) if found.in_sample else 0,
         "pairs_dropped": dropped,
         "nodes": graph.nodes,
         "edges": graph.edges,
@@ -200,7 +206,11 @@ def _summary(
             "random": [asdict(one) for one in found.absolute.cpr.random],
         },
         "cmd": asdict(found.absolute.cmd),
+        "control": None if found.control is None else asdict(found.control),
+        "reached": _reached(found.absolute),
     }
+    if found.in_sample is not None:
+        summary["in_sample"] = _in_sample(found.in_sample)
     if found.stability is not None:
         summary["jaccard"] = asdict(found.stability.jaccard)
         summary["jaccard_chance"] = float(found.stability.chance)
@@ -211,6 +221,29 @@ def _summary(
         names = task.tokens.clean.spans
         summary["score_share_by_span"] = dict(zip(names, map(float, shares), strict=True))
     return summary
+
+
+def _reached(curve: FaithfulnessCurve) -> dict[str, Any] | None:
+    """Return the size of the smallest circuit of the curve that is faithful enough, or None."""
+    from sumcirc.circuits.patching.faithfulness import REACHED
+
+    first = curve.reached
+    if first is None:
+        return None
+    return {"faithfulness": REACHED, "fraction": first.fraction, "edges": first.edges}
+
+
+def _in_sample(found: Judgement) -> dict[str, Any]:
+    """Return the summary's figures on the pairs on which the edges were chosen."""
+    one = found.faithfulness
+    return {
+        "faithfulness": asdict(one.faithfulness),
+        "completeness": None if one.completeness is None else asdict(one.completeness),
+        "kl": asdict(one.kl),
+        "cpr": asdict(found.signed.cpr.value),
+        "cmd": asdict(found.absolute.cmd.value),
+        "reached": _reached(found.absolute),
+    }
 
 
 def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
@@ -256,7 +289,16 @@ def _write(
     edges = scores.graph
     to_store(scores, options, 0).save(directory.circuits / "scores.safetensors")
     found.save(directory.circuits / "circuit.json")
-    curves = plain_numbers({"absolute": found.absolute.as_json(), "signed": found.signed.as_json()})
+    curves: dict[str, Any] = {
+        "absolute": found.absolute.as_json(),
+        "signed": found.signed.as_json(),
+    }
+    if found.in_sample is not None:
+        curves["in_sample"] = {
+            "absolute": found.in_sample.absolute.as_json(),
+            "signed": found.in_sample.signed.as_json(),
+        }
+    curves = plain_numbers(curves)
     write_json(directory.circuits / "faithfulness.json", curves)
     directory.write_summary(summary)
     shape = edges.shape
@@ -292,12 +334,25 @@ def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]
     ]
     title = f"largest of {summary['circuit_edges']} edges in the circuit"
     print_tables(faithfulness_table(curves), Table(title, ["edge", "score"], rows))
-    say(f"{summary['pairs']} pairs, metric {summary['metric']}")
+    held = summary["held_out_pairs"]
+    judged = (
+        f", circuits judged on {held} held-out pairs" if held else ", circuits judged in-sample"
+    )
+    say(f"{summary['pairs']} pairs, metric {summary['metric']}{judged}")
     print_lines(summary["notices"])
     one = found.faithfulness
     # the reason why one is undefined is among the notices
     faithful = _defined(summary["faithfulness"], ".2f")
     say(f"circuit of {one.edges} edges: faithfulness {faithful}, KL {one.kl.mean:.3f} nats")
+    if held:
+        beside = _defined(summary["in_sample"]["faithfulness"], ".2f")
+        say(f"  in-sample, on the {summary['pairs']} pairs that chose its edges: {beside}")
+    if summary["control"] is not None:
+        matched = _defined(summary["control"], ".2f")
+        say(f"  random circuits with as many edges of each kind and layer: {matched}")
+    if one.completeness is not None:
+        say(f"  completeness (1 - faithfulness of all other edges) {_complete(summary)}")
+    say(_smallest(summary["reached"], "held-out" if held else "in-sample"))
     for name in ("cpr", "cmd"):
         control = mean_of([one["mean"] for one in summary[name]["random"]], ".3f")
         say(f"{name.upper()} {_defined(summary[name]['value'], '.3f')}, random {control}")
@@ -309,6 +364,24 @@ def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]
             f"Jaccard between resamples of the documents {_defined(stable, '.2f')}{why},"
             f" chance level {mean_of([summary['jaccard_chance']], '.3f')}"
         )
+
+
+def _complete(summary: dict[str, Any]) -> str:
+    found = _defined(summary["completeness"], ".2f")
+    if "in_sample" in summary:
+        found += f", in-sample {_defined(summary['in_sample']['completeness'], '.2f')}"
+    return found
+
+
+def _smallest(reached: dict[str, Any] | None, where: str) -> str:
+    from sumcirc.circuits.patching.faithfulness import REACHED
+
+    if reached is None:
+        return f"{where} faithfulness of {REACHED:g}: not reached by any size of circuit.sizes"
+    share = 100 * reached["fraction"]
+    return (
+        f"{where} faithfulness of {REACHED:g}: reached by {reached['edges']:,} edges ({share:g} %)"
+    )
 
 
 def _defined(interval: dict[str, Any], form: str) -> str:

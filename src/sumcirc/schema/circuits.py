@@ -93,6 +93,9 @@ class CircuitOptions:
     metric: CircuitMetric = CircuitMetric.kl
     corruption: Corruption = Corruption.auto
     documents: int = 32  # pairs, drawn from data.test
+    # fraction of the pairs, divided by document, on which circuits are judged; their edges are
+    # chosen on the others. 0: both on all pairs (in-sample)
+    held_out: float = 0.5
     batch_size: int = 4  # pairs processed at once; fewer if memory_budget requires it
     memory_budget: float = 8.0  # GB for activations, in addition to the model
     select: EdgeSelection = EdgeSelection.top
@@ -101,13 +104,19 @@ class CircuitOptions:
     ablation: Ablation = Ablation.patch
     # of the circuits in the faithfulness curve
     sizes: list[float] = field(default_factory=lambda: list(SIZES))
-    random_circuits: int = 3  # random circuits of each size, as a baseline
+    # random circuits of each size with as many edges of each kind and layer, as a baseline
+    random_circuits: int = 10
     resamples: int = 200  # bootstrap resamples of the pairs, for stability
 
     def __post_init__(self) -> None:
         lists_of_one(self)
         counts = ("steps", "documents", "batch_size", "random_circuits", "resamples")
         at_least(self, "circuit.", 1, *counts)
+        require(
+            0 <= self.held_out < 1,
+            f"circuit.held_out={self.held_out}: must be a share of the pairs such as 0.5, or 0 to"
+            " judge circuits on the pairs that their edges are chosen on",
+        )
         positive(self, "circuit.", "memory_budget")
         if self.metric is CircuitMetric.kl:
             check_gradient("circuit.", self.method, self.rule, self.steps)

@@ -27,7 +27,9 @@ WATCHERS = (
 
 def _tracked() -> CircuitOptions:
     """Return cheaper settings than those of `sumcirc circuit`, paid at each scheduled step."""
-    return CircuitOptions(documents=16, sizes=[0.01, 0.05, 0.2, 1.0], random_circuits=1)
+    return CircuitOptions(
+        documents=16, held_out=0.0, sizes=[0.01, 0.05, 0.2, 1.0], random_circuits=1
+    )
 
 
 @dataclass
@@ -75,6 +77,12 @@ class CallbacksConfig:
         require(
             self.circuit.metric is not CircuitMetric.auto,
             "callbacks.circuit.metric=auto: is for `sumcirc circuit`; choose a metric",
+        )
+        require(
+            not self.circuit.held_out,
+            f"callbacks.circuit.held_out={self.circuit.held_out}: circuits are judged in-sample"
+            " while a model trains; leave it out, and run `sumcirc circuit checkpoint=RUN`"
+            " afterwards",
         )
         unknown = [name for name in self.watch if name not in WATCHERS]
         require(

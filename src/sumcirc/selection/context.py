@@ -19,10 +19,11 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution.base_scores import base_scores
-from sumcirc.circuits.discovery import make_task, score_edges, to_store
+from sumcirc.circuits.discovery import score_edges, to_store
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.tasks import make_task
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder

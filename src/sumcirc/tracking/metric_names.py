@@ -163,6 +163,7 @@ def _when(measure: str) -> str:
 
 AT_END = "evaluation.at_end"
 SEVERAL = "two probe documents or more"
+HELD_OUT = "circuit.held_out"
 ENOUGH = "eight probe documents or more"
 
 LOGGED = (
@@ -238,7 +239,8 @@ LOGGED = (
     _summary("train", "cost/process_memory", "bytes", "peak memory of the whole process"),
     _summary("train, evaluate", "test/{system}/{share}_x100", "", "mean test score x 100", AT_END),
     _summary("train, evaluate", "test/{system}/{main}", "", "the same, from 0 to 1", AT_END),
-    _summary("circuit", "circuit/pairs", "pairs", "pairs of clean and corrupted documents"),
+    _summary("circuit", "circuit/pairs", "pairs", "pairs on which edges are chosen"),
+    _summary("circuit", "circuit/held_out_pairs", "pairs", "pairs that judge; 0: in-sample"),
     _summary("circuit", "circuit/graph_nodes", "nodes", "nodes of the model's graph"),
     _summary("circuit", "circuit/graph_edges", "edges", "edges of the model's graph"),
     _summary("circuit", "circuit/edges", "edges", "edges in the circuit"),
@@ -250,6 +252,24 @@ LOGGED = (
             ("cmd", "area of |1 - faithfulness| over sizes"),
         )
         for end in ("", "/{end}")
+    ),
+    *(
+        _summary("circuit", f"circuit/in_sample/{name}{end}", "", f"{what}, in-sample", HELD_OUT)
+        for name, what in (
+            ("faithfulness", "faithfulness of the circuit"),
+            ("cpr", "area under faithfulness over sizes"),
+            ("cmd", "area of |1 - faithfulness| over sizes"),
+        )
+        for end in ("", "/{end}")
+    ),
+    _summary("circuit", "circuit/control", "", "faithfulness of matched random circuits"),
+    _summary("circuit", "circuit/control/{end}", "", "its interval", "eight pairs or more"),
+    _summary(
+        "circuit",
+        "circuit/reached_edges",
+        "edges",
+        "edges of the smallest circuit with a faithfulness of 0.9",
+        "a size reaches it",
     ),
     _summary(
         "circuit", "circuit/jaccard", "", "overlap of resamples of the pairs", "several pairs"

@@ -144,6 +144,14 @@ def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
     areas = {name: summary[name]["value"] for name in ("cpr", "cmd")}
     for name, interval in (*areas.items(), ("faithfulness", summary["faithfulness"])):
         values |= _interval(f"circuit/{name}", interval)
+    beside = summary.get("in_sample", {})
+    for name in ("faithfulness", "cpr", "cmd"):
+        if name in beside:
+            values |= _interval(f"circuit/in_sample/{name}", beside[name])
+    if summary.get("control") is not None:
+        values |= _interval("circuit/control", summary["control"])
+    if summary.get("reached") is not None:
+        values["circuit/reached_edges"] = summary["reached"]["edges"]
     if "jaccard" in summary:
         values["circuit/jaccard"] = summary["jaccard"]["mean"]
         values["circuit/spearman"] = summary["spearman"]["mean"]

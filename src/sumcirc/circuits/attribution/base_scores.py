@@ -8,9 +8,10 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from sumcirc.circuits.discovery import Progress, make_task, score_edges, to_store
+from sumcirc.circuits.discovery import Progress, score_edges, to_store
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.tasks import make_task
 from sumcirc.models.architectures import shape
 from sumcirc.models.fingerprint import model_fingerprint
 from sumcirc.schema import CircuitOptions

@@ -36,145 +36,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from peft import PeftModel
-from torch import Tensor
-from torch.nn.functional import kl_div
-from transformers import PreTrainedModel
 
-from sumcirc.circuits.attribution.memory import groups, patching_cost
-from sumcirc.circuits.edge_selection import prune, random_circuit, top_n
+from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.example_pairs import TokenPairs
-from sumcirc.circuits.metrics import Metric, log_probabilities
-from sumcirc.circuits.patching.patched_run import Ablation, PatchedRun
+from sumcirc.circuits.patching.evaluator import CircuitValues, Evaluator, Values, share_of
+from sumcirc.circuits.patching.patched_run import ALL
 from sumcirc.errors import UserError
-from sumcirc.models.activations.attention_weights import AttentionWeights
-from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import SIZES
 from sumcirc.statistics import Bootstrap, Interval
-from sumcirc.statistics.noise import no_gap, rounding_of
+from sumcirc.statistics.noise import rounding_of
 from sumcirc.storage.writing import plain_numbers
 
-RANDOM_SEEDS = (0, 1, 2)
+RANDOM_SEEDS = tuple(range(10))
 BOOTSTRAP = Bootstrap()
+REACHED = 0.9  # faithfulness whose smallest circuit is reported
 
-Values = NDArray[np.float64]
 Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
-
-
-@dataclass(frozen=True)
-class CircuitValues:
-    """The results of running one circuit, by document.
-
-    Attributes:
-        metric: [documents] value of the metric in the circuit's run.
-        kl: [documents] KL(full || circuit) of the next-token distributions in nats, mean over the
-            metric's positions.
-    """
-
-    metric: Values
-    kl: Values
-
-
-class Evaluator:
-    """Runs circuits on pairs, a few documents at a time, and computes the metric and KL of each.
-
-    Args:
-        model: the model, with or without adapters; see `PatchedRun`.
-        pairs: clean and corrupted documents.
-        metric: the metric, created for the items of `pairs`.
-        graph: the graph whose edges circuits select; it is made from the model by default.
-        ablation, means: what patched edges carry, see `PatchedRun`.
-        batch: number of documents per pass.
-        memory: number of bytes that a pass may need in addition to the model; fewer documents are
-            processed at once if necessary. None sets no limit.
-
-    Attributes:
-        full, empty: values of the whole model and of the empty circuit.
-        doubt: the reason why corruption has no effect that circuits could explain, so that
-            faithfulness is undefined; None if it has an effect. It is determined on `pairs`;
-            callers that selected these pairs by their effect set it to the result on all pairs.
-        progress: called with the number of documents on which `run` has run a circuit.
-
-    Raises:
-        UserError: the metric was created for other items, or a document needs more than `memory`;
-            also for the reasons given in `PatchedRun`.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel | PeftModel,
-        pairs: TokenPairs,
-        metric: Metric,
-        graph: Graph | None = None,
-        ablation: Ablation = "interchange",
-        means: Tensor | None = None,
-        batch: int = 8,
-        memory: int | None = None,
-    ) -> None:
-        if metric.positions.shape != pairs.attention_mask.shape:
-            raise UserError(
-                f"metric {metric.name}: has items and tokens {tuple(metric.positions.shape)}, the"
-                f" pairs have {tuple(pairs.attention_mask.shape)}; make it from these pairs"
-            )
-        self.model, self.pairs, self.metric = model, pairs, metric
-        hooked = HookedModel(model)
-        self.graph = graph or Graph(hooked.shape)
-        self._device = hooked.device
-        self.ablation: Ablation = ablation
-        self._means = means
-        cost = patching_cost(hooked, self.graph)
-        self._groups = list(groups(pairs, metric, batch, cost, memory))
-        self._weights = AttentionWeights(hooked, self.graph.expand_groups)
-        self.progress: Callable[[int], None] = lambda documents: None
-        whole = self.graph.exists
-        self.empty, self.full = self.run([np.zeros_like(whole), whole])
-        reason = no_gap(self.full.metric, self.empty.metric)
-        self.doubt = reason and (
-            f"corruption raises {metric.name} of {len(pairs)} pairs by {reason}"
-        )
-
-    def run(self, circuits: Sequence[NDArray[np.bool_]]) -> list[CircuitValues]:
-        """Run circuits on all documents, and return the metric and the KL of each circuit.
-
-        Args:
-            circuits: bool matrices [sources, destinations], True at kept edges.
-
-        Returns:
-            The values of each circuit, in the given order.
-        """
-        found = np.zeros((2, len(circuits), len(self.pairs)))
-        for items in self._groups:
-            columns = self.pairs.columns(items)
-            run = self._patched(items)
-            positions = self.metric.positions[items][:, columns].to(self._device)
-            clean = run.logits(self.graph.exists, positions)
-            full = log_probabilities(clean)
-            reference = self.metric.reference(clean) if self.metric.against_clean else None
-            rows = positions.nonzero()[:, 0]
-            for number, kept in enumerate(circuits):
-                logits = run.logits(kept, positions)
-                values = self.metric.values(logits, items, reference)
-                own = log_probabilities(logits)
-                kl = kl_div(own, full, reduction="none", log_target=True).sum(-1)
-                total = kl.new_zeros(len(items)).index_add(0, rows, kl)
-                found[0, number, items] = values.double().cpu()
-                found[1, number, items] = (total / positions.sum(1)).clamp(min=0).double().cpu()
-                self.progress(len(items))
-        return [CircuitValues(*pair) for pair in found.swapaxes(0, 1)]
-
-    def _patched(self, items: Tensor) -> PatchedRun:
-        clean, corrupted, mask = self.pairs.cut(items, self._device)
-        return PatchedRun(
-            self.model,
-            clean,
-            corrupted,
-            mask,
-            self.graph,
-            self.ablation,
-            self._means,
-            self._weights,
-        )
 
 
 @dataclass(frozen=True)
@@ -189,10 +66,11 @@ class Faithfulness:
             where f is not defined.
         kl: mean KL(full || circuit) in nats.
         completeness: 1 - f(complement); None if it wasn't measured.
-        metric: [documents] m(C).
+        metric: [documents] m(C); NaN for documents on which a random circuit was not run.
         by_document: [documents] f of each document alone; None where the document's m(0) - m(G) is
-            only rounding error, and where `faithfulness` is not defined.
-        kl_by_document: [documents] KL(full || circuit) in nats.
+            only rounding error, where the circuit was not run, and where `faithfulness` is not
+            defined.
+        kl_by_document: [documents] KL(full || circuit) in nats; NaN as in `metric`.
     """
 
     fraction: float | None
@@ -229,7 +107,10 @@ class FaithfulnessCurve:
         documents: ids of the documents.
         empty, full: [documents] metric of the empty circuit, m(0), and of the model, m(G).
         points: results of the ranked circuits, the smallest first.
-        random: results of random circuits about as large as those of `points`, one list per seed.
+        random: results of random circuits that match those of `points` in the number of edges of
+            each kind and layer, one list per seed; each is run on some documents, see `share_of`.
+        control: for each size the faithfulness of its random circuits together, with an interval
+            from resampled documents and circuits; empty without random circuits.
         cpr: CPR, higher is better; MIB reports it for signed ranking.
         cmd: CMD, lower is better and 0 is best; MIB reports it for absolute ranking.
     """
@@ -242,12 +123,36 @@ class FaithfulnessCurve:
     full: list[float]
     points: list[Faithfulness]
     random: list[list[Faithfulness]]
+    control: list[Interval]
     cpr: Area
     cmd: Area
 
     def as_json(self) -> dict[str, Any]:
         """Return the curve as dicts, lists, numbers and strings, ready to be written as JSON."""
         return plain_numbers(asdict(self))
+
+    @property
+    def reached(self) -> Faithfulness | None:
+        """The smallest circuit with a faithfulness of `REACHED` or more; None if none has it."""
+        return next((one for one in self.points if one.faithfulness.mean >= REACHED), None)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How faithful a circuit and the circuits of two rankings are, on the same documents.
+
+    Attributes:
+        faithfulness: faithfulness and completeness of the circuit.
+        control: faithfulness of random circuits that match it, as in `FaithfulnessCurve`; None
+            without random circuits.
+        absolute: circuits of growing size, ranked by |score|, with random circuits.
+        signed: the same ranked by score, without random circuits.
+    """
+
+    faithfulness: Faithfulness
+    control: Interval | None
+    absolute: FaithfulnessCurve
+    signed: FaithfulnessCurve
 
 
 def faithfulness(
@@ -283,8 +188,7 @@ def curve(
     """Measure the faithfulness of circuits of growing size, and of random circuits as a control.
 
     For a fraction k, int(k * edges) edges are selected, from which `prune` removes loose ends. The
-    corresponding random circuit is selected by random scores, with so many edges that after pruning
-    it has at least as many as the ranked circuit.
+    corresponding random circuits have as many edges of each kind and layer.
 
     Args:
         evaluator: runs circuits on the documents.
@@ -301,40 +205,127 @@ def curve(
     Raises:
         UserError: `fractions` is empty, is not ascending, or contains a value outside [0, 1].
     """
-    graph = evaluator.graph
-    sizes = np.array(fractions, dtype=float)
-    if not len(sizes) or sizes[0] < 0 or sizes[-1] > 1 or (np.diff(sizes) <= 0).any():
-        raise UserError(f"fractions={list(fractions)}: must ascend within 0 and 1")
     choose = select or partial(top_n, absolute=absolute)
-    chosen = [prune(choose(scores, graph, int(k * graph.edges)), graph) for k in sizes]
-    series = [chosen]
-    for each in random_seeds:
-        draws = np.random.default_rng(each).random(graph.exists.shape)
-        series.append([random_circuit(draws, graph, int(kept.sum())) for kept in chosen])
-    flat = [kept for circuits in series for kept in circuits]
-    values = evaluator.run(flat)
-    others: list[CircuitValues | None] = [None] * len(flat)
+    plan = _Plan.of(evaluator, scores, fractions, choose, random_seeds)
+    values = evaluator.run(plan.circuits, plan.shares)
+    others: list[CircuitValues | None] = [None] * len(values)
     if completeness:
-        others = [*evaluator.run([graph.exists & ~kept for kept in flat])]
-    judged = [
-        _judged(evaluator, float(sizes[i % len(sizes)]), kept, value, other, bootstrap)
-        for i, (kept, value, other) in enumerate(zip(flat, values, others, strict=True))
+        rest = [evaluator.graph.exists & ~kept for kept in plan.circuits]
+        others = [*evaluator.run(rest, plan.shares)]
+    return plan.curve(evaluator, absolute, values, others, bootstrap)
+
+
+def judgement(
+    evaluator: Evaluator,
+    scores: NDArray[Any],
+    kept: NDArray[np.bool_],
+    fractions: Sequence[float] = SIZES,
+    select: Callable[..., NDArray[np.bool_]] = top_n,
+    random_seeds: Sequence[int] = RANDOM_SEEDS,
+    bootstrap: Bootstrap = BOOTSTRAP,
+) -> Judgement:
+    """Measure a circuit and the circuits of both rankings, all in one pass over the documents.
+
+    Args:
+        evaluator, fractions, random_seeds, bootstrap: as in `curve`.
+        scores: [sources, destinations] mean scores.
+        kept: [sources, destinations] True at the edges of the circuit.
+        select: function (scores, graph, n, absolute=...) -> circuit, such as `top_n`.
+
+    Raises:
+        UserError: as in `curve`.
+    """
+    plans = [
+        _Plan.of(evaluator, scores, fractions, partial(select, absolute=absolute), seeds)
+        for absolute, seeds in ((True, random_seeds), (False, ()))
     ]
-    count = len(sizes)
-    parts = [judged[i : i + count] for i in range(0, len(judged), count)]
-    areas = [_areas(evaluator, sizes, points, bootstrap) for points in parts]
-    return FaithfulnessCurve(
-        ablation=evaluator.ablation,
-        metric=evaluator.metric.name,
-        absolute=absolute,
-        documents=list(evaluator.pairs.names),
-        empty=evaluator.empty.metric.tolist(),
-        full=evaluator.full.metric.tolist(),
-        points=parts[0],
-        random=parts[1:],
-        cpr=Area(areas[0][0], [cpr for cpr, _ in areas[1:]]),
-        cmd=Area(areas[0][1], [cmd for _, cmd in areas[1:]]),
+    controls = _matched(evaluator, [kept], random_seeds)
+    alone = [kept, evaluator.graph.exists & ~kept, *(one for (one,) in controls)]
+    shares = [ALL, ALL, *(share_of(i, len(evaluator.pairs)) for i in range(len(controls)))]
+    for plan in plans:
+        alone, shares = alone + plan.circuits, shares + plan.shares
+    values = evaluator.run(alone, shares)
+    count = 2 + len(controls)
+    drawn, first, rest = values[2:count], values[count:], len(plans[0].circuits)
+    none: list[CircuitValues | None] = [None] * len(values)
+    return Judgement(
+        _judged(evaluator, None, kept, values[0], values[1], bootstrap),
+        _control(evaluator, kept, drawn, bootstrap) if drawn else None,
+        plans[0].curve(evaluator, True, first[:rest], none[:rest], bootstrap),
+        plans[1].curve(evaluator, False, first[rest:], none[: len(first) - rest], bootstrap),
     )
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The circuits of one curve: the ranked ones by size, then the random ones of each seed."""
+
+    sizes: Values
+    circuits: list[NDArray[np.bool_]]
+    shares: list[slice]
+
+    @classmethod
+    def of(
+        cls,
+        evaluator: Evaluator,
+        scores: NDArray[Any],
+        fractions: Sequence[float],
+        choose: Select,
+        random_seeds: Sequence[int],
+    ) -> _Plan:
+        graph, sizes = evaluator.graph, np.array(fractions, dtype=float)
+        if not len(sizes) or sizes[0] < 0 or sizes[-1] > 1 or (np.diff(sizes) <= 0).any():
+            raise UserError(f"fractions={list(fractions)}: must ascend within 0 and 1")
+        ranked = [prune(choose(scores, graph, int(k * graph.edges)), graph) for k in sizes]
+        circuits, shares = list(ranked), [ALL] * len(ranked)
+        for number, drawn in enumerate(_matched(evaluator, ranked, random_seeds)):
+            circuits += drawn
+            shares += [share_of(number, len(evaluator.pairs))] * len(drawn)
+        return cls(sizes, circuits, shares)
+
+    def curve(
+        self,
+        evaluator: Evaluator,
+        absolute: bool,
+        values: Sequence[CircuitValues],
+        others: Sequence[CircuitValues | None],
+        bootstrap: Bootstrap,
+    ) -> FaithfulnessCurve:
+        sizes, count = self.sizes, len(self.sizes)
+        judged = [
+            _judged(evaluator, float(sizes[i % count]), kept, value, other, bootstrap)
+            for i, (kept, value, other) in enumerate(
+                zip(self.circuits, values, others, strict=True)
+            )
+        ]
+        parts = [judged[i : i + count] for i in range(0, len(judged), count)]
+        areas = [_areas(evaluator, sizes, points, bootstrap) for points in parts]
+        controls = [
+            _control(evaluator, self.circuits[i], values[count + i :: count], bootstrap)
+            for i in range(count if len(parts) > 1 else 0)
+        ]
+        return FaithfulnessCurve(
+            ablation=evaluator.ablation,
+            metric=evaluator.metric.name,
+            absolute=absolute,
+            documents=list(evaluator.pairs.names),
+            empty=evaluator.empty.metric.tolist(),
+            full=evaluator.full.metric.tolist(),
+            points=parts[0],
+            random=parts[1:],
+            control=controls,
+            cpr=Area(areas[0][0], [cpr for cpr, _ in areas[1:]]),
+            cmd=Area(areas[0][1], [cmd for _, cmd in areas[1:]]),
+        )
+
+
+def _matched(
+    evaluator: Evaluator, circuits: Sequence[NDArray[np.bool_]], seeds: Sequence[int]
+) -> list[list[NDArray[np.bool_]]]:
+    """Return for each seed the random circuits that match the given ones."""
+    graph = evaluator.graph
+    draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in seeds]
+    return [[matched_circuit(draw, kept, graph) for kept in circuits] for draw in draws]
 
 
 def _judged(
@@ -345,12 +336,12 @@ def _judged(
     complement: CircuitValues | None,
     bootstrap: Bootstrap,
 ) -> Faithfulness:
-    empty = evaluator.empty.metric
-    whole = evaluator.full.metric - empty
-    gain = values.metric - empty
+    run = np.flatnonzero(np.isfinite(values.metric))
+    empty, full = evaluator.empty.metric[run], evaluator.full.metric[run]
+    whole, gain, kl = full - empty, values.metric[run] - empty, values.kl[run]
     edges = int((kept & evaluator.graph.exists).sum())
     defined = edges > 0 and evaluator.doubt is None
-    told = defined & (np.abs(whole) > rounding_of(empty, evaluator.full.metric))
+    told = defined & (np.abs(whole) > rounding_of(empty, full))
 
     def ratio(numerator: Values) -> Interval:
         if not defined:
@@ -359,20 +350,50 @@ def _judged(
             lambda pick: numerator[pick].mean(-1) / whole[pick].mean(-1), len(whole)
         )
 
+    by_document: list[float | None] = [None] * len(values.metric)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own = gain / whole
+        for place, one, sure in zip(run, gain / whole, told, strict=True):
+            by_document[place] = float(one) if sure else None
     return Faithfulness(
         fraction=fraction,
         edges=edges,
         faithfulness=ratio(gain),
-        kl=bootstrap.interval(lambda pick: values.kl[pick].mean(-1), len(whole)),
-        completeness=None
-        if complement is None
-        else ratio(evaluator.full.metric - complement.metric),
+        kl=bootstrap.interval(lambda pick: kl[pick].mean(-1), len(whole)),
+        completeness=None if complement is None else ratio(full - complement.metric[run]),
         metric=values.metric.tolist(),
-        by_document=[float(one) if sure else None for one, sure in zip(own, told, strict=True)],
+        by_document=by_document,
         kl_by_document=values.kl.tolist(),
     )
+
+
+def _control(
+    evaluator: Evaluator,
+    kept: NDArray[np.bool_],
+    drawn: Sequence[CircuitValues],
+    bootstrap: Bootstrap,
+) -> Interval:
+    """Return the faithfulness of the random circuits that match `kept`, taken together.
+
+    It is the ratio of the sums over circuits and documents. Every resample draws documents and
+    circuits.
+    """
+    metric, empty = np.array([one.metric for one in drawn]), evaluator.empty.metric
+    documents = len(empty)
+    if not kept.any() or evaluator.doubt is not None:
+        return Interval(np.nan, np.nan, np.nan, documents)
+    run = np.isfinite(metric)
+    gain = np.where(run, metric - empty, 0.0)
+    whole = np.where(run, evaluator.full.metric - empty, 0.0)
+    random = np.random.default_rng(bootstrap.seed + 1)
+
+    def statistic(pick: NDArray[np.int64]) -> Any:
+        if pick.ndim == 1:
+            return gain[:, pick].sum() / whole[:, pick].sum()
+        circuits = random.integers(len(drawn), size=(len(pick), len(drawn)))
+        each = circuits[:, :, None], pick[:, None, :]
+        return gain[each].sum((1, 2)) / whole[each].sum((1, 2))
+
+    return bootstrap.interval(statistic, documents)
 
 
 def _areas(
@@ -382,9 +403,11 @@ def _areas(
     bootstrap: Bootstrap,
 ) -> tuple[Interval, Interval]:
     """Return CPR and CMD; every resample of the documents has its own curve."""
-    empty = evaluator.empty.metric
-    whole = evaluator.full.metric - empty
-    gains = np.array([point.metric for point in points]) - empty
+    metric = np.array([point.metric for point in points])
+    run = np.flatnonzero(np.isfinite(metric).all(0))
+    empty = evaluator.empty.metric[run]
+    whole = evaluator.full.metric[run] - empty
+    gains = metric[:, run] - empty
 
     def heights(pick: NDArray[np.int64]) -> Values:
         return gains[:, pick].mean(-1) / whole[pick].mean(-1)

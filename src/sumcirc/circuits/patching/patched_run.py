@@ -40,6 +40,7 @@ Circuit = NDArray[np.bool_] | Tensor
 SOURCES = (HookPoint.EMBEDDING, HookPoint.MLP_OUTPUT)  # besides HookedModel.head_points
 DESTINATIONS = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT, HookPoint.FINAL_NORM)
 MEMORY = 1 << 30  # bytes
+ALL = slice(None)  # documents
 
 
 class PatchedRun:
@@ -113,34 +114,38 @@ class PatchedRun:
                 self._clean = self.model.hidden(self.attention_mask, input_ids=self.clean_ids)
         return self._clean
 
-    def hidden(self, kept: Circuit) -> Tensor:
+    def hidden(self, kept: Circuit, documents: slice = ALL) -> Tensor:
         """Return the residual stream after the final norm when the model runs as a circuit.
 
         Args:
             kept: one circuit [sources, destinations], or several circuits [sets, sources,
                 destinations], True at kept edges; entries where the graph has no edge are ignored.
+            documents: the documents to run; by default all.
 
         Returns:
             [documents, positions, width]; for several circuits [sets, documents, positions, width].
         """
         circuits = _as_bool(kept, self.graph)
         with inference(self.model.model):
-            found = self._hidden(circuits.reshape(-1, *self.graph.exists.shape))
+            found = self._hidden(circuits.reshape(-1, *self.graph.exists.shape), documents)
         return found if circuits.ndim == 3 else found[0]
 
-    def logits(self, kept: Circuit, positions: Tensor | None = None) -> Tensor:
+    def logits(
+        self, kept: Circuit, positions: Tensor | None = None, documents: slice = ALL
+    ) -> Tensor:
         """Return the logits when the model runs as a circuit.
 
         Args:
             kept: one or several circuits, as in `hidden`.
             positions: [documents, positions] True where logits are needed; None for all positions.
+            documents: the documents to run; by default all. `positions` has rows for these alone.
 
         Returns:
             [documents, positions, vocabulary], or, if `positions` is given, [selected positions,
             vocabulary] document by document. For several circuits, there is a first dimension
             [sets].
         """
-        found = self.hidden(kept)
+        found = self.hidden(kept, documents)
         if positions is not None:
             found = found[..., positions.bool(), :]
         with inference(self.model.model):
@@ -161,7 +166,7 @@ class PatchedRun:
             self._space = self.weights.output(0).new_empty(size)
         return self._space[:size].view(shape)
 
-    def _hidden(self, kept: NDArray[np.bool_]) -> Tensor:
+    def _hidden(self, kept: NDArray[np.bool_], chosen: slice) -> Tensor:
         cut = self.graph.exists & ~kept
         from_corrupted = self.corrupted is not None and kept.sum() < cut.sum()
         terms = kept if from_corrupted else cut
@@ -169,26 +174,34 @@ class PatchedRun:
             whole = self.clean
             if from_corrupted and self.corrupted is not None:
                 whole = self.corrupted[HookPoint.FINAL_NORM, 0]
+            whole = whole[chosen]
             return whole.expand(len(kept), *whole.shape)
-        documents, positions = self.clean_ids.shape
+        positions = self.clean_ids.shape[1]
+        places = range(len(self.clean_ids))[chosen]
         rows = int(terms.any(axis=(0, 2)).sum())
         each = rows * positions * self.model.shape.width * self.weights.dtype.itemsize
-        at_once = min(documents, max(1, self.memory // (each * len(kept))))
+        at_once = min(len(places), max(1, self.memory // (each * len(kept))))
         sets = min(len(kept), max(1, self.memory // (each * at_once)))
         return torch.cat(
             [
                 torch.cat(
                     [
                         PatchedPass(
-                            self, terms[a : a + sets], from_corrupted, slice(b, b + at_once)
+                            self, terms[a : a + sets], from_corrupted, _slice(places, b, at_once)
                         ).run()
-                        for b in range(0, documents, at_once)
+                        for b in range(0, len(places), at_once)
                     ],
                     dim=1,
                 )
                 for a in range(0, len(kept), sets)
             ]
         )
+
+
+def _slice(places: range, start: int, count: int) -> slice:
+    """Return the slice of documents that are numbers `start` to `start + count` of `places`."""
+    some = places[start : start + count]
+    return slice(some.start, some.stop, some.step)
 
 
 def source_means(

@@ -145,7 +145,7 @@ def _circuit(run: RunRecords) -> list[str]:
     lines = [
         f"A circuit of {found['circuit_edges']:,} of {found['edges']:,} edges does"
         f" {format_interval(faithful, '.2f')} of what the model does (faithfulness,"
-        f" {found['pairs']} pairs); CMD {format_interval(area['value'], '.2f')} (0 is best), of"
+        f" {_judged_on(found)}); CMD {format_interval(area['value'], '.2f')} (0 is best), of"
         f" random circuits {control}."
     ]
     if "jaccard" in found and math.isfinite(found["jaccard"]["mean"]):
@@ -155,6 +155,15 @@ def _circuit(run: RunRecords) -> list[str]:
             f" {found['jaccard_chance']:.2f})."
         )
     return lines
+
+
+def _judged_on(found: Mapping[str, Any]) -> str:
+    """Return on which pairs a circuit was judged; runs of earlier versions are in-sample."""
+    held = found.get("held_out_pairs", 0)
+    if not held:
+        return f"in-sample: the {found['pairs']} pairs that chose its edges"
+    beside = format_interval(found["in_sample"]["faithfulness"], ".2f")
+    return f"{held} held-out pairs; in-sample {beside}"
 
 
 def _compared(name: str, found: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,9 @@ ENDS = ("mean", "low", "high")
 def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
     """Return a view of faithfulness over circuit size, with random circuits as a control.
 
+    If pairs were held out, the curves are of those, and a curve of the pairs on which the edges
+    were chosen is drawn beside them.
+
     There is one curve for circuits of the edges with the largest scores, and one for circuits of
     the edges with the largest |score|.
 
@@ -35,11 +38,12 @@ def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
     Raises:
         NotDrawableError: no circuit has both an edge and a faithfulness.
     """
-    curves = []
-    for name, label in RANKINGS.items():
-        points = [p for p in record[name]["points"] if p["edges"] and _defined(p)]
-        mean, low, high = ([p["faithfulness"][end] for p in points] for end in ENDS)
-        curves.append(Curve(label, [p["edges"] for p in points], mean, low, high))
+    beside = record.get("in_sample")
+    where = "in-sample" if beside is None else "held-out"
+    curves = [_ranked(record[name], f"{label}, {where}") for name, label in RANKINGS.items()]
+    if beside is not None:
+        name, label = next(iter(RANKINGS.items()))
+        curves.append(_ranked(beside[name], f"{label}, in-sample"))
     # random circuits of one size: their mean, with a band from the lowest to the highest
     columns = [c for c in zip(*record["absolute"]["random"], strict=True) if all(map(_defined, c))]
     columns = [column for column in columns if all(p["edges"] for p in column)]
@@ -57,9 +61,10 @@ def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
         "Faithfulness by size",
         [[Curves(f"edges in the circuit{of}", label, curves, "log", levels=levels)]],
         "How much of what the model does a circuit of this size does: 0 nothing, 1 all of it. The"
-        " bands of the rankings are 95 % intervals over documents. Random circuits of the same"
-        " size are the control, with a band from the lowest to the highest: a good circuit is far"
-        " above them.",
+        " bands of the rankings are 95 % intervals over documents. Held-out: on other documents"
+        " than those that chose the edges; in-sample: on the same ones. Random circuits with as"
+        " many edges of each kind and layer are the control, with a band from the lowest to the"
+        " highest: a good circuit is far above them.",
         "Faithfulness over the number of edges, for circuits by score and for random ones.",
         columns=("curve", "edges", *ENDS),
         rows=[
@@ -70,6 +75,12 @@ def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
     )
 
 
+def _ranked(ranking: Mapping[str, Any], label: str) -> Curve:
+    points = [p for p in ranking["points"] if p["edges"] and _defined(p)]
+    mean, low, high = ([p["faithfulness"][end] for p in points] for end in ENDS)
+    return Curve(label, [p["edges"] for p in points], mean, low, high)
+
+
 def _defined(point: Mapping[str, Any]) -> bool:
     mean = point["faithfulness"]["mean"]
     return mean is not None and math.isfinite(mean)
@@ -78,27 +89,40 @@ def _defined(point: Mapping[str, Any]) -> bool:
 def faithfulness_table(record: Mapping[str, Any]) -> Table:
     """Return a table of the faithfulness of circuits of several sizes.
 
-    The circuits consist of the edges with the largest |score|, and random circuits of the same
-    sizes are listed beside them.
+    The circuits consist of the edges with the largest |score|. Beside them are their faithfulness
+    on the pairs on which the edges were chosen, if others were held out, and that of random
+    circuits of the same sizes.
 
     Args:
         record: the content of faithfulness.json.
     """
-    rows = []
+    rows, beside = [], record.get("in_sample")
+    chosen = [] if beside is None else beside["absolute"]["points"]
+    together = record["absolute"].get("control")
     for i, point in enumerate(record["absolute"]["points"]):
         controls = [points[i]["faithfulness"]["mean"] for points in record["absolute"]["random"]]
-        ends = _numbers([point["faithfulness"][end] for end in ENDS])
+        random = mean_of(_numbers(controls), ".2f")
+        if together:
+            random = _bracketed(together[i])
         rows.append(
             [
                 str(point["edges"]),
                 f"{100 * (point['fraction'] or 0):g} %",
-                bracketed(ends[0], ends[1], ends[2], ".2f") if point["edges"] else "no edge",
-                mean_of(_numbers(controls), ".2f"),
+                _bracketed(point["faithfulness"]) if point["edges"] else "no edge",
+                *([_bracketed(chosen[i]["faithfulness"])] if chosen else []),
+                random,
                 f"{point['kl']['mean']:.3f}",
             ]
         )
-    headings = ["edges", "share", RANKINGS["absolute"], "random", "KL(model || circuit), nats"]
+    ranked = RANKINGS["absolute"]
+    judged = [f"{ranked}, held-out", "in-sample"] if chosen else [f"{ranked}, in-sample"]
+    headings = ["edges", "share", *judged, "random", "KL(model || circuit), nats"]
     return Table("faithfulness (1: the whole model, 0: all edges patched)", headings, rows)
+
+
+def _bracketed(interval: Mapping[str, Any]) -> str:
+    mean, low, high = _numbers([interval[end] for end in ENDS])
+    return bracketed(mean, low, high, ".2f") if math.isfinite(mean) else "-"
 
 
 def mean_of(values: Sequence[float], form: str) -> str:

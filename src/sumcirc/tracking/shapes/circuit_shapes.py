@@ -27,6 +27,8 @@ class AgainstRecord(TypedDict):
         model: name of the model.
         circuit_edges: number of edges in its circuit.
         faithfulness: faithfulness of its circuit.
+        in_sample: the same on the pairs on which its edges were chosen; null or missing if
+            `faithfulness` is in-sample.
         jaccard, chance, within: overlap of the two circuits' edges, the overlap of random circuits,
             and that of two resamples of one model.
         gained, lost: numbers of edges in only the run's circuit, and only in that of the model.
@@ -36,6 +38,7 @@ class AgainstRecord(TypedDict):
     model: str
     circuit_edges: Count
     faithfulness: IntervalRecord
+    in_sample: NotRequired[IntervalRecord | None]
     jaccard: Number
     chance: Number
     within: float | None
@@ -44,16 +47,48 @@ class AgainstRecord(TypedDict):
     differs: bool | None
 
 
+class ReachedRecord(TypedDict):
+    """The smallest circuit of the curve whose faithfulness reaches a level.
+
+    Attributes:
+        faithfulness: the level.
+        fraction, edges: size of the circuit as a share of all edges, and as a number.
+    """
+
+    faithfulness: float
+    fraction: float
+    edges: Count
+
+
+class InSampleRecord(TypedDict):
+    """Figures of a circuit on the pairs on which its edges were chosen.
+
+    Attributes:
+        faithfulness, cpr, cmd: as in `CircuitSummary`.
+        reached: the smallest circuit that is faithful enough there.
+    """
+
+    faithfulness: IntervalRecord
+    cpr: IntervalRecord
+    cmd: IntervalRecord
+    reached: ReachedRecord | None
+
+
 class CircuitSummary(NotedSummary):
     """Contents of summary.json of `sumcirc circuit`.
 
     Attributes:
-        pairs: number of pairs of clean and corrupted documents.
+        pairs: number of pairs of clean and corrupted documents on which edges were chosen.
+        held_out_pairs: number of other pairs, on which circuits were judged; 0 or missing if they
+            were judged in-sample, on `pairs`.
         nodes, edges: numbers of nodes and edges of the model's graph.
         circuit_edges: number of edges in the circuit.
         faithfulness: faithfulness of the circuit.
         cpr: area under faithfulness over circuit sizes.
         cmd: area of |1 - faithfulness| over circuit sizes.
+        control: faithfulness of random circuits that match the circuit.
+        reached: the smallest circuit that is faithful enough; null if no size is.
+        in_sample: figures on `pairs`, beside those on held-out pairs.
         jaccard: overlap of the circuits of two resamples of the pairs.
         jaccard_chance: the overlap that two random circuits have.
         spearman: rank correlation of the edges' scores between two resamples of the pairs.
@@ -61,12 +96,16 @@ class CircuitSummary(NotedSummary):
     """
 
     pairs: Count
+    held_out_pairs: NotRequired[Count]
     nodes: Count
     edges: Count
     circuit_edges: Count
     faithfulness: IntervalRecord
     cpr: AreaRecord
     cmd: AreaRecord
+    control: NotRequired[IntervalRecord | None]
+    reached: NotRequired[ReachedRecord | None]
+    in_sample: NotRequired[InSampleRecord]
     jaccard: NotRequired[IntervalRecord]
     jaccard_chance: NotRequired[Number]
     spearman: NotRequired[IntervalRecord]
@@ -91,10 +130,19 @@ class RankingRecord(TypedDict):
     Attributes:
         points: the ranking's circuit of each size.
         random: random circuits of the same sizes, one list per draw.
+        control: faithfulness of the random circuits of each size together.
     """
 
     points: list[SizeRecord]
     random: list[list[SizeRecord]]
+    control: NotRequired[list[IntervalRecord]]
+
+
+class RankingsRecord(TypedDict):
+    """Faithfulness over circuit sizes for both rankings; see `FaithfulnessFile`."""
+
+    absolute: RankingRecord
+    signed: RankingRecord
 
 
 class FaithfulnessFile(TypedDict):
@@ -103,10 +151,13 @@ class FaithfulnessFile(TypedDict):
     Attributes:
         absolute: results where edges are ranked by |score|.
         signed: results where edges are ranked by score.
+        in_sample: the same on the pairs on which the edges were chosen; missing if `absolute` and
+            `signed` are in-sample.
     """
 
     absolute: RankingRecord
     signed: RankingRecord
+    in_sample: NotRequired[RankingsRecord]
 
 
 class OverlapRecord(TypedDict):
