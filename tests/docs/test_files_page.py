@@ -74,7 +74,7 @@ def test_rows_and_leaves(leaf: Leaf, key: str, value: str, fitting: bool) -> Non
 
 SMALL = [
     *("logger=none", "trainer.threads=1", "trainer.batch_size=4", "generation.max_new_tokens=8"),
-    *("data.sizes.train=16", "data.sizes.validation=3", "data.sizes.test=3"),
+    *("data.sizes.train=16", "data.sizes.validation=3", "data.sizes.test=4"),
     "evaluation.bootstrap=100",
 ]
 TRAINED = [*SMALL, "trainer.max_steps=2", "trainer.validate_every=1", "callbacks.progress=false"]

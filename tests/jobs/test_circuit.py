@@ -75,7 +75,7 @@ def test_twins_are_of_the_wire_alone(
         ("circuit.size=0", "circuit.size=0"),
         ("circuit.sizes=[0.5,0.1]", "circuit.sizes=[0.5,0.1]: must be rising"),
         ("circuit.steps=0", "circuit.steps=0: must be 1 or more"),
-        ("circuit.held_out=1", "circuit.held_out=1.0: must be a share of the pairs such as 0.5"),
+        ("circuit.held_out=1", "circuit.held_out=1: must be a share of the pairs such as 0.5"),
         ("circuit.method=acdc", "acdc"),
     ],
 )
@@ -291,7 +291,7 @@ def test_edges_are_selected_and_ablated_as_asked(
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["select"], summary["ablation"]) == (select, ablation)
     curves = json.loads((run / "circuits" / "faithfulness.json").read_text())
-    for curve in curves.values():
+    for curve in (curves["absolute"], curves["signed"]):
         assert curve["ablation"] == ablation
         assert curve["points"][-1]["faithfulness"]["mean"] == pytest.approx(1, abs=1e-3)
     stored = DocumentScores.read(run / "circuits" / "scores.safetensors")

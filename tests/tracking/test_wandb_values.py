@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sumcirc.tracking.metric_names import MetricKind, find
 from sumcirc.tracking.wandb_values import (
     arm_columns,
     compared_tables,
@@ -35,6 +36,22 @@ def test_a_circuit_is_called_as_in_training() -> None:
     summary |= {"jaccard": nothing, "spearman": INTERVAL, "jaccard_chance": float("nan")}
     values = summary_values("circuit", summary | {"faithfulness": nothing})
     assert not {"circuit/faithfulness", "circuit/jaccard", "circuit/jaccard_chance"} & set(values)
+
+
+def test_a_circuit_judged_on_held_out_pairs() -> None:
+    interval = {"mean": 0.9, "low": 0.8, "high": 1.0, "n": 8}
+    area = {"value": interval, "random": []}
+    summary = {
+        **{"model": "tiny", "pairs": 8, "held_out_pairs": 9, "nodes": 10, "edges": 99},
+        **{"circuit_edges": 7, "faithfulness": interval, "cpr": area, "cmd": area},
+        "in_sample": {name: {**interval, "mean": 0.95} for name in ("faithfulness", "cpr", "cmd")},
+        **{"control": {**interval, "mean": 0.1}, "reached": {"edges": 12}},
+    }
+    values = summary_values("circuit", summary)
+    assert (values["circuit/faithfulness"], values["circuit/held_out_pairs"]) == (0.9, 9)
+    assert values["circuit/in_sample/faithfulness"] == 0.95
+    assert (values["circuit/control"], values["circuit/reached_edges"]) == (0.1, 12)
+    assert [name for name in values if find(name, MetricKind.summary) is None] == []
 
 
 def test_an_unfinished_run_has_no_values() -> None:

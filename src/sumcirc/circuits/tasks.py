@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
@@ -16,6 +18,7 @@ from sumcirc.circuits.patching.patched_run import source_means
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice, left_out
 from sumcirc.schema import Ablation, CircuitOptions
+from sumcirc.statistics.noise import no_gap
 
 LEFT_OUT = ("unchanged", "untold")  # attributes of a task that count pairs
 
@@ -37,6 +40,8 @@ class Task:
         unchanged: number of pairs that were left out because corruption doesn't raise their metric.
         untold: number of pairs that were left out because the metric is a logit difference and no
             wrong answer is known for them.
+        losses: the metric of the clean and of the corrupted run on all pairs for which it is
+            defined, before any was left out, [pairs] each.
     """
 
     pairs: list[ExamplePair]
@@ -45,6 +50,7 @@ class Task:
     evaluator: Evaluator
     unchanged: int
     untold: int
+    losses: tuple[NDArray[np.float64], NDArray[np.float64]]
 
     @property
     def notices(self) -> list[Notice]:
@@ -130,6 +136,7 @@ def make_task(
     told = answerable(pairs, options.metric)
     unchanged, untold = 0, len(pairs) - len(told)
     pairs, doubt = told, None
+    losses = None
     while True:
         tokens = TokenPairs.of(pairs)
         metric = pair_metric(options.metric, tokens)
@@ -137,6 +144,7 @@ def make_task(
             model, tokens, metric, batch=options.batch_size, memory=options.memory
         )
         clean, corrupted = evaluator.full.metric, evaluator.empty.metric
+        losses = losses or (clean, corrupted)
         kept, dropped = changed_pairs(pairs, clean, corrupted)
         doubt = doubt or evaluator.doubt
         if doubt is None and not keep_all and corrupted.mean() < clean.mean():
@@ -146,7 +154,7 @@ def make_task(
         if not dropped or keep_all:
             if options.ablation is not Ablation.patch:
                 evaluator = _ablating(model, tokens, metric, options)
-            return Task(pairs, tokens, metric, evaluator, unchanged, untold)
+            return Task(pairs, tokens, metric, evaluator, unchanged, untold, losses)
         pairs, unchanged = kept, unchanged + dropped
         if len(pairs) < 2:
             raise NoBehaviourError(
@@ -180,6 +188,7 @@ def make_tasks(
     if min(map(len, sides)) >= 2:
         try:
             tasks = [make_task(model, side, options) for side in sides]
+            _join_doubt(tasks)
             return SplitTask(tasks[0], tasks[1], _notices(tasks))
         except NoBehaviourError:  # too few usable pairs on one side
             pass
@@ -192,6 +201,19 @@ def make_tasks(
     )
     said = Notice("circuit.held_out", "in-sample", count, count, words, limit=0.0)
     return SplitTask(task, None, [*task.notices, said])
+
+
+def _join_doubt(tasks: list[Task]) -> None:
+    """Test on the pairs of all tasks together whether corruption has an effect."""
+    clean, corrupted = (
+        np.concatenate(side) for side in zip(*(t.losses for t in tasks), strict=True)
+    )
+    gap = float(corrupted.mean() - clean.mean())
+    reason = no_gap(clean, corrupted) or (f"{gap:.3g}" if gap < 0 else None)
+    for task in tasks:
+        if reason is not None:
+            name = task.metric.name
+            task.evaluator.doubt = f"corruption raises {name} of {len(clean)} pairs by {reason}"
 
 
 def _ablating(

@@ -194,10 +194,12 @@ def _faithfulness(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootst
     summary, against = run.summary, "" if run is first else name
     found = [Value("circuit_faithfulness", _interval(summary["faithfulness"]), None, None, "")]
     if run.faithfulness is not None and first.faithfulness is not None:
+        held_out = "in_sample" in first.faithfulness
         ours, theirs = (_Curve(one["absolute"]) for one in (run.faithfulness, first.faithfulness))
         for fraction, point in ours.points.items():
             difference = None
-            if run is not first:
+            # figures in-sample and on held-out pairs are not compared
+            if run is not first and ("in_sample" in run.faithfulness) == held_out:
                 difference = ours.minus(theirs, fraction, bootstrap)
             mean = _interval(point["faithfulness"])
             found.append(Value("faithfulness", mean, difference, fraction, against))
