@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from statistics import fmean
 
 import pytest
@@ -49,8 +50,8 @@ def test_the_best_reference_counts() -> None:
     assert faithfulness(DOCUMENT, "It was in Oslo.", references)["entity_recall"] == 1.0
 
 
-def tokens(text: str) -> list[str]:
-    return re.findall(r" ?\w+|\W", text)
+def tokens(text: str) -> list[int]:
+    return [zlib.crc32(word.encode()) for word in re.findall(r" ?\w+|\W", text)]
 
 
 def test_the_wire_knows_better() -> None:
