@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,13 @@ def test_a_circuit_of_a_file_of_pairs(model: Any, tokenizer: Any, tmp_path: Path
     pairs = read_pairs(str(file), Encoder(tokenizer, EncodingConfig(), CONTEXT))
     tokens = TokenPairs.of(pairs)
     expected = attribute(model, tokens, pair_metric("kl", tokens)).mean
-    assert torch.equal(found.scores.mean, expected)
+    whole = find_circuit(model, tokenizer, file, replace(OPTIONS, held_out=0.0))
+    assert torch.equal(whole.scores.mean, expected)
+    assert whole.in_sample is None
+    # by default, edges are chosen on half of the pairs and judged on the others
+    assert set(found.scores.ids) | set(found.absolute.documents) == {pair.id for pair in pairs}
+    assert not set(found.scores.ids) & set(found.absolute.documents)
+    assert found.in_sample is not None
 
 
 def test_a_twin_is_the_wires(model: Any, tokenizer: Any, texts: list[tuple[str, str]]) -> None:

@@ -49,7 +49,7 @@ def test_random_circuits_stand_beside_the_curve(tmp_path: Path) -> None:
     assert isinstance(chart, ChartBlock)
     traces = chart.figure["data"]
     names = [trace["name"].strip("\u2068\u2069") for trace in traces]
-    assert names == ["by |score|", "by score", "random edges"]
+    assert names == ["by |score|, in-sample", "by score, in-sample", "random edges"]
     assert list(traces[0]["x"]) == [10, 100]  # a logarithmic axis has no 0
     assert traces[0]["error_y"]["array"] == pytest.approx([0.1, 0.1])
 
