@@ -36,7 +36,9 @@ from tests.support.small_training import Trained, prepared, small_config
 Files = dict[str, Path]
 LORA = {"kind": Adaptation.lora, "rank": 4, "dropout": 0.2}
 PROBES = ProbesConfig(documents=8, batch_size=2)
-CIRCUIT = CircuitOptions(documents=4, sizes=[0.1, 1.0], random_circuits=1, resamples=20)
+CIRCUIT = CircuitOptions(
+    documents=4, held_out=0.0, sizes=[0.1, 1.0], random_circuits=1, resamples=20
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
