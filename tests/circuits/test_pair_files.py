@@ -54,6 +54,7 @@ def aligned(encoder: Encoder, text: str = "The boat is in ", **more: Any) -> dic
 def assert_same(one: ExamplePair, other: ExamplePair) -> None:
     assert (one.id, one.corruption) == (other.id, other.corruption)
     assert list(one.clean.spans) == list(other.clean.spans)
+    assert one.exchanged == other.exchanged
     arrays = [
         {"clean": pair.clean.ids, "corrupted": pair.corrupted.ids, "kinds": kinds(pair)}
         | {"good": pair.clean.good, "bad": pair.clean.bad}

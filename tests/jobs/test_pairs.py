@@ -120,3 +120,44 @@ def test_mistakes_are_one_line(
     assert message in done.output
     assert len(done.said) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_swap_says_what_it_exchanged(commands: CommandServer, tmp_path: Path) -> None:
+    """In the file, in the counts of both commands, and in the circuit's records."""
+    topics = ("The bill is due. I can wait.", "We met at noon. It was long.", "It rained all day.")
+    rows = [
+        {
+            "document": f"#Person1#: {topic}\n#Person2#: I see what you mean.",
+            "summary": f"#Person1# tells #Person2# about it. {topic}",
+        }
+        for topic in topics
+    ]
+    data = tmp_path / "talks.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["trainer.threads=1"]
+    files = ["data=files", f"data.test={data}", f"data.train={data}", f"data.validation={data}"]
+    done = commands.run(
+        "pairs", "out=p.jsonl", "corruption=swap", "filter=false", *files, *words, cwd=tmp_path
+    )
+    assert done.code == 0, done.output
+    told = "3 of 3 pairs exchange words (pairs by kind: speaker 3)"
+    assert f"documents: {told}" in done.output
+    for line in read(tmp_path / "p.jsonl"):
+        assert {one["name"] for one in line["exchanged"]} == {"speaker"}
+        places = [line["clean"][slice(*one["characters"])] for one in line["exchanged"]]
+        assert [place.strip() for place in places] == ["#Person1#", "#Person2#"]
+        for one in line["exchanged"]:
+            clean, corrupted = (
+                line[ids][slice(*one["tokens"])] for ids in ("clean_ids", "corrupted_ids")
+            )
+            assert clean != corrupted
+        assert "#Person2# tells #Person1# about it." in line["bad"]
+
+    short = ["circuit.sizes=[1.0]", "circuit.random_circuits=1", "circuit.resamples=2"]
+    short += ["circuit.metric=kl", "circuit.steps=1", "logger=none"]
+    done = commands.run("circuit", "pairs=p.jsonl", *short, *words, cwd=tmp_path, figures=False)
+    assert done.code == 0, done.output
+    (summary,) = tmp_path.glob("runs/*/*/summary.json")
+    notices = json.loads(summary.read_text())["notices"]
+    assert f"pairs: {told}" in [one["text"] for one in notices]
+    assert not any(one["warning"] for one in notices if one["reason"] == "exchanged")

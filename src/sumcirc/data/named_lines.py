@@ -98,18 +98,19 @@ def text_of(line: Line, key: str) -> str:
     return value
 
 
-def spans_of(line: Line, unit: str, limit: int) -> list[NamedSpan]:
+def spans_of(line: Line, unit: str, limit: int, key: str = "spans") -> list[NamedSpan]:
     """Return the spans of a line, in their order.
 
     Args:
         line: the line.
         unit: key of a span's range, `characters` or `tokens`.
         limit: length of the text, in characters or tokens.
+        key: the line's key that holds the spans.
 
     Raises:
         UserError: a span has no name, or is not within 0 and `limit`.
     """
-    given = line.row.get("spans")
+    given = line.row.get(key)
     if given is None:
         return []
     found: list[NamedSpan] = []
@@ -117,8 +118,9 @@ def spans_of(line: Line, unit: str, limit: int) -> list[NamedSpan]:
         fields: Mapping[str, Any] = span if isinstance(span, dict) else {}
         name, edges = fields.get("name"), fields.get(unit, [])
         if not (isinstance(name, str) and name and _is_range(edges, limit)):
+            what = "a span" if key == "spans" else f"one of its `{key}`"
             raise UserError(
-                f"{line.where}: a span is {shown(span)}; give each a `name` and `{unit}`"
+                f"{line.where}: {what} is {shown(span)}; give each a `name` and `{unit}`"
                 f" [start, end] within 0 and {limit}"
             )
         found.append(NamedSpan(name, edges[0], edges[1]))

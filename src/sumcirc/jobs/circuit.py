@@ -146,12 +146,14 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 def _pairs(
     config: CircuitConfig, encoder: Encoder, notices: Notices
 ) -> tuple[list[ExamplePair], dict[str, int]]:
-    from sumcirc.circuits.inputs.corruption import corpus_pairs
+    from sumcirc.circuits.inputs.corruption import corpus_pairs, exchanged_notice
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import read_corpus
 
     if config.pairs is not None:
-        return read_pairs(config.pairs, encoder), {}
+        pairs = read_pairs(config.pairs, encoder)
+        notices.tell(exchanged_notice("pairs", pairs))
+        return pairs, {}
     options, corpus = config.circuit, read_corpus(config.data, "test")
     made = corpus_pairs(
         encoder,

@@ -66,7 +66,7 @@ def run(config: PairsConfig, folder: Path) -> None:
         config: configuration of the job.
         folder: not used, since this job has no run directory.
     """
-    from sumcirc.circuits.inputs.corruption import corpus_pairs
+    from sumcirc.circuits.inputs.corruption import corpus_pairs, exchanged_notice
     from sumcirc.circuits.inputs.pair_files import write_pairs
     from sumcirc.data.documents import read_corpus
     from sumcirc.data.encoding import Encoder
@@ -100,6 +100,7 @@ def run(config: PairsConfig, folder: Path) -> None:
     if config.filter:
         pairs, further, counts = _filtered(config, pairs)
         notices.tell(*left_out("filter", "pairs", counts, len(made.pairs)))
+        notices.tell(exchanged_notice("filter", pairs))
     write_pairs(Path(config.out), pairs, encoder, further)
     looked_at = len(made.pairs) + sum(made.dropped.values())
     say(f"{corruption}: {len(pairs)} pairs from {looked_at} documents")

@@ -57,7 +57,7 @@ class Corruption(Choice):
     auto = "auto"  # counterfactual for the built-in wire, else replace
     counterfactual = "counterfactual"  # the same article with other key facts (data=wire)
     replace = "replace"  # salient sentences replaced by text of other documents
-    swap = "swap"  # names, numbers and dates in salient sentences swapped for others
+    swap = "swap"  # names, numbers, dates, speakers, nouns in salient sentences swapped for others
     control = "control"  # as much text replaced as by `replace`, but not salient
     shuffled = "shuffled"  # another document
     twin = counterfactual  # old word, until 0.2

@@ -8,8 +8,9 @@ They differ only in the document, which has the same number of tokens in both. T
   is known at those positions.
 - `replace`: the tokens of the salient sentences are replaced by passages from other documents.
 - `swap`: the names, numbers and dates in the salient sentences are exchanged for others of the same
-  kind and token count from other documents. A logit difference is known wherever the summary states
-  one of them.
+  kind and token count from other documents; where this leaves the summary as it is, speakers of a
+  dialogue or nouns are exchanged (`swapping`). A logit difference is known wherever the summary
+  states one of them.
 - `control`: as many tokens of sentences that are not salient are replaced. The effect of this
   cannot come from what the summary says.
 - `shuffled`: the whole document is replaced by others, cut or continued to the same number of
@@ -21,14 +22,16 @@ They differ only in the document, which has the same number of tokens in both. T
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from sumcirc.circuits.inputs.counterfactual import counterfactual_pair, swapped_pair
+from sumcirc.circuits.inputs.counterfactual import counterfactual_pair
 from sumcirc.circuits.inputs.donors import Donors, tokens_of
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, summary_pair
+from sumcirc.circuits.inputs.swapping import swapped_pair
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, Encoder
 from sumcirc.data.examples import Characters, NoExample, first_made
@@ -94,8 +97,25 @@ def corpus_pairs(
         *left_out(setting, "documents", dropped, looked_at),
         missing(setting, "pairs", count, len(pairs), why),
         Notice(setting, "cut", cut, len(pairs), words),
+        exchanged_notice(setting, pairs),
     ]
     return MadePairs(pairs, dropped, notices)
+
+
+def exchanged_notice(setting: str, pairs: Sequence[ExamplePair]) -> Notice:
+    """Return a notice that says in how many pairs each kind of word was exchanged.
+
+    Args:
+        setting: name of the setting that names the pairs.
+        pairs: the pairs; the notice has the count 0 if none says what was exchanged.
+    """
+    kinds = Counter(kind for pair in pairs for kind in {one.name for one in pair.exchanged})
+    count = sum(bool(pair.exchanged) for pair in pairs)
+    by_kind = ", ".join(
+        f"{kind} {kinds[kind]}" for kind in sorted(kinds, key=lambda k: (-kinds[k], k))
+    )
+    words = f"pairs exchange words (pairs by kind: {by_kind})"
+    return Notice(setting, "exchanged", count, len(pairs), words, limit=1.0)
 
 
 def make_pairs(

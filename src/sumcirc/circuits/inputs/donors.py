@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from typing import TypeVar
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.data.entities import entities
 
-MOST = 64  # number of other documents that are searched for an entity
+MOST = 64  # number of other documents that are searched for a replacement
+
+Found = TypeVar("Found")
 
 
 class Donors:
@@ -27,7 +29,7 @@ class Donors:
         self._seed = seed
         self._order = sorted(documents, key=lambda item: self._hash(f"document/{item.id}"))
         self._tokens: dict[str, list[int]] = {}
-        self._entities: dict[str, list[tuple[str, str]]] = {}
+        self._found: dict[tuple[Callable[[str], object], str], object] = {}
 
     def _hash(self, name: str) -> int:
         return int(hashlib.sha256(f"{self._seed}/{name}".encode()).hexdigest(), 16)
@@ -47,18 +49,23 @@ class Donors:
             if other.id != item.id and other.document != item.document:
                 yield other
 
-    def entities(self, item: Document) -> Iterator[tuple[str, str]]:
-        """Yield (kind, text) of each entity in the first MOST documents that `of(item)` yields.
+    def found(self, item: Document, find: Callable[[str], Sequence[Found]]) -> Iterator[Found]:
+        """Yield what `find` returns for each of the first MOST documents that `of(item)` yields.
 
         Args:
-            item: the document for which entities of other documents are needed.
+            item: the document for which words of other documents are needed.
+            find: a function of a text; its results are kept, so it must be the same object in each
+                call.
         """
         for other in islice(self.of(item), MOST):
-            if other.id not in self._entities:
-                text = other.document
-                found = [(one.kind, text[one.start : one.end]) for one in entities(text)]
-                self._entities[other.id] = list(dict.fromkeys(found))
-            yield from self._entities[other.id]
+            key = find, other.id
+            if key not in self._found:
+                self._found[key] = find(other.document)
+            yield from self._found[key]  # type: ignore[misc]
+
+    def shuffled(self, item: Document, words: Sequence[str]) -> list[str]:
+        """Return words in an order determined by the seed and the id of `item`."""
+        return sorted(words, key=lambda word: self._hash(f"word/{item.id}/{word}"))
 
     def tokens(self, text: str) -> list[int]:
         """Return the token ids that a short text, such as a name, has inside a longer text.

@@ -22,6 +22,7 @@ from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, Negati
 from sumcirc.data.codec import Codec
 from sumcirc.data.encoding import DOCUMENT, PARTS
 from sumcirc.data.examples import NONE, TokenBatch, TokenExample, collate, padded
+from sumcirc.data.named_lines import NamedSpan
 from sumcirc.errors import UserError
 from sumcirc.schema import CircuitMetric
 
@@ -43,11 +44,14 @@ class ExamplePair:
             answer to the corrupted prompt, where these are known.
         corrupted: the example with other tokens at some positions.
         corruption: how the corrupted tokens were made, such as `counterfactual`.
+        exchanged: the words of the document that `swap` exchanged: the kind of each as the span's
+            name, and its range of tokens.
     """
 
     clean: TokenExample
     corrupted: TokenExample
     corruption: str
+    exchanged: tuple[NamedSpan, ...] = ()
 
     @classmethod
     def of(

@@ -7,6 +7,8 @@ Each line is one object:
   they begin with. They may have any length; `good` without its last token is fed to both inputs.
 - `spans`: objects with `name` and `characters` [start, end) of `clean` followed by `good`. A token
   belongs to the span that contains its last character; spans don't overlap.
+- `exchanged`: the words of `clean` that `swap` exchanged, in the form of spans; the name of each is
+  its kind.
 - `id`, `corruption`: names.
 - `clean_ids`, `corrupted_ids`, `good_ids`, `bad_ids` and the `tokens` [start, end) of a span: make
   the file readable without loss. They are valid for one tokenizer only; whether they are its tokens
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -43,8 +46,9 @@ from sumcirc.data.named_lines import (
 from sumcirc.errors import UserError
 from sumcirc.storage.writing import write_text
 
+EXCHANGED = "exchanged"
 TEXTS = ("clean", "corrupted", "good", "bad")
-KEYS = ("id", "corruption", *TEXTS, *(f"{name}_ids" for name in TEXTS), "spans")
+KEYS = ("id", "corruption", *TEXTS, *(f"{name}_ids" for name in TEXTS), "spans", EXCHANGED)
 OWN = "own"  # corruption of a line that has none
 SETTING = "pairs"
 
@@ -86,12 +90,19 @@ def _line(pair: ExamplePair, encoder: Encoder) -> dict[str, Any]:
         answer = encoder.decode(good[: tokens - length]) if tokens > length else ""
         return len(encoder.decode(ids["clean"][:tokens]) + answer)
 
+    def span(name: str, start: int, end: int) -> dict[str, Any]:
+        return {
+            "name": name,
+            "tokens": [start, end],
+            "characters": [characters(start), characters(end)],
+        }
+
     for start, end, name in sorted(
         (start, end, name) for name, inside in clean.spans.items() for start, end in _runs(inside)
     ):
-        span = {"name": name, "tokens": [start, end]}
-        span["characters"] = [characters(start), characters(end)]
-        line.setdefault("spans", []).append(span)
+        line.setdefault("spans", []).append(span(name, start, end))
+    if pair.exchanged:
+        line[EXCHANGED] = [span(one.name, one.start, one.end) for one in pair.exchanged]
     return line | {f"{name}_ids": tokens for name, tokens in ids.items()}
 
 
@@ -130,7 +141,8 @@ def _read(line: Line, encoder: Encoder) -> ExamplePair:
     # a summary's pair has all of its spans, in their order
     known = SPANS if any(span.name in SPANS for span in found) else ()
     spans = span_masks(found, len(prompts[0]) + max(0, len(good) - 1), known)
-    return ExamplePair.of(line.id, corruption, prompts, spans, good, tokens.get("bad", []))
+    pair = ExamplePair.of(line.id, corruption, prompts, spans, good, tokens.get("bad", []))
+    return replace(pair, exchanged=tuple(_spans(line, texts, tokens, encoder, EXCHANGED)))
 
 
 def _texts(line: Line) -> dict[str, str]:
@@ -197,14 +209,18 @@ def _check_lengths(tokens: dict[str, list[int]], where: str, encoder: Encoder) -
 
 
 def _spans(
-    line: Line, texts: dict[str, str], tokens: dict[str, list[int]], encoder: Encoder
+    line: Line,
+    texts: dict[str, str],
+    tokens: dict[str, list[int]],
+    encoder: Encoder,
+    key: str = "spans",
 ) -> list[NamedSpan]:
-    """Return the line's spans as ranges of tokens."""
+    """Return the line's spans, or those under another key, as ranges of tokens."""
     text = texts["clean"] + texts.get("good", "")
     length = len(tokens["clean"]) + max(0, len(tokens.get("good", [])) - 1)
     by_token = "clean_ids" in line.row
     limit, unit = (length, "tokens") if by_token else (len(text), "characters")
-    found = sorted(spans_of(line, unit, limit), key=lambda span: span.start)
+    found = sorted(spans_of(line, unit, limit, key), key=lambda span: span.start)
     for first, second in pairwise(found):
         if second.start < first.end:
             raise UserError(

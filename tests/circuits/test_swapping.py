@@ -1,4 +1,4 @@
-"""Swapped entities: what is exchanged, for what, where, and what the answer then is."""
+"""Swapped words: what is exchanged, for what, where, and what the answer then is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from sumcirc.circuits.inputs.corruption import make_pairs
-from sumcirc.circuits.inputs.counterfactual import swapped_pair
 from sumcirc.circuits.inputs.donors import Donors
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
+from sumcirc.circuits.inputs.swapping import swapped_pair
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.entities import entities
 from sumcirc.data.examples import NoExample, collate
+from sumcirc.data.nouns import LISTS
 from sumcirc.evaluation.baselines import oracle_spans
 from sumcirc.schema import EncodingConfig
 from tests.support.hub_server import small_tokenizer
@@ -95,7 +98,7 @@ def test_only_the_same_kind_words_and_tokens_are_taken(words: Encoder) -> None:
 
 def test_nothing_to_swap(words: Encoder) -> None:
     item = Document("clean", "All the rain fell on us. Porto saw it in Porto.", ("Rain.",))
-    with pytest.raises(NoExample, match="no name, number or date"):
+    with pytest.raises(NoExample, match="nothing to exchange"):
         swapped_pair(words, item, [(0, 24)], Donors(words, [item, OTHER], 0))
 
 
@@ -140,3 +143,120 @@ def test_texts_whose_tokens_move_give_no_pair(words: Encoder) -> None:
         tried("We met Ada now.", "We met Zqqqq now.")
     with pytest.raises(NoExample, match="tokens that don't align"):
         tried("We met Ada and Zyyyy now.", "We met Zqqqq and Faro now.")
+
+
+# ---- what is exchanged where no name, number or date changes the summary
+
+
+DIALOGUES = [
+    Document(
+        "bank",
+        "#Person1#: I lost my card.\n#Person2#: Come to the hotel with your passport.",
+        ("#Person2# and #Person1# talk. #Person1# lost a card and #Person2# can help.",),
+    ),
+    Document("visit", "We went to the house by bus.", ("They took a bus to the house.",)),
+    Document("plan", "They wrote a proposal for him. The proposal is long.", ("A proposal.",)),
+    Document("early", "It is on the third floor now. Be there.", ("It is on the third floor.",)),
+    Document("late", "She read a letter for him on the fifth floor now.", ("x",)),
+]
+
+
+def exchanged(item_id: str, small: Encoder) -> tuple[ExamplePair, str, str, list[tuple[str, str]]]:
+    """The pair of a dialogue, its texts, and the kinds and words that were exchanged."""
+    item = next(one for one in DIALOGUES if one.id == item_id)
+    pair = swapped_pair(small, item, [(0, len(item.document))], Donors(small, DIALOGUES, 0))
+    start = pair.clean.prompt_length - 1
+    bad = small.decode(pair.clean.bad[start:][pair.clean.bad[start:] >= 0])
+    words = [
+        (one.name, small.decode(pair.clean.ids[one.start : one.end]).strip())
+        for one in pair.exchanged
+    ]
+    return pair, document(small, pair), bad.strip(), words
+
+
+@pytest.fixture(scope="module")
+def small() -> Encoder:
+    """Words of the dialogues and of the lists are one token each, so lengths always fit."""
+    words = "hotel passport proposal letter bus card third fifth " + " ".join(
+        word for kind in ("place", "object", "vehicle") for word in LISTS[kind]
+    )
+    texts = [f"On {word}, (or) {word} {word}." for word in words.split()] * 50
+    dialogues = [text for one in DIALOGUES for text in (one.document, *one.references)] * 20
+    return Encoder(small_tokenizer([*texts, *dialogues]), EncodingConfig(), 128)
+
+
+def test_speakers_take_each_others_part(small: Encoder) -> None:
+    """Except where the summary names both together, which says the same either way."""
+    pair, text, bad, words = exchanged("bank", small)
+    assert text == "#Person2#: I lost my card.\n#Person1#: Come to the hotel with your passport."
+    assert bad.startswith(
+        "#Person2# and #Person1# talk. #Person2# lost a card and #Person1# can help."
+    )
+    assert words == [("speaker", "#Person1#"), ("speaker", "#Person2#")]
+    assert pair.clean.diverges.sum() == 2
+
+
+def test_nouns_of_a_list_become_others_of_it(small: Encoder) -> None:
+    _, text, bad, words = exchanged("visit", small)
+    assert words == [("place", "house"), ("vehicle", "bus")]
+    place, vehicle = text.removeprefix("We went to the ").removesuffix(".").split(" by ")
+    assert place in LISTS["place"]
+    assert vehicle in LISTS["vehicle"]
+    assert place != "house"
+    assert vehicle != "bus"
+    assert bad.startswith(f"They took a {vehicle} to the {place}.")
+
+
+def test_a_noun_is_known_by_its_neighbours(small: Encoder) -> None:
+    """It is exchanged wherever it occurs, with a capital too, for one seen after the same words."""
+    _, text, bad, words = exchanged("plan", small)
+    assert text == "They wrote a letter for him. The letter is long."
+    assert bad.startswith("A letter.")
+    assert words == [("noun", "proposal")] * 2
+
+
+def test_what_only_mentions_finds_is_exchanged_for_what_is_written_alike(small: Encoder) -> None:
+    _, text, bad, words = exchanged("early", small)
+    assert text == "It is on the fifth floor now. Be there."
+    assert bad.startswith("It is on the fifth floor.")
+    assert words == [("number", "third")]
+
+
+def test_a_name_in_the_summary_comes_before_all_others(words: Encoder) -> None:
+    item = Document(
+        "clean", "#Person1#: On Monday Porto lost 12 boats.", ("#Person1# says Porto lost.",)
+    )
+    pair = swapped_pair(words, item, [(0, len(item.document))], Donors(words, [item, OTHER], 0))
+    assert {one.name for one in pair.exchanged} == {"weekday", "name", "number"}
+    assert document(words, pair).startswith("#Person1#: On Friday Braga lost 37 boats.")
+
+
+def test_the_pairs_depend_on_the_seed_alone(small: Encoder) -> None:
+    one, other = (exchanged("visit", small)[1] for _ in range(2))
+    assert one == other
+
+
+def test_numbers_are_exchanged_where_each_digit_is_a_token() -> None:
+    """The space before a number is then a token too, and the same before every number."""
+    texts = [f"On {word} we saw it." for word in ("Monday", "Porto", "12", "37", "345")] * 50
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    end = "<|endoftext|>"
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=[end]),
+    )
+    made: Any = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=end, eos_token=end)
+    digits = Encoder(made, EncodingConfig(), 128)
+    item = Document("clean", "We saw 12 of it.", ("There were 12 of it.",))
+    # 14 begins with the same digit, 345 has another length
+    others = [Document("other", "They saw 14 or 345 or 37 of it.", ("x",))]
+    pair = swapped(digits, others, item)
+    assert document(digits, pair) == "We saw 37 of it."
+    assert [one.name for one in pair.exchanged] == ["number"]
+    assert pair.differs.sum() == 2
+    assert pair.clean.diverges.sum() == 1
