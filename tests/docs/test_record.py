@@ -18,7 +18,8 @@ from sumcirc.reporting.runs import read_runs
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import write_sweep
 
-KEPT = sorted(folder for folder in RECORDS.glob("*") if folder.is_dir())
+# records of sweeps; those of a page without arms are plain files
+KEPT = sorted({file.parents[1] for file in RECORDS.glob("*/*/config.yaml")})
 
 
 def compared(folder: Path) -> ArmComparison:
@@ -48,8 +49,9 @@ def record(sweep: Path) -> Path:
 
 def test_a_record_gives_the_comparison_again(sweep: Path, record: Path) -> None:
     first, again = compared(sweep), compared(record)
-    assert arm_rows(first) == arm_rows(again)
-    assert difference_rows(first) == difference_rows(again)
+    # as text, since nan (a cost that was not recorded) does not equal itself
+    assert str(arm_rows(first)) == str(arm_rows(again))
+    assert str(difference_rows(first)) == str(difference_rows(again))
     assert first.baselines == again.baselines
 
 
