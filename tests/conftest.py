@@ -9,6 +9,8 @@ import sys
 # before torch is imported, here and in the processes that tests start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# tables are as wide as the terminal, whichever the tests are started from
+os.environ["COLUMNS"] = "160"
 
 from collections.abc import Iterator
 from pathlib import Path
