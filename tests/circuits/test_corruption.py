@@ -269,6 +269,9 @@ def test_edges_are_chosen_on_some_pairs_and_judged_on_others(
     )
     assert found.control is not None
     assert found.control.mean == pytest.approx((f(control) + f(first)) / 2, abs=1e-6)
+    shared = [(one & found.circuit).sum() / found.circuit.sum() for one in (first, control)]
+    assert found.control_shared == pytest.approx(np.mean(shared))
+    assert 0 < found.control_shared < 1
 
 
 def test_a_document_is_on_one_side_alone() -> None:

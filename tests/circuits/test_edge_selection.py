@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sumcirc.circuits import edge_selection as selection
+from sumcirc.circuits import edge_sums
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
@@ -49,7 +50,7 @@ def test_the_references_circuits(how: str, n: int) -> None:
         name for name, edge in expected["edges"].items() if edge["in_graph"]
     }
     nodes = selection.circuit_nodes(kept, SMALL)
-    assert dict(zip(selection.node_names(SMALL), nodes.tolist(), strict=True)) == {
+    assert dict(zip(edge_sums.node_names(SMALL), nodes.tolist(), strict=True)) == {
         name: node["in_graph"] for name, node in expected["nodes"].items()
     }
 
@@ -86,7 +87,7 @@ def test_values_off_the_edges_are_ignored() -> None:
     scores = random_scores(SMALL, 2)
     noisy = np.where(SMALL.exists, scores, np.nan)
     assert (selection.top_n(scores, SMALL, 30) == selection.top_n(noisy, SMALL, 30)).all()
-    assert (selection.by_layer(scores, SMALL) == selection.by_layer(noisy, SMALL)).all()
+    assert (edge_sums.by_layer(scores, SMALL) == edge_sums.by_layer(noisy, SMALL)).all()
 
 
 def heads_of(destination: str, graph: Graph) -> list[str]:
@@ -160,7 +161,7 @@ def test_pruned_is_what_lies_on_a_way_from_the_embedding_to_the_logits(
         for head in heads_of(name.split("->")[1], graph)
         if head == "logits" or any(other.startswith(f"{head}->") for other in names)
     }
-    assert set(np.array(selection.node_names(graph))[found]) == touched
+    assert set(np.array(edge_sums.node_names(graph))[found]) == touched
 
 
 def test_a_loose_chain_goes_link_by_link() -> None:
@@ -183,7 +184,7 @@ def test_an_empty_circuit_has_no_nodes() -> None:
 def test_views_by_adding_edge_by_edge(graph: Graph) -> None:
     scores = random_scores(graph, 4)
     layers = graph.shape.layers
-    names = selection.node_names(graph)
+    names = edge_sums.node_names(graph)
     outgoing, incoming = np.zeros(graph.nodes), np.zeros(graph.nodes)
     kinds, by_layer = np.zeros((3, 5)), np.zeros((1 + layers, layers + 1))
     modules = {
@@ -203,7 +204,7 @@ def test_views_by_adding_edge_by_edge(graph: Graph) -> None:
             kind = "logits"
         else:
             kind = "mlp" if destination[0] == "m" else letters[destination[-2]]
-        place = selection.SOURCE_KINDS.index(written), selection.DESTINATION_KINDS.index(kind)
+        place = edge_sums.SOURCE_KINDS.index(written), edge_sums.DESTINATION_KINDS.index(kind)
         kinds[place] += size
         first = 0 if source == "input" else 1 + int(source.split(".")[0][1:])
         last = layers if kind == "logits" else int(destination.split(".")[0][1:])
@@ -212,12 +213,12 @@ def test_views_by_adding_edge_by_edge(graph: Graph) -> None:
             modules["mlp_in" if kind == "mlp" else kind][last] += size
         if source != "input":
             modules[f"{written}_out"][first - 1] += size
-    found = selection.by_node(scores, graph)
+    found = edge_sums.by_node(scores, graph)
     np.testing.assert_allclose(found[0], outgoing)
     np.testing.assert_allclose(found[1], incoming)
-    np.testing.assert_allclose(selection.by_kind(scores, graph), kinds)
-    np.testing.assert_allclose(selection.by_layer(scores, graph), by_layer)
-    views = selection.by_module(scores, graph)
+    np.testing.assert_allclose(edge_sums.by_kind(scores, graph), kinds)
+    np.testing.assert_allclose(edge_sums.by_layer(scores, graph), by_layer)
+    views = edge_sums.by_module(scores, graph)
     assert list(views) == list(modules)
     for module, sums in views.items():
         np.testing.assert_allclose(sums, modules[module])
@@ -225,7 +226,7 @@ def test_views_by_adding_edge_by_edge(graph: Graph) -> None:
 
 def test_views_of_a_circuit_count_its_edges() -> None:
     kept = selection.top_n(random_scores(SMALL, 5), SMALL, 40)
-    assert selection.by_kind(kept, SMALL).sum() == selection.by_layer(kept, SMALL).sum() == 40
+    assert edge_sums.by_kind(kept, SMALL).sum() == edge_sums.by_layer(kept, SMALL).sum() == 40
 
 
 @pytest.mark.parametrize("n", [-1, SMALL.edges + 1])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sumcirc.circuits.edge_selection import circuit_nodes, node_names, prune, top_n
+from sumcirc.circuits.edge_selection import circuit_nodes, prune, top_n
+from sumcirc.circuits.edge_sums import node_names
 from sumcirc.circuits.evolution import Evolution, evolution
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError

@@ -13,14 +13,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from sumcirc.circuits.edge_selection import (
-    by_kind,
-    by_layer,
-    edge_groups,
-    matched_circuit,
-    prune,
-    top_n,
-)
+from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
+from sumcirc.circuits.edge_sums import by_kind, by_layer, edge_groups
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference

@@ -13,12 +13,8 @@ from scipy.stats import pearsonr, spearmanr
 from transformers import GPT2LMHeadModel
 
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
-from sumcirc.circuits.edge_selection import (
-    DESTINATION_KINDS,
-    destination_kinds,
-    prune,
-    top_n,
-)
+from sumcirc.circuits.edge_selection import prune, top_n
+from sumcirc.circuits.edge_sums import DESTINATION_KINDS, destination_kinds
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import LogitDifference

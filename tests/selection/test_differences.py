@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sumcirc.circuits.discovery import circuit_of
-from sumcirc.circuits.edge_selection import by_module as unsigned_by_module
+from sumcirc.circuits.edge_sums import by_module as unsigned_by_module
 from sumcirc.circuits.graph import Graph
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import MODULES

@@ -16,13 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.circuits.discovery import edges_of, selection_of
-from sumcirc.circuits.edge_selection import (
-    DESTINATION_KINDS,
-    SOURCE_KINDS,
-    by_kind,
-    by_layer,
-    circuit_nodes,
-)
+from sumcirc.circuits.edge_selection import circuit_nodes
+from sumcirc.circuits.edge_sums import DESTINATION_KINDS, SOURCE_KINDS, by_kind, by_layer
 from sumcirc.circuits.evolution import Evolution, Track, evolution
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.score_files import DocumentScores
@@ -82,7 +77,7 @@ class CircuitChange:
         gained, lost: the edges in only the circuit `after`, or only in `before`; those with the
             largest |score| in the circuit that contains them, at most 50.
         added_by_layer, removed_by_layer, added_by_kind, removed_by_kind: numbers of edges, by
-            source and destination as in `edge_selection.by_layer` and `edge_selection.by_kind`.
+            source and destination as in `edge_sums.by_layer` and `edge_sums.by_kind`.
         noise_by_layer, noise_by_kind: numbers of changed edges that count as noise, see
             `evolution.Transition`; None if the documents can't be resampled.
     """

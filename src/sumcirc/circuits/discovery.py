@@ -16,11 +16,11 @@ from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import Selection, greedy, prune, threshold, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.patching.evaluator import share_of
-from sumcirc.circuits.patching.faithfulness import (
+from sumcirc.circuits.patching.faithfulness import judgement
+from sumcirc.circuits.patching.faithfulness_results import (
     Faithfulness,
     FaithfulnessCurve,
     Judgement,
-    judgement,
 )
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import Stability, stability
@@ -50,6 +50,7 @@ class CircuitResult:
             taken from this curve.
         control: faithfulness of random circuits with as many edges of each kind and layer as
             `circuit`, with an interval over documents and circuits.
+        control_shared: mean fraction of the edges of `circuit` that these contain.
         in_sample: the same measured on the pairs on which the edges were chosen, without random
             circuits; None if no pairs were held out, so that all figures are in-sample.
     """
@@ -61,6 +62,7 @@ class CircuitResult:
     absolute: FaithfulnessCurve
     signed: FaithfulnessCurve
     control: Interval | None = None
+    control_shared: float | None = None
     in_sample: Judgement | None = None
 
     @property
@@ -255,5 +257,6 @@ def judge(
         found.absolute,
         found.signed,
         found.control,
+        found.control_shared,
         in_sample,
     )

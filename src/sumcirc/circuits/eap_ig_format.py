@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.edge_selection import circuit_nodes, node_names
+from sumcirc.circuits.edge_selection import circuit_nodes
+from sumcirc.circuits.edge_sums import node_names
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape

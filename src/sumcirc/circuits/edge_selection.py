@@ -1,4 +1,4 @@
-"""Selection of edges for a circuit by their scores, pruning, and sums of scores over edges.
+"""Selection of edges for a circuit by their scores or at random, and pruning.
 
 A circuit is a bool matrix [sources, destinations]. There are three ways to select edges, as in
 EAP-IG (M. Hanna et al., Have Faith in Faithfulness, 2024, arXiv:2403.17806): the n largest, those
@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.circuits.edge_sums import check_shape, edge_groups, readers_of
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError
-
-SOURCE_KINDS = ("embedding", "attention", "mlp")
-DESTINATION_KINDS = ("query", "key", "value", "mlp", "logits")
 
 # (scores, graph, n) -> circuit, such as `top_n` and `greedy`
 Selection = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
@@ -93,7 +91,7 @@ def greedy(scores: NDArray[Any], graph: Graph, n: int, absolute: bool = True) ->
     """
     ranked = _ranking_values(scores, graph, absolute)
     _check_size(n, graph)
-    readers = _readers(graph)
+    readers = readers_of(graph)
     kept = np.zeros_like(graph.exists)
     opened = np.zeros(len(graph.destinations), dtype=bool)
     reached = np.zeros(graph.nodes, dtype=bool)
@@ -130,8 +128,8 @@ def prune(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
     Returns:
         A new bool matrix [sources, destinations].
     """
-    _check_shape(kept, graph)
-    readers = _readers(graph)
+    check_shape(kept, graph)
+    readers = readers_of(graph)
     left = kept.astype(bool) & graph.exists
     while True:
         alive = _alive(left, readers)
@@ -157,8 +155,8 @@ def matched_circuit(
             graph has no edge are ignored.
         graph: the model's graph.
     """
-    _check_shape(kept, graph)
-    _check_shape(draws, graph)
+    check_shape(kept, graph)
+    check_shape(draws, graph)
     groups = edge_groups(graph)[graph.exists]
     counts = np.bincount(groups[kept[graph.exists]], minlength=groups.max() + 1)
     order = np.lexsort((-draws[graph.exists], groups))
@@ -167,22 +165,6 @@ def matched_circuit(
     chosen = np.zeros(len(groups), dtype=bool)
     chosen[order] = rank < counts[groups[order]]
     return _on_edges(chosen, graph)
-
-
-def edge_groups(graph: Graph) -> NDArray[np.intp]:
-    """Return a number for each edge that says which edges are alike in kind and layer.
-
-    Args:
-        graph: the model's graph.
-
-    Returns:
-        [sources, destinations]; equal where the kinds and layers of the sources are equal, and
-        those of the destinations.
-    """
-    rows = (source_layers(graph) + 1) * len(SOURCE_KINDS) + source_kinds(graph)
-    kinds = len(DESTINATION_KINDS)
-    columns = destination_layers(graph) * kinds + destination_kinds(graph)
-    return rows[:, None] * ((graph.shape.layers + 1) * kinds) + columns
 
 
 def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
@@ -198,169 +180,8 @@ def circuit_nodes(kept: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
         [nodes] bool, in the order of `node_names`. In a pruned circuit these are all nodes at the
         ends of its edges.
     """
-    _check_shape(kept, graph)
-    return _alive(kept & graph.exists, _readers(graph))
-
-
-def node_names(graph: Graph) -> list[str]:
-    """Return the names of all nodes: the sources, then `logits`.
-
-    Args:
-        graph: the model's graph.
-    """
-    return [*graph.sources, "logits"]
-
-
-# ---- sums of |score| over edges; for a circuit passed as scores, its number of edges
-
-
-def by_node(scores: NDArray[Any], graph: Graph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum |score| over the outgoing and over the incoming edges of each node.
-
-    Args:
-        scores: [sources, destinations]; edge scores; set those outside a circuit to 0 to sum over
-            the circuit only.
-        graph: the model's graph.
-
-    Returns:
-        The sums over outgoing and over incoming edges, two arrays [nodes] in the order of
-        `node_names`. The score of an edge into the key or value of a key/value group is divided
-        equally among the heads of the group, so that each array adds up to the sum over all edges.
-    """
-    sizes = _sizes(scores, graph)
-    readers = _readers(graph).astype(np.float64)
-    outgoing = np.append(sizes.sum(axis=1), 0.0)
-    return outgoing, (readers / readers.sum(axis=0)) @ sizes.sum(axis=0)
-
-
-def by_kind(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
-    """Sum |score| by the kinds of source and destination.
-
-    Args:
-        scores: [sources, destinations] edge scores.
-        graph: the model's graph.
-
-    Returns:
-        [3, 5] sums, where rows are the `SOURCE_KINDS` and columns the `DESTINATION_KINDS`.
-    """
-    rows = _one_hot(source_kinds(graph), len(SOURCE_KINDS))
-    columns = _one_hot(destination_kinds(graph), len(DESTINATION_KINDS))
-    return rows.T @ _sizes(scores, graph) @ columns
-
-
-def by_layer(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
-    """Sum |score| by the layers of source and destination.
-
-    Args:
-        scores: [sources, destinations] edge scores.
-        graph: the model's graph.
-
-    Returns:
-        [1 + layers, layers + 1] sums by layer of the source (rows, the embedding first) and of the
-        destination (columns, the logits last).
-    """
-    layers = graph.shape.layers
-    rows = _one_hot(source_layers(graph) + 1, 1 + layers)
-    return rows.T @ _sizes(scores, graph) @ _one_hot(destination_layers(graph), layers + 1)
-
-
-def by_module(scores: NDArray[Any], graph: Graph) -> dict[str, NDArray[np.float64]]:
-    """Sum |score| over the edges into and out of the modules of each layer.
-
-    `query`, `key`, `value` and `mlp_in` are sums over the edges into these inputs of a layer;
-    `attention_out` and `mlp_out` are sums over the edges out of the layer's heads and out of its
-    MLP. Every edge is counted once as incoming and once as outgoing, except that edges into the
-    logits are not counted as incoming, and edges out of the embedding are not counted as outgoing.
-
-    Args:
-        scores: [sources, destinations] edge scores.
-        graph: the model's graph.
-
-    Returns:
-        For each name above, an array [layers].
-    """
-    sizes = _sizes(scores, graph)
-    read, written = sizes.sum(axis=0), sizes.sum(axis=1)
-    layers = range(graph.shape.layers)
-    places: dict[str, tuple[NDArray[np.float64], Callable[[int], slice | int]]] = {
-        "query": (read, graph.query_columns),
-        "key": (read, graph.key_columns),
-        "value": (read, graph.value_columns),
-        "mlp_in": (read, graph.mlp_destination),
-        "attention_out": (written, graph.attention_sources),
-        "mlp_out": (written, graph.mlp_source),
-    }
-    return {
-        name: np.array([sums[place(layer)].sum() for layer in layers], dtype=np.float64)
-        for name, (sums, place) in places.items()
-    }
-
-
-def source_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Return the kind of every source as an index into `SOURCE_KINDS`, [sources].
-
-    Args:
-        graph: the model's graph.
-    """
-    kinds = np.full(len(graph.sources), SOURCE_KINDS.index("attention"))
-    kinds[0] = SOURCE_KINDS.index("embedding")
-    for layer in range(graph.shape.layers):
-        kinds[graph.mlp_source(layer)] = SOURCE_KINDS.index("mlp")
-    return kinds
-
-
-def destination_kinds(graph: Graph) -> NDArray[np.intp]:
-    """Return the kind of every destination as an index into `DESTINATION_KINDS`, [destinations].
-
-    Args:
-        graph: the model's graph.
-    """
-    kinds = np.full(len(graph.destinations), DESTINATION_KINDS.index("logits"))
-    for layer in range(graph.shape.layers):
-        kinds[graph.query_columns(layer)] = DESTINATION_KINDS.index("query")
-        kinds[graph.key_columns(layer)] = DESTINATION_KINDS.index("key")
-        kinds[graph.value_columns(layer)] = DESTINATION_KINDS.index("value")
-        kinds[graph.mlp_destination(layer)] = DESTINATION_KINDS.index("mlp")
-    return kinds
-
-
-def source_layers(graph: Graph) -> NDArray[np.intp]:
-    """Return the layer index of every source, [sources]; -1 for the embedding.
-
-    Args:
-        graph: the model's graph.
-    """
-    per_layer = graph.shape.heads + 1
-    return np.append(-1, np.repeat(np.arange(graph.shape.layers), per_layer))
-
-
-def destination_layers(graph: Graph) -> NDArray[np.intp]:
-    """Return the layer index of every destination, [destinations].
-
-    For the logits it is the number of layers.
-
-    Args:
-        graph: the model's graph.
-    """
-    per_layer = graph.shape.heads + 2 * graph.key_value_destinations + 1
-    layers = graph.shape.layers
-    return np.append(np.repeat(np.arange(layers), per_layer), layers)
-
-
-def _readers(graph: Graph) -> NDArray[np.bool_]:
-    """Return which destinations are inputs of which node, [nodes, destinations]."""
-    readers = np.zeros((graph.nodes, len(graph.destinations)), dtype=bool)
-    heads, groups = graph.shape.heads, graph.key_value_destinations
-    for layer in range(graph.shape.layers):
-        first = graph.attention_sources(layer).start
-        for head in range(heads):
-            group = head * groups // heads
-            readers[first + head, graph.query_columns(layer).start + head] = True
-            readers[first + head, graph.key_columns(layer).start + group] = True
-            readers[first + head, graph.value_columns(layer).start + group] = True
-        readers[graph.mlp_source(layer), graph.mlp_destination(layer)] = True
-    readers[-1, -1] = True
-    return readers
+    check_shape(kept, graph)
+    return _alive(kept & graph.exists, readers_of(graph))
 
 
 def _alive(kept: NDArray[np.bool_], readers: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -378,7 +199,7 @@ def _on_edges(values: NDArray[np.bool_], graph: Graph) -> NDArray[np.bool_]:
 
 
 def _ranking_values(scores: NDArray[Any], graph: Graph, absolute: bool) -> NDArray[np.float64]:
-    _check_shape(scores, graph)
+    check_shape(scores, graph)
     values = np.asarray(scores, dtype=np.float64)
     missing = int((~np.isfinite(values[graph.exists])).sum())
     if missing:
@@ -387,20 +208,6 @@ def _ranking_values(scores: NDArray[Any], graph: Graph, absolute: bool) -> NDArr
             " score the circuit again in float32"
         )
     return np.abs(values) if absolute else values
-
-
-def _sizes(scores: NDArray[Any], graph: Graph) -> NDArray[np.float64]:
-    _check_shape(scores, graph)
-    return np.where(graph.exists, np.abs(np.asarray(scores, dtype=np.float64)), 0.0)
-
-
-def _one_hot(places: NDArray[np.intp], count: int) -> NDArray[np.float64]:
-    return (places[:, None] == np.arange(count)).astype(np.float64)
-
-
-def _check_shape(matrix: NDArray[Any], graph: Graph) -> None:
-    if matrix.shape != graph.exists.shape:
-        raise ValueError(f"expected the graph's shape {graph.exists.shape}, got {matrix.shape}")
 
 
 def _check_size(n: int, graph: Graph) -> None:

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.circuits.edge_selection import Selection, by_kind, by_layer, circuit_nodes, top_n
+from sumcirc.circuits.edge_selection import Selection, circuit_nodes, top_n
+from sumcirc.circuits.edge_sums import by_kind, by_layer
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.stability import (
     chance_jaccard,
@@ -100,7 +101,7 @@ class Transition:
     """The edges added and removed between two consecutive checkpoints.
 
     The matrices count edges by source (rows) and destination (columns), as in
-    `edge_selection.by_layer` [1 + layers, layers + 1] and `edge_selection.by_kind` [3, 5].
+    `edge_sums.by_layer` [1 + layers, layers + 1] and `edge_sums.by_kind` [3, 5].
 
     Attributes:
         step, next_step: optimizer steps of the two checkpoints.

@@ -19,7 +19,7 @@ from sumcirc.schema import TAG_LENGTH, CircuitConfig, CircuitMetric, CircuitOpti
 if TYPE_CHECKING:
     from sumcirc.circuits.discovery import CircuitResult
     from sumcirc.circuits.inputs.example_pairs import ExamplePair
-    from sumcirc.circuits.patching.faithfulness import FaithfulnessCurve, Judgement
+    from sumcirc.circuits.patching.faithfulness_results import FaithfulnessCurve, Judgement
     from sumcirc.circuits.tasks import Task
     from sumcirc.data.encoding import Encoder
     from sumcirc.runtime.notices import Notice, Notices
@@ -209,6 +209,7 @@ def _summary(
         },
         "cmd": asdict(found.absolute.cmd),
         "control": None if found.control is None else asdict(found.control),
+        "control_shared": found.control_shared,
         "reached": _reached(found.absolute),
     }
     if found.in_sample is not None:
@@ -227,7 +228,7 @@ def _summary(
 
 def _reached(curve: FaithfulnessCurve) -> dict[str, Any] | None:
     """Return the size of the smallest circuit of the curve that is faithful enough, or None."""
-    from sumcirc.circuits.patching.faithfulness import REACHED
+    from sumcirc.circuits.patching.faithfulness_results import REACHED
 
     first = curve.reached
     if first is None:
@@ -281,7 +282,7 @@ def _write(
     import numpy as np
 
     from sumcirc.circuits.discovery import to_store
-    from sumcirc.circuits.edge_selection import by_node
+    from sumcirc.circuits.edge_sums import by_node
     from sumcirc.figures.views import draw_all
     from sumcirc.reporting.views.circuit_curves import faithfulness
     from sumcirc.reporting.views.circuit_graphs import MOST_EDGES, graph, node_scores
@@ -351,7 +352,12 @@ def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]
         say(f"  in-sample, on the {summary['pairs']} pairs that chose its edges: {beside}")
     if summary["control"] is not None:
         matched = _defined(summary["control"], ".2f")
-        say(f"  random circuits with as many edges of each kind and layer: {matched}")
+        shared = (
+            ""
+            if found.control_shared is None
+            else (f"; they contain {100 * found.control_shared:.0f} % of its edges")
+        )
+        say(f"  random circuits with as many edges of each kind and layer: {matched}{shared}")
     if one.completeness is not None:
         say(f"  completeness (1 - faithfulness of all other edges) {_complete(summary)}")
     say(_smallest(summary["reached"], "held-out" if held else "in-sample"))
@@ -376,7 +382,7 @@ def _complete(summary: dict[str, Any]) -> str:
 
 
 def _smallest(reached: dict[str, Any] | None, where: str) -> str:
-    from sumcirc.circuits.patching.faithfulness import REACHED
+    from sumcirc.circuits.patching.faithfulness_results import REACHED
 
     if reached is None:
         return f"{where} faithfulness of {REACHED:g}: not reached by any size of circuit.sizes"

@@ -263,6 +263,7 @@ LOGGED = (
         for end in ("", "/{end}")
     ),
     _summary("circuit", "circuit/control", "", "faithfulness of matched random circuits"),
+    _summary("circuit", "circuit/control_shared", "", "fraction of its edges in these"),
     _summary("circuit", "circuit/control/{end}", "", "its interval", "eight pairs or more"),
     _summary(
         "circuit",

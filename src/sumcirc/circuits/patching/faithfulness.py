@@ -30,7 +30,7 @@ Interpretability in the Wild, 2022, arXiv:2211.00593 (completeness).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,119 +40,22 @@ from numpy.typing import NDArray
 from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.patching.evaluator import CircuitValues, Evaluator, Values, share_of
+from sumcirc.circuits.patching.faithfulness_results import (
+    Area,
+    Faithfulness,
+    FaithfulnessCurve,
+    Judgement,
+)
 from sumcirc.circuits.patching.patched_run import ALL
 from sumcirc.errors import UserError
 from sumcirc.schema import SIZES
 from sumcirc.statistics import Bootstrap, Interval
 from sumcirc.statistics.noise import rounding_of
-from sumcirc.storage.writing import plain_numbers
 
 RANDOM_SEEDS = tuple(range(10))
 BOOTSTRAP = Bootstrap()
-REACHED = 0.9  # faithfulness whose smallest circuit is reported
 
 Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
-
-
-@dataclass(frozen=True)
-class Faithfulness:
-    """The faithfulness of one circuit C; the module's docstring defines f, m(C), m(0) and m(G).
-
-    Attributes:
-        fraction: requested fraction of all edges, before pruning; None if the circuit was given as
-            a mask.
-        edges: number of edges of the circuit.
-        faithfulness: f(C), the ratio of the means, with an interval from resampled documents; NaN
-            where f is not defined.
-        kl: mean KL(full || circuit) in nats.
-        completeness: 1 - f(complement); None if it wasn't measured.
-        metric: [documents] m(C); NaN for documents on which a random circuit was not run.
-        by_document: [documents] f of each document alone; None where the document's m(0) - m(G) is
-            only rounding error, where the circuit was not run, and where `faithfulness` is not
-            defined.
-        kl_by_document: [documents] KL(full || circuit) in nats; NaN as in `metric`.
-    """
-
-    fraction: float | None
-    edges: int
-    faithfulness: Interval
-    kl: Interval
-    completeness: Interval | None
-    metric: list[float]
-    by_document: list[float | None]
-    kl_by_document: list[float]
-
-
-@dataclass(frozen=True)
-class Area:
-    """An area (CPR or CMD) over the sizes of circuits.
-
-    Attributes:
-        value: the area for the ranked circuits, with its interval.
-        random: the areas for random circuits, one per seed.
-    """
-
-    value: Interval
-    random: list[Interval]
-
-
-@dataclass(frozen=True)
-class FaithfulnessCurve:
-    """The faithfulness of circuits of growing size, for one ranking of edges.
-
-    Attributes:
-        ablation: what patched edges carry: `interchange`, `zero` or `mean`.
-        metric: name of the metric.
-        absolute: whether edges are ranked by |score|; otherwise they are ranked by score.
-        documents: ids of the documents.
-        empty, full: [documents] metric of the empty circuit, m(0), and of the model, m(G).
-        points: results of the ranked circuits, the smallest first.
-        random: results of random circuits that match those of `points` in the number of edges of
-            each kind and layer, one list per seed; each is run on some documents, see `share_of`.
-        control: for each size the faithfulness of its random circuits together, with an interval
-            from resampled documents and circuits; empty without random circuits.
-        cpr: CPR, higher is better; MIB reports it for signed ranking.
-        cmd: CMD, lower is better and 0 is best; MIB reports it for absolute ranking.
-    """
-
-    ablation: str
-    metric: str
-    absolute: bool
-    documents: list[str]
-    empty: list[float]
-    full: list[float]
-    points: list[Faithfulness]
-    random: list[list[Faithfulness]]
-    control: list[Interval]
-    cpr: Area
-    cmd: Area
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the curve as dicts, lists, numbers and strings, ready to be written as JSON."""
-        return plain_numbers(asdict(self))
-
-    @property
-    def reached(self) -> Faithfulness | None:
-        """The smallest circuit with a faithfulness of `REACHED` or more; None if none has it."""
-        return next((one for one in self.points if one.faithfulness.mean >= REACHED), None)
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """How faithful a circuit and the circuits of two rankings are, on the same documents.
-
-    Attributes:
-        faithfulness: faithfulness and completeness of the circuit.
-        control: faithfulness of random circuits that match it, as in `FaithfulnessCurve`; None
-            without random circuits.
-        absolute: circuits of growing size, ranked by |score|, with random circuits.
-        signed: the same ranked by score, without random circuits.
-    """
-
-    faithfulness: Faithfulness
-    control: Interval | None
-    absolute: FaithfulnessCurve
-    signed: FaithfulnessCurve
 
 
 def faithfulness(
@@ -251,6 +154,7 @@ def judgement(
     return Judgement(
         _judged(evaluator, None, kept, values[0], values[1], bootstrap),
         _control(evaluator, kept, drawn, bootstrap) if drawn else None,
+        _shared(kept & evaluator.graph.exists, [one for (one,) in controls]),
         plans[0].curve(evaluator, True, first[:rest], none[:rest], bootstrap),
         plans[1].curve(evaluator, False, first[rest:], none[: len(first) - rest], bootstrap),
     )
@@ -394,6 +298,13 @@ def _control(
         return gain[each].sum((1, 2)) / whole[each].sum((1, 2))
 
     return bootstrap.interval(statistic, documents)
+
+
+def _shared(kept: NDArray[np.bool_], controls: Sequence[NDArray[np.bool_]]) -> float | None:
+    """Return the mean fraction of a circuit's edges that random circuits contain, if any exist."""
+    if not controls or not kept.any():
+        return None
+    return float(np.mean([(one & kept).sum() / kept.sum() for one in controls]))
 
 
 def _areas(

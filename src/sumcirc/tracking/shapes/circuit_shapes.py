@@ -87,6 +87,7 @@ class CircuitSummary(NotedSummary):
         cpr: area under faithfulness over circuit sizes.
         cmd: area of |1 - faithfulness| over circuit sizes.
         control: faithfulness of random circuits that match the circuit.
+        control_shared: mean fraction of the circuit's edges that these contain.
         reached: the smallest circuit that is faithful enough; null if no size is.
         in_sample: figures on `pairs`, beside those on held-out pairs.
         jaccard: overlap of the circuits of two resamples of the pairs.
@@ -104,6 +105,7 @@ class CircuitSummary(NotedSummary):
     cpr: AreaRecord
     cmd: AreaRecord
     control: NotRequired[IntervalRecord | None]
+    control_shared: NotRequired[Number | None]
     reached: NotRequired[ReachedRecord | None]
     in_sample: NotRequired[InSampleRecord]
     jaccard: NotRequired[IntervalRecord]
