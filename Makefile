@@ -26,8 +26,8 @@ setup: $(VENV)/installed  ## create .venv with the pinned package versions
 demo: setup  ## fine-tune the built-in model, fully and with LoRA; prints a table and writes a page
 	$(SUMCIRC) train -m experiment=demo adaptation=full,lora $(ARGS)
 
-test: setup  ## run the tests, except the slow ones; about twenty minutes on two cores
-	@echo "about twenty minutes on two idle cores; the last line shows the time it took"
+test: setup  ## run the tests, except the slow ones; about a quarter of an hour on two idle cores
+	@echo "about a quarter of an hour on two idle cores; the last line shows the time it took"
 	$(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal $(ARGS)
 
 test-slow: setup  ## run the slow tests

@@ -221,7 +221,7 @@ def test_a_circuit_is_found_and_judged(
 def test_edges_are_chosen_on_some_pairs_and_judged_on_others(
     model: Any, encoder: Encoder, documents: list[Document]
 ) -> None:
-    """Against the same figures computed one by one, and a division by hand."""
+    """All figures equal those of circuits run one at a time."""
     pairs = made(encoder, documents, "counterfactual")
     chosen = replace(options(Corruption.counterfactual), held_out=0.5, random_circuits=2)
     split = make_tasks(model, pairs, chosen)

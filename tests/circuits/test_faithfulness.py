@@ -243,7 +243,7 @@ def test_random_circuits_match_edge_kinds_and_layers(shape: Shape) -> None:
 
 
 def test_random_circuits_run_on_some_documents(reference: Any) -> None:
-    """Shares of the documents, with any batch size, against runs on all documents."""
+    """Runs on a subset of documents equal runs on all, at any batch size."""
     model, pairs, difference, scores, _ = reference
     kept = prune(
         top_n(scores, Graph(Shape(4, 4, 4, 16, 64, 256, 512, False)), 60),

@@ -1,4 +1,4 @@
-"""Swapped words: what is exchanged, for what, where, and what the answer then is."""
+"""Tests which words `swap` exchanges, for which, where, and how the answer changes."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ DIALOGUES = [
 
 
 def exchanged(item_id: str, small: Encoder) -> tuple[ExamplePair, str, str, list[tuple[str, str]]]:
-    """The pair of a dialogue, its texts, and the kinds and words that were exchanged."""
+    """Return a dialogue's pair, its texts, and the kinds and words that were exchanged."""
     item = next(one for one in DIALOGUES if one.id == item_id)
     pair = swapped_pair(small, item, [(0, len(item.document))], Donors(small, DIALOGUES, 0))
     start = pair.clean.prompt_length - 1
@@ -176,7 +176,7 @@ def exchanged(item_id: str, small: Encoder) -> tuple[ExamplePair, str, str, list
 
 @pytest.fixture(scope="module")
 def small() -> Encoder:
-    """Words of the dialogues and of the lists are one token each, so lengths always fit."""
+    """A tokenizer with one token per word of the dialogues and lists, so lengths always fit."""
     words = "hotel passport proposal letter bus card third fifth " + " ".join(
         word for kind in ("place", "object", "vehicle") for word in LISTS[kind]
     )

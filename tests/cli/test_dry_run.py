@@ -1,4 +1,4 @@
-"""`dry_run=true` is a word of the command line: where it may stand, and what has no dry run."""
+"""Tests where `dry_run=true` may stand on a command line, and which commands refuse it."""
 
 from __future__ import annotations
 

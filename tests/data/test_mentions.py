@@ -1,4 +1,4 @@
-"""What a text states, and whether another text states it too."""
+"""Tests which mentions are found in a text, and which of them another text supports."""
 
 from __future__ import annotations
 

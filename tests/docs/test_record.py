@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -98,6 +99,35 @@ def test_a_page_that_states_something_else_is_found(record: Path, tmp_path: Path
     stated = f"{100 * comparison.arms[0].scores['rougeLsum_f1'].mean:.1f} ["
     assert stated in page
     assert not_stated(page.replace(stated, "99.9 ["), comparison)
+
+
+def test_the_page_of_the_real_model_states_its_records() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    rows = {"lead-3": "lead-3", "random-3": "random-3", "oracle": "oracle"}
+    systems = {
+        name: json.loads((folder / f"zero-shot-dialogsum-{name}.json").read_text())["systems"]
+        for name in ("prompt", "chat")
+    }
+    found = {title: systems["prompt"][name] for name, title in rows.items()}
+    found |= {
+        "prompt `TL;DR:`": systems["prompt"]["base"],
+        "chat template": systems["chat"]["base"],
+    }
+    for title, scores in found.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
+        for name in ("rouge1_f1", "rouge2_f1", "rougeL_f1", "entity_recall"):
+            mean, low, high = (100 * scores[name][end] for end in ("mean", "low", "high"))
+            assert f" {mean:.1f} [{low:.1f}, {high:.1f}] " in row, (title, name)
+    losses = {
+        (line["arm"], float(line["learning_rate"]), int(line["step"])): line["validation_nll"]
+        for line in csv.DictReader((folder / "rates.csv").read_text().splitlines())
+    }
+    assert len(losses) == 15
+    for (arm, rate, step), loss in losses.items():
+        stated = f"{float(loss):.3f}"
+        shown = f"{rate:.0e}".replace("e-0", "e-")
+        row = next((line for line in page.splitlines() if f"| {shown} |" in line), "")
+        assert stated in (page if step == 0 else row), (arm, rate, step)
 
 
 @pytest.mark.parametrize("record", KEPT, ids=[folder.name for folder in KEPT])

@@ -1,4 +1,4 @@
-"""Repeated n-grams, summaries without an end, empty ones, and copies."""
+"""Tests of repeated n-grams, and of unended, empty and copied summaries."""
 
 from __future__ import annotations
 

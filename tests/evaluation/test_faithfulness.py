@@ -1,4 +1,4 @@
-"""Entities that a document supports, and of the reference that a summary has."""
+"""Tests of entity precision and recall."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def tokens(text: str) -> list[int]:
 
 
 def test_the_wire_knows_better() -> None:
-    """Against the generator, which knows the facts: of the article itself, and of one with others.
+    """The generator knows the facts of an article and of its counterfactual.
 
     A full name or an organization is an entity and no key fact, so the two shares differ a little.
     """

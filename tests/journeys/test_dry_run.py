@@ -19,7 +19,7 @@ Train = Callable[..., Finished]
 
 
 def tree(folder: Path) -> dict[str, int]:
-    """Every folder and file below a folder, with the time of the file's last change."""
+    """Return the modification time of every file and folder below a folder."""
     found = sorted(folder.rglob("*"))
     return {str(path): 0 if path.is_dir() else path.lstat().st_mtime_ns for path in found}
 

@@ -1,4 +1,4 @@
-"""Counted operations of a training step against torch's count of those that were carried out."""
+"""Tests the counted operations of a training step against torch's own counter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ALL = ("qkv", "attn_out", "mlp_in", "mlp_out")
 
 
 def carried_out(model: Any) -> int:
-    """Operations of one training step, without the angles of rotary embeddings, as torch counts."""
+    """Return torch's count for one training step, without the angles of rotary embeddings."""
     ids = torch.randint(1, 400, (SEQUENCES, LENGTH))
     positions = torch.tensor([20, 21, 22, 45, 46])
     batch = TrainingBatch(ids, positions, ids.flatten()[positions + 1], ids.numel(), 5, 5)

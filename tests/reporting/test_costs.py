@@ -1,4 +1,4 @@
-"""Costs of training in tables and files, also of runs that did not record them."""
+"""Tests of training costs in tables and files, including runs that did not record them."""
 
 from __future__ import annotations
 

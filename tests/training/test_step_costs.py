@@ -1,4 +1,4 @@
-"""The steps that a dry run measures are those of the run that have the sizes that it says."""
+"""Tests that a dry run measures real steps of the run, of the sizes that it reports."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> Document
 
 
 def circuit_runs(task: Task, options: CircuitOptions, held_out: Task | None = None) -> int:
-    """Return the number of runs of a circuit on a document that `judge` takes.
+    """Return how many runs of a circuit on one document `judge` makes, for a progress bar.
 
     These are the circuits of two curves, the circuit itself and its complement, each on every
     document, and random circuits of each size and of the circuit, each on some documents.

@@ -162,7 +162,7 @@ def destination_layers(graph: Graph) -> NDArray[np.intp]:
 
 
 def edge_groups(graph: Graph) -> NDArray[np.intp]:
-    """Return a number for each edge that says which edges are alike in kind and layer.
+    """Number the edges so that edges of the same kinds and layers have the same number.
 
     Args:
         graph: the model's graph.

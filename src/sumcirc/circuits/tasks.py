@@ -1,4 +1,4 @@
-"""The pairs of a behaviour that a circuit is to explain, with a metric on them."""
+"""Tasks: the pairs and the metric that define the behaviour a circuit explains."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LEFT_OUT = ("unchanged", "untold")  # attributes of a task that count pairs
 
 
 class NoBehaviourError(UserError):
-    """Corruption raises the metric of fewer than two pairs."""
+    """Raised when corruption raises the metric of fewer than two pairs."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """The behaviour that a circuit is to explain: pairs, and a metric on them.
+    """The behaviour that a circuit explains: pairs, and a metric on them.
 
     Attributes:
         pairs: the pairs that are used. Corruption raises the metric on each of them, unless
@@ -60,7 +60,7 @@ class Task:
 
 @dataclass(frozen=True)
 class SplitTask:
-    """Pairs on which edges are chosen, and other pairs on which circuits are judged.
+    """A task whose pairs select edges, and one whose held-out pairs evaluate circuits.
 
     Attributes:
         task: the pairs on which edges are chosen.
@@ -75,12 +75,12 @@ class SplitTask:
 
     @property
     def unchanged(self) -> int:
-        """Number of pairs left out of both tasks because corruption doesn't raise their metric."""
+        """Number of pairs in both tasks that were dropped because corruption has no effect."""
         return sum(one.unchanged for one in self._tasks)
 
     @property
     def untold(self) -> int:
-        """Number of pairs left out of both tasks because no wrong answer is known for them."""
+        """Number of pairs in both tasks that were dropped because they have no wrong answer."""
         return sum(one.untold for one in self._tasks)
 
     @property
@@ -89,7 +89,7 @@ class SplitTask:
 
 
 def _notices(tasks: list[Task]) -> list[Notice]:
-    """Return messages about the pairs that were left out of tasks, and about missing effects."""
+    """Return notices about dropped pairs and about tasks without an effect to explain."""
     first = tasks[0]
     unchanged, untold = (sum(getattr(one, name) for one in tasks) for name in LEFT_OUT)
     total = sum(len(one.pairs) for one in tasks) + unchanged + untold
@@ -116,7 +116,7 @@ def make_task(
     options: CircuitOptions,
     keep_all: bool = False,
 ) -> Task:
-    """Return a task made of the pairs on which corruption raises the metric.
+    """Make a task of the pairs on which corruption raises the metric.
 
     The selected pairs would show an effect of corruption even if there were only noise. Whether
     there is an effect (`Evaluator.doubt`) is therefore tested on all pairs.
@@ -167,7 +167,7 @@ def make_task(
 def make_tasks(
     model: PreTrainedModel | PeftModel, pairs: list[ExamplePair], options: CircuitOptions
 ) -> SplitTask:
-    """Divide pairs into those on which edges are chosen and those on which circuits are judged.
+    """Split pairs into those that select edges and those that evaluate circuits.
 
     Args:
         model: the model, with or without an adapter.
@@ -204,7 +204,7 @@ def make_tasks(
 
 
 def _join_doubt(tasks: list[Task]) -> None:
-    """Test on the pairs of all tasks together whether corruption has an effect."""
+    """Test whether corruption has an effect on the pairs of all tasks together."""
     clean, corrupted = (
         np.concatenate(side) for side in zip(*(t.losses for t in tasks), strict=True)
     )

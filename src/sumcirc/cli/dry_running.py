@@ -1,4 +1,4 @@
-"""The word `dry_run=true` of `sumcirc train`, and what a dry run refuses as a real one would.
+"""`sumcirc train dry_run=true`: parsing, and the refusals that a real run would give.
 
 It says how to run a command and is no setting of a run, so it is taken off the command line before
 the configuration is composed, and no record contains it.
@@ -27,7 +27,7 @@ def is_dry_run(word: str) -> bool:
 
 
 def without_dry_run(verb: str, words: Sequence[str]) -> tuple[list[str], bool]:
-    """Return the words after a verb without `dry_run=...`, and its value.
+    """Split `dry_run=...` off the words after a verb, and return the rest and its value.
 
     Args:
         verb: the verb.

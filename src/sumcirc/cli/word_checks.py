@@ -1,4 +1,4 @@
-"""Checks of typed words for which Hydra's own error would not name the culprit."""
+"""Checks overrides whose mistakes Hydra would report without naming the setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sumcirc.errors import UserError
 
 
 def check_choices(verb: str, overrides: Sequence[str]) -> None:
-    """Refuse overrides with a choice or a kind of value that a job can't have.
+    """Raise an error for overrides with an unknown choice or the wrong kind of value.
 
     Args:
         verb: the verb.

@@ -146,7 +146,7 @@ def _names(
     words: list[re.Match[str]],
     opens: Callable[[re.Match[str]], bool] | None = None,
 ) -> list[Entity]:
-    """Return the names among words; `opens` tells of a sentence's first word if it is one."""
+    """Return the names among words; `opens` says whether a sentence's first word is one."""
     capitalised = _capitalised(words)
     first = _openings(text, capitalised)
     if opens is None:
@@ -186,7 +186,7 @@ def _openings(text: str, capitalised: list[re.Match[str]]) -> set[int]:
 
 
 def _is_subject(text: str, word: re.Match[str]) -> bool:
-    """Return whether the words after a sentence's first word are those that follow a name."""
+    """Return whether the words that follow a sentence's first word show that it is a name."""
     return "-" not in word[0] and any(
         follows.match(text, word.end()) and not word[0].endswith(endings)
         for follows, endings in _FOLLOWS

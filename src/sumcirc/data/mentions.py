@@ -1,4 +1,4 @@
-"""The names, numbers, dates and speakers of a text, as values to look up in another text.
+"""Finds the names, numbers, dates and speakers in a text and looks them up in another.
 
 `mentions` lists what a text states; `TextIndex.states` says whether another text states it too.
 docs/faithfulness.md defines every rule and lists the known errors.
@@ -119,7 +119,7 @@ class Mention:
 
 
 def mentions(text: str, context: str) -> list[Mention]:
-    """Return what a text states, in order, each value once.
+    """Return the names, numbers, dates and speakers in a text, in order, each value once.
 
     Args:
         text: the text.
@@ -172,7 +172,7 @@ def _is_money(text: str, start: int) -> bool:
 
 
 def _value(digits: str) -> float | str:
-    """Return the number, or the clock time that "10:30" states; "4:00" is 4."""
+    """Return the value of a number or a clock time such as "10:30"; "4:00" is 4."""
     hour, colon, minutes = digits.partition(":")
     if colon:
         return float(hour) if minutes in ("0", "00") else f"{int(hour)}:{minutes}"
@@ -258,7 +258,7 @@ class TextIndex:
             self._values |= {_MONTH_OF[part].casefold() for part in parts if part in _MONTH_OF}
 
     def states(self, mention: Mention, partial: bool = False) -> bool:
-        """Return whether the text states what another text mentions.
+        """Return whether the text states a name, number, date or speaker of another text.
 
         Args:
             mention: the mention.
@@ -290,7 +290,7 @@ class TextIndex:
         return any(self._in_order(rest[start:]) for start in range(max(1, len(rest) - 1)))
 
     def _finds(self, word: str) -> list[int]:
-        """Return the places of a word, or of the country that an adjective is made of, or back."""
+        """Return where a word occurs, taking a country and its adjective as one word."""
         if word in self._places:
             return self._places[word]
         return [
@@ -301,7 +301,7 @@ class TextIndex:
         ]
 
     def _in_order(self, words: list[str]) -> bool:
-        """Return whether words follow each other with at most `_GAP` others between two."""
+        """Return whether words occur in order with at most `_GAP` other words between two."""
         if not words:
             return True
         ends = self._finds(words[0])

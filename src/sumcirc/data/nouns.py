@@ -1,4 +1,4 @@
-"""English nouns of a text, found by closed lists and by the words around them, without a model.
+"""Finds English nouns without a model, by closed lists and by the words around them.
 
 Two sources, which differ in how sure they are:
 
@@ -125,7 +125,7 @@ class Noun:
 
 
 def nouns(text: str) -> list[Noun]:
-    """Return the nouns that the words around them tell, in order.
+    """Return the nouns that are recognized by the words around them, in order.
 
     Words that the text also has in places of verbs are left out.
     """
@@ -157,7 +157,7 @@ def forms(word: str) -> tuple[str, ...]:
 
 
 def same_article(one: str, other: str) -> bool:
-    """Return whether two nouns go with the same of "a" and "an", judged by their first letters."""
+    """Return whether two nouns take the same indefinite article, judging by first letters."""
     return (one[0].lower() in "aeiou") == (other[0].lower() in "aeiou")
 
 

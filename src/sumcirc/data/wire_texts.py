@@ -1,4 +1,4 @@
-"""The texts of wire articles, from the cache where they were generated before.
+"""Reads the texts of wire articles from the cache, or generates them.
 
 To generate 4,000 articles takes about 2.5 seconds of CPU time, longer than to read a small model;
 every job of a sweep needs the same ones.
@@ -54,7 +54,7 @@ def wire_texts(split: str, size: int, seed: int, cache_dir: Path | None) -> list
 
 @cache
 def _source() -> str:
-    """Return a hash of the source of the generator, whose every change may change articles."""
+    """Return a hash of the generator's source code, since any change may change articles."""
     root = Path(sumcirc.wire.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):

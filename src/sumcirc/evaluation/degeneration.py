@@ -1,4 +1,4 @@
-"""Rates of degenerate summaries: repeated n-grams, no end, nothing at all, nothing but copies.
+"""Detects degenerate summaries: repetitive, unended, empty, or copied whole.
 
 For a summary of words w (as for copying, `evaluation.copying.words`)
 
@@ -34,14 +34,14 @@ class Summary(str):
     ended: bool
 
     def __new__(cls, text: str, ended: bool) -> Summary:
-        """Return the text as a summary, see the class."""
+        """Make a summary of a text."""
         found = super().__new__(cls, text)
         found.ended = ended
         return found
 
 
 def degeneration(document: str, summary: str) -> dict[str, float | None]:
-    """Return the rates that are defined at the top of this file.
+    """Return one summary's values, which are defined at the top of this file.
 
     Args:
         document: text of the document.

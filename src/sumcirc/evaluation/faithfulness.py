@@ -1,4 +1,4 @@
-"""Whether names, numbers and dates of a summary are in its document, found by rules.
+"""Measures by rules whether a document supports a summary's names, numbers and dates.
 
 Let M(x) be the distinct names, numbers and dates of a text x, and M_k(x) those of one kind k. For a
 document d, a summary s and a reference r (F. Nan et al., Entity-level factual consistency of
@@ -32,7 +32,7 @@ MEASURES = tuple(f"{name}_{part}" for name in _COUNTED for part in ("precision",
 
 
 def faithfulness(document: str, summary: str, references: Sequence[str]) -> dict[str, float | None]:
-    """Return the shares that are defined at the top of this file.
+    """Return one summary's precisions and recalls, defined at the top of this file.
 
     Args:
         document: text of the document.

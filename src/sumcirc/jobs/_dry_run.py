@@ -196,7 +196,7 @@ def _with_adapter(
 
 
 def _processes(config: TrainConfig, elsewhere: str | None) -> tuple[int | None, str | None]:
-    """Return the number of processes that train, and why a step can't be measured, if it can't."""
+    """Return the number of training processes, and a reason if steps can't be measured here."""
     from sumcirc.training.trainer import world_size
 
     options = config.trainer

@@ -145,7 +145,7 @@ def _size(
     linears: dict[str, nn.Module],
     model_config: PretrainedConfig,
 ) -> tuple[dict[str, int], int]:
-    """Return how many parameters one rank adds to each linear, and how many no rank changes."""
+    """Return the parameters per rank and linear, and those that don't depend on the rank."""
     if config.variant in PLAIN and not config.peft:
         return _costs(linears), 0
     if config.variant is Variant.ia3:

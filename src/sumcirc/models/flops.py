@@ -1,4 +1,4 @@
-"""Number of floating-point operations of a training step, from a model's architecture.
+"""Counts the floating-point operations of a training step from the model's architecture.
 
 Counted are the matrix multiplications that the model's formulas need, as in the PaLM paper
 (Chowdhery et al. 2022, appendix B): linears, adapters, attention and the unembedding, with two
@@ -29,7 +29,7 @@ from sumcirc.models.unwrapping import base_model
 
 @dataclass(frozen=True)
 class TrainingFlops:
-    """Floating-point operations of forward and backward pass, from which those of a batch follow.
+    """Coefficients from which the floating-point operations of any batch are computed.
 
     Attributes:
         token: operations of linears and adapters per position, padding included.
@@ -43,7 +43,7 @@ class TrainingFlops:
 
     @classmethod
     def of(cls, model: nn.Module) -> TrainingFlops:
-        """Return the operations of a model, given which of its parameters require a gradient.
+        """Count a model's operations, given which of its parameters require a gradient.
 
         Args:
             model: a transformers model, or a PEFT model around one.
@@ -59,7 +59,7 @@ class TrainingFlops:
         return cls(2 * token, 2 * pair, 2 * _unembedding(base, sizes, stream))
 
     def batch(self, sequences: int, length: int, targets: int) -> int:
-        """Return the operations of a training batch.
+        """Return the number of floating-point operations of one training batch.
 
         Args:
             sequences: number of sequences.

@@ -1,4 +1,4 @@
-"""What is inside a model that PEFT has wrapped."""
+"""Access to the model that PEFT has wrapped."""
 
 from __future__ import annotations
 

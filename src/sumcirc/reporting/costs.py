@@ -1,4 +1,4 @@
-"""What training cost, from the section `cost` of summary.json, for tables and files.
+"""Reads the cost of training from summary.json for tables and files.
 
 Runs of versions that did not record it, and untrained systems, have unknown costs (NaN), which are
 shown as `-`.
@@ -48,7 +48,7 @@ def cost_of(summaries: Sequence[Mapping[str, Any]]) -> Cost:
 
 
 def cost_columns(costs: Sequence[Cost]) -> tuple[list[str], list[list[str]]]:
-    """Return the headings of a table's columns of costs, and the cells of each row.
+    """Return the headings and cells of the cost columns of a table.
 
     There are no columns if no cost is known. The utilization has one if it is known for any row,
     and peak memory is that of the GPU if any row has it, else that of the process.

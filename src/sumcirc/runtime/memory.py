@@ -1,4 +1,4 @@
-"""The memory that a process has needed so far."""
+"""Peak memory of the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The default of every setting, as records of configurations hold it."""
+"""Default values of settings, in the form in which configurations are recorded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from omegaconf import MISSING, OmegaConf
 
 
 def default_settings(kind: type) -> dict[str, Any]:
-    """Return the defaults of a configuration as nested dictionaries, without what has none.
+    """Return a configuration's defaults as nested dictionaries, for settings that have one.
 
     Enumerated values are replaced by their names.
 

@@ -194,7 +194,7 @@ def adapter_facts(
 def dearest(
     config: TrainConfig | SelectConfig, model_config: PretrainedConfig, count: int
 ) -> list[Target]:
-    """Return the targets that need the most parameters of all that a selector may choose.
+    """Return the most expensive targets, by parameters, that a selector may choose.
 
     Args:
         config: settings of the adaptation.

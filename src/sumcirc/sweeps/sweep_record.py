@@ -236,7 +236,7 @@ def check_runs(record: SweepRecord, folder: Path) -> None:
 
 
 def completed(before: Flat, known: Collection[str], verb: str) -> Flat:
-    """Return an earlier configuration with settings that were added since, at their defaults.
+    """Fill in the defaults of settings that were added since a configuration was recorded.
 
     Without them a sweep that began before a setting was added would differ from the same command
     today.

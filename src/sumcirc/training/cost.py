@@ -1,9 +1,7 @@
-"""What training costs: operations, their rate, and peak memory."""
+"""Measures the cost of training: operations, their rate, and peak memory."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import warnings
 from typing import Any
 
@@ -13,6 +11,7 @@ from lightning_fabric.utilities.throughput import get_available_flops
 from torch import nn
 
 from sumcirc.models.flops import TrainingFlops
+from sumcirc.runtime.memory import process_peak
 from sumcirc.training.module import SummarizationModule
 
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
@@ -36,7 +35,7 @@ class CostMeter(pl.Callback):
         self._flops, self._tokens = 0, 0
         self._seconds = self._seconds_before = 0.0
         self._whole = True
-        self._memory: dict[str, int] = {}
+        self._memory_before: dict[str, int] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start to measure the peak memory of a GPU.
@@ -73,7 +72,6 @@ class CostMeter(pl.Callback):
         if device.type == "cuda" and trainer.global_step >= pl_module.total_steps:
             torch.cuda.synchronize(device)  # or the time of the last steps would be missing
         self._seconds = self._seconds_before + pl_module.training_seconds
-        self._memory = _higher(self._memory, _peak_memory(device))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -90,7 +88,7 @@ class CostMeter(pl.Callback):
             "flops": flops,
             "tokens": tokens,
             "seconds": self._seconds,
-            "memory": self._memory,
+            "memory": self._memory(trainer),
             "whole": self._whole,
         }
 
@@ -110,11 +108,11 @@ class CostMeter(pl.Callback):
             return  # written by an earlier version
         if trainer.is_global_zero:
             self._flops, self._tokens = found["flops"], found["tokens"]
-        self._memory = found["memory"]
+        self._memory_before = found["memory"]
         self._seconds = self._seconds_before = found["seconds"]
 
     def _sums(self, trainer: pl.Trainer) -> tuple[int, int]:
-        """Return the operations and positions of all processes."""
+        """Return the operations and positions, summed over all processes."""
         if trainer.world_size == 1:
             return self._flops, self._tokens
         # not as integers, since the sum may exceed 64 bits
@@ -123,6 +121,15 @@ class CostMeter(pl.Callback):
         )
         flops, tokens = trainer.strategy.reduce(mine, reduce_op="sum").tolist()
         return int(flops), int(tokens)
+
+    def _memory(self, trainer: pl.Trainer) -> dict[str, int]:
+        """Return the peak memory in bytes: of the process, and of its GPU since the fit began."""
+        found = {"process_memory": process_peak()}
+        device = trainer.strategy.root_device
+        if device.type == "cuda":
+            found["device_memory"] = torch.cuda.max_memory_allocated(device)
+        before = self._memory_before
+        return {name: max(value, before.get(name, 0)) for name, value in found.items()}
 
     def record(self, trainer: pl.Trainer) -> dict[str, Any]:
         """Return the section `cost` of summary.json.
@@ -134,7 +141,7 @@ class CostMeter(pl.Callback):
             trainer: knows steps, devices and precision.
         """
         flops, tokens = self._sums(trainer)
-        found: dict[str, Any] = dict(self._memory)
+        found: dict[str, Any] = dict(self._memory(trainer))
         if not self._whole:
             return found
         found |= {"flops": float(flops), "tokens": tokens, "seconds": self._seconds}
@@ -155,19 +162,6 @@ def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
     """
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next(one for one in callbacks if isinstance(one, CostMeter)).record(trainer)
-
-
-def _higher(before: dict[str, int], now: dict[str, int]) -> dict[str, int]:
-    return {name: max(value, before.get(name, 0)) for name, value in now.items()}
-
-
-def _peak_memory(device: torch.device) -> dict[str, int]:
-    """Return the peak memory of this process, and of its GPU since the peak was reset, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    found = {"process_memory": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-    if device.type == "cuda":
-        found["device_memory"] = torch.cuda.max_memory_allocated(device)
-    return found
 
 
 def _peak_flops(trainer: pl.Trainer) -> float | None:

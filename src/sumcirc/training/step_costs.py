@@ -33,7 +33,7 @@ from sumcirc.training.trainer_arguments import repeated_batches
 
 @dataclass(frozen=True)
 class StepCosts:
-    """What the training steps of a run cost.
+    """Time, tokens and memory of a run's training steps.
 
     Attributes:
         seconds: wall time of the step of mean size and of the largest step.

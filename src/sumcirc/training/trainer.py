@@ -213,7 +213,7 @@ def make_trainer(
 
 
 def stepping(config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """Return the arguments of Lightning's Trainer that decide what an optimizer step does.
+    """Return the arguments of Lightning's Trainer that determine an optimizer step.
 
     Args:
         config: configuration of the run.

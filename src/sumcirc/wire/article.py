@@ -83,7 +83,7 @@ def facts_found(article: WireArticle, text: str) -> dict[str, bool]:
 
 
 def wrong_facts_found(article: WireArticle, text: str) -> dict[str, bool]:
-    """Return for each fact of an article's second event, by role, whether a text states it.
+    """Return, by role, whether a text states each fact of an article's second event.
 
     A summary reports the main event, so a fact of the second event is one of the wrong event.
 

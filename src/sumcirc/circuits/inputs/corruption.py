@@ -103,7 +103,7 @@ def corpus_pairs(
 
 
 def exchanged_notice(setting: str, pairs: Sequence[ExamplePair]) -> Notice:
-    """Return a notice that says in how many pairs each kind of word was exchanged.
+    """Return a notice with the number of pairs in which each kind of word was exchanged.
 
     Args:
         setting: name of the setting that names the pairs.

@@ -1,4 +1,4 @@
-"""Pairs of a document with another one that has as many tokens, such as a counterfactual article.
+"""Pairs a document with another of the same token length, such as a counterfactual article.
 
 Both texts are tokenized as they are. Where the summary of the corrupted document is known to differ
 from the reference, the correct and the wrong token are known.
@@ -48,7 +48,7 @@ def paired(
     corruption: str,
     answer: list[int],
 ) -> ExamplePair:
-    """Return an item paired with another document; tokens in which the two differ are salient.
+    """Pair an item with another document, and mark the tokens that differ as salient.
 
     Args:
         encoder: turns texts into tokens.

@@ -1,4 +1,4 @@
-"""Division of pairs into those on which edges are chosen and those on which circuits are judged."""
+"""Splits pairs into a set that selects edges and a held-out set that evaluates circuits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sumcirc.data.encoding import DOCUMENT
 def split_pairs(
     pairs: Sequence[ExamplePair], share: float
 ) -> tuple[list[ExamplePair], list[ExamplePair]]:
-    """Divide pairs by document, so that no document is on both sides.
+    """Split pairs in two so that no document is on both sides.
 
     In the given order every document goes to the held-out side unless that would then have more
     than `share` of the pairs so far. The side of a document thus depends on those before it alone,
@@ -41,7 +41,7 @@ def split_pairs(
 
 
 def _documents(pairs: Sequence[ExamplePair]) -> list[int]:
-    """Return for each pair a number of its document; the same where one begins with the other."""
+    """Number the documents of the pairs, with one number for a document and its beginnings."""
     tokens = [_tokens(pair) for pair in pairs]
     found, shortest = [0] * len(pairs), -1
     for number in sorted(range(len(pairs)), key=tokens.__getitem__):
@@ -52,7 +52,7 @@ def _documents(pairs: Sequence[ExamplePair]) -> list[int]:
 
 
 def _tokens(pair: ExamplePair) -> list[int]:
-    """Return the tokens of a pair's document, or of its whole prompt if no document is marked."""
+    """Return the tokens of a pair's document, or of the whole prompt if no document is marked."""
     clean = pair.clean
     if DOCUMENT in clean.spans and SALIENT in clean.spans:
         return clean.ids[clean.spans[DOCUMENT] | clean.spans[SALIENT]].tolist()

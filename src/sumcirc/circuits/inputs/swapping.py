@@ -1,4 +1,4 @@
-"""Pairs whose corrupted document has other words: names, numbers, dates, nouns and speakers.
+"""Corrupts documents by exchanging names, numbers, dates, nouns or speakers.
 
 Words of a salient sentence are exchanged wherever they occur in document and summary, so that no
 other mention reveals the original. Both texts are tokenized as they are, and a pair is made only if
@@ -79,7 +79,7 @@ class _Text:
         return any(first <= start and end <= last for first, last in self.salient)
 
     def matters(self, words: Iterable[str]) -> bool:
-        """Return whether a salient sentence has one of the words, and the reference has one."""
+        """Return whether any of the words is in a salient sentence, and any is in the reference."""
         words = tuple(words)
         return any(mentions(self.reference, word) for word in words) and any(
             self.is_salient(start, start + len(word))
@@ -91,7 +91,7 @@ class _Text:
 def swapped_pair(
     encoder: Encoder, item: Document, salient: Characters, donors: Donors
 ) -> ExamplePair:
-    """Return a document paired with one in which words of salient sentences are exchanged.
+    """Pair a document with a copy in which words of the salient sentences are exchanged.
 
     Each replacement has the same numbers of words and tokens; see the top of this file for the
     kinds of words.
@@ -171,7 +171,7 @@ def _mention_texts(text: str) -> list[tuple[str, str]]:
 
 
 def _shape(kind: str, written: str) -> str:
-    """Return what two mentions have in common if one can stand in the other's place."""
+    """Return a key that is equal for two mentions if one can replace the other."""
     if re.search(r"\d", written):
         return f"{kind} {re.sub(r'[0-9]', '0', written)}"  # "2nd", "1990s"
     case = "upper" if written.isupper() else "title" if written[0].isupper() else "lower"
@@ -253,7 +253,7 @@ UNSTATED = (_entities, _mentions)  # groups that also give pairs whose answer is
 def _pair_of(
     encoder: Encoder, clean: TokenExample, text: _Text, words: Sequence[_Word]
 ) -> ExamplePair:
-    """Return the pair in which words are exchanged, with what was exchanged in the document."""
+    """Exchange words, and return the pair with a record of what was exchanged."""
     if not words:
         raise NoExample(NOTHING)
     others, kinds = _others(text, words)
@@ -277,7 +277,7 @@ def _pair_of(
 
 
 def _others(text: _Text, words: Sequence[_Word]) -> tuple[dict[str, str], dict[str, str]]:
-    """Return a replacement for each form of the words that have one, and each form's kind."""
+    """Return a replacement and a kind for each form of every word that can be replaced."""
     known = f"{text.text}\n{text.reference}"
     found: dict[str, str] = {}
     kinds: dict[str, str] = {}
@@ -301,7 +301,7 @@ def _others(text: _Text, words: Sequence[_Word]) -> tuple[dict[str, str], dict[s
 
 
 def _fits(donors: Donors, known: str, own: Sequence[str], other: Sequence[str]) -> bool:
-    """Return whether the forms of a word have as many tokens as those of another, unknown one."""
+    """Return whether a word can be replaced by another with the same numbers of tokens."""
     if any(mentions(known, form) for form in other if form not in own):
         return False
     for one, two in zip(own, other, strict=True):
@@ -321,7 +321,7 @@ def _fits(donors: Donors, known: str, own: Sequence[str], other: Sequence[str]) 
 
 
 def _occurrences(text: str, others: dict[str, str]) -> list[tuple[int, int]]:
-    """Return the ranges of the texts to exchange.
+    """Return the character ranges in which a text has words to exchange.
 
     Occurrences inside a longer entity ("New York") are left out, as are two speakers that are named
     together, since the text would say the same with each in the other's place.

@@ -1,4 +1,4 @@
-"""Runs circuits on pairs, and computes the metric and the KL of each document."""
+"""Runs circuits on pairs and computes each document's metric and KL divergence."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Evaluator:
     def run(
         self, circuits: Sequence[NDArray[np.bool_]], shares: Sequence[slice] | None = None
     ) -> list[CircuitValues]:
-        """Run circuits on the documents, and return the metric and the KL of each circuit.
+        """Run circuits on the documents and return each circuit's metric and KL divergence.
 
         The clean and the corrupted run are shared by all circuits, and a circuit that occurs twice
         is run once.
@@ -162,7 +162,7 @@ class Evaluator:
 
 
 def share_of(number: int, documents: int) -> slice:
-    """Return the documents on which one of several random circuits of a size is run.
+    """Return the subset of the documents on which a random circuit is run.
 
     Running each on every document would cost more than their mean needs. Each is run on
     `MIN_DOCUMENTS` or more, and those of successive circuits differ.
@@ -179,13 +179,13 @@ def share_of(number: int, documents: int) -> slice:
 
 
 def _within(share: slice, start: int, count: int) -> slice:
-    """Return the part of `share` in the documents from `start` to `start + count`, from there."""
+    """Return which of the documents `start` to `start + count` are in `share`, from `start`."""
     step = share.step or 1
     return slice(((share.start or 0) - start) % step, count, step)
 
 
 def _chosen(rows: Tensor, some: slice, documents: int) -> slice | Tensor:
-    """Return which rows, each of a document, belong to some of the documents."""
+    """Return an index of the rows that belong to a subset of the documents."""
     if len(range(documents)[some]) == documents:
         return ALL
     kept = torch.zeros(documents, dtype=torch.bool, device=rows.device)
@@ -196,7 +196,7 @@ def _chosen(rows: Tensor, some: slice, documents: int) -> slice | Tensor:
 def _distinct(
     circuits: Sequence[NDArray[np.bool_]], shares: Sequence[slice]
 ) -> tuple[set[int], list[int]]:
-    """Return the numbers of the circuits to run, and for each circuit the one that it equals."""
+    """Return the indices of the distinct circuits, and for each circuit the one it equals."""
     seen: dict[tuple[bytes, str], int] = {}
     keys = [
         (np.packbits(kept).tobytes(), repr(share))

@@ -88,7 +88,7 @@ def curve(
     completeness: bool = False,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> FaithfulnessCurve:
-    """Measure the faithfulness of circuits of growing size, and of random circuits as a control.
+    """Measure faithfulness at several circuit sizes, with random circuits as a control.
 
     For a fraction k, int(k * edges) edges are selected, from which `prune` removes loose ends. The
     corresponding random circuits have as many edges of each kind and layer.
@@ -127,7 +127,7 @@ def judgement(
     random_seeds: Sequence[int] = RANDOM_SEEDS,
     bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Judgement:
-    """Measure a circuit and the circuits of both rankings, all in one pass over the documents.
+    """Measure a circuit, and circuits of several sizes, in one pass over the documents.
 
     Args:
         evaluator, fractions, random_seeds, bootstrap: as in `curve`.
@@ -162,7 +162,7 @@ def judgement(
 
 @dataclass(frozen=True)
 class _Plan:
-    """The circuits of one curve: the ranked ones by size, then the random ones of each seed."""
+    """The circuits of one curve: those of the ranking, then the random ones of each seed."""
 
     sizes: Values
     circuits: list[NDArray[np.bool_]]
@@ -226,7 +226,7 @@ class _Plan:
 def _matched(
     evaluator: Evaluator, circuits: Sequence[NDArray[np.bool_]], seeds: Sequence[int]
 ) -> list[list[NDArray[np.bool_]]]:
-    """Return for each seed the random circuits that match the given ones."""
+    """Draw for each seed one random circuit per given circuit, matched by kind and layer."""
     graph = evaluator.graph
     draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in seeds]
     return [[matched_circuit(draw, kept, graph) for kept in circuits] for draw in draws]
@@ -276,7 +276,7 @@ def _control(
     drawn: Sequence[CircuitValues],
     bootstrap: Bootstrap,
 ) -> Interval:
-    """Return the faithfulness of the random circuits that match `kept`, taken together.
+    """Return the pooled faithfulness of the random circuits that match `kept`.
 
     It is the ratio of the sums over circuits and documents. Every resample draws documents and
     circuits.
@@ -301,7 +301,7 @@ def _control(
 
 
 def _shared(kept: NDArray[np.bool_], controls: Sequence[NDArray[np.bool_]]) -> float | None:
-    """Return the mean fraction of a circuit's edges that random circuits contain, if any exist."""
+    """Return the mean fraction of a circuit's edges in its random circuits; None without any."""
     if not controls or not kept.any():
         return None
     return float(np.mean([(one & kept).sum() / kept.sum() for one in controls]))

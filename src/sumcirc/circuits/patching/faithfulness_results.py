@@ -1,4 +1,4 @@
-"""What judging circuits gives: faithfulness by circuit and by size, with areas and controls.
+"""Results of evaluating circuits: faithfulness by circuit and size, areas, and controls.
 
 `patching.faithfulness` defines the quantities and computes them.
 """
@@ -99,7 +99,7 @@ class FaithfulnessCurve:
 
 @dataclass(frozen=True)
 class Judgement:
-    """How faithful a circuit and the circuits of two rankings are, on the same documents.
+    """The faithfulness of a circuit and of two curves, measured on the same documents.
 
     Attributes:
         faithfulness: faithfulness and completeness of the circuit.

@@ -158,7 +158,7 @@ def _circuit(run: RunRecords) -> list[str]:
 
 
 def _judged_on(found: Mapping[str, Any]) -> str:
-    """Return on which pairs a circuit was judged; runs of earlier versions are in-sample."""
+    """Return words for the pairs that evaluated a circuit; earlier versions used in-sample."""
     held = found.get("held_out_pairs", 0)
     if not held:
         return f"in-sample: the {found['pairs']} pairs that chose its edges"

@@ -48,7 +48,7 @@ def score_table(comparison: ArmComparison) -> Table:
 
 
 def faithfulness_table(comparison: ArmComparison) -> list[Table]:
-    """Return a table like `score_table` of faithfulness and of degenerate summaries.
+    """Return a table of the arms' faithfulness and of how often summaries are degenerate.
 
     The list is empty if no arm has these scores, as in runs of version 0.1.
 

@@ -23,7 +23,7 @@ ENDS = ("mean", "low", "high")
 
 
 def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
-    """Return a view of faithfulness over circuit size, with random circuits as a control.
+    """Return a plot of faithfulness against circuit size, with random circuits as a control.
 
     If pairs were held out, the curves are of those, and a curve of the pairs on which the edges
     were chosen is drawn beside them.
