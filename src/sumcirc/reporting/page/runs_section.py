@@ -110,7 +110,7 @@ def _facts(run: RunRecords) -> list[Block]:
         times = [f"{phase} {format_seconds(time)}" for phase, time in seconds.items()]
         rows.append(["time by phase", ", ".join(times)])
     headings, (cost,) = cost_columns([cost_of([summary])])
-    rows += [[f"{name} of training", cell] for name, cell in zip(headings, cost, strict=True)]
+    rows += [[f"training: {name}", cell] for name, cell in zip(headings, cost, strict=True)]
     versions = [
         f"{name} {version}" for name, version in environment.get("packages", {}).items() if version
     ]
