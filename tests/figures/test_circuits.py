@@ -192,6 +192,20 @@ def test_faithfulness(tmp_path: Path, drawn: list[Any]) -> None:
     assert curves[RANDOM].get_color() == "0.45"
 
 
+def test_a_long_interval_leaves_the_curves_readable(tmp_path: Path, drawn: list[Any]) -> None:
+    points = sized((10, 0.5), (100, 0.75))
+    ranked = {"points": points, "random": []}
+    record = {"absolute": {**ranked, "random": [points]}, "signed": ranked}
+    assert faithfulness(record).panel.limits == (None, None)
+    points[0]["faithfulness"]["low"] = -17.0
+    view = faithfulness(record)
+    assert view.panel.limits == (-0.5, 1.5)
+    assert "the table has all" in view.caption
+    draw(view, tmp_path / "faithfulness")
+    assert drawn[0].axes[0].get_ylim() == (-0.5, 1.5)
+    assert rows_of(tmp_path / "faithfulness")[1][3] == "-17.0"
+
+
 def test_faithfulness_that_cannot_be_drawn() -> None:
     nothing = {"points": sized((0, 0.0), (10, None)), "random": [sized((0, 0.0), (10, None))]}
     with pytest.raises(NotDrawableError, match="no circuit has a faithfulness"):

@@ -363,7 +363,8 @@ def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]
     say(_smallest(summary["reached"], "held-out" if held else "in-sample"))
     for name in ("cpr", "cmd"):
         control = mean_of([one["mean"] for one in summary[name]["random"]], ".3f")
-        say(f"{name.upper()} {_defined(summary[name]['value'], '.3f')}, random {control}")
+        value = _defined(summary[name]["value"], ".3f")
+        say(f"{name.upper()} {value}, random {control}{_span(found.absolute)}")
     if "jaccard" in summary:
         stable, why = summary["jaccard"], ""
         if math.isnan(stable["mean"]):
@@ -372,6 +373,14 @@ def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]
             f"Jaccard between resamples of the documents {_defined(stable, '.2f')}{why},"
             f" chance level {mean_of([summary['jaccard_chance']], '.3f')}"
         )
+
+
+def _span(curve: FaithfulnessCurve) -> str:
+    """Return words for the sizes that CPR and CMD are areas over, unless they reach to 100 %."""
+    first, last = (curve.points[at].fraction or 0.0 for at in (0, -1))
+    if last == 1:
+        return ""
+    return f" (areas over sizes of {100 * first:g} to {100 * last:g} %, not of all)"
 
 
 def _complete(summary: dict[str, Any]) -> str:

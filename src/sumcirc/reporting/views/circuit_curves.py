@@ -56,15 +56,16 @@ def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
         raise NotDrawableError("no circuit has a faithfulness: see the notes of the run")
     of = f" (of {edges:,})" if edges else ""
     levels = {"whole model": 1.0, "empty circuit": 0.0}
-    label = "normalized faithfulness"
+    label, limits = "normalized faithfulness", _limits(curves)
+    cut = "" if limits == (None, None) else " Bands end where the picture does; the table has all."
     return View(
         "Faithfulness by size",
-        [[Curves(f"edges in the circuit{of}", label, curves, "log", levels=levels)]],
+        [[Curves(f"edges in the circuit{of}", label, curves, "log", levels=levels, limits=limits)]],
         "How much of what the model does a circuit of this size does: 0 nothing, 1 all of it. The"
         " bands of the rankings are 95 % intervals over documents. Held-out: on other documents"
         " than those that chose the edges; in-sample: on the same ones. Random circuits with as"
         " many edges of each kind and layer are the control, with a band from the lowest to the"
-        " highest: a good circuit is far above them.",
+        f" highest: a good circuit is far above them.{cut}",
         "Faithfulness over the number of edges, for circuits by score and for random ones.",
         columns=("curve", "edges", *ENDS),
         rows=[
@@ -73,6 +74,20 @@ def faithfulness(record: Mapping[str, Any], edges: int | None = None) -> View:
             for point in zip(curve.x, curve.y, curve.low or (), curve.high or (), strict=True)
         ],
     )
+
+
+def _limits(curves: Sequence[Curve]) -> tuple[float | None, float | None]:
+    """Return limits of the axis if intervals would make the curves themselves unreadable.
+
+    The interval of a ratio of means is very long if few documents have most of the effect.
+    """
+    means = np.concatenate([curve.y for curve in curves])
+    known = [end for curve in curves for end in (curve.low, curve.high) if end is not None]
+    ends = np.concatenate([np.array(end, dtype=float) for end in known])
+    ends = ends[np.isfinite(ends)]
+    bottom, top = min(0.0, float(means.min())) - 0.5, max(1.0, float(means.max())) + 0.5
+    fits = all((bottom <= ends) & (ends <= top))
+    return (None, None) if fits else (bottom, top)
 
 
 def _ranked(ranking: Mapping[str, Any], label: str) -> Curve:
