@@ -234,7 +234,7 @@ LOGGED = (
     _summary("train", "cost/seconds", "s", "time of the steps, without watchers and validation"),
     _summary("train", "cost/devices", "", "devices, one for each process"),
     _summary("train", "cost/flops_per_second", "FLOP/s", "operations per second of the steps"),
-    _summary("train", "cost/mfu", "", "model FLOPs utilization", "a GPU in Lightning's table"),
+    _summary("train", "cost/mfu", "", "model FLOPs utilization", "a GPU of known peak"),
     _summary("train", "cost/device_memory", "bytes", "peak memory of tensors in training", "a GPU"),
     _summary("train", "cost/process_memory", "bytes", "peak memory of the whole process"),
     _summary("train, evaluate", "test/{system}/{share}_x100", "", "mean test score x 100", AT_END),

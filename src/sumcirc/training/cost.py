@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.throughput import get_available_flops
 from torch import nn
 
 from sumcirc.models.flops import TrainingFlops
 from sumcirc.runtime.memory import process_peak
 from sumcirc.training.module import SummarizationModule
+from sumcirc.training.peak_flops import peak_flops
 
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "32-true": torch.float32}
 
@@ -165,12 +164,6 @@ def cost_of(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def _peak_flops(trainer: pl.Trainer) -> float | None:
-    """Return a device's peak operations per second by Lightning's table, None if unknown."""
-    device, dtype = trainer.strategy.root_device, _DTYPES.get(str(trainer.precision))
-    if device.type != "cuda" or dtype is None:
-        return None
-    if "mig" in torch.cuda.get_device_name(device).lower():
-        return None  # a part of a GPU, for which the table would give the whole GPU's peak
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the table lacks a device
-        return get_available_flops(device, dtype) or None
+    """Return a device's peak operations per second in the run's precision, None if unknown."""
+    dtype = _DTYPES.get(str(trainer.precision))
+    return None if dtype is None else peak_flops(trainer.strategy.root_device, dtype)

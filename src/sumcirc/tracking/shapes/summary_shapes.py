@@ -70,7 +70,7 @@ class CostRecord(TypedDict):
         devices: number of processes, each of which has a device.
         flops_per_second: `flops` / `seconds`, over all devices.
         mfu: model FLOPs utilization, the share of what the devices could do at most; missing if
-            Lightning's table doesn't have the device.
+            the device's peak is unknown (`training.peak_flops`).
     """
 
     process_memory: NotRequired[Count]
