@@ -1,0 +1,312 @@
+"""What changes inside a model in fine-tuning, beside a control run and the distance of two seeds.
+
+    python benchmarks/inside_changes.py RUN RUN --control RUN --results FOLDER
+    python benchmarks/inside_changes.py RUN RUN --control RUN --effects COMPARE --results FOLDER
+
+The runs are those of `sumcirc train` with the default watchers: two seeds of one configuration and
+a control, such as the same configuration with `data.permute_summaries`. All are measured on the
+same documents. COMPARE is a run of `sumcirc compare` on the first of them, with other documents;
+with it the changes of layers and heads are correlated with the effects of patching them.
+
+A change of a layer *counts* where the seeds' mean differs from the control's (paired over
+documents, false discovery rate of 5 % over layers) by more than the two seeds differ from each
+other. Three runs give no interval over seeds: whether it holds for further ones is not known.
+
+`changes.csv` has a row for each measure, recorded step and layer; `claims.json` the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from sumcirc.errors import UserError
+from sumcirc.reporting.measured import entropy_difference, measured
+from sumcirc.statistics import (
+    Interval,
+    bootstrap_means,
+    mean_over,
+    rank_interval,
+    share_below_zero,
+    significantly_different,
+)
+from sumcirc.statistics.resampling import weights
+from sumcirc.storage.reading import table_rows
+from sumcirc.storage.writing import csv_text, plain_numbers, write_json, write_text
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    CKA,
+    ProbeRecord,
+    record_file,
+    record_files,
+)
+
+Array = NDArray[np.float64]
+RESAMPLES = 2000
+DIGITS = 5
+COLUMNS = (
+    *("measure", "step", "layer", "change", "low", "high", "seed_distance", "control"),
+    *("beyond_control", "beyond_low", "beyond_high", "counts"),
+)
+
+
+def _layers_of(name: str) -> Callable[[ProbeRecord, ProbeRecord], Array]:
+    """Return a reader of a measure of the residual stream after each layer."""
+    return lambda record, base: measured(record, name)[1:]
+
+
+def _drift_gained(record: ProbeRecord, base: ProbeRecord) -> Array:
+    return np.diff(measured(record, "residual/relative_change"), axis=0)
+
+
+def _magnitude_change(record: ProbeRecord, base: ProbeRecord) -> Array:
+    before, after = (measured(one, "residual/magnitude")[1:] for one in (base, record))
+    return after / before - 1
+
+
+# each is [layers, documents]
+MEASURES: dict[str, Callable[[ProbeRecord, ProbeRecord], Array]] = {
+    "attention_kl": lambda record, base: measured(record, ATTENTION_KL).mean(axis=1),
+    "entropy_change": lambda record, base: entropy_difference(record, base).mean(axis=1),
+    "cka_distance": lambda record, base: 1 - measured(record, CKA)[1:],
+    "drift": _layers_of("residual/relative_change"),
+    "drift_gained": _drift_gained,
+    "act_mag_change": _magnitude_change,
+}
+
+
+class Measured:
+    """The measure records of a run, and of its base.
+
+    Attributes:
+        base: record of the base model.
+        steps: records of training by step, in order.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.base = ProbeRecord.read(record_file(run / "probes", -1))
+        records = [ProbeRecord.read(file) for file in record_files(run / "probes")]
+        self.steps = {record.step: record for record in records}
+        if not self.steps:
+            raise UserError(f"{run}/probes: has no record; train with the default watchers")
+
+    @property
+    def last(self) -> ProbeRecord:
+        """The record of the last step."""
+        return self.steps[max(self.steps)]
+
+
+def changes(seeds: Sequence[Measured], control: Measured) -> Iterator[tuple[Any, ...]]:
+    """Yield a row of COLUMNS for each measure, step that all runs recorded, and layer."""
+    common = set.intersection(*(set(run.steps) for run in (*seeds, control)))
+    for name, read in MEASURES.items():
+        for step in sorted(common - {0}):
+            each = [read(run.steps[step], run.base) for run in seeds]
+            against = read(control.steps[step], control.base)
+            mean = np.mean(each, axis=0)
+            clear = significantly_different(mean - against)
+            found = zip(
+                *bootstrap_means(mean, RESAMPLES),
+                np.abs(mean_over(each[0] - each[1], axis=1)),
+                mean_over(against, axis=1),
+                *bootstrap_means(mean - against, RESAMPLES),
+                strict=True,
+            )
+            for layer, (value, low, high, distance, other, beyond, least, most) in enumerate(found):
+                counts = bool(clear[layer] and abs(beyond) > distance)
+                numbers = (value, low, high, distance, other, beyond, least, most)
+                yield (name, step, layer, *(round(float(x), DIGITS) for x in numbers), counts)
+
+
+def neurons(seeds: Sequence[Measured], control: Measured) -> list[dict[str, float]]:
+    """Return, for each layer, the change of its neurons at the last step.
+
+    `change` is the root mean square over neurons of the mean change of activation, less the part
+    that its standard errors explain; `seeds` is the correlation of the two seeds' changes over
+    neurons, `control` that of the seeds' mean with the control's.
+    """
+    name = "mlp/activation_change"
+    rows = []
+    runs = [run.last.values for run in (*seeds, control)]
+    for layer in range(len(runs[0][name])):
+        vectors = [np.asarray(run[name][layer], dtype=np.float64) for run in runs]
+        errors = [np.asarray(run[f"{name}_error"][layer], dtype=np.float64) for run in runs]
+        sizes = [
+            np.sqrt(max(0.0, float((v**2 - e**2).mean())))
+            for v, e in zip(vectors, errors, strict=True)
+        ]
+        first, second, against = vectors
+        rows.append(
+            {
+                "change": float(np.mean(sizes[:2])),
+                "seed_distance": abs(sizes[0] - sizes[1]),
+                "control": sizes[2],
+                "seeds_correlation": float(np.corrcoef(first, second)[0, 1]),
+                "control_correlation": float(np.corrcoef((first + second) / 2, against)[0, 1]),
+            }
+        )
+    return rows
+
+
+def leading_layers(seeds: Sequence[Measured], places: int = 3) -> dict[str, Any]:
+    """Return the layers whose change is largest by each measure, with intervals of their ranks."""
+    found = {}
+    for name, read in MEASURES.items():
+        mean = np.mean([read(run.last, run.base) for run in seeds], axis=0)
+        ranks = rank_interval(np.abs(mean) if name == "attention_kl" else _signed(mean), RESAMPLES)
+        order = np.argsort(ranks.rank)[:places]
+        last = len(mean) - 1
+        found[name] = {
+            "first": [
+                {"layer": int(layer), "low": ranks.low[layer], "high": ranks.high[layer]}
+                for layer in order
+            ],
+            "last_layer": {
+                "rank": int(ranks.rank[last]),
+                "low": ranks.low[last],
+                "high": ranks.high[last],
+            },
+        }
+    return found
+
+
+def _signed(values: Array) -> Array:
+    """Return values with the sign of each row's mean removed, so that rows rank by their size."""
+    return values * np.where(mean_over(values, axis=1) < 0, -1, 1)[:, None]
+
+
+def heads(run: Measured) -> dict[str, Any]:
+    """Return the share of heads whose attention entropy fell at the last step."""
+    difference = entropy_difference(run.last, run.base)
+    clear = significantly_different(difference)
+    means = mean_over(difference, axis=-1)
+    return {
+        "fell": asdict(share_below_zero(difference, RESAMPLES)),
+        "clearly_fell": float((clear & (means < 0)).mean()),
+        "clearly_rose": float((clear & (means > 0)).mean()),
+        "layers_that_rose": int((mean_over(difference.mean(axis=1), axis=-1) > 0).sum()),
+    }
+
+
+def effects(compared: Path) -> dict[str, tuple[list[tuple[int, ...]], Array]]:
+    """Return the effects of patching by components, [components, items], from a comparison.
+
+    `heads` has the output of each head and `layers` the sum of all heads and the MLP of a layer,
+    for each direction.
+    """
+    files = list(compared.glob("compare/*/patching.parquet"))
+    if len(files) != 1:
+        raise UserError(f"{compared}: holds {len(files)} comparisons with patching, not one")
+    [file] = files
+    columns: dict[str, Any] = {"direction": str, "kind": str, "layer": int | None}
+    columns |= {"index": int | None, "item": str, "effect": float}
+    table: dict[tuple[str, str, int, int], dict[str, float]] = {}
+    for row in table_rows(file, columns):
+        if row["kind"] in ("output", "mlp"):
+            key = (row["direction"], row["kind"], row["layer"], row["index"] or 0)
+            table.setdefault(key, {})[row["item"]] = row["effect"]
+    found = {}
+    for direction in sorted({key[0] for key in table}):
+        rows = {key[1:]: list(one.values()) for key, one in table.items() if key[0] == direction}
+        by_head = {key[1:]: np.array(one) for key, one in rows.items() if key[0] == "output"}
+        found[f"heads_{direction}"] = (
+            sorted(by_head),
+            np.array([by_head[k] for k in sorted(by_head)]),
+        )
+        layers = sorted({key[1] for key in rows})
+        sums = [
+            np.sum([one for key, one in rows.items() if key[1] == layer], 0) for layer in layers
+        ]
+        found[f"layers_{direction}"] = ([(layer,) for layer in layers], np.array(sums))
+    return found
+
+
+def correlation(change: Array, effect: Array) -> Interval:
+    """Return Spearman's correlation over rows between two means over different documents.
+
+    Both sets of documents are resampled, independently. The noise of both sides draws the
+    correlation, and its interval, towards 0.
+
+    Args:
+        change: [rows, documents].
+        effect: [rows, items].
+    """
+
+    def ranked(values: Array) -> Array:
+        ranks = rankdata(values, axis=-1)
+        return ranks - ranks.mean(axis=-1, keepdims=True)
+
+    def value(a: Array, b: Array) -> Array:
+        a, b = ranked(a), ranked(b)
+        with np.errstate(invalid="ignore"):  # rows that are all equal have no order
+            return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+    change = change[:, np.isfinite(change).all(axis=0)]
+    drawn = value(
+        weights(change.shape[1], RESAMPLES, 0) @ change.T,
+        weights(effect.shape[1], RESAMPLES, 1) @ effect.T,
+    )
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (np.nan, np.nan)
+    point = value(change.mean(axis=1)[None], effect.mean(axis=1)[None])[0]
+    return Interval(float(point), float(low), float(high), effect.shape[1])
+
+
+def change_and_effect(run: Measured, compared: Path) -> dict[str, Any]:
+    """Return the correlations of change with the effect of patching, over layers and heads."""
+    found: dict[str, Any] = {}
+    for name, (rows, effect) in effects(compared).items():
+        if name.startswith("heads"):
+            at = tuple(np.array(rows).T)
+            sides = {
+                "attention_kl": measured(run.last, ATTENTION_KL)[at],
+                "entropy_change": _signed(entropy_difference(run.last, run.base)[at]),
+            }
+        else:
+            sides = {key: _signed(read(run.last, run.base)) for key, read in MEASURES.items()}
+        found[name] = {key: asdict(correlation(change, effect)) for key, change in sides.items()}
+    return found
+
+
+def main() -> None:
+    """Read the runs, and write the tables."""
+    words = argparse.ArgumentParser(description="Compare what changes inside with a control.")
+    words.add_argument("runs", type=Path, nargs=2, help="run directories of two seeds")
+    words.add_argument("--control", type=Path, required=True, help="run directory of the control")
+    words.add_argument("--effects", type=Path, help="run directory of `sumcirc compare`")
+    words.add_argument("--results", type=Path, required=True, help="folder of the tables")
+    asked = words.parse_args()
+    seeds, control = [Measured(run) for run in asked.runs], Measured(asked.control)
+    if len({tuple(run.base.documents) for run in (*seeds, control)}) > 1:
+        raise UserError("the runs are measured on different documents; give runs of the same data")
+    rows = list(changes(seeds, control))
+    claims: dict[str, Any] = {
+        "documents": len(seeds[0].base.documents),
+        "steps": [run.last.step for run in (*seeds, control)],
+        "leading_layers": leading_layers(seeds),
+        "heads": [heads(run) for run in seeds],
+        "heads_of_control": heads(control),
+        "neurons": neurons(seeds, control),
+    }
+    if asked.effects:
+        claims["change_and_effect"] = change_and_effect(seeds[0], asked.effects)
+    asked.results.mkdir(parents=True, exist_ok=True)
+    write_text(asked.results / "changes.csv", csv_text(COLUMNS, rows))
+    write_json(asked.results / "claims.json", plain_numbers(claims))
+    last = max(row[1] for row in rows)
+    for name in MEASURES:
+        counted = [row[2] for row in rows if row[0] == name and row[1] == last and row[-1]]
+        print(f"{name}: layers whose change counts at step {last}: {counted}")
+    print(json.dumps(plain_numbers(claims["heads"]), indent=1))
+
+
+if __name__ == "__main__":
+    main()

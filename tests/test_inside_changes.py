@@ -1,0 +1,108 @@
+"""benchmarks/inside_changes.py finds planted changes that exceed the control and seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from sumcirc.storage.writing import write_table
+from sumcirc.tracking.measure_records import MEASURES, ProbeRecord, record_file
+
+SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/inside_changes.py"
+LAYERS, HEADS, DOCUMENTS, NEURONS = 4, 3, 20, 6
+IDS = [f"d{i}" for i in range(DOCUMENTS)]
+SIZES = {"layer": LAYERS, "head": HEADS, "document": DOCUMENTS, "neuron": NEURONS}
+
+
+def write_run(folder: Path, kl: list[float], seed: int) -> Path:
+    """Write the records of a run whose attention KL by layer is `kl`, up to noise of 0.01."""
+    random = np.random.default_rng(seed)
+    for step in (-1, 0, 20):
+        values = {}
+        for name, measure in MEASURES.items():
+            shape = [SIZES.get(axis, LAYERS + 1) for axis in measure.axes]
+            values[name] = np.full(shape, 0.5, np.float32)
+        if step > 0:
+            noise = 0.01 * random.standard_normal((LAYERS, HEADS, DOCUMENTS))
+            values["attention/kl_tuned_base"] = np.abs(np.array(kl)[:, None, None] + noise)
+            values["attention/entropy"] = 0.5 - 0.1 * np.array([1, 1, -1])[None, :, None] + noise
+            values["mlp/activation_change"] = random.standard_normal((LAYERS, NEURONS))
+            values["mlp/activation_change_error"] = np.zeros((LAYERS, NEURONS), np.float32)
+        found = {name: array.astype(np.float32) for name, array in values.items()}
+        folder.joinpath("probes").mkdir(parents=True, exist_ok=True)
+        ProbeRecord(step, IDS, found).save(record_file(folder / "probes", step))
+    return folder
+
+
+def write_comparison(folder: Path, effect: np.ndarray) -> Path:
+    """Write patching effects [layers, heads, items] of head outputs; MLPs have none."""
+    rows = []
+    for (layer, head, item), value in np.ndenumerate(effect):
+        row = {"direction": "sufficiency", "layer": layer, "item": f"t{item}"}
+        rows.append({**row, "kind": "output", "index": head, "effect": float(value)})
+        if head == 0:
+            rows.append({**row, "kind": "mlp", "index": None, "effect": 0.0})
+    (folder / "compare/tuned").mkdir(parents=True)
+    write_table(folder / "compare/tuned/patching.parquet", rows)
+    return folder
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_planted_changes_count_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # layer 0: nothing; 1: both seeds alike; 2: as much in the control; 3: the seeds disagree
+    first = write_run(tmp_path / "a", [0.1, 0.5, 0.6, 0.2], 1)
+    second = write_run(tmp_path / "b", [0.1, 0.5, 0.6, 0.8], 2)
+    control = write_run(tmp_path / "c", [0.1, 0.1, 0.6, 0.1], 3)
+    effect = np.random.default_rng(4).standard_normal((LAYERS, HEADS, 8)) * 0.01
+    effect += np.arange(LAYERS)[:, None, None]
+    compared = write_comparison(tmp_path / "compared", effect)
+    out = tmp_path / "out"
+    run(
+        monkeypatch,
+        *(first, second, "--control", control, "--effects", compared, "--results", out),
+    )
+
+    with (out / "changes.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["measure"] == "attention_kl"]
+    assert [row["step"] for row in rows] == ["20"] * LAYERS  # step 0 is the base
+    assert [row["counts"] for row in rows] == ["False", "True", "False", "False"]
+    assert float(rows[1]["beyond_control"]) == pytest.approx(0.4, abs=0.02)
+    assert float(rows[3]["seed_distance"]) == pytest.approx(0.6, abs=0.02)
+    assert float(rows[1]["low"]) < 0.5 < float(rows[1]["high"]) + 0.01
+
+    claims = json.loads((out / "claims.json").read_text())
+    leaders = [one["layer"] for one in claims["leading_layers"]["attention_kl"]["first"]]
+    assert leaders == [2, 1, 3] or leaders == [2, 3, 1]
+    assert claims["heads"][0]["fell"]["mean"] == pytest.approx(2 / 3)
+    assert claims["heads"][0]["clearly_rose"] == pytest.approx(1 / 3)
+    change = np.array([0.1, 0.5, 0.6, 0.2])
+    found = claims["change_and_effect"]["layers_sufficiency"]["attention_kl"]
+    expected = spearmanr(change, np.arange(LAYERS)).statistic  # type: ignore[attr-defined]
+    assert found["mean"] == pytest.approx(expected)
+    assert found["low"] <= found["mean"] <= found["high"]
+
+
+def test_runs_on_other_documents_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_run(tmp_path / "a", [0.1] * LAYERS, 1)
+    other = write_run(tmp_path / "b", [0.1] * LAYERS, 2)
+    for file in (other / "probes").iterdir():
+        record = ProbeRecord.read(file)
+        record.documents = record.documents[::-1]
+        record.save(file)
+    with pytest.raises(Exception, match="different documents"):
+        run(monkeypatch, first, first, "--control", other, "--results", tmp_path / "out")
