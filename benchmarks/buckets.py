@@ -14,29 +14,16 @@ down and leaves the ratio: every layer costs the same.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
-from measurement import (
-    GPT2_SMALL,
-    Lap,
-    Shape,
-    parser,
-    prepare,
-    ratio,
-    speed,
-    timed,
-    total,
-    write_result,
-)
+from measurement import Lap, parser, prepare, ratio, speed, timed, total, write_result
+from subjects import GPT2_SMALL, Shape, load
 
 from sumcirc.data.batches import TrainingBatch, bucketed_order
 from sumcirc.data.examples import TokenExample
-from sumcirc.models.loading import load_model
-from sumcirc.schema import ModelConfig
 from sumcirc.training.module import summary_loss
 
 CLAIM = "length buckets train 1.5 times as many tokens per second as padding to the context"
@@ -102,10 +89,7 @@ def compare(
         TrainingBatch.of([pairs[item] for item in part], shape.context)
         for part in items.reshape(batches, batch_size)
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        shape.save(folder, SEED)
-        model: Any = load_model(ModelConfig(name="random", path=folder))
-        model.to(device).train()
+    model = load(shape, device, SEED).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     autocast = torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
 

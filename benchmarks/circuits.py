@@ -1,36 +1,27 @@
 """What finding a circuit costs beside the passes that it can't do without.
 
-    python benchmarks/circuits.py [--quick] [--device cuda]
+    python benchmarks/circuits.py [--quick] [--device cuda] [--model FOLDER [--tokens T ...]]
 
 GPT-2 small's shape, 4 pairs of 128 tokens and 1 pair of 512, KL at the 16 positions that predict
 the last tokens. EAP-IG on inputs with m=5 midpoints (32,491 edges scored), against its floor: one
 corrupted and one clean forward pass, and m passes forward and backward to the token embeddings, no
 gradient of a parameter, the metric's positions alone unembedded. A patched forward pass of a random
 circuit (5 % of all edges, not pruned), against a plain one with logits at the same positions. And
-the memory that 4 pairs of 1,024 tokens take over the 4 GB that they are given.
+the memory that 4 pairs of 1,024 tokens take over the 4 GB that they are given. Of a local model:
+one pair of T tokens, the same comparisons.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from measurement import (
-    GPT2_SMALL,
-    Lap,
-    Shape,
-    parser,
-    peak,
-    prepare,
-    ratio,
-    timed,
-    write_result,
-)
+from measurement import Lap, one_figure, parser, peak, prepare, ratio, timed, write_result
+from subjects import GPT2_SMALL, LocalModel, Subject, load
 from torch import Tensor
 
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
@@ -40,9 +31,7 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.patched_run import PatchedRun
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.loading import load_model
 from sumcirc.models.modes import frozen, inference
-from sumcirc.schema import ModelConfig
 
 CLAIM = (
     "EAP-IG (m=5) takes at most 1.3 of the time and 1.5 of the memory of the passes that it needs,"
@@ -53,6 +42,7 @@ STEPS = 5
 READ = 16  # positions of the metric
 SHARE = 0.05  # of all edges in the circuit
 AT_MOST = {"attribution": 1.3, "memory": 1.5, "patched": 2.0, "budget": 1.0}
+AT_MOST_LOCAL = {"attribution": 1.15, "memory": 1.3, "patched": 1.3}
 LONG, BUDGET = (4, 1024), 4e9  # pairs of GPT-2's whole context, and the memory they may take
 
 
@@ -162,51 +152,50 @@ class Case:
     def memory(self) -> dict[str, Any]:
         """Peak memory over the floor's."""
         ours, floor = (peak(self.device, work) for work in (self.attribution, self.floor))
-        share = ours / floor
-        return {
-            "ratio": share,
-            "ratio_cpu": share,  # the table's column for seconds: of memory there is one figure
-            "megabytes": ours / 1e6,
-            "megabytes_floor": floor / 1e6,
-        }
+        return one_figure(ours, floor)
 
 
-def measure(model: Any, shape: Shape, device: str, rounds: int) -> dict[str, dict[str, Any]]:
-    """The figures of every size."""
+def measure(
+    model: Any, sizes: Sequence[tuple[int, int]], device: str, rounds: int, left: bool = True
+) -> dict[str, dict[str, Any]]:
+    """The figures of every size; with `left`, also of the rule that needs one pass fewer."""
     figures: dict[str, dict[str, Any]] = {}
-    for documents, length in SIZES:
+    for documents, length in sizes:
         case = Case(model, documents, length, device)
         for work in (case.attribution, case.floor):
             work(steps=1)  # what a process takes once is neither the time nor the memory of a pass
         found = {"memory": case.memory()}
-        found |= case.compare(
-            case.floor,
-            rounds,
-            attribution=case.attribution,
-            attribution_left=lambda c=case: c.attribution("left"),
-        )
+        sides: dict[str, Callable[[], None]] = {"attribution": case.attribution}
+        if left:
+            sides["attribution_left"] = lambda c=case: c.attribution("left")
+        found |= case.compare(case.floor, rounds, **sides)
         for work in (case.patched, case.plain):
             work()
         found |= case.compare(case.plain, 3 * rounds, patched=case.patched)
         found["patched"]["edges"] = int(case.circuit.sum())
         figures |= {f"{name}_{documents}x{length}": figure for name, figure in found.items()}
-    long = Case(model, *LONG, device)
-    figures["budget_{}x{}".format(*LONG)] = long.within(BUDGET)
-    for name, figure in figures.items():
-        figure["at_most"] = AT_MOST[name.split("_")[0]]
-        figure["shape"] = asdict(shape)
     return figures
 
 
 def main() -> None:
     """Measure, print and write the ratios."""
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, local=True).parse_args()
     prepare(options)
-    shape = replace(GPT2_SMALL, layers=2) if options.quick else GPT2_SMALL
-    with tempfile.TemporaryDirectory() as folder:
-        shape.save(folder, 1)
-        model: Any = load_model(ModelConfig(name="random", path=folder)).to(options.device)
-    figures = measure(model, shape, options.device, 1 if options.quick else 3)
+    rounds = 1 if options.quick else 3
+    shape: Subject = replace(GPT2_SMALL, layers=2) if options.quick else GPT2_SMALL
+    at_most = AT_MOST
+    if options.model is None:
+        model = load(shape, options.device)
+        figures = measure(model, SIZES, options.device, rounds)
+        long = Case(model, *LONG, options.device)
+        figures["budget_{}x{}".format(*LONG)] = long.within(BUDGET)
+    else:
+        shape, at_most = LocalModel(options.model, max(options.tokens)), AT_MOST_LOCAL
+        model = load(shape, options.device)
+        sizes = [(1, tokens) for tokens in options.tokens]
+        figures = measure(model, sizes, options.device, rounds, left=False)
+    for name, figure in figures.items():
+        figure |= {"at_most": at_most[name.split("_")[0]], "shape": shape.about()}
     write_result("circuits", options, CLAIM, None, figures)
 
 

@@ -20,17 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measurement import (
-    GPT2_SMALL,
-    TINY,
-    Lap,
-    Shape,
-    parser,
-    prepare,
-    ratio,
-    timed,
-    write_result,
-)
+from measurement import Lap, parser, prepare, ratio, timed, write_result
+from subjects import GPT2_SMALL, TINY, Shape, load
 
 from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.items.item_set import ItemSet
@@ -39,8 +30,6 @@ from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_scores import PatchingSetup
 from sumcirc.data.examples import ALL, LAST, NONE, READ, TokenExample
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.loading import load_model
-from sumcirc.schema import ModelConfig
 
 CLAIM = (
     "patching every head and MLP across models takes at most 1.1 of as many plain forward passes"
@@ -151,13 +140,8 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     prepare(options)
     shape = TINY if options.quick else GPT2_SMALL
-    models: list[Any] = []
-    for seed in (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            shape.save(folder, seed)
-            model: Any = load_model(ModelConfig(name="random", path=folder))
-        models.append(model.to(options.device).eval())
-    figures = measure(models[0], models[1], shape, options.device, 1 if options.quick else 3)
+    before, after = (load(shape, options.device, seed).eval() for seed in (1, 2))
+    figures = measure(before, after, shape, options.device, 1 if options.quick else 3)
     write_result("compare", options, CLAIM, None, figures)
 
 

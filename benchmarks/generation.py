@@ -1,41 +1,35 @@
 """Summaries written in batches of 16 against one by one.
 
-    python benchmarks/generation.py [--quick] [--device cuda]
+    python benchmarks/generation.py [--quick] [--device cuda] [--model FOLDER [--tokens T ...]]
 
 Both sides are `sumcirc.evaluation.generation.generate_tokens` on the same prompts, with the number
 of new tokens fixed, so that they do the same work; they must also write the same summaries. A batch
 reads weights once for 16 rows; it gains nothing where the prompts are read, which keeps the
 processor busy in either case, so the ratio falls as prompts get longer than summaries.
+
+Of a local model, batches of sumcirc are set against `generate` of transformers on the same padded
+batches with the same settings.
 """
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from measurement import (
-    GPT2_SMALL,
-    TINY,
-    Lap,
-    Shape,
-    parser,
-    prepare,
-    ratio,
-    speed,
-    timed,
-    write_result,
-)
+import torch
+from measurement import Lap, parser, prepare, ratio, speed, timed, write_result
+from subjects import GPT2_SMALL, TINY, LocalModel, Subject, load
 
+from sumcirc.data.examples import padded
 from sumcirc.evaluation.generation import generate_tokens
-from sumcirc.models.loading import load_model
-from sumcirc.schema import GenerationConfig, ModelConfig
+from sumcirc.schema import GenerationConfig
 
 CLAIM = "summaries are written three times as fast in batches of 16 as one by one"
 TARGET = 3.0
 SEED = 1
 BATCH = 16
+LOCAL_BATCH = 4  # of a local model
 SAME = 0.9  # share of equal summaries; random weights tie so closely that rounding may decide
 
 
@@ -49,7 +43,7 @@ class Case:
         rounds: batches, each also written one by one.
     """
 
-    shape: Shape
+    shape: Subject
     prompt: tuple[int, int]
     new_tokens: int
     rounds: int
@@ -67,10 +61,7 @@ QUICK = {
 
 def compare(case: Case, device: str) -> dict[str, Any]:
     """Time of the same prompts one by one and as a batch, in turns."""
-    with tempfile.TemporaryDirectory() as folder:
-        case.shape.save(folder, SEED)
-        model: Any = load_model(ModelConfig(name="random", path=folder))
-        model.to(device)
+    model = load(case.shape, device, SEED)
     random = np.random.default_rng(SEED)
 
     def write(prompts: list[list[int]], batch_size: int, new_tokens: int) -> list[list[int]]:
@@ -107,16 +98,80 @@ def compare(case: Case, device: str) -> dict[str, Any]:
         "prompt_tokens": case.prompt,
         "new_tokens": case.new_tokens,
         "rounds": case.rounds,
-        "shape": asdict(case.shape),
+        "shape": case.shape.about(),
+    }
+
+
+def against_transformers(subject: Subject, rounds: int, new_tokens: int, device: str) -> Any:
+    """Time of the same batches by `generate` of transformers and by sumcirc, in turns."""
+    model, random = load(subject, device, SEED).eval(), np.random.default_rng(SEED)
+    longest = subject.context - new_tokens
+    settings: dict[str, Any] = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+
+    def ours(prompts: list[list[int]], new_tokens: int = new_tokens) -> list[list[int]]:
+        config = GenerationConfig(
+            max_new_tokens=new_tokens, min_new_tokens=new_tokens, batch_size=LOCAL_BATCH
+        )
+        return generate_tokens(model, prompts, config, ends=[0])
+
+    def theirs(prompts: list[list[int]]) -> list[list[int]]:
+        ids = padded(prompts, 0, left=True)
+        mask = padded([[1] * len(row) for row in prompts], 0, left=True)
+        with torch.no_grad():
+            found = model.generate(
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                do_sample=False,
+                eos_token_id=0,
+                pad_token_id=0,
+                **settings,
+            )
+        return found[:, ids.shape[1] :].tolist()
+
+    laps: dict[str, list[Lap]] = {"ours": [], "theirs": []}
+    same = []
+    for turn in range(rounds):
+        lengths = random.integers(longest // 2, longest, LOCAL_BATCH)
+        prompts = [random.integers(1, subject.vocabulary, size).tolist() for size in lengths]
+        if turn == 0:
+            ours(prompts, 2)  # the first call of anything is slower
+        written, lap = timed(device, lambda p=prompts: ours(p))
+        laps["ours"].append(lap)
+        other, lap = timed(device, lambda p=prompts: theirs(p))
+        laps["theirs"].append(lap)
+        same += [a == b for a, b in zip(written, other, strict=True)]
+    if (share := sum(same) / len(same)) < SAME:
+        raise SystemExit(f"only {share:.0%} of the summaries are those of transformers")
+    written_tokens = [float(LOCAL_BATCH * new_tokens)] * rounds
+    return {
+        **ratio(laps["theirs"], laps["ours"]),
+        "sumcirc": speed(written_tokens, laps["ours"]),
+        "transformers": speed(written_tokens, laps["theirs"]),
+        "unit": "new tokens",
+        "same_summaries": share,
+        "batch_size": LOCAL_BATCH,
+        "new_tokens": new_tokens,
+        "rounds": rounds,
+        "at_least": 1.0,
+        "shape": subject.about(),
     }
 
 
 def main() -> None:
     """Run every case, print and write the ratios."""
-    options = parser(__doc__).parse_args()
+    options = parser(__doc__, local=True).parse_args()
     prepare(options)
-    cases = QUICK if options.quick else CASES
-    figures = {name: compare(case, options.device) for name, case in cases.items()}
+    if options.model is None:
+        cases = QUICK if options.quick else CASES
+        figures = {name: compare(case, options.device) for name, case in cases.items()}
+    else:
+        rounds, new_tokens = (2, 8) if options.quick else (5, 32)
+        figures = {
+            f"transformers_{tokens}": against_transformers(
+                LocalModel(options.model, tokens), rounds, new_tokens, options.device
+            )
+            for tokens in options.tokens
+        }
     write_result("generation", options, CLAIM, TARGET, figures)
 
 

@@ -1,8 +1,9 @@
-"""What every benchmark here shares: turns, clocks, a model of a given shape, the result file.
+"""What every benchmark here shares: turns, clocks, intervals, the command line, the result file.
 
 Two sides are compared inside one process and interleaved as A B A B ..., so that a machine that
 gets slower or busier meanwhile slows both alike. A ratio is the median over pairs of neighbours;
 it is taken of wall time, and of the process's CPU seconds, which a busy neighbour disturbs less.
+A target is set against the CPU seconds on a CPU and against the wall time on a GPU.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import ctypes
 import gc
 import json
+import math
 import os
 import platform
 import re
@@ -27,48 +29,18 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from sumcirc.tracking.run_directory import git_commit
 
 T = TypeVar("T")
 
+COLUMNS = (
+    *("benchmark", "model", "case", "ratio", "in CPU seconds", "interval", "target", "machine"),
+    "date",
+)
+TOKENS = (256, 1024)  # of a document, with --model
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "accelerate", "numpy")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Size of a GPT-2 model with random weights; there is no dropout, so steps can be compared."""
-
-    layers: int
-    width: int
-    heads: int
-    vocabulary: int
-    context: int
-
-    def save(self, folder: str, seed: int) -> None:
-        """Write a model of this shape, the same for the same seed, to be loaded as any other."""
-        torch.manual_seed(seed)
-        model = GPT2LMHeadModel(
-            GPT2Config(
-                n_layer=self.layers,
-                n_embd=self.width,
-                n_head=self.heads,
-                vocab_size=self.vocabulary,
-                n_positions=self.context,
-                resid_pdrop=0.0,
-                embd_pdrop=0.0,
-                attn_pdrop=0.0,
-                bos_token_id=0,
-                eos_token_id=0,
-            )
-        )
-        model.save_pretrained(folder)
-
-
-TINY = Shape(layers=6, width=128, heads=4, vocabulary=4096, context=256)
-GPT2_SMALL = Shape(layers=12, width=768, heads=12, vocabulary=50257, context=1024)
 
 
 @dataclass(frozen=True)
@@ -196,12 +168,46 @@ def resident(field: str) -> int:
     return 1024 * int(found[1])
 
 
-def ratio(slow: Sequence[Lap], fast: Sequence[Lap]) -> dict[str, float]:
-    """Median over pairs of neighbours of how many times as long `slow` takes, wall and CPU."""
+def ratio(slow: Sequence[Lap], fast: Sequence[Lap]) -> dict[str, Any]:
+    """Median over pairs of neighbours of how many times as long `slow` takes, wall and CPU.
+
+    Each has an interval for the median, which assumes nothing about how times are distributed;
+    `coverage` is the share of repetitions in which such an interval contains it.
+    """
     pairs = list(zip(slow, fast, strict=True))
+    found: dict[str, Any] = {}
+    for ending, clock in (("", "wall"), ("_cpu", "cpu")):
+        ratios = [getattr(a, clock) / getattr(b, clock) for a, b in pairs]
+        low, high, found["coverage"] = median_interval(ratios)
+        found |= {f"ratio{ending}": statistics.median(ratios), f"interval{ending}": [low, high]}
+    return found
+
+
+def median_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Interval of a median between two order statistics, and how often it covers the median.
+
+    It is the narrowest that covers it at `level`. With five values or fewer none does, and the
+    interval from the smallest to the largest has the coverage that it has.
+    """
+    ordered, count = sorted(values), len(values)
+    below, out = 0.5**count, 0  # probability that at most `out` values lie below the median
+    best = below
+    while 2 * (out + 1) < count:
+        below += math.comb(count, out + 1) * 0.5**count
+        if 1 - 2 * below < level:
+            break
+        out, best = out + 1, below
+    return ordered[out], ordered[count - 1 - out], max(0.0, 1 - 2 * best)
+
+
+def one_figure(ours: float, theirs: float, unit: str = "megabytes") -> dict[str, Any]:
+    """A ratio of bytes; the table's column for seconds has the same, since there is one figure."""
+    share = ours / theirs
     return {
-        "ratio": statistics.median(a.wall / b.wall for a, b in pairs),
-        "ratio_cpu": statistics.median(a.cpu / b.cpu for a, b in pairs),
+        "ratio": share,
+        "ratio_cpu": share,
+        unit: ours / 1e6,
+        f"{unit}_floor": theirs / 1e6,
     }
 
 
@@ -214,8 +220,8 @@ def speed(units: Sequence[float], laps: Sequence[Lap]) -> dict[str, float]:
     }
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The command line that every benchmark has."""
+def parser(description: str | None, local: bool = False) -> argparse.ArgumentParser:
+    """The command line that every benchmark has; if `local`, with --model and --tokens."""
     found = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     found.add_argument("--quick", action="store_true", help="fewer repeats, a rough figure")
     found.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -223,6 +229,21 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     found.add_argument(
         "--results", type=Path, default=RESULTS, help="folder of the result file (results/)"
     )
+    found.set_defaults(model=None)
+    if local:
+        found.add_argument(
+            "--model",
+            type=Path,
+            help="folder of a causal language model to measure instead of a shape",
+        )
+        found.add_argument(
+            "--tokens",
+            type=int,
+            nargs="+",
+            default=list(TOKENS),
+            metavar="T",
+            help="tokens in a document, with --model (256 1024)",
+        )
     return found
 
 
@@ -246,15 +267,19 @@ def write_result(
 ) -> None:
     """Print the figures of each case and write them to NAME.json (NAME-cuda.json on a GPU).
 
-    Each case holds `ratio` and `ratio_cpu`; the target is set against the wall time's: `target` is
-    to be reached, a case's own `at_most` not to be passed.
+    With --model FOLDER the file is NAME-FOLDER.json. Each case holds `ratio` and `ratio_cpu`;
+    `target`, or a case's own `at_least`, is to be reached, its `at_most` not to be passed.
     """
+    judged = "ratio_cpu" if options.device == "cpu" else "ratio"
     body = {
         "benchmark": name,
+        "model": options.model and options.model.resolve().name,
         "claim": claim,
         "target": target,
         "reached": all(
-            case["ratio"] <= case["at_most"] if "at_most" in case else case["ratio"] >= target
+            case[judged] <= case["at_most"]
+            if "at_most" in case
+            else case[judged] >= case.get("at_least", target)
             for case in figures.values()
         ),
         "quick": options.quick,
@@ -270,7 +295,8 @@ def write_result(
     for case, values in figures.items():
         print(f"{name} {case}: ratio {values['ratio']:.2f} (CPU seconds {values['ratio_cpu']:.2f})")
     options.results.mkdir(parents=True, exist_ok=True)
-    file = f"{name}.json" if options.device == "cpu" else f"{name}-{options.device}.json"
+    parts = [name, body["model"], None if options.device == "cpu" else options.device]
+    file = "-".join(part for part in parts if part) + ".json"
     text = json.dumps(rounded(body), indent=2, allow_nan=False)
     (options.results / file).write_text(text + "\n", encoding="utf-8")
     write_table(options.results)
@@ -286,14 +312,19 @@ def write_table(folder: Path) -> None:
             where.get("gpu") or f"{where['cpu']}, {where['threads']} of {where['cores']} cores"
         )
         for case, values in result["figures"].items():
+            interval = "-"
+            if "interval_cpu" in values:
+                interval = "[{:.2f}, {:.2f}]".format(*values["interval_cpu"])
             cells = [
                 result["benchmark"],
+                result.get("model") or "shape",
                 case,
                 f"{values['ratio']:.2f}",
                 f"{values['ratio_cpu']:.2f}",
+                interval,
                 f"at most {values['at_most']:g}"
                 if "at_most" in values
-                else f"{result['target']:g}",
+                else f"{values.get('at_least', result['target']):g}",
                 machine + (", --quick" if result["quick"] else ""),
                 result["date"],
             ]
@@ -303,9 +334,10 @@ def write_table(folder: Path) -> None:
             "# Latest results",
             "",
             "Written by the benchmarks. [../README.md](../README.md) explains the figures.",
+            "`interval` is that of the ratio of CPU seconds, for the median over the rounds.",
             "",
-            "| benchmark | case | ratio | in CPU seconds | target | machine | date |",
-            "|---|---|---|---|---|---|---|",
+            f"| {' | '.join(COLUMNS)} |",
+            "|---" * len(COLUMNS) + "|",
             *rows,
         ]
     )

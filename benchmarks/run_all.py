@@ -1,8 +1,9 @@
 """Every benchmark, one after the other, each in a process of its own.
 
     python benchmarks/run_all.py [--quick] [--device cuda] [--threads N] [--results FOLDER]
+    python benchmarks/run_all.py --model FOLDER [--tokens T ...]
 
-What is given here is handed on to each.
+What is given here is handed on to each. With --model, those that take it are run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 NAMES = ("training_throughput", "buckets", "generation", "attention", "circuits", "compare")
+LOCAL = ("training_throughput", "generation", "attention", "circuits")  # take --model
 
 
 def main() -> None:
@@ -19,7 +21,7 @@ def main() -> None:
     folder = Path(__file__).resolve().parent
     failed = [
         name
-        for name in NAMES
+        for name in (LOCAL if "--model" in sys.argv else NAMES)
         if subprocess.run(
             [sys.executable, str(folder / f"{name}.py"), *sys.argv[1:]], check=False
         ).returncode

@@ -23,6 +23,7 @@ NO_BENCHMARK = {
     "simulated_arms",
     "selection_noise",
     "structure",
+    "subjects",
 }
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
@@ -62,6 +63,26 @@ def test_quick_run_leaves_a_result(name: str, tmp_path: Path) -> None:
         assert f"| {name} | {case} |" in (tmp_path / "README.md").read_text(encoding="utf-8")
     for place in (ROOT, tmp_path, Path.home()):
         assert str(place) not in text, "a result must not tell where it was made"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["training_throughput", "attention", "circuits"])
+def test_a_local_model_is_measured(name: str, llama_folder: Path, tmp_path: Path) -> None:
+    words = ("--model", str(llama_folder), "--tokens", "32", "--quick", "--threads", "1")
+    done = run(name, *words, "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.json")
+    assert file.name == f"{name}-{llama_folder.name}.json"
+    text = file.read_text(encoding="utf-8")
+    assert str(llama_folder) not in text, "a result must not tell where it was made"
+    result = json.loads(text)
+    assert result["model"] == llama_folder.name
+    assert all(case.endswith("32") for case in result["figures"])
+    for figure in result["figures"].values():
+        assert figure["shape"]["family"] == "llama"
+        if "interval_cpu" in figure:
+            low, high = figure["interval_cpu"]
+            assert low <= figure["ratio_cpu"] <= high
 
 
 @pytest.mark.parametrize("name", NAMES)
