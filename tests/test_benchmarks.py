@@ -18,6 +18,7 @@ NO_BENCHMARK = {
     "measurement",
     "run_all",
     "convergence",
+    "edge_choice",
     "inside_changes",
     "few_seeds",
     "simulated_arms",
@@ -120,6 +121,46 @@ def test_convergence_leaves_its_tables(tmp_path: Path) -> None:
         assert best["gauss-legendre"] < best["right"]
     assert "| midpoint |" in (folder / "README.md").read_text(encoding="utf-8")
     assert "convergence.py" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_edge_choice_compares_rankings_on_held_out_pairs(tmp_path: Path) -> None:
+    """The best rankings beat matched random circuits, and a second call runs nothing again."""
+    from sumcirc.data.documents import read_corpus
+    from sumcirc.schema import DataConfig, SizesConfig, Source
+
+    wire = DataConfig(
+        name="wire",
+        source=Source.wire,
+        train="train",
+        validation="validation",
+        test="test",
+        sizes=SizesConfig(test=64),
+    )
+    lines = [
+        json.dumps({"id": one.id, "document": one.document, "summary": one.references[0]})
+        for one in read_corpus(wire, "test").documents
+    ]
+    file = tmp_path / "wire.jsonl"
+    file.write_text("\n".join(lines), encoding="utf-8")
+    words = ["--quick", "--results", str(tmp_path), "--model", "tiny", "--data", str(file)]
+    done = run("edge_choice", *words, "--tokens", "256", "--pairs", "8")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "edge_choice/swap"
+    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    assert not set(record["chosen_on"]) & set(record["judged_on"])
+    at = {
+        row["ranking"]: row["faithfulness"]["mean"] for row in record["rows"] if row["size"] == 0.01
+    }
+    assert at["kl, |score|"] > at["random, matched to the default"]
+    assert all(
+        row["minus_default"]["mean"] == 0
+        for row in record["rows"]
+        if row["ranking"] == "kl, |score|"
+    )
+    runs = (folder / "runs.json").stat().st_mtime_ns
+    assert run("edge_choice", *words, "--tokens", "256", "--pairs", "8").returncode == 0
+    assert (folder / "runs.json").stat().st_mtime_ns == runs
 
 
 def test_few_seeds_finds_what_each_procedure_does(tmp_path: Path) -> None:

@@ -1,0 +1,273 @@
+"""Which score chooses the edges of a circuit best, judged on other documents.
+
+    python benchmarks/edge_choice.py --model RUN_DIR --data test.jsonl [--corruption swap]
+
+Edges are scored on one half of the pairs. Circuits of the same size by every ranking are run on the
+other half, and compared by faithfulness in KL, beside random circuits with as many edges of each
+kind and layer. Intervals resample the judged pairs; differences from the default ranking are paired
+by document. Scores and circuit runs are kept in the results folder, so that an interrupted run
+continues where it stopped; records hold numbers only, no texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from measurement import parser, prepare, rounded
+from numpy.typing import NDArray
+
+from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
+from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
+from sumcirc.circuits.graph import Graph
+from sumcirc.circuits.inputs.corruption import corpus_pairs
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
+from sumcirc.circuits.inputs.splitting import split_pairs
+from sumcirc.circuits.patching.evaluator import Evaluator
+from sumcirc.data.documents import read_corpus
+from sumcirc.data.encoding import Encoder
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.architectures import context_length
+from sumcirc.models.model_reference import reference
+from sumcirc.models.restoring import load_reference, load_tokenizer_of
+from sumcirc.schema import DataConfig, EncodingConfig, EvaluationConfig, SizesConfig, Source
+from sumcirc.statistics import Bootstrap
+from sumcirc.tracking.run_directory import git_commit
+
+Values = NDArray[np.float64]
+
+SIZES = (0.01, 0.02, 0.05, 0.1)
+DEFAULT = "kl, |score|"
+BATCH, MEMORY = 4, int(4e9)
+
+
+def signed(scores: Values, gaps: Values) -> Values:
+    """Mean score; negative ones come last."""
+    return scores.mean(0)
+
+
+def absolute(scores: Values, gaps: Values) -> Values:
+    """|mean score|."""
+    return np.abs(scores.mean(0))
+
+
+def by_gap(scores: Values, gaps: Values) -> Values:
+    """|mean score| after each pair's scores are divided by what corruption does to it.
+
+    A gap counts as at least a quarter of the median one, so that no pair with a tiny gap dominates.
+    """
+    floor = np.median(np.abs(gaps)) / 4
+    return np.abs((scores / np.maximum(np.abs(gaps), floor)[:, None, None]).mean(0))
+
+
+def mean_size(scores: Values, gaps: Values) -> Values:
+    """Mean of |score|: effects of opposite sign on two pairs don't cancel."""
+    return np.abs(scores).mean(0)
+
+
+# name -> metric whose effect is attributed, how scores of pairs become a ranking
+RANKINGS: dict[str, tuple[str, Callable[[Values, Values], Values]]] = {
+    DEFAULT: ("kl", absolute),
+    "kl, score": ("kl", signed),
+    "kl, |score| by gap": ("kl", by_gap),
+    "kl, mean of |score|": ("kl", mean_size),
+    "nll, |score|": ("nll", absolute),
+    "nll, score": ("nll", signed),
+    "logit difference, |score|": ("logit_difference", absolute),
+}
+
+
+def make_pairs(options: argparse.Namespace, encoder: Encoder) -> list[ExamplePair]:
+    """Pairs of whole documents of at most `--tokens` tokens, whose summary states a swapped word.
+
+    The last condition is for `swap` alone, the only corruption of files that has an answer.
+    """
+    config = DataConfig(
+        name=options.data.stem,
+        source=Source.files,
+        train=str(options.data),
+        validation=str(options.data),
+        test=str(options.data),
+        id_column=options.id_column,
+        references_column=options.references_column,
+        sizes=SizesConfig(test=8 * options.pairs),
+    )
+    documents = read_corpus(config, "test").documents
+    made = corpus_pairs(encoder, documents, options.corruption, None, EvaluationConfig(), "--pairs")
+    short = [
+        pair
+        for pair in made.pairs
+        if not pair.clean.truncated
+        and len(pair.clean) <= options.tokens
+        and (options.corruption != "swap" or pair.clean.diverges.any())
+    ]
+    if len(short) < options.pairs:
+        raise SystemExit(f"--pairs {options.pairs}: only {len(short)} of at most {options.tokens}")
+    return short[: options.pairs]
+
+
+def scored(
+    model: Any, pairs: list[ExamplePair], name: str, folder: Path
+) -> tuple[Graph, Values, Values]:
+    """Graph, scores [pairs, sources, destinations] and gap of each pair; read if they exist."""
+    tokens = TokenPairs.of(pairs)
+    metric = pair_metric(name, tokens)
+    file = folder / f"scores-{name}.npz"
+    if not file.exists():
+        ends = Evaluator(model, tokens, metric, batch=BATCH, memory=MEMORY)
+        began = time.process_time()
+        found = attribute(
+            model, tokens, metric, AttributionSettings(), batch_size=BATCH, memory=MEMORY
+        )
+        seconds = time.process_time() - began
+        gaps = ends.empty.metric - ends.full.metric
+        np.savez(file, scores=found.documents.numpy(), gaps=gaps, seconds=seconds)
+        print(f"{name}: scored in {seconds:.0f} CPU seconds", flush=True)
+    kept = np.load(file)
+    return Graph(HookedModel(model).shape), kept["scores"].astype(np.float64), kept["gaps"]
+
+
+class Judge:
+    """Runs circuits on held-out pairs, once each; what was run is kept in a file."""
+
+    def __init__(self, model: Any, pairs: list[ExamplePair], file: Path) -> None:
+        tokens = TokenPairs.of(pairs)
+        metric = pair_metric("kl", tokens)
+        self.evaluator = Evaluator(model, tokens, metric, batch=BATCH, memory=MEMORY)
+        self.file = file
+        self.known: dict[str, list[float]] = (
+            json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        )
+
+    def run(self, circuits: dict[str, NDArray[np.bool_]]) -> None:
+        """Run the circuits that were not run before, by name."""
+        todo = {name: kept for name, kept in circuits.items() if name not in self.known}
+        if not todo:
+            return
+        values = self.evaluator.run(list(todo.values()))
+        for name, value in zip(todo, values, strict=True):
+            self.known[name] = value.metric.tolist()
+        self.file.write_text(json.dumps(self.known), encoding="utf-8")
+
+    def gains(self, names: list[str]) -> Values:
+        """m(0) - m(C) of circuits, mean over them, for each document."""
+        return self.evaluator.empty.metric - np.mean([self.known[name] for name in names], axis=0)
+
+    def share(self, gains: Values, other: Values | float = 0.0) -> dict[str, float]:
+        """Faithfulness, or its difference to another circuit's, with an interval."""
+        whole = self.evaluator.empty.metric - self.evaluator.full.metric
+        found = Bootstrap().interval(
+            lambda pick: (gains - other)[pick].mean(-1) / whole[pick].mean(-1), len(whole)
+        )
+        return {"mean": found.mean, "low": found.low, "high": found.high}
+
+
+def main() -> None:
+    """Score, judge, print and write the records."""
+    command = parser(__doc__)
+    command.add_argument("--model", required=True, help="run directory, adapter, folder or hub id")
+    command.add_argument("--data", type=Path, required=True, help="JSON lines of documents")
+    command.add_argument("--id-column", default="id")
+    command.add_argument("--references-column", default=None)
+    command.add_argument("--corruption", default="swap", choices=("swap", "replace"))
+    command.add_argument("--pairs", type=int, default=16, help="half of them choose edges")
+    command.add_argument("--tokens", type=int, default=224, help="longest document with summary")
+    command.add_argument("--circuits", type=int, default=10, help="random circuits a size")
+    options = command.parse_args()
+    prepare(options)
+    if options.quick:
+        options.circuits = 1
+    folder = options.results / "edge_choice" / options.corruption
+    folder.mkdir(parents=True, exist_ok=True)
+    where = reference(options.model, "--model")
+    model = load_reference(where).to(options.device)
+    limit = min(1024, context_length(model.config))
+    encoder = Encoder(load_tokenizer_of(where), EncodingConfig(max_length=limit), limit)
+    chosen, held_out = split_pairs(make_pairs(options, encoder), 0.5)
+    compare(model, chosen, held_out, options, folder)
+
+
+def compare(
+    model: Any,
+    chosen: list[ExamplePair],
+    held_out: list[ExamplePair],
+    options: argparse.Namespace,
+    folder: Path,
+) -> None:
+    """Judge the rankings one after the other, and write the record after each."""
+    judge = Judge(model, held_out, folder / "runs.json")
+    rows: list[dict[str, Any]] = []
+    for name, (metric, rank) in RANKINGS.items():
+        if metric == "logit_difference" and options.corruption != "swap":
+            continue
+        graph, scores, gaps = scored(model, chosen, metric, folder)
+        order = rank(scores, gaps)
+        circuits = {
+            f"{name} {size:g}": prune(top_n(order, graph, int(size * graph.edges), False), graph)
+            for size in SIZES
+        }
+        judge.run(circuits)
+        for size in SIZES:
+            gains = judge.gains([f"{name} {size:g}"])
+            row = {"ranking": name, "size": size, "edges": int(circuits[f"{name} {size:g}"].sum())}
+            row["faithfulness"] = judge.share(gains)
+            row["minus_default"] = judge.share(gains, judge.gains([f"{DEFAULT} {size:g}"]))
+            row["by_document"] = gains.tolist()
+            rows.append(row)
+            print(name, size, row["edges"], rounded(row["faithfulness"]), flush=True)
+        if name == DEFAULT:
+            rows += random_rows(judge, circuits, graph, options.circuits)
+        record = {
+            "model": Path(options.model).name,
+            "corruption": options.corruption,
+            "commit": git_commit(),
+            "tokens": options.tokens,
+            "chosen_on": [pair.clean.id for pair in chosen],
+            "judged_on": [pair.clean.id for pair in held_out],
+            "random_circuits": options.circuits,
+            "edges": graph.edges,
+            "gap_by_document": (
+                judge.evaluator.empty.metric - judge.evaluator.full.metric
+            ).tolist(),
+            "rows": rows,
+        }
+        text = json.dumps(rounded(record), indent=1)
+        (folder / "record.json").write_text(text + "\n", encoding="utf-8")
+
+
+def random_rows(
+    judge: Judge, circuits: dict[str, NDArray[np.bool_]], graph: Graph, count: int
+) -> list[dict[str, Any]]:
+    """Random circuits that match those of the default ranking by kind and layer, pooled by size."""
+    rows = []
+    for size in SIZES:
+        kept = circuits[f"{DEFAULT} {size:g}"]
+        draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in range(count)]
+        matched = {
+            f"random {seed} {size:g}": matched_circuit(draw, kept, graph)
+            for seed, draw in enumerate(draws)
+        }
+        judge.run(matched)
+        gains = judge.gains(list(matched))
+        shared = float(np.mean([(one & kept).sum() / kept.sum() for one in matched.values()]))
+        found = judge.share(gains)
+        rows.append(
+            {
+                "ranking": "random, matched to the default",
+                "size": size,
+                "edges": int(kept.sum()),
+                "faithfulness": found,
+                "shared_with_default": shared,
+            }
+        )
+        print("random", size, rounded(found), f"shares {shared:.2f}", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
