@@ -110,7 +110,10 @@ def against_transformers(subject: Subject, rounds: int, new_tokens: int, device:
 
     def ours(prompts: list[list[int]], new_tokens: int = new_tokens) -> list[list[int]]:
         config = GenerationConfig(
-            max_new_tokens=new_tokens, min_new_tokens=new_tokens, batch_size=LOCAL_BATCH
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            batch_size=LOCAL_BATCH,
+            no_repeat_ngram=0,  # transformers would block n-grams of the prompt too
         )
         return generate_tokens(model, prompts, config, ends=[0])
 
