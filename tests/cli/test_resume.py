@@ -91,7 +91,13 @@ def test_resume_of_what_cannot_be_resumed(
 
 
 @pytest.mark.parametrize(
-    ("extra", "part"), [("seed=2", "seed"), ("-m", "-m"), ("+trainer.threads=1", "trainer.threads")]
+    ("extra", "part"),
+    [
+        ("seed=2", "seed"),
+        ("-m", "-m"),
+        ("+trainer.threads=1", "trainer.threads"),
+        ("data.permute_summaries=2", "data.permute_summaries"),
+    ],
 )
 def test_resume_takes_nothing_beside_it(
     finished_run: Path, jobs: list[Any], capfd: pytest.CaptureFixture[str], extra: str, part: str

@@ -63,6 +63,19 @@ def test_slices_of_a_split(published: Path) -> None:
     assert validation.documents[0].references == ("B36.",)
 
 
+def test_summaries_of_the_training_split_are_permuted(published: Path) -> None:
+    plain, given = config(published), config(published, permute_summaries=1)
+    check_files(given)
+    before, after = read_corpus(plain, "train").documents, read_corpus(given, "train").documents
+    assert [one.document for one in before] == [one.document for one in after]
+    assert sorted(one.references for one in before) == sorted(one.references for one in after)
+    pairs = zip(before, after, strict=True)
+    assert all(own.references != other.references for own, other in pairs)
+    assert read_corpus(given, "test") == read_corpus(plain, "test")
+    with pytest.raises(UserError, match=r"^data\.permute_summaries=1: the training split has 1 "):
+        check_files(config(published, permute_summaries=1, train="train[:1]"))
+
+
 def test_drawing_passes_over_empty_items(published: Path) -> None:
     given = config(published, sizes=SizesConfig(train=30))
     corpus = read_corpus(given, "train")

@@ -114,6 +114,11 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         {"data.source": Source.files, "corruption": Corruption.counterfactual},
         "corruption=counterfactual: is for data=wire",
     ),
+    (
+        "pairs",
+        {"data.permute_summaries": 0, "split": "train"},
+        "data.permute_summaries=0: is for training",
+    ),
     ("pairs", {"out": "file/x.jsonl"}, "out=file/x.jsonl: can't be written"),
     ("pairs", {"out": "made"}, "out=made: holds JSON lines; name it NAME.jsonl"),
     ("compare", {"before": "/nowhere", "model.path": "/nowhere"}, "before=/nowhere: no such fold"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sumcirc.reporting.arms import Arm, make_arms, nearest, of_few_runs, unlike
+from sumcirc.reporting.arms import Arm, make_arms, nearest, of_few_runs, settings_of, unlike
 from sumcirc.reporting.runs import read_runs
 from tests.support.sweeps import config, write_run
 
@@ -42,6 +43,25 @@ def test_seeds_names_and_paths_are_no_arm(tmp_path: Path) -> None:
 def test_a_setting_that_is_new_or_unknown_makes_an_arm(tmp_path: Path) -> None:
     arms = arms_of(tmp_path, (config(), {}), (config(seed=2, optimizer__weight_decay=0.5), {}))
     assert [arm.label for arm in arms] == ["all weight_decay=0.01", "all weight_decay=0.5"]
+
+
+def test_permuted_summaries_are_a_control_that_is_compared_with_all_layers(tmp_path: Path) -> None:
+    before = config(seed=3)
+    del before["data"]["permute_summaries"]  # a run of before there was the setting
+    arms = arms_of(
+        tmp_path,
+        (config(seed=1), {}),
+        (config(seed=1, data__permute_summaries=1), {}),
+        (config(seed=2, data__permute_summaries=1), {}),
+        (before, {}),
+    )
+    assert [arm.label for arm in arms] == ["all", "all permute_summaries=1"]
+    assert [arm.seeds for arm in arms] == [["1", "3"], ["1", "2"]]
+    assert [arm.all_layers for arm in arms] == [True, False]
+    assert unlike(arms[1], arms[0]) == ["other data: data.permute_summaries=1 (not null)"]
+    assert unlike(arms[1], replace(arms[0], settings=settings_of(before))) == [
+        "other data: data.permute_summaries=1 (not unset)"
+    ]
 
 
 def test_all_draws_of_a_random_selector_are_one_arm(tmp_path: Path) -> None:

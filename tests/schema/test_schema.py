@@ -292,6 +292,7 @@ IA3, VERA = schema.Variant.ia3, schema.Variant.vera
     ("kind", "values", "setting"),
     [
         (schema.SizesConfig, {"train": 0}, "data.sizes.train=0"),
+        (schema.DataConfig, {"permute_summaries": -1}, "data.permute_summaries=-1"),
         (schema.AdaptationConfig, {**LORA, "layers": []}, "adaptation.layers=[]"),
         (schema.AdaptationConfig, {**LORA, "layers": [-1]}, "adaptation.layers=[-1]"),
         (schema.AdaptationConfig, {**LORA, "layers": [1, 1]}, "adaptation.layers=[1, 1]"),
@@ -399,6 +400,7 @@ def test_hydra_composes_the_same_without_our_command() -> None:
         (["selector=hybrid", "adaptation.budget=294912"], "tiny-wire-lora-hybrid-b294912-s1"),
         (["selector=fixed", "selector.layers=[1,4]"], "tiny-wire-lora-fixed-1,4-r16-s1"),
         (["adaptation.budget=9999"], "tiny-wire-lora-all-b9999-s1"),
+        (["data.permute_summaries=0"], "tiny-wire-lora-all-r16-permuted0-s1"),
         (["adaptation=dora"], "tiny-wire-dora-all-r16-s1"),
         (["adaptation.variant=vera"], "tiny-wire-vera-all-r16-s1"),
         (["adaptation.modules=[q_proj,v_proj]"], "tiny-wire-lora-all-q_proj+v_proj-r16-s1"),

@@ -32,6 +32,8 @@ def test_a_verb_that_trains_nothing_has_what_is_swept() -> None:
         (config(selector="random"), "random"),
         (config(selector="fixed", selector__preset="paper"), "paper"),
         (config([2, 3], adaptation__variant="dora"), "layers 2,3 variant=dora"),
+        (config("all", data__permute_summaries=1), "all permute_summaries=1"),
+        (config("full", data__permute_summaries=0), "full permute_summaries=0"),
     ],
 )
 def test_what_an_arm_is_called(settings: dict[str, object], label: str) -> None:

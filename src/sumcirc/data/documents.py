@@ -14,6 +14,9 @@ skipping empty ones, until there are enough; then they are put back into their o
 the same source, seed and size give the same items with any version of any library, and a smaller
 subset is part of a larger one. If there are fewer items than requested, all are taken.
 
+With `data.permute_summaries`, each document of the training split then gets the references of
+another one (`data.permuting`); the other splits keep theirs.
+
 Ids are those of `data.id_column`, or "split-index" with the index in the source from 0 (also if the
 id is null or empty). A repeated id gets the suffix "-2", "-3" and so on in source order, since
 per-document records are keyed by id.
@@ -27,12 +30,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from sumcirc.data.files import find_files, first_columns, read_rows
 from sumcirc.data.hub_dataset import load_split
 from sumcirc.data.inspection import item_notices, text_key
+from sumcirc.data.permuting import LEAST, require_two, with_other_summaries
 from sumcirc.data.wire_texts import wire_texts
 from sumcirc.errors import UserError
 from sumcirc.runtime.notices import Notice
@@ -110,7 +115,8 @@ def read_corpus(config: DataConfig, split: str, cache: Path | None = None) -> Co
     value = _split_value(config, split)
     if config.source is Source.wire:
         texts = wire_texts(split, _wire_size(config, split), config.seed, cache)
-        return corpus_of([Document(id, document, (summary,)) for id, document, summary in texts])
+        generated = [Document(id, document, (summary,)) for id, document, summary in texts]
+        return _corpus(config, split, generated)
     is_file = config.source is Source.files
     table = _files_table(config, split) if is_file else _hub_table(config, split)
     size: int | None = getattr(config.sizes, split)
@@ -125,7 +131,26 @@ def read_corpus(config: DataConfig, split: str, cache: Path | None = None) -> Co
     words = "ids are not unique; they get a suffix"
     repeated = Notice(f"data.{split}", "repeated_id", table.repeated_ids, table.rows, words)
     notices = (*item_notices(config, split, documents, dropped), repeated)
+    return _corpus(config, split, documents, notices, not_drawn)
+
+
+def _corpus(
+    config: DataConfig,
+    split: str,
+    documents: list[Document],
+    notices: tuple[Notice, ...] = (),
+    not_drawn: int = 0,
+) -> Corpus:
+    """Return a corpus whose summaries are permuted if that is asked for in this split."""
+    seed = _permuted_by(config, split)
+    if seed is not None:
+        documents, told = with_other_summaries(documents, seed)
+        notices = (*notices, *told)
     return corpus_of(documents, notices, not_drawn)
+
+
+def _permuted_by(config: DataConfig, split: str) -> int | None:
+    return config.permute_summaries if split == "train" else None
 
 
 def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
@@ -143,15 +168,22 @@ def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
         UserError: a setting has a mistake; the message names it.
     """
     for split in splits:
-        value = _split_value(config, split)
+        value, setting = _split_value(config, split), f"data.{split}"
         if config.source is Source.wire:
-            _wire_size(config, split)
+            count = _wire_size(config, split)
         elif config.source is Source.files:
-            for path in find_files(value, f"data.{split}"):
-                _require_columns(config, first_columns(path, f"data.{split}"), str(path))
+            paths = find_files(value, setting)
+            for path in paths:
+                _require_columns(config, first_columns(path, setting), str(path))
+            rows = chain.from_iterable(read_rows(path, setting, ()) for path in paths)
+            count = sum(1 for _ in islice(rows, LEAST))
         else:
             dataset = load_split(config, split)
             _require_columns(config, dataset.column_names, f"{config.path}, {value}")
+            count = len(dataset)
+        if (seed := _permuted_by(config, split)) is not None:
+            size = getattr(config.sizes, split)
+            require_two(count if size is None else min(count, size), seed)
 
 
 def _split_value(config: DataConfig, split: str) -> str:

@@ -39,10 +39,20 @@ def check(config: PairsConfig) -> None:
     _check_out(config)
     corruption_of(config.corruption, config.data.source, "corruption")
     check_machine(config.trainer)
+    _check_permuted(config)
     check_files(config.data, (config.split,))
     check_reference(reference_of(config), analysed=config.filter)
     check_encoding(config.model, config.encoding)
     architecture(read_model_config(config.model))
+
+
+def _check_permuted(config: PairsConfig) -> None:
+    seed = config.data.permute_summaries
+    if seed is not None and config.split == "train":
+        raise UserError(
+            f"data.permute_summaries={seed}: is for training, and pairs are made from documents"
+            " with their own summaries; add data.permute_summaries=null, or take another split"
+        )
 
 
 def _check_out(config: PairsConfig) -> None:

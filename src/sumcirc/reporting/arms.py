@@ -39,6 +39,7 @@ TITLES = {
     "full": "full fine-tuning",
     "random": "LoRA, random layers",
 }
+NULL = "null"  # as `settings_of` gives it
 BUDGET = 0.03  # relative difference in trainable parameters up to which two arms count as equal
 
 
@@ -81,9 +82,11 @@ class Arm:
 
     @property
     def all_layers(self) -> bool:
-        """Whether the arm is LoRA on all layers."""
-        layers = self.runs[0].config["adaptation"]["layers"]
-        return not self.full and (self.selector or layers) == "all"
+        """Whether the arm is LoRA on all layers, trained on documents with their own summaries."""
+        config = self.runs[0].config
+        if self.full or config["data"].get("permute_summaries") is not None:
+            return False
+        return (self.selector or config["adaptation"]["layers"]) == "all"
 
     @property
     def trainable_parameters(self) -> float:
@@ -133,7 +136,7 @@ def make_arms(runs: Sequence[ReportRun]) -> tuple[list[Arm], list[str]]:
     groups: dict[str, dict[tuple[int, int | None], ReportRun]] = {}
     notes = []
     for run in runs:
-        same_arm = groups.setdefault(json.dumps(settings_of(run.config)), {})
+        same_arm = groups.setdefault(json.dumps(_not_null(settings_of(run.config))), {})
         first = same_arm.setdefault(run.seeds, run)
         if first is not run:
             notes.append(
@@ -163,6 +166,11 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: json.dumps(found[name], sort_keys=True) for name in sorted(found)}
 
 
+def _not_null(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that are not null; a run made before there was a setting lacks it."""
+    return {name: value for name, value in settings.items() if value != NULL}
+
+
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a different label for each configuration.
 
@@ -178,7 +186,7 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         differing = [
             name
             for name in mine
-            if len({settings.get(name) for settings in alike}) > 1
+            if len({settings.get(name, NULL) for settings in alike}) > 1
             # is determined by the model's rate and the scale, which is in the label
             and not (name == "optimizer.learning_rate" and _scale_differs(alike))
         ]
@@ -214,7 +222,8 @@ def differing(arm: Arm, other: Arm) -> list[str]:
         arm, other: the two arms.
     """
     names = {*arm.settings, *other.settings}
-    return sorted(name for name in names if arm.settings.get(name) != other.settings.get(name))
+    ours, theirs = arm.settings, other.settings
+    return sorted(name for name in names if ours.get(name, NULL) != theirs.get(name, NULL))
 
 
 def unlike(arm: Arm, other: Arm) -> list[str]:

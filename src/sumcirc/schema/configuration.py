@@ -62,8 +62,9 @@ def register() -> None:
 def run_name(*, _root_: Any) -> str:
     """Return the default name of a run, such as `tiny-wire-lora-2,3,5-r16-s1`.
 
-    It has the model, the data, the adaptation, the other settings that a multirun varies, and the
-    seed. Called as an OmegaConf resolver, which passes the configuration of the job.
+    It has the model, the data, the adaptation, `permuted` where the summaries are, the other
+    settings that a multirun varies, and the seed. Called as an OmegaConf resolver, which passes the
+    configuration of the job.
     """
     config = _root_
     # a file or a built-in set of prompts, in place of the data
@@ -93,6 +94,9 @@ def run_name(*, _root_: Any) -> str:
                 "selector",
                 *(f"selector.{key}" for key in ("count", "layers", "preset", "score")),
             }
+        permuted = OmegaConf.select(config, "data.permute_summaries")
+        known.add("data.permute_summaries")
+        parts += [] if permuted is None else [f"permuted{permuted}"]
     for key, value in varied.items():
         if key not in known:
             parts.append(f"{key.rsplit('.', 1)[-1]}={_commas(value)}")

@@ -51,9 +51,11 @@ class DataConfig:
     id_column: Optional[str] = None  # column of the ids; null: `split-index`
     sizes: SizesConfig = field(default_factory=SizesConfig)
     seed: int = 0  # draws subsets; independent of the training seed, so all runs use the same items
+    # a control: pairs each training document with another's summary, drawn by this seed; null: off
+    permute_summaries: Optional[int] = None
 
     def __post_init__(self) -> None:
-        at_least(self, "data.", 0, "seed")
+        at_least(self, "data.", 0, "seed", "permute_summaries")
 
 
 class Template(Choice):

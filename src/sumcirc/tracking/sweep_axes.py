@@ -93,16 +93,20 @@ def arm_label(settings: Mapping[str, Any]) -> str:
     """Return the name of a training run's arm, which the runs that differ only in the seed share.
 
     The name is `full` for full fine-tuning, else the selector that chose the layers, else `all` or
-    a list such as `layers 2,3,5`. A variant other than LoRA is appended, as in `all variant=dora`.
+    a list such as `layers 2,3,5`. A variant other than LoRA is appended, as in `all variant=dora`,
+    and so are permuted summaries, as in `full permute_summaries=1`.
 
     Args:
         settings: the run's resolved configuration.
     """
+    # runs written before there was the setting don't have it
+    permuted = settings.get("data", {}).get("permute_summaries")
+    control = "" if permuted is None else f" permute_summaries={permuted}"
     if settings["adaptation"]["kind"] == "full":
-        return "full"
+        return f"full{control}"
     # runs written before there were variants are LoRA
     variant = settings["adaptation"].get("variant", "lora")
-    return _placement(settings) + ("" if variant == "lora" else f" variant={variant}")
+    return _placement(settings) + ("" if variant == "lora" else f" variant={variant}") + control
 
 
 def _placement(settings: Mapping[str, Any]) -> str:
