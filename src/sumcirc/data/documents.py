@@ -169,6 +169,7 @@ def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
     """
     for split in splits:
         value, setting = _split_value(config, split), f"data.{split}"
+        seed = _permuted_by(config, split)
         if config.source is Source.wire:
             count = _wire_size(config, split)
         elif config.source is Source.files:
@@ -176,12 +177,13 @@ def check_files(config: DataConfig, splits: Sequence[str] = SPLITS) -> None:
             for path in paths:
                 _require_columns(config, first_columns(path, setting), str(path))
             rows = chain.from_iterable(read_rows(path, setting, ()) for path in paths)
-            count = sum(1 for _ in islice(rows, LEAST))
+            # a second row is read only where it is needed
+            count = sum(1 for _ in islice(rows, 1 if seed is None else LEAST))
         else:
             dataset = load_split(config, split)
             _require_columns(config, dataset.column_names, f"{config.path}, {value}")
             count = len(dataset)
-        if (seed := _permuted_by(config, split)) is not None:
+        if seed is not None:
             size = getattr(config.sizes, split)
             require_two(count if size is None else min(count, size), seed)
 
