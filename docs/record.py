@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -47,14 +48,12 @@ def keep(sweep: Path, target: Path) -> None:
 
 
 def _keep_run(run: ReportRun, target: RunDirectory) -> None:
-    folders = {name: Path(run.config[name]).name for name in ("runs_dir", "cache_dir")}
-    program, *words = run.environment["command"]
-    words = [word for word in words if not word.startswith("hydra.run.dir=")]
+    words = [word for word in run.environment["command"] if not word.startswith("hydra.run.dir=")]
     body = {
         "format": format_of(run.status),
         "verb": run.verb,
-        "config": {**run.config, **folders},
-        "environment": {**run.environment, "command": [Path(program).name, *words]},
+        "config": _without_folders(run.config),
+        "environment": {**run.environment, "command": [_last_part(word) for word in words]},
     }
     write_text(target.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
     status = {key: value for key, value in run.status.items() if key not in OF_THE_MACHINE}
@@ -73,6 +72,22 @@ def _keep_run(run: ReportRun, target: RunDirectory) -> None:
         target.documents_file,
         lambda file: pyarrow.parquet.write_table(table, file, compression="zstd"),
     )
+
+
+def _without_folders(value: Any) -> Any:
+    """The same configuration with the last part of each absolute path in place of the path."""
+    if isinstance(value, dict):
+        return {key: _without_folders(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_folders(item) for item in value]
+    return _last_part(value) if isinstance(value, str) else value
+
+
+def _last_part(word: str) -> str:
+    """`data.json` for `/home/me/data.json`, `path=data.json` for `path='/home/me/data.json'`."""
+    name, equals, value = word.rpartition("=")
+    value = value.strip("'")
+    return f"{name}{equals}{Path(value).name}" if Path(value).is_absolute() else word
 
 
 def not_stated(page: str, comparison: ArmComparison) -> list[str]:

@@ -35,8 +35,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
         status = json.loads((run / "status.json").read_text())
         (run / "status.json").write_text(json.dumps({**status, "host": "desk", "process": 7}))
         config = yaml.safe_load((run / "config.yaml").read_text())
-        words = [f"{folder}/bin/sumcirc", "train", "seed=1", f"hydra.run.dir='{run}'"]
-        config["environment"]["command"] = words
+        own = f"{folder}/texts/own.jsonl"
+        words = [f"{folder}/bin/sumcirc", "train", "seed=1", f"data.test='{own}'"]
+        config["environment"]["command"] = [*words, f"hydra.run.dir='{run}'"]
+        config["config"]["data"]["test"] = own
         (run / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 
@@ -83,8 +85,10 @@ def test_a_record_holds_no_text_and_nothing_of_the_machine(sweep: Path, record: 
         assert b"desk" not in content
         assert str(sweep).encode() not in content
     for file in record.glob("*/config.yaml"):
-        command = yaml.safe_load(file.read_text())["environment"]["command"]
-        assert command == ["sumcirc", "train", "seed=1"]
+        body = yaml.safe_load(file.read_text())
+        command = body["environment"]["command"]
+        assert command == ["sumcirc", "train", "seed=1", "data.test=own.jsonl"]
+        assert body["config"]["data"]["test"] == "own.jsonl"
 
 
 def test_what_is_there_is_not_replaced(sweep: Path, record: Path) -> None:
