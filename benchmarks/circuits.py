@@ -24,7 +24,7 @@ from measurement import Lap, one_figure, parser, peak, prepare, ratio, timed, wr
 from subjects import GPT2_SMALL, LocalModel, Subject, load
 from torch import Tensor
 
-from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
+from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from sumcirc.circuits.edge_selection import top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
@@ -75,10 +75,10 @@ class Case:
         """Made when it is first used: it holds all that the corrupted run writes."""
         return PatchedRun(self.model, *self.inputs)
 
-    def attribution(self, rule: str = "midpoint", steps: int = STEPS) -> None:
+    def attribution(self, rule: str = "midpoint", steps: int = STEPS) -> EdgeScores:
         """Scores of all edges; at `left` the first point is the corrupted run itself."""
         batch = len(self.pairs)
-        attribute(
+        return attribute(
             self.model,
             self.pairs,
             self.metric,
@@ -131,7 +131,7 @@ class Case:
             self._logits(hidden)
 
     def compare(
-        self, floor: Callable[[], None], rounds: int, **sides: Callable[[], None]
+        self, floor: Callable[[], Any], rounds: int, **sides: Callable[[], Any]
     ) -> dict[str, dict[str, Any]]:
         """How many times as long as the floor each side takes, in turns, and the seconds."""
         laps: dict[str, list[Lap]] = {name: [] for name in (*sides, "floor")}
@@ -156,23 +156,38 @@ class Case:
 
 
 def measure(
-    model: Any, sizes: Sequence[tuple[int, int]], device: str, rounds: int, left: bool = True
+    model: Any,
+    sizes: Sequence[tuple[int, int]],
+    device: str,
+    rounds: int,
+    left: bool = True,
+    patched: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """The figures of every size; with `left`, also of the rule that needs one pass fewer."""
+    """The figures of every size.
+
+    Args:
+        model: the model.
+        sizes: numbers of documents and of tokens.
+        device: `cpu` or `cuda`.
+        rounds: how often each side runs.
+        left: whether to measure the rule that needs one pass fewer, too.
+        patched: whether to measure patched passes, too.
+    """
     figures: dict[str, dict[str, Any]] = {}
     for documents, length in sizes:
         case = Case(model, documents, length, device)
         for work in (case.attribution, case.floor):
             work(steps=1)  # what a process takes once is neither the time nor the memory of a pass
         found = {"memory": case.memory()}
-        sides: dict[str, Callable[[], None]] = {"attribution": case.attribution}
+        sides: dict[str, Callable[[], Any]] = {"attribution": case.attribution}
         if left:
             sides["attribution_left"] = lambda c=case: c.attribution("left")
         found |= case.compare(case.floor, rounds, **sides)
-        for work in (case.patched, case.plain):
-            work()
-        found |= case.compare(case.plain, 3 * rounds, patched=case.patched)
-        found["patched"]["edges"] = int(case.circuit.sum())
+        if patched:
+            for work in (case.patched, case.plain):
+                work()
+            found |= case.compare(case.plain, 3 * rounds, patched=case.patched)
+            found["patched"]["edges"] = int(case.circuit.sum())
         figures |= {f"{name}_{documents}x{length}": figure for name, figure in found.items()}
     return figures
 

@@ -94,6 +94,7 @@ class Turns:
 
     def __init__(self, device: str, threads: int) -> None:
         self.laps: dict[str, list[Lap]] = {}
+        self.first: dict[str, Lap] = {}  # the lap of each side with its set-up
         self._clock = Clock(device)
         self._threads = threads
         self._waiting: list[str] = []  # whose turn it is comes first
@@ -123,7 +124,7 @@ class Turns:
                 self._waiting.remove(name)
                 self._change.notify_all()
         # the lap behind the last one is the side's way out, not work
-        self.laps[name] = self.laps[name][1:]
+        self.first[name], *self.laps[name] = self.laps[name]
         return result
 
     def _await(self, name: str) -> None:
@@ -143,7 +144,7 @@ class Turns:
         self._await(name)
 
 
-def peak(device: str, work: Callable[[], None]) -> int:
+def peak(device: str, work: Callable[[], Any]) -> int:
     """Most bytes in use during `work`, above those before it."""
     gc.collect()
     if device == "cuda":
@@ -157,6 +158,11 @@ def peak(device: str, work: Callable[[], None]) -> int:
     before = resident("VmRSS")
     work()
     return resident("VmHWM") - before
+
+
+def in_use(device: str) -> int:
+    """Bytes in use now: on a GPU those that torch has allocated, else the process's memory."""
+    return torch.cuda.memory_allocated() if device == "cuda" else resident("VmRSS")
 
 
 def resident(field: str) -> int:
@@ -258,17 +264,41 @@ def prepare(options: argparse.Namespace) -> int:
     return torch.get_num_threads()
 
 
+Figures = Mapping[str, Mapping[str, Any]]  # of each case, by the case's name
+
+
 def write_result(
     name: str,
     options: argparse.Namespace,
     claim: str,
     target: float | None,
-    figures: Mapping[str, Mapping[str, Any]],
+    figures: Figures,
 ) -> None:
-    """Print the figures of each case and write them to NAME.json (NAME-cuda.json on a GPU).
+    """Print the figures of each case and write them as `save_result` does."""
+    show(name, figures)
+    save_result(name, options, claim, target, figures)
+
+
+def show(name: str, figures: Figures) -> None:
+    """Print the ratio of each case."""
+    for case, values in figures.items():
+        print(f"{name} {case}: ratio {values['ratio']:.2f} (CPU seconds {values['ratio_cpu']:.2f})")
+
+
+def save_result(
+    name: str,
+    options: argparse.Namespace,
+    claim: str,
+    target: float | None,
+    figures: Figures,
+    stages: Mapping[str, float | str] | None = None,
+) -> None:
+    """Write the figures of each case to NAME.json (NAME-cuda.json on a GPU).
 
     With --model FOLDER the file is NAME-FOLDER.json. Each case holds `ratio` and `ratio_cpu`;
     `target`, or a case's own `at_least`, is to be reached, its `at_most` not to be passed.
+    `stages` has the seconds that each took, or why it was not measured; then targets are not
+    reached.
     """
     judged = "ratio_cpu" if options.device == "cpu" else "ratio"
     body = {
@@ -276,7 +306,8 @@ def write_result(
         "model": options.model and options.model.resolve().name,
         "claim": claim,
         "target": target,
-        "reached": all(
+        "reached": not any(isinstance(stage, str) for stage in (stages or {}).values())
+        and all(
             case[judged] <= case["at_most"]
             if "at_most" in case
             else case[judged] >= case.get("at_least", target)
@@ -284,6 +315,7 @@ def write_result(
         ),
         "quick": options.quick,
         "figures": figures,
+        **({"stages": stages} if stages is not None else {}),
         "machine": machine(options.device),
         "versions": {
             "python": platform.python_version(),
@@ -292,8 +324,6 @@ def write_result(
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": git_commit(),
     }
-    for case, values in figures.items():
-        print(f"{name} {case}: ratio {values['ratio']:.2f} (CPU seconds {values['ratio_cpu']:.2f})")
     options.results.mkdir(parents=True, exist_ok=True)
     parts = [name, body["model"], None if options.device == "cpu" else options.device]
     file = "-".join(part for part in parts if part) + ".json"
@@ -312,9 +342,8 @@ def write_table(folder: Path) -> None:
             where.get("gpu") or f"{where['cpu']}, {where['threads']} of {where['cores']} cores"
         )
         for case, values in result["figures"].items():
-            interval = "-"
-            if "interval_cpu" in values:
-                interval = "[{:.2f}, {:.2f}]".format(*values["interval_cpu"])
+            judged = "interval" if "gpu" in where else "interval_cpu"
+            interval = "[{:.2f}, {:.2f}]".format(*values[judged]) if judged in values else "-"
             cells = [
                 result["benchmark"],
                 result.get("model") or "shape",
@@ -334,7 +363,8 @@ def write_table(folder: Path) -> None:
             "# Latest results",
             "",
             "Written by the benchmarks. [../README.md](../README.md) explains the figures.",
-            "`interval` is that of the ratio of CPU seconds, for the median over the rounds.",
+            "`interval` is for the median over the rounds: of the ratio of CPU seconds, or of wall"
+            " time on a GPU.",
             "",
             f"| {' | '.join(COLUMNS)} |",
             "|---" * len(COLUMNS) + "|",
@@ -365,6 +395,8 @@ def machine(device: str) -> dict[str, Any]:
     }
     if device == "cuda":
         found["gpu"] = torch.cuda.get_device_name()
+        found["gpu_gigabytes"] = torch.cuda.get_device_properties(0).total_memory / 1e9
+        found["cuda"] = torch.version.cuda
     return found
 
 

@@ -1,4 +1,4 @@
-"""The models that benchmarks run: a shape with random weights, or a model in a local folder."""
+"""The models that benchmarks run: with random weights, or from a local folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from sumcirc.models.loading import load_model
 from sumcirc.schema import ModelConfig
@@ -90,20 +90,55 @@ class LocalModel:
 
     def about(self) -> dict[str, Any]:
         """Return the sizes, for the result file."""
-        config = self._config
-        heads = config.num_attention_heads
-        return {
-            "family": config.model_type,
-            "layers": config.num_hidden_layers,
-            "width": config.hidden_size,
-            "heads": heads,
-            "key_value_heads": getattr(config, "num_key_value_heads", heads),
-            "vocabulary": config.vocab_size,
-            "tokens": self.context,
-        }
+        return sizes(self._config, self.context)
 
 
-Subject = Shape | LocalModel
+@dataclass(frozen=True)
+class RandomModel:
+    """A model of any family with random weights, which are drawn on the device and never saved.
+
+    Attributes:
+        config: transformers' configuration, without dropout.
+        context: number of tokens in a document.
+        dtype: type of the weights.
+    """
+
+    config: Any
+    context: int
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return self.config.vocab_size
+
+    def build(self, device: str, seed: int = 1) -> Any:
+        """Return the model, with the same weights for the same seed and device."""
+        torch.manual_seed(seed)
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(self.config, dtype=self.dtype)
+
+    def about(self) -> dict[str, Any]:
+        """Return the sizes and the type of the weights, for the result file."""
+        kind = str(self.dtype).removeprefix("torch.")
+        return {**sizes(self.config, self.context), "weights": kind}
+
+
+def sizes(config: Any, tokens: int) -> dict[str, Any]:
+    """Return the sizes that a configuration of transformers describes, for the result file."""
+    heads = config.num_attention_heads
+    return {
+        "family": config.model_type,
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "heads": heads,
+        "key_value_heads": getattr(config, "num_key_value_heads", heads),
+        "vocabulary": config.vocab_size,
+        "tokens": tokens,
+    }
+
+
+Subject = Shape | LocalModel | RandomModel
 
 
 def subjects_of(options: argparse.Namespace, shape: Shape) -> dict[str, Subject]:
@@ -115,5 +150,15 @@ def subjects_of(options: argparse.Namespace, shape: Shape) -> dict[str, Subject]
 
 def load(subject: Subject, device: str, seed: int = 1) -> Any:
     """Return the model of a subject as sumcirc loads it, on a device."""
+    if isinstance(subject, RandomModel):
+        return subject.build(device, seed)
     with subject.folder(seed) as folder:
         return load_model(ModelConfig(name="subject", path=folder)).to(device)  # type: ignore[arg-type]
+
+
+def load_without_sumcirc(subject: Subject, device: str, seed: int = 1) -> Any:
+    """Return the same model as transformers loads it, on a device."""
+    if isinstance(subject, RandomModel):
+        return subject.build(device, seed)
+    with subject.folder(seed) as folder:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device)

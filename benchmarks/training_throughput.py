@@ -18,26 +18,27 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from measurement import Turns, parser, prepare, ratio, speed, write_result
-from subjects import GPT2_SMALL, TINY, LocalModel, Subject, load
+from measurement import Lap, Turns, parser, prepare, ratio, speed, write_result
+from subjects import GPT2_SMALL, TINY, LocalModel, Subject, load, load_without_sumcirc
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 from torch.nn.utils.rnn import pad_sequence
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from transformers import AutoModelForCausalLM, PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from sumcirc.data.batches import bucketed_order
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import EncodedCorpus
 from sumcirc.data.examples import TokenExample
 from sumcirc.models.adapters import adapt
+from sumcirc.models.flops import TrainingFlops
 from sumcirc.schema import (
     Adaptation,
     AdaptationConfig,
@@ -52,6 +53,7 @@ from sumcirc.schema import (
     TrainerConfig,
 )
 from sumcirc.tracking.run_directory import RunDirectory
+from sumcirc.training.peak_flops import peak_flops
 from sumcirc.training.trainer import fit
 
 CLAIM = "sumcirc trains at least as many tokens per second as the Trainer of transformers"
@@ -61,6 +63,7 @@ SEED = 1
 IGNORED = -100  # the label that the Trainer's loss passes over
 # of the distance moved: rounding alone sets the sides apart, and Adam makes signs of small numbers
 AGREEMENT = {Precision.fp32: 1e-3, Precision.bf16: 0.5}
+DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -219,13 +222,11 @@ def without_mask(rows: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return found
 
 
-def both_sides(case: Case, config: TrainConfig) -> tuple[nn.Module, nn.Module]:
+def both_sides(case: Case, config: TrainConfig, device: str) -> tuple[nn.Module, nn.Module]:
     """The same model, and adapter if any, for sumcirc and for the Trainer."""
-    ours = load(case.shape, "cpu", SEED)
-    with case.shape.folder(SEED) as folder:
-        theirs: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     sides = []
-    for model in (ours, theirs):
+    for loader in (load, load_without_sumcirc):
+        model = loader(case.shape, device, SEED)
         torch.manual_seed(SEED)
         sides.append(adapt(model, config.adaptation))
     return sides[0], sides[1]
@@ -233,54 +234,139 @@ def both_sides(case: Case, config: TrainConfig) -> tuple[nn.Module, nn.Module]:
 
 def trained(model: nn.Module) -> Tensor:
     """All trained weights in one vector."""
-    return parameters_to_vector(p for p in model.cpu().parameters() if p.requires_grad).detach()
+    return parameters_to_vector(p for p in model.parameters() if p.requires_grad).detach().cpu()
+
+
+def in_turns(device: str, threads: int, **sides: Callable[[], Any]) -> Turns:
+    """Let sides train in turns, one optimizer step at a time."""
+    turns = Turns(device, threads)
+    hook = register_optimizer_step_post_hook(lambda *_: turns.pass_on())
+    try:
+        turns.run(**sides)
+    finally:
+        hook.remove()
+    return turns
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done in each step.
+
+    Attributes:
+        tokens: real tokens of each step.
+        operations: floating-point operations that each step needs, with the unembedding of the
+            summary alone; the same for both sides.
+        peak: operations per second of the device, if they are known.
+    """
+
+    tokens: list[float]
+    operations: list[float]
+    peak: float | None
+
+    def rates(self, laps: Sequence[Lap]) -> dict[str, Any]:
+        """Medians over the steps after the first: tokens and operations per second, utilization."""
+        rate = speed(self.operations[1:], laps)["per_second"]
+        found = {**speed(self.tokens[1:], laps), "flops_per_second": rate}
+        return found if self.peak is None else {**found, "mfu": rate / self.peak}
+
+
+def work_of(
+    batches: Sequence[Sequence[TokenExample]], model: nn.Module, config: TrainConfig, device: str
+) -> Work:
+    """What training a model on batches takes."""
+    flops = TrainingFlops.of(model)
+    operations = [
+        float(
+            flops.batch(
+                len(batch),
+                max(len(pair) for pair in batch),
+                sum(len(pair) - pair.prompt_length for pair in batch),
+            )
+        )
+        for batch in batches
+    ]
+    tokens = [float(sum(len(pair) for pair in batch)) for batch in batches]
+    peak = peak_flops(torch.device(device), DTYPES[config.trainer.precision])
+    return Work(tokens, operations, peak)
+
+
+def batches_of(case: Case, pairs: Sequence[TokenExample]) -> list[list[TokenExample]]:
+    """The pairs in the batches and in the order in which sumcirc trains on them."""
+    order = bucketed_order([len(pair) for pair in pairs], case.batch_size, SEED, epoch=0)
+    return [[pairs[item] for item in batch] for batch in order]
 
 
 def compare(case: Case, device: str, threads: int) -> dict[str, Any]:
     """Both sides' tokens per second, step by step in turns."""
     config = configuration(case, device)
     pairs = case.pairs()
-    batches = bucketed_order([len(pair) for pair in pairs], case.batch_size, SEED, epoch=0)
-    tokens = [float(sum(len(pairs[item]) for item in batch)) for batch in batches]
-    in_order = [pairs[item] for batch in batches for item in batch]
-    ours, theirs = both_sides(case, config)
+    batches = batches_of(case, pairs)
+    in_order = [pair for batch in batches for pair in batch]
+    ours, theirs = both_sides(case, config, device)
     start = trained(ours).clone()
-    turns = Turns(device, threads)
-    hook = register_optimizer_step_post_hook(lambda *_: turns.pass_on())
-    try:
-        turns.run(
-            sumcirc=lambda: run_sumcirc(ours, config, pairs),
-            trainer=lambda: run_trainer(theirs, config, in_order, case.mask),
-        )
-    finally:
-        hook.remove()
-    laps, precision = turns.laps, config.trainer.precision
+    work = work_of(batches, ours, config, device)
+    laps = in_turns(
+        device,
+        threads,
+        sumcirc=lambda: run_sumcirc(ours, config, pairs),
+        trainer=lambda: run_trainer(theirs, config, in_order, case.mask),
+    ).laps
+    precision = config.trainer.precision
     return {
         **ratio(laps["trainer"], laps["sumcirc"]),
-        "sumcirc": speed(tokens[1:], laps["sumcirc"]),
-        "trainer": speed(tokens[1:], laps["trainer"]),
+        "sumcirc": work.rates(laps["sumcirc"]),
+        "trainer": work.rates(laps["trainer"]),
         "unit": "real tokens, pads not counted",
-        "weight_difference": agreement(start, ours, theirs, AGREEMENT[precision]),
+        "weight_difference": weight_difference(start, ours, theirs),
+        "weight_difference_at_most": AGREEMENT[precision],
         "steps": case.steps,
         "batch_size": case.batch_size,
-        "tokens_per_batch": sum(tokens) / len(tokens),
+        "tokens_per_batch": sum(work.tokens) / len(work.tokens),
         "precision": precision.value,
         "at_least": case.target,
         "shape": case.shape.about(),
     }
 
 
-def agreement(start: Tensor, ours: nn.Module, theirs: nn.Module, most: float) -> float:
-    """Distance between both sides' weights over the distance that training moved them.
+def compare_compiled(case: Case, device: str, threads: int) -> dict[str, Any]:
+    """Training with `trainer.compile=true` against training without it, in turns."""
+    config = configuration(case, device)
+    compiling = replace(config, trainer=replace(config.trainer, compile=True))
+    pairs = case.pairs()
+    models = [adapt(load(case.shape, device, SEED), config.adaptation) for _ in range(2)]
+    work = work_of(batches_of(case, pairs), models[0], config, device)
+    turns = in_turns(
+        device,
+        threads,
+        eager=lambda: run_sumcirc(models[0], config, pairs),
+        compiled=lambda: run_sumcirc(models[1], compiling, pairs),
+    )
+    return {
+        **ratio(turns.laps["eager"], turns.laps["compiled"]),
+        **{name: work.rates(laps) for name, laps in turns.laps.items()},
+        "first_step_seconds": {name: lap.wall for name, lap in turns.first.items()},
+        "steps": case.steps,
+        "precision": config.trainer.precision.value,
+        "at_least": case.target,
+        "shape": case.shape.about(),
+    }
+
+
+def weight_difference(start: Tensor, ours: nn.Module, theirs: nn.Module) -> float:
+    """Distance between both sides' weights over the distance that training moved them."""
+    one, other = trained(ours), trained(theirs)
+    return float((one - other).norm() / (one - start).norm())
+
+
+def require_agreement(figures: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse figures of sides that did not do the same work.
 
     Raises:
-        SystemExit: it is more than `most`, so the sides did not do the same work.
+        SystemExit: the weights of both sides differ by more than rounding explains.
     """
-    one, other = trained(ours), trained(theirs)
-    found = float((one - other).norm() / (one - start).norm())
-    if not found <= most:
-        raise SystemExit(f"the two sides arrived at different weights (by {found:.2g})")
-    return found
+    for name, figure in figures.items():
+        if not (found := figure["weight_difference"]) <= figure["weight_difference_at_most"]:
+            raise SystemExit(f"{name}: the two sides arrived at different weights (by {found:.2g})")
 
 
 def main() -> None:
@@ -292,6 +378,7 @@ def main() -> None:
     if options.model is not None:
         cases = local_cases(options.model, options.tokens, options.quick)
     figures = {name: compare(case, options.device, threads) for name, case in cases.items()}
+    require_agreement(figures)
     write_result("training_throughput", options, CLAIM, TARGET, figures)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-# those after the first two read no clock and so have no ratio
+# `gpu` has tests of its own; most others read no clock and so have no ratio
 NO_BENCHMARK = {
     "measurement",
     "run_all",
@@ -21,6 +21,7 @@ NO_BENCHMARK = {
     "edge_choice",
     "inside_changes",
     "few_seeds",
+    "gpu",
     "simulated_arms",
     "selection_noise",
     "structure",
