@@ -1,16 +1,18 @@
 """What changes inside a model in fine-tuning, beside a control run and the distance of two seeds.
 
-    python benchmarks/inside_changes.py RUN RUN --control RUN --results FOLDER
-    python benchmarks/inside_changes.py RUN RUN --control RUN --effects COMPARE --results FOLDER
+    python benchmarks/inside_changes.py RUN [RUN] --control RUN --results FOLDER
+    python benchmarks/inside_changes.py RUN [RUN] --control RUN --effects COMPARE --results FOLDER
 
-The runs are those of `sumcirc train` with the default watchers: two seeds of one configuration and
-a control, such as the same configuration with `data.permute_summaries`. All are measured on the
-same documents. COMPARE is a run of `sumcirc compare` on the first of them, with other documents;
-with it the changes of layers and heads are correlated with the effects of patching them.
+The runs are those of `sumcirc train` with the default watchers: one or two seeds of one
+configuration and a control, such as the same configuration with `data.permute_summaries`. All are
+measured on the same documents. COMPARE is a run of `sumcirc compare` on the first of them, with
+other documents; with it the changes of layers and heads are correlated with the effects of
+patching them.
 
-A change of a layer *counts* where the seeds' mean differs from the control's (paired over
-documents, false discovery rate of 5 % over layers) by more than the two seeds differ from each
-other. Three runs give no interval over seeds: whether it holds for further ones is not known.
+A change of a layer is *beyond the control* where the seeds' mean differs from the control's (paired
+over documents, false discovery rate of 5 % over layers), and it *counts* where it differs by more
+than the two seeds differ from each other, too. With one seed no change counts. Neither two nor
+three runs give an interval over seeds: whether it holds for further ones is not known.
 
 `changes.csv` has a row for each measure, recorded step and layer; `claims.json` the rest.
 """
@@ -54,7 +56,7 @@ RESAMPLES = 2000
 DIGITS = 5
 COLUMNS = (
     *("measure", "step", "layer", "change", "low", "high", "seed_distance", "control"),
-    *("beyond_control", "beyond_low", "beyond_high", "counts"),
+    *("beyond_control", "beyond_low", "beyond_high", "clear", "counts"),
 )
 
 
@@ -113,25 +115,28 @@ def changes(seeds: Sequence[Measured], control: Measured) -> Iterator[tuple[Any,
             against = read(control.steps[step], control.base)
             mean = np.mean(each, axis=0)
             clear = significantly_different(mean - against)
+            distances = np.abs(mean_over(each[0] - each[-1], axis=1))
             found = zip(
                 *bootstrap_means(mean, RESAMPLES),
-                np.abs(mean_over(each[0] - each[1], axis=1)),
+                distances if len(each) > 1 else np.full(len(mean), np.nan),
                 mean_over(against, axis=1),
                 *bootstrap_means(mean - against, RESAMPLES),
                 strict=True,
             )
             for layer, (value, low, high, distance, other, beyond, least, most) in enumerate(found):
-                counts = bool(clear[layer] and abs(beyond) > distance)
+                exceeds = bool(clear[layer])
+                counts = exceeds and bool(abs(beyond) > distance)  # never beyond nan
                 numbers = (value, low, high, distance, other, beyond, least, most)
-                yield (name, step, layer, *(round(float(x), DIGITS) for x in numbers), counts)
+                rounded = [round(float(x), DIGITS) for x in numbers]
+                yield (name, step, layer, *rounded, exceeds, counts)
 
 
 def neurons(seeds: Sequence[Measured], control: Measured) -> list[dict[str, float]]:
     """Return, for each layer, the change of its neurons at the last step.
 
     `change` is the root mean square over neurons of the mean change of activation, less the part
-    that its standard errors explain; `seeds` is the correlation of the two seeds' changes over
-    neurons, `control` that of the seeds' mean with the control's.
+    that its standard errors explain; `seeds_correlation` is that of the two seeds' changes over
+    neurons, `control_correlation` that of the seeds' mean with the control's.
     """
     name = "mlp/activation_change"
     rows = []
@@ -143,16 +148,13 @@ def neurons(seeds: Sequence[Measured], control: Measured) -> list[dict[str, floa
             np.sqrt(max(0.0, float((v**2 - e**2).mean())))
             for v, e in zip(vectors, errors, strict=True)
         ]
-        first, second, against = vectors
-        rows.append(
-            {
-                "change": float(np.mean(sizes[:2])),
-                "seed_distance": abs(sizes[0] - sizes[1]),
-                "control": sizes[2],
-                "seeds_correlation": float(np.corrcoef(first, second)[0, 1]),
-                "control_correlation": float(np.corrcoef((first + second) / 2, against)[0, 1]),
-            }
-        )
+        *own, against = vectors
+        row = {"change": float(np.mean(sizes[:-1])), "control": sizes[-1]}
+        if len(own) > 1:
+            row["seed_distance"] = abs(sizes[0] - sizes[1])
+            row["seeds_correlation"] = float(np.corrcoef(own)[0, 1])
+        row["control_correlation"] = float(np.corrcoef(np.mean(own, axis=0), against)[0, 1])
+        rows.append(row)
     return rows
 
 
@@ -279,11 +281,13 @@ def change_and_effect(run: Measured, compared: Path) -> dict[str, Any]:
 def main() -> None:
     """Read the runs, and write the tables."""
     words = argparse.ArgumentParser(description="Compare what changes inside with a control.")
-    words.add_argument("runs", type=Path, nargs=2, help="run directories of two seeds")
+    words.add_argument("runs", type=Path, nargs="+", help="run directories of one or two seeds")
     words.add_argument("--control", type=Path, required=True, help="run directory of the control")
     words.add_argument("--effects", type=Path, help="run directory of `sumcirc compare`")
     words.add_argument("--results", type=Path, required=True, help="folder of the tables")
     asked = words.parse_args()
+    if len(asked.runs) > 2:
+        raise UserError(f"{len(asked.runs)} runs: give one or two seeds of one configuration")
     seeds, control = [Measured(run) for run in asked.runs], Measured(asked.control)
     if len({tuple(run.base.documents) for run in (*seeds, control)}) > 1:
         raise UserError("the runs are measured on different documents; give runs of the same data")
@@ -303,8 +307,9 @@ def main() -> None:
     write_json(asked.results / "claims.json", plain_numbers(claims))
     last = max(row[1] for row in rows)
     for name in MEASURES:
-        counted = [row[2] for row in rows if row[0] == name and row[1] == last and row[-1]]
-        print(f"{name}: layers whose change counts at step {last}: {counted}")
+        ours = [row for row in rows if row[0] == name and row[1] == last]
+        clear, counted = ([row[2] for row in ours if row[column]] for column in (-2, -1))
+        print(f"{name}, step {last}: layers beyond the control {clear}, that count {counted}")
     print(json.dumps(plain_numbers(claims["heads"]), indent=1))
 
 

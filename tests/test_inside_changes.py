@@ -79,6 +79,7 @@ def test_planted_changes_count_and_no_others(
         rows = [row for row in csv.DictReader(file) if row["measure"] == "attention_kl"]
     assert [row["step"] for row in rows] == ["20"] * LAYERS  # step 0 is the base
     assert [row["counts"] for row in rows] == ["False", "True", "False", "False"]
+    assert [row["clear"] for row in rows] == ["False", "True", "False", "True"]
     assert float(rows[1]["beyond_control"]) == pytest.approx(0.4, abs=0.02)
     assert float(rows[3]["seed_distance"]) == pytest.approx(0.6, abs=0.02)
     assert float(rows[1]["low"]) < 0.5 < float(rows[1]["high"]) + 0.01
@@ -93,6 +94,21 @@ def test_planted_changes_count_and_no_others(
     expected = spearmanr(change, np.arange(LAYERS)).statistic  # type: ignore[attr-defined]
     assert found["mean"] == pytest.approx(expected)
     assert found["low"] <= found["mean"] <= found["high"]
+
+
+def test_with_one_seed_changes_exceed_the_control_and_none_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_run(tmp_path / "a", [0.1, 0.5, 0.6, 0.2], 1)
+    control = write_run(tmp_path / "c", [0.1, 0.1, 0.6, 0.2], 3)
+    run(monkeypatch, first, "--control", control, "--results", tmp_path / "out")
+    with (tmp_path / "out/changes.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["measure"] == "attention_kl"]
+    assert [row["clear"] for row in rows] == ["False", "True", "False", "False"]
+    assert {row["counts"] for row in rows} == {"False"}
+    assert {row["seed_distance"] for row in rows} <= {"", "nan"}
+    claims = json.loads((tmp_path / "out/claims.json").read_text())
+    assert "seeds_correlation" not in claims["neurons"][0]
 
 
 def test_runs_on_other_documents_are_refused(
