@@ -13,7 +13,11 @@ from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
 from tests.support.wire import tiny_encoder
 
-POST = "The quick brown fox jumps over the lazy dog can be rephrased as: The"
+SHORT = "The quick brown fox jumps over the lazy dog can be rephrased as: The"
+POST = (
+    "Rephrase all the adjectives of the following sentence: The quick brown fox jumps over the lazy"
+    " dog. Rephrased sentence: The"
+)
 MANY = 2000
 
 
@@ -23,7 +27,17 @@ def prompts() -> list[ContrastPrompt]:
 
 
 def marked(prompt: ContrastPrompt) -> dict[str, str]:
-    return {span.name: prompt.prompt[span.start : span.end] for span in prompt.spans}
+    """The words of each span; those of several spans of a name are joined by ` ... `."""
+    found: dict[str, list[str]] = {}
+    for span in prompt.spans:
+        found.setdefault(span.name, []).append(prompt.prompt[span.start : span.end])
+    return {name: " ... ".join(words) for name, words in found.items()}
+
+
+def asked(wording: str) -> str:
+    """The words of a wording around its sentence, without the colon at the end."""
+    parts = (part.strip(" .") for part in wording.removesuffix(":").split("{sentence}"))
+    return " ... ".join(filter(None, parts))
 
 
 def test_the_lexicon_is_varied() -> None:
@@ -41,19 +55,30 @@ def test_the_lexicon_is_varied() -> None:
         assert before[-1].lower() not in ("a", "an")
 
 
-def test_the_prompt_of_the_post_is_among_them() -> None:
+@pytest.mark.parametrize(
+    ("text", "instruction"),
+    [
+        (SHORT, "can be rephrased as"),
+        (
+            POST,
+            "Rephrase all the adjectives of the following sentence: ... Rephrased sentence",
+        ),
+    ],
+)
+def test_the_prompts_of_the_post_are_among_them(text: str, instruction: str) -> None:
     with pytest.raises(UserError, match="0 were requested; ask for 1 to") as refused:
         rephrase_prompts(0, 0)
     total = int(str(refused.value).split()[-1])
     everything = rephrase_prompts(0, total)
-    (post,) = [one for one in everything if one.prompt + one.reply == POST]
+    (post,) = [one for one in everything if one.prompt + one.reply == text]
     assert post.bad == " quick"
     assert post.good in (" swift", " fast", " rapid")
     assert marked(post) == {
         "adjective": "quick",
-        "instruction": "can be rephrased as",
+        "instruction": instruction,
         "colon": ":",
     }
+    assert post.spans[-1].end == len(post.prompt)
     with pytest.raises(UserError, match=f"{total + 1} were requested; ask for 1 to {total}"):
         rephrase_prompts(0, total + 1)
 
@@ -63,11 +88,11 @@ def test_a_prompt_stops_before_the_adjective(prompts: list[ContrastPrompt]) -> N
         word = one.bad.removeprefix(" ")
         spans = marked(one)
         assert spans["adjective"] == word
-        assert spans["instruction"] in WORDINGS
+        assert spans["instruction"] in map(asked, WORDINGS)
         assert spans["colon"] == ":"
         assert not set(spans) & set(RESERVED)
-        said, begun = (one.prompt + one.reply).split(f" {spans['instruction']}: ")
-        assert said.startswith(f"{begun} {word} ")
+        begun = one.reply.strip()
+        assert f"{begun} {word} " in one.prompt
         assert one.good.removeprefix(" ") in ADJECTIVES[word][1].split()
         # neither answer stands anywhere else
         assert one.prompt.split().count(word) == 1
@@ -91,7 +116,8 @@ def test_a_seed_settles_the_set(prompts: list[ContrastPrompt]) -> None:
     assert [one.prompt for one in others] != [one.prompt for one in prompts[:50]]
     # the same on every machine
     assert prompts[0].prompt + prompts[0].reply == (
-        "The lazy king sent a letter to his brother could be rephrased with a synonym as: The"
+        "Rephrase all the adjectives of the following sentence: Her lazy uncle lived in a house"
+        " near the sea. Rephrased sentence: Her"
     )
 
 
@@ -117,11 +143,9 @@ def test_items_have_the_words_that_were_marked(prompts: list[ContrastPrompt]) ->
     for item in items:
         prompt = by_id[item.id]
         words = {name: encoder.decode(item.ids[at].tolist()) for name, at in item.spans.items()}
-        assert words == {
-            "adjective": prompt.bad,
-            "instruction": f" {marked(prompt)['instruction']}",
-            "colon": ":",
-        }
+        asking = marked(prompt)["instruction"].replace(" ... ", " ")
+        assert words["instruction"].strip() == asking
+        assert (words["adjective"], words["colon"]) == (prompt.bad, ":")
         assert encoder.decode([int(item.good[-1])]) == prompt.good
         assert encoder.decode([int(item.bad[-1])]) == prompt.bad
 

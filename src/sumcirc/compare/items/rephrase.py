@@ -4,8 +4,9 @@
 
 The good answer is ` swift`, a synonym of the sentence's first adjective; the bad one is ` quick`. A
 base model tends to copy; a model that was trained to follow instructions rephrases. The task comes
-from a post on this prompt in Llama-3; here it is varied over adjectives, sentences and wordings, so
-that results do not depend on one sentence.
+from a post on this prompt in Llama-3 (docs/earlier.md); here it is varied over adjectives,
+sentences and wordings, of which the last is the post's own, so that results do not depend on one
+sentence.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sumcirc.errors import UserError
 from sumcirc.wire.draw import Draw
 
 SLOT = "{adjective}"
+SENTENCE = "{sentence}"
 
 # adjective: the kinds of nouns that it can describe, and common synonyms
 ADJECTIVES: dict[str, tuple[str, str]] = {
@@ -126,12 +128,15 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# text between the sentence and the colon
+POST = "Rephrase all the adjectives of the following sentence: {sentence}. Rephrased sentence:"
+
+# what is asked about a sentence; ends in a colon, after which the answer begins
 WORDINGS: tuple[str, ...] = (
-    "can be rephrased as",
-    "can be rephrased in other words as",
-    "could be rephrased with a synonym as",
-    "can be rephrased to mean the same as follows",
+    "{sentence} can be rephrased as:",
+    "{sentence} can be rephrased in other words as:",
+    "{sentence} could be rephrased with a synonym as:",
+    "{sentence} can be rephrased to mean the same as follows:",
+    POST,
 )
 
 
@@ -140,8 +145,7 @@ def rephrase_prompts(seed: int, count: int) -> list[ContrastPrompt]:
 
     No two prompts are the same. Consecutive prompts have different adjectives, and the prompts with
     the same adjective use its synonyms in turn. With the same seed, fewer prompts are the beginning
-    of more prompts. The spans of a prompt are `adjective` (in the sentence), `instruction` (from
-    the end of the sentence to the colon) and `colon`.
+    of more prompts. Their spans are those of `rephrase_prompt`.
 
     Args:
         seed: seed of the random order.
@@ -175,20 +179,44 @@ def _of(word: str, seed: int) -> list[ContrastPrompt]:
     order = draw.shuffled(list(product(sentences, WORDINGS)))
     answers = draw.shuffled(synonyms.split())
     return [
-        _prompt(f"{word}-{turn}", word, answers[turn % len(answers)], sentence, wording)
+        rephrase_prompt(f"{word}-{turn}", sentence, word, answers[turn % len(answers)], wording)
         for turn, (sentence, wording) in enumerate(order)
     ]
 
 
-def _prompt(id: str, word: str, synonym: str, sentence: str, wording: str) -> ContrastPrompt:
-    start = sentence.index(SLOT)
+def rephrase_prompt(
+    id: str, sentence: str, word: str, synonym: str, wording: str
+) -> ContrastPrompt:
+    """Return the prompt that asks for a sentence with a synonym instead of its adjective.
+
+    The answer begins with the sentence's words before the adjective. The spans are `adjective` (in
+    the sentence), `instruction` (the words around the sentence, without the colon at the end) and
+    `colon` (that one).
+
+    Args:
+        id: name of the prompt; `rephrase-` is put before it.
+        sentence: the sentence, with `{adjective}` where the adjective belongs.
+        word: the adjective, which is the bad answer.
+        synonym: the good answer.
+        wording: what is asked, with `{sentence}` where the sentence belongs; it ends in a colon.
+    """
+    begun = sentence.index(SLOT)
     stated = sentence.replace(SLOT, word)
-    colon = len(stated) + 1 + len(wording)
+    prompt = wording.replace(SENTENCE, stated)
+    start, colon = wording.index(SENTENCE), len(prompt) - 1
+    end = start + len(stated)
     spans = (
-        NamedSpan("adjective", start, start + len(word)),
-        NamedSpan("instruction", len(stated) + 1, colon),
+        NamedSpan("adjective", start + begun, start + begun + len(word)),
+        *_instruction(prompt, 0, start),
+        *_instruction(prompt, end, colon),
         NamedSpan("colon", colon, colon + 1),
     )
-    reply = f" {sentence[:start].rstrip()}"
-    prompt = f"{stated} {wording}:"
+    reply = f" {sentence[:begun].rstrip()}"
     return ContrastPrompt(f"rephrase-{id}", prompt, f" {synonym}", f" {word}", spans, reply)
+
+
+def _instruction(prompt: str, start: int, end: int) -> list[NamedSpan]:
+    """Return the span of the words among the characters [start, end), if there are any."""
+    text = prompt[start:end]
+    left, right = len(text.lstrip(" .")), len(text.rstrip(" ."))
+    return [NamedSpan("instruction", end - left, start + right)] if left else []
