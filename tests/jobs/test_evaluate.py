@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from unittest.mock import ANY
 
+import pyarrow.parquet
 import pytest
 
-from sumcirc.reporting.page.blocks import TableBlock
+from sumcirc.reporting.page.blocks import TableBlock, Words
 from sumcirc.reporting.page.build import make_page
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.command_server import CommandServer
+from tests.support.scoring_models import classifier_folder, encoder_folder
 
 
 def summary(folder: Path) -> dict:
@@ -127,3 +129,42 @@ def test_mistakes_are_one_line(
     assert said.startswith("sumcirc: checkpoint=") or str(broken) in said
     assert message in said
     assert "Traceback" not in done.output
+
+
+def test_scores_by_other_models(
+    commands: CommandServer, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    encoder, classifier = tmp_path / "encoder", tmp_path / "classifier"
+    given = [
+        *(f"model.path={gpt2_folder}", "data=files", f"data.test={news_files['test']}"),
+        *("generation.max_new_tokens=8", "evaluation.bootstrap=100", "logger=none"),
+        *(f"evaluation.bertscore={encoder_folder(encoder)}", "evaluation.bertscore_layer=2"),
+        f"evaluation.nli={classifier}",
+    ]
+    refused = commands.run("evaluate", *given, cwd=tmp_path, figures=False)
+    assert refused.code == 2
+    assert refused.output.splitlines()[-1].startswith(f"sumcirc: evaluation.nli={classifier}: no")
+    assert not list(tmp_path.glob("runs/*/*/summary.json"))
+
+    classifier_folder(classifier)
+    done = commands.run("evaluate", *given, cwd=tmp_path, figures=False)
+    assert done.code == 0, done.output
+    found = summary(tmp_path)
+    rows = pyarrow.parquet.read_table(next(tmp_path.glob("runs/*/*/documents.parquet")))
+    for system, scores in found["systems"].items():
+        for measure in ("bertscore_precision", "bertscore_recall", "bertscore_f1", "nli_entailed"):
+            values = [row[measure] for row in rows.to_pylist() if row["system"] == system]
+            assert len(values) == 6
+            assert scores[measure]["mean"] == pytest.approx(sum(values) / 6)
+    used = found["scoring_models"]
+    assert used["bertscore"]["model"] == str(encoder)
+    assert used["bertscore"]["layer"] == 2
+    assert len(used["nli"]["fingerprint"]) == 128
+    page = make_page([RunRecords(next(tmp_path.glob("runs/*/*")))], None, "sumcirc report r")
+    blocks = [block for section in page.sections for block in section.blocks]
+    shown = [block.table for block in blocks if isinstance(block, TableBlock)]
+    assert any({"BERTScore", "entailed"} <= set(table.headings) for table in shown)
+    for model in used.values():
+        short = f"by {model['model']} (fingerprint {model['fingerprint'][:12]})"
+        assert short in " ".join(done.output.split())
+        assert any(isinstance(block, Words) and short in block.text for block in blocks)

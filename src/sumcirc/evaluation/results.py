@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sumcirc.data.documents import Corpus, read_corpus
 from sumcirc.data.inspection import seen_before
 from sumcirc.evaluation.baselines import tokenizer_of
+from sumcirc.evaluation.model_scores import load_model_scores, with_model_scores
 from sumcirc.evaluation.scoring import (
     Evaluation,
     evaluate_baselines,
@@ -24,6 +25,8 @@ from sumcirc.schema import JobConfig, Source
 from sumcirc.tracking.score_names import BASE, TRAINED
 
 if TYPE_CHECKING:
+    import torch
+
     from sumcirc.data.encoding import Encoder
 
 log = logging.getLogger(__name__)
@@ -40,17 +43,25 @@ class Scoreboard:
         cache: the folder `cache_dir`, in which summaries of base models are cached.
         notices: collection to which notices about the test documents and summaries are added; None
             for a new collection.
+        device: where models that score summaries compute.
 
     Attributes:
         systems: scores of the systems added so far, by name of the system.
         corpus: the test documents.
+        model_scores: scores by other models, see `load_model_scores`.
 
     Raises:
-        UserError: the test documents can't be read, see `read_corpus`.
+        UserError: the test documents can't be read, see `read_corpus`; or a model that scores
+            summaries can't be loaded.
     """
 
     def __init__(
-        self, config: JobConfig, encoder: Encoder, cache: Path, notices: Notices | None = None
+        self,
+        config: JobConfig,
+        encoder: Encoder,
+        cache: Path,
+        notices: Notices | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.config = config
         self.encoder = encoder
@@ -60,6 +71,8 @@ class Scoreboard:
         self.notices.tell(*self.corpus.notices)
         self.tokenizer = tokenizer_of(self.corpus.documents, config.evaluation)
         self.systems: dict[str, Evaluation] = {}
+        self.model_scores = load_model_scores(config.evaluation)
+        self.device = device
 
     def inspect(self, corpora: Mapping[str, Corpus]) -> None:
         """Add notices about test documents that may distort the scores.
@@ -96,7 +109,7 @@ class Scoreboard:
         for name, evaluation in evaluate_baselines(
             documents, config, self.config.data.seed
         ).items():
-            self.systems[name] = self._with_facts(evaluation)
+            self.systems[name] = self._completed(evaluation)
 
     def add(self, name: str, model: Any, once: bool = False) -> None:
         """Have a model summarize the test documents, and score the summaries.
@@ -122,7 +135,15 @@ class Scoreboard:
             Notice(f"summaries of {name}", "empty", empty, len(documents), "are empty")
         )
         evaluation = evaluate_summaries(documents, predictions, self.config.evaluation, name)
-        self.systems[name] = self._with_facts(evaluation)
+        self.systems[name] = self._completed(evaluation)
+
+    def _completed(self, evaluation: Evaluation) -> Evaluation:
+        """Add scores that not every run has: facts, and scores by other models."""
+        evaluation, notices = with_model_scores(
+            self._with_facts(evaluation), self.corpus.documents, self.model_scores, self.device
+        )
+        self.notices.tell(*notices)
+        return evaluation
 
     def _with_facts(self, evaluation: Evaluation) -> Evaluation:
         """Add the shares of right and of wrong facts in each summary, where they are known."""

@@ -61,6 +61,10 @@ def conclude(
     summary = {**facts, "model": config.model.name, "items": items, "systems": scores}
     if board:
         summary["rouge"] = {"tokenizer": board.tokenizer.name, "words": board.tokenizer.label}
+        if board.model_scores:
+            summary["scoring_models"] = {
+                name: one.record for name, one in board.model_scores.items()
+            }
     if board and systems:
         records = (record for evaluation in systems.values() for record in evaluation.records)
         write_table(directory.documents_file, records)

@@ -25,6 +25,7 @@ def check(config: EvaluateConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.data.documents import check_files
+    from sumcirc.evaluation.model_scores import check_model_scores
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.restoring import check_reference, reference_of
     from sumcirc.storage.writing import check_writable
@@ -35,6 +36,7 @@ def check(config: EvaluateConfig) -> None:
     check_files(config.data, ("test",))
     check_reference(reference_of(config))
     check_encoding(config.model, config.encoding)
+    check_model_scores(config.evaluation)
 
 
 def run(config: EvaluateConfig, folder: Path) -> None:
@@ -71,12 +73,13 @@ def _evaluate(config: EvaluateConfig, directory: RunDirectory) -> None:
     context = context_length(model.config) - virtual_tokens(model)
     encoder = Encoder(tokenizer, config.encoding, context)
     check_room(encoder, config.generation)
-    board = Scoreboard(config, encoder, Path(config.cache_dir))
+    place = device(config.trainer)
+    board = Scoreboard(config, encoder, Path(config.cache_dir), device=place)
     board.inspect({})
     with wandb_job(config, directory, "evaluate", config.data.name) as wandb_logger:
         with clock.phase("evaluate"):
             board.add_baselines()
-            model.to(device(config.trainer))  # type: ignore[arg-type]
+            model.to(place)  # type: ignore[arg-type]
             board.add(TRAINED if config.checkpoint else BASE, model)
         facts = {"seconds": clock.seconds, "notices": board.notices.as_json()}
         facts |= dequantization(model.config)

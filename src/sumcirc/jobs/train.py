@@ -54,6 +54,7 @@ def check(config: TrainConfig) -> None:
 
 def _check_settings(config: TrainConfig) -> None:
     from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.evaluation.model_scores import check_model_scores
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.jobs._export import check_export
     from sumcirc.models.architectures import architecture
@@ -73,6 +74,8 @@ def _check_settings(config: TrainConfig) -> None:
     check_selection(config, model_config)
     check_start(config)
     check_export(config)
+    if config.evaluation.at_end:
+        check_model_scores(config.evaluation)
 
 
 def run(config: TrainConfig, folder: Path) -> None:
@@ -258,6 +261,7 @@ def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> I
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_model, load_tokenizer
     from sumcirc.runtime.processes import is_main_process
+    from sumcirc.training.trainer import device
 
     cache = Path(config.cache_dir)
     with clock.phase("data"):
@@ -270,7 +274,8 @@ def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> I
         data.read()
     board = None
     if config.evaluation.at_end and is_main_process():
-        board = Scoreboard(config, encoder, cache, data.notices)
+        place = device(config.trainer)
+        board = Scoreboard(config, encoder, cache, data.notices, place)
         board.inspect(data.corpora)
     if is_main_process():
         corpora = {**data.corpora, **({"test": board.corpus} if board else {})}

@@ -30,7 +30,7 @@ from sumcirc.statistics import (
     run_difference,
     run_mean,
 )
-from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES, UNBOUNDED
+from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES, SIGNED, UNBOUNDED
 
 CONTROLS = ("random", "all")
 
@@ -380,8 +380,9 @@ def _scores(arm: Arm, options: ComparisonOptions) -> dict[str, Estimate]:
 
 def _in_range(estimate: Estimate, measure: str) -> Estimate:
     """Restrict an interval based on Student's t to the values that the score can have."""
+    least = -1.0 if measure in SIGNED else 0.0
     most = np.inf if measure in UNBOUNDED else 1.0
-    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, most))
+    return replace(estimate, low=max(estimate.low, least), high=min(estimate.high, most))
 
 
 def _seconds(runs: Sequence[ReportRun]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Optional
 
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.require import at_least, require
@@ -54,6 +55,10 @@ class EvaluationConfig:
     sentences: int = 3  # sentences in the lead, random and oracle baselines
     at_end: bool = True  # score on data.test at the end of training
     base: bool = True  # also score the untrained model (cached per base model)
+    bertscore: Optional[str] = None  # folder or hub id of an encoder: score by BERTScore as well
+    bertscore_layer: Optional[int] = None  # layer whose output is compared; null: the last
+    nli: Optional[str] = None  # folder or hub id of a classifier of entailment: score by it as well
+    nli_sentences: int = 1  # consecutive sentences of the document in a premise
 
     def __post_init__(self) -> None:
         at_least(self, "evaluation.", 100, "bootstrap")
@@ -61,5 +66,15 @@ class EvaluationConfig:
             0 < self.confidence < 1,
             f"evaluation.confidence={self.confidence}: must lie between 0 and 1",
         )
-        at_least(self, "evaluation.", 1, "sentences")
-        at_least(self, "evaluation.", 0, "min_sentence_words")
+        at_least(self, "evaluation.", 1, "sentences", "nli_sentences")
+        at_least(self, "evaluation.", 0, "min_sentence_words", "bertscore_layer")
+        require(
+            self.bertscore is not None or self.bertscore_layer is None,
+            f"evaluation.bertscore_layer={self.bertscore_layer}: has no effect without"
+            " evaluation.bertscore=FOLDER_OR_ID",
+        )
+        require(
+            self.nli is not None or self.nli_sentences == 1,
+            f"evaluation.nli_sentences={self.nli_sentences}: has no effect without"
+            " evaluation.nli=FOLDER_OR_ID",
+        )

@@ -15,7 +15,9 @@ DEGENERATE = {
     "empty": "empty",
     "copied": "copied whole",
 }
-FAITHFUL = {"facts_wrong": "wrong facts", **ENTITIES, **DEGENERATE}
+# by a model that the user named
+BY_MODEL = {"bertscore_f1": "BERTScore", "nli_entailment": "entailed"}
+FAITHFUL = {"facts_wrong": "wrong facts", **ENTITIES, **BY_MODEL, **DEGENERATE}
 # columns of documents.parquet that are compared, with their headings; not all data has facts, and
 # runs of version 0.1 have none of `FAITHFUL`
 SCORES = {
@@ -34,7 +36,8 @@ SHARES = {
     "facts",
     *FAITHFUL,
 }  # fractions that are shown times 100
-UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1; none is negative
+UNBOUNDED = {"length", "density"}  # the others lie between 0 and 1, but for
+SIGNED = {"bertscore_f1"}  # which lies between -1 and 1
 
 
 def scale_of(score: str) -> float:

@@ -59,7 +59,10 @@ def _scores(run: RunRecords) -> list[Block]:
     words = Words(f"ROUGE counts {rows[0].words}.")
     blocks: list[Block] = [TableBlock(score_table(rows, title)), words, chart(score_bars(rows))]
     faithful = faithfulness_table(rows, "Entities and degenerate summaries, %")
-    return [*blocks, *([TableBlock(faithful), Words(FAITHFUL)] if faithful else [])]
+    if faithful is None:
+        return blocks
+    scorers = [Words(f"{scorer[0].upper()}{scorer[1:]}.") for scorer in rows[0].scorers]
+    return [*blocks, TableBlock(faithful), Words(FAITHFUL), *scorers]
 
 
 def add_training(page: Page, runs: Sequence[RunRecords]) -> None:

@@ -37,6 +37,7 @@ class SystemRow:
         seconds: training time in seconds, or None if it is unknown.
         words: description of what ROUGE counts as a word.
         cost: operations, rate and peak memory of training.
+        scorers: descriptions of the models that score summaries, see `scoring_models`.
     """
 
     system: str
@@ -45,6 +46,7 @@ class SystemRow:
     seconds: float | None = None
     words: str = ""
     cost: Cost = UNKNOWN
+    scorers: tuple[str, ...] = ()
 
     @property
     def cells(self) -> list[str]:
@@ -70,6 +72,28 @@ def rouge_words(summary: Mapping[str, Any]) -> str:
     return summary["rouge"]["words"] if "rouge" in summary else ASCII.label
 
 
+def scoring_models(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a description of each model that scored a run's summaries.
+
+    Args:
+        summary: the content of the run's summary.json.
+    """
+    found = []
+    for name, one in summary.get("scoring_models", {}).items():
+        model = f"{one['model']}{' at ' + one['revision'] if one['revision'] else ''}"
+        about = f"by {model} (fingerprint {one['fingerprint'][:12]})"
+        if name == "bertscore":
+            found.append(f"BERTScore (F1) {about}, layer {one['layer']}")
+        else:
+            size = one["sentences"]
+            premise = "a sentence" if size == 1 else f"{size} sentences"
+            found.append(
+                "entailed: mean probability that a summary's sentence follows from the best"
+                f" premise of {premise} of the document, {about}"
+            )
+    return tuple(found)
+
+
 def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
     """Return one row for each system in the summary of a run.
 
@@ -78,14 +102,15 @@ def run_rows(summary: Mapping[str, Any], label: str) -> list[SystemRow]:
         label: name to show for the trained system.
     """
     rows = []
+    words, scorers = rouge_words(summary), scoring_models(summary)
     for name, scores in summary["systems"].items():
-        found, words = {key: interval_of(one) for key, one in scores.items()}, rouge_words(summary)
+        found = {key: interval_of(one) for key, one in scores.items()}
         if name == TRAINED:
             seconds = summary.get("seconds", {}).get("train")
             trainable, cost = summary.get("trainable_parameters"), cost_of([summary])
-            rows.append(SystemRow(label, found, trainable, seconds, words, cost))
+            rows.append(SystemRow(label, found, trainable, seconds, words, cost, scorers))
         else:
-            rows.append(SystemRow(name, found, words=words))
+            rows.append(SystemRow(name, found, words=words, scorers=scorers))
     return rows
 
 
@@ -151,6 +176,8 @@ def print_scores(rows: Sequence[SystemRow], title: str = "") -> None:
     say(f"{scaled} x 100")
     for words in dict.fromkeys(row.words for row in rows if row.words):
         say(f"ROUGE counts {words}")
+    for scorer in dict.fromkeys(scorer for row in rows for scorer in row.scorers):
+        say(scorer)
 
 
 def score_bars(rows: Sequence[SystemRow]) -> View:
