@@ -6,10 +6,11 @@ SUMCIRC = $(BIN)/sumcirc
 ARGS ?=
 # number of processes that run the tests
 JOBS ?= 2
+TRIPLES = [0,1,2],[0,1,3],[0,1,4],[0,1,5],[0,2,3],[0,2,4],[0,2,5],[0,3,4],[0,3,5],[0,4,5],[1,2,3],[1,2,4],[1,2,5],[1,3,4],[1,3,5],[1,4,5],[2,3,4],[2,3,5],[2,4,5],[3,4,5]
 ARMS = selector=first,middle,last,random,circuit,page,all
 
 .DEFAULT_GOAL := help
-.PHONY: smollm2 help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates select report dashboard pretrain status sync watch bench docs check wheel-check clean
+.PHONY: smollm2 help setup demo test test-slow full lora evaluate circuit compare bakeoff bakeoff-rates placement select report dashboard pretrain status sync watch bench docs check wheel-check clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,10 @@ bakeoff-rates: setup  ## train the same choices at three learning rates, with an
 	$(SUMCIRC) train -m experiment=bakeoff_tiny $(ARMS) adaptation.learning_rate_scale=2.5,5,7.5 seed=11 \
 	  data.sizes.test=20 sweep.name=bakeoff-rates sweep.jobs=2 $(ARGS)
 	$(SUMCIRC) report runs/bakeoff-rates
+
+placement: setup  ## train all 20 sets of three layers of the built-in model, and all layers, with three seeds; hours
+	$(SUMCIRC) train -m experiment=placement_tiny 'adaptation.layers=$(TRIPLES),all' seed=1,2,3 sweep.name=placement sweep.jobs=2 $(ARGS)
+	$(SUMCIRC) report runs/placement
 
 report: setup  ## compare the runs of a sweep: make report ARGS="runs/SWEEP"
 	$(SUMCIRC) report $(ARGS)

@@ -23,6 +23,7 @@ NO_BENCHMARK = {
     "few_seeds",
     "gpu",
     "head_sets",
+    "placement",
     "rephrase_pairs",
     "rephrase_records",
     "rephrase_tables",
@@ -227,3 +228,31 @@ def test_the_results_of_few_seeds_hold() -> None:
     ):
         counted = found["families"][f"{family}, spread 0.5, noisy none"]["one"]
         assert counted == pytest.approx(found["levels"][name]["own"][0], abs=4 * 0.0016)
+
+
+def test_placement_counts_and_writes(tmp_path: Path) -> None:
+    done = run("placement", "--quick", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "placement/rates.json").read_text(encoding="utf-8"))
+    assert found["landscapes"] == 4
+    assert "3 seeds" in found["rates"]
+    assert (tmp_path / "placement/README.md").read_text(encoding="utf-8") in done.stdout
+
+
+def test_the_documentation_has_the_tables_of_placement() -> None:
+    page = (BENCHMARKS / "results/placement/README.md").read_text(encoding="utf-8")
+    coverage, tests, _ = [part.strip() for part in page.split("\n\n") if part.startswith("|")]
+    documentation = (BENCHMARKS.parent / "docs/placement.md").read_text(encoding="utf-8")
+    assert coverage in documentation
+    assert tests in documentation
+
+
+def test_the_results_of_placement_hold() -> None:
+    """Joint intervals and skill to 93 %, and the two estimates of regret around the truth."""
+    found = json.loads((BENCHMARKS / "results/placement/rates.json").read_text(encoding="utf-8"))
+    assert found["landscapes"] >= 1000
+    for rates in found["rates"].values():
+        covered = [rates[n] for n in rates if n in ("best", "ranks", "layers") or "skill" in n]
+        assert min(covered) >= 0.93
+        assert rates["regret_split"] < rates["regret_true"] + 0.002
+        assert rates["regret_true"] < rates["regret_plug_in"] + 0.001

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"data", "models", "tracking", "wire"},
     "reporting": {"data", "tracking", "evaluation"},
     "figures": {"reporting"},
+    "placement": {"reporting", "tracking"},
     "training": {"data", "models", "tracking", "wire"},
     "compare": {
         *("data", "models", "tracking", "wire"),
@@ -252,7 +253,7 @@ def test_a_mistake_in_a_key_is_found_before_anything_heavy_is_imported() -> None
     assert not loaded(RUN.format(arguments=["train", "trainer.max_stps=3"])) & FORBIDDEN
 
 
-READING = ("figures", "reporting")
+READING = ("figures", "reporting", "placement")
 
 
 def readers() -> list[str]:

@@ -195,3 +195,16 @@ def test_a_list_of_arms_is_no_path() -> None:
     """`against` is a path of `sumcirc circuit`, and a list of `sumcirc report`."""
     assert words.quoted_value("against=[all,random]") == "against=[all,random]"
     assert words.quoted_value("against=a,b") == "against=a,b"  # arms, or a sweep with -m
+
+
+def test_jobs_by_seed_start_with_all_configurations_of_the_first() -> None:
+    words = ["-m", "adaptation=lora", "adaptation.layers=[0,1],[2,3]", "seed=2,1", "sweep.name=s"]
+    typed, ordered = [], []
+    for order, names in (("typed", typed), ("seed", ordered)):
+        given = command.read("train", [*words, f"sweep.order={order}"])
+        given, configs = command.ordered(given, command.compose(given))
+        # the order in which Hydra's sweeper will compose the jobs again
+        assert [one.run.name for one in command.compose(given)] == [one.run.name for one in configs]
+        names += [(one.seed, one.adaptation.layers) for one in configs]
+    assert typed == [(2, [0, 1]), (1, [0, 1]), (2, [2, 3]), (1, [2, 3])]
+    assert ordered == [(2, [0, 1]), (2, [2, 3]), (1, [0, 1]), (1, [2, 3])]

@@ -34,7 +34,14 @@ from sumcirc.cli.words import (
 from sumcirc.errors import UserError
 from sumcirc.runtime.messages import Typed, one_line
 from sumcirc.runtime.terminal import say
-from sumcirc.schema import UNTIL, LoggerConfig, TrainConfig, TrainerConfig, old_words
+from sumcirc.schema import (
+    UNTIL,
+    LoggerConfig,
+    SweepOrder,
+    TrainConfig,
+    TrainerConfig,
+    old_words,
+)
 from sumcirc.schema.configuration import quoted, typed
 from sumcirc.storage.reading import RecordError, check_yaml_folder
 from sumcirc.tracking.run_directory import RunDirectory
@@ -241,6 +248,26 @@ def compose(command: Command) -> list[Any]:
             word = next((word for word in words if re.search(rf"\b{old}\b", word)), old)
             say(f"{word}: `{old}` is called `{new}` now; the old word works until {UNTIL}")
     return found
+
+
+def ordered(command: Command, configs: Sequence[Any]) -> tuple[Command, list[Any]]:
+    """Return a command and its configurations in the order in which the jobs are to start.
+
+    Hydra's sweeper varies the first setting on the command line last. For `sweep.order=seed` that
+    has to be the seed.
+
+    Args:
+        command: the command.
+        configs: configurations of its jobs.
+    """
+    seeds = [item for item in command.overrides if item.partition("=")[0] == "seed"]
+    wanted = command.sweeps and command.verb in RUN_VERBS and not command.each and seeds
+    if not wanted or configs[0].sweep.order is not SweepOrder.seed:
+        return command, list(configs)
+    others = [item for item in command.overrides if item not in seeds]
+    given = list(dict.fromkeys(config.seed for config in configs))
+    found = sorted(configs, key=lambda config: given.index(config.seed))
+    return replace(command, overrides=[*seeds, *others]), found
 
 
 def words_of_job(command: Command, overrides: Any) -> list[str]:

@@ -148,6 +148,7 @@ def _launch(given: Command) -> None:
     configs = command.compose(given) if given.starts else []
     if configs:
         check_search(given, configs[0])
+        given, configs = command.ordered(given, configs)
     given.typed.folders.update(command.folders(given, configs))
     launcher = command.launcher(given) if given.starts and given.sweeps else None
     sweep = _sweep(given, configs, launcher) if launcher and given.makes_runs else None
@@ -156,6 +157,8 @@ def _launch(given: Command) -> None:
     # Lightning starts further processes of a job with the same command
     if configs and os.environ.get("LOCAL_RANK", "0") == "0":
         say(f"{verb}: {STARTING}")
+    if verb == "train" and given.sweeps:
+        job.check_together(configs)
     for config in configs:
         if given.makes_runs and config.run.name in done:
             continue

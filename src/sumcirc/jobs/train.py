@@ -7,6 +7,7 @@ All results are written to a run directory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +51,29 @@ def check(config: TrainConfig) -> None:
             " run with resume=RUN trainer.max_steps=N; leave it out"
         )
     _check_settings(config)
+
+
+def check_together(configs: Sequence[TrainConfig]) -> None:
+    """Check what the jobs of a sweep have to have in common, before the first one starts.
+
+    Args:
+        configs: configurations of all jobs.
+
+    Raises:
+        UserError: `sweep.same_budget` is set, and a job can't use the budget.
+    """
+    if not configs or not configs[0].sweep.same_budget or configs[0].resume:
+        return
+    from sumcirc.models.architectures import architecture
+    from sumcirc.models.loading import check_model, read_model_config
+    from sumcirc.selection.same_budget import check_same_budget
+
+    models = {config.model.path: config.model for config in configs}
+    for path, model in models.items():
+        check_model(model)
+        model_config = read_model_config(model)
+        architecture(model_config)
+        check_same_budget([one for one in configs if one.model.path == path], model_config)
 
 
 def _check_settings(config: TrainConfig) -> None:

@@ -26,7 +26,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Architecture, architecture
-from sumcirc.models.budget import solve_ranks
+from sumcirc.models.budget import AdapterSize
 from sumcirc.models.peft_adapters import without_idle_warnings
 from sumcirc.models.variants import CONFIGS, check_variant, peft_config, setting_of
 from sumcirc.schema import AUTO, Adaptation, AdaptationConfig, Variant
@@ -129,9 +129,9 @@ def resolve_targets(
         any(isinstance(linear, Conv1D) for linear in linears.values()),
         tuple(name for name in linears if name in last),
     )
-    costs, fixed = _size(config, bare, linears, model_config)
-    ranks = _ranks(config, costs, fixed)
-    used = fixed + sum(ranks[name] * cost for name, cost in costs.items() if ranks)
+    size = _size(config, bare, linears, model_config)
+    ranks = _ranks(config, size)
+    used = size.fixed + sum(ranks[name] * cost for name, cost in size.costs.items() if ranks)
     targets = replace(bare, ranks=ranks, parameters=used)
     made = peft_config(config, targets)
     check_variant(config, made, bare.fan_in_fan_out)
@@ -139,22 +139,43 @@ def resolve_targets(
     return targets
 
 
+def adapter_size(
+    config: AdaptationConfig,
+    model_config: PretrainedConfig,
+    chosen: Sequence[Target] | None = None,
+) -> AdapterSize:
+    """Return how the size of an adapter depends on its ranks, without reading weights.
+
+    Args:
+        config, model_config, chosen: as for `resolve_targets`; rank and budget are not used.
+
+    Raises:
+        UserError: a layer is out of range, or the architecture is unknown.
+    """
+    targets = resolve_targets(replace(config, rank=1, budget=None), model_config, chosen)
+    model = skeleton(model_config)
+    linears = {name: model.get_submodule(name) for name in targets.names}
+    return _size(config, replace(targets, ranks={}, parameters=0), linears, model_config)
+
+
 def _size(
     config: AdaptationConfig,
     bare: Targets,
     linears: dict[str, nn.Module],
     model_config: PretrainedConfig,
-) -> tuple[dict[str, int], int]:
+) -> AdapterSize:
     """Return the parameters per rank and linear, and those that don't depend on the rank."""
+    full = {name: min(one.get_parameter("weight").shape) for name, one in linears.items()}
     if config.variant in PLAIN and not config.peft:
-        return _costs(linears), 0
+        return AdapterSize(_costs(linears), 0, full)
     if config.variant is Variant.ia3:
-        return {}, sum(_counted(config, bare, model_config, {}).values())
+        return AdapterSize({}, sum(_counted(config, bare, model_config, {}).values()), full)
     low, high = (
         _counted(config, bare, model_config, dict.fromkeys(linears, rank)) for rank in (2, 4)
     )
     costs = {name: (high[name] - low[name]) // 2 for name in linears}
-    return costs, sum(low.values()) - 2 * sum(costs.values())
+    fixed = sum(low.values()) - 2 * sum(costs.values())
+    return AdapterSize(costs, fixed, full, config.variant in UNIFORM)
 
 
 def _counted(
@@ -178,22 +199,17 @@ def _counted(
     return found
 
 
-def _ranks(config: AdaptationConfig, costs: dict[str, int], fixed: int) -> dict[str, int]:
+def _ranks(config: AdaptationConfig, size: AdapterSize) -> dict[str, int]:
     """Return the rank of each linear, from the settings or from the budget."""
     if config.rank is not None:
-        return dict.fromkeys(costs, config.rank)
+        return dict.fromkeys(size.costs, config.rank)
     if config.budget is None:
         return {}
-    room = config.budget - fixed
-    if config.variant in UNIFORM:
-        ranks = dict.fromkeys(costs, max(0, room) // sum(costs.values()))
-    else:
-        ranks = solve_ranks(costs, room)
+    ranks = size.ranks(config.budget)
     if min(ranks.values()) < 1:
         raise UserError(
-            f"adaptation.budget={config.budget}: rank 1 on these {len(costs)} linears takes"
-            f" {fixed + sum(costs.values())} parameters; raise the budget, or choose fewer layers"
-            " or modules"
+            f"adaptation.budget={config.budget}: rank 1 on these {len(size.costs)} linears takes"
+            f" {size.least} parameters; raise the budget, or choose fewer layers or modules"
         )
     return ranks
 

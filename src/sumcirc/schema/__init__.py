@@ -70,6 +70,7 @@ from sumcirc.schema.verbs import (
     RunConfig,
     SelectConfig,
     SweepConfig,
+    SweepOrder,
     TrainConfig,
 )
 from sumcirc.schema.watching import (
@@ -154,6 +155,7 @@ __all__ = [
     "SizesConfig",
     "Source",
     "SweepConfig",
+    "SweepOrder",
     "Template",
     "TrainConfig",
     "TrainerConfig",

@@ -38,6 +38,13 @@ class Retry(Choice):
     failed = "failed"  # runs that failed
 
 
+class SweepOrder(Choice):
+    """The order in which a sweep starts its jobs."""
+
+    typed = "typed"  # the first setting that the command varies changes last
+    seed = "seed"  # all configurations with the first seed first
+
+
 @dataclass
 class SweepConfig:
     """A sweep: its directory runs_dir/sweep.name/run.name, and how its jobs run on this machine."""
@@ -49,6 +56,10 @@ class SweepConfig:
         None  # CUDA_VISIBLE_DEVICES of each concurrent job, e.g. [0,1] or ['0,1','2,3']
     )
     retry: Optional[Retry] = None
+    # `seed`: a sweep that is cut short has all configurations with the seeds that it reached
+    order: SweepOrder = SweepOrder.typed
+    # refuse a sweep of adapters, before its first job, if one can't use adaptation.budget to 3 %
+    same_budget: bool = False
     # metric of a training run that a search optimizes: validation/loss, validation/perplexity,
     # rouge1, rouge2, rougeLsum or circuit/faithfulness
     objective: Optional[str] = None

@@ -53,7 +53,7 @@ margin is that of documents alone and holds for this run only.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,17 @@ class MeanSquares:
         Args:
             p: level of the two-sided test of the hypothesis that the mean is zero.
         """
-        quantiles = [_squared_quantile(degrees, p) for _, degrees in self.runs]
+        return self.squared_margin_by(lambda degrees: _squared_quantile(degrees, p))
+
+    def squared_margin_by(self, squared_quantile: Callable[[int], float]) -> Any:
+        """Return m^2 with other quantiles than Student's, such as Dunnett's for many comparisons.
+
+        Args:
+            squared_quantile: function from degrees of freedom to the square of the quantile.
+        """
+        quantiles = [squared_quantile(degrees) for _, degrees in self.runs]
         runs = sum(q * part for q, (part, _) in zip(quantiles, self.runs, strict=True))
-        of_documents = _squared_quantile(self.documents[1], p)
+        of_documents = squared_quantile(self.documents[1])
         documents = of_documents * self.documents[0]
         both = runs + documents - min([*quantiles, of_documents]) * self.rest
         return np.maximum(np.maximum(runs, documents), both)
