@@ -67,7 +67,7 @@ def test_a_circuit_of_texts(
     assert 2 <= len(found.scores.ids) <= 4
     assert found.absolute.points[-1].faithfulness.mean == pytest.approx(1)
     source, destination, score = found.largest_edges(1)[0]
-    assert abs(score) == pytest.approx(np.abs(found.mean[found.circuit]).max())
+    assert abs(score) == pytest.approx(np.abs(found.aggregated[found.circuit]).max())
     found.save(str(tmp_path / "circuit.json"))
     edges = json.loads((tmp_path / "circuit.json").read_text())["edges"]
     assert edges[f"{source}->{destination}"] == {"score": pytest.approx(score), "in_graph": True}

@@ -22,7 +22,7 @@ from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.models.architectures import Shape
-from sumcirc.schema import CircuitOptions
+from sumcirc.schema import Aggregation, CircuitOptions
 from sumcirc.tracking.measure_records import record_file
 from sumcirc.tracking.run_directory import RunDirectory
 
@@ -45,9 +45,17 @@ def mean(value: float) -> Any:
     return SimpleNamespace(mean=value)
 
 
+def combined(found: EdgeScores) -> NDArray[np.float64]:
+    """What ranks the edges."""
+    documents = found.documents.double().numpy()
+    if OPTIONS.aggregation is Aggregation.mean_absolute:
+        documents = np.abs(documents)
+    return documents.sum(0) / len(documents)
+
+
 def judged(found: EdgeScores, faithfulness: float = 0.9) -> Any:
     """What evaluation on a model would give."""
-    circuit = circuit_of(found.mean.numpy(), GRAPH, OPTIONS)
+    circuit = circuit_of(combined(found), GRAPH, OPTIONS)
     areas = SimpleNamespace(value=mean(0.25), random=[mean(0.5), mean(0.75)])
     return CircuitResult(
         found,
@@ -56,6 +64,7 @@ def judged(found: EdgeScores, faithfulness: float = 0.9) -> Any:
         SimpleNamespace(jaccard=mean(0.7)),  # type: ignore[arg-type]
         SimpleNamespace(cmd=areas),  # type: ignore[arg-type]
         SimpleNamespace(cpr=SimpleNamespace(value=mean(1.5))),  # type: ignore[arg-type]
+        aggregation=OPTIONS.aggregation,
     )
 
 
@@ -195,14 +204,24 @@ def test_the_largest_edges_are_a_table(tmp_path: Path) -> None:
         assert score == pytest.approx(float(means[place]))
 
 
-def test_the_last_step_records_the_evolution(tmp_path: Path) -> None:
+@pytest.mark.parametrize("aggregation", list(Aggregation))
+def test_the_last_step_records_the_evolution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aggregation: Aggregation
+) -> None:
+    monkeypatch.setattr(OPTIONS, "aggregation", aggregation)
     run = Run(tmp_path)
     run.observe(0, 2)
     assert not (run.folder / "evolution.json").exists()
     run.observe(LAST)
     found = json.loads((run.folder / "evolution.json").read_text())
     assert found["steps"] == [BASE, 0, 2, LAST]
-    base = circuit_of(scores(BASE).mean.numpy(), GRAPH, OPTIONS)
+    base = circuit_of(combined(scores(BASE)), GRAPH, OPTIONS)
+    for step in (0, 2):
+        written = read_circuit(record_file(run.folder, step).with_suffix(".json"))
+        assert np.allclose(written.scores, combined(scores(step)) * GRAPH.exists)
+        assert run.metrics[step]["circuit/jaccard_base"] == pytest.approx(
+            overlap(written.kept, base)
+        )
     circuits = [base, *map(run.kept, (0, 2, LAST))]
     edges = found["edges"]
     assert edges["size"] == [kept.sum() for kept in circuits]

@@ -11,17 +11,17 @@ import torch
 
 from sumcirc.circuits.discovery import circuit_runs, judge, score_edges
 from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
-from sumcirc.circuits.inputs.corruption import make_pairs
+from sumcirc.circuits.inputs.corruption import corpus_pairs, make_pairs
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.circuits.inputs.splitting import split_pairs
 from sumcirc.circuits.patching.evaluator import Evaluator
 from sumcirc.circuits.tasks import make_task, make_tasks
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
-from sumcirc.data.examples import collate
+from sumcirc.data.examples import NONE, collate
 from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_spans
-from sumcirc.schema import CircuitMetric, CircuitOptions, Corruption
+from sumcirc.schema import CircuitMetric, CircuitOptions, Corruption, EvaluationConfig, Source
 from sumcirc.wire import article_of, twin
 
 COUNT = 8
@@ -101,6 +101,59 @@ def test_what_gives_no_pair_is_counted(encoder: Encoder, documents: list[Documen
         make_pairs(encoder, documents, "replace", 30, lambda item: [])
     with pytest.raises(UserError, match=r"corruption=mask: choose from counterfactual"):
         make_pairs(encoder, documents, "mask", 30, salient)
+
+
+def mute(item: Document, number: int) -> Document:
+    """A document without a word that `swap` can exchange."""
+    words = ("so they did as they had before", "and then it went on as it was")
+    text = ". ".join(f"{words[(number + i) % 2]} again" for i in range(4)) + "."
+    return replace(item, id=f"mute-{number}", document=text, references=(f"{words[0]}.",))
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "chosen"),
+    [
+        (16, 16, "swap"),
+        (15, 17, "replace"),
+        (15, 30, "replace"),
+        (0, 9, "replace"),
+    ],
+)
+def test_auto_is_swap_where_half_of_the_documents_give_such_a_pair(
+    encoder: Encoder, documents: list[Document], first: int, then: int, chosen: str
+) -> None:
+    """Of the first 32 documents; those of the wire all do, those without names don't."""
+    silent = [mute(documents[i % len(documents)], i) for i in range(then)]
+    items = [*silent[:17], *documents[:first], *silent[17:], *(documents if then > 17 else [])]
+    made, count = {}, min(10, len(items))
+    for name in ("auto", chosen):
+        made[name] = corpus_pairs(encoder, items, name, count, EvaluationConfig(), "x.documents")
+    assert made["auto"].corruption == made[chosen].corruption == Corruption(chosen)
+    for pair, other in zip(made["auto"].pairs, made[chosen].pairs, strict=True):
+        assert pair.id == other.id
+        assert pair.corruption == chosen
+        assert (pair.corrupted.ids == other.corrupted.ids).all()
+    notice, *rest = made["auto"].notices
+    assert rest == made[chosen].notices
+    tried = min(32, len(items))
+    try:
+        pairs, _ = make_pairs(encoder, items[:tried], "swap", None, salient)
+    except UserError:  # none
+        pairs = []
+    told = sum(bool((pair.clean.bad != NONE).any()) for pair in pairs)
+    shown = told if chosen == "swap" else tried - told
+    assert str(notice).startswith(f"x.corruption: {shown} of {tried} documents tried ")
+    assert str(notice).endswith(f"`auto` is `{chosen}`")
+    assert not notice.warning
+    assert (told >= tried / 2) == (chosen == "swap")
+
+
+def test_auto_is_counterfactual_on_the_wire_alone() -> None:
+    chosen = CircuitOptions()
+    assert chosen.corruption_of(Source.wire) is Corruption.counterfactual
+    assert chosen.corruption_of(Source.files) is Corruption.auto
+    for name in (Corruption.swap, Corruption.replace, Corruption.control, Corruption.shuffled):
+        assert CircuitOptions(corruption=name).corruption_of(Source.files) is name
 
 
 def test_logit_difference_is_read_at_the_first_token_of_each_fact(
@@ -237,7 +290,7 @@ def test_edges_are_chosen_on_some_pairs_and_judged_on_others(
     plain = make_tasks(model, split.task.pairs, alone)
     assert plain.held_out is None
     before = judge(plain.task, score_edges(model, plain.task, alone), alone)
-    assert np.array_equal(before.mean, found.mean)
+    assert np.array_equal(before.aggregated, found.aggregated)
     assert found.in_sample is not None
     assert before.in_sample is None
     assert found.in_sample.faithfulness == before.faithfulness
@@ -257,7 +310,7 @@ def test_edges_are_chosen_on_some_pairs_and_judged_on_others(
     rest = 1 - f(whole & ~found.circuit)
     assert found.faithfulness.completeness.mean == pytest.approx(rest, abs=1e-6)
     for size, point in zip(chosen.sizes, found.absolute.points, strict=True):
-        kept = prune(top_n(found.mean, scores.graph, int(size * whole.sum())), scores.graph)
+        kept = prune(top_n(found.aggregated, scores.graph, int(size * whole.sum())), scores.graph)
         assert point.edges == kept.sum()
         if point.edges:
             assert point.faithfulness.mean == pytest.approx(f(kept), abs=1e-6)

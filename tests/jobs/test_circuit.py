@@ -306,9 +306,44 @@ def test_edges_are_selected_and_ablated_as_asked(
     assert np.array_equal(kept, prune(chosen, graph))
 
 
+def test_edges_are_ranked_by_the_mean_of_their_sizes_as_asked(
+    commands: CommandServer, words: list[str], gpt2_folder: Path, tmp_path: Path
+) -> None:
+    for name in ("mean", "mean_absolute"):
+        told = [f"circuit.aggregation={name}", f"sweep.name={name}", "circuit.size=0.2"]
+        done = commands.run("circuit", *words, *told, f"against={gpt2_folder}", cwd=tmp_path)
+        assert done.code == 0, done.output
+    kept, files = {}, []
+    for name, absolute in (("mean", False), ("mean_absolute", True)):
+        (run,) = (tmp_path / "runs" / name).iterdir()
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["aggregation"].replace("-", "_") == name
+        stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
+        scores, graph = stored.scores.astype(np.float64), stored.graph
+        score = (np.abs(scores) if absolute else scores).sum(0) / len(scores)
+        chosen = prune(top_n(score, graph, round(0.2 * graph.edges)), graph)
+        files.append(run / "circuits" / "circuit.json")
+        written = read_circuit(files[-1])
+        assert np.array_equal(written.kept, chosen)
+        assert np.allclose(written.scores, score, atol=1e-3 * np.abs(score).max())
+        kept[name] = chosen
+        between = json.loads((run / "circuits" / "comparison.json").read_text())
+        assert between["edges"]["before"] == chosen.sum()
+        assert between["edges"]["jaccard"] == pytest.approx(1)
+    done = commands.run("compare", *map(str, files), cwd=tmp_path)
+    assert done.code == 0, done.output
+    assert "circuit.aggregation: is mean for" in " ".join(done.output.split())
+    # a file and itself: by the scores beside it, selected as its run did
+    done = commands.run("compare", str(files[1]), str(files[1]), "out=same", cwd=tmp_path)
+    assert "not resampled" not in done.output
+    same = json.loads((tmp_path / "same" / "comparison.json").read_text())
+    assert same["edges"]["before"] == same["edges"]["shared"] == kept["mean_absolute"].sum()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (["circuit.aggregation=median"], "circuit.aggregation=median: choose from mean, mean_abs"),
         (["circuit.select=threshold"], "circuit.select=threshold: needs the least |score|"),
         (["circuit.threshold=0.1"], "circuit.threshold=0.1: is for circuit.select=threshold"),
         (["circuit.select=best"], "circuit.select=best: choose from top, threshold, greedy"),

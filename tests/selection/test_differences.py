@@ -14,7 +14,7 @@ from sumcirc.circuits.discovery import circuit_of
 from sumcirc.circuits.edge_sums import by_module as unsigned_by_module
 from sumcirc.circuits.graph import Graph
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.schema import MODULES
+from sumcirc.schema import MODULES, Aggregation
 from sumcirc.selection.circuit import along_mean, by_module, circuit, circuit_delta
 from sumcirc.selection.context import SelectionContext
 from sumcirc.selection.differences import attention_kl, cka_redundancy, drift, entropy
@@ -180,6 +180,32 @@ def test_circuit_is_what_its_edges_sum_up_to(pair: tuple[SelectionContext, Any])
     # a resample's circuit is its own, so that its sums are no mean of the documents'
     plain = replace(found, resamples=None).resampled([0, 1, 2, 3], False, 50)
     assert not np.allclose(found.resamples, plain)
+
+
+def test_selectors_take_the_mean_of_absolute_scores(
+    pair: tuple[SelectionContext, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = pair[0]
+    chosen = context.config.selector
+    stored = context.base_circuit
+    turned = stored.scores * np.array([1, -1, 1, -1, 1])[:, None, None]  # effects that cancel
+    monkeypatch.setitem(context.__dict__, "base_circuit", replace(stored, scores=turned))
+    plain = circuit(context).values, circuit_delta(context).values
+    monkeypatch.setattr(chosen, "aggregation", Aggregation.mean_absolute)
+    base, tuned = context.base_circuit, context.tuned_circuit()
+    graph = base.graph
+    sizes = [np.abs(one.scores).astype(np.float64).mean(0) for one in (base, tuned)]
+    kept = [circuit_of(size, graph, chosen.circuit) for size in sizes]
+    found, moved = circuit(context), circuit_delta(context)
+    view = unsigned_by_module(sizes[0] * kept[0], graph)
+    assert found.values.mean(-1)[:, 3] == pytest.approx(view["mlp_out"], rel=1e-5)
+    shares = [size / size.sum() for size in sizes]
+    view = unsigned_by_module((shares[1] - shares[0]) * (kept[0] | kept[1]), graph)
+    assert moved.values.mean(-1)[:, 1] == pytest.approx(view["attention_out"], rel=1e-4)
+    assert found.resamples is not None
+    assert (found.resamples.mean(-1) > 0).any()
+    assert not np.allclose(found.values, plain[0], atol=0)
+    assert not np.allclose(moved.values, plain[1], atol=0)
 
 
 def test_a_model_has_no_circuit_delta_to_itself(pair: tuple[SelectionContext, Any]) -> None:

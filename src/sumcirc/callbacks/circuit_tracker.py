@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from sumcirc.callbacks.measuring import Watcher
+from sumcirc.circuits.aggregation import aggregated, per_document
 from sumcirc.circuits.attribution.base_scores import base_scores
 from sumcirc.circuits.discovery import (
     CircuitResult,
@@ -24,7 +25,6 @@ from sumcirc.circuits.discovery import (
     selection_of,
     to_store,
 )
-from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.evolution import evolution
 from sumcirc.circuits.inputs.example_pairs import ExamplePair
 from sumcirc.circuits.score_files import DocumentScores
@@ -111,7 +111,7 @@ class CircuitTracker(Watcher):
         if step == 0:
             self.base.save(record_file(self.folder, -1), "float32")
         file = record_file(self.folder, step).with_suffix(".json")
-        write_circuit(file, found.mean, found.circuit, scores.graph)
+        found.save(file)
         self.log_metrics(trainer, module, self._metrics(found, step))
         rows = [(step, *edge) for edge in found.largest_edges(TOP_EDGES)]
         self.log_table(trainer, "circuit/top_edges", EDGE_COLUMNS, rows)
@@ -152,18 +152,19 @@ class CircuitTracker(Watcher):
         )
 
     def _circuit_of(self, stored: DocumentScores) -> NDArray[np.bool_]:
-        return circuit_of(stored.scores.mean(0), stored.graph, self.options)
+        score = aggregated(stored.scores, self.options.aggregation)
+        return circuit_of(score, stored.graph, self.options)
 
     def _conclude(self, last_found: CircuitResult) -> None:
         """Record and draw how the circuit changed from the base to the last step."""
         files = [record_file(self.folder, -1), *record_files(self.folder)]
         last = self.probing.last_step
         read = [one for one in map(DocumentScores.read, files) if one.step <= last]
-        graph = self.base.graph
+        graph, how = self.base.graph, self.options.aggregation
         found = evolution(
-            ((one.step, one.scores) for one in read),
+            ((one.step, per_document(one.scores, how)) for one in read),
             graph,
-            edges_of(self.base.scores.mean(0), graph, self.options),
+            edges_of(aggregated(self.base.scores, how), graph, self.options),
             selection_of(self.options),
             resamples=self.options.resamples,
         )

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.circuits.aggregation import aggregated, per_document
 from sumcirc.circuits.discovery import edges_of, selection_of
 from sumcirc.circuits.edge_selection import circuit_nodes
 from sumcirc.circuits.edge_sums import DESTINATION_KINDS, SOURCE_KINDS, by_kind, by_layer
@@ -59,7 +60,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class ChangedEdge:
-    """An edge of only one of two circuits, with its mean score in each model."""
+    """An edge of only one of two circuits, with its score in each model."""
 
     source: str
     destination: str
@@ -107,12 +108,12 @@ class NamedCircuit:
 
     Attributes:
         name: name of the model or file.
-        mean: [sources, destinations] mean scores over documents.
+        scores: [sources, destinations] scores over all documents.
         kept: [sources, destinations] True at the edges of the circuit.
     """
 
     name: str
-    mean: NDArray[np.float64]
+    scores: NDArray[np.float64]
     kept: NDArray[np.bool_]
 
 
@@ -147,14 +148,14 @@ def compare_circuits(
         noise = moved.noise_by_layer, moved.noise_by_kind
     edges = before.kept[graph.exists], after.kept[graph.exists]
     nodes = circuit_nodes(before.kept, graph), circuit_nodes(after.kept, graph)
-    means = before.mean, after.mean
+    scores = before.scores, after.scores
     return CircuitChange(
         before.name,
         after.name,
         _overlap(*edges, tracks["edges"]),
         _overlap(*nodes, tracks["nodes"]),
-        _listed(added, after.mean, means, graph),
-        _listed(removed, before.mean, means, graph),
+        _listed(added, after.scores, scores, graph),
+        _listed(removed, before.scores, scores, graph),
         by_layer(added, graph),
         by_layer(removed, graph),
         by_kind(added, graph),
@@ -166,11 +167,11 @@ def compare_circuits(
 def resample(before: DocumentScores, after: DocumentScores, options: CircuitOptions) -> Evolution:
     """Compare the circuits of two models over resamples of the documents.
 
-    Both circuits are selected from the mean scores by the same settings.
+    Both circuits are selected from the aggregated scores by the same settings.
 
     Args:
         before, after: scores of the two models on the same documents in the same order.
-        options: how edges are selected, and the number of resamples.
+        options: how scores are aggregated and edges selected, and the number of resamples.
 
     Raises:
         UserError: the scores are of other documents, or made by another method or metric; or there
@@ -184,11 +185,11 @@ def resample(before: DocumentScores, after: DocumentScores, options: CircuitOpti
                 f"circuits: the two circuits' scores differ in {name}{shown}; find both with the"
                 " same settings on the same pairs (`sumcirc circuit checkpoint=ONE against=OTHER`)"
             )
-    graph = before.graph
+    graph, how = before.graph, options.aggregation
     return evolution(
-        [(0, before.scores), (1, after.scores)],
+        [(i, per_document(one.scores, how)) for i, one in enumerate((before, after))],
         graph,
-        edges_of(before.scores.mean(0), graph, options),
+        edges_of(aggregated(before.scores, how), graph, options),
         selection_of(options),
         resamples=options.resamples,
     )
@@ -212,18 +213,18 @@ def _overlap(before: NDArray[np.bool_], after: NDArray[np.bool_], track: Track |
 
 def _listed(
     chosen: NDArray[np.bool_],
-    mean: NDArray[np.float64],
-    means: tuple[NDArray[np.float64], NDArray[np.float64]],
+    ranked: NDArray[np.float64],
+    scores: tuple[NDArray[np.float64], NDArray[np.float64]],
     graph: Graph,
 ) -> list[ChangedEdge]:
     rows, columns = np.nonzero(chosen)
-    order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:LISTED]
+    order = np.argsort(-np.abs(ranked[rows, columns]), kind="stable")[:LISTED]
     return [
         ChangedEdge(
             graph.sources[row],
             graph.destinations[column],
-            float(means[0][row, column]),
-            float(means[1][row, column]),
+            float(scores[0][row, column]),
+            float(scores[1][row, column]),
         )
         for row, column in zip(rows[order], columns[order], strict=True)
     ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from sumcirc.circuits.aggregation import aggregated, per_document
 from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import Selection, greedy, prune, threshold, top_n
@@ -25,7 +26,7 @@ from sumcirc.circuits.patching.faithfulness_results import (
 from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.stability import Stability, stability
 from sumcirc.circuits.tasks import Task
-from sumcirc.schema import CircuitOptions, EdgeSelection
+from sumcirc.schema import Aggregation, CircuitOptions, EdgeSelection
 from sumcirc.statistics import Interval
 
 Progress = Callable[[int], None]
@@ -37,22 +38,23 @@ class CircuitResult:
 
     Attributes:
         scores: scores of all edges on each document.
-        circuit: [sources, destinations] bool; the edges that are selected by |mean score| and lie
-            on a path from the embedding to the logits, see `circuit_of`.
+        circuit: [sources, destinations] bool; the edges that are selected by the size of their
+            aggregated score and lie on a path from the embedding to the logits, see `circuit_of`.
         faithfulness: faithfulness and completeness of `circuit` on held-out pairs, or in-sample if
             `in_sample` is None.
         stability: stability of scores and circuit over resamples of the documents; None for a
             single document.
-        absolute: faithfulness of circuits of growing size whose edges are ranked by |score|, with
-            random circuits as a control, on the same pairs as `faithfulness`; CMD is taken from
-            this curve.
-        signed: like `absolute`, but with edges ranked by score and without random circuits; CPR is
-            taken from this curve.
+        absolute: faithfulness of circuits of growing size whose edges are ranked by the size of
+            the aggregated score, with random circuits as a control, on the same pairs as
+            `faithfulness`; CMD is taken from this curve.
+        signed: like `absolute`, but with edges ranked by their mean score, the largest first, and
+            without random circuits; CPR is taken from this curve.
         control: faithfulness of random circuits with as many edges of each kind and layer as
             `circuit`, with an interval over documents and circuits.
         control_shared: mean fraction of the edges of `circuit` that these contain.
         in_sample: the same measured on the pairs on which the edges were chosen, without random
             circuits; None if no pairs were held out, so that all figures are in-sample.
+        aggregation: how an edge's scores on the documents became the one that ranks it.
     """
 
     scores: EdgeScores
@@ -64,11 +66,12 @@ class CircuitResult:
     control: Interval | None = None
     control_shared: float | None = None
     in_sample: Judgement | None = None
+    aggregation: Aggregation = Aggregation.mean
 
     @property
-    def mean(self) -> NDArray[np.float64]:
-        """The mean score of each edge over documents, [sources, destinations] float64."""
-        return self.scores.mean.double().numpy()
+    def aggregated(self) -> NDArray[np.float64]:
+        """The score of each edge over all documents, [sources, destinations] float64."""
+        return aggregated(self.scores.documents.double().numpy(), self.aggregation)
 
     def save(self, path: str | Path) -> None:
         """Write the circuit to a JSON file in EAP-IG's format, see `circuits.eap_ig_format`.
@@ -76,24 +79,24 @@ class CircuitResult:
         Args:
             path: the file to write.
         """
-        write_circuit(Path(path), self.mean, self.circuit, self.scores.graph)
+        write_circuit(Path(path), self.aggregated, self.circuit, self.scores.graph)
 
     def largest_edges(self, count: int) -> list[tuple[str, str, float]]:
-        """Return the `count` edges of the circuit with the largest |mean score|, the largest first.
+        """Return the `count` edges of the circuit with the largest |score|, the largest first.
 
-        Each edge is (source, destination, mean score).
+        Each edge is (source, destination, aggregated score).
 
         Args:
             count: number of edges; all edges are returned if the circuit has fewer.
         """
-        mean, graph = self.mean, self.scores.graph
+        score, graph = self.aggregated, self.scores.graph
         rows, columns = np.nonzero(self.circuit)
-        order = np.argsort(-np.abs(mean[rows, columns]), kind="stable")[:count]
+        order = np.argsort(-np.abs(score[rows, columns]), kind="stable")[:count]
         return [
             (
                 graph.sources[rows[i]],
                 graph.destinations[columns[i]],
-                float(mean[rows[i], columns[i]]),
+                float(score[rows[i], columns[i]]),
             )
             for i in order
         ]
@@ -128,17 +131,17 @@ def score_edges(
     )
 
 
-def edges_of(mean: NDArray[np.floating], graph: Graph, options: CircuitOptions) -> int:
+def edges_of(scores: NDArray[np.floating], graph: Graph, options: CircuitOptions) -> int:
     """Return the number of edges to select for a circuit, before pruning.
 
     Args:
-        mean: [sources, destinations] mean scores.
+        scores: [sources, destinations] aggregated scores.
         graph: the model's graph.
         options: settings that determine the size of the circuit as a fraction of all edges, or a
             threshold.
     """
     if options.threshold is not None:
-        return int(threshold(mean, graph, options.threshold).sum())
+        return int(threshold(scores, graph, options.threshold).sum())
     return max(1, round(options.size * graph.edges))
 
 
@@ -158,19 +161,19 @@ def selection_of(options: CircuitOptions) -> Selection:
 
 
 def circuit_of(
-    mean: NDArray[np.floating], graph: Graph, options: CircuitOptions
+    scores: NDArray[np.floating], graph: Graph, options: CircuitOptions
 ) -> NDArray[np.bool_]:
-    """Return the circuit: edges selected by |mean score|, from which `prune` removes loose ends.
+    """Return the circuit: edges selected by |score|, from which `prune` removes loose ends.
 
     Args:
-        mean: [sources, destinations] mean scores.
+        scores: [sources, destinations] aggregated scores, see `aggregation`.
         graph: the model's graph.
         options: settings that determine how edges are selected, and the size or the threshold.
 
     Returns:
         [sources, destinations] bool.
     """
-    return prune(selection_of(options)(mean, graph, edges_of(mean, graph, options)), graph)
+    return prune(selection_of(options)(scores, graph, edges_of(scores, graph, options)), graph)
 
 
 def to_store(scores: EdgeScores, options: CircuitOptions, step: int) -> DocumentScores:
@@ -230,22 +233,25 @@ def judge(
         held_out: other pairs, on which circuits are judged; those of `task` give the figures in
             `CircuitResult.in_sample` then. None to judge circuits on `task`.
     """
-    mean, graph = scores.mean.double().numpy(), scores.graph
-    circuit = circuit_of(mean, graph, options)
+    graph, documents = scores.graph, scores.documents.double().numpy()
+    score = aggregated(documents, options.aggregation)
+    circuit = circuit_of(score, graph, options)
     # circuits by a threshold are those of the largest scores, so they share one curve
     select = greedy if options.select is EdgeSelection.greedy else top_n
 
     def judged(on: Task, random_circuits: int) -> Judgement:
         on.evaluator.progress = progress or (lambda documents: None)
         seeds = range(random_circuits)
-        return judgement(on.evaluator, mean, circuit, options.sizes, select, seeds)
+        return judgement(
+            on.evaluator, score, circuit, options.sizes, select, seeds, signed=documents.mean(0)
+        )
 
     found = judged(held_out or task, options.random_circuits)
     in_sample = None if held_out is None else judged(task, 0)
     steady = None
     if len(scores.ids) > 1:
-        count = edges_of(mean, graph, options)
-        by_document = scores.documents.float().numpy()
+        count = edges_of(score, graph, options)
+        by_document = per_document(scores.documents.float().numpy(), options.aggregation)
         steady = stability(
             by_document, graph, count, selection_of(options), resamples=options.resamples
         )
@@ -259,4 +265,5 @@ def judge(
         found.control,
         found.control_shared,
         in_sample,
+        options.aggregation,
     )

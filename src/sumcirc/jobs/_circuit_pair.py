@@ -87,8 +87,8 @@ def compare_with(
     if len(split.task.pairs) > 1:
         resampled = resample(stored, to_store(found.scores, options, 1), options)
     change = compare_circuits(
-        NamedCircuit(reference.name, theirs.mean, theirs.circuit),
-        NamedCircuit(_name(config), found.mean, found.circuit),
+        NamedCircuit(reference.name, theirs.aggregated, theirs.circuit),
+        NamedCircuit(_name(config), found.aggregated, found.circuit),
         found.scores.graph,
         resampled,
     )
@@ -165,6 +165,7 @@ def compare_files(before: Path, after: Path, folder: Path) -> None:
     Raises:
         UserError: a file can't be read, or the circuits are of models of different shapes.
     """
+    from sumcirc.circuits.aggregation import aggregated
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_of
     from sumcirc.circuits.eap_ig_format import read_circuit
@@ -188,11 +189,10 @@ def compare_files(before: Path, after: Path, folder: Path) -> None:
     else:
         # by the model's own graph, in which query heads may share keys and values
         graph = scores[0].graph
-        means = [one.scores.mean(0, dtype=float) for one in scores]
-        named = [
-            NamedCircuit(name, mean, circuit_of(mean, graph, options))
-            for name, mean in zip(names, means, strict=True)
-        ]
+        named = []
+        for name, one in zip(names, scores, strict=True):
+            score = aggregated(one.scores, options.aggregation)
+            named.append(NamedCircuit(name, score, circuit_of(score, graph, options)))
     change = compare_circuits(named[0], named[1], graph, resampled)
     record = plain_numbers(change.as_json())
     write_json(folder / COMPARISON, record)
@@ -214,6 +214,7 @@ def _scores_beside(
     """
     import numpy as np
 
+    from sumcirc.circuits.aggregation import aggregated
     from sumcirc.circuits.discovery import circuit_of
     from sumcirc.circuits.eap_ig_format import expanded
     from sumcirc.circuits.edge_selection import circuit_nodes
@@ -221,15 +222,15 @@ def _scores_beside(
     scores, options = [], []
     for path, circuit in zip(files, circuits, strict=True):
         one, settings = _stored_scores(path)
-        mean = one.scores.mean(0, dtype=float)
-        kept = circuit_of(mean, one.graph, settings)
-        *_, whole = expanded(one.graph, mean, kept, circuit_nodes(kept, one.graph))
+        score = aggregated(one.scores, settings.aggregation)
+        kept = circuit_of(score, one.graph, settings)
+        *_, whole = expanded(one.graph, score, kept, circuit_nodes(kept, one.graph))
         # stored scores have three digits, so a few edges may trade places
         if whole.shape != circuit.kept.shape or np.sum(whole ^ circuit.kept) > 0.05 * whole.sum():
             raise UserError(f"{path}: its edges are not those that the scores beside it select")
         scores.append(one)
         options.append(settings)
-    for name in ("size", "select", "threshold"):
+    for name in ("size", "select", "threshold", "aggregation"):
         ours, theirs = (getattr(one, name) for one in options)
         if ours != theirs:
             raise UserError(

@@ -32,6 +32,7 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
     """
     import numpy as np
 
+    from sumcirc.circuits.aggregation import per_document
     from sumcirc.circuits.discovery import selection_of
     from sumcirc.circuits.evolution import evolution
     from sumcirc.circuits.score_files import DocumentScores
@@ -43,8 +44,10 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
     options = [stored_config(run.directory, CircuitConfig).circuit for run in runs]
     if options[0].threshold is not None:
         raise UserError(f"circuit.threshold={options[0].threshold}: is for single circuits")
-    if len({(one.size, one.select) for one in options}) > 1:
-        raise UserError("circuit.size or circuit.select differs between the runs")
+    if len({(one.size, one.select, one.aggregation) for one in options}) > 1:
+        raise UserError(
+            "circuit.size, circuit.select or circuit.aggregation differs between the runs"
+        )
     files = [run.directory.circuits / "scores.safetensors" for run in runs]
     graph, shared = _shared(files)
     if len(shared) < 2:
@@ -54,7 +57,8 @@ def overlaps_of(runs: Sequence[ReportRun]) -> Overlaps:
         for number, file in enumerate(files):
             stored = DocumentScores.read(file)
             place = {name: i for i, name in enumerate(stored.documents)}
-            yield number, stored.scores[[place[name] for name in shared]]
+            of_shared = stored.scores[[place[name] for name in shared]]
+            yield number, per_document(of_shared, options[0].aggregation)
 
     size = max(1, round(options[0].size * graph.edges))
     found = evolution(

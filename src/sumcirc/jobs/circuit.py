@@ -190,6 +190,8 @@ def _summary(
         "model": config.model.name,
         "method": options.method.value,
         "metric": options.metric.value,
+        "corruption": ", ".join(sorted({pair.corruption for pair in task.pairs})),
+        "aggregation": options.aggregation.value,
         "select": options.select.value,
         "ablation": options.ablation.value,
         "pairs": len(found.scores.ids),
@@ -257,7 +259,7 @@ def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
     from sumcirc.circuits.discovery import edges_of
     from sumcirc.runtime.notices import Notice
 
-    chosen = edges_of(found.mean, found.scores.graph, options)
+    chosen = edges_of(found.aggregated, found.scores.graph, options)
     setting, remedy = "circuit.size", "a larger circuit.size"
     if options.threshold is not None:
         setting, remedy = "circuit.threshold", "a smaller circuit.threshold"
@@ -308,7 +310,7 @@ def _write(
     unit = "logits" if options.metric.value == "logit_difference" else "nats"
     title = f"{config.model.name}, {options.method.value}"
     group = shape.group if not edges.expand_groups else 1
-    outgoing, _ = by_node(found.mean, edges)
+    outgoing, _ = by_node(found.aggregated, edges)
     heads = np.array([outgoing[edges.attention_sources(i)] for i in range(shape.layers)])
     mlps = [float(outgoing[edges.mlp_source(i)]) for i in range(shape.layers)]
     drawn = found.largest_edges(MOST_EDGES)

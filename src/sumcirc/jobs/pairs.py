@@ -113,7 +113,7 @@ def run(config: PairsConfig, folder: Path) -> None:
         notices.tell(exchanged_notice("filter", pairs))
     write_pairs(Path(config.out), pairs, encoder, further)
     looked_at = len(made.pairs) + sum(made.dropped.values())
-    say(f"{corruption}: {len(pairs)} pairs from {looked_at} documents")
+    say(f"{made.corruption}: {len(pairs)} pairs from {looked_at} documents")
     _print(config, encoder, pairs, further)
 
 

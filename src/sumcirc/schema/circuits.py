@@ -54,13 +54,22 @@ class CircuitMetric(Choice):
 class Corruption(Choice):
     """Corrupted document that a document is compared with."""
 
-    auto = "auto"  # counterfactual for the built-in wire, else replace
+    # counterfactual for the built-in wire; else swap if half of the documents tried give such a
+    # pair, else replace
+    auto = "auto"
     counterfactual = "counterfactual"  # the same article with other key facts (data=wire)
     replace = "replace"  # salient sentences replaced by text of other documents
     swap = "swap"  # names, numbers, dates, speakers, nouns in salient sentences swapped for others
     control = "control"  # as much text replaced as by `replace`, but not salient
     shuffled = "shuffled"  # another document
     twin = counterfactual  # old word, until 0.2
+
+
+class Aggregation(Choice):
+    """How an edge's scores on the pairs become the score by which edges are ranked."""
+
+    mean = "mean"  # their mean: effects of opposite sign cancel (2403.17806)
+    mean_absolute = "mean-absolute"  # the mean of |score|: they don't cancel (2403.00745)
 
 
 class EdgeSelection(Choice):
@@ -98,6 +107,8 @@ class CircuitOptions:
     held_out: float = 0.5
     batch_size: int = 4  # pairs processed at once; fewer if memory_budget requires it
     memory_budget: float = 8.0  # GB for activations, in addition to the model
+    # how an edge's scores on the pairs become one, by whose size edges are selected and ranked
+    aggregation: Aggregation = Aggregation.mean
     select: EdgeSelection = EdgeSelection.top
     size: float = 0.05  # fraction of all edges in the circuit that is written and drawn
     threshold: Optional[float] = None  # least |score| of an edge, for select=threshold
@@ -182,7 +193,8 @@ def check_gradient(
 def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corruption:
     """Return the kind of corruption to use for documents from a source.
 
-    It is the given kind, unless that is `auto`: then it is the one that suits the source.
+    It is the given kind, unless that is `auto`: then it is `counterfactual` for the wire. For other
+    documents `auto` stays, since they decide (`circuits.inputs.corruption.settled`).
 
     Args:
         corruption: the setting's value.
@@ -193,7 +205,7 @@ def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corru
         UserError: this kind of corruption can't be made from documents of this source.
     """
     if corruption is Corruption.auto:
-        return Corruption.counterfactual if source is Source.wire else Corruption.replace
+        return Corruption.counterfactual if source is Source.wire else corruption
     require(
         corruption is not Corruption.counterfactual or source is Source.wire,
         f"{setting}=counterfactual: is for data=wire, whose facts are known; for other data take"

@@ -7,6 +7,7 @@ from typing import Optional
 
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import (
+    Aggregation,
     CircuitMetric,
     CircuitOptions,
     Corruption,
@@ -64,6 +65,8 @@ class SelectorConfig:
     method: Method = Method.eap_ig_inputs  # attribution method for the circuit
     metric: CircuitMetric = CircuitMetric.kl
     corruption: Corruption = Corruption.auto
+    # how an edge's scores on the pairs become one
+    aggregation: Aggregation = Aggregation.mean
     # model compared with the base: a run directory, an adapter or a folder; null: a probe run
     after: Optional[str] = None
     probe_steps: int = 50  # optimizer steps of the probe run (LoRA on all layers); 0: no probe run
@@ -120,5 +123,6 @@ class SelectorConfig:
             method=self.method,
             metric=self.metric,
             corruption=self.corruption,
+            aggregation=self.aggregation,
             documents=self.documents,
         )

@@ -41,7 +41,7 @@ RULES = (circuit, differences, gradients, positional, user_function)
 
 log = logging.getLogger(__name__)
 
-SELECTION = Cache("selection", format=3, libraries=("peft", "torch", "transformers"))
+SELECTION = Cache("selection", format=4, libraries=("peft", "torch", "transformers"))
 FILE = "scores.json"
 # settings that affect how scores are used, but not the scores
 NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")

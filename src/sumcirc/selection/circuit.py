@@ -3,7 +3,9 @@
 A module's score is the sum over the circuit's edges that it takes part in: `qkv` reads the edges
 into queries, keys and values, `mlp_in` those into the MLP; `attn_out` and `mlp_out` write those out
 of the heads and out of the MLP. So an edge counts both where it is written and where it is read.
-The circuit is determined anew in each resample of the documents.
+The circuit is determined anew in each resample of the documents. With
+`selector.aggregation=mean_absolute`, an edge's scores on the documents are replaced by their
+absolute values throughout.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.circuits.aggregation import per_document
 from sumcirc.circuits.discovery import circuit_of
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError
@@ -29,11 +32,11 @@ def circuit(context: SelectionContext) -> Scores:
 
     s_d(e) is the score of edge e on document d: the estimated rise of the metric if the edge is
     corrupted (`circuits.attribution`; M. Hanna et al., 2024, arXiv 2403.17806). C is the circuit of
-    the base model: the edges with the largest |mean score|, 5 % of all by default, without edges
+    the base model: the edges of largest |score|, 5 % of all by default, without edges
     that lie on no path from the embedding to the logits. No model is trained for these scores.
     """
     stored, options = context.base_circuit, context.config.selector.circuit
-    scores, graph = stored.scores, stored.graph
+    scores, graph = per_document(stored.scores, options.aggregation), stored.graph
 
     def sizes(mean: NDArray[np.floating]) -> NDArray[np.float64]:
         return size_by_module(mean, circuit_of(mean, graph, options), graph)
@@ -66,9 +69,10 @@ def circuit_delta(context: SelectionContext) -> Scores:
         UserError: all scores of a model are 0.
     """
     options = context.config.selector.circuit
-    base, tuned = context.base_circuit, context.tuned_circuit()
-    graph = base.graph
-    totals = [_total(stored.scores.mean(0, dtype=np.float64)) for stored in (base, tuned)]
+    stored = context.base_circuit, context.tuned_circuit()
+    graph = stored[0].graph
+    base, tuned = (per_document(one.scores, options.aggregation) for one in stored)
+    totals = [_total(scores.mean(0, dtype=np.float64)) for scores in (base, tuned)]
 
     def circuits(*means: NDArray[np.floating]) -> NDArray[np.bool_]:
         before, after = (circuit_of(mean, graph, options) for mean in means)
@@ -78,11 +82,9 @@ def circuit_delta(context: SelectionContext) -> Scores:
         change = after / _total(after) - before / _total(before)
         return size_by_module(change, circuits(before, after), graph)
 
-    kept = circuits(base.scores.mean(0), tuned.scores.mean(0))
-    change = tuned.scores / totals[1] - base.scores / totals[0]
-    draws = [
-        resampled_edges(one.scores, context.config.selector.resamples) for one in (base, tuned)
-    ]
+    kept = circuits(base.mean(0), tuned.mean(0))
+    change = tuned / totals[1] - base / totals[0]
+    draws = [resampled_edges(one, context.config.selector.resamples) for one in (base, tuned)]
     return Scores(
         by_module(along_mean(change, kept), graph),
         "training moves the circuit here",

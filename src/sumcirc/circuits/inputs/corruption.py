@@ -18,6 +18,9 @@ They differ only in the document, which has the same number of tokens in both. T
   than all others do, and text that agrees agrees by chance. This is the null for the claim that a
   circuit is about the salient facts; it is not a null for the claim that the model reads its
   document at all.
+
+`auto` depends on the documents: `swap` if enough of them give a pair whose summary states an
+exchanged word, else `replace`; see `settled`.
 """
 
 from __future__ import annotations
@@ -42,18 +45,23 @@ from sumcirc.schema import Corruption, EvaluationConfig
 
 FindSalient = Callable[[Document], Characters]  # from a document to its salient sentences
 
+TRIED = 32  # documents by which `auto` is settled: the first ones, or all if there are fewer
+SHARE = 0.5  # of these, the share that must give a pair for `swap`
+
 
 @dataclass(frozen=True)
 class MadePairs:
     """Clean and corrupted pairs made from a corpus.
 
     Attributes:
+        corruption: how documents are corrupted, never `auto`.
         pairs: the pairs of clean and corrupted documents.
         dropped: number of documents for which no pair could be made, by reason.
-        notices: messages for the user about documents that were truncated or for which no pair
-            could be made, and about fewer pairs than requested.
+        notices: messages for the user about what `auto` was settled as, about documents that were
+            truncated or for which no pair could be made, and about fewer pairs than requested.
     """
 
+    corruption: Corruption
     pairs: list[ExamplePair]
     dropped: dict[str, int]
     notices: list[Notice]
@@ -76,7 +84,8 @@ def corpus_pairs(
     Args:
         encoder: turns texts into tokens.
         documents: documents of the corpus, in the order in which they are used.
-        corruption: name of the corruption, one of those described at the top of the module.
+        corruption: name of the corruption, one of those described at the top of the module, or
+            `auto`, see `settled`.
         count: number of pairs to make; None to make a pair of every document.
         evaluation: settings of the oracle: how many sentences it selects, and how words are
             counted.
@@ -88,18 +97,55 @@ def corpus_pairs(
         UserError: for the reasons given in `make_pairs`.
     """
     salient = oracle_finder(evaluation, documents)
+    told: list[Notice] = []
+    corruption = Corruption.of(corruption, "corruption")
+    if corruption is Corruption.auto:
+        where = ".".join([*setting.split(".")[:-1], "corruption"])
+        corruption, notice = settled(encoder, documents, salient, where, seed)
+        told.append(notice)
     pairs, dropped = make_pairs(encoder, documents, corruption, count, salient, seed, progress)
     looked_at = len(pairs) + sum(dropped.values())
     why = f"{len(documents):,} documents give {len(pairs):,}"
     cut = sum(pair.clean.truncated for pair in pairs)
     words = f"documents are cut to fit the {encoder.max_length} tokens of the context"
     notices = [
+        *told,
         *left_out(setting, "documents", dropped, looked_at),
         missing(setting, "pairs", count, len(pairs), why),
         Notice(setting, "cut", cut, len(pairs), words),
         exchanged_notice(setting, pairs),
     ]
-    return MadePairs(pairs, dropped, notices)
+    return MadePairs(corruption, pairs, dropped, notices)
+
+
+def settled(
+    encoder: Encoder,
+    documents: Sequence[Document],
+    find_salient: FindSalient,
+    setting: str,
+    seed: int = 0,
+) -> tuple[Corruption, Notice]:
+    """Return the corruption that suits documents whose facts aren't known, and why.
+
+    It is `swap` if at least half of the first 32 documents give a pair by it whose summary states
+    an exchanged word (so that the words exchanged matter, and a logit difference is known), else
+    `replace`.
+
+    Args:
+        encoder, documents, find_salient, seed: as in `make_pairs`.
+        setting: name of the setting that is `auto`, for the notice.
+    """
+    tried = documents[:TRIED]
+    swap = _maker(encoder, documents, Corruption.swap, find_salient, seed)
+    pairs, _ = first_made(tried, None, swap)
+    told = sum(bool(pair.clean.diverges.any()) for pair in pairs)
+    which = "a pair by `swap` whose summary states an exchanged word"
+    if tried and told >= SHARE * len(tried):
+        words = f"documents tried give {which}, half or more: `auto` is `swap`"
+        return Corruption.swap, Notice(setting, "auto", told, len(tried), words, limit=1.0)
+    words = f"documents tried don't give {which}, more than half: `auto` is `replace`"
+    rest = len(tried) - told
+    return Corruption.replace, Notice(setting, "auto", rest, len(tried), words, limit=1.0)
 
 
 def exchanged_notice(setting: str, pairs: Sequence[ExamplePair]) -> Notice:
@@ -147,6 +193,22 @@ def make_pairs(
         UserError: the corruption is unknown, or no pair can be made of any document.
     """
     corruption = Corruption.of(corruption, "corruption", Corruption.auto)
+    make = _maker(encoder, documents, corruption, find_salient, seed)
+    found, dropped = first_made(documents, count, make, progress)
+    if not found:
+        reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
+        raise UserError(f"corruption={corruption}: no document gives a pair ({reasons})")
+    return found, dropped
+
+
+def _maker(
+    encoder: Encoder,
+    documents: Sequence[Document],
+    corruption: Corruption,
+    find_salient: FindSalient,
+    seed: int,
+) -> Callable[[Document], ExamplePair]:
+    """Return a function that makes a pair of a document, or raises NoExample."""
     donors = Donors(encoder, documents, seed)
 
     def make(item: Document) -> ExamplePair:
@@ -157,11 +219,7 @@ def make_pairs(
             return swapped_pair(encoder, item, salient, donors)
         return _replaced_pair(encoder, item, corruption, salient, donors)
 
-    found, dropped = first_made(documents, count, make, progress)
-    if not found:
-        reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items())
-        raise UserError(f"corruption={corruption}: no document gives a pair ({reasons})")
-    return found, dropped
+    return make
 
 
 def _replaced_pair(

@@ -126,21 +126,27 @@ def judgement(
     select: Callable[..., NDArray[np.bool_]] = top_n,
     random_seeds: Sequence[int] = RANDOM_SEEDS,
     bootstrap: Bootstrap = BOOTSTRAP,
+    signed: NDArray[Any] | None = None,
 ) -> Judgement:
     """Measure a circuit, and circuits of several sizes, in one pass over the documents.
 
     Args:
         evaluator, fractions, random_seeds, bootstrap: as in `curve`.
-        scores: [sources, destinations] mean scores.
+        scores: [sources, destinations] scores, whose size ranks the edges of the curve `absolute`.
         kept: [sources, destinations] True at the edges of the circuit.
         select: function (scores, graph, n, absolute=...) -> circuit, such as `top_n`.
+        signed: [sources, destinations] mean scores, which rank the edges of the curve `signed`;
+            None for `scores`.
 
     Raises:
         UserError: as in `curve`.
     """
     plans = [
-        _Plan.of(evaluator, scores, fractions, partial(select, absolute=absolute), seeds)
-        for absolute, seeds in ((True, random_seeds), (False, ()))
+        _Plan.of(evaluator, ranked, fractions, partial(select, absolute=absolute), seeds)
+        for ranked, absolute, seeds in (
+            (scores, True, random_seeds),
+            (scores if signed is None else signed, False, ()),
+        )
     ]
     controls = _matched(evaluator, [kept], random_seeds)
     alone = [kept, evaluator.graph.exists & ~kept, *(one for (one,) in controls)]

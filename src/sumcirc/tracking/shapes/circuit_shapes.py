@@ -259,7 +259,7 @@ class SharedRecord(TypedDict):
 
 
 class ChangedEdgeRecord(TypedDict):
-    """An edge of only one of two circuits, with its mean score in each model."""
+    """An edge of only one of two circuits, with its score in each model."""
 
     source: str
     destination: str
