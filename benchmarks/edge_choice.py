@@ -3,10 +3,11 @@
     python benchmarks/edge_choice.py --model RUN_DIR --data test.jsonl [--corruption swap]
 
 Edges are scored on one half of the pairs. Circuits of the same size by every ranking are run on the
-other half, and compared by faithfulness in KL, beside random circuits with as many edges of each
-kind and layer. Intervals resample the judged pairs; differences from the default ranking are paired
-by document. Scores and circuit runs are kept in the results folder, so that an interrupted run
-continues where it stopped; records hold numbers only, no texts.
+other half, and compared by faithfulness in KL. Beside those of two rankings stand random circuits
+with as many edges of each kind and layer, each run on some of the pairs as `sumcirc circuit` does.
+Intervals resample the judged pairs; differences from the default ranking are paired by document. An
+adapter is merged into its base. Scores and circuit runs are kept in the results folder, so that an
+interrupted run continues where it stopped; records hold numbers only, no texts.
 """
 
 from __future__ import annotations
@@ -22,64 +23,66 @@ import numpy as np
 from measurement import parser, prepare, rounded
 from numpy.typing import NDArray
 
+from sumcirc.circuits.aggregation import aggregated
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.circuits.inputs.splitting import split_pairs
-from sumcirc.circuits.patching.evaluator import Evaluator
+from sumcirc.circuits.patching.evaluator import Evaluator, share_of
+from sumcirc.circuits.patching.patched_run import ALL
 from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import context_length
 from sumcirc.models.model_reference import reference
-from sumcirc.models.restoring import load_reference, load_tokenizer_of
-from sumcirc.schema import DataConfig, EncodingConfig, EvaluationConfig, SizesConfig, Source
+from sumcirc.models.restoring import load_merged, load_tokenizer_of
+from sumcirc.schema import (
+    Aggregation,
+    DataConfig,
+    EncodingConfig,
+    EvaluationConfig,
+    SizesConfig,
+    Source,
+)
 from sumcirc.statistics import Bootstrap
 from sumcirc.tracking.run_directory import git_commit
 
 Values = NDArray[np.float64]
+Circuit = NDArray[np.bool_]
 
-SIZES = (0.01, 0.02, 0.05, 0.1)
-DEFAULT = "kl, |score|"
-BATCH, MEMORY = 4, int(4e9)
+SIZES = (0.01, 0.02, 0.05, 0.1, 0.2)
+DEFAULT, ABSOLUTE = "kl, |mean|", "kl, mean of |score|"
+BATCH, MEMORY = 2, int(2e9)
 
 
-def signed(scores: Values, gaps: Values) -> Values:
+def signed(scores: Values) -> Values:
     """Mean score; negative ones come last."""
-    return scores.mean(0)
+    return aggregated(scores, Aggregation.mean)
 
 
-def absolute(scores: Values, gaps: Values) -> Values:
+def size_of_mean(scores: Values) -> Values:
     """|mean score|."""
-    return np.abs(scores.mean(0))
+    return np.abs(aggregated(scores, Aggregation.mean))
 
 
-def by_gap(scores: Values, gaps: Values) -> Values:
-    """|mean score| after each pair's scores are divided by what corruption does to it.
-
-    A gap counts as at least a quarter of the median one, so that no pair with a tiny gap dominates.
-    """
-    floor = np.median(np.abs(gaps)) / 4
-    return np.abs((scores / np.maximum(np.abs(gaps), floor)[:, None, None]).mean(0))
-
-
-def mean_size(scores: Values, gaps: Values) -> Values:
+def mean_of_sizes(scores: Values) -> Values:
     """Mean of |score|: effects of opposite sign on two pairs don't cancel."""
-    return np.abs(scores).mean(0)
+    return aggregated(scores, Aggregation.mean_absolute)
 
 
 # name -> metric whose effect is attributed, how scores of pairs become a ranking
-RANKINGS: dict[str, tuple[str, Callable[[Values, Values], Values]]] = {
-    DEFAULT: ("kl", absolute),
-    "kl, score": ("kl", signed),
-    "kl, |score| by gap": ("kl", by_gap),
-    "kl, mean of |score|": ("kl", mean_size),
-    "nll, |score|": ("nll", absolute),
-    "nll, score": ("nll", signed),
-    "logit difference, |score|": ("logit_difference", absolute),
+RANKINGS: dict[str, tuple[str, Callable[[Values], Values]]] = {
+    DEFAULT: ("kl", size_of_mean),
+    ABSOLUTE: ("kl", mean_of_sizes),
+    "kl, mean": ("kl", signed),
+    "logit difference, |mean|": ("logit_difference", size_of_mean),
+    "logit difference, mean of |score|": ("logit_difference", mean_of_sizes),
+    "nll, |mean|": ("nll", size_of_mean),
+    "nll, mean of |score|": ("nll", mean_of_sizes),
 }
+CONTROLLED = (DEFAULT, ABSOLUTE)  # rankings with random circuits beside them
 
 
 def make_pairs(options: argparse.Namespace, encoder: Encoder) -> list[ExamplePair]:
@@ -140,23 +143,28 @@ class Judge:
         metric = pair_metric("kl", tokens)
         self.evaluator = Evaluator(model, tokens, metric, batch=BATCH, memory=MEMORY)
         self.file = file
-        self.known: dict[str, list[float]] = (
+        self.known: dict[str, list[float | None]] = (
             json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         )
 
-    def run(self, circuits: dict[str, NDArray[np.bool_]]) -> None:
-        """Run the circuits that were not run before, by name."""
+    def run(self, circuits: dict[str, Circuit], shares: dict[str, slice] | None = None) -> None:
+        """Run the circuits that were not run before, by name, on all documents or some."""
         todo = {name: kept for name, kept in circuits.items() if name not in self.known}
         if not todo:
             return
-        values = self.evaluator.run(list(todo.values()))
+        began = time.process_time()
+        some = [(shares or {}).get(name, ALL) for name in todo]
+        values = self.evaluator.run(list(todo.values()), some)
         for name, value in zip(todo, values, strict=True):
-            self.known[name] = value.metric.tolist()
+            self.known[name] = [None if np.isnan(one) else float(one) for one in value.metric]
         self.file.write_text(json.dumps(self.known), encoding="utf-8")
+        seconds = time.process_time() - began
+        print(f"{len(todo)} circuits in {seconds:.0f} CPU seconds", flush=True)
 
     def gains(self, names: list[str]) -> Values:
-        """m(0) - m(C) of circuits, mean over them, for each document."""
-        return self.evaluator.empty.metric - np.mean([self.known[name] for name in names], axis=0)
+        """m(0) - m(C) of circuits, mean over those that were run on a document, for each."""
+        metric = np.array([self.known[name] for name in names], dtype=float)
+        return self.evaluator.empty.metric - np.nanmean(metric, axis=0)
 
     def share(self, gains: Values, other: Values | float = 0.0) -> dict[str, float]:
         """Faithfulness, or its difference to another circuit's, with an interval."""
@@ -178,14 +186,16 @@ def main() -> None:
     command.add_argument("--pairs", type=int, default=16, help="half of them choose edges")
     command.add_argument("--tokens", type=int, default=224, help="longest document with summary")
     command.add_argument("--circuits", type=int, default=10, help="random circuits a size")
+    command.add_argument("--metrics", nargs="*", help="metrics to attribute; by default all")
+    command.add_argument("--name", help="name of the model in the record and of its folder")
     options = command.parse_args()
     prepare(options)
     if options.quick:
         options.circuits = 1
-    folder = options.results / "edge_choice" / options.corruption
+    folder = options.results / "edge_choice" / (options.name or "") / options.corruption
     folder.mkdir(parents=True, exist_ok=True)
     where = reference(options.model, "--model")
-    model = load_reference(where).to(options.device)
+    model = load_merged(where).to(options.device)
     limit = min(1024, context_length(model.config))
     encoder = Encoder(load_tokenizer_of(where), EncodingConfig(max_length=limit), limit)
     chosen, held_out = split_pairs(make_pairs(options, encoder), 0.5)
@@ -205,25 +215,27 @@ def compare(
     for name, (metric, rank) in RANKINGS.items():
         if metric == "logit_difference" and options.corruption != "swap":
             continue
-        graph, scores, gaps = scored(model, chosen, metric, folder)
-        order = rank(scores, gaps)
+        if options.metrics and metric not in options.metrics:
+            continue
+        graph, scores, _ = scored(model, chosen, metric, folder)
+        order = rank(scores)
         circuits = {
-            f"{name} {size:g}": prune(top_n(order, graph, int(size * graph.edges), False), graph)
+            size: prune(top_n(order, graph, int(size * graph.edges), False), graph)
             for size in SIZES
         }
-        judge.run(circuits)
-        for size in SIZES:
+        judge.run({f"{name} {size:g}": kept for size, kept in circuits.items()})
+        for size, kept in circuits.items():
             gains = judge.gains([f"{name} {size:g}"])
-            row = {"ranking": name, "size": size, "edges": int(circuits[f"{name} {size:g}"].sum())}
+            row = {"ranking": name, "size": size, "edges": int(kept.sum())}
             row["faithfulness"] = judge.share(gains)
             row["minus_default"] = judge.share(gains, judge.gains([f"{DEFAULT} {size:g}"]))
             row["by_document"] = gains.tolist()
             rows.append(row)
             print(name, size, row["edges"], rounded(row["faithfulness"]), flush=True)
-        if name == DEFAULT:
-            rows += random_rows(judge, circuits, graph, options.circuits)
+        if name in CONTROLLED:
+            rows += random_rows(judge, name, circuits, graph, options.circuits)
         record = {
-            "model": Path(options.model).name,
+            "model": options.name or Path(options.model).name,
             "corruption": options.corruption,
             "commit": git_commit(),
             "tokens": options.tokens,
@@ -241,31 +253,37 @@ def compare(
 
 
 def random_rows(
-    judge: Judge, circuits: dict[str, NDArray[np.bool_]], graph: Graph, count: int
+    judge: Judge, name: str, circuits: dict[float, Circuit], graph: Graph, count: int
 ) -> list[dict[str, Any]]:
-    """Random circuits that match those of the default ranking by kind and layer, pooled by size."""
-    rows = []
-    for size in SIZES:
-        kept = circuits[f"{DEFAULT} {size:g}"]
-        draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in range(count)]
-        matched = {
-            f"random {seed} {size:g}": matched_circuit(draw, kept, graph)
+    """Random circuits that match those of a ranking by kind and layer, pooled by size."""
+    rows, documents = [], len(judge.evaluator.pairs)
+    draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in range(count)]
+    matched = {
+        size: {
+            f"random {seed} for {name} {size:g}": matched_circuit(draw, kept, graph)
             for seed, draw in enumerate(draws)
         }
-        judge.run(matched)
-        gains = judge.gains(list(matched))
-        shared = float(np.mean([(one & kept).sum() / kept.sum() for one in matched.values()]))
-        found = judge.share(gains)
-        rows.append(
-            {
-                "ranking": "random, matched to the default",
-                "size": size,
-                "edges": int(kept.sum()),
-                "faithfulness": found,
-                "shared_with_default": shared,
-            }
-        )
-        print("random", size, rounded(found), f"shares {shared:.2f}", flush=True)
+        for size, kept in circuits.items()
+    }
+    shares = {
+        one: share_of(seed, documents)
+        for of_size in matched.values()
+        for seed, one in enumerate(of_size)
+    }
+    judge.run({one: kept for some in matched.values() for one, kept in some.items()}, shares)
+    for size, of_size in matched.items():
+        kept = circuits[size]
+        gains = judge.gains(list(of_size))
+        row = {"ranking": f"random, matched to {name}", "size": size, "edges": int(kept.sum())}
+        row["faithfulness"] = judge.share(gains)
+        chosen = judge.gains([f"{name} {size:g}"])
+        row["circuit_minus_random"] = judge.share(chosen, gains)
+        shared = [(one & kept).sum() / kept.sum() for one in of_size.values()]
+        row["shared"] = float(np.mean(shared))
+        row["by_document"] = gains.tolist()
+        row["runs"] = {one: judge.known[one] for one in of_size}
+        rows.append(row)
+        print(row["ranking"], size, rounded(row["faithfulness"]), f"shares {row['shared']:.2f}")
     return rows
 
 

@@ -115,7 +115,8 @@ class CircuitOptions:
     ablation: Ablation = Ablation.patch
     # of the circuits in the faithfulness curve
     sizes: list[float] = field(default_factory=lambda: list(SIZES))
-    # random circuits of each size with as many edges of each kind and layer, as a baseline
+    # largest number of random circuits of each size with as many edges of each kind and layer, as a
+    # baseline; the second half is run only if the intervals need it
     random_circuits: int = 10
     resamples: int = 200  # bootstrap resamples of the pairs, for stability
 
