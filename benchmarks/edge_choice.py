@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 from sumcirc.circuits.aggregation import aggregated
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.edge_selection import matched_circuit, prune, top_n
-from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.circuits.inputs.splitting import split_pairs
@@ -34,7 +33,6 @@ from sumcirc.circuits.patching.evaluator import Evaluator, share_of
 from sumcirc.circuits.patching.patched_run import ALL
 from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
-from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import context_length
 from sumcirc.models.model_reference import reference
 from sumcirc.models.restoring import load_merged, load_tokenizer_of
@@ -114,25 +112,19 @@ def make_pairs(options: argparse.Namespace, encoder: Encoder) -> list[ExamplePai
     return short[: options.pairs]
 
 
-def scored(
-    model: Any, pairs: list[ExamplePair], name: str, folder: Path
-) -> tuple[Graph, Values, Values]:
-    """Graph, scores [pairs, sources, destinations] and gap of each pair; read if they exist."""
-    tokens = TokenPairs.of(pairs)
-    metric = pair_metric(name, tokens)
+def scored(model: Any, pairs: list[ExamplePair], name: str, folder: Path) -> Values:
+    """Scores [pairs, sources, destinations] by a metric; read if they exist."""
     file = folder / f"scores-{name}.npz"
     if not file.exists():
-        ends = Evaluator(model, tokens, metric, batch=BATCH, memory=MEMORY)
-        began = time.process_time()
+        tokens, began = TokenPairs.of(pairs), time.process_time()
+        metric = pair_metric(name, tokens)
         found = attribute(
             model, tokens, metric, AttributionSettings(), batch_size=BATCH, memory=MEMORY
         )
         seconds = time.process_time() - began
-        gaps = ends.empty.metric - ends.full.metric
-        np.savez(file, scores=found.documents.numpy(), gaps=gaps, seconds=seconds)
+        np.savez(file, scores=found.documents.numpy(), seconds=seconds)
         print(f"{name}: scored in {seconds:.0f} CPU seconds", flush=True)
-    kept = np.load(file)
-    return Graph(HookedModel(model).shape), kept["scores"].astype(np.float64), kept["gaps"]
+    return np.load(file)["scores"].astype(np.float64)
 
 
 class Judge:
@@ -209,54 +201,69 @@ def compare(
     options: argparse.Namespace,
     folder: Path,
 ) -> None:
-    """Judge the rankings one after the other, and write the record after each."""
+    """Judge the rankings one after the other, then random circuits; write the record after each."""
     judge = Judge(model, held_out, folder / "runs.json")
+    graph = judge.evaluator.graph
     rows: list[dict[str, Any]] = []
+    record = {
+        "model": options.name or Path(options.model).name,
+        "corruption": options.corruption,
+        "commit": git_commit(),
+        "tokens": options.tokens,
+        "chosen_on": [pair.clean.id for pair in chosen],
+        "judged_on": [pair.clean.id for pair in held_out],
+        "random_circuits": options.circuits,
+        "edges": graph.edges,
+        "gap_by_document": (judge.evaluator.empty.metric - judge.evaluator.full.metric).tolist(),
+        "rows": rows,
+    }
+
+    def write() -> None:
+        text = json.dumps(rounded(record), indent=1)
+        (folder / "record.json").write_text(text + "\n", encoding="utf-8")
+
+    controlled: dict[str, dict[float, Circuit]] = {}
     for name, (metric, rank) in RANKINGS.items():
         if metric == "logit_difference" and options.corruption != "swap":
             continue
         if options.metrics and metric not in options.metrics:
             continue
-        graph, scores, _ = scored(model, chosen, metric, folder)
-        order = rank(scores)
+        order = rank(scored(model, chosen, metric, folder))
         circuits = {
             size: prune(top_n(order, graph, int(size * graph.edges), False), graph)
             for size in SIZES
         }
         judge.run({f"{name} {size:g}": kept for size, kept in circuits.items()})
         for size, kept in circuits.items():
-            gains = judge.gains([f"{name} {size:g}"])
-            row = {"ranking": name, "size": size, "edges": int(kept.sum())}
-            row["faithfulness"] = judge.share(gains)
-            row["minus_default"] = judge.share(gains, judge.gains([f"{DEFAULT} {size:g}"]))
-            row["by_document"] = gains.tolist()
-            rows.append(row)
-            print(name, size, row["edges"], rounded(row["faithfulness"]), flush=True)
+            rows.append(row_of(judge, name, size, kept))
         if name in CONTROLLED:
-            rows += random_rows(judge, name, circuits, graph, options.circuits)
-        record = {
-            "model": options.name or Path(options.model).name,
-            "corruption": options.corruption,
-            "commit": git_commit(),
-            "tokens": options.tokens,
-            "chosen_on": [pair.clean.id for pair in chosen],
-            "judged_on": [pair.clean.id for pair in held_out],
-            "random_circuits": options.circuits,
-            "edges": graph.edges,
-            "gap_by_document": (
-                judge.evaluator.empty.metric - judge.evaluator.full.metric
-            ).tolist(),
-            "rows": rows,
-        }
-        text = json.dumps(rounded(record), indent=1)
-        (folder / "record.json").write_text(text + "\n", encoding="utf-8")
+            controlled[name] = circuits
+        write()
+    for name, circuits in controlled.items():
+        rows += random_rows(judge, name, circuits, options.circuits)
+        write()
+
+
+def row_of(judge: Judge, name: str, size: float, kept: Circuit) -> dict[str, Any]:
+    """The faithfulness of a ranking's circuit of one size, beside the default's."""
+    gains, default = judge.gains([f"{name} {size:g}"]), judge.gains([f"{DEFAULT} {size:g}"])
+    row = {
+        "ranking": name,
+        "size": size,
+        "edges": int(kept.sum()),
+        "faithfulness": judge.share(gains),
+        "minus_default": judge.share(gains, default),
+        "by_document": gains.tolist(),
+    }
+    print(name, size, row["edges"], rounded(row["faithfulness"]), flush=True)
+    return row
 
 
 def random_rows(
-    judge: Judge, name: str, circuits: dict[float, Circuit], graph: Graph, count: int
+    judge: Judge, name: str, circuits: dict[float, Circuit], count: int
 ) -> list[dict[str, Any]]:
     """Random circuits that match those of a ranking by kind and layer, pooled by size."""
-    rows, documents = [], len(judge.evaluator.pairs)
+    rows, graph, documents = [], judge.evaluator.graph, len(judge.evaluator.pairs)
     draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in range(count)]
     matched = {
         size: {

@@ -14,9 +14,9 @@ from sumcirc.cli import main as cli
 from sumcirc.errors import UserError
 from sumcirc.reporting.arms import make_arms
 from sumcirc.reporting.runs import read_runs
-from sumcirc.schema import TrainConfig
+from sumcirc.schema import CircuitConfig, TrainConfig
 from sumcirc.sweeps.run_states import read_run
-from sumcirc.tracking.record_format import ADDED, FORMAT, check_continues, earlier
+from sumcirc.tracking.record_format import ADDED, FORMAT, check_continues, completed, earlier
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.sweeps import config, write_run, write_sweep
@@ -119,6 +119,12 @@ def test_a_setting_that_is_newer_than_a_run_tells_no_arms_apart(tmp_path: Path) 
         file = run / "config.yaml"
         body = yaml.safe_load(file.read_text())
         del body["config"]["model"]["dropout"], body["config"]["evaluation"]["rouge_tokenizer"]
+        del body["config"]["callbacks"]["circuit"]["aggregation"]
+        del body["config"]["selector"]["aggregation"]
+        before = yaml.safe_dump(body["config"])
+        added = completed(body["config"])
+        assert added["callbacks"]["circuit"]["aggregation"] == "mean"
+        assert yaml.safe_dump(body["config"]) == before
         file.write_text(yaml.safe_dump(body))
     runs, left_out = read_runs([sweep])
     arms, notes = make_arms(runs)
@@ -130,7 +136,9 @@ def test_a_setting_that_is_newer_than_a_run_tells_no_arms_apart(tmp_path: Path) 
 def test_added_settings_are_at_the_defaults_of_the_schema() -> None:
     for sections in ADDED.values():
         for section, settings in sections.items():
-            hints = get_type_hints(TrainConfig)[section]
+            hints: Any = CircuitConfig if section == "circuit" else TrainConfig
+            for part in section.split("."):
+                hints = get_type_hints(hints)[part]
             known = {one.name: one.default for one in dataclasses.fields(hints)}
             for name, value in settings.items():
                 assert getattr(known[name], "value", known[name]) == value

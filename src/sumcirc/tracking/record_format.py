@@ -63,9 +63,16 @@ CHANGES = (
     ),
 )
 
-# settings added by a format, by section, with the value that earlier runs implicitly had
+# settings added by a format, or while it was current, by section, with the value that earlier runs
+# implicitly had
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
-    2: {"model": {"dropout": None}, "evaluation": {"rouge_tokenizer": "auto"}},
+    2: {
+        "model": {"dropout": None},
+        "evaluation": {"rouge_tokenizer": "auto"},
+        "selector": {"aggregation": "mean"},
+        "callbacks.circuit": {"aggregation": "mean"},
+        "circuit": {"aggregation": "mean"},
+    },
 }
 
 
@@ -81,8 +88,16 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(config)
     for sections in ADDED.values():
         for name, added in sections.items():
-            if isinstance(found.get(name), Mapping):
-                found[name] = {**added, **found[name]}
+            *outer, last = name.split(".")
+            place = found
+            for part in outer:
+                if isinstance(place.get(part), Mapping):
+                    place[part] = dict(place[part])
+                    place = place[part]
+                else:
+                    place = {}
+            if isinstance(place.get(last), Mapping):
+                place[last] = {**added, **place[last]}
     return found
 
 
