@@ -16,7 +16,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from measurement import Lap, one_figure, parser, peak, prepare, ratio, timed, write_result
+from measurement import (
+    Lap,
+    one_figure,
+    parser,
+    peak,
+    prepare,
+    ratio,
+    rounds_of,
+    timed,
+    write_result,
+)
 from subjects import GPT2_SMALL, Subject, load, subjects_of
 from torch import Tensor
 
@@ -126,7 +136,7 @@ def main() -> None:
     for ending, subject in subjects_of(options, shape).items():
         probe = Probe(subject, options.device)
         with inference(probe.model):
-            found = times(probe, 2 if options.quick else 7)
+            found = times(probe, rounds_of(options, 7, 2))
             found["memory_all"] = memory(probe)
         for name, case in found.items():
             limit = at_most[name.split("_")[0]]

@@ -20,7 +20,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from measurement import Lap, one_figure, parser, peak, prepare, ratio, timed, write_result
+from measurement import (
+    Lap,
+    one_figure,
+    parser,
+    peak,
+    prepare,
+    ratio,
+    rounds_of,
+    timed,
+    write_result,
+)
 from subjects import GPT2_SMALL, LocalModel, Subject, load
 from torch import Tensor
 
@@ -196,7 +206,7 @@ def main() -> None:
     """Measure, print and write the ratios."""
     options = parser(__doc__, local=True).parse_args()
     prepare(options)
-    rounds = 1 if options.quick else 3
+    rounds = rounds_of(options, 3, 1)
     shape: Subject = replace(GPT2_SMALL, layers=2) if options.quick else GPT2_SMALL
     at_most = AT_MOST
     if options.model is None:

@@ -14,12 +14,12 @@ batches with the same settings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from measurement import Lap, parser, prepare, ratio, speed, timed, write_result
+from measurement import Lap, parser, prepare, ratio, rounds_of, speed, timed, write_result
 from subjects import GPT2_SMALL, TINY, LocalModel, Subject, load
 
 from sumcirc.data.examples import padded
@@ -173,9 +173,11 @@ def main() -> None:
     prepare(options)
     if options.model is None:
         cases = QUICK if options.quick else CASES
+        if options.rounds is not None:
+            cases = {name: replace(case, rounds=options.rounds) for name, case in cases.items()}
         figures = {name: compare(case, options.device) for name, case in cases.items()}
     else:
-        rounds, new_tokens = (2, 8) if options.quick else (5, 32)
+        rounds, new_tokens = rounds_of(options, 5, 2), 8 if options.quick else 32
         figures = {
             f"transformers_{tokens}": against_transformers(
                 LocalModel(options.model, tokens), rounds, new_tokens, options.device

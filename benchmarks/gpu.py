@@ -8,7 +8,8 @@ order of their worth. The result file is written after each, so an interrupted r
 has. A stage that needs more time than the budget has left is skipped, one that fails is reported
 and the next one runs; the file says so.
 
-Figures are those of `training_throughput`, `circuits`, `attention` and `generation`, in bfloat16.
+Figures are those of `training_throughput`, `circuits`, `attention`, `watchers` and `generation`, in
+bfloat16.
 Those that only this file has: `fits`, the memory of the model and of attribution over 80 GB;
 `rank`, Spearman's correlation over edges of scores in bfloat16 and in float32; `compile`, training
 with `trainer.compile=true` against training without.
@@ -33,6 +34,7 @@ import generation
 import numpy as np
 import torch
 import training_throughput
+import watchers
 from measurement import in_use, one_figure, parser, prepare, save_result, show
 from scipy.stats import spearmanr
 from subjects import LocalModel, RandomModel, Subject, load
@@ -70,6 +72,7 @@ class Plan:
         pairs: number of pairs whose edges are scored at GPT-2 small's shape.
         batches: number of documents in a training batch for GPT-2, SmolLM2 and Llama.
         steps: optimizer steps of each side.
+        watched: number of documents in a step that is watched, and of those that are measured.
         rounds: how often each side of the other comparisons runs.
         new_tokens: length of generated summaries.
         model: folder of a model for the stage `rank`; None for none.
@@ -86,6 +89,7 @@ class Plan:
     pairs: int
     batches: tuple[int, int, int]
     steps: int
+    watched: tuple[int, int]
     rounds: int
     new_tokens: int
     model: Path | None
@@ -144,6 +148,7 @@ def full_plan(options: argparse.Namespace, threads: int) -> Plan:
         pairs=4,
         batches=(16, 16, 2),
         steps=12,
+        watched=(8, 32),
         rounds=3,
         new_tokens=64,
         model=options.model,
@@ -165,6 +170,7 @@ def quick_plan(options: argparse.Namespace, threads: int) -> Plan:
         pairs=2,
         batches=(2, 2, 2),
         steps=3,
+        watched=(2, 4),
         rounds=1,
         new_tokens=8,
         model=options.model,
@@ -248,6 +254,13 @@ def attend(plan: Plan, name: str, config: Any) -> Figures:
     }
 
 
+def watch(plan: Plan, name: str, config: Any) -> Figures:
+    """The default watchers beside training; they measure in the precision of the weights."""
+    case = plan.training(config, plan.watched[0], lora=True)
+    case = replace(case, shape=plan.subject(config, torch.float32), steps=plan.rounds + 2)
+    return {f"watchers_{name}": watchers.compare(case, plan.watched[1], plan.device)}
+
+
 def compile_(plan: Plan) -> Figures:
     """Training of GPT-2 small's shape, compiled and not, in batches of one length."""
     case = plan.training(plan.gpt2, plan.batches[0], lora=False)
@@ -297,6 +310,7 @@ STAGES = (
     Stage("rank", 20, rank),
     Stage("training_gpt2_small", 30, lambda p: train(p, "gpt2_small", p.gpt2, p.batches[0], False)),
     Stage("attention_smollm2", 15, lambda p: attend(p, "smollm2", p.smollm2)),
+    Stage("watchers_smollm2", 30, lambda p: watch(p, "smollm2", p.smollm2)),
     Stage("compile", 60, compile_),
     Stage("circuits_gpt2_xl", 30, lambda p: attribute(p, "gpt2_xl", p.gpt2_xl)),
     Stage("generation_smollm2", 30, lambda p: generate(p, "smollm2", p.smollm2)),

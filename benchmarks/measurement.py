@@ -146,18 +146,23 @@ class Turns:
 
 def peak(device: str, work: Callable[[], Any]) -> int:
     """Most bytes in use during `work`, above those before it."""
-    gc.collect()
+    release(device)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         work()
         return torch.cuda.max_memory_allocated() - before
-    # else freed memory that the process still holds would serve, uncounted
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before = resident("VmRSS")
     work()
     return resident("VmHWM") - before
+
+
+def release(device: str) -> None:
+    """Give freed memory back, which else would serve later work uncounted."""
+    gc.collect()
+    if device == "cpu":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def in_use(device: str) -> int:
@@ -235,8 +240,14 @@ def parser(description: str | None, local: bool = False) -> argparse.ArgumentPar
     found.add_argument(
         "--results", type=Path, default=RESULTS, help="folder of the result file (results/)"
     )
-    found.set_defaults(model=None)
+    found.set_defaults(model=None, rounds=None)
     if local:
+        found.add_argument(
+            "--rounds",
+            type=int,
+            metavar="N",
+            help="of each comparison; fewer take less time, but give wider intervals",
+        )
         found.add_argument(
             "--model",
             type=Path,
@@ -253,8 +264,17 @@ def parser(description: str | None, local: bool = False) -> argparse.ArgumentPar
     return found
 
 
+def rounds_of(options: argparse.Namespace, full: int, quick: int) -> int:
+    """Return --rounds, or else the benchmark's own number."""
+    if options.rounds is not None:
+        return options.rounds
+    return quick if options.quick else full
+
+
 def prepare(options: argparse.Namespace) -> int:
     """Set threads and quiet, refuse a GPU that is not there; returns the number of threads."""
+    if options.rounds is not None and options.rounds < 1:
+        raise SystemExit(f"--rounds {options.rounds}: must be 1 or more")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda: no GPU is visible to torch; leave it out to use the CPU")
     if options.threads is not None:

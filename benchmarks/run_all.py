@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("training_throughput", "buckets", "generation", "attention", "circuits", "compare")
-LOCAL = ("training_throughput", "generation", "attention", "circuits")  # take --model
+LOCAL = ("training_throughput", "generation", "attention", "circuits", "watchers")  # take --model
+NAMES = (*LOCAL, "buckets", "compare")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measurement import Lap, Turns, parser, prepare, ratio, speed, write_result
+from measurement import Lap, Turns, parser, prepare, ratio, rounds_of, speed, write_result
 from subjects import GPT2_SMALL, TINY, LocalModel, Subject, load, load_without_sumcirc
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
@@ -110,7 +110,7 @@ QUICK = {
 }
 
 
-def local_cases(model: Path, tokens: Sequence[int], quick: bool) -> dict[str, Case]:
+def local_cases(model: Path, tokens: Sequence[int], rounds: int) -> dict[str, Case]:
     """LoRA and full fine-tuning of a local model on documents of up to T tokens."""
     found = {}
     for count in tokens:
@@ -119,7 +119,7 @@ def local_cases(model: Path, tokens: Sequence[int], quick: bool) -> dict[str, Ca
                 found[f"{kind}{ending}_{count}"] = Case(
                     LocalModel(model, count),
                     batch_size=max(1, 512 // count),
-                    steps=3 if quick else 6,
+                    steps=rounds + 1,
                     document=count // 2,
                     summary=(count // 8, count // 4),
                     lora=kind == "lora",
@@ -376,7 +376,9 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     cases = QUICK if options.quick else CASES
     if options.model is not None:
-        cases = local_cases(options.model, options.tokens, options.quick)
+        cases = local_cases(options.model, options.tokens, rounds_of(options, 5, 2))
+    elif options.rounds is not None:
+        cases = {name: replace(case, steps=options.rounds + 1) for name, case in cases.items()}
     figures = {name: compare(case, options.device, threads) for name, case in cases.items()}
     require_agreement(figures)
     write_result("training_throughput", options, CLAIM, TARGET, figures)

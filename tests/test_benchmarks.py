@@ -20,6 +20,7 @@ NO_BENCHMARK = {
     "convergence",
     "edge_choice",
     "inside_changes",
+    "long_documents",
     "few_seeds",
     "gpu",
     "head_sets",
@@ -32,6 +33,7 @@ NO_BENCHMARK = {
     "structure",
     "subjects",
 }
+PHASES = ("attribution", "patching", "measures")
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
 
 
@@ -67,13 +69,15 @@ def test_quick_run_leaves_a_result(name: str, tmp_path: Path) -> None:
         # the file's figure is rounded too, to other places
         assert printed is not None
         assert float(printed[1]) == pytest.approx(values["ratio"], abs=0.006)
-        assert f"| {name} | {case} |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+        assert f"| {name} | shape | {case} |" in (tmp_path / "README.md").read_text(
+            encoding="utf-8"
+        )
     for place in (ROOT, tmp_path, Path.home()):
         assert str(place) not in text, "a result must not tell where it was made"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["training_throughput", "attention", "circuits"])
+@pytest.mark.parametrize("name", ["training_throughput", "attention", "circuits", "watchers"])
 def test_a_local_model_is_measured(name: str, llama_folder: Path, tmp_path: Path) -> None:
     words = ("--model", str(llama_folder), "--tokens", "32", "--quick", "--threads", "1")
     done = run(name, *words, "--results", str(tmp_path))
@@ -129,9 +133,9 @@ def test_convergence_leaves_its_tables(tmp_path: Path) -> None:
     assert "convergence.py" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_edge_choice_compares_rankings_on_held_out_pairs(tmp_path: Path) -> None:
-    """The best rankings beat matched random circuits, and a second call runs nothing again."""
+@pytest.fixture
+def wire_file(tmp_path: Path) -> Path:
+    """Wire articles as a file of JSON lines."""
     from sumcirc.data.documents import read_corpus
     from sumcirc.schema import DataConfig, SizesConfig, Source
 
@@ -149,7 +153,36 @@ def test_edge_choice_compares_rankings_on_held_out_pairs(tmp_path: Path) -> None
     ]
     file = tmp_path / "wire.jsonl"
     file.write_text("\n".join(lines), encoding="utf-8")
-    words = ["--quick", "--results", str(tmp_path), "--model", "tiny", "--data", str(file)]
+    return file
+
+
+@pytest.mark.slow
+def test_long_documents_measures_the_memory_of_each_phase(tmp_path: Path, wire_file: Path) -> None:
+    """Peaks of the process lie above its size before, and what doesn't fit is refused."""
+    tiny = ROOT / "src/sumcirc/assets/tiny"
+    words = ["--model", str(tiny), "--data", str(wire_file), "--tokens", "200", "--threads", "1"]
+    done = run("long_documents", *words, "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "long_documents-tiny.json").read_text(encoding="utf-8")
+    assert str(tmp_path) not in text, "a result must not tell where it was made"
+    figures = json.loads(text)["figures"]
+    assert list(figures) == [f"{name}_200" for name in ("ends", *PHASES)]
+    for figure in figures.values():
+        assert figure["megabytes"] >= figure["megabytes_before"] > 100
+        assert figure["ratio"] == pytest.approx(figure["megabytes"] / 8000, rel=1e-3)
+    assert figures["attribution_200"]["steps"] == 5
+    # nothing is left for activations, and then almost nothing
+    assert run("long_documents", *words, "--memory", "0.1").returncode == 1
+    size = figures["ends_200"]["megabytes_before"] / 1000 + 0.02
+    done = run("long_documents", *words, "--memory", f"{size:.3f}", "--results", str(tmp_path))
+    assert done.returncode == 1
+    assert re.match(r"circuit.memory_budget=\S+: item `test-\d+` of \d+ tokens needs", done.stderr)
+
+
+@pytest.mark.slow
+def test_edge_choice_compares_rankings_on_held_out_pairs(tmp_path: Path, wire_file: Path) -> None:
+    """The best rankings beat matched random circuits, and a second call runs nothing again."""
+    words = ["--quick", "--results", str(tmp_path), "--model", "tiny", "--data", str(wire_file)]
     done = run("edge_choice", *words, "--tokens", "256", "--pairs", "8")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "edge_choice/swap"

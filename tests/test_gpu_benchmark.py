@@ -69,9 +69,9 @@ def test_stages_are_skipped_when_the_budget_is_used(tmp_path: Path) -> None:
     found = result(tmp_path)
     assert found["figures"] == {}
     assert found["reached"] is False
-    assert len(found["stages"]) == 12
+    assert len(found["stages"]) == 13
     assert all(why.startswith("skipped: ") for why in found["stages"].values())
-    assert done.stdout.count(": skipped: ") == 12
+    assert done.stdout.count(": skipped: ") == 13
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,14 +13,18 @@ from sumcirc.circuits.attribution import memory
 from sumcirc.circuits.attribution.memory import attribution_cost, groups
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
 from sumcirc.circuits.attribution.tracing import AttributionPasses
+from sumcirc.circuits.discovery import score_edges
 from sumcirc.circuits.graph import Graph
-from sumcirc.circuits.inputs.example_pairs import TokenPairs
+from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs
 from sumcirc.circuits.metrics import Divergence
 from sumcirc.circuits.patching.faithfulness import Evaluator
+from sumcirc.circuits.tasks import make_task
+from sumcirc.data.examples import TokenExample
 from sumcirc.errors import UserError
 from sumcirc.models.activations.attention_weights import AttentionWeights
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
+from sumcirc.schema import CircuitOptions
 from tests.circuits.cases import difference_metric, family_model, some_pairs
 from tests.support.small_models import VOCABULARY, adapted, small_model
 
@@ -27,6 +32,18 @@ from tests.support.small_models import VOCABULARY, adapted, small_model
 def long_pairs(length: int) -> TokenPairs:
     ids = torch.arange(2 * length).reshape(2, length) * 17 % VOCABULARY
     return TokenPairs.from_tensors(ids, ids.flip(0), torch.ones_like(ids), ["first", "second"])
+
+
+def long_example_pairs(length: int) -> list[ExamplePair]:
+    """Two pairs, of which the second is the longer; half of each is predicted."""
+    found = []
+    for name, count in (("one", length // 2), ("two", length)):
+        ids = np.arange(count) * 17 % VOCABULARY
+        corrupted = ids.copy()
+        corrupted[: count // 2] = (ids[: count // 2] + 1) % VOCABULARY
+        sides = [TokenExample.predicting(name, one, count // 2) for one in (ids, corrupted)]
+        found.append(ExamplePair(*sides, corruption="swap"))
+    return found
 
 
 @pytest.mark.parametrize("method", ["eap-ig-inputs", "eap-ig-activations", "relp"])
@@ -102,6 +119,29 @@ def test_a_document_that_does_not_fit_is_named_with_what_it_needs() -> None:
     )
     assert named
     attribute(model, pairs, metric, memory=int(1e9 * float(named[2])))
+
+
+def test_a_task_is_refused_with_a_budget_that_suffices_for_all_of_it() -> None:
+    """Attribution needs more than the passes before it, and is asked about first."""
+    model, pairs = small_model("gpt2"), long_example_pairs(100)
+    with pytest.raises(UserError) as refused:
+        make_task(model, pairs, CircuitOptions(memory_budget=1e-6))
+    named = re.search(r"item `two` of 100 tokens .*=([\d.]+) or more", str(refused.value))
+    assert named
+    needed = float(named[1])
+    tokens = TokenPairs.of(pairs)
+    patching = memory.patching_cost(HookedModel(model), Graph(HookedModel(model).shape))
+    assert 1e9 * needed > patching(100, 50)
+    options = CircuitOptions(memory_budget=needed)
+    task = make_task(model, pairs, options, keep_all=True)
+    assert len(score_edges(model, task, options).ids) == 2
+    # two hundredths less are too little, except where nothing is attributed
+    less = CircuitOptions(memory_budget=needed - 0.02)
+    with pytest.raises(UserError, match="memory_budget"):
+        make_task(model, pairs, less, keep_all=True)
+    with pytest.raises(UserError, match="memory_budget"):
+        attribute(model, tokens, task.metric, memory=less.memory)
+    assert len(make_task(model, pairs, less, keep_all=True, attributed=False).pairs) == 2
 
 
 def test_faithfulness_keeps_to_the_budget_too() -> None:

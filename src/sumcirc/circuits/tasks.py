@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel
 
+from sumcirc.circuits.attribution.methods import AttributionSettings, require_memory
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
 from sumcirc.circuits.inputs.filtering import answerable, changed_pairs
 from sumcirc.circuits.inputs.splitting import split_pairs
@@ -115,6 +116,7 @@ def make_task(
     pairs: list[ExamplePair],
     options: CircuitOptions,
     keep_all: bool = False,
+    attributed: bool = True,
 ) -> Task:
     """Make a task of the pairs on which corruption raises the metric.
 
@@ -128,10 +130,13 @@ def make_task(
             budget.
         keep_all: whether to keep pairs on which corruption does not raise the metric, so that
             circuits of several models use the same pairs.
+        attributed: whether edges will be scored on these pairs, for which the memory budget then
+            has to suffice, too.
 
     Raises:
         NoBehaviourError: fewer than two pairs are left.
-        UserError: the metric does not fit the pairs.
+        UserError: the metric does not fit the pairs, or one of them needs more memory than the
+            budget.
     """
     told = answerable(pairs, options.metric)
     unchanged, untold = 0, len(pairs) - len(told)
@@ -140,6 +145,9 @@ def make_task(
     while True:
         tokens = TokenPairs.of(pairs)
         metric = pair_metric(options.metric, tokens)
+        if attributed and not unchanged:  # later pairs are some of the first
+            settings = AttributionSettings(options.method, options.steps, options.rule)
+            require_memory(model, tokens, metric, settings, options.memory)
         evaluator = Evaluator(
             model, tokens, metric, batch=options.batch_size, memory=options.memory
         )
@@ -187,7 +195,8 @@ def make_tasks(
     sides = split_pairs(pairs, options.held_out)
     if min(map(len, sides)) >= 2:
         try:
-            tasks = [make_task(model, side, options) for side in sides]
+            tasks = [make_task(model, sides[0], options)]
+            tasks.append(make_task(model, sides[1], options, attributed=False))
             _join_doubt(tasks)
             return SplitTask(tasks[0], tasks[1], _notices(tasks))
         except NoBehaviourError:  # too few usable pairs on one side

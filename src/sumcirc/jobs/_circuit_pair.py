@@ -73,7 +73,7 @@ def compare_with(
     their_task = make_task(other, split.task.pairs, options, keep_all=True)
     held_out = None
     if split.held_out is not None:
-        held_out = make_task(other, split.held_out.pairs, options, keep_all=True)
+        held_out = make_task(other, split.held_out.pairs, options, keep_all=True, attributed=False)
     with counted(f"attribute {reference.name}", len(their_task.pairs)) as attributed:
         scores = score_edges(other, their_task, options, attributed)
     runs = circuit_runs(their_task, options, held_out)

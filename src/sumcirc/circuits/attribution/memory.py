@@ -111,17 +111,8 @@ def groups(
     if cost is None or memory is None:
         yield from order.split(size)
         return
+    require_room(pairs, metric, cost, memory, fixed)
     each = [cost(int(lengths[i]), int(metric.counts[i])) for i in order]
-    worst = max(range(len(each)), key=each.__getitem__)
-    if each[worst] + fixed > memory:
-        item = int(order[worst])
-        needed = _rounded_up(each[worst] + fixed)
-        raise UserError(
-            f"circuit.memory_budget={memory / 1e9:.3g}: item `{pairs.names[item]}` of"
-            f" {int(lengths[item])} tokens needs {needed} GB in addition to the model; set"
-            f" circuit.memory_budget={needed} or more, or shorten documents with"
-            " encoding.max_length"
-        )
     start = 0
     while start < len(order):
         stop = start + 1
@@ -132,6 +123,31 @@ def groups(
             stop += 1
         yield order[start:stop]
         start = stop
+
+
+def require_room(
+    pairs: TokenPairs, metric: Metric, cost: Cost, memory: int, fixed: int = 0
+) -> None:
+    """Raise an error if one item alone needs more than a limit.
+
+    Args:
+        pairs, metric, cost, fixed: as in `groups`.
+        memory: limit in bytes.
+
+    Raises:
+        UserError: the item that needs most needs more; the message says how much.
+    """
+    lengths = pairs.attention_mask.sum(1).tolist()
+    each = [cost(*sizes) for sizes in zip(lengths, metric.counts.tolist(), strict=True)]
+    item = max(range(len(each)), key=each.__getitem__)
+    if each[item] + fixed > memory:
+        needed = _rounded_up(each[item] + fixed)
+        raise UserError(
+            f"circuit.memory_budget={memory / 1e9:.3g}: item `{pairs.names[item]}` of"
+            f" {lengths[item]} tokens needs {needed} GB in addition to the model; set"
+            f" circuit.memory_budget={needed} or more, or shorten documents with"
+            " encoding.max_length"
+        )
 
 
 def _rounded_up(count: float) -> str:

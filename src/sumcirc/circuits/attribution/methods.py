@@ -28,7 +28,13 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution.edge_scores import Accumulator, Ends, at_once
 from sumcirc.circuits.attribution.exact import exact_scores
-from sumcirc.circuits.attribution.memory import attribution_cost, groups
+from sumcirc.circuits.attribution.memory import (
+    Cost,
+    attribution_cost,
+    groups,
+    patching_cost,
+    require_room,
+)
 from sumcirc.circuits.attribution.relp import relevance_rules
 from sumcirc.circuits.attribution.tracing import SOURCES, AttributionPasses
 from sumcirc.circuits.graph import Graph
@@ -187,8 +193,7 @@ def _by_gradients(
         count = len(pairs.clean.spans)
         spans = documents.new_zeros((len(pairs), count, *graph.exists.shape))
         weights = AttentionWeights(model, graph.expand_groups, dtype, KEPT)
-        points = 2 if settings.method in (*AT_CLEAN, Method.clean_corrupted) else settings.steps
-        cost = None if memory is None else attribution_cost(passes, pairs, points)
+        cost = None if memory is None else _cost(passes, pairs, settings)
         fixed = weights.kept_bytes + at_once(model.model.device)
         chosen = groups(pairs, metric, batch_size, cost, memory, fixed)
         for batch in batches(model, pairs, chosen):
@@ -199,6 +204,54 @@ def _by_gradients(
             documents[batch.items], spans[batch.items] = (one.to("cpu") for one in found)
             done(len(batch.items))
     return documents, spans
+
+
+def _cost(passes: AttributionPasses, pairs: TokenPairs, settings: AttributionSettings) -> Cost:
+    """Return the estimated memory of attributing one item, in addition to the fixed memory."""
+    points = 2 if settings.method in (*AT_CLEAN, Method.clean_corrupted) else settings.steps
+    return attribution_cost(passes, pairs, points)
+
+
+def require_memory(
+    model: PreTrainedModel | PeftModel,
+    pairs: TokenPairs,
+    metric: Metric,
+    settings: AttributionSettings,
+    memory: int,
+) -> None:
+    """Raise an error if attributing an item, or running it as a circuit, needs too much memory.
+
+    Both are estimated before either is done, so the amount that the message names suffices for
+    both.
+
+    Args:
+        model: the model, with or without an adapter.
+        pairs: clean and corrupted inputs.
+        metric: the metric, created for the items of `pairs`.
+        settings: the method of attribution.
+        memory: number of bytes that a pass may need in addition to the model.
+
+    Raises:
+        UserError: an item needs more.
+    """
+    hooked = HookedModel(model)
+    graph = Graph(hooked.shape)
+    patching = patching_cost(hooked, graph)
+    if settings.method in (Method.exact, Method.random):
+        require_room(pairs, metric, patching, memory)
+        return
+    dtype = torch.promote_types(hooked.model.dtype, torch.float32)
+    weights = AttentionWeights(hooked, graph.expand_groups, dtype, KEPT)
+    fixed = weights.kept_bytes + at_once(hooked.model.device)
+    with frozen(hooked.model):
+        passes = AttributionPasses(hooked, graph, metric, pairs)
+        attribution = _cost(passes, pairs, settings)
+    require_room(
+        pairs,
+        metric,
+        lambda tokens, read: max(patching(tokens, read), attribution(tokens, read) + fixed),
+        memory,
+    )
 
 
 def _along(
