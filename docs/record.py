@@ -24,7 +24,7 @@ from sumcirc.errors import UserError
 from sumcirc.reporting.comparison import ArmComparison
 from sumcirc.reporting.runs import ReportRun, read_runs
 from sumcirc.reporting.views.arm_tables import tables
-from sumcirc.storage.writing import write_file, write_json, write_text
+from sumcirc.storage.writing import plain_numbers, write_file, write_json, write_text
 from sumcirc.tracking.record_format import format_of
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.score_names import TRAINED
@@ -58,7 +58,7 @@ def _keep_run(run: ReportRun, target: RunDirectory) -> None:
     write_text(target.config_file, yaml.safe_dump(body, sort_keys=False, allow_unicode=True))
     status = {key: value for key, value in run.status.items() if key not in OF_THE_MACHINE}
     write_json(target.status_file, status)
-    write_json(target.summary_file, run.summary)
+    write_json(target.summary_file, plain_numbers(run.summary))
     for step, loss in run.losses:
         target.metrics.append(step, {LOSS: loss})
     columns = {
