@@ -35,13 +35,14 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
-def stated(mean: float, low: float, high: float, places: int = 2) -> str:
+def stated(ends: Iterable[float], places: int = 2) -> str:
     """A mean with its interval."""
-    return f"{mean:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
+    mean, low, high = (f"{one:.{places}f}" for one in ends)
+    return f"{mean} [{low}, {high}]"
 
 
 def _stated(row: dict[str, str] | None) -> str:
-    return "-" if row is None else stated(*(float(row[end]) for end in ENDS))
+    return "-" if row is None else stated(float(row[end]) for end in ENDS)
 
 
 def seeds(names: Iterable[str]) -> dict[str, str]:
@@ -67,7 +68,7 @@ def metric_table(folder: Path) -> Table:
         values = [*sides.values(), *(sides[name] - sides["base"] for name in models)]
         means = bootstrap_means(by_word(ids, np.array(values)))
         body.append(
-            [title, str(len(some)), *(stated(*map(float, one)) for one in zip(*means, strict=True))]
+            [title, str(len(some)), *(stated(map(float, one)) for one in zip(*means, strict=True))]
         )
     return head, body
 
@@ -113,9 +114,7 @@ def set_table(folder: Path, direction: str, family: str = "heads") -> Table:
     body = []
     for i, size in enumerate(sizes):
         cells = [
-            stated(*(one[kind][end][i] for end in ENDS))
-            for one in sides.values()
-            for kind in present
+            stated(one[kind][end][i] for end in ENDS) for one in sides.values() for kind in present
         ]
         body.append([str(size), *cells])
     return head, body

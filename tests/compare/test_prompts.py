@@ -77,6 +77,21 @@ def test_the_last_token_is_read(which: str, request: pytest.FixtureRequest, tmp_
     assert ItemSet(items).metric == LOGIT_DIFFERENCE
 
 
+def test_prompts_of_a_batch_have_the_same_length(encoder: Encoder) -> None:
+    """So that a patched pass runs one position of each; documents are still batched together."""
+    endings = ("", " the", " the boat", " the", "", " the", " in")
+    prompts = [
+        ContrastPrompt(str(place), f"{TEXT}{ending}", " 7", " 8")
+        for place, ending in enumerate(endings)
+    ]
+    items = ItemSet(prompt_items(prompts, encoder)[0])
+    assert [batch.places for batch in items.batches(3)] == [[0, 4], [1, 3, 5], [6], [2]]
+    assert [batch.places for batch in items.batches(2)] == [[0, 4], [1, 3], [5, 6], [2]]
+    for item in items.items:
+        item.good[2] = item.bad[2] = 1
+    assert [batch.places for batch in items.batches(4)] == [[0, 4, 1, 3], [5, 6, 2]]
+
+
 @pytest.mark.parametrize("which", ["encoder", "starting"])
 def test_spans_may_overlap(which: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     encoder = request.getfixturevalue(which)

@@ -144,13 +144,28 @@ class ItemSet:
     def batches(self, size: int, device: torch.device | str = "cpu") -> Iterator[ItemBatch]:
         """Yield all items in batches of similar length; every call yields the same batches.
 
+        If all items are read at their last position only, as prompts are, the items of a batch have
+        the same length. A patched pass begins at the first position that is read in its batch, so
+        it then runs a single position of each item.
+
         Args:
-            size: number of items in a batch.
+            size: largest number of items in a batch.
             device: device on which the batches' tensors are placed.
         """
-        for places in by_length([len(item) for item in self.items], size):
+        for places in self._batched(size):
             batch = collate([self.items[place] for place in places], spans=self.spans)
             yield ItemBatch(**vars(batch.to(device)), places=places)
+
+    def _batched(self, size: int) -> list[list[int]]:
+        """Return the indices of the items of each batch."""
+        lengths = [len(item) for item in self.items]
+        if not all(item.reads[-1] and item.reads.sum() == 1 for item in self.items):
+            return by_length(lengths, size)
+        found = []
+        for length in sorted(set(lengths)):
+            alike = [place for place, one in enumerate(lengths) if one == length]
+            found += [alike[start : start + size] for start in range(0, len(alike), size)]
+        return found
 
     def values(self, hooked: HookedModel, size: int) -> np.ndarray:
         """Return the metric of every item with a given model, [items] float64.
