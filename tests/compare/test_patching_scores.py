@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from sumcirc.compare.patching import patching_scores
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.cross_model_patching import Receiver
 from sumcirc.compare.patching.patching_scores import (
@@ -117,6 +118,29 @@ def test_copies_and_batches_make_no_difference(
     for one in found[1:]:
         np.testing.assert_allclose(one, found[0], atol=EXACT)
     assert (np.ptp(found[0], axis=0) > 0.1).all()
+
+
+def test_passes_with_few_rows_take_sets_of_several_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    across = crossing(models("llama"), ITEMS, tmp_path, "last", 1)
+    parts = list(components(across.hooked.shape, ["output", "mlp"]))
+    passes: list[int] = []
+    original = Receiver.patched
+
+    def counting(self: Receiver, some: Any) -> torch.Tensor:
+        passes.append(len(some))
+        return original(self, some)
+
+    monkeypatch.setattr(Receiver, "patched", counting)
+    found = []
+    for few in (0, patching_scores.FEW_ROWS):
+        monkeypatch.setattr(patching_scores, "FEW_ROWS", few)
+        passes.clear()
+        found.append((across.each(parts).effects, len(passes)))
+    layers = across.hooked.shape.layers
+    assert [count for _, count in found] == [layers * len(ITEMS), len(ITEMS)]
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=EXACT)
 
 
 def test_no_set_is_no_pass(tmp_path: Path) -> None:

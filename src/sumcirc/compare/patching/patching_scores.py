@@ -32,6 +32,7 @@ from sumcirc.statistics.noise import shares_of_gap
 Values = NDArray[np.float64]
 
 MOST_COPIES = 64  # of a batch in one pass
+FEW_ROWS = 64  # a pass of fewer rows is bound by reading the weights, not by arithmetic
 
 
 @dataclass(frozen=True)
@@ -145,20 +146,21 @@ class PatchingSetup:
     def _measured(self, run: Receiver, batch: ItemBatch, sets: Sequence[Set]) -> Values:
         """Return the effects of patching sets of parts in a batch, [sets, B].
 
-        Sets whose first patched layer is the same are patched in the same passes.
+        Sets whose first patched layer is the same are patched in the same passes. A pass with few
+        rows takes as long as reading the weights, so sets of later layers join it.
         """
         layers = self.hooked.shape.layers
         first = [min((part.layer for part in one), default=layers) for one in sets]
         order = sorted(range(len(sets)), key=first.__getitem__)
-        at_once = self._copies(run, batch)
+        at_once, rows = self._copies(run, batch), len(batch) * run.moved.shape[1]
         found = np.empty((len(sets), len(batch)))
         start = 0
         while start < len(order):
             stop = start
             while (
                 stop < len(order)
-                and first[order[stop]] == first[order[start]]
                 and stop - start < at_once
+                and (first[order[stop]] == first[order[start]] or (stop - start) * rows < FEW_ROWS)
             ):
                 stop += 1
             chosen = order[start:stop]
