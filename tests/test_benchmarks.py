@@ -19,6 +19,7 @@ NO_BENCHMARK = {
     "run_all",
     "convergence",
     "edge_choice",
+    "entity_verdicts",
     "inside_changes",
     "long_documents",
     "few_seeds",

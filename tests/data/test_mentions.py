@@ -24,6 +24,8 @@ def found(text: str, context: str = "") -> list[tuple[str, str, object]]:
         ("an 18-year-old won 3-1 in 23,1616", [18, 3, 1, 23, 1616]),
         ("\u00a320m, $5k, 10bn, 5m deep", [20e6, 5000, 10e9, 5]),
         ("model GPT2, 3D glasses", []),
+        ("$59. 95, $ 5. 50 off; it cost $1,200. 42", [59.95, 5.5, 1200.42]),
+        ("it cost $59. 195 men and $7. 12-year-olds left in 2. 10", [59, 195, 7, 12, 2, 10]),
     ],
 )
 def test_numbers(text: str, expected: list[float]) -> None:
@@ -53,6 +55,7 @@ def test_names_speakers_and_each_value_once() -> None:
         ("GANs", "name", ("GAN",)),
         ("U.S", "name", ("US",)),
     ]
+    assert found("at 9:30 AM") == [("9:30 AM", "date", "9:30")]
     assert found("on the Fourth Plinth") == [("Fourth Plinth", "name", ("fourth", "plinth"))]
 
 
@@ -92,6 +95,8 @@ DOCUMENT = (
         ("Mary Smith", False),
         ("John Cameron", False),  # both words, but of two people
         ("Smith John", False),
+        ("Jane Smythe", False),  # the same initials
+        ("United Kingdom Independence Party", False),
         ("American John Smith", True),
         ("Prime Minister David Cameron", True),
         ("Iranian", True),
@@ -121,6 +126,25 @@ def test_what_a_document_states(statement: str, stated: bool) -> None:
     checked = mentions(f"It was in {statement} again", DOCUMENT)
     assert checked
     assert all(index.states(one) for one in checked) is stated
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "same"),
+    [
+        ("Iraqi", "Iraq", True),
+        ("Somali", "Somalia", True),
+        ("Russian", "Russia", True),
+        ("British", "Britain", True),
+        ("Chinese", "China", True),
+        ("Ruoji", "Ruojia", False),
+        ("Juli", "Julia", False),
+        ("South African", "South Africa, the African", True),
+    ],
+)
+def test_countries_and_their_adjectives(name: str, other: str, same: bool) -> None:
+    for text, document in ((name, other), (other.partition(",")[0], name)):
+        (mention,) = mentions(f"It was {text}", "")
+        assert TextIndex(f"It is {document} again.").states(mention) is same
 
 
 def test_a_surname_states_the_full_name_only_where_asked() -> None:

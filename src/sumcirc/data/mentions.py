@@ -82,6 +82,10 @@ _ORDER = """January February March April May June July August September October 
 _MONTH_OF = dict(enumerate(_listed(_ORDER), 1))
 # digits that a tokenizer set apart: "$ 32. 42", "4, 000", "10: 30"
 _APART = re.compile(r"(?<=\d)([.,:]) (?=\d\d)")
+# an amount of money among them, which can't be the end of a sentence and the begin of another
+_AMOUNT = re.compile(
+    r"[$\u00a3\u20ac\u00a5]\s?(?P<digits>\d{1,3}(?:,\d{3})*\. \d\d)(?![\w%-]|[.,:]\d)"
+)
 
 # ---- names
 
@@ -127,9 +131,13 @@ def mentions(text: str, context: str) -> list[Mention]:
             to tell names from other words at the beginning of a sentence.
     """
     found = [Mention(*match.span(), SPEAKER, _plain(match[0])) for match in _SPEAKER.finditer(text)]
-    found += [*_dates(text), *_names(text, context)]
+    numbers = list(_numbers(text))
+    named = {at for one in numbers for at in range(one.start + 1, one.end)}
+    # "AM" of "9:30 AM" is no name
+    names = [one for one in _names(text, context) if one.start not in named]
+    found += [*_dates(text), *names]
     taken = {at for one in found for at in range(one.start, one.end)}
-    found += [one for one in _numbers(text) if one.start not in taken]
+    found += [one for one in numbers if one.start not in taken]
     found = list({(one.kind, one.value): one for one in reversed(found)}.values())
     return sorted(found, key=lambda one: one.start)
 
@@ -143,9 +151,17 @@ def _dates(text: str) -> Iterator[Mention]:
             yield Mention(*match.span(), DATE, word.casefold())
 
 
-def _numbers(text: str) -> Iterator[Mention]:
-    """Yield the numbers of a text; years, decades and clock times among them are dates."""
+def _numbers(text: str, join: bool = True) -> Iterator[Mention]:
+    """Yield the numbers of a text; years, decades and clock times among them are dates.
+
+    With `join`, an amount of money whose digits are set apart is one number.
+    """
+    apart = list(_AMOUNT.finditer(text)) if join else []
+    for match in apart:
+        yield Mention(*match.span("digits"), NUMBER, _value(match["digits"].replace(" ", "")))
     for match in _DIGITS.finditer(text):
+        if any(one.start() < match.start() < one.end() for one in apart):
+            continue
         digits, end = match["digits"], (match["end"] or "").strip().lower()
         kind, value = NUMBER, _value(digits)
         if ":" in digits or end.startswith(("a", "p")):
@@ -245,10 +261,11 @@ class TextIndex:
             self._places.setdefault(plain, []).append(place)
         self._initials = "".join(plain[0] for plain, _ in words if plain)
         self._lower = {plain for plain, written in words if written.islower()}
-        self._capitals = {_acronym(written) for _, written in words if _is_acronym(written)}
-        self._capitals |= set(_initials([written for _, written in words]))
+        self._acronyms = {_acronym(written) for _, written in words if _is_acronym(written)}
+        self._capitals = self._acronyms | set(_initials([written for _, written in words]))
         together = _APART.sub(r"\1", text)
-        stated = [*_dates(text), *_numbers(text)]
+        # both, since a sentence may end between the digits of an amount
+        stated = [*_dates(text), *_numbers(text), *_numbers(text, join=False)]
         stated += _numbers(together) if together != text else []
         self._values: set[Value] = {one.value for one in stated}
         self._values |= {_IMPLIED[plain] for plain in self._places if plain in _IMPLIED}
@@ -279,7 +296,8 @@ class TextIndex:
             if (letters > 2 and word in self._initials) or (letters > 3 and word in self._places):
                 return True
             return value[0] in self._capitals
-        if len(value) > 1 and "".join(word[:1] for word in value).upper() in self._capitals:
+        # not by the initials of another name: "Brad Stone" is not "Bob Smith"
+        if len(value) > 1 and "".join(word[:1] for word in value).upper() in self._acronyms:
             return True
         if partial and value and self._finds(value[-1]):
             return True
@@ -291,12 +309,12 @@ class TextIndex:
 
     def _finds(self, word: str) -> list[int]:
         """Return where a word occurs, taking a country and its adjective as one word."""
-        if word in self._places:
-            return self._places[word]
-        return [
+        return self._places.get(word, []) + [
             place
             for other, places in self._places.items()
-            if other[:3] == word[:3] and (_same_country(word, other) or _same_country(other, word))
+            if other[:3] == word[:3]
+            and other != word
+            and (_same_country(word, other) or _same_country(other, word))
             for place in places
         ]
 
@@ -316,7 +334,11 @@ class TextIndex:
 
 def _same_country(place: str, adjective: str) -> bool:
     stem = _DEMONYMS.sub("", adjective)
-    return len(stem) > 2 and stem != adjective and stem == _PLACES.sub("", place)
+    # "Iraqi" of Iraq; of the countries in -ia only Somalia has such an adjective
+    whole = stem == adjective.removesuffix("i") and adjective != "somali"
+    return (
+        len(stem) > 2 and stem != adjective and stem == (place if whole else _PLACES.sub("", place))
+    )
 
 
 def _initials(words: list[str]) -> Iterator[str]:

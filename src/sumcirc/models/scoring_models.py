@@ -246,7 +246,7 @@ def _try_out(found: ScoringModel, classifier: bool) -> None:
     try:
         encoded = found.tokenizer(
             text,
-            *(["a"] if classifier else []),
+            "a" if classifier else None,
             truncation="only_first",
             max_length=length,
             return_tensors="pt",

@@ -68,7 +68,14 @@ CHANGES = (
 ADDED: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "model": {"dropout": None},
-        "evaluation": {"rouge_tokenizer": "auto"},
+        "data": {"permute_summaries": None},
+        "evaluation": {
+            "rouge_tokenizer": "auto",
+            "bertscore": None,
+            "bertscore_layer": None,
+            "nli": None,
+            "nli_sentences": 1,
+        },
         "selector": {"aggregation": "mean"},
         "callbacks.circuit": {"aggregation": "mean"},
         "circuit": {"aggregation": "mean"},
