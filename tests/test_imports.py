@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"tracking", "assets"},
     "measures": {"data", "models", "tracking"},
     "circuits": {"data", "models", "tracking", "wire", "evaluation"},
-    "evaluation": {"data", "models", "tracking", "wire"},
+    "evaluation": {"data", "models", "tracking", "wire", "measures"},
     "reporting": {"data", "tracking", "evaluation"},
     "figures": {"reporting"},
     "placement": {"reporting", "tracking"},

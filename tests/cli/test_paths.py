@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sumcirc.cli import command
 from sumcirc.cli import main as cli
+from sumcirc.errors import UserError
+from sumcirc.schema import EncodingConfig, Template
 
 Main = Callable[..., str]
 
@@ -22,6 +25,34 @@ def test_pairs_take_model_and_data_of_a_run(finished_run: Path) -> None:
     assert config.checkpoint == str(finished_run)
     assert (config.model.name, config.data.name, config.data.seed) == ("tiny", "wire", 7)
     assert config.out == str(Path("~/a b.jsonl").expanduser())
+
+
+@pytest.mark.parametrize(
+    ("own", "typed"),
+    [
+        ({"prompt": "{document} In short:"}, "chat"),
+        ({"template": "chat", "instruction": "Shorten {document}", "system": "Be brief."}, "text"),
+    ],
+)
+def test_another_template_leaves_the_texts_of_the_runs_own_behind(
+    finished_run: Path, own: dict[str, str], typed: str
+) -> None:
+    file = finished_run / "config.yaml"
+    body = yaml.safe_load(file.read_text())
+    body["config"]["encoding"] |= {**own, "max_length": 99}
+    file.write_text(yaml.safe_dump(body))
+    at = [f"checkpoint={finished_run}"]
+    (config,) = command.compose(command.read("evaluate", at))
+    assert config.encoding == EncodingConfig(**own, max_length=99)  # type: ignore[arg-type]
+    (config,) = command.compose(command.read("evaluate", [*at, f"encoding.template={typed}"]))
+    assert config.encoding == EncodingConfig(template=Template.of(typed, "x"), max_length=99)
+    # what is typed is refused, where it is not used
+    given = command.read("evaluate", [*at, f"encoding.template={typed}", "encoding.system=A."])
+    if typed == "text":
+        with pytest.raises(UserError, match=r"^encoding\.system='A\.': is not used"):
+            command.compose(given)
+    else:
+        assert command.compose(given)[0].encoding.system == "A."
 
 
 # ---- values that are paths

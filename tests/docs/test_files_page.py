@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +92,7 @@ COMMANDS = [
         "callbacks=none",
         "sweep.name=arms",
         "adaptation=full,lora,adalora,pissa",
+        "evaluation.retention=texts.jsonl",
     ],
     [
         *("train", *TRAINED, "sweep.name=watched", f"callbacks.watch=[{WATCHERS}]"),
@@ -132,6 +134,10 @@ def written(
 ) -> list[tuple[Path, str, str | None]]:
     """Every file that the verbs wrote, its path as the page gives it, and the verb."""
     place = tmp_path_factory.mktemp("written")
+    texts = [
+        json.dumps({"document": f"A text, number {i}, of eleven words or so."}) for i in range(9)
+    ]
+    (place / "texts.jsonl").write_text("\n".join(texts))
     for words in COMMANDS:
         done = commands.run(*words, cwd=place)
         assert done.code == 0, done.output

@@ -101,6 +101,7 @@ def sweep(
     # the built-in model, as above, and as many documents as an interval takes
     given += [f"data.test={word.partition('=')[2]}" for word in given if "data.train=" in word]
     settings = [word for word in given if not word.startswith("trainer.")]
+    texts = next(word.partition("=")[2] for word in given if word.startswith("data.train="))
     lora = ("adaptation=lora", "adaptation.rank=2")
 
     def run(*words: str) -> None:
@@ -111,6 +112,7 @@ def sweep(
         *("train", "-m", *given, *WANDB, *lora, "adaptation.layers=[0],all", "trainer.max_steps=4"),
         *(f"callbacks.watch=[{WATCHERS}]", "callbacks.schedule.points=0"),
         *("callbacks.probes.documents=8", "callbacks.circuit.documents=8"),
+        *(f"evaluation.retention={texts}", "evaluation.retention_documents=9"),
     )
     (checkpoint,) = (folder / "runs/s").glob("*-all-*")
     at = f"checkpoint={checkpoint}"

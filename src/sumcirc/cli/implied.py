@@ -22,8 +22,9 @@ from sumcirc.cli.overrides import (
 )
 from sumcirc.errors import UserError
 from sumcirc.runtime.processes import started_together
-from sumcirc.schema import ModelConfig, TrainConfig
+from sumcirc.schema import ModelConfig, Template, TrainConfig
 from sumcirc.schema.configuration import listed, model_path, quoted
+from sumcirc.schema.data import TEXTS_OF
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.session import stored_config
 from sumcirc.tracking.shapes.common_shapes import Verb
@@ -86,7 +87,7 @@ def complete(
     if "checkpoint" in parsed and parsed["checkpoint"].value() is not None:
         sections = SECTIONS_OF.get(command.verb, SECTIONS)
         items = overrides_of(_text(parsed["checkpoint"]), set(parsed), sections)
-        brought = _behind(command, "checkpoint", items)
+        brought = _behind(command, "checkpoint", _of_template(items, parsed))
     elif "model.path" in parsed and "model" not in parsed:
         brought = _behind(command, "model.path", _another_model(parsed))
     overrides = [*brought, *overrides]
@@ -150,12 +151,22 @@ def _compared(
     else:
         brought = _behind(command, "before", overrides_of(before, named, ("model",), "before"))
     rest = overrides_of_run(afters[0], named, sections, "after")
-    brought |= _behind(command, "after", rest)
+    brought |= _behind(command, "after", _of_template(rest, parsed))
     kept = [item for item in overrides if not item.startswith(("before=", "after="))]
     kept.append(f"after=[{','.join(quoted(name) for name in afters)}]")
     if before is not None:
         kept.append(f"before={quoted(before)}")
     return brought, kept
+
+
+def _of_template(items: Sequence[str], parsed: dict[str, Override]) -> list[str]:
+    """Return a run's settings without the texts that a template typed by the user doesn't use."""
+    typed = parsed.get("encoding.template")
+    if typed is None or typed.is_sweep_override() or _text(typed) not in Template.__members__:
+        return list(items)
+    others = [texts for template, texts in TEXTS_OF.items() if template.name != _text(typed)]
+    unused = tuple(f"encoding.{name}=" for texts in others for name in texts)
+    return [item for item in items if not item.startswith(unused)]
 
 
 def _check_pairs(parsed: dict[str, Override]) -> None:

@@ -92,8 +92,14 @@ ItemReader = Callable[[Sequence[int]], list[Item]]  # returns items by index in 
 
 
 @dataclass(frozen=True)
-class _Table:
-    """A split before items are drawn from it."""
+class Table:
+    """A split before items are drawn from it.
+
+    Attributes:
+        rows: number of items in the source.
+        read: returns items by their index in the source.
+        repeated_ids: number of ids that needed a suffix.
+    """
 
     rows: int
     read: ItemReader
@@ -120,7 +126,7 @@ def read_corpus(config: DataConfig, split: str, cache: Path | None = None) -> Co
     is_file = config.source is Source.files
     table = _files_table(config, split) if is_file else _hub_table(config, split)
     size: int | None = getattr(config.sizes, split)
-    documents, dropped, not_drawn = _draw(table, size, config.seed, split)
+    documents, dropped, not_drawn = draw(table, size, config.seed, split)
     if not documents:
         reasons = ", ".join(f"{name}: {number}" for name, number in dropped.items())
         raise UserError(
@@ -218,7 +224,7 @@ def _require_columns(config: DataConfig, present: Sequence[str], where: str) -> 
             )
 
 
-def _files_table(config: DataConfig, split: str) -> _Table:
+def _files_table(config: DataConfig, split: str) -> Table:
     setting = f"data.{split}"
     columns = set(_columns(config).values())
     rows: list[tuple[str, dict[str, Any]]] = []
@@ -233,10 +239,10 @@ def _files_table(config: DataConfig, split: str) -> _Table:
         found = [(place, row[config.id_column]) for place, row in rows]
         ids, repeated = _unique(config, ids, found)
     items = [_item(config, id, row, place) for id, (place, row) in zip(ids, rows, strict=True)]
-    return _Table(len(items), lambda indices: [items[index] for index in indices], repeated)
+    return Table(len(items), lambda indices: [items[index] for index in indices], repeated)
 
 
-def _hub_table(config: DataConfig, split: str) -> _Table:
+def _hub_table(config: DataConfig, split: str) -> Table:
     dataset = load_split(config, split)
     name = getattr(config, split)
     _require_columns(config, dataset.column_names, f"{config.path}, {name}")
@@ -261,7 +267,7 @@ def _hub_table(config: DataConfig, split: str) -> _Table:
                 items.append(_item(config, ids[index], values, place(index)))
         return items
 
-    return _Table(len(dataset), read, repeated)
+    return Table(len(dataset), read, repeated)
 
 
 def _unique(
@@ -289,10 +295,10 @@ def _unique(
 
 
 def _item(config: DataConfig, id: str, row: dict[str, Any], place: str) -> Item:
-    document = " ".join(_texts(row[config.document_column], place, config.document_column))
-    references = _texts(row[config.summary_column], place, config.summary_column)
+    document = " ".join(texts_of(row[config.document_column], place, config.document_column))
+    references = texts_of(row[config.summary_column], place, config.summary_column)
     if config.references_column is not None:
-        references += _texts(row[config.references_column], place, config.references_column)
+        references += texts_of(row[config.references_column], place, config.references_column)
     if not document:
         return "empty_document"
     if not references:
@@ -300,8 +306,17 @@ def _item(config: DataConfig, id: str, row: dict[str, Any], place: str) -> Item:
     return Document(id, document, tuple(dict.fromkeys(references)))
 
 
-def _texts(value: Any, place: str, column: str) -> list[str]:
-    """Return a text, a list of texts or null as a list of cleaned, non-empty texts."""
+def texts_of(value: Any, place: str, column: str) -> list[str]:
+    """Return a text, a list of texts or null as a list of cleaned, non-empty texts.
+
+    Args:
+        value: the value of a column.
+        place: the setting, file and place of the value, for messages.
+        column: name of the column, for messages.
+
+    Raises:
+        UserError: the value is something else.
+    """
     values = [] if value is None else value if isinstance(value, list | tuple) else [value]
     for one in values:
         if one is not None and not isinstance(one, str):
@@ -323,10 +338,17 @@ def _clean(text: str) -> str:
     return text.strip()
 
 
-def _draw(
-    table: _Table, size: int | None, seed: int, split: str
+def draw(
+    table: Table, size: int | None, seed: int, split: str
 ) -> tuple[list[Document], dict[str, int], int]:
-    """Return the drawn documents, counts of skipped ones by reason, and the number not drawn."""
+    """Return the drawn documents, counts of skipped ones by reason, and the number not drawn.
+
+    Args:
+        table: the source.
+        size: number of items to draw; None takes all.
+        seed: seed of the draw.
+        split: name of the split, which the draw depends on.
+    """
     count = table.rows
     order: Sequence[int] = range(count)
     if size is not None:

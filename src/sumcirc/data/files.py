@@ -11,7 +11,7 @@ import csv
 import glob
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,17 @@ MOST_ENTRIES = 200_000  # files and folders that `**` may cover
 Row = tuple[str, dict[str, Any]]  # place in the file, values by column
 
 
-def find_files(pattern: str, setting: str) -> list[Path]:
+def find_files(pattern: str, setting: str, extensions: Sequence[str] = EXTENSIONS) -> list[Path]:
     """Return the files that a path or glob pattern names, sorted.
 
     Args:
         pattern: path or pattern, absolute or relative to the current folder.
         setting: name of the setting, for messages.
+        extensions: the extensions that a file may have.
 
     Raises:
-        UserError: there is no such file, or a file is a folder, is empty, can't be read, or has an
-            extension other than `EXTENSIONS`.
+        UserError: there is no such file, or a file is a folder, is empty, can't be read, or has
+            another extension.
     """
     literal = Path(os.path.expanduser(pattern))
     if "\0" in pattern:
@@ -67,9 +68,9 @@ def find_files(pattern: str, setting: str) -> list[Path]:
                 f"{setting}={pattern}: {path} is a folder; name a file, or a pattern like "
                 f"{path / '*.jsonl'}"
             )
-        if path.suffix.lower() not in EXTENSIONS:
+        if path.suffix.lower() not in extensions:
             raise UserError(
-                f"{setting}={pattern}: {path.name} ends in none of {', '.join(EXTENSIONS)}"
+                f"{setting}={pattern}: {path.name} ends in none of {', '.join(extensions)}"
             )
         with _named(setting):
             if require_regular(path) == 0:
@@ -126,6 +127,19 @@ def first_columns(path: Path, setting: str) -> list[str]:
     for _, values in _read(path, setting, columns):
         return list(values)
     raise UserError(f"{setting}={path}: the file has no rows")
+
+
+def read_whole(path: Path, setting: str) -> str:
+    """Return the text of a file.
+
+    Args:
+        path: the file.
+        setting: name of the setting, for messages.
+
+    Raises:
+        UserError: the file is not valid UTF-8; the message names the line.
+    """
+    return "".join(line for _, line in _lines(path, setting))
 
 
 def read_rows(path: Path, setting: str, columns: Collection[str]) -> Iterator[Row]:

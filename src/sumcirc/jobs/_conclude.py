@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sumcirc.reporting.tables import print_tables
 from sumcirc.reporting.views.all_measures import measure_views
+from sumcirc.reporting.views.other_texts import retention_table
 from sumcirc.reporting.views.system_scores import print_scores, run_rows, score_bars
 from sumcirc.reporting.views.training_curves import LOSS, over_steps
 from sumcirc.runtime.notices import print_lines
@@ -97,6 +99,9 @@ def conclude(
                 wandb.log_folder(wandb_logger, name, "circuit", directory.circuits)
     if found:
         print_scores(found)
+    forgotten = retention_table(summary, config.run.name, "other texts: what the model forgets")
+    if forgotten is not None:
+        print_tables(forgotten)
     print_lines(summary.get("notices", []))
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")

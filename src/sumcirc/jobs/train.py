@@ -7,7 +7,7 @@ All results are written to a run directory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
     from peft import PeftModel
     from pytorch_lightning.loggers import WandbLogger
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sumcirc.data.datamodule import SummarizationData
     from sumcirc.data.encoding import Encoder
     from sumcirc.evaluation.results import Scoreboard
+    from sumcirc.jobs._retention import Texts
     from sumcirc.selection.ranking import Ranking
     from sumcirc.tracking.run_directory import RunDirectory
     from sumcirc.tracking.session import Clock
@@ -78,6 +80,7 @@ def check_together(configs: Sequence[TrainConfig]) -> None:
 
 def _check_settings(config: TrainConfig) -> None:
     from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.data.plain_texts import check_texts
     from sumcirc.evaluation.model_scores import check_model_scores
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.jobs._export import check_export
@@ -90,7 +93,8 @@ def _check_settings(config: TrainConfig) -> None:
 
     check_writable("cache_dir", config.cache_dir)
     check_trainer(config)
-    check_files(config.data, SPLITS if config.evaluation.at_end else SPLITS[:2])
+    check_files(config.data, SPLITS if config.evaluation.scores else SPLITS[:2])
+    check_texts(config.evaluation)
     check_model(config.model)
     check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
@@ -98,7 +102,7 @@ def _check_settings(config: TrainConfig) -> None:
     check_selection(config, model_config)
     check_start(config)
     check_export(config)
-    if config.evaluation.at_end:
+    if config.evaluation.scores:
         check_model_scores(config.evaluation)
 
 
@@ -172,6 +176,7 @@ class Inputs:
     """What training starts from.
 
     `board` scores summaries. It is None if nothing is scored, and in all processes but the first.
+    `texts` are those of `evaluation.retention`, by the name of their corpus.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -179,6 +184,7 @@ class Inputs:
     encoder: Encoder
     data: SummarizationData
     board: Scoreboard | None
+    texts: Mapping[str, Texts]
 
 
 def _train(config: TrainConfig, directory: RunDirectory) -> None:
@@ -195,7 +201,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
     from sumcirc.reporting.views.layer_ranking import ranking as ranking_view
     from sumcirc.runtime.notices import lines
     from sumcirc.runtime.processes import distributed, is_main_process
-    from sumcirc.tracking.score_names import BASE, TRAINED
+    from sumcirc.tracking.score_names import BASE
     from sumcirc.tracking.session import Clock
     from sumcirc.training.cost import cost_of
     from sumcirc.training.extra_callbacks import make_extra
@@ -235,10 +241,7 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         facts |= _best(config, directory, trainer, module)
         notes = lines(data.notices.as_json())
         saved = save_trained(module.model, inputs.tokenizer, config, directory, notes)
-        if board is not None:
-            with clock.phase("evaluate"):
-                # Lightning leaves it on the CPU
-                board.add(TRAINED, module.model.to(device(config.trainer)))
+        facts |= _scored(config, directory, inputs, module.model, clock)
         scores = score_rows(board)
         write_card(module.model, config, saved, notes, scores, saved.name)
         if ranking is not None:
@@ -247,6 +250,32 @@ def _train(config: TrainConfig, directory: RunDirectory) -> None:
         facts["notices"] = data.notices.as_json()
         conclude(directory, config, board, facts, wandb_logger, saved)
     export(module.model, inputs.tokenizer, config, directory, notes, scores)
+
+
+def _scored(
+    config: TrainConfig, directory: RunDirectory, inputs: Inputs, model: nn.Module, clock: Clock
+) -> dict[str, Any]:
+    """Score the trained model's summaries, and measure it on other texts; return those values."""
+    from sumcirc.jobs._retention import measure_retention
+    from sumcirc.models.loading import load_model
+    from sumcirc.tracking.score_names import TRAINED
+    from sumcirc.training.trainer import device
+
+    place: Any = device(config.trainer)
+    if inputs.board is not None or inputs.texts:
+        model.to(place)  # Lightning leaves it on the CPU
+    if inputs.board is not None:
+        with clock.phase("evaluate"):
+            inputs.board.add(TRAINED, model)
+    if not inputs.texts:
+        return {}
+
+    def load() -> nn.Module:
+        found: Any = load_model(config.model)
+        return found.to(place)
+
+    with clock.phase("retention"):
+        return measure_retention(config, directory, inputs.texts, model, load, TRAINED)
 
 
 def _best(
@@ -282,6 +311,7 @@ def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> I
     from sumcirc.data.encoding import Encoder
     from sumcirc.evaluation.results import Scoreboard
     from sumcirc.evaluation.summaries import check_room
+    from sumcirc.jobs._retention import read_retention
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import load_model, load_tokenizer
     from sumcirc.runtime.processes import is_main_process
@@ -292,19 +322,21 @@ def read_inputs(config: TrainConfig, directory: RunDirectory, clock: Clock) -> I
         tokenizer = load_tokenizer(config.model)
         model = load_model(config.model)
         encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
-        if config.evaluation.at_end:
+        if config.evaluation.scores:
             check_room(encoder, config.generation)
         data = SummarizationData(config.data, config.trainer, encoder, cache, config.seed)
         data.read()
     board = None
-    if config.evaluation.at_end and is_main_process():
+    texts: Mapping[str, Texts] = {}
+    if config.evaluation.scores and is_main_process():
         place = device(config.trainer)
         board = Scoreboard(config, encoder, cache, data.notices, place)
         board.inspect(data.corpora)
     if is_main_process():
         corpora = {**data.corpora, **({"test": board.corpus} if board else {})}
         directory.require_same_data({name: one.fingerprint for name, one in corpora.items()})
-    return Inputs(tokenizer, model, encoder, data, board)
+        texts = read_retention(config, encoder, data.notices, data.corpora["train"])
+    return Inputs(tokenizer, model, encoder, data, board, texts)
 
 
 def add_adapter(

@@ -15,7 +15,7 @@ PEFT itself says that it is not. Where both models are available this is measure
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,28 @@ def require_analysable(config: PeftConfig, given: str) -> None:
             f"{given}: the adapter ({kind}) {reason}, so it can't be analysed;"
             " `sumcirc evaluate` supports it"
         )
+
+
+def require_plain_text(configs: Iterable[PeftConfig], given: str) -> None:
+    """Raise an error if an adapter does not act on the tokens of a plain text alone.
+
+    Args:
+        configs: PEFT's configurations of the adapters.
+        given: text that names the adapter in error messages: the user's setting and its value.
+
+    Raises:
+        UserError: an adapter puts virtual tokens in front of every text, or acts only after tokens
+            that invoke it.
+    """
+    for config in configs:
+        reason = "puts virtual tokens in front of the text" if config.is_prompt_learning else None
+        if getattr(config, "alora_invocation_tokens", None):
+            reason = "acts only after its invocation tokens"
+        if reason is not None:
+            raise UserError(
+                f"evaluation.retention: {given}: the adapter {reason}, so it is not measured on"
+                " plain text; leave evaluation.retention out"
+            )
 
 
 def changes_base(config: PeftConfig) -> str | None:

@@ -19,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
+from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.runs import ReportRun
 from sumcirc.reporting.tables import interval_of
 from sumcirc.reporting.views.system_scores import rouge_words
-from sumcirc.statistics import Bootstrap, Interval, bootstrap_difference, bracketed
+from sumcirc.statistics import Bootstrap, Interval, bootstrap_difference, bootstrap_mean, bracketed
 from sumcirc.tracking.score_names import BASE, ROUGE_LSUM, SCORES, TRAINED, scale_of
 
 SHOWN = ("rouge1_f1", "rouge2_f1", ROUGE_LSUM, "facts", "length")  # columns of the table of scores
+OTHER_TEXTS = ("retention_change", "retention_kl")
 UNDEFINED = Interval(math.nan, math.nan, math.nan, 0)
 COLUMNS = (
     *("group", "checkpoint", "run", "measure", "size", "mean", "low", "high", "documents"),
@@ -152,7 +154,7 @@ def _title(run: ReportRun) -> str:
         return f"circuits by {run.summary.get('method')}, metric {run.summary.get('metric')}"
     if run.verb == "compare":
         return f"{run.summary['metric']} ({run.summary['unit']}) of compared models"
-    return f"scores on {run.config['data']['name']}"
+    return f"scores on {run.config['data']['name'] if run.systems else 'other texts'}"
 
 
 def _names(runs: Sequence[ReportRun]) -> list[str]:
@@ -173,8 +175,9 @@ def _scores(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootstrap) -
     )
     found = []
     scores = run.systems.get(system, {})
-    ids, ours = run.scores(system, list(SCORES))
-    other_ids, theirs = first.scores(other, list(SCORES))
+    # runs with evaluation.summaries=false have none
+    ids, ours = run.scores(system, list(SCORES)) if system else ([], {})
+    other_ids, theirs = first.scores(other, list(SCORES)) if other else ([], {})
     for measure in SCORES:
         if measure not in scores or measure not in ours:
             continue
@@ -187,6 +190,23 @@ def _scores(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootstrap) -
                 difference = bootstrap_difference(defined[0], defined[1], *options)
         against = "" if run is first else name
         found.append(Value(measure, interval_of(scores[measure]), difference, None, against))
+    return found + _other_texts(run, first, name, bootstrap)
+
+
+def _other_texts(run: ReportRun, first: ReportRun, name: str, bootstrap: Bootstrap) -> list[Value]:
+    """Return what a run measured on other texts: change from its base, and KL."""
+    found = []
+    options = bootstrap.resamples, bootstrap.confidence
+    for measure in OTHER_TEXTS:
+        ours, theirs = run.inside.get(measure), first.inside.get(measure)
+        if ours is None:
+            continue
+        difference = None
+        if run is not first and theirs is not None and ours.documents == theirs.documents:
+            difference = bootstrap_difference(ours.values, theirs.values, *options)
+        mean = bootstrap_mean(ours.values, *options)
+        against = "" if run is first else name
+        found.append(Value(measure, mean, difference, None, against))
     return found
 
 
@@ -289,7 +309,7 @@ def _table(
     wanted = [
         one
         for one in {(one.measure, one.size): one for values in group.values for one in values}
-        if group.verb != "evaluate" or one[0] in SHOWN
+        if group.verb != "evaluate" or one[0] in (*SHOWN, *OTHER_TEXTS)
     ]
     by_key = [{(one.measure, one.size): one for one in values} for values in group.values]
     shown = [key for key in wanted if any(key in one and part(one[key]) for one in by_key)]
@@ -315,6 +335,8 @@ def _heading(measure: str, size: float | None) -> str:
     if size is not None:
         return f"faithfulness, {100 * size:g} %"
     known = {"circuit_faithfulness": "faithfulness, circuit", "cpr": "CPR", "cmd": "CMD"}
+    if measure in OTHER_TEXTS:
+        return f"{INSIDE[measure].label}, {INSIDE[measure].unit}"
     return known.get(measure) or SCORES.get(measure, measure)
 
 

@@ -2,13 +2,14 @@
 
 The values are those at the last step at which the run's watchers measured. Measures of attention
 and of the residual stream have a value for each measured document; the circuit tracker's have one
-value for each run.
+value for each run. What was measured on other texts after training is among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ INSIDE = {
     "entropy_change": InsideMeasure("entropy change", "nats"),
     "drift": InsideMeasure("drift", ""),
     "output_kl": InsideMeasure("output KL", "nats"),
+    "retention_change": InsideMeasure("nll of other texts, change", "nats"),
+    "retention_kl": InsideMeasure("KL on other texts", "nats"),
     "circuit_faithfulness": InsideMeasure("circuit faithfulness", "", by_run=True),
     "circuit_overlap": InsideMeasure("circuit overlap", "", by_run=True),
 }
@@ -49,7 +52,9 @@ EXPLANATION = (
     "Values at the last measured step, as means over layers and heads. Attention KL and output KL:"
     " KL(tuned || base) of attention and of the next token. Entropy change: attention entropy minus"
     " the base's. Drift: norm of the change of the last residual stream, divided by the base's"
-    " norm. Circuit overlap: Jaccard index of the edges of the circuits before and after training."
+    " norm. Other texts: those of `evaluation.retention` after training, all corpora together; the"
+    " change of the negative log-likelihood a token, and KL(base || tuned). Circuit overlap:"
+    " Jaccard index of the edges of the circuits before and after training."
 )
 
 
@@ -97,6 +102,27 @@ def inside_values(
         except NotDrawableError:
             continue  # the run has no watcher for this measure
     return found
+
+
+def retention_values(
+    rows: Sequence[Mapping[str, Any]], corpora: Mapping[str, Mapping[str, Any]]
+) -> dict[str, InsideValues]:
+    """Return what a run measured on other texts; empty if it measured none, or has no base.
+
+    Args:
+        rows: rows of the run's retention.parquet.
+        corpora: the section `retention` of its summary.json.
+    """
+    if not rows or any("kl" not in one for one in corpora.values()):
+        return {}
+    # a text is the same only if its whole corpus is
+    names = tuple(f"{corpora[row['corpus']]['items']}/{row['id']}" for row in rows)
+    changes = np.array([row["nll"] - row["base_nll"] for row in rows], dtype=np.float64)
+    divergences = np.array([row["kl"] for row in rows], dtype=np.float64)
+    return {
+        "retention_change": InsideValues(names, changes),
+        "retention_kl": InsideValues(names, divergences),
+    }
 
 
 def _over_heads(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sumcirc.errors import UserError
-from sumcirc.reporting.inside import InsideValues, inside_values
+from sumcirc.reporting.inside import InsideValues, inside_values, retention_values
 from sumcirc.reporting.views.system_scores import rouge_words
 from sumcirc.storage.reading import RecordError, is_there, read_yaml
 from sumcirc.tracking.measure_records import (
@@ -68,7 +68,8 @@ class ReportRun(RunRecords):
         try:
             last = ProbeRecord.read(files[-1]) if files else None
             first = ProbeRecord.read(base) if is_there(base) else None
-            return inside_values(last, first, self.metrics)
+            found = inside_values(last, first, self.metrics)
+            return found | retention_values(self.retention, self.summary.get("retention", {}))
         except RecordError:
             return {}
 

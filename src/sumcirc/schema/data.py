@@ -65,6 +65,10 @@ class Template(Choice):
     chat = "chat"  # the tokenizer's chat template; the summary is the assistant's reply
 
 
+# settings of a template that the other one leaves unused
+TEXTS_OF = {Template.text: ("prompt", "summary"), Template.chat: ("instruction", "system")}
+
+
 @dataclass
 class EncodingConfig:
     """Encoding of a pair as tokens: a prompt with the document, then the summary, then EOS."""
@@ -98,7 +102,7 @@ class EncodingConfig:
     def _check_unused(self) -> None:
         """Refuse a text that was set and that the other template would leave unused."""
         chat = self.template is Template.chat
-        unused = ("prompt", "summary") if chat else ("instruction", "system")
+        unused = TEXTS_OF[Template.text if chat else Template.chat]
         instead = (
             "write encoding.instruction"
             if chat

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 from sumcirc.schema.choices import Choice
+from sumcirc.schema.lists import lists_of_one
 from sumcirc.schema.require import at_least, require
 
 
@@ -59,8 +60,20 @@ class EvaluationConfig:
     bertscore_layer: Optional[int] = None  # layer whose output is compared; null: the last
     nli: Optional[str] = None  # folder or hub id of a classifier of entailment: score by it as well
     nli_sentences: int = 1  # consecutive sentences of the document in a premise
+    # other texts, on which the model before and after training is measured: files or patterns
+    retention: list[str] = field(default_factory=list)
+    retention_column: str = "document"  # column of these texts; a .txt file is one text
+    retention_documents: Optional[int] = None  # texts of each file or pattern; null takes all
+    summaries: bool = True  # write and score summaries; false measures only `retention`
 
     def __post_init__(self) -> None:
+        lists_of_one(self)
+        at_least(self, "evaluation.", 1, "retention_documents")
+        require(
+            self.summaries or bool(self.retention),
+            "evaluation.summaries=false: then only evaluation.retention is measured, which is not"
+            " set; add evaluation.retention=FILE, or leave it out",
+        )
         at_least(self, "evaluation.", 100, "bootstrap")
         require(
             0 < self.confidence < 1,
@@ -78,3 +91,8 @@ class EvaluationConfig:
             f"evaluation.nli_sentences={self.nli_sentences}: has no effect without"
             " evaluation.nli=FOLDER_OR_ID",
         )
+
+    @property
+    def scores(self) -> bool:
+        """Whether summaries are written and scored at the end of training."""
+        return self.at_end and self.summaries

@@ -185,6 +185,11 @@ class TrainConfig(JobConfig):
                 f" add it there, or choose callbacks={CHOICES_WITH.get(str(monitor.watcher))}",
             )
         require(
+            self.evaluation.at_end or not self.evaluation.retention,
+            f"evaluation.retention={self.evaluation.retention}: is measured at the end of training,"
+            " which evaluation.at_end=false leaves out; leave one of them out",
+        )
+        require(
             not (self.export.merge and self.adaptation.kind is Adaptation.full),
             "export.merge=true: full fine-tuning makes no adapter to merge; leave it out",
         )

@@ -2,7 +2,7 @@
 
 Words in braces are placeholders: `{place}` is `layer_03`, or `embedding` for the residual stream;
 `{measure}` is a score such as `rougeLsum_f1`; `{share}` is `rougeLsum`, `facts` or another share;
-`{system}` is a scored system.
+`{system}` is a scored system; `{corpus}` is one of `evaluation.retention`.
 """
 
 from __future__ import annotations
@@ -162,6 +162,7 @@ def _when(measure: str) -> str:
 
 
 AT_END = "evaluation.at_end"
+RETENTION = "evaluation.retention"
 SEVERAL = "two probe documents or more"
 HELD_OUT = "circuit.held_out"
 ENOUGH = "eight probe documents or more"
@@ -239,6 +240,16 @@ LOGGED = (
     _summary("train", "cost/process_memory", "bytes", "peak memory of the whole process"),
     _summary("train, evaluate", "test/{system}/{share}_x100", "", "mean test score x 100", AT_END),
     _summary("train, evaluate", "test/{system}/{main}", "", "the same, from 0 to 1", AT_END),
+    *(
+        _summary("train, evaluate", f"retention/{{corpus}}/{name}{end}", unit, what, RETENTION)
+        for name, unit, text in (
+            ("{system}/nll", "nats per token", "mean over the texts of a corpus"),
+            ("{system}/perplexity", "", "over all tokens of a corpus"),
+            ("nll_change", "nats per token", "nll of the trained model minus the base's"),
+            ("kl", "nats per token", "KL(base || trained) on a corpus"),
+        )
+        for end, what in (("", text), ("/{end}", f"{text} (interval)"))
+    ),
     _summary("circuit", "circuit/pairs", "pairs", "pairs on which edges are chosen"),
     _summary("circuit", "circuit/held_out_pairs", "pairs", "pairs that judge; 0: in-sample"),
     _summary("circuit", "circuit/graph_nodes", "nodes", "nodes of the model's graph"),

@@ -62,6 +62,7 @@ class RunDirectory:
         self.summary_file = self.path / "summary.json"
         self.ranking_file = self.path / "ranking.json"
         self.documents_file = self.path / "documents.parquet"
+        self.retention_file = self.path / "retention.parquet"
         self.samples_file = self.path / "samples.json"
         self.checkpoints = self.path / "checkpoints"
         self.adapter = self.path / "adapter"

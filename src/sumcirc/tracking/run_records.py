@@ -33,7 +33,12 @@ from sumcirc.tracking.shapes.circuit_shapes import (
     FaithfulnessFile,
 )
 from sumcirc.tracking.shapes.run_shapes import ConfigFile, RunConfig, Status, TrainConfig
-from sumcirc.tracking.shapes.summary_shapes import DOCUMENT_COLUMNS, SUMMARIES, Sample
+from sumcirc.tracking.shapes.summary_shapes import (
+    DOCUMENT_COLUMNS,
+    RETENTION_COLUMNS,
+    SUMMARIES,
+    Sample,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +85,7 @@ class RunRecords:
         _ = (
             self.metrics,
             self.documents,
+            self.retention,
             self.samples,
             self.probes,
             self.base_probe,
@@ -211,6 +217,12 @@ class RunRecords:
         rows = [row for row in table_rows(file, shapes) if row["system"] == system]
         values = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in present}
         return [row["id"] for row in rows], values
+
+    @cached_property
+    def retention(self) -> list[dict[str, Any]]:
+        """Rows of retention.parquet: how well a text was predicted; empty if it is missing."""
+        file = self.directory.retention_file
+        return read_table(file, RETENTION_COLUMNS) if is_there(file) else []
 
     @cached_property
     def samples(self) -> list[Sample]:

@@ -41,7 +41,9 @@ def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
 
     They are the numbers in its summary, the seconds of each phase (`time/PHASE`), what training
     cost (`cost/NAME`), and the mean test scores that runs are compared by: `test/SYSTEM/SCORE` for
-    the scores in `SHARES`, as a fraction and times 100. `score_rows` has all scores.
+    the scores in `SHARES`, as a fraction and times 100. `score_rows` has all scores. Of each corpus
+    of other texts they have the results of each system (`retention/CORPUS/SYSTEM/NAME`) and the
+    change (`retention/CORPUS/NAME`).
 
     Args:
         summary: contents of the run's summary.json.
@@ -53,7 +55,23 @@ def result_values(summary: Mapping[str, Any]) -> dict[str, Any]:
         means = {name: one["mean"] for name, one in scores.items() if name in SHARES}
         found = {f"test/{system}/{name}": value for name, value in times_100(means).items()}
         values |= {name: value for name, value in found.items() if math.isfinite(value)}
-    return values
+    return values | _retention_values(summary.get("retention", {}))
+
+
+def _retention_values(corpora: Mapping[str, Any]) -> dict[str, float]:
+    found = {}
+    for corpus, one in corpora.items():
+        for system, scores in one["systems"].items():
+            means = {f"{system}/{name}": score for name, score in scores.items()}
+            found |= {f"retention/{corpus}/{name}": mean for name, mean in means.items()}
+        for name in ("nll_change", "kl"):
+            if name in one:
+                found[f"retention/{corpus}/{name}"] = one[name]
+    return {
+        key: value
+        for name, interval in found.items()
+        for key, value in _interval(name, interval).items()
+    }
 
 
 def times_100(means: Mapping[str, float]) -> dict[str, float]:

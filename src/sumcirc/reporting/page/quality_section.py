@@ -8,6 +8,7 @@ from functools import partial
 
 from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.views.other_texts import EXPLANATION, retention_table
 from sumcirc.reporting.views.system_scores import (
     faithfulness_table,
     run_rows,
@@ -33,12 +34,14 @@ FAITHFUL = (
     " Wrong facts, if the data knows them: the share of the facts of the article's second event"
     " that the summary states."
 )
+RETENTION = f"What training made a model forget (`evaluation.retention`). {EXPLANATION}"
 TRAINING = "Curves over optimizer steps. Click a name in a legend to hide its curve."
 
 
 def add_scores(page: Page, runs: Sequence[RunRecords]) -> None:
     """Add the section with a table and a chart of scores for each run whose summaries were scored.
 
+    A second section says how well models predict other texts, for the runs that measured it.
     Trained runs without scores are added to the page's gaps.
 
     Args:
@@ -47,6 +50,8 @@ def add_scores(page: Page, runs: Sequence[RunRecords]) -> None:
     """
     scored = [run for run in runs if run.systems]
     page.add("scores", "Summary quality", SCORES, each(scored, _scores))
+    measured = [run for run in runs if run.summary.get("retention")]
+    page.add("retention", "Other texts", RETENTION, each(measured, _retention))
     for run in runs:
         if run.trains and run.done and not run.systems:
             command = f"sumcirc evaluate checkpoint={shlex.quote(str(run.path))}"
@@ -63,6 +68,12 @@ def _scores(run: RunRecords) -> list[Block]:
         return blocks
     scorers = [Words(f"{scorer[0].upper()}{scorer[1:]}.") for scorer in rows[0].scorers]
     return [*blocks, TableBlock(faithful), Words(FAITHFUL), *scorers]
+
+
+def _retention(run: RunRecords) -> list[Block]:
+    table = retention_table(run.summary, run.name, "Other texts, before and after training")
+    assert table is not None
+    return [TableBlock(table)]
 
 
 def add_training(page: Page, runs: Sequence[RunRecords]) -> None:

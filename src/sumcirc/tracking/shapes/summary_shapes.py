@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from sumcirc.storage.reading import Count, Keys, Range, Share
+from sumcirc.storage.reading import Count, Keys, Number, Range, Share
 from sumcirc.tracking.shapes.circuit_shapes import CircuitSummary
 from sumcirc.tracking.shapes.common_shapes import (
     AdapterRecord,
@@ -83,6 +83,38 @@ class CostRecord(TypedDict):
     mfu: NotRequired[Annotated[float, Range(0, 1e3)]]
 
 
+class TextsOfSystem(TypedDict):
+    """How well a system predicts a corpus of `evaluation.retention`.
+
+    Attributes:
+        nll: mean negative log-likelihood, in nats a token, as a mean over texts.
+        perplexity: exp of its mean over the tokens of all texts.
+    """
+
+    nll: IntervalRecord
+    perplexity: IntervalRecord
+
+
+class RetentionRecord(TypedDict):
+    """A corpus in the section `retention` of summary.json.
+
+    Attributes:
+        items: hash of the texts.
+        documents: number of texts.
+        tokens: number of tokens that were predicted.
+        systems: results of `base` and `trained`.
+        nll_change: nll of the trained model minus the base's; missing if there is no base.
+        kl: mean KL(base || trained) in nats a token; missing if there is no base.
+    """
+
+    items: str
+    documents: Count
+    tokens: Count
+    systems: dict[str, TextsOfSystem]
+    nll_change: NotRequired[IntervalRecord]
+    kl: NotRequired[IntervalRecord]
+
+
 class ResultSummary(NotedSummary):
     """Contents of summary.json of `sumcirc train` and `sumcirc evaluate`.
 
@@ -91,6 +123,7 @@ class ResultSummary(NotedSummary):
         items: hash of the test items; null if there are none.
         systems: mean test scores of each system, by the system's name.
         rouge: how ROUGE split texts into words.
+        retention: how well other texts are predicted, by the name of the corpus.
         seconds: wall time of each phase in seconds.
         steps: number of optimizer steps.
         total_parameters, trainable_parameters: numbers of parameters of the base model, and of
@@ -105,6 +138,7 @@ class ResultSummary(NotedSummary):
     items: str | None
     systems: dict[str, Scores]
     rouge: NotRequired[RougeRecord]
+    retention: NotRequired[dict[str, RetentionRecord]]
     seconds: NotRequired[dict[str, Seconds]]
     steps: NotRequired[Count]
     total_parameters: NotRequired[Count]
@@ -146,6 +180,13 @@ class Sample(TypedDict):
     document: str
     reference: str
 
+
+# columns of retention.parquet
+RETENTION_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("corpus", "id"), str),
+    "tokens": Count,
+    **dict.fromkeys(("nll", "base_nll", "kl"), Number),  # NaN where it is undefined
+}
 
 # columns of documents.parquet that readers rely on, and those that not all data has
 DOCUMENT_COLUMNS: dict[str, Any] = {
