@@ -7,7 +7,8 @@ The runs are those of `sumcirc train` with the default watchers: one or two seed
 configuration and a control, such as the same configuration with `data.permute_summaries`. All are
 measured on the same documents. COMPARE is a run of `sumcirc compare` on the first of them, with
 other documents; with it the changes of layers and heads are correlated with the effects of
-patching them.
+patching them. Comparisons end at the last step that all runs recorded, so a control that was cut
+short still serves.
 
 A change of a layer is *beyond the control* where the seeds' mean differs from the control's (paired
 over documents, false discovery rate of 5 % over layers), and it *counts* where it differs by more
@@ -108,9 +109,8 @@ class Measured:
 
 def changes(seeds: Sequence[Measured], control: Measured) -> Iterator[tuple[Any, ...]]:
     """Yield a row of COLUMNS for each measure, step that all runs recorded, and layer."""
-    common = set.intersection(*(set(run.steps) for run in (*seeds, control)))
     for name, read in MEASURES.items():
-        for step in sorted(common - {0}):
+        for step in common_steps((*seeds, control)):
             each = [read(run.steps[step], run.base) for run in seeds]
             against = read(control.steps[step], control.base)
             mean = np.mean(each, axis=0)
@@ -131,8 +131,20 @@ def changes(seeds: Sequence[Measured], control: Measured) -> Iterator[tuple[Any,
                 yield (name, step, layer, *rounded, exceeds, counts)
 
 
-def neurons(seeds: Sequence[Measured], control: Measured) -> list[dict[str, float]]:
-    """Return, for each layer, the change of its neurons at the last step.
+def common_steps(runs: Sequence[Measured]) -> list[int]:
+    """Return the steps after step 0 that all runs recorded, in order.
+
+    Raises:
+        UserError: there is none.
+    """
+    common = set.intersection(*(set(run.steps) for run in runs)) - {0}
+    if not common:
+        raise UserError("no step was recorded by all runs; give runs with the same schedule")
+    return sorted(common)
+
+
+def neurons(seeds: Sequence[Measured], control: Measured, step: int) -> list[dict[str, float]]:
+    """Return, for each layer, the change of its neurons at a step.
 
     `change` is the root mean square over neurons of the mean change of activation, less the part
     that its standard errors explain; `seeds_correlation` is that of the two seeds' changes over
@@ -140,7 +152,7 @@ def neurons(seeds: Sequence[Measured], control: Measured) -> list[dict[str, floa
     """
     name = "mlp/activation_change"
     rows = []
-    runs = [run.last.values for run in (*seeds, control)]
+    runs = [run.steps[step].values for run in (*seeds, control)]
     for layer in range(len(runs[0][name])):
         vectors = [np.asarray(run[name][layer], dtype=np.float64) for run in runs]
         errors = [np.asarray(run[f"{name}_error"][layer], dtype=np.float64) for run in runs]
@@ -158,11 +170,11 @@ def neurons(seeds: Sequence[Measured], control: Measured) -> list[dict[str, floa
     return rows
 
 
-def leading_layers(seeds: Sequence[Measured], places: int = 3) -> dict[str, Any]:
+def leading_layers(seeds: Sequence[Measured], step: int, places: int = 3) -> dict[str, Any]:
     """Return the layers whose change is largest by each measure, with intervals of their ranks."""
     found = {}
     for name, read in MEASURES.items():
-        mean = np.mean([read(run.last, run.base) for run in seeds], axis=0)
+        mean = np.mean([read(run.steps[step], run.base) for run in seeds], axis=0)
         ranks = rank_interval(np.abs(mean) if name == "attention_kl" else _signed(mean), RESAMPLES)
         order = np.argsort(ranks.rank)[:places]
         last = len(mean) - 1
@@ -185,9 +197,9 @@ def _signed(values: Array) -> Array:
     return values * np.where(mean_over(values, axis=1) < 0, -1, 1)[:, None]
 
 
-def heads(run: Measured) -> dict[str, Any]:
-    """Return the share of heads whose attention entropy fell at the last step."""
-    difference = entropy_difference(run.last, run.base)
+def heads(run: Measured, step: int) -> dict[str, Any]:
+    """Return the share of heads whose attention entropy fell at a step."""
+    difference = entropy_difference(run.steps[step], run.base)
     clear = significantly_different(difference)
     means = mean_over(difference, axis=-1)
     return {
@@ -292,14 +304,22 @@ def main() -> None:
     if len({tuple(run.base.documents) for run in (*seeds, control)}) > 1:
         raise UserError("the runs are measured on different documents; give runs of the same data")
     rows = list(changes(seeds, control))
+    step = common_steps((*seeds, control))[-1]
     claims: dict[str, Any] = {
         "documents": len(seeds[0].base.documents),
         "steps": [run.last.step for run in (*seeds, control)],
-        "leading_layers": leading_layers(seeds),
-        "heads": [heads(run) for run in seeds],
-        "heads_of_control": heads(control),
-        "neurons": neurons(seeds, control),
+        "step": step,  # of what follows, the last that all runs recorded
+        "leading_layers": leading_layers(seeds, step),
+        "heads": [heads(run, step) for run in seeds],
+        "heads_of_control": heads(control, step),
+        "neurons": neurons(seeds, control, step),
     }
+    if (end := common_steps(seeds)[-1]) > step:  # the control was cut short
+        claims["without_control"] = {
+            "step": end,
+            "leading_layers": leading_layers(seeds, end),
+            "heads": [heads(run, end) for run in seeds],
+        }
     if asked.effects:
         claims["change_and_effect"] = change_and_effect(seeds[0], asked.effects)
     asked.results.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,12 @@ IDS = [f"d{i}" for i in range(DOCUMENTS)]
 SIZES = {"layer": LAYERS, "head": HEADS, "document": DOCUMENTS, "neuron": NEURONS}
 
 
-def write_run(folder: Path, kl: list[float], seed: int) -> Path:
+def write_run(
+    folder: Path, kl: list[float], seed: int, steps: tuple[int, ...] = (-1, 0, 20)
+) -> Path:
     """Write the records of a run whose attention KL by layer is `kl`, up to noise of 0.01."""
     random = np.random.default_rng(seed)
-    for step in (-1, 0, 20):
+    for step in steps:
         values = {}
         for name, measure in MEASURES.items():
             shape = [SIZES.get(axis, LAYERS + 1) for axis in measure.axes]
@@ -109,6 +111,29 @@ def test_with_one_seed_changes_exceed_the_control_and_none_counts(
     assert {row["seed_distance"] for row in rows} <= {"", "nan"}
     claims = json.loads((tmp_path / "out/claims.json").read_text())
     assert "seeds_correlation" not in claims["neurons"][0]
+
+
+def test_a_control_that_was_cut_short_is_compared_at_its_last_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_run(tmp_path / "a", [0.1, 0.5, 0.6, 0.2], 1, (-1, 0, 20, 40))
+    control = write_run(tmp_path / "c", [0.1, 0.1, 0.6, 0.2], 3)
+    run(monkeypatch, first, "--control", control, "--results", tmp_path / "out")
+    with (tmp_path / "out/changes.csv").open() as file:
+        assert {row["step"] for row in csv.DictReader(file)} == {"20"}
+    claims = json.loads((tmp_path / "out/claims.json").read_text())
+    assert (claims["step"], claims["steps"]) == (20, [40, 20])
+    assert claims["without_control"]["step"] == 40
+    assert claims["neurons"][0]["change"] > 0
+
+
+def test_runs_without_a_common_step_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write_run(tmp_path / "a", [0.1] * LAYERS, 1)
+    control = write_run(tmp_path / "c", [0.1] * LAYERS, 3, (-1, 0, 30))
+    with pytest.raises(Exception, match="no step was recorded by all runs"):
+        run(monkeypatch, first, "--control", control, "--results", tmp_path / "out")
 
 
 def test_runs_on_other_documents_are_refused(
