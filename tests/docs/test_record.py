@@ -138,6 +138,31 @@ def test_the_page_of_the_real_model_states_its_records() -> None:
         assert stated in (page if step == 0 else row), (arm, rate, step)
 
 
+def test_the_page_of_circuits_states_its_records() -> None:
+    page = (RECORDS.parent / "real-circuits.md").read_text(encoding="utf-8")
+    files = sorted((RECORDS / "real-model").glob("edge-choice-*.json"))
+    assert files
+    for file in files:
+        assert f"records/real-model/{file.name}" in page
+        record = json.loads(file.read_text(encoding="utf-8"))
+        assert not set(record["chosen_on"]) & set(record["judged_on"])
+        assert f"{record['edges']:,} edges" in page
+        for name in {row["ranking"]: None for row in record["rows"]}:
+            own = [row for row in record["rows"] if row["ranking"] == name]
+            for measure in ("faithfulness", "minus_default"):
+                if any(measure not in row or not any(row[measure].values()) for row in own):
+                    continue  # the default itself, and random circuits
+                cells = [
+                    f"{row[measure]['mean']:.2f} [{row[measure]['low']:.2f},"
+                    f" {row[measure]['high']:.2f}]"
+                    for row in own
+                ]
+                escaped = name.replace("|", "\\|")
+                assert f"| {escaped} | {' | '.join(cells)} |" in page, (file.name, name, measure)
+        default = [row for row in record["rows"] if row["ranking"] == record["rows"][0]["ranking"]]
+        assert ", ".join(f"{row['edges']:,}" for row in default) in page
+
+
 @pytest.mark.parametrize("record", KEPT, ids=[folder.name for folder in KEPT])
 def test_pages_state_what_records_hold(record: Path) -> None:
     page = RECORDS.parent / f"{record.name}.md"
