@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measurement import Lap, Turns, parser, prepare, ratio, rounds_of, speed, write_result
+from measurement import Lap, Turns, parser, prepare, ratio, rounds_of, save_result, show, speed
 from subjects import GPT2_SMALL, TINY, LocalModel, Subject, load, load_without_sumcirc
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
@@ -114,8 +114,8 @@ def local_cases(model: Path, tokens: Sequence[int], rounds: int) -> dict[str, Ca
     """LoRA and full fine-tuning of a local model on documents of up to T tokens."""
     found = {}
     for count in tokens:
-        for kind in ("lora", "full"):
-            for ending in ("", "_mask"):
+        for ending in ("", "_mask"):
+            for kind in ("lora", "full"):
                 found[f"{kind}{ending}_{count}"] = Case(
                     LocalModel(model, count),
                     batch_size=max(1, 512 // count),
@@ -379,9 +379,15 @@ def main() -> None:
         cases = local_cases(options.model, options.tokens, rounds_of(options, 5, 2))
     elif options.rounds is not None:
         cases = {name: replace(case, steps=options.rounds + 1) for name, case in cases.items()}
-    figures = {name: compare(case, options.device, threads) for name, case in cases.items()}
-    require_agreement(figures)
-    write_result("training_throughput", options, CLAIM, TARGET, figures)
+    figures = {}
+    for name, case in cases.items():
+        found = {name: compare(case, options.device, threads)}
+        require_agreement(found)
+        show("training_throughput", found)
+        figures |= found
+        # an interrupted run keeps what it has, and says what it lacks
+        missing = {case: "not measured" for case in cases if case not in figures}
+        save_result("training_throughput", options, CLAIM, TARGET, figures, missing or None)
 
 
 if __name__ == "__main__":

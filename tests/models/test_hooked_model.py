@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
+from torch.nn.utils.parametrize import register_parametrization
 
 from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.activations.effective_weights import effective_weight, input_width
@@ -101,6 +102,37 @@ def test_effective_weights_are_the_merged_ones(family: str) -> None:
         expected = linear.weight if hasattr(linear, "nx") else linear.weight.T
         torch.testing.assert_close(weight, expected, atol=1e-5, rtol=0)
         assert (linear.weight - old).abs().max() > 0.01  # the adapter matters
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_effective_weights_of_plain_linears_are_copies_of_what_they_compute(family: str) -> None:
+    for linear in linears(HookedModel(scrambled(family))):
+        weight, bias = effective_weight(linear)
+        kept = weight.clone()
+        with torch.no_grad():
+            computed = linear(torch.eye(len(weight)))
+            torch.testing.assert_close(weight + bias, computed, atol=1e-6, rtol=0)
+            linear.weight.mul_(2)
+        assert torch.equal(weight, kept), "training on must not change what was read"
+        assert weight.is_contiguous()
+        assert not weight.requires_grad
+        assert not bias.requires_grad
+
+
+def test_effective_weight_is_of_what_a_changed_linear_computes() -> None:
+    """A hook, a replaced method and a parametrization each double the weight."""
+    hooked, patched, parametrized = (torch.nn.Linear(3, 2, bias=False) for _ in range(3))
+    hooked.register_forward_hook(lambda module, inputs, output: 2 * output)
+    patched.forward = lambda x: 2 * torch.nn.functional.linear(x, patched.weight)
+    plain = [linear.weight.detach().T.clone() for linear in (hooked, patched, parametrized)]
+    register_parametrization(parametrized, "weight", Doubled())
+    for linear, weight in zip((hooked, patched, parametrized), plain, strict=True):
+        torch.testing.assert_close(effective_weight(linear)[0], 2 * weight)
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
 
 
 def test_effective_weight_leaves_modes_alone_and_switches_dropout_off() -> None:
