@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 import yaml
@@ -161,6 +162,68 @@ def test_the_page_of_circuits_states_its_records() -> None:
                 assert f"| {escaped} | {' | '.join(cells)} |" in page, (file.name, name, measure)
         default = [row for row in record["rows"] if row["ranking"] == record["rows"][0]["ranking"]]
         assert ", ".join(f"{row['edges']:,}" for row in default) in page
+
+
+def test_the_page_of_the_real_model_states_what_training_did() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    summary = json.loads((folder / "trained/main_lora1/summary.json").read_text())
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "entity_precision", "entity_recall")
+    for title, system in {"before": "base", "LoRA, 400 steps": "trained"}.items():
+        scores = summary["systems"][system]
+        cells = [_cell(scores[name], 100) for name in names]
+        cells += [_cell(scores["length"], 1), _cell(scores["unended"], 100)]
+        assert f"| {title} | {' | '.join(cells)} |" in page
+    with (folder / "validation.csv").open() as file:
+        losses = [float(row["validation_nll"]) for row in csv.DictReader(file)]
+    assert len(losses) == 7
+    for loss in losses:
+        assert f"{loss:.3f}" in page
+    seconds, tokens = summary["cost"]["seconds"], summary["cost"]["tokens"]
+    assert f"Training took {seconds:,.0f} seconds" in page
+    assert f"({tokens / seconds:.0f} tokens a second)" in page
+
+
+def _cell(score: dict[str, float], factor: int) -> str:
+    mean, low, high = (factor * score[end] for end in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
+    folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
+    with (folder / "inside-changes.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["step"] == "121"]
+    titles = {
+        "attention_kl": "attention KL, nats",
+        "entropy_change": "entropy of attention, nats",
+        "cka_distance": "1 - CKA",
+        "drift": "drift of the residual stream",
+        "act_mag_change": "change of ActMag",
+    }
+    for name, title in titles.items():
+        ours = [row for row in rows if row["measure"] == name]
+        change, control = (
+            np.array([float(row[key]) for row in ours]) for key in ("change", "control")
+        )
+        clear = np.array([row["clear"] == "True" for row in ours])
+        above = np.array([float(row["beyond_low"]) > 0 for row in ours])
+        more = np.flatnonzero(clear & above & (abs(change) > abs(control))).tolist()
+        less = int((clear & (abs(change) < abs(control))).sum())
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1:3] == [f"{change.mean():.3f}", f"{control.mean():.3f}"]
+        assert cells[3:5] == [str(abs(change).argmax()), str(abs(control).argmax())]
+        assert cells[5] == (", ".join(map(str, more)) or "none")
+        assert cells[6] == f"{less} of 30"
+    claims = json.loads((folder / "inside-claims.json").read_text())
+    shares = [claims["without_control"]["heads"][0], claims["heads"][0], claims["heads_of_control"]]
+    for share in (found["fell"] for found in shares):
+        mean, low, high = (100 * share[end] for end in ("mean", "low", "high"))
+        assert f"{mean:.0f} % [{low:.0f}, {high:.0f}]" in page
+    fell, rose = (100 * claims["heads"][0][key] for key in ("clearly_fell", "clearly_rose"))
+    assert f"{fell:.0f} % of heads fall and {rose:.0f} % rise" in page
+    for name in ("drift", "cka_distance", "attention_kl"):
+        last = claims["leading_layers"][name]["last_layer"]
+        assert f"{last['rank']} [{last['low']:.0f}, {last['high']:.0f}]" in page
 
 
 @pytest.mark.parametrize("record", KEPT, ids=[folder.name for folder in KEPT])
