@@ -20,6 +20,7 @@ from sumcirc.reporting.runs import read_runs
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import write_sweep
 
+README = RECORDS.parents[2] / "README.md"
 # records of sweeps; those of a page without arms are plain files
 KEPT = sorted({file.parents[1] for file in RECORDS.glob("*/*/config.yaml")})
 
@@ -173,6 +174,8 @@ def test_the_page_of_the_real_model_states_what_training_did() -> None:
         cells = [_cell(scores[name], 100) for name in names]
         cells += [_cell(scores["length"], 1), _cell(scores["unended"], 100)]
         assert f"| {title} | {' | '.join(cells)} |" in page
+        short = " | ".join([*cells[:4], cells[-1]])
+        assert f" | {short} |" in README.read_text(encoding="utf-8")
     with (folder / "validation.csv").open() as file:
         losses = [float(row["validation_nll"]) for row in csv.DictReader(file)]
     assert len(losses) == 7
