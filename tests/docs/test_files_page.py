@@ -23,6 +23,7 @@ from tests.support.files_page import (
     pattern,
     rows_of,
 )
+from tests.support.scoring_models import classifier_folder, encoder_folder
 
 if TYPE_CHECKING:
     from tests.support.command_server import CommandServer
@@ -101,7 +102,10 @@ COMMANDS = [
         *("adaptation=lora", "adaptation.budget=98304", "selector=page", "selector.documents=4"),
         "export.merge=true",
     ],
-    ["evaluate", "checkpoint=runs/arms", *SMALL, "sweep.name=evaluated"],
+    [
+        *("evaluate", "checkpoint=runs/arms", *SMALL, "sweep.name=evaluated"),
+        *("evaluation.bertscore=./encoder", "evaluation.nli=./classifier"),
+    ],
     [
         *("circuit", f"checkpoint={FULL}", "against=base", *SMALL, "sweep.name=circuit"),
         *(f"circuit.{word}" for word in CIRCUIT),
@@ -138,6 +142,8 @@ def written(
         json.dumps({"document": f"A text, number {i}, of eleven words or so."}) for i in range(9)
     ]
     (place / "texts.jsonl").write_text("\n".join(texts))
+    encoder_folder(place / "encoder")
+    classifier_folder(place / "classifier")
     for words in COMMANDS:
         done = commands.run(*words, cwd=place)
         assert done.code == 0, done.output
