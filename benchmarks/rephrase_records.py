@@ -1,17 +1,19 @@
 """Records of docs/results/rephrase.md, from comparisons of one base with several models.
 
-    python benchmarks/rephrase_records.py --read RUN --patched RUN [RUN ...] --out FOLDER
+    python benchmarks/rephrase_records.py --out FOLDER \\
+      --trained RUN [RUN ...] --read RUN --patched RUN [RUN ...]
 
-`--read` is a run of `sumcirc compare` with the analyses `direct` and `attention`; `--patched` are
-runs with `patching`, each with one or more models. FOLDER gets CSV files that hold numbers, names
-of components and ids of prompts; `head-sets.json` of `head_sets.py` belongs there too, and
-`rephrase_tables.py` prints the page's tables from them. Intervals are 95 % bootstrap intervals over
-words: the prompts of a word are resampled together.
+`--trained` are runs of `sumcirc train`, `--read` is a run of `sumcirc compare` with the analyses
+`direct` and `attention`, and `--patched` are runs with `patching`, each with one or more models.
+FOLDER gets CSV files that hold numbers, names of components and ids of prompts; `head-sets.json` of
+`head_sets.py` belongs there too, and `rephrase_tables.py` prints the page's tables from them.
+Intervals are 95 % bootstrap intervals over words: the prompts of a word are resampled together.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -85,6 +87,19 @@ def metric_rows(run: Path) -> list[dict[str, Any]]:
             sides.setdefault(name, sums)
     ids = list(sides["base"])
     return [{"prompt": id, **{name: one[id] for name, one in sides.items()}} for id in ids]
+
+
+def training_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
+    """Validation loss of training runs: mean negative log-likelihood of the rephrasing's tokens."""
+    found = []
+    for run in runs:
+        lines = csv.DictReader((run / "metrics.csv").read_text(encoding="utf-8").splitlines())
+        found += [
+            {"model": run.name, "step": int(line["step"]), "validation_nll": float(line["value"])}
+            for line in lines
+            if line["metric"] == "validation/loss"
+        ]
+    return found
 
 
 def component_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
@@ -193,11 +208,14 @@ def _cell(value: Any) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     reader = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    reader.add_argument("--trained", type=Path, nargs="*", default=[], help="runs of training")
     reader.add_argument("--read", type=Path, help="run with direct attribution and attention")
     reader.add_argument("--patched", type=Path, nargs="*", default=[], help="runs with patching")
     reader.add_argument("--out", type=Path, required=True, help="folder of the records")
     options = reader.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.trained:
+        write(options.out / "training.csv", training_rows(options.trained))
     if options.read is not None:
         write(options.out / "prompts.csv", metric_rows(options.read))
         write(options.out / "direct.csv", direct_rows(options.read))

@@ -54,6 +54,18 @@ def seeds(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def training_table(folder: Path) -> Table:
+    """Validation loss before and after training."""
+    rows = read(folder, "training")
+    steps = sorted({int(row["step"]) for row in rows})
+    at = {(row["model"], int(row["step"])): f"{float(row['validation_nll']):.3f}" for row in rows}
+    head = ["validation loss (nats a token)", *(f"step {step}" for step in steps)]
+    models = seeds(dict.fromkeys(row["model"] for row in rows))
+    return head, [
+        [title, *(at.get((name, step), "-") for step in steps)] for name, title in models.items()
+    ]
+
+
 def metric_table(folder: Path) -> Table:
     """Logit differences by wording."""
     rows = read(folder, "prompts")
@@ -158,6 +170,24 @@ def change_table(folder: Path, name: str, key: Sequence[str], count: int = LISTE
     return head, body
 
 
+def total_table(folder: Path, largest: int = 3) -> Table:
+    """Sums of changes of direct contributions: of all heads, of the largest ones, of MLPs."""
+    rows = read(folder, "direct")
+    models = seeds(dict.fromkeys(row["model"] for row in rows))
+    sides = []
+    for name in models:
+        mine = [row for row in rows if row["model"] == name]
+        kinds = ("head", "mlp")
+        heads, mlps = ([float(x["mean"]) for x in mine if x["part"] == kind] for kind in kinds)
+        late = [float(x["mean"]) for x in mine if x["part"] == "head" and int(x["layer"]) >= 20]
+        top = sorted(heads, reverse=True)[:largest]
+        sides.append([f"{sum(some):.2f}" for some in (heads, late, top, mlps)])
+    titles = ["all 270 heads", "heads of layers 20 to 29"]
+    titles += [f"the {largest} heads with the largest rise", "all MLPs"]
+    head = ["sum of changes (logits)", *models.values()]
+    return head, [[title, *cells] for title, *cells in zip(titles, *sides, strict=True)]
+
+
 def agreement_table(folder: Path) -> Table:
     """Rank correlation of the components' effects between the models."""
     head = ["components", "direction", "number", "Spearman's rho"]
@@ -169,17 +199,19 @@ def agreement_table(folder: Path) -> Table:
 
 def every_table(folder: Path) -> dict[str, Table]:
     """All tables that the records of a folder give, by title."""
-    found = {"logit difference": metric_table(folder)}
+    found = {"training": training_table(folder), "logit difference": metric_table(folder)}
     for kind in dict.fromkeys(row["kind"] for row in read(folder, "components")):
         if kind != "residual":
             found[kind] = component_table(folder, kind)
-    found["residual"] = residual_table(folder)
+    if "residual" in {row["kind"] for row in read(folder, "components")}:
+        found["residual"] = residual_table(folder)
     if (folder / "head-sets.json").exists():
         for direction in DIRECTIONS:
             for family in ("heads", "mlps", "both"):
                 found[f"{family}, {direction}"] = set_table(folder, direction, family)
         found["needed"] = needed_table(folder)
     found["direct"] = change_table(folder, "direct", ("part", "layer", "head"))
+    found["direct, sums"] = total_table(folder)
     found["attention"] = change_table(folder, "attention", ("source", "layer", "head"))
     found["agreement"] = agreement_table(folder)
     return found

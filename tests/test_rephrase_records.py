@@ -98,6 +98,24 @@ def test_records_and_tables(scripts: dict[str, Any], run: Path, tmp_path: Path) 
     assert lines[2].startswith("| the post's, trained | 12 | -2.00 [-2.00, -2.00] |")
 
 
+def test_losses_of_training(scripts: dict[str, Any], tmp_path: Path) -> None:
+    for model, loss in zip(MODELS, (0.5, 0.75), strict=True):
+        lines = [
+            "step,metric,value",
+            "0,validation/loss,1.25",
+            "2,train/loss,9",
+            "4,validation/loss,",
+        ]
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "metrics.csv").write_text("\n".join(lines) + f"{loss}\n")
+    out = tmp_path / "records"
+    trained = [str(tmp_path / model) for model in MODELS]
+    scripts["records"].main(["--trained", *trained, "--out", str(out)])
+    head, body = scripts["tables"].training_table(out)
+    assert head[1:] == ["step 0", "step 4"]
+    assert body == [["seed 1", "1.250", "0.500"], ["seed 2", "1.250", "0.750"]]
+
+
 def test_sets(scripts: dict[str, Any], tmp_path: Path) -> None:
     share = {"mean": [0.2, 0.6], "low": [0.1, 0.5], "high": [0.3, 0.7]}
     needed = {"0.5": {"size": 4, "low": 1, "high": None}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 from pathlib import Path
 
@@ -227,6 +228,19 @@ def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
     for name in ("drift", "cka_distance", "attention_kl"):
         last = claims["leading_layers"][name]["last_layer"]
         assert f"{last['rank']} [{last['low']:.0f}, {last['high']:.0f}]" in page
+
+
+def test_the_page_on_rephrasing_states_its_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row of the page's tables is a row that the records give."""
+    monkeypatch.syspath_prepend(str(RECORDS.parents[2] / "benchmarks"))
+    tables = importlib.import_module("rephrase_tables")
+    found = tables.every_table(RECORDS / "rephrase")
+    known = {line for table in found.values() for line in tables.markdown(table)}
+    page = (RECORDS.parent / "rephrase.md").read_text()
+    shown = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(shown) > 20
+    assert [line for line in shown if line not in known] == []
+    assert set(tables.markdown(found["logit difference"])) <= set(shown)
 
 
 @pytest.mark.parametrize("record", KEPT, ids=[folder.name for folder in KEPT])
