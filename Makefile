@@ -60,7 +60,7 @@ bakeoff-rates: setup  ## train the same choices at three learning rates, with an
 
 placement: setup  ## train all 20 sets of three layers of the built-in model, and all layers, with three seeds; hours
 	$(SUMCIRC) train -m experiment=placement_tiny 'adaptation.layers=$(TRIPLES),all' seed=1,2,3 sweep.name=placement sweep.jobs=2 $(ARGS)
-	$(SUMCIRC) report runs/placement
+	$(SUMCIRC) placement runs/placement
 
 report: setup  ## compare the runs of a sweep: make report ARGS="runs/SWEEP"
 	$(SUMCIRC) report $(ARGS)

@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeps": {"tracking", "reporting"},
     "jobs": {
         *("data", "models", "tracking", "figures", "measures", "circuits", "evaluation"),
-        *("training", "compare", "selection", "callbacks", "reporting"),
+        *("training", "compare", "selection", "callbacks", "reporting", "placement"),
     },
     "cli": {"models", "tracking", "reporting", "sweeps", "jobs"},
     "__main__": {"cli"},

@@ -89,6 +89,7 @@ def test_options_of_hydra(shown: Main, arguments: tuple[str, ...], part: str) ->
                     "select",
                     "report",
                     "dashboard",
+                    "placement",
                     "pretrain",
                     "status",
                 ]

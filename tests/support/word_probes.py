@@ -32,6 +32,7 @@ CONFIGS = {
     "pairs": schema.PairsConfig,
     "report": schema.ReportConfig,
     "dashboard": schema.DashboardConfig,
+    "placement": schema.PlacementConfig,
     "select": schema.SelectConfig,
     "pretrain": schema.PretrainConfig,
 }
@@ -42,6 +43,7 @@ NEEDED = {
     "compare": ["before=tiny", "after=tiny"],
     "report": ["."],
     "dashboard": ["."],
+    "placement": ["."],
 }
 PATHS = {
     *("model.path", "model.tokenizer", "resume", "checkpoint", "before", "after", "pairs"),
@@ -70,6 +72,7 @@ LOOSE = {
     "adaptation.layers": ["maybe", "{a:1}", "[a]", "1.5", "[-7]", "-7"],
     "trainer.devices": ["maybe", "{a:1}", "[a]", "1.5", "0"],
     "after": ["{a:1}"],
+    "score": ["maybe", "{a:1}", "[a]", "1.5", "0"],
 }
 # made by the command itself or without meaning for the verb
 SKIPPED = {

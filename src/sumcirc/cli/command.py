@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sumcirc.cli.checkpoints import SWEEPER, Checkpoints, renamed, swept
+from sumcirc.cli.draws import with_draws
 from sumcirc.cli.dry_running import without_dry_run
 from sumcirc.cli.implied import CONF, ONE_JOB, RUN_VERBS, complete, decide
 from sumcirc.cli.searching import examples_of, searches
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 LOGGING_VERBS = {*RUN_VERBS, "report"}
-PATH_VERBS = {"report", "dashboard"}  # verbs for which words without `=` are paths
+PATH_VERBS = {"report", "dashboard", "placement"}  # verbs for which words without `=` are paths
 
 # overrides of Hydra's settings that concern the multirun rather than a job
 LAUNCHING = ("hydra.mode=", "hydra/launcher=", "hydra.launcher.", "hydra/sweeper=", "hydra.sweep")
@@ -137,6 +138,7 @@ def read(verb: str, arguments: Sequence[str]) -> Command:
     flags = list(arguments)
     for override in options.overrides:
         flags.remove(override)
+    options.overrides = with_draws(verb, options.overrides, options.multirun)
     words = by_key(options.overrides)
     if verb in PATH_VERBS:
         options.overrides = paths_as_override(options.overrides)

@@ -10,6 +10,7 @@ VERBS = {
     "pairs": "write pairs of clean and corrupted documents, aligned token by token",
     "report": "compare the configurations of a sweep with controls, and write an HTML page",
     "dashboard": "create a W&B workspace and a W&B report of a sweep",
+    "placement": "show how good every choice of layers is, and where a selector's choice lies",
     "select": "rank layers or modules for LoRA, and write a LoraConfig for a parameter budget",
     "pretrain": "rebuild the built-in model and its tokenizer from generated news text",
 }
@@ -38,6 +39,8 @@ usage: sumcirc VERB [overrides]
   sumcirc status SWEEP_DIR
   sumcirc report SWEEP
   sumcirc dashboard SWEEP
+  sumcirc placement SWEEP
+  sumcirc placement SWEEP score=[2,3,5]
   sumcirc select model=gpt2 data=cnn_dailymail selector=circuit adaptation.budget=294912
 
 Without overrides a verb uses the built-in model and data, and needs no network and no account.

@@ -90,7 +90,7 @@ class Landscape:
             raise UserError(
                 f"metric={metric}: is defined for {kept.sum()} of {len(self.documents)} documents"
                 f" of {self.name}, too few for an analysis (at least {FEWEST_DOCUMENTS}); choose"
-                " another metric"
+                " another metric, such as metric=rougeLsum"
             )
         sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
         return Measured(

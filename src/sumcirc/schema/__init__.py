@@ -57,7 +57,7 @@ from sumcirc.schema.optimizing import (
     SchedulerConfig,
     scheduler_of,
 )
-from sumcirc.schema.reading_runs import DashboardConfig, ReportConfig
+from sumcirc.schema.reading_runs import DashboardConfig, PlacementConfig, ReportConfig
 from sumcirc.schema.scoring import EvaluationConfig, GenerationConfig, RougeTokenizer
 from sumcirc.schema.selecting import Preset, SelectorConfig, SelectorName
 from sumcirc.schema.verbs import (
@@ -137,6 +137,7 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerKind",
     "PairsConfig",
+    "PlacementConfig",
     "Precision",
     "Preset",
     "PretrainConfig",

@@ -55,6 +55,7 @@ def register() -> None:
         ("pretrain_schema", schema.PretrainConfig),
         ("report_schema", schema.ReportConfig),
         ("dashboard_schema", schema.DashboardConfig),
+        ("placement_schema", schema.PlacementConfig),
     ):
         store.store(name=name, node=node)
 

@@ -80,6 +80,52 @@ def function(setting: str, path: str) -> Callable[..., Any]:
     return _admitted(setting, path, (), inspect.isfunction, "function")
 
 
+def function_in_file(setting: str, path: str, name: str | None = None) -> Callable[..., Any]:
+    """Run a Python file that the user named on the command line, and return a function of it.
+
+    Only the command line may name a file: a configuration file could come from somebody else.
+
+    Args:
+        setting: name of the setting, for messages.
+        path: the file.
+        name: name of the function; None if the file defines only one without `_` before its name.
+
+    Raises:
+        UserError: there is no such file, it can't be run, or it has no such function.
+    """
+    import importlib.util
+
+    if not os.path.isfile(path):
+        raise UserError(f"{setting}={path}: no such file")
+    spec = importlib.util.spec_from_file_location("sumcirc_user_file", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{setting}={path}: is no Python file; give FILE.py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # any kind of error, since this runs the user's code
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{setting}={path}: can't be run ({reason})") from error
+    found = {
+        key: value
+        for key, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    }
+    if name is not None:
+        if name not in found:
+            known = ", ".join(found) or "none"
+            raise UserError(f"{setting}={path}:{name}: defines no such function; it has {known}")
+        return found[name]
+    public = [key for key in found if not key.startswith("_")]
+    if len(public) != 1:
+        known = ", ".join(public) or "none"
+        raise UserError(
+            f"{setting}={path}: say which function scores the layers with {path}:NAME; it has"
+            f" {known}"
+        )
+    return found[public[0]]
+
+
 def _targets(spec: Any) -> list[str]:
     if isinstance(spec, Mapping):
         own = [str(spec["_target_"])] if "_target_" in spec else []

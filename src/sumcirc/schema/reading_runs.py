@@ -1,17 +1,26 @@
-"""Settings of `sumcirc report` and `sumcirc dashboard`, which read finished runs."""
+"""Settings of the verbs that read finished runs: `report`, `dashboard` and `placement`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional
 
 from omegaconf import MISSING
 
 from sumcirc.schema.lists import lists_of_one
-from sumcirc.schema.require import positive, require
+from sumcirc.schema.require import at_least, positive, require
 from sumcirc.schema.watching import LoggerConfig
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "facts")
+
+
+def column_of(metric: str) -> str:
+    """Return the column of documents.parquet that has a score.
+
+    Args:
+        metric: name of the score, of `METRICS`.
+    """
+    return metric if metric == "facts" else f"{metric}_f1"
 
 
 @dataclass
@@ -42,6 +51,41 @@ class ReportConfig:
             0 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0 and 1",
         )
+
+
+@dataclass
+class PlacementConfig:
+    """The landscape of all choices of layers, and what a selector's choice is worth in it."""
+
+    # a sweep of all sets of layers, runs, or a stored landscape: the words without `=`
+    paths: list[str] = field(default_factory=list)
+    # layers, a selector or a file whose place is asked for: [2,3,5], page, my_selector.py or
+    # my_selector.py:FUNCTION; null: show the whole landscape
+    score: Any = None
+    metric: str = "facts"  # score that is analysed: of METRICS, F1
+    size: Optional[int] = None  # layers of each set; null: if the runs have sets of one size only
+    confidence: float = 0.95  # level of the intervals
+    documents: Optional[int] = None  # documents that a scored selector uses; null: its default
+    threads: Optional[int] = None  # CPU threads of a scored selector; null: torch's choice
+    out: Optional[str] = None  # folder; null: placement/ in the sweep's folder, with `score` none
+    cache_dir: str = MISSING  # folder of results that selectors compute once
+
+    def __post_init__(self) -> None:
+        lists_of_one(self)
+        require(
+            self.metric in METRICS,
+            f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",
+        )
+        at_least(self, "", 1, "size", "documents", "threads")
+        require(
+            0.5 < self.confidence < 1,
+            f"confidence={self.confidence}: must lie between 0.5 and 1",
+        )
+
+    @property
+    def column(self) -> str:
+        """The column of documents.parquet that has the score."""
+        return column_of(self.metric)
 
 
 @dataclass

@@ -30,7 +30,7 @@ def user_function(context: SelectionContext) -> Scores:
     options = context.config.selector
     with context.preserving_training_state():
         found = function_of(options)(context)
-    wrong = _why_not(found, context.layers, context.granularity)
+    wrong = why_not(found, context.layers, context.granularity)
     if wrong:
         raise UserError(f"selector.score={options.score}: {wrong}")
     return found
@@ -50,8 +50,14 @@ def function_of(options: SelectorConfig) -> Callable[[SelectionContext], Scores]
     return function("selector.score", options.score)
 
 
-def _why_not(found: object, layers: int, granularity: Granularity) -> str | None:
-    """Return why the scores can't be used; None if they can."""
+def why_not(found: object, layers: int, granularity: Granularity) -> str | None:
+    """Return why scores can't be used, or None if they can.
+
+    Args:
+        found: what a user's function returned.
+        layers: number of layers of the model.
+        granularity: whether layers or modules are selected.
+    """
     if not isinstance(found, Scores):
         return (
             f"gave a {type(found).__name__}; return a `Scores`, or `rule(values, reason)`, both of"

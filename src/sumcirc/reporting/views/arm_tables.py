@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sumcirc.reporting.arms import control_title, in_text
 from sumcirc.reporting.comparison import ArmComparison, ArmResult, Difference
 from sumcirc.reporting.costs import cost_columns
+from sumcirc.reporting.draws import Place, places
 from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import format_seconds
@@ -33,7 +34,40 @@ def tables(comparison: ArmComparison) -> list[Table]:
         if differences:
             found.append(difference_table(comparison, against, differences))
         found += inside_difference_table(comparison, against)
-    return found
+    return [*found, *draws_tables(comparison)]
+
+
+def draws_tables(comparison: ArmComparison) -> list[Table]:
+    """Return a table of the arms' places among random draws; the list is empty without draws.
+
+    Args:
+        comparison: comparison of the arms.
+    """
+    measure = comparison.options.metric
+    arms = [result.arm for result in comparison.arms]
+    groups: dict[int, list[Place]] = {}
+    for place in places(arms, measure, comparison.options.confidence):
+        groups.setdefault(len(place.draws), []).append(place)
+    headings = ("arm", "seeds", LABELS[measure], "one further draw", "at least as good", "p")
+    scale = scale_of(measure)
+    return [
+        Table(
+            f"place among {count} random draws of layers; p can't be below {found[0].floor:.2g}",
+            headings,
+            [
+                (
+                    place.arm.title,
+                    ",".join(map(str, place.seeds)),
+                    f"{scale * place.mean:.1f}",
+                    f"[{scale * place.low:.1f}, {scale * place.high:.1f}]",
+                    f"{place.at_least} of {count}",
+                    f"{place.p_value:.2g}",
+                )
+                for place in found
+            ],
+        )
+        for count, found in groups.items()
+    ]
 
 
 def score_table(comparison: ArmComparison) -> Table:
