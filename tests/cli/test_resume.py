@@ -62,7 +62,7 @@ def spoil_yaml(run: Path) -> None:
     [
         (spoil_status, ["is no run directory"]),
         (spoil_version, ["sumcirc 0.0.9", "pip install sumcirc==0.0.9"]),
-        (spoil_format, ["an earlier version (records of format 1, now 2)", "not over tokens"]),
+        (spoil_format, ["an earlier version (records of format 1, now 3)", "not over tokens"]),
         (spoil_verb, ["sumcirc evaluate"]),
         (spoil_schema, ["config.yaml", "trainer.max_stps"]),
         (spoil_yaml, ["config.yaml", "YAML"]),

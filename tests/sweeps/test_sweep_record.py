@@ -99,10 +99,10 @@ def test_a_damaged_record_is_refused(
     ("begun", "part"),
     [
         ({"version": "0.0.9"}, "was started by sumcirc 0.0.9, this is"),
-        ({"format": 1}, "was started by an earlier version (records of format 1, now 2)"),
+        ({"format": 1}, "was started by an earlier version (records of format 1, now 3)"),
         (
             {"format": None},
-            "was started by an earlier version (records of format 1, now 2), in which",
+            "was started by an earlier version (records of format 1, now 3), in which",
         ),
     ],
 )

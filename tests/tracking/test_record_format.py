@@ -72,6 +72,24 @@ def test_what_gives_other_numbers_is_marked(config: dict[str, Any], part: str) -
     assert earlier(FORMAT, config) is None
 
 
+def test_circuits_of_text_whose_corruption_was_not_chosen_are_marked() -> None:
+    part = "corruption=auto was `replace`"
+    files = changed("data", "source", "files")
+    auto, chosen = {"corruption": "auto"}, {"corruption": "replace"}
+    for circuit, marked in ((auto, True), (chosen, False)):
+        tracked = {"callbacks": {"watch": ["circuit_tracker"], "circuit": circuit}}
+        idle = {"callbacks": {"watch": [], "circuit": circuit}}
+        for settings in (
+            {"circuit": circuit},
+            tracked,
+            {"selector": {"name": "circuit", **circuit}},
+        ):
+            assert (part in (earlier(2, files | settings) or "")) == marked
+            assert earlier(2, TINY | settings) is None
+        assert earlier(2, files | idle | {"selector": {"name": "first", **circuit}}) is None
+    assert earlier(2, files | {"circuit": auto, "pairs": "own.jsonl"}) is None
+
+
 def test_what_gives_the_same_numbers_is_not_marked() -> None:
     assert earlier(1, TINY) is None
     assert earlier(1, {}) is not None, "what isn't known may differ"
@@ -103,7 +121,7 @@ def test_a_table_of_old_and_new_runs_says_which_are_old(
         records = RunRecords(run)
         assert bool(records.earlier) == (run in old)
         assert bool(records.summary.get("notices")) == (run in old)
-    mark = "made by an earlier version (records of format 1, now 2)"
+    mark = f"made by an earlier version (records of format 1, now {FORMAT})"
     cli.main(["status", str(sweep)])
     assert f"WARNING: 2 of 6 runs: {mark}" in " ".join(capsys.readouterr().out.split())
     cli.main(["report", str(sweep)])

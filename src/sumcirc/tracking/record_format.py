@@ -13,7 +13,7 @@ from typing import Any
 
 from sumcirc.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 FIRST = 1  # format of records that don't state one
 
 
@@ -48,6 +48,20 @@ def _other_texts(config: Mapping[str, Any]) -> bool:
     return _another_model(config) or config.get("data", {}).get("source") != "wire"
 
 
+def _settled_by_documents(config: Mapping[str, Any]) -> bool:
+    """Return whether a circuit was found on pairs whose corruption is `auto`, not on the wire."""
+    if config.get("data", {}).get("source") == "wire" or config.get("pairs") is not None:
+        return False
+    watchers = config.get("callbacks") or {}
+    selector = config.get("selector") or {}
+    found = [config.get("circuit")]
+    if "circuit_tracker" in watchers.get("watch", ()):
+        found.append(watchers.get("circuit"))
+    if str(selector.get("name")).startswith("circuit"):
+        found.append(selector)
+    return any(one.get("corruption", "auto") == "auto" for one in found if one)
+
+
 CHANGES = (
     FormatChange(
         2,
@@ -60,6 +74,11 @@ CHANGES = (
         "special tokens' spelling in documents was not text, and one end token alone ended a"
         " summary",
         _other_texts,
+    ),
+    FormatChange(
+        3,
+        "corruption=auto was `replace` for any text",
+        _settled_by_documents,
     ),
 )
 
