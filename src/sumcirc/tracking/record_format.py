@@ -75,11 +75,7 @@ CHANGES = (
         " summary",
         _other_texts,
     ),
-    FormatChange(
-        3,
-        "corruption=auto was `replace` for any text",
-        _settled_by_documents,
-    ),
+    FormatChange(3, "corruption=auto was `replace` for any text", _settled_by_documents),
 )
 
 # settings added by a format, or while it was current, by section, with the value that earlier runs
@@ -94,6 +90,10 @@ ADDED: dict[int, dict[str, dict[str, Any]]] = {
             "bertscore_layer": None,
             "nli": None,
             "nli_sentences": 1,
+            "retention": [],
+            "retention_column": "document",
+            "retention_documents": None,
+            "summaries": True,
         },
         "selector": {"aggregation": "mean"},
         "callbacks.circuit": {"aggregation": "mean"},
