@@ -187,9 +187,20 @@ def test_the_page_of_the_real_model_states_what_training_did() -> None:
     assert f"({tokens / seconds:.0f} tokens a second)" in page
 
 
-def _cell(score: dict[str, float], factor: int) -> str:
+def _cell(score: dict[str, float], factor: int, digits: int = 1) -> str:
     mean, low, high = (factor * score[end] for end in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def test_the_page_of_the_real_model_states_what_was_forgotten() -> None:
+    page = (RECORDS.parent / "real-model.md").read_text()
+    found = json.loads((RECORDS / "real-model/retention.json").read_text())["retention"]
+    for corpus, title in {"cnndm_validation500": "CNN", "scitldr_a_test": "SciTLDR"}.items():
+        one = found[corpus]
+        cells = [_cell(one["systems"][name]["perplexity"], 1) for name in ("base", "trained")]
+        cells += [_cell(one[name], 1, 3) for name in ("nll_change", "kl")]
+        lines = [line for line in page.splitlines() if line.startswith(f"| 100 {title}")]
+        assert any(line.endswith(f"| {' | '.join(cells)} |") for line in lines), corpus
 
 
 def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
