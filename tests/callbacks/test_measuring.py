@@ -24,6 +24,7 @@ from sumcirc.schema import (
     WATCHERS,
     Adaptation,
     CircuitOptions,
+    Corruption,
     ProbeScheduleConfig,
     ProbesConfig,
     TrainConfig,
@@ -37,7 +38,12 @@ Files = dict[str, Path]
 LORA = {"kind": Adaptation.lora, "rank": 4, "dropout": 0.2}
 PROBES = ProbesConfig(documents=8, batch_size=2)
 CIRCUIT = CircuitOptions(
-    documents=4, held_out=0.0, sizes=[0.1, 1.0], random_circuits=1, resamples=20
+    documents=4,
+    held_out=0.0,
+    sizes=[0.1, 1.0],
+    random_circuits=1,
+    resamples=20,
+    corruption=Corruption.replace,
 )
 
 

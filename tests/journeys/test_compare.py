@@ -170,7 +170,8 @@ def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
     for carried in found["patching"].values():
         numbers += [row["effect"]["mean"] for row in carried["parts"]]
         shares += [row[key] for row in carried["parts"] for key in ("mean", "attributed")]
-    assert set(numbers) == {0}
+    # patched rows share a pass with others, which rounds differently
+    assert max(map(abs, numbers)) < 1e-5
     assert set(shares) == {None}
     assert summary["metric"] == "logit_difference"
     assert summary["positions"] == "last"

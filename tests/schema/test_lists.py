@@ -41,7 +41,7 @@ LISTS = {
     *("adaptation.modules", "selector.layers", "callbacks.watch", "callbacks.circuit.sizes"),
     *("circuit.sizes", "compare.analyses", "compare.directions", "compare.parts"),
     *("compare.sets", "compare.lambdas", "logger.tags", "sweep.gpus", "run.varied"),
-    *("paths", "against"),
+    *("evaluation.retention", "paths", "against"),
 }
 
 

@@ -10,7 +10,7 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import Encoder
 from sumcirc.models.architectures import context_length
 from sumcirc.models.loading import load_model, load_tokenizer
-from sumcirc.schema import SelectorConfig, SelectorName, TrainConfig
+from sumcirc.schema import Corruption, SelectorConfig, SelectorName, TrainConfig
 from sumcirc.selection.context import SelectionContext
 from tests.support.small_training import small_config
 
@@ -30,7 +30,9 @@ def selecting(
 
     lora = {"kind": Adaptation.lora, **LORA, **(adaptation or {})}
     config = small_config(model, files, folder, adaptation=lora)
-    options = {"documents": 8, "batch_size": 2, "resamples": 50, "probe_steps": 30, **selector}
+    options: dict[str, Any] = {"documents": 8, "batch_size": 2, "resamples": 50}
+    options |= {"probe_steps": 30}
+    options |= {"corruption": Corruption.replace, **selector}
     return replace(config, selector=SelectorConfig(name=SelectorName(name), **options))
 
 

@@ -215,6 +215,7 @@ def anova(scores: Array) -> Anova:
         scores: [sets, seeds, documents], finite.
     """
     sets, seeds, documents = scores.shape
+    scores = scores - scores.flat[0]  # so that equal scores give zeros, and no rounding
     squares = contrast_squares(np.tensordot(orthonormal(sets), scores, axes=1))
     choice = (squares.effect[0] - squares.error) * (sets - 1) / (sets * squares.count)
     sources = {CHOICE: Source(CHOICE, sets - 1, squares.effect[0], choice, *squares.test())}
