@@ -28,7 +28,7 @@ def test_a_new_run_is_pending(tmp_path: Path) -> None:
     assert run.read_config()["config"] == CONFIG
     text = (run.path / "config.yaml").read_text()
     assert "“é”" in text, "people read it"
-    assert text.startswith("format: 2\nverb: train\nconfig:\n  seed: 1\n")
+    assert text.startswith("format: 3\nverb: train\nconfig:\n  seed: 1\n")
 
 
 def test_config_names_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
