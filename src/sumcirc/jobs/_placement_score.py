@@ -32,20 +32,21 @@ SECTIONS = (
 FILE = ".py"
 
 
-def check(config: PlacementConfig, landscape: Landscape) -> None:
-    """Check what is to be judged, as far as that is possible without running it.
+def check_alone(config: PlacementConfig) -> None:
+    """Check what is to be judged, as far as that is possible without a landscape.
 
     Args:
         config: configuration of the job.
-        landscape: the landscape by which it is judged.
 
     Raises:
-        UserError: the list is no set of the landscape, the selector is unknown, or the file has no
-            function that could be a selector.
+        UserError: these are no layers, the selector is unknown, or the file has no function that
+            could be a selector.
     """
     score = config.score
+    if score is None:
+        return
     if isinstance(score, (list, tuple)):
-        _listed(score, landscape)
+        _whole_numbers(score)
         return
     if not isinstance(score, str) or not score:
         raise UserError(
@@ -63,7 +64,23 @@ def check(config: PlacementConfig, landscape: Landscape) -> None:
         )
     if score in ("all", "fixed"):
         raise UserError(f"score={score}: chooses no set of layers by itself; give score=[2,3,5]")
-    _select_config(config, landscape, SelectorName(score))
+
+
+def check(config: PlacementConfig, landscape: Landscape) -> None:
+    """Check that the landscape can judge it; `check_alone` comes first.
+
+    Args:
+        config: configuration of the job.
+        landscape: the landscape by which it is judged.
+
+    Raises:
+        UserError: the list is no set of the landscape, or the runs' settings don't suit a selector.
+    """
+    score = config.score
+    if isinstance(score, (list, tuple)):
+        _listed(score, landscape)
+    elif not _is_file(score):
+        _select_config(config, landscape, SelectorName(score))
 
 
 def choice_of(config: PlacementConfig, landscape: Landscape) -> Choice:
@@ -88,11 +105,17 @@ def choice_of(config: PlacementConfig, landscape: Landscape) -> Choice:
 
 
 def _listed(score: Any, landscape: Landscape) -> tuple[int, ...]:
+    shown = _whole_numbers(score)
+    check_choice(shown, score, landscape.layers, landscape.size)
+    return tuple(sorted(score))
+
+
+def _whole_numbers(score: Any) -> str:
+    """Return the list as a user writes it; refuse what can't be layers."""
     shown = f"score=[{','.join(map(str, score))}]"
     if not all(type(layer) is int for layer in score):
         raise UserError(f"{shown}: layers are whole numbers from 0, such as score=[2,3,5]")
-    check_choice(shown, score, landscape.layers, landscape.size)
-    return tuple(sorted(score))
+    return shown
 
 
 def _is_file(score: str) -> bool:

@@ -37,6 +37,9 @@ def check(config: PlacementConfig) -> None:
 
     if not config.paths:
         raise UserError("name a sweep or a stored landscape: sumcirc placement runs/SWEEP")
+    scoring.check_alone(config)
+    if config.out is not None:
+        check_writable("out", _folder(config))
     found = _found(config)
     if config.column not in found.landscape.scores:
         known = [name for name in METRICS if column_of(name) in found.landscape.scores]
@@ -47,7 +50,7 @@ def check(config: PlacementConfig) -> None:
     found.landscape.measured(config.column)
     if config.score is not None:
         scoring.check(config, found.landscape)
-    if config.score is None or config.out is not None:
+    if config.score is None and config.out is None:
         check_writable("out", _folder(config))
 
 
@@ -143,7 +146,7 @@ def _write(
     body = plain_numbers(as_json(analysis, judgements))
     write_json(out / "placement.json", {**body, "notes": found.notes})
     rows = [{**row, "layers": label_of(row["layers"])} for row in body["sets"]]
-    write_text(out / "sets.csv", csv_text(list(rows[0]), (row.values() for row in rows)))
+    write_text(out / "sets.csv", csv_text(list(rows[0]), (list(row.values()) for row in rows)))
     drawn = {
         "sets": lambda: views.ranked_sets(analysis, judgements),
         "layers": lambda: views.layer_effects(analysis),
