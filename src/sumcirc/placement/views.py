@@ -23,7 +23,9 @@ def ranked_sets(analysis: Analysis, judgements: Sequence[Judgement]) -> View:
     bars = [
         Bar(
             f"{label_of(one.layers)}  {names.get(one.layers, '')}".rstrip(),
-            *(scale * value for value in (one.deviation, one.low, one.high)),
+            scale * one.deviation,
+            scale * one.low,
+            scale * one.high,
             filled=one.candidate,
             note=f"rank {one.rank_low} to {one.rank_high}",
         )
@@ -50,7 +52,9 @@ def ranked_sets(analysis: Analysis, judgements: Sequence[Judgement]) -> View:
         rows=[
             (
                 label_of(one.layers),
-                *(scale * value for value in (one.deviation, one.low, one.high)),
+                scale * one.deviation,
+                scale * one.low,
+                scale * one.high,
                 one.rank_low,
                 one.rank_high,
                 one.candidate,
