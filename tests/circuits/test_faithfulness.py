@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ from sumcirc.circuits.edge_sums import by_kind, by_layer, edge_groups
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Divergence, LogitDifference
-from sumcirc.circuits.patching import evaluator
-from sumcirc.circuits.patching.evaluator import CircuitValues, Evaluator, share_of
-from sumcirc.circuits.patching.faithfulness import curve, faithfulness, judgement
+from sumcirc.circuits.patching.evaluator import Evaluator, share_of
+from sumcirc.circuits.patching.faithfulness import curve, faithfulness
 from sumcirc.errors import UserError
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import SIZES
@@ -262,112 +260,6 @@ def test_random_circuits_run_on_some_documents(reference: Any) -> None:
                 np.testing.assert_allclose(one[run], every[run], rtol=0, atol=1e-12)
     assert share_of(3, 15) == slice(0, None, 1)
     assert [share_of(i, 17) for i in range(3)] == [slice(i % 2, None, 2) for i in range(3)]
-
-
-class MadeUp:
-    """Stands for an evaluator: a circuit's gain grows with its size and varies by document.
-
-    Args:
-        documents: number of documents.
-        noise: by how much the gain varies with the circuit, relative to documents.
-    """
-
-    ablation = "interchange"
-    doubt = None
-    metric = SimpleNamespace(name="kl")
-
-    def __init__(self, documents: int, noise: float) -> None:
-        self.graph = Graph(Shape(3, 4, 4, 4, 16, 32, 50, False))
-        self.pairs = _Names(str(i) for i in range(documents))
-        self.noise, self.count, self.steps = noise, documents, []
-        self.runs: list[tuple[bytes, int]] = []
-        self.progress = self.steps.append
-        self.varied = 0.2 * np.random.default_rng(0).normal(size=documents)
-        self.empty, self.full = self.of(np.zeros(documents)), self.of(-np.ones(documents))
-
-    def of(self, metric: Any) -> CircuitValues:
-        return CircuitValues(metric, np.abs(metric))
-
-    def run(self, circuits: Any, shares: Any) -> list[CircuitValues]:
-        found = []
-        for kept, share in zip(circuits, shares, strict=True):
-            key = kept.tobytes()
-            own = np.random.default_rng(list(key)).normal()
-            values = np.full(self.count, np.nan)
-            gain = kept.sum() / self.graph.edges + self.varied + self.noise * own
-            values[share] = -gain[share]
-            self.runs.append((key, len(range(self.count)[share])))
-            self.progress(self.runs[-1][1])
-            found.append(self.of(values))
-        return found
-
-
-class _Names(list[str]):
-    names = property(list)
-
-
-@pytest.mark.parametrize(
-    ("documents", "noise", "count", "run"),
-    [(16, 0.0, 10, 5), (16, 1.0, 10, 10), (7, 0.0, 10, 10), (16, 0.0, 30, 15), (16, 0.0, 4, 4)],
-)
-def test_random_circuits_are_drawn_until_documents_alone_make_the_interval(
-    documents: int, noise: float, count: int, run: int
-) -> None:
-    made: Any = MadeUp(documents, noise)
-    scores = np.random.default_rng(1).normal(size=made.graph.exists.shape) * made.graph.exists
-    kept = prune(top_n(scores, made.graph, 60), made.graph)
-    sizes = [0.2, 0.5]
-    found = judgement(made, scores, kept, sizes, random_seeds=range(count))
-    assert len(found.absolute.random) == len(found.absolute.cpr.random) == run
-    # what was left out counts as done
-    each = sum(len(range(documents)[share_of(seed, documents)]) for seed in range(count))
-    assert sum(made.steps) == (2 * len(sizes) + 2) * documents + (len(sizes) + 1) * each
-    assert found.signed.random == []
-    # the pooled ratio, with sums written out
-    edges = [int(size * made.graph.edges) for size in sizes]
-    targets = [kept, *(prune(top_n(scores, made.graph, n), made.graph) for n in edges)]
-    for of, control in zip(targets, [found.control, *found.absolute.control], strict=True):
-        above = below = 0.0
-        for seed in range(run):
-            draw = np.random.default_rng(seed).random(made.graph.exists.shape)
-            share = share_of(seed, documents)
-            again = MadeUp(documents, noise)
-            (value,) = again.run([matched_circuit(draw, of, made.graph)], [share])
-            above += np.nansum(value.metric)
-            below += len(range(documents)[share])
-        assert control is not None
-        assert control.mean == pytest.approx(-above / below)
-
-
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox"])
-def test_loose_ends_make_no_difference_to_a_run(
-    family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = small_model(family).double()
-    judges = {
-        ablation: Evaluator(model, made_pairs(), Divergence(torch.ones(5, 7)), ablation=ablation)
-        for ablation in ("interchange", "zero")
-    }
-    graph = judges["zero"].graph
-    draws = [np.random.default_rng(i).random(graph.exists.shape) for i in range(6)]
-    circuits = [(draw < 0.02 * 2**i) & graph.exists for i, draw in enumerate(draws)]
-    pruned = [prune(kept, graph) for kept in circuits]
-    assert any((a != b).any() and b.any() for a, b in zip(circuits, pruned, strict=True))
-    assert not pruned[0].any()
-    found = {name: judge.run(circuits) for name, judge in judges.items()}
-    bare = judges["zero"].run(pruned)
-    monkeypatch.setattr(evaluator, "prune", lambda kept, graph: kept)
-    for whole, one in zip(judges["interchange"].run(circuits), found["interchange"], strict=True):
-        np.testing.assert_allclose(one.metric, whole.metric, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(one.kl, whole.kl, rtol=1e-9, atol=1e-12)
-    # zeros in place of the corrupted run: with biases, a node that reads no edge writes something
-    for whole, one in zip(judges["zero"].run(circuits), found["zero"], strict=True):
-        np.testing.assert_array_equal(one.metric, whole.metric)
-    differs = any(
-        not np.allclose(one.metric, other.metric)
-        for one, other in zip(found["zero"], bare, strict=True)
-    )
-    assert differs or family != "gpt2"
 
 
 def test_what_says_nothing_is_refused(reference: Any) -> None:

@@ -61,7 +61,7 @@ def compare_with(
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_runs, judge, score_edges, to_store
     from sumcirc.circuits.tasks import make_task
-    from sumcirc.models.restoring import against_of, load_merged, release
+    from sumcirc.models.restoring import against_of, load_reference, release
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import plain_numbers, write_json
     from sumcirc.training.trainer import device
@@ -69,7 +69,7 @@ def compare_with(
     reference, options = against_of(config), config.circuit
     assert reference is not None
     release(model)  # `split` still refers to it
-    other = load_merged(reference).to(device(config.trainer))  # type: ignore[arg-type]
+    other = load_reference(reference).to(device(config.trainer))  # type: ignore[arg-type]
     their_task = make_task(other, split.task.pairs, options, keep_all=True)
     held_out = None
     if split.held_out is not None:

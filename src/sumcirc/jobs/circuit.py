@@ -90,7 +90,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.models.architectures import context_length
     from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.loading import load_tokenizer
-    from sumcirc.models.restoring import load_merged, reference_of
+    from sumcirc.models.restoring import load_reference, reference_of
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.circuit_change import change_tables
     from sumcirc.runtime.notices import Notices, few
@@ -101,7 +101,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 
     clock, notices = Clock(), Notices()
     set_threads(config.trainer)
-    model: Any = load_merged(reference_of(config))
+    model: Any = load_reference(reference_of(config))
     tokenizer = load_tokenizer(config.model)
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     with clock.phase("pairs"):

@@ -117,22 +117,6 @@ def load_reference(found: ModelReference, dtype: torch.dtype | None = None) -> R
     return load_adapter(model, found.weights, found.given)
 
 
-def load_merged(found: ModelReference, dtype: torch.dtype | None = None) -> PreTrainedModel:
-    """Return a model in evaluation mode, with its adapter, if it has one, merged into its weights.
-
-    The model computes the same up to rounding, without the adapter's own matrix products, so a job
-    that runs it many times and doesn't need the base is faster.
-
-    Args:
-        found, dtype: as in `load_reference`. The base must not be quantized.
-
-    Raises:
-        UserError: as in `load_reference`.
-    """
-    model = load_reference(found, dtype)
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model  # type: ignore
-
-
 def release(model: nn.Module) -> None:
     """Free the memory of a model that is no longer used, even if something still refers to it.
 

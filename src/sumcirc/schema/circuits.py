@@ -115,8 +115,7 @@ class CircuitOptions:
     ablation: Ablation = Ablation.patch
     # of the circuits in the faithfulness curve
     sizes: list[float] = field(default_factory=lambda: list(SIZES))
-    # largest number of random circuits of each size with as many edges of each kind and layer, as a
-    # baseline; the second half is run only if the intervals need it
+    # random circuits of each size with as many edges of each kind and layer, as a baseline
     random_circuits: int = 10
     resamples: int = 200  # bootstrap resamples of the pairs, for stability
 

@@ -14,7 +14,6 @@ from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.attribution.memory import groups, patching_cost
-from sumcirc.circuits.edge_selection import prune
 from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.inputs.example_pairs import TokenPairs
 from sumcirc.circuits.metrics import Metric, log_probabilities
@@ -106,10 +105,7 @@ class Evaluator:
         """Run circuits on the documents and return each circuit's metric and KL divergence.
 
         The clean and the corrupted run are shared by all circuits, and a circuit that occurs twice
-        is run once. Where cut edges carry the corrupted run, loose ends are left out first: what a
-        source writes that reads no kept edge is what it writes in the corrupted run, and nobody
-        reads what leads nowhere. So a random circuit, which isn't pruned, costs what its pruned
-        part does, and nothing if that is empty.
+        is run once.
 
         Args:
             circuits: bool matrices [sources, destinations], True at kept edges.
@@ -120,8 +116,6 @@ class Evaluator:
             The values of each circuit, in the given order; NaN for documents it wasn't run on.
         """
         shares = [ALL] * len(circuits) if shares is None else shares
-        if self.ablation == "interchange":
-            circuits = [prune(kept, self.graph) for kept in circuits]
         first, origin = _distinct(circuits, shares)
         found = np.full((2, len(circuits), len(self.pairs)), np.nan)
         before = 0

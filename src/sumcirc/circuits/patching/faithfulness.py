@@ -53,8 +53,6 @@ from sumcirc.statistics import Bootstrap, Interval
 from sumcirc.statistics.noise import rounding_of
 
 RANDOM_SEEDS = tuple(range(10))
-FEWEST = 5  # random circuits of a size that are run before their number is judged
-WIDER = 1.1  # interval over documents and circuits, relative to that over documents, see `_enough`
 BOOTSTRAP = Bootstrap()
 
 Select = Callable[[NDArray[Any], Graph, int], NDArray[np.bool_]]
@@ -130,11 +128,7 @@ def judgement(
     bootstrap: Bootstrap = BOOTSTRAP,
     signed: NDArray[Any] | None = None,
 ) -> Judgement:
-    """Measure a circuit, and circuits of several sizes.
-
-    Half of the random circuits, at least 5, are run first. The others are run only if the intervals
-    need them: if drawing circuits again, as well as documents, widens the interval of any size by
-    more than a tenth. With fewer than 8 documents there are no intervals, and all are run.
+    """Measure a circuit, and circuits of several sizes, in one pass over the documents.
 
     Args:
         evaluator, fractions, random_seeds, bootstrap: as in `curve`.
@@ -147,78 +141,29 @@ def judgement(
     Raises:
         UserError: as in `curve`.
     """
-    absolute, by_sign = (
-        _Plan.of(evaluator, ranked, fractions, partial(select, absolute=way), ())
-        for ranked, way in ((scores, True), (scores if signed is None else signed, False))
-    )
-    ranked = [kept, *absolute.circuits]
-    drawn = _matched(evaluator, ranked, random_seeds)
-    first = drawn[: max(FEWEST, (len(drawn) + 1) // 2)]
-    later = _with_controls(evaluator, [], drawn[len(first) :], len(first))
-    alone = [evaluator.graph.exists & ~kept, *ranked, *by_sign.circuits]
-    values = evaluator.run(*_with_controls(evaluator, alone, first))
-    count, others = len(ranked), values[len(alone) :]
-    if later[0] and not _enough(evaluator, ranked, others, bootstrap):
-        others, first = others + evaluator.run(*later), drawn
-    else:
-        evaluator.progress(sum(len(range(len(evaluator.pairs))[share]) for share in later[1]))
-    plan = absolute.with_controls(evaluator, [one[1:] for one in first])
-    of_sizes = [value for i, value in enumerate(others) if i % count]
-    none: list[CircuitValues | None] = [None] * (len(values) + len(others))
-    own, rest = values[1 : 1 + count], values[1 + count : len(alone)]
-    return Judgement(
-        _judged(evaluator, None, kept, own[0], values[0], bootstrap),
-        _control(evaluator, kept, others[::count], bootstrap) if others else None,
-        _shared(kept & evaluator.graph.exists, [one[0] for one in first]),
-        plan.curve(evaluator, True, own[1:] + of_sizes, none[: len(plan.circuits)], bootstrap),
-        by_sign.curve(evaluator, False, rest, none[: len(rest)], bootstrap),
-    )
-
-
-def _with_controls(
-    evaluator: Evaluator,
-    circuits: list[NDArray[np.bool_]],
-    drawn: Sequence[Sequence[NDArray[np.bool_]]],
-    number: int = 0,
-) -> tuple[list[NDArray[np.bool_]], list[slice]]:
-    """Return circuits to be run on all documents, then random ones, with each one's documents.
-
-    Args:
-        drawn: for each seed the random circuits.
-        number: number of the first of these seeds.
-    """
-    found, shares = list(circuits), [ALL] * len(circuits)
-    for seed, some in enumerate(drawn, number):
-        found += some
-        shares += [share_of(seed, len(evaluator.pairs))] * len(some)
-    return found, shares
-
-
-def _enough(
-    evaluator: Evaluator,
-    ranked: Sequence[NDArray[np.bool_]],
-    others: Sequence[CircuitValues],
-    bootstrap: Bootstrap,
-) -> bool:
-    """Return whether the random circuits so far say as much as the documents allow.
-
-    That is so if, at every size, the interval from resampled documents and circuits is at most
-    `WIDER` times as wide as that from resampled documents alone.
-
-    Args:
-        ranked: the circuits that random ones match.
-        others: for each seed the values of the random circuits that match `ranked`.
-    """
-    for number, kept in enumerate(ranked):
-        drawn = others[number :: len(ranked)]
-        if not drawn or not kept.any():
-            continue
-        both, documents = (
-            _control(evaluator, kept, drawn, bootstrap, circuits) for circuits in (True, False)
+    plans = [
+        _Plan.of(evaluator, ranked, fractions, partial(select, absolute=absolute), seeds)
+        for ranked, absolute, seeds in (
+            (scores, True, random_seeds),
+            (scores if signed is None else signed, False, ()),
         )
-        if not both.high - both.low <= WIDER * (documents.high - documents.low):  # NaN: not known
-            return False
-    return True
+    ]
+    controls = _matched(evaluator, [kept], random_seeds)
+    alone = [kept, evaluator.graph.exists & ~kept, *(one for (one,) in controls)]
+    shares = [ALL, ALL, *(share_of(i, len(evaluator.pairs)) for i in range(len(controls)))]
+    for plan in plans:
+        alone, shares = alone + plan.circuits, shares + plan.shares
+    values = evaluator.run(alone, shares)
+    count = 2 + len(controls)
+    drawn, first, rest = values[2:count], values[count:], len(plans[0].circuits)
+    none: list[CircuitValues | None] = [None] * len(values)
+    return Judgement(
+        _judged(evaluator, None, kept, values[0], values[1], bootstrap),
+        _control(evaluator, kept, drawn, bootstrap) if drawn else None,
+        _shared(kept & evaluator.graph.exists, [one for (one,) in controls]),
+        plans[0].curve(evaluator, True, first[:rest], none[:rest], bootstrap),
+        plans[1].curve(evaluator, False, first[rest:], none[: len(first) - rest], bootstrap),
+    )
 
 
 @dataclass(frozen=True)
@@ -242,14 +187,11 @@ class _Plan:
         if not len(sizes) or sizes[0] < 0 or sizes[-1] > 1 or (np.diff(sizes) <= 0).any():
             raise UserError(f"fractions={list(fractions)}: must ascend within 0 and 1")
         ranked = [prune(choose(scores, graph, int(k * graph.edges)), graph) for k in sizes]
-        alone = cls(sizes, ranked, [ALL] * len(ranked))
-        return alone.with_controls(evaluator, _matched(evaluator, ranked, random_seeds))
-
-    def with_controls(
-        self, evaluator: Evaluator, drawn: Sequence[Sequence[NDArray[np.bool_]]]
-    ) -> _Plan:
-        """Return this plan of ranked circuits with random ones, given for each seed."""
-        return _Plan(self.sizes, *_with_controls(evaluator, self.circuits, drawn))
+        circuits, shares = list(ranked), [ALL] * len(ranked)
+        for number, drawn in enumerate(_matched(evaluator, ranked, random_seeds)):
+            circuits += drawn
+            shares += [share_of(number, len(evaluator.pairs))] * len(drawn)
+        return cls(sizes, circuits, shares)
 
     def curve(
         self,
@@ -339,12 +281,11 @@ def _control(
     kept: NDArray[np.bool_],
     drawn: Sequence[CircuitValues],
     bootstrap: Bootstrap,
-    again: bool = True,
 ) -> Interval:
     """Return the pooled faithfulness of the random circuits that match `kept`.
 
-    It is the ratio of the sums over circuits and documents. Every resample draws documents and, if
-    `again` is true, circuits: each is replaced by one that was run on the same documents.
+    It is the ratio of the sums over circuits and documents. Every resample draws documents and
+    circuits.
     """
     metric, empty = np.array([one.metric for one in drawn]), evaluator.empty.metric
     documents = len(empty)
@@ -353,17 +294,12 @@ def _control(
     run = np.isfinite(metric)
     gain = np.where(run, metric - empty, 0.0)
     whole = np.where(run, evaluator.full.metric - empty, 0.0)
-    _, shares = np.unique(run, axis=0, return_inverse=True)
-    alike = [np.flatnonzero(shares == one) for one in range(shares.max() + 1)]
     random = np.random.default_rng(bootstrap.seed + 1)
 
     def statistic(pick: NDArray[np.int64]) -> Any:
         if pick.ndim == 1:
             return gain[:, pick].sum() / whole[:, pick].sum()
-        circuits = np.tile(np.arange(len(drawn)), (len(pick), 1))
-        for members in alike if again else []:
-            drawn_again = random.integers(len(members), size=(len(pick), len(members)))
-            circuits[:, members] = members[drawn_again]
+        circuits = random.integers(len(drawn), size=(len(pick), len(drawn)))
         each = circuits[:, :, None], pick[:, None, :]
         return gain[each].sum((1, 2)) / whole[each].sum((1, 2))
 
