@@ -173,7 +173,7 @@ def measure(
     left: bool = True,
     patched: bool = True,
 ) -> dict[str, dict[str, Any]]:
-    """The figures of every size.
+    """Return the figures of every size.
 
     Args:
         model: the model.

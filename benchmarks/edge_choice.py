@@ -113,7 +113,7 @@ def make_pairs(options: argparse.Namespace, encoder: Encoder) -> list[ExamplePai
 
 
 def scored(model: Any, pairs: list[ExamplePair], name: str, folder: Path) -> Values:
-    """Scores [pairs, sources, destinations] by a metric; read if they exist."""
+    """Return scores [pairs, sources, destinations] by a metric, from the file if it exists."""
     file = folder / f"scores-{name}.npz"
     if not file.exists():
         tokens, began = TokenPairs.of(pairs), time.process_time()
@@ -154,7 +154,7 @@ class Judge:
         print(f"{len(todo)} circuits in {seconds:.0f} CPU seconds", flush=True)
 
     def gains(self, names: list[str]) -> Values:
-        """m(0) - m(C) of circuits, mean over those that were run on a document, for each."""
+        """Return m(0) - m(C) of each circuit, averaged over those run on a document."""
         metric = np.array([self.known[name] for name in names], dtype=float)
         return self.evaluator.empty.metric - np.nanmean(metric, axis=0)
 
@@ -245,7 +245,7 @@ def compare(
 
 
 def row_of(judge: Judge, name: str, size: float, kept: Circuit) -> dict[str, Any]:
-    """The faithfulness of a ranking's circuit of one size, beside the default's."""
+    """Return the faithfulness of a ranking's circuit of one size, beside the default's."""
     gains, default = judge.gains([f"{name} {size:g}"]), judge.gains([f"{DEFAULT} {size:g}"])
     row = {
         "ranking": name,
@@ -262,7 +262,7 @@ def row_of(judge: Judge, name: str, size: float, kept: Circuit) -> dict[str, Any
 def random_rows(
     judge: Judge, name: str, circuits: dict[float, Circuit], count: int
 ) -> list[dict[str, Any]]:
-    """Random circuits that match those of a ranking by kind and layer, pooled by size."""
+    """Return random circuits that match those of a ranking by kind and layer, pooled by size."""
     rows, graph, documents = [], judge.evaluator.graph, len(judge.evaluator.pairs)
     draws = [np.random.default_rng(seed).random(graph.exists.shape) for seed in range(count)]
     matched = {

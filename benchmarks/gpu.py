@@ -95,12 +95,13 @@ class Plan:
     model: Path | None
 
     def subject(self, config: Any, dtype: torch.dtype = HALF) -> RandomModel:
-        """A shape with documents of `tokens`."""
+        """Return a random model of this shape for documents of `tokens` tokens."""
         return RandomModel(config, self.tokens, dtype)
 
     def training(self, config: Any, batch_size: int, lora: bool) -> training_throughput.Case:
-        """Batches whose documents mostly fill the context; only frozen weights are bfloat16."""
+        """Return a training case whose documents mostly fill the context."""
         return training_throughput.Case(
+            # only frozen weights are bfloat16
             self.subject(config, HALF if lora else torch.float32),
             batch_size=batch_size,
             steps=self.steps,
@@ -112,14 +113,14 @@ class Plan:
 
 
 def gpt2_config(layers: int, width: int, heads: int, **others: int) -> GPT2Config:
-    """A configuration of GPT-2 without dropout, so that steps can be compared."""
+    """Return a GPT-2 configuration without dropout, so that both sides take the same steps."""
     dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     return GPT2Config(n_layer=layers, n_embd=width, n_head=heads, **dropout, **ends, **others)
 
 
 def llama_config(layers: int, width: int, heads: tuple[int, int], **others: Any) -> LlamaConfig:
-    """A configuration of Llama by its numbers of query heads and of key/value heads."""
+    """Return a Llama configuration; `heads` are its numbers of query and key/value heads."""
     return LlamaConfig(
         num_hidden_layers=layers,
         hidden_size=width,
@@ -133,7 +134,7 @@ def llama_config(layers: int, width: int, heads: tuple[int, int], **others: Any)
 
 
 def full_plan(options: argparse.Namespace, threads: int) -> Plan:
-    """The shapes of real models."""
+    """Return the plan with the shapes of real models."""
     return Plan(
         options.device,
         threads,
@@ -156,7 +157,7 @@ def full_plan(options: argparse.Namespace, threads: int) -> Plan:
 
 
 def quick_plan(options: argparse.Namespace, threads: int) -> Plan:
-    """Tiny shapes of the same families."""
+    """Return the plan with tiny shapes of the same families."""
     sizes = {"intermediate_size": 128, "vocab_size": 512}
     return Plan(
         options.device,
@@ -178,14 +179,14 @@ def quick_plan(options: argparse.Namespace, threads: int) -> Plan:
 
 
 def train(plan: Plan, name: str, config: Any, batch_size: int, lora: bool) -> Figures:
-    """Training against the Trainer, given the same batches and attention kernel."""
+    """Measure training against the Trainer, given the same batches and attention kernel."""
     case = plan.training(config, batch_size, lora)
     figure = training_throughput.compare(case, plan.device, plan.threads)
     return {f"training_{name}": figure}
 
 
 def attribute(plan: Plan, name: str, config: Any, pairs: int = 1, patched: bool = False) -> Figures:
-    """EAP-IG against its floor, and the memory that it needs with the model."""
+    """Measure EAP-IG against its floor, and the memory it needs together with the model."""
     subject = plan.subject(config)
     model = load(subject, plan.device)
     loaded = in_use(plan.device)
@@ -204,7 +205,7 @@ def attribute(plan: Plan, name: str, config: Any, pairs: int = 1, patched: bool 
 
 
 def rank(plan: Plan) -> Figures:
-    """How well scores in bfloat16 agree with those in float32, on random tokens."""
+    """Measure how well scores in bfloat16 agree with those in float32, on random tokens."""
     subjects: dict[str, Subject] = {
         "gpt2_small": plan.subject(plan.gpt2, torch.float32),
         "built_in": LocalModel(Path(resolve_path(BUILT_IN, "model.path")), REAL_TOKENS),
@@ -215,7 +216,7 @@ def rank(plan: Plan) -> Figures:
 
 
 def agreement(subject: Subject, plan: Plan) -> dict[str, Any]:
-    """Spearman's correlation over edges, and the share of the largest edges that both have."""
+    """Return Spearman's correlation over edges, and the overlap of the largest edges."""
     model = load(subject, plan.device)
     means, tops = [], []
     for dtype in (torch.float32, HALF):
@@ -238,7 +239,7 @@ def agreement(subject: Subject, plan: Plan) -> dict[str, Any]:
 
 
 def attend(plan: Plan, name: str, config: Any) -> Figures:
-    """Measures of attention against the pass alone and against attention matrices."""
+    """Measure attention measures against a plain pass and against attention matrices."""
     subject = RandomModel(config, plan.long, HALF)
     probe = attention.Probe(subject, plan.device)
     with inference(probe.model):
@@ -255,14 +256,14 @@ def attend(plan: Plan, name: str, config: Any) -> Figures:
 
 
 def watch(plan: Plan, name: str, config: Any) -> Figures:
-    """The default watchers beside training; they measure in the precision of the weights."""
+    """Measure the default watchers beside training, in the precision of the weights."""
     case = plan.training(config, plan.watched[0], lora=True)
     case = replace(case, shape=plan.subject(config, torch.float32), steps=plan.rounds + 2)
     return {f"watchers_{name}": watchers.compare(case, plan.watched[1], plan.device)}
 
 
 def compile_(plan: Plan) -> Figures:
-    """Training of GPT-2 small's shape, compiled and not, in batches of one length."""
+    """Measure training at GPT-2 small's shape with and without `torch.compile`."""
     case = plan.training(plan.gpt2, plan.batches[0], lora=False)
     case = replace(case, document=100 * plan.tokens)  # cut to the context
     return {
@@ -271,7 +272,7 @@ def compile_(plan: Plan) -> Figures:
 
 
 def generate(plan: Plan, name: str, config: Any) -> Figures:
-    """Batches against `generate` of transformers.
+    """Measure batched generation against `generate` of transformers.
 
     In bfloat16 random weights tie so often that summaries differ; `same_summaries` says how often.
     """

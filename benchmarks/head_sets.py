@@ -72,16 +72,16 @@ class Judged:
     donor: Values
 
     def by_group(self, values: Values) -> Values:
-        """Means over the prompts of each group, [..., groups]."""
+        """Return means over the prompts of each group, [..., groups]."""
         member = np.eye(self.groups.max() + 1)[self.groups]
         return values @ (member / member.sum(0))
 
     def shares(self, effects: Values) -> tuple[Values, Values, Values]:
-        """Shares of the gap with both ends of their intervals, from effects [..., prompts]."""
+        """Return shares of the gap and their intervals' ends, from effects [..., prompts]."""
         return shares_of_gap(*map(self.by_group, (effects, self.receiver, self.donor)))
 
     def needed(self, effects: Values, sizes: Sequence[int], share: float) -> dict[str, Any]:
-        """The smallest size whose share of the gap is at least `share`; None where there is none.
+        """Return the smallest set size that recovers at least `share` of the gap, or None.
 
         Args:
             effects: [sizes, prompts] effects of the sets.
@@ -103,7 +103,7 @@ class Judged:
 def random_by_layer(
     ranked: list[Component], sizes: Sequence[int], seed: int
 ) -> list[list[Component]]:
-    """Random components, for each size as many in each layer as the first `size` ranked ones."""
+    """Return random sets with as many components of each layer as the first `size` ranked ones."""
     random = np.random.default_rng(seed)
     shuffled = [ranked[i] for i in random.permutation(len(ranked))]
     found = []
@@ -121,13 +121,13 @@ def random_by_layer(
 def random_anywhere(
     ranked: list[Component], sizes: Sequence[int], seed: int
 ) -> list[list[Component]]:
-    """Random components from any layer, nested."""
+    """Return nested sets of random components from any layer."""
     order = np.random.default_rng(seed).permutation(len(ranked))
     return [[ranked[i] for i in order[:size]] for size in sizes]
 
 
 def ranking(effects: Mapping[Component, Values], kinds: Sequence[str]) -> list[Component]:
-    """Components of some kinds by their mean effect, the largest first.
+    """Return the components of the given kinds, those with the largest mean effect first.
 
     Args:
         effects: [prompts] effect of each component, positive towards the donor.
@@ -139,7 +139,7 @@ def ranking(effects: Mapping[Component, Values], kinds: Sequence[str]) -> list[C
 def family_record(
     setup: PatchingSetup, judged: Judged, ranked: list[Component], draws: int
 ) -> dict[str, Any]:
-    """Shares of the gap by size for the largest components of a family and both controls."""
+    """Return shares of the gap by set size, of a family's largest components and both controls."""
     sizes = sorted({size for size in (*SIZES, len(ranked)) if size <= len(ranked)})
     sets = {LARGEST: [[ranked[:size] for size in sizes]]}
     if len({one.kind for one in ranked}) == 1 and ranked[0].kind == OUTPUT:
@@ -167,7 +167,7 @@ def family_record(
 
 
 def as_lists(value: Any) -> Any:
-    """Arrays as lists of numbers with four places."""
+    """Return arrays as lists of numbers with four places."""
     if isinstance(value, dict):
         return {name: as_lists(one) for name, one in value.items()}
     return [round(float(one), 4) for one in value] if isinstance(value, np.ndarray) else value
@@ -219,7 +219,7 @@ class Sets:
         return as_lists(found)
 
     def _alone(self, name: str, direction: str) -> tuple[dict[Component, Values], list[Values]]:
-        """Effect of each component alone, and metric of receiver and donor, [prompts] each."""
+        """Return each component's own effect, and the metric of receiver and donor, [prompts]."""
         table = pyarrow.parquet.read_table(self.run / "compare" / name / "patching.parquet")
         place = {item.id: number for number, item in enumerate(self.items)}
         effects = {part: np.full(len(place), np.nan) for part in self.parts}

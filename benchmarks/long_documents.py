@@ -1,4 +1,4 @@
-"""Memory and time of a circuit and of measures of one long document, within a given memory.
+"""Measure the memory and time that circuits and probes of one long document need.
 
     python benchmarks/long_documents.py --model FOLDER --data FILE.jsonl [--tokens 2048]
 
@@ -59,7 +59,7 @@ DONORS = 32  # articles that words for the corrupted document come from
 
 
 def longest(options: argparse.Namespace, encoder: Encoder) -> list[Document]:
-    """The articles with the most tokens."""
+    """Return the articles with the most tokens."""
     data = DataConfig(name="long", source=Source.files, test=str(options.data))
     found = read_corpus(data, "test").documents
     ordered = sorted(found, key=lambda item: -len(item.document))[: 2 * DONORS]

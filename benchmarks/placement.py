@@ -81,7 +81,7 @@ CELLS = [
 
 
 def true_means(cell: Cell) -> Any:
-    """The sets' true means, [sets]."""
+    """Return the sets' true means, [sets]."""
     if cell.means == "equal":
         return np.zeros(20)
     if cell.means == "one best":
@@ -93,7 +93,7 @@ def true_means(cell: Cell) -> Any:
 
 
 def draw(cell: Cell, means: Any, rng: np.random.Generator) -> Any:
-    """Scores [sets, seeds, documents]."""
+    """Return scores [sets, seeds, documents]."""
     s, d = cell.seeds, cell.documents
     runs = np.full(20, cell.runs)
     if cell.shape == "one noisier":
@@ -113,7 +113,7 @@ def draw(cell: Cell, means: Any, rng: np.random.Generator) -> Any:
 
 
 def expected_means(cell: Cell, means: Any) -> Any:
-    """The expectation of the sets' means; for facts by a large sample."""
+    """Return the expectation of the sets' means; for facts by a large sample."""
     if cell.shape != "facts":
         return means
     many = replace(cell, seeds=200, documents=400)
@@ -123,7 +123,7 @@ def expected_means(cell: Cell, means: Any) -> Any:
 
 
 def measured(scores: Any) -> Measured:
-    """The scores, ready for analysis."""
+    """Return the scores as a landscape that is ready for analysis."""
     seeds, documents = scores.shape[1:]
     names = tuple(map(str, range(documents)))
     whole = Landscape("simulated", 6, SETS, tuple(range(seeds)), names, {"facts": scores})
@@ -131,7 +131,7 @@ def measured(scores: Any) -> Measured:
 
 
 def once(cell: Cell, drawn: Any, true: Any, rng: np.random.Generator) -> dict[str, float]:
-    """What is counted, in one landscape."""
+    """Return everything that is counted in one simulated landscape."""
     found = Analysis(measured(draw(cell, drawn, rng)), splits=12)
     means, noise = found.measured.means, found.variance.noise
     others = np.array([np.delete(true, a).max() for a in range(20)])
@@ -172,7 +172,7 @@ def once(cell: Cell, drawn: Any, true: Any, rng: np.random.Generator) -> dict[st
 
 
 def count(cell: Cell, landscapes: int) -> dict[str, float]:
-    """The means of what is counted over landscapes, and the true regret."""
+    """Return the means over landscapes of what is counted, and the true regret."""
     rng = np.random.default_rng(zlib.crc32(cell.name.encode()))
     drawn = true_means(cell)
     true = expected_means(cell, drawn)
@@ -183,13 +183,13 @@ def count(cell: Cell, landscapes: int) -> dict[str, float]:
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; all columns but the first are numbers."""
+    """Return a Markdown table; all columns but the first are numbers."""
     marks = ["---", *["---:"] * (len(headings) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (headings, marks, *rows))
 
 
 def page(answers: dict[str, dict[str, float]], landscapes: int) -> str:
-    """The result to read."""
+    """Return the results as a Markdown page."""
 
     def rows(names: tuple[str, ...], show: Callable[[float], str]) -> list[list[str]]:
         return [
@@ -242,7 +242,7 @@ def page(answers: dict[str, dict[str, float]], landscapes: int) -> str:
 
 
 def main() -> None:
-    """Simulate, print and write."""
+    """Simulate the landscapes, and print and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a rough figure in seconds")
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -151,14 +151,14 @@ KINDS = tuple(SENTENCES)
 
 
 def pair(frame: str, chosen: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """A sentence and its rephrasing, from (adjective, synonym) by the kind of noun."""
+    """Return a sentence and its rephrasing, from (adjective, synonym) by the kind of noun."""
     sides = ({kind: both[side] for kind, both in chosen.items()} for side in (0, 1))
     document, summary = (frame.format(**side) for side in sides)
     return {"document": document, "summary": summary}
 
 
 def training_pairs(name: str, count: int, seed: int) -> list[dict[str, str]]:
-    """`count` different pairs of a set, in which adjectives take turns.
+    """Return `count` different pairs of a set, in which adjectives take turns.
 
     The sentence's first adjective is the one whose turn it is; another slot is filled at random.
     """
@@ -196,14 +196,14 @@ def test_pairs() -> list[dict[str, str]]:
 
 
 def fitting(word: str, synonyms: str, nouns: str) -> list[str]:
-    """The test sentences for an adjective that contain neither it nor one of its synonyms."""
+    """Return an adjective's test sentences that contain neither it nor one of its synonyms."""
     taken = {word, *synonyms.split()}
     every = (sentence for noun in nouns.split() for sentence in SENTENCES[noun])
     return [sentence for sentence in every if not taken & set(sentence.split())]
 
 
 def prompts(tokenizer: Any, seed: int) -> list[ContrastPrompt]:
-    """Prompts in blocks of four, see the top of this file."""
+    """Return prompts in blocks of four, see the top of this file."""
     draw = Draw("rephrase prompts", str(seed))
     others = [one for one in WORDINGS if one != POST]
     made = []
@@ -230,7 +230,7 @@ def single(tokenizer: Any, word: str) -> bool:
 
 
 def line(prompt: ContrastPrompt) -> dict[str, Any]:
-    """A prompt as a row of a file for `sumcirc compare prompts=`."""
+    """Return a prompt as a row of a file for `sumcirc compare prompts=`."""
     spans = [{"name": one.name, "characters": [one.start, one.end]} for one in prompt.spans]
     named = ("id", "prompt", "reply", "good", "bad")
     return {**{name: getattr(prompt, name) for name in named}, "spans": spans}

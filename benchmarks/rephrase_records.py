@@ -38,12 +38,12 @@ LISTED = 8  # heads for each pair of spans
 
 
 def word_of(id: str) -> str:
-    """The adjective of a prompt, from its id `rephrase-WORD-WORDING`."""
+    """Return the adjective of a prompt from its id, `rephrase-WORD-WORDING`."""
     return id.split("-", 1)[1].rsplit("-", 1)[0]
 
 
 def by_word(ids: Sequence[str], values: Values) -> Values:
-    """Means over the prompts of each word, [..., prompts] to [..., words]."""
+    """Return means over the prompts of each word, [..., prompts] to [..., words]."""
     words = [word_of(id) for id in ids]
     places = [list(dict.fromkeys(words)).index(word) for word in words]
     member = np.eye(max(places) + 1)[places]
@@ -51,7 +51,7 @@ def by_word(ids: Sequence[str], values: Values) -> Values:
 
 
 def tables_of(runs: Sequence[Path], name: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Each model's name with the rows of its table `name`, run by run."""
+    """Return each model's name with the rows of its table `name`, run by run."""
     for run in runs:
         models = json.loads((run / "summary.json").read_text(encoding="utf-8"))["after"]
         for model in models:
@@ -63,7 +63,7 @@ def tables_of(runs: Sequence[Path], name: str) -> Iterator[tuple[str, list[dict[
 def stacked(
     rows: Iterable[dict[str, Any]], key: Sequence[str], value: str
 ) -> tuple[list[str], dict[tuple[Any, ...], Values]]:
-    """Ids of the items, and [items] a value for each distinct key."""
+    """Return the ids of the items, and for each distinct key its [items] values."""
     found: dict[tuple[Any, ...], dict[str, float]] = defaultdict(dict)
     for row in rows:
         number = row[value]
@@ -73,7 +73,7 @@ def stacked(
 
 
 def metric_rows(run: Path) -> list[dict[str, Any]]:
-    """Logit difference of every prompt in the base and in each model.
+    """Return the logit difference of every prompt in the base and in each model.
 
     It is the sum of the contributions of direct attribution.
     """
@@ -90,7 +90,7 @@ def metric_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def training_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Validation loss of training runs: mean negative log-likelihood of the rephrasing's tokens."""
+    """Return the validation loss of training runs, in nats a token of the rephrasing."""
     found = []
     for run in runs:
         lines = csv.DictReader((run / "metrics.csv").read_text(encoding="utf-8").splitlines())
@@ -103,7 +103,7 @@ def training_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def component_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Effect and share of the gap of every component in each direction, for each model."""
+    """Return each component's effect and share of the gap, by direction and model."""
     found = []
     for model, rows in tables_of(runs, "patching"):
         for direction in DIRECTIONS:
@@ -129,7 +129,7 @@ def component_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def direct_rows(run: Path) -> list[dict[str, Any]]:
-    """Direct contribution of every head and MLP before and after, and its change."""
+    """Return the direct contribution of every head and MLP before and after, and its change."""
     found = []
     for model, rows in tables_of([run], "direct"):
         key = ("part", "layer", "head")
@@ -146,7 +146,7 @@ def direct_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def attention_rows(run: Path) -> list[dict[str, Any]]:
-    """The heads whose attention from the last position to a span changed most, by span."""
+    """Return, by span, the heads whose attention from the last position to it changed most."""
     found = []
     for model, rows in tables_of([run], "attention"):
         key = ("source", "destination", "layer", "head")
@@ -166,7 +166,7 @@ def attention_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def agreement_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Spearman's correlation of the components' effects between models, by direction and kind."""
+    """Return Spearman's correlation of effects between models, by direction and kind."""
     found: dict[tuple[str, str], list[Values]] = defaultdict(list)
     for _, rows in tables_of(runs, "patching"):
         for direction in DIRECTIONS:
@@ -184,7 +184,7 @@ def agreement_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def _correlation(one: Values, other: Values) -> tuple[float, float, float]:
-    """Spearman's rho of row means, with a bootstrap interval over columns."""
+    """Return Spearman's rho of row means, with a bootstrap interval over columns."""
     draws = np.random.default_rng(0).integers(one.shape[1], size=(RESAMPLES, one.shape[1]))
     every = [np.arange(one.shape[1]), *draws]
     rho = [

@@ -28,7 +28,7 @@ Table = tuple[list[str], list[list[str]]]
 
 
 def read(folder: Path, name: str) -> list[dict[str, str]]:
-    """Rows of a record; none if it was not measured."""
+    """Return rows of a record; none if it was not measured."""
     file = folder / f"{name}.csv"
     if not file.exists():
         return []
@@ -36,7 +36,7 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def stated(ends: Iterable[float], places: int = 2) -> str:
-    """A mean with its interval."""
+    """Return a mean with its interval."""
     mean, low, high = (f"{one:.{places}f}" for one in ends)
     return f"{mean} [{low}, {high}]"
 
@@ -46,7 +46,7 @@ def _stated(row: dict[str, str] | None) -> str:
 
 
 def seeds(names: Iterable[str]) -> dict[str, str]:
-    """How tables call models: by the seed at the end of their names."""
+    """Return the name of each model in tables: the seed at the end of its own name."""
     found = {}
     for name in names:
         seed = re.search(r"s(\d+)$", name)
@@ -55,7 +55,7 @@ def seeds(names: Iterable[str]) -> dict[str, str]:
 
 
 def training_table(folder: Path) -> Table:
-    """Validation loss before and after training."""
+    """Return the validation loss before and after training."""
     rows = read(folder, "training")
     steps = sorted({int(row["step"]) for row in rows})
     at = {(row["model"], int(row["step"])): f"{float(row['validation_nll']):.3f}" for row in rows}
@@ -67,7 +67,7 @@ def training_table(folder: Path) -> Table:
 
 
 def metric_table(folder: Path) -> Table:
-    """Logit differences by wording."""
+    """Return logit differences by wording."""
     rows = read(folder, "prompts")
     models = seeds([name for name in rows[0] if name not in ("prompt", "base")])
     head = ["wording", "prompts", "base", *models.values()]
@@ -86,7 +86,7 @@ def metric_table(folder: Path) -> Table:
 
 
 def component_table(folder: Path, kind: str, count: int = LISTED) -> Table:
-    """Shares of the gap of the components with the largest effects in any model and direction."""
+    """Return shares of the gap of the components with the largest effects in any model."""
     rows = [row for row in read(folder, "components") if row["kind"] == kind]
     models = seeds(dict.fromkeys(row["model"] for row in rows))
     at = {(row["part"], row["model"], row["direction"]): row for row in rows}
@@ -100,7 +100,7 @@ def component_table(folder: Path, kind: str, count: int = LISTED) -> Table:
 
 
 def residual_table(folder: Path, step: int = 3) -> Table:
-    """Share of the gap when the residual stream is replaced before each layer."""
+    """Return the share of the gap when the residual stream is replaced before each layer."""
     rows = [row for row in read(folder, "components") if row["kind"] == "residual"]
     models = seeds(dict.fromkeys(row["model"] for row in rows))
     at = {(int(row["layer"]), row["model"], row["direction"]): row for row in rows}
@@ -114,7 +114,7 @@ def residual_table(folder: Path, step: int = 3) -> Table:
 
 
 def set_table(folder: Path, direction: str, family: str = "heads") -> Table:
-    """Shares of the gap by number of components, beside both controls."""
+    """Return shares of the gap by number of components, beside both controls."""
     found = json.loads((folder / "head-sets.json").read_text(encoding="utf-8"))
     models = seeds(found)
     kinds = {"largest": "largest", "random_by_layer": "random, same layers"}
@@ -133,7 +133,7 @@ def set_table(folder: Path, direction: str, family: str = "heads") -> Table:
 
 
 def needed_table(folder: Path) -> Table:
-    """How many components carry a share of the gap."""
+    """Return how many components recover half and 80 % of the gap."""
     found = json.loads((folder / "head-sets.json").read_text(encoding="utf-8"))
     head = ["model", "direction", "components", "half of the gap", "80 %"]
     body = []
@@ -153,7 +153,7 @@ def _count(needed: dict[str, int | None], sizes: int) -> str:
 
 
 def change_table(folder: Path, name: str, key: Sequence[str], count: int = LISTED) -> Table:
-    """Rows of `direct` or `attention` with the largest changes in either model."""
+    """Return rows of `direct` or `attention` with the largest changes in either model."""
     rows = read(folder, name)
     models = seeds(dict.fromkeys(row["model"] for row in rows))
     at = {(*(row[one] for one in key), row["model"]): row for row in rows}
@@ -171,7 +171,7 @@ def change_table(folder: Path, name: str, key: Sequence[str], count: int = LISTE
 
 
 def total_table(folder: Path, largest: int = 3) -> Table:
-    """Sums of changes of direct contributions: of all heads, of the largest ones, of MLPs."""
+    """Return summed changes of direct contributions: all heads, the largest ones, all MLPs."""
     rows = read(folder, "direct")
     models = seeds(dict.fromkeys(row["model"] for row in rows))
     sides = []
@@ -189,7 +189,7 @@ def total_table(folder: Path, largest: int = 3) -> Table:
 
 
 def agreement_table(folder: Path) -> Table:
-    """Rank correlation of the components' effects between the models."""
+    """Return the rank correlation of the components' effects between the models."""
     head = ["components", "direction", "number", "Spearman's rho"]
     return head, [
         [row["kind"], DIRECTIONS[row["direction"]], row["components"], _stated(row)]
@@ -198,7 +198,7 @@ def agreement_table(folder: Path) -> Table:
 
 
 def every_table(folder: Path) -> dict[str, Table]:
-    """All tables that the records of a folder give, by title."""
+    """Return all tables that the records of a folder give, by title."""
     found = {"training": training_table(folder), "logit difference": metric_table(folder)}
     for kind in dict.fromkeys(row["kind"] for row in read(folder, "components")):
         if kind != "residual":
@@ -218,7 +218,7 @@ def every_table(folder: Path) -> dict[str, Table]:
 
 
 def markdown(table: Table) -> list[str]:
-    """The lines of a table."""
+    """Return the lines of a table."""
     head, body = table
     rule = ["---", *["---:"] * (len(head) - 1)]
     return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]

@@ -264,7 +264,7 @@ class Work:
     peak: float | None
 
     def rates(self, laps: Sequence[Lap]) -> dict[str, Any]:
-        """Medians over the steps after the first: tokens and operations per second, utilization."""
+        """Return medians over the steps after the first: tokens/s, operations/s and utilization."""
         rate = speed(self.operations[1:], laps)["per_second"]
         found = {**speed(self.tokens[1:], laps), "flops_per_second": rate}
         return found if self.peak is None else {**found, "mfu": rate / self.peak}
@@ -273,7 +273,7 @@ class Work:
 def work_of(
     batches: Sequence[Sequence[TokenExample]], model: nn.Module, config: TrainConfig, device: str
 ) -> Work:
-    """What training a model on batches takes."""
+    """Return the work of training a model on the batches, in tokens and operations."""
     flops = TrainingFlops.of(model)
     operations = [
         float(
@@ -291,7 +291,7 @@ def work_of(
 
 
 def batches_of(case: Case, pairs: Sequence[TokenExample]) -> list[list[TokenExample]]:
-    """The pairs in the batches and in the order in which sumcirc trains on them."""
+    """Return the pairs in the batches and in the order in which sumcirc trains on them."""
     order = bucketed_order([len(pair) for pair in pairs], case.batch_size, SEED, epoch=0)
     return [[pairs[item] for item in batch] for batch in order]
 
@@ -329,7 +329,7 @@ def compare(case: Case, device: str, threads: int) -> dict[str, Any]:
 
 
 def compare_compiled(case: Case, device: str, threads: int) -> dict[str, Any]:
-    """Training with `trainer.compile=true` against training without it, in turns."""
+    """Measure training with `trainer.compile=true` against training without it, in turns."""
     config = configuration(case, device)
     compiling = replace(config, trainer=replace(config.trainer, compile=True))
     pairs = case.pairs()

@@ -46,7 +46,7 @@ SEED = training_throughput.SEED
 
 
 def measured(example: TokenExample) -> ProbeDocument:
-    """A training example as a document that watchers measure, at the rows of its summary."""
+    """Return a training example as a document to be measured at the rows of its summary."""
     start = example.prompt_length
     places = np.arange(len(example))
     spans = {DOCUMENT: places < start - 2, SUMMARY: places >= start}
@@ -87,7 +87,7 @@ class TimedProbing(Probing):
 
 
 def compare(case: training_throughput.Case, documents: int, device: str) -> dict[str, Any]:
-    """The share of training time that the default schedule takes."""
+    """Measure which share of training time the watchers take at their default schedule."""
     config = training_throughput.configuration(case, device)
     options = CallbacksConfig(watch=list(PLAIN), schedule=ProbeScheduleConfig(points=0, every=1))
     pairs = case.pairs()
@@ -123,7 +123,7 @@ def compare(case: training_throughput.Case, documents: int, device: str) -> dict
 
 
 def scaled(laps: list[Lap], factor: float) -> list[Lap]:
-    """Laps that take so many times as long."""
+    """Return the laps, each multiplied by a factor."""
     return [Lap(factor * lap.wall, factor * lap.cpu) for lap in laps]
 
 

@@ -75,7 +75,7 @@ def _keep_run(run: ReportRun, target: RunDirectory) -> None:
 
 
 def _without_folders(value: Any) -> Any:
-    """The same configuration with the last part of each absolute path in place of the path."""
+    """Return the configuration with each absolute path shortened to its last part."""
     if isinstance(value, dict):
         return {key: _without_folders(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -84,7 +84,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def _last_part(word: str) -> str:
-    """`data.json` for `/home/me/data.json`, `path=data.json` for `path='/home/me/data.json'`."""
+    """Return a word without folders: `path=data.json` for `path='/home/me/data.json'`."""
     name, equals, value = word.rpartition("=")
     value = value.strip("'")
     return f"{name}{equals}{Path(value).name}" if Path(value).is_absolute() else word

@@ -136,7 +136,7 @@ def test_convergence_leaves_its_tables(tmp_path: Path) -> None:
 
 @pytest.fixture
 def wire_file(tmp_path: Path) -> Path:
-    """Wire articles as a file of JSON lines."""
+    """Write articles of the wire to a JSON lines file."""
     from sumcirc.data.documents import read_corpus
     from sumcirc.schema import DataConfig, SizesConfig, Source
 

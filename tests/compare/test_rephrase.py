@@ -35,7 +35,7 @@ def marked(prompt: ContrastPrompt) -> dict[str, str]:
 
 
 def asked(wording: str) -> str:
-    """The words of a wording around its sentence, without the colon at the end."""
+    """Return a wording's words around the sentence, without the final colon."""
     parts = (part.strip(" .") for part in wording.removesuffix(":").split("{sentence}"))
     return " ... ".join(filter(None, parts))
 

@@ -84,7 +84,7 @@ def test_components_are_unbiased() -> None:
 
 
 def test_shares_are_of_the_variance_of_a_runs_mean() -> None:
-    """A set, a seed and documents are drawn, many times; no formula of the module is used."""
+    """Compare with many simulated draws of a set, a seed and documents."""
     rng = np.random.default_rng(2)
     means = np.array([-0.4, -0.1, 0.1, 0.4])
     run_means = [

@@ -141,10 +141,10 @@ def over_landscapes(
 
 
 def best_by_luck(selectors: int, sets: int) -> float:
-    """Return the probability that at least one of several random choices is the best set.
+    """Return the probability that at least one of several random selectors picks the best set.
 
     Args:
-        selectors: number of selectors, if each chose at random.
+        selectors: number of selectors, each of which chooses at random.
         sets: number of sets.
     """
     return 1.0 - (1.0 - 1.0 / sets) ** selectors
