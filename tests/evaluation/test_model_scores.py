@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torchmetrics.functional.text import bert_score
 
 from sumcirc.data.documents import Document
 from sumcirc.data.sentences import split_sentences
@@ -89,23 +88,6 @@ def test_bertscore_is_that_of_each_pair_alone(encoder: Path, layer: int | None) 
     assert not scorer.cut
     assert len({round(scores["bertscore_f1"] or 0, 3) for scores in found}) == 3
     assert scorer.record["layer"] == (3 if layer is None else layer)
-
-
-def test_bertscore_of_one_pair_is_that_of_torchmetrics(encoder: Path) -> None:
-    scoring = load_scoring_model(str(encoder), "evaluation.bertscore", False)
-    for item, summary in zip(DOCUMENTS[1:], SUMMARIES[1:], strict=True):
-        (found,) = BertScore(scoring, 1).score([item], [summary])
-        theirs: Any = bert_score(
-            [summary],
-            [item.references[0]],
-            model=scoring.model,
-            user_tokenizer=scoring.tokenizer,
-            num_layers=1,
-            max_length=small.LIMIT,
-            truncation=True,
-        )
-        for part in ("precision", "recall", "f1"):
-            assert found[f"bertscore_{part}"] == pytest.approx(float(theirs[part]), abs=1e-5)
 
 
 def test_bertscore_of_extremes(encoder: Path) -> None:
@@ -294,6 +276,14 @@ def test_a_tokenizer_of_another_model(tmp_path: Path) -> None:
     small.tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"can't read 24 tokens of its tokenizer .* belong"):
         load_scoring_model(str(tmp_path), "evaluation.nli", True)
+
+
+def test_an_encoder_whose_tokenizer_marks_no_ends(encoder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(encoder, tmp_path / "copy"))
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "post_processor": None}))
+    with pytest.raises(UserError, match=r"^evaluation\.bertscore=.*one special token before and"):
+        check_model_scores(EvaluationConfig(bertscore=str(folder)))
 
 
 def test_hub_ids_and_encoder_decoders(

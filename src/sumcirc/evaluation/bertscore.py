@@ -10,26 +10,21 @@ T. Zhang et al. (BERTScore: Evaluating Text Generation with BERT, 2020), without
 inverse document frequency and without the rescaling by a baseline, which exist for some models
 only. With several references, the one with the highest F1 counts. An empty summary scores 0.
 
-`torchmetrics.functional.text.bert_score` computes the same for one pair of texts, with 0 as the
-least cosine. For several pairs, version 1.9 puts the sorted texts back in a wrong order, so that
-it scores summaries against other references (its issue 2728); so this file doesn't use it.
+`torchmetrics` computes it, one pair of texts at a time: given several, version 1.9 puts the sorted
+texts back in a wrong order and compares summaries with other references (its issue 2728).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from sumcirc.data.documents import Document
 from sumcirc.models.modes import inference
 from sumcirc.models.scoring_models import ScoringModel
 
-BATCH = 16  # texts per forward pass
-BLOCK = 32  # documents whose texts are sorted by length together
-MEASURES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
+PARTS = ("precision", "recall", "f1")
+MEASURES = tuple(f"bertscore_{part}" for part in PARTS)
 
 
 class BertScore:
@@ -74,72 +69,45 @@ class BertScore:
         Args:
             documents: the documents with their references.
             predictions: one summary per document, in the same order.
-            progress: called after each block with the number of documents in it.
+            progress: called after each document with 1.
         """
         found: list[dict[str, float | None]] = []
         self.cut = set()
         with inference(self.scorer.model):
-            for start in range(0, len(documents), BLOCK):
-                block = documents[start : start + BLOCK]
-                summaries = predictions[start : start + BLOCK]
-                found += self._block(start, block, summaries)
+            for index, (item, summary) in enumerate(zip(documents, predictions, strict=True)):
+                lengths = self._lengths([summary, *item.references])
+                if max(lengths) > self.scorer.limit:
+                    self.cut.add(index)
+                empty = self._lengths([""])[0]
+                pairs = [
+                    self._pair(summary, reference)
+                    for reference, length in zip(item.references, lengths[1:], strict=True)
+                    if min(lengths[0], length) > empty
+                ]
+                best = max(pairs, key=lambda values: values[2], default=(0.0, 0.0, 0.0))
+                found.append(dict(zip(MEASURES, best, strict=True)))
                 if progress is not None:
-                    progress(len(block))
+                    progress(1)
         return found
 
-    def _block(
-        self, start: int, documents: Sequence[Document], predictions: Sequence[str]
-    ) -> list[dict[str, float | None]]:
-        texts, owners = [], []
-        for index, (item, prediction) in enumerate(zip(documents, predictions, strict=True)):
-            texts += [str(prediction), *item.references]
-            owners += [index] * (1 + len(item.references))
-        states: list[list[Tensor]] = [[] for _ in documents]
-        for owner, (state, whole) in zip(owners, self._states(texts), strict=True):
-            states[owner].append(state)
-            if not whole:
-                self.cut.add(start + owner)
-        found = []
-        for summary, *references in states:
-            best = max((_match(summary, one) for one in references), key=lambda score: score[2])
-            found.append(dict(zip(MEASURES, best, strict=True)))
-        return found
+    def _lengths(self, texts: Sequence[str]) -> list[int]:
+        """Return each text's number of tokens, special ones included."""
+        return [len(ids) for ids in self.scorer.tokenizer(list(texts))["input_ids"]]
 
-    def _states(self, texts: Sequence[str]) -> list[tuple[Tensor, bool]]:
-        """Return each text's [words, width] unit states, and whether it was read as a whole."""
-        tokenizer, limit = self.scorer.tokenizer, self.scorer.limit
-        full = tokenizer(list(texts), return_special_tokens_mask=True)
-        lengths = [len(ids) for ids in full["input_ids"]]
-        order = sorted(range(len(texts)), key=lambda index: -lengths[index])
-        found: list[tuple[Tensor, bool]] = [(torch.empty(0, 0), True)] * len(texts)
-        for chosen in _batches(order):
-            encoded = tokenizer(
-                [texts[index] for index in chosen],
-                padding=True,
-                truncation=True,
-                max_length=limit,
-                return_special_tokens_mask=True,
-                return_tensors="pt",
-            ).to(self.scorer.model.device)
-            words = (encoded.pop("special_tokens_mask") == 0) & (encoded["attention_mask"] == 1)
-            output = self.scorer.model(**encoded, output_hidden_states=True)
-            states = output.hidden_states[-1 if self.layer is None else self.layer]
-            states = torch.nn.functional.normalize(states.float(), dim=-1)
-            for row, index in enumerate(chosen):
-                found[index] = states[row][words[row]], lengths[index] <= limit
-        return found
+    def _pair(self, summary: str, reference: str) -> tuple[float, float, float]:
+        """Return precision, recall and F1 of one pair of texts."""
+        from torchmetrics.functional.text.bert import bert_score
 
-
-def _batches(order: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(order), BATCH):
-        yield order[start : start + BATCH]
-
-
-def _match(summary: Tensor, reference: Tensor) -> tuple[float, float, float]:
-    """Return precision, recall and F1 of [n, width] and [m, width] unit states."""
-    if not len(summary) or not len(reference):
-        return 0.0, 0.0, 0.0
-    cosines = (summary.double() @ reference.double().T).cpu()
-    precision, recall = cosines.amax(1).mean().item(), cosines.amax(0).mean().item()
-    total = precision + recall
-    return precision, recall, 2 * precision * recall / total if total > 0 else 0.0
+        values: Any = bert_score(
+            [summary],
+            [reference],
+            model=self.scorer.model,
+            user_tokenizer=self.scorer.tokenizer,
+            num_layers=self.layer,
+            device=self.scorer.model.device,
+            max_length=self.scorer.limit,
+            truncation=True,
+            batch_size=1,
+        )
+        precision, recall, f1 = (float(values[part]) for part in PARTS)
+        return precision, recall, f1

@@ -137,6 +137,8 @@ def _load(value: str, setting: str, classifier: bool, without_weights: bool) -> 
             f"{given}: its files lack weights of {type(model).__name__} ({shown}); give a"
             f" {'trained sequence classifier' if classifier else 'pretrained encoder'}"
         )
+    if not classifier:
+        _require_ends(tokenizer, given)
     limit = _limit(model, tokenizer, config)
     if limit is None:
         raise UserError(
@@ -193,6 +195,19 @@ def _config(path: str, given: str, classifier: bool) -> PretrainedConfig:
             f"{given}: {names[0]} is an encoder-decoder; give an encoder such as BERT or RoBERTa"
         )
     return config
+
+
+def _require_ends(tokenizer: PreTrainedTokenizerBase, given: str) -> None:
+    """Raise an error unless a text is encoded with one special token at each end.
+
+    BERTScore leaves out the first and the last token of a text, whatever they are.
+    """
+    marks = tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+    if len(marks) < 3 or list(marks) != [1, *[0] * (len(marks) - 2), 1]:
+        raise UserError(
+            f"{given}: its tokenizer doesn't put one special token before and one after a text, as"
+            " BERTScore expects; give an encoder such as BERT or RoBERTa"
+        )
 
 
 def _tokenizer(path: str, given: str) -> PreTrainedTokenizerBase:
