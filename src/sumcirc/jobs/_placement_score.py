@@ -30,6 +30,7 @@ SECTIONS = (
     "seed",
 )
 FILE = ".py"
+NO_CHOICE = ("all", "fixed")  # selectors that take the layers from elsewhere
 
 
 def check_alone(config: PlacementConfig) -> None:
@@ -56,14 +57,14 @@ def check_alone(config: PlacementConfig) -> None:
     if _is_file(score):
         _function(score)
         return
-    known = [one.value for one in SelectorName if one is not SelectorName.own]
+    if score in NO_CHOICE:
+        raise UserError(f"score={score}: chooses no set of layers by itself; give score=[2,3,5]")
+    known = [one.value for one in SelectorName if one.value not in (*NO_CHOICE, "own")]
     if score not in known:
         raise UserError(
             f"score={score}: is no selector; choose from {', '.join(known)}, or give layers such as"
             " score=[2,3,5], or a file my_selector.py"
         )
-    if score in ("all", "fixed"):
-        raise UserError(f"score={score}: chooses no set of layers by itself; give score=[2,3,5]")
 
 
 def check(config: PlacementConfig, landscape: Landscape) -> None:

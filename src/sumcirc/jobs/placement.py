@@ -38,6 +38,7 @@ def check(config: PlacementConfig) -> None:
     if not config.paths:
         raise UserError("name a sweep or a stored landscape: sumcirc placement runs/SWEEP")
     scoring.check_alone(config)
+    check_writable("cache_dir", config.cache_dir)
     if config.out is not None:
         check_writable("out", _folder(config))
     found = _found(config)
