@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import studentized_range
 from scipy.stats import t as student
 
 from sumcirc.placement.best import rank_sets, ranks_of, with_the_best
@@ -26,10 +25,15 @@ def test_quantiles_of_dunnett_are_those_of_his_tables(
     assert dunnett_quantile(means, degrees, level) == pytest.approx(value, abs=0.006)
 
 
-@pytest.mark.parametrize(("means", "degrees", "level"), [(20, 38, 0.05), (3, 2, 0.05)])
-def test_quantiles_of_the_range_are_those_of_scipy(means: int, degrees: int, level: float) -> None:
-    expected = studentized_range.ppf(1 - level, means, degrees) / math.sqrt(2)
-    assert range_quantile(means, degrees, level) == pytest.approx(float(expected), rel=1e-6)
+@pytest.mark.parametrize(
+    ("means", "degrees", "level", "value"),
+    # E. S. Pearson and H. O. Hartley, Biometrika Tables for Statisticians 1 (1966), table 29
+    [(3, 10, 0.05, 3.88), (10, 20, 0.05, 5.01), (10, 10**6, 0.05, 4.47), (3, 10, 0.01, 5.27)],
+)
+def test_quantiles_of_the_studentized_range_are_those_of_tables(
+    means: int, degrees: int, level: float, value: float
+) -> None:
+    assert math.sqrt(2) * range_quantile(means, degrees, level) == pytest.approx(value, abs=0.006)
 
 
 def test_two_means_need_no_correction() -> None:

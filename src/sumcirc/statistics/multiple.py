@@ -14,6 +14,7 @@ Tukey; see J. C. Hsu, Multiple Comparisons, 1996, chapter 5).
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -72,26 +73,11 @@ def range_quantile(means: int, degrees: int, p: float) -> float:
     Raises:
         ValueError: there are fewer than two means, or `p` is outside (0, 1).
     """
-    from scipy.optimize import brentq
-    from scipy.special import ndtr, stdtrit
+    from scipy.stats import studentized_range
 
     if means < 2 or degrees < 1 or not 0 < p < 1:
         raise ValueError(f"means={means}, degrees={degrees}, p={p}: out of range")
-    low = float(-stdtrit(degrees, p / 2))
-    if means == 2:
-        return low
-    high = float(-stdtrit(degrees, p / (means * (means - 1))))
-    z, weights = np.polynomial.hermite_e.hermegauss(_NODES)
-    weights = weights / weights.sum()
-    spreads, shares = _spreads(degrees)
-
-    def excess(quantile: float) -> float:
-        # the smallest mean is at z, all others at most a range above it
-        width = np.sqrt(2.0) * quantile * spreads[:, None]
-        below = means * (ndtr(z + width) - ndtr(z)) ** (means - 1)
-        return float(shares @ (below @ weights)) - (1.0 - p)
-
-    return float(brentq(excess, 0.99 * low, 1.01 * high, xtol=1e-8))  # pyright: ignore
+    return float(studentized_range.isf(p, means, degrees)) / math.sqrt(2.0)
 
 
 @lru_cache(maxsize=64)
