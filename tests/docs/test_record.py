@@ -177,8 +177,12 @@ def test_the_page_of_the_real_model_states_what_training_did() -> None:
         assert f"| {title} | {' | '.join(cells)} |" in page
         short = " | ".join([*cells[:4], cells[-1]])
         assert f" | {short} |" in README.read_text(encoding="utf-8")
-    with (folder / "validation.csv").open() as file:
-        losses = [float(row["validation_nll"]) for row in csv.DictReader(file)]
+    losses = [
+        float(row["value"])
+        for run in ("main_lora1", "main_permuted1")
+        for row in csv.DictReader((folder / f"trained/{run}/metrics.csv").read_text().splitlines())
+        if row["metric"] == "validation/loss"
+    ]
     assert len(losses) == 7
     for loss in losses:
         assert f"{loss:.3f}" in page
