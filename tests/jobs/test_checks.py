@@ -15,6 +15,7 @@ from sumcirc.cli import command
 from sumcirc.cli.main import VERBS
 from sumcirc.errors import UserError
 from sumcirc.schema import Corruption, SelectorName, Source, configuration
+from tests.support.landscapes import write_example
 from tests.support.sweeps import write_sweep
 
 NEEDED = {
@@ -22,6 +23,7 @@ NEEDED = {
     "pretrain": ["out=made"],
     "pairs": ["out=pairs.jsonl"],
     "report": ["s"],
+    "placement": ["example"],
     "dashboard": ["s"],
     "select": ["selector=random", "adaptation.rank=2"],
 }
@@ -47,7 +49,7 @@ def composed(verb: str) -> Any:
 
 @pytest.fixture(autouse=True)
 def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sweep `s`, a `file` below which there can be no folder, and no way to load weights."""
+    """A sweep `s`, a landscape `example`, a `file` in place of a folder, no way to load weights."""
     from transformers import AutoModelForCausalLM
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -58,6 +60,7 @@ def _workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
+    write_example(tmp_path / "example")
 
 
 def check(verb: str, gpt2_folder: Path, settings: dict[str, Any]) -> None:
@@ -131,6 +134,14 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
     ("report", {"out": "file/x"}, "out=file/x: can't be written"),
     ("dashboard", {"paths": []}, "name a sweep: sumcirc dashboard runs/SWEEP"),
     ("dashboard", {"paths": ["/nowhere"]}, "/nowhere: no such directory"),
+    ("placement", {"paths": []}, "name a sweep or a stored landscape: sumcirc placement runs/"),
+    ("placement", {"paths": ["/nowhere"]}, "/nowhere: no such directory"),
+    ("placement", {"paths": ["s"]}, "s: "),
+    ("placement", {"metric": "nll"}, "metric=nll: example has no such score; choose from"),
+    ("placement", {"score": "[0,1]"}, "score=[0,1]: "),
+    ("placement", {"score": "/nowhere.py"}, "score=/nowhere.py: no such file"),
+    ("placement", {"cache_dir": "file/x"}, "cache_dir=file/x: can't be written"),
+    ("placement", {"out": "file/x"}, "out=file/x: can't be written"),
     ("select", {"selector.name": None}, "selector: none is given"),
     ("select", {"selector.name": SelectorName.fixed, "selector.layers": [7]}, "selector.layers="),
     ("pretrain", {"out": "file"}, "out=file: exists already; name a new folder"),

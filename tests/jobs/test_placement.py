@@ -8,18 +8,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sumcirc.cli import command
 from sumcirc.errors import UserError
 from sumcirc.jobs import placement
-from sumcirc.placement.landscape import Landscape, all_sets
-from sumcirc.placement.landscape_files import Choice, read_landscape, write_landscape
-from sumcirc.reporting.arms import settings_of
+from sumcirc.placement.landscape import all_sets
+from sumcirc.placement.landscape_files import Choice, read_landscape
 from sumcirc.schema import configuration
-from sumcirc.tracking.session import plain
-from tests.support.landscapes import draw
+from tests.support.landscapes import write_example
 from tests.support.sweeps import config, write_run, write_sweep
 
 SETS = all_sets(6, 3)
@@ -64,21 +61,7 @@ def composed(verb: str, *words: str) -> Any:
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A landscape of the built-in model with made-up scores; the first layers are the best."""
-    folder = tmp_path_factory.mktemp("landscape") / "example"
-    words = "adaptation=lora", "adaptation.budget=98304", "trainer.threads=1", "sweep.name=s"
-    sizes = "data.sizes.train=30", "data.sizes.validation=10"
-    settings = settings_of(plain(composed("train", *words, *sizes)))
-    means = 0.5 - 0.02 * np.array([sum(layers) for layers in SETS])
-    scores = draw(means, documents=20, spreads=(0.02, 0.01, 0.1, 0.02, 0.02, 0.05), rng=1)
-    made = Landscape(
-        *("example", 6, SETS, (1, 2, 3), tuple(f"wire-{i}" for i in range(20))),
-        {"facts": scores},
-        {"LoRA, all layers": {"facts": scores.mean(axis=0) + 0.03}},
-        {key: json.loads(value) for key, value in settings.items() if key != "adaptation.layers"},
-    )
-    choices = [Choice("page", ((0, 1, 2),), (6, 5, 4, 3, 2, 1)), Choice("last", ((3, 4, 5),))]
-    write_landscape(made, choices, folder)
-    return folder
+    return write_example(tmp_path_factory.mktemp("landscape") / "example")
 
 
 def show(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from sumcirc.cli import main as cli
 from tests.support.command_server import CommandServer
+from tests.support.landscapes import write_example
 from tests.support.processes import SCRIPT, Processes, offline
 
 # one step of training and a page; a verb takes those of its groups
@@ -102,6 +103,7 @@ def test_every_verb(commands: CommandServer, tmp_path: Path) -> None:
         "pairs": ["out=pairs.jsonl", "documents=2", "filter=false", *DATA],
         "report": [run, "logger=none"],
         "dashboard": [run],
+        "placement": [str(write_example(tmp_path / "example")), "score=[0,1,2]"],
         "select": ["selector=middle", "adaptation.rank=2", "sweep.name=f", *QUICK],
         "status": [run],
         "pretrain": [

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sumcirc.cli import command
 from sumcirc.placement.landscape import Landscape, Measured, all_sets
+from sumcirc.placement.landscape_files import Choice, write_landscape
+from sumcirc.reporting.arms import settings_of
+from sumcirc.schema import configuration
+from sumcirc.tracking.session import plain
 
 Array = NDArray[np.float64]
 
@@ -55,3 +62,24 @@ def landscape(scores: Array, layers: int = 6, size: int = 3) -> Landscape:
 def measured(scores: Array, layers: int = 6, size: int = 3) -> Measured:
     """The same, ready for analysis."""
     return landscape(scores, layers, size).measured("facts")
+
+
+def write_example(folder: Path) -> Path:
+    """Write a landscape of the built-in model with made-up scores; early layers are the best."""
+    configuration.register()
+    words = "adaptation=lora", "adaptation.budget=98304", "trainer.threads=1", "sweep.name=s"
+    sizes = "data.sizes.train=30", "data.sizes.validation=10"
+    (composed,) = command.compose(command.read("train", [*words, *sizes]))
+    settings = settings_of(plain(composed))
+    sets = all_sets(6, 3)
+    means = 0.5 - 0.02 * np.array([sum(layers) for layers in sets])
+    scores = draw(means, documents=20, spreads=(0.02, 0.01, 0.1, 0.02, 0.02, 0.05), rng=1)
+    made = Landscape(
+        *("example", 6, sets, (1, 2, 3), tuple(f"wire-{i}" for i in range(20))),
+        {"facts": scores},
+        {"LoRA, all layers": {"facts": scores.mean(axis=0) + 0.03}},
+        {key: json.loads(value) for key, value in settings.items() if key != "adaptation.layers"},
+    )
+    choices = [Choice("page", ((0, 1, 2),), (6, 5, 4, 3, 2, 1)), Choice("last", ((3, 4, 5),))]
+    write_landscape(made, choices, folder)
+    return folder
