@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sumcirc.errors import UserError
 from sumcirc.runtime.terminal import paragraph, say
 from sumcirc.schema import PlacementConfig
-from sumcirc.schema.reading_runs import METRICS, column_of
+from sumcirc.schema.reading_runs import LANDSCAPE_METRICS, column_of
 
 if TYPE_CHECKING:
     from sumcirc.placement.analysis import Analysis, Judgement
@@ -43,7 +43,7 @@ def check(config: PlacementConfig) -> None:
         check_writable("out", _folder(config))
     found = _found(config)
     if config.column not in found.landscape.scores:
-        known = [name for name in METRICS if column_of(name) in found.landscape.scores]
+        known = [name for name in LANDSCAPE_METRICS if column_of(name) in found.landscape.scores]
         raise UserError(
             f"metric={config.metric}: {found.landscape.name} has no such score; choose from"
             f" {', '.join(known)}"

@@ -22,7 +22,7 @@ from sumcirc.errors import UserError
 Layers = tuple[int, ...]
 Array = NDArray[np.float64]
 
-LOWER_IS_BETTER = {"facts_wrong"}
+LOWER_IS_BETTER = {"facts_wrong", "nll"}
 FEWEST_DOCUMENTS = 8
 
 

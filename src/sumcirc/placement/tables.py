@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from sumcirc.placement.analysis import ALIKE, Analysis, Judgement
-from sumcirc.placement.landscape import Layers, label_of
+from sumcirc.placement.landscape import LOWER_IS_BETTER, Layers, label_of
 from sumcirc.placement.selectors import best_by_luck
 from sumcirc.placement.variance import CHOICE
 from sumcirc.reporting.kinds import Table
@@ -17,8 +17,9 @@ SCALED = "x 100"
 
 
 def heading(metric: str) -> str:
-    """Return the heading of a score, with its factor."""
-    return f"{SCORES.get(metric, metric)} {SCALED}" if scale_of(metric) == 100 else metric
+    """Return the heading of a score, with its sign and factor."""
+    name = f"{SCORES.get(metric, metric)} {SCALED}" if scale_of(metric) == 100 else metric
+    return f"minus {name}" if metric in LOWER_IS_BETTER else name
 
 
 def chosen_by(judgements: Sequence[Judgement]) -> dict[Layers, str]:
@@ -165,13 +166,17 @@ def selectors_table(analysis: Analysis, judgements: Sequence[Judgement]) -> Tabl
         judgements: the selectors.
     """
     scale = scale_of(analysis.measured.metric)
+    digits = 2 if scale == 100 else 4
     found = sorted(judgements, key=lambda one: (-one.mean, one.name))
     columns: list[list[str]] = [
         [one.name for one in found],
         [" ".join(map(label_of, dict.fromkeys(one.sets))) for one in found],
         number_column([one.rank for one in found], ".4g"),
         [_skill(one) for one in found],
-        [f"{scale * one.regret_low:.2f} to {scale * one.regret_high:.2f}" for one in found],
+        [
+            f"{scale * one.regret_low:.{digits}f} to {scale * one.regret_high:.{digits}f}"
+            for one in found
+        ],
         [f"{one.candidates} of {len(one.sets)}" for one in found],
         [_p(one.p_value) for one in found],
     ]

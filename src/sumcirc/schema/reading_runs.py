@@ -12,15 +12,17 @@ from sumcirc.schema.require import at_least, positive, require
 from sumcirc.schema.watching import LoggerConfig
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum", "facts")
+# of a landscape; `nll` is there if benchmarks/placement_outcomes.py has added it
+LANDSCAPE_METRICS = (*METRICS, "facts_wrong", "nll")
 
 
 def column_of(metric: str) -> str:
     """Return the column of documents.parquet that has a score.
 
     Args:
-        metric: name of the score, of `METRICS`.
+        metric: name of the score, of `METRICS` or `LANDSCAPE_METRICS`.
     """
-    return metric if metric == "facts" else f"{metric}_f1"
+    return f"{metric}_f1" if metric.startswith("rouge") else metric
 
 
 @dataclass
@@ -62,7 +64,7 @@ class PlacementConfig:
     # layers, a selector or a file whose place is asked for: [2,3,5], page, my_selector.py or
     # my_selector.py:FUNCTION; null: show the whole landscape
     score: Any = None
-    metric: str = "facts"  # score that is analysed: of METRICS, F1
+    metric: str = "facts"  # score that is analysed: of LANDSCAPE_METRICS
     size: Optional[int] = None  # layers of each set; null: if the runs have sets of one size only
     confidence: float = 0.95  # level of the intervals
     documents: Optional[int] = None  # documents that a scored selector uses; null: its default
@@ -73,8 +75,8 @@ class PlacementConfig:
     def __post_init__(self) -> None:
         lists_of_one(self)
         require(
-            self.metric in METRICS,
-            f"metric={self.metric}: unknown; choose from {', '.join(METRICS)}",
+            self.metric in LANDSCAPE_METRICS,
+            f"metric={self.metric}: unknown; choose from {', '.join(LANDSCAPE_METRICS)}",
         )
         at_least(self, "", 1, "size", "documents", "threads")
         require(
