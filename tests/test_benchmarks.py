@@ -26,6 +26,7 @@ NO_BENCHMARK = {
     "gpu",
     "head_sets",
     "placement",
+    "placement_forgetting",
     "placement_outcomes",
     "rephrase_pairs",
     "rephrase_records",

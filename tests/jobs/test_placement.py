@@ -96,6 +96,9 @@ def test_a_sweep_becomes_a_landscape(
     landscape, choices = read_landscape(out)
     assert landscape.sets == tuple(pairs)
     assert choices == [Choice("page", ((2, 3),), None)]
+    page = (out / "placement.md").read_text(encoding="utf-8")
+    assert page.startswith("# Landscape of pairs\n\n- 6 sets of 2 of 4 layers, 2 seeds")
+    assert "**selectors**" in page
     table = (out / "sets.csv").read_text(encoding="utf-8").splitlines()
     assert table[0].startswith("layers,mean,deviation,low,high,rank")
     assert len(table) == 7

@@ -135,7 +135,7 @@ def _write(
 ) -> None:
     """Write the landscape, the analysis as JSON and CSV, and the figures."""
     from sumcirc.figures.views import draw_all
-    from sumcirc.placement import views
+    from sumcirc.placement import tables, views
     from sumcirc.placement.analysis import as_json
     from sumcirc.placement.landscape import label_of
     from sumcirc.placement.landscape_files import write_landscape
@@ -146,6 +146,7 @@ def _write(
     write_landscape(found.landscape, list(named.values()), out)
     body = plain_numbers(as_json(analysis, judgements))
     write_json(out / "placement.json", {**body, "notes": found.notes})
+    write_text(out / "placement.md", tables.markdown(analysis, judgements, found.notes))
     rows = [{**row, "layers": label_of(row["layers"])} for row in body["sets"]]
     write_text(out / "sets.csv", csv_text(list(rows[0]), (list(row.values()) for row in rows)))
     drawn = {

@@ -10,7 +10,8 @@ from sumcirc.placement.landscape import LOWER_IS_BETTER, Layers, label_of
 from sumcirc.placement.selectors import best_by_luck
 from sumcirc.placement.variance import CHOICE
 from sumcirc.reporting.kinds import Table
-from sumcirc.reporting.tables import column_form, number_column
+from sumcirc.reporting.tables import column_form, markdown_table, number_column
+from sumcirc.runtime.quoting import markdown as escape
 from sumcirc.tracking.score_names import SCORES, scale_of
 
 SCALED = "x 100"
@@ -47,6 +48,30 @@ def tables(analysis: Analysis, judgements: Sequence[Judgement]) -> list[Table]:
     if judgements:
         found.append(selectors_table(analysis, judgements))
     return found
+
+
+def markdown(analysis: Analysis, judgements: Sequence[Judgement], notes: Sequence[str]) -> str:
+    """Return an analysis in Markdown: findings, notes and tables.
+
+    Args:
+        analysis: the analysis.
+        judgements: selectors judged by it.
+        notes: what was left out of the landscape or may surprise.
+    """
+    lines = [*in_words(analysis, judgements), *notes]
+    return (
+        "\n\n".join(
+            [
+                f"# Landscape of {escape(analysis.measured.landscape.name)}",
+                "\n".join(f"- {escape(line)}" for line in lines),
+                *(
+                    f"**{escape(table.title)}**\n\n{markdown_table(table)}"
+                    for table in tables(analysis, judgements)
+                ),
+            ]
+        )
+        + "\n"
+    )
 
 
 def sets_table(analysis: Analysis, judgements: Sequence[Judgement]) -> Table:
