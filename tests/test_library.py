@@ -125,19 +125,19 @@ def test_an_adapted_model_is_probed_beside_its_own_base(
 def test_the_choice_is_that_of_the_command(
     model: Any, tokenizer: Any, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A selector of validation documents, given the same ones in the order it draws them."""
+    """A selector of training documents, given the same ones in the order it draws them."""
     from sumcirc.measures.measure_documents import in_drawn_order
 
-    config = selecting(gpt2_folder, news_files, tmp_path, "cka_redundancy", count=1)
+    config = selecting(gpt2_folder, news_files, tmp_path, "cka_redundancy", count=1, documents=7)
     looked_at = evidence(config)
     expected = select(looked_at)
-    drawn = in_drawn_order(looked_at.data.corpora["validation"].documents, config.data.seed)[:8]
+    drawn = in_drawn_order(looked_at.data.corpora["train"].documents, config.data.seed)[:7]
     before = state(model)
     lora, ranking = choose_lora(
         model,
         tokenizer,
         [(item.document, item.references[0]) for item in drawn],
-        SelectorConfig(name=SelectorName.cka_redundancy, count=1, documents=8, resamples=50),
+        SelectorConfig(name=SelectorName.cka_redundancy, count=1, documents=7, resamples=50),
         encoding=config.encoding,
         rank=2,
     )

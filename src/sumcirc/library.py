@@ -307,9 +307,8 @@ def choose_lora(
         check_selection(config, model.config)
         data = SummarizationData(config.data, config.trainer, encoder, None, seed)
         corpus = corpus_of(documents)
-        for split in ("train", "validation"):
-            data.corpora[split] = corpus
-            data.encoded[split] = encoder.corpus(corpus, "texts")
+        data.corpora["train"] = corpus
+        data.encoded["train"] = encoder.corpus(corpus, "texts")
         ranking = select(SelectionContext(config, model, encoder, data))
     targets = resolve_targets(config.adaptation, model.config, ranking.targets)
     return lora_config(config.adaptation, targets, path or None), ranking

@@ -66,6 +66,15 @@ def test_what_it_writes_works_on_a_plain_model(
     assert (run / "figures" / "selection.png").exists()
 
 
+def test_only_training_documents_are_read(
+    commands: CommandServer, words: list[str], tmp_path: Path
+) -> None:
+    gone = [f"data.{split}={tmp_path / 'none.jsonl'}" for split in ("validation", "test")]
+    done = commands.run("select", *words, *gone, "selector=cka_redundancy", cwd=tmp_path)
+    assert done.code == 0, done.output
+    assert "encode validation" not in done.output
+
+
 @pytest.mark.slow
 def test_training_takes_what_was_chosen_and_computes_it_once(
     commands: CommandServer, words: list[str], tmp_path: Path

@@ -169,6 +169,60 @@ def test_every_selector_uses_the_budget(
     assert 0.97 * budget <= targets.parameters <= budget
 
 
+# ---- documents
+
+
+READING = [
+    name.value for name in SelectorName if name not in RULES and name is not SelectorName.own
+]
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_choice_depends_on_training_documents_alone(
+    name: str, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Other files give the same scores for the same training split, and others for another."""
+    train = news_files["train"]
+    missing = {"validation": tmp_path / "none.jsonl", "test": tmp_path / "none.jsonl"}
+    swapped = {"train": news_files["validation"], "validation": train, "test": train}
+    found = {}
+    for run, files in (("one", news_files), ("gone", {"train": train} | missing), ("two", swapped)):
+        config = selecting(gpt2_folder, files, tmp_path / run, name, documents=6, resamples=2)
+        found[run] = SELECTORS[SelectorName(name)].score(evidence(config, splits=["train"]))
+    assert (found["one"].values == found["gone"].values).all()
+    assert found["one"].values.shape == found["two"].values.shape
+    assert not np.allclose(found["one"].values, found["two"].values)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_a_run_that_has_validation_documents_does_not_look_at_them(
+    name: str, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Training reads both splits; the selector gets a corpus that fails when it is used."""
+    config = selecting(gpt2_folder, news_files, tmp_path, name, documents=6, resamples=2)
+    context = evidence(config)
+    context.data.corpora["validation"] = Unreadable()  # type: ignore[assignment]
+    context.data.encoded["validation"] = Unreadable()  # type: ignore[assignment]
+    select(context)
+
+
+class Unreadable:
+    def __getattribute__(self, name: str) -> Any:
+        raise AssertionError("the validation split is read")
+
+
+@pytest.mark.parametrize("name", ["circuit", "circuit_delta"])
+def test_pairs_need_documents_with_their_own_summaries(
+    name: str, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    config = selecting(gpt2_folder, news_files, tmp_path, name)
+    config.data.permute_summaries = 1
+    with pytest.raises(UserError, match=rf"data\.permute_summaries=1: selector={name} makes"):
+        check_selection(config, small_config("gpt2"))
+    with pytest.raises(UserError, match=r"data\.permute_summaries=1"):
+        _ = evidence(config).pairs
+
+
 # ---- scores are kept
 
 
@@ -180,7 +234,9 @@ def test_a_second_job_computes_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = selecting(gpt2_folder, news_files, tmp_path, name)
+    # too few documents to refuse a ranking of this random model, which is one of chance
+    few = {"documents": 7}
+    config = selecting(gpt2_folder, news_files, tmp_path, name, **few)
     first = select(evidence(config))
     selector = SELECTORS[SelectorName(name)]
 
@@ -189,9 +245,9 @@ def test_a_second_job_computes_nothing(
 
     monkeypatch.setitem(SELECTORS, SelectorName(name), replace(selector, score=refuse))
     assert select(evidence(replace(config, seed=7))) == first
-    other = selecting(gpt2_folder, news_files, tmp_path, name, count=2)
+    other = selecting(gpt2_folder, news_files, tmp_path, name, count=2, **few)
     assert select(evidence(other)).layers == [0, 1]  # scores are the same, more are chosen
-    for change in ({"documents": 5}, {"metric": config.selector.metric.nll}):
+    for change in ({"documents": 5}, {"metric": config.selector.metric.nll, **few}):
         with pytest.raises(AssertionError, match="computed again"):
             select(evidence(selecting(gpt2_folder, news_files, tmp_path, name, **change)))
 
@@ -249,7 +305,7 @@ def test_jobs_at_the_same_time_compute_once(
 def test_selecting_draws_nothing_from_the_runs_generators(
     gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    found = evidence(selecting(gpt2_folder, news_files, tmp_path, "entropy"))
+    found = evidence(selecting(gpt2_folder, news_files, tmp_path, "entropy", documents=7))
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     weights = {name: p.clone() for name, p in found.model.named_parameters()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,12 @@ def selecting(
     return replace(config, selector=SelectorConfig(name=SelectorName(name), **options))
 
 
-def evidence(config: TrainConfig, model: Any = None) -> SelectionContext:
+def evidence(
+    config: TrainConfig, model: Any = None, splits: Sequence[str] = ("train", "validation")
+) -> SelectionContext:
     """The selection context of a configuration; `model` in place of the loaded one."""
     model = load_model(config.model) if model is None else model
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context_length(model.config))
     data = SummarizationData(config.data, config.trainer, encoder, None, config.seed)
-    data.read()
+    data.read(splits)
     return SelectionContext(config, model, encoder, data)

@@ -85,9 +85,16 @@ def test_circuits_of_text_whose_corruption_was_not_chosen_are_marked() -> None:
             {"selector": {"name": "circuit", **circuit}},
         ):
             assert (part in (earlier(2, files | settings) or "")) == marked
-            assert earlier(2, TINY | settings) is None
+            assert part not in (earlier(2, TINY | settings) or "")
         assert earlier(2, files | idle | {"selector": {"name": "first", **circuit}}) is None
     assert earlier(2, files | {"circuit": auto, "pairs": "own.jsonl"}) is None
+
+
+def test_choices_by_validation_documents_are_marked() -> None:
+    for name, marked in (("drift", True), ("own", True), ("page", False), ("random", False)):
+        settings = TINY | {"selector": {"name": name}}
+        assert ("documents of data.validation" in (earlier(2, settings) or "")) == marked
+        assert earlier(FORMAT, settings) is None
 
 
 def test_what_gives_the_same_numbers_is_not_marked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -26,7 +27,7 @@ class SummarizationData(pl.LightningDataModule):
         seed: seed of the order of training batches.
 
     Attributes:
-        corpora: documents of the splits `train` and `validation`, once `read` was called.
+        corpora: documents of the splits that `read` read.
         encoded: encoded pairs of the same splits.
         notices: notices for the user about the data.
         repeat: number of training batches that are repeated throughout the run, to overfit on
@@ -52,22 +53,26 @@ class SummarizationData(pl.LightningDataModule):
         self.corpora: dict[str, Corpus] = {}
         self.encoded: dict[str, EncodedCorpus] = {}
 
-    def read(self) -> None:
-        """Read and encode the training and the validation split.
+    def read(self, splits: Sequence[str] = ("train", "validation")) -> None:
+        """Read and encode the training and the validation split, or the given ones.
+
+        Args:
+            splits: names of the splits.
 
         Raises:
             UserError: a split can't be read (see `read_corpus`), or none of its pairs fits the
                 model (see `Encoder.corpus`).
         """
-        for split in ("train", "validation"):
+        for split in splits:
             corpus = read_corpus(self.config, split, self.cache)
             with counted(f"encode {split}", len(corpus.documents)) as advance:
                 encoded = self.encoder.corpus(corpus, f"data.{split}", self.cache, advance)
             self.corpora[split], self.encoded[split] = corpus, encoded
             self.notices.tell(*corpus.notices, *encoded.notices)
-        validation = self.corpora["validation"].documents
-        training = self.corpora["train"]
-        self.notices.tell(seen_before("data.validation", validation, training, "data.train"))
+        if {"train", "validation"} <= self.corpora.keys():
+            validation = self.corpora["validation"].documents
+            training = self.corpora["train"]
+            self.notices.tell(seen_before("data.validation", validation, training, "data.train"))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -177,7 +177,7 @@ def _select_config(
 def _ranking(config: SelectConfig, file: str | None) -> Any:
     """Run a selector, or the function in a file, and return the ranking of all layers."""
     from sumcirc.data.datamodule import SummarizationData
-    from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
     from sumcirc.models.architectures import context_length
     from sumcirc.models.loading import (
@@ -192,7 +192,7 @@ def _ranking(config: SelectConfig, file: str | None) -> Any:
     from sumcirc.selection.ranking import rank
     from sumcirc.training.trainer import device, set_threads
 
-    check_files(config.data, SPLITS[:2])
+    check_files(config.data, ["train"])
     check_model(config.model)
     if file is None:
         check_selection(config, read_model_config(config.model))
@@ -202,7 +202,7 @@ def _ranking(config: SelectConfig, file: str | None) -> Any:
     data = SummarizationData(
         config.data, config.trainer, encoder, Path(config.cache_dir), config.seed
     )
-    data.read()
+    data.read(["train"])
     model.to(device(config.trainer))
     context = SelectionContext(config, model, encoder, data)
     print_lines(data.notices.as_json())

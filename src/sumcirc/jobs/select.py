@@ -47,7 +47,7 @@ def check(config: SelectConfig) -> None:
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
-    from sumcirc.data.documents import SPLITS, check_files
+    from sumcirc.data.documents import check_files
     from sumcirc.errors import UserError
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.adapters import require_lora_config
@@ -62,7 +62,7 @@ def check(config: SelectConfig) -> None:
         raise UserError("selector: none is given, so there is nothing to do; give selector=NAME")
     require_lora_config(config.adaptation)
     check_machine(config.trainer)
-    check_files(config.data, SPLITS[:2])
+    check_files(config.data, ["train"])
     check_model(config.model)
     check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
@@ -103,7 +103,7 @@ def _select(config: SelectConfig, directory: RunDirectory) -> None:
     cache = Path(config.cache_dir)
     with clock.phase("data"):
         data = SummarizationData(config.data, config.trainer, encoder, cache, config.seed)
-        data.read()
+        data.read(["train"])
     with wandb.wandb_job(config, directory, "select", config.data.name) as wandb_logger:
         with clock.phase("select"):
             model.to(device(config.trainer))

@@ -59,7 +59,7 @@ class SelectorConfig:
     preset: Optional[Preset] = None  # layers for `fixed`, by name
     layers: Optional[list[int]] = None  # layers for `fixed`
     score: Optional[str] = None  # for `own`: a function, as MODULE.FUNCTION
-    documents: int = 32  # documents: of data.train for gradients, else of data.validation
+    documents: int = 32  # documents of data.train by which selectors choose
     batch_size: int = 4  # documents per gradient in `page` and `gradient_norm`
     resamples: int = 500  # bootstrap resamples, for intervals and for how often a target is chosen
     method: Method = Method.eap_ig_inputs  # attribution method for the circuit

@@ -29,7 +29,7 @@ from sumcirc.schema import (
     corruption_of,
 )
 from sumcirc.selection import circuit, differences, gradients, positional, user_function
-from sumcirc.selection.context import SelectionContext, inputs_fingerprint
+from sumcirc.selection.context import SelectionContext, check_own_summaries, inputs_fingerprint
 from sumcirc.selection.ranking import Ranking, default_count, rank
 from sumcirc.selection.registry import SELECTORS, Selector
 from sumcirc.selection.scores import Scores
@@ -41,10 +41,12 @@ RULES = (circuit, differences, gradients, positional, user_function)
 
 log = logging.getLogger(__name__)
 
-SELECTION = Cache("selection", format=4, libraries=("peft", "torch", "transformers"))
+SELECTION = Cache("selection", format=5, libraries=("peft", "torch", "transformers"))
 FILE = "scores.json"
 # settings that affect how scores are used, but not the scores
 NOT_OF_SCORES = ("count", "seed", "preset", "layers", "after", "probe_steps")
+# settings of `evaluation` that determine the salient sentences of pairs
+OF_PAIRS = ("sentences", "min_sentence_words", "rouge_tokenizer")
 
 
 def select(context: SelectionContext) -> Ranking:
@@ -133,6 +135,8 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
     _check_quantized(config.model.quantize, name)
     if selector.pairs:
         corruption_of(config.selector.corruption, config.data.source, "selector.corruption")
+        if name is not SelectorName.own:
+            check_own_summaries(config)
     if name is SelectorName.own:
         user_function.function_of(config.selector)
     if selector.compares or (name is SelectorName.own and config.selector.after is not None):
@@ -223,6 +227,7 @@ def _kept_scores(context: SelectionContext, selector: Selector) -> Scores:
         inputs_fingerprint(context),
         settings,
         settings_of(config) if selector.compares else None,
+        [asdict(config.evaluation)[name] for name in OF_PAIRS] if selector.pairs else None,
     ]
 
     def write(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """The data that selectors may use, each computed on first access.
 
-Gradients are taken on documents of data.train, everything else on documents of data.validation;
-data.test is never used, so that scores on it are not biased by the selection. The documents are
-drawn by data.seed, not by the run's seed: all jobs of a sweep use the same ones, and share results.
+All of it is computed on documents of data.train. data.validation, by which learning rates and
+checkpoints are chosen, and data.test are never used, so that neither is biased by the selection.
+The documents are drawn by data.seed, not by the run's seed: all jobs of a sweep use the same ones,
+and share results. A tuned model is measured on documents that it may have been trained on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sumcirc.circuits.score_files import DocumentScores
 from sumcirc.circuits.tasks import make_task
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.datamodule import SummarizationData
+from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
@@ -47,7 +49,7 @@ class SelectionContext:
         config: configuration of the job.
         model: the base model without an adapter, on the device on which it runs.
         encoder: encodes documents and summaries.
-        data: the training and validation data, which is already read.
+        data: the data, of which at least the training split is already read.
     """
 
     config: TrainConfig | SelectConfig
@@ -115,16 +117,18 @@ class SelectionContext:
 
     @cached_property
     def probes(self) -> ProbeSet:
-        """The first `selector.documents` validation documents, in an order drawn by `data.seed`.
+        """The first `selector.documents` training documents, in an order drawn by `data.seed`.
 
-        The documents are encoded in the same way as those on which a training run is measured.
+        They are encoded in the same way as the documents on which a training run is measured.
         """
-        documents = self.data.corpora["validation"].documents
-        ordered = in_drawn_order(documents, self.config.data.seed)
         wanted = self.config.selector.documents
-        found = probe_set(self.encoder, ordered, wanted, setting="selector.documents")
+        found = probe_set(self.encoder, self._ordered(), wanted, setting="selector.documents")
         self.data.notices.tell(*found.notices)
         return found
+
+    def _ordered(self) -> list[Document]:
+        """Return the training documents in an order drawn by `data.seed`."""
+        return in_drawn_order(self.data.corpora["train"].documents, self.config.data.seed)
 
     @cached_property
     def base(self) -> BaseStore:
@@ -149,13 +153,17 @@ class SelectionContext:
 
     @cached_property
     def pairs(self) -> list[ExamplePair]:
-        """Pairs of a validation document and its corrupted version, for edge scores."""
+        """Pairs of a training document and its corrupted version, for edge scores.
+
+        Raises:
+            UserError: no pair can be made, or the training documents have other documents'
+                summaries (`data.permute_summaries`).
+        """
         config = self.config
-        documents = self.data.corpora["validation"].documents
-        ordered = in_drawn_order(documents, config.data.seed)
+        check_own_summaries(config)
         made = corpus_pairs(
             self.encoder,
-            ordered,
+            self._ordered(),
             config.selector.circuit.corruption_of(config.data.source),
             config.selector.documents,
             config.evaluation,
@@ -186,10 +194,27 @@ def inputs_fingerprint(context: SelectionContext) -> list[str | int | None]:
     Args:
         context: the configuration, the model and the data.
     """
-    corpora = context.data.corpora
     return [
         context.encoder.fingerprint,
-        corpora["train"].fingerprint,
-        corpora["validation"].fingerprint,
+        context.data.corpora["train"].fingerprint,
         context.config.data.seed,
     ]
+
+
+def check_own_summaries(config: TrainConfig | SelectConfig) -> None:
+    """Refuse to make pairs of training documents that have other documents' summaries.
+
+    Args:
+        config: configuration of the job.
+
+    Raises:
+        UserError: `data.permute_summaries` is set.
+    """
+    seed = config.data.permute_summaries
+    if seed is not None:
+        name = config.selector.name
+        raise UserError(
+            f"data.permute_summaries={seed}: selector={name and name.value} makes pairs of"
+            " documents with their own summaries; take another selector, or name the layers in"
+            " adaptation.layers"
+        )

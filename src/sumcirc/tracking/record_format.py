@@ -62,6 +62,23 @@ def _settled_by_documents(config: Mapping[str, Any]) -> bool:
     return any(one.get("corruption", "auto") == "auto" for one in found if one)
 
 
+# the selectors that read documents of data.validation before format 3
+_READ_VALIDATION = (
+    "circuit",
+    "circuit_delta",
+    "attention_kl",
+    "entropy",
+    "drift",
+    "cka_redundancy",
+    "own",
+)
+
+
+def _chosen_by_validation(config: Mapping[str, Any]) -> bool:
+    """Return whether layers were chosen by a selector that read documents of data.validation."""
+    return str((config.get("selector") or {}).get("name")) in _READ_VALIDATION
+
+
 CHANGES = (
     FormatChange(
         2,
@@ -76,6 +93,11 @@ CHANGES = (
         _other_texts,
     ),
     FormatChange(3, "corruption=auto was `replace` for any text", _settled_by_documents),
+    FormatChange(
+        3,
+        "its selector read documents of data.validation, not of data.train",
+        _chosen_by_validation,
+    ),
 )
 
 # settings added by a format, or while it was current, by section, with the value that earlier runs
