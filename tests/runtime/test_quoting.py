@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import io
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from sumcirc.jobs.select import _python
 from sumcirc.models import model_cards
-from sumcirc.runtime.quoting import code, command, line, markdown, visible
+from sumcirc.runtime.quoting import code, command, line, markdown, visible, word
 from sumcirc.schema import EncodingConfig
 from sumcirc.storage.writing import csv_text
 from tests.support.hostile import NAMES, SENTINEL
@@ -172,6 +173,13 @@ def test_a_printed_command_is_one_command(name: str, tmp_path: Path) -> None:
     words = done.stdout.decode().split("\0")[:-1]
     assert words == ["report", line(name), f"out={line(name)}"]
     assert not (tmp_path / SENTINEL).exists()
+
+
+def test_a_setting_quoted_for_hydra_stays_readable() -> None:
+    assert word("model.name='a b'") == "\"model.name='a b'\""
+    for hostile in ("a'$HOME", "a'`id`", "a'!1", "a'\\", "a'\"b"):
+        assert shlex.split(word(hostile)) == [hostile]
+        assert word(hostile).startswith("'")
 
 
 # ---- figures

@@ -19,6 +19,7 @@ _CONTROL = re.compile(
 )
 # characters with a meaning in Markdown, HTML or formulas inside a paragraph or a table
 _MARKUP = re.compile(r"[\\`*_{}<>&|$~^#@]|\](?=[(\[:])|:(?=//)|(?<=www)\.")
+_IN_DOUBLE_QUOTES = {*'"$`!\\'}  # characters with a meaning inside a shell's double quotes
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # characters with which spreadsheets begin a formula
 
 
@@ -73,8 +74,13 @@ def cell(value: Any) -> Any:
 
 
 def word(text: str) -> str:
-    """Return a word quoted for a shell, on one line."""
-    return line(shlex.quote(text))
+    """Return a word quoted for a shell, on one line.
+
+    A word with single quotes, such as a setting that is quoted for Hydra, gets double quotes if
+    nothing in it has a meaning inside them: shlex would write `'"'"'` for each single quote.
+    """
+    shown = line(text)
+    return f'"{shown}"' if "'" in shown and not _IN_DOUBLE_QUOTES & {*shown} else shlex.quote(shown)
 
 
 def command(*words: str) -> str:

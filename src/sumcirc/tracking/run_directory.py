@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import shlex
 import socket
 import subprocess
 import sys
@@ -168,7 +167,7 @@ class RunDirectory:
             return f"continue with `{quoting.command('train', f'resume={self.path}')}`"
         body = self.read_config()
         words = command_of(body["verb"], body["environment"])
-        return f"start it again with `{quoting.line(shlex.join(words))}`"
+        return f"start it again with `{' '.join(map(quoting.word, words))}`"
 
     @classmethod
     def open(cls, path: Path | str) -> RunDirectory:

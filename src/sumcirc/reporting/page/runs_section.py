@@ -20,6 +20,7 @@ from sumcirc.reporting.page.blocks import (
     Words,
 )
 from sumcirc.reporting.tables import format_score, format_seconds, interval_of
+from sumcirc.runtime import quoting
 from sumcirc.runtime.notices import lines
 from sumcirc.tracking.run_directory import command_of
 from sumcirc.tracking.run_records import RunRecords
@@ -84,7 +85,8 @@ def again(run: RunRecords, *more: str) -> str:
         more: words to append to the command, such as overrides of settings.
     """
     words = command_of(run.verb, run.environment)
-    return shlex.join([*(word for word in words if not word.startswith(OWN)), *more])
+    kept = [*(word for word in words if not word.startswith(OWN)), *more]
+    return " ".join(map(quoting.word, kept))
 
 
 def _facts(run: RunRecords) -> list[Block]:
