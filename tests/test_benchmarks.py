@@ -27,6 +27,7 @@ NO_BENCHMARK = {
     "head_sets",
     "placement",
     "placement_forgetting",
+    "placement_join",
     "placement_outcomes",
     "rephrase_pairs",
     "rephrase_records",
