@@ -63,7 +63,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
 @pytest.mark.parametrize(
     "name",
     [
-        *("circuit", "circuit_delta", "page", "fisher", "gradient_norm"),
+        *("circuit", "circuit_delta", "page", "fisher", "gradient_norm", "loraga"),
         *("attention_kl", "entropy", "cka_redundancy"),
     ],
 )
@@ -79,7 +79,7 @@ def test_the_only_layer_that_can_learn_is_found(
     assert others < 1e-3 * scores[PLANTED]
 
 
-@pytest.mark.parametrize("name", ["circuit", "page", "fisher", "gradient_norm"])
+@pytest.mark.parametrize("name", ["circuit", "page", "fisher", "gradient_norm", "loraga"])
 def test_modules_of_that_layer_come_first(
     name: str, planted: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -173,7 +173,9 @@ def test_every_selector_uses_the_budget(
 
 
 READING = [
-    name.value for name in SelectorName if name not in RULES and name is not SelectorName.own
+    name.value
+    for name in SelectorName
+    if name is not SelectorName.own and SELECTORS[name].measures and SELECTORS[name].documents
 ]
 
 

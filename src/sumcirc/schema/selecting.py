@@ -36,6 +36,11 @@ class SelectorName(Choice):
     page = "page"
     fisher = "fisher"
     gradient_norm = "gradient_norm"
+    loraga = "loraga"
+    eva = "eva"
+    plop = "plop"
+    kappa = "kappa"
+    delta_energy = "delta_energy"
     own = "own"
 
 
@@ -60,7 +65,7 @@ class SelectorConfig:
     layers: Optional[list[int]] = None  # layers for `fixed`
     score: Optional[str] = None  # for `own`: a function, as MODULE.FUNCTION
     documents: int = 32  # documents of data.train by which selectors choose
-    batch_size: int = 4  # documents per gradient in `page` and `gradient_norm`
+    batch_size: int = 4  # documents per batch in `page`, `gradient_norm`, `loraga` and `eva`
     resamples: int = 500  # bootstrap resamples, for intervals and for how often a target is chosen
     method: Method = Method.eap_ig_inputs  # attribution method for the circuit
     metric: CircuitMetric = CircuitMetric.kl
@@ -69,7 +74,9 @@ class SelectorConfig:
     aggregation: Aggregation = Aggregation.mean
     # model compared with the base: a run directory, an adapter or a folder; null: a probe run
     after: Optional[str] = None
-    probe_steps: int = 50  # optimizer steps of the probe run (LoRA on all layers); 0: no probe run
+    # optimizer steps of the probe run (LoRA on all layers; all weights for `delta_energy`); 0: no
+    # probe run
+    probe_steps: int = 50
 
     def __post_init__(self) -> None:
         lists_of_one(self)

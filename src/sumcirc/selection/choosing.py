@@ -28,7 +28,18 @@ from sumcirc.schema import (
     TrainConfig,
     corruption_of,
 )
-from sumcirc.selection import circuit, differences, gradients, positional, user_function
+from sumcirc.selection import (
+    circuit,
+    conditioning,
+    differences,
+    explained_variance,
+    feature_norms,
+    gradient_subspace,
+    gradients,
+    positional,
+    user_function,
+    weight_change,
+)
 from sumcirc.selection.context import SelectionContext, check_own_summaries, inputs_fingerprint
 from sumcirc.selection.ranking import Ranking, default_count, rank
 from sumcirc.selection.registry import SELECTORS, Selector
@@ -37,7 +48,18 @@ from sumcirc.selection.tuned import check_tuned, settings_of
 from sumcirc.storage.cache import Cache
 
 # importing these files registers the selectors in them
-RULES = (circuit, differences, gradients, positional, user_function)
+RULES = (
+    circuit,
+    conditioning,
+    differences,
+    explained_variance,
+    feature_norms,
+    gradient_subspace,
+    gradients,
+    positional,
+    user_function,
+    weight_change,
+)
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +171,7 @@ def _check_quantized(quantize: Quantization | None, name: SelectorName) -> None:
     """Refuse selectors that need what a quantized base hasn't."""
     if quantize is None:
         return
-    if name in (SelectorName.circuit, SelectorName.circuit_delta):
+    if SELECTORS[name].weights:
         require_effective_weights(quantize, f"selector={name.value}:")
     if SELECTORS[name].gradients:
         raise UserError(
@@ -224,7 +246,7 @@ def _kept_scores(context: SelectionContext, selector: Selector) -> Scores:
     }
     parts = [
         model_fingerprint(context.model),
-        inputs_fingerprint(context),
+        inputs_fingerprint(context) if selector.documents else None,
         settings,
         settings_of(config) if selector.compares else None,
         [asdict(config.evaluation)[name] for name in OF_PAIRS] if selector.pairs else None,

@@ -26,7 +26,7 @@ from sumcirc.selection.scores import Scores
 from sumcirc.statistics.resampling import weights
 
 
-@selector(SelectorName.circuit, pairs=True)
+@selector(SelectorName.circuit, pairs=True, weights=True)
 def circuit(context: SelectionContext) -> Scores:
     """Score modules by S = sum over their edges e in C of |mean over documents d of s_d(e)|.
 
@@ -52,7 +52,7 @@ def circuit(context: SelectionContext) -> Scores:
     )
 
 
-@selector(SelectorName.circuit_delta, compares=True, pairs=True)
+@selector(SelectorName.circuit_delta, compares=True, pairs=True, weights=True)
 def circuit_delta(context: SelectionContext) -> Scores:
     """Score modules by how fine-tuning changes their edges' shares of the total score.
 

@@ -29,6 +29,7 @@ from sumcirc.data.batches import TrainingBatch
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.examples import TokenBatch, TokenExample, collate
 from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.measure_documents import ProbeSet, in_drawn_order, probe_set
@@ -37,7 +38,7 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.runtime.notices import missing
 from sumcirc.runtime.progress import counted
 from sumcirc.schema import Granularity, SelectConfig, TrainConfig
-from sumcirc.selection.tuned import load_tuned
+from sumcirc.selection.tuned import load_tuned, train_fully
 from sumcirc.tracking.measure_records import ProbeRecord
 
 
@@ -101,6 +102,21 @@ class SelectionContext:
         Raises:
             UserError: there are too few pairs for one batch.
         """
+        batches = [TrainingBatch.of(batch) for batch in self._batches(size)]
+        return [batch.to(self.model.device) for batch in batches]
+
+    def token_batches(self, size: int) -> list[TokenBatch]:
+        """Return the batches that `training_batches` returns, with masks of their tokens.
+
+        Args:
+            size: number of pairs in a batch.
+
+        Raises:
+            UserError: there are too few pairs for one batch.
+        """
+        return [collate(batch) for batch in self._batches(size)]
+
+    def _batches(self, size: int) -> list[list[TokenExample]]:
         corpus = self.data.encoded["train"]
         order = np.random.default_rng(self.config.data.seed).permutation(len(corpus))
         chosen = [corpus[i] for i in order[: self.config.selector.documents]]
@@ -113,7 +129,7 @@ class SelectionContext:
         asked, used = self.config.selector.documents, len(batches) * size
         why = f"data.train gives {len(chosen):,}, of which batches of {size} take {used:,}"
         self.data.notices.tell(missing("selector.documents", "documents", asked, used, why))
-        return [TrainingBatch.of(batch).to(self.model.device) for batch in batches]
+        return batches
 
     @cached_property
     def probes(self) -> ProbeSet:
@@ -141,6 +157,14 @@ class SelectionContext:
         """The model that `selector.after` names, or the cached result of a short training run."""
         found = load_tuned(self.config, self.model, self.encoder, self.data)
         return found.to(self.model.device)  # type: ignore[arg-type]
+
+    @cached_property
+    def fully_tuned(self) -> PreTrainedModel | PeftModel:
+        """The model that `selector.after` names, or the result of a short full fine-tuning."""
+        if self.config.selector.after is not None:
+            return self.tuned
+        with self.preserving_training_state():
+            return train_fully(self.config, self.model, self.data)
 
     def tuned_record(self, concern: str) -> ProbeRecord:
         """Return the measures of the tuned model on `probes`, compared with the base model.

@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from sumcirc.data.batches import TrainingBatch
 from sumcirc.models.activations.effective_weights import input_width
 from sumcirc.models.activations.hooked_model import HookedModel
-from sumcirc.models.architectures import architecture
 from sumcirc.models.modes import frozen
 from sumcirc.runtime.progress import counted
 from sumcirc.schema import MODULES, SelectorName
 from sumcirc.selection.context import SelectionContext
+from sumcirc.selection.linears import linears_of
 from sumcirc.selection.registry import selector
 from sumcirc.selection.scores import Scores
 from sumcirc.training.module import summary_loss
@@ -90,18 +90,13 @@ def squared_gradients(
         several linear maps (query, key and value) gets the sum of their squared norms.
     """
     hooked = context.hooked
-    names = architecture(hooked.model.config)
-    linears = {
-        (layer, place): [hooked.model.get_submodule(name) for name in names.linears(layer, module)]
-        for layer in range(hooked.shape.layers)
-        for place, module in enumerate(MODULES)
-    }
+    linears = {place: list(some.values()) for place, some in linears_of(hooked).items()}
     batches = context.training_batches(size)
     found = np.zeros((hooked.shape.layers, len(MODULES), len(batches)))
     with frozen(hooked.model), counted("gradients", len(batches)) as advance:
         for number, batch in enumerate(batches):
             weights = [one.get_parameter("weight") for group in linears.values() for one in group]
-            gradients = iter(_gradients(hooked, weights, batch))
+            gradients = iter(weight_gradients(hooked, weights, batch))
             for place, group in linears.items():
                 squares = [
                     weight(one) * float(next(gradients).square().sum(dtype=torch.float64))
@@ -112,9 +107,16 @@ def squared_gradients(
     return found
 
 
-def _gradients(
+def weight_gradients(
     hooked: HookedModel, weights: list[nn.Parameter], batch: TrainingBatch
 ) -> tuple[Tensor, ...]:
+    """Return the gradients of a batch's loss with respect to some weights.
+
+    Args:
+        hooked: the model, whose parameters are frozen.
+        weights: the weights.
+        batch: the batch.
+    """
     for one in weights:
         one.requires_grad_(True)
     try:

@@ -71,8 +71,8 @@ class Ranking:
         count: number of chosen layers or modules.
         reason: what a high score means, in words.
         unit: unit of the scores.
-        samples: what the scores are averaged over, such as `documents`; empty if the selector is a
-            rule that measures nothing.
+        samples: what the scores are averaged over, such as `documents`; empty if the scores have no
+            samples, see `Scores`.
         size: number of samples over which each score is averaged; 0 if there are none.
         ranking: all layers or modules, those with the largest scores first.
     """

@@ -26,8 +26,10 @@ class Selector:
         kept: whether the scores are cached for later jobs; ignored unless `measures` is true.
         modules: whether the modules of a layer get separate scores.
         compares: whether a tuned model is needed in addition to the base.
+        documents: whether the scores depend on documents; ignored unless `measures` is true.
         pairs: whether corrupted documents are needed.
         gradients: whether gradients of the base's weights are needed.
+        weights: whether effective weights of the base are needed.
     """
 
     score: Score
@@ -35,8 +37,10 @@ class Selector:
     kept: bool = True
     modules: bool = True
     compares: bool = False
+    documents: bool = True
     pairs: bool = False
     gradients: bool = False
+    weights: bool = False
 
 
 SELECTORS: dict[SelectorName, Selector] = {}

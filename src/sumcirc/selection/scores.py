@@ -25,7 +25,8 @@ class Scores:
             [layers, 1, samples] if layers are scored as a whole. A score is the mean over samples.
         reason: what a high score means, in words.
         unit: unit of the values.
-        samples: what the samples are, such as `documents`; empty for a rule that measures nothing.
+        samples: what the samples are, such as `documents`; empty for scores without samples, which
+            depend on no document or are those of a rule that measures nothing.
         power: exponent p of the p-norm that combines the values of a layer's modules: 1 for their
             sum, 2 for the Euclidean norm.
         resamples: [layers, modules or 1, resamples] scores computed from resampled documents; None

@@ -3,7 +3,8 @@
 It is given by `selector.after`, or made by a probe run: a few steps (`selector.probe_steps`) of
 LoRA on all modules of all layers. LoRA rather than full fine-tuning, since the selection is for
 adapters, and on all layers equally, so that none is favoured. The run depends on data.seed, not on
-the run's seed: it is made once and shared by all jobs and selectors of a sweep.
+the run's seed: it is made once and shared by all jobs and selectors of a sweep. Only `delta_energy`
+trains all weights instead; its scores are kept, not the model.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def load_tuned(
     model, _ = PROBE_RUNS.get(
         Path(config.cache_dir),
         parts,
-        lambda folder: _save(_train(config, base, data), folder),
+        lambda folder: _save(_train_adapter(config, base, data), folder),
         lambda folder: load_reference(
             ModelReference("probe run", config.model, folder), base.dtype
         ),
@@ -120,7 +121,8 @@ def settings_of(config: Config) -> list[int | float | str | None]:
     """
     if config.selector.after is None:
         batch_size, dropout = config.trainer.batch_size, config.model.dropout
-        return [config.selector.probe_steps, RANK, _rate(config), batch_size, dropout]
+        rates = [_rate(config), config.model.learning_rate]
+        return [config.selector.probe_steps, RANK, *rates, batch_size, dropout]
     after = reference(config.selector.after, SETTING)
     folder = after.weights or Path(after.model.path)
     if not folder.is_dir():
@@ -136,20 +138,60 @@ def _rate(config: Config) -> float:
     return config.model.learning_rate * config.model.lora_learning_rate_scale
 
 
-def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> PeftModel:
+def train_fully(config: Config, base: PreTrainedModel, data: SummarizationData) -> PreTrainedModel:
+    """Return a copy of the base after a probe run that trains all weights.
+
+    Seeds torch's generator, so callers have to restore its state.
+
+    Args:
+        config: configuration of the job.
+        base: the base model.
+        data: the data on which the copy is trained.
+
+    Raises:
+        UserError: no probe run is configured, or it diverges.
+    """
+    check_tuned(config)
+    own = _copied(config, base)
+    adapt(own, AdaptationConfig(kind=Adaptation.full))
+    _train(own, config, data, ("model.learning_rate", config.model.learning_rate))
+    return own
+
+
+def _train_adapter(config: Config, base: PreTrainedModel, data: SummarizationData) -> PeftModel:
     """Return an adapter after the probe run, on a separate copy of the model.
 
     Seeds torch's generator, so callers have to restore its state.
     """
-    steps = config.selector.probe_steps
-    lora = AdaptationConfig(kind=Adaptation.lora, rank=RANK)
-    torch.manual_seed(config.data.seed)
-    own = load_model(config.model, base.dtype).to(base.device)  # type: ignore[arg-type]
-    model = adapt(own, lora)
+    model = adapt(_copied(config, base), AdaptationConfig(kind=Adaptation.lora, rank=RANK))
     assert isinstance(model, PeftModel)
+    _train(model, config, data, ("model.lora_learning_rate_scale", _rate(config)))
+    return model
+
+
+def _copied(config: Config, base: PreTrainedModel) -> PreTrainedModel:
+    torch.manual_seed(config.data.seed)
+    return load_model(config.model, base.dtype).to(base.device)  # type: ignore[arg-type]
+
+
+def _train(
+    model: PreTrainedModel | PeftModel,
+    config: Config,
+    data: SummarizationData,
+    rate: tuple[str, float],
+) -> None:
+    """Train a model in place for the steps of the probe run.
+
+    Args:
+        model: the model, of which some parameters require gradients.
+        config: configuration of the job.
+        data: the data on which it trains.
+        rate: the setting that determines the learning rate, and the rate.
+    """
+    steps = config.selector.probe_steps
     hooked = HookedModel(model)
     trained = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=_rate(config), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(trained, lr=rate[1], weight_decay=0.0)
     schedule = get_constant_schedule_with_warmup(optimizer, round(WARMUP * steps))
     pairs = data.encoded["train"]
     division = Division(config.trainer.batch_size)
@@ -157,12 +199,11 @@ def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> Pe
     start_training(model, config.model.dropout)
     with counted("probe run", steps) as advance:
         for batch in batches:
-            loss = summary_loss(hooked.backbone, hooked.unembedding, batch.to(base.device))
+            loss = summary_loss(hooked.backbone, hooked.unembedding, batch.to(model.device))
             if not math.isfinite(loss.item()):
                 raise UserError(
                     f"selector.probe_steps={steps}: the probe run's loss is {loss.item()};"
-                    f" lower model.lora_learning_rate_scale (the rate is {_rate(config):g}),"
-                    " or give selector.after=RUN_DIR"
+                    f" lower {rate[0]} (the rate is {rate[1]:g}), or give selector.after=RUN_DIR"
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -170,7 +211,7 @@ def _train(config: Config, base: PreTrainedModel, data: SummarizationData) -> Pe
             optimizer.step()
             schedule.step()
             advance(1)
-    return model.eval()
+    model.eval()
 
 
 def _save(model: PeftModel, folder: Path) -> None:
