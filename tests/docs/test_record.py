@@ -177,13 +177,25 @@ def test_the_page_of_the_real_model_states_what_training_did() -> None:
         assert f"| {title} | {' | '.join(cells)} |" in page
         short = " | ".join([*cells[:4], cells[-1]])
         assert f" | {short} |" in README.read_text(encoding="utf-8")
+    control = json.loads((folder / "trained/main_permuted1/summary.json").read_text())["systems"]
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", None, "entity_recall")
+    cells = ["-" if name is None else _cell(control["trained"][name], 100) for name in names]
+    cells += [_cell(control["trained"]["length"], 1), _cell(control["trained"]["unended"], 100)]
+    assert f"| control, 400 steps | {' | '.join(cells)} |" in page
+    assert f"| LoRA, control | {' | '.join([*cells[:4], cells[-1]])} |" in README.read_text()
+    means = [
+        100 * scores["rouge1_f1"]["mean"]
+        for scores in (control["base"], control["trained"], summary["systems"]["trained"])
+    ]
+    share = f"{means[1] - means[0]:.1f} of the {means[2] - means[0]:.1f} points"
+    assert share in page
     losses = [
         float(row["value"])
         for run in ("main_lora1", "main_permuted1")
         for row in csv.DictReader((folder / f"trained/{run}/metrics.csv").read_text().splitlines())
         if row["metric"] == "validation/loss"
     ]
-    assert len(losses) == 7
+    assert len(losses) == 10
     for loss in losses:
         assert f"{loss:.3f}" in page
     seconds, tokens = summary["cost"]["seconds"], summary["cost"]["tokens"]
@@ -210,7 +222,7 @@ def test_the_page_of_the_real_model_states_what_was_forgotten() -> None:
 def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
     folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
     with (folder / "inside-changes.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["step"] == "121"]
+        rows = [row for row in csv.DictReader(file) if row["step"] == "400"]
     titles = {
         "attention_kl": "attention KL, nats",
         "entropy_change": "entropy of attention, nats",
@@ -234,7 +246,7 @@ def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
         assert cells[5] == (", ".join(map(str, more)) or "none")
         assert cells[6] == f"{less} of 30"
     claims = json.loads((folder / "inside-claims.json").read_text())
-    shares = [claims["without_control"]["heads"][0], claims["heads"][0], claims["heads_of_control"]]
+    shares = [claims["heads"][0], claims["heads_of_control"]]
     for share in (found["fell"] for found in shares):
         mean, low, high = (100 * share[end] for end in ("mean", "low", "high"))
         assert f"{mean:.0f} % [{low:.0f}, {high:.0f}]" in page
