@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "library": {
         *("data", "models", "tracking", "measures", "circuits", "evaluation", "selection"),
-        "callbacks",
+        *("callbacks", "compare"),
     },
     "sweeps": {"tracking", "reporting"},
     "jobs": {

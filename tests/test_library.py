@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,16 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.library import choose_lora, find_circuit, measure, probe
-from sumcirc.schema import CircuitOptions, Corruption, EncodingConfig, SelectorConfig, SelectorName
+from sumcirc.library import attribute_change, choose_lora, find_circuit, measure, probe
+from sumcirc.schema import (
+    CircuitOptions,
+    Corruption,
+    EncodingConfig,
+    Grain,
+    PathOptions,
+    SelectorConfig,
+    SelectorName,
+)
 from sumcirc.selection.choosing import select
 from tests.support.hub_server import news
 from tests.support.small_evidence import evidence, selecting
@@ -192,3 +201,28 @@ def test_mistakes_are_one_line(
 
 def test_the_earlier_name_of_measure_still_works() -> None:
     assert probe is measure
+
+
+def test_a_change_is_attributed(model: Any, tokenizer: Any, texts: list[tuple[str, str]]) -> None:
+    """One MLP changed: it has all of the gain; with an adapter its base isn't given."""
+    options = PathOptions(nodes=14, models=2)
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        tuned.transformer.h[1].mlp.c_proj.weight.mul_(1.2)
+    kept, base = state(tuned), state(model)
+    found = attribute_change(tuned, tokenizer, texts[:2], model, options)
+    assert_same(tuned, kept)
+    assert_same(model, base)
+    assert [unit.label for unit in found.units[Grain.module]] == ["layer 1 mlp_out"]
+    np.testing.assert_allclose(found.score("layer 1 mlp_out"), found.gain, rtol=1e-3)
+    assert found.effects is not None
+    np.testing.assert_allclose(found.effects.add[0], found.gain)
+    config = LoraConfig(target_modules=["c_fc"], fan_in_fan_out=True, init_lora_weights=False)
+    adapter = get_peft_model(copy.deepcopy(model), config)
+    by_adapter = attribute_change(adapter, tokenizer, texts[:2], options=options)
+    assert {unit.part for unit in by_adapter.units[Grain.module]} == {"mlp_in"}
+    with pytest.raises(UserError, match="has no adapter"):
+        attribute_change(tuned, tokenizer, texts[:2])
+    tuned.config.layer_norm_epsilon = 0.1
+    with pytest.raises(UserError, match="configurations of base and model differ"):
+        attribute_change(tuned, tokenizer, texts[:2], model)

@@ -1,4 +1,4 @@
-"""Use of sumcirc from Python: find a circuit, measure a model, or choose layers, in one call each.
+"""Use of sumcirc from Python: circuits, measures, path attribution, choice of layers; a call each.
 
 The functions take a model and a tokenizer in memory, loaded by `load` or otherwise, and texts as
 pairs (document, summary); they need no configuration and no run directory. The model is not
@@ -27,6 +27,9 @@ from sumcirc.circuits.discovery import CircuitResult, judge, score_edges
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.circuits.tasks import make_tasks
+from sumcirc.compare.items.document_items import items_of
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.path.path_attribution import PathAttribution, attribute_path
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
@@ -37,9 +40,10 @@ from sumcirc.models.activations.activation_cache import ActivationCache, HookPoi
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.adapters import lora_config, require_lora_config, resolve_targets
 from sumcirc.models.architectures import architecture, context_length
+from sumcirc.models.config_differences import differing_settings, shown
 from sumcirc.models.model_reference import reference
 from sumcirc.models.restoring import check_reference, load_reference, load_tokenizer_of
-from sumcirc.models.unwrapping import has_adapter
+from sumcirc.models.unwrapping import base_model, has_adapter
 from sumcirc.runtime.notices import Notices
 from sumcirc.schema import (
     AUTO,
@@ -52,6 +56,7 @@ from sumcirc.schema import (
     GenerationConfig,
     LoggerConfig,
     ModelConfig,
+    PathOptions,
     ProbeScheduleConfig,
     SelectConfig,
     SelectorConfig,
@@ -71,11 +76,13 @@ __all__ = [
     "CircuitResult",
     "HookPoint",
     "HookedModel",
+    "PathAttribution",
     "ProbeRecord",
     "Ranking",
     "Scores",
     "SelectionContext",
     "Watcher",
+    "attribute_change",
     "choose_lora",
     "find_circuit",
     "load",
@@ -187,6 +194,49 @@ def measure(
     probes = probe_set(encoder, documents, len(documents), setting="texts")
     Notices().tell(*probes.notices)
     return measuring.measure(model, probes, base, decode=encoder.codec.token)
+
+
+def attribute_change(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Texts,
+    base: PreTrainedModel | None = None,
+    options: PathOptions | None = None,
+    encoding: EncodingConfig | None = None,
+) -> PathAttribution:
+    """Attribute what fine-tuning gained to parts of the weight change, along the change itself.
+
+    The gain is that of the mean log-probability of each summary's tokens, in nats.
+
+    Args:
+        model: the model after fine-tuning, of a supported architecture.
+        tokenizer: the model's tokenizer.
+        texts: (document, summary) pairs; with fewer than 8 there are no intervals.
+        base: the model before fine-tuning. None means the base of a PEFT model.
+        options: settings as under `compare.path.`; None for the defaults.
+        encoding: prompt and lengths, as under `encoding.`; None for the defaults.
+
+    Returns:
+        The scores of every unit for every text: `.score("layer 3")`, `.scores` and `.units` by
+        grain, `.converged`, `.integral.errors`, and `.effects` of units that are kept and removed.
+        `sumcirc.compare.path.path_summary.path_summary` gives means with intervals.
+
+    Raises:
+        UserError: no text fits the model's context, the models differ in more than their weights,
+            no weight differs, or the gain can't be distinguished from zero.
+    """
+    encoder = _encoder(model, tokenizer, encoding)
+    found, _ = items_of(_documents(texts), None, lambda item: encoder.example(item).until(-1))
+    weights = None
+    if base is not None:
+        if differing := differing_settings(base.config, base_model(model).config):
+            raise UserError(
+                "attribute_change: the configurations of base and model differ"
+                f" ({shown(differing)}; base first), so more than their weights differs"
+            )
+        named = base.named_parameters(remove_duplicate=False)
+        weights = {name: parameter.detach() for name, parameter in named}
+    return attribute_path(model, weights, ItemSet(found), options)
 
 
 def watch(

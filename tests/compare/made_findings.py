@@ -11,8 +11,13 @@ from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.patching_runs import FIRST, OWN, RANDOM, Carried, NamedSet
 from sumcirc.compare.patching.patching_scores import PatchingResult, pairs_of
+from sumcirc.compare.path.path_attribution import PathAttribution
+from sumcirc.compare.path.quadrature import Errors, Integral, Panel
+from sumcirc.compare.path.subsets import Subsets, effects_of
+from sumcirc.compare.path.units import Unit
 from sumcirc.compare.span_attention import SpanAttention
 from sumcirc.models.architectures import Shape
+from sumcirc.schema import Grain
 from sumcirc.tracking.measure_records import ProbeRecord
 
 SHAPE = Shape(
@@ -108,6 +113,40 @@ def made_delta_scaling(seed: int = 0, texts: int = 3) -> DeltaScaling:
     )
 
 
+def made_path(shapley: bool = True) -> PathAttribution:
+    """Four units of layers that gain 1, 2, 3 and 4, a module in two of them, all subsets run."""
+    draw = np.random.default_rng(11)
+    names = ("embedding", "layer 0", "layer 1", "final")
+    layers = [Unit(name, {"0": 0, "1": 1}.get(name[-1]), name.split()[0]) for name in names]
+    modules = [
+        Unit(f"layer {layer} {module}", layer, module)
+        for layer in range(2)
+        for module in ("qkv", "mlp_out")
+    ]
+    heads = [Unit(f"head.1.{head}", 1, "head", head) for head in range(30)]
+    units = {Grain.layer: layers, Grain.module: [layers[0], *modules, layers[3]]}
+    units |= {
+        Grain.head: heads,
+        Grain.direction: [Unit("layer 1 attn.c_proj rest", 1, "attn.c_proj")],
+    }
+    scores = {
+        grain: draw.normal(1, 0.1, size=(len(own), COUNT)) * (1 + np.arange(len(own)))[:, None]
+        for grain, own in units.items()
+    }
+    before = draw.normal(size=COUNT)
+    after = before + scores[Grain.layer].sum(0) + 1
+
+    def run(factors: np.ndarray) -> np.ndarray:
+        return before + factors @ scores[Grain.layer] + factors[0] * factors[1]
+
+    subsets = Subsets(4, run)
+    effects = effects_of(Grain.layer, subsets, scores[Grain.layer].mean(1), 16 if shapley else 1)
+    panel = Panel(0.0, 1.0, np.zeros((COUNT, 1)), np.zeros((COUNT, 1)), after - before)
+    integral = Integral([panel], Errors(0.004, 0.002, 0.03), 7)
+    moved = {grain: np.zeros(len(own)) for grain, own in units.items()}
+    return PathAttribution(ITEMS, units, before, after, scores, moved, integral, effects)
+
+
 def made_records() -> tuple[ProbeRecord, ProbeRecord]:
     """Of the one after and of the one before."""
     draw = np.random.default_rng(8)
@@ -140,4 +179,5 @@ def made_findings(name: str = "tuned") -> Findings:
         {BEFORE: made_attention(3), AFTER: made_attention(4)},
         {"necessity": made_carried(5), "sufficiency": made_carried(6)},
         made_delta_scaling(),
+        made_path(),
     )

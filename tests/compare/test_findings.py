@@ -64,8 +64,11 @@ def test_rows_are_of_one_item_each(saved: tuple[Findings, Path]) -> None:
         "attention": 2 * 2 * SHAPE.layers * SHAPE.heads * COUNT,
         "surgery": arms * COUNT,
         "text": arms * found.delta_scaling.losses.shape[1],
+        "path": (4 + 6 + 30 + 1) * COUNT,
+        "path_effects": (3 * 4 + 3 * 5) * COUNT,
     }
     values = ("effect", "receiver", "donor", "attributed", "synergy", "value", "metric", "loss")
+    values += ("score",)
     for name, count in expected.items():
         rows = table(folder, name)
         assert len(rows) == count, name

@@ -70,6 +70,10 @@ def test_there_is_a_table_of_every_analysis(capsys: pytest.CaptureFixture[str]) 
         "the whole change scaled",
         "the change without one part",
         "the change of one part alone",
+        "path attribution, share of the gain by layers",
+        "path attribution, share of the gain by heads and neurons",
+        "NOT CONVERGED (1 %, 1 % and 2 % are allowed; raise compare.path.nodes): 7 points",
+        "layers by path score, together: share of the gain",
     ):
         assert title in printed, title
     assert "value.1.1 (heads 2-3)" in printed

@@ -151,7 +151,9 @@ def test_delta_scaling_of_another_configuration_is_refused(
     name: str, tokenizer: Any, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
     one, other = pair(tokenizer, tmp_path, CHANGES[name])
-    refusal = rf"^after={other}: its configuration differs .*\({name} .*leave delta_scaling out"
+    refusal = (
+        rf"^after={other}: its configuration differs .*\({name} .*leave delta_scaling and path out"
+    )
     with pytest.raises(UserError, match=refusal):
         compared(news_files, f"before={one}", f"after={other}", "compare.analyses=[delta_scaling]")
 

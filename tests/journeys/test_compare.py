@@ -21,6 +21,7 @@ from tests.support.small_models import small_config, write_model
 SMALL = ["compare.items=3", "trainer.threads=1"]
 FEW = ["compare.parts=[mlp]", "compare.top=0", "compare.lambdas=[0.0,1.0]", "compare.items=2"]
 TABLES = {"patching", "sets", "synergy", "direct", "attention", "surgery", "text"}
+TABLES |= {"path", "path_effects"}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,8 @@ def test_a_run_beside_what_it_was_trained_from(
     assert summary["positions"] == "read"
     assert {"data", "compare", "write"} <= set(summary["seconds"])
     found = summary["after"]["lora"]
-    assert set(found) == {"metric", "differences", "direct", "attention", "patching", "surgery"}
+    analyses = {"differences", "direct", "attention", "patching", "surgery", "path"}
+    assert set(found) == {"metric", *analyses}
     assert set(found["patching"]) == {"sufficiency", "necessity"}
     gap = found["metric"]["difference"]["mean"]
     assert gap > 0
@@ -105,6 +107,14 @@ def test_a_run_beside_what_it_was_trained_from(
     whole = {row["amount"]: row for row in found["surgery"] if row["arm"] == "whole"}
     assert whole[0.0]["mean"] == 0
     assert whole[1.0]["mean"] == pytest.approx(1)
+
+    path = found["path"]
+    assert path["converged"]
+    for rows in (path["units"]["layer"], path["units"]["module"]):
+        assert sum(row["mean"] for row in rows) == pytest.approx(1, abs=0.01)
+    effects = path["effects"]
+    assert (effects["exact"], effects["models"]) == (True, 4)
+    assert sum(row["shapley"]["mean"] for row in effects["units"]) == pytest.approx(1, abs=1e-6)
 
     tables = {file.stem for file in (run / "compare/lora").glob("*.parquet")}
     assert tables == TABLES
@@ -122,18 +132,22 @@ def test_a_run_beside_what_it_was_trained_from(
             "span_attention",
             "residual_patching",
         ),
-        *("sufficiency_output", "necessity_output_value", "surgery", "cka_by_layer"),
+        *("sufficiency_output", "necessity_output_value", "surgery", "cka_by_layer", "path"),
     ):
         assert (run / f"figures/{name}.png").stat().st_size > 5000, name
     for title in (
         *("heads whose attention changed most", "direct contributions", "attention from span"),
         *("sufficiency: after's parts into before", "necessity: before's parts into after"),
         *("the whole change scaled", "the change without one part"),
+        *("path attribution, share of the gain by layers", "layers by path score, together"),
     ):
         assert title in output
     (logged,) = (run / "wandb").glob("offline-run-*/*.wandb")
     content = logged.read_bytes()
-    for name in ("compare/lora/difference/mean", "compare/lora/sufficiency", "figures/surgery"):
+    for name in (
+        *("compare/lora/difference/mean", "compare/lora/sufficiency", "figures/surgery"),
+        *("compare/lora/path_layer", "figures/path"),
+    ):
         assert name.encode() in content, name
 
 
@@ -173,6 +187,9 @@ def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
     # patched rows share a pass with others, which rounds differently
     assert max(map(abs, numbers)) < 1e-5
     assert set(shares) == {None}
+    assert found["path"] == {
+        "left_out": "path: no weight differs between the models; nothing is attributed"
+    }
     assert summary["metric"] == "logit_difference"
     assert summary["positions"] == "last"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from sumcirc.compare.deltas.adapter_deltas import LEAVE_OUT
 from sumcirc.errors import UserError
 from sumcirc.models.config_differences import (
     Differing,
@@ -19,21 +20,30 @@ from sumcirc.schema import Analysis
 log = logging.getLogger(__name__)
 
 
+def scales(analyses: Sequence[Analysis]) -> bool:
+    """Return whether one of the analyses scales the change of weights.
+
+    Args:
+        analyses: the requested analyses.
+    """
+    return Analysis.delta_scaling in analyses or Analysis.path in analyses
+
+
 def check_settings(
     before: ModelReference, after: ModelReference, analyses: Sequence[Analysis]
 ) -> None:
-    """Refuse delta scaling of two models whose configurations differ, before they are loaded.
+    """Refuse to scale the change of two models whose configurations differ; none is loaded.
 
     Args:
         before, after: the two models to compare.
         analyses: the requested analyses.
 
     Raises:
-        UserError: delta scaling is requested, and the two configurations differ.
+        UserError: delta scaling or path attribution is requested, and the configurations differ.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     found = differing_settings(one, other)
-    if found and Analysis.delta_scaling in analyses:
+    if found and scales(analyses):
         raise _not_by_weights(after, found)
 
 
@@ -49,12 +59,12 @@ def tell_settings(
             difference.
 
     Raises:
-        UserError: delta scaling or the differences of attention are requested, and the models'
-            attention windows differ for texts of this length.
+        UserError: delta scaling, path attribution or the differences of attention are requested,
+            and the models' attention windows differ for texts of this length.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     windows = differing_windows(one, other, longest)
-    if windows and Analysis.delta_scaling in analyses:
+    if windows and scales(analyses):
         raise _not_by_weights(after, windows)
     if windows and Analysis.differences in analyses:
         raise UserError(
@@ -73,6 +83,5 @@ def tell_settings(
 def _not_by_weights(after: ModelReference, found: Differing) -> UserError:
     return UserError(
         f"{after.given}: its configuration differs from that of the model before"
-        f" ({shown(found)}; before first), so their difference can't be scaled; leave"
-        " delta_scaling out of compare.analyses"
+        f" ({shown(found)}; before first), so their difference can't be scaled; {LEAVE_OUT}"
     )

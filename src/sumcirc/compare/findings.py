@@ -9,9 +9,11 @@ In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
     attention   model, source, destination, layer, head, item; value
     surgery     arm, layer, module, amount, item; metric
     text        arm, layer, module, amount, text; loss
+    path        grain, unit, layer, part, index, item; score
+    path_effects    kind (add, remove, shapley, keep, drop, random), grain, unit, size, item; value
 
-receiver, donor, effect, attributed, synergy, metric, and value in `direct` have the unit of the
-metric.
+receiver, donor, effect, attributed, synergy, metric, score, and value in `direct` and
+`path_effects` have the unit of the metric.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import numpy as np
 from sumcirc.compare.deltas.delta_scaling import DeltaScaling
 from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.patching.patching_runs import Carried
+from sumcirc.compare.path.path_attribution import PathAttribution
+from sumcirc.compare.path.path_summary import effect_rows, path_rows
 from sumcirc.compare.span_attention import SpanAttention
 from sumcirc.storage.writing import write_table
 from sumcirc.tracking.measure_records import ProbeRecord, record_file
@@ -49,6 +53,7 @@ class Findings:
         attention: attention between spans, for each model (BEFORE or AFTER).
         carried: patching results for each direction, `sufficiency` or `necessity`.
         delta_scaling: results of scaling the change from the model before to the fine-tuned model.
+        path: the gain attributed along the change; a text says why there is none.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Findings:
     attention: dict[str, SpanAttention] = field(default_factory=dict)
     carried: dict[str, Carried] = field(default_factory=dict)
     delta_scaling: DeltaScaling | None = None
+    path: PathAttribution | str | None = None
 
     def save(self, folder: Path) -> None:
         """Write all tables that have rows, and the measure records, if any, to a folder.
@@ -76,6 +82,8 @@ class Findings:
             "surgery": self._delta_scaling(),
             "text": self._text(),
         }
+        if isinstance(self.path, PathAttribution):
+            tables |= {"path": path_rows(self.path), "path_effects": effect_rows(self.path)}
         for name, rows in tables.items():
             found = list(rows)
             if found:

@@ -11,8 +11,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from sumcirc.compare.deltas.delta_scaling import arms_of, runs, scale_deltas
-from sumcirc.compare.deltas.deltas import scaled, targets_of
+from sumcirc.compare.config_check import scales
+from sumcirc.compare.deltas.adapter_deltas import LEAVE_OUT
+from sumcirc.compare.deltas.delta_scaling import DeltaScaling, arms_of, runs, scale_deltas
+from sumcirc.compare.deltas.deltas import Target, scaled, targets_of
 from sumcirc.compare.deltas.weight_deltas import StoredWeights, store_weights
 from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
@@ -22,6 +24,7 @@ from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
 from sumcirc.compare.patching.patching_scores import PatchingSetup
+from sumcirc.compare.path.path_attribution import NoGainError, attribute_path
 from sumcirc.compare.span_attention import default_pairs, span_attention
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import LAST, READ
@@ -92,9 +95,8 @@ class ModelComparison:
             base = self._store(model, before)
             self._look(model, before.name, own)
             donor = self._donor(model, before, Direction.necessity, shared)
-            scaled = self._does(Analysis.delta_scaling)
-            wanted = scaled and not all(side.is_on(before) for side in afters)
-            weights = self._weights(model) if wanted else None
+            wanted = not all(side.is_on(before) for side in afters)
+            weights = self._weights(model) if wanted and scales(self.options.analyses) else None
         found, donors = {}, {}
         for side in afters:
             one = found[side.name] = Findings(side.name, self.items.ids, {BEFORE: own["metric"]})
@@ -111,9 +113,8 @@ class ModelComparison:
                 donors[side.name] = self._donor(model, side, Direction.sufficiency, alike)
                 if donor is not None:
                     self._carry(model, one, donor, Direction.necessity)
-                if self._does(Analysis.delta_scaling):
-                    scaled_by = None if side.is_on(before) else weights
-                    one.delta_scaling = self._delta_scaling(model, before, side, scaled_by)
+                if scales(self.options.analyses):
+                    self._scale(model, one, before, side, None if side.is_on(before) else weights)
         for side in afters:
             taken = donors[side.name]
             if taken is not None:
@@ -190,13 +191,15 @@ class ModelComparison:
     def _weights(self, model: Any) -> StoredWeights:
         return store_weights(model, self.scratch / "before.safetensors")
 
-    def _delta_scaling(
+    def _scale(
         self,
         model: Any,
+        one: Findings,
         before: ModelReference,
         side: ModelReference,
         weights: StoredWeights | None,
-    ) -> Any:
+    ) -> None:
+        """Store the results of the analyses that scale the change of weights in `one`."""
         hooked, options = HookedModel(model), self.options
         targets = targets_of(hooked, weights)
         with scaled(model, weights, dict.fromkeys(targets, 0.0)):
@@ -204,8 +207,30 @@ class ModelComparison:
                 raise UserError(
                     f"{side.given}: with its change scaled to 0 it differs from"
                     f" {before.name}, so more than their weights differs, such as their"
-                    " configurations; leave delta_scaling out of compare.analyses"
+                    f" configurations; {LEAVE_OUT}"
                 )
+        if self._does(Analysis.delta_scaling):
+            one.delta_scaling = self._delta_scaling(model, side, weights, targets)
+        if self._does(Analysis.path):
+
+            def label(what: str, total: int) -> Any:
+                return counted(f"{side.name}: {what}", total)
+
+            try:
+                one.path = attribute_path(
+                    model, weights, self.items, options.path, options.batch_size, label
+                )
+            except NoGainError as reason:
+                one.path = str(reason)
+
+    def _delta_scaling(
+        self,
+        model: Any,
+        side: ModelReference,
+        weights: StoredWeights | None,
+        targets: list[Target],
+    ) -> DeltaScaling:
+        hooked, options = HookedModel(model), self.options
         total = runs(arms_of(hooked.shape.layers, targets, options.lambdas), targets)
         with counted(f"{side.name}: scale the change", total) as done:
             return scale_deltas(

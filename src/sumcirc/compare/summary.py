@@ -14,6 +14,7 @@ from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.patching_runs import Carried, agreement, label_of
 from sumcirc.compare.patching.patching_scores import halves
+from sumcirc.compare.path.path_summary import path_summary
 from sumcirc.compare.record_differences import most_changed_heads, most_changed_layers
 from sumcirc.models.architectures import Shape
 from sumcirc.statistics import (
@@ -57,6 +58,10 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
         }
     if found.delta_scaling is not None:
         summary["surgery"] = _delta_scaling(found.delta_scaling)
+    if isinstance(found.path, str):
+        summary["path"] = {"left_out": found.path}
+    elif found.path is not None:
+        summary["path"] = path_summary(found.path)
     return summary
 
 

@@ -35,7 +35,7 @@ def check(config: CompareConfig) -> None:
     Raises:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
-    from sumcirc.compare.config_check import check_settings
+    from sumcirc.compare.config_check import check_settings, scales
     from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling
     from sumcirc.compare.inputs import check_places, check_texts
     from sumcirc.compare.items.prompts import read_prompts
@@ -57,8 +57,9 @@ def check(config: CompareConfig) -> None:
     check_pair(before, afters)
     check_encoding(config.model, config.encoding)
     for side in afters:
-        if Analysis.delta_scaling in config.compare.analyses:
-            check_delta_scaling(before, side, config.compare.lambdas)
+        if scales(config.compare.analyses):
+            scaled = Analysis.delta_scaling in config.compare.analyses
+            check_delta_scaling(before, side, config.compare.lambdas if scaled else ())
         check_settings(before, side, config.compare.analyses)
     model_config = read_model_config(config.model)
     for one in config.compare.sets:
@@ -221,4 +222,6 @@ def print_comparison(summary: dict[str, Any]) -> None:
                 f" effects are given in {summary['unit']}"
             )
         print_tables(*tables(one, summary["unit"]))
+        if "left_out" in one.get("path", {}):
+            paragraph(one["path"]["left_out"])
     print_lines(summary["notices"])

@@ -37,6 +37,8 @@ from sumcirc.schema.comparing import (
     Analysis,
     CompareOptions,
     Direction,
+    Grain,
+    PathOptions,
 )
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
 from sumcirc.schema.exporting import ExportConfig
@@ -127,6 +129,7 @@ __all__ = [
     "ExportConfig",
     "Extension",
     "GenerationConfig",
+    "Grain",
     "Granularity",
     "JobConfig",
     "LoggerConfig",
@@ -137,6 +140,7 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerKind",
     "PairsConfig",
+    "PathOptions",
     "PlacementConfig",
     "Precision",
     "Preset",

@@ -19,6 +19,7 @@ class Analysis(Choice):
     attention = "attention"  # attention between spans of the text
     patching = "patching"  # components patched from one model into the other
     delta_scaling = "delta_scaling"  # weight changes scaled and removed, by layer and module
+    path = "path"  # the gain attributed to parts of the weight change, along the change
     surgery = delta_scaling  # old word, until 0.2
 
 
@@ -29,6 +30,15 @@ class Direction(Choice):
     necessity = "necessity"  # components of `before` patched into `after`
 
 
+class Grain(Choice):
+    """How the weight change is divided into units."""
+
+    layer = "layer"  # layers, embedding, last norm with unembedding
+    module = "module"  # modules of a layer, its norms, its biases
+    head = "head"  # heads and groups of neurons
+    direction = "direction"  # singular directions of each matrix
+
+
 # kinds of components that are patched; compare/patching/components.py defines them
 PARTS = (
     *("output", "query", "key", "value", "pattern"),  # of a head
@@ -37,6 +47,25 @@ PARTS = (
 )
 OLD_PARTS = {"readout": "unembedding"}  # old words, until 0.2
 REPHRASE, FACTS = "rephrase", "facts"  # built-in sets of prompts
+
+
+@dataclass
+class PathOptions:
+    """Settings of path attribution."""
+
+    nodes: int = 126  # largest number of points along the change at which gradients are taken
+    neuron_groups: int = 8  # groups into which an MLP's neurons are divided
+    directions: int = 8  # leading singular directions of each matrix
+    # units that are also kept and removed one by one, and best first; null: none
+    effects: Optional[Grain] = Grain.layer
+    # models that may be run for Shapley values: of all subsets, or of drawn orders where they don't
+    # suffice
+    models: int = 64
+
+    def __post_init__(self) -> None:
+        at_least(self, "compare.path.", 14, "nodes")
+        at_least(self, "compare.path.", 1, "neuron_groups", "models")
+        at_least(self, "compare.path.", 0, "directions")
 
 
 @dataclass
@@ -62,6 +91,7 @@ class CompareOptions:
     )  # factors by which the weight change is scaled
     # JSONL, CSV or Parquet of plain text for perplexity; null: data.test
     text: Optional[str] = None
+    path: PathOptions = field(default_factory=PathOptions)
 
     def __post_init__(self) -> None:
         lists_of_one(self)

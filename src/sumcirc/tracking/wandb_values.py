@@ -204,6 +204,8 @@ def compared_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
     for name, one in summary["after"].items():
         found = {"direct": one.get("direct", []), "surgery": one.get("surgery", [])}
         found |= {key: value["parts"] for key, value in one.get("patching", {}).items()}
+        scores = one.get("path", {}).get("units", {})
+        found |= {f"path_{grain}": rows for grain, rows in scores.items()}
         tables |= {f"compare/{name}/{key}": rows for key, rows in found.items() if rows}
     return tables
 

@@ -18,7 +18,7 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.peft_adapters import changes_base, read_adapter
 
-LEAVE_OUT = "leave delta_scaling out of compare.analyses"
+LEAVE_OUT = "leave delta_scaling and path out of compare.analyses"
 
 
 class ScalingChange:
@@ -26,19 +26,23 @@ class ScalingChange:
 
     Args:
         layer: the layer, to whose output PEFT adds the output of the adapters.
+
+    Attributes:
+        layer: as given.
+        names: names of the active adapters that this layer has.
     """
 
     def __init__(self, layer: LoraLayer) -> None:
-        self._layer = layer
-        self._names = [name for name in layer.active_adapters if name in layer.scaling]
-        self._original = {name: layer.scaling[name] for name in self._names}
+        self.layer = layer
+        self.names = [name for name in layer.active_adapters if name in layer.scaling]
+        self._original = {name: layer.scaling[name] for name in self.names}
 
     def differs(self) -> bool:
         """Return whether an active adapter changes the layer's output."""
-        return any(self._differs(name) for name in self._names)
+        return any(self._differs(name) for name in self.names)
 
     def _differs(self, name: str) -> bool:
-        layer: Any = self._layer
+        layer: Any = self.layer
         if layer.lora_bias.get(name) and layer.lora_B[name].bias.any():  # AdaLoRA has none
             return True
         return bool(layer.get_delta_weight(name).any())
@@ -58,7 +62,7 @@ class ScalingChange:
             amount: the factor.
         """
         for name, scaling in self._original.items():
-            self._layer.scaling[name] = scaling if amount == 1 else amount * scaling
+            self.layer.scaling[name] = scaling if amount == 1 else amount * scaling
 
 
 class SwitchedChange:
@@ -67,11 +71,14 @@ class SwitchedChange:
     Args:
         layer: PEFT's wrapper around the module.
         kind: name of the kind of adapter, for error messages.
+
+    Attributes:
+        layer, kind: as given.
     """
 
     def __init__(self, layer: Any, kind: str) -> None:
-        self._layer = layer
-        self._kind = kind
+        self.layer = layer
+        self.kind = kind
 
     def differs(self) -> bool:
         """Return True without a check, since each kind of adapter would need its own."""
@@ -83,7 +90,7 @@ class SwitchedChange:
         Args:
             amount: the factor.
         """
-        return None if amount in (0, 1) else f"by {self._kind}"
+        return None if amount in (0, 1) else f"by {self.kind}"
 
     def set(self, amount: float) -> None:
         """Switch the adapter on or off.
@@ -92,8 +99,8 @@ class SwitchedChange:
             amount: 1 to switch it on, 0 to switch it off.
         """
         # PEFT changes requires_grad when it switches
-        asking = [(parameter, parameter.requires_grad) for parameter in self._layer.parameters()]
-        self._layer.enable_adapters(amount == 1)
+        asking = [(parameter, parameter.requires_grad) for parameter in self.layer.parameters()]
+        self.layer.enable_adapters(amount == 1)
         for parameter, asked in asking:
             parameter.requires_grad_(asked)
 
@@ -186,7 +193,7 @@ def check_delta_scaling(
         kind = "DoRA" if config.peft_type == PeftType.LORA else config.peft_type
         raise UserError(
             f"compare.lambdas: the adapter `{after.name}` is {kind}, which can only be on or"
-            f" off; use compare.lambdas=[0.0,1.0], or {LEAVE_OUT}"
+            " off; use compare.lambdas=[0.0,1.0], or leave delta_scaling out of compare.analyses"
         )
 
 

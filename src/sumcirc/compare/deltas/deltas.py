@@ -27,7 +27,12 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from sumcirc.compare.deltas.adapter_deltas import adapter_changes, adapter_modules, unwrapped
+from sumcirc.compare.deltas.adapter_deltas import (
+    AdapterChange,
+    adapter_changes,
+    adapter_modules,
+    unwrapped,
+)
 from sumcirc.compare.deltas.weight_deltas import weight_changes
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
@@ -126,6 +131,30 @@ class Change(Protocol):
         ...
 
 
+def located_changes(
+    hooked: HookedModel, before: Before
+) -> Iterator[tuple[Target, str, AdapterChange]]:
+    """Yield every change between two models with its target and the full name of its module.
+
+    Args:
+        hooked: the model after fine-tuning, with an adapter if `before` is None.
+        before: weights of the model before fine-tuning, by name; None if the model before is
+            `hooked` without its adapter.
+
+    Raises:
+        UserError: as in `Changes`.
+    """
+    if before is not None and adapter_modules(hooked):
+        raise UserError(
+            "compare: the model after has an adapter, the one before is another model; merge"
+            " the adapter into its base (PEFT's merge_and_unload) to scale what differs"
+        )
+    places = Places(hooked)
+    found = adapter_changes(hooked) if before is None else weight_changes(hooked, before)
+    for name, change in found:
+        yield places.target(name), name, change
+
+
 class Changes:
     """All changes between two models, by target.
 
@@ -145,16 +174,9 @@ class Changes:
     """
 
     def __init__(self, hooked: HookedModel, before: Before) -> None:
-        if before is not None and adapter_modules(hooked):
-            raise UserError(
-                "compare: the model after has an adapter, the one before is another model; merge"
-                " the adapter into its base (PEFT's merge_and_unload) to scale what differs"
-            )
-        places = _Places(hooked)
-        found = adapter_changes(hooked) if before is None else weight_changes(hooked, before)
         by_target: dict[Target, list[Change]] = {}
-        for name, change in found:
-            by_target.setdefault(places.target(name), []).append(change)
+        for target, _, change in located_changes(hooked, before):
+            by_target.setdefault(target, []).append(change)
         self.by_target = {
             target: by_target[target]
             for target in all_targets(hooked.shape.layers)
@@ -213,8 +235,12 @@ class Changes:
                     change.set(amount)
 
 
-class _Places:
-    """Maps modules to the targets that contain them."""
+class Places:
+    """Maps modules to the targets that contain them.
+
+    Args:
+        hooked: the model.
+    """
 
     def __init__(self, hooked: HookedModel) -> None:
         names = architecture(hooked.model.config)

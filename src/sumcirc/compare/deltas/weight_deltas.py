@@ -77,17 +77,20 @@ class WeightChange:
         name: full name of the parameter, for error messages.
         parameter: the parameter in memory.
         before: function that returns the parameter's values before fine-tuning.
+
+    Attributes:
+        name, parameter: as given.
     """
 
     def __init__(self, name: str, parameter: nn.Parameter, before: Callable[[], Tensor]) -> None:
-        self._name = name
-        self._parameter = parameter
+        self.name = name
+        self.parameter = parameter
         self._before = before
         self._original: Tensor | None = None
 
     def differs(self) -> bool:
         """Return whether the change is not zero."""
-        return not torch.equal(self._read(), self._parameter.data)
+        return not torch.equal(self.read(), self.parameter.data)
 
     def refuses(self, amount: float) -> str | None:
         """Return None, since the change can be multiplied by any factor.
@@ -104,21 +107,22 @@ class WeightChange:
             amount: the factor by which the change is multiplied.
         """
         if self._original is None:
-            self._original = self._parameter.data
+            self._original = self.parameter.data
         if amount == 1:
-            self._parameter.data, self._original = self._original, None
+            self.parameter.data, self._original = self._original, None
             return
-        found = self._read()
+        found = self.read()
         if amount != 0:
             start, end = at_least_float32(found), at_least_float32(self._original)
             found = (start + amount * (end - start)).to(self._original)
-        self._parameter.data = found
+        self.parameter.data = found
 
-    def _read(self) -> Tensor:
-        found, parameter = self._before().detach(), self._parameter
+    def read(self) -> Tensor:
+        """Return the values before fine-tuning, in the type of the parameter in memory."""
+        found, parameter = self._before().detach(), self.parameter
         if found.shape != parameter.shape:
             raise UserError(
-                f"compare: `{self._name}` is {list(found.shape)} before and"
+                f"compare: `{self.name}` is {list(found.shape)} before and"
                 f" {list(parameter.shape)} after; compare models of the same sizes"
             )
         return found.to(parameter)

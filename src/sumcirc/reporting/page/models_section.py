@@ -11,6 +11,7 @@ from sumcirc.reporting.page.measures_section import head_charts, layer_charts, n
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
+from sumcirc.reporting.views.path_views import path_view
 from sumcirc.tracking.run_records import RunRecords
 
 LISTED = 12  # number of rows in a table
@@ -64,4 +65,6 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
             blocks.append(chart(compared_models.sets_of_parts(direction, one["sets"])))
     if found.get("surgery"):
         blocks += charts(partial(compared_models.scaled_deltas, found["surgery"]))
+    if found.get("path"):
+        blocks += charts(partial(path_view, found["path"]))
     return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import column_form, interval_column, number_column
+from sumcirc.reporting.views.path_views import path_tables
 from sumcirc.statistics import excludes_zero
 from sumcirc.statistics.noise import rounding_of
 
@@ -87,7 +88,8 @@ def tables(found: Row, unit: str, listed: int = LISTED) -> list[Table]:
         made.append(_table(title, ("spans", "head", *SIDES), [spans, heads, *_sides(rows)]))
     for direction, one in found.get("patching", {}).items():
         made += _patching(direction, one, effects, listed)
-    return made + (_deltas(found["surgery"], listed) if found.get("surgery") else [])
+    made += _deltas(found["surgery"], listed) if found.get("surgery") else []
+    return made + (path_tables(found["path"], listed) if found.get("path") else [])
 
 
 def _table(title: str, headings: Sequence[str], columns: Sequence[Sequence[str]]) -> Table:

@@ -205,6 +205,130 @@ class DeltaScalingRow(Bounds):
     significant: NotRequired[bool]
 
 
+class PathRow(Bounds):
+    """The part of the gain that is attributed to a unit of the weight change.
+
+    Attributes:
+        unit: name of the unit.
+        layer, part, index: what the unit is; null where it has none.
+        mean, low, high: its path score as a fraction of the difference between the two models'
+            metric, and the ends of its interval.
+        score: the same in the metric's unit.
+        significant: whether the score differs from zero.
+        moved: change of the share between 3 and 7 points in each panel.
+    """
+
+    unit: str
+    layer: Layer | None
+    part: str
+    index: int | None
+    score: Bounds
+    significant: bool
+    moved: Number
+
+
+class UnitEffects(TypedDict):
+    """Effects of a unit as fractions of the difference between the two models' metric.
+
+    Attributes:
+        unit: name of the unit.
+        layer, part, index: what the unit is; null where it has none.
+        path: its path score.
+        add: effect of adding it to the model before.
+        remove: effect of removing it from the model after.
+        shapley: its Shapley value.
+    """
+
+    unit: str
+    layer: Layer | None
+    part: str
+    index: int | None
+    path: Bounds
+    add: Bounds
+    remove: Bounds
+    shapley: NotRequired[Bounds]
+
+
+class CurvePoint(TypedDict):
+    """The metric with several units of the change, as fractions of the difference.
+
+    Attributes:
+        size: number of units.
+        keep: the units with the largest path scores alone.
+        drop: all other units.
+        random: random units alone.
+    """
+
+    size: Count
+    keep: Bounds
+    drop: Bounds
+    random: NotRequired[Bounds]
+
+
+class PathEffects(TypedDict):
+    """Effects of units that are kept or removed.
+
+    Attributes:
+        grain: how the change is divided into units.
+        models: number of models that were run.
+        exact: whether Shapley values are from all subsets of units.
+        orders: number of drawn orders of the units for Shapley values.
+        left_out: why there are no Shapley values; empty if there are.
+        units: effects of single units.
+        order: names of the units by their path scores.
+        curve: effects of several units together.
+        agreement: rank correlations of path scores with the effects.
+    """
+
+    grain: str
+    models: Count
+    exact: bool
+    orders: Count
+    left_out: str
+    units: list[UnitEffects]
+    order: list[str]
+    curve: list[CurvePoint]
+    agreement: dict[str, Number]
+
+
+class PathErrors(TypedDict):
+    """Errors of path scores, as fractions of the difference between the two models' metric.
+
+    Attributes:
+        unit: largest change of a unit's score between 3 and 7 points in each panel.
+        total: the sum of all units minus the difference.
+        document: the same for the item where it is largest.
+    """
+
+    unit: Number
+    total: Number
+    document: Number
+
+
+class PathRecord(TypedDict):
+    """The gain attributed to parts of the weight change, along the change.
+
+    Attributes:
+        left_out: why there are no results; nothing else is stored then.
+        converged: whether the errors are within their tolerances.
+        errors: the errors.
+        evaluations: number of points along the change at which gradients were taken.
+        panels: ends of the panels of the quadrature.
+        units: scores of units, by grain.
+        effects: effects of units that are kept or removed.
+    """
+
+    left_out: NotRequired[str]
+    converged: NotRequired[bool]
+    errors: NotRequired[PathErrors]
+    evaluations: NotRequired[Count]
+    panels: NotRequired[list[Number]]
+    units: NotRequired[
+        Annotated[dict[str, list[PathRow]], Keys(allowed=("layer", "module", "head", "direction"))]
+    ]
+    effects: NotRequired[PathEffects]
+
+
 class Compared(TypedDict):
     """The results for one of the models `after`, compared with the model `before`.
 
@@ -215,6 +339,7 @@ class Compared(TypedDict):
         attention: attention between spans of the text.
         patching: effects of patching components, by direction.
         surgery: the metric with scaled weight changes.
+        path: the gain attributed to parts of the weight change.
     """
 
     metric: MetricRecord
@@ -225,6 +350,7 @@ class Compared(TypedDict):
         Annotated[dict[str, Patching], Keys(allowed=("necessity", "sufficiency"))]
     ]
     surgery: NotRequired[list[DeltaScalingRow]]
+    path: NotRequired[PathRecord]
 
 
 class CompareSummary(NotedSummary):

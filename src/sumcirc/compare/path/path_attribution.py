@@ -1,0 +1,206 @@
+"""Attribution of the gain to parts of the change, along the change itself.
+
+With W(lambda) = W_before + lambda (W_after - W_before) and M the metric of an item, the score of a
+unit u is the part of the gain that arises from its change dW_u while lambda goes from 0 to 1:
+
+    score(u) = integral from 0 to 1 of < dM/dW at W(lambda), dW_u > d lambda
+
+These are integrated gradients (M. Sundararajan et al. 2017, arXiv:1703.01365) of weights instead of
+inputs, and loss change allocation (J. Lan et al., NeurIPS 2019) along the straight line instead of
+the training trajectory. The scores of all units of a grain add up to M_after - M_before for every
+item, which is checked. Of a LoRA only its factors are used; see `changed_tensors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from sumcirc.compare.deltas.deltas import Before
+from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.path.quadrature import Integral, integrate
+from sumcirc.compare.path.subsets import Effects, Subsets, effects_of, planned
+from sumcirc.compare.path.unit_change import UnitChange, unit_change
+from sumcirc.compare.path.units import Unit
+from sumcirc.errors import UserError
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.schema import Grain, PathOptions
+from sumcirc.statistics.noise import no_gap
+
+Values = NDArray[np.float64]
+Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+class NoGainError(UserError):
+    """Error that is raised if there is no change or no gain to attribute."""
+
+
+@dataclass(frozen=True, eq=False)
+class PathAttribution:
+    """Path scores of all units, with their errors and with the effects of subsets of units.
+
+    Attributes:
+        items: ids of the items.
+        units: the units of each grain that have a change.
+        before, after: [items] metric of each item with the models before and after.
+        scores: for each grain, [units, items] path scores, in the metric's unit.
+        moved: for each grain, [units] change of the mean score between 3 and 7 nodes a panel.
+        integral: the quadrature, with its errors.
+        effects: effects of subsets of units; None if they were not requested.
+    """
+
+    items: list[str]
+    units: dict[Grain, list[Unit]]
+    before: Values
+    after: Values
+    scores: dict[Grain, Values]
+    moved: dict[Grain, Values]
+    integral: Integral
+    effects: Effects | None
+
+    @property
+    def gain(self) -> Values:
+        """[items] metric after minus metric before."""
+        return self.after - self.before
+
+    @property
+    def converged(self) -> bool:
+        """Whether the errors of the integrals are within their tolerances."""
+        return self.integral.converged
+
+    def score(self, label: str) -> Values:
+        """Return the scores of one unit by its label, [items].
+
+        Raises:
+            UserError: no unit with a change has this label.
+        """
+        for grain, units in self.units.items():
+            for number, unit in enumerate(units):
+                if unit.label == label:
+                    return self.scores[grain][number]
+        known = ", ".join(unit.label for unit in self.units[Grain.layer])
+        raise UserError(
+            f"path: `{label}` has no parameter that changed; layers with a change: {known} (all"
+            " units are in .units)"
+        )
+
+
+def attribute_path(
+    model: PreTrainedModel | PeftModel,
+    before: Before,
+    items: ItemSet,
+    options: PathOptions | None = None,
+    batch_size: int = 4,
+    counted: Counted | None = None,
+) -> PathAttribution:
+    """Attribute the gain of a fine-tuned model to the units of its change.
+
+    Args:
+        model: the model after fine-tuning; it is restored exactly.
+        before: weights of the model before fine-tuning, by name; None if `model` has an adapter,
+            and the model before is `model` without it.
+        items: the items whose metric is attributed, one by one.
+        options: the settings; None for the defaults.
+        batch_size: number of items in a batch where no gradient is taken.
+        counted: function that shows progress, such as `runtime.progress.counted`.
+
+    Raises:
+        NoGainError: no weight differs, or the gain can't be distinguished from zero.
+        UserError: the change can't be scaled; see `changed_tensors`.
+    """
+    options = PathOptions() if options is None else options
+    hooked = HookedModel(model)
+    with unit_change(hooked, before, options.neuron_groups, options.directions) as change:
+        if not change.parameters:
+            raise NoGainError("path: no weight differs between the models; nothing is attributed")
+        run = _Runs(hooked, change, items, batch_size)
+        start, end = run.metric(0.0), run.metric(1.0)
+        if reason := no_gap(start, end):
+            raise NoGainError(f"path: the gain is {reason}; nothing is attributed")
+        with _progress(counted, "attribute along the change", options.nodes) as done:
+            integral = integrate(run.counting(done), run.metric, change.summed, options.nodes)
+        scores = change.by_grain(integral.values)
+        moved = change.by_grain(
+            np.sum([panel.fine - panel.coarse for panel in integral.panels], axis=0).mean(0)
+        )
+        effects = None
+        if options.effects is not None:
+            grain = options.effects
+            count = len(change.units[grain])
+            total = planned(count, options.models)[0]
+            with _progress(counted, f"keep and remove each {grain}", total) as done:
+                subsets = Subsets(count, lambda factors: run.subset(grain, factors), done)
+                effects = effects_of(grain, subsets, scores[grain].mean(0), options.models)
+    return PathAttribution(
+        items.ids,
+        change.units,
+        start,
+        end,
+        {grain: values.T for grain, values in scores.items()},
+        moved,
+        integral,
+        effects,
+    )
+
+
+class _Runs:
+    """Runs of the live model with its change scaled.
+
+    Args:
+        hooked: the model.
+        change: its change.
+        items: the items.
+        size: number of items in a batch where no gradient is taken.
+    """
+
+    def __init__(self, hooked: HookedModel, change: UnitChange, items: ItemSet, size: int) -> None:
+        self._hooked, self._change, self._items, self._size = hooked, change, items, size
+        self._known: dict[float, Values] = {}
+
+    def metric(self, amount: float) -> Values:
+        """Return the metric with the whole change scaled, [items]."""
+        if amount not in self._known:
+            self._change.scale(amount)
+            self._known[amount] = self._items.values(self._hooked, self._size)
+        return self._known[amount]
+
+    def subset(self, grain: Grain, factors: Values) -> Values:
+        """Return the metric with the units of a grain scaled, [items]."""
+        self._change.scale_units(grain, factors)
+        return self._items.values(self._hooked, self._size)
+
+    def slopes(self, amount: float) -> Values:
+        """Return the products of gradient and change at one lambda, [items, units]."""
+        self._change.scale(amount)
+        found = np.empty((len(self._items), self._change.size))
+        for batch in self._items.batches(1, self._hooked.device):
+            with torch.enable_grad():
+                value = batch.read(self._hooked, batch.run(self._hooked)).sum()
+                gradients = torch.autograd.grad(
+                    value, self._change.parameters, allow_unused=True, materialize_grads=True
+                )
+            found[batch.places] = self._change.scores(gradients)
+        return found
+
+    def counting(self, done: Callable[[int], None]) -> Callable[[float], Values]:
+        """Return `slopes`, which calls `done` with 1 each time."""
+
+        def slopes(amount: float) -> Values:
+            found = self.slopes(amount)
+            done(1)
+            return found
+
+        return slopes
+
+
+def _progress(
+    counted: Counted | None, label: str, total: int
+) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda done: None) if counted is None else counted(label, total)

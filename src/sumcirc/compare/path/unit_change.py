@@ -1,0 +1,153 @@
+"""The change between two models, held so that it can be scaled and differentiated by unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sumcirc.compare.deltas.deltas import EMBEDDING, NORMS, Before
+from sumcirc.compare.path.changed_tensors import ChangedTensor, changed_tensors
+from sumcirc.compare.path.units import BIASES, HEAD, KEY_VALUE, NEURONS, Unit, directions_of
+from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.models.modes import evaluating
+from sumcirc.schema import MODULES, Grain
+
+_ORDER = (HEAD, KEY_VALUE, NEURONS, *MODULES, NORMS, BIASES)
+
+
+class UnitChange:
+    """The change of a live model's weights, divided into units of every grain.
+
+    Args:
+        tensors: all changed tensors.
+
+    Attributes:
+        units: the units of each grain that have a change, from the embedding to the last norm.
+        parameters: the tensors in memory with respect to which gradients are taken.
+    """
+
+    def __init__(self, tensors: Sequence[ChangedTensor]) -> None:
+        self._tensors = tensors
+        self.parameters: list[nn.Parameter] = [one.parameter for one in tensors]
+        self.units: dict[Grain, list[Unit]] = {}
+        self._index: dict[Grain, list[NDArray[np.int64]]] = {}
+        for grain in Grain:
+            positions = [_positions(one, grain) for one in tensors]
+            found = dict.fromkeys(unit for units, _ in positions for unit in units)
+            units = self.units[grain] = sorted(found, key=_order)
+            number = {unit: i for i, unit in enumerate(units)}
+            self._index[grain] = [
+                np.array([number[unit] for unit in own])[index] for own, index in positions
+            ]
+
+    @property
+    def size(self) -> int:
+        """Number of units of all grains."""
+        return sum(len(units) for units in self.units.values())
+
+    @property
+    def summed(self) -> slice:
+        """Where an array of the units of all grains holds those of one, which are a partition."""
+        return slice(0, len(self.units[Grain.layer]))
+
+    def scale(self, amount: float) -> None:
+        """Multiply the whole change by a factor: 0 is the model before, 1 the one after."""
+        self.scale_units(Grain.layer, np.full(len(self.units[Grain.layer]), float(amount)))
+
+    def scale_units(self, grain: Grain, factors: NDArray[np.float64]) -> None:
+        """Multiply the change of every unit of a grain by a factor of its own.
+
+        Args:
+            grain: the grain.
+            factors: [units of the grain] factors.
+        """
+        for one, index in zip(self._tensors, self._index[grain], strict=True):
+            if grain is Grain.direction and one.place.matrix is not None:
+                one.scale_directions(factors[index])
+            else:
+                one.scale(factors[index])
+
+    def scores(self, gradients: Sequence[Tensor]) -> NDArray[np.float64]:
+        """Return the products of gradient and change, summed over each unit.
+
+        Args:
+            gradients: gradients with respect to `parameters`.
+
+        Returns:
+            [units of all grains], grain by grain in the order of `Grain`.
+        """
+        found = {grain: np.zeros(len(units)) for grain, units in self.units.items()}
+        for number, (one, gradient) in enumerate(zip(self._tensors, gradients, strict=True)):
+            values = one.scores(gradient)
+            for grain, total in found.items():
+                index, own = self._index[grain][number], values
+                if grain is Grain.direction and one.place.matrix is not None:
+                    along = one.direction_scores(gradient) if len(one.directions) else np.empty(0)
+                    own = np.append(along, values.sum() - along.sum())
+                np.add.at(total, index, own)
+        return np.concatenate(list(found.values()))
+
+    def by_grain(self, values: NDArray[np.float64]) -> dict[Grain, NDArray[np.float64]]:
+        """Divide an array [..., units of all grains] into one [..., units] for each grain."""
+        ends = np.cumsum([len(units) for units in self.units.values()])
+        pieces = np.split(values, ends[:-1], axis=-1)
+        return dict(zip(self.units, pieces, strict=True))
+
+
+@contextmanager
+def unit_change(
+    hooked: HookedModel, before: Before, groups: int, directions: int
+) -> Iterator[UnitChange]:
+    """Yield the change of a live model in a `with` block; on exit the model is restored exactly.
+
+    The model is in evaluation mode inside the block, and only tensors with a change require
+    gradients.
+
+    Args:
+        hooked: the model after fine-tuning.
+        before: weights of the model before fine-tuning, by name; None if the model before is
+            `hooked` without its adapter.
+        groups: number of groups of neurons in an MLP.
+        directions: largest number of singular directions of a matrix that are units.
+
+    Raises:
+        UserError: the change can't be scaled; see `changed_tensors`.
+    """
+    asking = [(parameter, parameter.requires_grad) for parameter in hooked.model.parameters()]
+    with ExitStack() as stack, evaluating(hooked.model), torch.inference_mode(False):
+        for parameter, asked in asking:
+            stack.callback(parameter.requires_grad_, asked)
+            parameter.requires_grad_(False)
+        with torch.no_grad():
+            tensors = changed_tensors(hooked, before, groups, directions, stack)
+        found = UnitChange(tensors)
+        if tensors:
+            stack.callback(found.scale, 1.0)
+        for parameter in found.parameters:
+            parameter.requires_grad_(True)
+        yield found
+
+
+def _positions(one: ChangedTensor, grain: Grain) -> tuple[Sequence[Unit], NDArray[np.int64]]:
+    if grain is not Grain.direction:
+        found = one.place.positions[grain]
+        return found.units, found.index
+    if one.place.matrix is None:
+        found = one.place.positions[Grain.module]
+        return found.units, found.index
+    units = directions_of(one.place.matrix, len(one.directions))
+    return units, np.arange(len(units))
+
+
+def _order(unit: Unit) -> tuple[float, int, int]:
+    """Return a key that sorts units from the embedding to the last norm."""
+    layer = unit.layer
+    if layer is None:
+        layer = -1 if unit.part == EMBEDDING else np.inf
+    part = _ORDER.index(unit.part) if unit.part in _ORDER else -1
+    return layer, part, unit.index if unit.index is not None and part >= 0 else 0

@@ -1,0 +1,86 @@
+"""The adaptive rule on functions with known integrals."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sumcirc.compare.path.quadrature import (
+    COARSE_WEIGHTS,
+    FINE_WEIGHTS,
+    NODES,
+    POINTS,
+    errors_of,
+    integrate,
+)
+
+
+def test_rules_are_exact_for_polynomials() -> None:
+    """Gauss-Legendre of 3 nodes up to degree 5, Kronrod of 7 up to degree 11, on [-1, 1]."""
+    for weights, degree in ((COARSE_WEIGHTS, 5), (FINE_WEIGHTS, 11)):
+        for power in range(degree + 1):
+            expected = 2 / (power + 1) if power % 2 == 0 else 0.0
+            assert weights @ POINTS**power == pytest.approx(expected, abs=1e-14)
+        even = degree + 1
+        assert abs(weights @ POINTS**even - 2 / (even + 1)) > 1e-6
+    gauss = np.polynomial.legendre.leggauss(3)[0]
+    np.testing.assert_allclose(POINTS[COARSE_WEIGHTS > 0], gauss, atol=1e-15)
+    assert len(POINTS) == NODES
+
+
+class Bent:
+    """Two documents whose metric bends near 0, and two units that share its slope."""
+
+    def __init__(self, sharpness: float, hidden: float = 0.0) -> None:
+        self.sharpness, self.hidden = np.array([sharpness, 2 * sharpness]), hidden
+        self.asked: list[float] = []
+
+    def metric(self, amount: float) -> np.ndarray:
+        return np.tanh(self.sharpness * amount)
+
+    def slope(self, amount: float) -> np.ndarray:
+        self.asked.append(amount)
+        whole = self.sharpness / np.cosh(self.sharpness * amount) ** 2
+        # what two units shift between them is not seen in their sum
+        shifted = self.hidden * np.cos(40 * amount) * np.ones(2)
+        return np.stack([0.3 * whole + shifted, 0.7 * whole - shifted], axis=1)
+
+
+def test_nodes_lie_where_the_metric_bends() -> None:
+    bent = Bent(100.0)
+    found = integrate(bent.slope, bent.metric, slice(0, 2), 400)
+    assert found.converged
+    assert found.evaluations == len(bent.asked) == len(set(bent.asked))
+    np.testing.assert_allclose(found.values[:, 0], 0.3 * bent.metric(1.0), atol=0.01)
+    assert np.mean(np.array(bent.asked) < 0.125) > 0.6
+    ends = [(one.start, one.end) for one in found.panels]
+    assert ends[0][0] == 0.0
+    assert ends[-1][1] == 1.0
+    assert all(one[1] == other[0] for one, other in pairwise(ends))
+
+
+def test_a_small_sum_error_is_not_convergence() -> None:
+    """Units whose scores cancel in the sum are resolved too."""
+    bent = Bent(1.0, hidden=3.0)
+    few = integrate(bent.slope, bent.metric, slice(0, 2), 14)
+    assert few.errors.total < 1e-3
+    assert few.errors.unit > 0.02
+    assert not few.converged
+    many = integrate(bent.slope, bent.metric, slice(0, 2), 400)
+    assert many.converged
+    exact = 0.3 * bent.metric(1.0) + 3 * np.sin(40) / 40
+    np.testing.assert_allclose(many.values[:, 0], exact, atol=0.01)
+
+
+def test_the_worst_document_counts() -> None:
+    bent = Bent(30.0)
+    bent.sharpness = np.array([1.0, 300.0])
+    few = integrate(bent.slope, bent.metric, slice(0, 2), 14)
+    assert few.errors.document > 0.01
+    gain = float((bent.metric(1.0) - bent.metric(0.0)).mean())
+    assert errors_of(few.panels, gain, slice(0, 2)) == few.errors
+    many = integrate(bent.slope, bent.metric, slice(0, 2), 400)
+    sums = many.values.sum(1) - bent.metric(1.0)
+    assert np.abs(sums).max() <= 0.01 * gain
