@@ -42,6 +42,7 @@ def test_words_without_equals_are_paths(tmp_path: Path, monkeypatch: pytest.Monk
         (("against=[]",), "against=[]"),
         (("loss=-1",), "loss=-1"),
         (("confidence=2",), "confidence=2"),
+        (("wanted=0",), "wanted=0"),
         (("seed=1",), "seed"),
     ],
 )
@@ -128,12 +129,15 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         ),
         (("s/mixed",), "no such directory"),
         (("mixed",), "were scored on different items"),
+        (("s", "wanted=1"), "wanted=1: needs an arm and its control with two seeds or more"),
+        (("unscored", "wanted=1"), "wanted=1: plans for arms of training runs, and none"),
     ],
 )
 def test_a_mistake_is_one_line(
     commands: CommandServer, words: tuple[str, ...], part: str, tmp_path: Path
 ) -> None:
     write_sweep(tmp_path / "s", {(0,): 0.4}, seeds=(1,))
+    write_run(tmp_path / "unscored/a", config(), 0.4, scored=False)
     write_run(tmp_path / "mixed/a", config(), 0.4)
     write_run(tmp_path / "mixed/b", config(seed=2), 0.4, items="y")
     done = commands.run("report", *words, "logger=none", cwd=tmp_path, apart=True)
@@ -147,7 +151,13 @@ def test_the_command_can_be_given_again(tmp_path: Path) -> None:
     import shlex
 
     write_run(tmp_path / "s t/a", config(), 0.4)
-    words = (str(tmp_path / "s t"), 'against=["layers 0,1",all]', "loss=2.5", "metric=rouge1")
+    words = (
+        str(tmp_path / "s t"),
+        'against=["layers 0,1",all]',
+        "loss=2.5",
+        "metric=rouge1",
+        "wanted=1.5",
+    )
     first = composed(*words)
     again = composed(*shlex.split(report.command(first))[2:])
     assert again == first

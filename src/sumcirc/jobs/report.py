@@ -112,6 +112,11 @@ def write(
     # runs that trained nothing, or were not scored, have a page but no comparison
     if any(run.trains and TRAINED in run.systems for run in gathered.runs):
         comparison, unlisted = _compared(config, *scored_runs(gathered)), []
+    elif config.wanted is not None:
+        raise UserError(
+            f"wanted={config.wanted:g}: plans for arms of training runs, and none of these runs was"
+            " trained and scored; leave it out"
+        )
     page = _page(config, _runs(config))
     groups = groups_of(_intact(gathered.runs), overlaps_of, config.confidence)
     if groups:
@@ -154,6 +159,7 @@ def _compared(
         against=tuple(config.against),
         loss=config.loss,
         confidence=config.confidence,
+        wanted=config.wanted,
     )
     comparison = compare(runs, left_out, options)
     of_data = lines_of_runs([run.summary for run in runs])
@@ -204,7 +210,7 @@ def command(config: ReportConfig) -> str:
         words.append(f"metric={config.metric}")
     if config.against != defaults.against:
         words.append(f"against=[{','.join(map(_quoted, config.against))}]")
-    for name in ("loss", "confidence"):
+    for name in ("loss", "confidence", "wanted"):
         if getattr(config, name) != getattr(defaults, name):
             words.append(f"{name}={getattr(config, name)}")
     if config.out is not None:

@@ -20,6 +20,7 @@ from sumcirc.reporting.arms import Arm, in_text, make_arms, nearest, of_few_runs
 from sumcirc.reporting.costs import Cost, cost_of
 from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.notes import chosen_layers, missing_seeds, twins, versions
+from sumcirc.reporting.power import check_wanted, parts_of, with_power
 from sumcirc.reporting.runs import LeftOut, ReportRun, baselines
 from sumcirc.statistics import (
     SEEDS_TO_CLAIM,
@@ -30,6 +31,7 @@ from sumcirc.statistics import (
     run_difference,
     run_mean,
 )
+from sumcirc.statistics.power import Components
 from sumcirc.tracking.score_names import ROUGE_LSUM, SCORES, SIGNED, UNBOUNDED
 
 CONTROLS = ("random", "all")
@@ -46,12 +48,15 @@ class ComparisonOptions:
         loss: validation loss; for each arm, the steps and the time until this loss was reached are
             reported. None means the highest of the runs' lowest losses, which all runs reach.
         confidence: level of the intervals, such as 0.95.
+        wanted: difference in `metric`, as shown in tables, for which seeds are planned; None plans
+            for none.
     """
 
     metric: str = ROUGE_LSUM
     against: tuple[str, ...] = CONTROLS
     loss: float | None = None
     confidence: float = 0.95
+    wanted: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,10 @@ class Difference:
         corrected: p-value after Holm's correction over the arms with the same control and score;
             None if either arm has fewer than `SEEDS_TO_CLAIM` seeds, so that nothing is claimed.
         remarks: how the arms differ apart from the layers that have an adapter, in words.
+        parts: variance components of the difference; None for other scores than
+            `ComparisonOptions.metric`, or if either arm has one seed.
+        detectable: the smallest difference that 80 % of sweeps like this one show
+            (`reporting.power`); None where nothing is tested.
     """
 
     arm: Arm
@@ -118,6 +127,8 @@ class Difference:
     paired: bool
     remarks: list[str]
     corrected: float | None = None
+    parts: Components | None = None
+    detectable: float | None = None
 
     @property
     def seeds(self) -> str:
@@ -248,7 +259,9 @@ def compare(
     first = runs[0]
     shared, items = baselines(runs), first.summary["items"]
     found = (options, results, differences, shared, loss, len(first.ids), items)
-    return ArmComparison(*found, list(left_out), notes)
+    comparison = ArmComparison(*found, list(left_out), notes)
+    check_wanted(comparison)
+    return comparison
 
 
 def _controls(name: str, arms: Sequence[Arm]) -> list[Arm]:
@@ -295,13 +308,16 @@ def _family(
         if estimate is None:
             continue
         by_seed = paired is not None
+        parts = parts_of(ours, theirs, by_seed) if measure == options.metric else None
+        words = unlike(arm, control)
         found.append(
-            Difference(arm, control, against, measure, estimate, by_seed, unlike(arm, control))
+            Difference(arm, control, against, measure, estimate, by_seed, words, parts=parts)
         )
     tested = [item for item in found if item.estimate.seeds >= SEEDS_TO_CLAIM]
     corrected = holm([item.estimate.p_value for item in tested])
     by_arm = {item.arm.label: p for item, p in zip(tested, corrected, strict=True)}
-    return [replace(item, corrected=by_arm.get(item.arm.label)) for item in found]
+    found = [replace(item, corrected=by_arm.get(item.arm.label)) for item in found]
+    return with_power(found, 1.0 - options.confidence)
 
 
 def _paired_order(arm: Arm, control: Arm) -> tuple[list[ReportRun], list[ReportRun]] | None:

@@ -21,13 +21,15 @@ of Student's t for its own degrees of freedom (Banerjee 1960), so it holds for f
 arms with unequal variances. p-values are two-sided and agree with the intervals. Differences are
 taken on the same documents, and paired by seed if both arms have the same seeds. p-values are
 corrected by Holm's method over the arms that are compared with one control, measure by measure;
-arms of fewer than three seeds are not tested. A claim is made for one measure only. "No difference
-was shown" does not mean that there is none: few seeds show only large differences. The time to a
-loss is the training time in proportion to the steps."""
+arms of fewer than three seeds are not tested. What could have been shown is the smallest difference
+that 80 % of such sweeps show after the correction, with variances averaged over the arms. A claim
+is made for one measure only. "No difference was shown" does not mean that there is none: few seeds
+show only large differences. The time to a loss is the training time in proportion to the steps."""
 
 DIFFERENCE_COLUMNS = (
     *("arm", "against", "control", "measure", "difference", "low", "high"),
-    *("error", "p", "p_holm", "documents", "least_seeds", "paired_by_seed", "verdict", "remarks"),
+    *("error", "p", "p_holm", "detectable", "documents", "least_seeds", "paired_by_seed"),
+    *("verdict", "remarks"),
 )
 
 
@@ -165,6 +167,7 @@ def _difference(found: Difference, comparison: ArmComparison) -> dict[str, Any]:
         "error": estimate.error,
         "p": estimate.p_value,
         "p_holm": found.corrected,
+        "detectable": found.detectable,
         "documents": estimate.documents,
         "least_seeds": estimate.seeds,
         "paired_by_seed": found.paired,

@@ -36,6 +36,9 @@ class ReportConfig:
     against: list[str] = field(default_factory=lambda: ["random", "all"])
     loss: Optional[float] = None  # validation loss to reach; null: the lowest that all runs reach
     confidence: float = 0.95  # level of the intervals
+    # difference in `metric`, as shown in tables, such as 1.0 for a point of ROUGE: the report says
+    # how many seeds and documents show it; null: none
+    wanted: Optional[float] = None
     logger: LoggerConfig = MISSING
 
     def __post_init__(self) -> None:
@@ -48,7 +51,7 @@ class ReportConfig:
             bool(self.against) and len(set(self.against)) == len(self.against),
             f"against={self.against}: name one control or more, each once",
         )
-        positive(self, "", "loss")
+        positive(self, "", "loss", "wanted")
         require(
             0 < self.confidence < 1,
             f"confidence={self.confidence}: must lie between 0 and 1",

@@ -12,6 +12,7 @@ from sumcirc.reporting.draws import Place, places
 from sumcirc.reporting.inside import INSIDE
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import format_seconds
+from sumcirc.reporting.views.power_tables import power_tables
 from sumcirc.statistics import Estimate, bracketed
 from sumcirc.tracking.score_names import FAITHFUL, ROUGE_LSUM, scale_of
 from sumcirc.tracking.score_names import SCORES as LABELS
@@ -34,7 +35,7 @@ def tables(comparison: ArmComparison) -> list[Table]:
         if differences:
             found.append(difference_table(comparison, against, differences))
         found += inside_difference_table(comparison, against)
-    return [*found, *draws_tables(comparison)]
+    return [*found, *power_tables(comparison), *draws_tables(comparison)]
 
 
 def draws_tables(comparison: ArmComparison) -> list[Table]:
@@ -226,6 +227,7 @@ def difference_table(
             _signed(found.estimate, metric),
             _p_value(found.estimate.p_value),
             _p_value(found.corrected),
+            _could_show(found.detectable, metric),
             "same seeds" if found.paired else "other seeds",
             found.verdict(alpha),
         ]
@@ -236,10 +238,14 @@ def difference_table(
     return Table(
         f"against {control_title(against)}: the same documents, Holm over {family}"
         f" arm{'s' * (family != 1)}",
-        ["arm", "control", heading, "p", "p (Holm)", "paired by", "in words"],
+        ["arm", "control", heading, "p", "p (Holm)", "could show", "paired by", "in words"],
         rows,
         frozenset({"control", "paired by", "in words"}),
     )
+
+
+def _could_show(difference: float | None, metric: str) -> str:
+    return "-" if difference is None else f"{scale_of(metric) * difference:.1f}"
 
 
 def remarks(comparison: ArmComparison) -> list[str]:

@@ -1,0 +1,36 @@
+"""Tables of the seeds and documents that a wanted difference takes."""
+
+from __future__ import annotations
+
+from sumcirc.reporting.arms import control_title, in_text
+from sumcirc.reporting.comparison import ArmComparison
+from sumcirc.reporting.kinds import Table
+from sumcirc.reporting.power import needs
+from sumcirc.statistics.power import MOST_SEEDS, POWER
+from sumcirc.tracking.score_names import SCORES, scale_of
+
+
+def power_tables(comparison: ArmComparison) -> list[Table]:
+    """Return a table per control of the seeds that show `ComparisonOptions.wanted`, if it is set.
+
+    Args:
+        comparison: comparison of the arms.
+    """
+    wanted, metric = comparison.options.wanted, comparison.options.metric
+    if wanted is None:
+        return []
+    scale = scale_of(metric)
+    found = []
+    for against in comparison.options.against:
+        rows = needs(comparison, against, wanted / scale)
+        arms = len(comparison.of(against, metric))
+        if rows:
+            title = (
+                f"to show a difference of {wanted:g} in {SCORES[metric]}"
+                f"{' x 100' if scale != 1 else ''} from"
+                f" {in_text(control_title(against))} with"
+                f" {100 * POWER:.0f} % probability, Holm over {arms} arm{'s' * (arms != 1)}"
+            )
+            cells = [(f"{one.documents:,}", str(one.seeds or f"> {MOST_SEEDS}")) for one in rows]
+            found.append(Table(title, ("documents", "seeds of each arm"), cells))
+    return found
