@@ -20,6 +20,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.library import attribute_change, choose_lora, find_circuit, measure, probe
 from sumcirc.schema import (
+    CardOptions,
     CircuitOptions,
     Corruption,
     EncodingConfig,
@@ -99,6 +100,12 @@ def test_a_circuit_of_a_file_of_pairs(model: Any, tokenizer: Any, tmp_path: Path
     assert set(found.scores.ids) | set(found.absolute.documents) == {pair.id for pair in pairs}
     assert not set(found.scores.ids) & set(found.absolute.documents)
     assert found.in_sample is not None
+    assert found.card is not None
+    assert found.card["minimal"].said.startswith("2 held-out pairs; 8 or more are needed")
+    assert whole.card is not None
+    assert "judged in-sample" in whole.card["minimal"].said
+    none = find_circuit(model, tokenizer, file, OPTIONS, card=CardOptions(lines=["none"]))
+    assert none.card is None
 
 
 def test_a_twin_is_the_wires(model: Any, tokenizer: Any, texts: list[tuple[str, str]]) -> None:

@@ -12,6 +12,7 @@ import shutil
 import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
@@ -23,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sumcirc.callbacks.factory import PLAIN
 from sumcirc.callbacks.measuring import Probing, Watcher
 from sumcirc.callbacks.summary_quality import SummaryQuality
+from sumcirc.circuits.card.making import make_card
 from sumcirc.circuits.discovery import CircuitResult, judge, score_edges
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.circuits.inputs.pair_files import read_pairs
@@ -49,6 +51,7 @@ from sumcirc.schema import (
     AUTO,
     Adaptation,
     AdaptationConfig,
+    CardOptions,
     CircuitOptions,
     DataConfig,
     EncodingConfig,
@@ -118,6 +121,7 @@ def find_circuit(
     texts: Texts | str | Path,
     options: CircuitOptions | None = None,
     encoding: EncodingConfig | None = None,
+    card: CardOptions | None = None,
 ) -> CircuitResult:
     """Find the circuit with which a model writes summaries: its graph's most important edges.
 
@@ -133,11 +137,12 @@ def find_circuit(
         options: settings as under `circuit.`; `documents` is the largest number of pairs that are
             made. None for the defaults.
         encoding: prompt and lengths, as under `encoding.`; None for the defaults.
+        card: tests of the circuit, as under `card.`; None for the defaults.
 
     Returns:
         The circuit, with `.faithfulness`, `.in_sample` (the figures on the pairs on which edges
         were scored; None if there are too few pairs to hold any out), `.largest_edges(20)`,
-        `.stability`, `.save("circuit.json")` and more.
+        `.stability`, `.card` (docs/circuit-card.md), `.save("circuit.json")` and more.
 
     Raises:
         UserError: no pair can be made, corruption doesn't change the model's output, or the
@@ -162,7 +167,12 @@ def find_circuit(
     split = make_tasks(model, pairs, options)
     Notices().tell(*split.notices)
     scores = score_edges(model, split.task, options)
-    return judge(split.task, scores, options, held_out=split.held_out)
+    found = judge(split.task, scores, options, held_out=split.held_out)
+    card = CardOptions() if card is None else card
+    if not card.made:
+        return found
+    tested = make_card(model, split.task, split.held_out, found, options, card)
+    return replace(found, card=tested)
 
 
 def measure(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from sumcirc.circuits.card.lines import BARS
 from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.edge_selection import greedy, prune, threshold, top_n
 from sumcirc.circuits.score_files import DocumentScores
@@ -54,6 +55,12 @@ def test_files_and_table(commands: CommandServer, words: list[str], tmp_path: Pa
         assert f"circuits judged on {len(judged)} held-out pairs" in done.output
         assert summary["in_sample"]["faithfulness"]["n"] == summary["pairs"]
     assert "faithfulness of 0.9" in done.output
+    card = json.loads((run / "circuits" / "card.json").read_text())
+    assert [line["name"] for line in card["lines"]] == list(BARS)
+    assert {line["status"] for line in card["lines"]} == {"not tested"}  # of so few pairs
+    assert summary["card"]["not_tested"] == card["not_tested"] == len(BARS)
+    assert set(summary["card"]["verdicts"]) == set(BARS)
+    assert f"card of the circuit: 0 passed, 0 failed, {len(BARS)} not tested" in done.output
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     names = {file.name for file in (run / "figures").glob("*.png")}
     assert {"node_scores.png", "faithfulness.png"} <= names
@@ -77,15 +84,50 @@ def test_twins_are_of_the_wire_alone(
         ("circuit.steps=0", "circuit.steps=0: must be 1 or more"),
         ("circuit.held_out=1", "circuit.held_out=1: must be a share of the pairs such as 0.5"),
         ("circuit.method=acdc", "acdc"),
+        (
+            "card.lines=[quick,all]",
+            "card.lines=['quick', 'all']: unknown ['all']; choose from",
+        ),
+        ("card.lines=[none,exact]", "`none` is no card at all; leave out the other lines"),
+        ("card.edges=0", "card.edges=0: must be 1 or more"),
+        ("card.fdr=1.0", "card.fdr=1.0: must be below 1"),
+        ("card.other=control", "card.other=control: is for the line `specific`; add it with"),
+        ("card.other=x card.lines=full", "card.other=x: is no file of pairs; give one, or one of"),
     ],
 )
 def test_mistakes_are_one_line(
     commands: CommandServer, words: list[str], tmp_path: Path, word: str, message: str
 ) -> None:
-    done = commands.run("circuit", *words, word, cwd=tmp_path)
+    done = commands.run("circuit", *words, *word.split(), cwd=tmp_path)
     assert done.code == 2
     assert message in done.output
     assert len(done.said) == 1
+
+
+def test_a_card_of_enough_pairs(commands: CommandServer, words: list[str], tmp_path: Path) -> None:
+    """All lines of a small model on twenty documents, and the page that shows them."""
+    more = ["circuit.documents=20", "card.lines=full", "card.edges=3", "card.exact_edges=10"]
+    more += ["circuit.corruption=replace", "logger=none"]
+    done = commands.run("circuit", *words, *more, cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    card = json.loads((run / "circuits" / "card.json").read_text())
+    lines = {line["name"]: line for line in card["lines"]}
+    for name in ("faithful", "complete", "minimal", "rival", "converged", "exact"):
+        assert lines[name]["status"] in ("pass", "fail"), lines[name]
+        assert not lines[name]["setting"]
+    assert lines["minimal"]["number"]["n"] <= 3
+    assert lines["stable"]["setting"] == "circuit.resamples=100"
+    assert len(lines["exact"]["details"]["edges"]) == 10
+    assert lines["specific"]["status"] != "not tested" or "control" in lines["specific"]["said"]
+    assert card["passed"] + card["failed"] + card["not_tested"] == len(BARS)
+    page = commands.run("report", "runs/s", "out=page", "logger=none", cwd=tmp_path)
+    assert page.code == 0, page.output
+    (html,) = (tmp_path / "page").glob("*.html")
+    text = html.read_text(encoding="utf-8")
+    assert "Card of the circuit" in text
+    assert "independence test of 2410.13032" in text
+    assert "An edge outside the circuit carries what its source writes" in text
 
 
 # ---- two circuits
@@ -118,6 +160,9 @@ def test_circuits_of_two_models_and_of_their_files(
     summary = json.loads((run / "summary.json").read_text())
     assert summary["against"]["model"] == "other"
     assert summary["against"]["jaccard"] == edges["jaccard"]
+    card = json.loads((run / "circuits" / "against-card.json").read_text())
+    assert summary["against"]["card"]["not_tested"] == card["not_tested"] == len(BARS)
+    assert f"card of the circuit of {other}" in done.output
     assert (run / "figures" / "circuit_comparison.png").is_file()
     files = [str(run / "circuits" / name) for name in ("against.json", "circuit.json")]
     done = commands.run("compare", *files, "out=pair", cwd=tmp_path)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from sumcirc.circuits.card.lines import FAIL, Card, Line
 from sumcirc.compare.summary import summarize
 from sumcirc.schema import MODULES
 from sumcirc.selection.ranking import rank
 from sumcirc.selection.scores import Scores
+from sumcirc.statistics import Interval
 from sumcirc.storage.writing import plain_numbers, write_json, write_table
 from sumcirc.sweeps.sweep_record import SweepRecord
 from sumcirc.tracking.measure_records import record_file
@@ -94,6 +96,9 @@ def _circuit(run: RunDirectory) -> None:
     points = [{"edges": edges, "faithfulness": INTERVAL, "kl": INTERVAL} for edges in (0, 4, 20)]
     curve = {"points": points, "random": [points, points], "metric": "kl"}
     write_json(run.circuits / "faithfulness.json", {"absolute": curve, "signed": curve})
+    lines = [Line("complete", FAIL, Interval(0.5, 0.4, 0.6, 9), "much is left", details={"x": 1.0})]
+    said = {key: ["a sentence"] for key in ("estimand", "ablation", "assumptions")}
+    write_json(run.circuits / "card.json", Card(lines, said).as_json())
 
 
 def _compared(run: RunDirectory) -> None:

@@ -44,6 +44,7 @@ FILES: dict[str, list[Draw]] = {
     "full/circuits/step-000010.json": mutating.JSON,
     "full/circuits/evolution.json": mutating.JSON,
     "circuit/circuits/faithfulness.json": mutating.JSON,
+    "circuit/circuits/card.json": mutating.JSON,
     "comparison/comparison.json": mutating.JSON,
 }
 

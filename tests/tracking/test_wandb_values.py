@@ -32,6 +32,12 @@ def test_a_circuit_is_called_as_in_training() -> None:
     assert (values["circuit/cmd"], values["circuit/cmd/high"]) == (0.5, 0.6)
     assert "circuit/jaccard" not in values
     assert "circuit/circuit_edges" not in values
+    verdicts = {"minimal": "fail", "stable": "pass"}
+    card = {"passed": 4, "failed": 1, "not_tested": 4, "verdicts": verdicts}
+    logged = summary_values("circuit", summary | {"card": card})
+    assert {name: value for name, value in logged.items() if name not in values} == {
+        f"circuit/card/{name}": count for name, count in card.items() if name != "verdicts"
+    }
     nothing = {**INTERVAL, "mean": float("nan")}
     summary |= {"jaccard": nothing, "spearman": INTERVAL, "jaccard_chance": float("nan")}
     values = summary_values("circuit", summary | {"faithfulness": nothing})

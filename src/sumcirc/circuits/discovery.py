@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from sumcirc.circuits.aggregation import aggregated, per_document
 from sumcirc.circuits.attribution.methods import AttributionSettings, EdgeScores, attribute
+from sumcirc.circuits.card.lines import Card
 from sumcirc.circuits.eap_ig_format import write_circuit
 from sumcirc.circuits.edge_selection import Selection, greedy, prune, threshold, top_n
 from sumcirc.circuits.graph import Graph
@@ -51,10 +52,12 @@ class CircuitResult:
             without random circuits; CPR is taken from this curve.
         control: faithfulness of random circuits with as many edges of each kind and layer as
             `circuit`, with an interval over documents and circuits.
+        above_control: how far the circuit's faithfulness is above `control`, paired by document.
         control_shared: mean fraction of the edges of `circuit` that these contain.
         in_sample: the same measured on the pairs on which the edges were chosen, without random
             circuits; None if no pairs were held out, so that all figures are in-sample.
         aggregation: how an edge's scores on the documents became the one that ranks it.
+        card: the circuit's card; None if it wasn't tested.
     """
 
     scores: EdgeScores
@@ -64,9 +67,11 @@ class CircuitResult:
     absolute: FaithfulnessCurve
     signed: FaithfulnessCurve
     control: Interval | None = None
+    above_control: Interval | None = None
     control_shared: float | None = None
     in_sample: Judgement | None = None
     aggregation: Aggregation = Aggregation.mean
+    card: Card | None = None
 
     @property
     def aggregated(self) -> NDArray[np.float64]:
@@ -263,6 +268,7 @@ def judge(
         found.absolute,
         found.signed,
         found.control,
+        found.above_control,
         found.control_shared,
         in_sample,
         options.aggregation,

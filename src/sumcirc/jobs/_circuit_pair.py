@@ -17,6 +17,7 @@ from sumcirc.runtime.terminal import say
 from sumcirc.storage.writing import check_writable
 
 if TYPE_CHECKING:
+    from sumcirc.circuits.card.other_tasks import OtherPairs
     from sumcirc.circuits.circuit_comparison import CircuitChange
     from sumcirc.circuits.discovery import CircuitResult
     from sumcirc.circuits.eap_ig_format import Circuit
@@ -39,8 +40,9 @@ def compare_with(
     model: Any,
     split: SplitTask,
     found: CircuitResult,
+    others: dict[str, OtherPairs],
     notices: Notices,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
     """Find the circuit of the model `against` on the same pairs, and compare it with another's.
 
     The pairs are those on which corruption raises the metric of the first model; all of them are
@@ -53,14 +55,17 @@ def compare_with(
         model: the first model, whose memory is freed.
         split: the first model's pairs.
         found: the first model's circuit.
+        others: pairs for the lines of the second circuit's card that need others.
         notices: collects a notice if corruption has no effect on the second model.
 
     Returns:
-        The entry `against` of the run's summary, and the content of comparison.json.
+        The entry `against` of the run's summary, the content of comparison.json, and the card of
+        the second circuit, as from `write_card`.
     """
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_runs, judge, score_edges, to_store
-    from sumcirc.circuits.tasks import make_task
+    from sumcirc.circuits.tasks import SplitTask, make_task
+    from sumcirc.jobs._circuit_card import OTHER_FILE, summarized, write_card
     from sumcirc.models.restoring import against_of, load_reference, release
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import plain_numbers, write_json
@@ -81,6 +86,8 @@ def compare_with(
         theirs = judge(their_task, scores, options, judged, held_out)
     notices.tell(*their_task.notices, *(held_out.notices if held_out is not None else ()))
     theirs.save(directory.circuits / f"{OTHER}.json")
+    pairs = SplitTask(their_task, held_out, [])
+    cards = write_card(config, other, pairs, theirs, others, directory.circuits / OTHER_FILE)
     stored = to_store(theirs.scores, options, 0)
     stored.save(directory.circuits / f"{OTHER}.safetensors")
     resampled = None
@@ -95,7 +102,7 @@ def compare_with(
     record = plain_numbers(change.as_json())
     write_json(directory.circuits / COMPARISON, record)
     _draw(record, directory.figures)
-    return _entry(change, theirs), record
+    return _entry(change, theirs) | summarized(cards), record, cards
 
 
 def _entry(change: CircuitChange, theirs: CircuitResult) -> dict[str, Any]:

@@ -7,7 +7,6 @@ adapter.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LISTED_EDGES = 15  # rows of the printed table
-
 
 def check(config: CircuitConfig) -> None:
     """Check the settings before the job starts, so that it doesn't fail later.
@@ -42,6 +39,7 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
+    from sumcirc.jobs._circuit_card import check_other
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture, context_length
     from sumcirc.models.loading import load_tokenizer, read_model_config
@@ -63,11 +61,12 @@ def check(config: CircuitConfig) -> None:
     check_encoding(config.model, config.encoding)
     model_config = read_model_config(config.model)
     architecture(model_config)
-    if config.pairs is not None:
-        encoder = Encoder(
-            load_tokenizer(config.model), config.encoding, context_length(model_config)
-        )
-        read_pairs(config.pairs, encoder)
+    if config.pairs is not None or config.card.other is not None:
+        tokenizer = load_tokenizer(config.model)
+        encoder = Encoder(tokenizer, config.encoding, context_length(model_config))
+        check_other(config, encoder)
+        if config.pairs is not None:
+            read_pairs(config.pairs, encoder)
 
 
 def run(config: CircuitConfig, folder: Path) -> None:
@@ -83,10 +82,11 @@ def run(config: CircuitConfig, folder: Path) -> None:
 
 
 def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
-    from sumcirc.circuits.discovery import circuit_runs, judge, score_edges
     from sumcirc.circuits.tasks import make_tasks
     from sumcirc.data.encoding import Encoder
+    from sumcirc.jobs._circuit_card import FILE, other_pairs, print_card, summarized, write_card
     from sumcirc.jobs._circuit_pair import compare_with
+    from sumcirc.jobs._circuit_print import print_circuit
     from sumcirc.models.architectures import context_length
     from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.loading import load_tokenizer
@@ -94,7 +94,6 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.circuit_change import change_tables
     from sumcirc.runtime.notices import Notices, few
-    from sumcirc.runtime.progress import counted
     from sumcirc.tracking.session import Clock
     from sumcirc.tracking.wandb import log_circuit, wandb_job
     from sumcirc.training.trainer import device, set_threads
@@ -115,10 +114,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         model.to(device(config.trainer))
         split = make_tasks(model, pairs, options)
         task, held_out = split.task, split.held_out
-        with counted(f"attribute by {options.method.value}", len(task.pairs)) as attributed:
-            scores = score_edges(model, task, options, attributed)
-        with counted("judge circuits", circuit_runs(task, options, held_out)) as judged:
-            found = judge(task, scores, options, judged, held_out)
+        found = _found(model, task, held_out, options)
         dropped |= {"unchanged": split.unchanged}
         dropped |= {"untold": split.untold} if split.untold else {}
         notices.tell(
@@ -127,20 +123,38 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
             _no_edge(found, options),
         )
         summary = _summary(config, task, found, dropped) | dequantization(model.config)
+        others = other_pairs(config, encoder, pairs)
+        file = directory.circuits / FILE
+        cards = write_card(config, model, split, found, others, file)
+        summary |= summarized(cards)
         change = None
         if config.against is not None:
-            summary["against"], change = compare_with(
-                config, directory, model, split, found, notices
+            summary["against"], change, second = compare_with(
+                config, directory, model, split, found, others, notices
             )
+            cards |= second
         summary["notices"] = notices.as_json()
         curves = _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
-    _print(found, curves, summary)
+    print_circuit(found, curves, summary)
+    for name, card in cards.items():
+        print_card(name, card)
     if change is not None:
         print_tables(*change_tables(change))
     say(f"run directory: {directory.path}")
     say(f"figures: {directory.figures}")
+
+
+def _found(model: Any, task: Task, held_out: Task | None, options: CircuitOptions) -> CircuitResult:
+    """Score all edges, choose the circuit and judge it."""
+    from sumcirc.circuits.discovery import circuit_runs, judge, score_edges
+    from sumcirc.runtime.progress import counted
+
+    with counted(f"attribute by {options.method.value}", len(task.pairs)) as attributed:
+        scores = score_edges(model, task, options, attributed)
+    with counted("judge circuits", circuit_runs(task, options, held_out)) as judged:
+        return judge(task, scores, options, judged, held_out)
 
 
 def _pairs(
@@ -211,6 +225,7 @@ def _summary(
         },
         "cmd": asdict(found.absolute.cmd),
         "control": None if found.control is None else asdict(found.control),
+        "above_control": None if found.above_control is None else asdict(found.above_control),
         "control_shared": found.control_shared,
         "reached": _reached(found.absolute),
     }
@@ -325,85 +340,3 @@ def _write(
     for reason in draw_all(views.items(), directory.figures):
         log.info("figures: %s", reason)
     return curves
-
-
-def _print(found: CircuitResult, curves: dict[str, Any], summary: dict[str, Any]) -> None:
-    from sumcirc.reporting.kinds import Table
-    from sumcirc.reporting.tables import print_tables
-    from sumcirc.reporting.views.circuit_curves import faithfulness_table, mean_of
-    from sumcirc.runtime.notices import print_lines
-
-    rows = [
-        [f"{source} -> {destination}", f"{score:.4f}"]
-        for source, destination, score in found.largest_edges(LISTED_EDGES)
-    ]
-    title = f"largest of {summary['circuit_edges']} edges in the circuit"
-    print_tables(faithfulness_table(curves), Table(title, ["edge", "score"], rows))
-    held = summary["held_out_pairs"]
-    judged = (
-        f", circuits judged on {held} held-out pairs" if held else ", circuits judged in-sample"
-    )
-    say(f"{summary['pairs']} pairs, metric {summary['metric']}{judged}")
-    print_lines(summary["notices"])
-    one = found.faithfulness
-    # the reason why one is undefined is among the notices
-    faithful = _defined(summary["faithfulness"], ".2f")
-    say(f"circuit of {one.edges} edges: faithfulness {faithful}, KL {one.kl.mean:.3f} nats")
-    if held:
-        beside = _defined(summary["in_sample"]["faithfulness"], ".2f")
-        say(f"  in-sample, on the {summary['pairs']} pairs that chose its edges: {beside}")
-    if summary["control"] is not None:
-        matched = _defined(summary["control"], ".2f")
-        shared = (
-            ""
-            if found.control_shared is None
-            else (f"; they contain {100 * found.control_shared:.0f} % of its edges")
-        )
-        say(f"  random circuits with as many edges of each kind and layer: {matched}{shared}")
-    if one.completeness is not None:
-        say(f"  completeness (1 - faithfulness of all other edges) {_complete(summary)}")
-    say(_smallest(summary["reached"], "held-out" if held else "in-sample"))
-    for name in ("cpr", "cmd"):
-        control = mean_of([one["mean"] for one in summary[name]["random"]], ".3f")
-        value = _defined(summary[name]["value"], ".3f")
-        say(f"{name.upper()} {value}, random {control}{_span(found.absolute)}")
-    if "jaccard" in summary:
-        stable, why = summary["jaccard"], ""
-        if math.isnan(stable["mean"]):
-            why = f" ({'all' if found.circuit.any() else 'no'} edges are in the circuit)"
-        say(
-            f"Jaccard between resamples of the documents {_defined(stable, '.2f')}{why},"
-            f" chance level {mean_of([summary['jaccard_chance']], '.3f')}"
-        )
-
-
-def _span(curve: FaithfulnessCurve) -> str:
-    """Return words for the sizes that CPR and CMD are areas over, unless they reach to 100 %."""
-    first, last = (curve.points[at].fraction or 0.0 for at in (0, -1))
-    if last == 1:
-        return ""
-    return f" (areas over sizes of {100 * first:g} to {100 * last:g} %, not of all)"
-
-
-def _complete(summary: dict[str, Any]) -> str:
-    found = _defined(summary["completeness"], ".2f")
-    if "in_sample" in summary:
-        found += f", in-sample {_defined(summary['in_sample']['completeness'], '.2f')}"
-    return found
-
-
-def _smallest(reached: dict[str, Any] | None, where: str) -> str:
-    from sumcirc.circuits.patching.faithfulness_results import REACHED
-
-    if reached is None:
-        return f"{where} faithfulness of {REACHED:g}: not reached by any size of circuit.sizes"
-    share = 100 * reached["fraction"]
-    return (
-        f"{where} faithfulness of {REACHED:g}: reached by {reached['edges']:,} edges ({share:g} %)"
-    )
-
-
-def _defined(interval: dict[str, Any], form: str) -> str:
-    from sumcirc.reporting.tables import format_interval
-
-    return "not defined" if math.isnan(interval["mean"]) else format_interval(interval, form)

@@ -15,6 +15,7 @@ from sumcirc.schema.adapting import (
     Granularity,
     Variant,
 )
+from sumcirc.schema.cards import CARD_LINES, CardOptions
 from sumcirc.schema.choices import UNTIL, Choice, old_words
 from sumcirc.schema.circuits import (
     AT_CLEAN,
@@ -94,6 +95,7 @@ __all__ = [
     "ALL_LINEAR",
     "AT_CLEAN",
     "AUTO",
+    "CARD_LINES",
     "FACTS",
     "MODULES",
     "MONITORS",
@@ -112,6 +114,7 @@ __all__ = [
     "Aggregation",
     "Analysis",
     "CallbacksConfig",
+    "CardOptions",
     "Choice",
     "CircuitConfig",
     "CircuitMetric",

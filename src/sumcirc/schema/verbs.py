@@ -14,6 +14,7 @@ from sumcirc.schema.adapting import (
     AdaptationConfig,
     Variant,
 )
+from sumcirc.schema.cards import CardOptions
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
 from sumcirc.schema.comparing import CompareOptions
@@ -242,6 +243,7 @@ class CircuitConfig(JobConfig):
     """Settings of `sumcirc circuit` (conf/circuit.yaml)."""
 
     circuit: CircuitOptions = field(default_factory=CircuitOptions)
+    card: CardOptions = field(default_factory=CardOptions)  # tests of the circuit that is written
     checkpoint: Optional[str] = None  # run directory, adapter, folder or hub id; null: model
     # a second model, whose circuit is found on the same pairs and compared; base: the model that
     # `checkpoint` was trained from

@@ -103,6 +103,36 @@ def difference_p_value(values: NDArray[np.floating], draws: int = DRAWS, seed: i
     return (1 + reached) / (1 + draws)
 
 
+def sign_flip_p_values(
+    values: NDArray[np.floating], draws: int = 9999, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return p-values of the hypotheses that rows are symmetric about zero, against means above it.
+
+    The signs of a row's values are flipped; the p-value is how often the mean is then at least as
+    large. With n values it is no smaller than 1 / 2^n, values of zero not counted.
+
+    Args:
+        values: [rows, documents], finite.
+        draws: number of random flips of all signs; if there are no more than these, each flip is
+            made once, and p-values are exact.
+        seed: seed of the flips.
+
+    Returns:
+        [rows] p-values.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    count = rows.shape[1]
+    exact = 2**count <= draws
+    if exact:
+        flips = 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+    else:
+        flips = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, count))
+    found = rows.sum(1)
+    slack = _TIE * np.abs(rows).sum(1)
+    reached = (flips @ rows.T >= found - slack).sum(0)
+    return reached / len(flips) if exact else (1 + reached) / (1 + draws)
+
+
 def _spread(deviations: NDArray[np.float64]) -> float:
     """Return the between-row sum of squares, up to a constant factor."""
     return float((deviations.sum(1) ** 2).sum())

@@ -165,6 +165,7 @@ AT_END = "evaluation.at_end"
 RETENTION = "evaluation.retention"
 SEVERAL = "two probe documents or more"
 HELD_OUT = "circuit.held_out"
+CARD = "card.lines"
 ENOUGH = "eight probe documents or more"
 
 LOGGED = (
@@ -288,6 +289,14 @@ LOGGED = (
     ),
     _summary("circuit", "circuit/jaccard_chance", "", "overlap by chance", "several pairs"),
     _summary("circuit", "circuit/spearman", "", "of scores between resamples", "several pairs"),
+    *(
+        _summary("circuit", f"circuit/card/{name}", "lines", f"lines of the card {what}", CARD)
+        for name, what in (
+            ("passed", "that passed"),
+            ("failed", "that failed"),
+            ("not_tested", "that weren't tested"),
+        )
+    ),
     _summary(
         "compare", "compare/{model}/{side}/{end}", "", "the metric `before`, `after`, `difference`"
     ),

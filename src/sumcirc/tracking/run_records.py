@@ -28,6 +28,7 @@ from sumcirc.storage.reading import (
 from sumcirc.tracking.record_format import FORMAT, completed, earlier, format_of
 from sumcirc.tracking.run_directory import RunDirectory
 from sumcirc.tracking.shapes.circuit_shapes import (
+    CardFile,
     CircuitChangeFile,
     EvolutionFile,
     FaithfulnessFile,
@@ -93,6 +94,8 @@ class RunRecords:
             self.faithfulness,
             self.evolution,
             self.circuit_change,
+            self.card,
+            self.against_card,
         )
         for name in self.summary.get("after", {}):
             _ = self.compared(name)
@@ -285,6 +288,16 @@ class RunRecords:
         if found is not None:
             _check_evolution(found, self.path / "circuits/evolution.json")
         return found
+
+    @cached_property
+    def card(self) -> CardFile | None:
+        """Contents of circuits/card.json, or None if it is missing."""
+        return self._json("circuits/card.json", CardFile)
+
+    @cached_property
+    def against_card(self) -> CardFile | None:
+        """Contents of circuits/against-card.json, or None if it is missing."""
+        return self._json("circuits/against-card.json", CardFile)
 
     @cached_property
     def circuit_change(self) -> CircuitChangeFile | None:

@@ -18,6 +18,8 @@ Rows = Sequence[Mapping[str, Any]]
 # version of the names in W&B, stored in status.json: 2 has the names in `_x100`
 NAMES = 2
 
+CARD_COUNTS = ("passed", "failed", "not_tested")  # lines of a circuit's card
+
 # names under which the callback that tracks circuits in training logs the same values
 CIRCUIT_NAMES = {"circuit_edges": "edges", "edges": "graph_edges", "nodes": "graph_nodes"}
 
@@ -170,6 +172,8 @@ def circuit_values(summary: Mapping[str, Any]) -> dict[str, Any]:
         values |= _interval("circuit/control", summary["control"])
     if summary.get("reached") is not None:
         values["circuit/reached_edges"] = summary["reached"]["edges"]
+    if "card" in summary:
+        values |= {f"circuit/card/{name}": summary["card"][name] for name in CARD_COUNTS}
     if "jaccard" in summary:
         values["circuit/jaccard"] = summary["jaccard"]["mean"]
         values["circuit/spearman"] = summary["spearman"]["mean"]

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from sumcirc.circuits.card.lines import BARS, FAIL, PASS, Card, Line, untested
 from sumcirc.reporting.page import circuit_section, models_section
-from sumcirc.reporting.page.blocks import ChartBlock, Page, Piece, Words
+from sumcirc.reporting.page.blocks import Bullets, ChartBlock, Page, Piece, TableBlock, Words
 from sumcirc.reporting.page.summary_examples import marked
+from sumcirc.statistics import Interval
 from sumcirc.storage.writing import write_json
 from sumcirc.tracking.run_records import RunRecords
 from tests.support.pages import evolution as made_up
@@ -52,6 +54,40 @@ def test_random_circuits_stand_beside_the_curve(tmp_path: Path) -> None:
     assert names == ["by |score|, in-sample", "by score, in-sample", "random edges"]
     assert list(traces[0]["x"]) == [10, 100]  # a logarithmic axis has no 0
     assert traces[0]["error_y"]["array"] == pytest.approx([0.1, 0.1])
+
+
+def test_a_card_is_shown_with_what_it_assumes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "s/c", config(), 0.4, state="running", verb="circuit")
+    lines = [
+        Line("minimal", FAIL, Interval(0.25, 0.1, 0.5, 8), "2 of 8 edges matter"),
+        Line("complete", PASS, Interval(-0.001, -0.004, 0.004, 8), "nothing is left"),
+        untested("exact", "", "card.lines=[quick,exact]", 1234),
+    ]
+    said = {"estimand": ["A share."], "ablation": ["Zero."], "assumptions": ["One.", "Two."]}
+    write_json(run.path / "circuits/card.json", Card(lines, said).as_json())
+    table, assumed = circuit_section.blocks(RunRecords(run.path))
+    assert isinstance(table, TableBlock)
+    assert table.table.title == "Card of the circuit: 1 passed, 1 failed, 1 not tested"
+    assert [row[:3] for row in table.table.rows] == [
+        ["minimal", "fail", "0.25 [0.10, 0.50]"],
+        ["complete", "pass", "0.00 [0.00, 0.00]"],
+        ["exact", "not tested", "-"],
+    ]
+    assert table.table.rows[0][3:] == [
+        "share of edges whose removal matters: at least 0.9",
+        "2 of 8 edges matter",
+        BARS["minimal"].source,
+    ]
+    assert (
+        table.table.rows[2][4] == "tested with card.lines=[quick,exact], 1,234 passes over one pair"
+    )
+    assert isinstance(assumed, Bullets)
+    assert assumed.lines == [
+        "estimated: A share.",
+        "ablation: Zero.",
+        "assumed: One.",
+        "assumed: Two.",
+    ]
 
 
 def test_circuits_without_faithfulness_are_not_drawn(tmp_path: Path) -> None:

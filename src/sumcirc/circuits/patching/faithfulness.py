@@ -160,6 +160,7 @@ def judgement(
     return Judgement(
         _judged(evaluator, None, kept, values[0], values[1], bootstrap),
         _control(evaluator, kept, drawn, bootstrap) if drawn else None,
+        _control(evaluator, kept, drawn, bootstrap, values[0]) if drawn else None,
         _shared(kept & evaluator.graph.exists, [one for (one,) in controls]),
         plans[0].curve(evaluator, True, first[:rest], none[:rest], bootstrap),
         plans[1].curve(evaluator, False, first[rest:], none[: len(first) - rest], bootstrap),
@@ -281,11 +282,13 @@ def _control(
     kept: NDArray[np.bool_],
     drawn: Sequence[CircuitValues],
     bootstrap: Bootstrap,
+    own: CircuitValues | None = None,
 ) -> Interval:
     """Return the pooled faithfulness of the random circuits that match `kept`.
 
     It is the ratio of the sums over circuits and documents. Every resample draws documents and
-    circuits.
+    circuits. With the values of `kept` itself, how far its faithfulness is above theirs, with the
+    same documents drawn for both.
     """
     metric, empty = np.array([one.metric for one in drawn]), evaluator.empty.metric
     documents = len(empty)
@@ -303,7 +306,12 @@ def _control(
         each = circuits[:, :, None], pick[:, None, :]
         return gain[each].sum((1, 2)) / whole[each].sum((1, 2))
 
-    return bootstrap.interval(statistic, documents)
+    if own is None:
+        return bootstrap.interval(statistic, documents)
+    kept_gain, gap = own.metric - empty, evaluator.full.metric - empty
+    return bootstrap.interval(
+        lambda pick: kept_gain[pick].mean(-1) / gap[pick].mean(-1) - statistic(pick), documents
+    )
 
 
 def _shared(kept: NDArray[np.bool_], controls: Sequence[NDArray[np.bool_]]) -> float | None:

@@ -105,6 +105,7 @@ class Judgement:
         faithfulness: faithfulness and completeness of the circuit.
         control: faithfulness of random circuits that match it, as in `FaithfulnessCurve`; None
             without random circuits.
+        above_control: how far the circuit's faithfulness is above `control`, paired by document.
         control_shared: mean fraction of the circuit's edges that these random circuits contain. At
             1 they are the circuit itself, and `control` says nothing about single edges.
         absolute: circuits of growing size, ranked by |score|, with random circuits.
@@ -113,6 +114,7 @@ class Judgement:
 
     faithfulness: Faithfulness
     control: Interval | None
+    above_control: Interval | None
     control_shared: float | None
     absolute: FaithfulnessCurve
     signed: FaithfulnessCurve

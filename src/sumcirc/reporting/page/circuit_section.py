@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, Words, each
+from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
-from sumcirc.reporting.views import circuit_change, circuit_curves
+from sumcirc.reporting.views import circuit_card, circuit_change, circuit_curves
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
 from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
 from sumcirc.tracking.run_records import RunRecords
@@ -22,6 +22,11 @@ INTRO = (
     " the metric; it is computed with EAP-IG (edge attribution patching with integrated"
     " gradients) unless the run chose another method. A circuit is worth what its faithfulness is:"
     " 1 means that it does alone what the model does."
+)
+ASSUMED = "What is estimated, and assumed"
+UNTESTED = (
+    "While a model trains, circuits are judged on the pairs that chose their edges, so they have no"
+    " card. This tests the last one on other pairs: sumcirc circuit checkpoint={run}"
 )
 
 
@@ -61,10 +66,29 @@ def blocks(run: RunRecords) -> list[Block]:
         edges = run.summary.get("edges")
         drawn = charts(partial(circuit_curves.faithfulness, run.faithfulness, edges))
         found += drawn or [Words("No circuit has a faithfulness: see the notes of the run.")]
+    found += card_blocks(run)
     found += charts(partial(over_steps, run.metrics, CIRCUIT))
     if run.circuit_change is not None:
         found += comparison(run.circuit_change)
     return found + (evolution(run.evolution) if run.evolution is not None else [])
+
+
+def card_blocks(run: RunRecords) -> list[Block]:
+    """Return a run's cards with what they assume, or why circuits of training have none."""
+    found: list[Block] = []
+    against = run.config.get("against") or "against"
+    for record, title in (
+        (run.card, "Card of the circuit"),
+        (run.against_card, f"Card of the circuit of {against}"),
+    ):
+        if record is not None:
+            table = circuit_card.card_table(
+                record, f"{title}: {circuit_card.counted(record)}", sources=True
+            )
+            found += [TableBlock(table), Bullets(ASSUMED, circuit_card.assumptions(record))]
+    if run.trains and run.circuits:
+        found.append(Words(UNTESTED.format(run=shlex.quote(str(run.path)))))
+    return found
 
 
 def comparison(record: CircuitChangeFile) -> list[Block]:

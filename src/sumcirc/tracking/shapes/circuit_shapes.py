@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from sumcirc.storage.reading import Count, Number
 from sumcirc.tracking.shapes.common_shapes import IntervalRecord, NotedSummary, Step
@@ -74,6 +74,24 @@ class InSampleRecord(TypedDict):
     reached: ReachedRecord | None
 
 
+class CardCounts(TypedDict):
+    """The lines of a circuit's card that passed, that failed, and that weren't tested."""
+
+    passed: Count
+    failed: Count
+    not_tested: Count
+
+
+class CardSummary(CardCounts):
+    """The entry `card` of a summary.
+
+    Attributes:
+        verdicts: the verdict of each line, by its name.
+    """
+
+    verdicts: dict[str, str]
+
+
 class CircuitSummary(NotedSummary):
     """Contents of summary.json of `sumcirc circuit`.
 
@@ -94,6 +112,7 @@ class CircuitSummary(NotedSummary):
         jaccard_chance: the overlap that two random circuits have.
         spearman: rank correlation of the edges' scores between two resamples of the pairs.
         against: the circuit of the model `against`, and how far the two circuits overlap.
+        card: verdicts of the circuit's card.
     """
 
     pairs: Count
@@ -112,6 +131,7 @@ class CircuitSummary(NotedSummary):
     jaccard_chance: NotRequired[Number]
     spearman: NotRequired[IntervalRecord]
     against: NotRequired[AgainstRecord]
+    card: NotRequired[CardSummary]
 
 
 class SizeRecord(TypedDict):
@@ -160,6 +180,51 @@ class FaithfulnessFile(TypedDict):
     absolute: RankingRecord
     signed: RankingRecord
     in_sample: NotRequired[RankingsRecord]
+
+
+class CardLineRecord(TypedDict):
+    """A line of a circuit's card; see `circuits.card.lines`.
+
+    Attributes:
+        name: name of the line.
+        status: its verdict: `pass`, `fail` or `not tested`.
+        measures: what the number is.
+        number: the number; null if it wasn't measured.
+        bar, source: what the number has to reach, and where test and bar come from.
+        said: what was found, or why the line wasn't tested.
+        setting: the setting that tests the line; empty if it was tested.
+        passes: number of passes over one pair that the test takes.
+    """
+
+    name: str
+    status: Literal["pass", "fail", "not tested"]
+    measures: str
+    number: IntervalRecord | None
+    bar: str
+    source: str
+    said: str
+    setting: str
+    passes: Count
+
+
+class IdentificationRecord(TypedDict):
+    """What a circuit is a circuit of, in sentences."""
+
+    estimand: list[str]
+    ablation: list[str]
+    assumptions: list[str]
+
+
+class CardFile(CardCounts):
+    """Contents of circuits/card.json and circuits/against-card.json.
+
+    Attributes:
+        lines: the lines.
+        identification: what is estimated and assumed.
+    """
+
+    lines: list[CardLineRecord]
+    identification: IdentificationRecord
 
 
 class OverlapRecord(TypedDict):
