@@ -86,7 +86,7 @@ def test_twins_are_of_the_wire_alone(
         ("circuit.method=acdc", "acdc"),
         (
             "card.lines=[quick,all]",
-            "card.lines=['quick', 'all']: unknown ['all']; choose from",
+            "card.lines=[quick,all]: unknown ['all']; choose from",
         ),
         ("card.lines=[none,exact]", "`none` is no card at all; leave out the other lines"),
         ("card.edges=0", "card.edges=0: must be 1 or more"),
@@ -104,11 +104,14 @@ def test_mistakes_are_one_line(
     assert len(done.said) == 1
 
 
-def test_a_card_of_enough_pairs(commands: CommandServer, words: list[str], tmp_path: Path) -> None:
+def test_a_card_of_enough_pairs(
+    commands: CommandServer, words: list[str], news_files: dict[str, Path], tmp_path: Path
+) -> None:
     """All lines of a small model on twenty documents, and the page that shows them."""
-    more = ["circuit.documents=20", "card.lines=full", "card.edges=3", "card.exact_edges=10"]
-    more += ["circuit.corruption=replace", "logger=none"]
-    done = commands.run("circuit", *words, *more, cwd=tmp_path)
+    given = [word for word in words if not word.startswith(("data.test=", "circuit.documents="))]
+    given += [f"data.test={news_files['train']}", "circuit.documents=20", "logger=none"]
+    given += ["card.lines=full", "card.edges=3", "card.exact_edges=10"]
+    done = commands.run("circuit", *given, "circuit.corruption=replace", cwd=tmp_path)
     assert done.code == 0, done.output
     (run,) = (tmp_path / "runs" / "s").iterdir()
     card = json.loads((run / "circuits" / "card.json").read_text())

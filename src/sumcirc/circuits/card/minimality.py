@@ -50,7 +50,7 @@ def minimal(subject: Subject) -> Line:
         said += f", a sample of {total:,} over all sizes of score"
     harmful = sum(cost.high < 0 for cost in costs)
     if harmful:
-        said += f"; without any of {harmful} others the circuit is more faithful"
+        said += f"; without any one of {harmful} edges the circuit is more faithful"
     free = [subject.edge_name(e) for e, m in zip(edges, matters, strict=True) if not m]
     if free:
         said += f"; not needed: {', '.join(free[:LISTED])}"
