@@ -23,7 +23,7 @@ from tests.support.small_evidence import evidence, selecting
 def energies(before: Any, after: Any) -> np.ndarray:
     """[layers, modules] of sums of squared differences of weights, read from the parameters."""
     names = architecture(before.config)
-    weights = [dict(model.named_parameters()) for model in (before, after)]
+    weights = [{n: p.detach() for n, p in one.named_parameters()} for one in (before, after)]
     return np.array(
         [
             [
