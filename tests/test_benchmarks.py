@@ -22,6 +22,7 @@ NO_BENCHMARK = {
     "entity_verdicts",
     "inside_changes",
     "long_documents",
+    "path_attribution",
     "few_seeds",
     "gpu",
     "head_sets",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import get_peft_model
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from sumcirc.circuits.attribution.methods import attribute
 from sumcirc.compare.deltas.deltas import scaled, targets_of
+from sumcirc.compare.path.path_attribution import attribute_path
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.schema import Grain, PathOptions
 from tests.circuits.cases import difference_metric, some_pairs
+from tests.compare.edited import some_items
+from tests.compare.naive_path import in_layer, metric, naive_scores, whole_change
 from tests.models.peft_kinds import KINDS, disturb
 from tests.support.small_models import scrambled
 
@@ -95,3 +100,37 @@ def test_delta_scaling_of_an_adapter_that_leaves_another_base_is_refused(name: s
     _, tuned = pair(name)
     with pytest.raises(UserError, match=rf"{name} .*so without the adapter it is not the model"):
         targets_of(HookedModel(tuned), None)
+
+
+@pytest.mark.parametrize("name", [*SCALED[1:], *SWITCHED, "lora_bias", "VERA"])
+def test_path_scores_are_those_of_the_merged_weights(name: str) -> None:
+    """The line from the base to the merged model is that along which the adapter is scaled."""
+    base, tuned = pair(name)
+    found = attribute_path(tuned, None, some_items(), PathOptions(nodes=70, effects=None))
+    merged = copy.deepcopy(tuned).merge_and_unload()
+    np.testing.assert_allclose(found.before, metric(base, some_items()), rtol=1e-9)
+    np.testing.assert_allclose(found.after, metric(merged, some_items()), rtol=1e-7)
+    change = {one: delta for one, delta in whole_change(base, merged).items() if delta.any()}
+    expected = naive_scores(base, change, some_items(), in_layer("gpt2", 1))
+    scale = float(np.abs(found.gain).max())
+    np.testing.assert_allclose(found.score("layer 1"), expected, atol=1e-3 * scale)
+    sums = found.scores[Grain.direction].sum(0)
+    np.testing.assert_allclose(sums, found.gain, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize("name", ["embedding", "head", "saved head"])
+def test_an_adapter_outside_the_layers_has_a_unit(name: str) -> None:
+    base, tuned = pair(name)
+    found = attribute_path(tuned, None, some_items(), PathOptions(nodes=70, effects=None))
+    part = "embedding" if name == "embedding" else "final"
+    assert np.abs(found.score(part)).min() > 0
+    np.testing.assert_allclose(found.before, metric(base, some_items()), rtol=1e-9)
+    sums = found.scores[Grain.head].sum(0)
+    np.testing.assert_allclose(sums, found.gain, atol=1e-2 * np.abs(found.gain).max())
+
+
+@pytest.mark.parametrize("name", ["tokens", "TRAINABLE_TOKENS"])
+def test_single_trained_tokens_have_no_path(name: str) -> None:
+    _, tuned = pair(name)
+    with pytest.raises(UserError, match=r"which path attribution does not support; merge it"):
+        attribute_path(tuned, None, some_items())

@@ -120,7 +120,7 @@ def attribute_path(
     with unit_change(hooked, before, options.neuron_groups, options.directions) as change:
         if not change.parameters:
             raise NoGainError("path: no weight differs between the models; nothing is attributed")
-        run = _Runs(hooked, change, items, batch_size)
+        run = PathRuns(hooked, change, items, batch_size)
         start, end = run.metric(0.0), run.metric(1.0)
         if reason := no_gap(start, end):
             raise NoGainError(f"path: the gain is {reason}; nothing is attributed")
@@ -150,7 +150,7 @@ def attribute_path(
     )
 
 
-class _Runs:
+class PathRuns:
     """Runs of the live model with its change scaled.
 
     Args:
