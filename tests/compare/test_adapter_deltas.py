@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from peft import LoraConfig
 
-from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling
+from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling, check_path
 from sumcirc.errors import UserError
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.schema import ModelConfig
@@ -46,3 +46,10 @@ def test_an_adapter_on_a_third_model_is_refused(tmp_path: Path) -> None:
     for before, after in ((BEFORE, other), (other, BEFORE)):
         with pytest.raises(UserError, match=r"is an adapter, .* merge it into its base"):
             check_delta_scaling(before, after, [0.0])
+
+
+def test_single_trained_tokens_have_no_path(tmp_path: Path) -> None:
+    check_path(BEFORE)
+    check_path(adapter(tmp_path / "one", use_dora=True))
+    with pytest.raises(UserError, match=r"trains single rows .* leave path out of compare"):
+        check_path(adapter(tmp_path / "two", trainable_token_indices=[1, 2]))

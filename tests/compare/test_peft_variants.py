@@ -24,7 +24,7 @@ from tests.circuits.cases import difference_metric, some_pairs
 from tests.compare.edited import some_items
 from tests.compare.naive_path import in_layer, metric, naive_scores, whole_change
 from tests.models.peft_kinds import KINDS, disturb
-from tests.support.small_models import scrambled
+from tests.support.small_models import exact_norms, scrambled
 
 SCALED = ["plain", "rslora", "saved norm", "ADALORA"]
 SWITCHED = ["dora", "IA3"]
@@ -38,12 +38,12 @@ pytestmark = [
 ]
 
 
-def pair(name: str) -> tuple[Any, Any]:
+def pair(name: str, family: str = "gpt2") -> tuple[Any, Any]:
     """A base and the same with an adapter, in double precision."""
-    base = scrambled("gpt2")
+    base = scrambled(family)
     with torch.random.fork_rng():
         torch.manual_seed(2)
-        tuned: Any = get_peft_model(copy.deepcopy(base), KINDS[name].config("gpt2"))
+        tuned: Any = get_peft_model(copy.deepcopy(base), KINDS[name].config(family))
     disturb(one for one in tuned.parameters() if one.requires_grad)
     return base.double(), tuned.double().eval()
 
@@ -125,6 +125,18 @@ def test_an_adapter_outside_the_layers_has_a_unit(name: str) -> None:
     part = "embedding" if name == "embedding" else "final"
     assert np.abs(found.score(part)).min() > 0
     np.testing.assert_allclose(found.before, metric(base, some_items()), rtol=1e-9)
+    sums = found.scores[Grain.head].sum(0)
+    np.testing.assert_allclose(sums, found.gain, atol=1e-2 * np.abs(found.gain).max())
+
+
+def test_an_adapter_of_a_parameter_has_a_path() -> None:
+    base, tuned = pair("parameters", "llama")
+    exact_norms(base)
+    exact_norms(tuned)
+    found = attribute_path(tuned, None, some_items(), PathOptions(nodes=70, effects=None))
+    assert {unit.part for unit in found.units[Grain.module]} == {"mlp_in"}
+    np.testing.assert_allclose(found.before, metric(base, some_items()), rtol=1e-9)
+    np.testing.assert_allclose(found.after, metric(tuned, some_items()), rtol=1e-9)
     sums = found.scores[Grain.head].sum(0)
     np.testing.assert_allclose(sums, found.gain, atol=1e-2 * np.abs(found.gain).max())
 

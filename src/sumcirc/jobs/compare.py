@@ -36,7 +36,7 @@ def check(config: CompareConfig) -> None:
         UserError: a setting can't work; the message names it, its value and the remedy.
     """
     from sumcirc.compare.config_check import check_settings, scales
-    from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling
+    from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling, check_path
     from sumcirc.compare.inputs import check_places, check_texts
     from sumcirc.compare.items.prompts import read_prompts
     from sumcirc.compare.patching.components import Component
@@ -60,6 +60,8 @@ def check(config: CompareConfig) -> None:
         if scales(config.compare.analyses):
             scaled = Analysis.delta_scaling in config.compare.analyses
             check_delta_scaling(before, side, config.compare.lambdas if scaled else ())
+        if Analysis.path in config.compare.analyses:
+            check_path(side)
         check_settings(before, side, config.compare.analyses)
     model_config = read_model_config(config.model)
     for one in config.compare.sets:

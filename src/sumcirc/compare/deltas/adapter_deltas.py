@@ -197,6 +197,29 @@ def check_delta_scaling(
         )
 
 
+def check_path(after: ModelReference) -> None:
+    """Refuse an adapter whose change path attribution can't scale, before its weights are read.
+
+    Args:
+        after: the model after fine-tuning.
+
+    Raises:
+        UserError: the adapter trains single rows of the embedding.
+    """
+    if not after.adapted:
+        return
+    config = read_adapter(after.weights, after.given)  # type: ignore[arg-type]
+    rows = getattr(config, "trainable_token_indices", None) or getattr(
+        config, "token_indices", None
+    )
+    if rows:
+        raise UserError(
+            f"{after.given}: trains single rows of the embedding, which path attribution does not"
+            " support; merge it into its base (PEFT's merge_and_unload) and compare two whole"
+            " models, or leave path out of compare.analyses"
+        )
+
+
 def _check_base(given: str, config: Any) -> None:
     if reason := changes_base(config):
         raise UserError(

@@ -71,6 +71,7 @@ class ChangedTensor:
         self._original = parameter.data
         self._change = at_least_float32(parameter.data) - at_least_float32(read())
         self.directions, self.spectral_axis = self._change.new_empty(0, 0), 0
+        self._others = [one for one in range(parameter.ndim) if one != axis]
         self._projected: Tensor | None = None
 
     def differs(self) -> bool:
@@ -99,19 +100,16 @@ class ChangedTensor:
         self.directions = vectors.to(change)
         self._projected = self.directions @ self._oriented(change)
 
-    def scores(self, gradient: Tensor) -> NDArray[np.float64]:
+    def scores(self, gradient: Tensor) -> Tensor:
         """Return the products of gradient and change, summed at each position, [positions].
 
         Args:
             gradient: gradient with respect to the tensor in memory.
         """
         product = at_least_float32(gradient) * self._change
-        if self._axis is None:
-            return product.sum(dtype=torch.float64)[None].cpu().numpy()
-        others = [axis for axis in range(product.ndim) if axis != self._axis]
-        return product.sum(others, dtype=torch.float64).cpu().numpy()
+        return product.sum()[None] if self._axis is None else product.sum(self._others)
 
-    def direction_scores(self, gradient: Tensor) -> NDArray[np.float64]:
+    def direction_scores(self, gradient: Tensor) -> Tensor:
         """Return the products of gradient and change along each singular direction, [directions].
 
         Args:
@@ -119,7 +117,7 @@ class ChangedTensor:
         """
         assert self._projected is not None
         along = self.directions @ self._oriented(at_least_float32(gradient))
-        return (along * self._projected).sum(1, dtype=torch.float64).cpu().numpy()
+        return (along * self._projected).sum(1)
 
     def scale(self, factors: NDArray[np.float64]) -> None:
         """Multiply the change at every position by a factor; all ones restore the tensor.
@@ -147,7 +145,7 @@ class ChangedTensor:
             factors: [directions + 1] factors, the last of which is that of the rest.
         """
         if len(set(factors.tolist())) == 1:
-            self.scale(factors[:1].repeat(self._positions))
+            self.scale(factors[:1].repeat(self.positions))
             return
         assert self._projected is not None
         more = torch.from_numpy(factors[:-1] - factors[-1]).to(self._change)
@@ -155,7 +153,8 @@ class ChangedTensor:
         self._put(float(factors[-1]) * self._change + self._oriented(found))
 
     @property
-    def _positions(self) -> int:
+    def positions(self) -> int:
+        """Number of positions."""
         return 1 if self._axis is None else self._change.shape[self._axis]
 
     def _put(self, change: Tensor) -> None:

@@ -44,6 +44,21 @@ class UnitChange:
             self._index[grain] = [
                 np.array([number[unit] for unit in own])[index] for own, index in positions
             ]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Join the indices of all tensors, so that scores are summed in few calls."""
+        self._joined = {grain: _joined_index(one) for grain, one in self._index.items()}
+        sizes = [one.positions for one in self._tensors]
+        self._starts = np.cumsum([0, *sizes[:-1]])
+        # every tensor's last unit is that of what is along none of its directions
+        by_tensor = self._index[Grain.direction]
+        self._rest = np.array([index[-1] for index in by_tensor], dtype=np.int64)
+        divided = [len(one.directions) for one in self._tensors]
+        self._owners = np.repeat(np.arange(len(divided)), divided)
+        self._along = _joined_index(
+            [index[:count] for index, count in zip(by_tensor, divided, strict=True)]
+        )
 
     @property
     def size(self) -> int:
@@ -81,16 +96,23 @@ class UnitChange:
         Returns:
             [units of all grains], grain by grain in the order of `Grain`.
         """
-        found = {grain: np.zeros(len(units)) for grain, units in self.units.items()}
-        for number, (one, gradient) in enumerate(zip(self._tensors, gradients, strict=True)):
-            values = one.scores(gradient)
-            for grain, total in found.items():
-                index, own = self._index[grain][number], values
-                if grain is Grain.direction and one.place.matrix is not None:
-                    along = one.direction_scores(gradient) if len(one.directions) else np.empty(0)
-                    own = np.append(along, values.sum() - along.sum())
-                np.add.at(total, index, own)
-        return np.concatenate(list(found.values()))
+        pairs = list(zip(self._tensors, gradients, strict=True))
+        values = _joined([one.scores(gradient) for one, gradient in pairs])
+        along = _joined(
+            [one.direction_scores(gradient) for one, gradient in pairs if len(one.directions)]
+        )
+        totals = np.add.reduceat(values, self._starts)
+        rest = totals - np.bincount(self._owners, along, len(totals))
+        found = []
+        for grain, units in self.units.items():
+            if grain is Grain.direction:
+                found.append(
+                    np.bincount(self._along, along, len(units))
+                    + np.bincount(self._rest, rest, len(units))
+                )
+            else:
+                found.append(np.bincount(self._joined[grain], values, len(units)))
+        return np.concatenate(found)
 
     def by_grain(self, values: NDArray[np.float64]) -> dict[Grain, NDArray[np.float64]]:
         """Divide an array [..., units of all grains] into one [..., units] for each grain."""
@@ -131,6 +153,14 @@ def unit_change(
         for parameter in found.parameters:
             parameter.requires_grad_(True)
         yield found
+
+
+def _joined(values: Sequence[Tensor]) -> NDArray[np.float64]:
+    return torch.cat([*values]).double().cpu().numpy() if values else np.empty(0)
+
+
+def _joined_index(values: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, dtype=np.int64), *values])
 
 
 def _positions(one: ChangedTensor, grain: Grain) -> tuple[Sequence[Unit], NDArray[np.int64]]:

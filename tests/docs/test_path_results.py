@@ -1,0 +1,105 @@
+"""The numbers of docs/results/path.md are those of its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from scipy.stats import spearmanr
+
+from docs.record import RECORDS
+
+PAGE = (RECORDS.parent / "path.md").read_text()
+KINDS = ("path", "shapley", "add", "remove")
+RUNS = {"full": "full fine-tuning", "lora": "LoRA, rank 16"}
+
+
+def record(name: str) -> dict[str, Any]:
+    return json.loads((RECORDS / "path" / f"{name}.json").read_text())
+
+
+def percent(ends: Mapping[str, float], digits: int = 1) -> str:
+    mean, low, high = (100 * ends[end] for end in ("mean", "low", "high"))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def layer_rows(name: str) -> list[str]:
+    """Rows of the table of layers."""
+    return [
+        f"| {row['unit']} | " + " | ".join(percent(row[kind]) for kind in KINDS) + " |"
+        for row in record(name)["path"]["effects"]["units"]
+    ]
+
+
+def curve_rows(name: str) -> list[str]:
+    """Rows of the table of units together."""
+    effects = record(name)["path"]["effects"]
+    return [
+        f"| + {unit} | " + " | ".join(percent(row[k], 0) for k in ("keep", "drop", "random")) + " |"
+        for unit, row in zip(effects["order"], effects["curve"][1:], strict=True)
+    ]
+
+
+def summary_row(name: str) -> str:
+    """A run's row of the table of errors."""
+    found = record(name)
+    path, gain = found["path"], found["metric"]["difference"]
+    cells = [RUNS[name], f"{gain['mean']:.2f} [{gain['low']:.2f}, {gain['high']:.2f}]"]
+    cells += [str(path["evaluations"]), *(share(path["errors"][x]) for x in ("total", "document"))]
+    return f"| {' | '.join([*cells, share(path['errors']['unit'])])} |"
+
+
+def rule_rows(name: str) -> list[str]:
+    """Rows of the table of rules."""
+    return [
+        f"| {RUNS[name]} | {row['rule']} | {row['points']} | "
+        + " | ".join(share(row[key]) for key in ("total", "document", "unit"))
+        + " |"
+        for row in record(f"bench-{name}")["rules"]
+        if "points" in row
+    ]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_tables_state_their_records(name: str) -> None:
+    lines = PAGE.splitlines()
+    rows = [*layer_rows(name), *curve_rows(name), summary_row(name), *rule_rows(name)]
+    for row in rows:
+        assert row in lines, row
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_was_found_has_converged(name: str) -> None:
+    path = record(name)["path"]
+    assert path["converged"]
+    assert path["effects"]["exact"]
+    for kind in ("path", "shapley"):
+        total = sum(row[kind]["mean"] for row in path["effects"]["units"])
+        assert total == pytest.approx(1, abs=0.01)
+
+
+def test_rank_correlations_state_the_records() -> None:
+    """Over the six layers, without the ends of the fully trained model."""
+    for name, words in RUNS.items():
+        rows = [row for row in record(name)["path"]["effects"]["units"] if row["layer"] is not None]
+        cells = []
+        for kind in KINDS[1:]:
+            pairs = [(row["path"]["mean"], row[kind]["mean"]) for row in rows]
+            found: Any = spearmanr(pairs)
+            cells.append(f"{found.statistic:.2f}")
+        assert f"| {words} | {' | '.join(cells)} |" in PAGE.splitlines()
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_costs_state_the_records(name: str) -> None:
+    cost = record(f"bench-{name}")["cost"]
+    ends = cost["ratio"]
+    cells = [f"{ends['median']:.2f} [{ends['low']:.2f}, {ends['high']:.2f}]"]
+    cells.append(f"{cost['whole_ratio']:.2f}")
+    assert f"| {RUNS[name]} | {' | '.join(cells)} |" in PAGE.splitlines()
