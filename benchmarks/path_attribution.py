@@ -3,7 +3,8 @@
     python benchmarks/path_attribution.py --before tiny --after RUN_DIR --items 8 --threads 1
 
 `cost`: CPU seconds of all that is computed at a point, divided by those of forward and backward
-passes with respect to the same tensors, in turns; `whole_ratio` is that of 14 points with all that is done once. `adaptive`:
+passes with respect to the same tensors, in turns; `whole_ratio` is that of 14 points with all that
+is done once. `adaptive`:
 what `sumcirc compare` finds. `rules`: Gauss-Legendre rules of 3, 5 and 10 points and the adaptive
 rule's first panels, compared with panels of 28 points by the errors that `sumcirc compare` reports.
 Documents are those of the built-in wire, or with --data the first whole documents of at most

@@ -103,3 +103,33 @@ def test_costs_state_the_records(name: str) -> None:
     cells = [f"{ends['median']:.2f} [{ends['low']:.2f}, {ends['high']:.2f}]"]
     cells.append(f"{cost['whole_ratio']:.2f}")
     assert f"| {RUNS[name]} | {' | '.join(cells)} |" in PAGE.splitlines()
+
+
+def test_the_text_states_the_records() -> None:
+    full, lora = (record(name)["path"]["effects"] for name in ("full", "lora"))
+
+    def ends(effects: dict[str, Any], kind: str) -> list[int]:
+        values = [100 * row[kind]["mean"] for row in effects["units"]]
+        return [round(min(values)), round(max(values))]
+
+    low, high = ends(lora, "path")
+    least, most = ends(lora, "shapley")
+    late = [row for row in full["units"] if row["unit"] in {f"layer {i}" for i in range(2, 6)}]
+    alone = [round(100 * row["add"]["mean"]) for row in late]
+    lost = max(100 * row["remove"]["mean"] for row in late)
+    assert full["order"][:3] == ["embedding", "layer 0", "layer 1"]
+    third, of_lora = full["curve"][3], lora["curve"]
+    kept, left, drawn = (round(100 * third[kind]["mean"]) for kind in ("keep", "drop", "random"))
+    first, random = (round(100 * of_lora[1][kind]["mean"]) for kind in ("keep", "random"))
+    three, others = (round(100 * of_lora[3][kind]["mean"]) for kind in ("keep", "random"))
+    page = " ".join(PAGE.split())
+    for words in (
+        f"in LoRA they go from {low} to {high} %, Shapley values from {least} to {most} %",
+        f"recovers {min(alone)} to {max(alone)} % of the gain alone",
+        f"removing any one of them costs at most {lost:.1f} %",
+        f"they recover {left} % alone, and without all of them {kept} % remain",
+        f"keep {kept} % of full fine-tuning's gain, against {drawn} % for three random ones",
+        f"keeps no more alone ({first} %) than a random layer does on average ({random} %)",
+        f"the first three keep {three} %, against {others} %",
+    ):
+        assert words in page, words

@@ -131,6 +131,11 @@ class ChangedTensor:
         if (factors == 0).all():
             self.parameter.data = self._read().to(self._original).clone()
             return
+        if (factors == factors[0]).all():
+            start = at_least_float32(self._read().to(self._original))
+            found = torch.add(start, self._change, alpha=float(factors[0]))
+            self.parameter.data = found.to(self._original)
+            return
         by = torch.from_numpy(factors).to(self._change)
         if self._axis is not None:
             shape = [1] * self._change.ndim
