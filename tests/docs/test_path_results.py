@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from docs.record import RECORDS
+from sumcirc.statistics import bootstrap_mean
 
 PAGE = (RECORDS.parent / "path.md").read_text()
 KINDS = ("path", "shapley", "add", "remove")
@@ -133,3 +134,15 @@ def test_the_text_states_the_records() -> None:
         f"the first three keep {three} %, against {others} %",
     ):
         assert words in page, words
+
+
+def test_the_real_model_states_its_record() -> None:
+    found = record("smollm2-lora")
+    path, gain = found["adaptive"], bootstrap_mean(found["adaptive"]["gain_by_document"])
+    assert path["converged"]
+    assert len(path["layers"]) == 30
+    cells = [f"{gain.mean:.2f} [{gain.low:.2f}, {gain.high:.2f}]", str(path["points"])]
+    cells += [share(path["errors"][name]) for name in ("total", "document", "unit")]
+    shares = [100 * value for value in path["layers"].values()]
+    cells.append(f"{min(shares):.1f}, {max(shares):.1f}")
+    assert f"| {' | '.join(cells)} |" in PAGE.splitlines()
