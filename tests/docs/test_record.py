@@ -15,9 +15,13 @@ import yaml
 from docs.record import RECORDS, keep, not_stated
 from sumcirc.errors import UserError
 from sumcirc.jobs import report
+from sumcirc.placement import tables as landscape_tables
+from sumcirc.placement.analysis import Analysis
+from sumcirc.placement.landscape_files import read_landscape
 from sumcirc.reporting.comparison import ArmComparison, ComparisonOptions, compare
 from sumcirc.reporting.comparison_files import arm_rows, difference_rows, markdown
 from sumcirc.reporting.runs import read_runs
+from sumcirc.reporting.tables import markdown_table
 from sumcirc.schema import LoggerConfig, LoggerKind, ReportConfig
 from tests.support.sweeps import write_sweep
 
@@ -274,3 +278,24 @@ def test_the_page_on_rephrasing_states_its_records(monkeypatch: pytest.MonkeyPat
 def test_pages_state_what_records_hold(record: Path) -> None:
     page = RECORDS.parent / f"{record.name}.md"
     assert not_stated(page.read_text(encoding="utf-8"), compared(record)) == []
+
+
+def test_the_page_on_placement_states_its_records() -> None:
+    """Every row of the page's tables is one that the stored landscape or its records give."""
+    folder, page = RECORDS / "placement", (RECORDS.parent / "placement.md").read_text()
+    choices = json.loads((folder / "choices.json").read_text())["selectors"]
+    landscape, stored = read_landscape(folder)
+    assert {one.name: list(one.sets[0]) for one in stored} == {
+        name: one["layers"] for name, one in choices.items()
+    }
+    analysis = Analysis(landscape.measured("facts"))
+    judged = [analysis.judged(choice) for choice in stored]
+    for table in landscape_tables.tables(analysis, judged):
+        missing = [row for row in markdown_table(table).splitlines()[2:] if row not in page]
+        assert missing == [], table.title
+    with (folder / "rates.csv").open() as file:
+        rates = {(row["layers"], row["scale"]): row for row in csv.DictReader(file)}
+    for layers in ("0,1,2", "3,4,5", "0,2,4", "1,3,5"):
+        found = [rates.get((layers, scale)) for scale in ("1.25", "2.5", "5", "10")]
+        losses = [f"{float(row['lowest_validation_loss']):.3f}" if row else "-" for row in found]
+        assert f"| {layers} | {' | '.join(losses)} |" in page

@@ -138,9 +138,13 @@ def test_a_selector_of_your_own_is_run(stored: Path, tmp_path: Path, capsys: Any
     assert choices[-1] == Choice("my_selector", ((0, 1, 2),), (0, -1, -2, -3, -4, -5))
 
 
-def test_a_selector_of_the_package_is_run(stored: Path, capsys: Any) -> None:
+def test_a_selector_of_the_package_is_run(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     text = show(capsys, str(stored), "score=last")
     assert "last chooses layers 3,4,5: rank 20 of 20" in text
+    assert text.count("│ last │") == 1  # the stored choice of the same name is left out
 
 
 @pytest.mark.parametrize(

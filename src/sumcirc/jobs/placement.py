@@ -73,6 +73,7 @@ def run(config: PlacementConfig, folder: Path) -> None:
     if config.score is not None:
         scored = scoring.choice_of(config, found.landscape)
         judgement = analysis.judged(scored)
+        judgements = [one for one in judgements if one.name != scored.name]
         print_tables(tables.selectors_table(analysis, [judgement, *judgements]))
         for line in tables.judged_in_words(analysis, judgement):
             paragraph(line)
