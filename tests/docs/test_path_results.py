@@ -10,10 +10,13 @@ import pytest
 from scipy.stats import spearmanr
 
 from docs.record import RECORDS
+from sumcirc.placement.analysis import Analysis
+from sumcirc.placement.landscape_files import read_landscape
 from sumcirc.statistics import bootstrap_mean
 
 PAGE = (RECORDS.parent / "path.md").read_text()
 KINDS = ("path", "shapley", "add", "remove")
+HEADINGS = ("path score", "Shapley value", "alone", "lost without it")
 RUNS = {"full": "full fine-tuning", "lora": "LoRA, rank 16"}
 
 
@@ -146,3 +149,27 @@ def test_the_real_model_states_its_record() -> None:
     shares = [100 * value for value in path["layers"].values()]
     cells.append(f"{min(shares):.1f}, {max(shares):.1f}")
     assert f"| {' | '.join(cells)} |" in PAGE.splitlines()
+
+
+def landscape_rows() -> list[str]:
+    """Rows of the table that compares values of layers with the landscape of all sets of three."""
+    landscape, _ = read_landscape(RECORDS / "placement")
+    analysis = Analysis(landscape.measured("facts"))
+    effects = [one.effect for one in sorted(analysis.effects, key=lambda one: one.layer)]
+    ranks = {one.layers: one.rank for one in analysis.sets}
+    rows = []
+    for name, title in RUNS.items():
+        units = {row["unit"]: row for row in record(name)["path"]["effects"]["units"]}
+        layers = [units[f"layer {layer}"] for layer in range(6)]
+        for kind, heading in zip(KINDS, HEADINGS, strict=True):
+            values = [row[kind]["mean"] for row in layers]
+            best = tuple(sorted(sorted(range(6), key=lambda layer: -values[layer])[:3]))
+            cells = [title, heading, f"{spearmanr(values, effects)[0]:.2f}"]
+            cells += [",".join(map(str, best)), str(ranks[best])]
+            rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def test_the_page_says_whether_it_tells_where_an_adapter_pays() -> None:
+    for row in landscape_rows():
+        assert row in PAGE
