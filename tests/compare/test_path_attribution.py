@@ -53,9 +53,14 @@ def base_of(family: str) -> Any:
 
 
 def with_adapter(base: Any, dora: bool) -> Any:
-    """LoRA or DoRA on linears of every kind but the MLP's first, far from zero."""
+    """LoRA or DoRA on all linears but the MLP's first, small enough for a smooth metric."""
     if not dora:
-        return adapted(copy.deepcopy(base)).double()
+        tuned: Any = adapted(copy.deepcopy(base)).double()
+        with torch.no_grad():
+            for name, parameter in tuned.named_parameters():
+                if "lora_B" in name:
+                    parameter.mul_(0.3)
+        return tuned
     model = copy.deepcopy(base)
     hooked = HookedModel(model)
     wanted = set(linears(hooked))
@@ -63,13 +68,13 @@ def with_adapter(base: Any, dora: bool) -> Any:
     torch.manual_seed(0)
     config = LoraConfig(r=3, lora_alpha=7, target_modules=names, use_dora=True)
     config.fan_in_fan_out = base.config.model_type == "gpt2"
-    tuned: Any = get_peft_model(model, config).double().eval()
+    tuned = get_peft_model(model, config).double().eval()
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         for name, parameter in tuned.named_parameters():
             if "lora_" in name:
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter.add_(0.1 * noise)
+                parameter.add_(0.03 * noise)
     return tuned
 
 
