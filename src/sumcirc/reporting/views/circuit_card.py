@@ -11,7 +11,6 @@ from sumcirc.statistics import bracketed
 
 PROSE = frozenset({"bar", "found", "source of test and bar"})
 HEADINGS = ("line", "verdict", "number", "bar", "found")
-ENDS = ("mean", "low", "high")
 SUBJECTS = {"estimand": "estimated", "ablation": "ablation", "assumptions": "assumed"}
 
 
@@ -37,10 +36,10 @@ def number(interval: Mapping[str, Any] | None) -> str:
     if interval is None or interval["mean"] is None or math.isnan(interval["mean"]):
         return "-"
     # rounded first, so that nothing is shown as -0.00
-    mean, low, high = (
-        None if interval[end] is None else round(interval[end], 2) + 0.0 for end in ENDS
+    low, high = (
+        None if interval[end] is None else round(interval[end], 2) + 0.0 for end in ("low", "high")
     )
-    return bracketed(mean, low, high, ".2f")
+    return bracketed(round(interval["mean"], 2) + 0.0, low, high, ".2f")
 
 
 def found(line: Mapping[str, Any]) -> str:
