@@ -34,6 +34,7 @@ NO_BENCHMARK = {
     "rephrase_records",
     "rephrase_tables",
     "simulated_arms",
+    "sorter_card",
     "selection_noise",
     "structure",
     "subjects",

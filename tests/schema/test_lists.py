@@ -36,12 +36,13 @@ TEXTS = {
     "parts": "mlp",
     "watch": "attention_entropy",
     "sets": "output.0.0",
+    "lines": "quick",
 }
 LISTS = {
     *("adaptation.modules", "selector.layers", "callbacks.watch", "callbacks.circuit.sizes"),
     *("circuit.sizes", "compare.analyses", "compare.directions", "compare.parts"),
     *("compare.sets", "compare.lambdas", "logger.tags", "sweep.gpus", "run.varied"),
-    *("evaluation.retention", "paths", "against"),
+    *("evaluation.retention", "paths", "against", "card.lines"),
 }
 
 
