@@ -5,14 +5,15 @@
 FOLDER holds landscape.json, landscape.parquet and learning-forgetting.csv, which
 `placement_outcomes.py` wrote. For each run the adapter's change is scaled until the loss on the
 references equals that of the run that learned least (found by linear interpolation between the
-measured amounts), and the losses on other articles are read off there. The tables are printed in
-Markdown; values by run go to FOLDER/equal-learning.csv.
+measured amounts), and the losses on other articles are read off there. Tables are printed in
+Markdown, and the values of each run go to FOLDER/equal-learning.csv.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +53,7 @@ def curves(folder: Path) -> dict[Run, Values]:
 
 
 def at_loss(curve: Values, loss: float) -> Values:
-    """Return the row of a curve at the smallest amount whose loss on references is `loss`.
+    """Return the values of a curve where its loss on references first falls to `loss`.
 
     Raises:
         ValueError: the run never reaches the loss.
@@ -79,17 +80,17 @@ def arms_table(landscape: Landscape, found: dict[Run, Values], at: dict[Run, Val
         equal = np.array([at[arm, seed] for seed in seeds])
         base = found[arm, seeds[0]][0]
         facts = 100 * scores_of(landscape, arm, "facts").mean()
-        kl = [f"{one:.3f}" for one in (equal[:, 3].min(), equal[:, 3].max())]
+        spread = f" ({equal[:, 3].min():.3f} to {equal[:, 3].max():.3f})" if len(seeds) > 1 else ""
         cells = [
             *(arm, f"{facts:.1f}", f"{full[:, 1].mean():.3f}"),
             *(f"{full[:, 2].mean() - base[2]:+.3f}", f"{full[:, 3].mean():.3f}"),
             *(f"{equal[:, 0].mean():.2f}", f"{equal[:, 2].mean() - base[2]:+.3f}"),
-            f"{equal[:, 3].mean():.3f} ({' to '.join(kl)})",
+            f"{equal[:, 3].mean():.3f}{spread}",
         ]
         rows.append((float(equal[:, 3].mean()), cells))
     headings = [
         *("layers", "facts x 100", "nll", "articles' loss", "KL"),
-        *("amount at equal nll", "articles' loss there", "KL there (seeds)"),
+        *("amount at equal nll", "articles' loss there", "KL there"),
     ]
     return Table("learning and forgetting", headings, [cells for _, cells in sorted(rows)])
 
@@ -124,7 +125,8 @@ def picture(landscape: Landscape, at: dict[Run, Values], loss: float) -> View:
         values = [row[3] for (name, _), row in at.items() if name == arm]
         facts = 100 * float(scores_of(landscape, arm, "facts").mean())
         mean = float(np.mean(values))
-        dots.append(Dot(arm, facts, mean, min(values), max(values), arm not in landscape.others))
+        ends = (min(values), max(values)) if len(values) > 1 else (math.nan, math.nan)
+        dots.append(Dot(arm, facts, mean, *ends, arm not in landscape.others))
     panel = Dots(
         "key facts right, x 100",
         f"KL(base || trained) on other articles at nll {loss:.3f}, nats a token",
@@ -134,7 +136,7 @@ def picture(landscape: Landscape, at: dict[Run, Values], loss: float) -> View:
     return View(
         "What was learned and what was forgotten",
         [[panel]],
-        note="bars: smallest and largest of the seeds",
+        note="bars: smallest and largest of the seeds" if len(landscape.seeds) > 1 else "one seed",
         columns=("arm", "facts_x100", "kl", "low", "high"),
         rows=[(dot.name, dot.x, dot.y, dot.low, dot.high) for dot in dots],
     )

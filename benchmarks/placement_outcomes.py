@@ -3,7 +3,7 @@
     make placement
     python benchmarks/placement_outcomes.py runs/placement runs/placement/placement
 
-For every set of layers, every other arm and every seed, the mean negative log-likelihood of each
+For every set of layers, LoRA on all layers and every seed, the mean negative log-likelihood of each
 test document's reference summary is added to the landscape as the score `nll`, so that
 `sumcirc placement LANDSCAPE metric=nll` analyses it.
 
@@ -16,7 +16,6 @@ token. The articles come from the same generator with another seed, and are no r
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from peft import PeftModel
 from peft.helpers import rescale_adapter_scale
+from placement_join import ALL, places_of
 
 from sumcirc import library
 from sumcirc.data.batches import TrainingBatch
@@ -38,8 +38,6 @@ from sumcirc.models.unembedding import unembedding_of
 from sumcirc.models.unwrapping import base_model
 from sumcirc.placement.landscape import Landscape, label_of
 from sumcirc.placement.landscape_files import read_landscape, write_landscape
-from sumcirc.reporting.arms import make_arms
-from sumcirc.reporting.runs import ReportRun, gather, scored_runs
 from sumcirc.schema import EncodingConfig
 from sumcirc.storage.writing import csv_text, write_text
 from sumcirc.training.module import summary_loss
@@ -84,17 +82,6 @@ def _no_base() -> Any:
     raise ValueError("the base is the adapter's model with the adapter switched off")
 
 
-def runs_of(sweep: Path, landscape: Landscape) -> Iterator[tuple[str, int, ReportRun]]:
-    """Return each run of the landscape with its arm, a set of layers or a title, and its seed."""
-    runs, _ = scored_runs(gather([sweep]))
-    for arm in make_arms(runs)[0]:
-        for run in arm.runs:
-            label = label_of(sorted(run.layers or ()))
-            name = arm.title if arm.title in landscape.others else label
-            if run.seeds[0] in landscape.seeds and (run.layers or arm.all_layers):
-                yield name, run.seeds[0], run
-
-
 def with_nll(landscape: Landscape, found: dict[tuple[str, int], Values]) -> Landscape:
     """Return the landscape with the loss on the references as one more score."""
 
@@ -102,7 +89,11 @@ def with_nll(landscape: Landscape, found: dict[tuple[str, int], Values]) -> Land
         return np.array([found[arm, seed] for seed in landscape.seeds])
 
     scores = np.array([stacked(label_of(layers)) for layers in landscape.sets])
-    others = {name: {**own, NLL: stacked(name)} for name, own in landscape.others.items()}
+    others = {
+        name: {**own, NLL: stacked(name)}
+        for name, own in landscape.others.items()
+        if (name, landscape.seeds[0]) in found
+    }
     return replace(landscape, scores={**landscape.scores, NLL: scores}, others=others)
 
 
@@ -129,7 +120,11 @@ def main() -> None:
     texts = text_losses(base, None, outcomes.texts, BATCH)
     loss = float(np.mean([one.nll for one in texts]))
     rows.append(("base", None, 0.0, float(outcomes.reference_nll(base).mean()), loss, 0.0))
-    for arm, seed, run in runs_of(arguments.sweep, landscape):
+    whole = tuple(range(landscape.layers))
+    for (layers, seed), run in places_of(arguments.sweep).items():
+        if seed not in landscape.seeds:
+            continue
+        arm = ALL if layers == whole else label_of(layers)
         model, _ = library.load(run.path)
         assert isinstance(model, PeftModel)
         for amount in AMOUNTS:

@@ -141,7 +141,7 @@ def test_an_adapted_model_is_probed_beside_its_own_base(
 def test_the_choice_is_that_of_the_command(
     model: Any, tokenizer: Any, gpt2_folder: Path, news_files: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A selector of training documents, given the same ones in the order it draws them."""
+    """Given the training documents that the command draws, in that order, it chooses the same."""
     from sumcirc.measures.measure_documents import in_drawn_order
 
     config = selecting(gpt2_folder, news_files, tmp_path, "cka_redundancy", count=1, documents=7)

@@ -28,7 +28,7 @@ from sumcirc.schema import (
     TrainConfig,
     corruption_of,
 )
-from sumcirc.selection import (
+from sumcirc.selection import (  # noqa: F401  # importing these files registers selectors
     circuit,
     conditioning,
     differences,
@@ -46,20 +46,6 @@ from sumcirc.selection.registry import SELECTORS, Selector
 from sumcirc.selection.scores import Scores
 from sumcirc.selection.tuned import check_tuned, settings_of
 from sumcirc.storage.cache import Cache
-
-# importing these files registers the selectors in them
-RULES = (
-    circuit,
-    conditioning,
-    differences,
-    explained_variance,
-    feature_norms,
-    gradient_subspace,
-    gradients,
-    positional,
-    user_function,
-    weight_change,
-)
 
 log = logging.getLogger(__name__)
 

@@ -15,6 +15,7 @@ corrected by Holm's method it is alpha / k.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,13 +141,9 @@ def seeds_needed(
         groups = [seeds] * len(parts.runs)
         return power(parts, groups, documents, difference, level) >= wanted
 
-    if not enough(MOST_SEEDS):
-        return None
-    low, high = SEEDS_TO_CLAIM - 1, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    counts = range(SEEDS_TO_CLAIM, MOST_SEEDS + 1)
+    place = bisect_left(counts, True, key=enough)
+    return counts[place] if place < len(counts) else None
 
 
 def _margins(

@@ -1,4 +1,4 @@
-"""Tables of the seeds and documents that a wanted difference takes."""
+"""Tables of how many seeds and documents are needed to show a wanted difference."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from sumcirc.tracking.score_names import SCORES, scale_of
 
 
 def power_tables(comparison: ArmComparison) -> list[Table]:
-    """Return a table per control of the seeds that show `ComparisonOptions.wanted`, if it is set.
+    """Return, for each control, how many seeds are needed to show `ComparisonOptions.wanted`.
 
     Args:
         comparison: comparison of the arms.
+
+    Returns:
+        One table for each control; none if no difference is wanted.
     """
     wanted, metric = comparison.options.wanted, comparison.options.metric
     if wanted is None:
