@@ -52,13 +52,11 @@ def places_of(path: Path) -> dict[Place, ReportRun]:
 
 
 def check_same(run: ReportRun, record: ReportRun) -> None:
-    """Check that a record has the numbers of a run.
+    """Check that a record has the numbers of a run on the same documents.
 
     Raises:
         DifferentRunError: a number differs.
     """
-    if run.ids != record.ids:
-        raise DifferentRunError(f"{record.path}: other documents than {run.path}")
     for name, values in record.values.items():
         if name in run.values and not np.array_equal(values, run.values[name], equal_nan=True):
             raise DifferentRunError(f"{record.path}: other {name} than {run.path}")
@@ -84,12 +82,12 @@ def joined(
     Raises:
         DifferentRunError: a record is not the same training, or too few can be compared.
     """
-    budget = next(run for (layers, _), run in sweep.items() if layers != whole)
+    of_set = next(run for (layers, _), run in sweep.items() if layers != whole)
     of_all = next(run for (layers, _), run in sweep.items() if layers == whole)
     kept = {
         place: record
         for place, record in records.items()
-        if comparable(of_all if place[0] == whole else budget, record)
+        if comparable(of_all if place[0] == whole else of_set, record)
     }
     both = sorted(sweep.keys() & kept.keys())
     for place in both:
