@@ -127,7 +127,7 @@ def memory(probe: Probe) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write the ratios."""
+    """Measure the ratios, print them, and write them to a file."""
     options = parser(__doc__, local=True).parse_args()
     prepare(options)
     shape = replace(GPT2_SMALL, layers=2) if options.quick else GPT2_SMALL

@@ -129,7 +129,7 @@ def compare(
 
 
 def main() -> None:
-    """Measure, print and write the ratio."""
+    """Measure the ratio, print it, and write it to a file."""
     options = parser(__doc__).parse_args()
     prepare(options)
     shape = GPT2_SMALL if options.device == "cuda" else replace(GPT2_SMALL, layers=4)

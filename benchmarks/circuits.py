@@ -203,7 +203,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure, print and write the ratios."""
+    """Measure the ratios, print them, and write them to a file."""
     options = parser(__doc__, local=True).parse_args()
     prepare(options)
     rounds = rounds_of(options, 3, 1)

@@ -136,7 +136,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure, print and write the ratios."""
+    """Measure the ratios, print them, and write them to a file."""
     options = parser(__doc__).parse_args()
     prepare(options)
     shape = TINY if options.quick else GPT2_SMALL

@@ -77,7 +77,7 @@ class Judged:
         return values @ (member / member.sum(0))
 
     def shares(self, effects: Values) -> tuple[Values, Values, Values]:
-        """Return shares of the gap and their intervals' ends, from effects [..., prompts]."""
+        """Return the shares of the gap, with intervals, that effects [..., prompts] amount to."""
         return shares_of_gap(*map(self.by_group, (effects, self.receiver, self.donor)))
 
     def needed(self, effects: Values, sizes: Sequence[int], share: float) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def attention_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def agreement_rows(runs: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return Spearman's correlation of effects between models, by direction and kind."""
+    """Return Spearman's rank correlation between the models' effects, by direction and kind."""
     found: dict[tuple[str, str], list[Values]] = defaultdict(list)
     for _, rows in tables_of(runs, "patching"):
         for direction in DIRECTIONS:

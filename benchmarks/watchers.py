@@ -137,7 +137,7 @@ def train(
 
 
 def main() -> None:
-    """Measure, print and write the ratios."""
+    """Measure the ratios, print them, and write them to a file."""
     options = parser(__doc__, local=True).parse_args()
     prepare(options)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
