@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from sumcirc.statistics import MIN_DOCUMENTS, rank_interval
+from sumcirc.statistics.ranks import spearman
 
 NAN = float("nan")
 
@@ -61,3 +63,10 @@ def test_bad_arguments() -> None:
         rank_interval(np.zeros(3))
     with pytest.raises(ValueError, match="resamples=0"):
         rank_interval(np.zeros((2, 3)), resamples=0)
+
+
+def test_rank_correlation_as_scipy_computes_it() -> None:
+    one, other = np.random.default_rng(2).integers(6, size=(2, 3, 9)).astype(float)
+    expected = [spearmanr(a, b)[0] for a, b in zip(one, other, strict=True)]
+    np.testing.assert_allclose(spearman(one, other), expected, atol=1e-12)
+    assert np.isnan(spearman(one[0], np.ones(9)))

@@ -26,6 +26,7 @@ from sumcirc.circuits.edge_selection import Selection, prune, top_n
 from sumcirc.circuits.graph import Graph
 from sumcirc.errors import UserError
 from sumcirc.statistics import MIN_DOCUMENTS, Interval, bootstrap_means, mean_over
+from sumcirc.statistics.ranks import standard_ranks
 
 _CHUNK = 1 << 21  # float64 values held at once: 16 MB
 
@@ -105,7 +106,7 @@ def stability(
         circuits.append(np.packbits(kept))
         count += kept
         agreeing += np.sign(resample) == signs
-        ranks = _standard_ranks(resample)
+        ranks = standard_ranks(resample)
         if last is not None:
             correlations.append(float(ranks @ last))
         last = ranks
@@ -281,15 +282,6 @@ def _matrix(values: NDArray[np.float64], graph: Graph) -> NDArray[np.float64]:
     matrix = np.zeros(graph.exists.shape)
     matrix[graph.exists] = values
     return matrix
-
-
-def _standard_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks, centred and of length 1: the product of two is Spearman's correlation."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(values) - (len(values) + 1) / 2
-    length = np.linalg.norm(ranks)
-    return ranks / length if length > 0 else np.full(len(values), np.nan)
 
 
 def _spread(values: NDArray[np.float64], tail: float, documents: int) -> Interval:

@@ -78,14 +78,10 @@ def other_pairs(
     tested, found = config.card.tested, {}
     own = "pairs of your own aren't made from documents"
     if "ablation" in tested:
-        names = {pair.corruption for pair in pairs}
-        one = Corruption[names.pop()] if len(names) == 1 and config.pairs is None else None
         if config.pairs is not None:
             found["ablation"] = OtherPairs("", why=f"{own}, so they have no other corruption")
-        elif one not in STRESS:
-            found["ablation"] = OtherPairs("", why=f"{one} has no other corruption to compare with")
         else:
-            found["ablation"] = _made(config, encoder, STRESS[one])
+            found["ablation"] = _stressed(config, encoder, Corruption[pairs[0].corruption])
     if "specific" in tested:
         other = config.card.other
         if other is not None and other not in Corruption.__members__:
@@ -96,6 +92,16 @@ def other_pairs(
         else:
             found["specific"] = _made(config, encoder, Corruption[other or "control"])
     return found
+
+
+def _stressed(config: CircuitConfig, encoder: Encoder, corruption: Corruption) -> OtherPairs:
+    """Return pairs by the corruption with which another one is compared, see `STRESS`."""
+    from sumcirc.circuits.card.other_tasks import OtherPairs
+
+    if corruption not in STRESS:
+        why = f"{corruption} has no other corruption to compare with"
+        return OtherPairs("", why=why)
+    return _made(config, encoder, STRESS[corruption])
 
 
 def _made(config: CircuitConfig, encoder: Encoder, corruption: Corruption) -> OtherPairs:
@@ -127,8 +133,8 @@ def write_card(
     found: CircuitResult,
     others: dict[str, OtherPairs],
     file: Path,
-) -> dict[str, dict[str, Any]]:
-    """Test a circuit and write its card, unless no card is to be made.
+) -> dict[str, Any] | None:
+    """Test a circuit, write its card, and return the content of the file.
 
     Args:
         config: configuration of the job.
@@ -139,46 +145,54 @@ def write_card(
         file: the file to write.
 
     Returns:
-        The content of the file by what the card is of; empty without a card.
+        The content of the file; None with `card.lines=none`.
     """
     from sumcirc.circuits.card.making import make_card
     from sumcirc.runtime.progress import counted
     from sumcirc.storage.writing import write_json
 
     if not config.card.made:
-        return {}
-    sides = split.task, split.held_out
-    options = config.circuit, config.card
-    card = make_card(model, *sides, found, *options, others=others, counted=counted)
+        return None
+    card = make_card(
+        model,
+        split.task,
+        split.held_out,
+        found,
+        config.circuit,
+        config.card,
+        others=others,
+        counted=counted,
+    )
     record = card.as_json()
     write_json(file, record)
-    of = "the circuit" if file.name == FILE else f"the circuit of {config.against}"
-    return {of: record}
+    return record
 
 
-def summarized(cards: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return a summary's entry `card`: the counts, and each line's verdict.
+def summarized(record: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the entry `card` of a summary: the counts, and each line's verdict.
 
     Args:
-        cards: from `write_card`; without a card there is no entry.
+        record: from `write_card`; without a card there is no entry.
     """
-    for record in cards.values():
-        counts = {name: record[name] for name in ("passed", "failed", "not_tested")}
-        verdicts = {line["name"]: line["status"] for line in record["lines"]}
-        return {"card": counts | {"verdicts": verdicts}}
-    return {}
+    if record is None:
+        return {}
+    counts = {name: record[name] for name in ("passed", "failed", "not_tested")}
+    verdicts = {line["name"]: line["status"] for line in record["lines"]}
+    return {"card": counts | {"verdicts": verdicts}}
 
 
-def print_card(of: str, record: dict[str, Any]) -> None:
-    """Print a card.
+def print_card(of: str, record: dict[str, Any] | None) -> None:
+    """Print the card of a circuit.
 
     Args:
-        of: what the card is of.
-        record: the content of card.json.
+        of: which circuit it is.
+        record: from `write_card`; without a card nothing is printed.
     """
     from sumcirc.reporting.tables import print_tables
     from sumcirc.reporting.views.circuit_card import card_table
     from sumcirc.reporting.views.circuit_card import counted as in_words
 
+    if record is None:
+        return
     title = f"card of {of}: {in_words(record)} (how to read it: docs/circuit-card.md)"
     print_tables(card_table(record, title))

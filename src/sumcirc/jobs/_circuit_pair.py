@@ -42,7 +42,7 @@ def compare_with(
     found: CircuitResult,
     others: dict[str, OtherPairs],
     notices: Notices,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]:
     """Find the circuit of the model `against` on the same pairs, and compare it with another's.
 
     The pairs are those on which corruption raises the metric of the first model; all of them are
@@ -59,8 +59,8 @@ def compare_with(
         notices: collects a notice if corruption has no effect on the second model.
 
     Returns:
-        The entry `against` of the run's summary, the content of comparison.json, and the card of
-        the second circuit, as from `write_card`.
+        The entry `against` of the run's summary, the content of comparison.json, and that of the
+        second circuit's card, as from `write_card`.
     """
     from sumcirc.circuits.circuit_comparison import NamedCircuit, compare_circuits, resample
     from sumcirc.circuits.discovery import circuit_runs, judge, score_edges, to_store
@@ -87,7 +87,7 @@ def compare_with(
     notices.tell(*their_task.notices, *(held_out.notices if held_out is not None else ()))
     theirs.save(directory.circuits / f"{OTHER}.json")
     pairs = SplitTask(their_task, held_out, [])
-    cards = write_card(config, other, pairs, theirs, others, directory.circuits / OTHER_FILE)
+    card = write_card(config, other, pairs, theirs, others, directory.circuits / OTHER_FILE)
     stored = to_store(theirs.scores, options, 0)
     stored.save(directory.circuits / f"{OTHER}.safetensors")
     resampled = None
@@ -102,7 +102,7 @@ def compare_with(
     record = plain_numbers(change.as_json())
     write_json(directory.circuits / COMPARISON, record)
     _draw(record, directory.figures)
-    return _entry(change, theirs) | summarized(cards), record, cards
+    return _entry(change, theirs) | summarized(card), record, card
 
 
 def _entry(change: CircuitChange, theirs: CircuitResult) -> dict[str, Any]:

@@ -125,21 +125,20 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
         summary = _summary(config, task, found, dropped) | dequantization(model.config)
         others = other_pairs(config, encoder, pairs)
         file = directory.circuits / FILE
-        cards = write_card(config, model, split, found, others, file)
-        summary |= summarized(cards)
-        change = None
+        card = write_card(config, model, split, found, others, file)
+        summary |= summarized(card)
+        change = against_card = None
         if config.against is not None:
-            summary["against"], change, second = compare_with(
+            summary["against"], change, against_card = compare_with(
                 config, directory, model, split, found, others, notices
             )
-            cards |= second
         summary["notices"] = notices.as_json()
         curves = _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
     print_circuit(found, curves, summary)
-    for name, card in cards.items():
-        print_card(name, card)
+    print_card("the circuit", card)
+    print_card(f"the circuit of {config.against}", against_card)
     if change is not None:
         print_tables(*change_tables(change))
     say(f"run directory: {directory.path}")

@@ -1,16 +1,28 @@
-"""Progress of long work outside training: a rich bar on a terminal, plain lines elsewhere."""
+"""Progress of long work outside training: a rich bar on a terminal, plain lines elsewhere.
+
+A function that takes long has an argument of type `Counted`: `counted` for the jobs, and `silent`,
+its default, for callers from Python.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 from sumcirc.runtime.terminal import console, guard, say
 
+Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
 INTERVAL = 5.0  # seconds between plain lines
+
+
+@contextmanager
+def silent(label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show no progress; used in place of `counted`."""
+    yield lambda done: None
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""How certain it is which row comes first: ranks over resampled documents.
+"""Ranks of rows over resampled documents, and the rank correlation of two lists of values.
 
-Documents are drawn with replacement, the same for all rows, so that the variation rows share
-cancels; in each resample the rows are ranked by their means.
+To say how certain it is which row comes first, documents are drawn with replacement, the same for
+all rows, so that the variation rows share cancels; in each resample the rows are ranked by their
+means.
 """
 
 from __future__ import annotations
@@ -75,6 +76,36 @@ def rank_interval(
         np.quantile(worst, tails(confidence)[1], axis=0),
         (leads / leads.sum(1, keepdims=True)).mean(0),
     )
+
+
+def standard_ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return ranks with mean 0 and length 1; the inner product of two is Spearman's correlation.
+
+    Equal values share the mean of their ranks.
+
+    Args:
+        values: [..., values].
+
+    Returns:
+        [..., values]; NaN where all values are equal.
+    """
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2
+    with np.errstate(invalid="ignore"):
+        return ranks / np.linalg.norm(ranks, axis=-1, keepdims=True)
+
+
+def spearman(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return Spearman's rank correlation over the last axis.
+
+    Args:
+        one, other: [..., values].
+
+    Returns:
+        [...]; NaN where all values of either are equal.
+    """
+    return (standard_ranks(one) * standard_ranks(other)).sum(-1)
 
 
 def _means(rows: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:

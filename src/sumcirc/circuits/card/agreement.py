@@ -27,6 +27,7 @@ from sumcirc.circuits.stability import jaccard
 from sumcirc.errors import UserError
 from sumcirc.schema import Method
 from sumcirc.statistics import Interval
+from sumcirc.statistics.ranks import spearman
 
 FACTOR = 4
 STEPPED = (Method.eap_ig_inputs, Method.eap_ig_activations)
@@ -150,23 +151,3 @@ def exact_passes(subject: Subject) -> int:
 
 def _at_least(values: NDArray[np.float64], least: float) -> NDArray[np.float64]:
     return np.where(np.abs(values) >= least, values, 0.0)
-
-
-def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rank correlation of values; NaN where all are equal.
-
-    Args:
-        one, other: [..., values].
-
-    Returns:
-        [...].
-    """
-    from scipy.stats import rankdata
-
-    def standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        ranks = rankdata(values, axis=-1)
-        ranks = ranks - ranks.mean(-1, keepdims=True)
-        with np.errstate(invalid="ignore"):
-            return ranks / np.linalg.norm(ranks, axis=-1, keepdims=True)
-
-    return (standard(one) * standard(other)).sum(-1)

@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sumcirc.circuits.patching.faithfulness_results import REACHED
 from sumcirc.statistics import MIN_DOCUMENTS, Interval, bracketed
 from sumcirc.storage.writing import plain_numbers
 
 PASS, FAIL, NOT_TESTED = "pass", "fail", "not tested"
 
-LEVEL = 0.9  # of faithfulness; what carries as much counts as carrying the behaviour
+LEVEL = REACHED  # of faithfulness; what carries as much counts as carrying the behaviour
 REST = 0.1  # most faithfulness of all other edges
 NEEDED = 0.9  # least share of edges whose removal matters
 STABLE, RESAMPLES = 0.8, 100  # least Jaccard index, and number of resamples
@@ -187,9 +188,7 @@ def untested(name: str, why: str, setting: str = "", passes: int = 0) -> Line:
 
 def told(interval: Interval) -> str:
     """Return a number with its interval as text."""
-    # rounded first, so that nothing is shown as -0.00
-    mean, low, high = (round(end, 2) + 0.0 for end in (interval.mean, interval.low, interval.high))
-    return bracketed(mean, low, high, ".2f")
+    return bracketed(interval.mean, interval.low, interval.high, "z.2f")  # z: no -0.00
 
 
 def enough(pairs: int) -> bool:

@@ -23,9 +23,10 @@ from sumcirc.circuits.card.lines import (
     verdict,
 )
 from sumcirc.circuits.card.other_tasks import OtherPairs
-from sumcirc.circuits.card.subject import Counted, Subject, silent
+from sumcirc.circuits.card.subject import Subject
 from sumcirc.circuits.discovery import CircuitResult
 from sumcirc.circuits.tasks import Task
+from sumcirc.runtime.progress import Counted, silent
 from sumcirc.schema import CARD_LINES, Ablation, CardOptions, CircuitOptions
 from sumcirc.statistics import MIN_DOCUMENTS, Interval
 

@@ -84,7 +84,7 @@ def mattering(
     from scipy.stats import false_discovery_control
 
     found = false_discovery_control(sign_flip_p_values(changes), method="bh") <= fdr
-    return found & np.array([cost.mean >= max(floor, 0.0) and cost.mean > 0 for cost in costs])
+    return found & np.array([cost.mean >= floor for cost in costs])
 
 
 def passes(subject: Subject) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,21 +15,14 @@ from sumcirc.circuits.graph import Graph
 from sumcirc.circuits.patching.evaluator import Evaluator
 from sumcirc.circuits.patching.patched_run import ALL
 from sumcirc.circuits.tasks import Task
+from sumcirc.runtime.progress import Counted, silent
 from sumcirc.schema import CardOptions, CircuitOptions
 from sumcirc.statistics import Bootstrap, Interval
 
 Values = NDArray[np.float64]
 Kept = NDArray[np.bool_]
-Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 BOOTSTRAP = Bootstrap()
-TIE = 1e-12  # scores this close count as equal
-
-
-@contextmanager
-def silent(label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show no progress; see `runtime.progress.counted`."""
-    yield lambda done: None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +24,11 @@ from sumcirc.compare.patching.patching_scores import (
     random_sets,
     synergy,
 )
+from sumcirc.runtime.progress import Counted
 from sumcirc.schema import CompareOptions
 
 FIRST, RANDOM, OWN = "first", "random", "own"
 RANKED = (OUTPUT, MLP)  # kinds of parts that the first sets are made of: they don't overlap
-
-Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ item, which is checked. Of a LoRA only its factors are used; see `changed_tensor
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +30,11 @@ from sumcirc.compare.path.unit_change import UnitChange, unit_change
 from sumcirc.compare.path.units import Unit
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
+from sumcirc.runtime.progress import Counted, silent
 from sumcirc.schema import Grain, PathOptions
 from sumcirc.statistics.noise import no_gap
 
 Values = NDArray[np.float64]
-Counted = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 class NoGainError(UserError):
@@ -98,7 +97,7 @@ def attribute_path(
     items: ItemSet,
     options: PathOptions | None = None,
     batch_size: int = 4,
-    counted: Counted | None = None,
+    counted: Counted = silent,
 ) -> PathAttribution:
     """Attribute the gain of a fine-tuned model to the units of its change.
 
@@ -109,7 +108,7 @@ def attribute_path(
         items: the items whose metric is attributed, one by one.
         options: the settings; None for the defaults.
         batch_size: number of items in a batch where no gradient is taken.
-        counted: function that shows progress, such as `runtime.progress.counted`.
+        counted: shows the progress, as `runtime.progress.counted` does.
 
     Raises:
         NoGainError: no weight differs, or the gain can't be distinguished from zero.
@@ -124,7 +123,7 @@ def attribute_path(
         start, end = run.metric(0.0), run.metric(1.0)
         if reason := no_gap(start, end):
             raise NoGainError(f"path: the gain is {reason}; nothing is attributed")
-        with _progress(counted, "attribute along the change", options.nodes) as done:
+        with counted("attribute along the change", options.nodes) as done:
             integral = integrate(run.counting(done), run.metric, change.summed, options.nodes)
         scores = change.by_grain(integral.values)
         moved = change.by_grain(
@@ -135,7 +134,7 @@ def attribute_path(
             grain = options.effects
             count = len(change.units[grain])
             total = planned(count, options.models)[0]
-            with _progress(counted, f"keep and remove each {grain}", total) as done:
+            with counted(f"keep and remove each {grain}", total) as done:
                 subsets = Subsets(count, lambda factors: run.subset(grain, factors), done)
                 effects = effects_of(grain, subsets, scores[grain].mean(0), options.models)
     return PathAttribution(
@@ -198,9 +197,3 @@ class PathRuns:
             return found
 
         return slopes
-
-
-def _progress(
-    counted: Counted | None, label: str, total: int
-) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda done: None) if counted is None else counted(label, total)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sumcirc.reporting.kinds import Table
-from sumcirc.statistics import bracketed
+from sumcirc.reporting.tables import format_interval
 
 PROSE = frozenset({"bar", "found", "source of test and bar"})
 HEADINGS = ("line", "verdict", "number", "bar", "found")
@@ -33,13 +32,9 @@ def card_table(record: Mapping[str, Any], title: str, sources: bool = False) -> 
 
 def number(interval: Mapping[str, Any] | None) -> str:
     """Return a line's number with its interval, or `-`."""
-    if interval is None or interval["mean"] is None or math.isnan(interval["mean"]):
+    if interval is None or interval["mean"] is None:
         return "-"
-    # rounded first, so that nothing is shown as -0.00
-    low, high = (
-        None if interval[end] is None else round(interval[end], 2) + 0.0 for end in ("low", "high")
-    )
-    return bracketed(round(interval["mean"], 2) + 0.0, low, high, ".2f")
+    return format_interval(interval, "z.2f")  # z: no -0.00
 
 
 def found(line: Mapping[str, Any]) -> str:
