@@ -84,15 +84,6 @@ def test_twins_are_of_the_wire_alone(
         ("circuit.steps=0", "circuit.steps=0: must be 1 or more"),
         ("circuit.held_out=1", "circuit.held_out=1: must be a share of the pairs such as 0.5"),
         ("circuit.method=acdc", "acdc"),
-        (
-            "card.lines=[quick,all]",
-            "card.lines=[quick,all]: unknown ['all']; choose from",
-        ),
-        ("card.lines=[none,exact]", "`none` is no card at all; leave out the other lines"),
-        ("card.edges=0", "card.edges=0: must be 1 or more"),
-        ("card.fdr=1.0", "card.fdr=1.0: must be below 1"),
-        ("card.other=control", "card.other=control: is for the line `specific`; add it with"),
-        ("card.other=x card.lines=full", "card.other=x: is no file of pairs; give one, or one of"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -102,35 +93,6 @@ def test_mistakes_are_one_line(
     assert done.code == 2
     assert message in done.output
     assert len(done.said) == 1
-
-
-def test_a_card_of_enough_pairs(
-    commands: CommandServer, words: list[str], news_files: dict[str, Path], tmp_path: Path
-) -> None:
-    """All lines of a small model on twenty documents, and the page that shows them."""
-    given = [word for word in words if not word.startswith(("data.test=", "circuit.documents="))]
-    given += [f"data.test={news_files['train']}", "circuit.documents=20", "logger=none"]
-    given += ["card.lines=full", "card.edges=3", "card.exact_edges=10"]
-    done = commands.run("circuit", *given, "circuit.corruption=replace", cwd=tmp_path)
-    assert done.code == 0, done.output
-    (run,) = (tmp_path / "runs" / "s").iterdir()
-    card = json.loads((run / "circuits" / "card.json").read_text())
-    lines = {line["name"]: line for line in card["lines"]}
-    for name in ("faithful", "complete", "minimal", "rival", "converged", "exact"):
-        assert lines[name]["status"] in ("pass", "fail"), lines[name]
-        assert not lines[name]["setting"]
-    assert lines["minimal"]["number"]["n"] <= 3
-    assert lines["stable"]["setting"] == "circuit.resamples=100"
-    assert len(lines["exact"]["details"]["edges"]) == 10
-    assert lines["specific"]["status"] != "not tested" or "control" in lines["specific"]["said"]
-    assert card["passed"] + card["failed"] + card["not_tested"] == len(BARS)
-    page = commands.run("report", "runs/s", "out=page", "logger=none", cwd=tmp_path)
-    assert page.code == 0, page.output
-    (html,) = (tmp_path / "page").glob("*.html")
-    text = html.read_text(encoding="utf-8")
-    assert "Card of the circuit" in text
-    assert "independence test of 2410.13032" in text
-    assert "An edge outside the circuit carries what its source writes" in text
 
 
 # ---- two circuits
