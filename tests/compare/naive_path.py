@@ -134,6 +134,9 @@ def of_head(family: str, layer: int, head: int, grouped: bool) -> Select:
         if family == "gpt_neox":
             three = range(3 * head * HEAD_WIDTH, 3 * (head + 1) * HEAD_WIDTH)
             return _rows(delta, three, 0) if "query_key_value" in name else _rows(delta, own, 1)
+        if "qkv_proj" in name:  # queries, then keys and values, which heads share
+            assert grouped
+            return _rows(delta, own, 0)
         if "o_proj" in name:
             return _rows(delta, own, 1)
         shared = "k_proj" in name or "v_proj" in name
@@ -149,6 +152,9 @@ def of_neurons(family: str, layer: int, places: range) -> Select:
     def select(name: str, delta: Tensor) -> Mask:
         if not inside(name, delta) or delta.ndim < 2:
             return 0.0
+        if "gate_up_proj" in name:  # the gate of every neuron, then what it gates
+            half = len(delta) // 2
+            return _rows(delta, [*places, *(half + place for place in places)], 0)
         by_output = any(f".{word}" in name or f"_{word}" in name for word in into)
         return _rows(delta, places, int(by_output == (family == "gpt2")))
 

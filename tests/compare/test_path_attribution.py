@@ -39,10 +39,14 @@ from tests.compare.naive_path import (
 )
 from tests.support.small_models import adapted, exact_norms, linears, small_model
 
-FAMILIES = ("gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3")
+FAMILIES = ("gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3", "phi3")
 OPTIONS = PathOptions(neuron_groups=3, directions=2, effects=None)
-# first panel's linear of a layer, for a direction
-LINEAR = {"gpt2": "attn.c_attn", "gpt_neox": "attention.query_key_value"}
+# the linear of queries, whose singular directions are looked at, and the output projection
+LINEAR = {
+    "gpt2": "attn.c_attn",
+    "gpt_neox": "attention.query_key_value",
+    "phi3": "self_attn.qkv_proj",
+}
 OUTPUT = {"gpt2": "attn.c_proj", "gpt_neox": "attention.dense"}
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
 
@@ -93,6 +97,8 @@ def check(
         np.testing.assert_allclose(
             values.sum(0), found.gain, atol=error * scale, err_msg=str(grain)
         )
+    moved = max(np.abs(values).max() for values in found.moved.values())
+    assert moved / abs(found.gain.mean()) == pytest.approx(found.integral.errors.unit)
 
 
 def head_units(family: str, hooked: HookedModel) -> dict[str, Any]:
@@ -101,10 +107,11 @@ def head_units(family: str, hooked: HookedModel) -> dict[str, Any]:
     if hooked.shape.group > 1:
 
         def shared(name: str, delta: torch.Tensor) -> Any:
-            if not named(family, 1, "k_proj.weight", "v_proj.weight")(name, delta):
-                return 0.0
             mask = torch.zeros_like(delta)
-            mask[8:] = 1.0
+            if named(family, 1, "qkv_proj.weight")(name, delta):  # 32 rows of queries, 16 of keys
+                mask[40:48] = mask[56:] = 1.0
+            elif named(family, 1, "k_proj.weight", "v_proj.weight")(name, delta):
+                mask[8:] = 1.0
             return mask
 
         found["key_value.1.1 (heads 2-3)"] = shared
@@ -151,7 +158,7 @@ def test_adapters(family: str, dora: bool) -> None:
     own = OUTPUT.get(family, "self_attn.o_proj")
     matrix = f"{BLOCKS.get(family, 'model.layers')}.0.{own}.weight"
     units = {
-        "layer 1 qkv": named(family, 1, "c_attn", "query_key", "q_proj", "k_proj", "v_proj"),
+        "layer 1 qkv": named(family, 1, "c_attn", "query_key", "q_proj", "k_proj", "v_proj", "qkv"),
         **head_units(family, hooked),
         f"layer 0 {own} direction 1": of_direction(matrix, change[matrix], 1),
     }
@@ -162,6 +169,48 @@ def test_adapters(family: str, dora: bool) -> None:
     assert not any(
         unit.part in ("norms", "biases", "embedding") for unit in found.units[Grain.module]
     )
+
+
+def test_two_adapters_share_units_but_not_directions() -> None:
+    """Both are scaled together; the product of each has singular directions of its own."""
+    base = base_of("gpt2")
+    tuned: Any = get_peft_model(copy.deepcopy(base), two_directions(3))
+    tuned.add_adapter("other", two_directions(2))
+    tuned.base_model.set_adapter(["default", "other"])
+    generator = torch.Generator().manual_seed(6)
+    tuned = tuned.double().eval()
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.copy_(0.1 * noise)
+    found = attribute_path(tuned, None, some_items(), OPTIONS)
+    merged = copy.deepcopy(tuned).merge_and_unload()
+    change = {one: delta for one, delta in whole_change(base, merged).items() if delta.any()}
+    check(found, base, change, {"layer 0": in_layer("gpt2", 0)}, 1e-5)
+    linear = tuned.base_model.model.transformer.h[0].attn.c_proj
+    for adapter in ("default", "other"):
+        own = {"transformer.h.0.attn.c_proj.weight": linear.get_delta_weight(adapter).detach()}
+        (matrix, delta), *_ = own.items()
+        mask = of_direction(matrix, delta, 1)
+        expected = naive_scores(base, change, some_items(), scaled_to(mask, delta, change[matrix]))
+        scale = np.abs(found.gain).max()
+        label = f"layer 0 attn.c_proj ({adapter}) direction 1"
+        np.testing.assert_allclose(found.score(label), expected, atol=1e-5 * scale)
+
+
+def two_directions(rank: int) -> LoraConfig:
+    return LoraConfig(r=rank, target_modules=["attn.c_proj"], fan_in_fan_out=True)
+
+
+def scaled_to(select: Any, delta: torch.Tensor, whole: torch.Tensor) -> Any:
+    """What `select` selects of one adapter's change, as a mask of the change by both."""
+
+    def masked(name: str, change: torch.Tensor) -> Any:
+        mask = select(name, change)
+        return mask if isinstance(mask, float) else mask * delta / whole
+
+    return masked
 
 
 def test_a_unit_is_removed_by_removing_its_entries() -> None:

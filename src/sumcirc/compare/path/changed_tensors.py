@@ -233,9 +233,9 @@ def _low_rank(
             found += _divided(one, directions, (b.data, right))
         if layer.lora_bias.get(adapter):
             own = layer.lora_B[adapter].bias
-            where = partition.place(target, name, bias=target.module in MODULES)
+            of_bias = partition.place(target, name, bias=target.module in MODULES)
             zeros = partial(torch.zeros_like, own.data)
-            found += _divided(ChangedTensor(own, zeros, replace(where, matrix=None), None), 0)
+            found += _divided(ChangedTensor(own, zeros, of_bias, None), 0)
     return found
 
 

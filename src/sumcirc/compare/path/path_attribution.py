@@ -13,7 +13,6 @@ item, which is checked. Of a LoRA only its factors are used; see `changed_tensor
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,8 +122,7 @@ def attribute_path(
         start, end = run.metric(0.0), run.metric(1.0)
         if reason := no_gap(start, end):
             raise NoGainError(f"path: the gain is {reason}; nothing is attributed")
-        with counted("attribute along the change", options.nodes) as done:
-            integral = integrate(run.counting(done), run.metric, change.summed, options.nodes)
+        integral = integrate(run.slopes, run.metric, change.summed, options.nodes, counted)
         scores = change.by_grain(integral.values)
         moved = change.by_grain(
             np.sum([panel.fine - panel.coarse for panel in integral.panels], axis=0).mean(0)
@@ -164,14 +162,14 @@ class PathRuns:
         self._known: dict[float, Values] = {}
 
     def metric(self, amount: float) -> Values:
-        """Return the metric with the whole change scaled, [items]."""
+        """Return the metric with the whole change multiplied by a factor, [items]."""
         if amount not in self._known:
             self._change.scale(amount)
             self._known[amount] = self._items.values(self._hooked, self._size)
         return self._known[amount]
 
     def subset(self, grain: Grain, factors: Values) -> Values:
-        """Return the metric with the units of a grain scaled, [items]."""
+        """Return the metric with each unit of a grain multiplied by its factor, [items]."""
         self._change.scale_units(grain, factors)
         return self._items.values(self._hooked, self._size)
 
@@ -187,13 +185,3 @@ class PathRuns:
                 )
             found[batch.places] = self._change.scores(gradients)
         return found
-
-    def counting(self, done: Callable[[int], None]) -> Callable[[float], Values]:
-        """Return `slopes`, which calls `done` with 1 each time."""
-
-        def slopes(amount: float) -> Values:
-            found = self.slopes(amount)
-            done(1)
-            return found
-
-        return slopes

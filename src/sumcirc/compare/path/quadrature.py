@@ -16,12 +16,14 @@ most 1, or too few nodes are left. The first panels are short at 0, where a LoRA
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sumcirc.runtime.progress import Counted, silent
 
 UNIT_TOLERANCE, SUM_TOLERANCE = 0.02, 0.01  # shares of the gain
 FIRST = (0.0, 0.125, 1.0)  # ends of the first panels
@@ -106,37 +108,44 @@ class Integral:
 
 
 def integrate(
-    slope: Function, metric: Function, summed: slice, nodes: int, first: tuple[float, ...] = FIRST
+    slope: Function,
+    metric: Function,
+    summed: slice,
+    nodes: int,
+    counted: Counted = silent,
 ) -> Integral:
     """Integrate the scores of all units over lambda from 0 to 1.
 
     Args:
         slope: function of lambda that returns [documents, units] the products of gradient and
             change.
-        metric: function of lambda that returns [documents] the metric.
+        metric: function of lambda that returns [documents] the metric; it is called for the end of
+            a panel as often as the panel's neighbours are divided.
         summed: the units that partition the change, so that they add up to the metric's derivative.
         nodes: largest number of lambdas at which `slope` is called, at least NODES for each of the
             first panels.
-        first: ends of the first panels, from 0 to 1.
+        counted: shows the progress, as `runtime.progress.counted` does: of the first panels, and
+            then of each two into which a panel is divided, since how many there will be isn't known
+            beforehand.
     """
-    known: dict[float, NDArray[np.float64]] = {}
+    gain = float((metric(1.0) - metric(0.0)).mean())
 
-    def at(amount: float) -> NDArray[np.float64]:
-        if amount not in known:
-            known[amount] = metric(amount)
-        return known[amount]
-
-    gain = float((at(1.0) - at(0.0)).mean())
-
-    def panel(start: float, end: float) -> Panel:
+    def panel(start: float, end: float, done: Callable[[int], None]) -> Panel:
         half = (end - start) / 2
-        values = np.stack([slope(start + half * (1 + x)) for x in POINTS])
+        values = []
+        for x in POINTS:
+            values.append(slope(start + half * (1 + x)))
+            done(1)
         coarse, fine = (
             half * np.tensordot(weights, values, 1) for weights in (COARSE_WEIGHTS, FINE_WEIGHTS)
         )
-        return Panel(start, end, coarse, fine, at(end) - at(start))
+        return Panel(start, end, coarse, fine, metric(end) - metric(start))
 
-    panels = [panel(*ends) for ends in pairwise(first)]
+    def panels_between(ends: Sequence[float]) -> list[Panel]:
+        with counted("attribute along the change", NODES * (len(ends) - 1)) as done:
+            return [panel(start, end, done) for start, end in pairwise(ends)]
+
+    panels = panels_between(FIRST)
     evaluations = NODES * len(panels)
     while True:
         errors = errors_of(panels, gain, summed)
@@ -146,7 +155,7 @@ def integrate(
         worst = int(np.argmax(sizes))
         start, end = panels[worst].start, panels[worst].end
         middle = start + (end - start) * (0.25 if start == 0 else 0.5)
-        panels[worst : worst + 1] = [panel(start, middle), panel(middle, end)]
+        panels[worst : worst + 1] = panels_between((start, middle, end))
         evaluations += 2 * NODES
 
 
