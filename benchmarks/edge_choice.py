@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_files import add_data, read_documents
 from measurement import parser, prepare, rounded
 from numpy.typing import NDArray
+from peft import PeftModel
 
 from sumcirc.circuits.aggregation import aggregated
 from sumcirc.circuits.attribution.methods import AttributionSettings, attribute
@@ -31,19 +33,11 @@ from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_
 from sumcirc.circuits.inputs.splitting import split_pairs
 from sumcirc.circuits.patching.evaluator import Evaluator, share_of
 from sumcirc.circuits.patching.patched_run import ALL
-from sumcirc.data.documents import read_corpus
 from sumcirc.data.encoding import Encoder
 from sumcirc.models.architectures import context_length
 from sumcirc.models.model_reference import reference
-from sumcirc.models.restoring import load_merged, load_tokenizer_of
-from sumcirc.schema import (
-    Aggregation,
-    DataConfig,
-    EncodingConfig,
-    EvaluationConfig,
-    SizesConfig,
-    Source,
-)
+from sumcirc.models.restoring import load_reference, load_tokenizer_of
+from sumcirc.schema import Aggregation, EncodingConfig, EvaluationConfig
 from sumcirc.statistics import Bootstrap
 from sumcirc.tracking.run_directory import git_commit
 
@@ -88,17 +82,7 @@ def make_pairs(options: argparse.Namespace, encoder: Encoder) -> list[ExamplePai
 
     The last condition is for `swap` alone, the only corruption of files that has an answer.
     """
-    config = DataConfig(
-        name=options.data.stem,
-        source=Source.files,
-        train=str(options.data),
-        validation=str(options.data),
-        test=str(options.data),
-        id_column=options.id_column,
-        references_column=options.references_column,
-        sizes=SizesConfig(test=8 * options.pairs),
-    )
-    documents = read_corpus(config, "test").documents
+    documents = read_documents(options, 8 * options.pairs)
     made = corpus_pairs(encoder, documents, options.corruption, None, EvaluationConfig(), "--pairs")
     short = [
         pair
@@ -171,9 +155,7 @@ def main() -> None:
     """Score, judge, print and write the records."""
     command = parser(__doc__)
     command.add_argument("--model", required=True, help="run directory, adapter, folder or hub id")
-    command.add_argument("--data", type=Path, required=True, help="JSON lines of documents")
-    command.add_argument("--id-column", default="id")
-    command.add_argument("--references-column", default=None)
+    add_data(command, "JSON lines of documents", required=True)
     command.add_argument("--corruption", default="swap", choices=("swap", "replace"))
     command.add_argument("--pairs", type=int, default=16, help="half of them choose edges")
     command.add_argument("--tokens", type=int, default=224, help="longest document with summary")
@@ -187,7 +169,10 @@ def main() -> None:
     folder = options.results / "edge_choice" / (options.name or "") / options.corruption
     folder.mkdir(parents=True, exist_ok=True)
     where = reference(options.model, "--model")
-    model = load_merged(where).to(options.device)
+    model: Any = load_reference(where)
+    if isinstance(model, PeftModel):
+        model = model.merge_and_unload()
+    model = model.to(options.device)
     limit = min(1024, context_length(model.config))
     encoder = Encoder(load_tokenizer_of(where), EncodingConfig(max_length=limit), limit)
     chosen, held_out = split_pairs(make_pairs(options, encoder), 0.5)

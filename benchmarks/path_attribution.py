@@ -1,14 +1,19 @@
-"""Errors and cost of path attribution: how many points along the change it takes, at which cost.
+"""Measures the errors of path attribution by the number of points, and what a point costs.
 
     python benchmarks/path_attribution.py --before tiny --after RUN_DIR --items 8 --threads 1
 
-`cost`: CPU seconds of all that is computed at a point, divided by those of forward and backward
-passes with respect to the same tensors, in turns; `whole_ratio` is that of 14 points with all that
-is done once. `adaptive`:
-what `sumcirc compare` finds. `rules`: Gauss-Legendre rules of 3, 5 and 10 points and the adaptive
-rule's first panels, compared with panels of 28 points by the errors that `sumcirc compare` reports.
-Documents are those of the built-in wire, or with --data the first whole documents of at most
---tokens tokens. The record holds numbers and ids, no texts.
+A point is a lambda at which gradients are taken. There are three parts (--parts):
+
+    cost      CPU seconds of all that is computed at a point, divided by the CPU seconds of one
+              forward and backward pass for each item with gradients of the same tensors; the two
+              are measured in turns. `whole_ratio` is this ratio for a whole run of 14 points,
+              including what is done once.
+    adaptive  the scores and errors that `sumcirc compare` reports.
+    rules     errors of Gauss-Legendre rules of 3, 5 and 10 points and of the two panels with which
+              the adaptive rule begins. Units are compared with those of 28 points in four panels.
+
+The items are articles of the built-in wire, or the first documents of --data that have at most
+--tokens tokens and are not cut. The record holds numbers and ids, no texts.
 """
 
 from __future__ import annotations
@@ -17,11 +22,11 @@ import argparse
 import json
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from data_files import add_data, read_documents
 from measurement import median_interval, parser, prepare, rounded
 from numpy.typing import NDArray
 
@@ -29,43 +34,34 @@ from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.compare.path.path_attribution import PathAttribution, PathRuns, attribute_path
 from sumcirc.compare.path.quadrature import FINE_WEIGHTS, FIRST, NODES, POINTS
 from sumcirc.compare.path.unit_change import unit_change
-from sumcirc.data.documents import Document, read_corpus
+from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import NoExample, TokenExample
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import context_length
 from sumcirc.models.model_reference import ModelReference, reference
 from sumcirc.models.restoring import load_reference, load_tokenizer_of
-from sumcirc.schema import DataConfig, EncodingConfig, Grain, PathOptions, Source
+from sumcirc.schema import EncodingConfig, Grain, PathOptions
 from sumcirc.tracking.run_directory import git_commit
 from sumcirc.wire import articles
 
 Values = NDArray[np.float64]
 GAUSS = (3, 5, 10)
-PANELS = (0.0, 1 / 32, 1 / 8, 1 / 2, 1.0)  # of the rule that the others are compared with
+PANELS = (0.0, 1 / 32, 1 / 8, 1 / 2, 1.0)  # ends of the panels with which rules are compared
 PARTS = ("cost", "adaptive", "rules")
-ROUNDS = 8  # lambdas at which both sides are timed
+ROUNDS = 8  # lambdas at which slopes and plain passes are timed
 
 
 def documents(options: argparse.Namespace) -> list[Document]:
-    """Documents in the order of the test set."""
+    """Return the documents from which items are taken."""
     if options.data is None:
         many = articles("test", 4 * options.items)
         return [Document(one.id, one.document, (one.summary,)) for one in many]
-    config = DataConfig(
-        name=options.data.stem,
-        source=Source.files,
-        train=str(options.data),
-        validation=str(options.data),
-        test=str(options.data),
-        references_column=options.references_column,
-        id_column=options.id_column,
-    )
-    return read_corpus(config, "test").documents
+    return read_documents(options)
 
 
 def items_of(options: argparse.Namespace, encoder: Encoder) -> ItemSet:
-    """The first whole documents that are short enough."""
+    """Return the first documents of at most --tokens tokens, with their summaries."""
     found: list[TokenExample] = []
     for one in documents(options):
         try:
@@ -76,11 +72,13 @@ def items_of(options: argparse.Namespace, encoder: Encoder) -> ItemSet:
             found.append(example)
         if len(found) == options.items:
             return ItemSet(found)
-    raise SystemExit(f"--items {options.items}: only {len(found)} of at most {options.tokens}")
+    raise SystemExit(
+        f"--items {options.items}: only {len(found)} have at most {options.tokens} tokens"
+    )
 
 
 def composite(ends: tuple[float, ...]) -> list[tuple[float, float]]:
-    """Points and weights of panels of 7 points."""
+    """Return the points and weights of panels of 7 points, given the ends of the panels."""
     return [
         (start + (end - start) * (1 + x) / 2, weight * (end - start) / 2)
         for start, end in pairwise(ends)
@@ -89,13 +87,13 @@ def composite(ends: tuple[float, ...]) -> list[tuple[float, float]]:
 
 
 def gauss(count: int) -> list[tuple[float, float]]:
-    """Points and weights of a single Gauss-Legendre rule."""
+    """Return the points and weights of a Gauss-Legendre rule on [0, 1]."""
     x, weights = np.polynomial.legendre.leggauss(count)
     return [((1 + float(a)) / 2, float(b) / 2) for a, b in zip(x, weights, strict=True)]
 
 
 def rules(model: Any, before: Any, items: ItemSet, options: PathOptions) -> list[dict[str, Any]]:
-    """Errors of fixed rules as shares of the gain."""
+    """Return the errors of fixed rules as shares of the gain, and the metric along the change."""
     hooked = HookedModel(model)
     named = {f"Gauss-Legendre {count}": gauss(count) for count in GAUSS}
     named["first panels"] = composite(FIRST)
@@ -125,7 +123,7 @@ def rules(model: Any, before: Any, items: ItemSet, options: PathOptions) -> list
 
 
 def cost(model: Any, before: Any, items: ItemSet, options: PathOptions) -> dict[str, Any]:
-    """CPU seconds of slopes and of plain passes, measured in turns, and of what is done once."""
+    """Return CPU seconds of slopes and of plain passes, and of what is done once."""
     hooked, began = HookedModel(model), time.process_time()
     plain, slopes = [], []
     with unit_change(hooked, before, options.neuron_groups, options.directions) as change:
@@ -160,7 +158,7 @@ def cost(model: Any, before: Any, items: ItemSet, options: PathOptions) -> dict[
 
 
 def summary_of(found: PathAttribution) -> dict[str, Any]:
-    """What the adaptive rule found."""
+    """Return the gain, the errors and the mean scores of layers as shares of the gain."""
     integral, gain = found.integral, float(found.gain.mean())
     layers = found.scores[Grain.layer].mean(1) / gain
     return {
@@ -178,7 +176,7 @@ def summary_of(found: PathAttribution) -> dict[str, Any]:
 
 
 def weights_of(before: ModelReference, after: ModelReference) -> dict[str, torch.Tensor] | None:
-    """The weights before, or None if the model after has an adapter on them."""
+    """Return the weights before by name, or None if the model after is an adapter on them."""
     if after.adapted:
         return None
     named = load_reference(before).named_parameters(remove_duplicate=False)
@@ -186,18 +184,16 @@ def weights_of(before: ModelReference, after: ModelReference) -> dict[str, torch
 
 
 def main() -> None:
-    """Measure, print and write the record."""
+    """Run the parts that are asked for, print what they measure, and write it to a file."""
     command = parser(__doc__)
     command.add_argument("--before", required=True, help="model before fine-tuning")
     command.add_argument("--after", required=True, help="run directory, adapter, folder or hub id")
-    command.add_argument("--data", type=Path, help="JSON lines of documents; by default the wire")
-    command.add_argument("--id-column", default="id")
-    command.add_argument("--references-column", default=None)
+    add_data(command, "JSON lines of documents; by default the built-in wire")
     command.add_argument("--items", type=int, default=8)
     command.add_argument("--tokens", type=int, default=256, help="longest document with summary")
     command.add_argument("--points", type=int, default=126, help="compare.path.nodes")
     command.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    command.add_argument("--name", required=True, help="name of the record")
+    command.add_argument("--name", required=True, help="the record is path-NAME.json")
     options = command.parse_args()
     prepare(options)
     before, after = reference(options.before, "--before"), reference(options.after, "--after")

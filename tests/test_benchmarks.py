@@ -18,6 +18,7 @@ NO_BENCHMARK = {
     "measurement",
     "run_all",
     "convergence",
+    "data_files",
     "edge_choice",
     "entity_verdicts",
     "inside_changes",

@@ -129,13 +129,13 @@ def test_whole_weights(family: str) -> None:
     middle = range(-(-neurons // 3), -(-2 * neurons // 3))
     matrix = f"{BLOCKS.get(family, 'model.layers')}.0.{LINEAR.get(family, 'self_attn.q_proj')}"
     delta = change[f"{matrix}.weight"]
-    name = f"layer 0 {LINEAR.get(family, 'self_attn.q_proj')} direction 1"
+    name = f"layer 0 {LINEAR.get(family, 'self_attn.q_proj')} direction 0"
     units = {
         "layer 1": in_layer(family, 1),
         "layer 0 norms": of_norms(family, 0),
         **head_units(family, hooked),
         f"neurons.0.1 ({middle[0]}-{middle[-1]})": of_neurons(family, 0, middle),
-        name: of_direction(f"{matrix}.weight", delta, 1),
+        name: of_direction(f"{matrix}.weight", delta, 0),
         "embedding": nowhere_else(("transformer.w", "gpt_neox.embed_in", "model.embed"), family),
     }
     if family in ("gpt2", "gpt_neox", "qwen2"):

@@ -22,7 +22,7 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import Grain, PathOptions
 from tests.circuits.cases import difference_metric, some_pairs
 from tests.compare.edited import some_items
-from tests.compare.naive_path import in_layer, metric, naive_scores, whole_change
+from tests.compare.naive_path import in_layer, metric, naive_scores, of_direction, whole_change
 from tests.models.peft_kinds import KINDS, disturb
 from tests.support.small_models import exact_norms, scrambled
 
@@ -114,6 +114,11 @@ def test_path_scores_are_those_of_the_merged_weights(name: str) -> None:
     expected = naive_scores(base, change, some_items(), in_layer("gpt2", 1))
     scale = float(np.abs(found.gain).max())
     np.testing.assert_allclose(found.score("layer 1"), expected, atol=1e-3 * scale)
+    matrix = "transformer.h.1.mlp.c_fc.weight"
+    first = of_direction(matrix, change[matrix], 0)
+    expected = naive_scores(base, change, some_items(), first)
+    found_first = found.score("layer 1 mlp.c_fc direction 0")
+    np.testing.assert_allclose(found_first, expected, atol=1e-3 * scale)
     sums = found.scores[Grain.direction].sum(0)
     np.testing.assert_allclose(sums, found.gain, atol=1e-3 * scale)
 
