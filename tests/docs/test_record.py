@@ -273,6 +273,22 @@ def test_the_page_on_rephrasing_states_its_records(monkeypatch: pytest.MonkeyPat
     assert len(shown) > 20
     assert [line for line in shown if line not in known] == []
     assert set(tables.markdown(found["logit difference"])) <= set(shown)
+    sets = json.loads((RECORDS / "rephrase/head-sets.json").read_text()).values()
+    readme = " ".join((RECORDS.parents[2] / "README.md").read_text().split())
+    into_base = [one["sufficiency"]["heads"] for one in sets]
+    for one in into_base:
+        assert one["named"][:3] == ["output.23.3", "output.29.1", "output.22.4"]
+        assert one["sizes"][2] == 3
+    largest = [[one["largest"][end][2] for end in ("mean", "low", "high")] for one in into_base]
+    for text in (page, readme):
+        for mean, low, high in largest:
+            assert f"{mean:.2f} [{low:.2f}, {high:.2f}]" in text
+        first, second = (one["random_by_layer"]["mean"][2] for one in into_base)
+        assert f"of the same layers bring {first:.2f} and {second:.2f}" in text
+        first, second = (one["largest"]["mean"][-1] for one in into_base)
+        assert f"{first:.2f} and {second:.2f}" in text
+    taken = [one["necessity"]["heads"]["largest"]["mean"][2] for one in sets]
+    assert f"three heads take {taken[0]:.2f} and {taken[1]:.2f} of the gap away" in page
 
 
 @pytest.mark.parametrize("record", KEPT, ids=[folder.name for folder in KEPT])
