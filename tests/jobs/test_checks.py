@@ -14,7 +14,7 @@ import torch
 from sumcirc.cli import command
 from sumcirc.cli.main import VERBS
 from sumcirc.errors import UserError
-from sumcirc.schema import Corruption, SelectorName, Source, configuration
+from sumcirc.schema import CircuitMetric, Corruption, SelectorName, Source, configuration
 from tests.support.landscapes import write_example
 from tests.support.sweeps import write_sweep
 
@@ -111,6 +111,23 @@ CASES: list[tuple[str, dict[str, Any], str]] = [
         "circuit",
         {"data.source": Source.files, "circuit.corruption": Corruption.counterfactual},
         "circuit.corruption=counterfactual: is for data=wire",
+    ),
+    *(
+        (
+            verb,
+            {
+                "data.source": Source.files,
+                f"{section}metric": CircuitMetric.wrong_fact,
+                f"{section}corruption": Corruption.replace,
+            },
+            f"{section}metric=wrong_fact: needs wrong facts, which {section}corruption=replace",
+        )
+        for verb, section in (("circuit", "circuit."), ("pairs", ""))
+    ),
+    (
+        "circuit",
+        {"pairs": NOWHERE, "circuit.metric": CircuitMetric.wrong_fact},
+        f"circuit.metric=wrong_fact: is made from documents, not from pairs={NOWHERE};",
     ),
     (
         "pairs",

@@ -95,6 +95,18 @@ def test_mistakes_are_one_line(
     assert len(done.said) == 1
 
 
+def test_wrong_facts_of_the_wire(commands: CommandServer, tmp_path: Path) -> None:
+    """Its corruption takes the right fact away, so that the metric rises on nearly every pair."""
+    words = ("circuit.metric=wrong_fact", *SMALL, "card.lines=none", "logger=none", "sweep.name=s")
+    done = commands.run("circuit", *words, cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["metric"], summary["corruption"]) == ("wrong_fact", "counterfactual")
+    stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
+    assert stored.metric == "wrong_fact"
+
+
 # ---- two circuits
 
 

@@ -194,6 +194,26 @@ def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
     assert summary["positions"] == "last"
 
 
+def test_wrong_facts_beside_right_ones(
+    commands: CommandServer, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ("compare.metric=wrong_fact", "compare.analyses=[direct,patching,path]", *FEW)
+    run, summary, output = compared(
+        commands, tmp_path, f"after={runs['lora']}", *words, "trainer.threads=1", "logger=none"
+    )
+    assert (summary["metric"], summary["unit"], summary["items"]) == ("wrong_fact", "logits", 2)
+    assert summary["positions"] == "read"
+    assert "small and lora: wrong_fact of 2 items (logits): before" in output
+    (found,) = summary["after"].values()
+    assert set(found) == {"metric", "direct", "patching", "path"}
+    done = commands.run(
+        *("compare", f"after={runs['lora']}", "prompts=facts", "compare.metric=wrong_fact"),
+        cwd=tmp_path,
+    )
+    assert done.code == 2
+    assert "compare.metric=wrong_fact: is for documents, not for prompts=facts" in done.output
+
+
 # ---- prompts
 
 

@@ -91,7 +91,7 @@ def test_members_are_found_by_name_and_by_value() -> None:
 
 
 def test_what_is_no_member_is_refused_with_the_choices() -> None:
-    known = "choose from kl, nll, logit_difference$"
+    known = "choose from kl, nll, logit_difference, wrong_fact$"
     for word in ("bleu", "auto"):
         with pytest.raises(UserError, match=f"^circuit.metric={word}: {known}"):
             CircuitMetric.of(word, "circuit.metric", CircuitMetric.auto)
@@ -99,4 +99,5 @@ def test_what_is_no_member_is_refused_with_the_choices() -> None:
 
 def test_printed_and_listed_by_the_word_that_is_typed() -> None:
     assert f"{Method.eap_ig_inputs}" == "eap_ig_inputs"
-    assert [str(one) for one in CircuitMetric] == ["auto", "kl", "nll", "logit_difference"]
+    names = ["auto", "kl", "nll", "logit_difference", "wrong_fact"]
+    assert [str(one) for one in CircuitMetric] == names

@@ -149,6 +149,22 @@ class LogitDifference(Metric):
         return found[:, 0] - found[:, 1]
 
 
+class WrongFact(LogitDifference):
+    """logit of a wrong fact - logit of the right one; higher if the wrong one is likelier.
+
+    It is also log p(wrong) - log p(right), since the two logits have the same normalizer.
+
+    Args:
+        positions: [N, T] true where facts begin.
+        right, wrong: [N, T] ids of the first tokens of the right and of the wrong fact.
+    """
+
+    name = "wrong_fact"
+
+    def __init__(self, positions: Tensor, right: Tensor, wrong: Tensor) -> None:
+        super().__init__(positions, right, wrong)
+
+
 class NegativeLogLikelihood(Metric):
     """-log p of given next tokens, such as those of a reference summary, in nats.
 

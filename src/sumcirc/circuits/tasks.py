@@ -39,8 +39,8 @@ class Task:
         metric: the metric, created for these pairs.
         evaluator: runs circuits on these pairs and computes the metric.
         unchanged: number of pairs that were left out because corruption doesn't raise their metric.
-        untold: number of pairs that were left out because the metric is a logit difference and no
-            wrong answer is known for them.
+        untold: number of pairs that were left out because the metric compares two answers and only
+            one is known for them.
         losses: the metric of the clean and of the corrupted run on all pairs for which it is
             defined, before any was left out, [pairs] each.
     """

@@ -10,7 +10,7 @@ a position
 
 where d is a direction in the normed space:
 
-    logit_difference    d = W_U[good] - W_U[bad]
+    logit_difference    d = W_U[good] - W_U[bad], also for wrong_fact
     log_probability     d = W_U[y] - sum_v p_v W_U[v],  p the prediction of this run
 
 The second follows from an identity. With logits l and H = -sum_v p_v log p_v the entropy of p,
@@ -40,7 +40,7 @@ import torch
 from torch import Tensor, nn
 
 from sumcirc.circuits.metrics import at_least_float32
-from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE, ItemBatch, ItemSet
+from sumcirc.compare.items.item_set import LOG_PROBABILITY, ItemBatch, ItemSet
 from sumcirc.models.activations.activation_cache import ActivationCache, ActivationKey, HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import frozen
@@ -103,7 +103,7 @@ def direct_attribution(
     )
     with frozen(hooked.model):
         for batch in items.batches(batch_size, hooked.device):
-            run = _Run(hooked, batch, items.metric == LOGIT_DIFFERENCE)
+            run = _Run(hooked, batch, items.metric != LOG_PROBABILITY)
             for name, values in run.result().items():
                 getattr(found, name)[..., batch.places] = values
             if progress is not None:

@@ -8,12 +8,20 @@ from itertools import islice
 
 import numpy as np
 
-from sumcirc.compare.items.document_items import document_items, wire_distractor, wire_salient
+from sumcirc.compare.items.document_items import (
+    FindSpans,
+    FindWrong,
+    document_items,
+    swapped_wrong,
+    wire_distractor,
+    wire_salient,
+    wire_wrong,
+)
 from sumcirc.compare.items.facts import fact_items
-from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.items.item_set import WRONG_FACT, ItemSet
 from sumcirc.compare.items.prompts import ContrastPrompt, prompt_items, read_prompts
 from sumcirc.compare.items.rephrase import rephrase_prompts
-from sumcirc.data.documents import read_corpus
+from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, SUMMARY, Encoder
 from sumcirc.data.examples import ALL, LAST, READ, TokenExample
 from sumcirc.data.files import find_files, first_columns, read_rows
@@ -21,7 +29,7 @@ from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.measures.measure_documents import ProbeDocument, ProbeSet, probe_set
 from sumcirc.runtime.notices import Notice, left_out, missing
-from sumcirc.schema import FACTS, REPHRASE, CompareConfig, Source
+from sumcirc.schema import FACTS, REPHRASE, CompareConfig, ItemMetric, Source
 
 POOL = 2000  # number of generated prompts to choose from; the tokenizer rules some out
 TEXT = "text"  # column of compare.text
@@ -118,7 +126,8 @@ def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
             wire_salient(config.data.seed) if wire else oracle_finder(config.evaluation, documents)
         )
         distractor = wire_distractor(config.data.seed) if wire else None
-        found, dropped = document_items(encoder, documents, count, salient, distractor)
+        wrong = _wrong(config, encoder, documents, salient)
+        found, dropped = document_items(encoder, documents, count, salient, distractor, wrong)
         probes = probe_set(encoder, documents, count, batch_size=options.batch_size, setting=ITEMS)
         told += [notice for notice in probes.notices if notice.reason == "cut"]
         wanted = {item.id for item in found}
@@ -136,7 +145,19 @@ def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
     found = found[:count]
     told.append(missing(ITEMS, "items", count, len(found), f"there are {len(found):,}"))
     kept, about_texts = _cut(texts, encoder.max_length)
-    return ComparisonInputs(ItemSet(found), dropped, probes, kept, [*told, *about_texts])
+    metric = WRONG_FACT if options.metric is ItemMetric.wrong_fact else None
+    return ComparisonInputs(ItemSet(found, metric), dropped, probes, kept, [*told, *about_texts])
+
+
+def _wrong(
+    config: CompareConfig, encoder: Encoder, documents: Sequence[Document], salient: FindSpans
+) -> FindWrong | None:
+    """Return the function that finds wrong facts, or None if the metric doesn't need them."""
+    if config.compare.metric is not ItemMetric.wrong_fact:
+        return None
+    if config.data.source is Source.wire:
+        return wire_wrong(encoder, config.data.seed)
+    return swapped_wrong(encoder, documents, salient, config.data.seed)
 
 
 def _cut(texts: Sequence[list[int]], length: int) -> tuple[list[np.ndarray], list[Notice]]:

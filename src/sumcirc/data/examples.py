@@ -2,8 +2,8 @@
 
 Training, attribution, measures and comparisons all read sequences of this type. What is to be
 predicted is stored position by position: `good[t]` is the correct token after position t, `bad[t]`
-a wrong one to compare it with. Losses, log-probabilities and logit differences are computed only at
-positions that have a good token.
+a wrong one to compare it with, and `wrong[t]` one that would state a wrong fact. Losses,
+log-probabilities and logit differences are computed only at positions that have a good token.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ class TokenExample:
             at other positions; a single value applies to all positions.
         bad: [length] a wrong next token with which the correct one is compared, NONE at positions
             without one; a single value applies to all positions.
+        wrong: [length] where `good` begins a fact, the first token of what the summary must not
+            state there: the same fact of another event, or one that the document does not state;
+            NONE at other positions. A single value applies to all positions.
         spans: [length] masks by name, true at the span's tokens. Spans may overlap.
         offsets: [length, 2] character range [start, end) of each token in the document, -1 for
             tokens outside the document; None if unknown.
@@ -52,12 +55,13 @@ class TokenExample:
     ids: np.ndarray
     good: np.ndarray = field(default_factory=lambda: np.array(NONE))
     bad: np.ndarray = field(default_factory=lambda: np.array(NONE))
+    wrong: np.ndarray = field(default_factory=lambda: np.array(NONE), kw_only=True)
     spans: Mapping[str, np.ndarray] = field(default_factory=dict)
     offsets: np.ndarray | None = None
     truncated: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("good", "bad"):
+        for name in ("good", "bad", "wrong"):
             answer = getattr(self, name)
             if answer.ndim == 0:
                 object.__setattr__(self, name, np.full(len(self.ids), answer))
@@ -114,8 +118,8 @@ class TokenExample:
         """
         spans = {name: inside[:stop] for name, inside in self.spans.items()}
         offsets = None if self.offsets is None else self.offsets[:stop]
-        ids, good, bad = self.ids[:stop], self.good[:stop], self.bad[:stop]
-        return replace(self, ids=ids, good=good, bad=bad, spans=spans, offsets=offsets)
+        cut = {name: getattr(self, name)[:stop] for name in ("ids", "good", "bad", "wrong")}
+        return replace(self, **cut, spans=spans, offsets=offsets)
 
     def touching(self, characters: Characters) -> np.ndarray:
         """Return a mask [length], true at tokens that overlap one of the character ranges."""
@@ -145,8 +149,8 @@ class TokenBatch:
         input_ids: [B, T] token ids; which of them are padding is known only from the mask.
         attention_mask: [B, T] true or 1 at tokens, false or 0 at padding.
         names: ids of the examples.
-        good, bad: [B, T] correct and wrong next tokens, as in TokenExample; a single value applies
-            to all positions.
+        good, bad, wrong: [B, T] next tokens, as in TokenExample; a single value applies to all
+            positions.
         spans: [B, T] masks by name, true at the span's tokens; false for an example without the
             span.
 
@@ -159,6 +163,7 @@ class TokenBatch:
     names: list[str]
     good: Tensor = field(default_factory=lambda: torch.tensor(NONE))
     bad: Tensor = field(default_factory=lambda: torch.tensor(NONE))
+    wrong: Tensor = field(default_factory=lambda: torch.tensor(NONE), kw_only=True)
     spans: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -169,7 +174,7 @@ class TokenBatch:
             raise UserError(
                 f"pairs: {len(self.names)} ids for {len(self.input_ids)} items; give one for each"
             )
-        for name in ("good", "bad"):
+        for name in ("good", "bad", "wrong"):
             object.__setattr__(self, name, getattr(self, name).expand(shape))
         object.__setattr__(self, "attention_mask", self.attention_mask.bool())
         for name, grid in {"attention_mask": self.attention_mask, **self.spans}.items():
@@ -233,7 +238,7 @@ class TokenBatch:
         """Return the same batch on another device."""
         grids = {
             name: getattr(self, name).to(device)
-            for name in ("input_ids", "attention_mask", "good", "bad")
+            for name in ("input_ids", "attention_mask", "good", "bad", "wrong")
         }
         spans = {name: inside.to(device) for name, inside in self.spans.items()}
         return replace(self, **grids, spans=spans)
@@ -282,6 +287,7 @@ def collate(
             name: grid((example.spans.get(name, nowhere) for example in examples), False)
             for name in spans
         },
+        wrong=grid((example.wrong for example in examples), NONE),
     )
 
 

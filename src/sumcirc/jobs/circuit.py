@@ -39,6 +39,7 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.circuits.inputs.pair_files import read_pairs
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
+    from sumcirc.errors import UserError
     from sumcirc.jobs._circuit_card import check_other
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture, context_length
@@ -53,6 +54,12 @@ def check(config: CircuitConfig) -> None:
     check_machine(config.trainer)
     if config.pairs is None:
         check_files(config.data, ("test",))
+    elif config.circuit.metric is CircuitMetric.wrong_fact:
+        raise UserError(
+            f"circuit.metric=wrong_fact: is made from documents, not from pairs={config.pairs};"
+            " leave pairs out, or take circuit.metric=logit_difference, which compares `good` with"
+            " `bad`"
+        )
     against = against_of(config)
     if against is None:
         check_reference(reference_of(config), analysed=True)
@@ -321,7 +328,7 @@ def _write(
     write_json(directory.circuits / "faithfulness.json", curves)
     directory.write_summary(summary)
     shape = edges.shape
-    unit = "logits" if options.metric.value == "logit_difference" else "nats"
+    unit = options.metric.unit
     title = f"{config.model.name}, {options.method.value}"
     group = shape.group if not edges.expand_groups else 1
     outgoing, _ = by_node(found.aggregated, edges)

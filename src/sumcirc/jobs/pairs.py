@@ -37,7 +37,7 @@ def check(config: PairsConfig) -> None:
     from sumcirc.training.trainer import check_machine
 
     _check_out(config)
-    corruption_of(config.corruption, config.data.source, "corruption")
+    corruption_of(config.corruption, config.data.source, "corruption", config.metric)
     check_machine(config.trainer)
     _check_permuted(config)
     check_files(config.data, (config.split,))
@@ -92,7 +92,7 @@ def run(config: PairsConfig, folder: Path) -> None:
     encoder = Encoder(load_tokenizer(config.model), config.encoding, context)
     corpus = read_corpus(config.data, config.split)
     documents = corpus.documents
-    corruption = corruption_of(config.corruption, config.data.source, "corruption")
+    corruption = corruption_of(config.corruption, config.data.source, "corruption", config.metric)
     with counted("make pairs", min(len(documents), config.documents or len(documents))) as advance:
         made = corpus_pairs(
             encoder,

@@ -39,6 +39,7 @@ from sumcirc.schema.comparing import (
     CompareOptions,
     Direction,
     Grain,
+    ItemMetric,
     PathOptions,
 )
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
@@ -134,6 +135,7 @@ __all__ = [
     "GenerationConfig",
     "Grain",
     "Granularity",
+    "ItemMetric",
     "JobConfig",
     "LoggerConfig",
     "LoggerKind",

@@ -48,7 +48,18 @@ class CircuitMetric(Choice):
     nll = "nll"  # -log p of the reference summary
     # right minus counterfactual token, where a fact is stated
     logit_difference = "logit_difference"
+    # logit of a wrong fact minus that of the right one, where a fact is stated: of the wire's other
+    # event, or with corruption=swap one that the document does not state
+    wrong_fact = "wrong_fact"
     surprise = nll  # old word, until 0.2
+
+    @property
+    def unit(self) -> str:
+        """Unit of the metric, and of the scores of edges."""
+        return "logits" if self in LOGITS else "nats"
+
+
+LOGITS = (CircuitMetric.logit_difference, CircuitMetric.wrong_fact)
 
 
 class Corruption(Choice):
@@ -156,9 +167,9 @@ class CircuitOptions:
         """The setting `memory_budget` in bytes."""
         return int(1e9 * self.memory_budget)
 
-    def corruption_of(self, source: Source) -> Corruption:
+    def corruption_of(self, source: Source, section: str = "circuit.") -> Corruption:
         """Return the kind of corruption to use for documents from a source; see `corruption_of`."""
-        return corruption_of(self.corruption, source, "circuit.corruption")
+        return corruption_of(self.corruption, source, f"{section}corruption", self.metric)
 
 
 def check_gradient(
@@ -190,20 +201,36 @@ def check_gradient(
     )
 
 
-def corruption_of(corruption: Corruption, source: Source, setting: str) -> Corruption:
+def corruption_of(
+    corruption: Corruption,
+    source: Source,
+    setting: str,
+    metric: CircuitMetric = CircuitMetric.auto,
+) -> Corruption:
     """Return the kind of corruption to use for documents from a source.
 
     It is the given kind, unless that is `auto`: then it is `counterfactual` for the wire. For other
-    documents `auto` stays, since they decide (`circuits.inputs.corruption.settled`).
+    documents `auto` stays, since they decide (`circuits.inputs.corruption.settled`), unless the
+    metric is `wrong_fact`, which takes `swap`.
 
     Args:
         corruption: the setting's value.
         source: source of the documents.
         setting: name of the setting, for messages.
+        metric: the metric for which documents are corrupted; `auto` if it makes no difference.
 
     Raises:
-        UserError: this kind of corruption can't be made from documents of this source.
+        UserError: this kind of corruption can't be made from documents of this source, or does not
+            tell the wrong facts that the metric needs.
     """
+    if metric is CircuitMetric.wrong_fact and source is not Source.wire:
+        require(
+            corruption in (Corruption.auto, Corruption.swap),
+            f"{setting.removesuffix('corruption')}metric=wrong_fact: needs wrong facts, which"
+            f" {setting}={corruption} does not tell; take {setting}=swap, data=wire, or another"
+            " metric",
+        )
+        return Corruption.swap
     if corruption is Corruption.auto:
         return Corruption.counterfactual if source is Source.wire else corruption
     require(

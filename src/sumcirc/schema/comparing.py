@@ -23,6 +23,18 @@ class Analysis(Choice):
     surgery = delta_scaling  # old word, until 0.2
 
 
+class ItemMetric(Choice):
+    """Metric on which two models are compared."""
+
+    # documents: log-probability of the reference summary; prompts: logit of the good answer minus
+    # that of the bad one
+    auto = "auto"
+    # documents: logit of a wrong fact minus that of the right one, where the reference states a
+    # fact; wrong is that of the wire's other event, or for other data one that the document does
+    # not state (as of circuit.corruption=swap)
+    wrong_fact = "wrong_fact"
+
+
 class Direction(Choice):
     """Direction of patching between the two models."""
 
@@ -73,6 +85,7 @@ class CompareOptions:
     """Settings for comparing two models."""
 
     analyses: list[Analysis] = field(default_factory=lambda: list(Analysis))
+    metric: ItemMetric = ItemMetric.auto
     items: int = 32  # documents of data.test, or prompts; also the number of texts for perplexity
     batch_size: int = 4  # items processed at once
     memory_budget: float = 4.0  # GB for activations, in addition to the model

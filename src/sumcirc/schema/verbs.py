@@ -17,7 +17,7 @@ from sumcirc.schema.adapting import (
 from sumcirc.schema.cards import CardOptions
 from sumcirc.schema.choices import Choice
 from sumcirc.schema.circuits import CircuitMetric, CircuitOptions, Corruption
-from sumcirc.schema.comparing import CompareOptions
+from sumcirc.schema.comparing import CompareOptions, ItemMetric
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig
 from sumcirc.schema.exporting import ExportConfig
 from sumcirc.schema.learning import MONITORS, ModelConfig, Quantization, TrainerConfig
@@ -269,6 +269,11 @@ class CompareConfig(JobConfig):
             bool(names) and all(isinstance(name, str) and name for name in names),
             f"after={self.after}: name a run directory, an adapter, a folder or a hub id",
         )
+        require(
+            self.prompts is None or self.compare.metric is not ItemMetric.wrong_fact,
+            f"compare.metric=wrong_fact: is for documents, not for prompts={self.prompts}, which have"
+            " answers of their own; leave one of them out",
+        )
         twice = [name for name in names if names.count(name) > 1]
         require(not twice, f"after={self.after}: names {twice[0] if twice else ''} twice")
 
@@ -303,7 +308,7 @@ class PairsConfig:
         at_least(self, "", 1, "documents", "batch_size")
         require(
             self.metric is not CircuitMetric.auto,
-            "metric=auto: is for `sumcirc circuit`; choose nll, kl or logit_difference",
+            "metric=auto: is for `sumcirc circuit`; choose nll, kl, logit_difference or wrong_fact",
         )
 
 

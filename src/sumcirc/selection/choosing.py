@@ -26,7 +26,6 @@ from sumcirc.schema import (
     SelectConfig,
     SelectorName,
     TrainConfig,
-    corruption_of,
 )
 from sumcirc.selection import (  # noqa: F401  # importing these files registers selectors
     circuit,
@@ -142,7 +141,7 @@ def check_selection(config: TrainConfig | SelectConfig, model_config: Pretrained
         )
     _check_quantized(config.model.quantize, name)
     if selector.pairs:
-        corruption_of(config.selector.corruption, config.data.source, "selector.corruption")
+        config.selector.circuit.corruption_of(config.data.source, "selector.")
         if name is not SelectorName.own:
             check_own_summaries(config)
     if name is SelectorName.own:

@@ -46,7 +46,7 @@ def circuit(context: SelectionContext) -> Scores:
     return Scores(
         by_module(along_mean(scores, kept), graph),
         f"the base's circuit runs through it ({stored.method}, {int(kept.sum())} edges)",
-        "logits" if stored.metric == "logit_difference" else "nats",
+        options.metric.unit,
         "documents",
         resamples=np.stack(again, -1),
     )

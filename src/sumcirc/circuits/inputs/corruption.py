@@ -35,6 +35,7 @@ from sumcirc.circuits.inputs.counterfactual import counterfactual_pair
 from sumcirc.circuits.inputs.donors import Donors, tokens_of
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, summary_pair
 from sumcirc.circuits.inputs.swapping import swapped_pair
+from sumcirc.circuits.inputs.wrong_facts import with_wrong_facts
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, Encoder
 from sumcirc.data.examples import Characters, NoExample, first_made
@@ -211,7 +212,7 @@ def _maker(
     """Return a function that makes a pair of a document, or raises NoExample."""
     donors = Donors(encoder, documents, seed)
 
-    def make(item: Document) -> ExamplePair:
+    def plain(item: Document) -> ExamplePair:
         if corruption is Corruption.counterfactual:
             return counterfactual_pair(encoder, item, seed)
         salient = find_salient(item)
@@ -219,7 +220,7 @@ def _maker(
             return swapped_pair(encoder, item, salient, donors)
         return _replaced_pair(encoder, item, corruption, salient, donors)
 
-    return make
+    return lambda item: with_wrong_facts(plain(item), encoder, item, seed)
 
 
 def _replaced_pair(

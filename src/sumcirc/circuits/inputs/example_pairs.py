@@ -18,7 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sumcirc.circuits.metrics import Divergence, LogitDifference, Metric, NegativeLogLikelihood
+from sumcirc.circuits.metrics import (
+    Divergence,
+    LogitDifference,
+    Metric,
+    NegativeLogLikelihood,
+    WrongFact,
+)
 from sumcirc.data.codec import Codec
 from sumcirc.data.encoding import DOCUMENT, PARTS
 from sumcirc.data.examples import NONE, TokenBatch, TokenExample, collate, padded
@@ -96,6 +102,11 @@ class ExamplePair:
             row[start : start + len(answer)] = answer
         example = TokenExample(id, clean, answers[0], answers[1], spans, truncated=truncated)
         return cls(example, replace(example, ids=corrupted), corruption)
+
+    def with_wrong(self, wrong: np.ndarray) -> ExamplePair:
+        """Return the pair with the given `wrong` tokens, [length], in both examples."""
+        clean, corrupted = (replace(one, wrong=wrong) for one in (self.clean, self.corrupted))
+        return replace(self, clean=clean, corrupted=corrupted)
 
     @property
     def id(self) -> str:
@@ -305,8 +316,9 @@ def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
 
     Args:
         name: `kl`, KL(clean run || patched run) of next tokens (at the last token if no answer is
-            known); `nll`, -log p of the answer; or `logit_difference`, -(logit of the good token -
-            logit of the bad token) where the two answers diverge.
+            known); `nll`, -log p of the answer; `logit_difference`, -(logit of the good token -
+            logit of the bad token) where the two answers diverge; or `wrong_fact`, logit of the
+            wrong fact - logit of the right one where a fact begins.
         pairs: the pairs.
 
     Raises:
@@ -324,6 +336,14 @@ def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
                 " circuit.metric=kl, or give each pair its `good`"
             )
         return NegativeLogLikelihood(clean.reads, clean.good)
+    if chosen is CircuitMetric.wrong_fact:
+        if unknown := _without(clean, clean.wrong != NONE):
+            raise UserError(
+                f"circuit.metric=wrong_fact: no wrong fact is known for `{unknown}`; take data=wire,"
+                " circuit.corruption=swap on documents whose summaries state names, numbers or"
+                " dates, or another metric"
+            )
+        return WrongFact(clean.wrong != NONE, clean.good, clean.wrong)
     if unknown := _without(clean, clean.diverges):
         raise UserError(
             f"circuit.metric=logit_difference: no other answer is known for `{unknown}`; take"

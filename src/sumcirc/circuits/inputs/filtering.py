@@ -10,7 +10,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from sumcirc.circuits.inputs.example_pairs import ExamplePair, TokenPairs, pair_metric
-from sumcirc.data.examples import by_length
+from sumcirc.data.examples import NONE, by_length
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 from sumcirc.schema import CircuitMetric
@@ -19,17 +19,21 @@ from sumcirc.schema import CircuitMetric
 def answerable(pairs: Sequence[ExamplePair], metric: CircuitMetric) -> list[ExamplePair]:
     """Return the pairs for which the metric is defined.
 
-    Only a logit difference can be undefined: it needs two answers that diverge. If it is undefined
-    for all pairs, all pairs are returned, so that computing the metric raises an error that says
-    what is missing.
+    A logit difference needs two answers that diverge, and `wrong_fact` a wrong fact; the others are
+    always defined. If the metric is undefined for all pairs, all pairs are returned, so that
+    computing the metric raises an error that says what is missing.
 
     Args:
         pairs: the pairs to choose from.
         metric: the metric that will be computed.
     """
-    if metric is not CircuitMetric.logit_difference:
+    defined = {
+        CircuitMetric.logit_difference: lambda pair: pair.clean.diverges.any(),
+        CircuitMetric.wrong_fact: lambda pair: (pair.clean.wrong != NONE).any(),
+    }
+    if metric not in defined:
         return list(pairs)
-    return [pair for pair in pairs if pair.clean.diverges.any()] or list(pairs)
+    return list(filter(defined[metric], pairs)) or list(pairs)
 
 
 def changed_pairs(

@@ -1,7 +1,8 @@
 """Documents with their reference summaries as items; every token of the summary is predicted.
 
 Both models read the document in its prompt and the reference summary; the metric is the mean
-log-probability of the summary's tokens and EOS.
+log-probability of the summary's tokens and EOS, or the logit of a wrong fact minus that of the
+right one where the summary states a fact.
 
 The first token belongs to no span: attention that has no target goes there, whatever token it is
 (the attention sink), and would dominate the attention that a head pays to the words of a span.
@@ -9,19 +10,23 @@ The first token belongs to no span: attention that has no target goes there, wha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from sumcirc.circuits.inputs.donors import Donors
+from sumcirc.circuits.inputs.swapping import swapped_pair
+from sumcirc.circuits.inputs.wrong_facts import unsupported_tokens, wrong_event_tokens
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
-from sumcirc.data.examples import Characters, TokenExample, first_made
+from sumcirc.data.examples import NONE, Characters, NoExample, TokenExample, first_made
 from sumcirc.errors import UserError
 from sumcirc.wire import WireArticle, article_of
 from sumcirc.wire.article import mentions
 
 FindSpans = Callable[[Document], Characters]
+FindWrong = Callable[[Document, TokenExample], np.ndarray]
 
 
 def document_items(
@@ -30,6 +35,7 @@ def document_items(
     count: int | None,
     salient: FindSpans,
     distractor: FindSpans | None = None,
+    wrong: FindWrong | None = None,
 ) -> tuple[list[TokenExample], dict[str, int]]:
     """Make items from documents until there are `count` items.
 
@@ -43,6 +49,11 @@ def document_items(
         count: number of items to make; None to make an item of every document.
         salient, distractor: functions that return character ranges of a document; the tokens that
             overlap these ranges form the span of that name.
+        wrong: function that takes a document and its example from `Encoder.located`, and returns
+            the first token of a wrong fact at positions where one is known, as in
+            `TokenExample.wrong`. Items are then read at these positions only, with the wrong fact
+            as `good` and the right one as `bad`. None for items of which all tokens of the summary
+            are read.
 
     Returns:
         The items, and the number of documents of which no item could be made, by reason.
@@ -56,9 +67,20 @@ def document_items(
         marked = {"salient": salient(item)}
         if distractor is not None:
             marked["distractor"] = distractor(item)
-        return with_spans(encoder.located(item), marked).until(-1)
+        located = encoder.located(item)
+        found = with_spans(located, marked).until(-1)
+        return found if wrong is None else _contrasted(found, wrong(item, located)[: len(found)])
 
     return items_of(documents, count, make)
+
+
+def _contrasted(example: TokenExample, wrong: np.ndarray) -> TokenExample:
+    """Return an example that is read where a wrong fact is known, as `good`."""
+    known = wrong != NONE
+    if not known.any():
+        raise NoExample("no wrong fact is known")
+    right = np.where(known, example.good, NONE)
+    return replace(example, good=wrong, bad=right, wrong=wrong)
 
 
 def items_of(
@@ -136,6 +158,40 @@ def wire_distractor(seed: int) -> FindSpans:
     def find(item: Document) -> list[tuple[int, int]]:
         facts = wire_article(item, seed).distractor
         return [place for value in facts.values() for place in mentioned(item.document, value)]
+
+    return find
+
+
+def wire_wrong(encoder: Encoder, seed: int) -> FindWrong:
+    """Return a function that finds the facts of an article's second event, for `document_items`.
+
+    The function raises UserError if the document is not an article of the built-in corpus.
+
+    Args:
+        encoder: turns texts into tokens.
+        seed: setting `data.seed`, with which the articles were generated.
+    """
+    return lambda item, located: wrong_event_tokens(encoder, wire_article(item, seed), located)
+
+
+def swapped_wrong(
+    encoder: Encoder, documents: Sequence[Document], salient: FindSpans, seed: int
+) -> FindWrong:
+    """Return a function that finds words that a document does not state, for `document_items`.
+
+    These are the words that `swap` would put into its summary; see `circuits.inputs.swapping`. The
+    function raises NoExample if nothing can be exchanged.
+
+    Args:
+        encoder: turns texts into tokens.
+        documents: all documents, which provide each other's words.
+        salient: function that returns the character ranges of a document's salient sentences.
+        seed: determines the order in which other documents provide words.
+    """
+    donors = Donors(encoder, documents, seed)
+
+    def find(item: Document, located: TokenExample) -> np.ndarray:
+        return unsupported_tokens(swapped_pair(encoder, item, salient(item), donors))
 
     return find
 

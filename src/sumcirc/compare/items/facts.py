@@ -13,11 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from sumcirc.circuits.inputs.wrong_facts import fact_answers
 from sumcirc.compare.items.document_items import items_of, mentioned, wire_article, with_spans
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import NONE, NoExample, TokenExample
-from sumcirc.wire import FACTS, WireArticle
+from sumcirc.wire import FACTS
 from sumcirc.wire.draw import Draw
 
 
@@ -60,31 +61,10 @@ def _item(encoder: Encoder, item: Document, seed: int) -> TokenExample:
     }
     if not all(marked.values()):
         raise NoExample("fact cut off")
-    summary, good, bad = _answers(encoder, article, role)
+    summary, good, bad = fact_answers(encoder, article, role)
     stop = text.prompt_length + len(summary)
     if text.ids[text.prompt_length : stop + 1].tolist() != [*summary, good]:
         raise NoExample("fact within a token")
     answers = np.full((2, stop), NONE)
     answers[:, -1] = good, bad
     return replace(with_spans(text, marked).until(stop), good=answers[0], bad=answers[1])
-
-
-def _answers(encoder: Encoder, article: WireArticle, role: str) -> tuple[list[int], int, int]:
-    """Return the summary's tokens up to a fact, and the first tokens of the two answers.
-
-    Raises:
-        NoExample: an answer changes the tokens before it, or both begin with the same token.
-    """
-    start = next(span.start for span in article.answers if span.role == role)
-    text = article.summary[:start]
-    # the space before a word is part of its first token
-    summary = encoder.summary_start(text.removesuffix(" "))
-    firsts: list[int] = []
-    for facts in (article.facts, article.distractor):
-        whole = encoder.summary_start(text + facts[role])
-        if whole[: len(summary)] != summary or len(whole) == len(summary):
-            raise NoExample("fact within a token")
-        firsts.append(whole[len(summary)])
-    if firsts[0] == firsts[1]:
-        raise NoExample("answers with the same first token")
-    return summary, firsts[0], firsts[1]

@@ -2,10 +2,14 @@
 
 An item is a document with its reference summary, or a prompt with two answers. Both models read the
 same tokens, so differences come from the models, not from texts that they generated. The metric of
-an item is the mean over the positions at which predictions are read; higher is better:
+an item is the mean over the positions at which predictions are read:
 
     log_probability     log p of the next token in the reference, nats
     logit_difference    logit of the good token minus logit of the bad one, logits
+    wrong_fact          logit of a wrong fact minus logit of the right one, logits
+
+Higher is better, but for `wrong_fact`, whose items have the wrong fact as `good` and the right one
+as `bad`.
 """
 
 from __future__ import annotations
@@ -34,7 +38,8 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.modes import inference
 
 LOG_PROBABILITY, LOGIT_DIFFERENCE = "log_probability", "logit_difference"
-UNITS = {LOG_PROBABILITY: "nats", LOGIT_DIFFERENCE: "logits"}
+WRONG_FACT = "wrong_fact"
+UNITS = {LOG_PROBABILITY: "nats", LOGIT_DIFFERENCE: "logits", WRONG_FACT: "logits"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +99,19 @@ class ItemSet:
 
     Args:
         items: the items on which models are compared.
+        metric: name of the metric; None for LOGIT_DIFFERENCE if every item has two answers,
+            otherwise LOG_PROBABILITY.
 
     Attributes:
         ids: names of the items, in the order in which results list them.
-        metric: name of the metric: LOGIT_DIFFERENCE if every item has two answers, otherwise
-            LOG_PROBABILITY.
+        metric: name of the metric.
         spans: names of the spans, in order of first appearance.
 
     Raises:
         UserError: there are no items, or only some have a second answer.
     """
 
-    def __init__(self, items: Sequence[TokenExample]) -> None:
+    def __init__(self, items: Sequence[TokenExample], metric: str | None = None) -> None:
         if not items:
             raise UserError("compare: there is no item to compare the models on")
         self.items = list(items)
@@ -116,7 +122,7 @@ class ItemSet:
             raise UserError(
                 f"compare: `{name}` has no second answer, but others do; give all or none"
             )
-        self.metric = LOGIT_DIFFERENCE if all(contrasted) else LOG_PROBABILITY
+        self.metric = metric or (LOGIT_DIFFERENCE if all(contrasted) else LOG_PROBABILITY)
         self.spans = list(dict.fromkeys(name for item in items for name in item.spans))
 
     def __len__(self) -> int:
