@@ -198,7 +198,7 @@ def test_wrong_facts_beside_right_ones(
     commands: CommandServer, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     words = ("compare.metric=wrong_fact", "compare.analyses=[direct,patching,path]", *FEW)
-    run, summary, output = compared(
+    _, summary, output = compared(
         commands, tmp_path, f"after={runs['lora']}", *words, "trainer.threads=1", "logger=none"
     )
     assert (summary["metric"], summary["unit"], summary["items"]) == ("wrong_fact", "logits", 2)

@@ -271,8 +271,8 @@ class CompareConfig(JobConfig):
         )
         require(
             self.prompts is None or self.compare.metric is not ItemMetric.wrong_fact,
-            f"compare.metric=wrong_fact: is for documents, not for prompts={self.prompts}, which have"
-            " answers of their own; leave one of them out",
+            f"compare.metric=wrong_fact: is for documents, not for prompts={self.prompts}, which"
+            " have answers of their own; leave one of them out",
         )
         twice = [name for name in names if names.count(name) > 1]
         require(not twice, f"after={self.after}: names {twice[0] if twice else ''} twice")

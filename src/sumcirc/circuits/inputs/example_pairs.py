@@ -339,9 +339,9 @@ def pair_metric(name: CircuitMetric | str, pairs: TokenPairs) -> Metric:
     if chosen is CircuitMetric.wrong_fact:
         if unknown := _without(clean, clean.wrong != NONE):
             raise UserError(
-                f"circuit.metric=wrong_fact: no wrong fact is known for `{unknown}`; take data=wire,"
-                " circuit.corruption=swap on documents whose summaries state names, numbers or"
-                " dates, or another metric"
+                f"circuit.metric=wrong_fact: no wrong fact is known for `{unknown}`; take"
+                " data=wire, circuit.corruption=swap on documents whose summaries state names or"
+                " numbers, or another metric"
             )
         return WrongFact(clean.wrong != NONE, clean.good, clean.wrong)
     if unknown := _without(clean, clean.diverges):
