@@ -191,7 +191,9 @@ def attribute(plan: Plan, name: str, config: Any, pairs: int = 1, patched: bool 
     model = load(subject, plan.device)
     loaded = in_use(plan.device)
     size = [(pairs, plan.tokens)]
-    found = circuits.measure(model, size, plan.device, plan.rounds, left=False, patched=patched)
+    found = circuits.measure(
+        model, size, plan.device, plan.rounds, left=False, patched=patched, spans=False
+    )
     figures = {}
     for long_name, figure in found.items():
         kind = long_name.split("_")[0]

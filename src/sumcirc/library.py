@@ -27,7 +27,9 @@ from sumcirc.callbacks.summary_quality import SummaryQuality
 from sumcirc.circuits.card.making import make_card
 from sumcirc.circuits.discovery import CircuitResult, judge, score_edges
 from sumcirc.circuits.inputs.corruption import corpus_pairs
+from sumcirc.circuits.inputs.division import covered
 from sumcirc.circuits.inputs.pair_files import read_pairs
+from sumcirc.circuits.spans.circuit import find_units
 from sumcirc.circuits.tasks import make_tasks
 from sumcirc.compare.items.document_items import items_of
 from sumcirc.compare.items.item_set import ItemSet
@@ -142,7 +144,8 @@ def find_circuit(
     Returns:
         The circuit, with `.faithfulness`, `.in_sample` (the figures on the pairs on which edges
         were scored; None if there are too few pairs to hold any out), `.largest_edges(20)`,
-        `.stability`, `.card` (docs/circuit-card.md), `.save("circuit.json")` and more.
+        `.stability`, `.card` (docs/circuit-card.md), `.save("circuit.json")` and more. With
+        `options.by_span` also `.by_span`, the circuit by span (docs/circuits-by-span.md).
 
     Raises:
         UserError: no pair can be made, corruption doesn't change the model's output, or the
@@ -164,10 +167,15 @@ def find_circuit(
         )
         pairs = made.pairs
         Notices().tell(*made.notices)
+    if options.by_span:
+        pairs = covered(pairs, "circuit.by_span=true")
     split = make_tasks(model, pairs, options)
     Notices().tell(*split.notices)
-    scores = score_edges(model, split.task, options)
-    found = judge(split.task, scores, options, held_out=split.held_out)
+    if options.by_span:
+        found = find_units(model, split.task, split.held_out, options)
+    else:
+        scores = score_edges(model, split.task, options)
+        found = judge(split.task, scores, options, held_out=split.held_out)
     card = CardOptions() if card is None else card
     if not card.made:
         return found

@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sumcirc.compare.items.document_items import (
-    document_items,
-    wire_article,
-    wire_distractor,
-    wire_salient,
-)
+from sumcirc.compare.items.document_items import document_items
 from sumcirc.compare.items.item_set import LOG_PROBABILITY, ItemSet
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import NONE, TokenExample
+from sumcirc.data.wire_spans import wire_article, wire_distractor, wire_salient
 from sumcirc.errors import UserError
 from sumcirc.schema import EncodingConfig
 from sumcirc.wire import article_of

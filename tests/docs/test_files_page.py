@@ -111,6 +111,7 @@ COMMANDS = [
     [
         *("circuit", f"checkpoint={FULL}", "against=base", *SMALL, "sweep.name=circuit"),
         *(f"circuit.{word}" for word in CIRCUIT),
+        "circuit.by_span=true",
     ],
     [
         *("select", *SMALL, "sweep.name=selected", "selector=page", "selector.documents=4"),

@@ -14,6 +14,7 @@ from sumcirc.circuits.card.lines import BARS
 from sumcirc.circuits.eap_ig_format import read_circuit
 from sumcirc.circuits.edge_selection import greedy, prune, threshold, top_n
 from sumcirc.circuits.score_files import DocumentScores
+from sumcirc.circuits.spans.files import read_span_scores
 from tests.support.command_server import CommandServer
 
 SMALL = [
@@ -84,6 +85,10 @@ def test_twins_are_of_the_wire_alone(
         ("circuit.steps=0", "circuit.steps=0: must be 1 or more"),
         ("circuit.held_out=1", "circuit.held_out=1: must be a share of the pairs such as 0.5"),
         ("circuit.method=acdc", "acdc"),
+        (
+            "circuit.by_span=true circuit.method=exact",
+            "circuit.method=exact: its scores can't be divided by the span of the reading query",
+        ),
     ],
 )
 def test_mistakes_are_one_line(
@@ -105,6 +110,29 @@ def test_wrong_facts_of_the_wire(commands: CommandServer, tmp_path: Path) -> Non
     assert (summary["metric"], summary["corruption"]) == ("wrong_fact", "counterfactual")
     stored = DocumentScores.read(run / "circuits" / "scores.safetensors")
     assert stored.metric == "wrong_fact"
+
+
+def test_the_circuit_by_span(commands: CommandServer, words: list[str], tmp_path: Path) -> None:
+    done = commands.run("circuit", *words, "circuit.by_span=true", "logger=none", cwd=tmp_path)
+    assert done.code == 0, done.output
+    (run,) = (tmp_path / "runs" / "s").iterdir()
+    record = json.loads((run / "circuits" / "spans.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
+    assert record["spans"] == ["salient", "document", "prompt", "summary"]
+    assert summary["by_span"]["units"] == record["circuit"]["units"]
+    assert record["points"][-1]["faithfulness"]["mean"] == pytest.approx(1, abs=1e-3)
+    stored = read_span_scores(run / "circuits" / "span-scores.safetensors")
+    plain = DocumentScores.read(run / "circuits" / "scores.safetensors")
+    whole = stored.documents.sum(1).numpy()
+    assert np.abs(whole - plain.scores).max() < 0.01 * np.abs(plain.scores).max()
+    assert (run / "figures" / "circuit_spans.png").is_file()
+    for words_ in ("largest scores by span", "cancels within edges", "by span"):
+        assert words_ in done.output
+    done = commands.run("report", str(run), "logger=none", cwd=tmp_path)
+    assert done.code == 0, done.output
+    page = (run / "report.html").read_text()
+    assert "The circuit by span" in page
+    assert "Where edges act: values" in page
 
 
 # ---- two circuits

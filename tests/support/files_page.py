@@ -129,7 +129,8 @@ def content(file: Path) -> Any:
             assert array.ndim == len(MEASURES[name].axes)
     else:
         kept = {name: array.dtype.name for name, array in arrays.items()}
-        assert kept in ({"edges": "float16", "largest": "float32"}, {"edges": "float32"})
+        kept.pop("largest", None)
+        assert kept in ({"edges": "float16"}, {"edges": "float32"}, {"units": "float16"})
     return json.loads(text)
 
 

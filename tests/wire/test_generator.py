@@ -122,6 +122,17 @@ def test_salient_sentences_are_sentences_and_state_every_fact(many: list[WireArt
         assert stated == set(FACTS)
 
 
+def test_distractor_sentences_tell_the_second_event(many: list[WireArticle]) -> None:
+    for item in many:
+        sentences = sentence_spans(item.document)
+        main = {(span.start, span.end) for span in item.salient_sentences}
+        told = [(span.start, span.end) for span in item.distractor_sentences]
+        assert told
+        assert set(told) <= set(sentences) - main
+        text = " ".join(item.document[start:stop] for start, stop in told)
+        assert all(mentions(text, value) for value in item.distractor.values())
+
+
 def test_second_event_is_told_and_differs(many: list[WireArticle]) -> None:
     for item in many:
         assert tuple(item.distractor) == FACTS

@@ -57,7 +57,12 @@ def _check(original: WireArticle, other: WireArticle, encode: Encode) -> None:
             assert not mentions(text, original.facts[role])
         assert _without(text, spans) == _without(clean, clean_spans)
         _check_tokens(text, clean, clean_spans, encode)
-    for span, clean_span in zip(other.salient_sentences, original.salient_sentences, strict=True):
+    both = zip(
+        (*other.salient_sentences, *other.distractor_sentences),
+        (*original.salient_sentences, *original.distractor_sentences),
+        strict=True,
+    )
+    for span, clean_span in both:
         told = other.document[span.start : span.end]
         clean_told = original.document[clean_span.start : clean_span.end]
         assert _blanked(told, other) == _blanked(clean_told, original)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from sumcirc.circuits.stability import Stability, stability
 from sumcirc.circuits.tasks import Task
 from sumcirc.schema import Aggregation, CircuitOptions, EdgeSelection
 from sumcirc.statistics import Interval
+
+if TYPE_CHECKING:
+    from sumcirc.circuits.spans.circuit import SpanCircuit
 
 Progress = Callable[[int], None]
 
@@ -58,6 +62,7 @@ class CircuitResult:
             circuits; None if no pairs were held out, so that all figures are in-sample.
         aggregation: how an edge's scores on the documents became the one that ranks it.
         card: the circuit's card; None if it wasn't tested.
+        by_span: the circuit by span; None unless `circuit.by_span` is set.
     """
 
     scores: EdgeScores
@@ -72,6 +77,7 @@ class CircuitResult:
     in_sample: Judgement | None = None
     aggregation: Aggregation = Aggregation.mean
     card: Card | None = None
+    by_span: SpanCircuit | None = None
 
     @property
     def aggregated(self) -> NDArray[np.float64]:

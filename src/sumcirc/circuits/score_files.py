@@ -134,7 +134,7 @@ class DocumentScores:
             if len(largest) != len(edges):
                 raise RecordError(path, f"has {len(largest)} values, not {len(edges)}", "largest")
             edges *= largest[:, None]
-        _require_possible(header.shape, edges.shape[1], path)
+        require_possible(header.shape, edges.shape[1], path)
         graph = Graph(header.shape, header.expand_groups)
         expected = (len(header.documents), graph.edges)
         if edges.shape != expected:
@@ -155,8 +155,13 @@ class DocumentScores:
         )
 
 
-def _require_possible(shape: Shape, edges: int, path: Path) -> None:
+def require_possible(shape: Shape, edges: int, path: Path) -> None:
     """Check sizes before building a graph from them, which would exhaust memory if they were wrong.
+
+    Args:
+        shape: the sizes.
+        edges: number of stored values, at least one for each edge.
+        path: the file that has them.
 
     Raises:
         RecordError: no such model is possible, or it has more than `edges` edges.

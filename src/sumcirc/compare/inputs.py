@@ -9,12 +9,9 @@ from itertools import islice
 import numpy as np
 
 from sumcirc.compare.items.document_items import (
-    FindSpans,
     FindWrong,
     document_items,
     swapped_wrong,
-    wire_distractor,
-    wire_salient,
     wire_wrong,
 )
 from sumcirc.compare.items.facts import fact_items
@@ -25,6 +22,7 @@ from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, SUMMARY, Encoder
 from sumcirc.data.examples import ALL, LAST, READ, TokenExample
 from sumcirc.data.files import find_files, first_columns, read_rows
+from sumcirc.data.wire_spans import FindSpans, wire_distractor, wire_salient
 from sumcirc.errors import UserError
 from sumcirc.evaluation.baselines import oracle_finder
 from sumcirc.measures.measure_documents import ProbeDocument, ProbeSet, probe_set

@@ -41,6 +41,7 @@ def check(config: CircuitConfig) -> None:
     from sumcirc.data.encoding import Encoder
     from sumcirc.errors import UserError
     from sumcirc.jobs._circuit_card import check_other
+    from sumcirc.jobs._circuit_spans import divided
     from sumcirc.jobs._encoding import check_encoding
     from sumcirc.models.architectures import architecture, context_length
     from sumcirc.models.loading import load_tokenizer, read_model_config
@@ -73,7 +74,7 @@ def check(config: CircuitConfig) -> None:
         encoder = Encoder(tokenizer, config.encoding, context_length(model_config))
         check_other(config, encoder)
         if config.pairs is not None:
-            read_pairs(config.pairs, encoder)
+            divided(config, encoder, read_pairs(config.pairs, encoder))
 
 
 def run(config: CircuitConfig, folder: Path) -> None:
@@ -94,6 +95,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     from sumcirc.jobs._circuit_card import FILE, other_pairs, print_card, summarized, write_card
     from sumcirc.jobs._circuit_pair import compare_with
     from sumcirc.jobs._circuit_print import print_circuit
+    from sumcirc.jobs._circuit_spans import divided, print_spans
     from sumcirc.models.architectures import context_length
     from sumcirc.models.gguf_files import dequantization
     from sumcirc.models.loading import load_tokenizer
@@ -112,6 +114,7 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
     encoder = Encoder(tokenizer, config.encoding, context_length(model.config))
     with clock.phase("pairs"):
         pairs, dropped = _pairs(config, encoder, notices)
+        pairs = divided(config, encoder, pairs)
     options = _settled(config, pairs)
     config = replace(config, circuit=options)
     with (
@@ -140,10 +143,11 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
                 config, directory, model, split, found, others, notices
             )
         summary["notices"] = notices.as_json()
-        curves = _write(directory, config, found, summary)
+        curves, spans = _write(directory, config, found, summary)
         if wandb_logger is not None:
             log_circuit(wandb_logger, config.logger, config.run.name, summary, directory)
     print_circuit(found, curves, summary)
+    print_spans(spans)
     print_card("the circuit", card)
     print_card(f"the circuit of {config.against}", against_card)
     if change is not None:
@@ -155,8 +159,11 @@ def _circuit(config: CircuitConfig, directory: RunDirectory) -> None:
 def _found(model: Any, task: Task, held_out: Task | None, options: CircuitOptions) -> CircuitResult:
     """Score all edges, choose the circuit and judge it."""
     from sumcirc.circuits.discovery import circuit_runs, judge, score_edges
+    from sumcirc.circuits.spans.circuit import find_units
     from sumcirc.runtime.progress import counted
 
+    if options.by_span:
+        return find_units(model, task, held_out, options, counted)
     with counted(f"attribute by {options.method.value}", len(task.pairs)) as attributed:
         scores = score_edges(model, task, options, attributed)
     with counted("judge circuits", circuit_runs(task, options, held_out)) as judged:
@@ -300,15 +307,17 @@ def _no_edge(found: CircuitResult, options: CircuitOptions) -> Notice:
 
 def _write(
     directory: RunDirectory, config: CircuitConfig, found: CircuitResult, summary: dict[str, Any]
-) -> dict[str, Any]:
-    """Write the job's records and figures, and return the content of faithfulness.json."""
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Write records and figures, and return the content of faithfulness.json and spans.json."""
     import numpy as np
 
     from sumcirc.circuits.discovery import to_store
     from sumcirc.circuits.edge_sums import by_node
     from sumcirc.figures.views import draw_all
+    from sumcirc.jobs._circuit_spans import FIGURE, summarized, write_spans
     from sumcirc.reporting.views.circuit_curves import faithfulness
     from sumcirc.reporting.views.circuit_graphs import MOST_EDGES, graph, node_scores
+    from sumcirc.reporting.views.circuit_spans import spans_view
     from sumcirc.storage.writing import plain_numbers, write_json
 
     options, scores = config.circuit, found.scores
@@ -326,6 +335,8 @@ def _write(
         }
     curves = plain_numbers(curves)
     write_json(directory.circuits / "faithfulness.json", curves)
+    spans = write_spans(directory, found, options)
+    summary |= summarized(spans)
     directory.write_summary(summary)
     shape = edges.shape
     unit = options.metric.unit
@@ -343,6 +354,8 @@ def _write(
         "node_scores": lambda: node_scores(heads, "sum of |score| of outgoing edges", unit, mlps),
         "faithfulness": lambda: faithfulness(curves, edges.edges),
     }
+    if spans is not None:
+        views[FIGURE] = lambda: spans_view(spans)
     for reason in draw_all(views.items(), directory.figures):
         log.info("figures: %s", reason)
-    return curves
+    return curves, spans

@@ -28,6 +28,7 @@ from sumcirc.schema.circuits import (
     EdgeSelection,
     Method,
     Rule,
+    check_divisible,
     check_gradient,
     corruption_of,
 )
@@ -173,6 +174,7 @@ __all__ = [
     "TrainerConfig",
     "Variant",
     "WandbMode",
+    "check_divisible",
     "check_gradient",
     "corruption_of",
     "old_words",

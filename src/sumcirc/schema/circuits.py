@@ -28,6 +28,8 @@ class Method(Choice):
     random = "random"  # random scores, as a baseline
 
 
+# methods whose scores can be divided by the span of the query that reads a key or value
+DIVISIBLE = (Method.eap, Method.eap_ig_inputs, Method.clean_corrupted)
 AT_CLEAN = (Method.eap, Method.relp)  # methods that take the gradient at the clean run
 
 
@@ -129,6 +131,8 @@ class CircuitOptions:
     # random circuits of each size with as many edges of each kind and layer, as a baseline
     random_circuits: int = 10
     resamples: int = 200  # bootstrap resamples of the pairs, for stability
+    # also score, choose and patch edges by the spans of the tokens between which they act
+    by_span: bool = False
 
     def __post_init__(self) -> None:
         lists_of_one(self)
@@ -142,6 +146,8 @@ class CircuitOptions:
         positive(self, "circuit.", "memory_budget")
         if self.metric is CircuitMetric.kl:
             check_gradient("circuit.", self.method, self.rule, self.steps)
+        if self.by_span:
+            check_divisible("circuit.method", self.method)
         positive(self, "circuit.", "threshold")
         by_threshold = self.select is EdgeSelection.threshold
         require(
@@ -198,6 +204,23 @@ def check_gradient(
         method is not Method.eap_ig_inputs or rule is not Rule.right or steps > 1,
         f"{section}steps={steps}: the only point of {section}rule=right is the clean run, where the"
         f" divergence from that run ({section}metric=kl) has no gradient; use more steps",
+    )
+
+
+def check_divisible(setting: str, method: Method) -> None:
+    """Raise an error if a method's scores can't be divided by span.
+
+    Args:
+        setting: name of the setting that is `method`.
+        method: attribution method.
+
+    Raises:
+        UserError: the method isn't one of `DIVISIBLE`.
+    """
+    require(
+        method in DIVISIBLE,
+        f"{setting}={method}: its scores can't be divided by the span of the reading query; take"
+        f" {setting}={Method.eap_ig_inputs.name}, or circuit.by_span=false",
     )
 
 

@@ -32,6 +32,7 @@ from sumcirc.tracking.shapes.circuit_shapes import (
     CircuitChangeFile,
     EvolutionFile,
     FaithfulnessFile,
+    SpansFile,
 )
 from sumcirc.tracking.shapes.run_shapes import ConfigFile, RunConfig, Status, TrainConfig
 from sumcirc.tracking.shapes.summary_shapes import (
@@ -96,6 +97,7 @@ class RunRecords:
             self.circuit_change,
             self.card,
             self.against_card,
+            self.spans,
         )
         for name in self.summary.get("after", {}):
             _ = self.compared(name)
@@ -298,6 +300,11 @@ class RunRecords:
     def against_card(self) -> CardFile | None:
         """Contents of circuits/against-card.json, or None if it is missing."""
         return self._json("circuits/against-card.json", CardFile)
+
+    @cached_property
+    def spans(self) -> SpansFile | None:
+        """Contents of circuits/spans.json, or None if it is missing."""
+        return self._json("circuits/spans.json", SpansFile)
 
     @cached_property
     def circuit_change(self) -> CircuitChangeFile | None:

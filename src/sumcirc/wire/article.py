@@ -16,7 +16,7 @@ class Span:
     Attributes:
         start, end: character offsets; `end` is that after the last character.
         role: what the part is: a key fact (one of `FACTS`), or `main` for a sentence about the main
-            event.
+            event and `other` for one about the second event.
     """
 
     start: int
@@ -40,6 +40,7 @@ class WireArticle:
         distractor: those facts of the second event that the document states, by role.
         salient: every mention of a key fact of the main event in the document.
         salient_sentences: the sentences of the document that report the main event's key facts.
+        distractor_sentences: the sentences of the document that report the second event.
         answers: the key facts in the summary, in the order of the text.
         entities: full name of the person, the place, and the organization.
     """
@@ -52,6 +53,7 @@ class WireArticle:
     distractor: dict[str, str]
     salient: tuple[Span, ...]  # every mention of a key fact in the document
     salient_sentences: tuple[Span, ...]  # sentences that report key facts of the main event
+    distractor_sentences: tuple[Span, ...]  # sentences that report the second event
     answers: tuple[Span, ...]  # each key fact in the summary, in text order
     entities: tuple[str, str, str]  # full name of the person, place, organization
 

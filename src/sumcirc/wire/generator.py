@@ -100,6 +100,7 @@ def article(split: str, index: int, seed: int = 0) -> WireArticle:
         distractor={role: other.facts[role] for role in FACTS if role in told},
         salient=tuple(document.facts),
         salient_sentences=tuple(span for span in document.sentences if span.role == "main"),
+        distractor_sentences=tuple(span for span in document.sentences if span.role == "other"),
         answers=tuple(summary.facts),
         entities=cast.entities,
     )

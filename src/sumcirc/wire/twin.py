@@ -187,13 +187,16 @@ def _finish(
         summary=summary,
         facts=facts,
         salient=salient,
-        salient_sentences=_moved(original, salient),
+        salient_sentences=_moved(original.salient_sentences, original, salient),
+        distractor_sentences=_moved(original.distractor_sentences, original, salient),
         answers=answers,
         entities=entities,
     )
 
 
-def _moved(original: WireArticle, salient: tuple[Span, ...]) -> tuple[Span, ...]:
+def _moved(
+    sentences: tuple[Span, ...], original: WireArticle, salient: tuple[Span, ...]
+) -> tuple[Span, ...]:
     """Return the sentences' spans after the facts before and inside them have changed length."""
 
     def offset(at: int) -> int:
@@ -202,9 +205,7 @@ def _moved(original: WireArticle, salient: tuple[Span, ...]) -> tuple[Span, ...]
             (new.end - new.start) - (old.end - old.start) for old, new in pairs if old.end <= at
         )
 
-    return tuple(
-        Span(offset(span.start), offset(span.end), span.role) for span in original.salient_sentences
-    )
+    return tuple(Span(offset(span.start), offset(span.end), span.role) for span in sentences)
 
 
 def _no_candidate(original: WireArticle, role: str) -> UserError:

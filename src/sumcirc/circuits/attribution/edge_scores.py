@@ -17,6 +17,7 @@ scores are those of EAP and EAP-IG (Syed et al. 2023, arXiv 2310.10348; Hanna et
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -69,7 +70,7 @@ def differences(
     size, dtype = graph.shape, weights.dtype
     embeddings, mask = ends.embeddings[:, places], ends.mask[:, places]
     shape = (len(graph.sources), *embeddings.shape)
-    found = embeddings.new_empty(shape, dtype=dtype) if room is None else _view(room, shape)
+    found = embeddings.new_empty(shape, dtype=dtype) if room is None else view(room, shape)
     found[0] = embeddings
 
     for layer in range(size.layers):
@@ -98,7 +99,8 @@ def at_once(device: torch.device) -> int:
     return AT_ONCE_ON_CPU if device.type == "cpu" else AT_ONCE_ON_GPU
 
 
-def _view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+def view(room: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the beginning of a flat tensor as a tensor of a given shape."""
     return room[: math.prod(shape)].view(shape)
 
 
@@ -115,9 +117,10 @@ class Accumulator:
         frozen_scale: whether to treat the sigma of every norm as a constant (RelP).
 
     Attributes:
-        heads: [layers, B, T, destinations of a layer's attention, head width] sum of g / sigma.
-        shares: [layers, B, T, destinations of a layer's attention, passes] c / sigma of each pass;
-            the dimension `passes` has size 0 if `frozen_scale` is set.
+        columns: number of gradients of a layer's attention: one for each of its destinations.
+        heads: [layers, B, T, columns, head width] sum of g / sigma.
+        shares: [layers, B, T, columns, passes] c / sigma of each pass; the dimension `passes` has
+            size 0 if `frozen_scale` is set.
         streams: [layers, B, T, passes, width] xhat of each pass; the dimension `passes` has size 0
             if `frozen_scale` is set.
         mlps: [layers, B, T, width] sum of the gradients at the input of each MLP's norm.
@@ -135,10 +138,11 @@ class Accumulator:
     ) -> None:
         self.weights, self.graph, self.frozen_scale = weights, graph, frozen_scale
         self.passes = 0 if frozen_scale else passes
+        self.columns = weights.columns
         self.added = 0
 
     def _prepare(self, stream: Tensor) -> None:
-        size, columns = self.graph.shape, self.weights.columns
+        size, columns = self.graph.shape, self.columns
         grid = (size.layers, *stream.shape[:2])
 
         def zeros(*shape: int) -> Tensor:
@@ -162,24 +166,14 @@ class Accumulator:
         last = gradients[HookPoint.RESIDUAL, self.graph.shape.layers]
         if not self.added:
             self._prepare(last)
-        dtype, points = self.weights.dtype, self.weights.model.projections
         for layer in range(self.graph.shape.layers):
             norm = self.weights.norms_attention[layer]
             normalized, scale = norm.standardized(values[HookPoint.ATTENTION_INPUT, layer])
             scale = scale * weight
-            outputs, found = (
-                torch.cat(columns, -2) if len(columns) > 1 else columns[0]
-                for columns in (
-                    [
-                        self.weights.model.by_head(cache[point, layer]).detach().to(dtype)
-                        for point in points
-                    ]
-                    for cache in (values, gradients)
-                )
-            )
+            outputs, found = self._by_head(layer, values, gradients)
             self.heads[layer].addcmul_(found, scale[..., None])
             if not self.frozen_scale and not norm.identity:
-                share = torch.linalg.vecdot(outputs - self.weights.constant(layer), found)
+                share = torch.linalg.vecdot(outputs, found)
                 self.shares[layer, ..., self.added] = share * (scale / normalized.shape[-1])
                 self.streams[layer, ..., self.added, :] = normalized
             whole = self.weights.norms_mlp[layer].transposed(
@@ -190,6 +184,19 @@ class Accumulator:
             self.mlps[layer].add_(whole, alpha=weight)
         self.final.add_(last, alpha=weight)
         self.added += 1
+
+    def _by_head(
+        self, layer: int, values: ActivationCache, gradients: ActivationCache
+    ) -> tuple[Tensor, Tensor]:
+        """Return q - (W beta + b) and the gradients g, [B, T, columns, head width] each."""
+        outputs, found = (self._joined(cache, layer) for cache in (values, gradients))
+        return outputs - self.weights.constant(layer), found
+
+    def _joined(self, cache: ActivationCache, layer: int) -> Tensor:
+        """Return the activations of a layer's projections by head, queries, keys, then values."""
+        model, dtype = self.weights.model, self.weights.dtype
+        parts = [model.by_head(cache[one, layer]).detach().to(dtype) for one in model.projections]
+        return torch.cat(parts, -2) if len(parts) > 1 else parts[0]
 
     @torch.no_grad()
     def scores(self, ends: Ends, kinds: Tensor | None, spans: int) -> tuple[Tensor, Tensor]:
@@ -207,24 +214,28 @@ class Accumulator:
             Scores [B, sources, destinations], and each span's contributions to them, [B, spans,
             sources, destinations].
         """
-        weights, graph = self.weights, self.graph
+        shape = (len(ends.embeddings), *self.graph.exists.shape)
+        found = ends.embeddings.new_zeros(shape, dtype=self.weights.dtype)
+        by_span = found.new_zeros((shape[0], spans, *shape[1:]))
+        for places, written, room in self._parts(ends):
+            here = None if kinds is None else kinds[:, places]
+            self._add_scores(written, here, places, room, found, by_span)
+        exists = torch.from_numpy(self.graph.exists).to(found.device)
+        return found.mul_(exists), by_span.mul_(exists)
+
+    def _parts(self, ends: Ends) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yield ranges of positions, the sources' differences there, and room for gradients."""
         rows, tokens, width = ends.embeddings.shape
-        sources, destinations = len(graph.sources), len(graph.destinations)
-        found = ends.embeddings.new_zeros((rows, sources, destinations), dtype=weights.dtype)
-        by_span = found.new_zeros((rows, spans, sources, destinations))
-        widest = 1 + weights.columns
-        each = (sources + widest) * rows * width * found.element_size()
-        step = min(tokens, max(1, at_once(found.device) // each))
-        written_room, gradient_room = (
-            found.new_empty(count * rows * step * width) for count in (sources, widest)
+        dtype, sources, widest = self.weights.dtype, len(self.graph.sources), 1 + self.columns
+        each = (sources + widest) * rows * width * dtype.itemsize
+        step = min(tokens, max(1, at_once(ends.embeddings.device) // each))
+        written_room, room = (
+            ends.embeddings.new_empty(count * rows * step * width, dtype=dtype)
+            for count in (sources, widest)
         )
         for start in range(0, tokens, step):
             places = slice(start, min(tokens, start + step))
-            written = differences(weights, graph, ends, places, written_room)
-            here = None if kinds is None else kinds[:, places]
-            self._add_scores(written, here, places, gradient_room, found, by_span)
-        exists = torch.from_numpy(graph.exists).to(found.device)
-        return found.mul_(exists), by_span.mul_(exists)
+            yield places, differences(self.weights, self.graph, ends, places, written_room), room
 
     def _add_scores(
         self,
@@ -245,7 +256,7 @@ class Accumulator:
             columns = slice(first, destinations if last else graph.mlp_destination(layer))
             reads = len(graph.sources) if last else graph.attention_reads(layer)
             shape = (columns.stop - columns.start, *written.shape[1:])
-            gradient = self._gradient(layer, places, _view(room, shape))
+            gradient = self._gradient(layer, places, view(room, shape))
             for row in range(len(found)):
                 one, other = written[:reads, row], gradient[:, row]
                 if kinds is None:
@@ -268,10 +279,14 @@ class Accumulator:
             return found
         narrow = self.heads[layer][:, places].flatten(0, 1).transpose(0, 1)
         rows = found[first:].flatten(1, 2)
-        torch.bmm(narrow, self.weights.folded(layer), out=rows)
+        self._project(layer, narrow, rows)
         if self.passes:
             share, stream = (
                 one[layer][:, places].flatten(0, 1) for one in (self.shares, self.streams)
             )
             rows.transpose(0, 1).baddbmm_(share, stream, alpha=-1)
         return found
+
+    def _project(self, layer: int, narrow: Tensor, rows: Tensor) -> None:
+        """Write V g to `rows` [columns, n, width] for g in `narrow` [columns, n, head width]."""
+        torch.bmm(narrow, self.weights.folded(layer), out=rows)

@@ -27,13 +27,16 @@ SLACK = 1.35  # measured on a CPU: the C library keeps much of the freed memory
 Cost = Callable[[int, int], int]
 
 
-def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) -> Cost:
+def attribution_cost(
+    passes: AttributionPasses, pairs: TokenPairs, points: int, spans: int = 0
+) -> Cost:
     """Estimate the peak memory of attributing one item, without the model's weights.
 
     Args:
         passes: runs the passes of attribution; two of them are run here to measure their memory.
         pairs: clean and corrupted inputs.
         points: number of passes with gradients that each item needs.
+        spans: number of spans by which gradients at keys and values are divided; 0 for none.
 
     Returns:
         A function that maps an item's number of tokens, and the number of positions that the metric
@@ -43,12 +46,15 @@ def attribution_cost(passes: AttributionPasses, pairs: TokenPairs, points: int) 
     size, narrow = hooked.shape, hooked.model.dtype.itemsize
     wide = torch.promote_types(hooked.model.dtype, torch.float32).itemsize
     heads = size.heads * size.head_width
-    columns = size.heads + 2 * graph.key_value_destinations
+    shared = 2 * graph.key_value_destinations
+    columns = size.heads + shared * max(1, spans)
     reads = columns * size.head_width + size.width
     sums = wide * size.layers * (reads + points * (columns + size.width))
-    gradients = narrow * (size.layers * reads + size.width)
+    read = (size.heads + shared) * size.head_width + size.width + (heads if spans else 0)
+    gradients = narrow * (size.layers * read + size.width)
     sources = narrow * 2 * size.layers * (heads + size.width)
-    beside = sums + gradients + sources
+    divided = wide * 4 * spans * shared * size.head_width  # of one layer, before and after
+    beside = sums + gradients + sources + divided
     longest = int(pairs.attention_mask.sum(1).max())
     short = max(1, min(SHORT, longest // 2))
     one, two = (_saved(passes, pairs, length) for length in (short, 2 * short))

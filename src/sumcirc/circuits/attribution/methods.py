@@ -152,7 +152,7 @@ def attribute(
             gradient where the method takes it, or an item needs more than `memory`.
     """
     settings = settings or AttributionSettings()
-    _check(metric, settings, batch_size)
+    check(metric, settings, batch_size)
     hooked = HookedModel(model)
     graph = graph or Graph(hooked.shape)
     if graph.shape != hooked.shape:
@@ -169,7 +169,15 @@ def attribute(
     return EdgeScores(graph, pairs.names, documents, spans if pairs.clean.spans else None)
 
 
-def _check(metric: Metric, settings: AttributionSettings, batch_size: int) -> None:
+def check(metric: Metric, settings: AttributionSettings, batch_size: int) -> None:
+    """Raise an error if the settings of `attribute` can't work.
+
+    Args:
+        metric, settings, batch_size: as in `attribute`.
+
+    Raises:
+        UserError: a number is below 1, or the metric has no gradient where the method takes it.
+    """
     for what, number in (("steps", settings.steps), ("batch_size", batch_size)):
         if number < 1:
             raise UserError(f"circuit.{what}={number}: must be 1 or more")
@@ -193,20 +201,22 @@ def _by_gradients(
         count = len(pairs.clean.spans)
         spans = documents.new_zeros((len(pairs), count, *graph.exists.shape))
         weights = AttentionWeights(model, graph.expand_groups, dtype, KEPT)
-        cost = None if memory is None else _cost(passes, pairs, settings)
+        cost = None if memory is None else cost_of(passes, pairs, settings)
         fixed = weights.kept_bytes + at_once(model.model.device)
         chosen = groups(pairs, metric, batch_size, cost, memory, fixed)
         for batch in batches(model, pairs, chosen):
             if settings.method is Method.eap_ig_activations:
                 found = _activations(passes, weights, batch, settings.steps, count)
             else:
-                found = _along(passes, weights, batch, settings, count)
+                points, relp = points_of(passes, settings), settings.method is Method.relp
+                sums = Accumulator(weights, graph, len(points), frozen_scale=relp)
+                found = sums.scores(along(passes, batch, settings, sums), batch.labels, count)
             documents[batch.items], spans[batch.items] = (one.to("cpu") for one in found)
             done(len(batch.items))
     return documents, spans
 
 
-def _cost(passes: AttributionPasses, pairs: TokenPairs, settings: AttributionSettings) -> Cost:
+def cost_of(passes: AttributionPasses, pairs: TokenPairs, settings: AttributionSettings) -> Cost:
     """Return the estimated memory of attributing one item, in addition to the fixed memory."""
     points = 2 if settings.method in (*AT_CLEAN, Method.clean_corrupted) else settings.steps
     return attribution_cost(passes, pairs, points)
@@ -245,7 +255,7 @@ def require_memory(
     fixed = weights.kept_bytes + at_once(hooked.model.device)
     with frozen(hooked.model):
         passes = AttributionPasses(hooked, graph, metric, pairs)
-        attribution = _cost(passes, pairs, settings)
+        attribution = cost_of(passes, pairs, settings)
     require_room(
         pairs,
         metric,
@@ -254,25 +264,30 @@ def require_memory(
     )
 
 
-def _along(
+def along(
     passes: AttributionPasses,
-    weights: AttentionWeights,
     batch: EmbeddedPairs,
     settings: AttributionSettings,
-    spans: int,
-) -> tuple[Tensor, Tensor]:
-    """Return scores with gradients at inputs between corrupted and clean.
+    sums: Accumulator,
+) -> Ends:
+    """Add the gradients at inputs between corrupted and clean to `sums`.
 
     A point at either end is that end's run, which then isn't repeated for the differences.
+
+    Args:
+        passes: runs the passes.
+        batch: the items.
+        settings: the method, which determines the points.
+        sums: where the gradients are added.
+
+    Returns:
+        What the sources write in the corrupted and in the clean run.
     """
-    relp, points = settings.method is Method.relp, settings.points
+    relp, points = settings.method is Method.relp, points_of(passes, settings)
     written = (*passes.model.head_points, HookPoint.MLP_OUTPUT)
     clean = corrupted = reference = None
-    if passes.metric.against_clean:
-        points = [point for point in points if point[0] != 1.0]  # the minimum has no gradient
     if all(place != 1.0 for place, _ in points):
         clean, reference = passes.clean(batch)
-    sums = Accumulator(weights, passes.graph, len(points), frozen_scale=relp)
     for place, weight in points:
         embeddings = torch.lerp(batch.corrupted, batch.clean, place)
         with relevance_rules(passes.model) if relp else nullcontext():
@@ -286,8 +301,21 @@ def _along(
     if corrupted is None:
         corrupted, _ = passes.sources(batch, batch.corrupted)
     assert clean is not None
-    ends = Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
-    return sums.scores(ends, batch.labels, spans)
+    return Ends(batch.corrupted - batch.clean, batch.mask, clean, corrupted)
+
+
+def points_of(
+    passes: AttributionPasses, settings: AttributionSettings
+) -> list[tuple[float, float]]:
+    """Return the points at which `along` takes gradients, with their weights.
+
+    Args:
+        passes: the passes, whose metric may have no gradient at the clean input.
+        settings: the method.
+    """
+    if passes.metric.against_clean:
+        return [point for point in settings.points if point[0] != 1.0]  # the minimum has none
+    return settings.points
 
 
 def _activations(

@@ -32,17 +32,28 @@ class AttributionPasses:
         graph: the model's graph of sources and destinations.
         metric: the metric whose gradients are taken, created for the items of `pairs`.
         pairs: clean and corrupted inputs.
+        attention: whether `gradients` also records the arguments of attention, and returns the
+            gradients at the heads' outputs; the graph of the pass is then kept for further
+            gradients.
 
     Attributes:
         gradient_keys: keys of the activations at which `gradients` returns gradients.
         source_keys: keys of the activations that what the sources write is computed from.
-        keys: keys of all activations that `gradients` records.
+        keys: keys of all activations that `gradients` records, besides `attention_keys`.
+        attention_keys: keys of the arguments of attention (`AttentionInputs`), if wanted.
 
     Raises:
         UserError: the metric was created for other items or positions, or reads padding.
     """
 
-    def __init__(self, model: HookedModel, graph: Graph, metric: Metric, pairs: TokenPairs) -> None:
+    def __init__(
+        self,
+        model: HookedModel,
+        graph: Graph,
+        metric: Metric,
+        pairs: TokenPairs,
+        attention: bool = False,
+    ) -> None:
         _check(metric, pairs)
         self.model, self.graph, self.metric = model, graph, metric
         last = (HookPoint.RESIDUAL, model.shape.layers)
@@ -50,6 +61,9 @@ class AttributionPasses:
         reads = (HookPoint.ATTENTION_INPUT, HookPoint.MLP_INPUT)
         self.source_keys = model.every(*model.head_points, HookPoint.MLP_OUTPUT)
         self.keys = [*self.gradient_keys, *model.every(*reads), *self.source_keys]
+        self.attention_keys = model.every(HookPoint.ATTENTION) if attention else []
+        if attention:
+            self.gradient_keys += model.every(HookPoint.HEAD_OUTPUTS)
 
     def run(
         self,
@@ -142,7 +156,10 @@ class AttributionPasses:
             The activations at `keys`, and the gradients at `gradient_keys`.
         """
         hidden, cache = self.run(
-            embeddings.detach().requires_grad_(), batch.mask, self.keys, replaced
+            embeddings.detach().requires_grad_(),
+            batch.mask,
+            [*self.keys, *self.attention_keys],
+            replaced,
         )
         logits = self.logits(hidden, batch.items, batch.columns)
         loss = self.metric.values(logits, batch.items, reference).sum()
@@ -153,6 +170,7 @@ class AttributionPasses:
         found = torch.autograd.grad(
             loss,
             [cache[key] for key in self.gradient_keys],
+            retain_graph=bool(self.attention_keys),
             allow_unused=unused,
             materialize_grads=unused,
         )

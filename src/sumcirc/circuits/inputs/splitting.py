@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sumcirc.circuits.inputs.example_pairs import SALIENT, ExamplePair
-from sumcirc.data.encoding import DOCUMENT
+from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY
 
 
 def split_pairs(
@@ -55,5 +57,6 @@ def _tokens(pair: ExamplePair) -> list[int]:
     """Return the tokens of a pair's document, or of the whole prompt if no document is marked."""
     clean = pair.clean
     if DOCUMENT in clean.spans and SALIENT in clean.spans:
-        return clean.ids[clean.spans[DOCUMENT] | clean.spans[SALIENT]].tolist()
+        inside = [here for name, here in clean.spans.items() if name not in (PROMPT, SUMMARY)]
+        return clean.ids[np.any(inside, axis=0)].tolist()
     return clean.ids[: clean.prompt_length].tolist()

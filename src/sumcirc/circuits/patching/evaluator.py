@@ -55,6 +55,7 @@ class Evaluator:
             processed at once if necessary. None sets no limit.
 
     Attributes:
+        ablation, means: what patched edges carry.
         full, empty: values of the whole model and of the empty circuit.
         doubt: the reason why corruption has no effect that circuits could explain, so that
             faithfulness is undefined; None if it has an effect. It is determined on `pairs`;
@@ -87,7 +88,7 @@ class Evaluator:
         self.graph = graph or Graph(hooked.shape)
         self._device = hooked.device
         self.ablation: Ablation = ablation
-        self._means = means
+        self.means = means
         cost = patching_cost(hooked, self.graph)
         self._groups = list(groups(pairs, metric, batch, cost, memory))
         self._weights = AttentionWeights(hooked, self.graph.expand_groups)
@@ -108,7 +109,8 @@ class Evaluator:
         is run once.
 
         Args:
-            circuits: bool matrices [sources, destinations], True at kept edges.
+            circuits: bool matrices [sources, destinations], True at kept edges; or arrays of
+                another shape that the runs of `_patched` take as one circuit.
             shares: for each circuit a slice of the documents in the order of their length; the
                 circuit is run on these documents alone, see `share_of`. None for all documents.
 
@@ -156,7 +158,7 @@ class Evaluator:
             mask,
             self.graph,
             self.ablation,
-            self._means,
+            self.means,
             self._weights,
         )
 

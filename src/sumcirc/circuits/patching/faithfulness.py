@@ -75,7 +75,7 @@ def faithfulness(
     circuits = [kept, evaluator.graph.exists & ~kept] if completeness else [kept]
     found = evaluator.run(circuits)
     other = found[1] if completeness else None
-    return _judged(evaluator, None, kept, found[0], other, bootstrap)
+    return measured(evaluator, None, kept, found[0], other, bootstrap)
 
 
 def curve(
@@ -158,9 +158,9 @@ def judgement(
     drawn, first, rest = values[2:count], values[count:], len(plans[0].circuits)
     none: list[CircuitValues | None] = [None] * len(values)
     return Judgement(
-        _judged(evaluator, None, kept, values[0], values[1], bootstrap),
-        _control(evaluator, kept, drawn, bootstrap) if drawn else None,
-        _control(evaluator, kept, drawn, bootstrap, values[0]) if drawn else None,
+        measured(evaluator, None, kept, values[0], values[1], bootstrap),
+        pooled_control(evaluator, kept, drawn, bootstrap) if drawn else None,
+        pooled_control(evaluator, kept, drawn, bootstrap, values[0]) if drawn else None,
         _shared(kept & evaluator.graph.exists, [one for (one,) in controls]),
         plans[0].curve(evaluator, True, first[:rest], none[:rest], bootstrap),
         plans[1].curve(evaluator, False, first[rest:], none[: len(first) - rest], bootstrap),
@@ -204,7 +204,7 @@ class _Plan:
     ) -> FaithfulnessCurve:
         sizes, count = self.sizes, len(self.sizes)
         judged = [
-            _judged(evaluator, float(sizes[i % count]), kept, value, other, bootstrap)
+            measured(evaluator, float(sizes[i % count]), kept, value, other, bootstrap)
             for i, (kept, value, other) in enumerate(
                 zip(self.circuits, values, others, strict=True)
             )
@@ -212,7 +212,7 @@ class _Plan:
         parts = [judged[i : i + count] for i in range(0, len(judged), count)]
         areas = [_areas(evaluator, sizes, points, bootstrap) for points in parts]
         controls = [
-            _control(evaluator, self.circuits[i], values[count + i :: count], bootstrap)
+            pooled_control(evaluator, self.circuits[i], values[count + i :: count], bootstrap)
             for i in range(count if len(parts) > 1 else 0)
         ]
         return FaithfulnessCurve(
@@ -239,7 +239,7 @@ def _matched(
     return [[matched_circuit(draw, kept, graph) for kept in circuits] for draw in draws]
 
 
-def _judged(
+def measured(
     evaluator: Evaluator,
     fraction: float | None,
     kept: NDArray[np.bool_],
@@ -247,6 +247,16 @@ def _judged(
     complement: CircuitValues | None,
     bootstrap: Bootstrap,
 ) -> Faithfulness:
+    """Return the faithfulness of a circuit from the values of its run.
+
+    Args:
+        evaluator: the evaluator that ran the circuit.
+        fraction: requested fraction of all edges; None if the circuit was given.
+        kept: the circuit, whose entries are counted as its edges.
+        values: values of the circuit's run.
+        complement: values of the run of all other edges; None if it wasn't run.
+        bootstrap: the resamples from which intervals are computed.
+    """
     run = np.flatnonzero(np.isfinite(values.metric))
     empty, full = evaluator.empty.metric[run], evaluator.full.metric[run]
     whole, gain, kl = full - empty, values.metric[run] - empty, values.kl[run]
@@ -277,7 +287,7 @@ def _judged(
     )
 
 
-def _control(
+def pooled_control(
     evaluator: Evaluator,
     kept: NDArray[np.bool_],
     drawn: Sequence[CircuitValues],
@@ -289,6 +299,13 @@ def _control(
     It is the ratio of the sums over circuits and documents. Every resample draws documents and
     circuits. With the values of `kept` itself, how far its faithfulness is above theirs, with the
     same documents drawn for both.
+
+    Args:
+        evaluator: the evaluator that ran the circuits.
+        kept: the circuit that the random ones match.
+        drawn: values of the random circuits, NaN for documents they weren't run on.
+        bootstrap: the resamples from which the interval is computed.
+        own: values of `kept` itself, for the difference; None for the control alone.
     """
     metric, empty = np.array([one.metric for one in drawn]), evaluator.empty.metric
     documents = len(empty)

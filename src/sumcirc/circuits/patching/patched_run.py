@@ -167,19 +167,12 @@ class PatchedRun:
         return self._space[:size].view(shape)
 
     def _hidden(self, kept: NDArray[np.bool_], chosen: slice) -> Tensor:
-        cut = self.graph.exists & ~kept
-        from_corrupted = self.corrupted is not None and kept.sum() < cut.sum()
-        terms = kept if from_corrupted else cut
+        terms, from_corrupted = self._terms(kept, self.graph.exists & ~kept)
         if not terms.any():
-            whole = self.clean
-            if from_corrupted and self.corrupted is not None:
-                whole = self.corrupted[HookPoint.FINAL_NORM, 0]
-            whole = whole[chosen]
+            whole = self._without_terms(from_corrupted)[chosen]
             return whole.expand(len(kept), *whole.shape)
-        positions = self.clean_ids.shape[1]
         places = range(len(self.clean_ids))[chosen]
-        rows = int(terms.any(axis=(0, 2)).sum())
-        each = rows * positions * self.model.shape.width * self.weights.dtype.itemsize
+        each = self._bytes(int(terms.any(axis=(0, 2)).sum()))
         at_once = min(len(places), max(1, self.memory // (each * len(kept))))
         sets = min(len(kept), max(1, self.memory // (each * at_once)))
         return torch.cat(
@@ -187,7 +180,10 @@ class PatchedRun:
                 torch.cat(
                     [
                         PatchedPass(
-                            self, terms[a : a + sets], from_corrupted, _slice(places, b, at_once)
+                            self,
+                            terms[a : a + sets],
+                            from_corrupted,
+                            slice_of(places, b, at_once),
                         ).run()
                         for b in range(0, len(places), at_once)
                     ],
@@ -197,8 +193,29 @@ class PatchedRun:
             ]
         )
 
+    def _terms(
+        self, kept: NDArray[np.bool_], cut: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], bool]:
+        """Return the fewer of kept and cut edges, and whether inputs start from the corrupted run.
 
-def _slice(places: range, start: int, count: int) -> slice:
+        They do so if the kept edges are the fewer; see `patched_pass`.
+        """
+        from_corrupted = self.corrupted is not None and bool(kept.sum() < cut.sum())
+        return (kept if from_corrupted else cut), from_corrupted
+
+    def _without_terms(self, from_corrupted: bool) -> Tensor:
+        """Return the result of a run without any term, for all documents."""
+        if from_corrupted and self.corrupted is not None:
+            return self.corrupted[HookPoint.FINAL_NORM, 0]
+        return self.clean
+
+    def _bytes(self, sources: int) -> int:
+        """Return the size of the differences of a number of sources, of one document."""
+        positions, width = self.clean_ids.shape[1], self.model.shape.width
+        return sources * positions * width * self.weights.dtype.itemsize
+
+
+def slice_of(places: range, start: int, count: int) -> slice:
     """Return the slice of documents that are numbers `start` to `start + count` of `places`."""
     some = places[start : start + count]
     return slice(some.start, some.stop, some.step)

@@ -21,11 +21,9 @@ from sumcirc.circuits.inputs.wrong_facts import unsupported_tokens, wrong_event_
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, Encoder
 from sumcirc.data.examples import NONE, Characters, NoExample, TokenExample, first_made
+from sumcirc.data.wire_spans import FindSpans, wire_article
 from sumcirc.errors import UserError
-from sumcirc.wire import WireArticle, article_of
-from sumcirc.wire.article import mentions
 
-FindSpans = Callable[[Document], Characters]
 FindWrong = Callable[[Document, TokenExample], np.ndarray]
 
 
@@ -133,35 +131,6 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
     return replace(example, spans=spans, offsets=None)
 
 
-def wire_salient(seed: int) -> FindSpans:
-    """Return a function that finds all mentions of an article's key facts.
-
-    The function takes an article of the built-in synthetic corpus, whose facts are known, and
-    returns character ranges. It raises UserError if the document is not such an article.
-
-    Args:
-        seed: setting `data.seed`, with which the articles were generated.
-    """
-    return lambda item: [(span.start, span.end) for span in wire_article(item, seed).salient]
-
-
-def wire_distractor(seed: int) -> FindSpans:
-    """Return a function that finds all mentions of the facts of an article's second event.
-
-    The function takes an article of the built-in synthetic corpus, whose facts are known, and
-    returns character ranges. It raises UserError if the document is not such an article.
-
-    Args:
-        seed: setting `data.seed`, with which the articles were generated.
-    """
-
-    def find(item: Document) -> list[tuple[int, int]]:
-        facts = wire_article(item, seed).distractor
-        return [place for value in facts.values() for place in mentioned(item.document, value)]
-
-    return find
-
-
 def wire_wrong(encoder: Encoder, seed: int) -> FindWrong:
     """Return a function that finds the facts of an article's second event, for `document_items`.
 
@@ -194,35 +163,3 @@ def swapped_wrong(
         return unsupported_tokens(swapped_pair(encoder, item, salient(item), donors))
 
     return find
-
-
-def mentioned(text: str, value: str) -> list[tuple[int, int]]:
-    """Return the character ranges at which a fact occurs in a text.
-
-    Args:
-        text: the text to search.
-        value: the fact, as texts spell it.
-    """
-    return [(start, start + len(value)) for start in mentions(text, value)]
-
-
-def wire_article(item: Document, seed: int) -> WireArticle:
-    """Return the article of the built-in corpus from which a document was made.
-
-    Args:
-        item: the document.
-        seed: setting `data.seed`, with which the articles were generated.
-
-    Raises:
-        UserError: the document is not an article of the built-in corpus with this seed.
-    """
-    try:
-        article = article_of(item.id, seed)
-    except UserError:
-        article = None
-    if article is None or article.document != item.document:
-        raise UserError(
-            f"compare: `{item.id}` is not an article of the built-in wire with seed {seed}, so its"
-            " facts are unknown; use data=wire"
-        )
-    return article

@@ -14,10 +14,11 @@ from dataclasses import replace
 import numpy as np
 
 from sumcirc.circuits.inputs.wrong_facts import fact_answers
-from sumcirc.compare.items.document_items import items_of, mentioned, wire_article, with_spans
+from sumcirc.compare.items.document_items import items_of, with_spans
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import NONE, NoExample, TokenExample
+from sumcirc.data.wire_spans import mentioned, wire_article
 from sumcirc.wire import FACTS
 from sumcirc.wire.draw import Draw
 

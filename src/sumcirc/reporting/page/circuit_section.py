@@ -9,11 +9,11 @@ from pathlib import Path
 
 from sumcirc.reporting.page.blocks import Block, Bullets, Gap, Page, TableBlock, Words, each
 from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
-from sumcirc.reporting.views import circuit_card, circuit_change, circuit_curves
+from sumcirc.reporting.views import circuit_card, circuit_change, circuit_curves, circuit_spans
 from sumcirc.reporting.views.circuit_graphs import edge_table, graph_of_file
 from sumcirc.reporting.views.training_curves import CIRCUIT, over_steps
 from sumcirc.tracking.run_records import RunRecords
-from sumcirc.tracking.shapes.circuit_shapes import CircuitChangeFile, EvolutionFile
+from sumcirc.tracking.shapes.circuit_shapes import CircuitChangeFile, EvolutionFile, SpansFile
 
 INTRO = (
     "The edges between nodes of the model (heads, MLPs, the embedding, the logits) that carry the"
@@ -66,11 +66,29 @@ def blocks(run: RunRecords) -> list[Block]:
         edges = run.summary.get("edges")
         drawn = charts(partial(circuit_curves.faithfulness, run.faithfulness, edges))
         found += drawn or [Words("No circuit has a faithfulness: see the notes of the run.")]
+    if run.spans is not None:
+        found += span_blocks(run.spans)
     found += card_blocks(run)
     found += charts(partial(over_steps, run.metrics, CIRCUIT))
     if run.circuit_change is not None:
         found += comparison(run.circuit_change)
     return found + (evolution(run.evolution) if run.evolution is not None else [])
+
+
+def span_blocks(record: SpansFile) -> list[Block]:
+    """Return sentences, maps and tables on a circuit by span.
+
+    Args:
+        record: the content of spans.json.
+    """
+    first, second, *others = circuit_spans.span_tables(record)
+    folded = [TableBlock(table, folded=True) for table in (first, second)]
+    return [
+        Bullets("The circuit by span", circuit_spans.spans_said(record)),
+        *panel_charts(partial(circuit_spans.spans_view, record), circuit_spans.PANELS),
+        *folded,
+        *(TableBlock(table) for table in others),
+    ]
 
 
 def card_blocks(run: RunRecords) -> list[Block]:

@@ -1,0 +1,87 @@
+"""The section on the built-in model in docs/circuits-by-span.md states its record."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from docs.record import RECORDS
+from sumcirc.reporting.tables import markdown_table
+from sumcirc.reporting.views.circuit_spans import span_tables, where
+from sumcirc.storage.reading import fitted
+from sumcirc.tracking.shapes.circuit_shapes import SpansFile
+
+FILE = RECORDS / "circuits-by-span" / "built-in.json"
+PAGE = RECORDS.parents[1] / "circuits-by-span.md"
+KINDS = ("query", "key", "value", "mlp", "logits")
+
+
+@pytest.fixture(scope="module")
+def record() -> Any:
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    """The page as one line."""
+    return " ".join(PAGE.read_text(encoding="utf-8").split())
+
+
+def told(interval: Any) -> str:
+    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+
+
+def test_the_shares(record: Any, page: str) -> None:
+    spans = fitted(record["spans"], FILE, SpansFile, "spans")
+    shares = {(one["span"], one["reader"]): one for one in spans["shares"]}
+    value, mlp = shares["fact", "summary"]["value"], shares["fact", "fact"]["mlp"]
+    here = shares["summary", "summary"]
+    assert (
+        f"{100 * value:.0f} % of all |scores| are values at facts read from the summary,"
+        f" {100 * mlp:.0f} % MLPs at facts, and in the summary {100 * here['mlp']:.0f} % MLPs and"
+        f" {100 * here['logits']:.0f} % the logits"
+    ) in page
+    whole = {kind: sum(one[kind] for one in shares.values()) for kind in KINDS}
+    assert sum(whole.values()) == pytest.approx(1, abs=1e-4)
+    assert f"Keys ({100 * whole['key']:.1f} %) and queries ({100 * whole['query']:.1f} %)" in page
+    second = sum(
+        one[kind] for (span, _), one in shares.items() if span == "distractor" for kind in KINDS
+    )
+    tokens = spans["tokens"]
+    assert (
+        f"`distractor` tokens have {100 * second:.1f} % of the scores, with"
+        f" {100 * tokens['distractor']:.0f} % of the tokens. `fact` has"
+        f" {100 * tokens['fact']:.0f} % of the tokens"
+    ) in page
+    largest = [(f"{one['source']} -> {one['destination']}", where(one)) for one in spans["largest"]]
+    for unit in (
+        ("input -> m0", "fact"),
+        ("m0 -> a1.h3<v>", "fact, read from summary"),
+        ("a1.h3 -> m1", "summary"),
+        ("m1 -> logits", "summary"),
+    ):
+        assert unit in largest
+        assert all(f"`{part}`" in page for part in unit)
+
+
+def test_the_circuits(record: Any, page: str) -> None:
+    spans = record["spans"]
+    assert markdown_table(span_tables(spans)[-1]).strip() in PAGE.read_text(encoding="utf-8")
+    plain, small = spans["circuit"], spans["points"][0]
+    assert plain["edges"] == record["circuit_edges"]
+    assert (
+        f"The plain circuit of {plain['edges']} edges keeps {plain['allowed']} units and has a"
+        f" faithfulness of {told(plain['plain'])}. By span, {small['units']} units have"
+        f" {told(small['faithfulness'])}"
+    ) in page
+    assert spans["reached"]["units"] == small["units"]
+    assert f"reach {told(small['control'])} with the first size" in page
+    each = spans["cancelled_by_document"]
+    ends = ", ".join(f"{100 * each[end]:.1f}" for end in ("low", "high"))
+    assert (
+        f"{100 * spans['cancelled']:.1f} % of the mean scores, and {100 * each['mean']:.1f}"
+        f" [{ends}] % of a document's own"
+    ) in page
+    assert f"{record['pairs']} pairs chose the units and {record['held_out_pairs']} judged" in page
