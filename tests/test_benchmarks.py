@@ -39,6 +39,8 @@ NO_BENCHMARK = {
     "selection_noise",
     "structure",
     "subjects",
+    "wrong_facts",
+    "wrong_facts_tables",
 }
 PHASES = ("attribution", "patching", "measures")
 NAMES = sorted(file.stem for file in BENCHMARKS.glob("*.py") if file.stem not in NO_BENCHMARK)
