@@ -1,0 +1,98 @@
+"""Plants changes in small models, and asks every measure where they are.
+
+    python -m benchmarks.planted --results FOLDER --models 20
+
+Models are added to FOLDER/models.jsonl, one line each as soon as it is measured, until every kind
+has that many which are accepted (see `planting`). If interrupted, the same command continues. Then
+FOLDER/tables.md and FOLDER/auc.png are written; with --models 0 these are all that is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.planted.measures import measured
+from benchmarks.planted.planting import KINDS, Base, Planted, planted, trained_base, truth
+from benchmarks.planted.tables import picture, read, tables
+from sumcirc.storage.writing import write_text
+
+BASES = 5
+AT_ONCE = 4  # models that are trained together
+TRIES = 5  # groups of models of a kind on a base, at most
+
+
+def record(made: Planted) -> dict[str, Any]:
+    """Return what is known of a model: its changes, the truth, and the scores if it is accepted."""
+    found = truth(made)
+    about: dict[str, Any] = {
+        "kind": made.kind,
+        "base": made.base.seed,
+        "number": made.number,
+        "plant": [one.label for one in made.plant],
+        "decoys": [[one.place.label, one.trained] for one in made.decoys],
+        "truth": _rounded(vars(found)),
+        "refused": found.refused,
+    }
+    if found.refused is None:
+        for name, decoys in (("with_decoys", True), ("alone", False)):
+            about[name] = _rounded(vars(measured(made, decoys)))
+    return about
+
+
+def _rounded(value: Any) -> Any:
+    """Return numbers with five digits, so that scores which differ by rounding errors are equal."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return [_rounded(one) for one in value] if isinstance(value, list) else value
+
+
+def add(file: Path, wanted: int) -> None:
+    """Make models until each kind has as many as are wanted, and append them to a file."""
+    for group in range(TRIES):
+        for seed in range(1, BASES + 1):
+            base: Base | None = None
+            for kind in KINDS:
+                known = read(file)
+                accepted = Counter(one["kind"] for one in known if one["refused"] is None)
+                tried = {(one["kind"], one["base"], one["number"]) for one in known}
+                numbers = range(group * AT_ONCE, (group + 1) * AT_ONCE)
+                numbers = [one for one in numbers if (kind, seed, one) not in tried]
+                if not numbers or accepted[kind] >= wanted:
+                    continue
+                base = base or trained_base(seed)
+                for made in planted(base, kind, numbers):
+                    line = json.dumps(record(made))
+                    with file.open("a", encoding="utf-8") as out:
+                        out.write(line + "\n")
+                    print(kind, seed, made.number, json.loads(line)["refused"] or "", flush=True)
+
+
+def main() -> None:
+    """Add models, and write the tables and the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--models", type=int, default=20, help="accepted models of each kind")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    given.results.mkdir(parents=True, exist_ok=True)
+    file = given.results / "models.jsonl"
+    add(file, given.models)
+    known = read(file)
+    write_text(given.results / "tables.md", tables(known))
+    picture(known, given.results / "auc.png")
+
+
+if __name__ == "__main__":
+    main()
