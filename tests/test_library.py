@@ -18,13 +18,21 @@ from sumcirc.circuits.inputs.example_pairs import TokenPairs, pair_metric
 from sumcirc.circuits.inputs.pair_files import read_pairs
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
-from sumcirc.library import attribute_change, choose_lora, find_circuit, measure, probe
+from sumcirc.library import (
+    attribute_change,
+    choose_lora,
+    find_circuit,
+    mask_change,
+    measure,
+    probe,
+)
 from sumcirc.schema import (
     CardOptions,
     CircuitOptions,
     Corruption,
     EncodingConfig,
     Grain,
+    MaskOptions,
     PathOptions,
     SelectorConfig,
     SelectorName,
@@ -233,3 +241,24 @@ def test_a_change_is_attributed(model: Any, tokenizer: Any, texts: list[tuple[st
     tuned.config.layer_norm_epsilon = 0.1
     with pytest.raises(UserError, match="configurations of base and model differ"):
         attribute_change(tuned, tokenizer, texts[:2], model)
+
+
+def test_masks_over_a_change(model: Any, tokenizer: Any) -> None:
+    """Two MLPs changed, one of them hardly."""
+    texts = [(item["article"], item["highlights"]) for item in news("train", 16)]
+    tuned = copy.deepcopy(model)
+    with torch.no_grad():
+        tuned.transformer.h[0].mlp.c_proj.weight.mul_(1.0001)
+        tuned.transformer.h[1].mlp.c_proj.weight.mul_(1.5)
+    kept, base = state(tuned), state(model)
+    options = MaskOptions(steps=5, seeds=1, random=1, sizes=[0.5])
+    found = mask_change(tuned, tokenizer, texts, model, options)
+    assert_same(tuned, kept)
+    assert_same(model, base)
+    assert found.order == ["layer 1 mlp_out", "layer 0 mlp_out"]
+    assert len(found.items) == len(found.trained_on) == 8
+    np.testing.assert_allclose(found.judged.kept[0, 0], found.judged.after, atol=1e-3)
+    with pytest.raises(UserError, match="there are 15 items"):
+        mask_change(tuned, tokenizer, texts[:15], model, options)
+    with pytest.raises(UserError, match=r"there is 1 item;"):
+        mask_change(tuned, tokenizer, texts[:1], model, options)

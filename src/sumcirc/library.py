@@ -1,4 +1,4 @@
-"""Use of sumcirc from Python: circuits, measures, path attribution, choice of layers; a call each.
+"""Use of sumcirc from Python: circuits, measures, path attribution, masks, choice of layers.
 
 The functions take a model and a tokenizer in memory, loaded by `load` or otherwise, and texts as
 pairs (document, summary); they need no configuration and no run directory. The model is not
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sumcirc.callbacks.factory import PLAIN
@@ -33,6 +34,7 @@ from sumcirc.circuits.spans.circuit import find_units
 from sumcirc.circuits.tasks import make_tasks
 from sumcirc.compare.items.document_items import items_of
 from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.masks.learned_masks import LearnedMasks, learn_masks
 from sumcirc.compare.path.path_attribution import PathAttribution, attribute_path
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
@@ -60,6 +62,7 @@ from sumcirc.schema import (
     EvaluationConfig,
     GenerationConfig,
     LoggerConfig,
+    MaskOptions,
     ModelConfig,
     PathOptions,
     ProbeScheduleConfig,
@@ -81,6 +84,7 @@ __all__ = [
     "CircuitResult",
     "HookPoint",
     "HookedModel",
+    "LearnedMasks",
     "PathAttribution",
     "ProbeRecord",
     "Ranking",
@@ -91,6 +95,7 @@ __all__ = [
     "choose_lora",
     "find_circuit",
     "load",
+    "mask_change",
     "measure",
     "rule",
     "watch",
@@ -243,18 +248,38 @@ def attribute_change(
         UserError: no text fits the model's context, the models differ in more than their weights,
             no weight differs, or the gain can't be distinguished from zero.
     """
-    encoder = _encoder(model, tokenizer, encoding)
-    found, _ = items_of(_documents(texts), None, lambda item: encoder.example(item).until(-1))
-    weights = None
-    if base is not None:
-        if differing := differing_settings(base.config, base_model(model).config):
-            raise UserError(
-                "attribute_change: the configurations of base and model differ"
-                f" ({shown(differing)}; base first), so more than their weights differs"
-            )
-        named = base.named_parameters(remove_duplicate=False)
-        weights = {name: parameter.detach() for name, parameter in named}
-    return attribute_path(model, weights, ItemSet(found), options)
+    items = _items(model, tokenizer, texts, encoding)
+    return attribute_path(model, _weights("attribute_change", model, base), items, options)
+
+
+def mask_change(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Texts,
+    base: PreTrainedModel | None = None,
+    options: MaskOptions | None = None,
+    encoding: EncodingConfig | None = None,
+) -> LearnedMasks:
+    """Learn which units of the weight change are enough for what fine-tuning gained.
+
+    The gain is that of the mean log-probability of each summary's tokens, in nats. Units are ranked
+    on every other text and judged on the rest.
+
+    Args:
+        model, tokenizer, base, encoding: as in `attribute_change`.
+        texts: (document, summary) pairs, at least 16.
+        options: settings as under `compare.masks.`; None for the defaults.
+
+    Returns:
+        The rankings, judged: `.order` has the units by the learned ranking, best first, `.judged`
+        the metric with each set of units alone and without it.
+        `sumcirc.compare.masks.mask_summary.mask_summary` gives means with intervals.
+
+    Raises:
+        UserError: there are too few texts, or for the reasons given in `attribute_change`.
+    """
+    items = _items(model, tokenizer, texts, encoding)
+    return learn_masks(model, _weights("mask_change", model, base), items, options)
 
 
 def watch(
@@ -397,6 +422,33 @@ def _selector(name: str, documents: int) -> SelectorConfig:
     if name not in known:
         raise UserError(f"selector={name}: choose from {', '.join(known)}")
     return SelectorConfig(name=SelectorName(name), documents=documents)
+
+
+def _items(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Texts,
+    encoding: EncodingConfig | None,
+) -> ItemSet:
+    """Return texts as items to compare models on."""
+    encoder = _encoder(model, tokenizer, encoding)
+    found, _ = items_of(_documents(texts), None, lambda item: encoder.example(item).until(-1))
+    return ItemSet(found)
+
+
+def _weights(
+    function: str, model: PreTrainedModel | PeftModel, base: PreTrainedModel | None
+) -> dict[str, Tensor] | None:
+    """Return the weights of the model before; None if it is the base of an adapter."""
+    if base is None:
+        return None
+    if differing := differing_settings(base.config, base_model(model).config):
+        raise UserError(
+            f"{function}: the configurations of base and model differ"
+            f" ({shown(differing)}; base first), so more than their weights differs"
+        )
+    named = base.named_parameters(remove_duplicate=False)
+    return {name: parameter.detach() for name, parameter in named}
 
 
 def _documents(texts: Texts) -> list[Document]:

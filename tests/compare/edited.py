@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 
 from sumcirc.compare.items.item_set import ItemSet
 from sumcirc.data.examples import NONE, TokenExample
+from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import ARCHITECTURES
 from sumcirc.models.modes import inference
-from tests.support.small_models import VOCABULARY
+from tests.support.small_models import VOCABULARY, adapted, exact_norms, linears, small_model
 
 LENGTHS = (9, 5, 12)
 
@@ -82,3 +84,34 @@ def same_state(first: dict[str, Any], second: dict[str, Any]) -> None:
 
 def ties(tied: bool | None) -> dict[str, bool]:
     return {} if tied is None else {"tie_word_embeddings": tied}
+
+
+def base_of(family: str) -> Any:
+    """A model none of whose parameters is zero, in float64."""
+    return exact_norms(changed_everywhere(small_model(family).double(), 0.1))
+
+
+def with_adapter(base: Any, dora: bool) -> Any:
+    """LoRA or DoRA on all linears but the MLP's first, small enough for a smooth metric."""
+    if not dora:
+        tuned: Any = adapted(copy.deepcopy(base)).double()
+        with torch.no_grad():
+            for name, parameter in tuned.named_parameters():
+                if "lora_B" in name:
+                    parameter.mul_(0.3)
+        return tuned
+    model = copy.deepcopy(base)
+    hooked = HookedModel(model)
+    wanted = set(linears(hooked))
+    names = [name for name, module in model.named_modules() if module in wanted]
+    torch.manual_seed(0)
+    config = LoraConfig(r=3, lora_alpha=7, target_modules=names, use_dora=True)
+    config.fan_in_fan_out = base.config.model_type == "gpt2"
+    tuned = get_peft_model(model, config).double().eval()
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, parameter in tuned.named_parameters():
+            if "lora_" in name:
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.add_(0.03 * noise)
+    return tuned

@@ -19,6 +19,7 @@ from sumcirc.compare.span_attention import SpanAttention
 from sumcirc.models.architectures import Shape
 from sumcirc.schema import Grain
 from sumcirc.tracking.measure_records import ProbeRecord
+from tests.compare.made_masks import made_masks
 
 SHAPE = Shape(
     layers=2,
@@ -180,4 +181,5 @@ def made_findings(name: str = "tuned") -> Findings:
         {"necessity": made_carried(5), "sufficiency": made_carried(6)},
         made_delta_scaling(),
         made_path(),
+        made_masks(),
     )

@@ -66,9 +66,11 @@ def test_rows_are_of_one_item_each(saved: tuple[Findings, Path]) -> None:
         "text": arms * found.delta_scaling.losses.shape[1],
         "path": (4 + 6 + 30 + 1) * COUNT,
         "path_effects": (3 * 4 + 3 * 5) * COUNT,
+        "masks": 16 * 2 * 2 * COUNT,
+        "mask_units": 16 * 4,
     }
     values = ("effect", "receiver", "donor", "attributed", "synergy", "value", "metric", "loss")
-    values += ("score",)
+    values += ("score", "rank")
     for name, count in expected.items():
         rows = table(folder, name)
         assert len(rows) == count, name

@@ -16,12 +16,14 @@ from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import Grain, PathOptions
 from tests.compare.edited import (
+    base_of,
     changed_everywhere,
     logits,
     same_state,
     some_items,
     state,
     weights_in_memory,
+    with_adapter,
 )
 from tests.compare.naive_path import (
     in_layer,
@@ -37,7 +39,7 @@ from tests.compare.naive_path import (
     of_norms,
     whole_change,
 )
-from tests.support.small_models import adapted, exact_norms, linears, small_model
+from tests.support.small_models import small_model
 
 FAMILIES = ("gpt2", "llama", "gpt_neox", "mistral", "qwen2", "qwen3", "phi3")
 OPTIONS = PathOptions(neuron_groups=3, directions=2, effects=None)
@@ -49,37 +51,6 @@ LINEAR = {
 }
 OUTPUT = {"gpt2": "attn.c_proj", "gpt_neox": "attention.dense"}
 BLOCKS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers"}
-
-
-def base_of(family: str) -> Any:
-    """A model none of whose parameters is zero, in float64."""
-    return exact_norms(changed_everywhere(small_model(family).double(), 0.1))
-
-
-def with_adapter(base: Any, dora: bool) -> Any:
-    """LoRA or DoRA on all linears but the MLP's first, small enough for a smooth metric."""
-    if not dora:
-        tuned: Any = adapted(copy.deepcopy(base)).double()
-        with torch.no_grad():
-            for name, parameter in tuned.named_parameters():
-                if "lora_B" in name:
-                    parameter.mul_(0.3)
-        return tuned
-    model = copy.deepcopy(base)
-    hooked = HookedModel(model)
-    wanted = set(linears(hooked))
-    names = [name for name, module in model.named_modules() if module in wanted]
-    torch.manual_seed(0)
-    config = LoraConfig(r=3, lora_alpha=7, target_modules=names, use_dora=True)
-    config.fan_in_fan_out = base.config.model_type == "gpt2"
-    tuned = get_peft_model(model, config).double().eval()
-    generator = torch.Generator().manual_seed(4)
-    with torch.no_grad():
-        for name, parameter in tuned.named_parameters():
-            if "lora_" in name:
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                parameter.add_(0.03 * noise)
-    return tuned
 
 
 def check(

@@ -74,6 +74,9 @@ def test_there_is_a_table_of_every_analysis(capsys: pytest.CaptureFixture[str]) 
         "path attribution, share of the gain by heads and neurons",
         "NOT CONVERGED (1 %, 1 % and 2 % are allowed; raise compare.path.nodes): 7 points",
         "layers by path score, together: share of the gain",
+        "the best units alone, share of the gain by size (share of the changed weights)",
+        "without the best units, share of the gain",
+        "modules by learned masks, with their ranks",
     ):
         assert title in printed, title
     assert "value.1.1 (heads 2-3)" in printed

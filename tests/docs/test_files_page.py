@@ -39,7 +39,7 @@ WITH_WANDB = {"wandb_names", "mlflow_run"}
 # keys that only a run on a GPU has
 ON_GPU = {"cost.device_memory", "cost.mfu"}
 # key of two equal models, which tests/journeys/test_compare.py compares
-WITHOUT_CHANGE = {"after.NAME.path.left_out"}
+WITHOUT_CHANGE = {"after.NAME.path.left_out", "after.NAME.masks.left_out"}
 
 
 def test_the_page_is_read() -> None:
@@ -121,6 +121,11 @@ COMMANDS = [
         *("compare", f"after=[{FULL},{LORA}]", *SMALL, "sweep.name=compared", "compare.items=2"),
         *("compare.random_sets=1", "compare.top=2", "compare.lambdas=[1]"),
         "compare.parts=[output,mlp]",
+    ],
+    [
+        *("compare", f"after={FULL}", *SMALL, "sweep.name=masked", "compare.analyses=[masks]"),
+        *("compare.items=16", "data.sizes.test=16", "compare.masks.steps=1"),
+        *("compare.masks.grain=layer", "compare.masks.random=1"),
     ],
     ["pairs", *SMALL[1:2], "data.sizes.test=3", "out=pairs.jsonl", "filter=false"],
     [

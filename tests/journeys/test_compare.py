@@ -170,6 +170,36 @@ def test_two_runs_beside_their_base_and_each_other(
         assert (run / f"compare/{name}/patching.parquet").exists()
 
 
+def test_masks_are_learned_when_asked_for(
+    commands: CommandServer, runs: dict[str, Path], news_files: dict[str, Path], tmp_path: Path
+) -> None:
+    run, summary, output = compared(
+        commands,
+        tmp_path,
+        f"after={runs['full']}",
+        *("compare.analyses=[masks]", "compare.items=20"),
+        *(f"data.test={news_files['train']}", "logger=none"),
+        *("compare.masks.steps=2", "compare.masks.seeds=2", "compare.masks.random=2"),
+        *("compare.masks.grain=layer", "trainer.threads=1"),
+    )
+    (found,) = summary["after"].values()
+    assert set(found) == {"metric", "masks"}
+    masks = found["masks"]
+    assert (masks["grain"], masks["trained_on"], masks["judged_on"]) == ("layer", 10, 10)
+    assert [row["size"] for row in masks["rankings"]["masks"]["curve"]] == masks["sizes"]
+    assert masks["rankings"]["random_weights"]["draws"] == 2
+    assert {"embedding", "layer 0", "layer 1"} <= {row["unit"] for row in masks["units"]}
+    assert sorted(row["ranks"][0] for row in masks["units"]) == [1, 2, 3, 4]
+    (folder,) = (run / "compare").iterdir()
+    assert {file.stem for file in folder.glob("*.parquet")} == {"masks", "mask_units"}
+    assert (run / "figures/masks.png").exists()
+    for words in (
+        *("train masks: 4/4", "train grafting: 4/4", "judge rankings: "),
+        *("the best units alone, share of the gain", "layers by learned masks"),
+    ):
+        assert words in output
+
+
 def test_a_model_beside_itself(commands: CommandServer, tmp_path: Path) -> None:
     _, summary, output = compared(
         commands,
@@ -381,6 +411,8 @@ def test_settings_that_say_nothing_are_one_line(
         (["compare.lambdas=[1.0,0.5]"], ["compare.lambdas=[1.0,0.5]", "rising"]),
         (["compare.analyses=[magic]"], ["compare.analyses", "magic"]),
         (["compare.items=0"], ["compare.items=0"]),
+        (["compare.items=15", "compare.analyses=[masks]"], ["15 items", "raise compare.items"]),
+        (["compare.masks.grain=direction"], ["compare.masks.grain=direction", "module"]),
         (["compare.text=none.jsonl"], ["compare.text=none.jsonl"]),
         ([f"compare.text={prompts}"], ["no column `text`", "prompt"]),
         (["prompts=facts"], ["prompts=facts", "data=wire"]),

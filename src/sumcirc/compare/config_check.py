@@ -26,7 +26,7 @@ def scales(analyses: Sequence[Analysis]) -> bool:
     Args:
         analyses: the requested analyses.
     """
-    return Analysis.delta_scaling in analyses or Analysis.path in analyses
+    return not {Analysis.delta_scaling, Analysis.path, Analysis.masks}.isdisjoint(analyses)
 
 
 def check_settings(
@@ -39,7 +39,8 @@ def check_settings(
         analyses: the requested analyses.
 
     Raises:
-        UserError: delta scaling or path attribution is requested, and the configurations differ.
+        UserError: delta scaling, path attribution or masks are requested, and the configurations
+            differ.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     found = differing_settings(one, other)
@@ -59,8 +60,8 @@ def tell_settings(
             difference.
 
     Raises:
-        UserError: delta scaling, path attribution or the differences of attention are requested,
-            and the models' attention windows differ for texts of this length.
+        UserError: delta scaling, path attribution, masks or the differences of attention are
+            requested, and the models' attention windows differ for texts of this length.
     """
     one, other = (read_model_config(side.whole) for side in (before, after))
     windows = differing_windows(one, other, longest)

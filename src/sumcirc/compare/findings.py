@@ -11,9 +11,11 @@ In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
     text        arm, layer, module, amount, text; loss
     path        grain, unit, layer, part, index, item; score
     path_effects    kind (add, remove, shapley, keep, drop, random), grain, unit, size, item; value
+    masks       ranking, draw, size, kind (kept, left), item; value
+    mask_units  ranking, draw, unit; score, rank
 
-receiver, donor, effect, attributed, synergy, metric, score, and value in `direct` and
-`path_effects` have the unit of the metric.
+receiver, donor, effect, attributed, synergy, metric, score in `path`, and value in `direct`,
+`path_effects` and `masks` have the unit of the metric.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ import numpy as np
 
 from sumcirc.compare.deltas.delta_scaling import DeltaScaling
 from sumcirc.compare.direct_attribution import DirectAttribution
+from sumcirc.compare.masks.learned_masks import LearnedMasks
+from sumcirc.compare.masks.mask_summary import mask_rows, unit_rows
 from sumcirc.compare.patching.patching_runs import Carried
 from sumcirc.compare.path.path_attribution import PathAttribution
 from sumcirc.compare.path.path_summary import effect_rows, path_rows
@@ -54,6 +58,7 @@ class Findings:
         carried: patching results for each direction, `sufficiency` or `necessity`.
         delta_scaling: results of scaling the change from the model before to the fine-tuned model.
         path: the gain attributed along the change; a text says why there is none.
+        masks: learned masks over the change; a text says why there are none.
     """
 
     name: str
@@ -66,6 +71,7 @@ class Findings:
     carried: dict[str, Carried] = field(default_factory=dict)
     delta_scaling: DeltaScaling | None = None
     path: PathAttribution | str | None = None
+    masks: LearnedMasks | str | None = None
 
     def save(self, folder: Path) -> None:
         """Write all tables that have rows, and the measure records, if any, to a folder.
@@ -84,6 +90,8 @@ class Findings:
         }
         if isinstance(self.path, PathAttribution):
             tables |= {"path": path_rows(self.path), "path_effects": effect_rows(self.path)}
+        if isinstance(self.masks, LearnedMasks):
+            tables |= {"masks": mask_rows(self.masks), "mask_units": unit_rows(self.masks)}
         for name, rows in tables.items():
             found = list(rows)
             if found:

@@ -15,6 +15,7 @@ from sumcirc.reporting.measured import STREAM_LABEL
 from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.all_measures import measure_views
 from sumcirc.reporting.views.layer_profiles import by_layer
+from sumcirc.reporting.views.mask_views import mask_view
 from sumcirc.reporting.views.path_views import path_view
 from sumcirc.statistics import mean_over, significantly_different
 from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ProbeRecord
@@ -65,6 +66,8 @@ def draw_pair(
         views.append(("surgery", partial(compared_models.scaled_deltas, summary["surgery"])))
     if "path" in summary:
         views.append(("path", partial(path_view, summary["path"])))
+    if "masks" in summary:
+        views.append(("masks", partial(mask_view, summary["masks"])))
     return draw_all(views, folder)
 
 

@@ -20,6 +20,7 @@ from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import ComparisonInputs
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE
+from sumcirc.compare.masks.learned_masks import check_items, learn_masks
 from sumcirc.compare.patching.components import UNEMBEDDING
 from sumcirc.compare.patching.donor_activations import Donor
 from sumcirc.compare.patching.patching_runs import carry
@@ -54,7 +55,8 @@ class ModelComparison:
         positions: name of the set of positions at which activations are patched.
 
     Raises:
-        UserError: the settings name positions that no item has.
+        UserError: the settings name positions that no item has, or masks are requested and there
+            are too few items.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class ModelComparison:
         default = LAST if self.items.metric == LOGIT_DIFFERENCE else READ
         self.positions = self.options.positions or default
         self.items.check_positions(self.positions, "compare.positions")
+        if self._does(Analysis.masks):
+            check_items(len(self.items))
         if self.options.sources is not None:
             self.items.check_positions(self.options.sources, "compare.sources")
 
@@ -211,17 +215,24 @@ class ModelComparison:
                 )
         if self._does(Analysis.delta_scaling):
             one.delta_scaling = self._delta_scaling(model, side, weights, targets)
+
+        def label(what: str, total: int) -> Any:
+            return counted(f"{side.name}: {what}", total)
+
         if self._does(Analysis.path):
-
-            def label(what: str, total: int) -> Any:
-                return counted(f"{side.name}: {what}", total)
-
             try:
                 one.path = attribute_path(
                     model, weights, self.items, options.path, options.batch_size, label
                 )
             except NoGainError as reason:
                 one.path = str(reason)
+        if self._does(Analysis.masks):
+            try:
+                one.masks = learn_masks(
+                    model, weights, self.items, options.masks, options.batch_size, label
+                )
+            except NoGainError as reason:
+                one.masks = str(reason)
 
     def _delta_scaling(
         self,

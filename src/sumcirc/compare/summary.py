@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sumcirc.compare.deltas.delta_scaling import MODULE, DeltaScaling
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.masks.mask_summary import mask_summary
 from sumcirc.compare.patching.components import Component
 from sumcirc.compare.patching.patching_runs import Carried, agreement, label_of
 from sumcirc.compare.patching.patching_scores import halves
@@ -62,6 +63,10 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
         summary["path"] = {"left_out": found.path}
     elif found.path is not None:
         summary["path"] = path_summary(found.path)
+    if isinstance(found.masks, str):
+        summary["masks"] = {"left_out": found.masks}
+    elif found.masks is not None:
+        summary["masks"] = mask_summary(found.masks)
     return summary
 
 

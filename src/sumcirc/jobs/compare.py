@@ -39,6 +39,7 @@ def check(config: CompareConfig) -> None:
     from sumcirc.compare.deltas.adapter_deltas import check_delta_scaling, check_path
     from sumcirc.compare.inputs import check_places, check_texts
     from sumcirc.compare.items.prompts import read_prompts
+    from sumcirc.compare.masks.learned_masks import check_items
     from sumcirc.compare.patching.components import Component
     from sumcirc.data.documents import check_files
     from sumcirc.data.encoding import Encoder
@@ -56,11 +57,13 @@ def check(config: CompareConfig) -> None:
     before, afters = _sides(config)
     check_pair(before, afters)
     check_encoding(config.model, config.encoding)
+    if Analysis.masks in config.compare.analyses:
+        check_items(config.compare.items)
     for side in afters:
         if scales(config.compare.analyses):
             scaled = Analysis.delta_scaling in config.compare.analyses
             check_delta_scaling(before, side, config.compare.lambdas if scaled else ())
-        if Analysis.path in config.compare.analyses:
+        if not {Analysis.path, Analysis.masks}.isdisjoint(config.compare.analyses):
             check_path(side)
         check_settings(before, side, config.compare.analyses)
     model_config = read_model_config(config.model)
@@ -224,6 +227,7 @@ def print_comparison(summary: dict[str, Any]) -> None:
                 f" effects are given in {summary['unit']}"
             )
         print_tables(*tables(one, summary["unit"]))
-        if "left_out" in one.get("path", {}):
-            paragraph(one["path"]["left_out"])
+        for name in ("path", "masks"):
+            if "left_out" in one.get(name, {}):
+                paragraph(one[name]["left_out"])
     print_lines(summary["notices"])

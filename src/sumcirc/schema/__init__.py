@@ -41,7 +41,9 @@ from sumcirc.schema.comparing import (
     Direction,
     Grain,
     ItemMetric,
+    MaskOptions,
     PathOptions,
+    Shares,
 )
 from sumcirc.schema.data import SPLITS, DataConfig, EncodingConfig, SizesConfig, Source, Template
 from sumcirc.schema.exporting import ExportConfig
@@ -140,6 +142,7 @@ __all__ = [
     "JobConfig",
     "LoggerConfig",
     "LoggerKind",
+    "MaskOptions",
     "Method",
     "ModelConfig",
     "Monitor",
@@ -165,6 +168,7 @@ __all__ = [
     "SelectConfig",
     "SelectorConfig",
     "SelectorName",
+    "Shares",
     "SizesConfig",
     "Source",
     "SweepConfig",

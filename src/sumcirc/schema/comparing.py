@@ -20,6 +20,7 @@ class Analysis(Choice):
     patching = "patching"  # components patched from one model into the other
     delta_scaling = "delta_scaling"  # weight changes scaled and removed, by layer and module
     path = "path"  # the gain attributed to parts of the weight change, along the change
+    masks = "masks"  # masks over the weight change, learned: which few units keep the gain
     surgery = delta_scaling  # old word, until 0.2
 
 
@@ -49,6 +50,13 @@ class Grain(Choice):
     module = "module"  # modules of a layer, its norms, its biases
     head = "head"  # heads and groups of neurons
     direction = "direction"  # singular directions of each matrix
+
+
+class Shares(Choice):
+    """What the sizes of sets of units are shares of."""
+
+    weights = "weights"  # weights that changed
+    units = "units"  # units
 
 
 # kinds of components that are patched; compare/patching/components.py defines them
@@ -81,10 +89,56 @@ class PathOptions:
 
 
 @dataclass
+class MaskOptions:
+    """Settings of learned masks over the weight change."""
+
+    grain: Grain = Grain.module  # units that are ranked: `layer`, `module` or `head`
+    neuron_groups: int = 8  # groups into which an MLP's neurons are divided, if `grain` is `head`
+    shares: Shares = Shares.weights  # what sizes are shares of
+    # sizes of the sets by which rankings are judged
+    sizes: list[float] = field(default_factory=lambda: [0.05, 0.1, 0.2, 0.4, 0.7])
+    seeds: int = 3  # trainings, each with other documents and sizes
+    steps: int = 60  # steps of a training
+    documents: int = 2  # documents of a step
+    learning_rate: float = 0.1  # of the scores
+    temperature: float = 0.5  # of the relaxed set: the smaller, the nearer to 0 and 1
+    graft_size: float = 0.2  # size of the mask of grafting
+    penalty: float = 2.0  # share of the gain that a mask loses if it is too large by everything
+    random: int = 10  # random rankings, matched in weights and in norm each
+
+    def __post_init__(self) -> None:
+        lists_of_one(self)
+        require(
+            self.grain is not Grain.direction,
+            "compare.masks.grain=direction: singular directions have no weights of their own, so"
+            " sets of them have no size; choose from layer, module, head",
+        )
+        at_least(
+            self, "compare.masks.", 1, "neuron_groups", "seeds", "steps", "documents", "random"
+        )
+        positive(self, "compare.masks.", "learning_rate", "temperature", "penalty")
+        require(
+            bool(self.sizes)
+            and sorted(set(self.sizes)) == self.sizes
+            and self.sizes[0] > 0
+            and self.sizes[-1] < 1,
+            f"compare.masks.sizes={self.sizes}: must be rising numbers between 0 and 1, such as"
+            " [0.1,0.4]",
+        )
+        require(
+            0 < self.graft_size < 1,
+            f"compare.masks.graft_size={self.graft_size}: must lie between 0 and 1",
+        )
+
+
+@dataclass
 class CompareOptions:
     """Settings for comparing two models."""
 
-    analyses: list[Analysis] = field(default_factory=lambda: list(Analysis))
+    # analyses to run, by default all but `masks`, which trains
+    analyses: list[Analysis] = field(
+        default_factory=lambda: [one for one in Analysis if one is not Analysis.masks]
+    )
     metric: ItemMetric = ItemMetric.auto
     items: int = 32  # documents of data.test, or prompts; also the number of texts for perplexity
     batch_size: int = 4  # items processed at once
@@ -105,6 +159,7 @@ class CompareOptions:
     # JSONL, CSV or Parquet of plain text for perplexity; null: data.test
     text: Optional[str] = None
     path: PathOptions = field(default_factory=PathOptions)
+    masks: MaskOptions = field(default_factory=MaskOptions)
 
     def __post_init__(self) -> None:
         lists_of_one(self)

@@ -18,7 +18,7 @@ from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_reference import ModelReference
 from sumcirc.models.peft_adapters import changes_base, read_adapter
 
-LEAVE_OUT = "leave delta_scaling and path out of compare.analyses"
+LEAVE_OUT = "leave delta_scaling, path and masks out of compare.analyses"
 
 
 class ScalingChange:
@@ -198,7 +198,7 @@ def check_delta_scaling(
 
 
 def check_path(after: ModelReference) -> None:
-    """Refuse an adapter whose change path attribution can't scale, before its weights are read.
+    """Refuse an adapter whose change can't be scaled by unit, before its weights are read.
 
     Args:
         after: the model after fine-tuning.
@@ -214,9 +214,9 @@ def check_path(after: ModelReference) -> None:
     )
     if rows:
         raise UserError(
-            f"{after.given}: trains single rows of the embedding, which path attribution does not"
-            " support; merge it into its base (PEFT's merge_and_unload) and compare two whole"
-            " models, or leave path out of compare.analyses"
+            f"{after.given}: trains single rows of the embedding, which path attribution and"
+            " masks do not support; merge it into its base (PEFT's merge_and_unload) and compare"
+            " two whole models, or leave path and masks out of compare.analyses"
         )
 
 

@@ -51,6 +51,8 @@ class ChangedTensor:
         read: function that returns the tensor without the change.
         place: the units of the tensor's entries.
         axis: the axis of the tensor along which `place` has its positions, None without.
+        other: [rank, n] the factor by which the tensor is multiplied if the change of weights is a
+            product of the two; None if the tensor's own change is that of the weights.
 
     Attributes:
         parameter, place: as given.
@@ -65,9 +67,10 @@ class ChangedTensor:
         read: Callable[[], Tensor],
         place: Place,
         axis: int | None,
+        other: Tensor | None = None,
     ) -> None:
         self.parameter, self.place = parameter, place
-        self._read, self._axis = read, axis
+        self._read, self._axis, self._other = read, axis, other
         self._original = parameter.data
         self._change = at_least_float32(parameter.data) - at_least_float32(read())
         self.directions, self.spectral_axis = self._change.new_empty(0, 0), 0
@@ -162,6 +165,28 @@ class ChangedTensor:
         """Number of positions."""
         return 1 if self._axis is None else self._change.shape[self._axis]
 
+    def weights(self) -> NDArray[np.int64]:
+        """Return the number of weights that change at each position, [positions]."""
+        count = self._change.numel() // self.positions
+        if self._other is not None:  # from [.., rank] to [.., n]
+            count = count // self._other.shape[0] * self._other.shape[1]
+        return np.full(self.positions, count)
+
+    def squares(self) -> NDArray[np.float64]:
+        """Return the squared norm of the change of weights at each position, [positions].
+
+        That of a product B A is the sum of B * (B A A'), so the product isn't built.
+        """
+        change = self._change.double()
+        left = change
+        if self._other is not None:
+            other = self._other.double()
+            gram = other @ other.T
+            left = gram @ change if self.place.by_input else change @ gram
+        found = left * change
+        found = found.sum()[None] if self._axis is None else found.sum(self._others)
+        return found.cpu().numpy()
+
     def _put(self, change: Tensor) -> None:
         start = at_least_float32(self._read().to(self._original))
         self.parameter.data = (start + change).to(self._original)
@@ -229,7 +254,14 @@ def _low_rank(
         if b.any() and right.any():
             factor = a if place.by_input else b
             axis = None if place.by_input is None else int(place.by_input)
-            one = ChangedTensor(factor, partial(torch.zeros_like, factor.data), place, axis)
+            scaling = layer.scaling[adapter]
+            if adapter in energies:
+                scaling = scaling / (float(layer.ranknum[adapter]) + 1e-5)  # as AdaLoRA divides
+                other = (b.data * energies[adapter].data.T).T if place.by_input else right
+            else:
+                other = b.data.T if place.by_input else right
+            zeros = partial(torch.zeros_like, factor.data)
+            one = ChangedTensor(factor, zeros, place, axis, scaling * other)
             found += _divided(one, directions, (b.data, right))
         if layer.lora_bias.get(adapter):
             own = layer.lora_B[adapter].bias
@@ -252,9 +284,9 @@ def _replaced(
     plain = unwrapped(layer)
     if not isinstance(change.layer, BaseTunerLayer) or not isinstance(plain, nn.Linear | Conv1D):
         raise UserError(
-            f"compare: the change of {target} is by {change.kind}, which path attribution does not"
-            " support; merge it (PEFT's merge_and_unload) and compare two whole models, or leave"
-            " path out of compare.analyses"
+            f"compare: the change of {target} is by {change.kind}, which path attribution and"
+            " masks do not support; merge it (PEFT's merge_and_unload) and compare two whole"
+            " models, or leave path and masks out of compare.analyses"
         )
     before, after = effective_weight(plain), effective_weight(layer)
     weight, bias = (nn.Parameter(one) for one in after)

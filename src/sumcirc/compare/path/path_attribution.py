@@ -13,16 +13,18 @@ item, which is checked. Of a LoRA only its factors are used; see `changed_tensor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from sumcirc.compare.deltas.deltas import Before
-from sumcirc.compare.items.item_set import ItemSet
+from sumcirc.compare.items.item_set import ItemBatch, ItemSet
 from sumcirc.compare.path.quadrature import Integral, integrate
 from sumcirc.compare.path.subsets import Effects, Subsets, effects_of, planned
 from sumcirc.compare.path.unit_change import UnitChange, unit_change
@@ -154,7 +156,7 @@ class PathRuns:
         hooked: the model.
         change: its change.
         items: the items.
-        size: number of items in a batch where no gradient is taken.
+        size: number of items in a batch where no gradient of a single item is taken.
     """
 
     def __init__(self, hooked: HookedModel, change: UnitChange, items: ItemSet, size: int) -> None:
@@ -173,15 +175,41 @@ class PathRuns:
         self._change.scale_units(grain, factors)
         return self._items.values(self._hooked, self._size)
 
+    def mean_slope(
+        self, grain: Grain, factors: Values, places: Sequence[int]
+    ) -> tuple[float, Values]:
+        """Return the mean metric of some items and its derivative by the factor of each unit.
+
+        Args:
+            grain: the grain of the units.
+            factors: [units of the grain] factors of the units' changes.
+            places: indices of the items.
+
+        Returns:
+            The mean metric, and [units of the grain] its derivatives.
+        """
+        self._change.scale_units(grain, factors)
+        total, found = 0.0, np.zeros(self._change.size)
+        some = ItemSet([self._items.items[place] for place in places])
+        for batch in some.batches(self._size, self._hooked.device):
+            value, gradients = self._differentiate(batch)
+            total += float(value)
+            found += self._change.scores(gradients)
+        return total / len(some), self._change.by_grain(found / len(some))[grain]
+
     def slopes(self, amount: float) -> Values:
         """Return the products of gradient and change at one lambda, [items, units]."""
         self._change.scale(amount)
         found = np.empty((len(self._items), self._change.size))
         for batch in self._items.batches(1, self._hooked.device):
-            with torch.enable_grad():
-                value = batch.read(self._hooked, batch.run(self._hooked)).sum()
-                gradients = torch.autograd.grad(
-                    value, self._change.parameters, allow_unused=True, materialize_grads=True
-                )
-            found[batch.places] = self._change.scores(gradients)
+            found[batch.places] = self._change.scores(self._differentiate(batch)[1])
         return found
+
+    def _differentiate(self, batch: ItemBatch) -> tuple[Tensor, Sequence[Tensor]]:
+        """Return the metric, summed over a batch, and its gradients by the changed tensors."""
+        with torch.enable_grad():
+            value = batch.read(self._hooked, batch.run(self._hooked)).sum()
+            gradients = torch.autograd.grad(
+                value, self._change.parameters, allow_unused=True, materialize_grads=True
+            )
+        return value.detach(), gradients

@@ -124,10 +124,7 @@ def effects_of(
         seed: seed of the drawn orders.
     """
     count, value = subsets.units, subsets.value
-    everything = range(count)
-    none, whole = value(()), value(everything)
-    add = np.stack([value([one]) - none for one in everything])
-    remove = np.stack([whole - value(set(everything) - {one}) for one in everything])
+    add, remove = one_by_one(subsets)
     order = np.argsort(-scores, kind="stable")
     keep = np.stack([value(order[:size].tolist()) for size in range(count + 1)])
     drop = np.stack([value(order[size:].tolist()) for size in range(count + 1)])
@@ -158,6 +155,19 @@ def effects_of(
         )
     run = len(subsets.known)
     return Effects(grain, add, remove, order, keep, drop, random, shapley, exact, run, left_out)
+
+
+def one_by_one(subsets: Subsets) -> tuple[Values, Values]:
+    """Return what each unit does alone and what is lost without it, [units, documents] each.
+
+    Args:
+        subsets: runs the subsets.
+    """
+    everything, value = range(subsets.units), subsets.value
+    none, whole = value(()), value(everything)
+    add = np.stack([value([one]) - none for one in everything])
+    remove = np.stack([whole - value(set(everything) - {one}) for one in everything])
+    return add, remove
 
 
 def _members(number: int) -> list[int]:

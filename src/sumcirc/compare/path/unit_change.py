@@ -87,6 +87,20 @@ class UnitChange:
             else:
                 one.scale(factors[index])
 
+    def weights(self, grain: Grain) -> NDArray[np.int64]:
+        """Return the number of weights of each unit of a grain that isn't `direction`, [units].
+
+        Two active adapters of the same linear count its weights twice.
+        """
+        found = _joined_index([one.weights() for one in self._tensors])
+        return np.bincount(self._joined[grain], found, len(self.units[grain])).astype(np.int64)
+
+    def squares(self, grain: Grain) -> NDArray[np.float64]:
+        """Return the squared norm of each unit's change, [units of a grain but `direction`]."""
+        found = np.concatenate([one.squares() for one in self._tensors])
+        count = len(self.units[grain])
+        return np.bincount(self._joined[grain], found, count).astype(np.float64)
+
     def scores(self, gradients: Sequence[Tensor]) -> NDArray[np.float64]:
         """Return the products of gradient and change, summed over each unit.
 

@@ -10,6 +10,7 @@ from sumcirc.reporting.page.blocks import Block, Page, RunBlocks, TableBlock, Wo
 from sumcirc.reporting.page.measures_section import head_charts, layer_charts, neuron_blocks
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.views import compared_models
+from sumcirc.reporting.views.mask_views import mask_view
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.reporting.views.path_views import path_view
 from sumcirc.tracking.run_records import RunRecords
@@ -67,4 +68,6 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
         blocks += charts(partial(compared_models.scaled_deltas, found["surgery"]))
     if found.get("path"):
         blocks += charts(partial(path_view, found["path"]))
+    if found.get("masks"):
+        blocks += charts(partial(mask_view, found["masks"]))
     return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]

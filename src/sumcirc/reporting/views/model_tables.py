@@ -13,6 +13,7 @@ from typing import Any
 
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import column_form, interval_column, number_column
+from sumcirc.reporting.views.mask_views import mask_tables
 from sumcirc.reporting.views.path_views import path_tables
 from sumcirc.statistics import excludes_zero
 from sumcirc.statistics.noise import rounding_of
@@ -89,7 +90,8 @@ def tables(found: Row, unit: str, listed: int = LISTED) -> list[Table]:
     for direction, one in found.get("patching", {}).items():
         made += _patching(direction, one, effects, listed)
     made += _deltas(found["surgery"], listed) if found.get("surgery") else []
-    return made + (path_tables(found["path"], listed) if found.get("path") else [])
+    made += path_tables(found["path"], listed) if found.get("path") else []
+    return made + (mask_tables(found["masks"], listed) if found.get("masks") else [])
 
 
 def _table(title: str, headings: Sequence[str], columns: Sequence[Sequence[str]]) -> Table:

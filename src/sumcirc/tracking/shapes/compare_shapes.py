@@ -329,6 +329,99 @@ class PathRecord(TypedDict):
     effects: NotRequired[PathEffects]
 
 
+class MaskPoint(TypedDict):
+    """What the sets of a ranking keep and leave at one size, as fractions of the gain.
+
+    Attributes:
+        size: the size.
+        kept: the metric with the change of the set alone.
+        left: the metric without it.
+        weights, squares: the set's share of the changed weights, and of the sum of squared changes.
+    """
+
+    size: Number
+    kept: Bounds
+    left: Bounds
+    weights: Number
+    squares: Number
+
+
+class MaskAreas(TypedDict):
+    """Areas under the curves of `kept` and `left`, or differences of them."""
+
+    kept: NotRequired[Bounds]
+    left: NotRequired[Bounds]
+
+
+class MaskRanking(TypedDict):
+    """A ranking of the units of the weight change, judged.
+
+    Attributes:
+        draws: number of seeds or random draws.
+        curve: what its sets keep and leave.
+        area: areas under both curves.
+        difference: areas of the learned masks minus those of this ranking; empty for the masks.
+        loss: mean loss of the first and of the last steps, if it was trained.
+    """
+
+    draws: Count
+    curve: list[MaskPoint]
+    area: MaskAreas
+    difference: MaskAreas
+    loss: NotRequired[list[Number]]
+
+
+class MaskUnit(TypedDict):
+    """A unit of the weight change with its ranks, 1 for the best.
+
+    Attributes:
+        unit: name of the unit.
+        layer, part, index: what the unit is; null where it has none.
+        weights, squares: its share of the changed weights, and of the sum of squared changes.
+        ranks: rank by the learned masks for each seed.
+        grafting, path, add, remove: rank by the other rankings, mean over draws.
+    """
+
+    unit: str
+    layer: Layer | None
+    part: str
+    index: int | None
+    weights: Number
+    squares: Number
+    ranks: list[Count]
+    grafting: Number
+    path: Number
+    add: Number
+    remove: Number
+
+
+class MasksRecord(TypedDict):
+    """Rankings of the units of the weight change, with learned masks among them.
+
+    Attributes:
+        left_out: why there are no results; nothing else is stored then.
+        grain: how the change is divided into units.
+        shares: what sizes are shares of, `weights` or `units`.
+        trained_on, judged_on: number of items on which rankings were made, and judged.
+        path_converged: whether path scores have converged.
+        sizes: sizes of the sets.
+        rankings: the rankings by their names.
+        units: the units by their ranks.
+        agreement: rank correlations of the learned masks between seeds and with other rankings.
+    """
+
+    left_out: NotRequired[str]
+    grain: NotRequired[str]
+    shares: NotRequired[str]
+    trained_on: NotRequired[Count]
+    judged_on: NotRequired[Count]
+    path_converged: NotRequired[bool]
+    sizes: NotRequired[list[Number]]
+    rankings: NotRequired[dict[str, MaskRanking]]
+    units: NotRequired[list[MaskUnit]]
+    agreement: NotRequired[dict[str, Number]]
+
+
 class Compared(TypedDict):
     """The results for one of the models `after`, compared with the model `before`.
 
@@ -340,6 +433,7 @@ class Compared(TypedDict):
         patching: effects of patching components, by direction.
         surgery: the metric with scaled weight changes.
         path: the gain attributed to parts of the weight change.
+        masks: learned masks over the weight change.
     """
 
     metric: MetricRecord
@@ -351,6 +445,7 @@ class Compared(TypedDict):
     ]
     surgery: NotRequired[list[DeltaScalingRow]]
     path: NotRequired[PathRecord]
+    masks: NotRequired[MasksRecord]
 
 
 class CompareSummary(NotedSummary):
