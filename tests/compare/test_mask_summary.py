@@ -54,7 +54,7 @@ def test_curves_and_areas_are_shares_of_the_mean_gain() -> None:
     assert summary["units"][0] == {
         **{"unit": "layer 1 c", "layer": 1, "part": "c", "index": None},
         **{"weights": 0.25, "squares": pytest.approx(0.2)},
-        **{"ranks": [2, 2], "grafting": 3.0, "path": 3.0, "add": 3.0, "remove": 1.0},
+        **{"ranks": [2, 2], "grafting": 2.5, "path": 3.0, "add": 3.0, "remove": 1.0},
     }
 
 
