@@ -1,0 +1,127 @@
+"""The numbers of docs/results/masks.md are those of its records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from docs.record import RECORDS
+from sumcirc.reporting.views.mask_views import RANKINGS
+
+PAGE = (RECORDS.parent / "masks.md").read_text()
+RUNS = {"lora": "LoRA, rank 16"}
+LISTED = 8
+
+
+def record(name: str) -> dict[str, Any]:
+    return json.loads((RECORDS / "masks" / f"{name}.json").read_text())
+
+
+def percent(ends: Mapping[str, float], digits: int = 1) -> str:
+    mean, low, high = (100 * ends[end] for end in ("mean", "low", "high"))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def gain_row(name: str) -> str:
+    """A run's row of the first table."""
+    found = record(name)
+    gain, masks = found["metric"]["difference"], found["masks"]
+    cells = [RUNS[name], f"{gain['mean']:.2f} [{gain['low']:.2f}, {gain['high']:.2f}]"]
+    cells += [str(len(masks["units"])), f"{masks['trained_on']} and {masks['judged_on']}"]
+    first, last = masks["rankings"]["masks"]["loss"]
+    cells += [f"{100 * first:.0f}, {100 * last:.0f}"]
+    agreed = masks["agreement"]
+    cells += [f"{agreed[one]:.2f}" for one in ("seeds", "grafting", "path", "add", "remove")]
+    return f"| {' | '.join(cells)} |"
+
+
+def size_rows(name: str, which: str) -> list[str]:
+    """Rows of the table of what sets keep, or leave."""
+    rows = []
+    for ranking, one in record(name)["masks"]["rankings"].items():
+        cells = [RANKINGS[ranking]]
+        cells += [f"{100 * point[which]['mean']:.0f}" for point in one["curve"]]
+        cells.append(percent(one["area"][which]))
+        cells.append("-" if ranking == "masks" else percent(one["difference"][which]))
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def unit_rows(name: str) -> list[str]:
+    """Rows of the table of units."""
+    rows = []
+    for one in record(name)["masks"]["units"][:LISTED]:
+        cells = [one["unit"], f"{100 * one['weights']:.1f}", ", ".join(map(str, one["ranks"]))]
+        cells += [f"{one[other]:.3g}" for other in ("grafting", "path", "add", "remove")]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def matched_row(name: str) -> str:
+    """What the sets of the masks and the matched random ones reach, mean over sizes."""
+    rankings = record(name)["masks"]["rankings"]
+    pairs = (("masks", "random_weights", "weights"), ("masks", "random_norm", "squares"))
+    cells = [RUNS[name]]
+    for own, other, share in pairs:
+        for ranking in (own, other):
+            points = rankings[ranking]["curve"]
+            cells.append(f"{100 * sum(point[share] for point in points) / len(points):.1f}")
+    return f"| {' | '.join(cells)} |"
+
+
+def page_rows(name: str) -> list[str]:
+    """All rows of a run."""
+    rows = [gain_row(name), matched_row(name), *unit_rows(name)]
+    return rows + [row for which in ("kept", "left") for row in size_rows(name, which)]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_tables_state_their_records(name: str) -> None:
+    lines = PAGE.splitlines()
+    for row in page_rows(name):
+        assert row in lines, row
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_runs_have_what_the_page_says(name: str) -> None:
+    masks = record(name)["masks"]
+    assert masks["path_converged"]
+    assert (masks["grain"], masks["shares"]) == ("module", "weights")
+    assert masks["sizes"] == [0.05, 0.1, 0.2, 0.4, 0.7]
+    assert masks["rankings"]["masks"]["draws"] == 3
+    assert masks["rankings"]["random_norm"]["draws"] == 10
+
+
+def test_the_text_states_the_record() -> None:
+    rankings = record("lora")["masks"]["rankings"]
+
+    def points(name: str, which: str) -> str:
+        ends = rankings[name]["difference"][which]
+        return percent({end: abs(value) for end, value in ends.items()})
+
+    def size(name: str) -> list[int]:
+        return [round(100 * point["kept"]["mean"]) for point in rankings[name]["curve"]]
+
+    page = " ".join(PAGE.split())
+    patched = [points(name, "kept").split()[0] for name in ("add", "remove")]
+    for words in (
+        f"by {points('random_weights', 'kept').split()[0]} points of area against as many weights",
+        f"against as large a change, {points('random_norm', 'kept')[:3]} points"
+        f" {points('random_norm', 'kept')[4:]} remain",
+        f"to path scores is {points('path', 'kept')[:3]} points {points('path', 'kept')[4:]}",
+        f"Weight patching is {patched[0]} and {patched[1]} points behind",
+        f"worse here than path scores, by {points('path', 'left')[:3]} points"
+        f" {points('path', 'left')[4:]}",
+    ):
+        assert words in page, words
+    assert size("masks")[1:4:2] == [22, 74]  # a fifth, and three quarters
+    assert all(a >= b for a, b in zip(size("random_norm")[:2], size("masks")[:2], strict=True))
+    for name in ("path_density", "grafting"):
+        ends = rankings[name]["difference"]["kept"]
+        assert ends["low"] < 0 < ends["high"]
+    first = [row["unit"] for row in record("lora")["masks"]["units"][:LISTED]]
+    assert sum("mlp" in unit for unit in first) == 6
+    assert first[4] == "layer 0 attn_out"
