@@ -8,9 +8,9 @@ from typing import Any
 
 from sumcirc.reporting.page.blocks import Block, Page, RunBlocks, TableBlock, Words
 from sumcirc.reporting.page.measures_section import head_charts, layer_charts, neuron_blocks
-from sumcirc.reporting.page.plotly_charts import chart, charts
+from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
 from sumcirc.reporting.views import compared_models
-from sumcirc.reporting.views.mask_views import mask_view
+from sumcirc.reporting.views.mask_views import SIDES, mask_view
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.reporting.views.path_views import path_view
 from sumcirc.tracking.run_records import RunRecords
@@ -69,5 +69,6 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
     if found.get("path"):
         blocks += charts(partial(path_view, found["path"]))
     if found.get("masks"):
-        blocks += charts(partial(mask_view, found["masks"]))
+        names = [title for title, *_ in SIDES.values()]
+        blocks += panel_charts(partial(mask_view, found["masks"]), names)
     return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]
