@@ -4,7 +4,8 @@
 
 One document of the context's length at GPT-2 small's shape, or of T tokens in a local model. Time:
 the backbone alone, against the backbone with entropies, with entropies and KL both ways from a base
-whose queries and keys are at hand, and with Jensen-Shannon too. Memory: peak above the loaded model
+whose queries and keys are at hand, and with Jensen-Shannon too; with the attention to a span, and
+with the logit lens of every layer, at the summary's rows. Memory: peak above the loaded model
 of all of it, against the same from eager attention with `output_attentions=True`, as most code has
 it.
 """
@@ -31,6 +32,7 @@ from subjects import GPT2_SMALL, Subject, load, subjects_of
 from torch import Tensor
 
 from sumcirc.measures.attention import Rows, attention_measures
+from sumcirc.measures.logit_lens import logit_lens
 from sumcirc.models.activations.activation_cache import HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.activations.hooks import AttentionInputs
@@ -38,11 +40,12 @@ from sumcirc.models.modes import inference
 
 CLAIM = (
     "measuring attention takes at most 0.3 (with divergences 0.5) of the forward pass more, and at"
-    " most 0.4 of the memory of attention matrices"
+    " most 0.4 of the memory of attention matrices; the logit lens takes at most one forward pass"
 )
 SUMMARY = 64  # tokens of the summary at the document's end
-AT_MOST = {"entropy": 1.3, "kl": 1.5, "memory": 0.4}
-AT_MOST_LOCAL = {**AT_MOST, "entropy": 1.15, "kl": 1.3}  # deeper, and heads share keys
+AT_MOST = {"entropy": 1.3, "kl": 1.5, "memory": 0.4, "span": 1.3, "lens": 2.0}
+# deeper, and heads share keys; an unembedding of each layer's rows is a larger share of it
+AT_MOST_LOCAL = {**AT_MOST, "entropy": 1.15, "kl": 1.3, "lens": 4.0}
 MEASURES = ("entropy", "kl", "kl_js")
 
 
@@ -95,6 +98,19 @@ class Probe:
 
         self._run(see)
 
+    def span(self) -> None:
+        """The backbone, with the attention of the summary's rows to every key."""
+        rows = self.rows["summary"]
+        self._run(lambda layer, seen: attention_measures(seen, rows, keys_read=True))
+
+    def lens(self) -> None:
+        """The backbone, with the logit lens of every layer at the summary's rows."""
+        rows = self.rows["summary"]
+        with self.parts.caching(self.parts.every(HookPoint.RESIDUAL), rows.of) as cache:
+            self.plain()
+        targets = rows.of(self.ids)
+        logit_lens(self.parts, cache.stacked(HookPoint.RESIDUAL), targets)
+
     def eager(self) -> None:
         """Entropy of every head and row from attention matrices."""
         self.model.set_attn_implementation("eager")
@@ -110,6 +126,7 @@ def times(probe: Probe, rounds: int) -> dict[str, dict[str, Any]]:
     for rows in probe.rows:
         for name in MEASURES:
             sides[f"{name}_{rows}"] = lambda r=rows, n=name: probe.probed(r, n)
+    sides |= {"span_summary": probe.span, "lens_summary": probe.lens}
     laps: dict[str, list[Lap]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
         for name, work in sides.items():

@@ -27,7 +27,7 @@ import training_throughput
 from measurement import Clock, Lap, parser, prepare, ratio, rounds_of, write_result
 from subjects import GPT2_SMALL, Shape, load, subjects_of
 
-from sumcirc.callbacks.factory import PLAIN
+from sumcirc.callbacks.factory import DEFAULT
 from sumcirc.callbacks.measuring import Probing, scheduled_steps
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.encoding import DOCUMENT, PROMPT, SUMMARY, EncodedCorpus
@@ -89,7 +89,7 @@ class TimedProbing(Probing):
 def compare(case: training_throughput.Case, documents: int, device: str) -> dict[str, Any]:
     """Measure which share of training time the watchers take at their default schedule."""
     config = training_throughput.configuration(case, device)
-    options = CallbacksConfig(watch=list(PLAIN), schedule=ProbeScheduleConfig(points=0, every=1))
+    options = CallbacksConfig(watch=list(DEFAULT), schedule=ProbeScheduleConfig(points=0, every=1))
     pairs = case.pairs()
     watched = replace(case, steps=-(-documents // case.batch_size)).pairs()[:documents]
     probes = ProbeSet([measured(pair) for pair in watched], options.probes.batch_size)
@@ -98,7 +98,7 @@ def compare(case: training_throughput.Case, documents: int, device: str) -> dict
         base = prepare_base(model, probes, Path(cache))
         run = RunDirectory(folder)
         probing = TimedProbing(device, run, probes, base, options.schedule, str)
-        watchers = [make() for make in PLAIN.values()]
+        watchers = [make() for make in DEFAULT.values()]
         for watcher in watchers:
             probing.attach(watcher)
         train(config, adapt(model, config.adaptation), pairs, run, watchers)

@@ -22,7 +22,7 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sumcirc.callbacks.factory import PLAIN
+from sumcirc.callbacks.factory import DEFAULT, PLAIN
 from sumcirc.callbacks.measuring import Probing, Watcher
 from sumcirc.callbacks.summary_quality import SummaryQuality
 from sumcirc.circuits.card.making import make_card
@@ -40,8 +40,9 @@ from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document, corpus_of
 from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
+from sumcirc.evaluation.salient_spans import salient_finders
 from sumcirc.measures import measuring
-from sumcirc.measures.measure_documents import probe_set
+from sumcirc.measures.measure_documents import ProbeSet, probe_set
 from sumcirc.models.activations.activation_cache import ActivationCache, HookPoint
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.adapters import lora_config, require_lora_config, resolve_targets
@@ -195,7 +196,10 @@ def measure(
     base: PreTrainedModel | None = None,
     encoding: EncodingConfig | None = None,
 ) -> ProbeRecord:
-    """Measure a model's attention, residual stream, neurons, output and logit lens.
+    """Measure a model's attention, residual stream, neurons, output and logit lens, by layer.
+
+    Attention to the salient sentences is that to the sentences with the highest ROUGE against the
+    summary.
 
     Args:
         model: a model of a supported architecture; an active adapter is part of the model.
@@ -212,10 +216,8 @@ def measure(
     Raises:
         UserError: no text fits the model's context, or the two models can't be compared.
     """
-    documents = _documents(texts)
     encoder = _encoder(model, tokenizer, encoding)
-    probes = probe_set(encoder, documents, len(documents), setting="texts")
-    Notices().tell(*probes.notices)
+    probes = _probes(encoder, _documents(texts), True)
     return measuring.measure(model, probes, base, decode=encoder.codec.token)
 
 
@@ -286,7 +288,7 @@ def watch(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
-    watchers: Sequence[str | Watcher] = tuple(PLAIN),
+    watchers: Sequence[str | Watcher] = tuple(DEFAULT),
     schedule: ProbeScheduleConfig | None = None,
     folder: str | Path | None = None,
     encoding: EncodingConfig | None = None,
@@ -312,8 +314,9 @@ def watch(
             supported.
     """
     documents, encoder = _documents(texts), _encoder(model, tokenizer, encoding)
-    probes = probe_set(encoder, documents, len(documents), setting="texts")
-    Notices().tell(*probes.notices)
+    found = [_watcher(one, encoder, documents) if isinstance(one, str) else one for one in watchers]
+    marking = any("spans" in watcher.concerns for watcher in found)
+    probes = _probes(encoder, documents, marking)
     # deleted with the Probing, or at the end of the process
     activations = Path(mkdtemp(prefix="sumcirc-base-"))
     store = measuring.prepare_base(model, probes, activations)
@@ -321,7 +324,6 @@ def watch(
     schedule = schedule or ProbeScheduleConfig()
     probing = Probing(run, probes, store, schedule, encoder.codec.token, model)
     weakref.finalize(probing, shutil.rmtree, activations, ignore_errors=True)
-    found = [_watcher(one, encoder, documents) if isinstance(one, str) else one for one in watchers]
     for watcher in found:
         probing.attach(watcher)
     return found
@@ -449,6 +451,15 @@ def _weights(
         )
     named = base.named_parameters(remove_duplicate=False)
     return {name: parameter.detach() for name, parameter in named}
+
+
+def _probes(encoder: Encoder, documents: list[Document], marking: bool) -> ProbeSet:
+    """Return all documents as probes, with their salient sentences marked if asked."""
+    data = DataConfig(name="texts", source=Source.files)
+    spans = salient_finders(data, EvaluationConfig(), documents) if marking else None
+    probes = probe_set(encoder, documents, len(documents), setting="texts", spans=spans)
+    Notices().tell(*probes.notices)
+    return probes
 
 
 def _documents(texts: Texts) -> list[Document]:

@@ -8,6 +8,7 @@ from sumcirc.compare.deltas.delta_scaling import DeltaScaling, ScalingArm
 from sumcirc.compare.deltas.deltas import Target
 from sumcirc.compare.direct_attribution import DirectAttribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
+from sumcirc.compare.item_lens import ItemLens
 from sumcirc.compare.patching.components import Component, components
 from sumcirc.compare.patching.patching_runs import FIRST, OWN, RANDOM, Carried, NamedSet
 from sumcirc.compare.patching.patching_scores import PatchingResult, pairs_of
@@ -92,6 +93,18 @@ def made_attention(seed: int) -> SpanAttention:
     values = draw.uniform(size=(2, SHAPE.layers, SHAPE.heads, COUNT))
     values[1, ..., 3] = np.nan
     return SpanAttention([("fact", "last"), ("distractor", "last")], values)
+
+
+def made_lens(seed: int) -> ItemLens:
+    """Of three streams."""
+    draw = np.random.default_rng(seed)
+    size = (SHAPE.layers + 1, COUNT)
+    kl = draw.exponential(size=size)
+    kl[-1] = 0
+    agree = draw.uniform(size=size)
+    agree[-1] = 1
+    metric = seed + draw.normal(size=size)
+    return ItemLens({"metric": metric, "kl_model_lens": kl, "top1_agreement": agree})
 
 
 def made_delta_scaling(seed: int = 0, texts: int = 3) -> DeltaScaling:
@@ -182,4 +195,5 @@ def made_findings(name: str = "tuned") -> Findings:
         made_delta_scaling(),
         made_path(),
         made_masks(),
+        {BEFORE: made_lens(3), AFTER: made_lens(5)},
     )

@@ -62,6 +62,7 @@ def test_rows_are_of_one_item_each(saved: tuple[Findings, Path]) -> None:
         "synergy": 2 * len(carried.pairs) * COUNT,
         "direct": 2 * contributions * COUNT,
         "attention": 2 * 2 * SHAPE.layers * SHAPE.heads * COUNT,
+        "logit_lens": 2 * 3 * (SHAPE.layers + 1) * COUNT,
         "surgery": arms * COUNT,
         "text": arms * found.delta_scaling.losses.shape[1],
         "path": (4 + 6 + 30 + 1) * COUNT,
@@ -124,6 +125,10 @@ def test_contributions_and_attention_are_those_that_were_found(
         np.testing.assert_array_equal(values, found.attention[AFTER].values[number, 1, 3])
     lacking = [row for row in rows if row["value"] is None]
     assert {row["item"] for row in lacking} == {ITEMS[3]}
+    rows = table(folder, "logit_lens")
+    for name, expected_lens in found.logit_lens[AFTER].values.items():
+        values = of(rows, "value", model=AFTER, measure=name, stream=1)
+        np.testing.assert_array_equal(values, expected_lens[1])
 
 
 def test_delta_scaling_and_its_text_are_those_that_were_found(saved: tuple[Findings, Path]) -> None:

@@ -113,6 +113,27 @@ def test_the_head_whose_attention_changed_most(both: tuple[Findings, dict[str, A
     assert len(summary["attention"]) == 2
 
 
+def test_the_lens_of_every_depth_with_its_paired_difference(
+    both: tuple[Findings, dict[str, Any]],
+) -> None:
+    found, summary = both
+    one, other = (found.logit_lens[name].values for name in (BEFORE, AFTER))
+    assert len(summary["logit_lens"]) == 3 * (SHAPE.layers + 1)
+    for row in summary["logit_lens"]:
+        before, after = (side[row["measure"]][row["stream"]] for side in (one, other))
+        for values, shown in ((before, row[BEFORE]), (after, row[AFTER]), (after - before, row)):
+            expected = bootstrap_mean(values)
+            assert [expected.mean, expected.low, expected.high] == ends(shown)
+        changes = other[row["measure"]] - one[row["measure"]]
+        assert row["significant"] == significantly_different(changes)[row["stream"]]
+    (last,) = [
+        row
+        for row in summary["logit_lens"]
+        if (row["measure"], row["stream"]) == ("kl_model_lens", SHAPE.layers)
+    ]
+    assert (last["mean"], last["significant"]) == (0, False)
+
+
 def test_a_span_that_no_item_has_is_left_out() -> None:
     found = made_findings()
     for one in found.attention.values():

@@ -86,6 +86,7 @@ SMALL = [
 TRAINED = [*SMALL, "trainer.max_steps=2", "trainer.validate_every=1", "callbacks.progress=false"]
 CIRCUIT = ["documents=4", "resamples=5", "sizes=[0.01,1.0]", "random_circuits=1"]
 WATCHERS = "attention_entropy,base_divergence,activation_drift,summary_quality,circuit_tracker"
+WATCHERS += ",logit_lens,salient_attention"
 FULL, LORA = "runs/arms/tiny-wire-full-s1", "runs/arms/tiny-wire-lora-all-r16-s1"
 COMMANDS = [
     [

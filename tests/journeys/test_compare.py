@@ -21,7 +21,7 @@ from tests.support.small_models import small_config, write_model
 SMALL = ["compare.items=3", "trainer.threads=1"]
 FEW = ["compare.parts=[mlp]", "compare.top=0", "compare.lambdas=[0.0,1.0]", "compare.items=2"]
 TABLES = {"patching", "sets", "synergy", "direct", "attention", "surgery", "text"}
-TABLES |= {"path", "path_effects"}
+TABLES |= {"path", "path_effects", "logit_lens"}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_run_beside_what_it_was_trained_from(
     assert summary["positions"] == "read"
     assert {"data", "compare", "write"} <= set(summary["seconds"])
     found = summary["after"]["lora"]
-    analyses = {"differences", "direct", "attention", "patching", "surgery", "path"}
+    analyses = {"differences", "direct", "attention", "logit_lens", "patching", "surgery", "path"}
     assert set(found) == {"metric", *analyses}
     assert set(found["patching"]) == {"sufficiency", "necessity"}
     gap = found["metric"]["difference"]["mean"]
@@ -147,6 +147,7 @@ def test_a_run_beside_what_it_was_trained_from(
     for name in (
         *("compare/lora/difference/mean", "compare/lora/sufficiency", "figures/surgery"),
         *("compare/lora/path_layer", "figures/path"),
+        *("compare/lora/logit_lens", "figures/logit_lens"),
     ):
         assert name.encode() in content, name
 

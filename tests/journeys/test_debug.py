@@ -43,6 +43,8 @@ def test_smoke_runs_every_watcher_and_draws_every_figure(
         "attention_entropy": "attention/entropy",
         "base_divergence": "attention/kl_tuned_base",
         "activation_drift": "residual/magnitude/layer_00",
+        "logit_lens": "logit_lens/kl_model_lens/layer_00",
+        "salient_attention": "attention/to_salient",
         "summary_quality": "summaries/rouge1_f1",
         "circuit_tracker": "circuit/edges",
     }
@@ -53,6 +55,7 @@ def test_smoke_runs_every_watcher_and_draws_every_figure(
     assert drawn >= {
         *("loss", "scores", "entropy_difference", "attention_divergence", "drift", "neurons"),
         *("circuit", "circuit_evolution", "magnitude", "layer_divergence"),
+        *("logit_lens", "salient_attention"),
     }
 
 

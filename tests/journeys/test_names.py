@@ -21,6 +21,7 @@ from tests.support.command_server import CommandServer
 from tests.support.logged import logged_names, records, settings_of
 
 WATCHERS = "attention_entropy,base_divergence,activation_drift,summary_quality,circuit_tracker"
+WATCHERS += ",logit_lens,salient_attention"
 SMALL = ("evaluation.bootstrap=100", "generation.max_new_tokens=8")
 WANDB = ("logger=wandb", "logger.mode=offline", "sweep.name=s", "logger.artifact=true")
 
@@ -76,7 +77,8 @@ def test_training_logs_names_of_the_table(
     assert not {entry.name for entry in wanted - curves}
     plan = layout(read_material([tmp_path / "runs/s"]), "rougeLsum_f1")
     steps = steps_of_media(logged)
-    for name in ("attention_divergence", "entropy_difference", "drift", "circuit"):
+    drawn = ("attention_divergence", "entropy_difference", "drift", "circuit")
+    for name in (*drawn, "logit_lens", "salient_attention"):
         assert steps[f"figures/{name}"] == [0, 1, 2], "one for each place of the slider"
     assert steps["summaries/samples"] == [0, 1, 2]
     assert steps["figures/neurons"] == [2]

@@ -18,6 +18,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.errors import UserError
 from sumcirc.measures import measuring
 from sumcirc.measures.base_records import BaseStore
+from sumcirc.measures.measure_batches import IN_STORE
 from sumcirc.measures.measure_documents import ProbeSet, probe_set
 from sumcirc.measures.measuring import BASES, base_parts, measure, prepare_base
 from sumcirc.models.adapters import adapt
@@ -45,7 +46,8 @@ def base_key(model: Any, probes: ProbeSet, as_it_is: bool = False) -> str:
 
 @pytest.fixture(scope="module")
 def probes(tokenizer: Any) -> ProbeSet:
-    return probe_set(Encoder(tokenizer, EncodingConfig(), 128), ITEMS, 7, batch_size=3)
+    spans = {"salient": lambda item: [(0, 40)], "distractor": lambda item: [(50, 90)]}
+    return probe_set(Encoder(tokenizer, EncodingConfig(), 128), ITEMS, 7, batch_size=3, spans=spans)
 
 
 def nudged(model: Any, by: float = 0.05) -> Any:
@@ -275,7 +277,7 @@ def test_the_store_keeps_the_bases_own_record(probes: ProbeSet, tmp_path: Path) 
     plain = small_model("qwen2")
     store = BaseStore(prepare_base(plain, probes, tmp_path).folder)
     assert store.record.step == -1
-    same(store.record, measure(plain, probes))
+    same(store.record, measure(plain, probes, concerns=IN_STORE))
 
 
 def test_one_document_gives_values(tokenizer: Any) -> None:

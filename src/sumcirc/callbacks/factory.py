@@ -12,13 +12,16 @@ from sumcirc.callbacks.activation_drift import ActivationDrift
 from sumcirc.callbacks.attention_entropy import AttentionEntropy
 from sumcirc.callbacks.base_divergence import BaseDivergence
 from sumcirc.callbacks.circuit_tracker import CircuitTracker
+from sumcirc.callbacks.logit_lens import LogitLens
 from sumcirc.callbacks.measuring import Probing, Watcher
+from sumcirc.callbacks.salient_attention import SalientAttention
 from sumcirc.callbacks.summary_quality import SummaryQuality
 from sumcirc.circuits.inputs.corruption import corpus_pairs
 from sumcirc.data.datamodule import SummarizationData
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.inspection import seen_before
+from sumcirc.evaluation.salient_spans import salient_finders
 from sumcirc.measures.measure_documents import in_drawn_order, probe_set
 from sumcirc.measures.measuring import prepare_base
 from sumcirc.runtime.notices import Notices, few
@@ -30,11 +33,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-PLAIN = {
+# watchers that need no settings: those of callbacks=default, and further ones
+DEFAULT = {
     "attention_entropy": AttentionEntropy,
     "base_divergence": BaseDivergence,
     "activation_drift": ActivationDrift,
 }
+PLAIN = {**DEFAULT, "logit_lens": LogitLens, "salient_attention": SalientAttention}
 
 
 def make_watchers(
@@ -67,8 +72,15 @@ def make_watchers(
         return []
     validation = data.corpora["validation"].documents
     ordered = in_drawn_order(validation, config.data.seed)
+    watchers: list[Watcher] = [PLAIN[name]() for name in options.watch if name in PLAIN]
+    marking = any("spans" in watcher.concerns for watcher in (*watchers, *own))
     probes = probe_set(
-        encoder, ordered, options.probes.documents, options.probes.rows, options.probes.batch_size
+        encoder,
+        ordered,
+        options.probes.documents,
+        options.probes.rows,
+        options.probes.batch_size,
+        spans=salient_finders(config.data, config.evaluation, validation) if marking else None,
     )
     by_id = {item.id: item for item in ordered}
     chosen = [by_id[name] for name in probes.ids]
@@ -77,7 +89,6 @@ def make_watchers(
     with counted("probe the base", len(probes)) as advance:
         store = prepare_base(base, probes, Path(config.cache_dir), advance)
     probing = Probing(run, probes, store, options.schedule, encoder.codec.token)
-    watchers: list[Watcher] = [PLAIN[name]() for name in options.watch if name in PLAIN]
     if "summary_quality" in options.watch:
         watchers.append(
             SummaryQuality(

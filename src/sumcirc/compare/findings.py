@@ -7,6 +7,7 @@ In `compare/NAME/` of a run directory, as Parquet tables with one row per item:
     synergy     direction, parts, item; synergy
     direct      model, part, layer, head, item; value
     attention   model, source, destination, layer, head, item; value
+    logit_lens  model, measure, stream, item; value
     surgery     arm, layer, module, amount, item; metric
     text        arm, layer, module, amount, text; loss
     path        grain, unit, layer, part, index, item; score
@@ -29,6 +30,7 @@ import numpy as np
 
 from sumcirc.compare.deltas.delta_scaling import DeltaScaling
 from sumcirc.compare.direct_attribution import DirectAttribution
+from sumcirc.compare.item_lens import ItemLens
 from sumcirc.compare.masks.learned_masks import LearnedMasks
 from sumcirc.compare.masks.mask_summary import mask_rows, unit_rows
 from sumcirc.compare.patching.patching_runs import Carried
@@ -55,6 +57,7 @@ class Findings:
         base_record: measures of the model before.
         direct: direct attribution, for each model (BEFORE or AFTER).
         attention: attention between spans, for each model (BEFORE or AFTER).
+        logit_lens: what residual streams predict, for each model (BEFORE or AFTER).
         carried: patching results for each direction, `sufficiency` or `necessity`.
         delta_scaling: results of scaling the change from the model before to the fine-tuned model.
         path: the gain attributed along the change; a text says why there is none.
@@ -72,6 +75,7 @@ class Findings:
     delta_scaling: DeltaScaling | None = None
     path: PathAttribution | str | None = None
     masks: LearnedMasks | str | None = None
+    logit_lens: dict[str, ItemLens] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write all tables that have rows, and the measure records, if any, to a folder.
@@ -85,6 +89,7 @@ class Findings:
             "synergy": self._synergy(),
             "direct": self._direct(),
             "attention": self._attention(),
+            "logit_lens": self._logit_lens(),
             "surgery": self._delta_scaling(),
             "text": self._text(),
         }
@@ -150,6 +155,13 @@ class Findings:
                 for (layer, head, j), value in np.ndenumerate(values):
                     place = {"layer": layer, "head": head, "item": self.items[j]}
                     yield about | place | {"value": None if np.isnan(value) else value}
+
+    def _logit_lens(self) -> Iterator[Mapping[str, Any]]:
+        for model, one in self.logit_lens.items():
+            for measure, values in one.values.items():
+                for (stream, j), value in np.ndenumerate(values):
+                    place = {"measure": measure, "stream": stream, "item": self.items[j]}
+                    yield {"model": model} | place | {"value": float(value)}
 
     def _arms(self) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray]]:
         if self.delta_scaling is None:

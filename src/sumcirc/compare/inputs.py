@@ -22,9 +22,9 @@ from sumcirc.data.documents import Document, read_corpus
 from sumcirc.data.encoding import DOCUMENT, PARTS, PROMPT, SUMMARY, Encoder
 from sumcirc.data.examples import ALL, LAST, READ, TokenExample
 from sumcirc.data.files import find_files, first_columns, read_rows
-from sumcirc.data.wire_spans import FindSpans, wire_distractor, wire_salient
+from sumcirc.data.wire_spans import FindSpans
 from sumcirc.errors import UserError
-from sumcirc.evaluation.baselines import oracle_finder
+from sumcirc.evaluation.salient_spans import DISTRACTOR, SALIENT, salient_finders
 from sumcirc.measures.measure_documents import ProbeDocument, ProbeSet, probe_set
 from sumcirc.runtime.notices import Notice, left_out, missing
 from sumcirc.schema import FACTS, REPHRASE, CompareConfig, ItemMetric, Source
@@ -119,11 +119,8 @@ def material(config: CompareConfig, encoder: Encoder) -> ComparisonInputs:
     if config.prompts is None:
         corpus = read_corpus(config.data, "test")
         documents, told = corpus.documents, [*corpus.notices]
-        wire = config.data.source is Source.wire
-        salient = (
-            wire_salient(config.data.seed) if wire else oracle_finder(config.evaluation, documents)
-        )
-        distractor = wire_distractor(config.data.seed) if wire else None
+        finders = salient_finders(config.data, config.evaluation, documents)
+        salient, distractor = finders[SALIENT], finders.get(DISTRACTOR)
         wrong = _wrong(config, encoder, documents, salient)
         found, dropped = document_items(encoder, documents, count, salient, distractor, wrong)
         probes = probe_set(encoder, documents, count, batch_size=options.batch_size, setting=ITEMS)

@@ -15,6 +15,7 @@ from sumcirc.reporting.measured import STREAM_LABEL
 from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.all_measures import measure_views
 from sumcirc.reporting.views.layer_profiles import by_layer
+from sumcirc.reporting.views.lens_curves import lens_of_models
 from sumcirc.reporting.views.mask_views import mask_view
 from sumcirc.reporting.views.path_views import path_view
 from sumcirc.statistics import mean_over, significantly_different
@@ -49,6 +50,8 @@ def draw_pair(
         views.append(("direct", partial(_direct, found, unit)))
     if found.attention:
         views.append(("span_attention", partial(_span_attention, found)))
+    if "logit_lens" in summary:
+        views.append(("logit_lens", partial(lens_of_models, summary["logit_lens"], unit)))
     patching = summary.get("patching", {})
     for direction, one in patching.items():
         parts = one["parts"]

@@ -19,6 +19,7 @@ from sumcirc.compare.deltas.weight_deltas import StoredWeights, store_weights
 from sumcirc.compare.direct_attribution import direct_attribution
 from sumcirc.compare.findings import AFTER, BEFORE, Findings
 from sumcirc.compare.inputs import ComparisonInputs
+from sumcirc.compare.item_lens import item_lens
 from sumcirc.compare.items.item_set import LOGIT_DIFFERENCE
 from sumcirc.compare.masks.learned_masks import check_items, learn_masks
 from sumcirc.compare.patching.components import UNEMBEDDING
@@ -31,6 +32,7 @@ from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import LAST, READ
 from sumcirc.errors import UserError
 from sumcirc.measures.base_records import BaseStore
+from sumcirc.measures.measure_batches import IN_STORE
 from sumcirc.measures.measuring import measure, prepare_base
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.model_pairs import Models
@@ -108,7 +110,7 @@ class ModelComparison:
                 seen: dict[str, Any] = {}
                 self._look(model, side.name, seen)
                 one.metric[AFTER] = seen["metric"]
-                for name in ("direct", "attention"):
+                for name in ("direct", "attention", "logit_lens"):
                     if name in own:
                         setattr(one, name, {BEFORE: own[name], AFTER: seen[name]})
                 if base is not None:
@@ -140,6 +142,9 @@ class ModelComparison:
             with counted(f"{name}: attention between spans", len(self.items)) as done:
                 pairs = default_pairs(self.items)
                 found["attention"] = span_attention(hooked, self.items, pairs, size, done)
+        if self._does(Analysis.logit_lens):
+            with counted(f"{name}: logit lens", len(self.items)) as done:
+                found["logit_lens"] = item_lens(hooked, self.items, size, done)
 
     def _store(self, model: Any, side: ModelReference) -> BaseStore | None:
         """Return the stored activations of a model that others are compared with."""
@@ -152,7 +157,12 @@ class ModelComparison:
     def _measured(self, model: Any, side: ModelReference, base: BaseStore) -> ProbeRecord:
         with counted(f"{side.name}: probe", len(self.texts.probes)) as done:
             record = measure(
-                model, self.texts.probes, base, decode=self.encoder.codec.token, progress=done
+                model,
+                self.texts.probes,
+                base,
+                concerns=IN_STORE,
+                decode=self.encoder.codec.token,
+                progress=done,
             )
         record.found["name"] = side.name
         return record

@@ -53,6 +53,8 @@ def summarize(found: Findings, shape: Shape) -> dict[str, Any]:
         summary["direct"] = _direct(found)
     if found.attention:
         summary["attention"] = _attention(found)
+    if found.logit_lens:
+        summary["logit_lens"] = _logit_lens(found)
     if found.carried:
         summary["patching"] = {
             direction: _carried(one, shape) for direction, one in found.carried.items()
@@ -146,6 +148,24 @@ def _attention(found: Findings) -> list[dict[str, Any]]:
                 "significant": bool(significantly_different(change)[layer, head]),
             }
         )
+    return rows
+
+
+def _logit_lens(found: Findings) -> list[dict[str, Any]]:
+    """Return both models' values for each measure and depth, and their paired difference."""
+    rows = []
+    sides = {name: found.logit_lens[name].values for name in (BEFORE, AFTER)}
+    for measure in sides[BEFORE]:
+        values = {name: side[measure] for name, side in sides.items()}
+        change = values[AFTER] - values[BEFORE]
+        names = [{"measure": measure, "stream": stream} for stream in range(len(change))]
+        own = {
+            name: rows_of(bootstrap_means(side), [{}] * len(names)) for name, side in values.items()
+        }
+        significant = significantly_different(change)
+        for i, row in enumerate(rows_of(bootstrap_means(change), names)):
+            row |= {name: one[i] for name, one in own.items()}
+            rows.append({**row, "significant": bool(significant[i])})
     return rows
 
 

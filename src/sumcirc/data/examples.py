@@ -132,6 +132,26 @@ class TokenExample:
         """
         return self._where(characters, lambda begin, end, a, b: (a < end) & (end <= b))
 
+    def divided(
+        self, inside: np.ndarray, marked: Mapping[str, Characters]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Divide some tokens into named spans by the characters that they overlap.
+
+        Args:
+            inside: [length] true at the tokens to divide.
+            marked: character ranges of each span, by its name. A token that overlaps ranges of two
+                spans belongs to the one that is listed first.
+
+        Returns:
+            The masks [length] of the spans by name, and that of the tokens that are in none.
+        """
+        found = {}
+        for name, characters in marked.items():
+            touched = self.touching(characters)
+            found[name] = inside & touched
+            inside = inside & ~touched
+        return found, inside
+
     def _where(self, characters: Characters, holds: Callable[..., np.ndarray]) -> np.ndarray:
         assert self.offsets is not None
         begin, end = self.offsets.T

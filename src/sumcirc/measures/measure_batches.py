@@ -20,6 +20,7 @@ from sumcirc.measures.attention import attention_measures, rows_of_query
 from sumcirc.measures.base_records import BaseStore
 from sumcirc.measures.divergence import output_divergences
 from sumcirc.measures.lens import promoted_tokens
+from sumcirc.measures.logit_lens import check_logit_lens, logit_lens
 from sumcirc.measures.measure_documents import ProbeBatch, ProbeSet
 from sumcirc.measures.salience import salience_alignment
 from sumcirc.models.activations.activation_cache import HookPoint
@@ -30,9 +31,12 @@ from sumcirc.models.modes import inference
 from sumcirc.statistics import bootstrap_means
 from sumcirc.tracking.measure_records import ProbeRecord
 
-CONCERNS = ("attention", "divergence", "drift")
+IN_STORE = ("attention", "divergence", "drift")  # what the base's own record has
+CONCERNS = (*IN_STORE, "logit_lens", "spans")
 LENS_TOKENS = 10  # promoted and demoted tokens stored per stream position
 TOP_NEURONS = 10  # stored per layer
+MARKED = ("salient", "distractor")  # spans whose attention is measured
+DIVERGENCES = ("kl_tuned_base", "kl_base_tuned", "js")  # of attention
 CKA_ROWS = 1024  # evenly spaced over all documents; the cost of CKA grows with their square
 LOGIT_ROWS = 128  # rows unembedded at once, which bounds memory to 128 x vocabulary numbers
 
@@ -120,18 +124,22 @@ def measure_batches(
         hooked: the model.
         probes: the documents.
         base: activations of the base model; None to measure the model without a comparison.
-        concerns: groups of measures to compute, one or more of CONCERNS.
+        concerns: groups of measures to compute, one or more of CONCERNS; `spans` has measures only
+            of documents with spans of MARKED.
         numbers: indices of the batches to run; None for all.
         keep: called with the index of each batch and the tensors, by name, that a `BaseStore` of
             this model has to contain; None if they aren't needed.
         progress: called after each batch with its number of documents.
 
     Raises:
-        UserError: the model's attention can't be observed, or the base isn't comparable.
+        UserError: the model's attention can't be observed, the base isn't comparable, or the model
+            has no logit lens (`check_logit_lens`).
     """
     if base is not None:
         check_comparable(hooked, base.shape, base.family)
     device = hooked.device
+    if "logit_lens" in concerns:
+        check_logit_lens(hooked, probes.batches[0].input_ids[:1])
     unembedding = None
     if base is not None and "divergence" in concerns:
         unembedding = base.to_logits(device)  # type: ignore[arg-type]
@@ -167,13 +175,17 @@ class _Run:
         self.base = None if base is None else base.batch(number)
         self.unembedding = unembedding
         self.keeping = keeping
+        self.entropies = "attention" in concerns
+        self.compares = base is not None and "divergence" in concerns
+        marked = MARKED if "spans" in concerns else ()
+        self.spans = {name: batch.spans[name] for name in marked if name in batch.spans}
         self.kept: dict[str, Tensor] = {}
         self.heads: list[dict[str, Tensor]] = []
 
     def result(self) -> BatchResult:
         """Run the model on the batch and return its values."""
         batch, rows, hooked = self.batch, self.batch.rows, self.hooked
-        wanted = self.keeping or {"attention", "divergence"} & set(self.concerns)
+        wanted = self.keeping or self.entropies or self.compares or self.spans
         attention = hooked.at_every_layer(HookPoint.ATTENTION, self._see_attention)
         with (
             hooked.hooks(attention if wanted else []),
@@ -193,9 +205,12 @@ class _Run:
             self.kept |= {"residual": residual, "neurons": neurons, "normed": normed}
         if "drift" in self.concerns:
             self._add_drift(found, residual.float(), neurons)
-        if self.base is not None and "divergence" in self.concerns:
+        if self.compares:
             for name, values in self._output(normed).items():
                 found.rows[f"output/{name}"] = self._by_document(values)
+        if "logit_lens" in self.concerns:
+            for name, values in logit_lens(hooked, residual, batch.targets).items():
+                found.rows[f"logit_lens/{name}"] = self._streams(values)
         return found
 
     def _see_attention(self, layer: int, attention: AttentionInputs) -> None:
@@ -203,23 +218,33 @@ class _Run:
         query, key = attention.query, attention.key
         mask, scaling = attention.mask, attention.scaling
         base = None
-        if self.base is not None and "divergence" in self.concerns:
+        if self.compares:
             base = self._base_attention(layer, key.device, scaling, mask)
-        entropies = "attention" in self.concerns
-        found = attention_measures(attention, rows, base, keys_read=entropies)
-        if entropies:
-            read = found.pop("keys")
-            found["salience_alignment"] = torch.stack(
-                [self._alignment(read[i], self.batch.salience[i]) for i in range(len(read))]
-            )
-        else:
-            found = {name: found[name] for name in ("kl_tuned_base", "kl_base_tuned", "js")}
+        reading = self.entropies or bool(self.spans)
+        found = attention_measures(attention, rows, base, keys_read=reading)
+        read = found.pop("keys") if reading else None
+        if not self.entropies:
+            found = {name: found[name] for name in DIVERGENCES if name in found}
+        if read is not None:
+            found |= self._keys_read(read)
         self.heads.append(found)
         if self.keeping:
             self.kept[f"query.{layer}"] = rows_of_query(query, rows, key.shape[2]).to(query.dtype)
             self.kept[f"key.{layer}"] = key
             self.kept[f"scaling.{layer}"] = torch.tensor(scaling, dtype=torch.float64)
             self.kept[f"seen.{layer}"] = self._seen_keys(mask)
+
+    def _keys_read(self, read: Tensor) -> dict[str, Tensor]:
+        """Return measures [batch, heads] of the attention to every key, [batch, heads, length]."""
+        found = {}
+        if self.entropies:
+            found["salience_alignment"] = torch.stack(
+                [self._alignment(read[i], self.batch.salience[i]) for i in range(len(read))]
+            )
+        for name, inside in self.spans.items():
+            share = torch.einsum("bhs,bs->bh", read, inside.to(read.dtype))
+            found[f"to_{name}"] = torch.where(inside.any(1)[:, None], share, torch.nan)
+        return found
 
     def _base_attention(
         self, layer: int, device: torch.device, scaling: float, mask: Tensor | None
@@ -265,8 +290,12 @@ class _Run:
         found.neurons, found.base_neurons = neurons, self.base["neurons"]
 
     def _streams(self, values: Tensor) -> Tensor:
-        """Average [streams, rows] over each document's rows; returns [streams, batch]."""
-        return self._by_document(values.T).T
+        """Average [streams, rows] over each document's rows that aren't NaN: [streams, batch]."""
+        defined = ~values[0].isnan()
+        if bool(defined.all()):
+            return self._by_document(values.T).T
+        groups, count = self.batch.groups[defined], len(self.batch.documents)
+        return rep.document_means(values[:, defined].T, groups, count).cpu().T
 
     def _output(self, normed: Tensor) -> dict[str, Tensor]:
         assert self.base is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,15 @@ from torch import Tensor
 
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import DOCUMENT, PARTS, Encoder
-from sumcirc.data.examples import TokenExample, by_length, collate, first_made, padded
+from sumcirc.data.examples import (
+    NONE,
+    Characters,
+    TokenExample,
+    by_length,
+    collate,
+    first_made,
+    padded,
+)
 from sumcirc.data.word_tokenizers import tokenizer_for
 from sumcirc.errors import UserError
 from sumcirc.measures.attention import Rows
@@ -32,7 +40,7 @@ class ProbeDocument:
 
     Attributes:
         example: the tokens of prompt, document and summary; every token is in one of the spans that
-            PARTS lists.
+            PARTS lists. Further spans are inside the document.
         rows: [R] query positions to measure, ascending.
         salience: [length] ROUGE salience (`measures.salience`) of document tokens; 0 elsewhere.
     """
@@ -53,6 +61,10 @@ class ProbeBatch:
         groups: [measured rows] index in the batch of the document that each row belongs to.
         salience: [batch, length] salience of document tokens; NaN for other tokens and for the
             first token, the attention sink.
+        targets: [measured rows] token that each row should predict: its answer, else the token that
+            follows; NONE after the last token.
+        spans: [batch, length] tokens of the spans besides PARTS, by name; false for a document that
+            lacks one.
     """
 
     documents: list[int]
@@ -60,6 +72,8 @@ class ProbeBatch:
     rows: Rows
     groups: Tensor
     salience: Tensor
+    targets: Tensor
+    spans: Mapping[str, Tensor]
 
     def to(self, device: torch.device) -> ProbeBatch:
         """Return the batch with all tensors moved to another device.
@@ -67,10 +81,9 @@ class ProbeBatch:
         Args:
             device: the device.
         """
-        ids, groups, salience = (
-            part.to(device) for part in (self.input_ids, self.groups, self.salience)
-        )
-        return ProbeBatch(self.documents, ids, self.rows.to(device), groups, salience)
+        names = ("input_ids", "rows", "groups", "salience", "targets")
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, **moved, spans={n: t.to(device) for n, t in self.spans.items()})
 
 
 class ProbeSet:
@@ -119,6 +132,7 @@ def probe_set(
     rows: ProbeRows = ProbeRows.summary,
     batch_size: int = 8,
     setting: str = "callbacks.probes.documents",
+    spans: Mapping[str, Callable[[Document], Characters]] | None = None,
 ) -> ProbeSet:
     """Return a probe set of the first `count` documents whose summaries fit into the context.
 
@@ -130,6 +144,8 @@ def probe_set(
             document, or all.
         batch_size: number of documents per batch.
         setting: name of the setting that gives `count`, for error messages.
+        spans: functions that return character ranges of a document, by the name of the span that
+            its tokens form; the first token, an attention sink, is in none.
 
     Raises:
         UserError: no document fits, or the tokenizer does not provide character spans.
@@ -150,7 +166,10 @@ def probe_set(
             ProbeRows.document: places,
             ProbeRows.all: np.arange(len(example)),
         }[rows]
-        return ProbeDocument(replace(example, offsets=None), wanted, salience)
+        inside = example.spans[DOCUMENT] & (np.arange(len(example)) > 0)
+        marked = {name: find(item) for name, find in (spans or {}).items()}
+        named = {**example.spans, **example.divided(inside, marked)[0]}
+        return ProbeDocument(replace(example, offsets=None, spans=named), wanted, salience)
 
     found, dropped = first_made(documents, count, make)
     if not found:
@@ -184,7 +203,10 @@ def in_drawn_order(documents: list[Document], seed: int) -> list[Document]:
 
 def _collate(documents: Sequence[ProbeDocument], places: list[int]) -> ProbeBatch:
     chosen = [documents[place] for place in places]
-    tokens = collate([document.example for document in chosen], spans=PARTS)
+    examples = [document.example for document in chosen]
+    tokens = collate(examples, spans=PARTS)
+    others = {name for example in examples for name in example.spans} - {*PARTS}
+    marked = collate(examples, spans=sorted(others)).spans
     known = tokens.spans[DOCUMENT].clone()
     known[:, 0] = False  # the sink
     salience = padded([document.salience for document in chosen], math.nan)
@@ -200,4 +222,18 @@ def _collate(documents: Sequence[ProbeDocument], places: list[int]) -> ProbeBatc
         index.max(0).tolist(),
     )
     groups = real.nonzero()[:, 0]
-    return ProbeBatch(places, tokens.input_ids, rows, groups, salience.where(known, math.nan))
+    return ProbeBatch(
+        places,
+        tokens.input_ids,
+        rows,
+        groups,
+        salience.where(known, math.nan),
+        rows.of(padded([_targets(example) for example in examples], NONE)),
+        marked,
+    )
+
+
+def _targets(example: TokenExample) -> np.ndarray:
+    """Return the token that each position should predict, [length]; NONE if there is none."""
+    following = np.append(example.ids[1:], NONE)
+    return np.where(example.good == NONE, following, example.good)

@@ -22,6 +22,7 @@ from sumcirc.errors import UserError
 from sumcirc.measures.base_records import UNEMBEDDING, BaseStore, batch_name
 from sumcirc.measures.measure_batches import (
     CONCERNS,
+    IN_STORE,
     about,
     assemble,
     check_comparable,
@@ -56,13 +57,14 @@ def measure(
             its adapter switched off; without an adapter, nothing is compared.
         step: optimizer step of the model, which is written to the record.
         concerns: groups of measures to compute, one or more of `measure_batches.CONCERNS`;
-            `divergence` and most of `drift` need a base.
+            `divergence` and most of `drift` need a base, `spans` needs spans of the documents.
         decode: converts a token id to text, for the lens (`measures.lens`); None omits the lens.
         progress: called after each batch with its number of documents.
 
     Raises:
         UserError: the base has another architecture or size, the model's attention can't be
-            observed, or no base is given and switching off the adapter doesn't give the base.
+            observed or its streams have no logit lens, or no base is given and switching off the
+            adapter doesn't give the base.
     """
     with TemporaryDirectory(prefix="sumcirc-base-") as folder:
         if base is None and isinstance(model, PeftModel):
@@ -130,7 +132,9 @@ def prepare_base(
             )
 
         with without:
-            results = measure_batches(hooked, probes, keep=keep, progress=progress)
+            results = measure_batches(
+                hooked, probes, concerns=IN_STORE, keep=keep, progress=progress
+            )
             save_file(_unembedding(hooked), temporary / UNEMBEDDING)
         record = assemble(results, probes, -1, hooked)
         record.save(record_file(temporary, -1))

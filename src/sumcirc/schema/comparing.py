@@ -14,9 +14,10 @@ from sumcirc.schema.require import at_least, positive, require
 class Analysis(Choice):
     """Analyses of `sumcirc compare`."""
 
-    differences = "differences"  # attention, residual stream, neurons, next tokens, logit lens
+    differences = "differences"  # attention, residual stream, neurons, next tokens, change's lens
     direct = "direct"  # contributions of heads and MLPs to the metric
     attention = "attention"  # attention between spans of the text
+    logit_lens = "logit_lens"  # what the residual stream predicts after each layer
     patching = "patching"  # components patched from one model into the other
     delta_scaling = "delta_scaling"  # weight changes scaled and removed, by layer and module
     path = "path"  # the gain attributed to parts of the weight change, along the change

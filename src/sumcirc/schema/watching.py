@@ -21,6 +21,7 @@ class ProbeRows(Choice):
 
 WATCHERS = (
     *("attention_entropy", "base_divergence", "activation_drift"),
+    *("logit_lens", "salient_attention"),
     *("summary_quality", "circuit_tracker"),
 )
 

@@ -44,7 +44,11 @@ TOLERANCE = 0.01  # of the bounds: in half precision a divergence of 0 can be sl
 # names of measures and curves that code refers to; docs/wandb.md lists all
 ENTROPY = "attention/entropy"
 ATTENTION_KL = "attention/kl_tuned_base"
+TO_SALIENT, TO_DISTRACTOR = "attention/to_salient", "attention/to_distractor"
 CKA = "residual/cka"
+LENS_LOG_PROBABILITY = "logit_lens/log_probability"
+LENS_KL = "logit_lens/kl_model_lens"
+LENS_AGREEMENT = "logit_lens/top1_agreement"
 TRAIN_LOSS = "train/loss"
 VALIDATION_LOSS = "validation/loss"
 FAITHFULNESS = "circuit/faithfulness"
@@ -105,6 +109,8 @@ MEASURES = {
     "attention/salience_alignment": Measure(
         HEADS, "", "Spearman correlation of attention with ROUGE salience", low=-1, high=1
     ),
+    TO_SALIENT: Measure(HEADS, "", "attention to the salient span", low=0, high=1),
+    TO_DISTRACTOR: Measure(HEADS, "", "attention to the other event's facts", low=0, high=1),
     ATTENTION_KL: Measure(HEADS, "nats", "attention KL(tuned || base)", low=0, high=DIVERGENCE),
     "attention/kl_base_tuned": Measure(
         HEADS, "nats", "attention KL(base || tuned)", low=0, high=DIVERGENCE
@@ -131,6 +137,13 @@ MEASURES = {
     ),
     "output/top1_agreement": Measure(
         DOCUMENTS, "", "share of equal most likely tokens", low=0, high=1
+    ),
+    LENS_LOG_PROBABILITY: Measure(
+        STREAM, "nats", "log-probability of the reference under the logit lens", high=0
+    ),
+    LENS_KL: Measure(STREAM, "nats", "KL(model || logit lens)", low=0, high=DIVERGENCE),
+    LENS_AGREEMENT: Measure(
+        STREAM, "", "share of most likely tokens equal under the logit lens", low=0, high=1
     ),
 }
 

@@ -17,7 +17,12 @@ from sumcirc.tracking.measure_records import (
     CKA,
     ENTROPY,
     FAITHFULNESS,
+    LENS_AGREEMENT,
+    LENS_KL,
+    LENS_LOG_PROBABILITY,
     MEASURES,
+    TO_DISTRACTOR,
+    TO_SALIENT,
     TRAIN_LOSS,
     VALIDATION_LOSS,
 )
@@ -83,6 +88,8 @@ WATCHED = {
             "residual/magnitude",
         )
     ),
+    "logit_lens": Watched(by_layer=(LENS_LOG_PROBABILITY, LENS_KL, LENS_AGREEMENT)),
+    "salient_attention": Watched(overall=(TO_SALIENT, TO_DISTRACTOR), by_layer=(TO_SALIENT,)),
 }
 
 
@@ -158,7 +165,8 @@ def _watched() -> Iterable[Logged]:
 
 def _when(measure: str) -> str:
     """Return the condition under which a measure is defined."""
-    return "five probe documents or more" if measure == "residual/rsa" else ""
+    conditions = {"residual/rsa": "five probe documents or more", TO_DISTRACTOR: "data=wire"}
+    return conditions.get(measure, "")
 
 
 AT_END = "evaluation.at_end"
@@ -307,6 +315,7 @@ LOGGED = (
     ),
     _table("attention_entropy", "probes/attention_entropy", "entropy by head and step"),
     _table("base_divergence", "probes/base_divergence", "divergence by head and step"),
+    _table("salient_attention", "probes/salient_attention", "attention to the facts by head"),
     _table("circuit_tracker", "circuit/top_edges", "the 50 largest edges of a step"),
     _table("compare", "compare/{model}/{analysis}", "contributions and patching effects"),
     _table("select", "selection", "every layer's or module's score"),
@@ -325,6 +334,8 @@ LOGGED = (
             ("attention_divergence", "base_divergence", "attention KL by layer and head"),
             ("entropy_difference", "attention_entropy", "entropy's change by layer and head"),
             ("drift", "activation_drift", "drift curves up to the step"),
+            ("logit_lens", "logit_lens", "the lens by layer, a curve for each step"),
+            ("salient_attention", "salient_attention", "attention to the facts by layer and head"),
             ("circuit", "circuit_tracker", "the circuit as a graph"),
         )
     ),

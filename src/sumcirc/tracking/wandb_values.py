@@ -206,7 +206,7 @@ def compared_tables(summary: Mapping[str, Any]) -> dict[str, Rows]:
     """
     tables: dict[str, Rows] = {}
     for name, one in summary["after"].items():
-        found = {"direct": one.get("direct", []), "surgery": one.get("surgery", [])}
+        found = {key: one.get(key, []) for key in ("direct", "logit_lens", "surgery")}
         found |= {key: value["parts"] for key, value in one.get("patching", {}).items()}
         scores = one.get("path", {}).get("units", {})
         found |= {f"path_{grain}": rows for grain, rows in scores.items()}

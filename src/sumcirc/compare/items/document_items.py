@@ -120,12 +120,7 @@ def with_spans(example: TokenExample, marked: Mapping[str, Characters]) -> Token
         `prompt` and `summary`; the first token is in none of them.
     """
     behind_first = np.arange(len(example)) > 0
-    rest = example.spans[DOCUMENT] & behind_first
-    found: dict[str, np.ndarray] = {}
-    for name, characters in marked.items():
-        touched = example.touching(characters)
-        found[name] = rest & touched
-        rest = rest & ~touched
+    found, rest = example.divided(example.spans[DOCUMENT] & behind_first, marked)
     frame, summary = example.spans[PROMPT] & behind_first, example.spans[SUMMARY]
     spans = {DOCUMENT: rest, **found, PROMPT: frame, SUMMARY: summary}
     return replace(example, spans=spans, offsets=None)

@@ -21,6 +21,11 @@ from sumcirc.tracking.measure_records import (
     CKA,
     ENTROPY,
     FAITHFULNESS,
+    LENS_AGREEMENT,
+    LENS_KL,
+    LENS_LOG_PROBABILITY,
+    TO_DISTRACTOR,
+    TO_SALIENT,
     TRAIN_LOSS,
     VALIDATION_LOSS,
 )
@@ -88,7 +93,8 @@ def layout(material: Material, measure: str) -> Layout:
         ),
         Section(
             "Drift",
-            "How far the residual stream and the predictions are from the base's, layer by layer.",
+            "How far the residual stream and the predictions are from the base's, layer by layer,"
+            " and what each layer would predict.",
             drift(shelf),
         ),
         Section(
@@ -236,6 +242,7 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
             *(f"attention/mass_{part}" for part in ("sink", "document", "prompt", "summary")),
         ),
         *shelf.curves("alignment with ROUGE salience", "attention/salience_alignment"),
+        *shelf.curves("attention to the facts and to the other event's", TO_SALIENT, TO_DISTRACTOR),
         *shelf.curves(
             "attention divergence from the base",
             *(ATTENTION_KL, "attention/kl_base_tuned", "attention/js"),
@@ -245,18 +252,21 @@ def attention(shelf: Shelf) -> tuple[Panel, ...]:
         *shelf.by_arm("share of heads whose entropy fell, by arm", "attention/heads_fell"),
         *shelf.by_layer(
             *(ENTROPY, ATTENTION_KL, "attention/js"),
-            "attention/salience_alignment",
+            *("attention/salience_alignment", TO_SALIENT),
         ),
         *shelf.pictures(
-            "heads by layer", "entropy_difference", "attention_divergence", "layer_divergence"
+            "heads by layer",
+            *("entropy_difference", "attention_divergence", "layer_divergence"),
+            "salient_attention",
         ),
         *shelf.rows("entropy of every head", "probes/attention_entropy"),
         *shelf.rows("divergence of every head", "probes/base_divergence"),
+        *shelf.rows("attention of every head to the facts", "probes/salient_attention"),
     )
 
 
 def drift(shelf: Shelf) -> tuple[Panel, ...]:
-    """Return panels that compare the residual stream, neurons and predictions with the base's.
+    """Return panels of the residual stream, neurons and predictions, and of the logit lens.
 
     Args:
         shelf: makes panels of the names that were logged.
@@ -274,7 +284,9 @@ def drift(shelf: Shelf) -> tuple[Panel, ...]:
         *shelf.curves("share of equal most likely tokens", "output/top1_agreement"),
         *shelf.by_arm("next-token KL(tuned || base) by arm", "output/kl_tuned_base"),
         *shelf.by_arm("share of equal most likely tokens by arm", "output/top1_agreement"),
+        *shelf.by_layer(LENS_LOG_PROBABILITY, LENS_KL, LENS_AGREEMENT),
         *shelf.pictures("drift by layer and step", "drift", "magnitude", "neurons"),
+        *shelf.pictures("the logit lens by layer and step", "logit_lens"),
     )
 
 

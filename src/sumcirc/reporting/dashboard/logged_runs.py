@@ -12,7 +12,7 @@ from sumcirc.errors import UserError
 from sumcirc.reporting.data_counts import data_counts
 from sumcirc.reporting.runs import run_folders
 from sumcirc.storage.reading import RecordError, is_there, read_json
-from sumcirc.tracking.measure_records import ATTENTION_KL, ENTROPY, FAITHFULNESS
+from sumcirc.tracking.measure_records import ATTENTION_KL, ENTROPY, FAITHFULNESS, TO_SALIENT
 from sumcirc.tracking.metric_names import SUMMARIES, MetricKind
 from sumcirc.tracking.run_records import RunRecords
 from sumcirc.tracking.shapes.report_shapes import ComparisonFile
@@ -28,6 +28,7 @@ from sumcirc.tracking.wandb_values import (
 WATCHER_TABLES = {  # by a curve that is logged together with the table
     ENTROPY: "probes/attention_entropy",
     ATTENTION_KL: "probes/base_divergence",
+    TO_SALIENT: "probes/salient_attention",
     FAITHFULNESS: "circuit/top_edges",
 }
 

@@ -11,10 +11,18 @@ from sumcirc.reporting.measured import record_name
 from sumcirc.reporting.page.blocks import Block, Gap, Page, TableBlock, each
 from sumcirc.reporting.page.plotly_charts import chart, charts
 from sumcirc.reporting.page.runs_section import again
-from sumcirc.reporting.views.head_maps import divergence, entropy
+from sumcirc.reporting.views.head_maps import divergence, entropy, to_salient
 from sumcirc.reporting.views.layer_profiles import profile
 from sumcirc.reporting.views.neuron_changes import most_changed, neuron_table, token_table
-from sumcirc.tracking.measure_records import ATTENTION_KL, CKA, ProbeRecord
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    CKA,
+    LENS_AGREEMENT,
+    LENS_KL,
+    LENS_LOG_PROBABILITY,
+    TO_SALIENT,
+    ProbeRecord,
+)
 from sumcirc.tracking.run_records import RunRecords
 
 READINGS = {
@@ -23,6 +31,10 @@ READINGS = {
     "residual/relative_change": "How far the residual stream moved, as a share of its length.",
     ATTENTION_KL: "0: the layer's heads attend as the base's do.",
     "attention/mass_sink": "Attention that rests on the first position.",
+    TO_SALIENT: "Attention to the tokens of the document's facts, or to its salient sentences.",
+    LENS_LOG_PROBABILITY: "What each depth predicts under the final norm and the unembedding.",
+    LENS_KL: "0: the depth already predicts what the model will.",
+    LENS_AGREEMENT: "1: the depth's most likely token is that of the model.",
     "attention/salience_alignment": "Whether heads look at the words that the reference repeats.",
 }
 HEADS = (
@@ -31,9 +43,9 @@ HEADS = (
     " its value. These are differences between models, not causes."
 )
 LAYERS = (
-    "How each depth of the model differs from the base on fixed documents: a line for each"
-    " checkpoint, from magenta (early) to orange (late). Bars are 95 % bootstrap intervals over"
-    " documents, at the last checkpoint. Click a name in a legend to hide its line."
+    "What each depth of the model does on fixed documents, and how it differs from the base: a line"
+    " for each checkpoint, from magenta (early) to orange (late). Bars are 95 % bootstrap intervals"
+    " over documents, at the last checkpoint. Click a name in a legend to hide its line."
 )
 NEURONS = (
     "MLP neurons whose mean activation changed most from the base, ten of each layer, and the"
@@ -64,13 +76,15 @@ def add(page: Page, runs: Sequence[RunRecords]) -> None:
 def head_charts(records: Sequence[ProbeRecord], base: ProbeRecord | None) -> list[Block]:
     """Return maps of attention by layer and head, each with a slider over checkpoints.
 
-    The maps show KL(tuned || base) and the change of entropy. Maps without data are left out.
+    The maps show KL(tuned || base), the change of entropy, and attention to the facts. Maps without
+    data are left out.
 
     Args:
         records: records of the tuned model, one for each checkpoint.
         base: record of the untrained base model; None if there is none.
     """
-    return [*_over(records, divergence), *_over(records, partial(entropy, base=base))]
+    views = (divergence, partial(entropy, base=base), to_salient)
+    return [block for view in views for block in _over(records, view)]
 
 
 def layer_charts(records: Sequence[ProbeRecord]) -> list[Block]:

@@ -11,11 +11,19 @@ import numpy as np
 from sumcirc.errors import UserError
 from sumcirc.reporting.kinds import View
 from sumcirc.reporting.measured import labelled, measured, record_name
-from sumcirc.reporting.views.head_maps import divergence, entropy
+from sumcirc.reporting.views.head_maps import divergence, entropy, salient_attention
 from sumcirc.reporting.views.layer_profiles import by_layer, drift, magnitude
+from sumcirc.reporting.views.lens_curves import lens_in_training
 from sumcirc.reporting.views.neuron_changes import of_layer
 from sumcirc.statistics import bootstrap_means, mean_over
-from sumcirc.tracking.measure_records import ATTENTION_KL, ProbeRecord, record_file, record_files
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    LENS_KL,
+    TO_SALIENT,
+    ProbeRecord,
+    record_file,
+    record_files,
+)
 
 MOST_CURVES = 4  # number of steps compared by layer
 
@@ -41,14 +49,20 @@ def measure_views(folder: Path) -> tuple[list[tuple[str, Callable[[], View]]], l
     # at step 0 nothing has changed
     moved = [record for record in tuned if record.step > 0] or tuned
     places = {*np.linspace(0, len(moved) - 1, MOST_CURVES).round().astype(int).tolist()}
-    return [
+    lens, salient = ([one for one in tuned if name in one.values] for name in (LENS_KL, TO_SALIENT))
+    views: list[tuple[str, Callable[[], View]]] = [
         ("attention_divergence", partial(divergence, last)),
         ("entropy_difference", partial(entropy, last, base)),
         ("layer_divergence", partial(layer_divergence, [moved[i] for i in sorted(places)])),
         ("neurons", partial(of_layer, last)),
         ("magnitude", partial(magnitude, [*([base] if base else []), *tuned])),
         ("drift", partial(drift, tuned)),
-    ], skipped
+    ]
+    if lens:
+        views.append(("logit_lens", partial(lens_in_training, lens)))
+    if salient:
+        views.append(("salient_attention", partial(salient_attention, salient)))
+    return views, skipped
 
 
 def layer_divergence(records: Sequence[ProbeRecord]) -> View:

@@ -1,15 +1,18 @@
-"""Views of attention by layer and head, in comparison with the base model."""
+"""Views of attention by layer and head: compared with the base model, and to a text's facts."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sumcirc.reporting.kinds import Map, View, cells
+from sumcirc.reporting.kinds import Curve, Curves, Map, NotDrawableError, View, cells
 from sumcirc.reporting.measured import (
     ALPHA,
     ENTROPY,
     capitalized,
+    document_means,
     documents_of,
     entropy_difference,
     measured,
@@ -18,11 +21,20 @@ from sumcirc.reporting.measured import (
 )
 from sumcirc.statistics import (
     MIN_DOCUMENTS,
+    bootstrap_means,
     mean_over,
     share_below_zero,
     significantly_different,
 )
-from sumcirc.tracking.measure_records import ATTENTION_KL, MEASURES, ProbeRecord
+from sumcirc.tracking.measure_records import (
+    ATTENTION_KL,
+    MEASURES,
+    TO_DISTRACTOR,
+    TO_SALIENT,
+    ProbeRecord,
+)
+
+FOLLOWED = 4  # number of heads whose attention to the facts is drawn over training
 
 
 def divergence(record: ProbeRecord) -> View:
@@ -86,6 +98,99 @@ def entropy(record: ProbeRecord, base: ProbeRecord | None) -> View:
         columns=("layer", "head", "tuned_minus_base", "significant"),
         rows=cells(means, marked),
     )
+
+
+def to_salient(record: ProbeRecord) -> View:
+    """Return a map, by layer and head, of the attention to the salient span.
+
+    Args:
+        record: record of a model.
+
+    Raises:
+        NotDrawableError: the record lacks the measure.
+    """
+    panel = Map(mean_over(measured(record, TO_SALIENT), -1), MEASURES[TO_SALIENT].label)
+    layer, head = panel.peak
+    mean, name = f"mean of {documents_of(record)}", record_name(record)
+    return View(
+        "Attention to the facts",
+        [[panel]],
+        f"Share of its attention that a head pays to the tokens of the document's facts, {mean}."
+        " All checkpoints share one colour scale.",
+        f"Map of layer by head; at {name} the largest share is {panel.values[layer, head]:.3g} in"
+        f" layer {layer}, head {head}.",
+        heading=f"{name}, {mean}",
+        columns=("layer", "head", "share"),
+        rows=cells(panel.values),
+    )
+
+
+def salient_attention(records: Sequence[ProbeRecord]) -> View:
+    """Return a view of attention to the salient span by layer and head, over training.
+
+    Two maps show the last record and its change from the first, in which dots mark heads whose
+    change differs from zero (false discovery rate 5 %). Curves follow the heads that changed most
+    over the steps, with bootstrap intervals of 95 %. Grey curves show the same heads' attention to
+    the other event's facts, where the records have it.
+
+    Args:
+        records: records of several checkpoints, in any order.
+
+    Raises:
+        NotDrawableError: there are no records, a record lacks the measure, or the records are of
+            different documents or models.
+    """
+    ordered = sorted(records, key=lambda record: record.step)
+    means = document_means(ordered, TO_SALIENT)
+    first, last = ordered[0], ordered[-1]
+    if first.documents != last.documents:
+        raise NotDrawableError("attention to the facts: the records are of different documents")
+    change = measured(last, TO_SALIENT) - measured(first, TO_SALIENT)
+    moved, marked = mean_over(change, -1), significantly_different(change, ALPHA)
+    names, label = (record_name(first), record_name(last)), MEASURES[TO_SALIENT].label
+    panels: list[Map | Curves] = [Map(means[-1], label, title=names[1])]
+    if len(ordered) > 1:
+        dots = f"\ndots: differs, FDR {percent(ALPHA)}" if marked.any() else ""
+        title = f"{names[1]} − {names[0]}{dots}"
+        panels += [
+            Map(moved, "change of the share", "", True, marked, title=title),
+            _followed(ordered, moved),
+        ]
+    rows = [
+        (record.step, *place, value)
+        for record, values in zip(ordered, means, strict=True)
+        for place, value in np.ndenumerate(values)
+    ]
+    mean = f"mean of {documents_of(last)}"
+    return View(
+        "Attention to the facts",
+        [panels],
+        f"Share of its attention that a head pays to the tokens of the document's facts, {mean}.",
+        f"Maps of layer by head, and curves of the heads that changed most up to {names[1]}.",
+        heading=mean,
+        columns=("step", "layer", "head", "share"),
+        rows=rows,
+    )
+
+
+def _followed(records: Sequence[ProbeRecord], moved: NDArray[np.float64]) -> Curves:
+    """Return curves over steps of the heads that changed most, and of their control."""
+    sizes = np.where(np.isfinite(moved), np.abs(moved), -1)
+    chosen = np.argsort(-sizes, axis=None, kind="stable")[:FOLLOWED]
+    heads = [divmod(int(place), moved.shape[1]) for place in chosen]
+    steps = [record.step for record in records]
+    own = np.stack([measured(record, TO_SALIENT) for record in records])
+    curves = [
+        Curve(f"head {layer}.{head}", steps, *bootstrap_means(own[:, layer, head]))
+        for layer, head in heads
+    ]
+    if all(TO_DISTRACTOR in record.values for record in records):
+        other = document_means(records, TO_DISTRACTOR)
+        curves += [
+            Curve("other event's facts", steps, other[:, layer, head], look="control", group="c")
+            for layer, head in heads
+        ]
+    return Curves("optimizer step", "share of attention", curves, "step", title="most changed")
 
 
 def _fallen(

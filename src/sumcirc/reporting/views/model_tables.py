@@ -13,6 +13,7 @@ from typing import Any
 
 from sumcirc.reporting.kinds import Table
 from sumcirc.reporting.tables import column_form, interval_column, number_column
+from sumcirc.reporting.views.lens_curves import lens_table
 from sumcirc.reporting.views.mask_views import mask_tables
 from sumcirc.reporting.views.path_views import path_tables
 from sumcirc.statistics import excludes_zero
@@ -87,6 +88,8 @@ def tables(found: Row, unit: str, listed: int = LISTED) -> list[Table]:
         heads = [f"{row['layer']}.{row['head']}" for row in rows]
         title = f"attention from span to span: the head that changed most ({STARS})"
         made.append(_table(title, ("spans", "head", *SIDES), [spans, heads, *_sides(rows)]))
+    if found.get("logit_lens"):
+        made.append(lens_table(found["logit_lens"], unit, STARS))
     for direction, one in found.get("patching", {}).items():
         made += _patching(direction, one, effects, listed)
     made += _deltas(found["surgery"], listed) if found.get("surgery") else []

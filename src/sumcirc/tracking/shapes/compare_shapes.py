@@ -58,6 +58,24 @@ class SpanRow(Bounds):
     significant: NotRequired[bool]
 
 
+class LensRow(Bounds):
+    """What a residual stream predicts under the logit lens in two models, and its change.
+
+    Attributes:
+        measure: `metric`, `kl_model_lens` or `top1_agreement`.
+        stream: 0 is the embedding, l the stream after layer l - 1.
+        before, after: the value in each model, with its interval.
+        mean, low, high: the change from `before` to `after`, and the ends of its interval.
+        significant: whether the change differs from zero.
+    """
+
+    measure: str
+    stream: Layer
+    before: Bounds
+    after: Bounds
+    significant: bool
+
+
 class HeadRow(TypedDict):
     """A head whose attention changed; see `compare.record_differences.HeadChange`."""
 
@@ -430,6 +448,7 @@ class Compared(TypedDict):
         differences: differences between the models' measures.
         direct: direct contributions of components to the metric.
         attention: attention between spans of the text.
+        logit_lens: what residual streams predict.
         patching: effects of patching components, by direction.
         surgery: the metric with scaled weight changes.
         path: the gain attributed to parts of the weight change.
@@ -440,6 +459,7 @@ class Compared(TypedDict):
     differences: NotRequired[DifferencesRecord]
     direct: NotRequired[list[DirectRow]]
     attention: NotRequired[list[SpanRow]]
+    logit_lens: NotRequired[list[LensRow]]
     patching: NotRequired[
         Annotated[dict[str, Patching], Keys(allowed=("necessity", "sufficiency"))]
     ]
