@@ -105,6 +105,9 @@ def test_the_lens_of_two_models(tmp_path: Path) -> None:
     draw(view, tmp_path / "models")
     assert_written(tmp_path / "models")
     assert len(rows_of(tmp_path / "models")) == 3 * (SHAPE.layers + 1)
+    alone = lens_of_models(rows, "nats", ["kl_model_lens"])
+    assert [panel.y for panel in alone.panels[0]] == ["KL(model || lens) (nats)"]
+    assert {row[0] for row in alone.rows} == {"kl_model_lens"}
     table = lens_table(rows, "nats", "stars")
     assert [row[0] for row in table.rows] == ["embedding", "after layer 0", "after layer 1"]
     with pytest.raises(NotDrawableError):

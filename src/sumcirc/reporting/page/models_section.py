@@ -10,7 +10,7 @@ from sumcirc.reporting.page.blocks import Block, Page, RunBlocks, TableBlock, Wo
 from sumcirc.reporting.page.measures_section import head_charts, layer_charts, neuron_blocks
 from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
 from sumcirc.reporting.views import compared_models
-from sumcirc.reporting.views.lens_curves import lens_of_models
+from sumcirc.reporting.views.lens_curves import COMPARED, lens_of_models
 from sumcirc.reporting.views.mask_views import SIDES, mask_view
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.reporting.views.path_views import path_view
@@ -58,7 +58,8 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
     records, before = run.compared(name)
     blocks += [*head_charts(records, before), *layer_charts(records), *neuron_blocks(records)]
     if found.get("logit_lens"):
-        blocks += charts(partial(lens_of_models, found["logit_lens"], unit))
+        rows = found["logit_lens"]
+        blocks += charts(*(partial(lens_of_models, rows, unit, [name]) for name in COMPARED))
     for direction, one in found.get("patching", {}).items():
         kinds = compared_models.KINDS
         blocks += charts(

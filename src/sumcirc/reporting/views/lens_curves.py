@@ -33,6 +33,7 @@ MEASURED = (LENS_LOG_PROBABILITY, LENS_KL, LENS_AGREEMENT)
 SHORT = ("log-probability of the reference (nats)", "KL(model || lens) (nats)", "same top token")
 MOST_CURVES = 6  # number of steps that are drawn
 KL, AGREEMENT, METRIC = "kl_model_lens", "top1_agreement", "metric"
+COMPARED = (METRIC, KL, AGREEMENT)
 ENDS = ("mean", "low", "high")
 
 
@@ -81,12 +82,13 @@ def lens_in_training(records: Sequence[ProbeRecord]) -> View:
     )
 
 
-def lens_of_models(rows: Sequence[Row], unit: str) -> View:
-    """Return a view of the logit lens of two models over depth.
+def lens_of_models(rows: Sequence[Row], unit: str, measures: Sequence[str] = COMPARED) -> View:
+    """Return a view of the logit lens of two models over depth, with a panel for each measure.
 
     Args:
         rows: one row for each measure and depth.
         unit: unit of the metric.
+        measures: the measures to show, of COMPARED.
 
     Raises:
         NotDrawableError: there are no rows.
@@ -95,14 +97,14 @@ def lens_of_models(rows: Sequence[Row], unit: str) -> View:
         raise NotDrawableError("logit lens: no rows")
     labels = {METRIC: f"metric under the lens ({unit})", KL: SHORT[1], AGREEMENT: SHORT[2]}
     panels = []
-    for name, label in labels.items():
+    for name in measures:
         some = [row for row in rows if row["measure"] == name]
         places = [row["stream"] for row in some]
         curves = []
         for side in ("before", "after"):
             mean, low, high = (np.array([row[side][end] for row in some], float) for end in ENDS)
             curves.append(Curve(side, places, mean, low, high))
-        panels.append(Curves(STREAM_LABEL, label, curves, "layer", bars=True))
+        panels.append(Curves(STREAM_LABEL, labels[name], curves, "layer", bars=True))
     shown = [
         (
             *(row["measure"], row["stream"]),
@@ -111,14 +113,15 @@ def lens_of_models(rows: Sequence[Row], unit: str) -> View:
             row["significant"],
         )
         for row in rows
+        if row["measure"] in measures
     ]
     sides = [f"{side}_{end}" for side in ("before", "after", "difference") for end in ENDS]
     return View(
-        "Logit lens of both models",
+        f"Logit lens of both models: {', '.join(labels[name] for name in measures)}",
         [panels],
         "What the residual stream at each depth predicts under the model's own final norm and"
         " unembedding. Bars are 95 % intervals over items.",
-        f"Metric, KL and agreement under the lens over {len(panels[0].curves[0].x)} depths.",
+        f"{', '.join(measures)} under the lens over {len(panels[0].curves[0].x)} depths.",
         columns=("measure", "stream", *sides, "significant"),
         rows=shown,
     )
