@@ -89,12 +89,14 @@ def _row_values(lens: Tensor, own: Tensor, wanted: Tensor, known: Tensor) -> dic
     return {"log_probability": read, **beside_output(lens, own)}
 
 
-def check_logit_lens(hooked: HookedModel, ids: Tensor) -> None:
+def check_logit_lens(hooked: HookedModel, ids: Tensor, seen: bool = False) -> None:
     """Check that the lens of the last residual stream gives the model's own logits.
 
     Args:
         hooked: the model.
         ids: [1, length] token ids of a text.
+        seen: whether attention runs as in passes that observe it, instead of by the model's own
+            implementation.
 
     Raises:
         UserError: it doesn't, so the model computes its logits from something else as well.
@@ -103,8 +105,13 @@ def check_logit_lens(hooked: HookedModel, ids: Tensor) -> None:
     ids = ids.to(hooked.device)
     count = min(CHECKED, ids.shape[1])
     at = torch.linspace(0, ids.shape[1] - 1, count).round().long().to(ids.device)
+    see = hooked.at_every_layer(HookPoint.ATTENTION, lambda layer, attention: None)
     with inference(hooked.model):
-        with hooked.caching([(HookPoint.RESIDUAL, last)], lambda stream: stream[0, at]) as cache:
+        keys = [(HookPoint.RESIDUAL, last)]
+        with (
+            hooked.hooks(see if seen else []),
+            hooked.caching(keys, lambda stream: stream[0, at]) as cache,
+        ):
             own = hooked.model(input_ids=ids, use_cache=False, logits_to_keep=at).logits[0]
         found = lens_logits(hooked, cache[HookPoint.RESIDUAL, last])
     if not same_logits(own, found):

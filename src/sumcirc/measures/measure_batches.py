@@ -139,7 +139,8 @@ def measure_batches(
         check_comparable(hooked, base.shape, base.family)
     device = hooked.device
     if "logit_lens" in concerns:
-        check_logit_lens(hooked, probes.batches[0].input_ids[:1])
+        seen = bool({"attention", "divergence"} & {*concerns})
+        check_logit_lens(hooked, probes.batches[0].input_ids[:1], seen)
     unembedding = None
     if base is not None and "divergence" in concerns:
         unembedding = base.to_logits(device)  # type: ignore[arg-type]
