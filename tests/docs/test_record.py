@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -173,10 +174,17 @@ def test_the_page_of_circuits_states_its_records() -> None:
 
 def test_the_page_of_the_real_model_states_what_training_did() -> None:
     folder, page = RECORDS / "real-model", (RECORDS.parent / "real-model.md").read_text()
-    summary = json.loads((folder / "trained/main_lora1/summary.json").read_text())
+    summary, second = (
+        json.loads((folder / f"trained/main_lora{seed}/summary.json").read_text())
+        for seed in (1, 2)
+    )
     names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "entity_precision", "entity_recall")
-    for title, system in {"before": "base", "LoRA, 400 steps": "trained"}.items():
-        scores = summary["systems"][system]
+    shown = {
+        "before": summary["systems"]["base"],
+        "LoRA, seed 1": summary["systems"]["trained"],
+        "LoRA, seed 2": second["systems"]["trained"],
+    }
+    for title, scores in shown.items():
         cells = [_cell(scores[name], 100) for name in names]
         cells += [_cell(scores["length"], 1), _cell(scores["unended"], 100)]
         assert f"| {title} | {' | '.join(cells)} |" in page
@@ -196,16 +204,16 @@ def test_the_page_of_the_real_model_states_what_training_did() -> None:
     assert share in page
     losses = [
         float(row["value"])
-        for run in ("main_lora1", "main_permuted1")
+        for run in ("main_lora1", "main_lora2", "main_permuted1")
         for row in csv.DictReader((folder / f"trained/{run}/metrics.csv").read_text().splitlines())
         if row["metric"] == "validation/loss"
     ]
-    assert len(losses) == 10
+    assert len(losses) == 15
     for loss in losses:
         assert f"{loss:.3f}" in page
     seconds, tokens = summary["cost"]["seconds"], summary["cost"]["tokens"]
-    assert f"Training took {seconds:,.0f} seconds" in page
-    assert f"({tokens / seconds:.0f} tokens a second)" in page
+    assert f"Training seed 1 took {seconds:,.0f} seconds" in page
+    assert f"({tokens / seconds:.0f} tokens a second;" in page
 
 
 def _cell(score: dict[str, float], factor: int, digits: int = 1) -> str:
@@ -240,23 +248,24 @@ def test_the_page_of_the_real_model_states_what_changes_inside() -> None:
         change, control = (
             np.array([float(row[key]) for row in ours]) for key in ("change", "control")
         )
-        clear = np.array([row["clear"] == "True" for row in ours])
-        above = np.array([float(row["beyond_low"]) > 0 for row in ours])
-        more = np.flatnonzero(clear & above & (abs(change) > abs(control))).tolist()
-        less = int((clear & (abs(change) < abs(control))).sum())
+        apart = np.array([float(row["seed_distance"]) for row in ours])
+        counts = np.array([row["counts"] == "True" for row in ours])
+        more = np.flatnonzero(counts & (abs(change) > abs(control))).tolist()
+        less = int((counts & (abs(change) < abs(control))).sum())
         (line,) = [line for line in page.splitlines() if line.startswith(f"| {title} |")]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert cells[1:3] == [f"{change.mean():.3f}", f"{control.mean():.3f}"]
-        assert cells[3:5] == [str(abs(change).argmax()), str(abs(control).argmax())]
-        assert cells[5] == (", ".join(map(str, more)) or "none")
-        assert cells[6] == f"{less} of 30"
+        assert cells[1:4] == [f"{one.mean():.3f}" for one in (change, apart, control)]
+        assert cells[4:6] == [str(abs(change).argmax()), str(abs(control).argmax())]
+        assert cells[6] == (", ".join(map(str, more)) or "none")
+        assert cells[7] == f"{less} of 30"
     claims = json.loads((folder / "inside-claims.json").read_text())
-    shares = [claims["heads"][0], claims["heads_of_control"]]
+    shares = [*claims["heads"], claims["heads_of_control"]]
     for share in (found["fell"] for found in shares):
         mean, low, high = (100 * share[end] for end in ("mean", "low", "high"))
         assert f"{mean:.0f} % [{low:.0f}, {high:.0f}]" in page
-    fell, rose = (100 * claims["heads"][0][key] for key in ("clearly_fell", "clearly_rose"))
-    assert f"{fell:.0f} % of heads fall and {rose:.0f} % rise" in page
+    for share in claims["heads"]:
+        fell, rose = (100 * share[key] for key in ("clearly_fell", "clearly_rose"))
+        assert re.search(rf"{fell:.0f} %( of heads fall)? and {rose:.0f} %", page)
     for name in ("drift", "cka_distance", "attention_kl"):
         last = claims["leading_layers"][name]["last_layer"]
         assert f"{last['rank']} [{last['low']:.0f}, {last['high']:.0f}]" in page
