@@ -76,6 +76,12 @@ def test_the_circuits(record: Any, page: str) -> None:
         f" faithfulness of {told(plain['plain'])}. By span, {small['units']} units have"
         f" {told(small['faithfulness'])}"
     ) in page
+    readme = (RECORDS.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"{small['units']} pairs of an edge and a span reach a faithfulness of"
+        f" {told(small['faithfulness'])}, where the plain circuit, whose"
+        f" {plain['edges']} edges are kept at all spans, has {plain['allowed']}"
+    ) in readme
     assert spans["reached"]["units"] == small["units"]
     assert f"reach {told(small['control'])} with the first size" in page
     each = spans["cancelled_by_document"]

@@ -125,3 +125,11 @@ def test_the_text_states_the_record() -> None:
     first = [row["unit"] for row in record("lora")["masks"]["units"][:LISTED]]
     assert sum("mlp" in unit for unit in first) == 6
     assert first[4] == "layer 0 attn_out"
+
+
+def test_the_readme_states_the_record() -> None:
+    readme = (RECORDS.parents[2] / "README.md").read_text()
+    curve = record("lora")["masks"]["rankings"]["masks"]["curve"]
+    kept = {point["size"]: f"{100 * point['kept']['mean']:.0f} %" for point in curve}
+    assert f"the best 10 % of LoRA's weights keep {kept[0.1]} of the gain alone" in readme
+    assert f"the best 40 % keep {kept[0.4]}" in readme

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from docs.record import RECORDS
+from sumcirc.wire import FACTS
 
 PAGE = (RECORDS.parent / "wrong-facts.md").read_text()
 BENCHMARKS = RECORDS.parents[2] / "benchmarks"
@@ -62,3 +63,14 @@ def test_the_text_states_the_record(tables: Any) -> None:
     assert not chosen["converged"]
     assert len(RECORD["random"]) == 10
     assert len(RECORD["articles"]) == len(RECORD["written"]["path"]["right"]) == 160
+
+
+def test_the_readme_states_the_record() -> None:
+    readme = (RECORDS.parents[2] / "README.md").read_text()
+    share = {
+        (name, kind): f"{100 * float(np.mean(RECORD['written'][name][kind])) / len(FACTS):.1f} %"
+        for name in ("path", "tuned")
+        for kind in ("right", "wrong")
+    }
+    for kind in ("right", "wrong"):
+        assert f"{share['path', kind]} instead of {share['tuned', kind]}" in readme
