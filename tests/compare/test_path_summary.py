@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sumcirc.compare.path.path_summary import LISTED, path_summary
 from sumcirc.figures.views import draw_all
 from sumcirc.reporting.kinds import Bars, Curves, Map, NotDrawableError
+from sumcirc.reporting.page.plotly_charts import panel_charts
 from sumcirc.reporting.views.path_views import path_tables, path_view
 from sumcirc.schema import Grain
 from sumcirc.statistics import bootstrap_means, bootstrap_ratios, crossed_mean
@@ -139,6 +140,10 @@ def test_tables_and_view_show_what_was_found(tmp_path: Path) -> None:
     assert draw_all([("path", lambda: view)], tmp_path) == []
     assert (tmp_path / "path.png").stat().st_size > 5000
     assert "shapley,layer 1," in (tmp_path / "path.csv").read_text()
+    titles = [block.title for block in panel_charts(lambda: view)]  # type: ignore[attr-defined]
+    assert titles == [
+        f"Path attribution: {one}" for one in ("each unit", "units together", "modules")
+    ]
     plain = path_view({**summary, "effects": None})
     assert len(plain.panels[0]) == 2
 

@@ -11,7 +11,7 @@ from sumcirc.reporting.page.measures_section import head_charts, layer_charts, n
 from sumcirc.reporting.page.plotly_charts import chart, charts, panel_charts
 from sumcirc.reporting.views import compared_models
 from sumcirc.reporting.views.lens_curves import COMPARED, lens_of_models
-from sumcirc.reporting.views.mask_views import SIDES, mask_view
+from sumcirc.reporting.views.mask_views import mask_view
 from sumcirc.reporting.views.model_tables import doubtful, metric_table, tables
 from sumcirc.reporting.views.path_views import path_view
 from sumcirc.tracking.run_records import RunRecords
@@ -71,8 +71,7 @@ def _blocks(run: RunRecords, name: str, found: Mapping[str, Any]) -> list[Block]
     if found.get("surgery"):
         blocks += charts(partial(compared_models.scaled_deltas, found["surgery"]))
     if found.get("path"):
-        blocks += charts(partial(path_view, found["path"]))
+        blocks += panel_charts(partial(path_view, found["path"]))
     if found.get("masks"):
-        names = [title for title, *_ in SIDES.values()]
-        blocks += panel_charts(partial(mask_view, found["masks"]), names)
+        blocks += panel_charts(partial(mask_view, found["masks"]))
     return blocks + [TableBlock(table, folded=True) for table in tables(found, unit, LISTED)]

@@ -80,12 +80,13 @@ def charts(*makers: Callable[[], View]) -> list[Block]:
     return found
 
 
-def panel_charts(make: Callable[[], View], names: Sequence[str]) -> list[Block]:
+def panel_charts(make: Callable[[], View]) -> list[Block]:
     """Return a chart of each panel of a view, or [] if the view can't be drawn.
 
+    A panel's title follows the view's; the caption is shown once.
+
     Args:
-        make: function that returns a view, or raises `NotDrawableError`.
-        names: name of each panel, which follows the view's title. The caption is shown once.
+        make: function that returns a view whose panels have titles, or raises `NotDrawableError`.
     """
     try:
         view = make()
@@ -93,8 +94,8 @@ def panel_charts(make: Callable[[], View], names: Sequence[str]) -> list[Block]:
         return []
     panels = [panel for row in view.panels for panel in row]
     views = [
-        replace(view, title=f"{view.title}: {name}", panels=[[panel]])
-        for name, panel in zip(names, panels, strict=True)
+        replace(view, title=f"{view.title}: {panel.title}", panels=[[replace(panel, title="")]])
+        for panel in panels
     ]
     return [chart(views[0]), *(chart(replace(one, caption="")) for one in views[1:])]
 

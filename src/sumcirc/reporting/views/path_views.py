@@ -127,7 +127,7 @@ def path_view(found: Row) -> View:
                 table += [
                     (name, row["unit"], "", *(row[name][end] for end in ENDS)) for row in some
                 ]
-    panels.append(Bars(SHARE, bars, zero=True))
+    panels.append(Bars(SHARE, bars, zero=True, title="each unit"))
     if effects is not None:
         curves = []
         for name, label in CURVES.items():
@@ -138,7 +138,7 @@ def path_view(found: Row) -> View:
                 look = "control" if name == "random" else "plain"
                 curves.append(Curve(label, sizes, *ends, look=look))
                 table += [(name, "", *point) for point in zip(sizes, *ends, strict=True)]
-        panels.append(Curves("units", SHARE, curves, "layer"))
+        panels.append(Curves("units", SHARE, curves, "layer", title="units together"))
     grid = _modules(found["units"]["module"])
     if grid is not None:
         panels.append(grid)
@@ -167,7 +167,7 @@ def _modules(rows: Sequence[Row]) -> Map | None:
     for row in inner:
         place = row["layer"], present.index(row["part"])
         values[place], marked[place] = row["mean"], row["significant"]
-    return Map(values, SHARE, "", True, marked, columns=present, x="module")
+    return Map(values, SHARE, "", True, marked, columns=present, x="module", title="modules")
 
 
 def _bar(name: str, ends: Row, series: str) -> Bar:
