@@ -36,18 +36,14 @@ from numpy.typing import NDArray
 from path_attribution import weights_of
 from wrong_facts_tables import BEFORE, NAMED, RIGHT, TUNED, WRONG, matched, table
 
-from sumcirc.compare.items.document_items import (
-    document_items,
-    wire_distractor,
-    wire_salient,
-    wire_wrong,
-)
+from sumcirc.compare.items.document_items import document_items, wire_wrong
 from sumcirc.compare.items.item_set import WRONG_FACT, ItemSet
 from sumcirc.compare.path.path_attribution import attribute_path
 from sumcirc.compare.path.unit_change import unit_change
 from sumcirc.compare.path.units import HEAD, NEURONS, Unit
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
+from sumcirc.data.wire_spans import wire_distractor, wire_salient
 from sumcirc.evaluation.summaries import summarize
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.models.architectures import context_length

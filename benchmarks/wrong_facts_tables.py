@@ -170,7 +170,8 @@ def layer_table(folder: Path) -> list[str]:
     for layer, right in sorted(by_score["facts"].items()):
         wrong = by_score["facts_wrong"][layer]  # of minus wrong facts, so that more is better
         ends = (right.effect, right.low, right.high), (-wrong.effect, -wrong.high, -wrong.low)
-        rows.append([str(layer), *(bracketed(*(100 * end for end in one), ".1f") for one in ends)])
+        cells = [bracketed(100 * mean, 100 * low, 100 * high, ".1f") for mean, low, high in ends]
+        rows.append([str(layer), *cells])
     return lines(("layer", "right facts", "wrong facts"), rows)
 
 
@@ -198,8 +199,8 @@ def picture(record: Mapping[str, Any]) -> View:
     ]
     for name in NAMED:
         right, wrong = (change(record, name, which) for which in (RIGHT, WRONG))
-        ends = (100 * value for value in (right.mean, wrong.mean, wrong.low, wrong.high))
-        dots.append(Dot(name, *ends))
+        x, y = 100 * right.mean, 100 * wrong.mean
+        dots.append(Dot(name, x, y, 100 * wrong.low, 100 * wrong.high))
     panel = Dots(
         "change of right facts, points",
         "change of wrong facts, points",

@@ -9,18 +9,13 @@ import pytest
 import torch
 
 from sumcirc.compare.direct_attribution import direct_attribution
-from sumcirc.compare.items.document_items import (
-    document_items,
-    swapped_wrong,
-    wire_distractor,
-    wire_salient,
-    wire_wrong,
-)
+from sumcirc.compare.items.document_items import document_items, swapped_wrong, wire_wrong
 from sumcirc.compare.items.item_set import WRONG_FACT, ItemSet
 from sumcirc.compare.path.path_attribution import attribute_path
 from sumcirc.data.documents import Document
 from sumcirc.data.encoding import Encoder
 from sumcirc.data.examples import NONE, TokenExample
+from sumcirc.data.wire_spans import wire_distractor, wire_salient
 from sumcirc.errors import UserError
 from sumcirc.models.activations.hooked_model import HookedModel
 from sumcirc.schema import Grain, PathOptions
