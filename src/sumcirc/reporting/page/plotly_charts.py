@@ -80,13 +80,13 @@ def charts(*makers: Callable[[], View]) -> list[Block]:
     return found
 
 
-def panel_charts(make: Callable[[], View]) -> list[Block]:
+def panel_charts(make: Callable[[], View], names: Sequence[str] | None = None) -> list[Block]:
     """Return a chart of each panel of a view, or [] if the view can't be drawn.
 
-    A panel's title follows the view's; the caption is shown once.
-
     Args:
-        make: function that returns a view whose panels have titles, or raises `NotDrawableError`.
+        make: function that returns a view, or raises `NotDrawableError`.
+        names: name of each panel, which follows the view's title; None for the panels' own titles.
+            The caption is shown once.
     """
     try:
         view = make()
@@ -94,8 +94,8 @@ def panel_charts(make: Callable[[], View]) -> list[Block]:
         return []
     panels = [panel for row in view.panels for panel in row]
     views = [
-        replace(view, title=f"{view.title}: {panel.title}", panels=[[replace(panel, title="")]])
-        for panel in panels
+        replace(view, title=f"{view.title}: {name}", panels=[[panel]])
+        for name, panel in zip(names or [panel.title for panel in panels], panels, strict=True)
     ]
     return [chart(views[0]), *(chart(replace(one, caption="")) for one in views[1:])]
 

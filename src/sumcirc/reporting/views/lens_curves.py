@@ -59,8 +59,10 @@ def lens_in_training(records: Sequence[ProbeRecord]) -> View:
         curves = []
         for record in drawn:
             values = measured(record, name)
-            ends = bootstrap_means(values) if record is drawn[-1] else (mean_over(values, -1),)
-            curves.append(Curve(record_name(record), range(len(values)), *ends))
+            mean, low, high = mean_over(values, -1), None, None
+            if record is drawn[-1]:
+                mean, low, high = bootstrap_means(values)
+            curves.append(Curve(record_name(record), range(len(values)), mean, low, high))
         panels.append(Curves(STREAM_LABEL, label, curves, "layer", ordered=True, bars=True))
     means = [[bootstrap_means(measured(record, name)) for name in MEASURED] for record in ordered]
     rows = [
