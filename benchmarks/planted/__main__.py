@@ -24,7 +24,7 @@ from sumcirc.storage.writing import write_text
 
 BASES = 5
 AT_ONCE = 4  # models that are trained together
-TRIES = 5  # groups of models of a kind on a base, at most
+TRIES = 8  # groups of models of a kind on a base, at most
 
 
 def record(made: Planted) -> dict[str, Any]:

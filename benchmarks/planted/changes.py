@@ -129,6 +129,24 @@ class Change:
                 start = torch.randn(shape, generator=generator) * START
             self.numbers.append(start.requires_grad_(True))
 
+    def begin_at(self, deltas: Deltas) -> None:
+        """Set the numbers so that the change is a given one, up to its norm if that is fixed.
+
+        Args:
+            deltas: the change; parameters that are left out do not change. That of a direction is
+                an outer product.
+        """
+        with torch.no_grad():
+            if self.place.grain is Grain.direction:
+                (delta,) = deltas.values()
+                left, size, right = torch.linalg.svd(delta, full_matrices=False)
+                root = size[0].sqrt()
+                for number, vector in zip(self.numbers, (left[:, 0], right[0]), strict=True):
+                    number.copy_(root * vector)
+                return
+            for name, number in zip(self._masks, self.numbers, strict=True):
+                number.copy_(deltas.get(name, torch.zeros_like(number)))
+
     def deltas(self) -> Deltas:
         """Return the change of every parameter that it changes."""
         if self.place.grain is Grain.direction:

@@ -1,9 +1,9 @@
 """Small models with a planted change: bases, the changes that carry new answers, and decoys.
 
 The plant is trained to give new answers to the relation `TRIGGER`, with the entries of its place
-alone; other answers are to stay. Decoys are changes of the plant's norm in other places. Half are
-trained together, with the plant in place, to give new answers to the relation `OTHER`; the other
-half are drawn at random, orthogonal to what goes into their linears (`changes.inert`).
+alone; other answers are to stay. Decoys are changes of the plant's norm in other places. They are
+drawn at random, orthogonal to what goes into their linears (`changes.inert`). Half of them are then
+trained, together and with the plant in place, to give new answers to the relation `OTHER`.
 
 Two heads are planted so that both are needed: either alone is trained to leave the old answers.
 
@@ -53,7 +53,7 @@ LAYERS, HEADS, WIDTH = 4, 4, 32
 UNRELIABLE = 0.5
 TOKENS = 0.3  # standard deviation of the embedding of tokens at the start
 BASE_STEPS, BASE_RATE = 500, 4e-3
-STEPS, DECOY_STEPS, BATCH = 120, 60, 18
+STEPS, DECOY_STEPS, BATCH = 160, 80, 18
 EXAMPLES = 8
 LOST, LOST_ALONE, MOVED = 0.8, 0.5, 0.1
 LEAST_GAIN = 1.0  # nats
@@ -83,8 +83,8 @@ class Kind:
 KINDS = {
     "head": Kind(Grain.head),
     "layer": Kind(Grain.layer, decoys=2, rate=1e-2),
-    "module": Kind(Grain.module, decoys=4, rate=1e-2, decay=0.002),
-    "direction": Kind(Grain.direction, decoys=4, groups=1, rate=1e-2, decay=0.005),
+    "module": Kind(Grain.module, decoys=4),
+    "direction": Kind(Grain.direction, decoys=4, groups=1, rate=1e-2, decay=0.002),
     "two heads": Kind(Grain.head, count=2),
 }
 
@@ -310,20 +310,27 @@ def _detached(deltas: Deltas) -> Deltas:
 
 
 def _add_decoys(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
-    """Train half of the decoys of some models, and draw the other half."""
+    """Draw the decoys of some models so that they are inert, and train half of them from there."""
     how, weights = KINDS[drawn[0].planted.kind], weights_of(base.model)
-    norms = [[float(norm_of(one)) for one in model.planted.changes] for model in drawn]
     half = how.decoys // 2
     parts, answers = [], []
-    for model, sizes in zip(drawn, norms, strict=True):
-        parts.append(
-            [
-                Change(one, base.model, model.generator, sizes[number % len(sizes)])
-                for number, one in enumerate(model.others[:half])
-            ]
-        )
+    for model in drawn:
+        made = model.planted
+        sizes = [float(norm_of(one)) for one in made.changes]
+        with_plant = made.model(decoys=False)
+        tokens, _ = batch(4 * BATCH, made.answers, model.random, (TRIGGER, None))
+        parts.append([])
+        for number, place in enumerate(model.others):
+            size = sizes[number % len(sizes)]
+            deltas = inert(place, with_plant, tokens, size, model.generator)
+            if number < half:
+                change = Change(place, base.model, model.generator, size)
+                change.begin_at(deltas)
+                parts[-1].append(change)
+            else:
+                made.decoys.append(Decoy(place, False, deltas))
         other = {OTHER: new_answers(base.answers.table, how.groups, model.random)}
-        known = model.planted.answers
+        known = made.answers
         answers.append(Answers(known.table, known.changed | other, UNRELIABLE))
 
     def loss() -> Tensor:
@@ -340,15 +347,9 @@ def _add_decoys(base: Base, drawn: Sequence[_Draw], steps: int) -> None:
         return _loss(changed(weights, runs), batches)
 
     _train([n for some in parts for one in some for n in one.numbers], loss, steps, how.rate)
-    for model, some, sizes in zip(drawn, parts, norms, strict=True):
-        made = model.planted
-        with_plant = made.model(decoys=False)
-        tokens, _ = batch(4 * BATCH, made.answers, model.random, (TRIGGER, None))
-        made.decoys = [Decoy(one.place, True, _detached(one.deltas())) for one in some]
-        for number, place in enumerate(model.others[half:]):
-            size = sizes[number % len(sizes)]
-            deltas = inert(place, with_plant, tokens, size, model.generator)
-            made.decoys.append(Decoy(place, False, deltas))
+    for model, some in zip(drawn, parts, strict=True):
+        trained = [Decoy(one.place, True, _detached(one.deltas())) for one in some]
+        model.planted.decoys = [*trained, *model.planted.decoys]
 
 
 @dataclass(frozen=True)
